@@ -1,0 +1,1 @@
+"""What the writer and the readers of a release share: songs, manifest, schema, homes."""

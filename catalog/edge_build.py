@@ -1,0 +1,139 @@
+"""Builds one shard of Qdrant Edge, as a process: `python -m catalog.edge_build`.
+
+The engine holds the interpreter while it builds an index, and must never do so in a process that
+serves or shows progress. The parent gives the songs' Parquet file, the size of their vectors and
+the folder of the new shard, and reads JSON lines from standard output: {"stage", "done", "total"}
+while work goes on, then {"points", "indexed"} or {"error"}.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import qdrant_edge as edge
+
+from catalog import schema
+from catalog.edge import engine_errors
+from catalog.errors import EngineError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH = 2_000
+LONGEST_DEVIATION = 1e-3
+"""How far from 1 the length of a unit vector may be."""
+_INDEXES = {
+    "keyword": edge.KeywordIndexParams,
+    "integer": lambda: edge.IntegerIndexParams(lookup=True, range=True),
+    "text": lambda: edge.TextIndexParams(
+        tokenizer=edge.TokenizerType.Prefix,
+        min_token_len=1,
+        max_token_len=schema.LONGEST_PREFIX,
+        lowercase=True,
+    ),
+}
+
+
+def build(songs_path: Path, dimensions: int, shard_path: Path) -> None:
+    """Fill a new shard at `shard_path` from the songs' Parquet file, index it and close it.
+
+    The file has a row a song: the payload's fields and `vector`, a list of `dimensions` floats.
+    Raises `EngineError`.
+    """
+    songs = pq.ParquetFile(songs_path)
+    total = songs.metadata.num_rows
+    _say(stage="upload", done=0, total=total)  # fails, and ends this, if the parent is gone already
+    shard_path.mkdir()
+    with engine_errors("build"):
+        shard = edge.EdgeShard.create(str(shard_path), _config(dimensions))
+        for field, kind in schema.PAYLOAD_INDEXES.items():
+            shard.update(edge.UpdateOperation.create_field_index(field, _INDEXES[kind]()))
+        done = 0
+        for batch in songs.iter_batches(BATCH):
+            _require_unit_vectors(batch, dimensions)
+            shard.update(edge.UpdateOperation.upsert_points(_points(batch)))
+            done += batch.num_rows
+            _say(stage="upload", done=done, total=total)
+        _say(stage="index", done=0, total=total)
+        shard.optimize()
+        shard.flush()
+        info = shard.info()
+        shard.close()
+        # The first load folds journals into the files, which from then on never change.
+        edge.EdgeShard.load(str(shard_path)).close()
+    _say(points=info.points_count, indexed=info.indexed_vectors_count)
+
+
+def _config(dimensions: int) -> Any:
+    return edge.EdgeConfig(
+        vectors={
+            schema.DENSE: edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine)
+        },
+        hnsw_config=edge.HnswIndexConfig(
+            m=schema.HNSW_M,
+            ef_construct=schema.HNSW_EF_CONSTRUCT,
+            full_scan_threshold=schema.FULL_SCAN_THRESHOLD_KB,
+        ),
+        optimizers=edge.EdgeOptimizersConfig(
+            default_segment_number=1, indexing_threshold=schema.INDEXING_THRESHOLD_KB
+        ),
+        payload_memory=edge.Memory.Cached,
+        max_search_threads=1,
+        wal_enabled=False,
+    )
+
+
+def _require_unit_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
+    # The engine takes NaN and zero vectors without a word, and nobody ever finds those songs.
+    vectors = batch["vector"]
+    right = np.array(pc.equal(pc.list_value_length(vectors), dimensions).fill_null(False))
+    if right.all():
+        numbers = np.asarray(pc.list_flatten(vectors), dtype=np.float64)
+        lengths = np.linalg.norm(numbers.reshape(-1, dimensions), axis=1)
+        right = np.abs(lengths - 1.0) < LONGEST_DEVIATION
+    if not right.all():
+        song = batch["song_id"][int(np.flatnonzero(~right)[0])]
+        raise EngineError(f"the vector of song {song} is not {dimensions} numbers of unit length")
+
+
+def _points(batch: pa.RecordBatch) -> list[Any]:
+    rows = batch.to_pylist()
+    return [
+        edge.Point(UUID(row["song_id"]), {schema.DENSE: row.pop("vector")}, row) for row in rows
+    ]
+
+
+def _say(**fields: Any) -> None:
+    sys.stdout.write(json.dumps(fields) + "\n")
+    sys.stdout.flush()
+
+
+def _die_with_parent() -> None:
+    # Linux only, and best effort: a parent that is killed must not leave a builder behind.
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def main(songs_path: str, dimensions: str, shard_path: str) -> int:
+    """Build, and say so or say what failed."""
+    _die_with_parent()
+    try:
+        build(Path(songs_path), int(dimensions), Path(shard_path))
+    except (EngineError, OSError) as error:
+        _say(error=str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

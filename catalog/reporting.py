@@ -1,0 +1,99 @@
+"""How long-running work says what it does: one interface, a talking reporter and a silent twin.
+
+Library code takes a `Reporter` and never asks whether there is a terminal.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+
+class Task(Protocol):
+    """A piece of work under way."""
+
+    def advance(self, done: float, total: float | None = None) -> None:
+        """Say that `done` of `total` is finished (absolute numbers, any unit)."""
+
+    def result(self, text: str) -> None:
+        """Say, once, what came of it."""
+
+
+class Reporter(Protocol):
+    """Where work reports to."""
+
+    def say(self, text: str) -> None:
+        """Report one line."""
+
+    def task(self, title: str) -> AbstractContextManager[Task]:
+        """Open a piece of work; at its end its result and duration are reported."""
+
+
+class _SilentTask:
+    def advance(self, done: float, total: float | None = None) -> None:
+        pass
+
+    def result(self, text: str) -> None:
+        pass
+
+
+class Silent:
+    """Reports nothing."""
+
+    def say(self, text: str) -> None:
+        """Report one line: to nobody."""
+
+    @contextmanager
+    def task(self, title: str) -> Iterator[Task]:  # noqa: ARG002
+        """Open a piece of work that nobody hears of."""
+        yield _SilentTask()
+
+
+class _LiveTask:
+    def __init__(self, progress: Progress, title: str) -> None:
+        self._progress = progress
+        self._id = progress.add_task(title, total=None)
+        self.text = ""
+
+    def advance(self, done: float, total: float | None = None) -> None:
+        self._progress.update(self._id, completed=done, total=total)
+
+    def result(self, text: str) -> None:
+        self.text = text
+
+
+class Talking:
+    """Reports on standard error: a line a task, and a progress bar while there is a terminal."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+
+    def say(self, text: str) -> None:
+        """Report one line."""
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def task(self, title: str) -> Iterator[Task]:
+        """Open a piece of work, with a bar that vanishes when it is done."""
+        start = time.perf_counter()
+        with Progress(
+            TextColumn("  {task.description:<10}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        ) as progress:
+            task = _LiveTask(progress, title)
+            yield task
+        seconds = time.perf_counter() - start
+        self.say(f"  {title:<10} {task.text}  ({seconds:.1f} s)")

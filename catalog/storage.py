@@ -1,0 +1,89 @@
+"""Writing to disk so that a reader finds the old or the new, never a half."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from catalog.errors import BusyError, StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_HINTS = {
+    errno.ENOSPC: "the disk is full: free some room and run again",
+    errno.EDQUOT: "the disk quota is used up: free some room and run again",
+    errno.EACCES: "no permission to write there",
+    errno.EPERM: "no permission to write there",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOTDIR: "a file stands where a folder is needed",
+    errno.EEXIST: "a file stands where a folder is needed",
+}
+
+
+@contextmanager
+def storage_errors(place: Path) -> Iterator[None]:
+    """Turn the operating system's errors about `place` into `StorageError`."""
+    try:
+        yield
+    except BrokenPipeError:  # the reader of our output left: nothing is wrong with `place`
+        raise
+    except OSError as error:
+        reason = _HINTS.get(error.errno or 0, error.strerror or str(error))
+        raise StorageError(f"cannot write {error.filename or place}: {reason}") from error
+
+
+def make_folder(folder: Path) -> Path:
+    """Create `folder` and its parents where they are missing. Raises `StorageError`."""
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by a file that holds `text`, on disk when this returns."""
+    with storage_errors(path):
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in `folder` on disk, such as one that was just renamed into it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked(folder: Path, task: str) -> Iterator[None]:
+    """Hold `folder` for one process's `task`; raises `BusyError` while another holds it.
+
+    The lock goes with the process, however it ends.
+    """
+    path = make_folder(folder) / ".lock"
+    with storage_errors(path), path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise BusyError(f"{folder} is in use: {holder}; wait for it to end") from error
+        file.truncate(0)
+        file.write(f"{task} (process {os.getpid()})\n")
+        file.flush()
+        yield

@@ -1,0 +1,1 @@
+"""How good the recommendations are; and the command that gathers those of all rooms."""

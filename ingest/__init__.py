@@ -1,0 +1,1 @@
+"""From playlist files to a published release."""

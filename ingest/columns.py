@@ -1,0 +1,181 @@
+"""Which column of a file plays which role."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from catalog.errors import ColumnError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+ROLES = ("playlist_id", "playlist_name", "owner", "artist", "title", "position", "track_id")
+
+# In order of preference, and in folded spelling (see _fold). Names that mean different things in
+# different files ("name", "id", "date") are left out on purpose: --column settles those.
+_ALIASES: Mapping[str, Sequence[str]] = {
+    "playlist_id": [
+        "playlistid",
+        "pid",
+        "sessionid",
+        "session",
+        "playlisturi",
+        "playlistpid",
+        "listeningsession",
+        "listid",
+        "mixid",
+        "mix",
+    ],
+    "playlist_name": [
+        "playlistname",
+        "playlist",
+        "playlisttitle",
+        "listname",
+        "sessionname",
+        "mixname",
+    ],
+    "owner": [
+        "owner",
+        "ownerid",
+        "ownername",
+        "userid",
+        "user",
+        "username",
+        "userhash",
+        "listener",
+        "listenerid",
+    ],
+    "artist": [
+        "artist",
+        "artistname",
+        "artists",
+        "artistnames",
+        "artistname(s)",
+        "trackartist",
+        "trackartists",
+        "songartist",
+        "performer",
+        "masteralbumartistname",
+        "mastermetadataalbumartistname",
+    ],
+    "title": [
+        "title",
+        "track",
+        "trackname",
+        "tracktitle",
+        "song",
+        "songname",
+        "songtitle",
+        "mastermetadatatrackname",
+    ],
+    "position": [
+        "position",
+        "pos",
+        "trackposition",
+        "positioninplaylist",
+        "trackindex",
+        "timestamp",
+        "ts",
+        "playedat",
+        "listenedat",
+        "addedat",
+        "unixtimestamp",
+        "datetime",
+        "index",
+    ],
+    "track_id": [
+        "trackid",
+        "trackuri",
+        "spotifytrackuri",
+        "spotifytrackid",
+        "spotifyid",
+        "spotifyuri",
+        "songid",
+        "songuri",
+        "uri",
+        "isrc",
+    ],
+}
+
+
+def find_columns(names: Sequence[str], given: Mapping[str, str], file: Path) -> dict[str, str]:
+    """The file's own column name for each role that the file has.
+
+    `names` are the file's columns, `given` maps roles to names and wins over the known names.
+    Case, white space, `_` and `-` do not matter. A role that is given as "" is left out. Raises
+    ColumnError when a given name or a needed column is missing: artist, title, and playlist_id or
+    playlist_name.
+    """
+    unknown = [role for role in given if role not in ROLES]
+    if unknown:
+        raise ColumnError(f"--column {unknown[0]}=...: the columns are called {', '.join(ROLES)}")
+    found: dict[str, str] = {}
+    for role, name in given.items():
+        if not name:
+            continue
+        match = name if name in names else _by_fold(names).get(_fold(name))
+        if match is None:
+            raise ColumnError(
+                f"{file}: there is no column '{name}' (--column {role}={name}); "
+                f"{_listing(names, {})}"
+            )
+        found[role] = match
+    free = _by_fold([name for name in names if name not in found.values()])
+    for role in ROLES:
+        if role not in given:
+            match = next((free[alias] for alias in _ALIASES[role] if alias in free), None)
+            if match is not None:
+                found[role] = match
+    _require(names, found, file)
+    return {role: found[role] for role in ROLES if role in found}
+
+
+def _require(names: Sequence[str], found: Mapping[str, str], file: Path) -> None:
+    missing = [role for role in ("artist", "title") if role not in found]
+    if "playlist_id" not in found and "playlist_name" not in found:
+        missing.append("playlist_id")
+    if missing:
+        wanted = "; ".join(_wanted(role) for role in missing)
+        how = " ".join(f"--column {role}=NAME" for role in missing)
+        raise ColumnError(
+            f"{file}: {_listing(names, found)}; missing: {wanted}; name the columns with {how}"
+        )
+    for role, name in found.items():
+        if names.count(name) > 1:
+            raise ColumnError(
+                f"{file}: {names.count(name)} columns are called '{name}' ({role}): "
+                "rename all but one"
+            )
+
+
+def _wanted(role: str) -> str:
+    if role == "playlist_id":
+        return (
+            f"a playlist (an id such as {', '.join(_ALIASES[role][:4])}, "
+            f"or a name such as {', '.join(_ALIASES['playlist_name'][:3])})"
+        )
+    return f"{role} (accepted: {', '.join(_ALIASES[role][:6])})"
+
+
+def _listing(names: Sequence[str], found: Mapping[str, str]) -> str:
+    roles = {name: role for role, name in found.items()}
+    shown = [
+        f"'{_short(name)}'" + (f" ({roles[name]})" if name in roles else "") for name in names[:20]
+    ]
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return f"the columns found are {', '.join(shown)}{more}"
+
+
+def _short(name: str) -> str:
+    printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    return printable if len(printable) <= 40 else printable[:39] + "…"
+
+
+def _by_fold(names: Sequence[str]) -> dict[str, str]:
+    """Folded spelling -> the first of `names` with it."""
+    return {_fold(name): name for name in reversed(names)}
+
+
+def _fold(name: str) -> str:
+    return "".join(c for c in name.casefold() if c not in "_-" and not c.isspace())

@@ -1,0 +1,70 @@
+"""Positions and times, as text, to numbers."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_MICRO = 1e6
+
+
+def to_positions(values: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
+    """The numbers that `values` (n strings or doubles) say, and which of them say none.
+
+    A number is itself; an ISO 8601 date and time becomes seconds since 1970 (UTC where no zone is
+    given); blank text and NaN become null. Returns n doubles and n flags; a flagged value is null.
+    """
+    if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+        return _finite(values, np.zeros(len(values), bool))
+    text = pc.utf8_trim_whitespace(values)
+    text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
+    for kind in (pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
+        try:
+            return _finite(seconds(text.cast(kind)), np.zeros(len(text), bool))
+        except pa.ArrowInvalid:
+            continue
+    coded = text.dictionary_encode()
+    numbers = pa.array([_number(value) for value in coded.dictionary.to_pylist()], pa.float64())
+    result = numbers.take(coded.indices)
+    wrong = pc.and_(pc.is_valid(text), pc.is_null(result))
+    return _finite(result, wrong.to_numpy(zero_copy_only=False))
+
+
+def seconds(values: pa.Array) -> pa.Array:
+    """Numbers as doubles, dates and times as seconds since 1970; nulls stay."""
+    if pa.types.is_temporal(values.type):
+        zone = values.type.tz if pa.types.is_timestamp(values.type) else None
+        micros = values.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())
+        return pc.divide(micros.cast(pa.float64(), safe=False), _MICRO)
+    return values.cast(pa.float64(), safe=False)
+
+
+def _finite(numbers: pa.Array, wrong: NDArray[np.bool_]) -> tuple[pa.Array, NDArray[np.bool_]]:
+    finite = pc.fill_null(pc.is_finite(numbers), True)
+    if pc.all(finite).as_py() is False:
+        wrong |= ~finite.to_numpy(zero_copy_only=False)
+        numbers = pc.if_else(finite, numbers, pa.scalar(None, pa.float64()))
+    return numbers, wrong
+
+
+def _number(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        number = float(text) if "_" not in text else math.nan
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(text.removesuffix(" UTC"))
+        except ValueError:
+            return None
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return number if math.isfinite(number) else None

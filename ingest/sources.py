@@ -1,0 +1,53 @@
+"""What every kind of playlist file offers to the reader: its columns and batches of records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A record that could not be read: the line it starts on (1-based), why, and its text."""
+
+    line: int
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some consecutive records of a file.
+
+    `line` (n, int64) says on which line (1-based; of Parquet: row) each row starts, and rises.
+    `fields` maps a role to n values: strings, or doubles where the file has a typed position.
+    `text` gives the raw text of the i-th row. `done` is how many bytes of the file are behind us.
+    """
+
+    line: NDArray[np.int64]
+    fields: Mapping[str, pa.Array]
+    refused: Sequence[Refusal]
+    text: Callable[[int], str]
+    done: int
+
+
+class Source(Protocol):
+    """A playlist file that has been opened and understood."""
+
+    @property
+    def kind(self) -> str:
+        """How the file was understood, such as `CSV, wrapped quotes`."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of its columns, in order."""
+
+    def batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
+        """All records, in order; `columns` maps roles to names. Every record is in one batch."""

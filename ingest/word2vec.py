@@ -1,0 +1,145 @@
+"""Training playlists -> one dense vector a song, with gensim's Word2Vec.
+
+Mikolov et al., "Efficient Estimation of Word Representations in Vector Space", 2013. A song is a
+word and a playlist a sentence; gensim reads the songs' numbers from a file, so that its workers
+need not wait for Python.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from gensim.models import Word2Vec
+from gensim.models.callbacks import CallbackAny2Vec
+from gensim.models.word2vec import MAX_WORDS_IN_BATCH
+
+from catalog.errors import PlaylistError
+from catalog.storage import storage_errors
+from ingest.sql import connect, literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import duckdb
+    from numpy.typing import NDArray
+
+    from catalog.reporting import Reporter
+    from ingest.parameters import Parameters
+
+# gensim silently cuts longer lines, so a longer playlist goes in as several.
+_CORPUS = """
+SELECT array_to_string(list_slice(songs, start + 1, start + {longest}), ' ') AS line
+FROM read_parquet({train}), range(0, len(songs), {longest}) AS chunk(start)
+"""
+
+_COUNTS = """
+SELECT song, count(*)::INTEGER AS playlists
+FROM (SELECT unnest(songs) AS song FROM read_parquet({train}))
+GROUP BY song
+"""
+
+
+def train(
+    train_path: Path, folder: Path, parameters: Parameters, reporter: Reporter
+) -> dict[str, Any]:
+    """Write `vectors.parquet` to `folder`: a row for each song with a vector.
+
+    Columns: song, playlists (how many training playlists hold it), vector (fixed-size list of
+    float32, unit length). Returns the counts. Raises `PlaylistError` when no song is in enough
+    playlists.
+    """
+    with reporter.task("train") as task, connect(folder) as sql:
+        corpus = folder / "corpus.txt"
+        write_corpus(sql, train_path, corpus)
+        counted = sql.sql(_COUNTS.format(train=literal(train_path))).to_arrow_table()
+        counts = np.zeros(counted.num_rows and max(counted["song"].to_numpy()) + 1, np.int32)
+        counts[counted["song"].to_numpy()] = counted["playlists"].to_numpy()
+        plays = int(counts.sum())
+        if counts.max(initial=0) < parameters.min_count:
+            raise PlaylistError(
+                f"no song is in {parameters.min_count} training playlists or more (the most is "
+                f"{counts.max(initial=0)}): give more playlists, or lower --min-count"
+            )
+        epochs = parameters.epochs_for(plays)
+        with storage_errors(corpus):
+            songs, vectors = train_vectors(corpus, epochs, parameters, task.advance)
+            corpus.unlink()
+            table = pa.table(
+                {
+                    "song": pa.array(songs, pa.int32()),
+                    "playlists": pa.array(counts[songs], pa.int32()),
+                    "vector": pa.FixedSizeListArray.from_arrays(
+                        vectors.ravel(), parameters.dimensions
+                    ),
+                }
+            )
+            pq.write_table(table, folder / "vectors.parquet")
+        covered = int(counts[songs].sum())
+        text = (
+            f"{len(songs):,} song vectors of {parameters.dimensions} numbers, {epochs} epochs over "
+            f"{plays:,} plays"
+        )
+        task.result(text)
+    return {
+        "text": text,
+        "songs": len(songs),
+        "songs_below_min_count": int((counts > 0).sum()) - len(songs),
+        "plays": plays,
+        "plays_covered": covered,
+        "epochs": epochs,
+    }
+
+
+def write_corpus(sql: duckdb.DuckDBPyConnection, train_path: Path, corpus: Path) -> None:
+    """Write the training playlists as text: a playlist a line, song numbers between spaces."""
+    query = _CORPUS.format(train=literal(train_path), longest=MAX_WORDS_IN_BATCH)
+    sql.execute(
+        f"COPY ({query}) TO {literal(corpus)} (FORMAT csv, HEADER false, QUOTE '', ESCAPE '')"
+    )
+
+
+def train_vectors(
+    corpus: Path,
+    epochs: int,
+    parameters: Parameters,
+    on_epoch: Callable[[float, float], None] | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Train on a text file with a playlist a line, songs as numbers between spaces.
+
+    Returns the songs, shape (n,), ascending, and their vectors, shape (n, dimensions), unit length.
+    `on_epoch(done, total)`, if given, is called after each epoch.
+    """
+    model = Word2Vec(
+        corpus_file=str(corpus),
+        vector_size=parameters.dimensions,
+        window=parameters.window,
+        min_count=parameters.min_count,
+        negative=parameters.negative,
+        ns_exponent=parameters.ns_exponent,
+        sample=parameters.sample,
+        sg=int(parameters.skip_gram),
+        epochs=epochs,
+        seed=parameters.seed,
+        workers=parameters.training_threads(),
+        callbacks=[_Epochs(epochs, on_epoch)],
+    )
+    songs = np.array([int(word) for word in model.wv.index_to_key], dtype=np.int32)
+    order = np.argsort(songs)
+    vectors = model.wv.get_normed_vectors()[order].astype(np.float32)
+    return songs[order], vectors
+
+
+class _Epochs(CallbackAny2Vec):  # type: ignore[misc]
+    def __init__(self, epochs: int, on_epoch: Callable[[float, float], None] | None) -> None:
+        self._done = 0
+        self._epochs = epochs
+        self._on_epoch = on_epoch
+
+    def on_epoch_end(self, _model: Word2Vec) -> None:
+        self._done += 1
+        if self._on_epoch:
+            self._on_epoch(self._done, self._epochs)

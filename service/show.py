@@ -1,0 +1,95 @@
+"""Answers as a person likes to read them, and as programs do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from google.protobuf import json_format
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from nextsong.v1 import recommender_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from google.protobuf.message import Message
+
+_STRATEGIES = {
+    pb.STRATEGY_SEEDS: "from the songs of the playlist",
+    pb.STRATEGY_ARTISTS: "no song of the playlist is known: from other songs of its artists",
+    pb.STRATEGY_POPULAR: "neither its songs nor their artists are known: the most popular songs",
+}
+
+
+def as_json(message: Message) -> None:
+    """Print a message as JSON, every field given."""
+    click.echo(
+        json_format.MessageToJson(
+            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+    )
+
+
+def recommendations(request: pb.RecommendRequest, response: pb.RecommendResponse) -> None:
+    """Print the playlist as it was understood, and the songs that come next."""
+    console = Console(highlight=False)
+    after = Table(title="After", title_justify="left", box=box.SIMPLE_HEAD, show_header=False)
+    for asked, resolved in zip(request.seeds, response.seeds, strict=True):
+        after.add_row(*_understood(asked, resolved))
+    console.print(after)
+    title = f"Next, {_STRATEGIES[response.strategy]}"
+    console.print(_scored(title, response.songs))
+    _say_release(console, response.release, empty=not response.songs)
+
+
+def similar_songs(response: pb.SimilarSongsResponse) -> None:
+    """Print the songs nearest to one."""
+    console = Console(highlight=False)
+    title = f"Near {response.song.artist} - {response.song.title}"
+    console.print(_scored(title, response.songs))
+    _say_release(console, response.release, empty=not response.songs)
+
+
+def found_songs(response: pb.SearchSongsResponse) -> None:
+    """Print the songs found by name."""
+    console = Console(highlight=False)
+    console.print(_songs("Found", response.songs))
+    _say_release(console, response.release, empty=not response.songs)
+
+
+def _understood(asked: pb.Seed, resolved: pb.ResolvedSeed) -> tuple[str, str]:
+    name = f"{asked.artist} - {asked.title}" if asked.title else asked.song_id
+    if resolved.resolution == pb.RESOLUTION_SONG:
+        return escape(f"{resolved.song.artist} - {resolved.song.title}"), ""
+    if resolved.resolution == pb.RESOLUTION_ARTIST:
+        return escape(name), "[yellow]not in the catalog; its artist is[/]"
+    return escape(name), "[yellow]not in the catalog[/]"
+
+
+def _scored(title: str, hits: Iterable[pb.ScoredSong]) -> Table:
+    hits = list(hits)
+    return _songs(title, [hit.song for hit in hits], [hit.score for hit in hits])
+
+
+def _songs(title: str, songs: Iterable[pb.Song], scores: Sequence[float] = ()) -> Table:
+    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("#", justify="right", style="dim")
+    table.add_column("artist", style="bold")
+    table.add_column("title")
+    table.add_column("playlists", justify="right")
+    if scores:
+        table.add_column("score", justify="right")
+    for place, song in enumerate(songs, start=1):
+        cells = [str(place), escape(song.artist), escape(song.title), f"{song.playlists:,}"]
+        table.add_row(*cells, *([f"{scores[place - 1]:.3f}"] if scores else []))
+    return table
+
+
+def _say_release(console: Console, release: str, *, empty: bool) -> None:
+    if empty:
+        console.print("  no song of the catalog passes")
+    console.print(f"  release {release}", style="dim")

@@ -1,0 +1,205 @@
+"""Releases made by hand: an `OpenRelease` in memory, and the same songs published for real."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.embedded import Draft, EmbeddedHome
+from catalog.manifest import Counts, Manifest, Origin
+from catalog.release import ANY, Filter, Hit, Point, Song, Vector
+from catalog.reporting import Silent
+from catalog.songs import normalise, search_text, song_id, song_id_of_track
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+PARAMETERS: dict[str, Any] = {"query_decay": 0.5, "epochs": 3, "skip_gram": True}
+
+
+def points_of(
+    *rows: tuple[str, str, int, Sequence[float]], track_ids: Sequence[str] = ()
+) -> list[Point]:
+    """Songs from (artist, title, playlists, vector), ranked by playlists as a release ranks them.
+
+    Vectors are scaled to unit length. With `track_ids`, one a row, they identify the songs.
+    """
+    order = sorted(range(len(rows)), key=lambda row: -rows[row][2])
+    points = []
+    for row, (artist, title, playlists, vector) in enumerate(rows):
+        own_id = song_id_of_track(track_ids[row]) if track_ids else song_id(artist, title)
+        song = Song(own_id, artist, title, normalise(artist), order.index(row), playlists)
+        unit = np.asarray(vector, np.float32) / np.float32(np.linalg.norm(vector))
+        points.append(Point(song, unit))
+    return points
+
+
+def origin_of(name: str, *, decay: float = 0.5, track_ids: bool = False) -> Origin:
+    return Origin(
+        data_fingerprint=f"data of {name}",
+        split_fingerprint=f"split of {name}",
+        content_fingerprint=hashlib.sha256(name.encode()).hexdigest(),
+        code_version="1.2.3",
+        parameters=PARAMETERS | {"query_decay": decay},
+        sources=["by-hand.csv"],
+        track_ids=track_ids,
+    )
+
+
+def counts_of(points: Sequence[Point], training_playlists: int) -> Counts:
+    return Counts(
+        songs=len(points),
+        artists=len({point.song.artist_key for point in points}),
+        training_playlists=training_playlists,
+        training_plays=sum(point.song.playlists for point in points),
+    )
+
+
+def passes(song: Song, where: Filter) -> bool:
+    """Whether a filter lets a song pass, told anew from the words of `catalog.release.Filter`."""
+    return (
+        (not where.include_artists or song.artist_key in where.include_artists)
+        and song.artist_key not in where.exclude_artists
+        and song.song_id not in where.exclude_songs
+        and song.playlists >= where.min_playlists
+        and (where.max_playlists == 0 or song.playlists <= where.max_playlists)
+    )
+
+
+class FakeRelease:
+    """Exact answers from memory. `asked` counts the calls of each method."""
+
+    def __init__(
+        self,
+        points: Sequence[Point],
+        *,
+        name: str = "fake",
+        decay: float = 0.5,
+        track_ids: bool = False,
+        training_playlists: int = 100,
+    ) -> None:
+        self.by_popularity = sorted(points, key=lambda point: point.song.ordinal)
+        self.asked: dict[str, int] = {}
+        self.closed = False
+        self.manifest = Manifest(
+            format=1,
+            release=name,
+            created="2026-11-23T12:00:00+00:00",
+            dimensions=len(points[0].vector),
+            counts=counts_of(points, training_playlists),
+            origin=origin_of(name, decay=decay, track_ids=track_ids),
+            files={},
+            canaries=[],
+        )
+
+    async def points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
+        self._count("points")
+        wanted = set(song_ids)
+        return {
+            point.song.song_id: point
+            for point in self.by_popularity
+            if point.song.song_id in wanted
+        }
+
+    async def nearest(self, vector: Vector, limit: int, where: Filter = ANY) -> list[Hit]:
+        self._count("nearest")
+        hits = [
+            Hit(point.song, float(point.vector @ vector))
+            for point in self.by_popularity
+            if passes(point.song, where)
+        ]
+        return sorted(hits, key=lambda hit: -hit.score)[:limit]
+
+    async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
+        self._count("popular")
+        return [point for point in self.by_popularity if passes(point.song, where)][:limit]
+
+    async def search(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
+        self._count("search")
+        beginnings = normalise(text).split()
+        return [
+            point.song
+            for point in self.by_popularity
+            if passes(point.song, where)
+            and all(
+                any(word.startswith(beginning) for word in _words(point.song))
+                for beginning in beginnings
+            )
+        ][:limit]
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _count(self, method: str) -> None:
+        assert not self.closed
+        self.asked[method] = self.asked.get(method, 0) + 1
+
+
+class FakeHome:
+    """Keeps what `put` gives it: releases, or errors to raise instead. The last is current."""
+
+    def __init__(self, release: FakeRelease) -> None:
+        self._contents: dict[str, FakeRelease | Exception] = {}
+        self._current = ""
+        self.opened: list[str] = []
+        self.put(release.manifest.release, release)
+
+    def put(self, name: str, content: FakeRelease | Exception) -> None:
+        self._contents[name] = content
+        self._current = name
+
+    def forget(self, name: str) -> None:
+        del self._contents[name]
+
+    def current(self) -> str | None:
+        return self._current
+
+    def open(self, release: str | None = None) -> FakeRelease:
+        name = release or self._current
+        self.opened.append(name)
+        content = self._contents[name]
+        if isinstance(content, Exception):
+            raise content
+        return content
+
+
+def publish(
+    home: EmbeddedHome,
+    points: Sequence[Point],
+    *,
+    name: str = "fake",
+    track_ids: bool = False,
+    training_playlists: int = 1_000,
+) -> Manifest:
+    """Publish songs made by hand as a real release."""
+    rows = [
+        asdict(point.song)
+        | {
+            "song_id": str(point.song.song_id),
+            "search_text": search_text(point.song.artist_key, normalise(point.song.title)),
+            "vector": point.vector.tolist(),
+        }
+        for point in points
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        songs_path = Path(folder) / "songs.parquet"
+        pq.write_table(pa.Table.from_pylist(rows), songs_path)
+        draft = Draft(
+            songs_path,
+            len(points[0].vector),
+            counts_of(points, training_playlists),
+            origin_of(name, track_ids=track_ids),
+        )
+        return home.publish(draft, Silent())
+
+
+def _words(song: Song) -> list[str]:
+    return search_text(song.artist_key, normalise(song.title)).split()

@@ -1,0 +1,91 @@
+"""The whole road, as a newcomer takes it: the demo in a process of its own, over real gRPC."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def nextsong(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "evaluation.main", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    home = tmp_path_factory.mktemp("demo")
+    return home, nextsong("demo", "--home", str(home), "--playlists", "1000")
+
+
+def test_the_demo_shows_each_step(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    _, ran = demo
+    shown = [
+        "Every song, artist and playlist of this demo is invented.",
+        "1. Playlists, in a file",
+        "is now current",
+        "HR@100",
+        "popularity",
+        "serving release",
+        "Next, from the songs of the playlist",
+        "really came next",
+        "The service has stopped.",
+        "ingest run FILE",
+        'recommend "Artist - Title" "Artist - Title"',
+    ]
+    places = [ran.stdout.find(text) for text in shown]
+    assert -1 not in places, (shown[places.index(-1)], ran.stdout)
+    assert places == sorted(places)
+
+
+def test_the_demo_reports_every_stage(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    _, ran = demo
+    for stage in ("invent", "read", "prepare", "split", "train", "publish", "score"):
+        assert f"  {stage}" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+def test_word2vec_beats_popularity_by_a_wide_margin(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    home, _ = demo
+    printed = nextsong("evaluate", "--home", str(home), "--split", "validation", "--json", "-q")
+    scores = {score["system"]: score for score in json.loads(printed.stdout)["scores"]}
+    learned, popular = scores["Word2Vec (nextsong)"], scores["popularity"]
+    tutorial = scores["tutorial (last song)"]
+    assert learned["hit_rate_at_100"] > 2 * popular["hit_rate_at_100"]
+    assert learned["hit_rate_at_10"] > 2 * popular["hit_rate_at_10"]
+    assert learned["hit_rate_at_100"] > tutorial["hit_rate_at_100"]
+
+
+def test_the_demo_leaves_a_home_to_ask(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    home, _ = demo
+    song = json.loads(nextsong("search", "the", "--home", str(home), "--json").stdout)["songs"][0]
+    name = f"{song['artist']} - {song['title']}"
+    answer = json.loads(nextsong("recommend", name, "--home", str(home), "--json").stdout)
+    assert answer["strategy"] == "STRATEGY_SEEDS"
+    assert len(answer["songs"]) == 10
+    assert song["song_id"] not in {hit["song"]["song_id"] for hit in answer["songs"]}
+
+
+def test_the_demo_again_does_nothing_twice(
+    demo: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    home, _ = demo
+    again = nextsong("demo", "--home", str(home), "--playlists", "1000")
+    assert "was current already" in again.stdout
+    assert again.stderr.count("(unchanged)") == 5
