@@ -16,6 +16,21 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
+
+class Text(click.ParamType[str]):
+    """Text that can be sent: an argument whose bytes were not text is a usage error."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text, or fail."""
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{value.encode(errors='replace').decode()!r} is not UTF-8", param, ctx)
+        return value
+
+
 home_option = click.option(
     "--home",
     type=click.Path(path_type=Path),

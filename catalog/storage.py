@@ -86,4 +86,7 @@ def locked(folder: Path, task: str) -> Iterator[None]:
         file.truncate(0)
         file.write(f"{task} (process {os.getpid()})\n")
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)

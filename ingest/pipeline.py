@@ -7,6 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from catalog.embedded import Draft, EmbeddedHome
+from catalog.errors import CorruptReleaseError
 from catalog.manifest import Counts, Manifest, Origin
 from catalog.storage import locked
 from ingest.prepare import prepare
@@ -131,10 +132,13 @@ def _read(
 
 
 def _same_as_current(home: EmbeddedHome, content: str) -> Manifest | None:
-    release = home.current()
-    if release is None:
+    try:
+        release = home.current()
+        if release is None:
+            return None
+        manifest = home.manifest(release)
+    except CorruptReleaseError:  # all the more reason to publish
         return None
-    manifest = home.manifest(release)
     return manifest if manifest.origin.content_fingerprint == content else None
 
 

@@ -83,10 +83,11 @@ WITH placed AS (
            row_number() OVER (ORDER BY position NULLS LAST, file, line) AS place
     FROM used
 ), once AS (
-    SELECT playlist, song, min(place) AS place, min(name) AS name, min(owner) AS owner
+    SELECT playlist, song, min(place) AS place,
+           min(nullif(name, '')) AS name, min(nullif(owner, '')) AS owner
     FROM placed GROUP BY playlist, song
 )
-SELECT playlist AS playlist_id, min(name) AS name, min(owner) AS owner,
+SELECT playlist AS playlist_id, coalesce(min(name), '') AS name, coalesce(min(owner), '') AS owner,
        list(song ORDER BY place) AS songs
 FROM once GROUP BY playlist
 """

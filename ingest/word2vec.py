@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _CORPUS = """
 SELECT array_to_string(list_slice(songs, start + 1, start + {longest}), ' ') AS line
 FROM read_parquet({train}), range(0, len(songs), {longest}) AS chunk(start)
+ORDER BY playlist_id, start
 """
 
 _COUNTS = """

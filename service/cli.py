@@ -8,7 +8,7 @@ from uuid import UUID
 
 import click
 
-from catalog.cli import home_option, one_line_errors
+from catalog.cli import Text, home_option, one_line_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nextsong.v1 import recommender_pb2 as pb
     from service.client import Client, Direct
 
-song_argument = click.argument("song")
+song_argument = click.argument("song", type=Text())
 address_option = click.option(
     "--address",
     envvar="NEXTSONG_ADDRESS",
@@ -66,12 +66,16 @@ def serve(home: Path, host: str, port: int) -> None:
 
 
 @click.command(short_help="Say which songs come next in a playlist.")
-@click.argument("songs", nargs=-1, required=True, metavar="SONG...")
+@click.argument("songs", nargs=-1, required=True, metavar="SONG...", type=Text())
 @address_option
 @home_option
 @limit_option
-@click.option("--include-artist", multiple=True, metavar="ARTIST", help="Only these artists.")
-@click.option("--exclude-artist", multiple=True, metavar="ARTIST", help="None of these artists.")
+@click.option(
+    "--include-artist", multiple=True, metavar="ARTIST", type=Text(), help="Only these artists."
+)
+@click.option(
+    "--exclude-artist", multiple=True, metavar="ARTIST", type=Text(), help="None of these artists."
+)
 @json_option
 @one_line_errors
 def recommend(
@@ -124,7 +128,7 @@ def similar(song: str, address: str | None, home: Path, limit: int, as_json: boo
 
 
 @click.command(short_help="Find songs by part of their names.")
-@click.argument("words", nargs=-1, required=True, metavar="WORD...")
+@click.argument("words", nargs=-1, required=True, metavar="WORD...", type=Text())
 @address_option
 @home_option
 @limit_option

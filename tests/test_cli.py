@@ -144,6 +144,20 @@ def test_a_song_that_is_neither_name_nor_id(home: Path) -> None:
     assert_one_line(call("recommend", "Creep", "--home", home), 2, "Artist - Title")
 
 
+@pytest.mark.parametrize("command", ["recommend", "similar", "search"])
+def test_a_song_that_is_not_text(home: Path, command: str) -> None:
+    assert_one_line(call(command, "Bj\udcf6rk - Army", "--home", home), 2, "not UTF-8")
+
+
+def test_a_release_that_cannot_be_read_is_published_over(road: Road, home: Path) -> None:
+    current = home / "releases" / (EmbeddedHome(home).current() or "") / "manifest.json"
+    current.write_text("{}")
+    options = ["--dimensions", 16, "--epochs", 1, "--min-count", 2, "--quiet"]
+    result = call("ingest", "run", road.file, "--home", home, *options)
+    assert result.exit_code == 0, result.output
+    EmbeddedHome(home).open().close()
+
+
 def test_an_unknown_song_has_no_neighbours(home: Path) -> None:
     assert_one_line(call("similar", "No - Such", "--home", home), 1, "no song")
 

@@ -71,7 +71,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 def unit(vectors: Vector) -> Vector:
     lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return (vectors / lengths).astype(np.float32)
+    result: Vector = (vectors / lengths).astype(np.float32)
+    return result
 
 
 def drafted(
@@ -904,6 +905,44 @@ def test_killed_at_any_moment(home: EmbeddedHome, small: Library) -> None:
     while builders(home) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert builders(home) == []
+
+
+FOLLOW = '''
+import subprocess, sys
+code = """
+import time
+from catalog.edge_build import _die_with_parent
+_die_with_parent()
+print("ready", flush=True)
+time.sleep(120)
+"""
+child = subprocess.Popen([sys.executable, "-c", code])
+print(child.pid, flush=True)
+child.wait()
+'''
+
+
+def is_alive(process: Path) -> bool:
+    try:
+        return "\nState:\tZ" not in (process / "status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_a_builder_dies_with_its_parent() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", FOLLOW], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = Path("/proc") / parent.stdout.readline().strip()
+        assert parent.stdout.readline() == "ready\n"
+        assert is_alive(child)
+        parent.kill()
+    deadline = time.monotonic() + 30
+    while is_alive(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def killed(action: Callable[[], object]) -> None:

@@ -338,6 +338,31 @@ def test_the_client_finds_a_server_that_was_started_anew(loop: Loop) -> None:
         client.recommend(WATERLOO)
 
 
+class Flaky(FakeRelease):
+    """Is busy for the first `failures` calls."""
+
+    failures = 0
+
+    async def nearest(self, vector: Vector, limit: int, where: Filter = ANY) -> list[Hit]:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise BusyError("busy")
+        return await super().nearest(vector, limit, where)
+
+
+@pytest.mark.parametrize(("failures", "answered"), [(3, True), (4, False)])
+def test_the_client_tries_four_times_in_all(loop: Loop, failures: int, answered: bool) -> None:
+    release = Flaky(POINTS)
+    release.failures = failures
+    with loop.serve(FakeHome(release)) as server, Client(server.address) as client:
+        if answered:
+            assert client.recommend(WATERLOO).release == "fake"
+        else:
+            with pytest.raises(UnavailableError, match="busy"):
+                client.recommend(WATERLOO)
+    assert release.failures == (-1 if answered else 0)
+
+
 # Health and reflection
 
 
@@ -598,9 +623,39 @@ def test_no_failure_ends_the_lookout(
     with loop.serve(home) as server:
         home.put("2", failure)
         until(lambda: "stay on release 1" in caplog.text)
+        time.sleep(0.1)  # a few more looks, which do not try it again
         home.put("3", FakeRelease(POINTS, name="3"))
         until(lambda: server.release.manifest.release == "3")
     assert home.opened == ["1", "2", "3"]
+
+
+class Gated(FakeHome):
+    """Takes its time to open a release."""
+
+    def __init__(self, release: FakeRelease) -> None:
+        super().__init__(release)
+        self.opening = threading.Event()
+        self.may_open = threading.Event()
+        self.may_open.set()
+
+    def open(self, release: str | None = None) -> FakeRelease:
+        self.opening.set()
+        assert self.may_open.wait(PATIENCE_S)
+        return super().open(release)
+
+
+def test_calls_are_answered_while_a_new_release_is_opened(loop: Loop) -> None:
+    home = Gated(FakeRelease(POINTS, name="1"))
+    with loop.serve(home) as server, Client(server.address) as client:
+        home.opening.clear()
+        home.may_open.clear()
+        home.put("2", FakeRelease(POINTS, name="2"))
+        assert home.opening.wait(PATIENCE_S)
+        try:
+            assert client.recommend(WATERLOO).release == "1"
+        finally:
+            home.may_open.set()
+        until(lambda: client.get_release().release.id == "2")
 
 
 def test_news_of_releases_are_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:

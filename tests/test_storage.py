@@ -255,9 +255,12 @@ def test_locks_of_two_folders_are_independent(tmp_path: Path) -> None:
 
 
 def test_a_lock_is_not_passed_on_to_children(tmp_path: Path) -> None:
-    wait = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    wait = [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()"]
     with locked(tmp_path, "a parent"):
-        child = subprocess.Popen(wait, stdin=subprocess.PIPE, close_fds=False)
+        child = subprocess.Popen(
+            wait, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False, text=True
+        )
+        assert said(child) == "up"
     with child:
         try:
             with locked(tmp_path, "the next"):

@@ -299,7 +299,3 @@ def test_the_code_is_that_of_this_room_and_the_one_below(
         (tmp_path / room / "more.py").write_text("")
         seen.add(fingerprint())
     assert len(seen) == 5
-
-
-def test_the_code_is_that_which_runs() -> None:
-    assert work.code_fingerprint() == work.code_fingerprint.__wrapped__()
