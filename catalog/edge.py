@@ -15,11 +15,19 @@ import qdrant_edge as edge
 
 from catalog.errors import CorruptReleaseError, EngineError
 from catalog.release import ANY, Filter, Hit, Point, Song, Vector
-from catalog.schema import DENSE, SONG_FIELDS, search_ef, song_of
+from catalog.schema import (
+    DENSE,
+    FUSED_DEPTH,
+    RRF_K,
+    SONG_FIELDS,
+    SPARSE,
+    search_ef,
+    song_of,
+)
 from catalog.songs import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from catalog.manifest import Manifest
@@ -70,7 +78,8 @@ class EdgeRelease:
             raise CorruptReleaseError("the manifest's canaries are no song ids") from error
         points = self._points(canaries)
         for canary in canaries:
-            found_by_it = self._nearest(points[canary].vector, 1) if canary in points else []
+            vector = points[canary].vector if canary in points else None
+            found_by_it = [] if vector is None else self._nearest(vector, 1)
             if not found_by_it or found_by_it[0].score < 0.999:
                 raise CorruptReleaseError(f"song {canary} cannot be found by its own vector")
 
@@ -81,6 +90,33 @@ class EdgeRelease:
     async def nearest(self, vector: Vector, limit: int, where: Filter = ANY) -> list[Hit]:
         """At most `limit` songs, the most similar to `vector` (shape (dimensions,)) first."""
         return self._nearest(vector, limit, where)
+
+    async def predicted(
+        self, weights: Mapping[int, float], limit: int, where: Filter = ANY
+    ) -> list[Hit]:
+        """At most `limit` songs that co-occur with seeds, the most strongly predicted first."""
+        query = edge.Query.Nearest(_sparse(weights), using=SPARSE)
+        return self._query(limit, query=query, filter=_filter(where))
+
+    async def fused(
+        self,
+        vector: Vector,
+        weights: Mapping[int, float],
+        dense_weight: float,
+        limit: int,
+        where: Filter = ANY,
+    ) -> list[Hit]:
+        """At most `limit` songs from `predicted` and `nearest`, fused by reciprocal rank."""
+        depth = max(FUSED_DEPTH, 2 * limit)
+        passing = _filter(where)
+        predicted = edge.Query.Nearest(_sparse(weights), using=SPARSE)
+        nearest = edge.Query.Nearest(vector.tolist(), using=DENSE)
+        searches = [
+            edge.Prefetch(depth, predicted, filter=passing),
+            edge.Prefetch(depth, nearest, filter=passing, params=self._params),
+        ]
+        fusion = edge.Fusion.Rrf(k=RRF_K, weights=[1.0, dense_weight])
+        return self._query(limit, prefetches=searches, query=fusion)
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
         """At most `limit` songs, those in the most training playlists first."""
@@ -98,15 +134,16 @@ class EdgeRelease:
         return {UUID(str(record.id)): _point(record) for record in records}
 
     def _nearest(self, vector: Vector, limit: int, where: Filter = ANY) -> list[Hit]:
-        request = edge.QueryRequest(
-            query=edge.Query.Nearest(vector.tolist(), using=DENSE),
-            limit=limit,
-            filter=_filter(where),
-            with_payload=SONG_FIELDS,
-            params=self._params,
-        )
+        query = edge.Query.Nearest(vector.tolist(), using=DENSE)
+        hits = self._query(limit, query=query, filter=_filter(where), params=self._params)
+        # The engine's rounding can pass 1.
+        return [Hit(hit.song, min(1.0, max(-1.0, hit.score))) for hit in hits]
+
+    def _query(self, limit: int, **request: Any) -> list[Hit]:
         with engine_errors("search"):
-            found = self._shard.query(request)
+            found = self._shard.query(
+                edge.QueryRequest(limit=limit, with_payload=SONG_FIELDS, **request)
+            )
         return [Hit(song_of(hit.payload), float(hit.score)) for hit in found]
 
     def _by_popularity(self, limit: int, where: Any, vectors: list[str] | None) -> list[Any]:
@@ -128,7 +165,13 @@ class EdgeRelease:
 
 
 def _point(record: Any) -> Point:
-    return Point(song_of(record.payload), np.asarray(record.vector[DENSE], dtype=np.float32))
+    vector = (record.vector or {}).get(DENSE)
+    found = None if vector is None else np.asarray(vector, dtype=np.float32)
+    return Point(song_of(record.payload), found)
+
+
+def _sparse(weights: Mapping[int, float]) -> Any:
+    return edge.SparseVector(list(weights), list(weights.values()))
 
 
 def _filter(where: Filter, *conditions: Any) -> Any:

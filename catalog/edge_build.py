@@ -46,7 +46,8 @@ _INDEXES = {
 def build(songs_path: Path, dimensions: int, shard_path: Path) -> None:
     """Fill a new shard at `shard_path` from the songs' Parquet file, index it and close it.
 
-    The file has a row a song: the payload's fields and `vector`, a list of `dimensions` floats.
+    The file has a row a song: the payload's fields; `vector`, a list of `dimensions` floats or
+    null; and `seeds` and `strengths`, the ordinals and values of its sparse vector, or null.
     Raises `EngineError`.
     """
     songs = pq.ParquetFile(songs_path)
@@ -78,6 +79,7 @@ def _config(dimensions: int) -> Any:
         vectors={
             schema.DENSE: edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine)
         },
+        sparse_vectors={schema.SPARSE: edge.EdgeSparseVectorParams()},
         hnsw_config=edge.HnswIndexConfig(
             m=schema.HNSW_M,
             ef_construct=schema.HNSW_EF_CONSTRUCT,
@@ -94,22 +96,29 @@ def _config(dimensions: int) -> Any:
 
 def _require_unit_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
     # The engine takes NaN and zero vectors without a word, and nobody ever finds those songs.
-    vectors = batch["vector"]
+    given = batch.filter(pc.is_valid(batch["vector"]))
+    vectors = given["vector"]
     right = np.array(pc.equal(pc.list_value_length(vectors), dimensions).fill_null(False))
     if right.all():
         numbers = np.asarray(pc.list_flatten(vectors), dtype=np.float64)
         lengths = np.linalg.norm(numbers.reshape(-1, dimensions), axis=1)
         right = np.abs(lengths - 1.0) < LONGEST_DEVIATION
     if not right.all():
-        song = batch["song_id"][int(np.flatnonzero(~right)[0])]
+        song = given["song_id"][int(np.flatnonzero(~right)[0])]
         raise EngineError(f"the vector of song {song} is not {dimensions} numbers of unit length")
 
 
 def _points(batch: pa.RecordBatch) -> list[Any]:
-    rows = batch.to_pylist()
-    return [
-        edge.Point(UUID(row["song_id"]), {schema.DENSE: row.pop("vector")}, row) for row in rows
-    ]
+    points = []
+    for row in batch.to_pylist():
+        dense, seeds, strengths = (row.pop(name) for name in ("vector", "seeds", "strengths"))
+        vectors: dict[str, Any] = {}
+        if dense is not None:
+            vectors[schema.DENSE] = dense
+        if seeds:
+            vectors[schema.SPARSE] = edge.SparseVector(seeds, strengths)
+        points.append(edge.Point(UUID(row["song_id"]), vectors, row))
+    return points
 
 
 def _say(**fields: Any) -> None:

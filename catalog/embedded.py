@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog import manifest as manifests
@@ -49,7 +50,8 @@ class Draft:
     """What is to be published.
 
     `songs_path` is a Parquet file with a row a song: the fields of the payload (see
-    `catalog.schema`) and `vector`, a list of `dimensions` floats of unit length.
+    `catalog.schema`); `vector`, a list of `dimensions` floats of unit length, null where there is
+    none; `seeds` and `strengths`, the ordinals and values of its sparse vector, likewise.
     """
 
     songs_path: Path
@@ -167,7 +169,9 @@ def _build(
                 points, indexed = message["points"], message["indexed"]
         if points != draft.counts.songs:
             raise EngineError(f"Qdrant Edge holds {points} songs of {draft.counts.songs}")
-        songs = pq.read_table(draft.songs_path, columns=["song_id"])["song_id"]
+        songs = pq.read_table(
+            draft.songs_path, columns=["song_id"], filters=pc.field("vector").is_valid()
+        )["song_id"]
         spread = np.linspace(0, len(songs) - 1, min(CANARIES, len(songs)), dtype=int)
         manifest = Manifest(
             format=manifests.FORMAT,
@@ -182,8 +186,7 @@ def _build(
         write_atomically(folder / "manifest.json", manifest.to_json())
         _open_verified(shard, manifest).close()
         manifests.verify_files(shard, manifest.files)  # reading must not have changed it
-        how = f"{indexed:,} of them indexed" if indexed else "few enough to be searched exactly"
-        task.result(f"{points:,} songs, {how}, in release {release}")
+        task.result(f"{points:,} songs, {indexed:,} vectors indexed, in release {release}")
     return manifest
 
 

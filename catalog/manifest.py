@@ -31,9 +31,14 @@ class FileSum:
 
 @dataclass(frozen=True)
 class Counts:
-    """How much a release holds, and from how much it was learned."""
+    """How much a release holds, and from how much it was learned.
+
+    Of the `songs`, `vectors` have a dense vector and `predicted` a sparse one.
+    """
 
     songs: int
+    vectors: int
+    predicted: int
     artists: int
     training_playlists: int
     training_plays: int

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from uuid import UUID
 
     from catalog.manifest import Manifest
@@ -35,7 +35,7 @@ class Song:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A song found, and its cosine similarity to the query, -1 to 1."""
+    """A song found, and its score: see the search that found it."""
 
     song: Song
     score: float
@@ -43,10 +43,10 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A song with its vector: unit length, shape (dimensions,)."""
+    """A song with its vector: unit length, shape (dimensions,), or None where it is too rare."""
 
     song: Song
-    vector: Vector
+    vector: Vector | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,33 @@ class OpenRelease(Protocol):
         """The songs of these ids with their vectors; unknown ids are left out."""
 
     async def nearest(self, vector: Vector, limit: int, where: Filter = ANY) -> list[Hit]:
-        """At most `limit` songs, the most similar to `vector` (shape (dimensions,)) first."""
+        """At most `limit` songs, the most similar to `vector` (shape (dimensions,)) first.
+
+        A hit's score is its cosine similarity, -1 to 1. Songs without a vector are not found.
+        """
+
+    async def predicted(
+        self, weights: Mapping[int, float], limit: int, where: Filter = ANY
+    ) -> list[Hit]:
+        """At most `limit` songs that co-occur with seeds, the most strongly predicted first.
+
+        `weights` maps the seeds' ordinals to what each counts; a hit's score is the sum, over the
+        seeds, of weight times strength. Songs that no seed predicts are not found.
+        """
+
+    async def fused(
+        self,
+        vector: Vector,
+        weights: Mapping[int, float],
+        dense_weight: float,
+        limit: int,
+        where: Filter = ANY,
+    ) -> list[Hit]:
+        """At most `limit` songs from `predicted` and `nearest`, fused by reciprocal rank.
+
+        A hit's score is 1 / (k + r) for its place r, from 0, among the predicted songs, plus
+        1 / (k - 1 + (r + 1) / dense_weight) for its place among the nearest.
+        """
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
         """At most `limit` songs, those in the most training playlists first."""

@@ -11,7 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DENSE = "song"
-"""The name of the dense vector."""
+"""The name of the dense vector: Word2Vec, cosine."""
+
+SPARSE = "cooccurrence"
+"""The name of the sparse vector: an index is a seed's ordinal, its value how strongly that seed
+predicts this song."""
+
+RRF_K = 10
+"""The constant of reciprocal rank fusion: the higher, the less the very first places stand out."""
+
+FUSED_DEPTH = 200
+"""How many songs of each kind of search are fused, at least."""
 
 PAYLOAD_INDEXES: Mapping[str, Literal["keyword", "integer", "text"]] = {
     "artist_key": "keyword",

@@ -12,6 +12,7 @@ import numpy as np
 from evaluation.metrics import Ranks, hits, rank_of, reciprocal_ranks
 from evaluation.protocol import load_queries
 from evaluation.systems import LastSong, Popularity, Release
+from service.recommend import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,7 +71,7 @@ def evaluate(release: OpenRelease, work: Path, split: Split, reporter: Reporter)
         ]
         task.result("popularity counted, the tutorial's model trained")
     scores = []
-    for system in [*baselines, Release(release)]:
+    for system in [*baselines, *(Release(release, mode) for mode in Mode)]:
         with reporter.task("score") as task:
             start = time.perf_counter()
             ranks = ranks_of(system, queries, task.advance)

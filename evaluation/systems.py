@@ -15,7 +15,7 @@ from ingest.parameters import Parameters
 from ingest.sql import connect
 from ingest.word2vec import train_vectors, write_corpus
 from ingest.work import finished_stage
-from service.recommend import recommend
+from service.recommend import Mode, recommend
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from evaluation.protocol import Query
 
 BATCH = 256
+NAMES = {
+    Mode.DENSE: "Word2Vec",
+    Mode.COOCCURRENCE: "co-occurrence",
+    Mode.HYBRID: "hybrid (nextsong)",
+}
 
 
 class System(Protocol):
@@ -38,12 +43,12 @@ class System(Protocol):
 
 
 class Release:
-    """A release, answering just as the service does."""
+    """A release, answering in one mode just as the service does."""
 
-    name = "Word2Vec (nextsong)"
-
-    def __init__(self, release: OpenRelease) -> None:
+    def __init__(self, release: OpenRelease, mode: Mode) -> None:
+        self.name = NAMES[mode]
         self._release = release
+        self._mode = mode
 
     def recommend(self, queries: Sequence[Query], limit: int) -> Iterator[Sequence[UUID]]:
         """For each query in turn, at most `limit` songs, best first."""
@@ -51,7 +56,9 @@ class Release:
             yield from asyncio.run(self._answers(queries[start : start + BATCH], limit))
 
     async def _answers(self, queries: Sequence[Query], limit: int) -> list[Sequence[UUID]]:
-        answers = [await recommend(self._release, query.seeds, limit) for query in queries]
+        answers = [
+            await recommend(self._release, query.seeds, limit, mode=self._mode) for query in queries
+        ]
         return [[hit.song.song_id for hit in answer.songs] for answer in answers]
 
 

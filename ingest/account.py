@@ -13,7 +13,6 @@ def of(outcome: Outcome) -> str:
     manifest = outcome.manifest
     prepared = outcome.stages["prepare"].summary
     splits = outcome.stages["split"].summary
-    trained = outcome.stages["train"].summary
     folder = outcome.stages["prepare"].folder
     used, reasons = prepared["used"], prepared["rejected"]
     rejected = sum(reasons.values())
@@ -27,11 +26,10 @@ def of(outcome: Outcome) -> str:
     if prepared["short_playlists"]:
         where = folder / "short_playlists.parquet"
         playlists += f", {prepared['short_playlists']:,} too short: {where}"
-    covered = trained["plays_covered"] / trained["plays"]
     catalog = (
-        f"{manifest.counts.songs:,} songs of {manifest.counts.artists:,} artists hold "
-        f"{covered:.0%} of the training plays; {trained['songs_below_min_count']:,} rarer songs "
-        f"left out"
+        f"{manifest.counts.songs:,} songs of {manifest.counts.artists:,} artists, "
+        f"{manifest.counts.vectors:,} with a vector and {manifest.counts.predicted:,} with "
+        f"co-occurrence"
     )
     state = "is now current" if outcome.published else "was current already"
     lines += [

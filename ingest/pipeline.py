@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 from catalog.embedded import Draft, EmbeddedHome
 from catalog.errors import CorruptReleaseError
-from catalog.manifest import Counts, Manifest, Origin
+from catalog.manifest import Manifest, Origin
 from catalog.storage import locked
+from ingest.assembly import assembled
+from ingest.cooccurrence import count
 from ingest.prepare import prepare
 from ingest.reading import read_files
 from ingest.split import split
-from ingest.sql import connect, literal
 from ingest.word2vec import train
 from ingest.work import Stage, WorkFolder, fingerprint_of, fingerprint_of_files
 
@@ -80,19 +81,28 @@ def run(
             ),
             reporter,
         )
-        training = {
-            name: value
-            for name, value in asdict(parameters).items()
-            if name not in {"min_songs", "query_decay"}
-        }
+        counted = folder.stage(
+            "count",
+            {"split": splits.fingerprint, **parameters.of_stage("count")},
+            lambda out: count(splits.folder / "train.parquet", out, parameters, reporter),
+            reporter,
+        )
         trained = folder.stage(
             "train",
-            {"split": splits.fingerprint, **training},
+            {"split": splits.fingerprint, **parameters.of_stage("train")},
             lambda out: train(splits.folder / "train.parquet", out, parameters, reporter),
             reporter,
         )
-        content = fingerprint_of([trained.fingerprint, parameters.query_decay])
-        stages = {"read": read, "prepare": prepared, "split": splits, "train": trained}
+        content = fingerprint_of(
+            [counted.fingerprint, trained.fingerprint, parameters.of_stage("query")]
+        )
+        stages = {
+            "read": read,
+            "prepare": prepared,
+            "split": splits,
+            "count": counted,
+            "train": trained,
+        }
         current = _same_as_current(home, content)
         if current is not None and not force:
             reporter.say(f"  publish    release {current.release} holds just this  (unchanged)")
@@ -106,19 +116,9 @@ def run(
             sources=[file.name for file in files],
             track_ids=prepared.summary["track_ids"],
         )
-        songs_path, artists = _songs_of_release(prepared, trained, work)
-        counts = Counts(
-            songs=trained.summary["songs"],
-            artists=artists,
-            training_playlists=splits.summary["train"],
-            training_plays=trained.summary["plays"],
-        )
-        try:
-            manifest = home.publish(
-                Draft(songs_path, parameters.dimensions, counts, origin), reporter
-            )
-        finally:
-            songs_path.unlink(missing_ok=True)
+        with assembled(stages, work) as (songs_path, counts):
+            draft = Draft(songs_path, parameters.dimensions, counts, origin)
+            manifest = home.publish(draft, reporter)
         return Outcome(manifest, published=True, stages=stages)
 
 
@@ -140,26 +140,3 @@ def _same_as_current(home: EmbeddedHome, content: str) -> Manifest | None:
     except CorruptReleaseError:  # all the more reason to publish
         return None
     return manifest if manifest.origin.content_fingerprint == content else None
-
-
-# The ordinal is the place by popularity; the id settles ties.
-_SONGS = """
-SELECT song_id, artist, title, artist_key,
-       (row_number() OVER (ORDER BY playlists DESC, song_id) - 1)::UINTEGER AS ordinal,
-       playlists, artist_key || ' ' || title_key AS search_text, vector
-FROM read_parquet({vectors}) JOIN read_parquet({songs}) USING (song)
-ORDER BY ordinal
-"""
-
-
-def _songs_of_release(prepared: Stage, trained: Stage, work: Path) -> tuple[Path, int]:
-    path = work / ".release_songs.parquet"
-    query = _SONGS.format(
-        vectors=literal(trained.folder / "vectors.parquet"),
-        songs=literal(prepared.folder / "songs.parquet"),
-    )
-    with connect(work) as sql:
-        sql.execute(f"COPY ({query}) TO {literal(path)} (FORMAT parquet)")
-        counted = f"SELECT count(DISTINCT artist_key) FROM read_parquet({literal(path)})"
-        artists = int(sql.sql(counted).fetchall()[0][0])
-    return path, artists

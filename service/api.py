@@ -39,6 +39,18 @@ _STRATEGIES = {
     ranking.Strategy.ARTISTS: pb.STRATEGY_ARTISTS,
     ranking.Strategy.POPULAR: pb.STRATEGY_POPULAR,
 }
+_MODES = {
+    pb.MODE_UNSPECIFIED: ranking.Mode.HYBRID,
+    pb.MODE_DENSE: ranking.Mode.DENSE,
+    pb.MODE_COOCCURRENCE: ranking.Mode.COOCCURRENCE,
+    pb.MODE_HYBRID: ranking.Mode.HYBRID,
+}
+_USED_MODES = {
+    None: pb.MODE_UNSPECIFIED,
+    ranking.Mode.DENSE: pb.MODE_DENSE,
+    ranking.Mode.COOCCURRENCE: pb.MODE_COOCCURRENCE,
+    ranking.Mode.HYBRID: pb.MODE_HYBRID,
+}
 _RESOLUTIONS = {
     Resolution.SONG: pb.RESOLUTION_SONG,
     Resolution.ARTIST: pb.RESOLUTION_ARTIST,
@@ -53,12 +65,16 @@ async def recommend(release: OpenRelease, request: pb.RecommendRequest) -> pb.Re
     _at_most("seeds", request.seeds, MOST_SEEDS)
     seeds = [_seed(f"seeds[{place}]", seed) for place, seed in enumerate(request.seeds)]
     limit = _limit(request.limit)
-    answer = await ranking.recommend(release, seeds, limit, _filter(request.filter))
+    if request.mode not in _MODES:
+        raise RequestError("mode", f"{request.mode} is none of the modes there are")
+    mode, where = _MODES[request.mode], _filter(request.filter)
+    answer = await ranking.recommend(release, seeds, limit, where, mode)
     return pb.RecommendResponse(
         songs=_scored(answer.songs),
         strategy=_STRATEGIES[answer.strategy],
         seeds=[_resolved(seed) for seed in answer.seeds],
         release=release.manifest.release,
+        mode=_USED_MODES[answer.mode],
     )
 
 
@@ -173,10 +189,7 @@ def _song(song: Song) -> pb.Song:
 
 
 def _scored(hits: Iterable[Hit]) -> list[pb.ScoredSong]:
-    # The engine rounds: a cosine may come out as 1.0000002.
-    return [
-        pb.ScoredSong(song=_song(hit.song), score=min(1.0, max(-1.0, hit.score))) for hit in hits
-    ]
+    return [pb.ScoredSong(song=_song(hit.song), score=hit.score) for hit in hits]
 
 
 def _resolved(seed: ResolvedSeed) -> pb.ResolvedSeed:

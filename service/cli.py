@@ -76,6 +76,13 @@ def serve(home: Path, host: str, port: int) -> None:
 @click.option(
     "--exclude-artist", multiple=True, metavar="ARTIST", type=Text(), help="None of these artists."
 )
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "dense", "cooccurrence", "hybrid"]),
+    default="auto",
+    show_default=True,
+    help="Rank by Word2Vec vectors, by co-occurrence, or by both.",
+)
 @json_option
 @one_line_errors
 def recommend(
@@ -85,6 +92,7 @@ def recommend(
     limit: int,
     include_artist: tuple[str, ...],
     exclude_artist: tuple[str, ...],
+    mode: str,
     as_json: bool,
 ) -> None:
     """Say which songs come next in a playlist.
@@ -98,6 +106,7 @@ def recommend(
         seeds=[_seed(song) for song in songs],
         limit=limit,
         filter=pb.Filter(include_artists=include_artist, exclude_artists=exclude_artist),
+        mode="MODE_UNSPECIFIED" if mode == "auto" else f"MODE_{mode.upper()}",
     )
     with _recommender(address, home) as recommender:
         response = recommender.recommend(request)

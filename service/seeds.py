@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,9 @@ ARTIST_SONGS = 10
 """How many of an artist's songs, the best known, stand in for a song that is unknown."""
 
 SAME_NAME_LIMIT = 100
+
+SMALLEST_SHARE = 1e-30
+"""Songs that count less than this, far below what float32 can add up, are left out."""
 
 
 class Resolution(Enum):
@@ -100,18 +103,44 @@ def embed(seeds: Sequence[ResolvedSeed], decay: float) -> Vector | None:
 
     A seed counts `weight * decay**age`, its age the number of seeds after it; an artist's songs
     share their seed's count. Where seeds cancel out, the most recent one speaks alone. Returns
-    shape (dimensions,), or None when no seed has a point.
+    shape (dimensions,), or None when no seed has a vector.
     """
-    known = [(age, seed) for age, seed in enumerate(reversed(seeds)) if seed.points]
-    if not known:
+    counts = _counts([_with_vectors(seed) for seed in seeds], decay)
+    if not counts:
         return None
-    youngest, last = known[0]
-    # Only the ratios matter. Counted from the youngest, they never all vanish.
-    counts = np.array([seed.weight * decay ** (age - youngest) for age, seed in known])
-    means = [np.mean([point.vector for point in seed.points], axis=0) for _, seed in known]
-    total = counts @ np.array(means, dtype=np.float64)
+    means = [
+        np.mean([point.vector for point in seed.points if point.vector is not None], axis=0)
+        for _, seed in counts
+    ]
+    shares = np.array([count for count, _ in counts])
+    total = shares @ np.array(means, dtype=np.float64)
     norm = np.linalg.norm(total)
-    if norm < 1e-6 * counts.sum():
-        return last.points[0].vector
+    if norm < 1e-6 * shares.sum():
+        return counts[0][1].points[0].vector
     unit: Vector = (total / norm).astype(np.float32)
     return unit
+
+
+def weigh(seeds: Sequence[ResolvedSeed], decay: float) -> dict[int, float]:
+    """What each song of the playlist counts in `OpenRelease.predicted`, by its ordinal.
+
+    Seeds count as in `embed`, and a song that comes twice counts twice. Empty when no seed has a
+    song.
+    """
+    weights: dict[int, float] = {}
+    for count, seed in _counts(seeds, decay):
+        for point in seed.points:
+            share = count / len(seed.points)
+            if share > SMALLEST_SHARE:
+                weights[point.song.ordinal] = weights.get(point.song.ordinal, 0.0) + share
+    return weights
+
+
+def _with_vectors(seed: ResolvedSeed) -> ResolvedSeed:
+    return replace(seed, points=tuple(p for p in seed.points if p.vector is not None))
+
+
+def _counts(seeds: Sequence[ResolvedSeed], decay: float) -> list[tuple[float, ResolvedSeed]]:
+    known = [(age, seed) for age, seed in enumerate(reversed(seeds)) if seed.points]
+    # Only the ratios matter. Counted from the youngest, they never all vanish.
+    return [(seed.weight * decay ** (age - known[0][0]), seed) for age, seed in known]

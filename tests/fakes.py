@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +17,19 @@ from catalog.embedded import Draft, EmbeddedHome
 from catalog.manifest import Counts, Manifest, Origin
 from catalog.release import ANY, Filter, Hit, Point, Song, Vector
 from catalog.reporting import Silent
+from catalog.schema import RRF_K
 from catalog.songs import normalise, search_text, song_id, song_id_of_track
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-PARAMETERS: dict[str, Any] = {"query_decay": 0.5, "epochs": 3, "skip_gram": True}
+PARAMETERS: dict[str, Any] = {
+    "query_decay": 0.5,
+    "dense_weight": 0.5,
+    "epochs": 3,
+    "skip_gram": True,
+}
 
 
 def points_of(
@@ -57,10 +64,16 @@ def origin_of(name: str, *, decay: float = 0.5, track_ids: bool = False) -> Orig
 def counts_of(points: Sequence[Point], training_playlists: int) -> Counts:
     return Counts(
         songs=len(points),
+        vectors=sum(point.vector is not None for point in points),
+        predicted=0,
         artists=len({point.song.artist_key for point in points}),
         training_playlists=training_playlists,
         training_plays=sum(point.song.playlists for point in points),
     )
+
+
+def dimensions_of(points: Sequence[Point]) -> int:
+    return next(len(point.vector) for point in points if point.vector is not None)
 
 
 def passes(song: Song, where: Filter) -> bool:
@@ -75,7 +88,10 @@ def passes(song: Song, where: Filter) -> bool:
 
 
 class FakeRelease:
-    """Exact answers from memory. `asked` counts the calls of each method."""
+    """Exact answers from memory. `asked` counts the calls of each method.
+
+    `strengths` says how strongly a seed predicts a song, both by their ordinals.
+    """
 
     def __init__(
         self,
@@ -85,7 +101,9 @@ class FakeRelease:
         decay: float = 0.5,
         track_ids: bool = False,
         training_playlists: int = 100,
+        strengths: Mapping[int, Mapping[int, float]] | None = None,
     ) -> None:
+        self.strengths = strengths or {}
         self.by_popularity = sorted(points, key=lambda point: point.song.ordinal)
         self.asked: dict[str, int] = {}
         self.closed = False
@@ -93,7 +111,7 @@ class FakeRelease:
             format=1,
             release=name,
             created="2026-11-23T12:00:00+00:00",
-            dimensions=len(points[0].vector),
+            dimensions=dimensions_of(points),
             counts=counts_of(points, training_playlists),
             origin=origin_of(name, decay=decay, track_ids=track_ids),
             files={},
@@ -114,9 +132,44 @@ class FakeRelease:
         hits = [
             Hit(point.song, float(point.vector @ vector))
             for point in self.by_popularity
-            if passes(point.song, where)
+            if point.vector is not None and passes(point.song, where)
         ]
         return sorted(hits, key=lambda hit: -hit.score)[:limit]
+
+    async def predicted(
+        self, weights: Mapping[int, float], limit: int, where: Filter = ANY
+    ) -> list[Hit]:
+        self._count("predicted")
+        scores: dict[int, float] = defaultdict(float)
+        for seed, weight in weights.items():
+            for song, strength in self.strengths.get(seed, {}).items():
+                scores[song] += weight * strength
+        hits = [
+            Hit(point.song, scores[point.song.ordinal])
+            for point in self.by_popularity
+            if point.song.ordinal in scores and passes(point.song, where)
+        ]
+        return sorted(hits, key=lambda hit: -hit.score)[:limit]
+
+    async def fused(
+        self,
+        vector: Vector,
+        weights: Mapping[int, float],
+        dense_weight: float,
+        limit: int,
+        where: Filter = ANY,
+    ) -> list[Hit]:
+        self._count("fused")
+        songs: dict[UUID, Song] = {}
+        scores: dict[UUID, float] = defaultdict(float)
+        predicted = await self.predicted(weights, 1_000, where)
+        nearest = await self.nearest(vector, 1_000, where)
+        for hits, weight in ((predicted, 1.0), (nearest, dense_weight)):
+            for rank, hit in enumerate(hits):
+                songs[hit.song.song_id] = hit.song
+                scores[hit.song.song_id] += 1 / (RRF_K - 1 + (rank + 1) / weight)
+        fused = [Hit(song, scores[song_id]) for song_id, song in songs.items()]
+        return sorted(fused, key=lambda hit: -hit.score)[:limit]
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
         self._count("popular")
@@ -178,23 +231,33 @@ def publish(
     name: str = "fake",
     track_ids: bool = False,
     training_playlists: int = 1_000,
+    strengths: Mapping[int, Mapping[int, float]] | None = None,
 ) -> Manifest:
-    """Publish songs made by hand as a real release."""
-    rows = [
-        asdict(point.song)
-        | {
-            "song_id": str(point.song.song_id),
-            "search_text": search_text(point.song.artist_key, normalise(point.song.title)),
-            "vector": point.vector.tolist(),
+    """Publish songs made by hand as a real release; `strengths` as for `FakeRelease`."""
+    rows = []
+    for point in points:
+        ordinal = point.song.ordinal
+        seeds = {
+            seed: float(songs[ordinal])
+            for seed, songs in (strengths or {}).items()
+            if ordinal in songs
         }
-        for point in points
-    ]
+        rows.append(
+            asdict(point.song)
+            | {
+                "song_id": str(point.song.song_id),
+                "search_text": search_text(point.song.artist_key, normalise(point.song.title)),
+                "vector": None if point.vector is None else point.vector.tolist(),
+                "seeds": list(seeds) or None,
+                "strengths": list(seeds.values()) or None,
+            }
+        )
     with tempfile.TemporaryDirectory() as folder:
         songs_path = Path(folder) / "songs.parquet"
         pq.write_table(pa.Table.from_pylist(rows), songs_path)
         draft = Draft(
             songs_path,
-            len(points[0].vector),
+            dimensions_of(points),
             counts_of(points, training_playlists),
             origin_of(name, track_ids=track_ids),
         )

@@ -63,7 +63,7 @@ def test_word2vec_beats_popularity_by_a_wide_margin(
     home, _ = demo
     printed = nextsong("evaluate", "--home", str(home), "--split", "validation", "--json", "-q")
     scores = {score["system"]: score for score in json.loads(printed.stdout)["scores"]}
-    learned, popular = scores["Word2Vec (nextsong)"], scores["popularity"]
+    learned, popular = scores["hybrid (nextsong)"], scores["popularity"]
     tutorial = scores["tutorial (last song)"]
     assert learned["hit_rate_at_100"] > 2 * popular["hit_rate_at_100"]
     assert learned["hit_rate_at_10"] > 2 * popular["hit_rate_at_10"]

@@ -19,6 +19,7 @@ from evaluation import harness
 from evaluation.main import main
 from evaluation.protocol import load_queries
 from evaluation.systems import LastSong, Popularity, Release
+from service.recommend import Mode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +111,7 @@ def test_the_tutorials_way_leaves_out_the_last_song_alone(road: Road) -> None:
 def test_the_release_never_recommends_the_query(road: Road) -> None:
     queries = load_queries(road.work, "test", road.outcome.manifest)
     for query, ranking in zip(
-        queries, Release(road.home.open()).recommend(queries, 20), strict=True
+        queries, Release(road.home.open(), Mode.HYBRID).recommend(queries, 20), strict=True
     ):
         assert not {seed.song_id for seed in query.seeds} & set(ranking)
 
@@ -119,7 +120,7 @@ def test_a_label_outside_the_catalog_is_a_miss_that_counts(road: Road) -> None:
     queries = load_queries(road.work, "test", road.outcome.manifest)
     unknown = replace(queries[0].label, song_id=UUID(int=7))
     ranks = harness.ranks_of(
-        Release(road.home.open()), [replace(queries[0], label=unknown), *queries[1:3]]
+        Release(road.home.open(), Mode.HYBRID), [replace(queries[0], label=unknown), *queries[1:3]]
     )
     assert ranks[0] == 0
     assert len(ranks) == 3
@@ -147,7 +148,9 @@ def test_evaluate_prints_a_table_and_json(road: Road) -> None:
     assert {score["system"] for score in document["scores"]} == {
         "popularity",
         "tutorial (last song)",
-        "Word2Vec (nextsong)",
+        "Word2Vec",
+        "co-occurrence",
+        "hybrid (nextsong)",
     }
     for score in document["scores"]:
         assert 0 <= score["mrr_at_10"] <= score["hit_rate_at_10"] <= score["hit_rate_at_100"] <= 1

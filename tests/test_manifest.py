@@ -24,7 +24,9 @@ EXAMPLE = Manifest(
     release="20261123T204052774-aefe8f26",
     created="2026-11-23T20:40:52+00:00",
     dimensions=64,
-    counts=Counts(songs=12, artists=3, training_playlists=40, training_plays=600),
+    counts=Counts(
+        songs=12, vectors=9, predicted=12, artists=3, training_playlists=40, training_plays=600
+    ),
     origin=Origin(
         data_fingerprint="d" * 64,
         split_fingerprint="e" * 64,
@@ -45,6 +47,8 @@ PLACES = [
     "dimensions",
     "counts",
     "counts.songs",
+    "counts.vectors",
+    "counts.predicted",
     "counts.artists",
     "counts.training_playlists",
     "counts.training_plays",

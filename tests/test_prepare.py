@@ -1,82 +1,21 @@
-"""Rows to songs and playlists: small tables worked by hand, and all again in plain Python."""
+"""Rows to songs and playlists: small tables worked by hand."""
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections import Counter, defaultdict
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from catalog.errors import PlaylistError
-from catalog.reporting import Silent
-from catalog.songs import normalise, song_id, song_id_of_track
-from ingest.prepare import prepare
-from ingest.reading import ROWS, UNREADABLE
+from catalog.songs import song_id, song_id_of_track
+from prepared import Row, playlist, prepared, row
 
-Row = dict[str, Any]
-
-
-def row(artist: str | None = "A", title: str | None = "x", **fields: Any) -> Row:
-    """A row as `ingest.reading` writes it; what is not given, the file does not have."""
-    blank: Row = dict.fromkeys(ROWS.names)
-    return blank | {"file": "songs.csv", "artist": artist, "title": title} | fields
-
-
-def numbered(rows: list[Row]) -> list[Row]:
-    """The rows with the lines on which they stand, if they have none."""
-    return [{**one, "line": one["line"] or at} for at, one in enumerate(rows, start=2)]
-
-
-def playlist(name: str, songs: str, **fields: Any) -> list[Row]:
-    """A row for each letter: a song of that title."""
-    return [row(title=song, playlist_id=name, **fields) for song in songs]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What the stage left, read back."""
-
-    folder: Path
-    summary: dict[str, Any]
-    songs: list[Row]
-    playlists: list[Row]
-    short: list[Row]
-    rejects: list[Row]
-
-    def titles(self, of: list[Row] | None = None) -> dict[str, str]:
-        """The titles of each playlist's songs, in order, one after the other."""
-        return {
-            one["playlist_id"]: "".join(self.songs[song]["title"] for song in one["songs"])
-            for one in (self.playlists if of is None else of)
-        }
-
-
-def prepared(
-    folder: Path, rows: list[Row], min_songs: int = 2, unreadable: list[Row] | None = None
-) -> Prepared:
-    source = folder / "source"
-    out = folder / "out"
-    source.mkdir(exist_ok=True)
-    out.mkdir(exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(numbered(rows), ROWS), source / "rows.parquet")
-    pq.write_table(pa.Table.from_pylist(unreadable or [], UNREADABLE), source / "bad.parquet")
-    summary = prepare(source / "rows.parquet", source / "bad.parquet", out, min_songs, Silent())
-    names = ("songs", "playlists", "short_playlists", "rejects")
-    assert sorted(path.name for path in out.iterdir()) == sorted(f"{one}.parquet" for one in names)
-    songs, playlists, short, rejects = (
-        pq.read_table(out / f"{name}.parquet").to_pylist() for name in names
-    )
-    return Prepared(out, summary, songs, playlists, short, rejects)
-
+if TYPE_CHECKING:
+    from pathlib import Path
 
 # Names.
 
@@ -414,139 +353,3 @@ def test_a_folder_with_an_odd_name(tmp_path: Path) -> None:
     folder = tmp_path / "it's [a] *?"
     folder.mkdir()
     assert prepared(folder, playlist("1", "ab")).titles() == {"1": "ab"}
-
-
-# A second opinion.
-
-
-def trimmed(text: str | None) -> str:
-    return (text or "").strip(" \t\n\v\f\r\u00a0")
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What plain Python makes of the rows."""
-
-    kept: dict[str, list[str]]
-    short: dict[str, list[str]]
-    rejected: list[tuple[str, int, str]]
-    used: int
-
-
-def judged(rows: list[Row], min_songs: int) -> Judged:
-    playlists: dict[str, list[tuple[Any, str]]] = defaultdict(list)
-    rejected = []
-    for one in numbered(rows):
-        name = trimmed(one["playlist_name"])
-        if one["playlist_id"] is not None:
-            key = trimmed(one["playlist_id"])
-        else:
-            owned = f"{trimmed(one['owner'])}\x1f{name}"
-            key = hashlib.md5(owned.encode()).hexdigest() if name else ""
-        artist, title = normalise(one["artist"] or ""), normalise(one["title"] or "")
-        missing = ["artist"] * (not artist) + ["title"] * (not title) + ["playlist"] * (not key)
-        if missing:
-            rejected.append((one["file"], one["line"], f"no {missing[0]}"))
-            continue
-        track = trimmed(one["track_id"])
-        song = song_id_of_track(track) if track else song_id(artist, title)
-        unplaced = one["position"] is None
-        place = (unplaced, 0 if unplaced else one["position"], one["file"], one["line"])
-        playlists[key].append((place, str(song)))
-    ordered = {
-        key: list(dict.fromkeys(song for _, song in sorted(plays)))
-        for key, plays in playlists.items()
-    }
-    return Judged(
-        {key: songs for key, songs in ordered.items() if len(songs) >= min_songs},
-        {key: songs for key, songs in ordered.items() if len(songs) < min_songs},
-        sorted(rejected),
-        sum(map(len, playlists.values())),
-    )
-
-
-def as_ids(found: Prepared, of: list[Row]) -> dict[str, list[str]]:
-    return {
-        one["playlist_id"]: [found.songs[song]["song_id"] for song in one["songs"]] for one in of
-    }
-
-
-any_row = st.builds(
-    row,
-    st.sampled_from(["A", "a ", "Á", "B", "", "\u3000", None]),
-    st.sampled_from(["x", "X", " x", "y", "z", "", None]),
-    playlist_id=st.sampled_from([None, None, "1", " 1", "2", ""]),
-    playlist_name=st.sampled_from([None, "m", "M ", "m"]),
-    owner=st.sampled_from([None, "u", "v"]),
-    track_id=st.sampled_from([None, None, None, "", "t1", "t2 "]),
-    position=st.sampled_from([None, 0.0, 1.0, 1.5, -3.0]),
-    file=st.sampled_from(["a.csv", "b.csv"]),
-)
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.lists(any_row, min_size=1, max_size=40), st.integers(2, 3))
-def test_against_plain_python(rows: list[Row], min_songs: int) -> None:
-    expected = judged(rows, min_songs)
-    with TemporaryDirectory() as name:
-        if not expected.kept:
-            with pytest.raises(PlaylistError):
-                prepared(Path(name), rows, min_songs)
-            return
-        found = prepared(Path(name), rows, min_songs)
-    assert as_ids(found, found.playlists) == expected.kept
-    assert as_ids(found, found.short) == expected.short
-    rejected = [(one["file"], one["line"], one["reason"]) for one in found.rejects]
-    assert rejected == expected.rejected
-    summary = found.summary
-    assert summary["rows"] == len(rows) == summary["used"] + len(rejected)
-    assert summary["used"] == expected.used
-    assert summary["rejected"] == dict(Counter(reason for _, _, reason in rejected))
-    assert sum(summary["rejected"].values()) == len(rejected)
-    assert summary["plays"] == sum(map(len, expected.kept.values()))
-    different = summary["plays"] + sum(map(len, expected.short.values()))
-    assert summary["used"] == different + summary["repeats"]
-    assert (summary["playlists"], summary["short_playlists"]) == (
-        len(expected.kept),
-        len(expected.short),
-    )
-    everything = {
-        song for one in (expected.kept, expected.short) for songs in one.values() for song in songs
-    }
-    assert [song["song_id"] for song in found.songs] == sorted(everything)
-    assert [song["song"] for song in found.songs] == list(range(len(everything)))
-    assert summary["songs"] == len(everything)
-    for song in found.songs:
-        assert song["artist_key"] == normalise(song["artist"])
-        assert song["title_key"] == normalise(song["title"])
-
-
-@settings(max_examples=10, deadline=None)
-@given(st.lists(any_row, min_size=1, max_size=40), st.randoms(use_true_random=False))
-def test_the_order_in_which_rows_are_stored_does_not_matter(
-    rows: list[Row], chance: random.Random
-) -> None:
-    rows = numbered([*rows, *playlist("9", "pqr")])
-    with TemporaryDirectory() as name:
-        first = prepared(Path(name), rows)
-        chance.shuffle(rows)
-        second = prepared(Path(name), rows)
-    assert second == first
-
-
-@settings(max_examples=10, deadline=None)
-@given(st.lists(any_row, min_size=1, max_size=40), st.randoms(use_true_random=False))
-def test_the_order_of_lines_matters_to_the_order_of_play_alone(
-    rows: list[Row], chance: random.Random
-) -> None:
-    rows = [*rows, *playlist("9", "pqr")]
-    with TemporaryDirectory() as name:
-        first = prepared(Path(name), rows)
-        chance.shuffle(rows)
-        second = prepared(Path(name), rows)
-    assert second.summary == first.summary
-    assert second.songs == first.songs
-    for one, other in ((first.playlists, second.playlists), (first.short, second.short)):
-        assert [{**each, "songs": sorted(each["songs"])} for each in one] == [
-            {**each, "songs": sorted(each["songs"])} for each in other
-        ]

@@ -24,17 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dnextsong/v1/recommender.proto\x12\x0bnextsong.v1\"I\n\x04Song\x12\x0f\n\x07song_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61rtist\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x11\n\tplaylists\x18\x04 \x01(\r\"V\n\x04Seed\x12\x0f\n\x07song_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61rtist\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x13\n\x06weight\x18\x04 \x01(\x02H\x00\x88\x01\x01\x42\t\n\x07_weight\"\x82\x01\n\x06\x46ilter\x12\x17\n\x0finclude_artists\x18\x01 \x03(\t\x12\x17\n\x0f\x65xclude_artists\x18\x02 \x03(\t\x12\x18\n\x10\x65xclude_song_ids\x18\x03 \x03(\t\x12\x15\n\rmin_playlists\x18\x04 \x01(\r\x12\x15\n\rmax_playlists\x18\x05 \x01(\r\"\\\n\x0cResolvedSeed\x12+\n\nresolution\x18\x01 \x01(\x0e\x32\x17.nextsong.v1.Resolution\x12\x1f\n\x04song\x18\x02 \x01(\x0b\x32\x11.nextsong.v1.Song\"<\n\nScoredSong\x12\x1f\n\x04song\x18\x01 \x01(\x0b\x32\x11.nextsong.v1.Song\x12\r\n\x05score\x18\x02 \x01(\x02\"h\n\x10RecommendRequest\x12 \n\x05seeds\x18\x01 \x03(\x0b\x32\x11.nextsong.v1.Seed\x12\r\n\x05limit\x18\x02 \x01(\x05\x12#\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x13.nextsong.v1.Filter\"\x9f\x01\n\x11RecommendResponse\x12&\n\x05songs\x18\x01 \x03(\x0b\x32\x17.nextsong.v1.ScoredSong\x12\'\n\x08strategy\x18\x02 \x01(\x0e\x32\x15.nextsong.v1.Strategy\x12(\n\x05seeds\x18\x03 \x03(\x0b\x32\x19.nextsong.v1.ResolvedSeed\x12\x0f\n\x07release\x18\x04 \x01(\t\"j\n\x13SimilarSongsRequest\x12\x1f\n\x04song\x18\x01 \x01(\x0b\x32\x11.nextsong.v1.Seed\x12\r\n\x05limit\x18\x02 \x01(\x05\x12#\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x13.nextsong.v1.Filter\"p\n\x14SimilarSongsResponse\x12&\n\x05songs\x18\x01 \x03(\x0b\x32\x17.nextsong.v1.ScoredSong\x12\x1f\n\x04song\x18\x02 \x01(\x0b\x32\x11.nextsong.v1.Song\x12\x0f\n\x07release\x18\x03 \x01(\t\"2\n\x12SearchSongsRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\"H\n\x13SearchSongsResponse\x12 \n\x05songs\x18\x01 \x03(\x0b\x32\x11.nextsong.v1.Song\x12\x0f\n\x07release\x18\x02 \x01(\t\"\x13\n\x11GetReleaseRequest\"\xbf\x01\n\x07Release\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\t\x12\r\n\x05songs\x18\x03 \x01(\x04\x12\x0f\n\x07\x61rtists\x18\x04 \x01(\x04\x12\x1a\n\x12training_playlists\x18\x05 \x01(\x04\x12\x12\n\ndimensions\x18\x06 \x01(\r\x12\x18\n\x10\x64\x61ta_fingerprint\x18\x07 \x01(\t\x12\x14\n\x0c\x63ode_version\x18\x08 \x01(\t\x12\x17\n\x0fparameters_json\x18\t \x01(\t\";\n\x12GetReleaseResponse\x12%\n\x07release\x18\x01 \x01(\x0b\x32\x14.nextsong.v1.Release*d\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTRATEGY_SEEDS\x10\x01\x12\x14\n\x10STRATEGY_ARTISTS\x10\x02\x12\x14\n\x10STRATEGY_POPULAR\x10\x03*l\n\nResolution\x12\x1a\n\x16RESOLUTION_UNSPECIFIED\x10\x00\x12\x13\n\x0fRESOLUTION_SONG\x10\x01\x12\x15\n\x11RESOLUTION_ARTIST\x10\x02\x12\x16\n\x12RESOLUTION_UNKNOWN\x10\x03\x32\xcf\x02\n\x0bRecommender\x12J\n\tRecommend\x12\x1d.nextsong.v1.RecommendRequest\x1a\x1e.nextsong.v1.RecommendResponse\x12S\n\x0cSimilarSongs\x12 .nextsong.v1.SimilarSongsRequest\x1a!.nextsong.v1.SimilarSongsResponse\x12P\n\x0bSearchSongs\x12\x1f.nextsong.v1.SearchSongsRequest\x1a .nextsong.v1.SearchSongsResponse\x12M\n\nGetRelease\x12\x1e.nextsong.v1.GetReleaseRequest\x1a\x1f.nextsong.v1.GetReleaseResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dnextsong/v1/recommender.proto\x12\x0bnextsong.v1\"I\n\x04Song\x12\x0f\n\x07song_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61rtist\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x11\n\tplaylists\x18\x04 \x01(\r\"V\n\x04Seed\x12\x0f\n\x07song_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61rtist\x18\x02 \x01(\t\x12\r\n\x05title\x18\x03 \x01(\t\x12\x13\n\x06weight\x18\x04 \x01(\x02H\x00\x88\x01\x01\x42\t\n\x07_weight\"\x82\x01\n\x06\x46ilter\x12\x17\n\x0finclude_artists\x18\x01 \x03(\t\x12\x17\n\x0f\x65xclude_artists\x18\x02 \x03(\t\x12\x18\n\x10\x65xclude_song_ids\x18\x03 \x03(\t\x12\x15\n\rmin_playlists\x18\x04 \x01(\r\x12\x15\n\rmax_playlists\x18\x05 \x01(\r\"\\\n\x0cResolvedSeed\x12+\n\nresolution\x18\x01 \x01(\x0e\x32\x17.nextsong.v1.Resolution\x12\x1f\n\x04song\x18\x02 \x01(\x0b\x32\x11.nextsong.v1.Song\"<\n\nScoredSong\x12\x1f\n\x04song\x18\x01 \x01(\x0b\x32\x11.nextsong.v1.Song\x12\r\n\x05score\x18\x02 \x01(\x02\"\x89\x01\n\x10RecommendRequest\x12 \n\x05seeds\x18\x01 \x03(\x0b\x32\x11.nextsong.v1.Seed\x12\r\n\x05limit\x18\x02 \x01(\x05\x12#\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x13.nextsong.v1.Filter\x12\x1f\n\x04mode\x18\x04 \x01(\x0e\x32\x11.nextsong.v1.Mode\"\xc0\x01\n\x11RecommendResponse\x12&\n\x05songs\x18\x01 \x03(\x0b\x32\x17.nextsong.v1.ScoredSong\x12\'\n\x08strategy\x18\x02 \x01(\x0e\x32\x15.nextsong.v1.Strategy\x12(\n\x05seeds\x18\x03 \x03(\x0b\x32\x19.nextsong.v1.ResolvedSeed\x12\x0f\n\x07release\x18\x04 \x01(\t\x12\x1f\n\x04mode\x18\x05 \x01(\x0e\x32\x11.nextsong.v1.Mode\"j\n\x13SimilarSongsRequest\x12\x1f\n\x04song\x18\x01 \x01(\x0b\x32\x11.nextsong.v1.Seed\x12\r\n\x05limit\x18\x02 \x01(\x05\x12#\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x13.nextsong.v1.Filter\"p\n\x14SimilarSongsResponse\x12&\n\x05songs\x18\x01 \x03(\x0b\x32\x17.nextsong.v1.ScoredSong\x12\x1f\n\x04song\x18\x02 \x01(\x0b\x32\x11.nextsong.v1.Song\x12\x0f\n\x07release\x18\x03 \x01(\t\"2\n\x12SearchSongsRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x05\"H\n\x13SearchSongsResponse\x12 \n\x05songs\x18\x01 \x03(\x0b\x32\x11.nextsong.v1.Song\x12\x0f\n\x07release\x18\x02 \x01(\t\"\x13\n\x11GetReleaseRequest\"\xbf\x01\n\x07Release\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\t\x12\r\n\x05songs\x18\x03 \x01(\x04\x12\x0f\n\x07\x61rtists\x18\x04 \x01(\x04\x12\x1a\n\x12training_playlists\x18\x05 \x01(\x04\x12\x12\n\ndimensions\x18\x06 \x01(\r\x12\x18\n\x10\x64\x61ta_fingerprint\x18\x07 \x01(\t\x12\x14\n\x0c\x63ode_version\x18\x08 \x01(\t\x12\x17\n\x0fparameters_json\x18\t \x01(\t\";\n\x12GetReleaseResponse\x12%\n\x07release\x18\x01 \x01(\x0b\x32\x14.nextsong.v1.Release*d\n\x08Strategy\x12\x18\n\x14STRATEGY_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTRATEGY_SEEDS\x10\x01\x12\x14\n\x10STRATEGY_ARTISTS\x10\x02\x12\x14\n\x10STRATEGY_POPULAR\x10\x03*T\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0e\n\nMODE_DENSE\x10\x01\x12\x15\n\x11MODE_COOCCURRENCE\x10\x02\x12\x0f\n\x0bMODE_HYBRID\x10\x03*l\n\nResolution\x12\x1a\n\x16RESOLUTION_UNSPECIFIED\x10\x00\x12\x13\n\x0fRESOLUTION_SONG\x10\x01\x12\x15\n\x11RESOLUTION_ARTIST\x10\x02\x12\x16\n\x12RESOLUTION_UNKNOWN\x10\x03\x32\xcf\x02\n\x0bRecommender\x12J\n\tRecommend\x12\x1d.nextsong.v1.RecommendRequest\x1a\x1e.nextsong.v1.RecommendResponse\x12S\n\x0cSimilarSongs\x12 .nextsong.v1.SimilarSongsRequest\x1a!.nextsong.v1.SimilarSongsResponse\x12P\n\x0bSearchSongs\x12\x1f.nextsong.v1.SearchSongsRequest\x1a .nextsong.v1.SearchSongsResponse\x12M\n\nGetRelease\x12\x1e.nextsong.v1.GetReleaseRequest\x1a\x1f.nextsong.v1.GetReleaseResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'nextsong.v1.recommender_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STRATEGY']._serialized_start=1390
-  _globals['_STRATEGY']._serialized_end=1490
-  _globals['_RESOLUTION']._serialized_start=1492
-  _globals['_RESOLUTION']._serialized_end=1600
+  _globals['_STRATEGY']._serialized_start=1457
+  _globals['_STRATEGY']._serialized_end=1557
+  _globals['_MODE']._serialized_start=1559
+  _globals['_MODE']._serialized_end=1643
+  _globals['_RESOLUTION']._serialized_start=1645
+  _globals['_RESOLUTION']._serialized_end=1753
   _globals['_SONG']._serialized_start=46
   _globals['_SONG']._serialized_end=119
   _globals['_SEED']._serialized_start=121
@@ -45,24 +47,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESOLVEDSEED']._serialized_end=434
   _globals['_SCOREDSONG']._serialized_start=436
   _globals['_SCOREDSONG']._serialized_end=496
-  _globals['_RECOMMENDREQUEST']._serialized_start=498
-  _globals['_RECOMMENDREQUEST']._serialized_end=602
-  _globals['_RECOMMENDRESPONSE']._serialized_start=605
-  _globals['_RECOMMENDRESPONSE']._serialized_end=764
-  _globals['_SIMILARSONGSREQUEST']._serialized_start=766
-  _globals['_SIMILARSONGSREQUEST']._serialized_end=872
-  _globals['_SIMILARSONGSRESPONSE']._serialized_start=874
-  _globals['_SIMILARSONGSRESPONSE']._serialized_end=986
-  _globals['_SEARCHSONGSREQUEST']._serialized_start=988
-  _globals['_SEARCHSONGSREQUEST']._serialized_end=1038
-  _globals['_SEARCHSONGSRESPONSE']._serialized_start=1040
-  _globals['_SEARCHSONGSRESPONSE']._serialized_end=1112
-  _globals['_GETRELEASEREQUEST']._serialized_start=1114
-  _globals['_GETRELEASEREQUEST']._serialized_end=1133
-  _globals['_RELEASE']._serialized_start=1136
-  _globals['_RELEASE']._serialized_end=1327
-  _globals['_GETRELEASERESPONSE']._serialized_start=1329
-  _globals['_GETRELEASERESPONSE']._serialized_end=1388
-  _globals['_RECOMMENDER']._serialized_start=1603
-  _globals['_RECOMMENDER']._serialized_end=1938
+  _globals['_RECOMMENDREQUEST']._serialized_start=499
+  _globals['_RECOMMENDREQUEST']._serialized_end=636
+  _globals['_RECOMMENDRESPONSE']._serialized_start=639
+  _globals['_RECOMMENDRESPONSE']._serialized_end=831
+  _globals['_SIMILARSONGSREQUEST']._serialized_start=833
+  _globals['_SIMILARSONGSREQUEST']._serialized_end=939
+  _globals['_SIMILARSONGSRESPONSE']._serialized_start=941
+  _globals['_SIMILARSONGSRESPONSE']._serialized_end=1053
+  _globals['_SEARCHSONGSREQUEST']._serialized_start=1055
+  _globals['_SEARCHSONGSREQUEST']._serialized_end=1105
+  _globals['_SEARCHSONGSRESPONSE']._serialized_start=1107
+  _globals['_SEARCHSONGSRESPONSE']._serialized_end=1179
+  _globals['_GETRELEASEREQUEST']._serialized_start=1181
+  _globals['_GETRELEASEREQUEST']._serialized_end=1200
+  _globals['_RELEASE']._serialized_start=1203
+  _globals['_RELEASE']._serialized_end=1394
+  _globals['_GETRELEASERESPONSE']._serialized_start=1396
+  _globals['_GETRELEASERESPONSE']._serialized_end=1455
+  _globals['_RECOMMENDER']._serialized_start=1756
+  _globals['_RECOMMENDER']._serialized_end=2091
 # @@protoc_insertion_point(module_scope)

@@ -14,6 +14,13 @@ class Strategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STRATEGY_ARTISTS: _ClassVar[Strategy]
     STRATEGY_POPULAR: _ClassVar[Strategy]
 
+class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODE_UNSPECIFIED: _ClassVar[Mode]
+    MODE_DENSE: _ClassVar[Mode]
+    MODE_COOCCURRENCE: _ClassVar[Mode]
+    MODE_HYBRID: _ClassVar[Mode]
+
 class Resolution(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     RESOLUTION_UNSPECIFIED: _ClassVar[Resolution]
@@ -24,6 +31,10 @@ STRATEGY_UNSPECIFIED: Strategy
 STRATEGY_SEEDS: Strategy
 STRATEGY_ARTISTS: Strategy
 STRATEGY_POPULAR: Strategy
+MODE_UNSPECIFIED: Mode
+MODE_DENSE: Mode
+MODE_COOCCURRENCE: Mode
+MODE_HYBRID: Mode
 RESOLUTION_UNSPECIFIED: Resolution
 RESOLUTION_SONG: Resolution
 RESOLUTION_ARTIST: Resolution
@@ -84,26 +95,30 @@ class ScoredSong(_message.Message):
     def __init__(self, song: _Optional[_Union[Song, _Mapping]] = ..., score: _Optional[float] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("seeds", "limit", "filter")
+    __slots__ = ("seeds", "limit", "filter", "mode")
     SEEDS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
     seeds: _containers.RepeatedCompositeFieldContainer[Seed]
     limit: int
     filter: Filter
-    def __init__(self, seeds: _Optional[_Iterable[_Union[Seed, _Mapping]]] = ..., limit: _Optional[int] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ...) -> None: ...
+    mode: Mode
+    def __init__(self, seeds: _Optional[_Iterable[_Union[Seed, _Mapping]]] = ..., limit: _Optional[int] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ...) -> None: ...
 
 class RecommendResponse(_message.Message):
-    __slots__ = ("songs", "strategy", "seeds", "release")
+    __slots__ = ("songs", "strategy", "seeds", "release", "mode")
     SONGS_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     SEEDS_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
     songs: _containers.RepeatedCompositeFieldContainer[ScoredSong]
     strategy: Strategy
     seeds: _containers.RepeatedCompositeFieldContainer[ResolvedSeed]
     release: str
-    def __init__(self, songs: _Optional[_Iterable[_Union[ScoredSong, _Mapping]]] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., seeds: _Optional[_Iterable[_Union[ResolvedSeed, _Mapping]]] = ..., release: _Optional[str] = ...) -> None: ...
+    mode: Mode
+    def __init__(self, songs: _Optional[_Iterable[_Union[ScoredSong, _Mapping]]] = ..., strategy: _Optional[_Union[Strategy, str]] = ..., seeds: _Optional[_Iterable[_Union[ResolvedSeed, _Mapping]]] = ..., release: _Optional[str] = ..., mode: _Optional[_Union[Mode, str]] = ...) -> None: ...
 
 class SimilarSongsRequest(_message.Message):
     __slots__ = ("song", "limit", "filter")

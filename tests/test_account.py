@@ -1,0 +1,144 @@
+"""The account of a run adds up, on invented and on real data."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+import pytest
+
+from catalog.embedded import EmbeddedHome
+from catalog.reporting import Silent
+from ingest import account, pipeline
+from ingest.parameters import Parameters
+from pipeline_fixtures import Lane, lane, quick
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Road
+
+__all__ = ["lane", "quick"]  # fixtures
+
+# The account.
+
+
+def numbers(text: str) -> list[int]:
+    return [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", text)]
+
+
+def lines_of(outcome: pipeline.Outcome) -> dict[str, str]:
+    lines = account.of(outcome).splitlines()
+    return {line[:10].strip(): line[11:] for line in lines}
+
+
+def assert_it_adds_up(outcome: pipeline.Outcome) -> None:
+    """All that was read is in the account, and all parts make their wholes."""
+    lines = lines_of(outcome)
+    summaries = {name: stage.summary for name, stage in outcome.stages.items()}
+    read, used, rejected = numbers(lines["rows"])
+    assert read == used + rejected
+    assert read == summaries["read"]["rows"] + summaries["read"]["unreadable"]
+    assert rejected == sum(numbers(lines.get("rejected", "").split(":")[0]))
+    kept, *short = numbers(lines["playlists"].split(":")[0])
+    assert kept == sum(numbers(lines["split"]))
+    assert short == [summaries["prepare"]["short_playlists"]][: len(short)]
+    counts = outcome.manifest.counts
+    assert numbers(lines["catalog"]) == [
+        counts.songs,
+        counts.artists,
+        counts.vectors,
+        counts.predicted,
+    ]
+    train = pq.read_table(outcome.stages["split"].folder / "train.parquet")["songs"].to_pylist()
+    assert counts.songs == len({song for one in train for song in one})
+    plays = sum(map(len, train))
+    assert plays == summaries["train"]["plays"] == outcome.manifest.counts.training_plays
+    assert lines["release"].startswith(outcome.manifest.release)
+
+
+def test_the_account_of_a_run(road: Road) -> None:
+    assert_it_adds_up(road.outcome)
+    lines = lines_of(road.outcome)
+    assert list(lines) == ["rows", "playlists", "split", "catalog", "release"]
+    assert lines["release"].endswith(" is now current")
+    assert "short_playlists.parquet" in lines["playlists"]
+
+
+def test_the_account_of_a_run_that_changed_nothing(quick: Lane) -> None:
+    outcome = quick.run()
+    assert_it_adds_up(outcome)
+    assert lines_of(outcome)["release"].endswith(" was current already")
+
+
+def test_the_account_names_rejected_rows_and_where_they_are(quick: Lane, tmp_path: Path) -> None:
+    quick.file = tmp_path / "rejects.csv"
+    good = [f"{playlist},A,{song}" for playlist in range(9) for song in "wxyz"]
+    bad = ["1,,x", "1,A,", ",A,x", "2,,y"]
+    short = ["short,A,w"]
+    quick.file.write_text("\n".join(["playlist_id,artist,title", *good, *bad, *short]) + "\n")
+    outcome = quick.run()
+    assert_it_adds_up(outcome)
+    lines = lines_of(outcome)
+    assert lines["rows"] == "41 read = 37 used + 4 rejected"
+    rejects = quick.work / "prepare" / "rejects.parquet"
+    assert lines["rejected"] == f"2 no artist, 1 no playlist, 1 no title: {rejects}"
+    assert lines["playlists"].startswith("9 kept, 1 too short: ")
+    assert pq.read_table(rejects)["line"].to_pylist() == [38, 39, 40, 41]
+
+
+# Real data.
+
+
+REAL = Parameters(dimensions=16, epochs=1, min_count=2)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is known of a file of real data."""
+
+    name: str
+    rows: int
+    used: int
+    rejects: dict[str, int]
+    playlists: int
+    short: int
+    track_ids: bool = False
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        Expected("radio_sessions.parquet", 132_609, 132_609, {}, 5_344, 0),
+        Expected("spotify_archive.tsv", 33_124, 33_122, {"no artist": 2}, 320, 0, track_ids=True),
+        Expected("nowplaying_head.csv", 10_000, 9_992, {"no artist": 8}, 39, 1),
+    ],
+    ids=lambda expected: expected.name,
+)
+def test_real_data(shared_data: Path, tmp_path: Path, expected: Expected) -> None:
+    home = EmbeddedHome(tmp_path / "home")
+    outcome = pipeline.run(
+        [shared_data / expected.name], {}, home, tmp_path / "work", REAL, Silent()
+    )
+    assert_it_adds_up(outcome)
+    prepared = outcome.stages["prepare"].summary
+    assert prepared["rows"] == expected.rows
+    assert prepared["used"] == expected.used
+    assert prepared["rejected"] == expected.rejects
+    assert prepared["playlists"] == expected.playlists
+    assert prepared["short_playlists"] == expected.short
+    assert outcome.stages["read"].summary["unreadable"] == 0
+    assert outcome.manifest.origin.track_ids == expected.track_ids
+    rejects = pq.read_table(tmp_path / "work" / "prepare" / "rejects.parquet").to_pylist()
+    assert len(rejects) == sum(expected.rejects.values())
+    if expected.name == "nowplaying_head.csv":
+        assert [reject["line"] for reject in rejects] == [771, *range(2608, 2613), 2614, 2615]
+        lines = (shared_data / expected.name).read_text(encoding="utf-8").split("\n")
+        nameless = [at for at, line in enumerate(lines, 1) if line.split('","')[1:2] == [""]]
+        assert [reject["line"] for reject in rejects] == nameless
+    release = home.open()
+    assert len(asyncio.run(release.popular(100))) == 100
+    release.close()

@@ -1,0 +1,181 @@
+"""The server's start and its end: ports, hosts and releases, and calls under way."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from catalog.embedded import EmbeddedHome
+from catalog.errors import BusyError, CorruptReleaseError, NoReleaseError, UnavailableError
+from fakes import FakeHome, FakeRelease
+from nextsong.v1 import recommender_pb2 as pb
+from nextsong.v1 import recommender_pb2_grpc
+from server_fixtures import (
+    PATIENCE_S,
+    POINTS,
+    WATERLOO,
+    Call,
+    Loop,
+    Slow,
+    best_known,
+    damage,
+    home,
+    hurry,
+    loop,
+    until,
+)
+from service import server as serving
+from service.client import Client
+from service.server import Server
+
+if TYPE_CHECKING:
+    from catalog.release import Point
+    from conftest import Road
+
+__all__ = ["best_known", "home", "hurry", "loop"]  # fixtures
+
+# Starting
+
+
+def test_a_port_that_is_taken_is_noticed_and_the_release_let_go(loop: Loop) -> None:
+    release = FakeRelease(POINTS)
+
+    async def second(port: int) -> None:
+        Server(FakeHome(release), "127.0.0.1", port)
+
+    with loop.serve(FakeHome(FakeRelease(POINTS))) as server:
+        with pytest.raises(BusyError, match=f"cannot listen on 127.0.0.1:{server.port}: the port"):
+            loop.run(second(server.port))
+        assert release.closed
+        with Client(server.address) as client:
+            client.recommend(WATERLOO)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "localhost"])
+def test_hosts_may_be_given_in_any_form(loop: Loop, host: str) -> None:
+    if "::1" in host and not ipv6():
+        pytest.skip("no IPv6 here")
+
+    async def answer() -> None:
+        server = Server(FakeHome(FakeRelease(POINTS)), host, 0)
+        await server.start()
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            stub = recommender_pb2_grpc.RecommenderStub(channel)
+            await stub.GetRelease(pb.GetReleaseRequest(), timeout=PATIENCE_S)
+        await server.stop()
+        assert server.address == f"{'[::1]' if '::1' in host else host}:{server.port}"
+
+    loop.run(answer())
+
+
+def ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def test_without_a_release_there_is_no_server(tmp_path: Path) -> None:
+    async def start() -> None:
+        Server(EmbeddedHome(tmp_path / "nothing"), "127.0.0.1", 0)
+
+    with pytest.raises(NoReleaseError, match="no release in"):
+        asyncio.run(start())
+
+
+def test_a_corrupt_release_is_noticed_at_the_start(home: EmbeddedHome) -> None:
+    async def start() -> None:
+        Server(home, "127.0.0.1", 0)
+
+    release = home.current()
+    assert release is not None
+    damage(home, release)
+    with pytest.raises(CorruptReleaseError, match=f"release {release} is damaged"):
+        asyncio.run(start())
+
+
+# Ending
+
+
+def turned_away(address: str) -> bool:
+    with Client(address) as late:
+        try:
+            late.get_release()
+        except UnavailableError:
+            return True
+    return False
+
+
+def test_a_call_under_way_is_finished_before_the_end(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "GRACE_S", PATIENCE_S)
+    release = Slow(POINTS)
+    with loop.serve(FakeHome(release)) as server, Client(server.address, PATIENCE_S) as client:
+        call = Call(client)
+        assert release.asked_for.wait(PATIENCE_S)
+        stopping = loop.start(server.stop())
+        until(lambda: turned_away(server.address))
+        assert not stopping.done()
+        release.may.set()
+        call.join(PATIENCE_S)
+        stopping.result(PATIENCE_S)
+        assert call.answer is not None
+        assert call.answer.release == "slow"
+
+
+def test_a_call_that_never_ends_does_not_keep_the_server(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "GRACE_S", 0.1)
+    release = Slow(POINTS)
+    with loop.serve(FakeHome(release)) as server, Client(server.address, PATIENCE_S) as client:
+        call = Call(client)
+        assert release.asked_for.wait(PATIENCE_S)
+        loop.run(server.stop())
+        call.join(PATIENCE_S)
+        assert isinstance(call.failure, UnavailableError)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_the_command_serves_until_it_is_told_to_end(
+    road: Road, name: str, best_known: list[Point]
+) -> None:
+    command = [sys.executable, "-m", "evaluation.main", "serve", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--home", str(road.home.path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        release = road.outcome.manifest.release
+        assert line.startswith(f"serving release {release} ({len(best_known):,} songs) on 127.0.")
+        address = line.split()[-1]
+        seed = pb.Seed(song_id=str(best_known[0].song.song_id))
+        with Client(address) as client:
+            assert len(client.recommend(pb.RecommendRequest(seeds=[seed])).songs) == 10
+            begun = time.monotonic()
+            process.send_signal(getattr(signal, name))
+            rest, errors = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0
+        assert time.monotonic() - begun < 5
+        assert rest == ""
+        assert "Traceback" not in errors
+    finally:
+        process.kill()
+        process.communicate()
