@@ -20,11 +20,12 @@ def normalise(name: str) -> str:
     """
     if name.isascii():
         return " ".join(name.lower().split())
-    folded = name
-    for _ in range(2):  # case folding can bring forth new accents: "İ" becomes "i" and a dot
-        folded = _ACCENTS.sub("", unicodedata.normalize("NFKD", folded)).casefold()
-    folded = _ACCENTS.sub("", unicodedata.normalize("NFKD", folded))
+    folded = _without_accents(_without_accents(name).casefold())
     return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def _without_accents(name: str) -> str:
+    return _ACCENTS.sub("", unicodedata.normalize("NFKD", name))
 
 
 def song_id(artist: str, title: str) -> UUID:

@@ -36,7 +36,8 @@ def evaluate(
 ) -> None:
     """Measure how often the current release finds the held-out last song of a playlist.
 
-    It is set beside popularity and beside the tutorials' way, Word2Vec neighbours of the last song.
+    It is scored in each mode: by Word2Vec, by co-occurrence and by both; beside popularity and
+    beside the tutorials' way, Word2Vec neighbours of the last song.
     """
     from catalog.embedded import EmbeddedHome
     from evaluation import harness, show

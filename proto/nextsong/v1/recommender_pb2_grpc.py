@@ -29,7 +29,7 @@ class RecommenderStub:
     """Recommender answers from one release of the catalog at a time: no answer mixes two.
 
     Every method answers INVALID_ARGUMENT, with a google.rpc.BadRequest detail that names the field,
-    when a field is malformed or out of range, and UNAVAILABLE while no release is open.
+    when a field is malformed or out of range.
     """
 
     def __init__(self, channel):
@@ -64,7 +64,7 @@ class RecommenderServicer:
     """Recommender answers from one release of the catalog at a time: no answer mixes two.
 
     Every method answers INVALID_ARGUMENT, with a google.rpc.BadRequest detail that names the field,
-    when a field is malformed or out of range, and UNAVAILABLE while no release is open.
+    when a field is malformed or out of range.
     """
 
     def Recommend(self, request, context):
@@ -130,7 +130,7 @@ class Recommender:
     """Recommender answers from one release of the catalog at a time: no answer mixes two.
 
     Every method answers INVALID_ARGUMENT, with a google.rpc.BadRequest detail that names the field,
-    when a field is malformed or out of range, and UNAVAILABLE while no release is open.
+    when a field is malformed or out of range.
     """
 
     @staticmethod
