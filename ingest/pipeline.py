@@ -63,7 +63,7 @@ def run(
         )
         prepared = folder.stage(
             "prepare",
-            {"read": read.fingerprint, "min_songs": parameters.min_songs},
+            {"read": read.fingerprint, **parameters.of_stage("prepare")},
             lambda out: prepare(
                 read.folder / "rows.parquet",
                 read.folder / "unreadable.parquet",
@@ -75,7 +75,7 @@ def run(
         )
         splits = folder.stage(
             "split",
-            {"prepare": prepared.fingerprint, "seed": parameters.seed},
+            {"prepare": prepared.fingerprint, **parameters.of_stage("split")},
             lambda out: split(
                 prepared.folder / "playlists.parquet", out, parameters.seed, reporter
             ),

@@ -40,16 +40,12 @@ _STRATEGIES = {
     ranking.Strategy.POPULAR: pb.STRATEGY_POPULAR,
 }
 _MODES = {
-    pb.MODE_UNSPECIFIED: ranking.Mode.HYBRID,
-    pb.MODE_DENSE: ranking.Mode.DENSE,
-    pb.MODE_COOCCURRENCE: ranking.Mode.COOCCURRENCE,
-    pb.MODE_HYBRID: ranking.Mode.HYBRID,
-}
-_USED_MODES = {
-    None: pb.MODE_UNSPECIFIED,
     ranking.Mode.DENSE: pb.MODE_DENSE,
     ranking.Mode.COOCCURRENCE: pb.MODE_COOCCURRENCE,
     ranking.Mode.HYBRID: pb.MODE_HYBRID,
+}
+_REQUESTED_MODES = {value: mode for mode, value in _MODES.items()} | {
+    pb.MODE_UNSPECIFIED: ranking.Mode.HYBRID
 }
 _RESOLUTIONS = {
     Resolution.SONG: pb.RESOLUTION_SONG,
@@ -65,16 +61,16 @@ async def recommend(release: OpenRelease, request: pb.RecommendRequest) -> pb.Re
     _at_most("seeds", request.seeds, MOST_SEEDS)
     seeds = [_seed(f"seeds[{place}]", seed) for place, seed in enumerate(request.seeds)]
     limit = _limit(request.limit)
-    if request.mode not in _MODES:
+    if request.mode not in _REQUESTED_MODES:
         raise RequestError("mode", f"{request.mode} is none of the modes there are")
-    mode, where = _MODES[request.mode], _filter(request.filter)
+    mode, where = _REQUESTED_MODES[request.mode], _filter(request.filter)
     answer = await ranking.recommend(release, seeds, limit, where, mode)
     return pb.RecommendResponse(
         songs=_scored(answer.songs),
         strategy=_STRATEGIES[answer.strategy],
         seeds=[_resolved(seed) for seed in answer.seeds],
         release=release.manifest.release,
-        mode=_USED_MODES[answer.mode],
+        mode=_MODES[answer.mode] if answer.mode else pb.MODE_UNSPECIFIED,
     )
 
 
