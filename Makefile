@@ -1,6 +1,6 @@
 # make demo   the whole road on invented playlists, in a few minutes
 # make test   the tests
-# make lint   format, lint, types, proto and generated code
+# make lint   format, lint, types, proto, generated code and what is in deploy
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -22,11 +22,29 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/buf lint
+	@if base=$$(git rev-parse --verify --quiet origin/main || git rev-parse --verify --quiet main); then \
+		rm -rf $(VENV)/proto-of-main && mkdir -p $(VENV)/proto-of-main && \
+		git archive "$$base" proto buf.yaml | tar -x -C $(VENV)/proto-of-main && \
+		$(BIN)/buf breaking --against $(VENV)/proto-of-main; \
+	else echo "not compared with the proto of main: there is no branch main here"; fi
 	@mkdir -p $(VENV)/generated && $(PROTOC) --python_out=$(VENV)/generated --pyi_out=$(VENV)/generated \
 		--grpc_python_out=$(VENV)/generated nextsong/v1/recommender.proto
 	@for file in $(GENERATED); do \
 		cmp $(VENV)/generated/nextsong/v1/$$file proto/nextsong/v1/$$file || \
 		{ echo "$$file is out of date: run 'make generate'"; exit 1; }; done
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/service.yaml deploy/kubernetes/ingest.yaml
+	@$(BIN)/python -m json.tool deploy/grafana/dashboards/nextsong.json >/dev/null
+	@if command -v promtool >/dev/null; then promtool check config deploy/prometheus/prometheus.yml; \
+		else echo "not checked, as promtool is missing: deploy/prometheus"; fi
+	@compose=; docker compose version >/dev/null 2>&1 && compose="docker compose" || \
+		{ command -v docker-compose >/dev/null && compose=docker-compose; }; \
+		if [ -n "$$compose" ]; then \
+		$$compose --profile observability --profile evaluation --profile cluster config -q; \
+		else echo "checked by its schema alone, as docker compose is missing: docker-compose.yml"; fi
+	@if command -v helm >/dev/null && helm show chart qdrant/qdrant >/dev/null 2>&1; then \
+		helm template qdrant qdrant/qdrant --values deploy/kubernetes/qdrant-values.yaml >/dev/null; \
+		else echo "not checked, as helm or Qdrant's chart is missing: deploy/kubernetes/qdrant-values.yaml"; fi
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -40,7 +58,7 @@ lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --group build pyproject.toml -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --group dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
+		--no-emit-find-links --no-header --all-extras --group dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 
 install: $(VENV)/.runtime
 install-dev: $(VENV)/.dev

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+
+from catalog.qdrant_options import API_KEY, Layout, qdrant_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,13 +49,169 @@ work_option = click.option(
     help="Folder for the results of each stage.  [default: HOME/work]",
 )
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Report no progress.")
+log_format_option = click.option(
+    "--log-format",
+    type=click.Choice(["console", "json"]),
+    default="console",
+    show_default=True,
+    help="How progress and errors look on standard error: for people, or as JSON lines.",
+)
 
 
-def reporter_for(*, quiet: bool) -> Reporter:
+_QDRANT = [
+    click.option(
+        "--qdrant-url",
+        envvar="NEXTSONG_QDRANT_URL",
+        metavar="URL",
+        show_envvar=True,
+        help="Keep releases on this Qdrant server; several nodes of a cluster with commas between. "
+        f"Its key comes from {API_KEY}.  [default: in HOME]",
+    ),
+    click.option(
+        "--qdrant-api-key-file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar="NEXTSONG_QDRANT_API_KEY_FILE",
+        show_envvar=True,
+        help="File that holds the key of the Qdrant server.",
+    ),
+    click.option(
+        "--qdrant-ca",
+        type=click.Path(path_type=Path, dir_okay=False),
+        envvar="NEXTSONG_QDRANT_CA",
+        show_envvar=True,
+        help="File of certificates (PEM) to trust instead of the system's.",
+    ),
+    click.option(
+        "--qdrant-grpc-port",
+        type=click.IntRange(1, 65535),
+        envvar="NEXTSONG_QDRANT_GRPC_PORT",
+        show_envvar=True,
+        help="Port of Qdrant's gRPC API.  [default: the one after the URL's]",
+    ),
+    click.option(
+        "--qdrant-prefix",
+        default="nextsong",
+        show_default=True,
+        envvar="NEXTSONG_QDRANT_PREFIX",
+        show_envvar=True,
+        help="How the names of the collections begin.",
+    ),
+]
+
+_PUBLISHING = [
+    click.option(
+        "--keep",
+        envvar="NEXTSONG_KEEP",
+        show_envvar=True,
+        default=2,
+        show_default=True,
+        type=click.IntRange(0),
+        help="How many old releases to keep beside the current one.",
+    ),
+    click.option(
+        "--shards",
+        envvar="NEXTSONG_SHARDS",
+        show_envvar=True,
+        type=click.IntRange(1, 256),
+        help="Qdrant server: into how many shards a release is split.  [default: one a node]",
+    ),
+    click.option(
+        "--replicas",
+        envvar="NEXTSONG_REPLICAS",
+        show_envvar=True,
+        type=click.IntRange(1, 16),
+        help="Qdrant server: on how many nodes each shard is kept.  [default: the server's]",
+    ),
+    click.option(
+        "--write-consistency",
+        envvar="NEXTSONG_WRITE_CONSISTENCY",
+        show_envvar=True,
+        type=click.IntRange(1, 16),
+        help="Qdrant server: how many replicas must confirm a write.  [default: the server's]",
+    ),
+    click.option(
+        "--storage",
+        envvar="NEXTSONG_STORAGE",
+        show_envvar=True,
+        type=click.Choice(["memory", "disk", "quantized"]),
+        default="memory",
+        show_default=True,
+        help="Qdrant server: vectors in memory, on disk, or on disk with a compressed copy in "
+        "memory.",
+    ),
+]
+
+
+def qdrant_server(command: Command) -> Command:
+    """Add the options that name a Qdrant server; the command gets `qdrant`, None without one."""
+
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        qdrant_url: str | None,
+        qdrant_api_key_file: Path | None,
+        qdrant_ca: Path | None,
+        qdrant_grpc_port: int | None,
+        qdrant_prefix: str,
+        **kwargs: Any,
+    ) -> Any:
+        from catalog.errors import InputError
+
+        try:
+            qdrant = qdrant_url and qdrant_options(
+                qdrant_url,
+                ca=qdrant_ca,
+                key_file=qdrant_api_key_file,
+                prefix=qdrant_prefix,
+                grpc_port=qdrant_grpc_port,
+            )
+        except InputError as error:
+            raise click.UsageError(str(error)) from error
+        return command(*args, qdrant=qdrant or None, **kwargs)
+
+    return cast("Command", _with(_QDRANT, wrapped))
+
+
+def publishing(command: Command) -> Command:
+    """Add the options of publishing; the command gets `layout` and `keep`."""
+
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        shards: int | None,
+        replicas: int | None,
+        write_consistency: int | None,
+        storage: Any,
+        **kwargs: Any,
+    ) -> Any:
+        layout = Layout(shards, replicas, write_consistency, storage)
+        return command(*args, layout=layout, **kwargs)
+
+    return cast("Command", _with(_PUBLISHING, wrapped))
+
+
+def _with(options: list[Callable[[Any], Any]], command: Any) -> Any:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def from_above(name: str) -> Any:
+    """What the top floor lends the commands of the rooms below, which must not import it.
+
+    It hands down the places, as `module:attribute`; the module is imported now.
+    """
+    module, attribute = click.get_current_context().find_root().obj[name].split(":")
+    return getattr(import_module(module), attribute)
+
+
+def reporter_for(*, quiet: bool, log_format: str = "console") -> Reporter:
     """The reporter that the user asked for."""
     from catalog import reporting
 
-    return reporting.Silent() if quiet else reporting.Talking()
+    if quiet:
+        return reporting.Silent()
+    return reporting.Logged() if log_format == "json" else reporting.Talking()
 
 
 def one_line_errors(command: Command) -> Command:
@@ -65,7 +224,13 @@ def one_line_errors(command: Command) -> Command:
         try:
             return command(*args, **kwargs)
         except NextsongError as error:
-            raise click.ClickException(" ".join(str(error).split())) from error
+            message = " ".join(str(error).split())
+            if kwargs.get("log_format") == "json":
+                from catalog.reporting import log
+
+                log("error", error=type(error).__name__, text=message)
+                raise click.exceptions.Exit(1) from error
+            raise click.ClickException(message) from error
         except BrokenPipeError:
             # The reader of our output left, as `head` does. Nothing more can be said to it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -7,6 +7,7 @@ yield: concurrency comes from processes. A finished shard is never written to.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -14,20 +15,22 @@ import numpy as np
 import qdrant_edge as edge
 
 from catalog.errors import CorruptReleaseError, EngineError
-from catalog.release import ANY, Filter, Hit, Point, Song, Vector
+from catalog.release import ANY, Filter, Hit, Point, Search, Song, Value, Vector, by_score
 from catalog.schema import (
     DENSE,
     FUSED_DEPTH,
     RRF_K,
+    SMALLEST_SCORE,
     SONG_FIELDS,
     SPARSE,
+    UNTIED,
     search_ef,
     song_of,
 )
 from catalog.songs import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from catalog.manifest import Manifest
@@ -53,7 +56,9 @@ class EdgeRelease:
 
     def __init__(self, shard: Path, manifest: Manifest) -> None:
         self._manifest = manifest
-        self._params = edge.SearchParams(hnsw_ef=search_ef(manifest.counts.songs))
+        self._fields = [*SONG_FIELDS, *manifest.payload]
+        width = manifest.search_ef or search_ef(manifest.counts.songs)
+        self._params = edge.SearchParams(hnsw_ef=width)
         with engine_errors(f"open {shard}"):
             self._shard = edge.EdgeShard.load(str(shard))
 
@@ -79,7 +84,7 @@ class EdgeRelease:
         points = self._points(canaries)
         for canary in canaries:
             vector = points[canary].vector if canary in points else None
-            found_by_it = [] if vector is None else self._nearest(vector, 1)
+            found_by_it = [] if vector is None else self._find(Search(vector, limit=1))
             if not found_by_it or found_by_it[0].score < 0.999:
                 raise CorruptReleaseError(f"song {canary} cannot be found by its own vector")
 
@@ -87,36 +92,15 @@ class EdgeRelease:
         """The songs of these ids with their vectors; unknown ids are left out."""
         return self._points(song_ids)
 
-    async def nearest(self, vector: Vector, limit: int, where: Filter = ANY) -> list[Hit]:
-        """At most `limit` songs, the most similar to `vector` (shape (dimensions,)) first."""
-        return self._nearest(vector, limit, where)
+    async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        """The songs that each search finds, best first, all asked in one go."""
+        return [self._find(search) for search in searches]
 
-    async def predicted(
-        self, weights: Mapping[int, float], limit: int, where: Filter = ANY
-    ) -> list[Hit]:
-        """At most `limit` songs that co-occur with seeds, the most strongly predicted first."""
-        query = edge.Query.Nearest(_sparse(weights), using=SPARSE)
-        return self._query(limit, query=query, filter=_filter(where))
-
-    async def fused(
-        self,
-        vector: Vector,
-        weights: Mapping[int, float],
-        dense_weight: float,
-        limit: int,
-        where: Filter = ANY,
-    ) -> list[Hit]:
-        """At most `limit` songs from `predicted` and `nearest`, fused by reciprocal rank."""
-        depth = max(FUSED_DEPTH, 2 * limit)
-        passing = _filter(where)
-        predicted = edge.Query.Nearest(_sparse(weights), using=SPARSE)
-        nearest = edge.Query.Nearest(vector.tolist(), using=DENSE)
-        searches = [
-            edge.Prefetch(depth, predicted, filter=passing),
-            edge.Prefetch(depth, nearest, filter=passing, params=self._params),
-        ]
-        fusion = edge.Fusion.Rrf(k=RRF_K, weights=[1.0, dense_weight])
-        return self._query(limit, prefetches=searches, query=fusion)
+    async def strengths(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
+        """How strongly each seed, by its ordinal, predicts these songs; unknown ids left out."""
+        with engine_errors("retrieve"):
+            records = self._shard.retrieve(list(song_ids), False, [SPARSE])
+        return {UUID(str(record.id)): _strengths(record) for record in records}
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
         """At most `limit` songs, those in the most training playlists first."""
@@ -130,33 +114,73 @@ class EdgeRelease:
 
     def _points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
         with engine_errors("retrieve"):
-            records = self._shard.retrieve(list(song_ids), SONG_FIELDS, [DENSE])
+            records = self._shard.retrieve(list(song_ids), self._fields, [DENSE])
         return {UUID(str(record.id)): _point(record) for record in records}
 
-    def _nearest(self, vector: Vector, limit: int, where: Filter = ANY) -> list[Hit]:
-        query = edge.Query.Nearest(vector.tolist(), using=DENSE)
-        hits = self._query(limit, query=query, filter=_filter(where), params=self._params)
-        # The engine's rounding can pass 1.
-        return [Hit(hit.song, min(1.0, max(-1.0, hit.score))) for hit in hits]
-
-    def _query(self, limit: int, **request: Any) -> list[Hit]:
+    def _find(self, search: Search) -> list[Hit]:
+        passing = _filter(search.where)
+        params = edge.SearchParams(exact=True) if search.exact else self._params
+        nearest = search.vector is not None and edge.Query.Nearest(
+            search.vector.tolist(), using=DENSE
+        )
+        predicted = search.weights and edge.Query.Nearest(_sparse(search.weights), using=SPARSE)
+        # Negative weights can bring a song below 0, which then is not predicted at all.
+        floor = SMALLEST_SCORE if min(search.weights.values(), default=0.0) < 0 else None
+        request: dict[str, Any]
+        if nearest and predicted:
+            depth = max(FUSED_DEPTH, 2 * search.limit)
+            request = {
+                "prefetches": [
+                    edge.Prefetch(depth, predicted, filter=passing, score_threshold=floor),
+                    edge.Prefetch(depth, nearest, filter=passing, params=params),
+                ],
+                "query": edge.Fusion.Rrf(k=RRF_K, weights=[1.0, UNTIED * search.dense_weight]),
+            }
+        elif nearest:
+            request = {"query": nearest, "filter": passing, "params": params}
+        elif predicted:
+            request = {"query": predicted, "filter": passing, "score_threshold": floor}
+        else:
+            return []
         with engine_errors("search"):
             found = self._shard.query(
-                edge.QueryRequest(limit=limit, with_payload=SONG_FIELDS, **request)
+                edge.QueryRequest(
+                    limit=search.limit,
+                    with_payload=self._fields,
+                    with_vector=[DENSE] if search.with_vectors else None,
+                    **request,
+                )
             )
-        return [Hit(song_of(hit.payload), float(hit.score)) for hit in found]
+        hits = [Hit(song_of(hit.payload), float(hit.score), _dense(hit)) for hit in found]
+        hits.sort(key=by_score)
+        if nearest and not predicted:  # the engine's rounding of a cosine can pass 1
+            return [replace(hit, score=min(1.0, max(-1.0, hit.score))) for hit in hits]
+        return hits
 
     def _by_popularity(self, limit: int, where: Any, vectors: list[str] | None) -> list[Any]:
         request = edge.ScrollRequest(
             limit=limit,
             filter=where,
-            with_payload=SONG_FIELDS,
+            with_payload=self._fields,
             with_vector=vectors,
             order_by=edge.OrderBy("ordinal", edge.Direction.Asc),
         )
         with engine_errors("list songs"):
             records, _ = self._shard.scroll(request)
         return list(records)
+
+    def batches(self, size: int = 1_000) -> Iterator[list[dict[str, Any]]]:
+        """All songs: payload, `vector`, `seeds` and `strengths`, as `catalog.draft` wants them."""
+        offset = None
+        while True:
+            request = edge.ScrollRequest(
+                limit=size, offset=offset, with_payload=True, with_vector=True
+            )
+            with engine_errors("read songs"):
+                records, offset = self._shard.scroll(request)
+            yield [_row(record) for record in records]
+            if offset is None:
+                return
 
     def close(self) -> None:
         """Let go of the engine."""
@@ -165,9 +189,27 @@ class EdgeRelease:
 
 
 def _point(record: Any) -> Point:
+    return Point(song_of(record.payload), _dense(record))
+
+
+def _dense(record: Any) -> Vector | None:
     vector = (record.vector or {}).get(DENSE)
-    found = None if vector is None else np.asarray(vector, dtype=np.float32)
-    return Point(song_of(record.payload), found)
+    return None if vector is None else np.asarray(vector, dtype=np.float32)
+
+
+def _row(record: Any) -> dict[str, Any]:
+    strengths = _strengths(record)
+    return {
+        **record.payload,
+        "vector": (record.vector or {}).get(DENSE),
+        "seeds": list(strengths) or None,
+        "strengths": list(strengths.values()) or None,
+    }
+
+
+def _strengths(record: Any) -> dict[int, float]:
+    sparse = (record.vector or {}).get(SPARSE)
+    return {} if sparse is None else dict(zip(sparse.indices, sparse.values, strict=True))
 
 
 def _sparse(weights: Mapping[int, float]) -> Any:
@@ -188,10 +230,21 @@ def _filter(where: Filter, *conditions: Any) -> Any:
             gte=where.min_playlists or None, lte=where.max_playlists or None
         )
         must.append(edge.FieldCondition("playlists", range=playlists))
+    for condition in where.conditions:
+        if condition.any_of:
+            must.append(_any_of(condition.field, condition.any_of))
+        if condition.none_of:
+            must_not.append(_any_of(condition.field, condition.none_of))
+        if condition.minimum is not None or condition.maximum is not None:
+            span = edge.RangeFloat(gte=condition.minimum, lte=condition.maximum)
+            must.append(edge.FieldCondition(condition.field, range=span))
+        if condition.text:
+            words = edge.MatchText(condition.text)
+            must.append(edge.FieldCondition(condition.field, match=words))
     if not must and not must_not:
         return None
     return edge.Filter(must=must or None, must_not=must_not or None)
 
 
-def _any_of(field: str, values: frozenset[str]) -> Any:
+def _any_of(field: str, values: Collection[Value]) -> Any:
     return edge.FieldCondition(field, match=edge.MatchAny(sorted(values)))

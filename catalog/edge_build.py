@@ -1,9 +1,10 @@
 """Builds one shard of Qdrant Edge, as a process: `python -m catalog.edge_build`.
 
 The engine holds the interpreter while it builds an index, and must never do so in a process that
-serves or shows progress. The parent gives the songs' Parquet file, the size of their vectors and
-the folder of the new shard, and reads JSON lines from standard output: {"stage", "done", "total"}
-while work goes on, then {"points", "indexed"} or {"error"}.
+serves or shows progress. The parent gives the songs' Parquet file, the size of their vectors,
+the kinds of the extra payload fields as a JSON object and the folder of the new shard, and reads
+JSON lines from standard output: {"stage", "done", "total"} while work
+goes on, then {"points", "indexed"} or {"error"}.
 """
 
 from __future__ import annotations
@@ -16,12 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import qdrant_edge as edge
 
 from catalog import schema
+from catalog.draft import require_unit_vectors
 from catalog.edge import engine_errors
 from catalog.errors import EngineError
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BATCH = 2_000
-LONGEST_DEVIATION = 1e-3
-"""How far from 1 the length of a unit vector may be."""
+POINTS_PER_ROUND = 200_000
 _INDEXES = {
     "keyword": edge.KeywordIndexParams,
     "integer": lambda: edge.IntegerIndexParams(lookup=True, range=True),
+    "float": edge.FloatIndexParams,
     "text": lambda: edge.TextIndexParams(
         tokenizer=edge.TokenizerType.Prefix,
         min_token_len=1,
@@ -43,7 +43,9 @@ _INDEXES = {
 }
 
 
-def build(songs_path: Path, dimensions: int, shard_path: Path) -> None:
+def build(
+    songs_path: Path, dimensions: int, payload: dict[str, schema.Kind], shard_path: Path
+) -> None:
     """Fill a new shard at `shard_path` from the songs' Parquet file, index it and close it.
 
     The file has a row a song: the payload's fields; `vector`, a list of `dimensions` floats or
@@ -56,13 +58,15 @@ def build(songs_path: Path, dimensions: int, shard_path: Path) -> None:
     shard_path.mkdir()
     with engine_errors("build"):
         shard = edge.EdgeShard.create(str(shard_path), _config(dimensions))
-        for field, kind in schema.PAYLOAD_INDEXES.items():
+        for field, kind in {**schema.PAYLOAD_INDEXES, **payload}.items():
             shard.update(edge.UpdateOperation.create_field_index(field, _INDEXES[kind]()))
         done = 0
         for batch in songs.iter_batches(BATCH):
-            _require_unit_vectors(batch, dimensions)
+            require_unit_vectors(batch, dimensions)
             shard.update(edge.UpdateOperation.upsert_points(_points(batch)))
             done += batch.num_rows
+            if done // POINTS_PER_ROUND > (done - batch.num_rows) // POINTS_PER_ROUND:
+                shard.optimize()  # what is indexed takes a fraction of the memory of what is not
             _say(stage="upload", done=done, total=total)
         _say(stage="index", done=0, total=total)
         shard.optimize()
@@ -94,20 +98,6 @@ def _config(dimensions: int) -> Any:
     )
 
 
-def _require_unit_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
-    # The engine takes NaN and zero vectors without a word, and nobody ever finds those songs.
-    given = batch.filter(pc.is_valid(batch["vector"]))
-    vectors = given["vector"]
-    right = np.array(pc.equal(pc.list_value_length(vectors), dimensions).fill_null(False))
-    if right.all():
-        numbers = np.asarray(pc.list_flatten(vectors), dtype=np.float64)
-        lengths = np.linalg.norm(numbers.reshape(-1, dimensions), axis=1)
-        right = np.abs(lengths - 1.0) < LONGEST_DEVIATION
-    if not right.all():
-        song = given["song_id"][int(np.flatnonzero(~right)[0])]
-        raise EngineError(f"the vector of song {song} is not {dimensions} numbers of unit length")
-
-
 def _points(batch: pa.RecordBatch) -> list[Any]:
     points = []
     for row in batch.to_pylist():
@@ -117,7 +107,8 @@ def _points(batch: pa.RecordBatch) -> list[Any]:
             vectors[schema.DENSE] = dense
         if seeds:
             vectors[schema.SPARSE] = edge.SparseVector(seeds, strengths)
-        points.append(edge.Point(UUID(row["song_id"]), vectors, row))
+        payload = {name: value for name, value in row.items() if value is not None}
+        points.append(edge.Point(UUID(row["song_id"]), vectors, payload))
     return points
 
 
@@ -133,11 +124,11 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
-def main(songs_path: str, dimensions: str, shard_path: str) -> int:
+def main(songs_path: str, dimensions: str, payload: str, shard_path: str) -> int:
     """Build, and say so or say what failed."""
     _die_with_parent()
     try:
-        build(Path(songs_path), int(dimensions), Path(shard_path))
+        build(Path(songs_path), int(dimensions), json.loads(payload), Path(shard_path))
     except (EngineError, OSError) as error:
         _say(error=str(error))
         return 1

@@ -16,57 +16,59 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from catalog import manifest as manifests
+from catalog import recall
+from catalog.draft import (
+    Draft,
+    canaries_of,
+    created_of,
+    draft_of,
+    others_than_current,
+    release_before,
+    release_named,
+    write_songs,
+)
 from catalog.edge import EdgeRelease
-from catalog.errors import CorruptReleaseError, EngineError, NoReleaseError, StorageError
+from catalog.errors import (
+    BusyError,
+    CorruptReleaseError,
+    EngineError,
+    NoReleaseError,
+    StorageError,
+)
 from catalog.manifest import Manifest
+from catalog.release import KEPT
 from catalog.storage import locked, make_folder, storage_errors, sync_folder, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from catalog.manifest import Counts, Origin
+    from catalog.release import Gate
     from catalog.reporting import Reporter
-
-KEPT = 2
-"""How many old releases stay beside the current one."""
-
-CANARIES = 8
 
 _RELEASE = re.compile(r"\d{8}T\d{9}-\w{1,8}", re.ASCII)
 
 
-@dataclass(frozen=True)
-class Draft:
-    """What is to be published.
+class EmbeddedHome:
+    """A home in the folder `path`, which need not exist before the first release.
 
-    `songs_path` is a Parquet file with a row a song: the fields of the payload (see
-    `catalog.schema`); `vector`, a list of `dimensions` floats of unit length, null where there is
-    none; `seeds` and `strengths`, the ordinals and values of its sparse vector, likewise.
+    Publishing keeps `keep` old releases.
     """
 
-    songs_path: Path
-    dimensions: int
-    counts: Counts
-    origin: Origin
-
-
-class EmbeddedHome:
-    """A home in the folder `path`, which need not exist before the first release."""
-
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep: int = KEPT) -> None:
         self.path = path
+        self._keep = keep
         self._pointer = path / "current"
         self._releases = path / "releases"
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return str(self.path)
 
     def current(self) -> str | None:
         """The id of the current release, or None if nothing has been published.
@@ -114,22 +116,26 @@ class EmbeddedHome:
         manifest = self.manifest(release)
         return _open_verified(self._releases / release / "shard", manifest)
 
-    def publish(self, draft: Draft, reporter: Reporter) -> Manifest:
+    def publish(self, draft: Draft, reporter: Reporter, gate: Gate | None = None) -> Manifest:
         """Build a release from the draft, verify it and make it the current one.
 
         Whatever goes wrong, the current release stays as it was. Raises `BusyError`,
-        `StorageError`, `EngineError` or `CorruptReleaseError`.
+        `StorageError`, `EngineError`, `CorruptReleaseError` or `GateError`.
         """
         with locked(self.path, "publishing a release"):
             make_folder(self._releases)
             self._remove_unfinished()
             created = datetime.now(UTC)
-            release = f"{created:%Y%m%dT%H%M%S%f}"[:-3] + f"-{draft.origin.content_fingerprint[:8]}"
+            release = release_named(draft, created)
+            if (self._releases / release).exists():
+                raise BusyError(f"release {release} is in {self.path} already")
             partial = self._releases / f".{release}.partial"
             with storage_errors(partial):
                 partial.mkdir()
                 try:
                     manifest = _build(draft, partial, release, created, reporter)
+                    if gate:
+                        _ask(gate, partial / "shard", manifest)
                     target = self._releases / release
                     partial.rename(target)
                 except BaseException:
@@ -137,8 +143,41 @@ class EmbeddedHome:
                     raise
                 sync_folder(self._releases)
             write_atomically(self._pointer, f"{release}\n")
-            self._prune()
+            self._prune(self._keep)
         return manifest
+
+    def rollback(self, release: str | None = None) -> str:
+        """Make an older release current, the one before the current if none is named."""
+        with locked(self.path, "rolling back"):
+            chosen = release or release_before(self)
+            self.open(chosen).close()
+            write_atomically(self._pointer, f"{chosen}\n")
+        return chosen
+
+    def prune(self, keep: int) -> list[str]:
+        """Remove all releases but the current one and the `keep` newest others; returns them."""
+        with locked(self.path, "pruning"):
+            return self._prune(keep)
+
+    def verify(self, release: str, reporter: Reporter) -> Manifest:
+        """Read all of a release; raises `CorruptReleaseError` saying what is not as published."""
+        with reporter.task("verify") as task:
+            opened = self.open(release)
+            opened.close()
+            task.result(f"{len(opened.manifest.files)} files, every byte as published")
+        return opened.manifest
+
+    def export(self, release: str, path: Path, reporter: Reporter) -> Draft:
+        """Write all songs of a release to the Parquet file `path`: a draft to publish elsewhere."""
+        opened = self.open(release)
+        try:
+            write_songs(opened.batches(), opened.manifest, path, reporter)
+        finally:
+            opened.close()
+        return draft_of(opened.manifest, path)
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
     def _remove_unfinished(self) -> None:
         for leftover in self._releases.glob(".*.partial"):
@@ -146,14 +185,24 @@ class EmbeddedHome:
         for leftover in self.path.glob(f".{self._pointer.name}.*.partial"):
             leftover.unlink(missing_ok=True)
 
-    def _prune(self) -> None:
-        old = [release for release in self.releases() if release != self.current()]
-        for release in old[: max(0, len(old) - KEPT)]:
+    def _prune(self, keep: int) -> list[str]:
+        doomed = others_than_current(self)[keep:][::-1]
+        for release in doomed:
             # Under this name, what a kill leaves of it is no release and goes the next time.
-            doomed = self._releases / f".{release}.partial"
+            partial = self._releases / f".{release}.partial"
             with suppress(OSError):
-                (self._releases / release).rename(doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+                (self._releases / release).rename(partial)
+            shutil.rmtree(partial, ignore_errors=True)
+        return doomed
+
+
+def _ask(gate: Gate, shard: Path, manifest: Manifest) -> None:
+    release = EdgeRelease(shard, manifest)
+    try:
+        gate(release)
+    finally:
+        release.close()
+    manifests.verify_files(shard, manifest.files)  # reading must not have changed it
 
 
 def _build(
@@ -169,20 +218,20 @@ def _build(
                 points, indexed = message["points"], message["indexed"]
         if points != draft.counts.songs:
             raise EngineError(f"Qdrant Edge holds {points} songs of {draft.counts.songs}")
-        songs = pq.read_table(
-            draft.songs_path, columns=["song_id"], filters=pc.field("vector").is_valid()
-        )["song_id"]
-        spread = np.linspace(0, len(songs) - 1, min(CANARIES, len(songs)), dtype=int)
         manifest = Manifest(
             format=manifests.FORMAT,
             release=release,
-            created=created.isoformat(timespec="seconds"),
+            created=created_of(draft, created),
             dimensions=draft.dimensions,
             counts=draft.counts,
             origin=draft.origin,
             files=manifests.sum_files(shard),
-            canaries=[songs[int(place)].as_py() for place in spread],
+            canaries=canaries_of(draft.songs_path),
+            payload=draft.payload,
+            ranker=draft.ranker,
+            validation=draft.validation,
         )
+        manifest = recall.settled(manifest, lambda one: EdgeRelease(shard, one))
         write_atomically(folder / "manifest.json", manifest.to_json())
         _open_verified(shard, manifest).close()
         manifests.verify_files(shard, manifest.files)  # reading must not have changed it
@@ -191,7 +240,8 @@ def _build(
 
 
 def _run_builder(draft: Draft, shard: Path) -> Iterator[dict[str, Any]]:
-    arguments = [str(draft.songs_path), str(draft.dimensions), str(shard)]
+    payload = json.dumps(draft.payload)
+    arguments = [str(draft.songs_path), str(draft.dimensions), payload, str(shard)]
     # -P: a `catalog` or `json` that happens to lie in the working folder is none of ours.
     command = [sys.executable, "-P", "-m", "catalog.edge_build", *arguments]
     # Standard error goes to a file: nobody reads while it works, and a full pipe would stop it.

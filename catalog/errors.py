@@ -5,7 +5,9 @@
     │   ├── FileError            a file is missing, empty, unreadable or not of a known kind
     │   ├── ColumnError          a file lacks a column that is needed
     │   ├── PlaylistError        the files hold no playlist that can be used
+    │   ├── RejectsError         too many rows of the files cannot be used
     │   ├── RequestError         a field of a request is malformed or out of range
+    │   ├── SettingsError        the configuration of the service cannot be used
     │   └── UnknownSongError     the catalog lacks the song that was asked for
     ├── ReleaseError
     │   ├── NoReleaseError       nothing has been published yet
@@ -14,7 +16,13 @@
     ├── StorageError             a folder cannot be written, or the disk is full
     ├── BusyError                another process holds the folder or the port
     ├── EngineError              Qdrant failed
-    └── UnavailableError         the service could not be reached, or did not answer in time
+    ├── MissingExtraError        an optional library is not installed
+    ├── GateError                the new release is worse than the current one
+    ├── NoHistoryError           the service keeps no listening history
+    ├── NoKeyError               a call brings no key, or one that the service does not know
+    ├── OverloadError            the service has as many calls under way as it takes
+    └── UnavailableError         the service could not be reached
+        └── TooLateError         it did not answer in time
 
 The command line turns each into one line and exit code 1; the gRPC edge turns each into a status.
 """
@@ -42,6 +50,10 @@ class PlaylistError(InputError):
     """The files hold no playlist that can be used."""
 
 
+class RejectsError(InputError):
+    """Too many rows of the files cannot be used."""
+
+
 class RequestError(InputError):
     """A field of a request is malformed or out of range.
 
@@ -52,6 +64,10 @@ class RequestError(InputError):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+
+
+class SettingsError(InputError):
+    """The configuration of the service cannot be used."""
 
 
 class UnknownSongError(InputError):
@@ -86,5 +102,39 @@ class EngineError(NextsongError):
     """Qdrant failed."""
 
 
+class MissingExtraError(NextsongError):
+    """An optional library is not installed: `what` needs it, and the extra `extra` brings it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(
+            f"{what} need libraries that are not installed: run `make install-dev`, "
+            f"or `pip install -e '.[{extra}]'` in the checkout"
+        )
+
+
+class GateError(NextsongError):
+    """The new release is worse than the current one, and was not published."""
+
+
+class NoHistoryError(NextsongError):
+    """The service keeps no listening history."""
+
+
+class NoKeyError(NextsongError):
+    """A call brings no key, or one that the service does not know."""
+
+
+class OverloadError(NextsongError):
+    """The service has as many calls under way as it takes; `wait_s` seconds later it may not."""
+
+    def __init__(self, message: str, wait_s: float = 0.1) -> None:
+        super().__init__(message)
+        self.wait_s = wait_s
+
+
 class UnavailableError(NextsongError):
-    """The service could not be reached, or did not answer in time."""
+    """The service could not be reached."""
+
+
+class TooLateError(UnavailableError):
+    """The service did not answer in time."""

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from catalog.errors import CorruptReleaseError
+from catalog.schema import Kind  # noqa: TC001 -- pydantic reads the annotations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FORMAT = 1
+FORMAT = 2
 
 _Shape = TypeVar("_Shape")
 
@@ -64,11 +65,23 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class StoredRanker:
+    """The second-stage ranker: its model, packed by `catalog.ranking.pack`, and its SHA-256."""
+
+    sha256: str
+    model: str = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The account of one release.
 
     `files` maps each file of the engine's folder to its size and sum. `canaries` are songs that
-    must each find themselves first when the release is opened.
+    must each find themselves first when the release is opened. `payload` says which extra fields
+    songs may have, and of what kind each is. `search_ef` is how widely the index is searched, and
+    `recall` the recall@10 of exact search that it then had, from 0 to 1 (see `catalog.recall`).
+    `ranker` is the second-stage ranker, if it has one, and `validation` what was measured on the
+    validation split when it was made, such as `hybrid HR@100`.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
@@ -81,6 +94,11 @@ class Manifest:
     origin: Origin
     files: dict[str, FileSum]
     canaries: list[str]
+    payload: dict[str, Kind]
+    search_ef: int | None = None
+    recall: float | None = None
+    ranker: StoredRanker | None = None
+    validation: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """As JSON text that `from_json` reads back."""
@@ -96,6 +114,11 @@ class Manifest:
                 f"publish again with `nextsong ingest run`"
             )
         return _validated(_MANIFEST, text, where)
+
+
+def from_values(values: object, where: str) -> Manifest:
+    """`Manifest.from_json` for what was JSON and has been parsed."""
+    return Manifest.from_json(json.dumps(values), where)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -10,11 +11,21 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from pathlib import Path
     from uuid import UUID
 
+    from catalog.draft import Draft
     from catalog.manifest import Manifest
+    from catalog.reporting import Reporter
+
+KEPT = 2
+"""How many old releases stay beside the current one."""
 
 Vector = NDArray[np.float32]
+
+
+Value = str | int | float
+"""What an extra payload field may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +33,8 @@ class Song:
     """One song of the catalog.
 
     `ordinal` is its place by popularity, 0 the first, unique in a release; `playlists` the number
-    of training playlists that hold it; `artist_key` the normalised artist.
+    of training playlists that hold it; `artist_key` the normalised artist; `extra` its extra
+    payload fields, those without a value left out.
     """
 
     song_id: UUID
@@ -31,14 +43,16 @@ class Song:
     artist_key: str
     ordinal: int
     playlists: int
+    extra: Mapping[str, Value] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A song found, and its score: see the search that found it."""
+    """A song found, and its score: see `Search`. `vector` is there if it was asked for."""
 
     song: Song
     score: float
+    vector: Vector | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +61,23 @@ class Point:
 
     song: Song
     vector: Vector | None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What an extra payload field must hold; but for `none_of`, a song without the field fails.
+
+    All that is given must hold: one of `any_of`, none of `none_of`, a number from `minimum` to
+    `maximum`, both included, and a word for each beginning in `text`; text and whole numbers alone
+    can be in `any_of` and `none_of`.
+    """
+
+    field: str
+    any_of: tuple[Value, ...] = ()
+    none_of: tuple[Value, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +92,44 @@ class Filter:
     exclude_songs: frozenset[UUID] = field(default=frozenset())
     min_playlists: int = 0
     max_playlists: int = 0
+    conditions: tuple[Condition, ...] = ()
 
 
 ANY = Filter()
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A ranking that is asked for: by a vector, by co-occurring seeds, or by both, fused.
+
+    - `vector` alone, shape (dimensions,): the most similar songs; a score is the cosine
+      similarity, -1 to 1. Songs without a vector are not found.
+    - `weights` alone, what each seed counts by its ordinal: the songs that co-occur with the seeds;
+      a score is the sum, over the seeds, of weight times strength. Weights may be negative; songs
+      whose score is not above 0 are not found.
+    - both: the first songs of the two rankings, fused by reciprocal rank. A score is 1 / (k + r)
+      for the place r, from 0, among the predicted songs, plus 1 / (k - 1 + (r + 1) / dense_weight)
+      for the place among the similar, the weight a little lowered (see `schema.UNTIED`).
+
+    `exact` compares `vector` with every song instead of going through the index; `with_vectors`
+    gives hits their vectors.
+    """
+
+    vector: Vector | None = None
+    weights: Mapping[int, float] = field(default_factory=dict)
+    limit: int = 10
+    where: Filter = ANY
+    dense_weight: float = 1.0
+    exact: bool = False
+    with_vectors: bool = False
+
+
+def by_score(hit: Hit) -> tuple[float, int]:
+    """A sort key: the highest score first, and of equal ones the best-known song.
+
+    The engine gives songs of equal scores in any order, another one each time.
+    """
+    return -hit.score, hit.song.ordinal
 
 
 class OpenRelease(Protocol):
@@ -80,34 +146,11 @@ class OpenRelease(Protocol):
     async def points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
         """The songs of these ids with their vectors; unknown ids are left out."""
 
-    async def nearest(self, vector: Vector, limit: int, where: Filter = ANY) -> list[Hit]:
-        """At most `limit` songs, the most similar to `vector` (shape (dimensions,)) first.
+    async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        """The songs that each search finds, best first, all asked in one go."""
 
-        A hit's score is its cosine similarity, -1 to 1. Songs without a vector are not found.
-        """
-
-    async def predicted(
-        self, weights: Mapping[int, float], limit: int, where: Filter = ANY
-    ) -> list[Hit]:
-        """At most `limit` songs that co-occur with seeds, the most strongly predicted first.
-
-        `weights` maps the seeds' ordinals to what each counts; a hit's score is the sum, over the
-        seeds, of weight times strength. Songs that no seed predicts are not found.
-        """
-
-    async def fused(
-        self,
-        vector: Vector,
-        weights: Mapping[int, float],
-        dense_weight: float,
-        limit: int,
-        where: Filter = ANY,
-    ) -> list[Hit]:
-        """At most `limit` songs from `predicted` and `nearest`, fused by reciprocal rank.
-
-        A hit's score is 1 / (k + r) for its place r, from 0, among the predicted songs, plus
-        1 / (k - 1 + (r + 1) / dense_weight) for its place among the nearest.
-        """
+    async def strengths(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
+        """How strongly each seed, by its ordinal, predicts these songs; unknown ids left out."""
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
         """At most `limit` songs, those in the most training playlists first."""
@@ -122,17 +165,61 @@ class OpenRelease(Protocol):
         """Let go of the engine; nothing may be asked afterwards."""
 
 
+Gate = Callable[[OpenRelease], None]
+"""Looks at a new release before it becomes current; raises `GateError` where it must not."""
+
+
 class Home(Protocol):
-    """A place that keeps releases, of which at most one is current."""
+    """A place that keeps releases, of which at most one is current.
+
+    All methods wait for disk or network: a program that serves calls them in a thread. A server
+    that cannot be reached raises `UnavailableError`.
+    """
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
 
     def current(self) -> str | None:
         """The id of the current release, or None if nothing has been published."""
+
+    def releases(self) -> list[str]:
+        """The ids of all finished releases, the oldest first."""
+
+    def manifest(self, release: str) -> Manifest:
+        """The account of a release. Raises `NoReleaseError` or `CorruptReleaseError`."""
 
     def open(self, release: str | None = None) -> OpenRelease:
         """Open a release, the current one if none is named, and verify it.
 
         Raises `NoReleaseError`, `CorruptReleaseError` or `EngineError`.
         """
+
+    def publish(self, draft: Draft, reporter: Reporter, gate: Gate | None = None) -> Manifest:
+        """Make a release of the draft, verify it and make it the current one.
+
+        `gate` is given the new release before it becomes current, and raises `GateError` where it
+        must not. Whatever goes wrong, the current release stays as it was. Raises `BusyError`,
+        `StorageError`, `EngineError` or `CorruptReleaseError`.
+        """
+
+    def rollback(self, release: str | None = None) -> str:
+        """Make an older release current, the one before the current if none is named.
+
+        It is verified first. Returns its id. Raises `NoReleaseError` where there is none.
+        """
+
+    def prune(self, keep: int) -> list[str]:
+        """Remove all releases but the current one and the `keep` newest others; returns them."""
+
+    def verify(self, release: str, reporter: Reporter) -> Manifest:
+        """Read all of a release; raises `CorruptReleaseError` saying what is not as published."""
+
+    def export(self, release: str, path: Path, reporter: Reporter) -> Draft:
+        """Write all songs of a release to the Parquet file `path`: a draft to publish elsewhere."""
+
+    def close(self) -> None:
+        """Let go of connections."""
 
 
 def song_ids(points: Collection[Point]) -> frozenset[UUID]:

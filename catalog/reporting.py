@@ -5,9 +5,12 @@ Library code takes a `Reporter` and never asks whether there is a terminal.
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,6 +18,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+
+LOGGED_EVERY_S = 5.0
+"""How often a log says how far a piece of work is."""
 
 
 class Task(Protocol):
@@ -97,3 +103,45 @@ class Talking:
             yield task
         seconds = time.perf_counter() - start
         self.say(f"  {title:<10} {task.text}  ({seconds:.1f} s)")
+
+
+class _LoggedTask:
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._said = time.perf_counter()
+        self.text = ""
+
+    def advance(self, done: float, total: float | None = None) -> None:
+        now = time.perf_counter()
+        if now - self._said >= LOGGED_EVERY_S:
+            self._said = now
+            log("progress", task=self._title, done=done, total=total)
+
+    def result(self, text: str) -> None:
+        self.text = text
+
+
+class Logged:
+    """Reports on standard error as JSON lines: for programs."""
+
+    def say(self, text: str) -> None:
+        """Report one line."""
+        log("note", text=text.strip())
+
+    @contextmanager
+    def task(self, title: str) -> Iterator[Task]:
+        """Open a piece of work; begin and end are lines, and now and then its progress."""
+        start = time.perf_counter()
+        log("begin", task=title)
+        task = _LoggedTask(title)
+        yield task
+        seconds = round(time.perf_counter() - start, 3)
+        log("end", task=title, text=task.text, seconds=seconds)
+
+
+def log(event: str, **fields: Any) -> None:
+    """Write a JSON line to standard error: time (UTC), event and fields."""
+    moment = datetime.now(UTC).isoformat(timespec="milliseconds")
+    line = {"time": moment, "event": event, **fields}
+    sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
+    sys.stderr.flush()

@@ -20,10 +20,22 @@ predicts this song."""
 RRF_K = 10
 """The constant of reciprocal rank fusion: the higher, the less the very first places stand out."""
 
+UNTIED = 0.9999
+"""The weight of the dense ranking is so much smaller than asked for: otherwise songs of the two
+rankings tie at many places, and the engine orders them by chance, another way at each call."""
+
 FUSED_DEPTH = 200
 """How many songs of each kind of search are fused, at least."""
 
-PAYLOAD_INDEXES: Mapping[str, Literal["keyword", "integer", "text"]] = {
+SMALLEST_SCORE = 1e-9
+"""What a song must score by co-occurrence to be found, where weights may be negative."""
+
+Kind = Literal["keyword", "integer", "float", "text"]
+"""How a payload field is indexed, and so how it can be filtered on.
+
+A boolean is a keyword, "true" or "false": Qdrant Edge cannot match booleans."""
+
+PAYLOAD_INDEXES: Mapping[str, Kind] = {
     "artist_key": "keyword",
     "ordinal": "integer",
     "playlists": "integer",
@@ -32,7 +44,10 @@ PAYLOAD_INDEXES: Mapping[str, Literal["keyword", "integer", "text"]] = {
 """The payload fields that can be filtered or sorted on, and how each is indexed."""
 
 SONG_FIELDS = ["song_id", "artist", "title", "artist_key", "ordinal", "playlists"]
-"""The payload fields that make a `Song`."""
+"""The payload fields that make a `Song`, beside the extra ones."""
+
+RESERVED_FIELDS = frozenset([*SONG_FIELDS, "search_text"])
+"""Names that no extra payload field may take."""
 
 HNSW_M = 16
 HNSW_EF_CONSTRUCT = 100
@@ -60,4 +75,9 @@ def song_of(payload: Mapping[str, Any]) -> Song:
         artist_key=payload["artist_key"],
         ordinal=payload["ordinal"],
         playlists=payload["playlists"],
+        extra={
+            name: value
+            for name, value in payload.items()
+            if name not in RESERVED_FIELDS and value is not None
+        },
     )

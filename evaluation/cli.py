@@ -8,15 +8,39 @@ from typing import TYPE_CHECKING
 
 import click
 
-from catalog.cli import home_option, one_line_errors, quiet_option, reporter_for, work_option
+from catalog.cli import (
+    home_option,
+    one_line_errors,
+    qdrant_server,
+    quiet_option,
+    reporter_for,
+    work_option,
+)
 
 if TYPE_CHECKING:
-    from evaluation.protocol import Split
+    from catalog.qdrant_options import QdrantOptions
+    from evaluation.protocol import Holdout, Split
+
+holdout_option = click.option(
+    "--holdout",
+    type=click.Choice(["auto", "last", "random", "half"]),
+    default="auto",
+    show_default=True,
+    help="What is held out of each playlist: its last song, one song at random, or its last half. "
+    "auto: the last song, or one at random where the order of playlists says nothing.",
+)
 
 
-@click.command(short_help="Measure how often held-out songs are found.")
+@click.group(invoke_without_command=True, short_help="Measure how often held-out songs are found.")
 @home_option
+@qdrant_server
 @work_option
+@click.option("--release", metavar="ID", help="Release to score.  [default: the current one]")
+@click.option(
+    "--target",
+    metavar="HOST:PORT",
+    help="Score the service that runs there, over gRPC, instead of the release in process.",
+)
 @click.option(
     "--split",
     type=click.Choice(["validation", "test"]),
@@ -24,30 +48,172 @@ if TYPE_CHECKING:
     show_default=True,
     help="Which held-out playlists.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@holdout_option
+@click.option(
+    "--baselines",
+    default="quick",
+    show_default=True,
+    metavar="LIST",
+    help="Baselines to score beside it: any of random, popularity, tutorial, word2vec-mean, "
+    "item-item, session-knn, rules, als and bpr, with commas; or quick, all or none.",
+)
+@click.option(
+    "--modes",
+    default="auto,dense,cooccurrence",
+    show_default=True,
+    metavar="LIST",
+    help="Modes to score; the first is compared with all else.",
+)
+@click.option("--sample", type=click.IntRange(1), help="Ask so many playlists, drawn at random.")
+@click.option("--seed", default=0, show_default=True, help="Seed of random holdouts and samples.")
+@click.option(
+    "--processes", type=click.IntRange(1, 64), help="Processes that search.  [default: all cores]"
+)
+@click.option(
+    "--patience",
+    default=10.0,
+    show_default=True,
+    metavar="MINUTES",
+    help="Leave out baselines that are expected to take longer.",
+)
+@click.option(
+    "--behaviours/--no-behaviours",
+    default=True,
+    show_default=True,
+    help="Test how answers change when queries do, and odd queries.",
+)
+@click.option(
+    "--recall/--no-recall",
+    default=True,
+    show_default=True,
+    help="Measure what the index finds of what exact search finds.",
+)
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a report to this HTML file, to be looked at in a browser.",
+)
+@click.option(
+    "--fail-under",
+    multiple=True,
+    metavar="METRIC=VALUE",
+    help="Exit with 1 where a metric is below a value (above it, where lower is better), such as "
+    "hr@10=0.05.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
 @quiet_option
+@click.pass_context
 @one_line_errors
 def evaluate(
+    context: click.Context,
     home: Path,
+    qdrant: QdrantOptions | None,
     work: Path | None,
+    release: str | None,
+    target: str | None,
     split: Split,
+    holdout: str,
+    baselines: str,
+    modes: str,
+    sample: int | None,
+    seed: int,
+    processes: int | None,
+    patience: float,
+    behaviours: bool,
+    recall: bool,
+    report: Path | None,
+    fail_under: tuple[str, ...],
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Measure how often the current release finds the held-out last song of a playlist.
+    """Measure how often a release finds the held-out songs of playlists, beside baselines."""
+    if context.invoked_subcommand:
+        return
+    from evaluation import gate, harness, show
+    from evaluation.baselines.choice import chosen
+    from evaluation.place import Place
 
-    It is scored in each mode: by Word2Vec, by co-occurrence and by both; beside popularity and
-    beside the tutorials' way, Word2Vec neighbours of the last song.
-    """
-    from catalog.embedded import EmbeddedHome
-    from evaluation import harness, show
-
-    release = EmbeddedHome(home).open()
-    result = harness.evaluate(release, work or home / "work", split, reporter_for(quiet=quiet))
+    bounds = [gate.bound(text) for text in fail_under]
+    plan = harness.Plan(
+        split=split,
+        holdout=_holdout(holdout),
+        baselines=chosen(baselines),
+        modes=tuple(part.strip() for part in modes.split(",") if part.strip()),
+        sample=sample,
+        seed=seed,
+        processes=processes,
+        target=target,
+        behaviours=behaviours,
+        recall=recall,
+        patience=60 * patience,
+    )
+    reporter = reporter_for(quiet=quiet)
+    result = harness.evaluate(Place(home, qdrant), work or home / "work", plan, reporter, release)
     if as_json:
-        click.echo(json.dumps(result.to_json(), indent=2))
+        for line in result.lines():
+            click.echo(json.dumps(line, ensure_ascii=False))
     else:
         show.evaluation(result)
+    if report:
+        from evaluation.report.page import write
+
+        write(result, report, reporter)
+    gate.require(result, bounds)
+
+
+def _holdout(text: str) -> Holdout | None:
+    return None if text == "auto" else text  # type: ignore[return-value]
+
+
+@evaluate.command()
+@click.argument("before")
+@click.argument("after")
+@home_option
+@qdrant_server
+@work_option
+@click.option(
+    "--split",
+    type=click.Choice(["validation", "test"]),
+    default="validation",
+    show_default=True,
+    help="Which held-out playlists two releases are asked.",
+)
+@holdout_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@quiet_option
+@one_line_errors
+def compare(
+    before: str,
+    after: str,
+    home: Path,
+    qdrant: QdrantOptions | None,
+    work: Path | None,
+    split: Split,
+    holdout: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Say what got better or worse from BEFORE to AFTER, two recorded runs or two releases.
+
+    Each is given by its id, or the beginning of it. Runs are compared as they were recorded;
+    releases are asked anew.
+    """
+    from evaluation import contest, show_contest
+    from evaluation.place import Place
+
+    found = contest.of_names(
+        Place(home, qdrant),
+        before,
+        after,
+        work or home / "work",
+        reporter_for(quiet=quiet),
+        split,
+        _holdout(holdout),
+    )
+    if as_json:
+        click.echo(json.dumps(found.to_json()))
+    else:
+        show_contest.contest(found)
 
 
 @click.command(short_help="Show the whole road on invented playlists.")
@@ -66,10 +232,29 @@ def evaluate(
     help="How many playlists to invent.",
 )
 @click.option("--seed", default=0, show_default=True, help="Other seeds invent other songs.")
+@click.option(
+    "--write-raw",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Only write invented playlists to FILE, in the raw form of the #nowplaying playlists, "
+    "with its broken quotes.",
+)
+@click.option(
+    "--rows",
+    default=100_000,
+    show_default=True,
+    type=click.IntRange(100, 200_000_000),
+    help="How many rows --write-raw writes.",
+)
 @quiet_option
 @one_line_errors
-def demo(home: Path, playlists: int, seed: int, quiet: bool) -> None:
+def demo(
+    home: Path, playlists: int, seed: int, write_raw: Path | None, rows: int, quiet: bool
+) -> None:
     """Show the whole road on invented playlists, from a file to an answer over gRPC."""
-    from evaluation.demo import run
+    from evaluation import demo as shown
 
-    run(home, playlists, seed, reporter_for(quiet=quiet))
+    if write_raw:
+        shown.write_raw(write_raw, rows, seed, reporter_for(quiet=quiet))
+    else:
+        shown.run(home, playlists, seed, reporter_for(quiet=quiet))

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+import numpy as np
 
 from catalog.embedded import EmbeddedHome
 from catalog.errors import UnavailableError
 from catalog.storage import make_folder
 from evaluation import harness, show
-from evaluation.protocol import load_queries
-from ingest import account, pipeline, synthetic
+from evaluation.place import Place
+from ingest import account, pipeline, raw_form, synthetic
 from ingest.parameters import Parameters
 from nextsong.v1 import recommender_pb2 as pb
 from service import show as answers
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from catalog.reporting import Reporter
-    from evaluation.protocol import Query
+    from evaluation.result import Evaluation
+    from service.seeds import Seed
 
 SONGS_PER_PLAYLIST = 3.5
 SERVER_STOP_S = 30
@@ -45,24 +47,24 @@ def run(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
         task.result(f"{playlists:,} playlists, {rows:,} rows: {file}")
 
     click.secho("\n2. From the file to a release in Qdrant", bold=True)
-    embedded = EmbeddedHome(home)
-    outcome = pipeline.run([file], {}, embedded, home / "work", Parameters(seed=seed), reporter)
+    work = home / "work"
+    outcome = pipeline.run([file], {}, EmbeddedHome(home), work, Parameters(seed=seed), reporter)
     click.echo(account.of(outcome))
 
     click.secho("\n3. How often it finds the held-out last song of a test playlist", bold=True)
-    release = embedded.open()
-    show.evaluation(harness.evaluate(release, home / "work", "test", reporter))
-    query = _presentable(load_queries(home / "work", "test", release.manifest))
-    release.close()
+    plan = harness.Plan(baselines=("popularity", "tutorial"), behaviours=False, recall=False)
+    result = harness.evaluate(Place(home), work, plan, reporter)
+    show.evaluation(result, brief=True)
+    seeds, label = _presentable(result)
 
     click.secho("\n4. The service, asked over gRPC what comes next", bold=True)
     with _service(home) as address, Client(address) as client:
         request = pb.RecommendRequest(
-            seeds=[pb.Seed(artist=seed.artist, title=seed.title) for seed in query.seeds]
+            seeds=[pb.Seed(artist=seed.artist, title=seed.title) for seed in seeds]
         )
         response = client.recommend(request)
         answers.recommendations(request, response)
-    click.echo(_outcome(query, response))
+    click.echo(_outcome(label, response))
     click.echo("The service has stopped.\n")
 
     command = _own_command()
@@ -71,17 +73,29 @@ def run(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
     click.echo(f'  {command} recommend "Artist - Title" "Artist - Title"')
 
 
-def _presentable(queries: list[Query]) -> Query:
+def write_raw(file: Path, rows: int, seed: int, reporter: Reporter) -> None:
+    """Write `rows` invented rows to `file`, as #nowplaying has them. Raises `StorageError`."""
+    with reporter.task("invent") as task:
+        playlists = raw_form.write_raw(file, rows, seed)
+        task.result(f"{playlists:,} playlists, {rows:,} rows: {file}")
+    click.echo(f"Make a release of it:  {_own_command()} ingest run {file}")
+
+
+def _presentable(result: Evaluation) -> tuple[list[Seed], Seed]:
     # The first that fits on a screen; not one that came out well.
-    return next((query for query in queries if 5 <= len(query.seeds) <= 10), queries[0])
+    lengths = result.queries.seeds.lengths
+    fitting = np.flatnonzero((lengths >= 5) & (lengths <= 10))
+    place = int(fitting[0]) if len(fitting) else 0
+    songs = result.data.songs
+    (seeds,) = songs.seeds(result.queries.seeds.take([place]))
+    return seeds, songs.seed(int(result.queries.label[place]))
 
 
-def _outcome(query: Query, response: pb.RecommendResponse) -> str:
-    name = f"In this playlist {query.label.artist} - {query.label.title} really came next: "
+def _outcome(label: Seed, response: pb.RecommendResponse) -> str:
+    name = f"In this playlist {label.artist} - {label.title} really came next: "
     places = [hit.song.song_id for hit in response.songs]
-    label = str(query.label.song_id)
-    if label in places:
-        return f"{name}place {places.index(label) + 1} of the answer."
+    if str(label.song_id) in places:
+        return f"{name}place {places.index(str(label.song_id)) + 1} of the answer."
     return f"{name}not in this answer."
 
 
@@ -89,6 +103,7 @@ def _outcome(query: Query, response: pb.RecommendResponse) -> str:
 def _service(home: Path) -> Iterator[str]:
     """A service on a free port, in a process of its own; yields its address."""
     command = [sys.executable, "-m", "evaluation.main", "serve", "--home", str(home), "--port", "0"]
+    command += ["--log-level", "warning"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
         try:
             assert server.stdout is not None

@@ -8,14 +8,23 @@ from importlib.metadata import version
 import click
 
 COMMANDS = {
+    "bench": "evaluation.bench_cli:bench",
     "demo": "evaluation.cli:demo",
+    "doctor": "catalog.releases_cli:doctor",
     "evaluate": "evaluation.cli:evaluate",
     "ingest": "ingest.cli:ingest",
     "recommend": "service.cli:recommend",
+    "releases": "catalog.releases_cli:releases",
+    "runs": "evaluation.runs_cli:runs",
     "search": "service.cli:search",
-    "serve": "service.cli:serve",
+    "serve": "service.serve_cli:serve",
+    "tune": "evaluation.tune_cli:tune",
     "similar": "service.cli:similar",
 }
+
+
+LENT = {"gate": "evaluation.gate:before_publishing", "record": "evaluation.runs:note"}
+"""What commands of lower rooms use of this one (see `catalog.cli.from_above`)."""
 
 
 class Rooms(click.Group):
@@ -34,7 +43,7 @@ class Rooms(click.Group):
         return command
 
 
-@click.command(cls=Rooms, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Rooms, context_settings={"help_option_names": ["-h", "--help"], "obj": LENT})
 @click.version_option(version("nextsong"), prog_name="nextsong")
 def main() -> None:
     """Given a playlist, say which song should come next."""

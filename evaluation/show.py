@@ -1,4 +1,4 @@
-"""Evaluations as a person likes to read them."""
+"""Evaluations as a person likes to read them in a terminal."""
 
 from __future__ import annotations
 
@@ -6,33 +6,192 @@ from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from evaluation.metrics.table import LOWER_IS_BETTER
+from evaluation.protocol import HOLDOUTS
+
 if TYPE_CHECKING:
-    from evaluation.harness import Evaluation
+    from evaluation.intervals import Figure
+    from evaluation.result import Comparison, Evaluation
+
+HEADINGS = {
+    "hr@10": "HR@10",
+    "hr@100": "HR@100",
+    "mrr@10": "MRR@10",
+    "ndcg@10": "NDCG@10",
+    "r_precision": "R-prec",
+    "ndcg@500": "NDCG@500",
+    "clicks": "clicks",
+}
+ONE_LABEL = ("hr@10", "hr@100", "mrr@10", "ndcg@10")
+MANY_LABELS = ("r_precision", "ndcg@500", "clicks", "hr@10")
 
 
-def evaluation(result: Evaluation) -> None:
-    """Print the table of an evaluation, the best system's figures in bold."""
-    title = f"{result.playlists:,} {result.split} playlists, the {result.holdout} song held out"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("system")
-    figures = {"HR@10": "hit_rate_at_10", "HR@100": "hit_rate_at_100", "MRR@10": "mrr_at_10"}
-    for heading in figures:
-        table.add_column(heading, justify="right")
-    best = {
-        field: max(getattr(score, field) for score in result.scores) for field in figures.values()
-    }
-    for score in result.scores:
-        cells = []
-        for field in figures.values():
-            value = getattr(score, field)
-            cells.append(f"[bold]{value:.4f}[/]" if value == best[field] else f"{value:.4f}")
-        table.add_row(score.system, *cells)
+def metrics_of(result: Evaluation) -> tuple[str, ...]:
+    """The metrics of the headline table."""
+    return MANY_LABELS if result.conditions.holdout == "half" else ONE_LABEL
+
+
+def evaluation(result: Evaluation, *, brief: bool = False) -> None:
+    """Print an evaluation; `brief` leaves out all but the headline table."""
     console = Console(highlight=False)
-    console.print(table)
-    console.print(
-        f"  {result.labels_in_catalog:.1%} of the held-out songs are in the catalog; the others "
-        f"count as misses\n  release {result.release}",
-        style="dim",
+    console.print(headline(result))
+    for line in notes(result):
+        console.print(f"  {escape(line)}", style="dim")
+    if brief:
+        return
+    if result.slices:
+        console.print(_slices(result))
+    if result.behaviours:
+        console.print(_behaviours(result))
+    if result.recalls:
+        console.print(_recalls(result))
+
+
+def headline(result: Evaluation) -> Table:
+    """The systems' figures with 95% intervals, the best in bold, and what is significant."""
+    conditions = result.conditions
+    title = f"{conditions.playlists:,} {conditions.split} playlists, {HOLDOUTS[conditions.holdout]}"
+    # Narrow enough for a terminal of 80 columns.
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
     )
+    table.add_column("system", no_wrap=True)
+    metrics = metrics_of(result)
+    for metric in metrics:
+        table.add_column(HEADINGS[metric], justify="right", no_wrap=True)
+    for system in result.systems:
+        cells = [
+            _cell(
+                system.figures[metric],
+                result.comparison(metric, system.key),
+                best=_is_best(result, metric, system.figures[metric].mean),
+            )
+            if metric in system.figures
+            else ""
+            for metric in metrics
+        ]
+        table.add_row(escape(system.name), *cells)
+    return table
+
+
+def notes(result: Evaluation) -> list[str]:
+    """What must be known to read the headline table."""
+    conditions = result.conditions
+    lines = ["± half the width of the 95% bootstrap interval"]
+    if result.comparisons:
+        name = result.main.name
+        lines.append(
+            f"- significantly worse than {name}, + better: paired tests, corrected for their number"
+        )
+    lines.append(
+        f"{conditions.labels_in_catalog:.1%} of the held-out songs are in the catalog; the others "
+        f"count as misses"
+    )
+    if conditions.playlists < conditions.available:
+        lines.append(f"a random sample of {conditions.available:,} playlists")
+    leaks = result.leaks
+    if leaks.same_id:
+        lines.append(f"LEAK: {leaks.same_id:,} playlists are in training under the same id")
+    if leaks.same_songs:
+        lines.append(
+            f"{len(leaks.same_songs):,} of {leaks.playlists:,} playlists are in training too, song "
+            f"for song, under another id"
+        )
+    if conditions.split == "test" and conditions.test_uses:
+        times = "once" if conditions.test_uses == 1 else f"{conditions.test_uses} times"
+        lines.append(
+            f"these test playlists have been used {times} before: choose by --split validation"
+        )
+    lines += result.skipped
+    lines.append(f"release {conditions.release}")
+    return lines
+
+
+def _is_best(result: Evaluation, metric: str, value: float) -> bool:
+    values = [one.figures[metric].mean for one in result.systems if metric in one.figures]
+    return value == (min(values) if metric in LOWER_IS_BETTER else max(values))
+
+
+def number(value: float, digits: int = 4) -> str:
+    """A figure, without the 0 before the point."""
+    if abs(value) >= 1:
+        return f"{value:.{max(1, digits - 2)}f}"
+    return f"{value:.{digits}f}".replace("0.", ".", 1)
+
+
+def _cell(figure: Figure, comparison: Comparison | None, *, best: bool) -> str:
+    text = f"[bold]{number(figure.mean)}[/]" if best else number(figure.mean)
+    if figure.low is not None and figure.high is not None:
+        text += f"[dim] ±{number((figure.high - figure.low) / 2, 3)}[/]"
+    if comparison and comparison.significant:
+        # The main system minus this one: above 0 where this one is below it.
+        below = (comparison.difference.mean > 0) != (comparison.metric in LOWER_IS_BETTER)
+        return text + ("[red]-[/]" if below else "[green]+[/]")
+    return text + "\N{NO-BREAK SPACE}"
+
+
+def _slices(result: Evaluation) -> Table:
+    table = Table(
+        title=f"{result.main.name}, by kind of query",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("kind", no_wrap=True)
+    table.add_column("queries", justify="right", no_wrap=True)
+    for heading in ("HR@10", "HR@100"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    group = ""
+    for one in result.slices:
+        if one.group != group:
+            group = one.group
+            table.add_row(f"[dim]{escape(group)}[/]")
+        figures = one.figures[result.main.key]
+        cells = [_cell(figures[metric], None, best=False) for metric in ("hr@10", "hr@100")]
+        table.add_row(f"  {escape(one.name)}", f"{one.queries:,}", *cells)
+    return table
+
+
+def _behaviours(result: Evaluation) -> Table:
+    table = Table(
+        title=f"How {result.main.name} behaves",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("when")
+    table.add_column("measured")
+    table.add_column("figure", justify="right")
+    table.add_column("rule")
+    for one in result.behaviours:
+        verdict = {True: "[green]passed[/]", False: "[bold red]FAILED[/]", None: ""}[one.passed]
+        rule = f"{verdict} {escape(one.rule)}" if one.rule else ""
+        value = "" if one.value is None else number(one.value, 3)
+        table.add_row(escape(one.name), escape(one.figure), value, rule)
+    return table
+
+
+def _recalls(result: Evaluation) -> Table:
+    table = Table(
+        title="What the index finds of what exact search finds, the first 10 songs",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    table.add_column("filter")
+    table.add_column("songs that pass", justify="right")
+    table.add_column("recall", justify="right")
+    table.add_column("lowest", justify="right")
+    for one in result.recalls:
+        table.add_row(
+            escape(one.name), f"{one.selectivity:.2%}", f"{one.recall:.4f}", f"{one.lowest:.2f}"
+        )
+    return table

@@ -1,33 +1,40 @@
-"""What is scored: the release as it is served, and the baselines that share its split."""
+"""What is scored: anything that answers queries with ranked songs; and the release, in process."""
 
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from pathlib import Path
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Protocol
-from uuid import UUID
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from ingest.parameters import Parameters
-from ingest.sql import connect
-from ingest.word2vec import train_vectors, write_corpus
-from ingest.work import finished_stage
-from service.recommend import Mode, recommend
+from service.recommend import Ask, Mode, recommend_many
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from uuid import UUID
 
     from catalog.release import OpenRelease
-    from evaluation.protocol import Query
+    from evaluation.data import Data, Numbers, Ragged, Songs
+    from evaluation.protocol import Queries
+    from service.recommend import Answer
+    from service.seeds import Seed
 
-BATCH = 256
-NAMES = {
-    Mode.DENSE: "Word2Vec",
-    Mode.COOCCURRENCE: "co-occurrence",
-    Mode.HYBRID: "hybrid (nextsong)",
+BATCH = 128
+
+FEWEST_FOR_PROCESSES = 1_500
+"""With fewer queries, opening the release in other processes costs more than it saves."""
+
+MODES: dict[str, Mode | None] = {"auto": None, **{mode.value: mode for mode in Mode}}
+
+MODE_NAMES = {
+    "auto": "nextsong",
+    "dense": "nextsong: Word2Vec",
+    "cooccurrence": "nextsong: co-occurrence",
+    "hybrid": "nextsong: both, fused",
+    "ranked": "nextsong: ranker",
 }
 
 
@@ -35,89 +42,108 @@ class System(Protocol):
     """Anything that recommends."""
 
     @property
+    def key(self) -> str:
+        """What options, gates and logs call it."""
+
+    @property
     def name(self) -> str:
         """What reports call it."""
 
-    def recommend(self, queries: Sequence[Query], limit: int) -> Iterator[Sequence[UUID]]:
-        """For each query in turn, at most `limit` songs, best first."""
+    def recommend(self, queries: Queries, limit: int) -> Iterator[Numbers]:
+        """For each query in turn, its songs, best first: batches of shape (b, limit), -1 after."""
+
+
+def numbers_of(answers: Sequence[Sequence[UUID]], songs: Songs, limit: int) -> Numbers:
+    """Rankings by song id as rankings by number, shape (answers, limit).
+
+    A song that the work folder does not know keeps its place: it can be no label.
+    """
+    unknown = len(songs)
+    rankings = np.full((len(answers), limit), -1, dtype=np.int32)
+    for row, answer in enumerate(answers):
+        rankings[row, : len(answer)] = [songs.numbers.get(one, unknown) for one in answer]
+    return rankings
+
+
+def answers(
+    release: OpenRelease, playlists: Sequence[Sequence[Seed]], limit: int, mode: Mode | None
+) -> list[Answer]:
+    """What the release answers to these playlists, as the service does."""
+    asks = [Ask(seeds, limit=limit, mode=mode) for seeds in playlists]
+    found: list[Answer] = []
+
+    async def ask() -> None:  # asyncio.run writes out, at its end, all that a coroutine returns
+        found.extend(await recommend_many(release, asks))
+
+    asyncio.run(ask())
+    return found
 
 
 class Release:
-    """A release, answering in one mode just as the service does."""
+    """A release that answers in one mode, in this process or, for many queries, in several.
 
-    def __init__(self, release: OpenRelease, mode: Mode) -> None:
-        self.name = NAMES[mode]
-        self._release = release
-        self._mode = mode
-
-    def recommend(self, queries: Sequence[Query], limit: int) -> Iterator[Sequence[UUID]]:
-        """For each query in turn, at most `limit` songs, best first."""
-        for start in range(0, len(queries), BATCH):
-            yield from asyncio.run(self._answers(queries[start : start + BATCH], limit))
-
-    async def _answers(self, queries: Sequence[Query], limit: int) -> list[Sequence[UUID]]:
-        answers = [
-            await recommend(self._release, query.seeds, limit, mode=self._mode) for query in queries
-        ]
-        return [[hit.song.song_id for hit in answer.songs] for answer in answers]
-
-
-class Popularity:
-    """The songs in the most training playlists, but those of the query."""
-
-    name = "popularity"
-
-    def __init__(self, release: OpenRelease, longest_query: int, limit: int) -> None:
-        points = asyncio.run(release.popular(limit + longest_query))
-        self._ranking = [point.song.song_id for point in points]
-
-    def recommend(self, queries: Sequence[Query], limit: int) -> Iterator[Sequence[UUID]]:
-        """For each query in turn, at most `limit` songs, best first."""
-        for query in queries:
-            own = {seed.song_id for seed in query.seeds}
-            yield [song for song in self._ranking if song not in own][:limit]
-
-
-class LastSong:
-    """The tutorials' way: the cosine neighbours of the last song's Word2Vec vector.
-
-    CBOW, 48 numbers, window 10, 30 epochs, min_count 3, gensim's defaults for the rest. Nothing but
-    the last song itself is kept out of the answer; a last song without a vector is replaced by a
-    random one.
+    `opened` opens it in another process, and must be a value that can be sent there.
     """
 
-    name = "tutorial (last song)"
+    def __init__(
+        self,
+        release: OpenRelease,
+        data: Data,
+        mode: str = "auto",
+        opened: Callable[[], OpenRelease] | None = None,
+        processes: int | None = None,
+    ) -> None:
+        self.key = "nextsong" if mode == "auto" else mode
+        self.name = MODE_NAMES[mode]
+        self._release = release
+        self._data = data
+        self._mode = mode
+        self._opened = opened
+        self._processes = processes or os.cpu_count() or 1
 
-    parameters = Parameters(
-        dimensions=48, window=10, epochs=30, min_count=3, skip_gram=False, sample=1e-3
-    )
+    def recommend(self, queries: Queries, limit: int) -> Iterator[Numbers]:
+        """For each query in turn, its songs, best first, in batches."""
+        parts = [
+            queries.seeds.take(slice(start, start + BATCH))
+            for start in range(0, len(queries), BATCH)
+        ]
+        several = self._processes > 1 and len(queries) >= FEWEST_FOR_PROCESSES
+        if self._opened is None or not several:
+            for part in parts:
+                yield _answered(self._release, self._data.songs, part, limit, self._mode)
+            return
+        # Each process opens the release for itself: the engine holds the interpreter while it
+        # searches, and does not survive a fork.
+        with ProcessPoolExecutor(
+            self._processes,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_open_here,
+            initargs=(self._opened, self._data.songs),
+        ) as pool:
+            tasks = [pool.submit(_answered_here, part, limit, self._mode) for part in parts]
+            try:
+                for task in tasks:
+                    yield task.result()
+            finally:
+                for task in tasks:
+                    task.cancel()
 
-    def __init__(self, work: Path, seed: int) -> None:
-        with tempfile.TemporaryDirectory(prefix="nextsong-") as name:
-            folder = Path(name)
-            with connect(folder) as sql:
-                train_path = finished_stage(work, "split").folder / "train.parquet"
-                write_corpus(sql, train_path, folder / "corpus.txt")
-            numbers, self._vectors = train_vectors(folder / "corpus.txt", 30, self.parameters)
-        songs_path = finished_stage(work, "prepare").folder / "songs.parquet"
-        ids = pq.read_table(songs_path, columns=["song_id"])["song_id"].take(numbers).to_pylist()
-        self._ids = [UUID(song_id) for song_id in ids]
-        self._rows = {song_id: row for row, song_id in enumerate(self._ids)}
-        self._random = np.random.default_rng(seed)
 
-    def recommend(self, queries: Sequence[Query], limit: int) -> Iterator[Sequence[UUID]]:
-        """For each query in turn, at most `limit` songs, best first."""
-        for start in range(0, len(queries), BATCH):
-            lasts = [query.seeds[-1].song_id for query in queries[start : start + BATCH]]
-            rows = np.array(
-                [
-                    self._rows[last]
-                    if last in self._rows
-                    else self._random.integers(len(self._ids))
-                    for last in lasts
-                ]
-            )
-            scores = self._vectors[rows] @ self._vectors.T
-            scores[np.arange(len(rows)), rows] = -np.inf
-            for nearest in np.argsort(-scores, axis=1)[:, : min(limit, len(self._ids) - 1)]:
-                yield [self._ids[row] for row in nearest]
+def _answered(release: OpenRelease, songs: Songs, seeds: Ragged, limit: int, mode: str) -> Numbers:
+    found = answers(release, songs.seeds(seeds), limit, MODES[mode])
+    ids = [[hit.song.song_id for hit in answer.songs] for answer in found]
+    return numbers_of(ids, songs, limit)
+
+
+_here: tuple[OpenRelease, Songs] | None = None
+"""The release and the songs, in a process of the pool."""
+
+
+def _open_here(opened: Callable[[], OpenRelease], songs: Songs) -> None:
+    global _here  # noqa: PLW0603 -- a pool's initializer has no other place to leave its work
+    _here = (opened(), songs)
+
+
+def _answered_here(seeds: Ragged, limit: int, mode: str) -> Numbers:
+    assert _here is not None
+    return _answered(*_here, seeds, limit, mode)

@@ -1,41 +1,237 @@
-"""The account of a finished run, for people: what came in, what was used, what came out."""
+"""The account of a run, for people: what came in, what was used, what came out."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from catalog.errors import MismatchError
+from ingest.split import COVERAGES
+from ingest.sql import connect, literal
+from ingest.work import finished_stage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
     from ingest.pipeline import Outcome
+    from ingest.work import Stage
+
+_STAGES = {"prepare": "read", "split": "prepare", "count": "split", "train": "split"}
+_FILES = 8
+_EXAMPLES = 2
+
+Line = tuple[str, str]
+
+
+def payload(outcome: Outcome) -> dict[str, Any]:
+    """What the log of runs keeps of a run, as JSON values."""
+    manifest = outcome.manifest
+    return {
+        "release": manifest.release,
+        "published": outcome.published,
+        "sources": manifest.origin.sources,
+        "data_fingerprint": manifest.origin.data_fingerprint,
+        "split_fingerprint": manifest.origin.split_fingerprint,
+        "code_version": manifest.origin.code_version,
+        "parameters": manifest.origin.parameters,
+        "counts": asdict(manifest.counts),
+        "recall": manifest.recall,
+        "stages": {name: stage.summary["text"] for name, stage in outcome.stages.items()},
+    }
 
 
 def of(outcome: Outcome) -> str:
     """A few lines of text; every row that was read is in them, used or rejected."""
-    manifest = outcome.manifest
-    prepared = outcome.stages["prepare"].summary
-    splits = outcome.stages["split"].summary
-    folder = outcome.stages["prepare"].folder
+    counts = outcome.manifest.counts
+    state = "is now current" if outcome.published else "was current already"
+    lines = [
+        *_rows(outcome.stages),
+        *_playlists(outcome.stages),
+        *_meaning(outcome.stages),
+        ("split", outcome.stages["split"].summary["text"]),
+        (
+            "catalog",
+            (
+                f"{counts.songs:,} songs of {counts.artists:,} artists, "
+                f"{counts.vectors:,} with a vector and {counts.predicted:,} with co-occurrence"
+            ),
+        ),
+        ("release", f"{outcome.manifest.release} {state}"),
+    ]
+    return _text(lines)
+
+
+def load(work: Path) -> dict[str, Stage]:
+    """The finished stages of the last run in a work folder; a later stage may be missing.
+
+    Raises `MismatchError` where there is none, or none of the same files.
+    """
+    stages = {"read": finished_stage(work, "read")}
+    for name, before in _STAGES.items():
+        try:
+            stage = finished_stage(work, name)
+        except MismatchError:
+            continue
+        if before in stages and stage.inputs.get(before) == stages[before].fingerprint:
+            stages[name] = stage
+    if "prepare" not in stages:
+        raise MismatchError(f"{work} holds no finished 'prepare' of the files that were read last")
+    return stages
+
+
+def report(stages: Mapping[str, Stage]) -> str:
+    """The whole account of the last run: files, rows, rejects with examples, playlists, labels."""
+    prepared = stages["prepare"].summary
+    lines = [
+        *_files(stages["read"].summary),
+        *_rows(stages),
+        *_examples(stages["prepare"].folder / "rejects.parquet", prepared["rejected"]),
+        *_payload(stages["read"].summary["payload"]),
+        *_playlists(stages),
+        ("songs", f"{prepared['songs']:,} songs of {prepared['artists']:,} artists"),
+        *_meaning(stages),
+    ]
+    if "split" in stages:
+        summary = stages["split"].summary
+        lines += [("split", summary["text"]), *_labels(summary["label_coverage"])]
+    lines += [(name, stages[name].summary["text"]) for name in ("count", "train") if name in stages]
+    return _text(lines)
+
+
+def as_json(stages: Mapping[str, Stage]) -> dict[str, Any]:
+    """The same figures for programs: the summary of each stage by its name."""
+    folder = stages["prepare"].folder
+    return {name: stage.summary for name, stage in stages.items()} | {
+        "rejects": str(folder / "rejects.parquet"),
+        "short_playlists": str(folder / "short_playlists.parquet"),
+    }
+
+
+def _text(lines: Sequence[Line]) -> str:
+    width = max(10, *(len(name) for name, _ in lines))
+    return "\n".join(f"{name:<{width}} {text}" for name, text in lines)
+
+
+def _files(read: Mapping[str, Any]) -> Iterator[Line]:
+    notes = read["notes"]
+    for note in notes[:_FILES]:
+        columns = ", ".join(
+            f"{role}={name}" if role != name else role for role, name in note["columns"].items()
+        )
+        rows = f"{note['rows']:,} rows, {note['unreadable']:,} unreadable"
+        yield "file", f"{note['file']}: {note['kind']}; {rows}; {columns}"
+    if len(notes) > _FILES:
+        rest = notes[_FILES:]
+        rows = sum(note["rows"] for note in rest)
+        unreadable = sum(note["unreadable"] for note in rest)
+        yield "file", f"and {len(rest):,} more: {rows:,} rows, {unreadable:,} unreadable"
+    passed = read["passed_over"]
+    if passed:
+        more = ", ..." if len(passed) > 5 else ""
+        yield "passed by", f"{len(passed):,} other files: {', '.join(passed[:5])}{more}"
+
+
+def _rows(stages: Mapping[str, Stage]) -> Iterator[Line]:
+    prepared, folder = stages["prepare"].summary, stages["prepare"].folder
     used, reasons = prepared["used"], prepared["rejected"]
     rejected = sum(reasons.values())
-    lines = [
-        ("rows", f"{used + rejected:,} read = {used:,} used + {rejected:,} rejected"),
-    ]
+    yield "rows", f"{used + rejected:,} read = {used:,} used + {rejected:,} rejected"
     if rejected:
         listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-        lines.append(("rejected", f"{listed}: {folder / 'rejects.parquet'}"))
-    playlists = f"{prepared['playlists']:,} kept"
+        yield "rejected", f"{listed}: {folder / 'rejects.parquet'}"
+    for name, tally in stages["read"].summary["payload"].items():
+        if tally["wrong"]:
+            yield (
+                "payload",
+                (
+                    f"{name}: {tally['wrong']:,} values are no {tally['kind']} and were left out: "
+                    f"{', '.join(tally['examples'])}"
+                ),
+            )
+
+
+def _examples(rejects: Path, reasons: Mapping[str, int]) -> Iterator[Line]:
+    if not reasons:
+        return
+    query = (
+        "SELECT split_part(reason, ':', 1) AS kind, reason, file, line, text[:60] "
+        f"FROM read_parquet({literal(rejects)}) "
+        f"QUALIFY row_number() OVER (PARTITION BY kind ORDER BY file, line) <= {_EXAMPLES} "
+        "ORDER BY kind, file, line"
+    )
+    with connect(rejects.parent) as sql:
+        found = sql.sql(query).fetchall()
+    for _, reason, file, line, text in found:
+        yield "  example", f"{file}, line {line}: {reason}: {text!r}"
+
+
+def _payload(fields: Mapping[str, Mapping[str, Any]]) -> Iterator[Line]:
+    for name, tally in fields.items():
+        yield (
+            "payload",
+            (
+                f"{name} ({tally['kind']}): {tally['filled']:,} rows have it, {tally['empty']:,} "
+                f"have none, {tally['wrong']:,} a wrong one"
+            ),
+        )
+
+
+def _playlists(stages: Mapping[str, Stage]) -> Iterator[Line]:
+    prepared, folder = stages["prepare"].summary, stages["prepare"].folder
+    text = f"{prepared['playlists']:,} kept"
     if prepared["short_playlists"]:
         where = folder / "short_playlists.parquet"
-        playlists += f", {prepared['short_playlists']:,} too short: {where}"
-    catalog = (
-        f"{manifest.counts.songs:,} songs of {manifest.counts.artists:,} artists, "
-        f"{manifest.counts.vectors:,} with a vector and {manifest.counts.predicted:,} with "
-        f"co-occurrence"
-    )
-    state = "is now current" if outcome.published else "was current already"
-    lines += [
-        ("playlists", playlists),
-        ("split", splits["text"]),
-        ("catalog", catalog),
-        ("release", f"{manifest.release} {state}"),
-    ]
-    return "\n".join(f"{name:<10} {text}" for name, text in lines)
+        text += f", {prepared['short_playlists']:,} too short: {where}"
+    yield "playlists", text
+
+
+def _meaning(stages: Mapping[str, Stage]) -> Iterator[Line]:
+    """What the data means, where that is not what one would expect of it."""
+    prepared = stages["prepare"].summary
+    measured = prepared["order"]
+    taken = stages["split"].summary["order"] if "split" in stages else measured["found"]
+    text = measured["text"]
+    if taken == "none":
+        text += "; playlists are shuffled, and distance and direction count for nothing"
+    if taken != measured["found"]:
+        text += f" (--order {taken})"
+    yield "order", text
+    if prepared["sessions"]:
+        yield "sessions", "the files have no playlists: plays of a listener, cut where he pauses"
+    repeats = prepared["repeats"]
+    if repeats:
+        yield "repeats", f"{repeats:,} rows repeat a song of their playlist; the first counts"
+    versions = prepared["versions"]
+    if versions["songs"]:
+        examples = "; ".join(
+            f"{one['artist']}: {' | '.join(one['titles'])}" for one in versions["examples"][:2]
+        )
+        what = (
+            "merged" if versions["merged"] else "kept apart (--merge-versions takes them for one)"
+        )
+        yield (
+            "versions",
+            (
+                f"{versions['songs']:,} songs have {versions['more']:,} further versions, {what}: "
+                f"{examples}"
+            ),
+        )
+    if prepared["same_names"]:
+        yield (
+            "same names",
+            f"{prepared['same_names']:,} playlists share owner and name with another",
+        )
+    if prepared["same_songs"]:
+        yield "same songs", f"{prepared['same_songs']:,} playlists repeat another, song by song"
+
+
+def _labels(coverage: Mapping[str, Mapping[str, float | None]]) -> Iterator[Line]:
+    for split, shares in coverage.items():
+        told = [
+            f"{shares[str(least)]:.1%} in {least} or more"
+            for least in COVERAGES
+            if shares[str(least)] is not None
+        ]
+        if told:
+            yield f"{split}", f"labels in training playlists: {', '.join(told)}"

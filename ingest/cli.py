@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
-from catalog.cli import home_option, one_line_errors, quiet_option, reporter_for, work_option
+from catalog.cli import (
+    from_above,
+    home_option,
+    log_format_option,
+    one_line_errors,
+    publishing,
+    qdrant_server,
+    quiet_option,
+    reporter_for,
+    work_option,
+)
 from ingest.parameters import Parameters
+from ingest.sources import FORMATS, QUOTINGS, Format, How, Quoting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from catalog.qdrant_options import Layout, QdrantOptions
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -38,12 +54,97 @@ def _columns(
     return columns
 
 
+class Share(click.ParamType[float]):
+    """A share, as 0.05 or 5%."""
+
+    name = "share"
+
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the share, from 0 to 1, or fail."""
+        try:
+            text = str(value).strip()
+            share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            self.fail(f"{value!r} is no share: write 5% or 0.05", param, ctx)
+        return share
+
+
+def _delimiter(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    value = {"tab": "\t", "\\t": "\t"}.get(value.lower(), value)
+    if len(value) > 1 or value in {'"', "\n", "\r"}:
+        raise click.BadParameter(f"{value!r} is not one character that can stand between fields")
+    return value
+
+
+def reading_options(command: Command) -> Command:
+    """Add the options that say how files are read, where their content does not tell."""
+    for option in reversed(
+        [
+            click.option(
+                "--format",
+                "file_format",
+                type=click.Choice(FORMATS),
+                default="auto",
+                show_default=True,
+                help="What the files are; auto: told by their content.",
+            ),
+            click.option(
+                "--delimiter",
+                default="",
+                callback=_delimiter,
+                metavar="CHARACTER",
+                help="What stands between fields of text (tab: a tab).  [default: found out]",
+            ),
+            click.option(
+                "--encoding",
+                default="",
+                help="Encoding of text, such as latin-1 or utf-16.  [default: found out]",
+            ),
+            click.option(
+                "--quoting",
+                type=click.Choice(QUOTINGS),
+                default="auto",
+                show_default=True,
+                help="How fields are quoted; wrapped: all of them, with plain quotes inside.",
+            ),
+            click.option(
+                "--header/--no-header",
+                default=True,
+                show_default=True,
+                help="Whether the first line names the columns; without it they are 1, 2, 3.",
+            ),
+            click.option(
+                "--payload",
+                multiple=True,
+                metavar="[FIELD=]COLUMN[:KIND]",
+                help="A further column that travels with each song, to be filtered on. Kinds: "
+                "keyword, integer, float, boolean, text.  [default: as in the file, or keyword]",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
 def parameter_options(command: Command) -> Command:
     """Add an option for each field of `Parameters`, with its default and its help."""
     for parameter in reversed(fields(Parameters)):
         name = parameter.name.replace("_", "-")
         default, text = parameter.default, parameter.metadata["help"]
-        if isinstance(default, bool):
+        choices = parameter.metadata.get("choices")
+        if choices:
+            option = click.option(
+                f"--{name}",
+                type=click.Choice(choices),
+                default=default,
+                show_default=True,
+                help=text,
+            )
+        elif isinstance(default, bool):
             option = click.option(
                 f"--{name}/--no-{name}", default=default, show_default=True, help=text
             )
@@ -68,32 +169,129 @@ def parameter_options(command: Command) -> Command:
     help=f"The file's column for a role: {_ROLES}. Common names are found without it; an empty "
     "NAME leaves a role out.",
 )
+@reading_options
 @home_option
+@qdrant_server
+@publishing
 @work_option
 @parameter_options
+@click.option(
+    "--params",
+    "parameter_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Parameters from a file (JSON or TOML) as `nextsong tune` writes it; options go first.",
+)
+@click.option(
+    "--max-rejects",
+    type=Share(),
+    default="5%",
+    show_default=True,
+    help="Share of rejected rows beyond which nothing is published.",
+)
 @click.option("--force", is_flag=True, help="Redo every stage and publish again.")
+@click.option(
+    "--gate",
+    is_flag=True,
+    help="Publish only if the new release is not significantly worse than the current one on the "
+    "validation playlists.",
+)
 @quiet_option
+@log_format_option
 @one_line_errors
 def run(
     files: tuple[Path, ...],
     columns: Mapping[str, str],
+    file_format: Format,
+    delimiter: str,
+    encoding: str,
+    quoting: Quoting,
+    header: bool,
+    payload: tuple[str, ...],
     home: Path,
     work: Path | None,
+    qdrant: QdrantOptions | None,
+    layout: Layout,
+    keep: int,
+    parameter_file: Path | None,
+    max_rejects: float,
     force: bool,
+    gate: bool,
     quiet: bool,
+    log_format: str,
     **parameters: Any,
 ) -> None:
-    """Read CSV, TSV or Parquet FILEs of playlists, learn from them and publish a release."""
-    from catalog.embedded import EmbeddedHome
-    from ingest import account, pipeline
+    """Read FILEs of playlists, learn from them and publish a release.
 
+    A FILE is CSV, TSV, Parquet, JSON lines or a slice of the Million Playlist Dataset, also packed
+    (.gz, .zst, .bz2, .zip); or a folder of such files, or a pattern such as 'mpd.slice.*.json'.
+    """
+    from catalog.homes import open_home
+    from ingest import account, parameter_files, pipeline
+    from ingest import payload as payloads
+
+    how = How(file_format, delimiter, encoding, quoting, header, payloads.parse_all(payload))
+    source_of = click.get_current_context().get_parameter_source
+    place = open_home(home, qdrant, layout=layout, keep=keep)
+    reporter = reporter_for(quiet=quiet, log_format=log_format)
+    start = time.perf_counter()
+    told = {name for name in parameters if source_of(name) == ParameterSource.COMMANDLINE}
+    chosen = parameter_files.read(parameter_file) if parameter_file else parameter_files.NONE
+    parameters |= {name: value for name, value in chosen.parameters.items() if name not in told}
     outcome = pipeline.run(
         files,
         columns,
-        EmbeddedHome(home),
+        place,
         work or home / "work",
         Parameters(**parameters),
-        reporter_for(quiet=quiet),
+        reporter,
+        how=how,
+        told=told | chosen.parameters.keys(),
+        validation=chosen.validation,
+        max_rejects=max_rejects,
         force=force,
+        gate=from_above("gate")(place, reporter) if gate else None,
     )
+    recorded = account.payload(outcome) | {"seconds": round(time.perf_counter() - start, 1)}
+    from_above("record")(home, "ingest", recorded, reporter)
     click.echo(account.of(outcome))
+
+
+@ingest.command()
+@home_option
+@work_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for the page and its pictures.  [default: HOME/stats]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON too.")
+@quiet_option
+@one_line_errors
+def stats(home: Path, work: Path | None, out: Path | None, as_json: bool, quiet: bool) -> None:
+    """Show what the playlists of the last run are made of: a page with pictures, and figures."""
+    from ingest import stats as figures
+    from ingest import stats_page
+
+    found = figures.measure(work or home / "work", reporter_for(quiet=quiet))
+    page = stats_page.write(found, out or home / "stats")
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2))
+    else:
+        click.echo(f"{found.playlists:,} playlists, {found.plays:,} plays: see {page}")
+
+
+@ingest.command()
+@home_option
+@work_option
+@click.option("--json", "as_json", is_flag=True, help="For programs: the figures as JSON.")
+@one_line_errors
+def report(home: Path, work: Path | None, as_json: bool) -> None:
+    """Show the account of the last run: what was read, used and rejected, and what it means."""
+    from ingest import account
+
+    stages = account.load(work or home / "work")
+    click.echo(
+        json.dumps(account.as_json(stages), ensure_ascii=False, indent=2)
+        if as_json
+        else account.report(stages)
+    )

@@ -58,6 +58,7 @@ _ALIASES: Mapping[str, Sequence[str]] = {
         "performer",
         "masteralbumartistname",
         "mastermetadataalbumartistname",
+        "artname",
     ],
     "title": [
         "title",
@@ -68,6 +69,7 @@ _ALIASES: Mapping[str, Sequence[str]] = {
         "songname",
         "songtitle",
         "mastermetadatatrackname",
+        "traname",
     ],
     "position": [
         "position",
@@ -82,6 +84,8 @@ _ALIASES: Mapping[str, Sequence[str]] = {
         "addedat",
         "unixtimestamp",
         "datetime",
+        "playtime",
+        "endtime",
         "index",
     ],
     "track_id": [
@@ -98,6 +102,31 @@ _ALIASES: Mapping[str, Sequence[str]] = {
     ],
 }
 
+# What names mean where an object is a playlist and holds a list of its songs.
+_IN_LISTS: Mapping[str, Sequence[str]] = {
+    "playlist_id": ["id"],
+    "playlist_name": ["name", "title"],
+    "owner": [],
+    "artist": [],
+    "title": ["name"],
+    "position": [],
+    "track_id": ["id", "uri"],
+}
+
+_TIMES = frozenset(
+    [
+        "timestamp",
+        "ts",
+        "playedat",
+        "listenedat",
+        "unixtimestamp",
+        "datetime",
+        "playtime",
+        "endtime",
+    ]
+)
+"""Positions that are times of listening: with a listener, they make sessions."""
+
 
 def find_columns(names: Sequence[str], given: Mapping[str, str], file: Path) -> dict[str, str]:
     """The file's own column name for each role that the file has.
@@ -105,7 +134,7 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], file: Path) -> 
     `names` are the file's columns, `given` maps roles to names and wins over the known names.
     Case, white space, `_` and `-` do not matter. A role that is given as "" is left out. Raises
     ColumnError when a given name or a needed column is missing: artist, title, and playlist_id or
-    playlist_name.
+    playlist_name; or owner and a time of listening, from which sessions are made.
     """
     unknown = [role for role in given if role not in ROLES]
     if unknown:
@@ -114,7 +143,7 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], file: Path) -> 
     for role, name in given.items():
         if not name:
             continue
-        match = name if name in names else _by_fold(names).get(_fold(name))
+        match = find_column(names, name)
         if match is None:
             raise ColumnError(
                 f"{file}: there is no column '{name}' (--column {role}={name}); "
@@ -127,13 +156,21 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], file: Path) -> 
             match = next((free[alias] for alias in _ALIASES[role] if alias in free), None)
             if match is not None:
                 found[role] = match
-    _require(names, found, file)
+    _require(names, found, given, file)
     return {role: found[role] for role in ROLES if role in found}
 
 
-def _require(names: Sequence[str], found: Mapping[str, str], file: Path) -> None:
+def has_sessions(found: Mapping[str, str]) -> bool:
+    """Whether a file with these columns has plays of listeners instead of playlists."""
+    return "playlist_id" not in found and "playlist_name" not in found
+
+
+def _require(
+    names: Sequence[str], found: Mapping[str, str], given: Mapping[str, str], file: Path
+) -> None:
     missing = [role for role in ("artist", "title") if role not in found]
-    if "playlist_id" not in found and "playlist_name" not in found:
+    timed = "position" in given or _fold(found.get("position", "")) in _TIMES
+    if has_sessions(found) and not ("owner" in found and timed):
         missing.append("playlist_id")
     if missing:
         wanted = "; ".join(_wanted(role) for role in missing)
@@ -153,7 +190,8 @@ def _wanted(role: str) -> str:
     if role == "playlist_id":
         return (
             f"a playlist (an id such as {', '.join(_ALIASES[role][:4])}, "
-            f"or a name such as {', '.join(_ALIASES['playlist_name'][:3])})"
+            f"or a name such as {', '.join(_ALIASES['playlist_name'][:3])}; or a user and a "
+            f"timestamp, to make sessions of)"
         )
     return f"{role} (accepted: {', '.join(_ALIASES[role][:6])})"
 
@@ -170,6 +208,35 @@ def _listing(names: Sequence[str], found: Mapping[str, str]) -> str:
 def _short(name: str) -> str:
     printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
     return printable if len(printable) <= 40 else printable[:39] + "…"
+
+
+def by_structure(outer: Sequence[str], inner: Sequence[str]) -> dict[str, str]:
+    """The roles that are clear where an object (`outer` columns) holds a list (`inner` columns).
+
+    Of a dotted name, the last part tells. Without a list, `inner` is empty, and the roles are those
+    that the parts of dotted names tell.
+    """
+    found: dict[str, str] = {}
+    for role, more in _IN_LISTS.items():
+        names = (outer if role in {"playlist_id", "playlist_name", "owner"} else inner) or outer
+        last = _by_fold([name.rsplit(".", 1)[-1] for name in names])
+        whole = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}
+        aliases = [*_ALIASES[role], *(more if inner else [])]
+        match = next((last[alias] for alias in aliases if alias in last), None)
+        if match is not None:
+            found[role] = whole[match]
+    return found
+
+
+def find_column(names: Sequence[str], name: str) -> str | None:
+    """The one of `names` that is spelled like `name`, but for case, white space, `_` and `-`.
+
+    Of dotted names, the last part is enough where only one of them ends in it.
+    """
+    if name in names:
+        return name
+    ends = [one for one in names if "." in one and _fold(one.rsplit(".", 1)[-1]) == _fold(name)]
+    return _by_fold(names).get(_fold(name)) or (ends[0] if len(ends) == 1 else None)
 
 
 def _by_fold(names: Sequence[str]) -> dict[str, str]:

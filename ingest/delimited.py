@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.errors import FileError
+from ingest.contents import Content, content_of
 from ingest.dialects import (
     LONGEST_RECORD,
+    NOT_UTF8,
     Shape,
     split_plain,
     split_quoted,
@@ -22,7 +24,8 @@ from ingest.dialects import (
     undecodable,
     without_ends,
 )
-from ingest.sources import Batch, Refusal
+from ingest.inputs import Input
+from ingest.sources import AUTO, Batch, How, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,14 +33,18 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ingest.contents import Flow
     from ingest.dialects import Split
 
 SAMPLE = 8 << 20  # bytes that decide how a file is read
+_HEAD = 1 << 16
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
+_MANY = 0.01  # of the first bytes are controls: it is no text
 BLOCK = 4 << 20  # bytes read at a time
 LONGEST_LINE = 16 << 20
-_BOM = b"\xef\xbb\xbf"
-_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _FORMATS = {"\t": "TSV", ",": "CSV", ";": "CSV with semicolons", "|": "text with bars"}
+_DELIMITERS = {"csv": ",;", "tsv": "\t", "psv": "|"}
+_DIALECTS = {"standard": "standard quoting", "wrapped": "wrapped quotes", "none": "no quoting"}
 _SPLITTERS: dict[str, Callable[..., Split]] = {
     "wrapped quotes": split_wrapped,
     "no quoting": split_plain,
@@ -49,34 +56,40 @@ _SPLITTERS: dict[str, Callable[..., Split]] = {
 class Delimited:
     """A delimited text file, understood (see `open_delimited`)."""
 
-    path: Path
+    content: Content
     names: tuple[str, ...]
     delimiter: str
     dialect: str
     end: bytes
-    body: int  # byte where the first record starts
+    body: int  # bytes of UTF-8 before the first record
     first_line: int  # its line
-    bom: bool
+    suggested: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
         """How the file was understood, such as `CSV, wrapped quotes`."""
-        ends = ", CR line ends" if self.end == b"\r" else ""
-        bom = ", byte order mark" if self.bom else ""
-        return f"{_FORMATS[self.delimiter]}, {self.dialect}{ends}{bom}"
+        encoding = self.content.encoding
+        parts = [
+            _FORMATS.get(self.delimiter, f"text with '{self.delimiter}'"),
+            self.dialect,
+            "CR line ends" if self.end == b"\r" else "",
+            encoding.said if not encoding.is_utf8 else "byte order mark" if encoding.mark else "",
+            self.content.packed,
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def kind_of(self, name: str) -> None:
+        """Text says nothing of kinds."""
 
     def batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
         """All records, in order; `columns` maps roles to names. Every record is in one batch."""
-        shape = Shape(
-            self.delimiter,
-            len(self.names),
-            tuple(self.names.index(name) for name in columns.values()),
-        )
+        places = {role: self.names.index(name) for role, name in columns.items()}
+        shape = Shape(self.delimiter, len(self.names), tuple(places.values()))
         splitter = _SPLITTERS[self.dialect]
         number, carried = self.first_line, b""
-        with self.path.open("rb") as handle:
-            handle.seek(self.body)
-            for block, final in _blocks(handle, self.end, self.path):
+        with self.content.flow() as flow:
+            flow.read(self.body)
+            for block, final in blocks(flow, self.end, self.content.source):
                 data = carried + block
                 lines = cut(data, self.end)
                 split = splitter(lines, shape, final=final)
@@ -84,49 +97,63 @@ class Delimited:
                     line=number + split.at,
                     fields=dict(zip(columns, split.fields, strict=True)),
                     refused=[
-                        Refusal(number + at, reason, _raw(lines, at))
+                        Refusal(number + at, self._reason(reason), _raw(lines, at))
                         for at, reason in split.refused
                     ],
                     text=partial(_raw_of, lines, split.at),
-                    done=handle.tell(),
+                    done=flow.done(),
                 )
                 number += len(lines) - split.open
                 carried = b"".join(lines[len(lines) - split.open :].to_pylist())
 
+    def _reason(self, reason: str) -> str:
+        return f"not valid {self.content.encoding.said}" if reason == NOT_UTF8 else reason
 
-def open_delimited(path: Path) -> Delimited:
+
+def open_delimited(source: Path | Content, how: How = AUTO) -> Delimited:
     """Find out from its first `SAMPLE` bytes how a delimited text file is to be read.
 
-    Raises FileError when it is empty, has a header only, or is not text in UTF-8.
+    Raises FileError when it is empty, has a header only, or is not text.
     """
-    with path.open("rb") as handle:
-        sample = handle.read(SAMPLE)
-        whole = not handle.read(1)
-    _require_text(sample, path)
-    bom = sample.startswith(_BOM)
-    start = len(_BOM) if bom else 0
-    end = _line_end(sample[start:])
-    lines = cut(sample[start:], end)
+    if not isinstance(source, Content):
+        source = content_of(Input(source, source.name), how.encoding)
+    where = source.source
+    with source.flow() as flow:
+        sample = flow.read(SAMPLE)
+        whole = not flow.read(1)
+    head = sample[:_HEAD]
+    if b"\0" in head and len(head.translate(None, _CONTROLS)) < (1 - _MANY) * len(head):
+        raise FileError(f"{where} is a binary file, neither text nor Parquet")
+    end = _line_end(sample)
+    lines = cut(sample, end)
     if not whole and len(lines):
         lines = lines[:-1]  # it may have been cut short
     blank = _lead(pc.binary_length(without_ends(lines)).to_numpy() > 0)
     if blank == len(lines):
         raise FileError(
-            f"{path} is empty" if whole else f"{path}: its first line is longer than {SAMPLE} bytes"
+            f"{where} is empty"
+            if whole
+            else f"{where}: its first line is longer than {SAMPLE} bytes"
         )
-    delimiter, names, depth = _header(lines[blank:])
+    delimiter, names, depth = _header(lines[blank:], how)
+    if not how.header:
+        names, depth = tuple(str(place) for place in range(1, len(names) + 1)), 0
     rest = lines[blank + depth :]
     if not pc.any(pc.greater(pc.binary_length(without_ends(rest)), 0)).as_py() and whole:
-        raise FileError(f"{path} has a header but no rows")
+        raise FileError(f"{where} has a header but no rows")
     bad = undecodable(rest)
     if 2 * np.count_nonzero(bad) > len(rest):
         raise FileError(
-            f"{path} is not UTF-8 text: convert it first (iconv -f LATIN1 -t UTF-8, for example)"
+            f"{where} is not {source.encoding.said} text: name its encoding with --encoding"
         )
     first = lines[blank].as_py().lstrip()
-    dialect = _dialect(rest, Shape(delimiter, len(names)), first.startswith(b'"'), whole)
-    body = start + int(pc.sum(pc.binary_length(lines[: blank + depth])).as_py())
-    return Delimited(path, names, delimiter, dialect, end, body, blank + depth + 1, bom)
+    dialect = (
+        _dialect(rest, Shape(delimiter, len(names)), first.startswith(b'"'), whole)
+        if how.quoting == "auto"
+        else _DIALECTS[how.quoting]
+    )
+    body = int(pc.sum(pc.binary_length(lines[: blank + depth])).as_py() or 0)
+    return Delimited(source, names, delimiter, dialect, end, body, blank + depth + 1)
 
 
 def cut(data: bytes, end: bytes) -> pa.Array:
@@ -139,9 +166,10 @@ def cut(data: bytes, end: bytes) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(), len(ends), buffers)
 
 
-def _blocks(handle: BinaryIO, end: bytes, path: Path) -> Iterator[tuple[bytes, bool]]:
+def blocks(flow: Flow, end: bytes, where: Input) -> Iterator[tuple[bytes, bool]]:
+    """Whole lines, BLOCK bytes or so at a time, and whether they are the last."""
     rest = b""
-    while data := handle.read(BLOCK):
+    while data := flow.read(BLOCK):
         last = data.rfind(end) + 1
         if last:
             yield rest + data[:last], False
@@ -150,7 +178,7 @@ def _blocks(handle: BinaryIO, end: bytes, path: Path) -> Iterator[tuple[bytes, b
             rest += data
         if len(rest) > LONGEST_LINE:
             raise FileError(
-                f"{path}: a line is longer than {LONGEST_LINE >> 20} MB: is this a playlist file?"
+                f"{where}: a line is longer than {LONGEST_LINE >> 20} MB: is this a playlist file?"
             )
     yield rest, True
 
@@ -168,13 +196,6 @@ def _lead(flags: NDArray[np.bool_]) -> int:
     return int(np.argmax(flags)) if flags.any() else len(flags)
 
 
-def _require_text(sample: bytes, path: Path) -> None:
-    if sample.startswith(_UTF16_BOMS):
-        raise FileError(f"{path} is UTF-16 text: convert it first (iconv -f UTF-16 -t UTF-8)")
-    if b"\0" in sample[: 1 << 16]:
-        raise FileError(f"{path} is a binary file, neither text nor Parquet")
-
-
 def _line_end(sample: bytes) -> bytes:
     """CR where the header line ends with a lone CR, else LF (a CR before it is dropped later)."""
     quoted = False
@@ -186,11 +207,12 @@ def _line_end(sample: bytes) -> bytes:
     return b"\n" if b"\n" in sample or b"\r" not in sample else b"\r"
 
 
-def _header(lines: pa.Array) -> tuple[str, tuple[str, ...], int]:
+def _header(lines: pa.Array, how: How) -> tuple[str, tuple[str, ...], int]:
     """Delimiter, column names, and how many lines the header takes."""
+    delimiters = how.delimiter or _DELIMITERS.get(how.format, "".join(_FORMATS))
     texts = [raw.decode("utf-8", "replace") for raw in lines[:LONGEST_RECORD].to_pylist()]
     best: tuple[str, tuple[str, ...], int] = ("\t", (), 1)
-    for delimiter in _FORMATS:
+    for delimiter in delimiters:
         reader = csv.reader(texts, delimiter=delimiter, skipinitialspace=True, strict=True)
         try:
             names, depth = next(reader) or [""], reader.line_num

@@ -6,8 +6,7 @@
               quotes may hold delimiters and line ends
 
 Lines come as an Arrow binary array, each with its line end. No Python runs per row, except for the
-`quoted` lines that need it: all those without quotes, or with one pair around every field and none
-inside, are split by Arrow.
+`quoted` lines that need it: those that are malformed, or go on in the next line.
 """
 
 from __future__ import annotations
@@ -29,6 +28,9 @@ LONGEST_RECORD = 100  # lines: an unclosed quote must not swallow the rest of a 
 NOT_UTF8 = "not valid UTF-8"
 _UNCLOSED = "unexpected end of data"  # csv.Error, when lines run out inside quotes
 _CR = 13
+_QUOTE = 34
+_SEPARATOR = 31
+SEPARATOR = chr(_SEPARATOR)  # in ASCII the separator of units: lines that hold one are not bared
 
 
 @dataclass(frozen=True)
@@ -94,10 +96,18 @@ def split_quoted(lines: pa.Array, shape: Shape, *, final: bool = True) -> Split:
         == shape.width - 1
     )
     irregular = (quotes > 0) & ~paired | bad
+    suspects = np.flatnonzero(irregular & ~bad & (quotes % 2 == 0))
+    strict, bared = unquote(bare.take(pa.array(suspects)), shape)
+    irregular[suspects[strict]] = False
     found = _parse(lines, np.flatnonzero(irregular), shape, final=final)
     unquoted &= ~found.taken
     paired &= ~found.taken
+    kept = ~found.taken[suspects[strict]]
+    chosen = suspects[strict][kept]
     parts = [found.split]
+    if len(chosen):
+        text = bared.filter(pa.array(kept)).cast(pa.string())
+        parts.append(_split(text, chosen, SEPARATOR, shape))
     for mask, text, separator in (
         (unquoted, bare, shape.delimiter),
         (paired, inside, f'"{shape.delimiter}"'),
@@ -105,6 +115,52 @@ def split_quoted(lines: pa.Array, shape: Shape, *, final: bool = True) -> Split:
         at = np.flatnonzero(mask)
         parts.append(_split(_strings(text, at), at, separator, shape))
     return _merge(parts, found.split.open)
+
+
+def unquote(lines: pa.Array, shape: Shape) -> tuple[NDArray[np.bool_], pa.Array]:
+    """Which of `lines` are whole records of strict RFC 4180, and those without their quoting.
+
+    Lines come without their ends, and with an even number of quotes each. In those that come back,
+    `SEPARATOR` stands between fields. A quote that does not open or close a field is doubled; with
+    that and the even number, whether a byte stands in quotes is the parity of the quotes before it.
+    """
+    none = np.zeros(len(lines), bool), pa.array([], pa.binary())
+    if not len(lines):
+        return none
+    lines = pa.concat_arrays([lines])  # its buffers begin with its own bytes
+    _, buffer, content = lines.buffers()
+    offsets = np.frombuffer(buffer, np.int32)[lines.offset : lines.offset + len(lines) + 1]
+    data = np.frombuffer(content, np.uint8)[offsets[0] : offsets[-1]]
+    offsets = offsets - offsets[0]
+    starts, ends = offsets[:-1], offsets[1:]
+    quote = data == _QUOTE
+    inside = np.logical_xor.accumulate(quote)
+    between = (data == ord(shape.delimiter)) & ~inside
+    at_start = np.zeros(len(data) + 1, bool)
+    at_start[starts] = True
+    at_start[1:] |= between
+    at_end = np.zeros(len(data) + 1, bool)  # a field ends before this byte
+    at_end[ends] = True
+    at_end[:-1] |= between
+    # Of a doubled quote the first closes and the second opens again; both are in one line.
+    again = np.zeros(len(data), bool)
+    again[1:] = quote[1:] & quote[:-1] & inside[1:] & ~at_start[1:-1]
+    opens, closes = quote & inside, quote & ~inside
+    doubled_next = np.append(again[1:], False)
+    wrong = opens & ~at_start[:-1] & ~again
+    wrong |= closes & ~at_end[1:] & ~doubled_next
+    wrong |= (data == _SEPARATOR) | (data == _CR)
+    line = np.repeat(np.arange(len(lines)), ends - starts)
+    strict = np.bincount(line, wrong, len(lines)) == 0
+    strict &= np.bincount(line, between, len(lines)) == shape.width - 1
+    if not strict.any():
+        return none
+    keep = (~quote | (closes & doubled_next)) & strict[line]
+    bare = np.where(between, np.uint8(_SEPARATOR), data)[keep]
+    lengths = np.bincount(line[keep], minlength=len(lines))[strict]
+    places = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    buffers = [None, pa.py_buffer(places), pa.py_buffer(bare)]
+    return strict, pa.Array.from_buffers(pa.binary(), len(lengths), buffers)
 
 
 def without_ends(lines: pa.Array) -> pa.Array:

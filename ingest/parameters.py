@@ -3,17 +3,37 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from catalog.errors import InputError
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
 TRAINED_PLAYS = 6_000_000
-FEWEST_EPOCHS, MOST_EPOCHS = 5, 60
+FEWEST_EPOCHS, MOST_EPOCHS = 1, 60
+LONE_PAIRS = 20_000_000
+LARGE_CATALOG = 1_000_000
+FEWEST_LONE, MOST_LONE = 5, 200
+
+
+ORDERS = ("auto", "played", "none")
+_WITHOUT_ORDER: Mapping[str, float] = {
+    "distance_power": 0.0,
+    "backward": 1.0,
+    "query_decay": 1.0,
+    "cooccurrence_decay": 1.0,
+}
+MODES = ("auto", "dense", "cooccurrence", "hybrid", "ranked")
 
 
 def _parameter(stage: str, default: Any, low: float, high: float, text: str) -> Any:
     return field(default=default, metadata={"stage": stage, "range": (low, high), "help": text})
+
+
+def _choice(stage: str, choices: tuple[str, ...], text: str) -> Any:
+    return field(default=choices[0], metadata={"stage": stage, "choices": choices, "help": text})
 
 
 @dataclass(frozen=True)
@@ -22,6 +42,22 @@ class Parameters:
 
     seed: int = _parameter("split", 0, 0, 2**31 - 1, "Seed of the split and of the training.")
     min_songs: int = _parameter("prepare", 3, 2, 1_000, "Drop playlists of fewer songs.")
+    merge_versions: bool = _parameter(
+        "prepare", False, 0, 1, "Take remasters, radio edits and the like for one song."
+    )
+    session_gap: float = _parameter(
+        "prepare",
+        30.0,
+        0.1,
+        100_000.0,
+        "In files of plays without playlists: minutes of silence that end a session.",
+    )
+    order: str = _choice(
+        "split",
+        ORDERS,
+        "Whether songs stand in the order they were played; auto: measure it. Without an order, "
+        "each playlist is shuffled, and distance and direction count for nothing.",
+    )
     dimensions: int = _parameter("train", 64, 2, 2_048, "Numbers in a song vector.")
     window: int = _parameter("train", 60, 1, 10_000, "Songs to either side that count as context.")
     epochs: int | None = _parameter(
@@ -29,7 +65,7 @@ class Parameters:
         None,
         1,
         1_000,
-        "Passes over the training playlists.  [default: 60 to 5, fewer for more data]",
+        "Passes over the training playlists.  [default: 60 to 1, fewer for more data]",
     )
     min_count: int = _parameter(
         "train", 5, 1, 1_000_000, "Songs in fewer training playlists get no vector."
@@ -64,11 +100,41 @@ class Parameters:
     neighbours: int = _parameter(
         "count", 200, 1, 10_000, "Songs that each seed predicts, the strongest."
     )
+    lone_neighbours: int | None = _parameter(
+        "count",
+        None,
+        0,
+        10_000,
+        "Of those, songs that met the seed in one playlist only.  [default: 200 to 5, fewer for "
+        "more songs]",
+    )
+    catalog_min: int | None = _parameter(
+        "query",
+        None,
+        1,
+        1_000_000,
+        "Songs in fewer training playlists are left out of the catalog.  [default: 1, or 2 where "
+        "that leaves more than a million songs]",
+    )
     dense_weight: float = _parameter(
         "query", 0.1, 0.001, 1.0, "Weight of Word2Vec beside co-occurrence in hybrid answers."
     )
     query_decay: float = _parameter(
-        "query", 0.9, 0.0, 1.0, "What a song of a query counts, relative to the one after it."
+        "query",
+        0.9,
+        0.0,
+        1.0,
+        "What a song of a query counts by Word2Vec, relative to the one after it.",
+    )
+    cooccurrence_decay: float = _parameter("query", 0.95, 0.0, 1.0, "The same by co-occurrence.")
+    ranker: bool = _parameter(
+        "rank", False, 0, 1, "Train the second-stage ranker too; needs the extra 'ranker'."
+    )
+    mode: str = _choice(
+        "query",
+        MODES,
+        "How the release answers where nothing is asked for; auto: ranked, where there is a ranker "
+        "that validated better than hybrid search, else hybrid.",
     )
     workers: int | None = _parameter(
         "train",
@@ -80,10 +146,28 @@ class Parameters:
 
     def __post_init__(self) -> None:
         for name, parameter in self.__dataclass_fields__.items():
-            low, high = parameter.metadata["range"]
             value = getattr(self, name)
+            choices = parameter.metadata.get("choices")
+            if choices:
+                if value not in choices:
+                    raise InputError(f"{name} is {value}, and must be {' or '.join(choices)}")
+                continue
+            low, high = parameter.metadata["range"]
             if value is not None and not low <= value <= high:
                 raise InputError(f"{name} is {value}, and must be from {low} to {high}")
+        if self.mode == "ranked" and not self.ranker:
+            raise InputError("mode 'ranked' needs a ranker: add --ranker")
+
+    def in_order(self, found: str, told: Collection[str] = ()) -> Parameters:
+        """The same, with the order settled: as it was told, or else as it was `found`.
+
+        Without an order, distance, direction and recency mean nothing: the parameters that weigh
+        them are set to count nothing, but those that the user has `told`, by name.
+        """
+        settled = found if self.order == "auto" else self.order
+        changes = _WITHOUT_ORDER if settled == "none" else {}
+        kept = {name: value for name, value in changes.items() if name not in told}
+        return replace(self, order=settled, **kept)  # type: ignore[arg-type]
 
     def of_stage(self, stage: str) -> dict[str, Any]:
         """The parameters, by name, that shape what this stage makes of its input."""
@@ -101,6 +185,21 @@ class Parameters:
         if self.epochs is not None:
             return self.epochs
         return min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(TRAINED_PLAYS / max(1, plays))))
+
+    def lone_neighbours_for(self, songs: int) -> int:
+        """How many neighbours that it met only once a seed keeps, with this many songs in all.
+
+        They help rare songs most, and are what makes a large release large.
+        """
+        if self.lone_neighbours is not None:
+            return self.lone_neighbours
+        return min(MOST_LONE, max(FEWEST_LONE, LONE_PAIRS // max(1, songs)))
+
+    def catalog_min_for(self, songs: int) -> int:
+        """In how many training playlists a song must be, where `songs` are in one or more."""
+        if self.catalog_min is not None:
+            return self.catalog_min
+        return 1 if songs <= LARGE_CATALOG else 2
 
     def training_threads(self) -> int:
         """How many threads to train with."""

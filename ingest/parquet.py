@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog.errors import ColumnError, FileError
 from ingest.dialects import NOT_UTF8, undecodable
+from ingest.payload import PREFIX, as_text, natural_kind
 from ingest.positions import seconds
 from ingest.sources import Batch, Refusal
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ingest.payload import Given
+
 MAGIC = b"PAR1"
 _BATCH = 1 << 16  # rows
-_EXACT = 2.0**53  # below it a double tells all integers apart
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,16 @@ class Parquet:
     names: tuple[str, ...]
     types: tuple[pa.DataType, ...]
     rows: int
+    suggested: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
         """How the file was understood."""
         return "Parquet"
+
+    def kind_of(self, name: str) -> Given | None:
+        """The kind that the column's type is, or None for text."""
+        return natural_kind(self.types[self.names.index(name)])
 
     def batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
         """All records, in order; `columns` maps roles to names. Every record is in one batch.
@@ -65,7 +71,8 @@ class Parquet:
         number = (
             pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
         )
-        if not (number or temporal or _is_text(kind) or pa.types.is_null(kind)):
+        flag = pa.types.is_boolean(kind) and role.startswith(PREFIX)
+        if not (number or temporal or flag or _is_text(kind) or pa.types.is_null(kind)):
             raise ColumnError(
                 f"{self.path}: column '{name}' ({role}) holds {kind}: "
                 "cast it to text, or name another column"
@@ -125,17 +132,7 @@ def _field(role: str, values: pa.Array) -> pa.Array:
         return values.cast(pa.string())
     if role == "position":
         return seconds(values)
-    if pa.types.is_floating(values.type):
-        return _whole_numbers(values.cast(pa.float64()))
-    return values.cast(pa.string())
-
-
-def _whole_numbers(values: pa.Array) -> pa.Array:
-    """Doubles as text, ids such as 3.0 (an integer column that once held nulls) as "3"."""
-    values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
-    whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), _EXACT))
-    integers = pc.if_else(whole, values, 0.0).cast(pa.int64()).cast(pa.string())
-    return pc.if_else(whole, integers, values.cast(pa.string()))
+    return values if role.startswith(PREFIX) else as_text(values)
 
 
 def _shown(raw: Mapping[str, pa.Array], i: int) -> str:

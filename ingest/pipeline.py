@@ -4,26 +4,41 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from catalog.embedded import Draft, EmbeddedHome
-from catalog.errors import CorruptReleaseError
-from catalog.manifest import Manifest, Origin
+from catalog.draft import Draft
+from catalog.errors import RejectsError, ReleaseError
+from catalog.manifest import Manifest, Origin, StoredRanker
+from catalog.ranking import pack
 from catalog.storage import locked
 from ingest.assembly import assembled
+from ingest.columns import has_sessions
 from ingest.cooccurrence import count
-from ingest.prepare import prepare
-from ingest.reading import read_files
+from ingest.inputs import find_inputs
+from ingest.payload import index_kind
+from ingest.prepare import Choices, prepare
+from ingest.ranker import MODEL, Places, rank, require_installed
+from ingest.reading import changed, read_files
+from ingest.sources import AUTO
 from ingest.split import split
 from ingest.word2vec import train
 from ingest.work import Stage, WorkFolder, fingerprint_of, fingerprint_of_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
+    from catalog.release import Home, OpenRelease
     from catalog.reporting import Reporter
+    from ingest.inputs import Inputs
     from ingest.parameters import Parameters
+    from ingest.sources import How
+
+LARGE = 1 << 29
+"""Bytes of files from which on it takes a while to see whether they have changed."""
+
+MAX_REJECTS = 0.05
+"""The share of rejected rows beyond which nothing is published."""
 
 
 @dataclass(frozen=True)
@@ -38,29 +53,49 @@ class Outcome:
 def run(
     files: Sequence[Path],
     columns: Mapping[str, str],
-    home: EmbeddedHome,
+    home: Home,
     work: Path,
     parameters: Parameters,
     reporter: Reporter,
     *,
+    how: How = AUTO,
+    told: Collection[str] = (),
+    max_rejects: float = MAX_REJECTS,
+    validation: Mapping[str, float] | None = None,
     force: bool = False,
+    gate: Callable[[OpenRelease, Path], None] | None = None,
 ) -> Outcome:
     """Make a release of playlist files and publish it in `home`.
 
-    `columns` says which column plays which role, where the aliases do not find it. Stages that an
+    `columns` says which column plays which role, where the aliases do not find it; `how`, how the
+    files are read and which columns travel with the songs. `told` names the parameters that stay
+    as they are also for playlists without an order (see `Parameters.in_order`). More rejected
+    rows than the share `max_rejects` end the run before anything is trained. Stages that an
     earlier run finished in `work` with the same input, parameters and code are reused, and a
-    release that would equal the current one is not published again, unless `force`. Whatever goes
+    release that would equal the current one is not published again, unless `force`. `validation`
+    are figures that the parameters were chosen by, for the manifest. `gate` is given the new
+    release and `work`, and raises where it must not become current. Whatever goes
     wrong, the current release stays as it was. Raises any `NextsongError` but those of requests.
     """
+    if parameters.ranker:
+        require_installed()
     with locked(work, "an ingest run"):
         folder = WorkFolder(work, force=force)
-        data = fingerprint_of_files(files)
+        inputs = find_inputs(files)
+        states = inputs.states()
+        data = _fingerprint(inputs, sum(size for size, _, _ in states), reporter)
         read = folder.stage(
             "read",
-            {"data": data, "files": [str(file) for file in files], "columns": dict(columns)},
-            lambda out: _read(files, columns, out, reporter),
+            {
+                "data": data,
+                "files": [str(file) for file in inputs.files],
+                "columns": dict(columns),
+                "how": asdict(how),
+            },
+            lambda out: _read(inputs, columns, how, states, out, reporter),
             reporter,
         )
+        choices = _choices(read.summary, parameters)
         prepared = folder.stage(
             "prepare",
             {"read": read.fingerprint, **parameters.of_stage("prepare")},
@@ -68,16 +103,22 @@ def run(
                 read.folder / "rows.parquet",
                 read.folder / "unreadable.parquet",
                 out,
-                parameters.min_songs,
+                choices,
                 reporter,
             ),
             reporter,
         )
+        require_few_rejects(prepared, max_rejects)
+        parameters = parameters.in_order(prepared.summary["order"]["found"], told)
         splits = folder.stage(
             "split",
             {"prepare": prepared.fingerprint, **parameters.of_stage("split")},
             lambda out: split(
-                prepared.folder / "playlists.parquet", out, parameters.seed, reporter
+                prepared.folder / "playlists.parquet",
+                out,
+                parameters.seed,
+                parameters.order,
+                reporter,
             ),
             reporter,
         )
@@ -93,8 +134,14 @@ def run(
             lambda out: train(splits.folder / "train.parquet", out, parameters, reporter),
             reporter,
         )
+        ranked = _ranked(folder, prepared, splits, counted, trained, parameters, reporter)
         content = fingerprint_of(
-            [counted.fingerprint, trained.fingerprint, parameters.of_stage("query")]
+            [
+                counted.fingerprint,
+                trained.fingerprint,
+                ranked and ranked.fingerprint,
+                parameters.of_stage("query"),
+            ]
         )
         stages = {
             "read": read,
@@ -102,41 +149,147 @@ def run(
             "split": splits,
             "count": counted,
             "train": trained,
-        }
+        } | ({"rank": ranked} if ranked else {})
         current = _same_as_current(home, content)
         if current is not None and not force:
             reporter.say(f"  publish    release {current.release} holds just this  (unchanged)")
             return Outcome(current, published=False, stages=stages)
+        least = parameters.catalog_min_for(counted.summary["songs"])
         origin = Origin(
             data_fingerprint=data,
             split_fingerprint=splits.fingerprint,
             content_fingerprint=content,
             code_version=version("nextsong"),
-            parameters=asdict(parameters) | {"epochs": trained.summary["epochs"]},
+            parameters=asdict(parameters)
+            | {
+                "epochs": trained.summary["epochs"],
+                "lone_neighbours": counted.summary["lone_neighbours"],
+                "catalog_min": least,
+                "mode": _mode(parameters, ranked),
+            },
             sources=[file.name for file in files],
             track_ids=prepared.summary["track_ids"],
         )
-        with assembled(stages, work) as (songs_path, counts):
-            draft = Draft(songs_path, parameters.dimensions, counts, origin)
-            manifest = home.publish(draft, reporter)
+        payload = {
+            name: index_kind(tally["kind"]) for name, tally in read.summary["payload"].items()
+        }
+        with assembled(stages, work, least, payload) as (songs_path, counts):
+            draft = Draft(
+                songs_path,
+                parameters.dimensions,
+                counts,
+                origin,
+                payload,
+                ranker=_stored(ranked),
+                validation={**(validation or {}), **_figures(ranked)},
+            )
+            before = (lambda release: gate(release, work)) if gate else None
+            manifest = home.publish(draft, reporter, before)
         return Outcome(manifest, published=True, stages=stages)
 
 
-def _read(
-    files: Sequence[Path], columns: Mapping[str, str], folder: Path, reporter: Reporter
-) -> dict[str, object]:
-    account = read_files(
-        files, columns, folder / "rows.parquet", folder / "unreadable.parquet", reporter
+def _ranked(
+    folder: WorkFolder,
+    prepared: Stage,
+    splits: Stage,
+    counted: Stage,
+    trained: Stage,
+    parameters: Parameters,
+    reporter: Reporter,
+) -> Stage | None:
+    if not parameters.ranker:
+        return None
+    places = Places(
+        songs=prepared.folder / "songs.parquet",
+        train=splits.folder / "train.parquet",
+        validation=splits.folder / "validation.parquet",
+        strengths=counted.folder / "cooccurrence.parquet",
+        vectors=trained.folder / "vectors.parquet",
     )
+    return folder.stage(
+        "rank",
+        {
+            "count": counted.fingerprint,
+            "train": trained.fingerprint,
+            **parameters.of_stage("query"),
+            "seed": parameters.seed,
+        },
+        lambda out: rank(places, out, parameters, reporter),
+        reporter,
+    )
+
+
+def _mode(parameters: Parameters, ranked: Stage | None) -> str:
+    if parameters.mode != "auto":
+        return parameters.mode
+    return "ranked" if ranked and ranked.summary["better"] else "hybrid"
+
+
+def _stored(ranked: Stage | None) -> StoredRanker | None:
+    if ranked is None:
+        return None
+    return StoredRanker(*pack((ranked.folder / MODEL).read_text(encoding="utf-8")))
+
+
+def _figures(ranked: Stage | None) -> dict[str, float]:
+    summary = ranked.summary if ranked else {}
+    return {name: value for name, value in summary.items() if " HR@" in name}
+
+
+def _fingerprint(inputs: Inputs, size: int, reporter: Reporter) -> str:
+    if size < LARGE:
+        return fingerprint_of_files(inputs.paths)
+    with reporter.task("check") as task:
+        found = fingerprint_of_files(inputs.paths, task.advance)
+        task.result(f"{size / 1e9:,.1f} GB of files, by their content")
+    return found
+
+
+def _read(
+    inputs: Inputs,
+    columns: Mapping[str, str],
+    how: How,
+    states: Sequence[tuple[int, int, int]],
+    folder: Path,
+    reporter: Reporter,
+) -> dict[str, object]:
+    rows, unreadable = folder / "rows.parquet", folder / "unreadable.parquet"
+    account = read_files(inputs, columns, rows, unreadable, reporter, how)
+    # The fingerprint is of what the files were before they were read.
+    for path, before, after in zip(inputs.paths, states, inputs.states(), strict=True):
+        if before != after:
+            raise changed(path)
     return {"text": f"{account.rows:,} rows, {account.unreadable:,} unreadable"} | asdict(account)
 
 
-def _same_as_current(home: EmbeddedHome, content: str) -> Manifest | None:
+def _choices(read: Mapping[str, Any], parameters: Parameters) -> Choices:
+    return Choices(
+        **parameters.of_stage("prepare"),
+        session_files=[note["file"] for note in read["notes"] if has_sessions(note["columns"])],
+        fields=list(read["payload"]),
+    )
+
+
+def require_few_rejects(prepared: Stage, max_rejects: float) -> None:
+    """Raise `RejectsError` when more than this share of the rows that were read was rejected."""
+    rejected = prepared.summary["rejected"]
+    read, lost = prepared.summary["rows"], sum(rejected.values())
+    read += prepared.summary["unreadable"]
+    if lost > max_rejects * read:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in list(rejected.items())[:4])
+        raise RejectsError(
+            f"{lost:,} of {read:,} rows ({lost / read:.1%}) were rejected ({reasons}), and at most "
+            f"{max_rejects:.1%} may be: look at them in {prepared.folder / 'rejects.parquet'}, "
+            f"then mend the file, name its columns with --column, or allow more with --max-rejects"
+        )
+
+
+def _same_as_current(home: Home, content: str) -> Manifest | None:
     try:
         release = home.current()
         if release is None:
             return None
         manifest = home.manifest(release)
-    except CorruptReleaseError:  # all the more reason to publish
+    except ReleaseError:  # all the more reason to publish
         return None
     return manifest if manifest.origin.content_fingerprint == content else None

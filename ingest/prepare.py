@@ -6,15 +6,20 @@ repeats. What cannot be used is kept beside, with the reason.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from catalog.errors import PlaylistError
-from catalog.songs import normalise, song_id_of_keys, song_id_of_track
+from ingest import order
+from ingest.identity import identify
+from ingest.payload import PREFIX
 from ingest.sql import connect, literal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     import duckdb
@@ -26,22 +31,87 @@ _TRIM_MACRO = (
     "trim(text, ' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || chr(160)), '')"
 )
 
+# Each name and each list is trimmed and looked at once; rows then carry numbers. `spot` is the
+# place of a row in all files, and says which file and line it is.
+_FILES = """
+CREATE TEMP TABLE files AS
+SELECT file, row_number() OVER (ORDER BY file) << 40 AS base
+FROM (SELECT DISTINCT file FROM read_parquet({rows}))
+"""
+
+_SPELLINGS = """
+CREATE TEMP TABLE spellings AS
+SELECT row_number() OVER ()::INTEGER AS spelling, artist AS raw_artist, title AS raw_title,
+       track_id AS raw_track, trimmed(artist) AS artist, trimmed(title) AS title,
+       trimmed(track_id) AS track
+FROM (SELECT DISTINCT artist, title, track_id FROM read_parquet({rows}))
+"""
+
 # A row's own playlist id names its playlist; where the file has none, owner and name do.
-_ROWS = """
-CREATE TEMP TABLE trimmed_rows AS
-SELECT file, line, position, trimmed(artist) AS artist, trimmed(title) AS title,
-       trimmed(track_id) AS track, trimmed(playlist_name) AS name, trimmed(owner) AS owner,
+_LISTS = """
+CREATE TEMP TABLE lists AS
+SELECT row_number() OVER ()::INTEGER AS list, playlist_id AS given_id, playlist_name AS raw_name,
+       owner AS raw_owner, trimmed(playlist_name) AS name, trimmed(owner) AS owner,
        CASE WHEN playlist_id IS NOT NULL THEN trimmed(playlist_id)
             WHEN trimmed(playlist_name) <> ''
             THEN md5(trimmed(owner) || chr(31) || trimmed(playlist_name))
-            ELSE '' END AS playlist,
-       playlist_id AS given_id
-FROM read_parquet({rows})
+            ELSE '' END AS playlist
+FROM (SELECT DISTINCT playlist_id, playlist_name, owner FROM read_parquet({rows}))
+"""
+
+_ROWS = """
+CREATE TEMP TABLE numbered AS
+SELECT base + line AS spot, position, spelling, list {extras}
+FROM read_parquet({rows}) r
+JOIN files ON r.file = files.file
+JOIN spellings ON r.artist IS NOT DISTINCT FROM raw_artist
+    AND r.title IS NOT DISTINCT FROM raw_title AND track_id IS NOT DISTINCT FROM raw_track
+JOIN lists ON playlist_id IS NOT DISTINCT FROM given_id
+    AND playlist_name IS NOT DISTINCT FROM raw_name AND r.owner IS NOT DISTINCT FROM raw_owner
+"""
+
+# Where a file has listeners and times but no playlists, each pause longer than the gap ends one.
+# A session is named after its listener and its first second.
+_SESSIONS = """
+CREATE TEMP TABLE sessions AS
+WITH plays AS (
+    SELECT spot, list, owner, position,
+           coalesce(position - lag(position) OVER listener > {gap}, true) AS starts
+    FROM numbered JOIN lists USING (list) JOIN files ON spot & ~((1::BIGINT << 40) - 1) = base
+    WHERE file IN ({files}) AND position IS NOT NULL AND owner <> ''
+    WINDOW listener AS (PARTITION BY owner ORDER BY position, spot)
+)
+SELECT spot, list, owner || ' ' || max(position) FILTER (starts) OVER (
+           PARTITION BY owner ORDER BY position, spot ROWS UNBOUNDED PRECEDING
+       )::BIGINT AS session
+FROM plays;
+CREATE TEMP TABLE session_lists AS
+SELECT (row_number() OVER () + (SELECT max(list) FROM lists))::INTEGER AS new_list, *
+FROM (SELECT DISTINCT list, session FROM sessions);
+INSERT INTO lists
+SELECT new_list, given_id, raw_name, raw_owner, name, owner, session
+FROM session_lists JOIN lists USING (list);
+CREATE OR REPLACE TEMP TABLE numbered AS
+SELECT numbered.* REPLACE (coalesce(new_list, numbered.list) AS list)
+FROM numbered LEFT JOIN (
+    SELECT spot, new_list FROM sessions JOIN session_lists USING (list, session)
+) USING (spot)
+"""
+
+# Playlists are numbered in the order of their ids; lists that differ in blanks alone are one.
+_NUMBERS = """
+CREATE TEMP TABLE playlist_of AS
+SELECT list, (dense_rank() OVER (ORDER BY playlist) - 1)::INTEGER AS number
+FROM lists WHERE playlist <> ''
 """
 
 _NAMES = """
-SELECT artist, title, track, count(*) FILTER (playlist <> '') AS plays
-FROM trimmed_rows GROUP BY ALL
+SELECT artist, title, track, coalesce(sum(rows), 0)::BIGINT AS plays
+FROM spellings LEFT JOIN (
+    SELECT spelling, count(*) AS rows FROM numbered SEMI JOIN playlist_of USING (list)
+    GROUP BY spelling
+) USING (spelling)
+GROUP BY ALL
 """
 
 # Songs are numbered in the order of their ids, whatever the order of the rows; the spelling shown
@@ -51,49 +121,82 @@ CREATE TEMP TABLE songs AS
 WITH spelled AS (
     SELECT song_id, artist, title, artist_key, title_key FROM names
     WHERE song_id IS NOT NULL AND plays > 0
-    QUALIFY row_number() OVER (PARTITION BY song_id ORDER BY plays DESC, artist, title, track) = 1
+    QUALIFY row_number() OVER (
+        PARTITION BY song_id ORDER BY plain DESC, plays DESC, artist, title, track) = 1
 )
 SELECT (row_number() OVER (ORDER BY song_id) - 1)::INTEGER AS song, * FROM spelled
 """
 
+_SONG_OF = """
+CREATE TEMP TABLE song_of AS
+SELECT spelling, song
+FROM spellings JOIN names USING (artist, title, track) JOIN songs USING (song_id)
+"""
+
 _USED = """
 CREATE TEMP TABLE used AS
-SELECT playlist, song, position, file, line, r.name, r.owner
-FROM trimmed_rows r JOIN names USING (artist, title, track) JOIN songs USING (song_id)
-WHERE playlist <> ''
+SELECT number, list, song, {place} AS place {extras}
+FROM numbered JOIN song_of USING (spelling) JOIN playlist_of USING (list)
 """
+
+# The place of a row in its playlist: by position (or time) where there is one, else as in the file.
+_BY_FILE = "spot"
+_BY_POSITION = "row_number() OVER (ORDER BY position NULLS LAST, spot)"
 
 _REJECTS = """
 SELECT file, line, reason, text FROM read_parquet({unreadable})
 UNION ALL
-SELECT file, line,
+SELECT file, spot - base AS line,
        CASE WHEN names.artist_key = '' THEN 'no artist' WHEN names.title_key = '' THEN 'no title'
             ELSE 'no playlist' END AS reason,
-       concat_ws(' | ', r.given_id, r.name, r.owner, artist, title, track) AS text
-FROM trimmed_rows r JOIN names USING (artist, title, track)
-WHERE names.song_id IS NULL OR r.playlist = ''
+       concat_ws(' | ', given_id, lists.name, lists.owner, artist, title, track) AS text
+FROM numbered ANTI JOIN (SELECT spelling FROM song_of) USING (spelling)
+JOIN spellings USING (spelling) JOIN names USING (artist, title, track) JOIN lists USING (list)
+JOIN files ON spot & ~((1::BIGINT << 40) - 1) = base
+UNION ALL
+SELECT file, spot - base AS line, 'no playlist' AS reason,
+       concat_ws(' | ', given_id, lists.name, lists.owner, artist, title, track) AS text
+FROM numbered SEMI JOIN song_of USING (spelling)
+JOIN spellings USING (spelling) JOIN (SELECT * FROM lists WHERE playlist = '') lists USING (list)
+JOIN files ON spot & ~((1::BIGINT << 40) - 1) = base
 ORDER BY file, line
 """
 
-# The place of a row in its playlist: by position (or time) where there is one, else as in the file.
-_PLAYLISTS = """
-CREATE TEMP TABLE playlists AS
-WITH placed AS (
-    SELECT playlist, song, name, owner,
-           row_number() OVER (ORDER BY position NULLS LAST, file, line) AS place
-    FROM used
-), once AS (
-    SELECT playlist, song, min(place) AS place,
-           min(nullif(name, '')) AS name, min(nullif(owner, '')) AS owner
-    FROM placed GROUP BY playlist, song
-)
-SELECT playlist AS playlist_id, coalesce(min(name), '') AS name, coalesce(min(owner), '') AS owner,
-       list(song ORDER BY place) AS songs
-FROM once GROUP BY playlist
+# All plays by playlist and place, the first of a song's repeats alone; and the playlists' names.
+_PLAYS = """
+SELECT number, song FROM (
+    SELECT number, song, min(place) AS place FROM used GROUP BY number, song
+) ORDER BY number, place
+"""
+
+_LISTED = """
+SELECT number, min(playlist) AS playlist_id, coalesce(min(nullif(name, '')), '') AS name,
+       coalesce(min(nullif(owner, '')), '') AS owner
+FROM lists JOIN playlist_of USING (list) SEMI JOIN used USING (list)
+GROUP BY number ORDER BY number
+"""
+
+# A song's value is the one that most of its rows have; the alphabet settles ties.
+_VALUES = """
+CREATE TEMP TABLE {table} AS
+SELECT song, value FROM (
+    SELECT song, {column} AS value, count(*) AS rows FROM used WHERE {column} IS NOT NULL
+    GROUP BY ALL
+) QUALIFY row_number() OVER (PARTITION BY song ORDER BY rows DESC, value) = 1
+"""
+
+# Lists are told apart by a hash; an owner's playlists of one name, by their ids.
+_NOTES = """
+SELECT (SELECT coalesce(sum(n), 0)::BIGINT FROM (
+           SELECT count(*) AS n FROM playlists WHERE owner <> '' AND name <> ''
+           GROUP BY owner, name HAVING count(*) > 1)),
+       (SELECT coalesce(sum(n - 1), 0)::BIGINT FROM (
+           SELECT count(*) AS n FROM playlists WHERE len(songs) >= $min_songs
+           GROUP BY hash(songs)))
 """
 
 _COUNTS = """
-SELECT (SELECT count(*) FROM trimmed_rows), (SELECT count(*) FROM used),
+SELECT (SELECT count(*) FROM numbered), (SELECT count(*) FROM used),
        (SELECT count(*) FROM songs), (SELECT count(DISTINCT artist_key) FROM songs),
        count(*), count(*) FILTER (len(songs) >= $min_songs),
        coalesce(sum(len(songs)) FILTER (len(songs) >= $min_songs), 0)::BIGINT,
@@ -103,64 +206,94 @@ FROM playlists
 """
 
 
+@dataclass(frozen=True)
+class Choices:
+    """How rows become songs and playlists.
+
+    `fields` are the payload fields that the rows have. `session_files` are the files without
+    playlists, whose rows are cut into sessions where more than `session_gap` minutes pass.
+    """
+
+    min_songs: int
+    merge_versions: bool = False
+    session_gap: float = 30.0
+    session_files: Sequence[str] = ()
+    fields: Sequence[str] = field(default=())
+
+
 def prepare(
-    rows: Path, unreadable: Path, folder: Path, min_songs: int, reporter: Reporter
+    rows: Path, unreadable: Path, folder: Path, choices: Choices, reporter: Reporter
 ) -> dict[str, Any]:
     """Turn the rows and unreadable records of `ingest.reading` into the tables of this stage.
 
-    Writes to `folder`: `songs.parquet` (song, song_id, artist, title, artist_key, title_key),
-    `playlists.parquet` (playlist_id, name, owner, songs: list of `song`, in play order, each once),
-    `short_playlists.parquet` (those of fewer than `min_songs` songs), and `rejects.parquet` (file,
-    line, reason, text). Returns the counts. Raises `PlaylistError` when no playlist is left.
+    Writes to `folder`: `songs.parquet` (song, song_id, artist, title, artist_key, title_key, and
+    the payload fields), `playlists.parquet` (playlist_id, name, owner, songs: list of `song`, in
+    play order, each once), `short_playlists.parquet` (those of fewer than `min_songs` songs), and
+    `rejects.parquet` (file, line, reason, text). Returns the counts. Raises `PlaylistError` when no
+    playlist is left.
     """
+    extras = "".join(f', "{PREFIX}{name}"' for name in choices.fields)
     with reporter.task("prepare") as task, connect(folder) as sql:
         sql.execute(_TRIM_MACRO)
-        sql.execute(_ROWS.format(rows=literal(rows)))
-        task.advance(2, 10)
-        sql.register("names", _identify(sql.sql(_NAMES).to_arrow_table()))
-        task.advance(5, 10)
+        for statement in (_FILES, _SPELLINGS, _LISTS, _ROWS):
+            sql.execute(statement.format(rows=literal(rows), extras=extras))
+        if choices.session_files:
+            files = ", ".join(literal(file) for file in choices.session_files)
+            sql.execute(_SESSIONS.format(files=files, gap=60.0 * choices.session_gap))
+        sql.execute(_NUMBERS)
+        task.advance(4, 10)
+        versions = identify(sql, _NAMES, merge=choices.merge_versions)
+        task.advance(6, 10)
         sql.execute(_SONGS)
-        sql.execute(_USED)
+        sql.execute(_SONG_OF)
         rejects = _REJECTS.format(unreadable=literal(unreadable))
         _write(sql, rejects, folder / "rejects.parquet")
+        positions = sql.sql("SELECT count(position) FROM numbered").fetchall()[0][0]
+        place = _BY_POSITION if positions else _BY_FILE
+        sql.execute(_USED.format(place=place, extras=extras))
         task.advance(7, 10)
-        sql.execute(_PLAYLISTS)
-        by_id = "SELECT * FROM playlists WHERE len(songs) {} {} ORDER BY playlist_id"
-        _write(sql, by_id.format(">=", min_songs), folder / "playlists.parquet")
-        _write(sql, by_id.format("<", min_songs), folder / "short_playlists.parquet")
-        _write(sql, "SELECT * FROM songs ORDER BY song", folder / "songs.parquet")
-        summary = _account(sql, folder / "rejects.parquet", min_songs)
+        sql.register("playlists", _playlists(sql))
+        by_id = "SELECT * FROM playlists WHERE len(songs) {} {}"
+        _write(sql, by_id.format(">=", choices.min_songs), folder / "playlists.parquet")
+        _write(sql, by_id.format("<", choices.min_songs), folder / "short_playlists.parquet")
+        _write(sql, _songs_with(sql, choices.fields), folder / "songs.parquet")
+        summary = _account(sql, folder / "rejects.parquet", choices.min_songs)
         if not summary["playlists"]:
-            raise PlaylistError(_no_playlists(summary, min_songs))
+            raise PlaylistError(_no_playlists(summary, choices.min_songs))
+        same_names, same_songs = sql.sql(
+            _NOTES, params={"min_songs": choices.min_songs}
+        ).fetchall()[0]
+        task.advance(9, 10)
+        summary |= {
+            "same_names": same_names,
+            "same_songs": same_songs,
+            "versions": versions,
+            "sessions": bool(choices.session_files),
+            "order": order.measure(folder / "playlists.parquet", folder / "songs.parquet"),
+        }
         task.result(summary["text"])
     return summary
 
 
-def _identify(names: pa.Table) -> pa.Table:
-    """Add keys and id to each spelling; `song_id` is null where artist or title is empty."""
-    artist_keys = _keys(names["artist"])
-    title_keys = _keys(names["title"])
-    ids: list[str | None] = []
-    for artist_key, title_key, track in zip(
-        artist_keys.to_pylist(), title_keys.to_pylist(), names["track"].to_pylist(), strict=True
-    ):
-        if not artist_key or not title_key:
-            ids.append(None)
-        elif track:
-            ids.append(str(song_id_of_track(track)))
-        else:
-            ids.append(str(song_id_of_keys(artist_key, title_key)))
-    return (
-        names.append_column("artist_key", artist_keys)
-        .append_column("title_key", title_keys)
-        .append_column("song_id", pa.array(ids, pa.string()))
-    )
+def _playlists(sql: duckdb.DuckDBPyConnection) -> pa.Table:
+    """The playlists, by ascending id: playlist_id, name, owner, songs."""
+    plays = sql.sql(_PLAYS).to_arrow_table()
+    listed = sql.sql(_LISTED).to_arrow_table()
+    number, songs = plays["number"].to_numpy(), plays["song"].combine_chunks()
+    starts = np.append(np.flatnonzero(np.diff(number, prepend=-1)), len(number))
+    lists = pa.ListArray.from_arrays(starts.astype(np.int32), songs)
+    return listed.drop_columns(["number"]).append_column("songs", lists)
 
 
-def _keys(column: pa.ChunkedArray) -> pa.Array:
-    encoded = column.combine_chunks().dictionary_encode()
-    keys = pa.array([normalise(name) for name in encoded.dictionary.to_pylist()], pa.string())
-    return keys.take(encoded.indices)
+def _songs_with(sql: duckdb.DuckDBPyConnection, fields: Sequence[str]) -> str:
+    """The query of `songs` in their order, with the payload fields, each song's own value."""
+    columns, joins = "", ""
+    for number, name in enumerate(fields):
+        table = f"values_{number}"
+        sql.execute(_VALUES.format(table=table, column=f'"{PREFIX}{name}"'))
+        columns += f', {table}.value AS "{name}"'
+        joins += f" LEFT JOIN {table} USING (song)"
+    return f"SELECT songs.*{columns} FROM songs{joins} ORDER BY song"
 
 
 def _write(sql: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
@@ -185,6 +318,7 @@ def _account(sql: duckdb.DuckDBPyConnection, rejects: Path, min_songs: int) -> d
         "rows": rows,
         "used": used,
         "rejected": dict(reasons),
+        "unreadable": rejected - (rows - used),
         "songs": songs,
         "artists": artists,
         "playlists": kept,

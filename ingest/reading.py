@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog.errors import FileError, StorageError
-from ingest.columns import ROLES, find_columns
+from catalog.errors import ColumnError, FileError, StorageError
+from ingest.columns import ROLES, find_column, find_columns
+from ingest.contents import content_of
 from ingest.delimited import open_delimited
+from ingest.inputs import Inputs, find_inputs, state_of
+from ingest.json_source import is_json, open_json
 from ingest.parquet import MAGIC, open_parquet
+from ingest.payload import PREFIX, Tally, row_type, settled
 from ingest.positions import to_positions
-from ingest.sources import Batch, Refusal
+from ingest.sources import AUTO, Batch, How, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from catalog.reporting import Reporter
+    from ingest.inputs import Input
+    from ingest.payload import Given
     from ingest.sources import Source
 
 ROWS = pa.schema(
@@ -32,6 +42,7 @@ ROWS = pa.schema(
 UNREADABLE = pa.schema(
     [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())]
 )
+LONGEST_VALUE = 10_000  # bytes: what is longer is no name
 _LONGEST_TEXT = 500  # characters
 _COMPRESSION = "snappy"
 
@@ -49,128 +60,223 @@ class FileNote:
 
 @dataclass(frozen=True)
 class ReadAccount:
-    """What reading gave: every record of the files is a row or unreadable."""
+    """What reading gave: every record of the files is a row or unreadable.
+
+    `payload` has, for each payload field, its kind, in how many rows it is filled, empty, or wrong
+    (not of its kind), and examples of the last. `passed_over` are files in folders and archives
+    that are no playlist files by their names.
+    """
 
     files: int
     rows: int
     unreadable: int
     notes: tuple[FileNote, ...]
+    payload: Mapping[str, Mapping[str, Any]]
+    passed_over: tuple[str, ...] = ()
 
 
 def read_files(
-    files: Sequence[Path],
+    files: Sequence[Path] | Inputs,
     given: Mapping[str, str],
     rows_path: Path,
     unreadable_path: Path,
     reporter: Reporter,
+    how: How = AUTO,
 ) -> ReadAccount:
     """Write the records of `files` to `rows_path`, and those that cannot be read beside them.
 
     `given` maps roles (see `ingest.columns.ROLES`) to column names. Rows have the columns of
-    `ROWS`, with values as they stand in the file, in its order; `line` is the line (of Parquet:
-    the row) on which the record starts, from 1. Unreadable records have the columns of
-    `UNREADABLE`. Both appear when they are complete, or not at all.
+    `ROWS`, with values as they stand in the file, in its order, and those of `how.payload`; `line`
+    is the line (of Parquet: the row; of a JSON list: the song) on which the record starts, from 1.
+    Unreadable records have the columns of `UNREADABLE`. Both appear when they are complete, or not
+    at all.
 
     Raises FileError and ColumnError for what is wrong with the files, StorageError for what is
     wrong with the folder written to.
     """
-    if not files:
-        raise FileError("no playlist file was given")
-    total = sum(_regular_size(path) for path in files)
+    inputs = files if isinstance(files, Inputs) else find_inputs(files)
+    total = sum(path.stat().st_size for path in inputs.paths)
     with reporter.task("read") as task:
-        opened = [
-            _opened(path, label, given) for path, label in zip(files, _labels(files), strict=True)
-        ]
+        opened = [_opened(file, given, how) for file in inputs.files]
+        tallies = _tallies(opened, how)
+        schema = ROWS
+        for name, tally in tallies.items():
+            schema = schema.append(pa.field(PREFIX + name, row_type(tally.kind)))
         notes: list[FileNote] = []
         done = 0
-        with _staged({rows_path: ROWS, unreadable_path: UNREADABLE}) as (to_rows, to_unreadable):
+        with _staged({rows_path: schema, unreadable_path: UNREADABLE}) as (to_rows, to_unreadable):
             for file in opened:
                 rows = unreadable = 0
-                for batch in _guarded(file.source.batches(file.columns), file.path):
-                    table, refused = _checked(batch, file.label)
+                batch_done = 0
+                for batch in _guarded(file.source.batches(file.columns), file.input):
+                    table, refused = _checked(batch, file, schema, tallies)
                     _write(to_rows, rows_path, table)
-                    _write(to_unreadable, unreadable_path, _refusals(refused, file.label))
+                    _write(to_unreadable, unreadable_path, _refusals(refused, file.input.label))
                     rows += table.num_rows
                     unreadable += len(refused)
-                    task.advance(done + batch.done, total)
-                    if batch.done > file.state[0]:
+                    batch_done = batch.done
+                    task.advance(done + batch_done, total)
+                    if batch_done > file.state[0]:
                         break  # it grows, perhaps faster than we read
                 _require_unchanged(file)
-                done += file.state[0]
-                notes.append(FileNote(file.label, file.source.kind, file.columns, rows, unreadable))
+                done += batch_done if file.input.member else file.state[0]
+                names = {
+                    role: name
+                    for role, name in file.columns.items()
+                    if role[: len(PREFIX)] != PREFIX
+                }
+                notes.append(FileNote(file.input.label, file.source.kind, names, rows, unreadable))
         account = ReadAccount(
-            len(files),
+            len(inputs.files),
             sum(note.rows for note in notes),
             sum(note.unreadable for note in notes),
             tuple(notes),
+            {name: tally.as_json() for name, tally in tallies.items()},
+            inputs.passed_over,
         )
-        task.result(_summary(account))
+        task.result(summary(account))
     return account
 
 
-def _summary(account: ReadAccount) -> str:
+def summary(account: ReadAccount) -> str:
+    """The account in a line."""
     kinds = "; ".join(dict.fromkeys(note.kind for note in account.notes))
     files = "1 file" if account.files == 1 else f"{account.files:,} files"
-    return f"{account.rows:,} rows of {files} ({kinds}), {account.unreadable:,} unreadable"
-
-
-def _labels(files: Sequence[Path]) -> list[str]:
-    names = [path.name for path in files]
-    return names if len(set(names)) == len(names) else [str(path) for path in files]
+    text = f"{account.rows:,} rows of {files} ({kinds}), {account.unreadable:,} unreadable"
+    if account.passed_over:
+        text += f"; {len(account.passed_over):,} other files passed over"
+    for name, tally in account.payload.items():
+        if tally["wrong"]:
+            text += f"; {name}: {tally['wrong']:,} values are no {tally['kind']}"
+    return text
 
 
 @dataclass(frozen=True)
 class _Opened:
-    path: Path
-    label: str
+    input: Input
     state: tuple[int, int, int]
     source: Source
     columns: Mapping[str, str]
 
 
-def _opened(path: Path, label: str, given: Mapping[str, str]) -> _Opened:
-    with _reading(path):
-        state = _state(path)
-        with path.open("rb") as handle:
-            magic = handle.read(len(MAGIC))
-        source: Source = open_parquet(path) if magic == MAGIC else open_delimited(path)
-    return _Opened(path, label, state, source, find_columns(source.names, given, path))
+def _opened(file: Input, given: Mapping[str, str], how: How) -> _Opened:
+    with _reading(file):
+        state = state_of(file.path)
+        source = _source(file, how)
+    names = list(source.names)
+    suggested = {role: name for role, name in source.suggested.items() if role not in given}
+    columns = find_columns(names, {**suggested, **given}, Path(str(file)))
+    for extra in how.payload:
+        name = _payload_column(names, extra.column)
+        if name is None:
+            raise ColumnError(
+                f"{file}: there is no column '{extra.column}' (--payload {extra.field}); "
+                f"the columns found are {', '.join(repr(name) for name in names[:20])}"
+            )
+        columns[extra.role] = name
+    return _Opened(file, state, source, columns)
+
+
+def _payload_column(names: Sequence[str], column: str) -> str | None:
+    """The column of this name; a song's own before one of its whole playlist."""
+    inner = [name for name in names if "." in name]
+    return find_column(inner, column) or find_column(names, column)
+
+
+def _source(file: Input, how: How) -> Source:
+    head = b""
+    if not file.member:
+        with file.path.open("rb") as handle:
+            head = handle.read(len(MAGIC))
+    if how.format == "parquet" or (how.format == "auto" and head == MAGIC):
+        if file.member:
+            raise FileError(f"{file}: unpack the archive first, to read Parquet")
+        return open_parquet(file.path)
+    content = content_of(file, how.encoding)
+    if how.format == "auto" and content.head(len(MAGIC))[0] == MAGIC:
+        raise FileError(f"{file} is packed Parquet: unpack it first")
+    if how.format in {"jsonl", "json", "mpd"}:
+        return open_json(content, lines=how.format == "jsonl")
+    with content.flow() as flow:
+        json_like = how.format == "auto" and is_json(flow.read(1 << 10))
+    return open_json(content) if json_like else open_delimited(content, how)
+
+
+def _tallies(opened: Sequence[_Opened], how: How) -> dict[str, Tally]:
+    natural: list[dict[str, Given]] = []
+    for file in opened:
+        found = {extra.role: file.source.kind_of(file.columns[extra.role]) for extra in how.payload}
+        natural.append({role: kind for role, kind in found.items() if kind is not None})
+    return {name: Tally(kind) for name, kind in settled(how.payload, natural).items()}
 
 
 def _require_unchanged(file: _Opened) -> None:
-    with _reading(file.path):
-        state = _state(file.path)
-    if state != file.state:
-        raise FileError(
-            f"{file.path} changed while it was read: wait until it is complete, then try again"
-        )
+    if state_of(file.input.path) != file.state:
+        raise changed(file.input.path)
 
 
-def _checked(batch: Batch, label: str) -> tuple[pa.Table, list[Refusal]]:
-    """The rows of `batch` in the columns of `ROWS`, and all its refusals, by line."""
+def changed(path: Path) -> FileError:
+    """What to raise for a file that is not what it was."""
+    return FileError(f"{path} changed while it was read: wait until it is complete, then try again")
+
+
+def _checked(
+    batch: Batch, file: _Opened, schema: pa.Schema, tallies: Mapping[str, Tally]
+) -> tuple[pa.Table, list[Refusal]]:
+    """The rows of `batch` in the columns of `schema`, and all its refusals, by line."""
     fields, line = dict(batch.fields), batch.line
+    wrong = np.zeros(len(line), bool)
     refused = list(batch.refused)
+
+    def refuse(flags: NDArray[np.bool_], reason: str, shown: pa.Array | None = None) -> None:
+        for i in np.flatnonzero(flags & ~wrong).tolist():
+            said = reason if shown is None else f"{reason}: {str(shown[i])[:40]!r}"
+            refused.append(Refusal(int(line[i]), said, batch.text(i)))
+        np.logical_or(wrong, flags, out=wrong)
+
+    for role, values in batch.fields.items():
+        if pa.types.is_string(values.type):
+            for flags, reason in _unusable(values, role.removeprefix(PREFIX)):
+                refuse(flags, reason)
+    refuse(_repeated_header(batch, file.columns), "the header again")
     if "position" in fields:
         text = fields["position"]
-        fields["position"], wrong = to_positions(text)
-        if wrong.any():
-            refused += [
-                Refusal(
-                    int(line[i]),
-                    f"the position is neither a number nor a time: {str(text[int(i)])[:40]!r}",
-                    batch.text(int(i)),
-                )
-                for i in np.flatnonzero(wrong)
-            ]
-            refused.sort(key=lambda refusal: refusal.line)
-            right = np.flatnonzero(~wrong)
-            line = line[right]
-            fields = {role: values.take(pa.array(right)) for role, values in fields.items()}
-    columns = [pa.repeat(pa.scalar(label), len(line)), pa.array(line)]
-    for role in ROLES:
-        missing = pa.nulls(len(line), ROWS.field(role).type)
+        fields["position"], unplaced = to_positions(text)
+        refuse(unplaced, "the position is neither a number nor a time", text)
+    if wrong.any():
+        right = pa.array(np.flatnonzero(~wrong))
+        line = line[~wrong]
+        fields = {role: values.take(right) for role, values in fields.items()}
+    refused.sort(key=lambda refusal: refusal.line)
+    for name, tally in tallies.items():
+        fields[PREFIX + name] = tally.convert(fields[PREFIX + name], file.input.label, line)
+    columns = [pa.repeat(pa.scalar(file.input.label), len(line)), pa.array(line)]
+    for role in schema.names[2:]:
+        missing = pa.nulls(len(line), schema.field(role).type)
         columns.append(fields.get(role, missing))
-    return pa.table(columns, schema=ROWS), refused
+    return pa.table(columns, schema=schema), refused
+
+
+def _unusable(values: pa.Array, role: str) -> Iterator[tuple[NDArray[np.bool_], str]]:
+    """Which strings cannot be names: too long, or with a NUL in them."""
+    _, _, data = values.buffers()
+    lengths = pc.binary_length(values)
+    if (pc.max(lengths).as_py() or 0) > LONGEST_VALUE:
+        long = pc.fill_null(pc.greater(lengths, LONGEST_VALUE), False)
+        yield np.asarray(long), f"the {role} is longer than {LONGEST_VALUE:,} bytes"
+    if data is not None and (np.frombuffer(data, np.uint8) == 0).any():
+        holds = pc.fill_null(pc.match_substring(values, pattern="\0"), False)
+        yield np.asarray(holds), f"the {role} holds a NUL character"
+
+
+def _repeated_header(batch: Batch, columns: Mapping[str, str]) -> NDArray[np.bool_]:
+    """Which rows say the names of their columns, as where files were put one after another."""
+    same = np.ones(len(batch.line), bool)
+    for role, name in columns.items():
+        values = batch.fields[role]
+        if role in {"artist", "title"} and pa.types.is_string(values.type) and same.any():
+            same &= np.asarray(pc.fill_null(pc.equal(pc.utf8_trim_whitespace(values), name), False))
+    return same
 
 
 def _refusals(refused: Sequence[Refusal], label: str) -> pa.Table:
@@ -183,37 +289,24 @@ def _refusals(refused: Sequence[Refusal], label: str) -> pa.Table:
     return pa.table(columns, schema=UNREADABLE)
 
 
-def _regular_size(path: Path) -> int:
-    with _reading(path):
-        if path.is_dir():
-            raise FileError(f"{path} is a folder: name the files in it")
-        size = path.stat().st_size
-    if not path.is_file():
-        raise FileError(f"{path} is not a regular file: save it to one first")
-    if size == 0:
-        raise FileError(f"{path} is empty")
-    return size
-
-
-def _state(path: Path) -> tuple[int, int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino
-
-
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def _reading(file: Input) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise FileError(f"{path} does not exist") from error
+        raise FileError(f"{file} does not exist") from error
     except PermissionError as error:
-        raise FileError(f"{path} may not be read: check its permissions") from error
-    except (OSError, pa.ArrowException) as error:
-        raise FileError(f"{path} cannot be read: {error}") from error
+        raise FileError(f"{file} may not be read: check its permissions") from error
+    except EOFError as error:
+        raise FileError(f"{file} is cut short: is it complete?") from error
+    except zipfile.BadZipFile as error:
+        raise FileError(f"{file} is damaged: {error}") from error
+    except (OSError, pa.ArrowException, NotImplementedError) as error:
+        raise FileError(f"{file} cannot be read: {error}") from error
 
 
-def _guarded(batches: Iterator[Batch], path: Path) -> Iterator[Batch]:
-    with _reading(path):
+def _guarded(batches: Iterator[Batch], file: Input) -> Iterator[Batch]:
+    with _reading(file):
         yield from batches
 
 

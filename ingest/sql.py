@@ -19,7 +19,10 @@ MEMORY_LIMIT = "3GB"
 
 @contextmanager
 def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that spills to `folder`. Its I/O failures become `StorageError`."""
+    """A connection that spills to `folder`. Its I/O failures become `StorageError`.
+
+    Ctrl-C is a KeyboardInterrupt within a query too.
+    """
     spill = folder / ".spill"
     connection = duckdb.connect()
     try:
@@ -29,7 +32,16 @@ def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         first_line = str(error).splitlines()[0]
+        if "No space left" in str(error):
+            raise StorageError(
+                f"cannot write in {folder}: the disk is full: free some room and run again"
+            ) from error
         raise StorageError(f"cannot work in {folder}: {first_line}") from error
+    except (duckdb.InterruptException, RuntimeError) as error:
+        # Ctrl-C during a query: DuckDB has taken the signal, and says so in its own way.
+        if "interrupt" not in str(error).lower():
+            raise
+        raise KeyboardInterrupt from None
     finally:
         connection.close()
         shutil.rmtree(spill, ignore_errors=True)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 COLUMNS = ("playlist_id", "playlist_name", "user_id", "position", "artist", "title", "album")
 _ROWS_PER_CHUNK = 1 << 18
 _TASTES = 3
+_COLLECTED = 6_000  # songs of a collection, the middle one
 _SPARE = 1.5  # songs drawn per song wanted: the surplus makes up for the repeats that go
 # The keys that `_without_repeats` sorts hold a playlist of a chunk, a song and a place: 63 bits.
 _DRAWS_PER_CHUNK = 1 << 20
@@ -77,6 +78,7 @@ class Shape:
     album_run: float = 0.03  # how often a step goes to an album's first track and follows it
     album_stay: float = 0.92  # how often a step along an album is followed by another
     repeats: float = 0.03  # the share that stays of the draws of a song that was there before
+    collections: float = 0.0  # share of playlists in which somebody keeps everything
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -196,6 +198,9 @@ def _owners(shape: Shape, rng: np.random.Generator) -> tuple[Int32, Float64, Int
     home = places[owner, (rng.random(shape.playlists) * tastes[owner]).astype(np.int64)]
     spread = shape.spread_of_length
     length = rng.lognormal(math.log(shape.mean_length) - spread**2 / 2, spread, shape.playlists)
+    if shape.collections:
+        collects = rng.random(shape.playlists) < shape.collections
+        length[collects] = _COLLECTED * rng.lognormal(0, 0.6, int(collects.sum()))
     return owner, home, np.clip(np.rint(length), 1, shape.longest).astype(np.int64)
 
 
@@ -254,7 +259,7 @@ def _without_repeats(
 ) -> tuple[Int64, Int32]:
     """Drop most draws of a song that came before in its playlist, and what `length` cuts off."""
     keep = np.empty(len(songs), bool)
-    for start, stop in _chunks(offsets, _DRAWS_PER_CHUNK):
+    for start, stop in chunks(offsets, _DRAWS_PER_CHUNK):
         first, last = offsets[start], offsets[stop]
         counts = np.diff(offsets[start : stop + 1])
         place = _places(counts)
@@ -293,7 +298,7 @@ def write_csv(playlists: Playlists, path: Path) -> int:
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         with partial.open("wb") as file:
             file.write(f"{','.join(COLUMNS)}\n".encode())
-            for start, stop in _chunks(playlists.offsets, _ROWS_PER_CHUNK):
+            for start, stop in chunks(playlists.offsets, _ROWS_PER_CHUNK):
                 pa.csv.write_csv(_rows(playlists, start, stop, _plain), file, options)
         partial.replace(path)
     return len(playlists.songs)
@@ -343,7 +348,7 @@ def _shared_out(total: int, weight: Float64, rng: np.random.Generator) -> Int64:
     return 1 + rng.multinomial(total - len(weight), weight / weight.sum())
 
 
-def _chunks(offsets: Int64, rows: int) -> Iterator[tuple[int, int]]:
-    """Ranges of playlists that hold about `rows` rows each."""
+def chunks(offsets: Int64, rows: int) -> Iterator[tuple[int, int]]:
+    """Ranges of playlists, as start and stop, that hold about `rows` rows each."""
     edges = np.searchsorted(offsets, np.append(np.arange(0, offsets[-1], rows), offsets[-1]))
     yield from pairwise(np.unique(edges).tolist())

@@ -30,10 +30,13 @@ if TYPE_CHECKING:
     from catalog.reporting import Reporter
     from ingest.parameters import Parameters
 
-# gensim silently cuts longer lines, so a longer playlist goes in as several.
+# gensim silently cuts longer lines, so a longer playlist goes in as several: each begins with the
+# last songs of the one before, as many as a window holds, so that no neighbours are torn apart.
 _CORPUS = """
 SELECT array_to_string(list_slice(songs, start + 1, start + {longest}), ' ') AS line
-FROM read_parquet({train}), range(0, len(songs), {longest}) AS chunk(start)
+FROM read_parquet({train}),
+     range(0, greatest(least(len(songs), 1), len(songs) - {overlap}), {longest} - {overlap})
+         AS chunk(start)
 ORDER BY playlist_id, start
 """
 
@@ -49,13 +52,12 @@ def train(
 ) -> dict[str, Any]:
     """Write `vectors.parquet` to `folder`: a row for each song with a vector.
 
-    Columns: song, playlists (how many training playlists hold it), vector (fixed-size list of
-    float32, unit length). Returns the counts. Raises `PlaylistError` when no song is in enough
-    playlists.
+    Columns: song, vector (fixed-size list of float32, unit length). Returns the counts. Raises
+    `PlaylistError` when no song is in enough playlists.
     """
     with reporter.task("train") as task, connect(folder) as sql:
         corpus = folder / "corpus.txt"
-        write_corpus(sql, train_path, corpus)
+        write_corpus(sql, train_path, corpus, parameters.window)
         counted = sql.sql(_COUNTS.format(train=literal(train_path))).to_arrow_table()
         counts = np.zeros(counted.num_rows and max(counted["song"].to_numpy()) + 1, np.int32)
         counts[counted["song"].to_numpy()] = counted["playlists"].to_numpy()
@@ -72,14 +74,12 @@ def train(
             table = pa.table(
                 {
                     "song": pa.array(songs, pa.int32()),
-                    "playlists": pa.array(counts[songs], pa.int32()),
                     "vector": pa.FixedSizeListArray.from_arrays(
                         vectors.ravel(), parameters.dimensions
                     ),
                 }
             )
             pq.write_table(table, folder / "vectors.parquet")
-        covered = int(counts[songs].sum())
         text = (
             f"{len(songs):,} song vectors of {parameters.dimensions} numbers, {epochs} epochs over "
             f"{plays:,} plays"
@@ -88,16 +88,17 @@ def train(
     return {
         "text": text,
         "songs": len(songs),
-        "songs_below_min_count": int((counts > 0).sum()) - len(songs),
         "plays": plays,
-        "plays_covered": covered,
         "epochs": epochs,
     }
 
 
-def write_corpus(sql: duckdb.DuckDBPyConnection, train_path: Path, corpus: Path) -> None:
+def write_corpus(
+    sql: duckdb.DuckDBPyConnection, train_path: Path, corpus: Path, window: int
+) -> None:
     """Write the training playlists as text: a playlist a line, song numbers between spaces."""
-    query = _CORPUS.format(train=literal(train_path), longest=MAX_WORDS_IN_BATCH)
+    overlap = min(window, MAX_WORDS_IN_BATCH // 2)
+    query = _CORPUS.format(train=literal(train_path), longest=MAX_WORDS_IN_BATCH, overlap=overlap)
     sql.execute(
         f"COPY ({query}) TO {literal(corpus)} (FORMAT csv, HEADER false, QUOTE '', ESCAPE '')"
     )

@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +26,20 @@ if TYPE_CHECKING:
     from catalog.reporting import Reporter
 
 RECORD = "stage.json"
+_LIBRARIES = ("duckdb", "gensim", "numpy", "pyarrow", "scipy")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A finished stage: its folder, its fingerprint, and its own summary with a line of `text`."""
+    """A finished stage: its folder, its fingerprint, and its own summary with a line of `text`.
+
+    `inputs` are what it was made from, as JSON values; those of other stages are fingerprints.
+    """
 
     folder: Path
     fingerprint: str
     summary: dict[str, Any]
+    inputs: dict[str, Any] = field(default_factory=dict)
 
 
 class WorkFolder:
@@ -68,13 +74,18 @@ class WorkFolder:
             try:
                 summary = build(partial)
                 files = {path.name: path.stat().st_size for path in sorted(partial.iterdir())}
-                record = {"fingerprint": fingerprint, "summary": summary, "files": files}
+                record = {
+                    "fingerprint": fingerprint,
+                    "inputs": inputs,
+                    "summary": summary,
+                    "files": files,
+                }
                 (partial / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
                 shutil.rmtree(self.path / name, ignore_errors=True)
                 partial.rename(self.path / name)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-        return Stage(self.path / name, fingerprint, summary)
+        return Stage(self.path / name, fingerprint, summary, dict(inputs))
 
 
 def finished_stage(path: Path, name: str) -> Stage:
@@ -94,7 +105,7 @@ def _load(folder: Path) -> Stage | None:
         sizes = {name: (folder / name).stat().st_size for name in record["files"]}
         if sizes != record["files"]:
             return None
-        return Stage(folder, record["fingerprint"], record["summary"])
+        return Stage(folder, record["fingerprint"], record["summary"], record["inputs"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -104,10 +115,17 @@ def fingerprint_of(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def fingerprint_of_files(files: Sequence[Path]) -> str:
-    """SHA-256 over the contents of the files, in order. Raises `FileError`."""
+def fingerprint_of_files(
+    files: Sequence[Path], on_file: Callable[[float, float], None] | None = None
+) -> str:
+    """SHA-256 over the contents of the files, in order. Raises `FileError`.
+
+    `on_file(done, total)`, if given, is called before each file.
+    """
     digests = []
-    for path in files:
+    for done, path in enumerate(files):
+        if on_file:
+            on_file(done, len(files))
         try:
             with path.open("rb") as file:
                 digests.append(hashlib.file_digest(file, "sha256").hexdigest())
@@ -122,7 +140,9 @@ def fingerprint_of_files(files: Sequence[Path]) -> str:
 
 @cache
 def code_fingerprint() -> str:
-    """SHA-256 of the source of this room and of the ones below it."""
+    """SHA-256 of the source of this room, of the ones below it, and of the libraries' versions."""
     here = Path(__file__).parent
     sources = sorted([*here.glob("*.py"), *(here.parent / "catalog").glob("*.py")])
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sources)).hexdigest()
+    parts = [path.read_bytes() for path in sources]
+    parts += [f"{name} {version(name)}".encode() for name in _LIBRARIES]
+    return hashlib.sha256(b"\0".join(parts)).hexdigest()

@@ -6,72 +6,101 @@ raise `RequestError`, naming the field, for what is malformed or out of range.
 
 from __future__ import annotations
 
-import json
-import math
-import re
+import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from catalog.errors import RequestError
-from catalog.release import Filter
-from catalog.songs import normalise
+from catalog.errors import NoHistoryError, RequestError
 from nextsong.v1 import recommender_pb2 as pb
 from service import recommend as ranking
-from service.seeds import Resolution, Seed
+from service import requests, responses
+from service.seeds import Resolution, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from catalog.release import Hit, OpenRelease, Song
-    from service.seeds import ResolvedSeed
+    from catalog.release import Filter, OpenRelease
+    from service.history import History
+    from service.recommend import Answer, Ask
 
-DEFAULT_LIMIT = 10
-MOST_SONGS = 500
-MOST_SEEDS = 1_000
-MOST_ARTISTS = 1_000
-MOST_EXCLUDED = 10_000
-LONGEST_QUERY = 200
-HEAVIEST_SEED = 1_000.0
+UNKNOWN = UUID(int=0)
 
-_UUID = re.compile("[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
-_STRATEGIES = {
-    ranking.Strategy.SEEDS: pb.STRATEGY_SEEDS,
-    ranking.Strategy.ARTISTS: pb.STRATEGY_ARTISTS,
-    ranking.Strategy.POPULAR: pb.STRATEGY_POPULAR,
-}
-_MODES = {
-    ranking.Mode.DENSE: pb.MODE_DENSE,
-    ranking.Mode.COOCCURRENCE: pb.MODE_COOCCURRENCE,
-    ranking.Mode.HYBRID: pb.MODE_HYBRID,
-}
-_REQUESTED_MODES = {value: mode for mode, value in _MODES.items()} | {
-    pb.MODE_UNSPECIFIED: ranking.Mode.HYBRID
-}
-_RESOLUTIONS = {
-    Resolution.SONG: pb.RESOLUTION_SONG,
-    Resolution.ARTIST: pb.RESOLUTION_ARTIST,
-    Resolution.UNKNOWN: pb.RESOLUTION_UNKNOWN,
-}
+TOGETHER = 20
+"""So many playlists of a batch are searched for in one go. Between two goes other calls have their
+turn, and a call that nobody waits for any more ends."""
 
 
 async def recommend(release: OpenRelease, request: pb.RecommendRequest) -> pb.RecommendResponse:
     """Answer `Recommend`."""
-    if not request.seeds:
-        raise RequestError("seeds", "must hold at least one song")
-    _at_most("seeds", request.seeds, MOST_SEEDS)
-    seeds = [_seed(f"seeds[{place}]", seed) for place, seed in enumerate(request.seeds)]
-    limit = _limit(request.limit)
-    if request.mode not in _REQUESTED_MODES:
-        raise RequestError("mode", f"{request.mode} is none of the modes there are")
-    mode, where = _REQUESTED_MODES[request.mode], _filter(request.filter)
-    answer = await ranking.recommend(release, seeds, limit, where, mode)
-    return pb.RecommendResponse(
-        songs=_scored(answer.songs),
-        strategy=_STRATEGIES[answer.strategy],
-        seeds=[_resolved(seed) for seed in answer.seeds],
-        release=release.manifest.release,
-        mode=_MODES[answer.mode] if answer.mode else pb.MODE_UNSPECIFIED,
-    )
+    asks = [requests.ask_of(request, release.manifest.payload)]
+    (response,) = await _answer_all(release, asks)
+    return response
+
+
+async def recommend_user(
+    release: OpenRelease, request: pb.RecommendRequest, history: History | None
+) -> pb.RecommendResponse:
+    """Answer `Recommend`: where it names a user, from what that user has heard."""
+    if not request.user_id:
+        return await recommend(release, request)
+    if request.seeds:
+        raise RequestError("user_id", "must not be given beside seeds")
+    kept = _required(history)
+    heard = await kept.recent(requests.user_of(request.user_id))
+    asked = pb.RecommendRequest()
+    asked.CopyFrom(request)
+    asked.seeds.extend(pb.Seed(song_id=str(song_id)) for song_id in heard or [UNKNOWN])
+    response = await recommend(release, asked)
+    if not heard:
+        del response.seeds[:]
+    return response
+
+
+async def record_plays(
+    release: OpenRelease, request: pb.RecordPlaysRequest, history: History | None
+) -> pb.RecordPlaysResponse:
+    """Answer `RecordPlays`."""
+    kept = _required(history)
+    user, plays = requests.user_of(request.user_id), requests.plays_of(request)
+    resolved = await resolve(release, [seed for seed, _ in plays])
+    known = [
+        (seed.points[0].song.song_id, at_ms)
+        for seed, (_, at_ms) in zip(resolved, plays, strict=True)
+        if seed.resolution is Resolution.SONG
+    ]
+    if known:
+        await kept.record(user, known)
+    return pb.RecordPlaysResponse(recorded=len(known))
+
+
+async def forget_user(
+    request: pb.ForgetUserRequest, history: History | None
+) -> pb.ForgetUserResponse:
+    """Answer `ForgetUser`."""
+    known = await _required(history).forget(requests.user_of(request.user_id))
+    return pb.ForgetUserResponse(known=known)
+
+
+def _required(history: History | None) -> History:
+    if history is None:
+        raise NoHistoryError(
+            "this service keeps no listening history: start it with --history and --qdrant-url"
+        )
+    return history
+
+
+async def batch_recommend(
+    release: OpenRelease, request: pb.BatchRecommendRequest
+) -> pb.BatchRecommendResponse:
+    """Answer `BatchRecommend`."""
+    asks = requests.asks_of(request, release.manifest.payload)
+    found: list[pb.RecommendResponse] = []
+    for start in range(0, len(asks), TOGETHER):
+        if start:
+            await asyncio.sleep(0)
+        found += await _answer_all(release, asks[start : start + TOGETHER])
+    return pb.BatchRecommendResponse(responses=found)
 
 
 async def similar_songs(
@@ -80,11 +109,19 @@ async def similar_songs(
     """Answer `SimilarSongs`. Raises `UnknownSongError` too."""
     if not request.HasField("song"):
         raise RequestError("song", "must be given")
-    seed = _seed("song", request.song)
-    limit = _limit(request.limit)
-    song, hits = await ranking.similar(release, seed, limit, _filter(request.filter))
+    seed = requests.seed_of("song", request.song)
+    limit = requests.limit_of(request.limit)
+    where = requests.filter_of(request.filter, release.manifest.payload)
+    song, hits = await ranking.similar(release, seed, limit, where)
+    reason = pb.EMPTY_REASON_UNSPECIFIED
+    if not hits:
+        own = frozenset([song.song_id])
+        reason = await _why_empty(release, replace(where, exclude_songs=where.exclude_songs | own))
     return pb.SimilarSongsResponse(
-        songs=_scored(hits), song=_song(song), release=release.manifest.release
+        songs=[responses.scored_song(hit) for hit in hits],
+        song=responses.song(song),
+        release=release.manifest.release,
+        empty_reason=reason,
     )
 
 
@@ -92,13 +129,10 @@ async def search_songs(
     release: OpenRelease, request: pb.SearchSongsRequest
 ) -> pb.SearchSongsResponse:
     """Answer `SearchSongs`."""
-    if len(request.query) > LONGEST_QUERY:
-        raise RequestError("query", f"must have at most {LONGEST_QUERY} characters")
-    if not normalise(request.query):
-        raise RequestError("query", "must hold at least one word")
-    songs = await release.search(request.query, _limit(request.limit))
+    query = requests.query_of(request.query)
+    songs = await release.search(query, requests.limit_of(request.limit))
     return pb.SearchSongsResponse(
-        songs=[_song(song) for song in songs], release=release.manifest.release
+        songs=[responses.song(song) for song in songs], release=release.manifest.release
     )
 
 
@@ -106,90 +140,33 @@ async def get_release(
     release: OpenRelease, _request: pb.GetReleaseRequest
 ) -> pb.GetReleaseResponse:
     """Answer `GetRelease`."""
-    manifest = release.manifest
-    return pb.GetReleaseResponse(
-        release=pb.Release(
-            id=manifest.release,
-            created=manifest.created,
-            songs=manifest.counts.songs,
-            artists=manifest.counts.artists,
-            training_playlists=manifest.counts.training_playlists,
-            dimensions=manifest.dimensions,
-            data_fingerprint=manifest.origin.data_fingerprint,
-            code_version=manifest.origin.code_version,
-            parameters_json=json.dumps(manifest.origin.parameters, sort_keys=True),
-        )
+    return pb.GetReleaseResponse(release=responses.release_of(release.manifest))
+
+
+async def _answer_all(release: OpenRelease, asks: list[Ask]) -> Iterable[pb.RecommendResponse]:
+    answers = await ranking.recommend_many(release, asks)
+    reasons = [
+        pb.EMPTY_REASON_UNSPECIFIED
+        if answer.songs
+        else await _why_answer_empty(release, ask, answer)
+        for ask, answer in zip(asks, answers, strict=True)
+    ]
+    name = release.manifest.release
+    return [
+        responses.recommendation(answer, name, reason)
+        for answer, reason in zip(answers, reasons, strict=True)
+    ]
+
+
+async def _why_answer_empty(release: OpenRelease, ask: Ask, answer: Answer) -> pb.EmptyReason:
+    known = [seed for seed in answer.seeds if seed.resolution is Resolution.SONG]
+    own = {seed.points[0].song.song_id for seed in known}
+    return await _why_empty(
+        release, replace(ask.where, exclude_songs=ask.where.exclude_songs | own)
     )
 
 
-def _seed(field: str, seed: pb.Seed) -> Seed:
-    song_id = _uuid(f"{field}.song_id", seed.song_id) if seed.song_id else None
-    if song_id is None:
-        for name, value in (("artist", seed.artist), ("title", seed.title)):
-            if not normalise(value):
-                raise RequestError(f"{field}.{name}", "must be given where there is no song_id")
-    weight = seed.weight if seed.HasField("weight") else 1.0
-    if not (math.isfinite(weight) and 0 < weight <= HEAVIEST_SEED):
-        raise RequestError(f"{field}.weight", f"must be above 0 and at most {HEAVIEST_SEED:g}")
-    return Seed(song_id, seed.artist, seed.title, weight)
-
-
-def _filter(given: pb.Filter) -> Filter:
-    _at_most("filter.exclude_song_ids", given.exclude_song_ids, MOST_EXCLUDED)
-    if given.max_playlists and given.min_playlists > given.max_playlists:
-        raise RequestError("filter.min_playlists", "must not be above filter.max_playlists")
-    return Filter(
-        include_artists=_artists("filter.include_artists", given.include_artists),
-        exclude_artists=_artists("filter.exclude_artists", given.exclude_artists),
-        exclude_songs=frozenset(
-            _uuid(f"filter.exclude_song_ids[{place}]", value)
-            for place, value in enumerate(given.exclude_song_ids)
-        ),
-        min_playlists=given.min_playlists,
-        max_playlists=given.max_playlists,
-    )
-
-
-def _artists(field: str, names: Sequence[str]) -> frozenset[str]:
-    _at_most(field, names, MOST_ARTISTS)
-    keys = [normalise(name) for name in names]
-    if "" in keys:
-        raise RequestError(f"{field}[{keys.index('')}]", "must not be empty")
-    return frozenset(keys)
-
-
-def _limit(limit: int) -> int:
-    if not 0 <= limit <= MOST_SONGS:
-        raise RequestError("limit", f"must be from 1 to {MOST_SONGS}, or 0 for {DEFAULT_LIMIT}")
-    return limit or DEFAULT_LIMIT
-
-
-def _at_most(field: str, values: Sequence[object], most: int) -> None:
-    if len(values) > most:
-        raise RequestError(field, f"must hold at most {most:,}, and holds {len(values):,}")
-
-
-def _uuid(field: str, text: str) -> UUID:
-    if not _UUID.fullmatch(text):  # UUID() alone takes signs, blanks and digits of any script
-        raise RequestError(field, f"'{text[:40]}' is not a UUID")
-    return UUID(text)
-
-
-def _song(song: Song) -> pb.Song:
-    return pb.Song(
-        song_id=str(song.song_id),
-        artist=song.artist,
-        title=song.title,
-        playlists=song.playlists,
-    )
-
-
-def _scored(hits: Iterable[Hit]) -> list[pb.ScoredSong]:
-    return [pb.ScoredSong(song=_song(hit.song), score=hit.score) for hit in hits]
-
-
-def _resolved(seed: ResolvedSeed) -> pb.ResolvedSeed:
-    song = seed.points[0].song if seed.resolution is Resolution.SONG else None
-    return pb.ResolvedSeed(
-        resolution=_RESOLUTIONS[seed.resolution], song=_song(song) if song else None
-    )
+async def _why_empty(release: OpenRelease, where: Filter) -> pb.EmptyReason:
+    if await release.popular(1, where):
+        return pb.EMPTY_REASON_SEEDS
+    return pb.EMPTY_REASON_FILTER

@@ -1,18 +1,18 @@
-"""`nextsong serve`, and the questions to ask: `recommend`, `similar` and `search`."""
+"""The questions to ask: `nextsong recommend`, `similar` and `search`."""
 
 from __future__ import annotations
 
-import asyncio
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import click
 
-from catalog.cli import Text, home_option, one_line_errors
+from catalog.cli import Text, home_option, one_line_errors, qdrant_server
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from catalog.qdrant_options import QdrantOptions
     from nextsong.v1 import recommender_pb2 as pb
     from service.client import Client, Direct
 
@@ -22,7 +22,8 @@ address_option = click.option(
     envvar="NEXTSONG_ADDRESS",
     metavar="HOST:PORT",
     show_envvar=True,
-    help="Ask a running service.  [default: open the current release in HOME]",
+    help="Ask a running service, with the key in NEXTSONG_KEY, over TLS if NEXTSONG_CA names a "
+    "file of certificates to trust.  [default: open the current release in HOME]",
 )
 limit_option = click.option(
     "--limit",
@@ -32,43 +33,23 @@ limit_option = click.option(
     type=click.IntRange(1, 500),
     help="How many songs.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
-@click.command(short_help="Answer gRPC calls from the current release.")
-@home_option
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
-    "--port",
-    default=50051,
-    show_default=True,
-    type=click.IntRange(0, 65535),
-    help="Port to listen on; 0 takes a free one.",
+filter_option = click.option(
+    "--filter",
+    "conditions",
+    multiple=True,
+    metavar="CONDITION",
+    type=Text(),
+    help="What an extra field must hold: 'year>=1990', 'year<=1999', 'genre=rock|pop', "
+    "'genre!=live' or 'album~best of'. May be given several times.",
 )
-@one_line_errors
-def serve(home: Path, host: str, port: int) -> None:
-    """Answer gRPC calls from the current release until stopped."""
-    import logging
-
-    from catalog.embedded import EmbeddedHome
-    from service import server
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-
-    def ready(running: server.Server) -> None:
-        release = running.release.manifest
-        click.echo(
-            f"serving release {release.release} ({release.counts.songs:,} songs) "
-            f"on {running.address}"
-        )
-
-    asyncio.run(server.serve(EmbeddedHome(home), host, port, ready))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command(short_help="Say which songs come next in a playlist.")
 @click.argument("songs", nargs=-1, required=True, metavar="SONG...", type=Text())
 @address_option
 @home_option
+@qdrant_server
 @limit_option
 @click.option(
     "--include-artist", multiple=True, metavar="ARTIST", type=Text(), help="Only these artists."
@@ -78,21 +59,50 @@ def serve(home: Path, host: str, port: int) -> None:
 )
 @click.option(
     "--mode",
-    type=click.Choice(["auto", "dense", "cooccurrence", "hybrid"]),
+    type=click.Choice(["auto", "dense", "cooccurrence", "hybrid", "ranked"]),
     default="auto",
     show_default=True,
-    help="Rank by Word2Vec vectors, by co-occurrence, or by both.",
+    help="Rank by Word2Vec vectors, by co-occurrence, by both, or by the ranker.",
 )
+@filter_option
+@click.option(
+    "--unlike",
+    multiple=True,
+    metavar="SONG",
+    type=Text(),
+    help="Push away what is like this song; it is not recommended either.",
+)
+@click.option(
+    "--max-per-artist",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 500),
+    help="At most this many songs of one artist; 0: no bound.",
+)
+@click.option(
+    "--diversity",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0, 1),
+    help="How unlike each other the songs should be: 0, only the fit counts, to 1.",
+)
+@click.option("--explain", is_flag=True, help="Say which songs brought each one in.")
 @json_option
 @one_line_errors
 def recommend(
     songs: tuple[str, ...],
     address: str | None,
     home: Path,
+    qdrant: QdrantOptions | None,
     limit: int,
     include_artist: tuple[str, ...],
     exclude_artist: tuple[str, ...],
     mode: str,
+    conditions: tuple[str, ...],
+    unlike: tuple[str, ...],
+    max_per_artist: int,
+    diversity: float,
+    explain: bool,
     as_json: bool,
 ) -> None:
     """Say which songs come next in a playlist.
@@ -103,12 +113,16 @@ def recommend(
     from service import show
 
     request = pb.RecommendRequest(
-        seeds=[_seed(song) for song in songs],
+        seeds=[*(_seed(song) for song in songs), *(_seed(song, weight=-1) for song in unlike)],
         limit=limit,
         filter=pb.Filter(include_artists=include_artist, exclude_artists=exclude_artist),
         mode="MODE_UNSPECIFIED" if mode == "auto" else f"MODE_{mode.upper()}",
+        max_per_artist=max_per_artist,
+        diversity=diversity,
+        explain=explain,
     )
-    with _recommender(address, home) as recommender:
+    with _recommender(address, home, qdrant) as recommender:
+        request.filter.conditions.extend(_conditions(recommender, conditions))
         response = recommender.recommend(request)
     if as_json:
         show.as_json(response)
@@ -120,16 +134,29 @@ def recommend(
 @song_argument
 @address_option
 @home_option
+@qdrant_server
 @limit_option
+@filter_option
 @json_option
 @one_line_errors
-def similar(song: str, address: str | None, home: Path, limit: int, as_json: bool) -> None:
+def similar(
+    song: str,
+    address: str | None,
+    home: Path,
+    qdrant: QdrantOptions | None,
+    limit: int,
+    conditions: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """List the songs nearest to SONG, given as "Artist - Title" or as a song id."""
     from nextsong.v1 import recommender_pb2 as pb
     from service import show
 
-    with _recommender(address, home) as recommender:
-        response = recommender.similar_songs(pb.SimilarSongsRequest(song=_seed(song), limit=limit))
+    with _recommender(address, home, qdrant) as recommender:
+        where = pb.Filter(conditions=_conditions(recommender, conditions))
+        response = recommender.similar_songs(
+            pb.SimilarSongsRequest(song=_seed(song), limit=limit, filter=where)
+        )
     if as_json:
         show.as_json(response)
     else:
@@ -140,6 +167,7 @@ def similar(song: str, address: str | None, home: Path, limit: int, as_json: boo
 @click.argument("words", nargs=-1, required=True, metavar="WORD...", type=Text())
 @address_option
 @home_option
+@qdrant_server
 @limit_option
 @json_option
 @one_line_errors
@@ -147,6 +175,7 @@ def search(
     words: tuple[str, ...],
     address: str | None,
     home: Path,
+    qdrant: QdrantOptions | None,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -154,7 +183,7 @@ def search(
     from nextsong.v1 import recommender_pb2 as pb
     from service import show
 
-    with _recommender(address, home) as recommender:
+    with _recommender(address, home, qdrant) as recommender:
         response = recommender.search_songs(
             pb.SearchSongsRequest(query=" ".join(words), limit=limit)
         )
@@ -164,25 +193,35 @@ def search(
         show.found_songs(response)
 
 
-def _recommender(address: str | None, home: Path) -> Client | Direct:
+def _recommender(address: str | None, home: Path, qdrant: QdrantOptions | None) -> Client | Direct:
     from service.client import Client, Direct
 
     if address:
-        return Client(address)
-    from catalog.embedded import EmbeddedHome
+        ca = os.environ.get("NEXTSONG_CA")
+        key = os.environ.get("NEXTSONG_KEY")
+        return Client(address, key=key, ca=Path(ca) if ca else None)
+    from catalog.homes import open_home
 
-    return Direct(EmbeddedHome(home).open())
+    return Direct(open_home(home, qdrant).open())
 
 
-def _seed(song: str) -> pb.Seed:
+def _conditions(recommender: Client | Direct, written: tuple[str, ...]) -> list[pb.Condition]:
+    from service.conditions import conditions_of
+
+    if not written:
+        return []
+    return conditions_of(written, recommender.get_release().release.payload_fields)
+
+
+def _seed(song: str, weight: float | None = None) -> pb.Seed:
     from nextsong.v1 import recommender_pb2 as pb
 
     try:
-        return pb.Seed(song_id=str(UUID(song)))
+        return pb.Seed(song_id=str(UUID(song)), weight=weight)
     except ValueError:
         artist, dash, title = song.partition(" - ")
         if not (dash and artist.strip() and title.strip()):
             raise click.BadParameter(
                 f"'{song}' is neither \"Artist - Title\" nor a song id"
             ) from None
-        return pb.Seed(artist=artist.strip(), title=title.strip())
+        return pb.Seed(artist=artist.strip(), title=title.strip(), weight=weight)

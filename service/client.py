@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
 
+from catalog.errors import OverloadError, SettingsError
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service import api
@@ -15,6 +17,7 @@ from service.statuses import error_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from typing import Any
 
     from google.protobuf.message import Message
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from catalog.release import OpenRelease
 
 Response = TypeVar("Response", bound="Message")
+
+TIMEOUT_S = 5.0
 
 _RETRIES = json.dumps(
     {
@@ -42,22 +47,54 @@ _RETRIES = json.dumps(
 
 
 class Client:
-    """Calls a service at `address` (host:port), each call within `timeout` seconds.
+    """Calls a service at `address` (host:port), each call within `timeout` seconds in all.
 
-    Calls that find the service unavailable are tried again, up to four times in all. Failures
-    raise `RequestError`, `UnknownSongError`, `UnavailableError` or `EngineError`.
+    Calls that find the service unavailable are tried again, up to four times; calls that find it
+    busy, after the time that it names, as long as `timeout` allows. Every call can be repeated
+    safely. Failures raise `RequestError`, `UnknownSongError`, `NoKeyError`, `OverloadError`,
+    `UnavailableError`, `TooLateError` or `EngineError`. May be used by several threads, and not
+    across a fork.
+
+    - `key`: sent as a bearer token.
+    - `ca`: speak TLS, and trust these certificates (a PEM file); `tls`: trust the system's.
+    - `cert`, `key_of_cert`: show this certificate (PEM files): mutual TLS.
     """
 
-    def __init__(self, address: str, timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        timeout: float = TIMEOUT_S,
+        *,
+        key: str | None = None,
+        tls: bool = False,
+        ca: Path | None = None,
+        cert: Path | None = None,
+        key_of_cert: Path | None = None,
+    ) -> None:
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(
-            address, options=[("grpc.service_config", _RETRIES), ("grpc.enable_retries", 1)]
-        )
+        self._metadata = [("authorization", f"Bearer {key}")] if key else []
+        options = [("grpc.service_config", _RETRIES), ("grpc.enable_retries", 1)]
+        if tls or ca or cert:
+            try:
+                credentials = grpc.ssl_channel_credentials(
+                    ca.read_bytes() if ca else None,
+                    key_of_cert.read_bytes() if key_of_cert else None,
+                    cert.read_bytes() if cert else None,
+                )
+            except OSError as error:
+                raise SettingsError(f"{error.filename} cannot be read: {error.strerror}") from error
+            self._channel = grpc.secure_channel(address, credentials, options=options)
+        else:
+            self._channel = grpc.insecure_channel(address, options=options)
         self._stub = recommender_pb2_grpc.RecommenderStub(self._channel)
 
     def recommend(self, request: pb.RecommendRequest) -> pb.RecommendResponse:
         """Ask which songs come next in a playlist."""
         return self._call(self._stub.Recommend, request, pb.RecommendResponse)
+
+    def batch_recommend(self, request: pb.BatchRecommendRequest) -> pb.BatchRecommendResponse:
+        """Ask which songs come next in each of many playlists."""
+        return self._call(self._stub.BatchRecommend, request, pb.BatchRecommendResponse)
 
     def similar_songs(self, request: pb.SimilarSongsRequest) -> pb.SimilarSongsResponse:
         """Ask for the songs nearest to one."""
@@ -71,6 +108,14 @@ class Client:
         """Ask which release answers."""
         return self._call(self._stub.GetRelease, pb.GetReleaseRequest(), pb.GetReleaseResponse)
 
+    def record_plays(self, request: pb.RecordPlaysRequest) -> pb.RecordPlaysResponse:
+        """Add to a user's history. Raises `NoHistoryError` too."""
+        return self._call(self._stub.RecordPlays, request, pb.RecordPlaysResponse)
+
+    def forget_user(self, request: pb.ForgetUserRequest) -> pb.ForgetUserResponse:
+        """Remove a user's history. Raises `NoHistoryError` too."""
+        return self._call(self._stub.ForgetUser, request, pb.ForgetUserResponse)
+
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
@@ -82,12 +127,23 @@ class Client:
         self.close()
 
     def _call(self, method: Callable[..., Any], request: Message, kind: type[Response]) -> Response:
-        try:
-            response = method(request, timeout=self._timeout)
-        except grpc.RpcError as error:
-            raise error_of(error) from error
-        assert isinstance(response, kind)
-        return response
+        end = time.monotonic() + self._timeout
+        wait_s = 0.0
+        while True:
+            left = end - time.monotonic()
+            try:
+                response = method(request, timeout=left, metadata=self._metadata)
+            except grpc.RpcError as error:
+                ours = error_of(error)
+                if not isinstance(ours, OverloadError):
+                    raise ours from error
+                wait_s = max(2 * wait_s, ours.wait_s)
+                if time.monotonic() + wait_s >= end:
+                    raise ours from error
+                time.sleep(wait_s)
+            else:
+                assert isinstance(response, kind)
+                return response
 
 
 class Direct:
@@ -99,6 +155,10 @@ class Direct:
     def recommend(self, request: pb.RecommendRequest) -> pb.RecommendResponse:
         """Say which songs come next in a playlist."""
         return asyncio.run(api.recommend(self.release, request))
+
+    def batch_recommend(self, request: pb.BatchRecommendRequest) -> pb.BatchRecommendResponse:
+        """Say which songs come next in each of many playlists."""
+        return asyncio.run(api.batch_recommend(self.release, request))
 
     def similar_songs(self, request: pb.SimilarSongsRequest) -> pb.SimilarSongsResponse:
         """List the songs nearest to one."""

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import asyncio
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from catalog.errors import UnknownSongError
-from catalog.release import ANY, Filter, Hit, Song, song_ids
-from service.seeds import Resolution, ResolvedSeed, embed, resolve, weigh
+from catalog.ranking import ranker_of
+from catalog.release import ANY, Filter, Hit, Search, Song, song_ids
+from service.explain import reasons_of
+from service.picking import Picks
+from service.ranked import ranked, searches_of
+from service.seeds import Resolution, ResolvedSeed, embed, resolve_many, weigh
+from service.stages import stage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from catalog.manifest import Manifest
     from catalog.release import OpenRelease
+    from service.explain import Reason
     from service.seeds import Seed
 
 
 LONGEST_NAME = 100
 """Longer names are cut in messages: a gRPC status with more than a few kB never arrives."""
 
+POOL = 100
+"""Diversity chooses from so many songs, or from 5 times as many as are wanted, if that is more."""
+
 
 class Mode(Enum):
-    """By what songs are ranked: Word2Vec vectors, co-occurrence in playlists, or both, fused."""
+    """By what songs are ranked.
+
+    By Word2Vec vectors; by co-occurrence in playlists; by both, fused; or by the release's ranker,
+    from the candidates of several searches: where it has none, both answer, fused.
+    """
 
     DENSE = "dense"
     COOCCURRENCE = "cooccurrence"
     HYBRID = "hybrid"
+    RANKED = "ranked"
 
 
 class Strategy(Enum):
@@ -38,16 +54,51 @@ class Strategy(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """One playlist that wants continuing; its seeds are in play order, the last the most recent.
+
+    - `mode`: None takes what the release was found to answer best with.
+    - `max_per_artist`: at most so many songs of one artist; 0 is no bound.
+    - `diversity`: 0, the best songs, to 1, songs as unlike each other as can be; see `Picks`.
+    - `explain`: say which seeds brought each song in.
+    """
+
+    seeds: Sequence[Seed]
+    limit: int = 10
+    where: Filter = ANY
+    mode: Mode | None = None
+    max_per_artist: int = 0
+    diversity: float = 0.0
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Ranked songs, best first, what answered, and how each seed was understood.
 
-    `mode` is None where popularity answered.
+    `mode` is None where popularity answered. `reasons` has a list for each song: empty where
+    popularity answered, or if they were not asked for.
     """
 
     songs: list[Hit]
     strategy: Strategy
     mode: Mode | None
     seeds: list[ResolvedSeed]
+    reasons: list[list[Reason]]
+
+
+@dataclass(slots=True)
+class _Task:
+    """An ask on its way: what is searched for it, and what has been picked so far."""
+
+    ask: Ask
+    resolved: list[ResolvedSeed]
+    asking: list[ResolvedSeed]
+    strategy: Strategy
+    mode: Mode | None
+    search: Search
+    picks: Picks
+    done: bool = field(default=False)
 
 
 async def recommend(
@@ -55,28 +106,49 @@ async def recommend(
     seeds: Sequence[Seed],
     limit: int = 10,
     where: Filter = ANY,
-    mode: Mode = Mode.HYBRID,
+    mode: Mode | None = None,
+    max_per_artist: int = 0,
+    diversity: float = 0.0,
+    *,
+    explain: bool = False,
 ) -> Answer:
-    """Say which songs should come next after the seeds, in play order, the last the most recent.
+    """Say which songs should come next after the seeds: `recommend_many` of one."""
+    ask = Ask(seeds, limit, where, mode, max_per_artist, diversity, explain)
+    (answer,) = await recommend_many(release, [ask])
+    return answer
+
+
+async def recommend_many(release: OpenRelease, asks: Sequence[Ask]) -> list[Answer]:
+    """Say for each playlist which songs should come next, all searched for in one go.
 
     Seeds are never recommended back. Where no seed is known, the songs of their artists ask in
-    their place; where no artist is known either, the most popular songs answer. Where the songs
-    that ask lack what `mode` needs, being too rare for a vector or never in company, the other kind
-    of search answers.
+    their place; where no artist is known either, or all seeds are negative, the most popular songs
+    answer. Where the songs that ask lack what the mode needs, being too rare for a vector or never
+    in company, the other kind of search answers.
     """
-    resolved = await resolve(release, seeds)
-    known = [seed for seed in resolved if seed.resolution is Resolution.SONG]
-    own = song_ids([point for seed in known for point in seed.points])
-    where = replace(where, exclude_songs=where.exclude_songs | own)
-    strategy = Strategy.SEEDS if known else Strategy.ARTISTS
-    asking = [
-        seed if seed.resolution is Resolution.SONG or not known else replace(seed, points=())
-        for seed in resolved
+    with stage("resolve"):
+        playlists = await resolve_many(release, [ask.seeds for ask in asks])
+    with stage("embed"):
+        tasks = [
+            _task(release.manifest, ask, seeds) for ask, seeds in zip(asks, playlists, strict=True)
+        ]
+    while open_tasks := [task for task in tasks if not task.done]:
+        wanted = [_next_searches(task) for task in open_tasks]
+        with stage("search"):
+            found = await _find(release, open_tasks, wanted)
+        with stage("rank"):
+            for task, searches, hits in zip(open_tasks, wanted, found, strict=True):
+                exhausted = all(
+                    len(some) < search.limit for some, search in zip(hits, searches, strict=True)
+                )
+                task.picks.add(_ranking(release.manifest, task, hits))
+                task.done = task.picks.complete or exhausted
+    with stage("rank"):
+        reasons = await _reasons(release, tasks)
+    return [
+        Answer(task.picks.songs, task.strategy, task.mode, task.resolved, why)
+        for task, why in zip(tasks, reasons, strict=True)
     ]
-    songs, used = await _ranked(release, asking, limit, where, mode)
-    if used is None:
-        return Answer(await _popular(release, limit, where), Strategy.POPULAR, None, resolved)
-    return Answer(songs, strategy, used, resolved)
 
 
 async def similar(
@@ -86,36 +158,131 @@ async def similar(
 
     Raises `UnknownSongError`.
     """
-    (resolved,) = await resolve(release, [seed])
+    answer = await recommend(release, [replace(seed, weight=1.0)], limit, where, Mode.DENSE)
+    (resolved,) = answer.seeds
     if resolved.resolution is not Resolution.SONG:
         name = str(seed.song_id or f"{seed.artist} - {seed.title}")
         if len(name) > LONGEST_NAME:
             name = f"{name[:LONGEST_NAME]}..."
         raise UnknownSongError(f"the catalog has no song {name}; look for it with SearchSongs")
-    (point,) = resolved.points
-    where = replace(where, exclude_songs=where.exclude_songs | {point.song.song_id})
-    hits, _ = await _ranked(release, [resolved], limit, where, Mode.DENSE)
-    return point.song, hits
+    return resolved.points[0].song, answer.songs
 
 
-async def _ranked(
-    release: OpenRelease, seeds: Sequence[ResolvedSeed], limit: int, where: Filter, mode: Mode
-) -> tuple[list[Hit], Mode | None]:
-    parameters = release.manifest.origin.parameters
-    decay = float(parameters["query_decay"])
-    vector = None if mode is Mode.COOCCURRENCE else embed(seeds, decay)
+def chosen_mode(manifest: Manifest) -> Mode:
+    """The mode that the release answers in where none is asked for."""
+    return Mode(manifest.origin.parameters.get("mode", Mode.HYBRID.value))
+
+
+def _task(manifest: Manifest, ask: Ask, resolved: list[ResolvedSeed]) -> _Task:
+    songs = [seed for seed in resolved if seed.resolution is Resolution.SONG]
+    own = song_ids([point for seed in songs for point in seed.points])
+    where = replace(ask.where, exclude_songs=ask.where.exclude_songs | own)
+    known = any(seed.weight > 0 for seed in songs)
+    asking = [
+        seed if seed.resolution is Resolution.SONG or not known else replace(seed, points=())
+        for seed in resolved
+    ]
+    mode, search = _search(manifest, asking, ask.mode or chosen_mode(manifest))
+    search = replace(search, where=where)
+    strategy = Strategy.SEEDS if known else Strategy.ARTISTS if mode else Strategy.POPULAR
+    picks = Picks(ask.limit, ask.max_per_artist, ask.diversity)
+    return _Task(ask, resolved, asking, strategy, mode, search, picks, done=ask.limit == 0)
+
+
+def _search(
+    manifest: Manifest, seeds: Sequence[ResolvedSeed], mode: Mode
+) -> tuple[Mode | None, Search]:
+    dense_decay, decay = decays_of(manifest.origin.parameters)
+    vector = None if mode is Mode.COOCCURRENCE else embed(seeds, dense_decay)
     weights = {} if mode is Mode.DENSE and vector is not None else weigh(seeds, decay)
-    if vector is not None and weights:
-        dense_weight = float(parameters["dense_weight"])
-        return await release.fused(vector, weights, dense_weight, limit, where), Mode.HYBRID
-    if vector is not None:
-        return await release.nearest(vector, limit, where), Mode.DENSE
-    if weights:
-        return await release.predicted(weights, limit, where), Mode.COOCCURRENCE
-    return [], None
+    search = Search(vector, weights, dense_weight=float(manifest.origin.parameters["dense_weight"]))
+    if vector is None:
+        return Mode.COOCCURRENCE if weights else None, search
+    if mode is Mode.RANKED and weights and ranker_of(manifest.ranker):
+        return Mode.RANKED, search
+    return Mode.HYBRID if weights else Mode.DENSE, search
 
 
-async def _popular(release: OpenRelease, limit: int, where: Filter) -> list[Hit]:
+def decays_of(parameters: Mapping[str, float]) -> tuple[float, float]:
+    """What a seed counts relative to the one after it: by Word2Vec, and by co-occurrence."""
+    decay = float(parameters["query_decay"])
+    return decay, float(parameters.get("cooccurrence_decay", decay))
+
+
+def _next_searches(task: _Task) -> list[Search]:
+    """The searches for what is still wanting: more than that where some of it may be refused.
+
+    Songs seen before, and artists of which there are enough, are left to the engine to skip.
+    """
+    ask, picks, where = task.ask, task.picks, task.search.where
+    where = replace(
+        where,
+        exclude_songs=where.exclude_songs | picks.seen,
+        exclude_artists=where.exclude_artists | picks.full_artists,
+    )
+    limit = ask.limit - len(picks.songs)
+    if ask.max_per_artist:
+        limit = 3 * limit + len(picks.seen)
+    if ask.diversity:
+        limit = max(limit, POOL, 5 * ask.limit)
+    search = replace(
+        task.search,
+        limit=limit,
+        where=where,
+        with_vectors=bool(ask.diversity) or (ask.explain and task.mode is not Mode.COOCCURRENCE),
+    )
+    return searches_of(search, task.asking) if task.mode is Mode.RANKED else [search]
+
+
+def _ranking(manifest: Manifest, task: _Task, found: Sequence[list[Hit]]) -> list[Hit]:
+    ranker = ranker_of(manifest.ranker) if task.mode is Mode.RANKED else None
+    return ranked(ranker, task.asking, found) if ranker else found[0]
+
+
+async def _find(
+    release: OpenRelease, tasks: Sequence[_Task], wanted: Sequence[list[Search]]
+) -> list[list[list[Hit]]]:
+    """What each search of each task finds."""
+    pairs = list(zip(tasks, wanted, strict=True))
+    asked = [search for task, searches in pairs if task.mode for search in searches]
+    hits = iter(await release.find(asked))
+    popular = iter(
+        await asyncio.gather(
+            *(_popular(release, searches[0]) for task, searches in pairs if not task.mode)
+        )
+    )
+    return [[next(hits if task.mode else popular) for _ in searches] for task, searches in pairs]
+
+
+async def _popular(release: OpenRelease, search: Search) -> list[Hit]:
     playlists = max(1, release.manifest.counts.training_playlists)
-    points = await release.popular(limit, where)
-    return [Hit(point.song, point.song.playlists / playlists) for point in points]
+    points = await release.popular(search.limit, search.where)
+    return [Hit(point.song, point.song.playlists / playlists, point.vector) for point in points]
+
+
+async def _reasons(release: OpenRelease, tasks: Sequence[_Task]) -> list[list[list[Reason]]]:
+    explained = [task for task in tasks if task.ask.explain and task.mode]
+    wanted = {
+        hit.song.song_id
+        for task in explained
+        if task.mode is not Mode.DENSE
+        for hit in task.picks.songs
+    }
+    strengths = await release.strengths(list(wanted)) if wanted else {}
+    dense_decay, decay = decays_of(release.manifest.origin.parameters)
+    return [
+        [
+            reasons_of(
+                hit,
+                task.asking,
+                {} if task.mode is Mode.DENSE else strengths.get(hit.song.song_id, {}),
+                decay,
+                dense_decay,
+                task.search.dense_weight if task.search.weights else 1.0,
+            )
+            for hit in task.picks.songs
+        ]
+        if task.ask.explain and task.mode
+        else [[] for _ in task.picks.songs]
+        for task in tasks
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from catalog.release import Filter, Point, Vector
-from catalog.songs import normalise, search_text, song_id
+from catalog.songs import normalise, search_text, song_id, song_id_of_keys
+from catalog.versions import base_title
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +38,10 @@ class Resolution(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """One song of a query playlist: by id, by artist and title, or both (the id goes first)."""
+    """One song of a query playlist: by id, by artist and title, or both (the id goes first).
+
+    A seed with a negative weight pushes away what is like it.
+    """
 
     song_id: UUID | None = None
     artist: str = ""
@@ -58,31 +63,54 @@ class ResolvedSeed:
 
 async def resolve(release: OpenRelease, seeds: Sequence[Seed]) -> list[ResolvedSeed]:
     """Find each seed in the catalog: one answer for each, in the same order."""
-    candidates = [_candidate_ids(seed) for seed in seeds]
-    points = await release.points(list({one for ids in candidates for one in ids}))
-    by_artist: dict[str, tuple[Point, ...]] = {}
-    resolved = []
-    for seed, ids in zip(seeds, candidates, strict=True):
-        found = next((points[one] for one in ids if one in points), None)
-        if found is None and release.manifest.origin.track_ids:
-            found = await _by_name(release, seed)
-        if found is not None:
-            resolved.append(ResolvedSeed(Resolution.SONG, (found,), seed.weight))
-            continue
-        artist = normalise(seed.artist)
-        if artist and artist not in by_artist:
-            songs = await release.popular(ARTIST_SONGS, Filter(include_artists=frozenset([artist])))
-            by_artist[artist] = tuple(songs)
-        stand_ins = by_artist.get(artist, ())
-        resolution = Resolution.ARTIST if stand_ins else Resolution.UNKNOWN
-        resolved.append(ResolvedSeed(resolution, stand_ins, seed.weight))
+    (resolved,) = await resolve_many(release, [seeds])
     return resolved
+
+
+async def resolve_many(
+    release: OpenRelease, playlists: Sequence[Sequence[Seed]]
+) -> list[list[ResolvedSeed]]:
+    """Find the seeds of several playlists, all asked for in one go."""
+    ids = {seed: _candidate_ids(seed) for seeds in playlists for seed in seeds}
+    points = await release.points(list({one for some in ids.values() for one in some}))
+    found = {seed: next((points[one] for one in ids[seed] if one in points), None) for seed in ids}
+    missing = [seed for seed in found if found[seed] is None]
+    if release.manifest.origin.track_ids:
+        named = await asyncio.gather(*(_by_name(release, seed) for seed in missing))
+        found.update(zip(missing, named, strict=True))
+    artists = {normalise(seed.artist) for seed in missing if found[seed] is None} - {""}
+    stand_ins = dict(
+        zip(
+            artists,
+            await asyncio.gather(*(_best_known(release, artist) for artist in artists)),
+            strict=True,
+        )
+    )
+
+    def resolved(seed: Seed) -> ResolvedSeed:
+        point = found[seed]
+        if point is not None:
+            return ResolvedSeed(Resolution.SONG, (point,), seed.weight)
+        songs = stand_ins.get(normalise(seed.artist), ())
+        resolution = Resolution.ARTIST if songs else Resolution.UNKNOWN
+        return ResolvedSeed(resolution, songs, seed.weight)
+
+    return [[resolved(seed) for seed in seeds] for seeds in playlists]
+
+
+async def _best_known(release: OpenRelease, artist: str) -> tuple[Point, ...]:
+    where = Filter(include_artists=frozenset([artist]))
+    return tuple(await release.popular(ARTIST_SONGS, where))
 
 
 def _candidate_ids(seed: Seed) -> list[UUID]:
     ids = [seed.song_id] if seed.song_id else []
     if seed.artist and seed.title:
         ids.append(song_id(seed.artist, seed.title))
+        # A version of a song that the catalog has under its plain title alone.
+        title = normalise(seed.title)
+        if base_title(title) != title:
+            ids.append(song_id_of_keys(normalise(seed.artist), base_title(title)))
     return ids
 
 
@@ -101,46 +129,59 @@ async def _by_name(release: OpenRelease, seed: Seed) -> Point | None:
 def embed(seeds: Sequence[ResolvedSeed], decay: float) -> Vector | None:
     """One unit vector for the playlist: the mean of its seeds, recent ones counting more.
 
-    A seed counts `weight * decay**age`, its age the number of seeds after it; an artist's songs
-    share their seed's count. Where seeds cancel out, the most recent one speaks alone. Returns
-    shape (dimensions,), or None when no seed has a vector.
+    A seed counts what `counts_of` says; an artist's songs share their seed's count. Where seeds
+    cancel out, the most recent one speaks alone. Returns shape (dimensions,), or None when no seed
+    that is not negative has a vector.
     """
-    counts = _counts([_with_vectors(seed) for seed in seeds], decay)
+    counts = counts_of([with_vectors(seed) for seed in seeds], decay)
     if not counts:
         return None
-    means = [
-        np.mean([point.vector for point in seed.points if point.vector is not None], axis=0)
-        for _, seed in counts
-    ]
     shares = np.array([count for count, _ in counts])
-    total = shares @ np.array(means, dtype=np.float64)
+    total = shares @ np.array([mean_of(seeds[place]) for _, place in counts], dtype=np.float64)
     norm = np.linalg.norm(total)
-    if norm < 1e-6 * shares.sum():
-        return counts[0][1].points[0].vector
+    if norm < 1e-6 * np.abs(shares).sum():
+        return with_vectors(seeds[counts[0][1]]).points[0].vector
     unit: Vector = (total / norm).astype(np.float32)
     return unit
 
 
 def weigh(seeds: Sequence[ResolvedSeed], decay: float) -> dict[int, float]:
-    """What each song of the playlist counts in `OpenRelease.predicted`, by its ordinal.
+    """What each song of the playlist counts in `Search.weights`, by its ordinal.
 
-    Seeds count as in `embed`, and a song that comes twice counts twice. Empty when no seed has a
-    song.
+    Seeds count as in `embed`, and a song that comes twice counts twice. Empty when no seed that is
+    not negative has a song.
     """
     weights: dict[int, float] = {}
-    for count, seed in _counts(seeds, decay):
-        for point in seed.points:
-            share = count / len(seed.points)
-            if share > SMALLEST_SHARE:
+    for count, place in counts_of(seeds, decay):
+        points = seeds[place].points
+        share = count / len(points)
+        if abs(share) > SMALLEST_SHARE:
+            for point in points:
                 weights[point.song.ordinal] = weights.get(point.song.ordinal, 0.0) + share
-    return weights
+    return {ordinal: weight for ordinal, weight in weights.items() if weight}
 
 
-def _with_vectors(seed: ResolvedSeed) -> ResolvedSeed:
+def counts_of(seeds: Sequence[ResolvedSeed], decay: float) -> list[tuple[float, int]]:
+    """What each seed that has songs counts, and its place: the youngest first, then negative ones.
+
+    A seed counts `weight * decay**age`, its age the number of seeds after it. Negative ones are
+    none of the songs that were played: they count their weight wherever they stand, and age nobody.
+    Nothing counts where no other seed has songs.
+    """
+    played = [place for place, seed in enumerate(seeds) if seed.weight > 0][::-1]
+    known = [(age, place) for age, place in enumerate(played) if seeds[place].points]
+    # Only the ratios matter. Counted from the youngest, they never all vanish.
+    counts = [(seeds[place].weight * decay ** (age - known[0][0]), place) for age, place in known]
+    away = [(s.weight, place) for place, s in enumerate(seeds) if s.weight < 0 and s.points]
+    return counts + away if counts else []
+
+
+def with_vectors(seed: ResolvedSeed) -> ResolvedSeed:
+    """The seed with only those of its songs that have a vector."""
     return replace(seed, points=tuple(p for p in seed.points if p.vector is not None))
 
 
-def _counts(seeds: Sequence[ResolvedSeed], decay: float) -> list[tuple[float, ResolvedSeed]]:
-    known = [(age, seed) for age, seed in enumerate(reversed(seeds)) if seed.points]
-    # Only the ratios matter. Counted from the youngest, they never all vanish.
-    return [(seed.weight * decay ** (age - known[0][0]), seed) for age, seed in known]
+def mean_of(seed: ResolvedSeed) -> Vector:
+    """The mean vector of a seed's songs, of which at least one must have a vector."""
+    mean: Vector = np.mean([p.vector for p in seed.points if p.vector is not None], axis=0)
+    return mean

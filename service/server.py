@@ -3,169 +3,325 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import signal
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from catalog.errors import BusyError, NextsongError
+from catalog.errors import (
+    BusyError,
+    NextsongError,
+    NoReleaseError,
+    ReleaseError,
+    UnavailableError,
+)
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service import api
-from service.statuses import code_of, status_of
+from service.calls import Calls, Context, NoMessage
+from service.keys import Keys
+from service.logs import log
+from service.secure import GuardReflection, credentials
+from service.tracing import NoTracer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from catalog.release import Home, OpenRelease
-
-log = logging.getLogger("nextsong.service")
+    from service.history import History
+    from service.metrics import Metrics
+    from service.settings import Settings
+    from service.tracing import Tracer
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"].full_name
-LOOK_EVERY_S = 1.0
-GRACE_S = 5.0
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
-Request = TypeVar("Request")
-Response = TypeVar("Response")
-Context = grpc.aio.ServicerContext[Any, Any]
+Request = TypeVar("Request", bound="Message")
+Response = TypeVar("Response", bound="Message")
 
 
-class Recommender(recommender_pb2_grpc.RecommenderServicer):
-    """Answers from `release`, which may be replaced: a call keeps the one that it began with.
-
-    A replaced release closes itself when its last call has ended.
-    """
+class _Held:
+    """A release and how many calls it answers now."""
 
     def __init__(self, release: OpenRelease) -> None:
         self.release = release
+        self.calls = 0
+        self.retired = False
+
+    def retire(self) -> None:
+        """Close the release as soon as no call needs it any more."""
+        self.retired = True
+        self.close_if_done()
+
+    def close_if_done(self) -> None:
+        if self.retired and self.calls == 0:
+            try:
+                self.release.close()
+            except NextsongError as error:
+                log.warning("a release could not be closed", reason=str(error))
+
+
+class Recommender(recommender_pb2_grpc.RecommenderServicer):
+    """Answers from a release that may be replaced: a call keeps the one that it began with."""
+
+    def __init__(self, calls: Calls, metrics: Metrics, history: History | None) -> None:
+        self._calls = calls
+        self._history = history
+        self._metrics = metrics
+        self._held: _Held | None = None
+
+    @property
+    def release(self) -> OpenRelease | None:
+        """The release that answers now."""
+        return self._held.release if self._held else None
+
+    def take_up(self, release: OpenRelease | None) -> None:
+        """Answer from this release from now on; the one before is closed after its last call."""
+        before = self._held
+        self._held = _Held(release) if release else None
+        self._metrics.release_changed(
+            before.release.manifest.release if before else None,
+            release.manifest.release if release else None,
+        )
+        if before:
+            before.retire()
 
     async def Recommend(  # noqa: N802
         self, request: pb.RecommendRequest, context: Context
     ) -> pb.RecommendResponse:
         """Answer one playlist."""
-        return await self._answer(api.recommend, request, context)
+        method = partial(api.recommend_user, history=self._history)
+        return await self._answer("Recommend", method, request, context)
+
+    async def BatchRecommend(  # noqa: N802
+        self, request: pb.BatchRecommendRequest, context: Context
+    ) -> pb.BatchRecommendResponse:
+        """Answer many playlists."""
+        return await self._answer("BatchRecommend", api.batch_recommend, request, context)
 
     async def SimilarSongs(  # noqa: N802
         self, request: pb.SimilarSongsRequest, context: Context
     ) -> pb.SimilarSongsResponse:
         """Answer with the songs nearest to one."""
-        return await self._answer(api.similar_songs, request, context)
+        return await self._answer("SimilarSongs", api.similar_songs, request, context)
 
     async def SearchSongs(  # noqa: N802
         self, request: pb.SearchSongsRequest, context: Context
     ) -> pb.SearchSongsResponse:
         """Find songs by name."""
-        return await self._answer(api.search_songs, request, context)
+        return await self._answer("SearchSongs", api.search_songs, request, context)
 
     async def GetRelease(  # noqa: N802
-        self,
-        request: pb.GetReleaseRequest,
-        context: Context,
+        self, request: pb.GetReleaseRequest, context: Context
     ) -> pb.GetReleaseResponse:
         """Describe the release."""
-        return await self._answer(api.get_release, request, context)
+        return await self._answer("GetRelease", api.get_release, request, context)
+
+    async def RecordPlays(  # noqa: N802
+        self, request: pb.RecordPlaysRequest, context: Context
+    ) -> pb.RecordPlaysResponse:
+        """Add to a user's history."""
+        method = partial(api.record_plays, history=self._history)
+        return await self._answer("RecordPlays", method, request, context)
+
+    async def ForgetUser(  # noqa: N802
+        self, request: pb.ForgetUserRequest, context: Context
+    ) -> pb.ForgetUserResponse:
+        """Remove a user's history."""
+        work = partial(api.forget_user, request, self._history)
+        return await self._calls.answer("ForgetUser", work, request, context)
 
     async def _answer(
         self,
+        name: str,
         method: Callable[[OpenRelease, Request], Awaitable[Response]],
         request: Request,
         context: Context,
     ) -> Response:
+        return await self._calls.answer(name, partial(self._ask, method, request), request, context)
+
+    async def _ask(
+        self, method: Callable[[OpenRelease, Request], Awaitable[Response]], request: Request
+    ) -> Response:
+        with self._lease() as release:
+            return await method(release, request)
+
+    @contextmanager
+    def _lease(self) -> Iterator[OpenRelease]:
+        held = self._held
+        if held is None:
+            raise NoReleaseError("no release is open yet")
+        held.calls += 1
         try:
-            return await method(self.release, request)
-        except Exception as error:
-            # gRPC would send the message of an error that is not ours to the caller.
-            ours = error if isinstance(error, NextsongError) else NextsongError(str(error))
-            if code_of(ours) is grpc.StatusCode.INTERNAL:
-                log.exception("call failed")
-            await context.abort_with_status(status_of(ours))
-            raise
+            yield held.release
+        finally:
+            held.calls -= 1
+            held.close_if_done()
 
 
 class Server:
-    """A running server; `port` and `address` (host:port) are where it listens."""
+    """A server; `port` and `address` (host:port) are where it listens.
 
-    def __init__(self, home: Home, host: str, port: int) -> None:
+    Raises `SettingsError` or `BusyError`; and, unless it may wait for one, what opening the current
+    release of `home` raises.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        metrics: Metrics,
+        tracer: Tracer | None = None,
+        history: History | None = None,
+    ) -> None:
         self._home = home
-        self._recommender = Recommender(home.open())
-        # Two servers on one port must be a mistake that is noticed.
-        self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+        self._settings = settings
+        self._metrics = metrics
+        keys = Keys(settings.keys_file) if settings.keys_file else None
+        secure = credentials(settings)
+        self._recommender = Recommender(
+            Calls(settings, metrics, tracer or NoTracer(), keys), metrics, history
+        )
+        self._server = grpc.aio.server(
+            options=_options(settings), interceptors=[GuardReflection(keys)] if keys else []
+        )
         self._health = health.aio.HealthServicer()
-        recommender_pb2_grpc.add_RecommenderServicer_to_server(self._recommender, self._server)
+        self._healthy: bool | None = None
+        self._server.add_generic_rpc_handlers((_handlers(self._recommender),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
         )
-        host = f"[{host}]" if ":" in host and not host.startswith("[") else host
-        try:
-            self.port = self._server.add_insecure_port(f"{host}:{port}")
-        except RuntimeError as error:
-            self._recommender.release.close()
-            raise BusyError(
-                f"cannot listen on {host}:{port}: the port is in use or the address is not of "
-                f"this machine; choose another with --port or --host"
-            ) from error
-        self.address = f"{host}:{self.port}"
         self._watch: asyncio.Task[None] | None = None
+        self._complaint: str | None = None
+        self._open_first()
+        self.port = self._listen(secure)
+        self.address = f"{_bracketed(settings.host)}:{self.port}"
 
     @property
-    def release(self) -> OpenRelease:
+    def release(self) -> OpenRelease | None:
         """The release that answers now."""
         return self._recommender.release
 
     async def start(self) -> None:
         """Begin to answer calls, and to look for new releases."""
+        await self._say_health(self.release is not None)
         await self._server.start()
-        await self._say_health(health_pb2.HealthCheckResponse.SERVING)
         self._watch = asyncio.create_task(self._follow_releases())
 
     async def stop(self) -> None:
-        """Say NOT_SERVING, let calls under way finish for up to `GRACE_S` seconds, and end."""
+        """Say NOT_SERVING, go on for `drain` seconds, let calls finish for `grace`, and end."""
         if self._watch:
             self._watch.cancel()
-        await self._say_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        await self._server.stop(GRACE_S)
+        await self._say_health(False)
+        if self._settings.drain:
+            await asyncio.sleep(self._settings.drain)
+        await self._server.stop(self._settings.grace)
+        self._recommender.take_up(None)
 
-    async def _say_health(self, status: int) -> None:
-        for service in ("", SERVICE):
-            await self._health.set(service, status)
+    def _open_first(self) -> None:
+        try:
+            self._recommender.take_up(self._home.open())
+        except (ReleaseError, UnavailableError) as error:
+            if not self._settings.wait:
+                raise
+            self._complain("waiting for a release", error)
+
+    def _listen(self, secure: grpc.ServerCredentials | None) -> int:
+        address = f"{_bracketed(self._settings.host)}:{self._settings.port}"
+        try:
+            if secure:
+                return self._server.add_secure_port(address, secure)
+            return self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            self._recommender.take_up(None)
+            raise BusyError(
+                f"cannot listen on {address}: the port is in use or the address is not of "
+                f"this machine; choose another with --port or --host"
+            ) from error
+
+    async def _say_health(self, healthy: bool) -> None:
+        if healthy is not self._healthy:
+            self._healthy = healthy
+            for service in ("", SERVICE):
+                await self._health.set(service, SERVING if healthy else NOT_SERVING)
 
     async def _follow_releases(self) -> None:
-        refused = complaint = None
+        refused = None
         while True:
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(self._settings.look_every)
             current = None
             try:
-                current = self._home.current()
-                if current in {None, refused, self.release.manifest.release}:
-                    continue
-                self._recommender.release = await asyncio.to_thread(self._home.open, current)
-                log.info("now serving release %s", current)
-            except Exception as error:
+                current = await asyncio.to_thread(self._home.current)
+                if current not in {None, refused, self._serving()}:
+                    opened = await asyncio.to_thread(self._home.open, current)
+                    self._recommender.take_up(opened)
+                    log.info(f"now serving release {current}")
+                if current == self._serving():
+                    self._complaint = refused = None
+                await self._say_health(self.release is not None)
+            except UnavailableError as error:  # the home is away: nothing else is known
+                self._complain("the home of releases is away", error)
+                await self._say_health(False)
+            except Exception as error:  # noqa: BLE001 -- the lookout never ends
                 refused = current
-                if complaint == repr(error):  # said before: a bad pointer is read every time
-                    continue
-                complaint = repr(error)
-                serving = self.release.manifest.release
-                foreign = not isinstance(error, NextsongError)
-                log.error("stay on release %s: %s", serving, error, exc_info=foreign)  # noqa: TRY400
+                self._metrics.release_refused()
+                self._complain(f"stay on release {self._serving()}", error)
+
+    def _serving(self) -> str | None:
+        return self.release.manifest.release if self.release else None
+
+    def _complain(self, event: str, error: Exception) -> None:
+        if self._complaint == repr(error):  # said before: a bad pointer is read every time
+            return
+        self._complaint = repr(error)
+        foreign = not isinstance(error, NextsongError)
+        level = log.warning if isinstance(error, NoReleaseError) else log.error
+        level(event, reason=str(error), exc_info=foreign)
 
 
-async def serve(home: Home, host: str, port: int, ready: Callable[[Server], None]) -> None:
-    """Serve the current release of `home` until SIGTERM or SIGINT.
+def _handlers(recommender: Recommender) -> grpc.GenericRpcHandler:
+    """The methods, as generated code would register them, but for bytes that are no message."""
+    methods = pb.DESCRIPTOR.services_by_name["Recommender"].methods
+    return grpc.method_handlers_generic_handler(
+        SERVICE,
+        {
+            method.name: grpc.unary_unary_rpc_method_handler(
+                getattr(recommender, method.name),
+                request_deserializer=partial(_parsed, GetMessageClass(method.input_type)),
+                response_serializer=GetMessageClass(method.output_type).SerializeToString,
+            )
+            for method in methods
+        },
+    )
 
-    `ready` is called once calls are answered. Raises `NoReleaseError`, `CorruptReleaseError`,
-    `EngineError` or `BusyError`.
-    """
-    server = Server(home, host, port)
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stopped.set)
-    await server.start()
-    ready(server)
-    await stopped.wait()
-    await server.stop()
+
+def _parsed(kind: type[Message], sent: bytes) -> Message | NoMessage:
+    try:
+        return kind.FromString(sent)
+    except DecodeError:  # gRPC would answer UNKNOWN, with words of its own
+        return NoMessage()
+
+
+def _options(settings: Settings) -> list[tuple[str, int]]:
+    return [
+        # Two servers on one port must be a mistake that is noticed, unless they are of one family.
+        ("grpc.so_reuseport", int(settings.workers > 1)),
+        ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.server_handshake_timeout_ms", 20_000),
+        # Callers that went away without a word are noticed, and theirs may look after us.
+        ("grpc.keepalive_time_ms", 60_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host

@@ -23,6 +23,11 @@ _STRATEGIES = {
     pb.STRATEGY_ARTISTS: "no song of the playlist is known: from other songs of its artists",
     pb.STRATEGY_POPULAR: "neither its songs nor their artists are known: the most popular songs",
 }
+_EMPTY = {
+    pb.EMPTY_REASON_UNSPECIFIED: "no song of the catalog passes",
+    pb.EMPTY_REASON_FILTER: "the filter lets no song pass",
+    pb.EMPTY_REASON_SEEDS: "songs pass the filter, but these songs lead to none of them",
+}
 
 
 def as_json(message: Message) -> None:
@@ -43,7 +48,10 @@ def recommendations(request: pb.RecommendRequest, response: pb.RecommendResponse
     console.print(after)
     title = f"Next, {_STRATEGIES[response.strategy]}"
     console.print(_scored(title, response.songs))
-    _say_release(console, response.release, empty=not response.songs)
+    for scored in response.songs:
+        if scored.reasons:
+            console.print(f"  {_because(request, response, scored)}", style="dim")
+    _say_release(console, response.release, response.empty_reason, empty=not response.songs)
 
 
 def similar_songs(response: pb.SimilarSongsResponse) -> None:
@@ -51,7 +59,7 @@ def similar_songs(response: pb.SimilarSongsResponse) -> None:
     console = Console(highlight=False)
     title = f"Near {response.song.artist} - {response.song.title}"
     console.print(_scored(title, response.songs))
-    _say_release(console, response.release, empty=not response.songs)
+    _say_release(console, response.release, response.empty_reason, empty=not response.songs)
 
 
 def found_songs(response: pb.SearchSongsResponse) -> None:
@@ -59,6 +67,17 @@ def found_songs(response: pb.SearchSongsResponse) -> None:
     console = Console(highlight=False)
     console.print(_songs("Found", response.songs))
     _say_release(console, response.release, empty=not response.songs)
+
+
+def _because(
+    request: pb.RecommendRequest, response: pb.RecommendResponse, scored: pb.ScoredSong
+) -> str:
+    """The song and the three seeds that did most to bring it in."""
+    named = []
+    for reason in scored.reasons[:3]:
+        name, _ = _understood(request.seeds[reason.seed], response.seeds[reason.seed])
+        named.append(f"{name} ({reason.share:.0%})")
+    return f"{escape(scored.song.title)}: because of {', '.join(named)}"
 
 
 def _understood(asked: pb.Seed, resolved: pb.ResolvedSeed) -> tuple[str, str]:
@@ -89,7 +108,13 @@ def _songs(title: str, songs: Iterable[pb.Song], scores: Sequence[float] = ()) -
     return table
 
 
-def _say_release(console: Console, release: str, *, empty: bool) -> None:
+def _say_release(
+    console: Console,
+    release: str,
+    reason: pb.EmptyReason = pb.EMPTY_REASON_UNSPECIFIED,
+    *,
+    empty: bool,
+) -> None:
     if empty:
-        console.print("  no song of the catalog passes")
+        console.print(f"  {_EMPTY[reason]}")
     console.print(f"  release {release}", style="dim")

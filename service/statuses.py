@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import grpc
 from google.protobuf import any_pb2
@@ -22,14 +22,22 @@ _CODES: dict[type[errors.NextsongError], grpc.StatusCode] = {
     errors.UnknownSongError: grpc.StatusCode.NOT_FOUND,
     errors.ReleaseError: grpc.StatusCode.UNAVAILABLE,
     errors.BusyError: grpc.StatusCode.UNAVAILABLE,
+    errors.NoHistoryError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.NoKeyError: grpc.StatusCode.UNAUTHENTICATED,
+    errors.OverloadError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.TooLateError: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
 # A server that stops cancels the calls that come too late or take too long.
-_ABSENT = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,
-}
+_ABSENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+
+
+class _Status(NamedTuple):
+    """A `grpc.Status`."""
+
+    code: grpc.StatusCode
+    details: str
+    trailing_metadata: tuple[tuple[str, str | bytes], ...]
 
 
 def code_of(error: errors.NextsongError) -> grpc.StatusCode:
@@ -37,10 +45,13 @@ def code_of(error: errors.NextsongError) -> grpc.StatusCode:
     return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
 
 
-def status_of(error: errors.NextsongError) -> grpc.Status:
+def status_of(
+    error: errors.NextsongError, trailers: tuple[tuple[str, str], ...] = ()
+) -> grpc.Status:
     """A status with rich details: ErrorInfo always, BadRequest where a field is to blame.
 
-    The message of an internal failure is withheld: it is for our logs.
+    RetryInfo says when to come back to a server that is too busy. The message of an internal
+    failure is withheld: it is for our logs. `trailers` travel along.
     """
     code = code_of(error)
     info = error_details_pb2.ErrorInfo(reason=reason_of(error), domain=DOMAIN)
@@ -50,6 +61,10 @@ def status_of(error: errors.NextsongError) -> grpc.Status:
             field=error.field, description=error.problem
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if isinstance(error, errors.OverloadError):
+        wait = error_details_pb2.RetryInfo()
+        wait.retry_delay.FromMilliseconds(round(error.wait_s * 1000))
+        details.append(wait)
     message = "internal error" if code is grpc.StatusCode.INTERNAL else str(error)
     status = status_pb2.Status(code=code.value[0], message=message)
     for detail in details:
@@ -57,7 +72,10 @@ def status_of(error: errors.NextsongError) -> grpc.Status:
         packed.Pack(detail)
         status.details.append(packed)
     converted: grpc.Status = rpc_status.to_status(status)
-    return converted
+    if not trailers:
+        return converted
+    metadata = (*converted.trailing_metadata, *trailers)
+    return cast("grpc.Status", _Status(converted.code, converted.details, metadata))
 
 
 def reason_of(error: errors.NextsongError) -> str:
@@ -74,18 +92,32 @@ def error_of(call: grpc.RpcError) -> errors.NextsongError:
     message = call.details() or code.name
     if code in _ABSENT:
         return errors.UnavailableError(message)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return errors.TooLateError(message)
     if code is grpc.StatusCode.NOT_FOUND:
         return errors.UnknownSongError(message)
+    if code is grpc.StatusCode.FAILED_PRECONDITION:
+        return errors.NoHistoryError(message)
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return errors.NoKeyError(message)
     if code is grpc.StatusCode.INVALID_ARGUMENT:
-        return _request_error(call) or errors.InputError(message)
+        bad = _detail(call, error_details_pb2.BadRequest)
+        if bad is None or not bad.field_violations:
+            return errors.InputError(message)
+        violation = bad.field_violations[0]
+        return errors.RequestError(violation.field, violation.description)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        retry = _detail(call, error_details_pb2.RetryInfo)
+        if retry is not None:
+            return errors.OverloadError(message, retry.retry_delay.ToMilliseconds() / 1000)
     return errors.EngineError(f"the service failed: {message}")
 
 
-def _request_error(call: grpc.RpcError) -> errors.RequestError | None:
+def _detail(call: grpc.RpcError, kind: type[Any]) -> Any:
+    """The detail of this kind that a failed call brought, or None."""
     status = rpc_status.from_call(call)
     for detail in status.details if status else ():
-        bad = error_details_pb2.BadRequest()
-        if detail.Unpack(bad) and bad.field_violations:
-            violation = bad.field_violations[0]
-            return errors.RequestError(violation.field, violation.description)
+        found = kind()
+        if detail.Unpack(found):
+            return found
     return None

@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog import embedded
-from catalog.embedded import Draft, EmbeddedHome
+from catalog.draft import Draft
+from catalog.embedded import EmbeddedHome
 from catalog.manifest import Counts, Manifest, Origin
-from catalog.release import Song, Vector
+from catalog.release import ANY, Filter, Hit, OpenRelease, Search, Song, Vector
 from catalog.reporting import Silent
 from catalog.songs import normalise, search_text, song_id
 from conftest import linked
@@ -48,6 +49,11 @@ ORIGIN = Origin("d" * 64, "e" * 64, "0123456789abcdef", "0.1.0", {"epochs": 1}, 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(coroutine)
+
+
+def nearest(release: OpenRelease, vector: Vector, limit: int, where: Filter = ANY) -> list[Hit]:
+    (hits,) = run(release.find([Search(vector, limit=limit, where=where)]))
+    return hits
 
 
 def unit(vectors: Vector) -> Vector:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections import defaultdict
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,19 +13,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.embedded import Draft, EmbeddedHome
-from catalog.manifest import Counts, Manifest, Origin
-from catalog.release import ANY, Filter, Hit, Point, Song, Vector
+from catalog.draft import Draft
+from catalog.manifest import FORMAT, Counts, Manifest, Origin
+from catalog.release import ANY, Filter, Hit, Point, Search, Song
 from catalog.reporting import Silent
-from catalog.schema import RRF_K
+from catalog.schema import RRF_K, UNTIED
 from catalog.songs import normalise, search_text, song_id, song_id_of_track
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
+    from catalog.embedded import EmbeddedHome
+    from catalog.schema import Kind
+
 PARAMETERS: dict[str, Any] = {
     "query_decay": 0.5,
+    "cooccurrence_decay": 0.5,
     "dense_weight": 0.5,
     "epochs": 3,
     "skip_gram": True,
@@ -55,7 +59,7 @@ def origin_of(name: str, *, decay: float = 0.5, track_ids: bool = False) -> Orig
         split_fingerprint=f"split of {name}",
         content_fingerprint=hashlib.sha256(name.encode()).hexdigest(),
         code_version="1.2.3",
-        parameters=PARAMETERS | {"query_decay": decay},
+        parameters=PARAMETERS | {"query_decay": decay, "cooccurrence_decay": decay},
         sources=["by-hand.csv"],
         track_ids=track_ids,
     )
@@ -103,12 +107,12 @@ class FakeRelease:
         training_playlists: int = 100,
         strengths: Mapping[int, Mapping[int, float]] | None = None,
     ) -> None:
-        self.strengths = strengths or {}
+        self.predictions = strengths or {}
         self.by_popularity = sorted(points, key=lambda point: point.song.ordinal)
         self.asked: dict[str, int] = {}
         self.closed = False
         self.manifest = Manifest(
-            format=1,
+            format=FORMAT,
             release=name,
             created="2026-11-23T12:00:00+00:00",
             dimensions=dimensions_of(points),
@@ -116,6 +120,7 @@ class FakeRelease:
             origin=origin_of(name, decay=decay, track_ids=track_ids),
             files={},
             canaries=[],
+            payload={},
         )
 
     async def points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
@@ -127,49 +132,57 @@ class FakeRelease:
             if point.song.song_id in wanted
         }
 
-    async def nearest(self, vector: Vector, limit: int, where: Filter = ANY) -> list[Hit]:
-        self._count("nearest")
-        hits = [
-            Hit(point.song, float(point.vector @ vector))
-            for point in self.by_popularity
-            if point.vector is not None and passes(point.song, where)
-        ]
-        return sorted(hits, key=lambda hit: -hit.score)[:limit]
+    async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        self._count("find")
+        return [self._found(search)[: search.limit] for search in searches]
 
-    async def predicted(
-        self, weights: Mapping[int, float], limit: int, where: Filter = ANY
-    ) -> list[Hit]:
-        self._count("predicted")
+    async def strengths(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
+        self._count("strengths")
+        return {
+            song_id: {
+                seed: songs[point.song.ordinal]
+                for seed, songs in self.predictions.items()
+                if point.song.ordinal in songs
+            }
+            for song_id, point in (await self.points(song_ids)).items()
+        }
+
+    def _found(self, search: Search) -> list[Hit]:
+        predicted = self._predicted(search) if search.weights else []
+        nearest = [] if search.vector is None else self._nearest(search)
+        if search.vector is None or not search.weights:
+            return predicted or nearest
+        songs: dict[UUID, Hit] = {}
+        scores: dict[UUID, float] = defaultdict(float)
+        for hits, weight in ((predicted, 1.0), (nearest, UNTIED * search.dense_weight)):
+            for rank, hit in enumerate(hits):
+                songs[hit.song.song_id] = hit
+                scores[hit.song.song_id] += 1 / (RRF_K - 1 + (rank + 1) / weight)
+        fused = [replace(hit, score=scores[song_id]) for song_id, hit in songs.items()]
+        return sorted(fused, key=lambda hit: -hit.score)
+
+    def _nearest(self, search: Search) -> list[Hit]:
+        hits = [
+            self._hit(point, float(point.vector @ search.vector), search)
+            for point in self.by_popularity
+            if point.vector is not None and passes(point.song, search.where)
+        ]
+        return sorted(hits, key=lambda hit: -hit.score)
+
+    def _predicted(self, search: Search) -> list[Hit]:
         scores: dict[int, float] = defaultdict(float)
-        for seed, weight in weights.items():
-            for song, strength in self.strengths.get(seed, {}).items():
+        for seed, weight in search.weights.items():
+            for song, strength in self.predictions.get(seed, {}).items():
                 scores[song] += weight * strength
         hits = [
-            Hit(point.song, scores[point.song.ordinal])
+            self._hit(point, scores[point.song.ordinal], search)
             for point in self.by_popularity
-            if point.song.ordinal in scores and passes(point.song, where)
+            if scores.get(point.song.ordinal, 0.0) > 0 and passes(point.song, search.where)
         ]
-        return sorted(hits, key=lambda hit: -hit.score)[:limit]
+        return sorted(hits, key=lambda hit: -hit.score)
 
-    async def fused(
-        self,
-        vector: Vector,
-        weights: Mapping[int, float],
-        dense_weight: float,
-        limit: int,
-        where: Filter = ANY,
-    ) -> list[Hit]:
-        self._count("fused")
-        songs: dict[UUID, Song] = {}
-        scores: dict[UUID, float] = defaultdict(float)
-        predicted = await self.predicted(weights, 1_000, where)
-        nearest = await self.nearest(vector, 1_000, where)
-        for hits, weight in ((predicted, 1.0), (nearest, dense_weight)):
-            for rank, hit in enumerate(hits):
-                songs[hit.song.song_id] = hit.song
-                scores[hit.song.song_id] += 1 / (RRF_K - 1 + (rank + 1) / weight)
-        fused = [Hit(song, scores[song_id]) for song_id, song in songs.items()]
-        return sorted(fused, key=lambda hit: -hit.score)[:limit]
+    def _hit(self, point: Point, score: float, search: Search) -> Hit:
+        return Hit(point.song, score, point.vector if search.with_vectors else None)
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
         self._count("popular")
@@ -221,6 +234,7 @@ class FakeHome:
         content = self._contents[name]
         if isinstance(content, Exception):
             raise content
+        content.closed = False
         return content
 
 
@@ -232,6 +246,7 @@ def publish(
     track_ids: bool = False,
     training_playlists: int = 1_000,
     strengths: Mapping[int, Mapping[int, float]] | None = None,
+    payload: Mapping[str, Kind] | None = None,
 ) -> Manifest:
     """Publish songs made by hand as a real release; `strengths` as for `FakeRelease`."""
     rows = []
@@ -243,7 +258,8 @@ def publish(
             if ordinal in songs
         }
         rows.append(
-            asdict(point.song)
+            {name: value for name, value in asdict(point.song).items() if name != "extra"}
+            | dict(point.song.extra)
             | {
                 "song_id": str(point.song.song_id),
                 "search_text": search_text(point.song.artist_key, normalise(point.song.title)),
@@ -260,6 +276,7 @@ def publish(
             dimensions_of(points),
             counts_of(points, training_playlists),
             origin_of(name, track_ids=track_ids),
+            dict(payload or {}),
         )
         return home.publish(draft, Silent())
 

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from catalog.embedded import Draft, EmbeddedHome
+from catalog.embedded import EmbeddedHome
 from catalog.reporting import Silent
 from conftest import Road, linked
 from ingest import pipeline
+from ingest.sources import AUTO, How
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from catalog.draft import Draft
     from catalog.manifest import Manifest
     from catalog.reporting import Reporter
 
@@ -45,7 +47,7 @@ class Listener(Silent):
 class QuickHome(EmbeddedHome):
     """A home that builds no shard: a new release is a copy of the current one under its origin."""
 
-    def publish(self, draft: Draft, reporter: Reporter) -> Manifest:
+    def publish(self, draft: Draft, reporter: Reporter, gate: object = None) -> Manifest:
         with reporter.task("publish"):
             old = self.manifest(self.current() or "")
             release = (
@@ -69,12 +71,22 @@ class Lane:
     home: EmbeddedHome
     file: Path
     listener: Listener = field(default_factory=Listener)
+    how: How = AUTO
 
-    def run(self, *, force: bool = False, **changes: Any) -> pipeline.Outcome:
+    def run(
+        self, *, force: bool = False, max_rejects: float = 0.05, **changes: Any
+    ) -> pipeline.Outcome:
         self.listener = Listener()
-        parameters = replace(self.road.parameters, **changes)
         return pipeline.run(
-            [self.file], {}, self.home, self.work, parameters, self.listener, force=force
+            [self.file],
+            {},
+            self.home,
+            self.work,
+            replace(self.road.parameters, **changes),
+            self.listener,
+            how=self.how,
+            max_rejects=max_rejects,
+            force=force,
         )
 
 

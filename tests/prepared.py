@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.reporting import Silent
-from ingest.prepare import prepare
+from ingest.prepare import Choices, prepare
 from ingest.reading import ROWS, UNREADABLE
 
 if TYPE_CHECKING:
@@ -54,15 +54,24 @@ class Prepared:
 
 
 def prepared(
-    folder: Path, rows: list[Row], min_songs: int = 2, unreadable: list[Row] | None = None
+    folder: Path,
+    rows: list[Row],
+    min_songs: int = 2,
+    unreadable: list[Row] | None = None,
+    **choices: Any,
 ) -> Prepared:
     source = folder / "source"
     out = folder / "out"
     source.mkdir(exist_ok=True)
     out.mkdir(exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(numbered(rows), ROWS), source / "rows.parquet")
+    table = pa.Table.from_pylist(numbered(rows), ROWS)
+    for name in choices.get("fields", ()):
+        values = [one.get(f"payload:{name}") for one in rows]
+        table = table.append_column(f"payload:{name}", pa.array(values))
+    pq.write_table(table, source / "rows.parquet")
     pq.write_table(pa.Table.from_pylist(unreadable or [], UNREADABLE), source / "bad.parquet")
-    summary = prepare(source / "rows.parquet", source / "bad.parquet", out, min_songs, Silent())
+    chosen = Choices(min_songs, **choices)
+    summary = prepare(source / "rows.parquet", source / "bad.parquet", out, chosen, Silent())
     names = ("songs", "playlists", "short_playlists", "rejects")
     assert sorted(path.name for path in out.iterdir()) == sorted(f"{one}.parquet" for one in names)
     songs, playlists, short, rejects = (

@@ -12,23 +12,26 @@ from typing import TYPE_CHECKING, Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2
+from prometheus_client import CollectorRegistry
 
 from catalog.embedded import EmbeddedHome
 from catalog.errors import NextsongError
-from catalog.release import ANY
 from fakes import FakeRelease, points_of
 from nextsong.v1 import recommender_pb2 as pb
-from service import server as serving
 from service.client import Client
+from service.metrics import Metrics
 from service.server import Server
+from service.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
-    from catalog.release import Filter, Hit, Home, Point, Vector
+    from catalog.release import Hit, Home, Point, Search
     from conftest import Road
+    from service.history import History
+    from service.tracing import Tracer
 
 PATIENCE_S = 20.0
 NOBODY = "00000000-0000-0000-0000-000000000001"
@@ -45,6 +48,21 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "it never came"
         time.sleep(0.01)
+
+
+def server_of(
+    home: Home,
+    *,
+    metrics: Metrics | None = None,
+    tracer: Tracer | None = None,
+    history: History | None = None,
+    **settings: Any,
+) -> Server:
+    """A server on a free port that looks for releases often and does not wait long at the end."""
+    chosen = {"port": 0, "look_every": 0.02, "grace": 0.5} | settings
+    return Server(
+        home, Settings(**chosen), metrics or Metrics(CollectorRegistry()), tracer, history
+    )
 
 
 class Loop:
@@ -68,16 +86,16 @@ class Loop:
         self._loop.close()
 
     @contextmanager
-    def serve(self, home: Home, port: int = 0) -> Iterator[Server]:
+    def serve(self, home: Home, **settings: Any) -> Iterator[Server]:
         """A server, stopped at the end where the test has not done so."""
-        server = self.run(self._started(home, port))
+        server = self.run(self._started(home, settings))
         try:
             yield server
         finally:
             self.run(server.stop())
 
-    async def _started(self, home: Home, port: int) -> Server:
-        server = Server(home, "127.0.0.1", port)
+    async def _started(self, home: Home, settings: dict[str, Any]) -> Server:
+        server = server_of(home, **settings)
         await server.start()
         return server
 
@@ -87,12 +105,6 @@ def loop() -> Iterator[Loop]:
     loop = Loop()
     yield loop
     loop.close()
-
-
-@pytest.fixture(autouse=True)
-def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "LOOK_EVERY_S", 0.02)
-    monkeypatch.setattr(serving, "GRACE_S", 0.5)
 
 
 @pytest.fixture
@@ -146,11 +158,11 @@ class Slow(FakeRelease):
         self.asked_for = threading.Event()
         self.may = threading.Event()
 
-    async def nearest(self, vector: Vector, limit: int, where: Filter = ANY) -> list[Hit]:
+    async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         self.asked_for.set()
         while not self.may.is_set():
             await asyncio.sleep(0.005)
-        return await super().nearest(vector, limit, where)
+        return await super().find(searches)
 
 
 class Call(threading.Thread):

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from catalog.embedded import EmbeddedHome
+from catalog.errors import MismatchError, RejectsError
 from catalog.reporting import Silent
+from evaluation.main import main
 from ingest import account, pipeline
 from ingest.parameters import Parameters
+from ingest.payload import parse_all
+from ingest.sources import How
 from pipeline_fixtures import Lane, lane, quick
 
 if TYPE_CHECKING:
@@ -63,7 +69,8 @@ def assert_it_adds_up(outcome: pipeline.Outcome) -> None:
 def test_the_account_of_a_run(road: Road) -> None:
     assert_it_adds_up(road.outcome)
     lines = lines_of(road.outcome)
-    assert list(lines) == ["rows", "playlists", "split", "catalog", "release"]
+    assert list(lines) == ["rows", "playlists", "order", "repeats", "split", "catalog", "release"]
+    assert lines["order"].startswith("neighbours recur ")
     assert lines["release"].endswith(" is now current")
     assert "short_playlists.parquet" in lines["playlists"]
 
@@ -80,7 +87,7 @@ def test_the_account_names_rejected_rows_and_where_they_are(quick: Lane, tmp_pat
     bad = ["1,,x", "1,A,", ",A,x", "2,,y"]
     short = ["short,A,w"]
     quick.file.write_text("\n".join(["playlist_id,artist,title", *good, *bad, *short]) + "\n")
-    outcome = quick.run()
+    outcome = quick.run(max_rejects=0.1)
     assert_it_adds_up(outcome)
     lines = lines_of(outcome)
     assert lines["rows"] == "41 read = 37 used + 4 rejected"
@@ -88,6 +95,70 @@ def test_the_account_names_rejected_rows_and_where_they_are(quick: Lane, tmp_pat
     assert lines["rejected"] == f"2 no artist, 1 no playlist, 1 no title: {rejects}"
     assert lines["playlists"].startswith("9 kept, 1 too short: ")
     assert pq.read_table(rejects)["line"].to_pylist() == [38, 39, 40, 41]
+
+
+# The report.
+
+
+def written(tmp_path: Path, bad: int) -> Path:
+    file = tmp_path / "some.csv"
+    rows = [f"{playlist},A,{song},x" for playlist in range(40) for song in "wxyz"]
+    rows[0] = "0,A,w,1999"
+    rows += ["0,,x,1"] * bad + ["short,A,w,1"]
+    file.write_text("\n".join(["playlist_id,artist,title,year", *rows]) + "\n")
+    return file
+
+
+def test_the_report(quick: Lane, tmp_path: Path) -> None:
+    quick.file = written(tmp_path, bad=3)
+    (tmp_path / "files").mkdir()
+    quick.file = quick.file.rename(tmp_path / "files" / "some.csv")
+    (tmp_path / "files" / "notes.txt").write_text("nothing")
+    quick.how = How(payload=parse_all(["year:integer"]))
+    quick.file = tmp_path / "files"
+    quick.run()
+    result = CliRunner().invoke(main, ["ingest", "report", "--work", str(quick.work)])
+    assert result.exit_code == 0, result.output
+    text = result.output
+    where = quick.work / "prepare"
+    for part in (
+        "some.csv: CSV, standard quoting; 164 rows, 0 unreadable; playlist_id, artist, title",
+        f"1 other files: {tmp_path / 'files' / 'notes.txt'}",
+        "164 read = 161 used + 3 rejected",
+        f"3 no artist: {where / 'rejects.parquet'}",
+        "some.csv, line 162: no artist: '0 |  |  |  | x | '",
+        "year (integer): 5 rows have it, 0 have none, 159 a wrong one",
+        "year: 159 values are no integer and were left out: 'x' (some.csv, line 3)",
+        f"40 kept, 1 too short: {where / 'short_playlists.parquet'}",
+        "4 songs of 1 artists",
+        "39 playlists repeat another, song by song",
+        "labels in training playlists: 100.0% in 1 or more, 100.0% in 2 or more",
+    ):
+        assert part in text
+    found = json.loads(
+        CliRunner().invoke(main, ["ingest", "report", "--work", str(quick.work), "--json"]).output
+    )
+    assert found["prepare"]["used"] == 161
+    assert found["split"]["label_coverage"]["validation"]["10"] == 1.0
+
+
+def test_too_many_rejects_stop_a_run_and_can_be_looked_at(quick: Lane, tmp_path: Path) -> None:
+    before = quick.home.current()
+    quick.file = written(tmp_path, bad=9)
+    with pytest.raises(RejectsError, match=r"9 of 170 rows \(5.3%\) were rejected \(9 no artist\)"):
+        quick.run()
+    assert quick.home.current() == before
+    stages = account.load(quick.work)
+    assert list(stages) == ["read", "prepare"]
+    assert "9 no artist" in account.report(stages)
+    assert pq.read_metadata(quick.work / "prepare" / "rejects.parquet").num_rows == 9
+    assert quick.run(max_rejects=0.06).published
+    assert quick.listener.unchanged == ["read", "prepare"]
+
+
+def test_there_is_nothing_to_report(tmp_path: Path) -> None:
+    with pytest.raises(MismatchError, match="holds no finished 'read'"):
+        account.load(tmp_path)
 
 
 # Real data.

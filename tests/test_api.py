@@ -61,7 +61,7 @@ BAD_SEEDS = [
     ),
     pytest.param(weighing(0), "weight", id="weight 0"),
     pytest.param(weighing(-0.0), "weight", id="weight -0"),
-    pytest.param(weighing(-1), "weight", id="weight below 0"),
+    pytest.param(weighing(-1000.001), "weight", id="weight too light"),
     pytest.param(weighing(NAN), "weight", id="weight NaN"),
     pytest.param(weighing(INFINITY), "weight", id="weight infinite"),
     pytest.param(weighing(-INFINITY), "weight", id="weight below all"),

@@ -20,7 +20,8 @@ from embedded_fixtures import Library, home, quick, shard_of, small
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from catalog.embedded import Draft, EmbeddedHome
+    from catalog.draft import Draft
+    from catalog.embedded import EmbeddedHome
 
 __all__ = ["home", "quick", "small"]  # fixtures
 
@@ -122,7 +123,7 @@ def test_a_canary_that_is_not_there(home: EmbeddedHome, canary: str, word: str) 
     assert word in one_line(home)
 
 
-@pytest.mark.parametrize("content", [None, b"", b"{", b"\0" * 500, b'{"format": 2}'])
+@pytest.mark.parametrize("content", [None, b"", b"{", b"\0" * 500, b'{"format": 1}'])
 def test_a_broken_manifest(home: EmbeddedHome, content: bytes | None) -> None:
     path = shard_of(home).parent / "manifest.json"
     path.unlink()

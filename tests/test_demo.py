@@ -62,12 +62,21 @@ def test_word2vec_beats_popularity_by_a_wide_margin(
 ) -> None:
     home, _ = demo
     printed = nextsong("evaluate", "--home", str(home), "--split", "validation", "--json", "-q")
-    scores = {score["system"]: score for score in json.loads(printed.stdout)["scores"]}
-    learned, popular = scores["hybrid (nextsong)"], scores["popularity"]
-    tutorial = scores["tutorial (last song)"]
-    assert learned["hit_rate_at_100"] > 2 * popular["hit_rate_at_100"]
-    assert learned["hit_rate_at_10"] > 2 * popular["hit_rate_at_10"]
-    assert learned["hit_rate_at_100"] > tutorial["hit_rate_at_100"]
+    lines = [json.loads(line) for line in printed.stdout.splitlines()]
+    scores = {
+        line["system"]: {name: figure["mean"] for name, figure in line["figures"].items()}
+        for line in lines
+        if line["type"] == "system"
+    }
+    learned, popular, tutorial = (scores[name] for name in ("nextsong", "popularity", "tutorial"))
+    assert learned["hr@100"] > 2 * popular["hr@100"]
+    assert learned["hr@10"] > 2 * popular["hr@10"]
+    assert learned["hr@100"] > tutorial["hr@100"]
+    compared = [line for line in lines if line["type"] == "comparison"]
+    (against_popular,) = (
+        line for line in compared if (line["metric"], line["other"]) == ("hr@100", "popularity")
+    )
+    assert against_popular["significant"]
 
 
 def test_the_demo_leaves_a_home_to_ask(

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog import embedded
+from catalog import draft
 from catalog.errors import EngineError
 from catalog.manifest import sum_files
-from catalog.release import Filter, Song
-from embedded_fixtures import ORIGIN, Library, invented, large, run, small, vectors_of
+from catalog.release import Filter, Search, Song
+from embedded_fixtures import ORIGIN, Library, invented, large, nearest, run, small, vectors_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ def test_the_manifest_says_what_was_published(small: Library) -> None:
     assert datetime.fromisoformat(manifest.created).utcoffset() is not None
     assert manifest.files == sum_files(small.shard)
     assert set(manifest.canaries) <= {str(song.song_id) for song in small.songs}
-    assert len(set(manifest.canaries)) == embedded.CANARIES
+    assert len(set(manifest.canaries)) == draft.CANARIES
 
 
 def test_progress_is_reported(small: Library) -> None:
@@ -98,7 +98,7 @@ def test_filters_against_exact_search(
         )
 
     query = vectors_of(1, 8, seed)[0]
-    hits = run(small.release.nearest(query, limit, where))
+    hits = nearest(small.release, query, limit, where)
     assert [hit.song for hit in hits] == small.exact(query, limit, allowed)
     expected = small.vectors[[hit.song.ordinal for hit in hits]] @ query
     np.testing.assert_allclose([hit.score for hit in hits], expected, atol=1e-5)
@@ -142,7 +142,7 @@ def test_the_index_finds_what_exact_search_finds(
     queries = vectors_of(100, 64, seed=1)
     found = 0
     for query in queries:
-        hits = run(large.release.nearest(query, 10, where))
+        hits = nearest(large.release, query, 10, where)
         assert all(allowed(hit.song) for hit in hits)
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
         wanted = {song.song_id for song in large.exact(query, 10, allowed)}
@@ -152,7 +152,7 @@ def test_the_index_finds_what_exact_search_finds(
 
 def test_every_song_finds_itself(large: Library) -> None:
     for song in large.songs[::50]:
-        best = run(large.release.nearest(large.vectors[song.ordinal], 1))[0]
+        best = nearest(large.release, large.vectors[song.ordinal], 1)[0]
         assert best.song == song
         assert best.score == pytest.approx(1.0, abs=1e-5)
 
@@ -210,24 +210,24 @@ def test_search_gives_the_most_popular_first(small: Library) -> None:
 
 def test_a_query_of_another_size_is_an_engine_error(small: Library) -> None:
     with pytest.raises(EngineError, match=r"^Qdrant Edge failed to search: .*expected dim: 8"):
-        run(small.release.nearest(vectors_of(1, 9)[0], 5))
+        nearest(small.release, vectors_of(1, 9)[0], 5)
 
 
 def test_a_query_of_nan_finds_nothing(small: Library) -> None:
-    assert run(small.release.nearest(np.full(8, np.nan, np.float32), 5)) == []
+    assert nearest(small.release, np.full(8, np.nan, np.float32), 5) == []
 
 
 def test_a_closed_release_answers_no_more(small: Library) -> None:
     release = small.home.open()
     release.close()
     with pytest.raises(EngineError, match=r"^Qdrant Edge failed to search: "):
-        run(release.nearest(small.vectors[0], 5))
+        nearest(release, small.vectors[0], 5)
 
 
 def test_reading_does_not_change_a_byte(small: Library) -> None:
     sums = sum_files(small.home.path)
     release = small.home.open()
-    run(release.nearest(small.vectors[0], 50, Filter(min_playlists=10)))
+    nearest(release, small.vectors[0], 50, Filter(min_playlists=10))
     run(release.search("song", 50))
     run(release.popular(50))
     run(release.points([song.song_id for song in small.songs]))
@@ -239,9 +239,10 @@ READ = """
 import asyncio, sys
 from pathlib import Path
 from catalog.embedded import EmbeddedHome
+from catalog.release import Search
 release = EmbeddedHome(Path(sys.argv[1])).open()
 for point in asyncio.run(release.popular(20)):
-    hits = asyncio.run(release.nearest(point.vector, 5))
+    (hits,) = asyncio.run(release.find([Search(point.vector, limit=5)]))
     print(*[hit.song.song_id for hit in hits], flush=True)
     sys.stdin.readline()
 """
@@ -260,9 +261,25 @@ def test_two_processes_read_one_release_at_once(small: Library) -> None:
         for point in run(small.release.popular(20)):
             theirs = other.stdout.readline().split()
             for release in (small.release, second):
-                ours = run(release.nearest(point.vector, 5))
+                ours = nearest(release, point.vector, 5)
                 assert [str(hit.song.song_id) for hit in ours] == theirs
             other.stdin.write("\n")
             other.stdin.flush()
         second.close()
     assert other.returncode == 0
+
+
+def test_exact_search_and_vectors_of_hits_come_when_asked_for(large: Library) -> None:
+    query = vectors_of(1, large.vectors.shape[1], 3)[0]
+    plain, exact = run(
+        large.release.find([Search(query), Search(query, exact=True, with_vectors=True)])
+    )
+    assert all(hit.vector is None for hit in plain)
+    best = np.argsort(-(large.vectors @ query))[:10]
+    assert [hit.song.ordinal for hit in exact] == best.tolist()
+    for hit in exact:
+        np.testing.assert_allclose(hit.vector, large.vectors[hit.song.ordinal], atol=1e-6)
+
+
+def test_a_search_with_neither_vector_nor_seeds_finds_nothing(small: Library) -> None:
+    assert run(small.release.find([Search()])) == [[]]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -13,144 +13,258 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from catalog.errors import MismatchError
+from catalog.errors import GateError, InputError
 from catalog.reporting import Silent
-from evaluation import harness
+from conftest import linked
+from evaluation import data as datas
+from evaluation import gate, harness, past, runs, systems
+from evaluation.data import ragged
 from evaluation.main import main
+from evaluation.metrics.ranking import hits, reciprocal_ranks
+from evaluation.place import Place
 from evaluation.protocol import load_queries
-from evaluation.systems import LastSong, Popularity, Release
-from service.recommend import Mode
+from evaluation.systems import Release
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Road
+    from evaluation.result import Evaluation
+
+PLAN = harness.Plan(split="validation", baselines=("popularity", "rules"))
 
 
 @pytest.fixture(scope="module")
-def result(road: Road) -> harness.Evaluation:
-    return harness.evaluate(road.home.open(), road.work, "validation", Silent())
+def place(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A copy of the road's home: evaluations are recorded in it."""
+    home = tmp_path_factory.mktemp("evaluated") / "home"
+    shutil.copytree(road.home.path, home, copy_function=linked)
+    return Place(home)
 
 
-def score_of(result: harness.Evaluation, part: str) -> harness.Score:
-    return next(score for score in result.scores if part in score.system)
+@pytest.fixture(scope="module")
+def result(road: Road, place: Place) -> Evaluation:
+    return harness.evaluate(place, road.work, PLAN, Silent())
 
 
-def test_every_playlist_of_the_split_is_a_query(road: Road, result: harness.Evaluation) -> None:
+def test_every_playlist_of_the_split_is_a_query(road: Road, result: Evaluation) -> None:
     held_out = pq.read_table(road.work / "split" / "validation.parquet")
-    assert (
-        result.playlists == held_out.num_rows == road.outcome.stages["split"].summary["validation"]
-    )
+    assert result.conditions.playlists == result.conditions.available == held_out.num_rows
+    assert [system.key for system in result.systems] == [
+        "nextsong",
+        "dense",
+        "cooccurrence",
+        "popularity",
+        "rules",
+    ]
+    for system in result.systems:
+        assert len(system.per_query["hr@10"]) == held_out.num_rows
+        assert system.figures["hr@10"].mean == system.per_query["hr@10"].mean()
 
 
-def test_query_and_label_make_the_whole_playlist(road: Road) -> None:
-    manifest = road.outcome.manifest
-    queries = load_queries(road.work, "test", manifest)
-    songs = pq.read_table(road.work / "prepare" / "songs.parquet")["song_id"].to_pylist()
-    playlists = pq.read_table(road.work / "split" / "test.parquet").to_pylist()
-    assert [query.playlist_id for query in queries] == [row["playlist_id"] for row in playlists]
-    for query, row in zip(queries, playlists, strict=True):
-        asked = [seed.song_id for seed in (*query.seeds, query.label)]
-        assert asked == [UUID(songs[song]) for song in row["songs"]]
-
-
-def test_the_release_scores_what_numpy_says(road: Road, result: harness.Evaluation) -> None:
+def test_the_release_scores_what_numpy_says(road: Road, result: Evaluation) -> None:
     """The same figures by exact search in the work folder's vectors, without the service."""
     songs = pq.read_table(road.work / "prepare" / "songs.parquet")["song_id"].to_pylist()
     table = pq.read_table(road.work / "train" / "vectors.parquet")
-    row_of = {UUID(songs[song]): row for row, song in enumerate(table["song"].to_pylist())}
+    row_of = {song: row for row, song in enumerate(table["song"].to_pylist())}
     vectors = np.array(table["vector"].to_pylist(), dtype=np.float32)
-    ranks = []
-    for query in load_queries(road.work, "validation", road.outcome.manifest):
+    decay = float(road.outcome.manifest.origin.parameters["query_decay"])
+    queries = load_queries(road.work, "validation", "last", 0)
+    assert len(songs) > len(row_of)
+    found = np.zeros((len(queries), harness.DEPTH), dtype=bool)
+    for at in range(len(queries)):
         known = [
-            (age, row_of[seed.song_id])
-            for age, seed in enumerate(reversed(query.seeds))
-            if seed.song_id in row_of
+            (age, row_of[int(song)])
+            for age, song in enumerate(queries.seeds[at][::-1])
+            if int(song) in row_of
         ]
-        label = row_of.get(query.label.song_id or UUID(int=0))
+        label = row_of.get(int(queries.label[at]))
         if label is None or not known:
-            ranks.append(0)
             continue
-        asked = sum(0.9**age * vectors[row] for age, row in known)
+        asked = sum(decay**age * vectors[row] for age, row in known)
         scores = vectors @ (asked / np.linalg.norm(asked))
         scores[[row for _, row in known]] = -2
-        place = 1 + int((scores > scores[label]).sum())
-        ranks.append(place if place <= harness.DEPTH else 0)
-    expected = harness.score("", np.array(ranks), 0)
-    measured = score_of(result, "Word2Vec")
-    assert measured.hit_rate_at_10 == pytest.approx(expected.hit_rate_at_10, abs=0.011)
-    assert measured.hit_rate_at_100 == pytest.approx(expected.hit_rate_at_100, abs=0.011)
-    assert measured.mrr_at_10 == pytest.approx(expected.mrr_at_10, abs=0.011)
+        place = int((scores > scores[label]).sum())
+        if place < harness.DEPTH:
+            found[at, place] = True
+    measured = next(system for system in result.systems if system.key == "dense").figures
+    assert measured["hr@10"].mean == pytest.approx(hits(found, 10).mean(), abs=0.011)
+    assert measured["hr@100"].mean == pytest.approx(hits(found, 100).mean(), abs=0.011)
+    assert measured["mrr@10"].mean == pytest.approx(reciprocal_ranks(found, 10).mean(), abs=0.011)
 
 
-def test_popularity_recommends_the_most_played_but_not_the_query(road: Road) -> None:
-    release = road.home.open()
-    queries = load_queries(road.work, "test", release.manifest)
-    longest = max(len(query.seeds) for query in queries)
-    everything = asyncio.run(release.popular(1_000))
-    counts = [point.song.playlists for point in everything]
-    assert counts == sorted(counts, reverse=True)
-    for query, ranking in zip(
-        queries, Popularity(release, longest, 10).recommend(queries, 10), strict=True
-    ):
-        own = {seed.song_id for seed in query.seeds}
-        assert (
-            ranking
-            == [point.song.song_id for point in everything if point.song.song_id not in own][:10]
-        )
-
-
-def test_the_tutorials_way_leaves_out_the_last_song_alone(road: Road) -> None:
-    queries = load_queries(road.work, "test", road.outcome.manifest)
-    system = LastSong(road.work, seed=0)
-    for query, ranking in zip(queries, system.recommend(queries, 1_000), strict=True):
-        assert query.seeds[-1].song_id not in ranking
-        assert len(set(ranking)) == len(ranking)
-
-
-def test_the_release_never_recommends_the_query(road: Road) -> None:
-    queries = load_queries(road.work, "test", road.outcome.manifest)
-    for query, ranking in zip(
-        queries, Release(road.home.open(), Mode.HYBRID).recommend(queries, 20), strict=True
-    ):
-        assert not {seed.song_id for seed in query.seeds} & set(ranking)
+def test_several_processes_answer_as_one(
+    road: Road, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(systems, "FEWEST_FOR_PROCESSES", 1)
+    monkeypatch.setattr(systems, "BATCH", 16)
+    plan = replace(PLAN, modes=("auto",), baselines=(), behaviours=False, recall=False)
+    alone = harness.evaluate(place, road.work, replace(plan, processes=1), Silent())
+    both = harness.evaluate(place, road.work, replace(plan, processes=2), Silent())
+    assert (alone.main.rankings == both.main.rankings).all()
 
 
 def test_a_label_outside_the_catalog_is_a_miss_that_counts(road: Road) -> None:
-    queries = load_queries(road.work, "test", road.outcome.manifest)
-    unknown = replace(queries[0].label, song_id=UUID(int=7))
-    ranks = harness.ranks_of(
-        Release(road.home.open(), Mode.HYBRID), [replace(queries[0], label=unknown), *queries[1:3]]
+    data = datas.load(road.work, road.outcome.manifest.origin.parameters)
+    queries = load_queries(road.work, "test", "last", 0).take(np.arange(3))
+    outside = int(np.flatnonzero(~data.songs.in_catalog)[0])
+    queries = replace(queries, labels=ragged([[outside], *([int(q)] for q in queries.label[1:])]))
+    release = road.home.open()
+    scored = harness.scored(Release(release, data), queries, data, 100, Silent())
+    release.close()
+    assert scored.per_query["hr@100"][0] == 0
+    assert len(scored.per_query["hr@100"]) == 3
+
+
+def test_songs_that_the_work_folder_does_not_know_keep_their_place(road: Road) -> None:
+    songs = datas.load(road.work, road.outcome.manifest.origin.parameters).songs
+    known = songs.seed(3).song_id
+    assert known
+    numbers = systems.numbers_of([[UUID(int=1), known], []], songs, 3)
+    assert numbers.tolist() == [[len(songs), 3, -1], [-1, -1, -1]]
+
+
+def test_the_same_question_has_the_same_answer(road: Road) -> None:
+    """Also where the two rankings would tie, and the engine then order songs by chance."""
+    release = road.home.open()
+    data = datas.load(road.work, road.outcome.manifest.origin.parameters)
+    queries = load_queries(road.work, "validation", "last", 0)
+    hybrid = Release(release, data, "hybrid")
+    first, again = (np.concatenate(list(hybrid.recommend(queries, 10))) for _ in range(2))
+    release.close()
+    assert (first == again).all()
+
+
+def test_halves_are_scored_as_continuations(road: Road, place: Place) -> None:
+    plan = harness.Plan(
+        split="test", holdout="half", modes=("auto",), baselines=("popularity",), recall=False
     )
-    assert ranks[0] == 0
-    assert len(ranks) == 3
+    found = harness.evaluate(place, road.work, plan, Silent())
+    assert found.conditions.depth == 500
+    figures = found.main.figures
+    assert 0 < figures["r_precision"].mean <= figures["r_precision_artists"].mean
+    assert 0 <= figures["clicks"].mean <= 51
+    assert 0 < figures["ndcg@500"].mean <= 1
+    assert {one.metric for one in found.comparisons} == {"r_precision", "ndcg@500", "clicks"}
 
 
-def test_a_release_of_other_playlists_is_refused(road: Road, tmp_path: Path) -> None:
+def test_data_without_an_order_holds_out_random_songs(
+    road: Road, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     manifest = road.outcome.manifest
-    other = replace(manifest, origin=replace(manifest.origin, split_fingerprint="0" * 64))
-    with pytest.raises(MismatchError, match="was not made from the playlists"):
-        load_queries(road.work, "test", other)
-    with pytest.raises(MismatchError, match="ingest run"):
-        load_queries(tmp_path, "test", manifest)
+    parameters = manifest.origin.parameters | {"order": "none"}
+    other = replace(manifest, origin=replace(manifest.origin, parameters=parameters))
+
+    class Shuffled:
+        manifest = other
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(release, name)
+
+    release = place.open()
+    monkeypatch.setattr(Place, "open", lambda *_: Shuffled())
+    plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
+    assert harness.evaluate(place, road.work, plan, Silent()).conditions.holdout == "random"
 
 
-def test_evaluate_prints_a_table_and_json(road: Road) -> None:
-    where = ["--home", str(road.home.path), "--work", str(road.work), "--quiet"]
-    table = CliRunner().invoke(main, ["evaluate", *where])
-    assert table.exit_code == 0, table.output
-    for word in ("HR@10", "HR@100", "MRR@10", "popularity", "tutorial", "Word2Vec"):
-        assert word in table.output
-    printed = CliRunner().invoke(main, ["evaluate", *where, "--json", "--split", "validation"])
-    document = json.loads(printed.output)
-    assert document["release"] == road.outcome.manifest.release
-    assert document["split"] == "validation"
-    assert {score["system"] for score in document["scores"]} == {
-        "popularity",
-        "tutorial (last song)",
-        "Word2Vec",
-        "co-occurrence",
-        "hybrid (nextsong)",
+def test_the_behaviour_of_a_good_release_passes_its_rules(result: Evaluation) -> None:
+    judged = [one for one in result.behaviours if one.rule]
+    assert len(judged) >= 8
+    assert [one.name for one in judged if not one.passed] == []
+    by_name = {(one.name, one.figure): one.value for one in result.behaviours}
+    shuffled = by_name["the query's songs are shuffled", "share of the answer that stays"]
+    assert shuffled is not None
+    assert 0.1 < shuffled < 1  # 1 by construction is no test
+
+
+def test_everything_is_in_the_lines(result: Evaluation) -> None:
+    lines = [json.loads(json.dumps(line, allow_nan=False)) for line in result.lines()]
+    kinds = {line["type"] for line in lines}
+    assert kinds == {
+        "conditions",
+        "leaks",
+        "system",
+        "comparison",
+        "slice",
+        "behaviour",
+        "recall",
     }
-    for score in document["scores"]:
-        assert 0 <= score["mrr_at_10"] <= score["hit_rate_at_10"] <= score["hit_rate_at_100"] <= 1
+    (conditions,) = (line for line in lines if line["type"] == "conditions")
+    for name in ("release", "data_fingerprint", "parameters", "versions", "machine", "created"):
+        assert conditions[name]
+    assert conditions["plan"]["baselines"] == ["popularity", "rules"]
+    assert conditions["run"] == result.run
+    main_figures = next(line for line in lines if line.get("system") == "nextsong")["figures"]
+    assert main_figures["hr@10"]["low"] <= main_figures["hr@10"]["mean"]
+    assert {"coverage@10", "novelty@10", "fresh@10", "diversity@10"} <= main_figures.keys()
+
+
+def test_an_evaluation_is_recorded_and_read_back(place: Place, result: Evaluation) -> None:
+    run = runs.find(place.folder, result.run)
+    assert run.release == result.conditions.release
+    assert run.payload["figures"]["hr@10"] == result.main.figures["hr@10"].mean
+    kept = past.load(place.folder, result.run)
+    assert kept.playlist_ids == result.queries.playlist_ids
+    assert kept.figures["nextsong", "hr@10"].tolist() == result.main.per_query["hr@10"].tolist()
+    assert kept.main == "nextsong"
+
+
+def test_uses_of_the_test_playlists_are_counted(road: Road, tmp_path: Path) -> None:
+    shutil.copytree(road.home.path, tmp_path / "home", copy_function=linked)
+    place = Place(tmp_path / "home")
+    plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
+    uses = []
+    for split in ("validation", "test", "validation", "test", "test"):
+        found = harness.evaluate(place, road.work, replace(plan, split=split), Silent())
+        uses.append(found.conditions.test_uses)
+    assert uses == [0, 0, 1, 1, 2]
+
+
+def test_bounds_are_read_and_kept(result: Evaluation) -> None:
+    assert gate.bound("hr@10=0.05") == gate.Bound("hr@10", 0.05)
+    for wrong in ("hr@10", "hr@10=", "=1", "hr@10>0.1"):
+        with pytest.raises(InputError, match="METRIC=VALUE"):
+            gate.bound(wrong)
+    gate.require(result, [gate.Bound("hr@10", 0.0), gate.Bound("artist_repetition@10", 1.0)])
+    with pytest.raises(GateError, match=r"hr@10 is 0\.\d+, below 0\.999"):
+        gate.require(result, [gate.Bound("hr@10", 0.999)])
+    with pytest.raises(GateError, match=r"artist_repetition@10 is .* above -1"):
+        gate.require(result, [gate.Bound("artist_repetition@10", -1.0)])
+    with pytest.raises(InputError, match="no metric 'luck@3'"):
+        gate.require(result, [gate.Bound("luck@3", 0.1)])
+
+
+def test_evaluate_prints_a_table_json_lines_and_an_exit_code(road: Road, place: Place) -> None:
+    where = ["--home", str(place.folder), "--work", str(road.work), "--quiet"]
+    quick = ["--baselines", "popularity", "--modes", "auto", "--sample", "20", "--no-behaviours"]
+    table = CliRunner().invoke(main, ["evaluate", *where, *quick])
+    assert table.exit_code == 0, table.output
+    for word in ("HR@10", "HR@100", "MRR@10", "popularity", "nextsong", "±", "a random sample of"):
+        assert word in table.output, table.output
+    asked = ["evaluate", *where, *quick, "--json", "--split", "validation"]
+    printed = CliRunner().invoke(main, [*asked, "--fail-under", "hr@100=0.999"])
+    assert printed.exit_code == 1
+    assert "Error: hr@100 is" in printed.stderr
+    lines = [json.loads(line) for line in printed.stdout.splitlines()]
+    assert lines[0]["release"] == road.outcome.manifest.release
+    assert [line["system"] for line in lines if line["type"] == "system"] == [
+        "nextsong",
+        "popularity",
+    ]
+    for option in (["--baselines", "magic"], ["--modes", "magic"], ["--fail-under", "magic"]):
+        wrong = CliRunner().invoke(main, ["evaluate", *where, *option])
+        assert wrong.exit_code == 1
+        assert "Error: " in wrong.output
+        assert "magic" in wrong.output
+
+
+def test_a_running_service_is_scored_as_the_release_is(
+    road: Road, place: Place, result: Evaluation
+) -> None:
+    from evaluation.demo import _service
+
+    with _service(place.folder) as address:
+        plan = replace(PLAN, target=address, modes=("auto",), baselines=(), behaviours=False)
+        served = harness.evaluate(place, road.work, plan, Silent())
+    assert served.main.key == "service"
+    assert (served.main.rankings == result.main.rankings).mean() > 0.99

@@ -18,13 +18,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from catalog import embedded
-from catalog.embedded import Draft, EmbeddedHome
+from catalog.embedded import EmbeddedHome
 from catalog.errors import BusyError
 from catalog.reporting import Silent
 from embedded_fixtures import Library, home, quick, run, small
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from catalog.draft import Draft
 
 __all__ = ["home", "quick", "small"]  # fixtures
 

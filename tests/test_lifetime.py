@@ -29,19 +29,17 @@ from server_fixtures import (
     best_known,
     damage,
     home,
-    hurry,
     loop,
+    server_of,
     until,
 )
-from service import server as serving
 from service.client import Client
-from service.server import Server
 
 if TYPE_CHECKING:
     from catalog.release import Point
     from conftest import Road
 
-__all__ = ["best_known", "home", "hurry", "loop"]  # fixtures
+__all__ = ["best_known", "home", "loop"]  # fixtures
 
 # Starting
 
@@ -50,7 +48,7 @@ def test_a_port_that_is_taken_is_noticed_and_the_release_let_go(loop: Loop) -> N
     release = FakeRelease(POINTS)
 
     async def second(port: int) -> None:
-        Server(FakeHome(release), "127.0.0.1", port)
+        server_of(FakeHome(release), port=port)
 
     with loop.serve(FakeHome(FakeRelease(POINTS))) as server:
         with pytest.raises(BusyError, match=f"cannot listen on 127.0.0.1:{server.port}: the port"):
@@ -66,7 +64,7 @@ def test_hosts_may_be_given_in_any_form(loop: Loop, host: str) -> None:
         pytest.skip("no IPv6 here")
 
     async def answer() -> None:
-        server = Server(FakeHome(FakeRelease(POINTS)), host, 0)
+        server = server_of(FakeHome(FakeRelease(POINTS)), host=host)
         await server.start()
         async with grpc.aio.insecure_channel(server.address) as channel:
             stub = recommender_pb2_grpc.RecommenderStub(channel)
@@ -88,7 +86,7 @@ def ipv6() -> bool:
 
 def test_without_a_release_there_is_no_server(tmp_path: Path) -> None:
     async def start() -> None:
-        Server(EmbeddedHome(tmp_path / "nothing"), "127.0.0.1", 0)
+        server_of(EmbeddedHome(tmp_path / "nothing"))
 
     with pytest.raises(NoReleaseError, match="no release in"):
         asyncio.run(start())
@@ -96,7 +94,7 @@ def test_without_a_release_there_is_no_server(tmp_path: Path) -> None:
 
 def test_a_corrupt_release_is_noticed_at_the_start(home: EmbeddedHome) -> None:
     async def start() -> None:
-        Server(home, "127.0.0.1", 0)
+        server_of(home)
 
     release = home.current()
     assert release is not None
@@ -118,11 +116,13 @@ def turned_away(address: str) -> bool:
 
 
 def test_a_call_under_way_is_finished_before_the_end(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
+    loop: Loop,
 ) -> None:
-    monkeypatch.setattr(serving, "GRACE_S", PATIENCE_S)
     release = Slow(POINTS)
-    with loop.serve(FakeHome(release)) as server, Client(server.address, PATIENCE_S) as client:
+    with (
+        loop.serve(FakeHome(release), grace=PATIENCE_S) as server,
+        Client(server.address, PATIENCE_S) as client,
+    ):
         call = Call(client)
         assert release.asked_for.wait(PATIENCE_S)
         stopping = loop.start(server.stop())
@@ -136,11 +136,13 @@ def test_a_call_under_way_is_finished_before_the_end(
 
 
 def test_a_call_that_never_ends_does_not_keep_the_server(
-    loop: Loop, monkeypatch: pytest.MonkeyPatch
+    loop: Loop,
 ) -> None:
-    monkeypatch.setattr(serving, "GRACE_S", 0.1)
     release = Slow(POINTS)
-    with loop.serve(FakeHome(release)) as server, Client(server.address, PATIENCE_S) as client:
+    with (
+        loop.serve(FakeHome(release), grace=0.1) as server,
+        Client(server.address, PATIENCE_S) as client,
+    ):
         call = Call(client)
         assert release.asked_for.wait(PATIENCE_S)
         loop.run(server.stop())

@@ -11,7 +11,7 @@ import pytest
 from catalog.embedded import EmbeddedHome
 from catalog.errors import RequestError
 from catalog.release import Filter, Point
-from catalog.schema import RRF_K
+from catalog.schema import RRF_K, UNTIED
 from fakes import FakeRelease, points_of, publish
 from nextsong.v1 import recommender_pb2 as pb
 from service import api
@@ -86,7 +86,7 @@ def test_dense_ranks_by_cosine(release: OpenRelease) -> None:
 def test_hybrid_adds_reciprocal_ranks(release: OpenRelease) -> None:
     answer = ask(release, WATERLOO, mode=Mode.HYBRID)
     predicted, nearest = [BELIEVE, THANKS, RARE], [FERNANDO, BELIEVE, STRONG, THANKS]
-    weight = 0.5
+    weight = 0.5 * UNTIED
     expected = {
         place: sum(
             1 / (RRF_K - 1 + (ranking.index(place) + 1) / share)

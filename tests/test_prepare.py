@@ -353,3 +353,24 @@ def test_a_folder_with_an_odd_name(tmp_path: Path) -> None:
     folder = tmp_path / "it's [a] *?"
     folder.mkdir()
     assert prepared(folder, playlist("1", "ab")).titles() == {"1": "ab"}
+
+
+def test_pauses_cut_sessions_where_there_are_no_playlists(tmp_path: Path) -> None:
+    def play(title: str, owner: str, second: float | None, file: str = "log.csv") -> Row:
+        return row(title=title, owner=owner, position=second, file=file)
+
+    rows = [
+        play("a", "u", 100.0),
+        play("b", "u", 160.0),
+        play("x", "v", 150.0),
+        play("c", "u", 800.0),  # more than 10 minutes after b
+        play("d", "u", 1_400.0),  # just 10 minutes after c
+        play("y", "v", 400.0),
+        play("z", "u", None),
+        play("z", "", 120.0),
+        *playlist("listed", "mn", owner="u"),
+    ]
+    made = prepared(tmp_path, rows, session_gap=10.0, session_files=("log.csv",))
+    assert made.titles() == {"listed": "mn", "u 100": "ab", "u 800": "cd", "v 150": "xy"}
+    assert [one["reason"] for one in made.rejects] == ["no playlist", "no playlist"]
+    assert made.summary["sessions"] is True

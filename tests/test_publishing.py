@@ -13,12 +13,24 @@ import pyarrow as pa
 import pytest
 
 from catalog import edge_build
-from catalog.embedded import Draft, EmbeddedHome
+from catalog.embedded import EmbeddedHome
 from catalog.errors import EngineError, NoReleaseError, StorageError
 from catalog.reporting import Silent
-from embedded_fixtures import Library, Notes, drafted, home, invented, quick, run, small, vectors_of
+from embedded_fixtures import (
+    Library,
+    Notes,
+    drafted,
+    home,
+    invented,
+    nearest,
+    quick,
+    run,
+    small,
+    vectors_of,
+)
 
 if TYPE_CHECKING:
+    from catalog.draft import Draft
     from catalog.release import Vector
 
 __all__ = ["home", "quick", "small"]  # fixtures
@@ -220,14 +232,14 @@ def test_a_wrong_vector_is_never_built(tmp_path: Path, kind: str) -> None:
     draft = drafted(tmp_path, vectors, column=column)
     ninth = invented(12)[8].song_id
     with pytest.raises(EngineError, match=f"the vector of song {ninth} is not 4 numbers of unit"):
-        edge_build.build(draft.songs_path, 4, tmp_path / "shard")
+        edge_build.build(draft.songs_path, 4, {}, tmp_path / "shard")
 
 
 def test_a_list_of_any_kind_is_built(tmp_path: Path) -> None:
     vectors = vectors_of(12, 4)
     for kind in (pa.list_(pa.float32()), pa.large_list(pa.float64()), pa.list_(pa.float32(), 4)):
         draft = drafted(tmp_path, vectors, column=pa.array(vectors.tolist(), kind))
-        edge_build.build(draft.songs_path, 4, tmp_path / f"shard of {kind}")
+        edge_build.build(draft.songs_path, 4, {}, tmp_path / f"shard of {kind}")
 
 
 def test_a_song_without_a_vector_is_kept(tmp_path: Path) -> None:
@@ -240,7 +252,7 @@ def test_a_song_without_a_vector_is_kept(tmp_path: Path) -> None:
     ninth = invented(12)[8].song_id
     assert run(release.points([ninth]))[ninth].vector is None
     assert [point.song.song_id for point in run(release.popular(20))][8] == ninth
-    assert ninth not in {hit.song.song_id for hit in run(release.nearest(vectors[0], 20))}
+    assert ninth not in {hit.song.song_id for hit in nearest(release, vectors[0], 20)}
 
 
 def test_a_wrong_vector_is_never_published(

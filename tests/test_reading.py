@@ -128,7 +128,8 @@ def test_text_of_an_unreadable_line_is_cut(read, write):
 
 
 def test_bytes_that_are_no_text_are_shown(read, write):
-    _, rows, unreadable = read(write(HEADER.encode() + b"1,a,b\n1,caf\xe9,b\n1,c,d\n"))
+    good = "1,é,b\n1,c,d\n".encode()
+    _, rows, unreadable = read(write(HEADER.encode() + good + b"1,caf\xe9,b\n"))
     assert len(rows) == 2
     assert unreadable[0]["text"] == "1,caf\\xe9,b"
 
@@ -234,7 +235,8 @@ def test_no_file(read):
 
 
 def test_folder(read, tmp_path):
-    with pytest.raises(FileError, match="is a folder"):
+    (tmp_path / "notes.txt").write_text("nothing to read")
+    with pytest.raises(FileError, match="the folder holds no playlist file"):
         read(tmp_path)
 
 
@@ -285,10 +287,10 @@ def test_parquet_without_rows(read, write):
 def test_file_that_changes_while_it_is_read(read, write, monkeypatch, tmp_path):
     path = write(HEADER + "1,a,b\n")
 
-    def check(batch, label):
+    def check(*arguments):
         with path.open("a") as handle:
             handle.write("2,c,d\n")
-        return original(batch, label)
+        return original(*arguments)
 
     original = reading._checked
     monkeypatch.setattr(reading, "_checked", check)

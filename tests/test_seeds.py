@@ -78,6 +78,22 @@ def test_words_are_not_joined_or_reordered() -> None:
         assert seed.resolution is Resolution.UNKNOWN
 
 
+@pytest.mark.parametrize("title", ["A Forest - 2006 Remaster", "A Forest (feat. Nobody)"])
+def test_a_version_is_found_under_the_plain_title(title: str) -> None:
+    release = FakeRelease(points_of(("The Cure", "A Forest", 1, X)))
+    (seed,) = resolved_by(release, Seed(artist="The Cure", title=title))
+    assert titles(seed) == ["A Forest"]
+    (seed,) = resolved_by(release, Seed(artist="The Cure", title="A Forest - Live"))
+    assert seed.resolution is not Resolution.SONG
+
+
+def test_a_version_that_the_catalog_has_goes_before_the_plain_title() -> None:
+    songs = [("The Cure", "A Forest", 9, X), ("The Cure", "A Forest - 2006 Remaster", 1, Y)]
+    release = FakeRelease(points_of(*songs))
+    (seed,) = resolved_by(release, Seed(artist="the cure", title="A Forest - 2006 remaster"))
+    assert titles(seed) == ["A Forest - 2006 Remaster"]
+
+
 def test_an_id_goes_before_a_name(small: FakeRelease) -> None:
     (seed,) = resolved_by(
         small, Seed(song_id=song_id("ABBA", "Fernando"), artist="Björk", title="Jóga")

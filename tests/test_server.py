@@ -15,7 +15,6 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from grpc_status import rpc_status
 
 from catalog.errors import EngineError, RequestError, UnknownSongError
-from catalog.release import ANY
 from fakes import FakeHome, FakeRelease
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
@@ -31,17 +30,19 @@ from server_fixtures import (
     best_known,
     channel,
     client,
-    hurry,
     loop,
+    server_of,
 )
 from service.client import Client, Direct
-from service.server import SERVICE, Server
+from service.server import SERVICE
 
 if TYPE_CHECKING:
-    from catalog.release import Filter, Hit, Point, Vector
+    from collections.abc import Sequence
+
+    from catalog.release import Hit, Point, Search
     from conftest import Road
 
-__all__ = ["address", "best_known", "channel", "client", "hurry", "loop"]  # fixtures
+__all__ = ["address", "best_known", "channel", "client", "loop"]  # fixtures
 
 # The four methods
 
@@ -174,7 +175,7 @@ class Broken(FakeRelease):
 
     failure: Exception = EngineError("disk /var/secret")
 
-    async def nearest(self, vector: Vector, limit: int, where: Filter = ANY) -> list[Hit]:
+    async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         raise self.failure
 
 
@@ -216,7 +217,7 @@ def test_health_of_another_service_is_not_found(channel: grpc.Channel) -> None:
 @pytest.mark.parametrize("service", ["", SERVICE])
 def test_health_is_not_serving_once_the_stop_begins(loop: Loop, service: str) -> None:
     async def watch() -> list[int]:
-        server = Server(FakeHome(FakeRelease(POINTS)), "127.0.0.1", 0)
+        server = server_of(FakeHome(FakeRelease(POINTS)))
         await server.start()
         async with grpc.aio.insecure_channel(server.address) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
@@ -241,7 +242,10 @@ def test_reflection_lists_the_services(channel: grpc.Channel) -> None:
     file = database.FindFileContainingSymbol("nextsong.v1.Recommender")
     assert [method.name for method in file.service[0].method] == [
         "Recommend",
+        "BatchRecommend",
         "SimilarSongs",
         "SearchSongs",
         "GetRelease",
+        "RecordPlays",
+        "ForgetUser",
     ]

@@ -1,5 +1,4 @@
 """When two spellings are one song, and the ids that must never change."""
-# ruff: noqa: RUF001 -- look-alikes are the point
 
 from __future__ import annotations
 

@@ -36,11 +36,11 @@ def playlists(ids: list[str]) -> list[dict[str, Any]]:
 
 
 def splits(
-    folder: Path, rows: list[dict[str, Any]], seed: int = 0
+    folder: Path, rows: list[dict[str, Any]], seed: int = 0, order: str = "played"
 ) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
     """The summary, and the playlists of each split."""
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "playlists.parquet")
-    summary = split(folder / "playlists.parquet", folder, seed, Silent())
+    summary = split(folder / "playlists.parquet", folder, seed, order, Silent())
     found = {name: pq.read_table(folder / f"{name}.parquet") for name in BOUNDS}
     assert all(table.schema.names == SCHEMA.names for table in found.values())
     return summary, {name: table.to_pylist() for name, table in found.items()}

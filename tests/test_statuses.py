@@ -24,7 +24,7 @@ def tree(kind: type[NextsongError]) -> list[type[NextsongError]]:
     return [kind, *(below for child in kind.__subclasses__() for below in tree(child))]
 
 
-ALL = tree(NextsongError)
+ALL = [kind for kind in tree(NextsongError) if kind.__module__ == errors.__name__]
 
 INVALID, UNAVAILABLE, INTERNAL = (
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -38,6 +38,7 @@ CODES_AND_REASONS = {
     "FileError": (INVALID, "FILE"),
     "ColumnError": (INVALID, "COLUMN"),
     "PlaylistError": (INVALID, "PLAYLIST"),
+    "RejectsError": (INVALID, "REJECTS"),
     "RequestError": (INVALID, "REQUEST"),
     "UnknownSongError": (grpc.StatusCode.NOT_FOUND, "UNKNOWN_SONG"),
     "ReleaseError": (UNAVAILABLE, "RELEASE"),
@@ -47,6 +48,13 @@ CODES_AND_REASONS = {
     "StorageError": (INTERNAL, "STORAGE"),
     "BusyError": (UNAVAILABLE, "BUSY"),
     "EngineError": (INTERNAL, "ENGINE"),
+    "MissingExtraError": (INTERNAL, "MISSING_EXTRA"),
+    "GateError": (INTERNAL, "GATE"),
+    "SettingsError": (INVALID, "SETTINGS"),
+    "NoHistoryError": (grpc.StatusCode.FAILED_PRECONDITION, "NO_HISTORY"),
+    "NoKeyError": (grpc.StatusCode.UNAUTHENTICATED, "NO_KEY"),
+    "OverloadError": (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOAD"),
+    "TooLateError": (grpc.StatusCode.DEADLINE_EXCEEDED, "TOO_LATE"),
     "UnavailableError": (UNAVAILABLE, "UNAVAILABLE"),
 }
 
@@ -54,6 +62,8 @@ CODES_AND_REASONS = {
 def example(kind: type[NextsongError], message: str = "went wrong") -> NextsongError:
     if kind is errors.RequestError:
         return errors.RequestError("seeds[2].song_id", message)
+    if kind is errors.MissingExtraError:
+        return errors.MissingExtraError(message, "extra")
     return kind(message)
 
 
@@ -183,6 +193,10 @@ CAME_BACK = {
     grpc.StatusCode.NOT_FOUND: errors.UnknownSongError,
     UNAVAILABLE: errors.UnavailableError,
     INTERNAL: errors.EngineError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.NoKeyError,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.NoHistoryError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.OverloadError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.TooLateError,
 }
 
 
@@ -201,6 +215,16 @@ def test_an_error_comes_back_as_the_kind_that_its_code_tells(
     withheld = "the service failed: internal error"
     assert str(came) == (withheld if code is INTERNAL else str(went))
     assert statuses.code_of(came) is code
+
+
+def test_when_to_come_back_is_told(come_back: Callable[[Abort], NextsongError]) -> None:
+    went = errors.OverloadError("too busy", 1.25)
+    (wait,) = details(went, error_details_pb2.RetryInfo)
+    assert isinstance(wait, error_details_pb2.RetryInfo)
+    assert wait.retry_delay.ToMilliseconds() == 1250
+    came = come_back(went)
+    assert isinstance(came, errors.OverloadError)
+    assert came.wait_s == 1.25
 
 
 @pytest.mark.parametrize(
@@ -231,7 +255,8 @@ def test_any_text_comes_back_as_it_went(
         (grpc.StatusCode.INVALID_ARGUMENT, errors.InputError, "told"),
         (grpc.StatusCode.NOT_FOUND, errors.UnknownSongError, "told"),
         (grpc.StatusCode.UNAVAILABLE, errors.UnavailableError, "told"),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, errors.UnavailableError, "told"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, errors.TooLateError, "told"),
+        (grpc.StatusCode.UNAUTHENTICATED, errors.NoKeyError, "told"),
         (grpc.StatusCode.CANCELLED, errors.UnavailableError, "told"),
         (grpc.StatusCode.UNIMPLEMENTED, errors.EngineError, "the service failed: told"),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.EngineError, "the service failed: told"),

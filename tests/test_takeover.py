@@ -28,7 +28,6 @@ from server_fixtures import (
     best_known,
     damage,
     home,
-    hurry,
     loop,
     until,
 )
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from catalog.embedded import EmbeddedHome
     from catalog.release import Point
 
-__all__ = ["best_known", "home", "hurry", "loop"]  # fixtures
+__all__ = ["best_known", "home", "loop"]  # fixtures
 
 
 class Caller(threading.Thread):
@@ -235,6 +234,7 @@ def test_a_call_keeps_the_release_that_it_began_with_which_is_then_let_go(loop: 
         assert call.answer is not None
         assert call.answer.release == "old"
         assert client.recommend(WATERLOO).release == "new"
+        assert old.closed
         del old
         gc.collect()
         assert gone() is None

@@ -38,10 +38,12 @@ def write_playlists(
     return path
 
 
-def corpus_of(folder: Path, playlists: list[list[int]], rows_per_group: int = 100_000) -> str:
+def corpus_of(
+    folder: Path, playlists: list[list[int]], rows_per_group: int = 100_000, window: int = 0
+) -> str:
     path = write_playlists(folder, playlists, rows_per_group)
     with connect(folder) as sql:
-        write_corpus(sql, path, folder / "corpus.txt")
+        write_corpus(sql, path, folder / "corpus.txt", window)
     return (folder / "corpus.txt").read_text()
 
 
@@ -96,6 +98,16 @@ def test_a_playlist_too_long_for_gensim_goes_in_whole(
     assert [song for line in found[:-1] for song in line] == list(range(length))
 
 
+@pytest.mark.parametrize("length", [9_999, 10_000, 10_001, 10_040, 19_950, 19_951, 25_000])
+def test_no_window_is_torn_where_a_playlist_is_cut(tmp_path: Path, length: int) -> None:
+    text = corpus_of(tmp_path, [list(range(length))], window=50)
+    lines = [[int(song) for song in line.split(" ")] for line in text.splitlines()]
+    assert max(map(len, lines)) <= 10_000
+    assert sorted({song for line in lines for song in line}) == list(range(length))
+    assert all(line == list(range(line[0], line[-1] + 1)) for line in lines)
+    assert [later[0] for later in lines[1:]] == [line[-1] - 49 for line in lines[:-1]]
+
+
 def many(count: int) -> list[list[int]]:
     random = np.random.default_rng(0)
     return [random.integers(0, 1_000, random.integers(1, 9)).tolist() for _ in range(count)]
@@ -121,7 +133,7 @@ def test_playlists_go_in_in_their_order(tmp_path: Path) -> None:
 def test_a_corpus_that_cannot_be_written(tmp_path: Path) -> None:
     path = write_playlists(tmp_path, [[1, 2]])
     with pytest.raises(StorageError, match="cannot work in"), connect(tmp_path) as sql:
-        write_corpus(sql, path, tmp_path / "none" / "corpus.txt")
+        write_corpus(sql, path, tmp_path / "none" / "corpus.txt", 5)
 
 
 # The vectors.
@@ -131,12 +143,9 @@ def test_counts_by_hand(tmp_path: Path) -> None:
     playlists = [[5, 2, 9], [2, 5], [5, 7], [5]]
     summary, table = trained(tmp_path, playlists, replace(PARAMETERS, min_count=2))
     assert table["song"].to_pylist() == [2, 5]
-    assert table["playlists"].to_pylist() == [2, 4]
     assert {name: value for name, value in summary.items() if name != "text"} == {
         "songs": 2,
-        "songs_below_min_count": 2,
         "plays": 8,
-        "plays_covered": 6,
         "epochs": 3,
     }
     assert summary["text"] == "2 song vectors of 8 numbers, 3 epochs over 8 plays"
@@ -147,14 +156,12 @@ def test_rare_songs_are_left_out(tmp_path: Path, min_count: int) -> None:
     playlists = [list(range(i)) for i in range(1, 5)]  # song i is in 4 - i of them
     _, table = trained(tmp_path, playlists, replace(PARAMETERS, min_count=min_count))
     assert table["song"].to_pylist() == list(range(5 - min_count))
-    assert table["playlists"].to_pylist() == [4 - i for i in range(5 - min_count)]
 
 
 def test_the_types_of_the_table(tmp_path: Path) -> None:
     _, table = trained(tmp_path, [[1, 2], [2, 1]])
-    assert table.schema.names == ["song", "playlists", "vector"]
+    assert table.schema.names == ["song", "vector"]
     assert table.schema.field("song").type == pa.int32()
-    assert table.schema.field("playlists").type == pa.int32()
     assert table.schema.field("vector").type == pa.list_(pa.float32(), 8)
 
 
@@ -249,7 +256,16 @@ def test_nobody_need_listen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("plays", "epochs"),
-    [(0, 60), (1, 60), (100_000, 60), (200_000, 30), (1_000_000, 6), (2_000_000, 5), (10**9, 5)],
+    [
+        (0, 60),
+        (1, 60),
+        (100_000, 60),
+        (200_000, 30),
+        (1_000_000, 6),
+        (2_000_000, 3),
+        (9_000_000, 1),
+        (10**9, 1),
+    ],
 )
 def test_small_data_is_passed_over_more_often(plays: int, epochs: int) -> None:
     assert Parameters().epochs_for(plays) == epochs

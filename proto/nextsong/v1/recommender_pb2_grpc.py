@@ -28,8 +28,19 @@ if _version_not_supported:
 class RecommenderStub:
     """Recommender answers from one release of the catalog at a time: no answer mixes two.
 
-    Every method answers INVALID_ARGUMENT, with a google.rpc.BadRequest detail that names the field,
-    when a field is malformed or out of range.
+    Failures carry a google.rpc.ErrorInfo detail of the domain "nextsong", with a stable reason.
+    Every method may answer
+    - INVALID_ARGUMENT, with a google.rpc.BadRequest detail that names the field, when a field is
+    malformed or out of range (reason REQUEST);
+    - UNAUTHENTICATED when the server wants a key and the call brings none that it knows (NO_KEY);
+    - RESOURCE_EXHAUSTED, at once and with a google.rpc.RetryInfo detail, when the server has as many
+    calls under way as it takes (OVERLOAD);
+    - DEADLINE_EXCEEDED when the call's deadline, or the server's own, has passed (TOO_LATE);
+    - UNAVAILABLE when the release cannot be asked now: try again;
+    - INTERNAL for all else, the reason of which is in the server's log only.
+
+    A call may bring metadata: `x-request-id` (1 to 128 visible ASCII characters; one is made where
+    there is none) comes back in the trailing metadata and is in the server's log.
     """
 
     def __init__(self, channel):
@@ -42,6 +53,11 @@ class RecommenderStub:
                 '/nextsong.v1.Recommender/Recommend',
                 request_serializer=nextsong_dot_v1_dot_recommender__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=nextsong_dot_v1_dot_recommender__pb2.RecommendResponse.FromString,
+                _registered_method=True)
+        self.BatchRecommend = channel.unary_unary(
+                '/nextsong.v1.Recommender/BatchRecommend',
+                request_serializer=nextsong_dot_v1_dot_recommender__pb2.BatchRecommendRequest.SerializeToString,
+                response_deserializer=nextsong_dot_v1_dot_recommender__pb2.BatchRecommendResponse.FromString,
                 _registered_method=True)
         self.SimilarSongs = channel.unary_unary(
                 '/nextsong.v1.Recommender/SimilarSongs',
@@ -58,17 +74,46 @@ class RecommenderStub:
                 request_serializer=nextsong_dot_v1_dot_recommender__pb2.GetReleaseRequest.SerializeToString,
                 response_deserializer=nextsong_dot_v1_dot_recommender__pb2.GetReleaseResponse.FromString,
                 _registered_method=True)
+        self.RecordPlays = channel.unary_unary(
+                '/nextsong.v1.Recommender/RecordPlays',
+                request_serializer=nextsong_dot_v1_dot_recommender__pb2.RecordPlaysRequest.SerializeToString,
+                response_deserializer=nextsong_dot_v1_dot_recommender__pb2.RecordPlaysResponse.FromString,
+                _registered_method=True)
+        self.ForgetUser = channel.unary_unary(
+                '/nextsong.v1.Recommender/ForgetUser',
+                request_serializer=nextsong_dot_v1_dot_recommender__pb2.ForgetUserRequest.SerializeToString,
+                response_deserializer=nextsong_dot_v1_dot_recommender__pb2.ForgetUserResponse.FromString,
+                _registered_method=True)
 
 
 class RecommenderServicer:
     """Recommender answers from one release of the catalog at a time: no answer mixes two.
 
-    Every method answers INVALID_ARGUMENT, with a google.rpc.BadRequest detail that names the field,
-    when a field is malformed or out of range.
+    Failures carry a google.rpc.ErrorInfo detail of the domain "nextsong", with a stable reason.
+    Every method may answer
+    - INVALID_ARGUMENT, with a google.rpc.BadRequest detail that names the field, when a field is
+    malformed or out of range (reason REQUEST);
+    - UNAUTHENTICATED when the server wants a key and the call brings none that it knows (NO_KEY);
+    - RESOURCE_EXHAUSTED, at once and with a google.rpc.RetryInfo detail, when the server has as many
+    calls under way as it takes (OVERLOAD);
+    - DEADLINE_EXCEEDED when the call's deadline, or the server's own, has passed (TOO_LATE);
+    - UNAVAILABLE when the release cannot be asked now: try again;
+    - INTERNAL for all else, the reason of which is in the server's log only.
+
+    A call may bring metadata: `x-request-id` (1 to 128 visible ASCII characters; one is made where
+    there is none) comes back in the trailing metadata and is in the server's log.
     """
 
     def Recommend(self, request, context):
         """Recommend says which songs should come next in a playlist.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchRecommend(self, request, context):
+        """BatchRecommend answers many playlists in one call, for much less than as many calls. All are
+        answered from one release. If one of them is malformed, none is answered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,6 +140,22 @@ class RecommenderServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordPlays(self, request, context):
+        """RecordPlays adds to a user's listening history, from which Recommend can continue. It may be
+        repeated safely. The history is off unless the server keeps one: FAILED_PRECONDITION (reason
+        NO_HISTORY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetUser(self, request, context):
+        """ForgetUser removes all that is known of a user. FAILED_PRECONDITION as RecordPlays.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RecommenderServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -102,6 +163,11 @@ def add_RecommenderServicer_to_server(servicer, server):
                     servicer.Recommend,
                     request_deserializer=nextsong_dot_v1_dot_recommender__pb2.RecommendRequest.FromString,
                     response_serializer=nextsong_dot_v1_dot_recommender__pb2.RecommendResponse.SerializeToString,
+            ),
+            'BatchRecommend': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchRecommend,
+                    request_deserializer=nextsong_dot_v1_dot_recommender__pb2.BatchRecommendRequest.FromString,
+                    response_serializer=nextsong_dot_v1_dot_recommender__pb2.BatchRecommendResponse.SerializeToString,
             ),
             'SimilarSongs': grpc.unary_unary_rpc_method_handler(
                     servicer.SimilarSongs,
@@ -118,6 +184,16 @@ def add_RecommenderServicer_to_server(servicer, server):
                     request_deserializer=nextsong_dot_v1_dot_recommender__pb2.GetReleaseRequest.FromString,
                     response_serializer=nextsong_dot_v1_dot_recommender__pb2.GetReleaseResponse.SerializeToString,
             ),
+            'RecordPlays': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordPlays,
+                    request_deserializer=nextsong_dot_v1_dot_recommender__pb2.RecordPlaysRequest.FromString,
+                    response_serializer=nextsong_dot_v1_dot_recommender__pb2.RecordPlaysResponse.SerializeToString,
+            ),
+            'ForgetUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetUser,
+                    request_deserializer=nextsong_dot_v1_dot_recommender__pb2.ForgetUserRequest.FromString,
+                    response_serializer=nextsong_dot_v1_dot_recommender__pb2.ForgetUserResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'nextsong.v1.Recommender', rpc_method_handlers)
@@ -129,8 +205,19 @@ def add_RecommenderServicer_to_server(servicer, server):
 class Recommender:
     """Recommender answers from one release of the catalog at a time: no answer mixes two.
 
-    Every method answers INVALID_ARGUMENT, with a google.rpc.BadRequest detail that names the field,
-    when a field is malformed or out of range.
+    Failures carry a google.rpc.ErrorInfo detail of the domain "nextsong", with a stable reason.
+    Every method may answer
+    - INVALID_ARGUMENT, with a google.rpc.BadRequest detail that names the field, when a field is
+    malformed or out of range (reason REQUEST);
+    - UNAUTHENTICATED when the server wants a key and the call brings none that it knows (NO_KEY);
+    - RESOURCE_EXHAUSTED, at once and with a google.rpc.RetryInfo detail, when the server has as many
+    calls under way as it takes (OVERLOAD);
+    - DEADLINE_EXCEEDED when the call's deadline, or the server's own, has passed (TOO_LATE);
+    - UNAVAILABLE when the release cannot be asked now: try again;
+    - INTERNAL for all else, the reason of which is in the server's log only.
+
+    A call may bring metadata: `x-request-id` (1 to 128 visible ASCII characters; one is made where
+    there is none) comes back in the trailing metadata and is in the server's log.
     """
 
     @staticmethod
@@ -150,6 +237,33 @@ class Recommender:
             '/nextsong.v1.Recommender/Recommend',
             nextsong_dot_v1_dot_recommender__pb2.RecommendRequest.SerializeToString,
             nextsong_dot_v1_dot_recommender__pb2.RecommendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchRecommend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nextsong.v1.Recommender/BatchRecommend',
+            nextsong_dot_v1_dot_recommender__pb2.BatchRecommendRequest.SerializeToString,
+            nextsong_dot_v1_dot_recommender__pb2.BatchRecommendResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -231,6 +345,60 @@ class Recommender:
             '/nextsong.v1.Recommender/GetRelease',
             nextsong_dot_v1_dot_recommender__pb2.GetReleaseRequest.SerializeToString,
             nextsong_dot_v1_dot_recommender__pb2.GetReleaseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordPlays(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nextsong.v1.Recommender/RecordPlays',
+            nextsong_dot_v1_dot_recommender__pb2.RecordPlaysRequest.SerializeToString,
+            nextsong_dot_v1_dot_recommender__pb2.RecordPlaysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/nextsong.v1.Recommender/ForgetUser',
+            nextsong_dot_v1_dot_recommender__pb2.ForgetUserRequest.SerializeToString,
+            nextsong_dot_v1_dot_recommender__pb2.ForgetUserResponse.FromString,
             options,
             channel_credentials,
             insecure,

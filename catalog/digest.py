@@ -1,0 +1,51 @@
+"""A sum over all songs of a release, the same wherever it is kept and in whatever order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+_VECTORS = {"vector", "seeds", "strengths"}
+_MODULUS = 1 << 128
+
+
+def digest_of_row(row: Mapping[str, Any]) -> int:
+    """128 bits of one song: payload without its nulls, dense and sparse vector, each bit of them.
+
+    `row` is as `catalog.draft.Draft` has them.
+    """
+    payload = {
+        name: value for name, value in row.items() if value is not None and name not in _VECTORS
+    }
+    text = json.dumps(payload, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    digest.update(b"\0" + np.asarray(row["vector"] or [], "<f4").tobytes() + b"\0")
+    seeds = np.asarray(row["seeds"] or [], "<u4")
+    order = np.argsort(seeds, kind="stable")
+    strengths = np.asarray(row["strengths"] or [], "<f4")
+    digest.update(seeds[order].tobytes() + b"\0" + strengths[order].tobytes())
+    return int.from_bytes(digest.digest())
+
+
+class Digest:
+    """The sum of the digests of all songs seen so far."""
+
+    def __init__(self) -> None:
+        self.songs = 0
+        self._sum = 0
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """See these songs too."""
+        for row in rows:
+            self.songs += 1
+            self._sum = (self._sum + digest_of_row(row)) % _MODULUS
+
+    def hex(self) -> str:
+        """The sum, as 32 hexadecimal digits."""
+        return f"{self._sum:032x}"

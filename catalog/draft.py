@@ -1,0 +1,152 @@
+"""What is to be published: the songs of a release in a Parquet file, and what to say about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from catalog.errors import EngineError, NoReleaseError
+from catalog.storage import storage_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import datetime
+    from pathlib import Path
+
+    from catalog.manifest import Counts, Manifest, Origin, StoredRanker
+    from catalog.release import Home
+    from catalog.reporting import Reporter
+    from catalog.schema import Kind
+
+CANARIES = 8
+
+LONGEST_DEVIATION = 1e-3
+"""How far from 1 the length of a unit vector may be."""
+
+_TYPES: Mapping[Kind, pa.DataType] = {
+    "keyword": pa.string(),
+    "text": pa.string(),
+    "integer": pa.int64(),
+    "float": pa.float64(),
+}
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What is to be published.
+
+    `songs_path` is a Parquet file with a row a song: the fields of the payload (see
+    `catalog.schema`); `vector`, a list of `dimensions` floats of unit length, null where there is
+    none; `seeds` and `strengths`, the ordinals and values of its sparse vector, likewise.
+    `payload` says of what kind each extra field is. `copy_of` is the release that this one is to
+    be the same as, in another home. `ranker` and `validation` go into the manifest as they are.
+    """
+
+    songs_path: Path
+    dimensions: int
+    counts: Counts
+    origin: Origin
+    payload: dict[str, Kind] = field(default_factory=dict)
+    copy_of: Manifest | None = None
+    ranker: StoredRanker | None = None
+    validation: dict[str, float] = field(default_factory=dict)
+
+
+def draft_of(manifest: Manifest, songs_path: Path) -> Draft:
+    """The draft that publishes a release's songs once more."""
+    return Draft(
+        songs_path,
+        manifest.dimensions,
+        manifest.counts,
+        manifest.origin,
+        manifest.payload,
+        copy_of=manifest,
+        ranker=manifest.ranker,
+        validation=manifest.validation,
+    )
+
+
+def release_named(draft: Draft, created: datetime) -> str:
+    """The id of the release that a draft becomes at this time; ids sort by time."""
+    if draft.copy_of:
+        return draft.copy_of.release
+    return f"{created:%Y%m%dT%H%M%S%f}"[:-3] + f"-{draft.origin.content_fingerprint[:8]}"
+
+
+def created_of(draft: Draft, created: datetime) -> str:
+    """When the release was made, in ISO 8601."""
+    return draft.copy_of.created if draft.copy_of else created.isoformat(timespec="seconds")
+
+
+def canaries_of(songs_path: Path) -> list[str]:
+    """The ids of up to `CANARIES` songs with a vector, spread over the file."""
+    songs = pq.read_table(songs_path, columns=["song_id"], filters=pc.field("vector").is_valid())
+    ids = songs["song_id"]
+    spread = np.linspace(0, len(ids) - 1, min(CANARIES, len(ids)), dtype=int)
+    return [ids[int(place)].as_py() for place in spread]
+
+
+def require_unit_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
+    """Raise `EngineError` for a dense vector of another size, or not of unit length."""
+    # The engine takes NaN and zero vectors without a word, and nobody ever finds those songs.
+    given = batch.filter(pc.is_valid(batch["vector"]))
+    vectors = given["vector"]
+    right = np.array(pc.equal(pc.list_value_length(vectors), dimensions).fill_null(False))
+    if right.all():
+        numbers = np.asarray(pc.list_flatten(vectors), dtype=np.float64)
+        lengths = np.linalg.norm(numbers.reshape(-1, dimensions), axis=1)
+        right = np.abs(lengths - 1.0) < LONGEST_DEVIATION
+    if not right.all():
+        song = given["song_id"][int(np.flatnonzero(~right)[0])]
+        raise EngineError(f"the vector of song {song} is not {dimensions} numbers of unit length")
+
+
+def others_than_current(home: Home) -> list[str]:
+    """The releases of a home beside its current one, the newest first."""
+    current = home.current()
+    return [release for release in reversed(home.releases()) if release != current]
+
+
+def release_before(home: Home) -> str:
+    """The newest release that is older than the current one; raises `NoReleaseError`."""
+    current = home.current()
+    older = [release for release in others_than_current(home) if current and release < current]
+    if not older:
+        raise NoReleaseError(f"{home.place} keeps no release older than {current or 'none'}")
+    return older[0]
+
+
+def write_songs(
+    batches: Iterable[list[dict[str, Any]]], manifest: Manifest, path: Path, reporter: Reporter
+) -> None:
+    """Write songs, batch by batch, to a Parquet file as `Draft` wants it."""
+    kinds = {name: pa.field(name, _TYPES[kind]) for name, kind in manifest.payload.items()}
+    fields = [pa.field(name, kind) for name, kind in _SONG_TYPES.items()]
+    schema = pa.schema([*fields, *kinds.values()])
+    done = 0
+    with reporter.task("read") as task, storage_errors(path):
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            for batch in batches:
+                writer.write_batch(pa.RecordBatch.from_pylist(batch, schema))
+                done += len(batch)
+                task.advance(done, manifest.counts.songs)
+        task.result(f"{done:,} songs of release {manifest.release}")
+
+
+_SONG_TYPES = {
+    "song_id": pa.string(),
+    "artist": pa.string(),
+    "title": pa.string(),
+    "artist_key": pa.string(),
+    "ordinal": pa.uint32(),
+    "playlists": pa.int32(),
+    "search_text": pa.string(),
+    "vector": pa.list_(pa.float32()),
+    "seeds": pa.list_(pa.uint32()),
+    "strengths": pa.list_(pa.float32()),
+}

@@ -1,0 +1,175 @@
+"""`nextsong releases`: what a home keeps, and moving between releases and between homes."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from catalog.cli import (
+    home_option,
+    one_line_errors,
+    publishing,
+    qdrant_server,
+    quiet_option,
+    reporter_for,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from catalog.qdrant_options import Layout, QdrantOptions
+
+release_argument = click.argument("release", required=False)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.group()
+def releases() -> None:
+    """List, check, copy, remove and go back to releases."""
+
+
+@releases.command("list", short_help="List the releases of a home.")
+@home_option
+@qdrant_server
+@json_option
+@one_line_errors
+def list_releases(home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
+    """List the releases of a home, the newest first; * marks the current one."""
+    from catalog import releases_show
+    from catalog.homes import open_home
+
+    entries = releases_show.entries(open_home(home, qdrant))
+    if as_json:
+        click.echo(json.dumps([entry.to_json() for entry in entries], indent=2))
+    else:
+        releases_show.table(entries)
+
+
+@releases.command(short_help="Print the manifest of a release.")
+@release_argument
+@home_option
+@qdrant_server
+@one_line_errors
+def show(release: str | None, home: Path, qdrant: QdrantOptions | None) -> None:
+    """Print the manifest of RELEASE, or of the current one, as JSON."""
+    from catalog.homes import open_home
+    from catalog.releases_show import chosen
+
+    opened = open_home(home, qdrant)
+    click.echo(opened.manifest(chosen(opened, release)).to_json(), nl=False)
+
+
+@releases.command(short_help="Make an older release current.")
+@release_argument
+@home_option
+@qdrant_server
+@one_line_errors
+def rollback(release: str | None, home: Path, qdrant: QdrantOptions | None) -> None:
+    """Make RELEASE current, or the one before the current. Running services move over to it."""
+    from catalog.homes import open_home
+
+    click.echo(f"release {open_home(home, qdrant).rollback(release)} is the current one")
+
+
+@releases.command(short_help="Remove old releases.")
+@click.option(
+    "--keep",
+    default=2,
+    show_default=True,
+    type=click.IntRange(0),
+    help="How many old releases stay beside the current one.",
+)
+@home_option
+@qdrant_server
+@one_line_errors
+def prune(keep: int, home: Path, qdrant: QdrantOptions | None) -> None:
+    """Remove all releases but the current one and the newest others."""
+    from catalog.homes import open_home
+
+    removed = open_home(home, qdrant).prune(keep)
+    click.echo("\n".join(f"removed {release}" for release in removed) or "nothing to remove")
+
+
+@releases.command(short_help="Read all of a release and compare it with its manifest.")
+@release_argument
+@home_option
+@qdrant_server
+@quiet_option
+@one_line_errors
+def verify(release: str | None, home: Path, qdrant: QdrantOptions | None, quiet: bool) -> None:
+    """Read all of RELEASE, or of the current one, and say what is not as it was published."""
+    from catalog.homes import open_home
+    from catalog.releases_show import chosen
+
+    opened = open_home(home, qdrant)
+    manifest = opened.verify(chosen(opened, release), reporter_for(quiet=quiet))
+    click.echo(f"release {manifest.release} is whole: {manifest.counts.songs:,} songs")
+
+
+@releases.command(short_help="Carry a release between HOME and a Qdrant server.")
+@release_argument
+@click.option(
+    "--to",
+    "target",
+    required=True,
+    type=click.Choice(["server", "home"]),
+    help="Where to: from HOME to the Qdrant server, or from there to HOME.",
+)
+@home_option
+@qdrant_server
+@publishing
+@quiet_option
+@one_line_errors
+def copy(
+    release: str | None,
+    target: str,
+    home: Path,
+    qdrant: QdrantOptions | None,
+    layout: Layout,
+    keep: int,
+    quiet: bool,
+) -> None:
+    """Carry RELEASE, or the current one, to the other home, where it becomes current.
+
+    Payloads and vectors are compared afterwards, to the bit.
+    """
+    from catalog.copying import copy as carry
+    from catalog.homes import open_home
+
+    if qdrant is None:
+        raise click.UsageError("name the Qdrant server with --qdrant-url")
+    folder = open_home(home, keep=keep)
+    server = open_home(home, qdrant, layout=layout, keep=keep)
+    here, there = (folder, server) if target == "server" else (server, folder)
+    manifest = carry(here, there, release, home, reporter_for(quiet=quiet))
+    click.echo(f"release {manifest.release} is the current one of {there.place}")
+
+
+@click.command(short_help="Check configuration, server, rights and releases, and say what to do.")
+@home_option
+@qdrant_server
+@json_option
+@one_line_errors
+def doctor(home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
+    """Check configuration, versions, connectivity, rights, releases and indexes.
+
+    Each finding that needs something done says what. Exit code 1 if anything does not work.
+    """
+    from dataclasses import asdict
+
+    from catalog.doctor import examine
+
+    findings = list(examine(home, qdrant))
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        colours = {"ok": "green", "warning": "yellow", "failure": "red"}
+        for finding in findings:
+            click.secho(f"{finding.level:<8}", fg=colours[finding.level], nl=False)
+            click.echo(f" {finding.what}")
+            if finding.advice:
+                click.echo(f"{'':9}-> {finding.advice}")
+    if any(finding.level == "failure" for finding in findings):
+        raise click.exceptions.Exit(1)

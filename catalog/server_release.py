@@ -1,0 +1,134 @@
+"""A release on a Qdrant server, opened for reading."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from qdrant_client import models
+
+from catalog.queries import (
+    dense_of,
+    filter_of,
+    params_of,
+    request_of,
+    song_in,
+    strengths_of,
+    words_of,
+)
+from catalog.release import ANY, Filter, Hit, Point, Search, Song, by_score
+from catalog.schema import DENSE, SONG_FIELDS, SPARSE
+from catalog.songs import normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from catalog.manifest import Manifest
+    from catalog.qdrant import AsyncNodes
+
+
+class ServerRelease:
+    """A release in `collection` (see `catalog.release.OpenRelease`)."""
+
+    def __init__(self, nodes: AsyncNodes, collection: str, manifest: Manifest) -> None:
+        self._nodes = nodes
+        self._collection = collection
+        self._manifest = manifest
+        self._fields = [*SONG_FIELDS, *manifest.payload]
+        self._params = params_of(manifest)
+
+    @property
+    def manifest(self) -> Manifest:
+        """The account of the release."""
+        return self._manifest
+
+    async def points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
+        """The songs of these ids with their vectors; unknown ids are left out."""
+        records = await self._retrieve(song_ids, self._fields, DENSE)
+        return {UUID(str(record.id)): _point(record) for record in records}
+
+    async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        """The songs that each search finds, best first, all asked in one go."""
+        requests = [
+            request_of(search, self._fields, self._params) if search.limit > 0 else None
+            for search in searches
+        ]
+        asked = [request for request in requests if request is not None]
+        if not asked:
+            return [[] for _ in searches]
+        responses = iter(
+            await self._nodes.ask(
+                "search", lambda client: client.query_batch_points(self._collection, asked)
+            )
+        )
+        return [
+            [] if request is None else _hits(search, next(responses).points)
+            for search, request in zip(searches, requests, strict=True)
+        ]
+
+    async def strengths(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
+        """How strongly each seed, by its ordinal, predicts these songs; unknown ids left out."""
+        records = await self._retrieve(song_ids, False, SPARSE)
+        return {UUID(str(record.id)): strengths_of(record) for record in records}
+
+    async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
+        """At most `limit` songs, those in the most training playlists first."""
+        records = await self._by_popularity(limit, filter_of(where), [DENSE])
+        return [_point(record) for record in records]
+
+    async def search(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
+        """At most `limit` songs with a word in artist or title for each beginning in `text`."""
+        words = normalise(text)
+        if not words:
+            return []
+        passing = filter_of(where, words_of("search_text", words))
+        return [song_in(record) for record in await self._by_popularity(limit, passing, False)]
+
+    async def _retrieve(
+        self, song_ids: Sequence[UUID], fields: list[str] | bool, vector: str
+    ) -> list[models.Record]:
+        ids: list[Any] = [str(song_id) for song_id in song_ids]
+        if not ids:
+            return []
+        return await self._nodes.ask(
+            "retrieve",
+            lambda client: client.retrieve(
+                self._collection, ids, with_payload=fields, with_vectors=[vector]
+            ),
+        )
+
+    async def _by_popularity(
+        self, limit: int, where: models.Filter | None, vectors: list[str] | bool
+    ) -> list[models.Record]:
+        if limit <= 0:
+            return []
+        records, _ = await self._nodes.ask(
+            "list songs",
+            lambda client: client.scroll(
+                self._collection,
+                scroll_filter=where,
+                limit=limit,
+                order_by=models.OrderBy(key="ordinal", direction=models.Direction.ASC),
+                with_payload=self._fields,
+                with_vectors=vectors,
+            ),
+        )
+        return records
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._nodes.close()
+
+
+def _point(record: models.Record) -> Point:
+    return Point(song_in(record), dense_of(record))
+
+
+def _hits(search: Search, points: Sequence[models.ScoredPoint]) -> list[Hit]:
+    hits = [Hit(song_in(point), float(point.score), dense_of(point)) for point in points]
+    hits.sort(key=by_score)
+    if search.vector is not None and not search.weights:
+        # The engine's rounding of a cosine can pass 1.
+        return [replace(hit, score=min(1.0, max(-1.0, hit.score))) for hit in hits]
+    return hits

@@ -1,0 +1,235 @@
+"""Two evaluations, or two releases, side by side: what got better or worse, and for whom."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from catalog.errors import InputError, MismatchError
+from evaluation import data as datas
+from evaluation import past
+from evaluation.comparing import METRICS, METRICS_OF_HALVES, compared
+from evaluation.harness import scored
+from evaluation.intervals import Figure, bootstrap
+from evaluation.metrics.table import LOWER_IS_BETTER
+from evaluation.protocol import load_queries
+from evaluation.significance import ALPHA, holm
+from evaluation.slices import kinds
+from evaluation.systems import Release
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from catalog.release import OpenRelease
+    from catalog.reporting import Reporter
+    from evaluation.metrics.ranking import Figures
+    from evaluation.place import Place
+    from evaluation.protocol import Holdout, Split
+    from evaluation.result import Comparison
+
+FEWEST_OF_A_SLICE = 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """One metric on all queries or on one kind of them: before, after, and after minus before.
+
+    `verdict` is "better" or "worse" where the difference is significant, or else "same".
+    """
+
+    group: str
+    name: str
+    queries: int
+    metric: str
+    before: Figure
+    after: Figure
+    difference: Figure
+    p: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Contest:
+    """What came of comparing `after` with `before`, on the `queries` that both answered."""
+
+    before: str
+    after: str
+    queries: int
+    left_out: int
+    rows: list[Row]
+    slices: list[Row]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object."""
+        return asdict(self)
+
+    @property
+    def worse(self) -> list[Row]:
+        """The metrics by which `after` is significantly worse on all queries."""
+        return [row for row in self.rows if row.verdict == "worse"]
+
+
+def of_runs(home: Path, before: str, after: str) -> Contest:
+    """Compare two recorded evaluations. Raises `InputError`, or `MismatchError` where they differ.
+
+    They must have held out the same songs of playlists of which they share some.
+    """
+    old, new = past.load(home, before), past.load(home, after)
+    for name in ("split", "holdout", "seed"):
+        if old.payload[name] != new.payload[name]:
+            raise MismatchError(
+                f"runs {old.run} and {new.run} cannot be compared: {name} {old.payload[name]} and "
+                f"{new.payload[name]}"
+            )
+    if old.payload["data_fingerprint"] != new.payload["data_fingerprint"]:
+        raise MismatchError(
+            f"runs {old.run} and {new.run} cannot be compared: they are of different data, so the "
+            f"same playlist may have another last song; compare the two releases instead"
+        )
+    place = {name: at for at, name in enumerate(old.playlist_ids)}
+    shared = [(place[name], at) for at, name in enumerate(new.playlist_ids) if name in place]
+    if not shared:
+        raise MismatchError(f"runs {old.run} and {new.run} have no playlist in common")
+    mine, theirs = np.array([at for _, at in shared]), np.array([at for at, _ in shared])
+    groups = {
+        group: {
+            name: np.array([names[at] == name for at in mine])
+            for name in dict.fromkeys(names)
+            if name
+        }
+        for group, names in new.kinds.items()
+    }
+    return _contest(
+        f"run {old.run}, release {old.payload['release']}",
+        f"run {new.run}, release {new.payload['release']}",
+        {metric: f[theirs] for (system, metric), f in old.figures.items() if system == old.main},
+        {metric: f[mine] for (system, metric), f in new.figures.items() if system == new.main},
+        groups,
+        len(old.playlist_ids) + len(new.playlist_ids) - 2 * len(shared),
+    )
+
+
+def of_releases(
+    before: OpenRelease,
+    after: OpenRelease,
+    work: Path,
+    reporter: Reporter,
+    split: Split = "validation",
+    holdout: Holdout | None = None,
+) -> Contest:
+    """Ask two releases the same held-out playlists of a work folder.
+
+    Raises `MismatchError` where their splits have different seeds: then each was trained on some of
+    the playlists that are held out from the other.
+    """
+    manifests = (before.manifest, after.manifest)
+    seeds = {one.origin.parameters["seed"] for one in manifests}
+    if len(seeds) > 1:
+        raise MismatchError(
+            f"releases {manifests[0].release} and {manifests[1].release} cannot be compared: their "
+            f"playlists are split by different seeds, so one was trained on what is asked"
+        )
+    parameters = after.manifest.origin.parameters
+    held = holdout or ("last" if datas.is_ordered(parameters) else "random")
+    queries = load_queries(work, split, held, 0)
+    data = datas.load(work, parameters)
+    depth = 500 if held == "half" else 100
+    old, new = (
+        scored(Release(one, data), queries, data, depth, reporter).per_query
+        for one in (before, after)
+    )
+    return _contest(
+        f"release {manifests[0].release}",
+        f"release {manifests[1].release}",
+        old,
+        new,
+        kinds(queries, data),
+        0,
+    )
+
+
+def of_names(
+    place: Place,
+    before: str,
+    after: str,
+    work: Path,
+    reporter: Reporter,
+    split: Split,
+    holdout: Holdout | None,
+) -> Contest:
+    """Compare two recorded evaluations, or two releases, whichever the names are.
+
+    Releases are asked anew. Raises `InputError` where the names are of different kinds.
+    """
+    releases = place.releases()
+    found = [[one for one in releases if one.startswith(name)] for name in (before, after)]
+    if not found[0] and not found[1]:
+        return of_runs(place.folder, before, after)
+    if len(found[0]) != 1 or len(found[1]) != 1:
+        raise InputError(
+            f"'{before}' and '{after}' are not two runs, nor one release each: "
+            f"`nextsong runs list` and `nextsong releases list` show what there is"
+        )
+    first, second = place.open(found[0][0]), place.open(found[1][0])
+    try:
+        return of_releases(first, second, work, reporter, split, holdout)
+    finally:
+        first.close()
+        second.close()
+
+
+def _contest(
+    before: str,
+    after: str,
+    old: Mapping[str, Figures],
+    new: Mapping[str, Figures],
+    groups: Mapping[str, Mapping[str, NDArray[np.bool_]]],
+    left_out: int,
+) -> Contest:
+    metrics = [one for one in dict.fromkeys((*METRICS, *METRICS_OF_HALVES)) if one in old]
+    everyone = np.ones(len(next(iter(new.values()))), dtype=bool)
+    rows = _rows("", "all", metrics, old, new, everyone)
+    slices = [
+        row
+        for group, members in groups.items()
+        for name, chosen in members.items()
+        if chosen.sum() >= FEWEST_OF_A_SLICE
+        for row in _rows(
+            group, name, [one for one in metrics if one.startswith("hr@")], old, new, chosen
+        )
+    ]
+    return Contest(before, after, len(everyone), left_out, _judged(rows), _judged(slices))
+
+
+def _rows(
+    group: str,
+    name: str,
+    metrics: list[str],
+    old: Mapping[str, Figures],
+    new: Mapping[str, Figures],
+    chosen: NDArray[np.bool_],
+) -> list[tuple[str, str, int, Comparison, Figure, Figure]]:
+    was = {metric: old[metric][chosen] for metric in metrics}
+    now = {metric: new[metric][chosen] for metric in metrics if metric in new}
+    before, after = bootstrap(was), bootstrap(now)
+    return [
+        (group, name, int(chosen.sum()), one, before[one.metric], after[one.metric])
+        for one in compared(now, {"before": was}, metrics)
+    ]
+
+
+def _judged(rows: list[tuple[str, str, int, Comparison, Figure, Figure]]) -> list[Row]:
+    adjusted = holm([one.p for *_, one, _, _ in rows])
+    judged = []
+    for (group, name, queries, one, before, after), p in zip(rows, adjusted, strict=True):
+        gain = one.difference.mean * (-1 if one.metric in LOWER_IS_BETTER else 1)
+        verdict = "same" if p >= ALPHA else "better" if gain > 0 else "worse"
+        judged.append(
+            Row(group, name, queries, one.metric, before, after, one.difference, p, verdict)
+        )
+    return judged

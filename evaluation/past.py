@@ -1,0 +1,113 @@
+"""What earlier evaluations left: how often test playlists were used, and figures to compare with.
+
+HOME/runs.duckdb             a row a run (see `evaluation.runs`)
+HOME/evaluations/RUN.parquet what each system scored on each query of it
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.errors import InputError
+from catalog.storage import make_folder, storage_errors
+from evaluation import runs
+from evaluation.slices import kinds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from evaluation.metrics.ranking import Figures
+    from evaluation.result import Evaluation
+
+KIND = "evaluate"
+
+KEPT = ("hr@10", "hr@100", "mrr@10", "ndcg@10", "r_precision", "ndcg@500", "clicks")
+"""The metrics whose figures for each query are kept."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """An evaluation of the past: its payload, and its figures for each query.
+
+    `figures` maps system and metric to shape (queries,); `kinds` a group of slices to the name of
+    each query's slice.
+    """
+
+    run: str
+    payload: dict[str, Any]
+    playlist_ids: list[str]
+    figures: dict[tuple[str, str], Figures]
+    kinds: dict[str, list[str]]
+
+    @property
+    def main(self) -> str:
+        """The key of the system in question."""
+        return str(self.payload["main"])
+
+
+def test_uses(home: Path, split_fingerprint: str) -> int:
+    """How many evaluations before this one used these test playlists."""
+    return sum(
+        run.payload.get("split") == "test"
+        and run.payload.get("split_fingerprint") == split_fingerprint
+        for run in runs.load(home, kind=KIND)
+    )
+
+
+def keep(home: Path, result: Evaluation) -> str:
+    """Record an evaluation in the log of runs, and its figures for each query beside. Its id."""
+    conditions = result.conditions
+    payload = {
+        "release": conditions.release,
+        "split": conditions.split,
+        "holdout": conditions.holdout,
+        "seed": conditions.seed,
+        "playlists": conditions.playlists,
+        "split_fingerprint": conditions.split_fingerprint,
+        "data_fingerprint": conditions.data_fingerprint,
+        "main": result.main.key,
+        "figures": {
+            name: figure.mean
+            for name, figure in result.main.figures.items()
+            if np.isfinite(figure.mean)
+        },
+        "lines": list(result.lines()),
+    }
+    run = runs.record(home, KIND, payload)
+    columns: dict[str, Any] = {"playlist_id": result.queries.playlist_ids}
+    for system in result.systems:
+        for metric in KEPT:
+            if metric in system.per_query:
+                columns[f"{system.key}|{metric}"] = system.per_query[metric].astype(np.float32)
+    for group, members in kinds(result.queries, result.data).items():
+        names = np.full(len(result.queries), "", dtype=object)
+        for name, chosen in members.items():
+            names[chosen] = name
+        columns[f"|{group}"] = names.tolist()
+    path = make_folder(home / "evaluations") / f"{run}.parquet"
+    with storage_errors(path):
+        pq.write_table(pa.table(columns), path, compression="zstd")
+    return run
+
+
+def load(home: Path, name: str) -> Past:
+    """An evaluation by the beginning of its id. Raises `InputError`."""
+    run = runs.find(home, name, KIND)
+    path = home / "evaluations" / f"{run.id}.parquet"
+    if not path.is_file():
+        raise InputError(f"the figures of run {run.id} are gone: {path} is missing")
+    table = pq.read_table(path)
+    figures: dict[tuple[str, str], Figures] = {}
+    groups: dict[str, list[str]] = {}
+    for column in table.column_names[1:]:
+        system, _, metric = column.partition("|")
+        if system:
+            figures[system, metric] = table[column].to_numpy().astype(np.float64)
+        else:
+            groups[metric] = table[column].to_pylist()
+    return Past(run.id, run.payload, table["playlist_id"].to_pylist(), figures, groups)

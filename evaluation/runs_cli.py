@@ -1,0 +1,96 @@
+"""`nextsong runs`: what was ingested, tuned and evaluated, and how figures went over time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from catalog.cli import home_option, one_line_errors
+
+kind_option = click.option("--kind", help="Only runs of this kind: ingest, tune, evaluate ...")
+release_option = click.option(
+    "--release", metavar="ID", help="Only runs of releases whose id begins so."
+)
+
+
+@click.group(short_help="List and plot what was ingested, tuned and evaluated.")
+def runs() -> None:
+    """List, show and plot the runs that HOME remembers."""
+
+
+@runs.command(name="list")
+@home_option
+@kind_option
+@release_option
+@click.option("--limit", "-n", type=click.IntRange(1), help="Only the newest so many.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+@one_line_errors
+def list_(
+    home: Path, kind: str | None, release: str | None, limit: int | None, as_json: bool
+) -> None:
+    """List runs, the oldest first."""
+    from evaluation import runs as log
+    from evaluation import show_runs
+
+    found = log.load(home, kind=kind, release=release, limit=limit)
+    if as_json:
+        for run in found:
+            click.echo(json.dumps(show_runs.to_json(run)))
+    else:
+        show_runs.listed(found)
+
+
+@runs.command()
+@click.argument("run")
+@home_option
+@one_line_errors
+def show(run: str, home: Path) -> None:
+    """Print all that is known of one RUN, given by its id or the beginning of it, as JSON."""
+    from evaluation import runs as log
+    from evaluation import show_runs
+
+    click.echo(json.dumps(show_runs.to_json(log.find(home, run)), indent=2, ensure_ascii=False))
+
+
+@runs.command()
+@home_option
+@kind_option
+@release_option
+@click.option(
+    "--metric",
+    default="hr@100",
+    show_default=True,
+    help="Figure to plot, such as hr@10, mrr@10 or coverage@100.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["validation", "test"]),
+    help="Only evaluations of this split.  [default: both]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw to this file (.svg, .png or .pdf).  [default: bars in the terminal]",
+)
+@one_line_errors
+def plot(
+    home: Path,
+    kind: str | None,
+    release: str | None,
+    metric: str,
+    split: str | None,
+    out: Path | None,
+) -> None:
+    """Plot a figure over time, run by run."""
+    from evaluation import runs as log
+    from evaluation import show_runs
+
+    found = log.load(home, kind=kind, release=release)
+    points = show_runs.points(found, metric, split)
+    if out:
+        show_runs.draw(points, metric, out)
+        click.echo(f"{len(points)} runs: {out}")
+    else:
+        show_runs.bars(points, metric)

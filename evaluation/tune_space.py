@@ -1,0 +1,174 @@
+"""What `nextsong tune` tries: which parameters in which phase, and how well a choice does.
+
+Each phase tunes what one kind of search needs, so that nothing is made again that has not changed:
+`count` tries co-occurrence alone, `train` Word2Vec alone, `query` how the two best are joined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ingest import candidates, ranker
+from ingest.candidates import Arrays
+from ingest.cooccurrence import strengths
+from ingest.ranker import Cases, gains
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_array
+
+    from ingest.candidates import Songs
+    from ingest.parameters import Parameters
+
+PHASES = ("count", "train", "query")
+
+MOST_PLAYLISTS = 1_500
+CUTS = 4
+"""A validation playlist is asked about its last song, and about so many others less one: many more
+queries than playlists tell small differences apart."""
+
+DEPTH = 100
+
+SPACE: Mapping[str, Mapping[str, Any]] = {
+    "count": {
+        "cooccurrence_window": (5, 20, 60, 200),
+        "distance_power": (0.0, 1.5),
+        "backward": (0.0, 1.0),
+        "seed_exponent": (0.0, 1.0),
+        "song_exponent": (0.0, 0.6),
+        "cooccurrence_decay": (0.5, 1.0),
+    },
+    "train": {
+        "skip_gram": (True, False),
+        "dimensions": (32, 64, 128),
+        "window": (5, 10, 20, 60, 200),
+        "min_count": (1, 2, 3, 5, 8),
+        "negative": (3, 5, 10, 20),
+        "ns_exponent": (-1.0, 1.0),
+        "sample": (0.0, 1e-5, 1e-4, 1e-3),
+        "query_decay": (0.5, 1.0),
+    },
+    "query": {
+        "dense_weight": (0.003, 1.0),
+        "query_decay": (0.5, 1.0),
+        "cooccurrence_decay": (0.5, 1.0),
+    },
+}
+"""For each phase its parameters: a range of two floats, or the values to choose from."""
+
+_OF_ORDER = {"distance_power", "backward", "query_decay", "cooccurrence_decay"}
+_LOGARITHMIC = {"dense_weight"}
+
+
+@dataclass(frozen=True)
+class Held:
+    """What trials are judged on. `lasts` are `cases` of the playlists' last songs alone."""
+
+    train: list[Songs]
+    artists: NDArray[np.int64]
+    playlists: NDArray[np.int64]
+    cases: Cases
+    lasts: Cases
+
+
+def load(songs: Path, train: Path, held_out: Path, parameters: Parameters) -> Held:
+    """Read the playlists to train on and those to be judged on."""
+    playlists = candidates.read_playlists(train)
+    artists = candidates.read_artists(songs)
+    others = candidates.read_playlists(held_out)
+    lasts = Cases([one[:-1] for one in others], np.array([one[-1] for one in others], np.int64))
+    random = np.random.default_rng(parameters.seed)
+    some = [others[place] for place in random.permutation(len(others))[:MOST_PLAYLISTS]]
+    more = ranker.cut([one[:-1] for one in some if len(one) > 2], random, CUTS - 1)
+    cases = Cases(
+        [*(one[:-1] for one in some), *more.queries],
+        np.concatenate([[one[-1] for one in some], more.labels]).astype(np.int64),
+    )
+    known = candidates.playlists_of(playlists, len(artists), parameters)
+    return Held(playlists, artists, known, cases, lasts)
+
+
+def suggest(trial: Any, phase: str, *, ordered: bool) -> dict[str, Any]:
+    """A choice of the phase's parameters, made by an optuna trial."""
+    chosen: dict[str, Any] = {}
+    for name, values in SPACE[phase].items():
+        if not ordered and name in _OF_ORDER:
+            continue
+        if len(values) == 2 and isinstance(values[0], float):
+            logarithmic = name in _LOGARITHMIC
+            chosen[name] = trial.suggest_float(name, *values, log=logarithmic)
+        else:
+            chosen[name] = trial.suggest_categorical(name, values)
+    return chosen
+
+
+def start_of(parameters: Parameters, phase: str, *, ordered: bool) -> dict[str, Any]:
+    """The choice that `parameters` themselves are: what every phase tries first."""
+    return {
+        name: getattr(parameters, name) for name in SPACE[phase] if ordered or name not in _OF_ORDER
+    }
+
+
+def counted(held: Held, parameters: Parameters) -> csr_array:
+    """The strengths that these parameters make of the training playlists."""
+    songs = np.concatenate(held.train)
+    offsets = np.cumsum([0, *map(len, held.train)])
+    parts = [part for _, _, part in strengths(offsets, songs, parameters)]
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return candidates.strengths_of(columns, len(held.artists))
+
+
+def trained(
+    held: Held, parameters: Parameters, folder: Path
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The songs and vectors that these parameters make of the training playlists."""
+    return ranker.vectors_of(held.train, parameters, folder)
+
+
+def arrays_of(
+    held: Held,
+    strengths: csr_array | None = None,
+    vectors: tuple[NDArray[np.int32], NDArray[np.float32]] | None = None,
+) -> Arrays:
+    """A release's arrays, of which one kind may be missing."""
+    total = len(held.artists)
+    return Arrays(
+        candidates.strengths_of([[], [], []], total) if strengths is None else strengths,
+        *(vectors or (np.zeros(0, np.int32), np.zeros((0, 1), np.float32))),
+        held.playlists,
+        held.artists,
+    )
+
+
+def ranks(arrays: Arrays, cases: Cases, parameters: Parameters, phase: str) -> NDArray[np.int64]:
+    """The place of each label in what the phase's kind of search answers, 1 to 100, or 0."""
+    if phase == "query":
+        return ranker.hybrid_ranks(arrays, cases, parameters)
+    if phase == "count":
+        decay = parameters.cooccurrence_decay
+        found = candidates.predicted(arrays, cases.queries, decay, DEPTH)
+    else:
+        found = candidates.similar(arrays, cases.queries, parameters.query_decay, DEPTH)
+    return np.array(
+        [
+            candidates.rank_in(songs, int(label))
+            for (songs, _), label in zip(found, cases.labels, strict=True)
+        ],
+        np.int64,
+    )
+
+
+def value_of(arrays: Arrays, held: Held, parameters: Parameters, phase: str) -> float:
+    """What trials are judged by: the mean discounted gain over all queries, 0 to 1."""
+    return float(gains(ranks(arrays, held.cases, parameters, phase)).mean())
+
+
+def with_chosen(parameters: Parameters, chosen: Mapping[str, Any]) -> Parameters:
+    """The parameters, changed as chosen."""
+    return replace(parameters, **chosen)

@@ -1,0 +1,300 @@
+"""Training playlists -> the second-stage ranker, and whether it ranks better than hybrid search.
+
+Some training playlists are held in: strengths and vectors are made once more from the others alone,
+and each song of the held-in ones is to be found from the songs before it. Otherwise the trees would
+learn how well a playlist is remembered, not how well it is foreseen. What they learned is then
+applied to the vectors of all training playlists, and measured on validation playlists.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from catalog.errors import MissingExtraError, PlaylistError
+from catalog.ranking import CHANNELS, FEATURES, Ranker, features, installed, merged
+from catalog.storage import storage_errors
+from ingest import candidates
+from ingest.candidates import Arrays, Songs
+from ingest.cooccurrence import strengths
+from ingest.word2vec import train_vectors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from catalog.reporting import Reporter, Task
+    from ingest.parameters import Parameters
+
+HELD_IN = 0.25
+MOST_HELD_IN = 4_000
+"""So many training playlists, or this share of them, are learned from."""
+
+CUTS = 8
+"""So many songs of a held-in playlist are to be found."""
+
+MOST_VALIDATED = 2_000
+NOISE = 0.1
+"""The share of the candidates that were not the next song that is learned from."""
+
+CERTAIN = 2.0
+"""So many standard errors must the gain on validation be above 0."""
+
+MODEL = "ranker.txt"
+
+TREES = 100
+SETTINGS = {
+    "objective": "binary",
+    "learning_rate": 0.08,
+    "num_leaves": 7,
+    "min_data_in_leaf": 50,
+    "feature_fraction": 0.7,
+    "bagging_fraction": 0.7,
+    "bagging_freq": 1,
+    "lambda_l2": 5.0,
+    "verbose": -1,
+    "deterministic": True,
+}
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Queries and the song that came next in each."""
+
+    queries: list[Songs]
+    labels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Places:
+    """The files that the ranker is made from; see the stages that write them."""
+
+    songs: Path
+    train: Path
+    validation: Path
+    strengths: Path
+    vectors: Path
+
+
+def require_installed() -> None:
+    """Raise `MissingExtraError` unless a ranker can be trained here."""
+    if not installed():
+        raise MissingExtraError("rankers", "ranker")
+
+
+def rank(
+    places: Places, folder: Path, parameters: Parameters, reporter: Reporter
+) -> dict[str, Any]:
+    """Write `ranker.txt`, LightGBM's model, to `folder`; returns what it brings on validation.
+
+    `better` in the result says whether it may answer in the place of hybrid search: its gain on
+    many cuts must be beyond chance (the discounted gain, 1 / log2(1 + rank) within 100, of the same
+    queries, compared in pairs), and it must find no fewer of the playlists' last songs.
+    """
+    require_installed()
+    with reporter.task("rank") as task:
+        artists = candidates.read_artists(places.songs)
+        playlists = candidates.read_playlists(places.train)
+        random = np.random.default_rng(parameters.seed)
+        held_in = random.random(len(playlists)) < HELD_IN
+        held_in[np.flatnonzero(held_in)[MOST_HELD_IN:]] = False
+        others = [songs for songs, held in zip(playlists, held_in, strict=True) if not held]
+        cases = cut([songs for songs, held in zip(playlists, held_in, strict=True) if held], random)
+        if not others or not cases.queries:
+            raise PlaylistError(
+                f"{len(playlists)} training playlists are too few for a ranker: give more, or "
+                f"leave out --ranker"
+            )
+        task.advance(0, 3)
+        arrays = arrays_of(others, cases.queries, artists, parameters, folder)
+        model = train(arrays, cases, random, task)
+        with storage_errors(folder):
+            (folder / MODEL).write_text(model, encoding="utf-8")
+        task.advance(2, 3)
+        figures = _validated(Ranker(model), places, playlists, artists, parameters, random)
+        verdict = "better than hybrid search" if figures["better"] else "no better than hybrid"
+        text = (
+            f"ranker of {TREES} trees from {len(cases.labels):,} cuts; HR@100 on validation cuts "
+            f"{figures['cuts, ranked HR@100']:.4f}, hybrid {figures['cuts, hybrid HR@100']:.4f}: "
+            f"{verdict}"
+        )
+        task.result(text)
+    return {"text": text, "cuts": len(cases.labels), **figures}
+
+
+def cut(playlists: Sequence[Songs], random: np.random.Generator, cuts: int = CUTS) -> Cases:
+    """At most `cuts` places of each playlist, chosen at random, the first song never being one."""
+    queries, labels = [], []
+    for songs in playlists:
+        places = random.choice(len(songs) - 1, min(cuts, len(songs) - 1), replace=False) + 1
+        queries += [songs[:place] for place in places]
+        labels += [int(songs[place]) for place in places]
+    return Cases(queries, np.array(labels, np.int64))
+
+
+def arrays_of(
+    playlists: Sequence[Songs],
+    queries: Sequence[Songs],
+    artists: NDArray[np.int64],
+    parameters: Parameters,
+    folder: Path,
+) -> Arrays:
+    """Count and train on these playlists; strengths only of seeds of these queries."""
+    songs = np.concatenate(playlists)
+    offsets = np.cumsum([0, *map(len, playlists)])
+    needed = np.zeros(len(artists), bool)
+    needed[np.concatenate([np.zeros(0, np.int32), *queries])] = True
+    parts = []
+    for _, _, (seeds, predicted, strength) in strengths(offsets, songs, parameters):
+        wanted = needed[seeds]
+        parts.append((seeds[wanted], predicted[wanted], strength[wanted]))
+    pairs = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    having, vectors = vectors_of(playlists, parameters, folder)
+    total = len(artists)
+    counts = candidates.playlists_of(playlists, total, parameters)
+    return Arrays(candidates.strengths_of(pairs, total), having, vectors, counts, artists)
+
+
+def vectors_of(
+    playlists: Sequence[Songs], parameters: Parameters, folder: Path
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Train Word2Vec on these playlists: songs and vectors, as `train_vectors` gives them."""
+    plays = sum(map(len, playlists))
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        corpus = Path(name) / "corpus.txt"
+        with storage_errors(corpus), corpus.open("w", encoding="ascii") as file:
+            file.writelines(" ".join(map(str, some.tolist())) + "\n" for some in playlists)
+        return train_vectors(corpus, parameters.epochs_for(plays), parameters)
+
+
+def tables(arrays: Arrays, queries: Sequence[Songs]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """For each query its candidates' numbers, shape (n,), and features."""
+    found = zip(
+        *(candidates.searched(arrays, queries, channel) for channel in CHANNELS), strict=True
+    )
+    for query, lists in zip(queries, found, strict=True):
+        songs, scores = merged([(ranking.tolist(), values) for ranking, values in lists])
+        numbers = np.array(songs, np.int64)
+        known = query[arrays.playlists[query] > 0]
+        if not len(known):
+            numbers, scores, known = numbers[:0], scores[:, :0], query
+        yield (
+            numbers,
+            features(
+                scores,
+                arrays.playlists[numbers],
+                arrays.artists[numbers],
+                arrays.playlists[known],
+                arrays.artists[known],
+            ),
+        )
+
+
+def train(arrays: Arrays, cases: Cases, random: np.random.Generator, task: Task) -> str:
+    """LightGBM's model as text: which of a query's candidates came next."""
+    import lightgbm
+
+    examples, right = [], []
+    for place, (songs, table) in enumerate(tables(arrays, cases.queries)):
+        next_song = songs == cases.labels[place]
+        kept = next_song | (random.random(len(songs)) < NOISE)
+        examples.append(table[kept].astype(np.float32))
+        right.append(next_song[kept])
+        if place % 500 == 0:
+            task.advance(1 + place / len(cases.labels), 3)
+    data = lightgbm.Dataset(
+        np.concatenate(examples), np.concatenate(right), feature_name=list(FEATURES)
+    )
+    settings = SETTINGS | {"seed": int(random.integers(2**31))}
+    model: str = lightgbm.train(settings, data, TREES).model_to_string()
+    return model
+
+
+def _validated(
+    ranker: Ranker,
+    places: Places,
+    playlists: Sequence[Songs],
+    artists: NDArray[np.int64],
+    parameters: Parameters,
+    random: np.random.Generator,
+) -> dict[str, Any]:
+    held_out = candidates.read_playlists(places.validation)[:MOST_VALIDATED]
+    cuts = cut(held_out, random)
+    lasts = Cases(
+        [songs[:-1] for songs in held_out], np.array([songs[-1] for songs in held_out], np.int64)
+    )
+    seeds = np.unique(np.concatenate([np.zeros(0, np.int32), *cuts.queries, *lasts.queries]))
+    total = len(artists)
+    arrays = Arrays(
+        candidates.read_strengths(places.strengths, total, seeds),
+        *candidates.read_vectors(places.vectors),
+        candidates.playlists_of(playlists, total, parameters),
+        artists,
+    )
+    on_cuts, on_lasts = (
+        comparison(ranked_ranks(ranker, arrays, cases), hybrid_ranks(arrays, cases, parameters))
+        for cases in (cuts, lasts)
+    )
+    return verdict_of(on_cuts, on_lasts)
+
+
+def verdict_of(on_cuts: dict[str, Any], on_lasts: dict[str, Any]) -> dict[str, Any]:
+    """One result of two comparisons: see `rank`."""
+    no_fewer = all(on_lasts[f"ranked HR@{k}"] >= on_lasts[f"hybrid HR@{k}"] for k in (10, 100))
+    named = {"cuts": on_cuts, "last songs": on_lasts}
+    return {"better": on_cuts["better"] and no_fewer} | {
+        f"{kind}, {name}": value
+        for kind, figures in named.items()
+        for name, value in figures.items()
+        if name != "better"
+    }
+
+
+def ranked_ranks(ranker: Ranker, arrays: Arrays, cases: Cases) -> NDArray[np.int64]:
+    """The place of each label in the ranker's answer, from 1 to 100, or 0."""
+    ranked = np.zeros(len(cases.labels), np.int64)
+    for place, (songs, table) in enumerate(tables(arrays, cases.queries)):
+        if len(songs):
+            order = np.argsort(-ranker.score(table), kind="stable")[:100]
+            ranked[place] = candidates.rank_in(songs[order], int(cases.labels[place]))
+    return ranked
+
+
+def hybrid_ranks(arrays: Arrays, cases: Cases, parameters: Parameters) -> NDArray[np.int64]:
+    """The place of each label in the answer of hybrid search, from 1 to 100, or 0."""
+    depth = candidates.fused_depth(100)
+    pairs = zip(
+        candidates.predicted(arrays, cases.queries, parameters.cooccurrence_decay, depth),
+        candidates.similar(arrays, cases.queries, parameters.query_decay, depth),
+        strict=True,
+    )
+    return np.array(
+        [
+            candidates.rank_in(candidates.fused(*pair, parameters.dense_weight, 100), int(label))
+            for pair, label in zip(pairs, cases.labels, strict=True)
+        ],
+        np.int64,
+    )
+
+
+def comparison(ranked: NDArray[np.int64], hybrid: NDArray[np.int64]) -> dict[str, Any]:
+    """Figures of both, and whether `ranked` gains more than chance does."""
+    gain = gains(ranked) - gains(hybrid)
+    error = float(gain.std(ddof=1)) / len(gain) ** 0.5 if len(gain) > 1 else 0.0
+    figures: dict[str, Any] = {"better": bool(error and gain.mean() > CERTAIN * error)}
+    for name, ranks in (("ranked", ranked), ("hybrid", hybrid)):
+        for k in (10, 100):
+            figures[f"{name} HR@{k}"] = float(((ranks > 0) & (ranks <= k)).sum()) / max(
+                1, len(ranks)
+            )
+    return figures
+
+
+def gains(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Discounted gain of each rank: 1 / log2(1 + rank), and 0 for rank 0."""
+    return np.where(ranks > 0, 1 / np.log2(1.0 + np.maximum(ranks, 1)), 0.0)

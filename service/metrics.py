@@ -1,0 +1,115 @@
+"""What Prometheus is told of the service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import prometheus_client as prometheus
+
+from catalog.errors import BusyError
+from nextsong.v1 import recommender_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from google.protobuf.message import Message
+
+    from service.stages import Spans
+
+_BUCKETS = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1, 5]
+
+
+class Metrics:
+    """The service's metrics in `registry`.
+
+    Where the variable PROMETHEUS_MULTIPROC_DIR is set, each process writes into files there, and
+    what is in a registry is not asked for.
+    """
+
+    def __init__(self, registry: prometheus.CollectorRegistry) -> None:
+        def made(kind: Callable[..., Any], name: str, text: str, *labels: str, **more: Any) -> Any:
+            return kind(f"nextsong_{name}", text, labels, registry=registry, **more)
+
+        counter, histogram, gauge = prometheus.Counter, prometheus.Histogram, prometheus.Gauge
+        self._calls = made(counter, "calls", "Calls by outcome.", "method", "code")
+        self._seconds = made(
+            histogram, "call_seconds", "How long calls took.", "method", buckets=_BUCKETS
+        )
+        self._stages = made(
+            histogram, "stage_seconds", "How long stages took.", "stage", buckets=_BUCKETS
+        )
+        self._answers = made(
+            counter, "answers", "Playlists by what answered: a fall-back, or not.", "strategy"
+        )
+        self._seeds = made(counter, "seeds", "Seeds by how they were understood.", "resolution")
+        self._empty = made(counter, "empty_answers", "Answers without a song.", "reason")
+        self._engine_errors = made(counter, "engine_errors", "Failures of Qdrant.")
+        self._under_way = made(
+            gauge, "calls_under_way", "Calls under way.", multiprocess_mode="livesum"
+        )
+        self._release = made(
+            gauge,
+            "release_in_use",
+            "How many processes answer from a release.",
+            "release",
+            multiprocess_mode="livesum",
+        )
+        self._refused = made(counter, "refused_releases", "New releases that could not be opened.")
+
+    def begun(self) -> None:
+        """A call has begun."""
+        self._under_way.inc()
+
+    def ended(self, method: str, code: str, seconds: float, spans: Spans) -> None:
+        """It has ended."""
+        self._under_way.dec()
+        self._calls.labels(method, code).inc()
+        self._seconds.labels(method).observe(seconds)
+        for name, begin, end in spans:
+            self._stages.labels(name).observe((end - begin) / 1e9)
+
+    def answered(self, response: Message) -> None:
+        """An answer was found; what it says of seeds and fall-backs is counted."""
+        for one in _recommendations(response):
+            self._answers.labels(pb.Strategy.Name(one.strategy)).inc()
+            kinds = [seed.resolution for seed in one.seeds]
+            for kind in set(kinds):
+                self._seeds.labels(pb.Resolution.Name(kind)).inc(kinds.count(kind))
+            if one.empty_reason:
+                self._empty.labels(pb.EmptyReason.Name(one.empty_reason)).inc()
+
+    def engine_failed(self) -> None:
+        """Qdrant failed, or could not be reached."""
+        self._engine_errors.inc()
+
+    def release_changed(self, old: str | None, new: str | None) -> None:
+        """Another release answers now."""
+        if old:
+            self._release.labels(old).set(0)
+        if new:
+            self._release.labels(new).set(1)
+
+    def release_refused(self) -> None:
+        """A new release could not be opened."""
+        self._refused.inc()
+
+
+def _recommendations(response: Message) -> Iterable[pb.RecommendResponse]:
+    if isinstance(response, pb.RecommendResponse):
+        return [response]
+    return response.responses if isinstance(response, pb.BatchRecommendResponse) else []
+
+
+def endpoint(host: str, port: int, registry: prometheus.CollectorRegistry) -> Any:
+    """Answer HTTP with what `registry` holds, in a thread; `server_port` and `shutdown()` are its.
+
+    Raises `BusyError`.
+    """
+    try:
+        server, _thread = prometheus.start_http_server(port, host, registry)
+    except OSError as error:
+        raise BusyError(
+            f"cannot serve metrics on {host}:{port} ({error.strerror}): choose another with "
+            f"--metrics-port or --metrics-host"
+        ) from error
+    return server

@@ -1,0 +1,260 @@
+"""Messages of the API -> what the rooms below understand. All that a caller can get wrong is here.
+
+Everything raises `RequestError`, naming the field, for what is malformed or out of range.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from catalog.errors import RequestError
+from catalog.release import Condition, Filter
+from catalog.songs import normalise
+from nextsong.v1 import recommender_pb2 as pb
+from service.recommend import Ask, Mode
+from service.seeds import Seed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from catalog.release import Value
+    from catalog.schema import Kind
+
+DEFAULT_LIMIT = 10
+MOST_SONGS = 500
+MOST_SEEDS = 1_000
+MOST_ARTISTS = 1_000
+MOST_EXCLUDED = 10_000
+MOST_CONDITIONS = 50
+MOST_VALUES = 1_000
+MOST_PLAYLISTS = 100
+MOST_SEEDS_OF_ALL = 10_000
+MOST_SONGS_OF_ALL = 10_000
+LONGEST_QUERY = 200
+LONGEST_USER = 256
+FASTEST_CLOCK_MS = 60_000
+HEAVIEST_SEED = 1_000.0
+
+MODES = {
+    pb.MODE_DENSE: Mode.DENSE,
+    pb.MODE_COOCCURRENCE: Mode.COOCCURRENCE,
+    pb.MODE_HYBRID: Mode.HYBRID,
+    pb.MODE_RANKED: Mode.RANKED,
+}
+# What each kind of field can be asked, and the kinds of value that it is compared with.
+_SUITS: Mapping[Kind, tuple[set[str], set[str]]] = {
+    "keyword": ({"any_of", "none_of"}, {"text", "boolean"}),
+    "integer": ({"any_of", "none_of", "minimum", "maximum"}, {"integer"}),
+    "float": ({"minimum", "maximum"}, set()),
+    "text": ({"text"}, set()),
+}
+_UUID = re.compile("[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
+
+
+def ask_of(request: pb.RecommendRequest, payload: Mapping[str, Kind], prefix: str = "") -> Ask:
+    """The playlist to continue; `payload` says which extra fields its filter may name."""
+    if not request.seeds:
+        raise RequestError(f"{prefix}seeds", "must hold at least one song")
+    _at_most(f"{prefix}seeds", request.seeds, MOST_SEEDS)
+    seeds = [seed_of(f"{prefix}seeds[{place}]", seed) for place, seed in enumerate(request.seeds)]
+    limit = limit_of(request.limit, f"{prefix}limit")
+    if request.mode and request.mode not in MODES:
+        raise RequestError(f"{prefix}mode", f"{request.mode} is none of the modes there are")
+    if request.max_per_artist > MOST_SONGS:
+        raise RequestError(f"{prefix}max_per_artist", f"must be at most {MOST_SONGS}")
+    if not 0 <= request.diversity <= 1:
+        raise RequestError(f"{prefix}diversity", "must be from 0 to 1")
+    return Ask(
+        seeds,
+        limit,
+        filter_of(request.filter, payload, f"{prefix}filter"),
+        MODES.get(request.mode),
+        request.max_per_artist,
+        request.diversity,
+        request.explain,
+    )
+
+
+def asks_of(request: pb.BatchRecommendRequest, payload: Mapping[str, Kind]) -> list[Ask]:
+    """The playlists to continue."""
+    if not request.requests:
+        raise RequestError("requests", "must hold at least one playlist")
+    for place, one in enumerate(request.requests):
+        if one.user_id:
+            raise RequestError(f"requests[{place}].user_id", "is not allowed in a batch")
+    _at_most("requests", request.requests, MOST_PLAYLISTS)
+    asks = [
+        ask_of(one, payload, f"requests[{place}].") for place, one in enumerate(request.requests)
+    ]
+    for name, total, most in (
+        ("seeds", sum(len(ask.seeds) for ask in asks), MOST_SEEDS_OF_ALL),
+        ("songs to answer with", sum(ask.limit for ask in asks), MOST_SONGS_OF_ALL),
+    ):
+        if total > most:
+            raise RequestError("requests", f"may have {most:,} {name} in all, and have {total:,}")
+    return asks
+
+
+def user_of(user_id: str) -> str:
+    """Whose plays are meant."""
+    if not 1 <= len(user_id) <= LONGEST_USER:
+        raise RequestError("user_id", f"must have 1 to {LONGEST_USER} characters")
+    return user_id
+
+
+def plays_of(request: pb.RecordPlaysRequest) -> list[tuple[Seed, int]]:
+    """Songs that were heard, and when, in milliseconds since 1970."""
+    if not request.plays:
+        raise RequestError("plays", "must hold at least one")
+    _at_most("plays", request.plays, MOST_SEEDS)
+    now = time.time_ns() // 1_000_000
+    plays = []
+    for place, play in enumerate(request.plays):
+        if not 0 <= play.at_ms <= now + FASTEST_CLOCK_MS:
+            raise RequestError(f"plays[{place}].at_ms", "must be from 1970 to now")
+        # Plays without a time were heard in the order in which they are told.
+        at_ms = play.at_ms or now - (len(request.plays) - 1 - place)
+        plays.append((seed_of(f"plays[{place}].song", play.song), at_ms))
+    return plays
+
+
+def seed_of(field: str, seed: pb.Seed) -> Seed:
+    """A song that is named by id, or by artist and title."""
+    song_id = _uuid(f"{field}.song_id", seed.song_id) if seed.song_id else None
+    if song_id is None:
+        for name, value in (("artist", seed.artist), ("title", seed.title)):
+            if not normalise(value):
+                raise RequestError(f"{field}.{name}", "must be given where there is no song_id")
+    weight = seed.weight if seed.HasField("weight") else 1.0
+    if not (weight and -HEAVIEST_SEED <= weight <= HEAVIEST_SEED):
+        most = f"{HEAVIEST_SEED:g}"
+        raise RequestError(f"{field}.weight", f"must be from -{most} to {most}, and not 0")
+    return Seed(song_id, seed.artist, seed.title, weight)
+
+
+def filter_of(given: pb.Filter, payload: Mapping[str, Kind], field: str = "filter") -> Filter:
+    """Which songs may be recommended."""
+    _at_most(f"{field}.exclude_song_ids", given.exclude_song_ids, MOST_EXCLUDED)
+    if given.max_playlists and given.min_playlists > given.max_playlists:
+        raise RequestError(f"{field}.min_playlists", f"must not be above {field}.max_playlists")
+    _at_most(f"{field}.conditions", given.conditions, MOST_CONDITIONS)
+    return Filter(
+        include_artists=_artists(f"{field}.include_artists", given.include_artists),
+        exclude_artists=_artists(f"{field}.exclude_artists", given.exclude_artists),
+        exclude_songs=frozenset(
+            _uuid(f"{field}.exclude_song_ids[{place}]", value)
+            for place, value in enumerate(given.exclude_song_ids)
+        ),
+        min_playlists=given.min_playlists,
+        max_playlists=given.max_playlists,
+        conditions=tuple(
+            _condition(f"{field}.conditions[{place}]", condition, payload)
+            for place, condition in enumerate(given.conditions)
+        ),
+    )
+
+
+def query_of(query: str) -> str:
+    """Words to find songs by."""
+    if len(query) > LONGEST_QUERY:
+        raise RequestError("query", f"must have at most {LONGEST_QUERY} characters")
+    if not normalise(query):
+        raise RequestError("query", "must hold at least one word")
+    return query
+
+
+def limit_of(limit: int, field: str = "limit") -> int:
+    """How many songs to answer with."""
+    if not 0 <= limit <= MOST_SONGS:
+        raise RequestError(field, f"must be from 1 to {MOST_SONGS}, or 0 for {DEFAULT_LIMIT}")
+    return limit or DEFAULT_LIMIT
+
+
+def _condition(field: str, given: pb.Condition, payload: Mapping[str, Kind]) -> Condition:
+    if given.field not in payload:
+        there_are = ", ".join(f"{name} ({kind})" for name, kind in sorted(payload.items()))
+        raise RequestError(
+            f"{field}.field",
+            f"'{given.field[:40]}' is no extra field of this release; there are: "
+            f"{there_are or 'none'}",
+        )
+    kind = payload[given.field]
+    asked = {descriptor.name for descriptor, _ in given.ListFields()} - {"field"}
+    if not asked:
+        raise RequestError(field, "must ask for something")
+    suits, compared_with = _SUITS[kind]
+    for name in sorted(asked - suits):
+        raise RequestError(
+            f"{field}.{name}",
+            f"does not suit '{given.field}', a field of the kind {kind}; what does: "
+            f"{', '.join(sorted(suits))}",
+        )
+    minimum = _bound(f"{field}.minimum", given.minimum) if given.HasField("minimum") else None
+    maximum = _bound(f"{field}.maximum", given.maximum) if given.HasField("maximum") else None
+    if minimum is not None and maximum is not None and minimum > maximum:
+        raise RequestError(f"{field}.minimum", f"must not be above {field}.maximum")
+    if len(given.text) > LONGEST_QUERY:
+        raise RequestError(f"{field}.text", f"must have at most {LONGEST_QUERY} characters")
+    if given.text and not normalise(given.text):
+        raise RequestError(f"{field}.text", "must hold at least one word")
+    return Condition(
+        given.field,
+        any_of=_values(f"{field}.any_of", given.any_of, kind, compared_with),
+        none_of=_values(f"{field}.none_of", given.none_of, kind, compared_with),
+        minimum=minimum,
+        maximum=maximum,
+        text=given.text,
+    )
+
+
+def _values(
+    field: str, given: Sequence[pb.Value], kind: Kind, compared_with: set[str]
+) -> tuple[Value, ...]:
+    _at_most(field, given, MOST_VALUES)
+    return tuple(dict.fromkeys(_each_value(field, given, kind, compared_with)))
+
+
+def _each_value(
+    field: str, given: Sequence[pb.Value], kind: Kind, compared_with: set[str]
+) -> Iterable[Value]:
+    for place, value in enumerate(given):
+        chosen = value.WhichOneof("kind")
+        if chosen not in compared_with:
+            wanted = " or ".join(sorted(compared_with))
+            raise RequestError(
+                f"{field}[{place}]",
+                f"must be {wanted} for a field of the kind {kind}, and is {chosen or 'empty'}",
+            )
+        if chosen == "boolean":
+            yield "true" if value.boolean else "false"
+        else:
+            yield value.integer if chosen == "integer" else value.text
+
+
+def _bound(field: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise RequestError(field, "must be finite")
+    return value
+
+
+def _artists(field: str, names: Sequence[str]) -> frozenset[str]:
+    _at_most(field, names, MOST_ARTISTS)
+    keys = [normalise(name) for name in names]
+    if "" in keys:
+        raise RequestError(f"{field}[{keys.index('')}]", "must not be empty")
+    return frozenset(keys)
+
+
+def _at_most(field: str, values: Sequence[object], most: int) -> None:
+    if len(values) > most:
+        raise RequestError(field, f"must hold at most {most:,}, and holds {len(values):,}")
+
+
+def _uuid(field: str, text: str) -> UUID:
+    if not _UUID.fullmatch(text):  # UUID() alone takes signs, blanks and digits of any script
+        raise RequestError(field, f"'{text[:40]}' is not a UUID")
+    return UUID(text)

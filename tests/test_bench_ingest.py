@@ -1,0 +1,74 @@
+"""The bench takes both ways over a raw file, and sees the memory of every process below it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from catalog.errors import FileError, NextsongError
+from catalog.reporting import Silent
+from evaluation import bench_ingest
+from evaluation.bench_ingest import Step, Way
+from evaluation.main import main
+from ingest.parameters import Parameters
+from ingest.raw_form import write_raw
+
+LINUX = pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux tells the memory")
+
+
+def test_both_ways_over_one_file(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    write_raw(tmp_path / "raw.csv", 2_000, seed=0)
+    out = tmp_path / "bench.json"
+    ran = CliRunner().invoke(
+        main, ["bench", "ingest", str(tmp_path / "raw.csv"), "--json", str(out), "-q"]
+    )
+    assert ran.exit_code == 0, ran.output
+    ours, theirs = json.loads(out.read_text())["ways"]
+    assert {"read", "prepare", "split", "count", "train", "publish"} <= {
+        step["name"] for step in ours["steps"]
+    }
+    assert [step["name"] for step in theirs["steps"]] == ["clean", "SQL", "train"]
+    assert ours["outcome"]["rows"] == 2_000
+    assert 0 < theirs["outcome"]["rows"] < 2_000  # it drops rows, and says nothing
+    assert all(step["seconds"] >= 0 for way in (ours, theirs) for step in way["steps"])
+    for text in ("nextsong", "tutorial", "file to playlists", "training", "times the memory"):
+        assert text in ran.stdout
+
+
+def test_ratios_by_hand() -> None:
+    ours = Way("nextsong", [Step("read", 1, 100), Step("prepare", 2, 300), Step("train", 5, 50)])
+    theirs = Way("tutorial", [Step("clean", 4, 600), Step("SQL", 5, 200), Step("train", 10, 100)])
+    first, second = bench_ingest._ratios([ours, theirs])
+    assert (first.time, first.memory) == (3.0, 2.0)
+    assert (second.time, second.memory) == (2.0, 2.0)
+    assert bench_ingest._ratios([ours]) == []
+
+
+@LINUX
+def test_memory_of_a_grandchild_is_seen() -> None:
+    hold = "import time; kept = bytearray(300_000_000); print('held', flush=True); time.sleep(60)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        memory = bench_ingest._Memory(child.pid)
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "held\n"
+            assert 300e6 < memory.peak_and_reset() < 600e6
+        finally:
+            memory.stop()
+            for process in reversed(bench_ingest._family(child.pid)):
+                subprocess.run(["kill", str(process)], check=True)
+
+
+def test_what_goes_wrong_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="no such file"):
+        bench_ingest.run(tmp_path / "none.csv", Parameters(), Silent(), tutorial=False)
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(NextsongError, match="columns"):
+        bench_ingest.run(tmp_path / "bad.csv", Parameters(), Silent(), tutorial=False)

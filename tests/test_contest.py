@@ -1,0 +1,186 @@
+"""Two runs or two releases side by side, and what `ingest run --gate` makes of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from catalog.errors import GateError, InputError, MismatchError
+from catalog.reporting import Silent
+from evaluation import contest, gate, harness, runs
+from evaluation.main import main
+from evaluation.place import Place
+from ingest import pipeline
+from pipeline_fixtures import lane
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from evaluation.contest import Contest
+    from pipeline_fixtures import Lane
+
+__all__ = ["lane"]
+
+PLAN = harness.Plan(
+    split="validation", modes=("auto",), baselines=("random",), behaviours=False, recall=False
+)
+
+
+def verdicts(found: Contest) -> dict[str, str]:
+    return {row.metric: row.verdict for row in found.rows}
+
+
+def test_figures_side_by_side_by_hand() -> None:
+    random = np.random.default_rng(0)
+    old = (random.random(400) < 0.2).astype(float)
+    new = np.maximum(old, random.random(400) < 0.2)
+    half = np.arange(400) < 200
+    found = contest._contest(
+        "a",
+        "b",
+        {"hr@10": old},
+        {"hr@10": new},
+        {"g": {"first": half, "few": np.arange(400) < 5}},
+        0,
+    )
+    (row,) = found.rows
+    assert row.before.mean == old.mean()
+    assert row.after.mean == new.mean()
+    assert row.difference.mean == pytest.approx(new.mean() - old.mean())
+    assert row.verdict == "better"
+    assert [(one.name, one.queries) for one in found.slices] == [("first", 200)]
+    back = contest._contest("b", "a", {"hr@10": new}, {"hr@10": old}, {}, 0)
+    assert verdicts(back) == {"hr@10": "worse"}
+    assert verdicts(contest._contest("a", "a", {"hr@10": old}, {"hr@10": old}, {}, 0)) == {
+        "hr@10": "same"
+    }
+
+
+def test_fewer_clicks_are_better() -> None:
+    many, few = np.full(30, 20.0), np.full(30, 2.0)
+    assert verdicts(contest._contest("a", "b", {"clicks": many}, {"clicks": few}, {}, 0)) == {
+        "clicks": "better"
+    }
+
+
+def test_a_worse_release_is_kept_from_publishing(lane: Lane) -> None:
+    before = lane.home.current()
+    place = Place(lane.home.path)
+    guard: Any = gate.before_publishing(lane.home, Silent())
+    changes = {"query_decay": 0.0, "neighbours": 1, "dimensions": 2, "epochs": 1}
+    parameters = replace(lane.road.parameters, **changes)
+    with pytest.raises(GateError, match=r"significantly worse .*hr@100 0\.\d+ -> 0\.\d+"):
+        pipeline.run([lane.file], {}, lane.home, lane.work, parameters, Silent(), gate=guard)
+    assert lane.home.current() == before
+    assert place.releases() == [before]
+    lane.home.open().close()
+    passed = pipeline.run(
+        [lane.file],
+        {},
+        lane.home,
+        lane.work,
+        replace(lane.road.parameters, query_decay=0.89),
+        Silent(),
+        gate=guard,
+    )
+    assert lane.home.current() == passed.manifest.release != before
+
+    found = contest.of_names(
+        place, str(before), passed.manifest.release, lane.work, Silent(), "validation", None
+    )
+    assert set(verdicts(found).values()) == {"same"}
+    assert found.queries == lane.road.outcome.stages["split"].summary["validation"]
+    with pytest.raises(InputError, match="not two runs, nor one release each"):
+        contest.of_names(place, str(before), "nothing", lane.work, Silent(), "validation", None)
+
+
+def test_the_gate_lets_a_first_release_pass(lane: Lane, tmp_path: Path) -> None:
+    home = Place(tmp_path / "new").home()
+    guard = gate.before_publishing(home, Silent())
+    release = lane.home.open()
+    guard(release, lane.work)
+    release.close()
+
+
+def test_releases_of_other_splits_are_not_compared(lane: Lane) -> None:
+    release = lane.home.open()
+    origin = release.manifest.origin
+    other = replace(origin, parameters=origin.parameters | {"seed": 9})
+
+    class Other:
+        manifest = replace(release.manifest, origin=other)
+
+    with pytest.raises(MismatchError, match="split by different seeds"):
+        contest.of_releases(Other(), release, lane.work, Silent())  # type: ignore[arg-type]
+    release.close()
+
+
+def test_two_runs_are_compared_as_recorded(lane: Lane) -> None:
+    place = Place(lane.home.path)
+    first = harness.evaluate(place, lane.work, PLAN, Silent())
+    second = harness.evaluate(place, lane.work, replace(PLAN, modes=("dense",)), Silent())
+    other = harness.evaluate(place, lane.work, replace(PLAN, split="test"), Silent())
+    found = contest.of_runs(place.folder, first.run, second.run)
+    assert found.queries == first.conditions.playlists
+    by_metric = {row.metric: row for row in found.rows}
+    assert by_metric["hr@100"].before.mean == first.main.figures["hr@100"].mean
+    assert by_metric["hr@100"].after.mean == second.main.figures["hr@100"].mean
+    assert by_metric["hr@100"].difference.mean == pytest.approx(
+        second.main.figures["hr@100"].mean - first.main.figures["hr@100"].mean
+    )
+    assert {row.group for row in found.slices} >= {"popularity of the label"}
+    with pytest.raises(MismatchError, match="split validation and test"):
+        contest.of_runs(place.folder, first.run, other.run)
+    where = ["--home", str(place.folder), "--work", str(lane.work), "-q"]
+    shown = CliRunner().invoke(main, ["evaluate", "compare", first.run, second.run, *where])
+    assert shown.exit_code == 0, shown.output
+    for word in ("before: run", "after:  run", "HR@100", "difference", "by kind of query"):
+        assert word in shown.output
+    printed = CliRunner().invoke(
+        main, ["evaluate", "compare", first.run, second.run, *where, "--json"]
+    )
+    assert json.loads(printed.output)["queries"] == found.queries
+    missing = CliRunner().invoke(main, ["evaluate", "compare", "x", "y", *where])
+    assert missing.exit_code == 1
+    assert "no run x" in missing.output
+
+
+def test_samples_are_compared_on_what_they_share(lane: Lane) -> None:
+    place = Place(lane.home.path)
+    sampled = [
+        harness.evaluate(place, lane.work, replace(PLAN, sample=size), Silent())
+        for size in (60, 40)
+    ]
+    ids = [set(one.queries.playlist_ids) for one in sampled]
+    shared = ids[0] & ids[1]
+    assert 0 < len(shared) < 60
+    found = contest.of_runs(place.folder, sampled[0].run, sampled[1].run)
+    assert found.queries == len(shared)
+    assert found.left_out == 60 + 40 - 2 * len(shared)
+    assert set(verdicts(found).values()) == {"same"}
+
+
+def test_ingest_run_is_recorded_and_gated_from_the_command_line(lane: Lane) -> None:
+    command = ["ingest", "run", str(lane.file), "--home", str(lane.home.path)]
+    command += ["--work", str(lane.work), "--gate"]
+    same = [f"--{name}={getattr(lane.road.parameters, name)}" for name in ("dimensions", "epochs")]
+    command += ["--min-count", str(lane.road.parameters.min_count), "--workers", "1"]
+    before = lane.home.current()
+    worse = CliRunner().invoke(
+        main, [*command, "--query-decay=0", "--neighbours=1", "--dimensions=2", "--epochs=1"]
+    )
+    assert worse.exit_code == 1, worse.output
+    assert "significantly worse" in worse.output
+    assert lane.home.current() == before
+    fine = CliRunner().invoke(main, [*command, *same, "--query-decay=0.89"])
+    assert fine.exit_code == 0, fine.output
+    assert "not significantly worse" in fine.output
+    (run,) = runs.load(lane.home.path, kind="ingest")
+    assert run.release == lane.home.current() != before
+    assert run.payload["published"] is True
+    assert run.payload["parameters"]["query_decay"] == 0.89

@@ -1,0 +1,120 @@
+"""Folders, patterns and archives: which files are read, in which order, under which names."""
+
+from __future__ import annotations
+
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+from test_corpus import read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+from catalog.errors import FileError
+from corpus import GOOD, mpd, slice_of
+from ingest.inputs import find_inputs
+from ingest.sources import How
+
+
+def labels(*given: Path) -> list[str]:
+    return [file.label for file in find_inputs(given).files]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    for name in (
+        "mpd.slice.10000-10999.json",
+        "mpd.slice.2000-2999.json",
+        "mpd.slice.0-999.json",
+        "more/z.csv.gz",
+        "README.md",
+        ".hidden.csv",
+        "_temporary/part.csv",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(GOOD)
+    return folder
+
+
+def test_a_folder_in_natural_order(folder: Path) -> None:
+    assert labels(folder) == [
+        "z.csv.gz",
+        "mpd.slice.0-999.json",
+        "mpd.slice.2000-2999.json",
+        "mpd.slice.10000-10999.json",
+    ]
+    assert find_inputs([folder]).passed_over == (str(folder / "README.md"),)
+
+
+def test_a_pattern(folder: Path) -> None:
+    assert labels(folder / "mpd.slice.[02]*.json") == [
+        "mpd.slice.0-999.json",
+        "mpd.slice.2000-2999.json",
+    ]
+    with pytest.raises(FileError, match="no file matches"):
+        find_inputs([folder / "*.parquet"])
+
+
+def test_a_file_that_looks_like_a_pattern(tmp_path: Path) -> None:
+    path = tmp_path / "a[1]*.csv"
+    path.write_bytes(GOOD)
+    assert labels(path) == ["a[1]*.csv"]
+
+
+def test_each_file_once_and_names_that_tell_them_apart(folder: Path, tmp_path: Path) -> None:
+    twin = tmp_path / "z.csv.gz"
+    twin.write_bytes(GOOD)
+    first = folder / "more" / "z.csv.gz"
+    assert labels(first, first) == ["z.csv.gz"]
+    assert labels(first, twin) == [str(first), str(twin)]
+
+
+def test_an_archive(tmp_path: Path) -> None:
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("data/b10.csv", "data/b9.csv", "stats.txt", "__MACOSX/data/._b9.csv"):
+            archive.writestr(name, GOOD)
+    found = find_inputs([path])
+    assert [file.label for file in found.files] == ["all.zip/data/b9.csv", "all.zip/data/b10.csv"]
+    assert found.passed_over == (f"{path}/stats.txt",)
+    assert found.paths == [path]
+    account, rows, _ = read(path)
+    assert account.rows == 6
+    assert account.passed_over == found.passed_over
+    assert {row["file"] for row in rows} == {file.label for file in found.files}
+
+
+def test_an_archive_of_one_file_of_any_name(tmp_path: Path) -> None:
+    path = tmp_path / "one.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("playlists", mpd(slice_of(0, "x")))
+    assert read(path)[0].rows == 1
+
+
+def test_an_archive_within_an_archive_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "nest.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("inner.zip", b"x")
+        archive.writestr("a.csv", GOOD)
+    assert find_inputs([path]).passed_over == (f"{path}/inner.zip",)
+
+
+def test_nothing_to_read(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="holds no playlist file"):
+        find_inputs([tmp_path])
+    with pytest.raises(FileError, match="no playlist file was given"):
+        find_inputs([])
+    with pytest.raises(FileError, match="does not exist"):
+        find_inputs([tmp_path / "none.csv"])
+
+
+def test_plays_without_playlists_have_sessions(tmp_path: Path) -> None:
+    path = tmp_path / "plays.tsv"
+    path.write_text("user_1\t2009-05-04T23:08:57Z\tm1\tDeep Dish\tm2\tFlashdance\n" * 2)
+    columns = {"owner": "1", "position": "2", "artist": "4", "title": "6"}
+    account, rows, _ = read(path, columns, How(header=False))
+    assert account.notes[0].columns == columns
+    assert rows[0]["position"] == 1241478537.0
+    assert rows[0]["playlist_id"] is None

@@ -1,0 +1,351 @@
+"""What a service meets: connections that are dropped, broken HTTP/2, slow callers, and any request.
+
+NEXTSONG_FUZZ and NEXTSONG_CONNECTIONS say how many requests and connections are tried, where the
+few of every day are not enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+import string
+import struct
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+
+from fakes import publish
+from nextsong.v1 import recommender_pb2 as pb
+from nextsong.v1 import recommender_pb2_grpc
+from server_fixtures import PATIENCE_S, WATERLOO, Loop, best_known, home, loop, until
+from service.client import Client
+from test_filtering import PAYLOAD
+from test_filtering import POINTS as SONGS
+from test_workers import serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.protobuf.message import Message
+
+    from catalog.embedded import EmbeddedHome
+    from catalog.release import Point
+    from conftest import Road
+
+__all__ = ["best_known", "home", "loop"]  # fixtures
+
+REQUESTS = int(os.environ.get("NEXTSONG_FUZZ", "3000"))
+CONNECTIONS = int(os.environ.get("NEXTSONG_CONNECTIONS", "300"))
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes, length: int | None = None) -> bytes:
+    size = len(payload) if length is None else length
+    return struct.pack(">I", size)[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+SETTINGS = frame(4, 0, 0, b"")
+
+
+@pytest.fixture(scope="module")
+def served(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server on a small release with extra fields."""
+    from catalog.embedded import EmbeddedHome
+
+    folder = EmbeddedHome(tmp_path_factory.mktemp("survival"))
+    publish(folder, SONGS, payload=PAYLOAD)
+    with loop.serve(folder) as server:
+        yield server.address
+
+
+def connected(address: str) -> socket.socket:
+    host, port = address.rsplit(":", 1)
+    return socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+
+
+def assert_serves(address: str) -> None:
+    with Client(address, PATIENCE_S) as client:
+        assert client.recommend(WATERLOO).songs
+
+
+BROKEN = {
+    "nothing": b"",
+    "HTTP/1.1": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "TLS": bytes.fromhex("16030100a5010000a10303") + bytes(160),
+    "half a preface": PREFACE[:10],
+    "noise": random.Random(1).randbytes(10_000),
+    "no settings": PREFACE + frame(6, 0, 0, bytes(8)),
+    "a huge frame": PREFACE + SETTINGS + frame(0, 0, 1, b"", (1 << 24) - 1),
+    "data on no stream": PREFACE + SETTINGS + frame(0, 0, 0, b"x" * 100),
+    "headers that are none": PREFACE + SETTINGS + frame(1, 4, 1, b"\xff" * 200),
+    "an even stream": PREFACE + SETTINGS + frame(1, 4, 2, b"\x82"),
+    "endless continuation": PREFACE
+    + SETTINGS
+    + frame(1, 0, 1, b"\x82")
+    + frame(9, 0, 1, b"") * 500,
+    "pings": PREFACE + SETTINGS + frame(6, 0, 0, bytes(8)) * 2_000,
+    "resets": PREFACE + SETTINGS + frame(3, 0, 1, bytes(4)) * 2_000,
+    "windows": PREFACE + SETTINGS + frame(8, 0, 0, struct.pack(">I", 0x7FFFFFFF)) * 3,
+    "unknown frames": PREFACE + SETTINGS + frame(200, 255, 1, b"x" * 50) * 200,
+    "settings of another size": PREFACE + frame(4, 0, 0, b"x" * 5),
+}
+
+
+@pytest.mark.parametrize("sent", BROKEN.values(), ids=BROKEN)
+def test_broken_http2_harms_nobody_else(served: str, sent: bytes) -> None:
+    for _ in range(5):
+        with contextlib.suppress(OSError), connected(served) as broken:
+            broken.sendall(sent)
+            broken.settimeout(0.05)
+            broken.recv(1 << 16)
+    assert_serves(served)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\x00",
+        b"\x00\x00\x00\x00\x05ab",
+        b"\xff" * 50,
+        b"\x0a\xff\xff\xff\xff\x0f",
+    ],
+    ids=range(5),
+)
+def test_bytes_that_are_no_message_are_refused(served: str, payload: bytes) -> None:
+    no_message = "request: is not a message of this method"
+    with grpc.insecure_channel(served) as channel:
+        for method in ("Recommend", "BatchRecommend", "SimilarSongs", "SearchSongs"):
+            call = channel.unary_unary(f"/nextsong.v1.Recommender/{method}")
+            with pytest.raises(grpc.RpcError) as caught:
+                call(payload, timeout=PATIENCE_S)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert not payload or caught.value.details() == no_message
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/nextsong.v1.Recommender/Nothing")(b"", timeout=PATIENCE_S)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert_serves(served)
+
+
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def test_connections_that_are_opened_and_dropped(road: Road) -> None:
+    with serving(road.home.path, "--log-level", "error") as service:
+        address, pid = service.address, service.process.pid
+        with Client(address) as client:
+            client.get_release()
+        before = open_files(pid)
+        for start in range(0, CONNECTIONS, 100):
+            some = [connected(address) for _ in range(100)]
+            for number, one in enumerate(some):
+                if number % 3:
+                    one.sendall(PREFACE + SETTINGS if number % 3 == 1 else b"x")
+                if number % 2:  # dropped with a reset
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                one.close()
+            assert start < CONNECTIONS
+        with Client(address, PATIENCE_S) as client:
+            client.get_release()
+        until(lambda: open_files(pid) <= before + 5)
+        code, log = service.end()
+        assert code == 0
+        assert "Traceback" not in log
+
+
+def test_slow_callers_hold_up_nobody(served: str) -> None:
+    slow = []
+    for _ in range(20):
+        one = connected(served)
+        one.sendall(PREFACE + SETTINGS + frame(1, 4, 1, b"\x83")[:-1])  # a frame that never ends
+        slow.append(one)
+    try:
+        for _ in range(20):
+            assert_serves(served)
+    finally:
+        for one in slow:
+            one.close()
+
+
+# Schema-aware fuzz
+
+
+class Fuzz:
+    """Makes any message of the API, by its descriptor: nearly right, at the edges, or wild."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def message(self, kind: type[Message], depth: int = 0) -> Any:
+        message = kind()
+        for field in message.DESCRIPTOR.fields:
+            if self.random.random() < (0.9 if field.name == "user_id" else 0.45):
+                continue
+            if field.is_repeated:
+                count = self.random.choice([0, 1, 1, 2, 3, 20 if depth == 0 else 2])
+                if field.type == FieldDescriptor.TYPE_MESSAGE:
+                    for _ in range(count):
+                        part = self.message(field.message_type._concrete_class, depth + 1)
+                        getattr(message, field.name).append(part)
+                else:
+                    getattr(message, field.name).extend(self.value(field) for _ in range(count))
+            elif field.type == FieldDescriptor.TYPE_MESSAGE:
+                part = self.message(field.message_type._concrete_class, depth + 1)
+                getattr(message, field.name).CopyFrom(part)
+            else:
+                setattr(message, field.name, self.value(field))
+        return message
+
+    def value(self, field: FieldDescriptor) -> Any:
+        pick = self.random.choice
+        if field.type == FieldDescriptor.TYPE_STRING:
+            return self.text(field.name)
+        if field.type in {FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE}:
+            return pick([0.0, -0.0, 0.5, 1.0, -1.0, 1990.0, 1e-45, 1e30, -1e30, *map(float, WILD)])
+        if field.type == FieldDescriptor.TYPE_BOOL:
+            return pick([False, True])
+        if field.type == FieldDescriptor.TYPE_ENUM:
+            return pick([0, 1, 2, 3, 4, 5, 99, -1, 2**31 - 1])
+        top = 2**32 - 1 if field.type == FieldDescriptor.TYPE_UINT32 else 2**31 - 1
+        low = 0 if field.type == FieldDescriptor.TYPE_UINT32 else -(2**31)
+        if field.type == FieldDescriptor.TYPE_INT64:
+            low, top = -(2**63), 2**63 - 1
+        return pick([0, 1, 2, 10, 500, 501, 1976, low, top])
+
+    def text(self, name: str) -> str:
+        pick = self.random.choice
+        if "song_id" in name and self.random.random() < 0.7:
+            return pick([str(point.song.song_id) for point in SONGS])
+        if name == "field" and self.random.random() < 0.8:
+            return pick(list(PAYLOAD))
+        if self.random.random() < 0.6:
+            song = pick(SONGS).song
+            return song.artist if "artist" in name else song.title
+        return pick(
+            [
+                "",
+                " ",
+                "\0",
+                "\U0001f3b5" * 50,
+                "\u0301" * 100,
+                "x" * 5_000,
+                "%s%n{0}\r\n",
+                "".join(self.random.choices(string.printable, k=20)),
+                "".join(chr(self.random.randrange(1, 0xD7FF)) for _ in range(10)),
+            ]
+        )
+
+
+WILD = ["nan", "inf", "-inf", "1001", "-1001"]
+CALLS = {
+    "Recommend": pb.RecommendRequest,
+    "BatchRecommend": pb.BatchRecommendRequest,
+    "SimilarSongs": pb.SimilarSongsRequest,
+    "SearchSongs": pb.SearchSongsRequest,
+    "GetRelease": pb.GetReleaseRequest,
+    "RecordPlays": pb.RecordPlaysRequest,
+    "ForgetUser": pb.ForgetUserRequest,
+}
+MAPPED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"}
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.timeout(36_000 if REQUESTS > 10_000 else 300)
+def test_any_request_is_answered_or_refused(tmp_path: Path) -> None:
+    from catalog.embedded import EmbeddedHome
+
+    publish(EmbeddedHome(tmp_path), SONGS, payload=PAYLOAD)
+    with serving(tmp_path, "--log-level", "error", "--max-concurrency", "1000") as service:
+        pid = service.process.pid
+        counts, warm = asyncio.run(_fuzz(service.address, pid))
+        assert set(counts) <= MAPPED, counts
+        assert counts["OK"] > REQUESTS // 20, counts
+        assert counts["INVALID_ARGUMENT"] > REQUESTS // 20, counts
+        assert resident(pid) < warm + (64 << 20)
+        code, log = service.end()
+        assert code == 0
+        assert log == ""
+
+
+async def _fuzz(address: str, pid: int) -> tuple[dict[str, int], int]:
+    """How many calls ended with each status, and the memory in use after the first tenth."""
+    fuzz = Fuzz(20261124)
+    counts: dict[str, int] = {}
+    warm = 0
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = recommender_pb2_grpc.RecommenderStub(channel)
+
+        async def call(name: str, request: Message) -> None:
+            try:
+                await getattr(stub, name)(request, timeout=60)
+                code = "OK"
+            except grpc.aio.AioRpcError as error:
+                code = error.code().name
+            counts[code] = counts.get(code, 0) + 1
+
+        names = random.Random(7).choices(
+            list(CALLS), weights=[6, 2, 3, 2, 0.2, 0.5, 0.2], k=REQUESTS
+        )
+        for start in range(0, REQUESTS, 50):
+            some = names[start : start + 50]
+            await asyncio.gather(*(call(name, fuzz.message(CALLS[name])) for name in some))
+            if start <= REQUESTS // 10:
+                warm = resident(pid)
+    return counts, warm
+
+
+# Many switches
+
+
+def test_releases_that_change_under_load(
+    loop: Loop, home: EmbeddedHome, best_known: list[Point]
+) -> None:
+    """Three new releases and two steps back: no call fails, and each is answered by one of them."""
+    first = home.current()
+    assert first is not None
+    seed = pb.Seed(song_id=str(best_known[0].song.song_id))
+    ended = threading.Event()
+    answers: list[str] = []
+    failures: list[Exception] = []
+
+    def call(address: str) -> None:
+        with Client(address, PATIENCE_S) as client:
+            request = pb.RecommendRequest(seeds=[seed], limit=50)
+            while not ended.is_set():
+                try:
+                    answers.append(client.recommend(request).release)
+                except Exception as error:  # noqa: BLE001
+                    failures.append(error)
+                time.sleep(0.005)
+
+    with loop.serve(home) as server:
+        callers = [threading.Thread(target=call, args=(server.address,)) for _ in range(3)]
+        for caller in callers:
+            caller.start()
+        try:
+            expected = [first]
+            for _ in range(3):
+                expected.append(publish(home, best_known).release)
+                until(lambda: bool(answers) and answers[-1] == expected[-1])
+            for back in (expected[2], expected[1]):
+                expected.append(home.rollback(back))
+                until(lambda: answers[-1] == expected[-1])
+        finally:
+            ended.set()
+            for caller in callers:
+                caller.join(PATIENCE_S)
+    assert failures == []
+    assert set(answers) == set(expected)
