@@ -14,7 +14,7 @@ import subprocess
 import time
 import urllib.request
 import warnings
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -27,6 +27,7 @@ from catalog.server import ServerHome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
 IMAGE = "qdrant/qdrant:v1.19.0"
@@ -251,6 +252,9 @@ class MemoryNodes:
         with server_errors(task, ":memory:"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says what it does not emulate
             return call(self.client)
+
+    def patiently(self, _seconds: float) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def close(self) -> None:
         pass

@@ -256,6 +256,9 @@ def test_any_bytes_are_accounted_for(tmp_path_factory, body, header, block):
         _, rows, refused = whole = _read(path)
     except (FileError, ColumnError):
         return
+    except (OSError, EOFError):
+        assert body.startswith((b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"))  # packed, and cut short
+        return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(delimited, "BLOCK", block)
         assert _read(path) == whole

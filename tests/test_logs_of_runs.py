@@ -85,9 +85,12 @@ import signal, sys
 from pathlib import Path
 from ingest.sql import connect
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where a shell says so
-with connect(Path(sys.argv[1])) as sql:
-    print("go", flush=True)
-    sql.execute("SELECT sum(hash(a.range + b.range)) FROM range(10000000) a, range(1000000) b")
+try:
+    with connect(Path(sys.argv[1])) as sql:
+        print("go", flush=True)
+        sql.execute("SELECT sum(hash(a.range + b.range)) FROM range(10000000) a, range(1000000) b")
+except KeyboardInterrupt:
+    print("stopped", flush=True)
 """
 
 
@@ -95,7 +98,6 @@ def test_control_c_ends_a_long_query(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", LONG, str(tmp_path)],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         text=True,
     ) as child:
         try:
@@ -103,10 +105,10 @@ def test_control_c_ends_a_long_query(tmp_path: Path) -> None:
             assert child.stdout.readline() == "go\n"
             time.sleep(0.3)
             os.kill(child.pid, signal.SIGINT)
-            _, said = child.communicate(timeout=60)
+            said, _ = child.communicate(timeout=60)
         finally:
             child.kill()
-    assert said.rstrip().endswith("KeyboardInterrupt")
+    assert said == "stopped\n"
     assert list(tmp_path.iterdir()) == []
 
 
