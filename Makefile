@@ -58,7 +58,7 @@ lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --group build pyproject.toml -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --all-extras --group dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
+		--no-emit-find-links --no-header --extra all --group dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 
 install: $(VENV)/.runtime
 install-dev: $(VENV)/.dev

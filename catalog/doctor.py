@@ -9,7 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from catalog.errors import NextsongError, UnavailableError
+from catalog.draft import release_before
+from catalog.errors import NextsongError, NoReleaseError, UnavailableError
 from catalog.homes import open_home
 from catalog.reporting import Silent
 
@@ -38,7 +39,10 @@ class Finding:
 def examine(folder: Path, qdrant: QdrantOptions | None) -> Iterator[Finding]:
     """Look at versions, at the folder, at the server if there is one, and at the releases."""
     yield from _versions()
-    yield from _disk(folder)
+    for finding in _disk(folder):
+        yield finding
+        if finding.level == "failure":
+            return
     home = open_home(folder, qdrant)
     try:
         if qdrant is not None:
@@ -71,6 +75,9 @@ def _disk(folder: Path) -> Iterator[Finding]:
     existing = folder.absolute()
     while not existing.exists():
         existing = existing.parent
+    if not existing.is_dir():
+        yield Finding("failure", f"{existing} is a file", "name a folder with --home")
+        return
     free = shutil.disk_usage(existing).free
     what = f"{folder}: {free / 1e9:.1f} GB free"
     if free < LEAST_FREE_BYTES:
@@ -143,14 +150,19 @@ def _releases(home: Home) -> Iterator[Finding]:
             manifest = home.verify(release, Silent())
         except NextsongError as error:
             level: Literal["failure", "warning"] = "failure" if release == current else "warning"
-            advice = (
-                "go back with `nextsong releases rollback`, or publish again"
-                if release == current
-                else "remove it with `nextsong releases prune`"
-            )
-            yield Finding(level, str(error), advice)
+            yield Finding(level, str(error), _advice(home, release, current))
         else:
             yield Finding("ok", f"{name}: {manifest.counts.songs:,} songs, all as published")
+
+
+def _advice(home: Home, release: str, current: str | None) -> str:
+    if release != current:
+        return "remove it with `nextsong releases prune`"
+    try:
+        older = release_before(home)
+    except NoReleaseError:
+        return "publish again with `nextsong ingest run FILE --force`: no older one is kept"
+    return f"go back to {older} with `nextsong releases rollback`, or publish again"
 
 
 def _collections(home: ServerHome) -> Iterator[Finding]:

@@ -125,9 +125,10 @@ def write_songs(
     batches: Iterable[list[dict[str, Any]]], manifest: Manifest, path: Path, reporter: Reporter
 ) -> None:
     """Write songs, batch by batch, to a Parquet file as `Draft` wants it."""
-    kinds = {name: pa.field(name, _TYPES[kind]) for name, kind in manifest.payload.items()}
+    # A server keeps the manifest's fields in no order, and the same songs must make the same file.
+    extras = [pa.field(name, _TYPES[kind]) for name, kind in sorted(manifest.payload.items())]
     fields = [pa.field(name, kind) for name, kind in _SONG_TYPES.items()]
-    schema = pa.schema([*fields, *kinds.values()])
+    schema = pa.schema([*fields, *extras])
     done = 0
     with reporter.task("read") as task, storage_errors(path):
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:

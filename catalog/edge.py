@@ -1,7 +1,7 @@
 """Qdrant Edge, the engine of the embedded home: one finished shard, opened for reading.
 
-Every call holds the interpreter for its few tenths of a millisecond, so the coroutines here never
-yield: concurrency comes from processes. A finished shard is never written to.
+Every call holds the interpreter for its few tenths of a millisecond, so concurrency comes from
+processes; the coroutines here pause between calls alone. A finished shard is never written to.
 """
 
 from __future__ import annotations
@@ -28,12 +28,17 @@ from catalog.schema import (
     song_of,
 )
 from catalog.songs import normalise
+from catalog.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from catalog.manifest import Manifest
+
+POINTS_AT_ONCE = 200
+STRENGTHS_AT_ONCE = 20
+"""A call of the engine is for so many songs, and others have their turn before the next."""
 
 
 @contextmanager
@@ -90,17 +95,30 @@ class EdgeRelease:
 
     async def points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
         """The songs of these ids with their vectors; unknown ids are left out."""
-        return self._points(song_ids)
+        points: dict[UUID, Point] = {}
+        for start in range(0, len(song_ids), POINTS_AT_ONCE):
+            points |= self._points(song_ids[start : start + POINTS_AT_ONCE])
+            await turn()
+        return points
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """The songs that each search finds, best first, all asked in one go."""
-        return [self._find(search) for search in searches]
+        found = []
+        for search in searches:
+            found.append(self._find(search))
+            await turn()
+        return found
 
     async def strengths(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
         """How strongly each seed, by its ordinal, predicts these songs; unknown ids left out."""
-        with engine_errors("retrieve"):
-            records = self._shard.retrieve(list(song_ids), False, [SPARSE])
-        return {UUID(str(record.id)): _strengths(record) for record in records}
+        strengths: dict[UUID, dict[int, float]] = {}
+        for start in range(0, len(song_ids), STRENGTHS_AT_ONCE):
+            some = list(song_ids[start : start + STRENGTHS_AT_ONCE])
+            with engine_errors("retrieve"):
+                records = self._shard.retrieve(some, False, [SPARSE])
+            strengths |= {UUID(str(record.id)): _strengths(record) for record in records}
+            await turn()
+        return strengths
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
         """At most `limit` songs, those in the most training playlists first."""

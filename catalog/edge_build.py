@@ -13,6 +13,7 @@ import ctypes
 import json
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -26,15 +27,25 @@ from catalog.edge import engine_errors
 from catalog.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     import pyarrow as pa
 
 BATCH = 2_000
-POINTS_PER_ROUND = 200_000
-_INDEXES = {
+STRENGTHS_PER_SEGMENT = 8_000_000
+"""About 60 bytes each in memory until their segment is indexed, and next to nothing after that."""
+
+BYTES_PER_SEED = 4
+SONGS_PER_SEGMENT = 400_000
+MOST_SEGMENTS = 1_000
+"""Beyond these the engine would merge segments, which takes the memory that they are to spare."""
+
+_INDEXES: Mapping[schema.Kind, Callable[..., Any]] = {
     "keyword": edge.KeywordIndexParams,
-    "integer": lambda: edge.IntegerIndexParams(lookup=True, range=True),
+    "integer": partial(edge.IntegerIndexParams, lookup=True, range=True),
     "float": edge.FloatIndexParams,
-    "text": lambda: edge.TextIndexParams(
+    "text": partial(
+        edge.TextIndexParams,
         tokenizer=edge.TokenizerType.Prefix,
         min_token_len=1,
         max_token_len=schema.LONGEST_PREFIX,
@@ -59,14 +70,18 @@ def build(
     with engine_errors("build"):
         shard = edge.EdgeShard.create(str(shard_path), _config(dimensions))
         for field, kind in {**schema.PAYLOAD_INDEXES, **payload}.items():
-            shard.update(edge.UpdateOperation.create_field_index(field, _INDEXES[kind]()))
-        done = 0
+            index = _INDEXES[kind](enable_hnsw=field not in schema.UNLINKED)
+            shard.update(edge.UpdateOperation.create_field_index(field, index))
+        done = songs_here = strengths_here = 0
         for batch in songs.iter_batches(BATCH):
             require_unit_vectors(batch, dimensions)
+            if songs_here > SONGS_PER_SEGMENT or strengths_here > STRENGTHS_PER_SEGMENT:
+                shard.optimize()
+                songs_here = strengths_here = 0
             shard.update(edge.UpdateOperation.upsert_points(_points(batch)))
             done += batch.num_rows
-            if done // POINTS_PER_ROUND > (done - batch.num_rows) // POINTS_PER_ROUND:
-                shard.optimize()  # what is indexed takes a fraction of the memory of what is not
+            songs_here += batch.num_rows
+            strengths_here += batch["seeds"].nbytes // BYTES_PER_SEED
             _say(stage="upload", done=done, total=total)
         _say(stage="index", done=0, total=total)
         shard.optimize()
@@ -83,14 +98,14 @@ def _config(dimensions: int) -> Any:
         vectors={
             schema.DENSE: edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine)
         },
-        sparse_vectors={schema.SPARSE: edge.EdgeSparseVectorParams()},
+        sparse_vectors={schema.SPARSE: edge.EdgeSparseVectorParams(memory=edge.Memory.Cached)},
         hnsw_config=edge.HnswIndexConfig(
             m=schema.HNSW_M,
             ef_construct=schema.HNSW_EF_CONSTRUCT,
             full_scan_threshold=schema.FULL_SCAN_THRESHOLD_KB,
         ),
         optimizers=edge.EdgeOptimizersConfig(
-            default_segment_number=1, indexing_threshold=schema.INDEXING_THRESHOLD_KB
+            default_segment_number=MOST_SEGMENTS, indexing_threshold=schema.INDEXING_THRESHOLD_KB
         ),
         payload_memory=edge.Memory.Cached,
         max_search_threads=1,

@@ -10,7 +10,6 @@ A release is built under another name by a child process, verified, and renamed 
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -36,21 +35,20 @@ from catalog.errors import (
     BusyError,
     CorruptReleaseError,
     EngineError,
+    NextsongError,
     NoReleaseError,
     StorageError,
 )
 from catalog.manifest import Manifest
-from catalog.release import KEPT
+from catalog.release import KEPT, is_release_id
 from catalog.storage import locked, make_folder, storage_errors, sync_folder, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from catalog.release import Gate
+    from catalog.release import Gate, OpenRelease
     from catalog.reporting import Reporter
-
-_RELEASE = re.compile(r"\d{8}T\d{9}-\w{1,8}", re.ASCII)
 
 
 class EmbeddedHome:
@@ -81,7 +79,7 @@ class EmbeddedHome:
             return None
         except OSError as error:
             raise StorageError(f"cannot read {self._pointer}: {error.strerror}") from error
-        if release and not _RELEASE.fullmatch(release):
+        if release and not is_release_id(release):
             raise CorruptReleaseError(
                 f"{self._pointer} names no release: "
                 f"publish again with `nextsong ingest run --force`"
@@ -92,10 +90,16 @@ class EmbeddedHome:
         """The ids of all releases, the oldest first."""
         if not self._releases.is_dir():
             return []
-        return sorted(path.name for path in self._releases.iterdir() if path.name[0] != ".")
+        return sorted(
+            path.name
+            for path in self._releases.iterdir()
+            if is_release_id(path.name) and path.is_dir()
+        )
 
     def manifest(self, release: str) -> Manifest:
-        """The manifest of a release. Raises `CorruptReleaseError`."""
+        """The manifest of a release. Raises `NoReleaseError` or `CorruptReleaseError`."""
+        if not is_release_id(release):
+            raise NoReleaseError(f"'{release}' is no release of {self.path}")
         path = self._releases / release / "manifest.json"
         try:
             text = path.read_bytes()
@@ -143,7 +147,10 @@ class EmbeddedHome:
                     raise
                 sync_folder(self._releases)
             write_atomically(self._pointer, f"{release}\n")
-            self._prune(self._keep)
+            try:
+                self._prune(self._keep)
+            except NextsongError as error:  # the new release is current all the same
+                reporter.say(f"  old releases could not be removed: {error}")
         return manifest
 
     def rollback(self, release: str | None = None) -> str:
@@ -166,6 +173,11 @@ class EmbeddedHome:
             opened.close()
             task.result(f"{len(opened.manifest.files)} files, every byte as published")
         return opened.manifest
+
+    def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
+        """All songs of a release that was opened here, as a draft has them, some at a time."""
+        assert isinstance(release, EdgeRelease)
+        return release.batches()
 
     def export(self, release: str, path: Path, reporter: Reporter) -> Draft:
         """Write all songs of a release to the Parquet file `path`: a draft to publish elsewhere."""

@@ -16,6 +16,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient
 from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
+from catalog import deadline
 from catalog.errors import EngineError, FileError, NextsongError, StorageError, UnavailableError
 from catalog.qdrant_options import API_KEY
 
@@ -37,6 +38,10 @@ PAUSE_S = 0.2
 
 LONGEST_PAUSE_S = 2.0
 
+TRY_S, SHORT_TRY_S = 4.0, 0.5
+"""How long one node is waited for where a caller waits for us: half of what that allows, and no
+longer than this; the shorter time once all were silent and until one has answered."""
+
 T = TypeVar("T")
 
 # A channel that lost its server must try again soon, not after gRPC's two minutes; and must notice
@@ -45,8 +50,10 @@ _CHANNEL = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 1_000,
     "grpc.max_reconnect_backoff_ms": 300,
-    "grpc.keepalive_time_ms": 20_000,
-    "grpc.keepalive_timeout_ms": 5_000,
+    "grpc.keepalive_time_ms": 5_000,
+    "grpc.keepalive_timeout_ms": 3_000,
+    "grpc.keepalive_permit_without_calls": 1,
+    "grpc.http2.max_pings_without_data": 0,
 }
 _UNREACHABLE = {
     grpc.StatusCode.UNAVAILABLE,
@@ -65,6 +72,10 @@ _NOT_READY = re.compile(
 
 class Absent(EngineError):  # noqa: N818 -- never seen outside: what was asked for is not there
     """A collection that is not there."""
+
+
+class _SilentError(UnavailableError):
+    """A node that did not answer in time."""
 
 
 @contextmanager
@@ -236,22 +247,46 @@ class AsyncNodes:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clients: dict[str, AsyncQdrantClient] = {}
         self._first = 0
+        self._answered = time.monotonic()
+        self._all_silent = False
 
     async def ask(self, task: str, call: Callable[[AsyncQdrantClient], Awaitable[T]]) -> T:
-        """What `call` returns of the first node that answers; the others are tried in turn."""
+        """What `call` returns of the first node that answers; the others are tried in turn.
+
+        A node that says nothing at all is not asked twice.
+        """
         urls = self._options.urls
         tries = ROUNDS * len(urls)
+        silent = 0
         for attempt in range(tries):
             url = urls[self._first % len(urls)]
             try:
-                with server_errors(task, url):
-                    return await call(self._client(url))
-            except UnavailableError:
+                return await self._answer(task, url, call)
+            except UnavailableError as error:
                 self._first += 1
-                if attempt == tries - 1:
+                silent += isinstance(error, _SilentError)
+                pause_s, left = _pause_after(attempt, len(urls)), deadline.left()
+                late = left is not None and left <= pause_s
+                if attempt == tries - 1 or silent == len(urls) or late:
                     raise
-                await asyncio.sleep(_pause_after(attempt, len(urls)))
+                await asyncio.sleep(pause_s)
         raise AssertionError
+
+    async def _answer(
+        self, task: str, url: str, call: Callable[[AsyncQdrantClient], Awaitable[T]]
+    ) -> T:
+        left, begun = deadline.left(), time.monotonic()
+        most = SHORT_TRY_S if self._all_silent else TRY_S
+        try:
+            async with asyncio.timeout(None if left is None else min(most, left / 2)):
+                with server_errors(task, url):
+                    answer = await call(self._client(url))
+        except TimeoutError as error:
+            # Where others were answered meanwhile, this question alone was too much.
+            self._all_silent = self._answered < begun
+            raise _SilentError(f"Qdrant at {url} said nothing when asked to {task}") from error
+        self._answered, self._all_silent = time.monotonic(), False
+        return answer
 
     def _client(self, url: str) -> AsyncQdrantClient:
         loop = asyncio.get_running_loop()

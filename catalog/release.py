@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
     from uuid import UUID
 
     from catalog.draft import Draft
     from catalog.manifest import Manifest
     from catalog.reporting import Reporter
+
+_ID = re.compile(r"\d{8}T\d{9}-\w{1,8}", re.ASCII)
 
 KEPT = 2
 """How many old releases stay beside the current one."""
@@ -215,11 +218,19 @@ class Home(Protocol):
     def verify(self, release: str, reporter: Reporter) -> Manifest:
         """Read all of a release; raises `CorruptReleaseError` saying what is not as published."""
 
+    def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
+        """All songs of a release that was opened here, as a draft has them, some at a time."""
+
     def export(self, release: str, path: Path, reporter: Reporter) -> Draft:
         """Write all songs of a release to the Parquet file `path`: a draft to publish elsewhere."""
 
     def close(self) -> None:
         """Let go of connections."""
+
+
+def is_release_id(text: str) -> bool:
+    """Whether this can be the id of a release: of another, no file may be looked for."""
+    return _ID.fullmatch(text) is not None
 
 
 def song_ids(points: Collection[Point]) -> frozenset[UUID]:

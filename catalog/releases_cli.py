@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from catalog.cli import (
+    from_above,
     home_option,
     one_line_errors,
     publishing,
@@ -17,8 +19,6 @@ from catalog.cli import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from catalog.qdrant_options import Layout, QdrantOptions
 
 release_argument = click.argument("release", required=False)
@@ -148,12 +148,19 @@ def copy(
 
 
 @click.command(short_help="Check configuration, server, rights and releases, and say what to do.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="NEXTSONG_CONFIG",
+    show_envvar=True,
+    help="The service's TOML file of settings.",
+)
 @home_option
 @qdrant_server
 @json_option
 @one_line_errors
-def doctor(home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
-    """Check configuration, versions, connectivity, rights, releases and indexes.
+def doctor(config: Path | None, home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
+    """Check the service's settings, versions, connectivity, rights, releases and indexes.
 
     Each finding that needs something done says what. Exit code 1 if anything does not work.
     """
@@ -161,7 +168,7 @@ def doctor(home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
 
     from catalog.doctor import examine
 
-    findings = list(examine(home, qdrant))
+    findings = [*from_above("settings")(config), *examine(home, qdrant)]
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

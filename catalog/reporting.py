@@ -13,7 +13,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,10 +73,15 @@ class _LiveTask:
     def __init__(self, progress: Progress, title: str) -> None:
         self._progress = progress
         self._id = progress.add_task(title, total=None)
+        (self._shown,) = progress.tasks
         self.text = ""
 
     def advance(self, done: float, total: float | None = None) -> None:
-        self._progress.update(self._id, completed=done, total=total)
+        # Rich never forgets a total, and stops the clock where it is reached; but more may follow,
+        # as the building of the index follows the upload.
+        self._shown.total = total
+        self._progress.update(self._id, completed=done)
+        self._shown.finished_time = None
 
     def result(self, text: str) -> None:
         self.text = text
@@ -93,7 +104,7 @@ class Talking:
         with Progress(
             TextColumn("  {task.description:<10}"),
             BarColumn(bar_width=30),
-            TextColumn("{task.percentage:>3.0f}%"),
+            TaskProgressColumn("{task.percentage:>3.0f}%", text_format_no_percentage=" " * 4),
             TimeElapsedColumn(),
             console=self._console,
             transient=True,

@@ -43,6 +43,10 @@ PAYLOAD_INDEXES: Mapping[str, Kind] = {
 }
 """The payload fields that can be filtered or sorted on, and how each is indexed."""
 
+UNLINKED = frozenset(["ordinal", "search_text"])
+"""Those that no search by vectors is filtered on: they need no links in its graph, which for all
+beginnings of words take many times as long to build as the graph itself."""
+
 SONG_FIELDS = ["song_id", "artist", "title", "artist_key", "ordinal", "playlists"]
 """The payload fields that make a `Song`, beside the extra ones."""
 

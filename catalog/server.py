@@ -10,7 +10,6 @@ one step. What a kill leaves is finished, or removed, by the next who publishes.
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -34,13 +33,14 @@ from catalog.errors import (
     CorruptReleaseError,
     EngineError,
     GateError,
+    NextsongError,
     NoReleaseError,
     UnavailableError,
 )
 from catalog.manifest import Manifest
 from catalog.qdrant import Absent, AsyncNodes, Nodes
 from catalog.qdrant_options import Layout
-from catalog.release import KEPT
+from catalog.release import KEPT, is_release_id
 from catalog.server_lock import leased
 from catalog.server_release import ServerRelease
 
@@ -50,10 +50,9 @@ if TYPE_CHECKING:
 
     from catalog.draft import Draft
     from catalog.qdrant_options import QdrantOptions
-    from catalog.release import Gate
+    from catalog.release import Gate, OpenRelease
     from catalog.reporting import Reporter
 
-_RELEASE = re.compile(r"\d{8}T\d{9}-\w{1,8}", re.ASCII)
 _READY = "ready"
 _UPLOADING = "uploading"
 
@@ -147,7 +146,10 @@ class ServerHome:
                 self._ask(gate, manifest.release)
             lease.require()
             self._point_at(manifest.release)
-            self._prune(self._keep)
+            try:
+                self._prune(self._keep)
+            except NextsongError as error:  # the new release is current all the same
+                reporter.say(f"  old releases could not be removed: {error}")
         return manifest
 
     def rollback(self, release: str | None = None) -> str:
@@ -176,6 +178,10 @@ class ServerHome:
             task.result(f"{manifest.counts.songs:,} songs, every bit as published")
         return manifest
 
+    def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
+        """All songs of a release that was opened here, as a draft has them, some at a time."""
+        return server_check.batches(self.nodes, self.collection(release.manifest.release))
+
     def export(self, release: str, path: Path, reporter: Reporter) -> Draft:
         """Write all songs of a release to the Parquet file `path`: a draft to publish elsewhere."""
         metadata = self._metadata(release)
@@ -196,10 +202,12 @@ class ServerHome:
 
     def _release_in(self, collection: str) -> str | None:
         prefix, _, release = collection.rpartition("_")
-        known = prefix == self.options.prefix and _RELEASE.fullmatch(release)
+        known = prefix == self.options.prefix and is_release_id(release)
         return release if known else None
 
     def _metadata(self, release: str) -> dict[str, Any]:
+        if not is_release_id(release):
+            raise NoReleaseError(f"'{release}' is no release of {self.place}")
         name = self.collection(release)
         try:
             info = self.nodes.ask(f"look at {name}", lambda client: client.get_collection(name))
@@ -268,7 +276,7 @@ class ServerHome:
             uploaded = server_upload.upload(
                 self.nodes, name, draft, task, resumed=unfinished is not None
             )
-            indexed = server_upload.build_index(self.nodes, name, draft.counts.vectors, task)
+            indexed = server_upload.build_index(self.nodes, name, draft, task)
             manifest = Manifest(
                 format=manifests.FORMAT,
                 release=release,

@@ -29,6 +29,7 @@ def health(home: ServerHome) -> Iterator[State]:
             continue
         if release == current:
             yield from _of_current(home, name)
+    yield from _history(home)
     yield from _lock(home)
 
 
@@ -60,11 +61,30 @@ def _of_current(home: ServerHome, name: str) -> Iterator[State]:
         yield "ok", f"{text}, all active", ""
 
 
+def _history(home: ServerHome) -> Iterator[State]:
+    name = f"{home.options.prefix}-history"
+    if not home.nodes.ask("look for it", lambda client: client.collection_exists(name)):
+        return
+    info = home.nodes.ask("look at the history", lambda client: client.get_collection(name))
+    missing = {"user", "at_ms"} - info.payload_schema.keys()
+    text = f"{name}: {info.status.value}, {info.points_count or 0:,} plays"
+    if info.status == models.CollectionStatus.RED:
+        yield "failure", f"{text}: {info.optimizer_status}", "look at the server's log"
+    elif missing:
+        lacks = " and ".join(sorted(missing))
+        yield "warning", f"{text}, no index of {lacks}", "restart the service, which makes it"
+    else:
+        yield "ok", text, ""
+
+
 def _lock(home: ServerHome) -> Iterator[State]:
     name = f"{home.options.prefix}_lock"
     if not home.nodes.ask("look for the lock", lambda client: client.collection_exists(name)):
         return
-    records = home.nodes.ask("read the lock", lambda client: client.retrieve(name, [1]))
+    majority = models.ReadConsistencyType.MAJORITY
+    records = home.nodes.ask(
+        "read the lock", lambda client: client.retrieve(name, [1], consistency=majority)
+    )
     held = dict(records[0].payload or {}) if records else {}
     left = float(held.get("expires", 0)) - time.time()
     if left > 0:

@@ -107,7 +107,10 @@ class Lease:
     def _read(self) -> dict[str, Any]:
         records = self._nodes.ask(
             "read the lock",
-            lambda client: client.retrieve(self._collection, [_POINT]),
+            # A replica that was away may not know yet who holds it.
+            lambda client: client.retrieve(
+                self._collection, [_POINT], consistency=models.ReadConsistencyType.MAJORITY
+            ),
             hurry=True,
         )
         return dict(records[0].payload or {}) if records else {}

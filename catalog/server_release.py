@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from qdrant_client import models
 
+from catalog.deadline import whole_seconds
+from catalog.errors import NoReleaseError
+from catalog.qdrant import Absent
 from catalog.queries import (
     dense_of,
     filter_of,
@@ -22,10 +25,14 @@ from catalog.schema import DENSE, SONG_FIELDS, SPARSE
 from catalog.songs import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from qdrant_client import AsyncQdrantClient
 
     from catalog.manifest import Manifest
     from catalog.qdrant import AsyncNodes
+
+T = TypeVar("T")
 
 
 class ServerRelease:
@@ -58,8 +65,11 @@ class ServerRelease:
         if not asked:
             return [[] for _ in searches]
         responses = iter(
-            await self._nodes.ask(
-                "search", lambda client: client.query_batch_points(self._collection, asked)
+            await self._ask(
+                "search",
+                lambda client: client.query_batch_points(
+                    self._collection, asked, timeout=whole_seconds()
+                ),
             )
         )
         return [
@@ -91,10 +101,14 @@ class ServerRelease:
         ids: list[Any] = [str(song_id) for song_id in song_ids]
         if not ids:
             return []
-        return await self._nodes.ask(
+        return await self._ask(
             "retrieve",
             lambda client: client.retrieve(
-                self._collection, ids, with_payload=fields, with_vectors=[vector]
+                self._collection,
+                ids,
+                with_payload=fields,
+                with_vectors=[vector],
+                timeout=whole_seconds(),
             ),
         )
 
@@ -103,7 +117,7 @@ class ServerRelease:
     ) -> list[models.Record]:
         if limit <= 0:
             return []
-        records, _ = await self._nodes.ask(
+        records, _ = await self._ask(
             "list songs",
             lambda client: client.scroll(
                 self._collection,
@@ -112,9 +126,17 @@ class ServerRelease:
                 order_by=models.OrderBy(key="ordinal", direction=models.Direction.ASC),
                 with_payload=self._fields,
                 with_vectors=vectors,
+                timeout=whole_seconds(),
             ),
         )
         return records
+
+    async def _ask(self, task: str, call: Callable[[AsyncQdrantClient], Awaitable[T]]) -> T:
+        try:
+            return await self._nodes.ask(task, call)
+        except Absent as error:
+            release = self._manifest.release
+            raise NoReleaseError(f"release {release} is not on the server any more") from error
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -38,6 +38,15 @@ POLL_S = 0.25
 SETTLED_POLLS = 3
 """How often in a row the index must look finished."""
 
+IDLE_S, STUCK_S = 120.0, 6 * 3600.0
+"""How long an index that is not complete may stand still: idle, and while it is being built."""
+
+REPLICAS_S = 1800.0
+"""How long replicas may stand still while one is being filled."""
+
+NUDGE_S = 10.0
+"""An optimiser that is idle, and has something to do, is told again after so long."""
+
 INDEXING_THRESHOLD_KB = 1_000
 LARGEST_LIMIT = 10_000
 
@@ -130,9 +139,10 @@ def _create(
 
 def make_index(nodes: Nodes, collection: str, field: str, kind: schema.Kind) -> None:
     """Index a payload field."""
+    index = _INDEXES[kind].model_copy(update={"enable_hnsw": field not in schema.UNLINKED})
     nodes.ask(
         f"index the field {field}",
-        lambda client: client.create_payload_index(collection, field, _INDEXES[kind], wait=True),
+        lambda client: client.create_payload_index(collection, field, index, wait=True),
     )
 
 
@@ -242,36 +252,59 @@ def row_of(record: models.Record) -> dict[str, Any]:
     }
 
 
-def build_index(nodes: Nodes, collection: str, vectors: int, task: Task) -> int:
+def build_index(nodes: Nodes, collection: str, draft: Draft, task: Task) -> int:
     """Let the engine index the vectors, and wait until it has; returns how many it indexed.
 
-    A green status can come before the engine has begun, so it must last. Small collections are
-    searched exactly and rightly stay without. Raises `EngineError` if the optimiser fails.
+    A green status can come before the engine has begun, so it must last, and no more vectors may
+    be left than small segments, which are searched exactly and rightly stay without, can hold.
+    Raises `EngineError` if the optimiser fails or stands still.
     """
-    nodes.ask(
-        "begin to index",
-        lambda client: client.update_collection(
-            collection,
-            optimizers_config=models.OptimizersConfigDiff(indexing_threshold=INDEXING_THRESHOLD_KB),
-        ),
-    )
-    settled, before = 0, -1
+    vectors = draft.counts.vectors
+    per_segment = INDEXING_THRESHOLD_KB * 1024 // (4 * draft.dimensions) + 1
+    _index(nodes, collection)
+    settled, before = 0, (-1, "")
+    moved = nudged = time.monotonic()
     while settled < SETTLED_POLLS:
         time.sleep(POLL_S)
+        now = time.monotonic()
         info = nodes.ask("look at the index", lambda client: client.get_collection(collection))
         if info.optimizer_status != models.OptimizersStatusOneOf.OK:
             raise EngineError(f"Qdrant failed to index {collection}: {info.optimizer_status}")
-        indexed = info.indexed_vectors_count or 0
-        quiet = info.status == models.CollectionStatus.GREEN and indexed == before
-        settled = settled + 1 if quiet else 0
-        before = indexed
+        indexed, status = info.indexed_vectors_count or 0, info.status.value
+        if (indexed, status) != before:
+            moved = now
+        idle = info.status != models.CollectionStatus.YELLOW
+        if now - moved > (IDLE_S if idle else STUCK_S):
+            raise EngineError(
+                f"Qdrant indexes {collection} no further: {indexed:,} of {vectors:,} vectors, "
+                f"{status}; look at the server's log, and run again"
+            )
+        if idle and now - max(moved, nudged) > NUDGE_S:
+            _index(nodes, collection)
+            nudged = now
+        enough = indexed >= vectors - per_segment * max(1, info.segments_count)
+        quiet = info.status == models.CollectionStatus.GREEN and (indexed, status) == before
+        settled = settled + 1 if quiet and enough else 0
+        before = (indexed, status)
         task.advance(min(indexed, vectors), vectors)
     await_replicas(nodes, collection)
-    return before
+    return before[0]
+
+
+def _index(nodes: Nodes, collection: str) -> None:
+    wanted = models.OptimizersConfigDiff(indexing_threshold=INDEXING_THRESHOLD_KB)
+    nodes.ask(
+        "begin to index",
+        lambda client: client.update_collection(collection, optimizers_config=wanted),
+    )
 
 
 def await_replicas(nodes: Nodes, collection: str) -> None:
-    """Wait until each shard's replicas all hold it. Raises `EngineError` if one is dead."""
+    """Wait until each shard's replicas all hold it.
+
+    Raises `EngineError` if one is dead, or none gets any further.
+    """
+    moved, before = time.monotonic(), list[Any]()
     while True:
         info = nodes.ask(
             "look at the replicas", lambda client: client.collection_cluster_info(collection)
@@ -282,4 +315,10 @@ def await_replicas(nodes: Nodes, collection: str) -> None:
             raise EngineError(f"a replica of {collection} is dead: is a node of the cluster away?")
         if all(state == models.ReplicaState.ACTIVE for state in states):
             return
+        if states != before:
+            moved, before = time.monotonic(), states
+        if time.monotonic() - moved > REPLICAS_S:
+            raise EngineError(
+                f"the replicas of {collection} get no further: see `nextsong doctor`, and run again"
+            )
         time.sleep(POLL_S)

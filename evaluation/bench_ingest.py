@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from catalog.errors import FileError, NextsongError
-from catalog.storage import write_atomically
+from catalog.storage import storage_errors, write_atomically
+from ingest.raw_form import HEADER
 
 if TYPE_CHECKING:
     from catalog.reporting import Reporter
@@ -38,19 +40,23 @@ class Step:
 
 @dataclass
 class Way:
-    """All steps of one way, and what came of it: rows used, playlists, songs."""
+    """All steps of one way, and what came of it: rows used, playlists, songs.
+
+    `total` are the seconds of the whole, from the start of its process to its end.
+    """
 
     name: str
     steps: list[Step] = field(default_factory=list)
     outcome: dict[str, int] = field(default_factory=dict)
+    total: float = 0.0
 
     def seconds(self, names: tuple[str, ...]) -> float:
         """How long these steps took, together."""
         return sum(step.seconds for step in self.steps if step.name in names)
 
-    def peak(self, names: tuple[str, ...]) -> int:
-        """The most memory that any of these steps took."""
-        return max((step.peak for step in self.steps if step.name in names), default=0)
+    def peak(self, names: tuple[str, ...] = ()) -> int:
+        """The most memory that any of these steps took; without names, that any step did."""
+        return max((step.peak for step in self.steps if not names or step.name in names), default=0)
 
 
 @dataclass(frozen=True)
@@ -81,8 +87,7 @@ def run(file: Path, parameters: Parameters, reporter: Reporter, *, tutorial: boo
 
     Everything is made in a temporary folder and removed. Raises `NextsongError`.
     """
-    if not file.is_file():
-        raise FileError(f"{file}: no such file")
+    _require_raw_form(file)
     ways = []
     for name in ("nextsong", "tutorial") if tutorial else ("nextsong",):
         with reporter.task(name) as task, tempfile.TemporaryDirectory(prefix="nextsong-") as folder:
@@ -92,11 +97,24 @@ def run(file: Path, parameters: Parameters, reporter: Reporter, *, tutorial: boo
     return Comparison(str(file), file.stat().st_size, ways, _ratios(ways))
 
 
+def _require_raw_form(file: Path) -> None:
+    """Raise FileError for a file that the tutorials' way cannot take, before hours are spent."""
+    if not file.is_file():
+        raise FileError(f"{file}: no such file")
+    with storage_errors(file), file.open("rb") as content:
+        header = content.readline(1 << 16)
+    if header.rstrip(b"\r\n") != HEADER.rstrip(b"\n"):
+        raise FileError(
+            f"{file} is not in the raw form of the #nowplaying file, whose header is "
+            f"{HEADER.decode().rstrip()}: `nextsong demo --write-raw FILE` writes one"
+        )
+
+
 def _ratios(ways: list[Way]) -> list[Ratio]:
     if len(ways) < 2:
         return []
     ours, theirs = ways
-    return [
+    parts = [
         Ratio(
             route,
             theirs.seconds(their_steps) / max(ours.seconds(our_steps), 1e-9),
@@ -104,10 +122,12 @@ def _ratios(ways: list[Way]) -> list[Ratio]:
         )
         for route, (our_steps, their_steps) in _ROUTES.items()
     ]
+    memory = theirs.peak() / max(ours.peak(), 1)
+    return [*parts, Ratio("the whole way", theirs.total / max(ours.total, 1e-9), memory)]
 
 
 def _taken(name: str, file: Path, folder: Path, parameters: Parameters) -> Way:
-    way = Way(name)
+    way, start = Way(name), time.perf_counter()
     arguments = [name, str(file), str(folder), json.dumps(asdict(parameters))]
     command = [sys.executable, "-P", "-m", "evaluation.bench_steps", *arguments]
     with (
@@ -138,6 +158,7 @@ def _taken(name: str, file: Path, folder: Path, parameters: Parameters) -> Way:
             raise NextsongError(
                 f"the {name} way ended early: {last[0] if last else child.returncode}"
             )
+    way.total = round(time.perf_counter() - start, 3)
     return way
 
 
@@ -200,9 +221,10 @@ def show(comparison: Comparison) -> None:
         click.secho(way.name, bold=True)
         for step in way.steps:
             click.echo(f"  {step.name:<12}{step.seconds:>10.1f} s{_gigabytes(step.peak):>12}")
+        click.echo(f"  {'in all':<12}{way.total:>10.1f} s{_gigabytes(way.peak()):>12}")
         click.echo("  " + ", ".join(f"{count:,} {name}" for name, count in way.outcome.items()))
     if comparison.ratios:
-        click.echo("\nThe tutorials' way takes, compared with nextsong:")
+        click.echo("\nThe tutorials' way, which ends with a model, takes, compared with nextsong:")
     for ratio in comparison.ratios:
         click.echo(
             f"  {ratio.route:<20}{ratio.time:>6.2f} times the time{ratio.memory:>8.2f} times the "

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -21,6 +23,9 @@ import numpy as np
 from evaluation.bench_release import song_of
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DIFFERENT = 500
 """So many different requests are made beforehand."""
@@ -32,7 +37,10 @@ WARM_UP_S = 0.5
 
 @dataclass(frozen=True)
 class Load:
-    """What to ask, how often and for how long. `rate` 0: closed loop of `callers`."""
+    """What to ask, how often and for how long. `rate` 0: closed loop of `callers`.
+
+    `serving` is the process that answers, whose time is taken meanwhile; 0: none.
+    """
 
     address: str
     songs: int
@@ -44,6 +52,28 @@ class Load:
     rate: float
     seconds: float
     random: int
+    serving: int = 0
+
+
+def cpu_seconds(pid: int) -> float | None:
+    """What a process and its children have used; None where the system does not tell."""
+    proc = Path("/proc")
+    try:
+        children = (proc / str(pid) / "task" / str(pid) / "children").read_text().split()
+        ticks = 0
+        for one in [str(pid), *children]:
+            fields = (proc / one / "stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(fields[11]) + int(fields[12])
+    except OSError:
+        return None
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def due_times(rate: float, seconds: float, seed: int) -> Iterator[float]:
+    """When calls begin that come by chance, `rate` of them a second, from now on."""
+    begin = time.perf_counter()
+    gaps = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
+    yield from (begin + np.cumsum(gaps)).tolist()
 
 
 def requests_of(load: Load) -> list[pb.RecommendRequest]:
@@ -95,12 +125,13 @@ async def _run(load: Load) -> dict[str, Any]:
     drive = _open_loop if load.rate else _closed_loop
     await drive(load, call, _Counts(), WARM_UP_S)
     counts = _Counts()
-    begin = time.perf_counter()
+    begin, before = time.perf_counter(), cpu_seconds(load.serving)
     await drive(load, call, counts, load.seconds)
-    seconds = time.perf_counter() - begin
+    seconds, after = time.perf_counter() - begin, cpu_seconds(load.serving)
+    cores = None if before is None or after is None else (after - before) / seconds
     for channel in channels:
         await channel.close()
-    return {"seconds": seconds, **vars(counts)}
+    return {"seconds": seconds, "cores": cores, **vars(counts)}
 
 
 async def _closed_loop(load: Load, call: Any, counts: _Counts, seconds: float) -> None:
@@ -115,14 +146,12 @@ async def _closed_loop(load: Load, call: Any, counts: _Counts, seconds: float) -
 
 
 async def _open_loop(load: Load, call: Any, counts: _Counts, seconds: float) -> None:
-    begin = time.perf_counter()
-    gaps = np.random.default_rng(load.random).exponential(1 / load.rate, int(load.rate * seconds))
     under_way = set()
-    for number, due in enumerate(begin + np.cumsum(gaps)):
+    for number, due in enumerate(due_times(load.rate, seconds, load.random)):
         wait = due - time.perf_counter()
         if wait > 0:
             await asyncio.sleep(wait)
-        task = asyncio.ensure_future(call(number, counts, float(due)))
+        task = asyncio.ensure_future(call(number, counts, due))
         under_way.add(task)
         task.add_done_callback(under_way.discard)
     await asyncio.gather(*under_way)

@@ -5,7 +5,6 @@ The service and its callers are processes of their own. Ratios are of one run on
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import subprocess
@@ -13,7 +12,6 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -25,16 +23,15 @@ from rich.table import Table
 from catalog.errors import InputError, UnavailableError
 from catalog.homes import open_home
 from catalog.storage import make_folder, write_atomically
-from evaluation import bench_release
-from evaluation.bench_load import Load, requests_of
-from service import requests as parsing
-from service.recommend import recommend_many
+from evaluation import bench_engine, bench_release
+from evaluation.bench_load import Load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from catalog.qdrant_options import QdrantOptions
-    from catalog.release import Hit, Home, OpenRelease, Search
+    from catalog.release import Home
     from catalog.reporting import Reporter
 
 SERVER_STOP_S = 30
@@ -81,7 +78,8 @@ def run(plan: Plan, folder: Path, qdrant: QdrantOptions | None, reporter: Report
         place = make_folder(folder / f"bench-{songs}")
         home = open_home(place, qdrant)
         bench_release.published(home, songs, place, reporter)
-        results += _directly(plan, home, songs)
+        # The embedded engine holds the interpreter: beside one caller there is room for no other.
+        results += _directly(plan, home, songs, plan.callers if qdrant else 1)
         for one in _served(plan, place, qdrant, songs, reporter):
             results.append(one)
         home.close()
@@ -106,7 +104,7 @@ def show(results: Sequence[Result]) -> None:
             ", ".join(f"{count:,} {code}" for code, count in one.failures.items()) or "0",
             "" if one.cpu is None else f"{one.cpu:.2f}",
         )
-    Console(highlight=False, width=max(120, Console().width)).print(table)
+    Console(highlight=False, width=max(160, Console().width)).print(table)
     for line in ratios(results):
         click.echo(line)
 
@@ -116,21 +114,21 @@ def ratios(results: Sequence[Result]) -> Iterator[str]:
     for songs in dict.fromkeys(one.songs for one in results):
         of_size = [one for one in results if one.songs == songs]
         for kind in ("", ", filtered"):
-            engine = _find(of_size, f"engine{kind}", "closed")
-            service = _find(of_size, f"service{kind}", "closed")
+            service = _best(of_size, f"service{kind}", "closed")
+            engine = _best(of_size, f"engine{kind}", "closed")
             if engine and service:
                 yield (
                     f"{songs:,} songs{kind}: the service answers "
                     f"{service.answered_per_s / engine.answered_per_s:.2f} times as many as the "
                     f"engine called directly"
                 )
-        engine = _find(of_size, "engine", "closed")
-        half = _find(of_size, "service", "open, 50%")
-        if engine and half:
-            yield (
-                f"{songs:,} songs: p99 at half load is {half.p99 - engine.p99:+.1f} ms beside the "
-                f"engine's"
-            )
+            half = _best(of_size, f"service{kind}", "open, 50%")
+            beside = _best(of_size, f"engine{kind}", "open, 50%")
+            if beside and half:
+                yield (
+                    f"{songs:,} songs{kind}: p99 of the half loaded service is "
+                    f"{half.p99 - beside.p99:+.1f} ms beside that of the half loaded engine"
+                )
 
 
 def write_json(results: Sequence[Result], path: Path) -> None:
@@ -140,59 +138,22 @@ def write_json(results: Sequence[Result], path: Path) -> None:
     write_atomically(path, text + "\n")
 
 
-def _find(results: Sequence[Result], where: str, load: str) -> Result | None:
-    return next((one for one in results if one.where == where and one.load.startswith(load)), None)
+def _best(results: Sequence[Result], where: str, load: str) -> Result | None:
+    """Of the loads that begin so, the one with the most answers."""
+    found = [one for one in results if one.where == where and one.load.startswith(load)]
+    return max(found, key=lambda one: one.answered_per_s, default=None)
 
 
-def _directly(plan: Plan, home: Home, songs: int) -> Iterator[Result]:
+def _directly(plan: Plan, home: Home, songs: int, callers: int) -> Iterator[Result]:
     """The engine in this process: the searches of a call alone, and all that a call does."""
     release = home.open()
     try:
         for filtered in (False, True):
-            suffix = ", filtered" if filtered else ""
-            for where, whole in (("engine", False), ("ranking", True)):
-                latencies = asyncio.run(_asked(release, plan, songs, filtered, whole))
-                yield _result(songs, where + suffix, "closed, 1", plan.seconds, latencies)
+            load = Load("", songs, plan.seeds, plan.limit, filtered, False, 1, 0, plan.seconds, 1)
+            for one in bench_engine.measured(release, load, callers):
+                yield _result(songs, one.where, one.load, one.seconds, one.latencies, one.rate)
     finally:
         release.close()
-
-
-async def _asked(
-    release: OpenRelease, plan: Plan, songs: int, filtered: bool, whole: bool
-) -> list[float]:
-    load = Load("", songs, plan.seeds, plan.limit, filtered, False, 1, 0, plan.seconds, 1)
-    payload = release.manifest.payload
-    asks = [parsing.ask_of(request, payload) for request in requests_of(load)]
-    searches = []
-
-    class Noting:
-        """The release, noting what is searched for."""
-
-        manifest = release.manifest
-        points = staticmethod(release.points)
-        popular = staticmethod(release.popular)
-
-        @staticmethod
-        async def find(wanted: Sequence[Search]) -> list[list[Hit]]:
-            searches.append(wanted)
-            return await release.find(wanted)
-
-    for ask in asks:
-        await recommend_many(Noting, [ask])  # type: ignore[arg-type]
-    own = [[seed.song_id for seed in ask.seeds if seed.song_id] for ask in asks]
-    latencies: list[float] = []
-    end = time.perf_counter() + plan.seconds
-    number = 0
-    while (begin := time.perf_counter()) < end:
-        place = number % len(asks)
-        if whole:
-            await recommend_many(release, [asks[place]])
-        else:
-            await release.points(own[place])
-            await release.find(searches[place])
-        latencies.append((time.perf_counter() - begin) * 1e3)
-        number += 1
-    return latencies
 
 
 def _served(
@@ -229,7 +190,6 @@ def _served(
 
 def _under(load: Load, where: str, name: str, pid: int, processes: int) -> Result:
     """What several calling processes that share a load get."""
-    before, begin = _cpu_seconds(pid), time.perf_counter()
     command = [sys.executable, "-m", "evaluation.bench_load"]
     callers = []
     for number in range(processes):
@@ -237,6 +197,7 @@ def _under(load: Load, where: str, name: str, pid: int, processes: int) -> Resul
             "rate": load.rate / processes,
             "callers": max(1, load.callers // processes),
             "random": number + 1,
+            "serving": pid,
         }
         caller = subprocess.Popen(  # noqa: S603
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -252,9 +213,8 @@ def _under(load: Load, where: str, name: str, pid: int, processes: int) -> Resul
         if caller.returncode != 0:
             raise UnavailableError("a calling process failed: see its message above")
         outcomes.append(json.loads(told))
-    elapsed = time.perf_counter() - begin
-    after = _cpu_seconds(pid)
-    cpu = None if before is None or after is None else (after - before) / elapsed
+    cores = [outcome["cores"] for outcome in outcomes if outcome["cores"] is not None]
+    cpu = sum(cores) / len(cores) if cores else None
     failures: dict[str, int] = {}
     for outcome in outcomes:
         for code, count in outcome["failures"].items():
@@ -286,7 +246,7 @@ def _result(
 def _service(place: Path, qdrant: QdrantOptions | None, workers: int) -> Iterator[tuple[str, int]]:
     """A service in processes of its own; yields its address and process id."""
     command = [sys.executable, "-m", "evaluation.main", "serve", "--home", str(place)]
-    command += ["--port", "0", "--log-level", "warning", "--workers", str(workers)]
+    command += ["--port", "0", "--log-level", "warning", "--drain", "0", "--workers", str(workers)]
     environment = dict(os.environ)
     if qdrant:
         command += ["--qdrant-url", ",".join(qdrant.urls), "--qdrant-prefix", qdrant.prefix]
@@ -308,17 +268,3 @@ def _service(place: Path, qdrant: QdrantOptions | None, workers: int) -> Iterato
                 server.wait(SERVER_STOP_S)
             except subprocess.TimeoutExpired:
                 server.kill()
-
-
-def _cpu_seconds(pid: int) -> float | None:
-    """What a process and its children have used; None where the system does not tell."""
-    proc = Path("/proc")
-    try:
-        children = (proc / str(pid) / "task" / str(pid) / "children").read_text().split()
-        ticks = 0
-        for one in [str(pid), *children]:
-            fields = (proc / one / "stat").read_text().rsplit(")", 1)[1].split()
-            ticks += int(fields[11]) + int(fields[12])
-    except OSError:
-        return None
-    return ticks / os.sysconf("SC_CLK_TCK")

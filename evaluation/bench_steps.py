@@ -63,7 +63,7 @@ def tutorial(file: Path, folder: Path, parameters: Parameters) -> None:
         model = Word2Vec(
             sentences=sentences,
             vector_size=parameters.dimensions,
-            window=parameters.window,
+            window=parameters.window_for(plays),
             min_count=parameters.min_count,
             negative=parameters.negative,
             ns_exponent=parameters.ns_exponent,
@@ -104,7 +104,13 @@ class _Quiet:
 
 
 class _Lines:
-    """A reporter that says when each stage is done."""
+    """A reporter that says when each stage is done.
+
+    What the stages left is put together before it is published, in no stage: a step all the same.
+    """
+
+    def __init__(self) -> None:
+        self._end = time.perf_counter()
 
     def say(self, text: str) -> None:
         """Say nothing: no stage is reused here."""
@@ -112,8 +118,11 @@ class _Lines:
     @contextmanager
     def task(self, title: str) -> Iterator[_Quiet]:
         """A stage: its name and seconds are a line."""
+        if title == "publish":
+            _say(step="assemble", seconds=round(time.perf_counter() - self._end, 3))
         with _step(title):
             yield _Quiet()
+        self._end = time.perf_counter()
 
 
 def _say(**fields: Any) -> None:

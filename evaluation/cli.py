@@ -44,9 +44,10 @@ holdout_option = click.option(
 @click.option(
     "--split",
     type=click.Choice(["validation", "test"]),
-    default="test",
+    default="validation",
     show_default=True,
-    help="Which held-out playlists.",
+    help="Which held-out playlists. Choose by validation, and keep test for the last word: its "
+    "uses are counted in HOME/runs.duckdb.",
 )
 @holdout_option
 @click.option(
@@ -129,24 +130,28 @@ def evaluate(
     """Measure how often a release finds the held-out songs of playlists, beside baselines."""
     if context.invoked_subcommand:
         return
+    from catalog.errors import InputError
     from evaluation import gate, harness, show
     from evaluation.baselines.choice import chosen
     from evaluation.place import Place
 
-    bounds = [gate.bound(text) for text in fail_under]
-    plan = harness.Plan(
-        split=split,
-        holdout=_holdout(holdout),
-        baselines=chosen(baselines),
-        modes=tuple(part.strip() for part in modes.split(",") if part.strip()),
-        sample=sample,
-        seed=seed,
-        processes=processes,
-        target=target,
-        behaviours=behaviours,
-        recall=recall,
-        patience=60 * patience,
-    )
+    try:
+        bounds = [gate.bound(text, _holdout(holdout)) for text in fail_under]
+        plan = harness.Plan(
+            split=split,
+            holdout=_holdout(holdout),
+            baselines=chosen(baselines),
+            modes=tuple(part.strip() for part in modes.split(",") if part.strip()),
+            sample=sample,
+            seed=seed,
+            processes=processes,
+            target=target,
+            behaviours=behaviours,
+            recall=recall,
+            patience=60 * patience,
+        )
+    except InputError as error:  # nothing has been done yet: the command was given wrongly
+        raise click.UsageError(str(error)) from error
     reporter = reporter_for(quiet=quiet)
     result = harness.evaluate(Place(home, qdrant), work or home / "work", plan, reporter, release)
     if as_json:
@@ -179,6 +184,9 @@ def _holdout(text: str) -> Holdout | None:
     help="Which held-out playlists two releases are asked.",
 )
 @holdout_option
+@click.option(
+    "--sample", type=click.IntRange(1), help="Ask two releases so many playlists, drawn at random."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @quiet_option
 @one_line_errors
@@ -190,6 +198,7 @@ def compare(
     work: Path | None,
     split: Split,
     holdout: str,
+    sample: int | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -209,6 +218,7 @@ def compare(
         reporter_for(quiet=quiet),
         split,
         _holdout(holdout),
+        sample,
     )
     if as_json:
         click.echo(json.dumps(found.to_json()))

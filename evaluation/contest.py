@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from catalog.errors import InputError, MismatchError
 from evaluation import data as datas
-from evaluation import past
+from evaluation import past, runs
 from evaluation.comparing import METRICS, METRICS_OF_HALVES, compared
 from evaluation.harness import scored
 from evaluation.intervals import Figure, bootstrap
 from evaluation.metrics.table import LOWER_IS_BETTER
 from evaluation.protocol import load_queries
+from evaluation.show import uses as said_of_uses
 from evaluation.significance import ALPHA, holm
 from evaluation.slices import kinds
 from evaluation.systems import Release
+from ingest.work import finished_stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from evaluation.place import Place
     from evaluation.protocol import Holdout, Split
     from evaluation.result import Comparison
+
+KIND = "compare"
 
 FEWEST_OF_A_SLICE = 20
 
@@ -55,7 +60,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Contest:
-    """What came of comparing `after` with `before`, on the `queries` that both answered."""
+    """What came of comparing `after` with `before`, on the `queries` that both answered.
+
+    Of `available` ones of the split, where fewer were asked. `remarks` must be known to read it.
+    `run` is its id in the log of runs.
+    """
 
     before: str
     after: str
@@ -63,6 +72,11 @@ class Contest:
     left_out: int
     rows: list[Row]
     slices: list[Row]
+    split: str = ""
+    holdout: str = ""
+    available: int = 0
+    remarks: tuple[str, ...] = ()
+    run: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object."""
@@ -104,7 +118,7 @@ def of_runs(home: Path, before: str, after: str) -> Contest:
         }
         for group, names in new.kinds.items()
     }
-    return _contest(
+    found = _contest(
         f"run {old.run}, release {old.payload['release']}",
         f"run {new.run}, release {new.payload['release']}",
         {metric: f[theirs] for (system, metric), f in old.figures.items() if system == old.main},
@@ -112,6 +126,7 @@ def of_runs(home: Path, before: str, after: str) -> Contest:
         groups,
         len(old.playlist_ids) + len(new.playlist_ids) - 2 * len(shared),
     )
+    return replace(found, split=new.payload["split"], holdout=new.payload["holdout"])
 
 
 def of_releases(
@@ -121,11 +136,14 @@ def of_releases(
     reporter: Reporter,
     split: Split = "validation",
     holdout: Holdout | None = None,
+    sample: int | None = None,
+    place: Place | None = None,
 ) -> Contest:
-    """Ask two releases the same held-out playlists of a work folder.
+    """Ask two releases the same held-out playlists of a work folder, or a random `sample` of them.
 
-    Raises `MismatchError` where their splits have different seeds: then each was trained on some of
-    the playlists that are held out from the other.
+    With `place`, where both are published, several processes ask. Raises `MismatchError` where
+    neither was made in this work folder, or where their splits have different seeds: then each was
+    trained on some of the playlists that are held out from the other.
     """
     manifests = (before.manifest, after.manifest)
     seeds = {one.origin.parameters["seed"] for one in manifests}
@@ -134,23 +152,37 @@ def of_releases(
             f"releases {manifests[0].release} and {manifests[1].release} cannot be compared: their "
             f"playlists are split by different seeds, so one was trained on what is asked"
         )
-    parameters = after.manifest.origin.parameters
+    own = finished_stage(work, "split").fingerprint
+    strangers = [one for one in manifests if one.origin.split_fingerprint != own]
+    # The one that was made here says what order, catalog and training playlists are.
+    home = manifests[1] if manifests[1] not in strangers else manifests[0]
+    parameters = home.origin.parameters
     held = holdout or ("last" if datas.is_ordered(parameters) else "random")
-    queries = load_queries(work, split, held, 0)
+    every = load_queries(work, split, held, 0, home)
+    queries = every if sample is None else every.sample(sample, 0)
     data = datas.load(work, parameters)
     depth = 500 if held == "half" else 100
-    old, new = (
-        scored(Release(one, data), queries, data, depth, reporter).per_query
-        for one in (before, after)
-    )
-    return _contest(
+
+    def answered(release: OpenRelease) -> Mapping[str, Figures]:
+        opened = partial(place.open, release.manifest.release) if place else None
+        return scored(
+            Release(release, data, "auto", opened), queries, data, depth, reporter
+        ).per_query
+
+    found = _contest(
         f"release {manifests[0].release}",
         f"release {manifests[1].release}",
-        old,
-        new,
+        answered(before),
+        answered(after),
         kinds(queries, data),
         0,
     )
+    remarks = tuple(
+        f"release {one.release} was made of other playlists or by another version: of these, it "
+        f"was trained on none with the same id"
+        for one in strangers
+    )
+    return replace(found, split=split, holdout=held, available=len(every), remarks=remarks)
 
 
 def of_names(
@@ -161,15 +193,17 @@ def of_names(
     reporter: Reporter,
     split: Split,
     holdout: Holdout | None,
+    sample: int | None = None,
 ) -> Contest:
-    """Compare two recorded evaluations, or two releases, whichever the names are.
+    """Compare two recorded evaluations, or two releases, whichever the names are; and record it.
 
     Releases are asked anew. Raises `InputError` where the names are of different kinds.
     """
     releases = place.releases()
     found = [[one for one in releases if one.startswith(name)] for name in (before, after)]
     if not found[0] and not found[1]:
-        return of_runs(place.folder, before, after)
+        contest = of_runs(place.folder, before, after)
+        return replace(contest, run=runs.record(place.folder, KIND, _payload(contest)))
     if len(found[0]) != 1 or len(found[1]) != 1:
         raise InputError(
             f"'{before}' and '{after}' are not two runs, nor one release each: "
@@ -177,10 +211,39 @@ def of_names(
         )
     first, second = place.open(found[0][0]), place.open(found[1][0])
     try:
-        return of_releases(first, second, work, reporter, split, holdout)
+        contest = of_releases(first, second, work, reporter, split, holdout, sample, place)
+        origin = second.manifest.origin
     finally:
         first.close()
         second.close()
+    seed = int(origin.parameters["seed"])
+    uses = past.test_uses(place.folder, origin.data_fingerprint, seed) if split == "test" else 0
+    payload = _payload(contest) | {
+        "release": found[1][0],
+        "data_fingerprint": finished_stage(work, "read").inputs["data"],
+        "split_seed": seed,
+        "test_used": split == "test",
+    }
+    return replace(
+        contest,
+        remarks=(*contest.remarks, *said_of_uses(uses)),
+        run=runs.record(place.folder, KIND, payload),
+    )
+
+
+def _payload(found: Contest) -> dict[str, Any]:
+    """What the log of runs keeps: nothing of the test playlists is used unless it says so."""
+    return {
+        "before": found.before,
+        "after": found.after,
+        "split": found.split,
+        "holdout": found.holdout,
+        "test_used": False,
+        "playlists": found.queries,
+        "figures": {row.metric: row.after.mean for row in found.rows},
+        "figures_before": {row.metric: row.before.mean for row in found.rows},
+        "verdicts": {row.metric: row.verdict for row in found.rows},
+    }
 
 
 def _contest(

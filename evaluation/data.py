@@ -153,7 +153,8 @@ class Songs:
 class Data:
     """What a release learned from: its songs, and its training playlists in play order.
 
-    `seed` is that of the split, `ordered` whether the order of the playlists is play order.
+    `seed` is that of the split, `ordered` whether the order of the playlists is play order. Songs
+    of fewer than `min_count` training playlists have no dense vector in the release.
     """
 
     work: Path
@@ -161,11 +162,20 @@ class Data:
     train: Ragged
     seed: int
     ordered: bool
+    min_count: int = 1
 
     @cached_property
     def matrix(self) -> csr_array:
         """The training playlists, a row each, a column a song, shape (playlists, songs)."""
         return self.train.matrix(len(self.songs))
+
+    @cached_property
+    def artists_recur(self) -> float:
+        """The share of the training plays whose artist has another song in the playlist, 0 to 1."""
+        artist = self.songs.artist[self.train.songs].astype(np.int64)
+        places = self.train.rows * (int(artist.max(initial=0)) + 1) + artist
+        _, counts = np.unique(places, return_counts=True)
+        return float(counts[counts > 1].sum()) / max(1, len(places))
 
     @cached_property
     def vectors(self) -> NDArray[np.float32] | None:
@@ -201,7 +211,14 @@ def load(work: Path, parameters: Mapping[str, Any]) -> Data:
         playlists=np.bincount(train.songs, minlength=table.num_rows),
         least=int(parameters.get("catalog_min") or 1),
     )
-    return Data(work, songs, train, int(parameters["seed"]), is_ordered(parameters))
+    return Data(
+        work,
+        songs,
+        train,
+        int(parameters["seed"]),
+        is_ordered(parameters),
+        int(parameters.get("min_count") or 1),
+    )
 
 
 def is_ordered(parameters: Mapping[str, Any]) -> bool:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from catalog.errors import GateError, InputError, NoReleaseError
 from evaluation import contest
-from evaluation.metrics.table import LOWER_IS_BETTER
+from evaluation.metrics.table import LOWER_IS_BETTER, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 
     from catalog.release import Home, OpenRelease
     from catalog.reporting import Reporter
+    from evaluation.protocol import Holdout
     from evaluation.result import Evaluation
 
-_BOUND = re.compile(r"([a-z_]+(?:@\d+)?)=(-?\d*\.?\d+)", re.ASCII)
+SAMPLE = 4_000
+"""How many validation playlists two releases are asked at most: a new one, which is not published
+yet, answers in one process, and more playlists would find no difference that matters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +32,22 @@ class Bound:
     value: float
 
 
-def bound(text: str) -> Bound:
-    """What `METRIC=VALUE` says, such as `hr@10=0.05`. Raises `InputError`."""
-    found = _BOUND.fullmatch(text.strip())
-    if not found:
+def bound(text: str, holdout: Holdout | None = None) -> Bound:
+    """What `METRIC=VALUE` says, such as `hr@10=0.05` or `mrr@10=5e-2`.
+
+    Raises `InputError`, also where an evaluation with this holdout has no such metric.
+    """
+    metric, equals, number = (part.strip() for part in text.partition("="))
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if not (metric and equals and math.isfinite(value)):
         raise InputError(f"'{text}' is not of the form METRIC=VALUE, such as hr@10=0.05")
-    return Bound(found[1], float(found[2]))
+    known = names(halves=holdout == "half")
+    if metric not in known:
+        raise InputError(f"there is no metric '{metric}' here; there are {', '.join(known)}")
+    return Bound(metric, value)
 
 
 def require(result: Evaluation, bounds: Sequence[Bound]) -> None:
@@ -62,10 +75,11 @@ def not_worse(
 ) -> contest.Contest:
     """Raise `GateError` where a new release is significantly worse than the current one.
 
-    Both answer the validation playlists of `work`, the folder that the new release was made in; by
-    hit rate at 10 and 100, MRR and NDCG, paired tests, corrected for their number.
+    Both answer the validation playlists of `work`, the folder that the new release was made in, or
+    a random sample of 4,000; by hit rate at 10 and 100, MRR and NDCG, paired tests, corrected for
+    their number. Raises `MismatchError` where they were made of other splits.
     """
-    found = contest.of_releases(current, new, work, reporter)
+    found = contest.of_releases(current, new, work, reporter, sample=SAMPLE)
     if found.worse:
         said = "; ".join(
             f"{row.metric} {row.before.mean:.4f} -> {row.after.mean:.4f} (p = {row.p:.4f})"

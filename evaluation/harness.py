@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import platform
 import time
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from catalog.errors import InputError, MismatchError
 from catalog.recall import recall_by_filter
 from evaluation import data as datas
-from evaluation import past
+from evaluation import machine, past
+from evaluation.adapter import Adapted
 from evaluation.baselines import choice
 from evaluation.behaviour import behaviours
 from evaluation.comparing import METRICS, METRICS_OF_HALVES, compared
@@ -31,11 +29,12 @@ from evaluation.slices import sliced
 from evaluation.systems import MODES, Release
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from catalog.release import OpenRelease
     from catalog.reporting import Reporter
+    from evaluation.adapter import Recommender
     from evaluation.data import Data
     from evaluation.place import Place
     from evaluation.protocol import Holdout, Queries, Split
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
 DEPTH = 100
 
 MODES_SCORED = ("auto", "dense", "cooccurrence")
-
-_LIBRARIES = ("numpy", "scipy", "gensim", "qdrant-edge-py", "qdrant-client", "grpcio", "implicit")
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Plan:
     in place of the release; a baseline that takes more than `patience` seconds is left out.
     """
 
-    split: Split = "test"
+    split: Split = "validation"
     holdout: Holdout | None = None
     baselines: tuple[str, ...] = choice.QUICK
     modes: tuple[str, ...] = MODES_SCORED
@@ -78,11 +75,17 @@ class Plan:
 
 
 def evaluate(
-    place: Place, work: Path, plan: Plan, reporter: Reporter, release: str | None = None
+    place: Place,
+    work: Path,
+    plan: Plan,
+    reporter: Reporter,
+    release: str | None = None,
+    own: Mapping[str, Recommender] | None = None,
 ) -> Evaluation:
     """Score a release, the current one if none is named, and baselines, on a split; and record it.
 
-    `work` is the folder that the release was made in. Raises `MismatchError` and what reading a
+    `work` is the folder that the release was made in. `own` are recommenders of one's own, by the
+    names that they shall have, scored beside the release. Raises `MismatchError` and what reading a
     release, asking a service and learning a baseline raise.
     """
     if plan.target:
@@ -94,14 +97,19 @@ def evaluate(
             )
     opened = place.open(release)
     try:
-        result = _evaluated(place, opened, work, plan, reporter)
+        result = _evaluated(place, opened, work, plan, reporter, own or {})
     finally:
         opened.close()
     return replace(result, run=past.keep(place.folder, result))
 
 
 def _evaluated(
-    place: Place, release: OpenRelease, work: Path, plan: Plan, reporter: Reporter
+    place: Place,
+    release: OpenRelease,
+    work: Path,
+    plan: Plan,
+    reporter: Reporter,
+    own: Mapping[str, Recommender],
 ) -> Evaluation:
     manifest = release.manifest
     parameters = manifest.origin.parameters
@@ -111,12 +119,16 @@ def _evaluated(
     queries = every if plan.sample is None else every.sample(plan.sample, plan.seed)
     with reporter.task("load") as task:
         data = datas.load(work, parameters)
-        leaks = find_leaks(work, plan.split, ordered=ordered)
+        leaks = find_leaks(work, ordered=ordered)
         task.result(f"{len(queries):,} {plan.split} playlists, {len(data.songs):,} songs")
     depth = continuation.DEPTH if holdout == "half" else DEPTH
     systems = [
         scored(system, queries, data, depth, reporter)
         for system in _in_question(place, release, data, plan)
+    ]
+    systems += [
+        scored(Adapted(name, one, data), queries, data, depth, reporter)
+        for name, one in own.items()
     ]
     skipped = []
     for system in choice.built(plan.baselines, data, queries, plan.patience, reporter):
@@ -158,9 +170,11 @@ def _evaluated(
         songs=len(data.songs.by_popularity),
         training_playlists=len(data.train),
         labels_in_catalog=float(in_catalog.mean()),
-        test_uses=past.test_uses(place.folder, manifest.origin.split_fingerprint),
-        versions=_versions(),
-        machine=_machine(),
+        test_uses=past.test_uses(
+            place.folder, manifest.origin.data_fingerprint, int(parameters["seed"])
+        ),
+        versions=machine.versions(),
+        machine=machine.machine(),
         plan=asdict(plan),
     )
     return Evaluation(
@@ -204,21 +218,3 @@ def _in_question(
         return [Service(plan.target, data, mode) for mode in plan.modes]
     opened = partial(place.open, release.manifest.release)
     return [Release(release, data, mode, opened, plan.processes) for mode in plan.modes]
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in ("nextsong", *_LIBRARIES):
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "system": platform.system(),
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-    }

@@ -23,8 +23,12 @@ COMMANDS = {
 }
 
 
-LENT = {"gate": "evaluation.gate:before_publishing", "record": "evaluation.runs:note"}
-"""What commands of lower rooms use of this one (see `catalog.cli.from_above`)."""
+LENT = {
+    "gate": "evaluation.gate:before_publishing",
+    "record": "evaluation.runs:note",
+    "settings": "service.examination:examine_settings",
+}
+"""What commands use of the rooms above theirs (see `catalog.cli.from_above`)."""
 
 
 class Rooms(click.Group):

@@ -19,6 +19,7 @@ from evaluation import runs
 from evaluation.slices import kinds
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from evaluation.metrics.ranking import Figures
@@ -50,12 +51,21 @@ class Past:
         return str(self.payload["main"])
 
 
-def test_uses(home: Path, split_fingerprint: str) -> int:
-    """How many evaluations before this one used these test playlists."""
-    return sum(
-        run.payload.get("split") == "test"
-        and run.payload.get("split_fingerprint") == split_fingerprint
-        for run in runs.load(home, kind=KIND)
+def test_uses(home: Path, data_fingerprint: str, split_seed: int) -> int:
+    """How many runs that the log remembers have scored something on these test playlists.
+
+    Evaluations, comparisons of releases and studies of parameters count, but not those that only
+    read again what an earlier one had scored. The data and the seed decide which playlists they
+    are; an update of nextsong does not make unseen ones of them.
+    """
+    return sum(_used_test(run.payload, data_fingerprint, split_seed) for run in runs.load(home))
+
+
+def _used_test(payload: Mapping[str, Any], data_fingerprint: str, split_seed: int) -> bool:
+    return (
+        bool(payload.get("test_used", payload.get("split") == "test"))
+        and payload.get("data_fingerprint") == data_fingerprint
+        and payload.get("split_seed", split_seed) == split_seed
     )
 
 
@@ -70,6 +80,9 @@ def keep(home: Path, result: Evaluation) -> str:
         "playlists": conditions.playlists,
         "split_fingerprint": conditions.split_fingerprint,
         "data_fingerprint": conditions.data_fingerprint,
+        "split_seed": conditions.parameters["seed"],
+        "test_used": conditions.split == "test",
+        "test_uses": conditions.test_uses + (conditions.split == "test"),
         "main": result.main.key,
         "figures": {
             name: figure.mean

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from uuid import UUID
 
-from evaluation.systems import numbers_of
+from evaluation.systems import MODE_NAMES, numbers_of
 from nextsong.v1 import recommender_pb2 as pb
 from service.client import Client
 
@@ -47,10 +47,9 @@ class Service:
     key = "service"
 
     def __init__(self, address: str, data: Data, mode: str = "auto") -> None:
-        self.name = f"service at {address}"
+        self.name = "service" + MODE_NAMES[mode].removeprefix(MODE_NAMES["auto"])
         if mode != "auto":
             self.key = f"service-{mode}"
-            self.name += f", {mode}"
         self._address = address
         self._data = data
         self._mode = _MODES[mode]

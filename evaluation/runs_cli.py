@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from catalog.cli import home_option, one_line_errors
+from catalog.cli import home_option, one_line_errors, quiet_option, reporter_for
 
 kind_option = click.option("--kind", help="Only runs of this kind: ingest, tune, evaluate ...")
 release_option = click.option(
@@ -70,6 +70,11 @@ def show(run: str, home: Path) -> None:
     help="Only evaluations of this split.  [default: both]",
 )
 @click.option(
+    "--holdout",
+    type=click.Choice(["last", "random", "half"]),
+    help="Only evaluations that held this out of each playlist.  [default: all]",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Draw to this file (.svg, .png or .pdf).  [default: bars in the terminal]",
@@ -81,16 +86,44 @@ def plot(
     release: str | None,
     metric: str,
     split: str | None,
+    holdout: str | None,
     out: Path | None,
 ) -> None:
-    """Plot a figure over time, run by run."""
+    """Plot a figure over time, run by run, each split and holdout for itself."""
     from evaluation import runs as log
     from evaluation import show_runs
 
     found = log.load(home, kind=kind, release=release)
-    points = show_runs.points(found, metric, split)
+    points = show_runs.points(found, metric, split, holdout)
     if out:
         show_runs.draw(points, metric, out)
         click.echo(f"{len(points)} runs: {out}")
     else:
         show_runs.bars(points, metric)
+
+
+@runs.command()
+@click.option(
+    "--mlflow",
+    "uri",
+    required=True,
+    metavar="URI",
+    help="Tracking server of MLflow, as http://127.0.0.1:5000, or anything else that it takes for "
+    "one; needs the extra 'mlflow'.",
+)
+@click.option("--experiment", default="nextsong", show_default=True, help="Experiment to write to.")
+@home_option
+@kind_option
+@release_option
+@quiet_option
+@one_line_errors
+def export(
+    uri: str, experiment: str, home: Path, kind: str | None, release: str | None, quiet: bool
+) -> None:
+    """Write runs to MLflow: parameters, figures and tags; those that are there already stay."""
+    from evaluation import mlflow_export
+    from evaluation import runs as log
+
+    found = log.load(home, kind=kind, release=release)
+    new = mlflow_export.export(found, uri, experiment, reporter_for(quiet=quiet))
+    click.echo(f"{new} runs written to {uri}")

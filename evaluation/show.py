@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from evaluation import runs
 from evaluation.metrics.table import LOWER_IS_BETTER
 from evaluation.protocol import HOLDOUTS
 
@@ -65,8 +66,8 @@ def headline(result: Evaluation) -> Table:
     )
     table.add_column("system", no_wrap=True)
     metrics = metrics_of(result)
-    for metric in metrics:
-        table.add_column(HEADINGS[metric], justify="right", no_wrap=True)
+    for metric in metrics:  # names give way, figures do not
+        table.add_column(HEADINGS[metric], justify="right", no_wrap=True, min_width=12)
     for system in result.systems:
         cells = [
             _cell(
@@ -99,20 +100,29 @@ def notes(result: Evaluation) -> list[str]:
         lines.append(f"a random sample of {conditions.available:,} playlists")
     leaks = result.leaks
     if leaks.same_id:
-        lines.append(f"LEAK: {leaks.same_id:,} playlists are in training under the same id")
+        lines.append(f"LEAK: {leaks.same_id:,} held-out playlists are in training by their id")
     if leaks.same_songs:
         lines.append(
-            f"{len(leaks.same_songs):,} of {leaks.playlists:,} playlists are in training too, song "
-            f"for song, under another id"
+            f"{len(leaks.same_songs):,} of {leaks.playlists:,} held-out playlists are in training "
+            f"too, song for song, under another id"
         )
-    if conditions.split == "test" and conditions.test_uses:
-        times = "once" if conditions.test_uses == 1 else f"{conditions.test_uses} times"
-        lines.append(
-            f"these test playlists have been used {times} before: choose by --split validation"
-        )
+    if leaks.across:
+        lines.append(f"{leaks.across:,} test playlists are in validation too, song for song")
+    if conditions.split == "test":
+        lines += uses(conditions.test_uses)
     lines += result.skipped
-    lines.append(f"release {conditions.release}")
+    target = conditions.plan.get("target")
+    lines.append(f"release {conditions.release}{f', served at {target}' if target else ''}")
     return lines
+
+
+def uses(before: int) -> list[str]:
+    """What to say of test playlists that have been used so often before."""
+    if not before:
+        return []
+    times = "once" if before == 1 else f"{before} times"
+    said = f"these test playlists have been used {times} before, says the log of runs"
+    return [f"{said} ({runs.FILE}): choose by --split validation"]
 
 
 def _is_best(result: Evaluation, metric: str, value: float) -> bool:
@@ -146,9 +156,9 @@ def _slices(result: Evaluation) -> Table:
         pad_edge=False,
     )
     table.add_column("kind", no_wrap=True)
-    table.add_column("queries", justify="right", no_wrap=True)
+    table.add_column("queries", justify="right", no_wrap=True, min_width=7)
     for heading in ("HR@10", "HR@100"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=True, min_width=11)
     group = ""
     for one in result.slices:
         if one.group != group:

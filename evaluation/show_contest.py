@@ -12,50 +12,94 @@ from rich.table import Table
 from evaluation.show import HEADINGS, number
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from evaluation.contest import Contest, Row
 
-_STYLES = {"better": "green", "worse": "red", "same": "dim"}
+_SIGNS = {"better": "[green]+[/]", "worse": "[red]-[/]", "same": "\N{NO-BREAK SPACE}"}
 
 
 def contest(found: Contest) -> None:
-    """Print what got better or worse."""
+    """Print what got better or worse: each metric before, after and the difference."""
     console = Console(highlight=False)
-    console.print(f"before: {escape(found.before)}\nafter:  {escape(found.after)}\n")
-    console.print(_table(f"{found.queries:,} playlists", found.rows))
+    console.print(f"before: {escape(found.before)}", soft_wrap=True)
+    console.print(f"after:  {escape(found.after)}\n", soft_wrap=True)
+    console.print(_overall(found))
     if found.left_out:
         console.print(f"  {found.left_out:,} playlists that only one run asked are left out")
+    if found.queries < found.available:
+        console.print(f"  a random sample of {found.available:,} playlists")
+    for remark in found.remarks:
+        console.print(f"  {escape(remark)}")
     if found.slices:
-        console.print(_table("by kind of query", found.slices))
+        console.print(_by_kind(found.slices))
     changed = [row for row in found.rows if row.verdict != "same"]
     said = "; ".join(f"{HEADINGS[row.metric]} is {row.verdict}" for row in changed)
     console.print(f"  {said or 'no difference is significant'}")
     console.print(
-        "  paired tests (McNemar's for hit rates, or permutation), corrected for their number",
+        "  + better, - worse: paired tests (McNemar's for hit rates, or permutation), corrected "
+        "for their number; ± half the width of the 95% interval",
         style="dim",
     )
 
 
-def _table(title: str, rows: list[Row]) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for heading in ("queries", "before", "after", "difference", "p"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("")
-    group = ""
-    for row in rows:
-        if row.group != group:
-            group = row.group
-            table.add_row(f"[dim]{escape(group)}[/]")
-        name = f"  {escape(row.name)}, {HEADINGS[row.metric]}" if group else HEADINGS[row.metric]
-        half = ((row.difference.high or 0.0) - (row.difference.low or 0.0)) / 2
+def _overall(found: Contest) -> Table:
+    named = f" {found.split} playlists" if found.split else " playlists"
+    table = _table(f"{found.queries:,}{named}", ("before", "after", "difference", "p"))
+    for row in found.rows:
         table.add_row(
-            name,
-            f"{row.queries:,}",
+            HEADINGS[row.metric],
             number(row.before.mean),
             number(row.after.mean),
-            f"{'+' if row.difference.mean > 0 else ''}{number(row.difference.mean)}"
-            f"[dim] ±{number(half, 3)}[/]",
+            _difference(row),
             f"{row.p:.3f}",
-            f"[{_STYLES[row.verdict]}]{row.verdict}[/]",
         )
+    return table
+
+
+def _by_kind(rows: list[Row]) -> Table:
+    """A line a kind of query. Narrow enough for 80 columns: what was before can be reckoned."""
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    headings = [f"{HEADINGS[one]}{text}" for one in metrics for text in ("", " change")]
+    table = _table("after, and the change, by kind of query", ("queries", *headings))
+    by_kind: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        by_kind.setdefault((row.group, row.name), {})[row.metric] = row
+    group = ""
+    for (kind, name), of in by_kind.items():
+        if kind != group:
+            group = kind
+            table.add_row(f"[dim]{escape(group)}[/]")
+        cells = [
+            cell
+            for metric in metrics
+            for cell in (
+                (number(of[metric].after.mean), _difference(of[metric]))
+                if metric in of
+                else ("", "")
+            )
+        ]
+        queries = next(iter(of.values())).queries
+        table.add_row(f"  {escape(name)}", f"{queries:,}", *cells)
+    return table
+
+
+def _difference(row: Row) -> str:
+    half = ((row.difference.high or 0.0) - (row.difference.low or 0.0)) / 2
+    sign = "+" if row.difference.mean > 0 else ""
+    return f"{sign}{number(row.difference.mean, 3)}[dim] ±{number(half, 3)}[/]{_SIGNS[row.verdict]}"
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    table.add_column("", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", min_width=7 if heading == "queries" else None)
     return table

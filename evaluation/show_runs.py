@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from evaluation.runs import Run
 
-BAR = 30
+BAR = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,8 @@ def summary_of(run: Run) -> str:
     if figures:
         names = [name for name in ("hr@10", "hr@100", "mrr@10") if name in figures]
         said = ", ".join(f"{name} {figures[name]:.4f}" for name in names or list(figures)[:3])
-        return f"{payload['split']}: {said}" if "split" in payload else said
+        label = label_of(run)
+        return f"{label}: {said}" if label else said
     if "counts" in payload:
         verb = "published" if payload.get("published") else "unchanged"
         counts = payload["counts"]
@@ -77,12 +78,27 @@ def figures_of(run: Run) -> dict[str, float]:
     return {name: value for name, value in figures.items() if isinstance(value, int | float)}
 
 
-def points(found: Sequence[Run], metric: str, split: str | None) -> list[Point]:
+def label_of(run: Run) -> str:
+    """Of what its figures are: runs of one label can be compared. Empty where it has none.
+
+    The split and what was held out of its playlists; and the kind of run, where it is none of
+    those that score a release as it is.
+    """
+    split, holdout = run.payload.get("split"), run.payload.get("holdout")
+    what = ", ".join(one for one in (split, holdout) if isinstance(one, str) and one)
+    return f"{what} ({run.kind})" if what and run.kind != "evaluate" else what
+
+
+def points(
+    found: Sequence[Run], metric: str, split: str | None = None, holdout: str | None = None
+) -> list[Point]:
     """A metric of the runs that have it. Raises `InputError` where none has."""
     chosen = [
-        Point(run.id, run.time, f"{run.payload.get('split', run.kind)}", figures_of(run)[metric])
+        Point(run.id, run.time, label_of(run) or run.kind, figures_of(run)[metric])
         for run in found
-        if metric in figures_of(run) and split in (None, run.payload.get("split"))
+        if metric in figures_of(run)
+        and split in (None, run.payload.get("split"))
+        and holdout in (None, run.payload.get("holdout"))
     ]
     if not chosen:
         known = sorted({name for run in found for name in figures_of(run)})
@@ -96,11 +112,12 @@ def bars(chosen: Sequence[Point], metric: str) -> None:
     console = Console(highlight=False)
     greatest = max(abs(point.value) for point in chosen) or 1.0
     console.print(f"{metric}")
+    width = max(len(point.label) for point in chosen)
     for point in chosen:
         bar = "━" * max(1, round(BAR * abs(point.value) / greatest))
+        label = escape(f"{point.label:<{width}}")
         console.print(
-            f"  {point.run}  {escape(point.label):<10} [cyan]{bar:<{BAR}}[/] {point.value:.4f}",
-            soft_wrap=True,
+            f"  {point.run}  {label} [cyan]{bar:<{BAR}}[/] {point.value:.4f}", soft_wrap=True
         )
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 METRICS = ("hr@10", "hr@100", "mrr@10")
 
-LENGTHS = ((1, 4), (5, 9), (10, 19), (20, 49), (50, 99), (100, None))
-"""Songs of a query, from and to."""
+LENGTHS = ((1, 1), (2, 4), (5, 9), (10, 19), (20, 49), (50, 99), (100, None))
+"""Songs of a query, from and to: one alone is the thinnest query that there is."""
 
 HEAD, MIDDLE = 0.5, 0.9
 """The most popular songs that make up half of all training plays are the head; those that make up
@@ -61,26 +61,60 @@ def kinds(queries: Queries, data: Data) -> Kinds:
     """Which queries are of each kind: group -> name -> shape (queries,)."""
     length = queries.seeds.lengths
     lengths = {
-        f"{low} to {high} songs" if high else f"{low} songs or more": (length >= low)
-        & (length <= (high or np.inf))
-        for low, high in LENGTHS
+        _songs(low, high): (length >= low) & (length <= (high or np.inf)) for low, high in LENGTHS
     }
-    share = _share_known(queries, data)
     same_artist = _artist_in_query(queries, data)
     return {
         "length of the query": lengths,
         "popularity of the label": _by_popularity(queries, data),
-        "songs of the query that the catalog knows": {
-            "none": share == 0,
-            "up to half": (share > 0) & (share <= 0.5),
-            "more than half": (share > 0.5) & (share < 1),
-            "all": share == 1,
-        },
+        "known songs of the query": _by_known(queries, data),
+        "vectors of the query": _by_vectors(queries, data),
         "last song of the query": _by_last_song(queries, data),
         "artist of the label": {
             "is in the query": same_artist,
             "is not in the query": ~same_artist,
         },
+    }
+
+
+def _songs(low: int, high: int | None) -> str:
+    if high is None:
+        return f"{low} songs or more"
+    return f"{low} to {high} songs" if high > low else "1 song"
+
+
+def _by_known(queries: Queries, data: Data) -> dict[str, NDArray[np.bool_]]:
+    """By how many songs the catalog has, and where it has none, by whether it has their artists."""
+    seeds, songs = queries.seeds, data.songs
+    known = (seeds.songs >= 0) & songs.in_catalog[seeds.songs]
+    share = np.bincount(seeds.rows, known, minlength=len(seeds)) / np.maximum(seeds.lengths, 1)
+    has_songs = np.zeros(int(songs.artist.max(initial=0)) + 1, dtype=bool)
+    has_songs[songs.artist[songs.by_popularity]] = True
+    of_artist = (seeds.songs >= 0) & has_songs[songs.artist[seeds.songs]]
+    artists = np.bincount(seeds.rows, of_artist, minlength=len(seeds)) > 0
+    return {
+        "none, no artist either": (share == 0) & ~artists,
+        "none, but artists": (share == 0) & artists,
+        "up to half": (share > 0) & (share <= 0.5),
+        "more than half": (share > 0.5) & (share < 1),
+        "all": share == 1,
+    }
+
+
+def _by_vectors(queries: Queries, data: Data) -> dict[str, NDArray[np.bool_]]:
+    """By how many of the known songs are in `min_count` training playlists: the others have no
+    dense vector, and ask by co-occurrence alone.
+    """
+    seeds, songs = queries.seeds, data.songs
+    known = (seeds.songs >= 0) & songs.in_catalog[seeds.songs]
+    dense = known & (songs.playlists[seeds.songs] >= data.min_count)
+    of_known = np.bincount(seeds.rows, known, minlength=len(seeds))
+    of_dense = np.bincount(seeds.rows, dense, minlength=len(seeds))
+    return {
+        "no song is known": of_known == 0,
+        "all below min_count": (of_known > 0) & (of_dense == 0),
+        "some below min_count": (of_dense > 0) & (of_dense < of_known),
+        "none below min_count": (of_dense > 0) & (of_dense == of_known),
     }
 
 
@@ -98,9 +132,9 @@ def _by_last_song(queries: Queries, data: Data) -> dict[str, NDArray[np.bool_]]:
     last = queries.seeds.songs[queries.seeds.offsets[1:] - 1]
     playlists = np.where(last >= 0, data.songs.playlists[last], 0)
     return {
-        "cold: in no training playlist": playlists == 0,
-        "cool: in 1 to 4": (playlists >= 1) & (playlists < 5),
-        "warm: in 5 or more": playlists >= 5,
+        "cold: in no playlist": playlists == 0,
+        "cool: below min_count": (playlists >= 1) & (playlists < data.min_count),
+        "warm: min_count or more": playlists >= max(1, data.min_count),
     }
 
 
@@ -112,13 +146,6 @@ def _tiers(data: Data) -> NDArray[np.int64]:
     tiers = np.zeros(len(data.songs), dtype=np.int64)
     tiers[order] = 1 + (before >= HEAD) + (before >= MIDDLE)
     return tiers
-
-
-def _share_known(queries: Queries, data: Data) -> NDArray[np.float64]:
-    seeds = queries.seeds
-    known = (seeds.songs >= 0) & data.songs.in_catalog[seeds.songs]
-    count = np.bincount(seeds.rows, known, minlength=len(seeds))
-    return count / np.maximum(seeds.lengths, 1)
 
 
 def _artist_in_query(queries: Queries, data: Data) -> NDArray[np.bool_]:

@@ -50,18 +50,21 @@ class System(Protocol):
         """What reports call it."""
 
     def recommend(self, queries: Queries, limit: int) -> Iterator[Numbers]:
-        """For each query in turn, its songs, best first: batches of shape (b, limit), -1 after."""
+        """For each query in turn, its songs, best first: batches of shape (b, limit).
+
+        -1 stands where there is no song, or one that the work folder does not know.
+        """
 
 
 def numbers_of(answers: Sequence[Sequence[UUID]], songs: Songs, limit: int) -> Numbers:
     """Rankings by song id as rankings by number, shape (answers, limit).
 
-    A song that the work folder does not know keeps its place: it can be no label.
+    A song that the work folder does not know, as a release of older data may recommend, keeps its
+    place, and is -1 there: it can be no label, and nothing is known of it that could be measured.
     """
-    unknown = len(songs)
     rankings = np.full((len(answers), limit), -1, dtype=np.int32)
     for row, answer in enumerate(answers):
-        rankings[row, : len(answer)] = [songs.numbers.get(one, unknown) for one in answer]
+        rankings[row, : len(answer)] = [songs.numbers.get(one, -1) for one in answer]
     return rankings
 
 

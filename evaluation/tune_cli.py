@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from catalog.cli import home_option, one_line_errors, quiet_option, reporter_for, work_option
-
-if TYPE_CHECKING:
-    from typing import Any
 
 
 @click.command(short_help="Search parameters that find more held-out songs.")
@@ -18,13 +14,14 @@ if TYPE_CHECKING:
 @work_option
 @click.option(
     "--trials",
-    default=60,
-    show_default=True,
     type=click.IntRange(6, 100_000),
-    help="How many choices to try, those of earlier runs included.",
+    help="How many choices to try, those of earlier runs included.  [default: 60; with --minutes, "
+    "as many as there is time for]",
 )
 @click.option(
-    "--minutes", type=click.FloatRange(0.1), help="Start no trial after this time.  [default: none]"
+    "--minutes",
+    type=click.FloatRange(0.1),
+    help="Stop after about so long; trials under way are given up.  [default: no bound]",
 )
 @click.option(
     "--processes",
@@ -43,40 +40,37 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="File for what was chosen, for `ingest run --params`.  [default: STUDY/tuned.json]",
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of the training.")
+@click.option("--seed", type=int, help="Seed of the training.  [default: the last run's]")
 @quiet_option
 @one_line_errors
 def tune(
     home: Path,
     work: Path | None,
-    trials: int,
+    trials: int | None,
     minutes: float | None,
     processes: int,
     study: Path | None,
     out: Path | None,
-    seed: int,
+    seed: int | None,
     quiet: bool,
 ) -> None:
     """Search parameters that find more held-out songs of the last ingest run's playlists.
 
-    Trials are judged on the validation playlists, and what was chosen, once, on the test playlists.
-    Weak trials are ended early. A run that was stopped goes on where it was.
+    It starts from that run's parameters. Trials are judged on the validation playlists, and what
+    was chosen, once, on the test playlists. Weak trials are ended early. A run that was stopped
+    goes on where it was.
     """
     from catalog.storage import write_atomically
     from evaluation import runs, tune_page
-    from evaluation.tune import Budget, studies
-    from evaluation.tune import tune as tuned
+    from evaluation import tune as tuning
     from ingest.parameter_files import text_of
-    from ingest.parameters import Parameters
 
     work, study = work or home / "work", study or home / "tune"
-    budget = Budget(trials, minutes, processes)
-    outcome: dict[str, Any] = tuned(
-        work, study, Parameters(seed=seed), budget, reporter_for(quiet=quiet)
-    )
+    budget = tuning.Budget(trials or (None if minutes else 60), minutes, processes)
+    reporter = reporter_for(quiet=quiet)
+    outcome = tuning.tune(work, study, tuning.start_of(work, seed), budget, reporter)
+    runs.note(home, "tune", tuning.payload(outcome), reporter)
     target = out or study / "tuned.json"
     write_atomically(target, text_of(outcome))
-    page = tune_page.write(outcome, studies(work, study), study)
-    runs.record(home, "tune", outcome)
     click.echo(f"parameters  {target}: nextsong ingest run --params {target} FILE...")
-    click.echo(f"report      {page}")
+    click.echo(f"report      {tune_page.write(outcome, tuning.studies(work, study), study)}")

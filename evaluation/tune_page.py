@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ingest.charts import COLOURS, NARROW, WIDE, drawing, extra_needed, save
+from ingest.charts import COLOURS, NARROW, drawing, extra_needed, save
 from ingest.pages import Fact, Page, Section, Table, write_page
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def write(outcome: Mapping[str, Any], studies: Mapping[str, Any], folder: Path) 
         title="Trials of parameters",
         lead=[
             "Trials were judged on validation playlists, by the mean discounted gain of labels.",
-            "The test playlists were looked at once, for what was chosen.",
+            "The test playlists were asked about what was chosen, and each use of them is counted.",
             "The gain on validation is beyond chance (more than 2 standard errors)."
             if outcome["beyond chance"]
             else "The gain on validation is not beyond chance (2 standard errors or less).",
@@ -68,6 +68,8 @@ def _section(phase: str, study: Any, folder: Path) -> Section:
         (trial for trial in trials if trial.state.name == "COMPLETE"), key=lambda t: -t.value
     )
     pruned = sum(trial.state.name == "PRUNED" for trial in trials)
+    failed = sum(trial.state.name == "FAIL" for trial in trials)
+    more = f" {failed} failed or were given up." if failed else ""
     names = sorted({name for trial in complete for name in trial.params})
     rows = [
         [str(trial.number), f"{trial.value:.5f}", *(_text(trial.params.get(n)) for n in names)]
@@ -78,7 +80,7 @@ def _section(phase: str, study: Any, folder: Path) -> Section:
         pictures.append(_importance(phase, study, folder))
     return Section(
         TITLES[phase],
-        text=[f"{len(complete)} trials finished; {pruned} weak ones were ended early."],
+        text=[f"{len(complete)} trials finished; {pruned} weak ones were ended early.{more}"],
         pictures=pictures,
         tables=[Table(["trial", "gain", *names], rows, "The best trials", marked=[0])],
     )
@@ -90,20 +92,25 @@ def _coordinates(phase: str, trials: list[Any], names: list[str], folder: Path) 
     axes_of = [*names, "gain"]
     columns = [_scaled([trial.params.get(name) for trial in trials]) for name in names]
     heights = np.array([*(column for column, _ in columns), shade])
-    with drawing(WIDE, 3.9) as (figure, axes):
+    rows = np.arange(len(axes_of))
+    # An axis a line, from above: on a phone as many axes beside each other could not be read.
+    with drawing(NARROW, 0.6 + 0.42 * len(axes_of)) as (figure, axes):
         for line in range(len(trials) - 1, -1, -1):
             axes.plot(
                 heights[:, line],
+                rows,
                 color=COLOURS[1] if line == 0 else COLOURS[0],
                 alpha=1.0 if line == 0 else 0.15 + 0.6 * float(shade[line]),
                 linewidth=2.4 if line == 0 else 1.0,
             )
-        axes.set_xticks(range(len(axes_of)), axes_of, rotation=20, ha="right")
-        axes.set_yticks([])
-        axes.set_ylim(-0.12, 1.12)
-        for place, (_, (low, high)) in enumerate(columns):
-            axes.annotate(low, (place, -0.03), ha="center", va="top", fontsize=8)
-            axes.annotate(high, (place, 1.03), ha="center", va="bottom", fontsize=8)
+        axes.set_yticks(rows, [name.replace("cooccurrence_", "co_") for name in axes_of])
+        axes.set_xticks([])
+        axes.set_xlim(-0.22, 1.22)
+        axes.set_ylim(len(axes_of) - 0.5, -0.5)
+        ends = [*(ends for _, ends in columns), (f"{values.min():.3g}", f"{values.max():.3g}")]
+        for place, (low, high) in enumerate(ends):
+            axes.annotate(low, (-0.03, place), ha="right", va="center", fontsize=9)
+            axes.annotate(high, (1.03, place), ha="left", va="center", fontsize=9)
         caption = "Each line is a trial; the best one stands out, better ones are darker."
         return save(figure, folder, f"{phase}-coordinates", caption)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from catalog.errors import PlaylistError
 from ingest import candidates, ranker
 from ingest.candidates import Arrays
 from ingest.cooccurrence import strengths
@@ -35,7 +36,7 @@ queries than playlists tell small differences apart."""
 
 DEPTH = 100
 
-SPACE: Mapping[str, Mapping[str, Any]] = {
+_SPACE: Mapping[str, Mapping[str, Any]] = {
     "count": {
         "cooccurrence_window": (5, 20, 60, 200),
         "distance_power": (0.0, 1.5),
@@ -48,6 +49,7 @@ SPACE: Mapping[str, Mapping[str, Any]] = {
         "skip_gram": (True, False),
         "dimensions": (32, 64, 128),
         "window": (5, 10, 20, 60, 200),
+        "epochs": (),
         "min_count": (1, 2, 3, 5, 8),
         "negative": (3, 5, 10, 20),
         "ns_exponent": (-1.0, 1.0),
@@ -60,10 +62,48 @@ SPACE: Mapping[str, Mapping[str, Any]] = {
         "cooccurrence_decay": (0.5, 1.0),
     },
 }
-"""For each phase its parameters: a range of two floats, or the values to choose from."""
+
+EPOCHS = (0.25, 0.5, 1.0, 2.0)
+"""Epochs that are tried, as shares of those that so many plays are trained with by default."""
 
 _OF_ORDER = {"distance_power", "backward", "query_decay", "cooccurrence_decay"}
 _LOGARITHMIC = {"dense_weight"}
+
+
+def space(phase: str, start: Parameters, plays: int) -> dict[str, Any]:
+    """The parameters that a phase tries: a range of two floats, or the values to choose from.
+
+    What `start` has is always among the values. Without an order, what weighs it is left out.
+    """
+    found = {}
+    for name, values in _SPACE[phase].items():
+        if start.order == "none" and name in _OF_ORDER:
+            continue
+        own = _own(start, name, plays)
+        if is_range(values):
+            found[name] = (min(values[0], own), max(values[1], own))
+            continue
+        tried = values
+        if name == "epochs":
+            usual = replace(start, epochs=None).epochs_for(plays)
+            tried = tuple(sorted({max(1, round(share * usual)) for share in EPOCHS}))
+        found[name] = tried if own in tried else (*tried, own)
+    return found
+
+
+def names(phase: str) -> tuple[str, ...]:
+    """The parameters that a phase may change."""
+    return tuple(_SPACE[phase])
+
+
+def is_range(values: Any) -> bool:
+    """Whether these are the ends of a range, not values to choose from."""
+    return len(values) == 2 and isinstance(values[0], float)
+
+
+def _own(start: Parameters, name: str, plays: int) -> Any:
+    by_size = {"epochs": start.epochs_for, "window": start.window_for}
+    return by_size[name](plays) if name in by_size else getattr(start, name)
 
 
 @dataclass(frozen=True)
@@ -75,6 +115,11 @@ class Held:
     playlists: NDArray[np.int64]
     cases: Cases
     lasts: Cases
+
+    @property
+    def plays(self) -> int:
+        """How many songs there are to learn from, each as often as it is played."""
+        return sum(map(len, self.train))
 
 
 def load(songs: Path, train: Path, held_out: Path, parameters: Parameters) -> Held:
@@ -94,25 +139,19 @@ def load(songs: Path, train: Path, held_out: Path, parameters: Parameters) -> He
     return Held(playlists, artists, known, cases, lasts)
 
 
-def suggest(trial: Any, phase: str, *, ordered: bool) -> dict[str, Any]:
-    """A choice of the phase's parameters, made by an optuna trial."""
-    chosen: dict[str, Any] = {}
-    for name, values in SPACE[phase].items():
-        if not ordered and name in _OF_ORDER:
-            continue
-        if len(values) == 2 and isinstance(values[0], float):
-            logarithmic = name in _LOGARITHMIC
-            chosen[name] = trial.suggest_float(name, *values, log=logarithmic)
-        else:
-            chosen[name] = trial.suggest_categorical(name, values)
-    return chosen
-
-
-def start_of(parameters: Parameters, phase: str, *, ordered: bool) -> dict[str, Any]:
-    """The choice that `parameters` themselves are: what every phase tries first."""
+def suggest(trial: Any, values_of: Mapping[str, Any]) -> dict[str, Any]:
+    """A choice from a `space`, made by an optuna trial."""
     return {
-        name: getattr(parameters, name) for name in SPACE[phase] if ordered or name not in _OF_ORDER
+        name: trial.suggest_float(name, *values, log=name in _LOGARITHMIC)
+        if is_range(values)
+        else trial.suggest_categorical(name, values)
+        for name, values in values_of.items()
     }
+
+
+def start_of(start: Parameters, values_of: Mapping[str, Any], plays: int) -> dict[str, Any]:
+    """The choice that `start` itself is: what every phase tries first."""
+    return {name: _own(start, name, plays) for name in values_of}
 
 
 def counted(held: Held, parameters: Parameters) -> csr_array:
@@ -127,7 +166,15 @@ def counted(held: Held, parameters: Parameters) -> csr_array:
 def trained(
     held: Held, parameters: Parameters, folder: Path
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The songs and vectors that these parameters make of the training playlists."""
+    """The songs and vectors that these parameters make of the training playlists.
+
+    Raises `PlaylistError` where no song is in enough of them.
+    """
+    most = int(np.bincount(np.concatenate(held.train)).max(initial=0))
+    if most < parameters.min_count:
+        raise PlaylistError(
+            f"no song is in {parameters.min_count} training playlists (the most is {most})"
+        )
     return ranker.vectors_of(held.train, parameters, folder)
 
 

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
     from ingest.pipeline import Outcome
     from ingest.work import Stage
 
-_STAGES = {"prepare": "read", "split": "prepare", "count": "split", "train": "split"}
+_STAGES = {
+    "prepare": "read",
+    "split": "prepare",
+    "count": "split",
+    "train": "split",
+    "choose": "split",
+}
 _FILES = 8
 _EXAMPLES = 2
 
@@ -46,6 +52,7 @@ def of(outcome: Outcome) -> str:
     counts = outcome.manifest.counts
     state = "is now current" if outcome.published else "was current already"
     lines = [
+        *_remarks(outcome.stages["read"].summary),
         *_rows(outcome.stages),
         *_playlists(outcome.stages),
         *_meaning(outcome.stages),
@@ -95,7 +102,8 @@ def report(stages: Mapping[str, Stage]) -> str:
     if "split" in stages:
         summary = stages["split"].summary
         lines += [("split", summary["text"]), *_labels(summary["label_coverage"])]
-    lines += [(name, stages[name].summary["text"]) for name in ("count", "train") if name in stages]
+    later = [name for name in ("count", "train", "choose") if name in stages]
+    lines += [(name, stages[name].summary["text"]) for name in later]
     return _text(lines)
 
 
@@ -121,6 +129,8 @@ def _files(read: Mapping[str, Any]) -> Iterator[Line]:
         )
         rows = f"{note['rows']:,} rows, {note['unreadable']:,} unreadable"
         yield "file", f"{note['file']}: {note['kind']}; {rows}; {columns}"
+        for remark in note["remarks"]:
+            yield "  note", remark
     if len(notes) > _FILES:
         rest = notes[_FILES:]
         rows = sum(note["rows"] for note in rest)
@@ -128,8 +138,21 @@ def _files(read: Mapping[str, Any]) -> Iterator[Line]:
         yield "file", f"and {len(rest):,} more: {rows:,} rows, {unreadable:,} unreadable"
     passed = read["passed_over"]
     if passed:
-        more = ", ..." if len(passed) > 5 else ""
-        yield "passed by", f"{len(passed):,} other files: {', '.join(passed[:5])}{more}"
+        yield "passed by", f"{len(passed):,} other files: {_few(passed)}"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _remarks(read: Mapping[str, Any]) -> Iterator[Line]:
+    """What is odd about the files, each once."""
+    said: dict[str, list[str]] = {}
+    for note in read["notes"]:
+        for remark in note["remarks"]:
+            said.setdefault(remark, []).append(note["file"])
+    for remark, files in list(said.items())[:_FILES]:
+        yield "note", f"{_few(files)}: {remark}"
 
 
 def _rows(stages: Mapping[str, Stage]) -> Iterator[Line]:
@@ -182,7 +205,10 @@ def _playlists(stages: Mapping[str, Stage]) -> Iterator[Line]:
     text = f"{prepared['playlists']:,} kept"
     if prepared["short_playlists"]:
         where = folder / "short_playlists.parquet"
-        text += f", {prepared['short_playlists']:,} too short: {where}"
+        text += (
+            f", {prepared['short_playlists']:,} too short, with {prepared['short_rows']:,} of the "
+            f"rows used: {where}"
+        )
     yield "playlists", text
 
 
@@ -194,11 +220,16 @@ def _meaning(stages: Mapping[str, Stage]) -> Iterator[Line]:
     text = measured["text"]
     if taken == "none":
         text += "; playlists are shuffled, and distance and direction count for nothing"
+    elif not text.endswith("taken as played"):
+        text += "; the order is taken for that of playing, and counts"
     if taken != measured["found"]:
         text += f" (--order {taken})"
     yield "order", text
     if prepared["sessions"]:
-        yield "sessions", "the files have no playlists: plays of a listener, cut where he pauses"
+        told = "the files have no playlists: plays of a listener, cut where he pauses"
+        for unit, files in prepared["units"].items():
+            told += f"; times in {unit}: {_few(files)}"
+        yield "sessions", told
     repeats = prepared["repeats"]
     if repeats:
         yield "repeats", f"{repeats:,} rows repeat a song of their playlist; the first counts"
@@ -222,6 +253,13 @@ def _meaning(stages: Mapping[str, Stage]) -> Iterator[Line]:
             "same names",
             f"{prepared['same_names']:,} playlists share owner and name with another",
         )
+    if prepared["merged_blanks"]:
+        yield (
+            "merged",
+            f"{prepared['merged_blanks']:,} playlists whose names differ in blanks alone are one",
+        )
+    if prepared["merged_files"]:
+        yield "merged", f"{prepared['merged_files']:,} playlists have rows in several files"
     if prepared["same_songs"]:
         yield "same songs", f"{prepared['same_songs']:,} playlists repeat another, song by song"
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from catalog.errors import InputError
 from catalog.storage import storage_errors
@@ -21,6 +25,25 @@ COLOURS = ("#2f6fb2", "#c8553d", "#3c8d6b", "#8a5fb0", "#b5892e")
 
 NARROW, WIDE = 4.9, 10.0
 """Widths of a picture in inches: beside another one, and alone."""
+
+# Fonts of several systems, for names that are not in Latin, Greek, Cyrillic, Arabic or Hebrew.
+_OTHER_ALPHABETS = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Noto Sans CJK KR",
+    "Source Han Sans",
+    "Hiragino Sans",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "WenQuanYi Zen Hei",
+    "IPAGothic",
+    "Droid Sans Fallback",
+    "Arial Unicode MS",
+    "Noto Sans Devanagari",
+    "Noto Sans Thai",
+)
+_FEW_DECADES = 2.0  # of an axis: it has labels within a decade too
 
 # As `ingest/page.html` calls these colours: there they change with the reader's setting.
 _VARIABLES = dict(
@@ -91,9 +114,39 @@ def drawing(width: float = NARROW, height: float = 3.3) -> Iterator[tuple[Any, A
         import matplotlib as mpl
         from cycler import cycler
         from matplotlib.figure import Figure
-    with mpl.rc_context({**_STYLE, "axes.prop_cycle": cycler(color=COLOURS)}):
+    style = {"axes.prop_cycle": cycler(color=COLOURS), "font.family": ["sans-serif", *_fonts()]}
+    with mpl.rc_context(_STYLE | style):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, figure.add_subplot()
+
+
+@cache
+def _fonts() -> list[str]:
+    """Of the installed fonts, those with letters that the first one lacks."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return [name for name in _OTHER_ALPHABETS if name in installed]
+
+
+def integers(axis: Any) -> None:
+    """Ticks of whole numbers, each once, with commas between thousands."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins="auto", integer=True, steps=[1, 2, 5, 10]))
+    axis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+
+
+def logarithmic(axis: Any, low: float, high: float, suffix: str = "") -> None:
+    """A logarithmic scale for values from `low` to `high`, with at least two labels."""
+    from matplotlib.ticker import LogLocator
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    decades = np.log10(max(high, low) / low)
+    if decades < _FEW_DECADES:
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=20))
+    axis.set_major_formatter(lambda value, _: f"{value:,.6g}{suffix}")
+    axis.set_minor_formatter(lambda _value, _: "")
 
 
 def save(figure: Any, folder: Path, name: str, caption: str) -> Picture:
@@ -101,11 +154,14 @@ def save(figure: Any, folder: Path, name: str, caption: str) -> Picture:
 
     Raises `StorageError`.
     """
-    with storage_errors(folder):
+    text = io.StringIO()
+    with warnings.catch_warnings(), storage_errors(folder):
+        # Letters that no installed font has are boxes in the PNG; a reader of the SVG and of the
+        # page draws them with fonts of its own.
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         figure.savefig(folder / f"{name}.png", dpi=160)
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-    text = io.StringIO()
-    figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
     return Picture(name, caption, _inline(text.getvalue(), name), figure.get_figwidth() > NARROW)
 
 

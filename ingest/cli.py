@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from dataclasses import fields
@@ -102,7 +103,8 @@ def reading_options(command: Command) -> Command:
             click.option(
                 "--encoding",
                 default="",
-                help="Encoding of text, such as latin-1 or utf-16.  [default: found out]",
+                help="Encoding of text, such as latin-1 or shift_jis.  [default: found out, if UTF "
+                "or Latin]",
             ),
             click.option(
                 "--quoting",
@@ -156,6 +158,24 @@ def parameter_options(command: Command) -> Command:
     return command
 
 
+def stopped_as_json(command: Command) -> Command:
+    """Say that Ctrl-C ended the command as a JSON line too, where progress comes as such."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except KeyboardInterrupt:
+            if kwargs["log_format"] != "json":
+                raise
+            from catalog.reporting import log
+
+            log("error", error="Interrupted", text="stopped; the current release is as it was")
+            raise click.exceptions.Exit(1) from None
+
+    return wrapped  # type: ignore[return-value]
+
+
 @ingest.command()
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
@@ -198,6 +218,7 @@ def parameter_options(command: Command) -> Command:
 @quiet_option
 @log_format_option
 @one_line_errors
+@stopped_as_json
 def run(
     files: tuple[Path, ...],
     columns: Mapping[str, str],
@@ -247,6 +268,7 @@ def run(
         how=how,
         told=told | chosen.parameters.keys(),
         validation=chosen.validation,
+        study=chosen.study,
         max_rejects=max_rejects,
         force=force,
         gate=from_above("gate")(place, reporter) if gate else None,

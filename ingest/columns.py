@@ -99,6 +99,8 @@ _ALIASES: Mapping[str, Sequence[str]] = {
         "songuri",
         "uri",
         "isrc",
+        "musicbrainztrackid",
+        "traid",
     ],
 }
 
@@ -112,6 +114,15 @@ _IN_LISTS: Mapping[str, Sequence[str]] = {
     "position": [],
     "track_id": ["id", "uri"],
 }
+
+# How songs of a list name their own playlist: then the list is one of rows. "Mix" may be a song's.
+_IN_ROWS: Mapping[str, Sequence[str]] = {
+    "playlist_id": ["playlistid", "pid", "sessionid", "session", "playlisturi", "playlistpid"],
+    "playlist_name": ["playlistname", "playlist", "playlisttitle"],
+    "owner": ["owner", "ownerid", "userid", "user", "username"],
+}
+
+_PLAYLIST = ("playlist_id", "playlist_name")
 
 _TIMES = frozenset(
     [
@@ -214,18 +225,56 @@ def by_structure(outer: Sequence[str], inner: Sequence[str]) -> dict[str, str]:
     """The roles that are clear where an object (`outer` columns) holds a list (`inner` columns).
 
     Of a dotted name, the last part tells. Without a list, `inner` is empty, and the roles are those
-    that the parts of dotted names tell.
+    that the parts of dotted names tell. Songs whose lists know no playlist may name their own.
     """
     found: dict[str, str] = {}
-    for role, more in _IN_LISTS.items():
-        names = (outer if role in {"playlist_id", "playlist_name", "owner"} else inner) or outer
-        last = _by_fold([name.rsplit(".", 1)[-1] for name in names])
-        whole = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}
-        aliases = [*_ALIASES[role], *(more if inner else [])]
-        match = next((last[alias] for alias in aliases if alias in last), None)
+    for role in ("title", *(role for role in ROLES if role != "title")):
+        is_outer = role in {"playlist_id", "playlist_name", "owner"}
+        names = (outer if is_outer else inner) or outer
+        match = _match(names, [*_ALIASES[role], *(_IN_LISTS[role] if inner else [])], found)
         if match is not None:
-            found[role] = whole[match]
-    return found
+            found[role] = match
+    return _of_rows(outer, inner, found) if inner else found
+
+
+def _of_rows(outer: Sequence[str], inner: Sequence[str], found: dict[str, str]) -> dict[str, str]:
+    """`found`, but where songs in a list name their own playlists, or listeners and times."""
+    matches = {role: _match(inner, aliases, found) for role, aliases in _IN_ROWS.items()}
+    own = {role: name for role, name in matches.items() if name is not None}
+    around = [role for role in _PLAYLIST if _match(outer, _ALIASES[role], {}) is not None]
+    timed = _fold(found.get("position", "").rpartition(".")[2]) in _TIMES
+    is_plays = "owner" in own and timed and has_sessions(found)
+    if around or (has_sessions(own) and not is_plays):
+        return found
+    return {role: name for role, name in found.items() if role not in _IN_ROWS} | own
+
+
+def _match(names: Sequence[str], aliases: Sequence[str], found: Mapping[str, str]) -> str | None:
+    """The name whose last part is the first of `aliases` that is there.
+
+    Of several, the one beside the title, else the least nested; what is said of a song's album is
+    not said of the song.
+    """
+    beside = found.get("title", "").rpartition(".")[0]
+    last: dict[str, str] = {}
+    order = sorted(
+        (name for name in names if "album" not in map(_fold, name.split(".")[:-1])),
+        key=lambda name: (bool(beside) and name.rpartition(".")[0] != beside, name.count(".")),
+    )
+    for name in order:
+        last.setdefault(_fold(name.rsplit(".", 1)[-1]), name)
+    return next((last[alias] for alias in aliases if alias in last), None)
+
+
+def roles_in(names: Sequence[str]) -> set[str]:
+    """The roles that the columns of a row have, by their names alone."""
+    folded = {_fold(name.rsplit(".", 1)[-1]) for name in names}
+    return {role for role in ROLES if not folded.isdisjoint(_ALIASES[role])}
+
+
+def is_role(name: str) -> bool:
+    """Whether this is a usual name for a column of some role."""
+    return any(_fold(name) in aliases for aliases in _ALIASES.values())
 
 
 def find_column(names: Sequence[str], name: str) -> str | None:

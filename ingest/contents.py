@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 
 import pyarrow as pa
 
+from catalog.errors import FileError
 from ingest import encodings
 from ingest.encodings import Encoding
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ingest.inputs import Input
 
 _PACKED = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
+_TAR, _TAR_AT = b"ustar", 257
 _CHUNK = 1 << 20
 _UTF8 = Encoding("utf-8")
 
@@ -70,6 +72,13 @@ class Content:
     source: Input
     packed: str = ""
     encoding: Encoding = _UTF8
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a person should know of the text."""
+        encoding = self.encoding
+        guess = f"taken for {encoding.said}, but {encoding.doubt}"
+        return [f"{guess}: where names come out wrong, say --encoding"] if encoding.doubt else []
 
     @property
     def is_plain(self) -> bool:
@@ -156,11 +165,15 @@ def _unpack(raw: BinaryIO | _Counted, packed: str) -> BinaryIO:
 def content_of(source: Input, encoding: str = "") -> Content:
     """Find out how an input is packed and how its text is encoded, unless `encoding` names that.
 
-    Raises OSError, EOFError and zipfile.BadZipFile where it cannot be read.
+    Raises FileError where it is a .tar archive; OSError, EOFError and what the unpackers raise
+    (zipfile.BadZipFile, zlib.error, lzma.LZMAError) where it cannot be read.
     """
     head, _ = Content(source).head(8)
     packed = next((name for magic, name in _PACKED.items() if head.startswith(magic)), "")
     content = Content(source, packed)
+    # The header of a .tar archive is text enough to be taken for the first line of its first file.
+    if content.head(_TAR_AT + len(_TAR))[0][_TAR_AT:] == _TAR:
+        raise FileError(f"{source} is a .tar archive: unpack it first")
     return Content(source, packed, _encoding(content, encoding))
 
 
@@ -172,4 +185,7 @@ def _encoding(content: Content, given: str) -> Encoding:
         return marked if marked and marked.said == named.said else named
     if marked is None and not whole and sample.isascii():
         sample = content.beyond_ascii(len(sample)) or sample
-    return encodings.detect(sample)
+    try:
+        return encodings.detect(sample, whole=whole)
+    except FileError as error:
+        raise FileError(f"{content.source}: {error}") from error

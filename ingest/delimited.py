@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 SAMPLE = 8 << 20  # bytes that decide how a file is read
 _HEAD = 1 << 16
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
+_SEP = re.compile(rb'"?sep=([\x01-\x7f])"?\r?\n?$')  # Excel's line before the header
 _MANY = 0.01  # of the first bytes are controls: it is no text
 BLOCK = 4 << 20  # bytes read at a time
 LONGEST_LINE = 16 << 20
@@ -63,7 +64,9 @@ class Delimited:
     end: bytes
     body: int  # bytes of UTF-8 before the first record
     first_line: int  # its line
+    first: tuple[str, ...] = ()  # what stands in the header, or where one would be
     suggested: Mapping[str, str] = field(default_factory=dict)
+    remarks: Sequence[str] = ()
 
     @property
     def kind(self) -> str:
@@ -135,7 +138,12 @@ def open_delimited(source: Path | Content, how: How = AUTO) -> Delimited:
             if whole
             else f"{where}: its first line is longer than {SAMPLE} bytes"
         )
+    told = _SEP.match(lines[blank].as_py())
+    if told and blank + 1 < len(lines):
+        blank += 1
+        how = replace(how, delimiter=how.delimiter or told[1].decode())
     delimiter, names, depth = _header(lines[blank:], how)
+    first_values = names
     if not how.header:
         names, depth = tuple(str(place) for place in range(1, len(names) + 1)), 0
     rest = lines[blank + depth :]
@@ -153,7 +161,17 @@ def open_delimited(source: Path | Content, how: How = AUTO) -> Delimited:
         else _DIALECTS[how.quoting]
     )
     body = int(pc.sum(pc.binary_length(lines[: blank + depth])).as_py() or 0)
-    return Delimited(source, names, delimiter, dialect, end, body, blank + depth + 1)
+    return Delimited(
+        source,
+        names,
+        delimiter,
+        dialect,
+        end,
+        body,
+        blank + depth + 1,
+        first_values,
+        remarks=source.remarks,
+    )
 
 
 def cut(data: bytes, end: bytes) -> pa.Array:

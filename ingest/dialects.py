@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LONGEST_RECORD = 100  # lines: an unclosed quote must not swallow the rest of a file
 NOT_UTF8 = "not valid UTF-8"
+csv.field_size_limit(1 << 24)  # a long field that nobody wants must not cost its row
 _UNCLOSED = "unexpected end of data"  # csv.Error, when lines run out inside quotes
 _CR = 13
 _QUOTE = 34

@@ -45,6 +45,7 @@ class Blocks:
         kinds = [layout.kinds.get(name, "") for name in wanted]
         self._possible = (
             layout.is_plain
+            and "." not in layout.tracks
             and all(kind in _TYPES for kind in kinds)
             and all(
                 role.startswith(PREFIX) or layout.kinds.get(name) != json_layout.BOOLEAN
@@ -122,7 +123,7 @@ class Blocks:
                 values = _walk(values, rest) if rest else values
                 values = values if parents is None else values.take(parents)
             fields[role] = _field(role, values)
-        if tracks and "position" not in self._columns:
+        if self._layout.places_songs(self._columns):
             starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
             index = np.arange(len(inner)) - np.repeat(starts, lengths)
             fields["position"] = pa.array(index.astype(np.float64))

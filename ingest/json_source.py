@@ -6,9 +6,7 @@ time, to say what is wrong with which.
 
 from __future__ import annotations
 
-import io
 import json
-import re
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,9 +16,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.errors import FileError
+from ingest.columns import roles_in
 from ingest.delimited import SAMPLE, blocks, cut
+from ingest.json_arrangement import (
+    LateNames,
+    arrangement,
+    beside,
+    holds_lists,
+    require_one_list,
+    spread,
+)
 from ingest.json_blocks import Blocks, row_text
-from ingest.json_layout import Layout, array_of, layout_of, take
+from ingest.json_layout import Layout, array_of, layout_of, list_in, take
+from ingest.json_stream import LONGEST_OBJECT, Stream, problem
 from ingest.sources import Batch, Refusal
 
 if TYPE_CHECKING:
@@ -28,25 +36,21 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ingest.contents import Content, Flow
+    from ingest.contents import Content
     from ingest.payload import Given
 
 LARGEST_DOCUMENT = 256 << 20
 """Bytes up to which a document is parsed at once."""
 
-_OBJECTS = 200  # that decide about the layout
-_HEAD = 1 << 20  # characters that tell which list it is
-_STEP = 1 << 20  # characters of a large document read at a time
-_LONGEST_OBJECT = 64 << 20  # characters
 _ROWS = 1 << 16
 _KINDS: Mapping[str, Given] = {"integer": "integer", "float": "float", "boolean": "boolean"}
-_LIST_KEY = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:\s*\[\s*(?=\{)')
 
 
 @dataclass(frozen=True)
 class _Json:
     content: Content
     layout: Layout
+    remarks: list[str]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,10 +79,12 @@ class JsonLines(_Json):
     def batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
         """All rows, in order; `columns` maps roles to names. A row's line is its object's."""
         fast = Blocks(self.layout, columns, self.content.source.label)
+        watch = LateNames(self.layout.names, columns)
         number = 1
         with self.content.flow() as flow:
             for data, _ in blocks(flow, b"\n", self.content.source):
                 lines = cut(data, b"\n")
+                self.remarks.extend(watch.seen_in(data, number))
                 filled = np.flatnonzero(
                     pc.binary_length(pc.ascii_trim_whitespace(_ascii(lines))).to_numpy() > 0
                 )
@@ -102,19 +108,21 @@ class JsonLines(_Json):
                 objects.append((number + at, json.loads(text)))
             except (ValueError, RecursionError) as error:
                 shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-                refused.append(Refusal(number + at, f"not valid JSON: {_problem(error)}", shown))
+                refused.append(Refusal(number + at, f"not valid JSON: {problem(error)}", shown))
         label = self.content.source.label
         return _batch(objects, refused, self.layout, columns, label, None, done)[0]
 
 
 @dataclass(frozen=True)
 class JsonDocument(_Json):
-    """A file that is one list of objects, or an object that holds it under `key`.
+    """Documents, one after the other: lists of objects, or objects that hold one under `key`.
 
-    Where `key` is None, the whole document is the only object: a playlist.
+    Where `key` is None, each document is itself an object: a playlist or, where `spread`, several,
+    each a list under its name.
     """
 
     key: str | None = ""
+    spread: bool = False
 
     @property
     def kind(self) -> str:
@@ -126,23 +134,25 @@ class JsonDocument(_Json):
     def batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
         """All rows, in order; a row's line is its number among those of the file, from 1.
 
-        Raises FileError where the document is malformed or cut short.
+        Raises FileError where a document is malformed or cut short.
         """
         where, label = self.content.source, self.content.source.label
+        watch = LateNames(self.layout.names, columns)
         with self.content.flow() as flow:
             data = flow.read(LARGEST_DOCUMENT + 1)
+            self.remarks.extend(watch.seen_in(data))
             if len(data) <= LARGEST_DOCUMENT and self.key is not None:
                 fast = Blocks(self.layout, columns, label).document(data, self.key, flow.done())
                 if fast is not None:
                     yield fast
                     return
-            if self.key is None:
-                yield self._single(data, columns, flow.done())
-                return
+            stream = Stream(data, flow, str(where), _longest(self.key)).objects(self.key)
+            del data
             row, objects, size = 1, [], 0
-            for at, one in enumerate(_elements(data, flow, self.key, str(where)), start=1):
+            for at, one in enumerate(spread(stream) if self.spread else stream, start=1):
                 objects.append((at, one))
-                songs = one.get(self.layout.tracks) if isinstance(one, dict) else None
+                tracks = self.layout.tracks
+                songs = list_in(one, tracks) if tracks and isinstance(one, dict) else None
                 size += len(songs) if isinstance(songs, list) else 0
                 if size + len(objects) >= _ROWS:
                     batch, rows = _batch(objects, [], self.layout, columns, label, row, flow.done())
@@ -150,21 +160,13 @@ class JsonDocument(_Json):
                     row, objects, size = row + rows, [], 0
             yield _batch(objects, [], self.layout, columns, label, row, flow.done())[0]
 
-    def _single(self, data: bytes, columns: Mapping[str, str], done: int) -> Batch:
-        try:
-            one = json.loads(data.decode("utf-8", "surrogateescape"))
-        except (ValueError, RecursionError) as error:
-            raise FileError(f"{self.content.source} is no valid JSON: {_problem(error)}") from error
-        label = self.content.source.label
-        return _batch([(1, one)], [], self.layout, columns, label, 1, done)[0]
-
 
 def open_json(content: Content, *, lines: bool | None = None) -> JsonLines | JsonDocument:
     """Find out how a JSON file is laid out; `lines` says that it has an object a line, or has not.
 
     Raises FileError where it holds no objects.
     """
-    where = content.source
+    where = str(content.source)
     with content.flow() as flow:
         head = flow.read(SAMPLE)
         whole = not flow.read(1)
@@ -173,19 +175,23 @@ def open_json(content: Content, *, lines: bool | None = None) -> JsonLines | Jso
         layout = layout_of(_objects_of_lines(text))
         if not layout.kinds:
             raise FileError(f"{where}: its first lines hold no JSON object")
-        return JsonLines(content, layout)
-    key = _list_key(text, str(where))
-    if key is None:
-        try:
-            layout = layout_of([json.loads(text)])
-        except ValueError as error:
-            raise FileError(f"{where} is no valid JSON: {_problem(error)}") from error
-    else:
-        first = (one for _, one in zip(range(_OBJECTS), _some(text, key, str(where)), strict=False))
-        layout = layout_of(one for one in first if isinstance(one, dict))
-    if not layout.kinds:
+        require_one_list(layout, where)
+        return JsonLines(content, layout, [*content.remarks, *beside(layout)])
+    if not text.lstrip().startswith(("{", "[")):
+        raise FileError(f"{where} is no JSON: it begins with neither {{ nor [")
+    found = arrangement(head, where, whole=whole)
+    with content.flow() as flow:  # a lone object may be longer than the sample
+        sample = head if found.key is not None else flow.read(LARGEST_DOCUMENT + 1)
+    stream = Stream(sample, None, where, _longest(found.key)).objects(found.key)
+    objects = spread(stream) if found.spread else stream
+    first = [one for one in _some(objects, whole=found.key is None) if isinstance(one, dict)]
+    layout = layout_of(first)
+    is_nothing = found.key is None and len(first) == 1 and not layout.tracks
+    if not layout.kinds or (is_nothing and not roles_in(layout.names)):
         raise FileError(f"{where}: there is no list of objects in it")
-    return JsonDocument(content, layout, key)
+    require_one_list(layout, where)
+    remarks = [*content.remarks, *found.remarks, *beside(layout)]
+    return JsonDocument(content, layout, remarks, found.key, found.spread)
 
 
 def is_json(head: bytes) -> bool:
@@ -203,16 +209,15 @@ def _is_lines(text: str, *, whole: bool) -> bool:
     first, _, rest = text.lstrip().partition("\n")
     try:
         one = json.loads(first)
-    except ValueError:
+    except (ValueError, RecursionError):
         # A first line that is malformed, but followed by objects on lines of their own.
         return rest.startswith("{") and first.startswith("{") and first.rstrip().endswith("}")
     if not isinstance(one, dict):
         return False
-    return not (whole and not rest.strip() and isinstance(one.get("playlists"), list))
+    return not (whole and not rest.strip() and holds_lists(one))
 
 
 def _objects_of_lines(text: str) -> Iterator[dict[str, Any]]:
-    found = 0
     for line in text.split("\n"):
         try:
             one = json.loads(line)
@@ -220,94 +225,20 @@ def _objects_of_lines(text: str) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(one, dict):
             yield one
-            found += 1
-            if found == _OBJECTS:
-                return
 
 
-def _list_key(text: str, where: str) -> str | None:
-    """The key of the document's list of objects; "" for a list itself; None for a lone object."""
-    start = text.lstrip()[:1]
-    if start == "[":
-        return ""
-    if start != "{":
-        raise FileError(f"{where} is no JSON: it begins with neither {{ nor [")
-    keys = [match[1] for match in _LIST_KEY.finditer(text[:_HEAD])]
-    if "playlists" in keys:
-        return "playlists"
-    if not keys:
-        raise FileError(f"{where}: there is no list of objects in it")
-    return None
+def _longest(key: str | None) -> int:
+    """The longest object: where documents are objects themselves, it is that of a document."""
+    return LONGEST_OBJECT if key is not None else max(LONGEST_OBJECT, LARGEST_DOCUMENT)
 
 
-def _some(text: str, key: str, where: str) -> Iterator[Any]:
+def _some(objects: Iterator[Any], *, whole: bool) -> Iterator[Any]:
     try:
-        yield from _elements(text.encode("utf-8", "surrogateescape"), None, key, where)
+        yield from objects
     except FileError:
+        if whole:
+            raise
         return  # the sample ends in the middle; and what is malformed shows when it is read
-
-
-def _elements(data: bytes, flow: Flow | None, key: str, where: str) -> Iterator[Any]:
-    """The elements of the document's list; `data` is its beginning, `flow` has the rest."""
-    decoder = json.JSONDecoder()
-    pending = io.BytesIO(data)
-    incomplete = b""
-
-    def more() -> str:
-        nonlocal incomplete
-        raw = pending.read(_STEP) or (flow.read(_STEP) if flow else b"")
-        chunk, incomplete = incomplete + raw, b""
-        for cut_at in (1, 2, 3):  # a character is not taken apart
-            if raw and chunk[-cut_at:][:1] >= b"\xc0":
-                chunk, incomplete = chunk[:-cut_at], chunk[-cut_at:]
-                break
-        return chunk.decode("utf-8", "surrogateescape")
-
-    text, at = more(), 0
-    while not at:
-        at = _start_of(text, key)
-        if not at:
-            chunk = more()
-            if not chunk or len(text) > _LONGEST_OBJECT:
-                raise FileError(f'{where}: there is no list "{key}" of objects in it')
-            text += chunk
-    while True:
-        at = _skip(text, at, ",")
-        if at < len(text) and text[at] == "]":
-            return
-        try:
-            if at == len(text):
-                raise ValueError("it ends in the middle of a list")
-            one, end = decoder.raw_decode(text, at)
-            if end == len(text):
-                raise ValueError("it ends in the middle of a list")
-        except (ValueError, RecursionError) as error:
-            chunk = more()
-            if not chunk or len(text) - at > _LONGEST_OBJECT:
-                raise FileError(
-                    f"{where} is no valid JSON, or cut short: {_problem(error)}"
-                ) from error
-            text, at = text[at:] + chunk, 0
-            continue
-        yield one
-        at = end
-
-
-def _start_of(text: str, key: str) -> int:
-    """Where the list of this key has its first element; 0 if that is not in the text."""
-    if not key:
-        return text.find("[") + 1
-    return next((match.end() for match in _LIST_KEY.finditer(text) if match[1] == key), 0)
-
-
-def _skip(text: str, at: int, also: str) -> int:
-    while at < len(text) and (text[at].isspace() or text[at] in also):
-        at += 1
-    return at
-
-
-def _problem(error: Exception) -> str:
-    return " ".join(str(error).split())[:100]
 
 
 def _batch(

@@ -1,14 +1,15 @@
 """Parameter files: what `nextsong tune` writes and `nextsong ingest run --params` takes.
 
 JSON or, by its ending `.toml`, TOML: a table `parameters`, and beside it what was measured when
-they were chosen, of which the table `validation` goes into the release's manifest.
+they were chosen. The table `validation`, and of the other fields those in `STUDY`, go into the
+release's manifest.
 """
 
 from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import FileError, InputError
@@ -19,12 +20,21 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+STUDY = ("trials", "split_fingerprint", "playlists", "validation", "test", "beyond chance")
+"""What a file says of the study that chose its parameters, and a manifest keeps."""
+
+
 @dataclass(frozen=True)
 class Chosen:
-    """The parameters that a file sets, by name, and the figures that it says they reached."""
+    """The parameters that a file sets, by name, and the figures that it says they reached.
+
+    `study` is what it says of how they were chosen: the fields in `STUDY` that it has, where it
+    has `trials`.
+    """
 
     parameters: dict[str, Any]
     validation: dict[str, float]
+    study: dict[str, Any] = field(default_factory=dict)
 
 
 NONE = Chosen({}, {})
@@ -57,7 +67,8 @@ def read(path: Path) -> Chosen:
         isinstance(value, int | float) for value in validation.values()
     ):
         raise InputError(f"{path}: 'validation' must hold numbers")
-    return Chosen(parameters, {name: float(value) for name, value in validation.items()})
+    study = {name: found[name] for name in STUDY if name in found} if "trials" in found else {}
+    return Chosen(parameters, {name: float(value) for name, value in validation.items()}, study)
 
 
 def _fits(value: Any, default: Any) -> bool:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 TRAINED_PLAYS = 6_000_000
+NARROWEST_WINDOW, WIDEST_WINDOW = 10, 60
 FEWEST_EPOCHS, MOST_EPOCHS = 1, 60
 LONE_PAIRS = 20_000_000
 LARGE_CATALOG = 1_000_000
@@ -59,7 +60,14 @@ class Parameters:
         "each playlist is shuffled, and distance and direction count for nothing.",
     )
     dimensions: int = _parameter("train", 64, 2, 2_048, "Numbers in a song vector.")
-    window: int = _parameter("train", 60, 1, 10_000, "Songs to either side that count as context.")
+    window: int | None = _parameter(
+        "train",
+        None,
+        1,
+        10_000,
+        "Songs to either side that count as context.  [default: 60, down to 10 for more data than "
+        "one epoch can take in]",
+    )
     epochs: int | None = _parameter(
         "train",
         None,
@@ -117,7 +125,12 @@ class Parameters:
         "that leaves more than a million songs]",
     )
     dense_weight: float = _parameter(
-        "query", 0.1, 0.001, 1.0, "Weight of Word2Vec beside co-occurrence in hybrid answers."
+        "query",
+        0.1,
+        0.001,
+        1.0,
+        "Weight of Word2Vec beside co-occurrence in hybrid answers; mode auto tries several, where "
+        "none is given.",
     )
     query_decay: float = _parameter(
         "query",
@@ -133,8 +146,8 @@ class Parameters:
     mode: str = _choice(
         "query",
         MODES,
-        "How the release answers where nothing is asked for; auto: ranked, where there is a ranker "
-        "that validated better than hybrid search, else hybrid.",
+        "How the release answers where nothing is asked for; auto: what finds most in validation "
+        "playlists of co-occurrence, hybrid search and the ranker, if there is one.",
     )
     workers: int | None = _parameter(
         "train",
@@ -185,6 +198,16 @@ class Parameters:
         if self.epochs is not None:
             return self.epochs
         return min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(TRAINED_PLAYS / max(1, plays))))
+
+    def window_for(self, plays: int) -> int:
+        """How many songs to either side are context, with this many training plays.
+
+        Time grows with plays and window; where one epoch is more than enough, the window narrows.
+        """
+        if self.window is not None:
+            return self.window
+        allowed = round(WIDEST_WINDOW * TRAINED_PLAYS / max(1, plays))
+        return min(WIDEST_WINDOW, max(NARROWEST_WINDOW, allowed))
 
     def lone_neighbours_for(self, songs: int) -> int:
         """How many neighbours that it met only once a seed keeps, with this many songs in all.

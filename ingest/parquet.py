@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,16 +12,20 @@ import pyarrow.parquet as pq
 
 from catalog.errors import ColumnError, FileError
 from ingest.dialects import NOT_UTF8, undecodable
+from ingest.json_layout import PLACE
+from ingest.parquet_shape import layout_of, leaves_of, unfolded
 from ingest.payload import PREFIX, as_text, natural_kind
 from ingest.positions import seconds
 from ingest.sources import Batch, Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from ingest.json_layout import Layout
+    from ingest.parquet_shape import Leaf
     from ingest.payload import Given
 
 MAGIC = b"PAR1"
@@ -33,19 +37,36 @@ class Parquet:
     """A Parquet file (see `open_parquet`)."""
 
     path: Path
-    names: tuple[str, ...]
-    types: tuple[pa.DataType, ...]
+    label: str
+    leaves: Mapping[str, Leaf]
+    layout: Layout
     rows: int
-    suggested: Mapping[str, str] = field(default_factory=dict)
+    twice: tuple[str, ...] = ()  # the names of further columns of one name
 
     @property
     def kind(self) -> str:
         """How the file was understood."""
         return "Parquet"
 
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of its columns, in order; those of songs in a list begin with the list's."""
+        return (*self.leaves, *self.twice, *([PLACE] if self.layout.tracks else []))
+
+    @property
+    def suggested(self) -> Mapping[str, str]:
+        """The roles that its structure tells."""
+        return self.layout.suggested
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Lists of songs that are not read."""
+        also = ", ".join(f"'{name}'" for name in self.layout.also)
+        return [f"not read: {also}"] if also else []
+
     def kind_of(self, name: str) -> Given | None:
         """The kind that the column's type is, or None for text."""
-        return natural_kind(self.types[self.names.index(name)])
+        return natural_kind(self.leaves[name].kind)
 
     def batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
         """All records, in order; `columns` maps roles to names. Every record is in one batch.
@@ -53,18 +74,29 @@ class Parquet:
         Raises ColumnError when a column holds what cannot be text, or be a position.
         """
         for role, name in columns.items():
-            self._require_type(role, name)
+            if name != PLACE:
+                self._require_type(role, name)
         size, row = self.path.stat().st_size, 0
-        with pq.ParquetFile(self.path) as file:
-            wanted = list(dict.fromkeys(columns.values()))
+        found = [self.leaves[name] for name in columns.values() if name != PLACE]
+        wanted = list(dict.fromkeys(leaf.path[0] for leaf in found))
+        is_plain = not any(leaf.in_list or len(leaf.path) > 1 for leaf in found)
+        of_rows = self.layout.are_rows(columns)
+        places = "position" not in columns and not is_plain and not of_rows
+        with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
             for table in file.iter_batches(_BATCH, columns=wanted):
-                raw = {role: _decoded(table.column(name)) for role, name in columns.items()}
-                batch = _batch(raw, row)
+                part = unfolded(table, self.leaves, columns, self.label, row)
+                raw = {role: _decoded(values) for role, values in part.values.items()}
+                lines, fields, refused, shown, kept = _batch(raw, row + 1 + part.row)
+                if places and part.index.any():
+                    fields["position"] = pa.array(part.index[kept].astype(np.float64))
+                refused += [Refusal(row + 1 + at, reason, "") for at, reason in part.wrong]
                 row += table.num_rows
-                yield Batch(*batch, done=size * row // max(self.rows, 1))
+                done = size * row // max(self.rows, 1)
+                yield Batch(lines, fields, sorted(refused, key=_line), shown, done)
 
     def _require_type(self, role: str, name: str) -> None:
-        kind = self.types[self.names.index(name)]
+        leaf = self.leaves[name]
+        kind = leaf.kind
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
         temporal = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
@@ -79,7 +111,7 @@ class Parquet:
             )
 
 
-def open_parquet(path: Path) -> Parquet:
+def open_parquet(path: Path, label: str = "") -> Parquet:
     """Read the columns of a Parquet file. Raises FileError when it is corrupt or has no rows."""
     try:
         with pq.ParquetFile(path) as file:
@@ -88,7 +120,13 @@ def open_parquet(path: Path) -> Parquet:
         raise FileError(f"{path} is a corrupt Parquet file: {error}") from error
     if rows == 0:
         raise FileError(f"{path} has columns but no rows")
-    return Parquet(path, tuple(schema.names), tuple(schema.types), rows)
+    leaves = leaves_of(schema)
+    twice = tuple(name for at, name in enumerate(schema.names) if name in schema.names[:at])
+    return Parquet(path, label or path.name, leaves, layout_of(leaves), rows, twice)
+
+
+def _line(refusal: Refusal) -> int:
+    return refusal.line
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -110,21 +148,18 @@ def _decoded(column: pa.Array) -> pa.Array:
 
 
 def _batch(
-    raw: Mapping[str, pa.Array], row: int
-) -> tuple[NDArray[np.int64], dict[str, pa.Array], list[Refusal], partial[str]]:
-    count = len(next(iter(raw.values())))
-    bad = np.zeros(count, bool)
+    raw: Mapping[str, pa.Array], lines: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], dict[str, pa.Array], list[Refusal], partial[str], NDArray[np.int64]]:
+    bad = np.zeros(len(lines), bool)
     for values in raw.values():
         if pa.types.is_binary(values.type):
             bad |= undecodable(values)
-    refused = [
-        Refusal(row + 1 + int(i), NOT_UTF8, _shown(raw, int(i))) for i in np.flatnonzero(bad)
-    ]
+    refused = [Refusal(int(lines[i]), NOT_UTF8, _shown(raw, int(i))) for i in np.flatnonzero(bad)]
     right = np.flatnonzero(~bad)
     if refused:
         raw = {role: values.take(pa.array(right)) for role, values in raw.items()}
     fields = {role: _field(role, values) for role, values in raw.items()}
-    return row + 1 + right, fields, refused, partial(_shown, raw)
+    return lines[right], fields, refused, partial(_shown, raw), right
 
 
 def _field(role: str, values: pa.Array) -> pa.Array:

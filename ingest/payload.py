@@ -1,7 +1,7 @@
 """Further columns that travel with each song: what they are called, their kinds and their values.
 
-A song's value is the one that most of its rows have. A value that is not of its column's kind is
-left out, counted, and shown; its row stays.
+A song's value is the one that most of its rows have. A value that is not of its column's kind, too
+long, or with a NUL in it is left out, counted, and shown; its row stays.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from catalog.errors import InputError
 from catalog.schema import PAYLOAD_INDEXES, RESERVED_FIELDS
+from ingest.usable import unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -68,21 +69,27 @@ def parse(text: str) -> Extra:
         raise InputError(
             f"--payload {text}: write FIELD=COLUMN:KIND, with a FIELD of letters, digits and _"
         )
-    if name in RESERVED:
+    # DuckDB, which carries the values, takes names that differ in case alone for the same.
+    taken = next((one for one in sorted(RESERVED) if one.casefold() == name.casefold()), None)
+    if taken:
         raise InputError(
-            f"--payload {text}: every song has a field '{name}' already; "
+            f"--payload {text}: every song has a field '{taken}' already; "
             f"give another name: --payload NAME={column}"
         )
     return Extra(name, column, kind or None)  # type: ignore[arg-type]
 
 
 def parse_all(texts: Iterable[str]) -> tuple[Extra, ...]:
-    """Several of them, no two of one name. Raises `InputError`."""
+    """Several of them, no two of one name, whatever its case. Raises `InputError`."""
     extras = tuple(parse(text) for text in texts)
-    names = [extra.field for extra in extras]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise InputError(f"--payload: two fields are called '{twice}'")
+    names: dict[str, str] = {}
+    for extra in extras:
+        other = names.setdefault(extra.field.casefold(), extra.field)
+        if other is not extra.field:
+            both = f"'{other}'" if other == extra.field else f"'{other}' and '{extra.field}'"
+            raise InputError(
+                f"--payload: two fields are called {both}: give one another name, NAME=COLUMN"
+            )
     return extras
 
 
@@ -153,12 +160,16 @@ class Tally:
 def _converted(values: pa.Array, kind: Given) -> tuple[pa.Array, pa.Array]:
     """What stands there (null where nothing does), and the same in the type of `kind`."""
     if kind in {"integer", "float"} and pa.types.is_integer(values.type):
-        return values, values.cast(row_type(kind), safe=False)
+        numbers = _in_range(values) if kind == "integer" else values
+        return values, numbers.cast(row_type(kind), safe=False)
     text = as_text(values)
     text = pc.utf8_trim(text, characters=_BLANK)
     text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
     if kind in {"keyword", "text"}:
-        return text, text
+        usable = text
+        for flags, _ in unusable(text):
+            usable = pc.if_else(pa.array(flags), pa.scalar(None, pa.string()), usable)
+        return text, usable
     try:
         if kind == "integer":
             return text, text.cast(pa.int64())
@@ -168,6 +179,14 @@ def _converted(values: pa.Array, kind: Given) -> tuple[pa.Array, pa.Array]:
     parse_one = {"integer": _integer, "float": _float, "boolean": _boolean}[kind]
     parsed = [None if one is None else parse_one(one) for one in coded.dictionary.to_pylist()]
     return text, pa.array(parsed, row_type(kind)).take(coded.indices)
+
+
+def _in_range(values: pa.Array) -> pa.Array:
+    """Integers with those beyond int64 left out, which would wrap around to negative ones."""
+    if not pa.types.is_uint64(values.type):
+        return values
+    beyond = pc.greater(values, pa.scalar(2**63 - 1, pa.uint64()))
+    return pc.if_else(beyond, pa.scalar(None, pa.uint64()), values)
 
 
 def as_text(values: pa.Array) -> pa.Array:

@@ -12,6 +12,7 @@ from catalog.manifest import Manifest, Origin, StoredRanker
 from catalog.ranking import pack
 from catalog.storage import locked
 from ingest.assembly import assembled
+from ingest.choosing import Choice, choose, weights_of
 from ingest.columns import has_sessions
 from ingest.cooccurrence import count
 from ingest.inputs import find_inputs
@@ -62,6 +63,7 @@ def run(
     told: Collection[str] = (),
     max_rejects: float = MAX_REJECTS,
     validation: Mapping[str, float] | None = None,
+    study: Mapping[str, Any] | None = None,
     force: bool = False,
     gate: Callable[[OpenRelease, Path], None] | None = None,
 ) -> Outcome:
@@ -73,9 +75,10 @@ def run(
     rows than the share `max_rejects` end the run before anything is trained. Stages that an
     earlier run finished in `work` with the same input, parameters and code are reused, and a
     release that would equal the current one is not published again, unless `force`. `validation`
-    are figures that the parameters were chosen by, for the manifest. `gate` is given the new
-    release and `work`, and raises where it must not become current. Whatever goes
-    wrong, the current release stays as it was. Raises any `NextsongError` but those of requests.
+    are figures that the parameters were chosen by, and `study` says more of how they were, for the
+    manifest: another study makes another release. `gate` is given the new release and `work`, and
+    raises where it must not become current. Whatever goes wrong, the current release stays as it
+    was. Raises any `NextsongError` but those of requests.
     """
     if parameters.ranker:
         require_installed()
@@ -135,14 +138,7 @@ def run(
             reporter,
         )
         ranked = _ranked(folder, prepared, splits, counted, trained, parameters, reporter)
-        content = fingerprint_of(
-            [
-                counted.fingerprint,
-                trained.fingerprint,
-                ranked and ranked.fingerprint,
-                parameters.of_stage("query"),
-            ]
-        )
+        least = parameters.catalog_min_for(counted.summary["songs"])
         stages = {
             "read": read,
             "prepare": prepared,
@@ -150,11 +146,21 @@ def run(
             "count": counted,
             "train": trained,
         } | ({"rank": ranked} if ranked else {})
+        chosen = _chosen(folder, stages, parameters, told, least, reporter)
+        stages["choose"] = chosen
+        content = fingerprint_of(
+            [
+                counted.fingerprint,
+                trained.fingerprint,
+                ranked and ranked.fingerprint,
+                chosen.fingerprint,
+                *([dict(study)] if study else []),
+            ]
+        )
         current = _same_as_current(home, content)
         if current is not None and not force:
             reporter.say(f"  publish    release {current.release} holds just this  (unchanged)")
             return Outcome(current, published=False, stages=stages)
-        least = parameters.catalog_min_for(counted.summary["songs"])
         origin = Origin(
             data_fingerprint=data,
             split_fingerprint=splits.fingerprint,
@@ -163,10 +169,13 @@ def run(
             parameters=asdict(parameters)
             | {
                 "epochs": trained.summary["epochs"],
+                "window": trained.summary["window"],
                 "lone_neighbours": counted.summary["lone_neighbours"],
                 "catalog_min": least,
-                "mode": _mode(parameters, ranked),
-            },
+                "mode": chosen.summary["mode"],
+                "dense_weight": chosen.summary["dense_weight"],
+            }
+            | ({"study": dict(study)} if study else {}),
             sources=[file.name for file in files],
             track_ids=prepared.summary["track_ids"],
         )
@@ -181,7 +190,11 @@ def run(
                 origin,
                 payload,
                 ranker=_stored(ranked),
-                validation={**(validation or {}), **_figures(ranked)},
+                validation={
+                    **(validation or {}),
+                    **_figures(ranked),
+                    **chosen.summary["figures"],
+                },
             )
             before = (lambda release: gate(release, work)) if gate else None
             manifest = home.publish(draft, reporter, before)
@@ -199,13 +212,7 @@ def _ranked(
 ) -> Stage | None:
     if not parameters.ranker:
         return None
-    places = Places(
-        songs=prepared.folder / "songs.parquet",
-        train=splits.folder / "train.parquet",
-        validation=splits.folder / "validation.parquet",
-        strengths=counted.folder / "cooccurrence.parquet",
-        vectors=trained.folder / "vectors.parquet",
-    )
+    places = _places(prepared, splits, counted, trained)
     return folder.stage(
         "rank",
         {
@@ -219,10 +226,42 @@ def _ranked(
     )
 
 
-def _mode(parameters: Parameters, ranked: Stage | None) -> str:
-    if parameters.mode != "auto":
-        return parameters.mode
-    return "ranked" if ranked and ranked.summary["better"] else "hybrid"
+def _chosen(
+    folder: WorkFolder,
+    stages: Mapping[str, Stage],
+    parameters: Parameters,
+    told: Collection[str],
+    least: int,
+    reporter: Reporter,
+) -> Stage:
+    """How the release answers where nothing is asked for; all its query parameters are inputs."""
+    ranked = stages.get("rank")
+    model = ranked.folder / MODEL if ranked and ranked.summary["better"] else None
+    choice = Choice(weights_of(parameters, told), least, model)
+    places = _places(*(stages[name] for name in ("prepare", "split", "count", "train")))
+    return folder.stage(
+        "choose",
+        {
+            "split": stages["split"].fingerprint,
+            "count": stages["count"].fingerprint,
+            "train": stages["train"].fingerprint,
+            "rank": ranked and ranked.fingerprint,
+            "weights": list(choice.weights),
+            **parameters.of_stage("query"),
+        },
+        lambda _: choose(places, choice, parameters, reporter),
+        reporter,
+    )
+
+
+def _places(prepared: Stage, splits: Stage, counted: Stage, trained: Stage) -> Places:
+    return Places(
+        songs=prepared.folder / "songs.parquet",
+        train=splits.folder / "train.parquet",
+        validation=splits.folder / "validation.parquet",
+        strengths=counted.folder / "cooccurrence.parquet",
+        vectors=trained.folder / "vectors.parquet",
+    )
 
 
 def _stored(ranked: Stage | None) -> StoredRanker | None:

@@ -14,13 +14,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MICRO = 1e6
+# Of Last.fm's pages, e-mail and the API of Twitter. Dates in figures alone would be guesses.
+_NAMED_MONTHS = (
+    "%d %b %Y, %H:%M",
+    "%d %b %Y, %H:%M:%S",
+    "%d %b %Y %H:%M",
+    "%d %b %Y %H:%M:%S",
+    "%d %b %Y",
+    "%a, %d %b %Y %H:%M:%S %z",
+    "%a %b %d %H:%M:%S %z %Y",
+    "%b %d, %Y, %I:%M %p",
+    "%b %d, %Y %I:%M %p",
+)
 
 
 def to_positions(values: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
     """The numbers that `values` (n strings or doubles) say, and which of them say none.
 
-    A number is itself; an ISO 8601 date and time becomes seconds since 1970 (UTC where no zone is
-    given); blank text and NaN become null. Returns n doubles and n flags; a flagged value is null.
+    A number is itself; an ISO 8601 date and time, or one with the month's English name, becomes
+    seconds since 1970 (UTC where no zone is given); blank text and NaN become null. Returns n
+    doubles and n flags; a flagged value is null.
     """
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
@@ -62,9 +75,21 @@ def _number(text: str | None) -> float | None:
     try:
         number = float(text) if "_" not in text else math.nan
     except ValueError:
-        try:
-            moment = datetime.fromisoformat(text.removesuffix(" UTC"))
-        except ValueError:
+        moment = _moment(text)
+        if moment is None:
             return None
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     return number if math.isfinite(number) else None
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text.removesuffix(" UTC"))
+    except ValueError:
+        pass
+    for form in _NAMED_MONTHS if any(c.isalpha() for c in text) else ():
+        try:
+            return datetime.strptime(text, form)  # noqa: DTZ007 -- its zone, or UTC
+        except ValueError:
+            continue
+    return None

@@ -16,6 +16,7 @@ from catalog.errors import PlaylistError
 from ingest import order
 from ingest.identity import identify
 from ingest.payload import PREFIX
+from ingest.sessions import cut_sessions
 from ingest.sql import connect, literal
 
 if TYPE_CHECKING:
@@ -47,12 +48,12 @@ SELECT row_number() OVER ()::INTEGER AS spelling, artist AS raw_artist, title AS
 FROM (SELECT DISTINCT artist, title, track_id FROM read_parquet({rows}))
 """
 
-# A row's own playlist id names its playlist; where the file has none, owner and name do.
+# A row's own playlist id names its playlist; where it has none, owner and name do.
 _LISTS = """
 CREATE TEMP TABLE lists AS
 SELECT row_number() OVER ()::INTEGER AS list, playlist_id AS given_id, playlist_name AS raw_name,
        owner AS raw_owner, trimmed(playlist_name) AS name, trimmed(owner) AS owner,
-       CASE WHEN playlist_id IS NOT NULL THEN trimmed(playlist_id)
+       CASE WHEN trimmed(playlist_id) <> '' THEN trimmed(playlist_id)
             WHEN trimmed(playlist_name) <> ''
             THEN md5(trimmed(owner) || chr(31) || trimmed(playlist_name))
             ELSE '' END AS playlist
@@ -68,34 +69,6 @@ JOIN spellings ON r.artist IS NOT DISTINCT FROM raw_artist
     AND r.title IS NOT DISTINCT FROM raw_title AND track_id IS NOT DISTINCT FROM raw_track
 JOIN lists ON playlist_id IS NOT DISTINCT FROM given_id
     AND playlist_name IS NOT DISTINCT FROM raw_name AND r.owner IS NOT DISTINCT FROM raw_owner
-"""
-
-# Where a file has listeners and times but no playlists, each pause longer than the gap ends one.
-# A session is named after its listener and its first second.
-_SESSIONS = """
-CREATE TEMP TABLE sessions AS
-WITH plays AS (
-    SELECT spot, list, owner, position,
-           coalesce(position - lag(position) OVER listener > {gap}, true) AS starts
-    FROM numbered JOIN lists USING (list) JOIN files ON spot & ~((1::BIGINT << 40) - 1) = base
-    WHERE file IN ({files}) AND position IS NOT NULL AND owner <> ''
-    WINDOW listener AS (PARTITION BY owner ORDER BY position, spot)
-)
-SELECT spot, list, owner || ' ' || max(position) FILTER (starts) OVER (
-           PARTITION BY owner ORDER BY position, spot ROWS UNBOUNDED PRECEDING
-       )::BIGINT AS session
-FROM plays;
-CREATE TEMP TABLE session_lists AS
-SELECT (row_number() OVER () + (SELECT max(list) FROM lists))::INTEGER AS new_list, *
-FROM (SELECT DISTINCT list, session FROM sessions);
-INSERT INTO lists
-SELECT new_list, given_id, raw_name, raw_owner, name, owner, session
-FROM session_lists JOIN lists USING (list);
-CREATE OR REPLACE TEMP TABLE numbered AS
-SELECT numbered.* REPLACE (coalesce(new_list, numbered.list) AS list)
-FROM numbered LEFT JOIN (
-    SELECT spot, new_list FROM sessions JOIN session_lists USING (list, session)
-) USING (spot)
 """
 
 # Playlists are numbered in the order of their ids; lists that differ in blanks alone are one.
@@ -185,14 +158,23 @@ SELECT song, value FROM (
 ) QUALIFY row_number() OVER (PARTITION BY song ORDER BY rows DESC, value) = 1
 """
 
-# Lists are told apart by a hash; an owner's playlists of one name, by their ids.
+# Lists are told apart by a hash; an owner's playlists of one name, by their ids. Playlists that are
+# one here though the files have two: their names differ in blanks alone, or two files have an id.
 _NOTES = """
 SELECT (SELECT coalesce(sum(n), 0)::BIGINT FROM (
            SELECT count(*) AS n FROM playlists WHERE owner <> '' AND name <> ''
            GROUP BY owner, name HAVING count(*) > 1)),
        (SELECT coalesce(sum(n - 1), 0)::BIGINT FROM (
            SELECT count(*) AS n FROM playlists WHERE len(songs) >= $min_songs
-           GROUP BY hash(songs)))
+           GROUP BY hash(songs))),
+       (SELECT count(*) FROM (
+           SELECT number FROM lists JOIN playlist_of USING (list)
+           GROUP BY number HAVING count(DISTINCT CASE WHEN trimmed(given_id) <> '' THEN given_id
+               ELSE concat(raw_owner, chr(31), raw_name) END) > 1)),
+       (SELECT count(*) FROM (
+           SELECT number FROM numbered JOIN playlist_of USING (list)
+           WHERE (SELECT count(*) FROM files) > 1
+           GROUP BY number HAVING min(spot >> 40) <> max(spot >> 40)))
 """
 
 _COUNTS = """
@@ -201,7 +183,9 @@ SELECT (SELECT count(*) FROM numbered), (SELECT count(*) FROM used),
        count(*), count(*) FILTER (len(songs) >= $min_songs),
        coalesce(sum(len(songs)) FILTER (len(songs) >= $min_songs), 0)::BIGINT,
        coalesce(sum(len(songs)), 0)::BIGINT,
-       (SELECT count(*) FROM names WHERE track <> '')
+       (SELECT count(*) FROM names WHERE track <> ''),
+       (SELECT count(*) FROM used SEMI JOIN (
+           SELECT number FROM playlists WHERE len(songs) < $min_songs) USING (number))
 FROM playlists
 """
 
@@ -237,9 +221,7 @@ def prepare(
         sql.execute(_TRIM_MACRO)
         for statement in (_FILES, _SPELLINGS, _LISTS, _ROWS):
             sql.execute(statement.format(rows=literal(rows), extras=extras))
-        if choices.session_files:
-            files = ", ".join(literal(file) for file in choices.session_files)
-            sql.execute(_SESSIONS.format(files=files, gap=60.0 * choices.session_gap))
+        units = cut_sessions(sql, choices.session_files, 60.0 * choices.session_gap)
         sql.execute(_NUMBERS)
         task.advance(4, 10)
         versions = identify(sql, _NAMES, merge=choices.merge_versions)
@@ -253,22 +235,25 @@ def prepare(
         sql.execute(_USED.format(place=place, extras=extras))
         task.advance(7, 10)
         sql.register("playlists", _playlists(sql))
-        by_id = "SELECT * FROM playlists WHERE len(songs) {} {}"
+        by_id = "SELECT * EXCLUDE (number) FROM playlists WHERE len(songs) {} {}"
         _write(sql, by_id.format(">=", choices.min_songs), folder / "playlists.parquet")
         _write(sql, by_id.format("<", choices.min_songs), folder / "short_playlists.parquet")
         _write(sql, _songs_with(sql, choices.fields), folder / "songs.parquet")
         summary = _account(sql, folder / "rejects.parquet", choices.min_songs)
         if not summary["playlists"]:
             raise PlaylistError(_no_playlists(summary, choices.min_songs))
-        same_names, same_songs = sql.sql(
+        same_names, same_songs, blanks, files = sql.sql(
             _NOTES, params={"min_songs": choices.min_songs}
         ).fetchall()[0]
         task.advance(9, 10)
         summary |= {
             "same_names": same_names,
             "same_songs": same_songs,
+            "merged_blanks": blanks,
+            "merged_files": files,
             "versions": versions,
             "sessions": bool(choices.session_files),
+            "units": units,
             "order": order.measure(folder / "playlists.parquet", folder / "songs.parquet"),
         }
         task.result(summary["text"])
@@ -276,13 +261,13 @@ def prepare(
 
 
 def _playlists(sql: duckdb.DuckDBPyConnection) -> pa.Table:
-    """The playlists, by ascending id: playlist_id, name, owner, songs."""
+    """The playlists, by ascending id: number, playlist_id, name, owner, songs."""
     plays = sql.sql(_PLAYS).to_arrow_table()
     listed = sql.sql(_LISTED).to_arrow_table()
     number, songs = plays["number"].to_numpy(), plays["song"].combine_chunks()
     starts = np.append(np.flatnonzero(np.diff(number, prepend=-1)), len(number))
     lists = pa.ListArray.from_arrays(starts.astype(np.int32), songs)
-    return listed.drop_columns(["number"]).append_column("songs", lists)
+    return listed.append_column("songs", lists)
 
 
 def _songs_with(sql: duckdb.DuckDBPyConnection, fields: Sequence[str]) -> str:
@@ -302,7 +287,7 @@ def _write(sql: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
 
 def _account(sql: duckdb.DuckDBPyConnection, rejects: Path, min_songs: int) -> dict[str, Any]:
     counts = sql.sql(_COUNTS, params={"min_songs": min_songs}).fetchall()[0]
-    rows, used, songs, artists, found, kept, plays, different, tracks = counts
+    rows, used, songs, artists, found, kept, plays, different, tracks, short_rows = counts
     reasons = sql.sql(
         f"SELECT split_part(reason, ':', 1) AS kind, count(*) AS n "
         f"FROM read_parquet({literal(rejects)}) GROUP BY kind ORDER BY n DESC, kind"
@@ -312,7 +297,10 @@ def _account(sql: duckdb.DuckDBPyConnection, rejects: Path, min_songs: int) -> d
     if rejected:
         text += f"; {rejected:,} rows rejected ({_listed(reasons)})"
     if found > kept:
-        text += f"; {found - kept:,} playlists shorter than {min_songs} songs dropped"
+        text += (
+            f"; {found - kept:,} playlists shorter than {min_songs} songs dropped, "
+            f"{short_rows:,} rows with them"
+        )
     return {
         "text": text,
         "rows": rows,
@@ -323,6 +311,7 @@ def _account(sql: duckdb.DuckDBPyConnection, rejects: Path, min_songs: int) -> d
         "artists": artists,
         "playlists": kept,
         "short_playlists": found - kept,
+        "short_rows": short_rows,
         "plays": plays,
         "repeats": used - different,
         "track_ids": tracks > 0,

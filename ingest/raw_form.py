@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 HEADER = b'"user_id", "artistname", "trackname", "playlistname"\n'
 NO_ARTIST = 0.0026
 TRAILING_SPACE = 0.03
+LONE_QUOTE = 0.001  # of the playlists have a name that begins with a quote that nothing closes
 # Shares of the rows that hold such a mark in title, artist and name of the playlist.
 INNER_QUOTES = (0.0015, 0.0006, 0.0005)
 INNER_COMMAS = (0.012, 0.010, 0.005)
@@ -59,6 +60,9 @@ def write_raw(path: Path, rows: int, seed: int) -> int:
     )
     names = _thinned(playlists.playlist_name, lengths, 2, rng)
     spaced = pa.array(rng.random(len(names)) < TRAILING_SPACE)
+    lone = pa.array(rng.random(len(names)) < LONE_QUOTE)
+    unquoted = pc.replace_substring(names, pattern='"', replacement="'")
+    names = pc.if_else(lone, pc.binary_join_element_wise('"/', unquoted, " "), names)
     names = pc.if_else(spaced, pc.binary_join_element_wise(names, "", " "), names)
     users = pa.array(
         [hashlib.md5(user.encode()).hexdigest() for user in playlists.user_id.to_pylist()]  # noqa: S324

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,26 +12,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog.errors import ColumnError, FileError, StorageError
-from ingest.columns import ROLES, find_column, find_columns
-from ingest.contents import content_of
-from ingest.delimited import open_delimited
+from catalog.errors import FileError, StorageError
+from ingest.columns import ROLES
 from ingest.inputs import Inputs, find_inputs, state_of
-from ingest.json_source import is_json, open_json
-from ingest.parquet import MAGIC, open_parquet
-from ingest.payload import PREFIX, Tally, row_type, settled
+from ingest.opening import Opened, open_input, readable, tallies_of
+from ingest.payload import PREFIX, row_type
 from ingest.positions import to_positions
 from ingest.sources import AUTO, Batch, How, Refusal
+from ingest.usable import unusable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from catalog.reporting import Reporter
     from ingest.inputs import Input
-    from ingest.payload import Given
-    from ingest.sources import Source
+    from ingest.payload import Tally
 
 ROWS = pa.schema(
     [("file", pa.string()), ("line", pa.int64())]
@@ -42,20 +38,25 @@ ROWS = pa.schema(
 UNREADABLE = pa.schema(
     [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())]
 )
-LONGEST_VALUE = 10_000  # bytes: what is longer is no name
 _LONGEST_TEXT = 500  # characters
 _COMPRESSION = "snappy"
+_UNPLACED = "the position is neither a number nor a time"
+_LOOK = 1 << 20  # to look at a file takes about as long as to read so many bytes of it
 
 
 @dataclass(frozen=True)
 class FileNote:
-    """How one file was understood: its kind, its column for each role, and what it gave."""
+    """How one file was understood: its kind, its column for each role, and what it gave.
+
+    `remarks` say what is odd about it.
+    """
 
     file: str
     kind: str
     columns: Mapping[str, str]
     rows: int
     unreadable: int
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,37 +96,41 @@ def read_files(
     wrong with the folder written to.
     """
     inputs = files if isinstance(files, Inputs) else find_inputs(files)
-    total = sum(path.stat().st_size for path in inputs.paths)
     with reporter.task("read") as task:
-        opened = [_opened(file, given, how) for file in inputs.files]
-        tallies = _tallies(opened, how)
+        size = sum(path.stat().st_size for path in inputs.paths)
+        look = min(size // 4, len(inputs.files) * _LOOK)
+        total = look + size
+        opened: list[Opened] = []
+        for file in inputs.files:
+            opened.append(open_input(file, given, how))
+            task.advance(look * len(opened) / len(inputs.files), total)
+        tallies = tallies_of(opened, how)
         schema = ROWS
         for name, tally in tallies.items():
             schema = schema.append(pa.field(PREFIX + name, row_type(tally.kind)))
         notes: list[FileNote] = []
-        done = 0
+        done = look
         with _staged({rows_path: schema, unreadable_path: UNREADABLE}) as (to_rows, to_unreadable):
-            for file in opened:
-                rows = unreadable = 0
+            for one in opened:
+                rows = unreadable = unplaced = 0
                 batch_done = 0
-                for batch in _guarded(file.source.batches(file.columns), file.input):
-                    table, refused = _checked(batch, file, schema, tallies)
+                for batch in _guarded(one.source.batches(one.columns), one.input):
+                    table, refused = _checked(batch, one, schema, tallies)
                     _write(to_rows, rows_path, table)
-                    _write(to_unreadable, unreadable_path, _refusals(refused, file.input.label))
+                    _write(to_unreadable, unreadable_path, _refusals(refused, one.input.label))
                     rows += table.num_rows
                     unreadable += len(refused)
+                    unplaced += sum(one.reason.startswith(_UNPLACED) for one in refused)
                     batch_done = batch.done
                     task.advance(done + batch_done, total)
-                    if batch_done > file.state[0]:
+                    if batch_done > one.state[0]:
                         break  # it grows, perhaps faster than we read
-                _require_unchanged(file)
-                done += batch_done if file.input.member else file.state[0]
-                names = {
-                    role: name
-                    for role, name in file.columns.items()
-                    if role[: len(PREFIX)] != PREFIX
-                }
-                notes.append(FileNote(file.input.label, file.source.kind, names, rows, unreadable))
+                _require_unchanged(one)
+                done += batch_done if one.input.member else one.state[0]
+                notes.append(_note(one, rows, unreadable, unplaced))
+                for remark in dict.fromkeys(notes[-1].remarks):
+                    if not any(remark in note.remarks for note in notes[:-1]):
+                        reporter.say(f"  {'note':<10} {one.input.label}: {remark}")
         account = ReadAccount(
             len(inputs.files),
             sum(note.rows for note in notes),
@@ -151,66 +156,18 @@ def summary(account: ReadAccount) -> str:
     return text
 
 
-@dataclass(frozen=True)
-class _Opened:
-    input: Input
-    state: tuple[int, int, int]
-    source: Source
-    columns: Mapping[str, str]
+def _note(file: Opened, rows: int, unreadable: int, unplaced: int) -> FileNote:
+    names = {role: name for role, name in file.columns.items() if role[: len(PREFIX)] != PREFIX}
+    remarks = list(file.source.remarks)
+    if unplaced > rows:
+        remarks.append(
+            f"most of '{file.columns['position']}' is neither a number nor a time such as "
+            f"2010-04-04 13:45: say --column position= to keep the order of the file"
+        )
+    return FileNote(file.input.label, file.source.kind, names, rows, unreadable, tuple(remarks))
 
 
-def _opened(file: Input, given: Mapping[str, str], how: How) -> _Opened:
-    with _reading(file):
-        state = state_of(file.path)
-        source = _source(file, how)
-    names = list(source.names)
-    suggested = {role: name for role, name in source.suggested.items() if role not in given}
-    columns = find_columns(names, {**suggested, **given}, Path(str(file)))
-    for extra in how.payload:
-        name = _payload_column(names, extra.column)
-        if name is None:
-            raise ColumnError(
-                f"{file}: there is no column '{extra.column}' (--payload {extra.field}); "
-                f"the columns found are {', '.join(repr(name) for name in names[:20])}"
-            )
-        columns[extra.role] = name
-    return _Opened(file, state, source, columns)
-
-
-def _payload_column(names: Sequence[str], column: str) -> str | None:
-    """The column of this name; a song's own before one of its whole playlist."""
-    inner = [name for name in names if "." in name]
-    return find_column(inner, column) or find_column(names, column)
-
-
-def _source(file: Input, how: How) -> Source:
-    head = b""
-    if not file.member:
-        with file.path.open("rb") as handle:
-            head = handle.read(len(MAGIC))
-    if how.format == "parquet" or (how.format == "auto" and head == MAGIC):
-        if file.member:
-            raise FileError(f"{file}: unpack the archive first, to read Parquet")
-        return open_parquet(file.path)
-    content = content_of(file, how.encoding)
-    if how.format == "auto" and content.head(len(MAGIC))[0] == MAGIC:
-        raise FileError(f"{file} is packed Parquet: unpack it first")
-    if how.format in {"jsonl", "json", "mpd"}:
-        return open_json(content, lines=how.format == "jsonl")
-    with content.flow() as flow:
-        json_like = how.format == "auto" and is_json(flow.read(1 << 10))
-    return open_json(content) if json_like else open_delimited(content, how)
-
-
-def _tallies(opened: Sequence[_Opened], how: How) -> dict[str, Tally]:
-    natural: list[dict[str, Given]] = []
-    for file in opened:
-        found = {extra.role: file.source.kind_of(file.columns[extra.role]) for extra in how.payload}
-        natural.append({role: kind for role, kind in found.items() if kind is not None})
-    return {name: Tally(kind) for name, kind in settled(how.payload, natural).items()}
-
-
-def _require_unchanged(file: _Opened) -> None:
+def _require_unchanged(file: Opened) -> None:
     if state_of(file.input.path) != file.state:
         raise changed(file.input.path)
 
@@ -221,7 +178,7 @@ def changed(path: Path) -> FileError:
 
 
 def _checked(
-    batch: Batch, file: _Opened, schema: pa.Schema, tallies: Mapping[str, Tally]
+    batch: Batch, file: Opened, schema: pa.Schema, tallies: Mapping[str, Tally]
 ) -> tuple[pa.Table, list[Refusal]]:
     """The rows of `batch` in the columns of `schema`, and all its refusals, by line."""
     fields, line = dict(batch.fields), batch.line
@@ -235,14 +192,14 @@ def _checked(
         np.logical_or(wrong, flags, out=wrong)
 
     for role, values in batch.fields.items():
-        if pa.types.is_string(values.type):
-            for flags, reason in _unusable(values, role.removeprefix(PREFIX)):
-                refuse(flags, reason)
+        if role in ROLES and pa.types.is_string(values.type):
+            for flags, reason in unusable(values):
+                refuse(flags, f"the {role} {reason}")
     refuse(_repeated_header(batch, file.columns), "the header again")
     if "position" in fields:
         text = fields["position"]
         fields["position"], unplaced = to_positions(text)
-        refuse(unplaced, "the position is neither a number nor a time", text)
+        refuse(unplaced, _UNPLACED, text)
     if wrong.any():
         right = pa.array(np.flatnonzero(~wrong))
         line = line[~wrong]
@@ -255,18 +212,6 @@ def _checked(
         missing = pa.nulls(len(line), schema.field(role).type)
         columns.append(fields.get(role, missing))
     return pa.table(columns, schema=schema), refused
-
-
-def _unusable(values: pa.Array, role: str) -> Iterator[tuple[NDArray[np.bool_], str]]:
-    """Which strings cannot be names: too long, or with a NUL in them."""
-    _, _, data = values.buffers()
-    lengths = pc.binary_length(values)
-    if (pc.max(lengths).as_py() or 0) > LONGEST_VALUE:
-        long = pc.fill_null(pc.greater(lengths, LONGEST_VALUE), False)
-        yield np.asarray(long), f"the {role} is longer than {LONGEST_VALUE:,} bytes"
-    if data is not None and (np.frombuffer(data, np.uint8) == 0).any():
-        holds = pc.fill_null(pc.match_substring(values, pattern="\0"), False)
-        yield np.asarray(holds), f"the {role} holds a NUL character"
 
 
 def _repeated_header(batch: Batch, columns: Mapping[str, str]) -> NDArray[np.bool_]:
@@ -289,24 +234,8 @@ def _refusals(refused: Sequence[Refusal], label: str) -> pa.Table:
     return pa.table(columns, schema=UNREADABLE)
 
 
-@contextmanager
-def _reading(file: Input) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileError(f"{file} does not exist") from error
-    except PermissionError as error:
-        raise FileError(f"{file} may not be read: check its permissions") from error
-    except EOFError as error:
-        raise FileError(f"{file} is cut short: is it complete?") from error
-    except zipfile.BadZipFile as error:
-        raise FileError(f"{file} is damaged: {error}") from error
-    except (OSError, pa.ArrowException, NotImplementedError) as error:
-        raise FileError(f"{file} cannot be read: {error}") from error
-
-
 def _guarded(batches: Iterator[Batch], file: Input) -> Iterator[Batch]:
-    with _reading(file):
+    with readable(file):
         yield from batches
 
 

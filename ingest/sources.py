@@ -81,6 +81,10 @@ class Source(Protocol):
     def suggested(self) -> Mapping[str, str]:
         """Columns whose roles are clear from the file's structure, by role."""
 
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What a person should know of it; complete when all its batches have come."""
+
     def kind_of(self, name: str) -> Given | None:
         """The kind that the file itself gives a column, or None for text."""
 

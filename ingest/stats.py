@@ -19,7 +19,6 @@ from ingest.charts import extra_needed
 from ingest.work import finished_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from catalog.reporting import Reporter
@@ -61,8 +60,8 @@ class Rival:
 class Fit:
     """A power law of this exponent, for values from `least` up, and its rivals.
 
-    `in_tail` is the share of values that it speaks about. `curves` maps the power law and two
-    rivals to the share of the tail that reaches each of `places`.
+    `in_tail` is the share of values that it speaks about. `curves` maps the power law and the rival
+    that fits best to the share of the tail that reaches each of `places`.
     """
 
     exponent: float
@@ -208,7 +207,8 @@ def _fitted(values: Counts) -> Fit | None:
                 rivals.append(Rival(name, float(ratio), float(p)))
         least = round(float(fit.xmin))
         places = np.unique(np.geomspace(least, int(sample.max()), 60).astype(np.int64))
-        curves = _curves(fit, places)
+        best = min(rivals, key=lambda rival: rival.ratio, default=None)
+        curves = _curves(fit, places, best)
     return Fit(
         exponent=float(fit.power_law.alpha),
         least=least,
@@ -220,8 +220,10 @@ def _fitted(values: Counts) -> Fit | None:
     )
 
 
-def _curves(fit: Any, places: Counts) -> dict[str, list[float]]:
-    laws: Mapping[str, str] = {"power_law": "power law", "lognormal": "log-normal"}
+def _curves(fit: Any, places: Counts, best: Rival | None) -> dict[str, list[float]]:
+    """The power law, and the rival that fits best."""
+    laws = {"power_law": "power law"}
+    laws |= {law: name for law, name in _LAWS.items() if best and name == best.law}
     curves = {}
     for law, name in laws.items():
         share = np.asarray(getattr(fit, law).ccdf(places.astype(float)), dtype=float)

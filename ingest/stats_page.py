@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from catalog.storage import make_folder
-from ingest.charts import COLOURS, SOFT, drawing, save
+from ingest.charts import COLOURS, SOFT, drawing, integers, logarithmic, save
 from ingest.pages import Fact, Page, Section, Table, write_page
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ _LEAD = (
     "and rejected rows left out."
 )
 _LONGEST_NAME = 38
+_BARS = 40  # numbers up to this one have a bar each
 
 
 def write(stats: Stats, folder: Path) -> Path:
@@ -67,13 +68,13 @@ def _lengths(stats: Stats, folder: Path) -> Section:
             stats.lengths,
             folder,
             ("lengths", "Songs in a playlist", "songs", "playlists"),
-            "How long playlists are; the axis is logarithmic.",
+            "How long playlists are",
         ),
         _histogram(
             stats.artists_in_playlist,
             folder,
             ("artists-in-playlist", "Artists in a playlist", "different artists", "playlists"),
-            "Few artists mean albums and fans; many, moods and parties.",
+            "Few artists mean albums and fans, many mean moods and parties",
         ),
     ]
     rows = [
@@ -88,7 +89,7 @@ def _lengths(stats: Stats, folder: Path) -> Section:
                 stats.playlists_of_owner,
                 folder,
                 ("playlists-of-owner", "Playlists of an owner", "playlists", "owners"),
-                "How many playlists one owner keeps.",
+                "How many playlists one owner keeps",
             )
         )
         rows.append(("playlists of an owner", stats.playlists_of_owner))
@@ -182,15 +183,27 @@ def _histogram(
 ) -> Picture:
     name, title, across, up = names
     values = spread.values
-    edges = np.unique(np.geomspace(1, int(values.max()) + 1, 40).astype(np.int64))
-    counts, _ = np.histogram(values, edges)
+    most, median = int(values.max()), float(np.median(values))
     with drawing() as (figure, axes):
-        axes.stairs(counts, edges - 0.5, fill=True, color=COLOURS[0], alpha=0.85)
-        median = float(np.median(values))
+        if most <= _BARS:
+            heights = np.bincount(values, minlength=most + 1)
+            axes.bar(np.arange(most + 1), heights, width=0.85, color=COLOURS[0], alpha=0.85)
+            integers(axes.xaxis)
+            axes.set_xlim(0.4, most + 0.6)
+            caption += "."
+        else:
+            edges = np.unique(np.geomspace(1, most + 1, 40).astype(np.int64)) - 0.5
+            # Bins of whole numbers are not equally wide: their counts alone would jump.
+            heights = np.histogram(values, edges)[0] / np.diff(np.log2(edges))
+            axes.stairs(heights, edges, fill=True, color=COLOURS[0], alpha=0.85)
+            logarithmic(axes.xaxis, 1, most)
+            axes.set_xlim(0.5, edges[-1])
+            up += " per doubling"
+            caption += "; equal areas are equally many on the logarithmic axis."
+        integers(axes.yaxis)
         axes.axvline(median, color=COLOURS[1], linewidth=1.4)
-        _log_numbers(axes.xaxis)
-        axes.set(title=title, xlabel=across, ylabel=up, xlim=(0.5, edges[-1]))
-        axes.set_ylim(0, 1.15 * int(counts.max()))
+        axes.set(title=title, xlabel=across, ylabel=up)
+        axes.set_ylim(0, 1.15 * max(1.0, float(heights.max())))
         axes.annotate(
             f"median {median:,.0f}",
             (median, 1),
@@ -200,7 +213,6 @@ def _histogram(
             va="top",
             color=COLOURS[1],
         )
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
         axes.grid(visible=False, axis="x")
         return save(figure, folder, name, caption)
 
@@ -210,7 +222,7 @@ def _tail(spread: Spread, folder: Path, name: str, colour: str) -> Picture:
     at, first = np.unique(values, return_index=True)
     share = 1 - first / len(values)
     with drawing() as (figure, axes):
-        axes.plot(at, share, ".", markersize=4, color=colour, label=name)
+        axes.plot(at, 100 * share, ".", markersize=4, color=colour, label=name)
         fit = spread.fit
         if fit:
             level = float((values >= fit.least).mean())
@@ -219,14 +231,13 @@ def _tail(spread: Spread, folder: Path, name: str, colour: str) -> Picture:
                 inside = shown > 0.3 / len(values)
                 axes.plot(
                     np.asarray(fit.places)[inside],
-                    shown[inside],
+                    100 * shown[inside],
                     style,
                     color=COLOURS[2] if style == "-" else COLOURS[4],
                     label=law,
                 )
-        _log_numbers(axes.xaxis)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.6g}%")
+        logarithmic(axes.xaxis, 1, int(values[-1]))
+        logarithmic(axes.yaxis, 100 * float(share[-1]), 100, "%")
         axes.set(title=f"In how many playlists {name} are", xlabel="playlists, or more")
         axes.set_ylabel(f"share of {name}")
         axes.legend()
@@ -244,10 +255,10 @@ def _concentration(stats: Stats, folder: Path) -> Picture:
             values = np.sort(spread.values)[::-1]
             held = np.cumsum(values) / values.sum()
             places = np.unique(np.geomspace(1, len(values), 200).astype(np.int64))
-            axes.plot(places / len(values), held[places - 1], color=colour, label=name)
-        axes.set_xscale("log")
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(lambda value, _: f"{100 * value:.6g}%")
+            axes.plot(100 * places / len(values), held[places - 1], color=colour, label=name)
+        fewest = max(len(stats.playlists_of_song.values), len(stats.playlists_of_artist.values))
+        logarithmic(axes.xaxis, 100 / fewest, 100, "%")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.6g}%")
         axes.set(title="How much the most popular hold", ylabel="share of their plays")
         axes.set_xlabel("share of songs or artists, most popular first")
         axes.set_ylim(0, 1.02)
@@ -266,8 +277,9 @@ def _zipf(stats: Stats, folder: Path) -> Picture:
             values = np.sort(spread.values)[::-1]
             places = np.unique(np.geomspace(1, len(values), 200).astype(np.int64))
             axes.plot(places, values[places - 1], color=colour, label=name)
-        for axis in (axes.xaxis, axes.yaxis):
-            _log_numbers(axis)
+        ranks = max(len(stats.playlists_of_song.values), len(stats.playlists_of_artist.values))
+        logarithmic(axes.xaxis, 1, ranks)
+        logarithmic(axes.yaxis, 1, int(stats.playlists_of_artist.values.max()))
         axes.set(title="Popularity by rank", xlabel="rank", ylabel="playlists")
         axes.legend()
         return save(figure, folder, "ranks", "The first, the tenth, the thousandth most popular.")
@@ -307,9 +319,3 @@ def _short(text: str) -> str:
     # A dollar sign would begin a formula.
     cut = text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
     return cut.replace("$", r"\$")
-
-
-def _log_numbers(axis: Any) -> None:
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_formatter(lambda value, _: f"{value:,.6g}")
-    axis.set_minor_formatter(lambda _value, _: "")

@@ -7,6 +7,7 @@ need not wait for Python.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from gensim.models.word2vec import MAX_WORDS_IN_BATCH
 
 from catalog.errors import PlaylistError
 from catalog.storage import storage_errors
+from ingest.parameters import WIDEST_WINDOW
 from ingest.sql import connect, literal
 
 if TYPE_CHECKING:
@@ -57,7 +59,6 @@ def train(
     """
     with reporter.task("train") as task, connect(folder) as sql:
         corpus = folder / "corpus.txt"
-        write_corpus(sql, train_path, corpus, parameters.window)
         counted = sql.sql(_COUNTS.format(train=literal(train_path))).to_arrow_table()
         counts = np.zeros(counted.num_rows and max(counted["song"].to_numpy()) + 1, np.int32)
         counts[counted["song"].to_numpy()] = counted["playlists"].to_numpy()
@@ -67,9 +68,12 @@ def train(
                 f"no song is in {parameters.min_count} training playlists or more (the most is "
                 f"{counts.max(initial=0)}): give more playlists, or lower --min-count"
             )
-        epochs = parameters.epochs_for(plays)
+        epochs, window = parameters.epochs_for(plays), parameters.window_for(plays)
+        write_corpus(sql, train_path, corpus, window)
         with storage_errors(corpus):
-            songs, vectors = train_vectors(corpus, epochs, parameters, task.advance)
+            songs, vectors = train_vectors(
+                corpus, epochs, replace(parameters, window=window), task.advance
+            )
             corpus.unlink()
             table = pa.table(
                 {
@@ -81,8 +85,8 @@ def train(
             )
             pq.write_table(table, folder / "vectors.parquet")
         text = (
-            f"{len(songs):,} song vectors of {parameters.dimensions} numbers, {epochs} epochs over "
-            f"{plays:,} plays"
+            f"{len(songs):,} song vectors of {parameters.dimensions} numbers, {epochs} "
+            f"{'epoch' if epochs == 1 else 'epochs'} over {plays:,} plays"
         )
         task.result(text)
     return {
@@ -90,6 +94,7 @@ def train(
         "songs": len(songs),
         "plays": plays,
         "epochs": epochs,
+        "window": window,
     }
 
 
@@ -118,7 +123,7 @@ def train_vectors(
     model = Word2Vec(
         corpus_file=str(corpus),
         vector_size=parameters.dimensions,
-        window=parameters.window,
+        window=parameters.window or WIDEST_WINDOW,
         min_count=parameters.min_count,
         negative=parameters.negative,
         ns_exponent=parameters.ns_exponent,

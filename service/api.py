@@ -6,19 +6,19 @@ raise `RequestError`, naming the field, for what is malformed or out of range.
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 from catalog.errors import NoHistoryError, RequestError
+from catalog.turns import turn
 from nextsong.v1 import recommender_pb2 as pb
 from service import recommend as ranking
 from service import requests, responses
 from service.seeds import Resolution, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
     from catalog.release import Filter, OpenRelease
     from service.history import History
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 UNKNOWN = UUID(int=0)
 
 TOGETHER = 20
-"""So many playlists of a batch are searched for in one go. Between two goes other calls have their
-turn, and a call that nobody waits for any more ends."""
+"""So many playlists of a batch, at most, are searched for in one go."""
+
+HEAVIEST = 2_000
+"""So much may be asked for in one go of several: seeds, and songs that have to be looked at."""
 
 
 async def recommend(release: OpenRelease, request: pb.RecommendRequest) -> pb.RecommendResponse:
@@ -94,13 +96,27 @@ async def batch_recommend(
     release: OpenRelease, request: pb.BatchRecommendRequest
 ) -> pb.BatchRecommendResponse:
     """Answer `BatchRecommend`."""
-    asks = requests.asks_of(request, release.manifest.payload)
-    found: list[pb.RecommendResponse] = []
-    for start in range(0, len(asks), TOGETHER):
-        if start:
-            await asyncio.sleep(0)
-        found += await _answer_all(release, asks[start : start + TOGETHER])
-    return pb.BatchRecommendResponse(responses=found)
+    asks = []
+    for ask in requests.asks_of(request, release.manifest.payload):
+        asks.append(ask)
+        await turn()
+    response = pb.BatchRecommendResponse()
+    for some in _in_goes(asks):
+        response.responses.extend(await _answer_all(release, some))
+        await turn()
+    return response
+
+
+def _in_goes(asks: Sequence[Ask]) -> Iterator[Sequence[Ask]]:
+    """Playlists that follow each other, as many as are searched for in one go."""
+    start, weight = 0, 0
+    for place, ask in enumerate(asks):
+        own = len(ask.seeds) + ask.limit * (1 + 4 * bool(ask.diversity or ask.max_per_artist))
+        if place > start and (place - start == TOGETHER or weight + own > HEAVIEST):
+            yield asks[start:place]
+            start, weight = place, 0
+        weight += own
+    yield asks[start:]
 
 
 async def similar_songs(
@@ -143,19 +159,16 @@ async def get_release(
     return pb.GetReleaseResponse(release=responses.release_of(release.manifest))
 
 
-async def _answer_all(release: OpenRelease, asks: list[Ask]) -> Iterable[pb.RecommendResponse]:
+async def _answer_all(release: OpenRelease, asks: Sequence[Ask]) -> Iterable[pb.RecommendResponse]:
     answers = await ranking.recommend_many(release, asks)
-    reasons = [
-        pb.EMPTY_REASON_UNSPECIFIED
-        if answer.songs
-        else await _why_answer_empty(release, ask, answer)
-        for ask, answer in zip(asks, answers, strict=True)
-    ]
-    name = release.manifest.release
-    return [
-        responses.recommendation(answer, name, reason)
-        for answer, reason in zip(answers, reasons, strict=True)
-    ]
+    found = []
+    for ask, answer in zip(asks, answers, strict=True):
+        reason = pb.EMPTY_REASON_UNSPECIFIED
+        if not answer.songs:
+            reason = await _why_answer_empty(release, ask, answer)
+        found.append(responses.recommendation(answer, release.manifest.release, reason))
+        await turn()
+    return found
 
 
 async def _why_answer_empty(release: OpenRelease, ask: Ask, answer: Answer) -> pb.EmptyReason:

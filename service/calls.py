@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import secrets
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
 from google.protobuf import json_format
 
+from catalog.deadline import within
 from catalog.errors import (
     EngineError,
     NextsongError,
@@ -23,10 +26,10 @@ from catalog.errors import (
 from nextsong.v1 import recommender_pb2 as pb
 from service import stages
 from service.logs import log
-from service.statuses import code_of, status_of
+from service.statuses import code_of, is_told, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from google.protobuf.message import Message
 
@@ -43,6 +46,12 @@ LOOK_EVERY_S = 0.01
 PAUSE_S = 0.0002
 LONGEST_PAUSE_S = 0.01
 IDLE_S = 0.002
+
+CATCH_UP_S, LONGEST_CATCH_UP_S = 1.0, 20.0
+"""How long, at least and at most, it takes until a stall is over for the calls that waited."""
+
+MOST_BEHIND = 5_000
+"""So many calls above `max_concurrency` are taken then."""
 
 _GOOD_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _logger = logging.getLogger("nextsong.service")
@@ -66,6 +75,8 @@ class Calls:
         self._under_way = self._begun = 0
         self._turns = asyncio.Lock()
         self._looked = self._ended = 0.0
+        self._stalls = 0
+        self._behind_since = -math.inf
 
     async def answer(
         self,
@@ -106,6 +117,8 @@ class Calls:
         except Exception as error:  # noqa: BLE001 -- gRPC would tell its message to the caller
             ours = error if isinstance(error, NextsongError) else NextsongError(str(error))
             code = code_of(ours).name
+            if not is_told(ours):
+                said["reason"] = f"{type(error).__name__}: {error}"
             if code == "INTERNAL":
                 log.exception("call failed", **said)
             await self._refuse(ours, request_id, context)
@@ -117,12 +130,13 @@ class Calls:
             self._ended = end / 1e9
             self._metrics.ended(method, code, (end - begin) / 1e9, spans)
             self._tracer.record(method, metadata, code, begin, spans)
-            if _logger.isEnabledFor(logging.INFO):
+            level = logging.WARNING if "reason" in said else logging.INFO
+            if _logger.isEnabledFor(level):
                 ms = round((end - begin) / 1e6, 3)
-                log.info("call", **said, code=code, ms=ms, **_shape(request))
+                log.log(level, "call", **said, code=code, ms=ms, **_shape(request))
 
     async def _in_time(self, work: Callable[[], Awaitable[Response]], context: Context) -> Response:
-        if self._under_way > self._most:
+        if self._is_full():
             raise OverloadError(f"{self._most} calls are under way, which is all that are taken")
         left = context.time_remaining()
         allowed = self._timeout if left is None else min(left, self._timeout)
@@ -130,9 +144,35 @@ class Calls:
             async with asyncio.timeout(allowed):
                 async with self._turns:
                     await self._look_up()
-                return await work()
+                with within(allowed):
+                    return await work()
         except TimeoutError as error:
             raise TooLateError(f"no answer within {allowed:.3g} seconds") from error
+
+    @contextmanager
+    def stalled(self) -> Iterator[None]:
+        """During this, the engine may hold the interpreter, and calls wait unseen.
+
+        Loading and closing a large release does, for a second or two. The calls that came
+        meanwhile are then there all at once, and are no sign of too many: until they have been
+        answered, more are taken than `max_concurrency`.
+        """
+        self._stalls += 1
+        try:
+            yield
+        finally:
+            self._stalls -= 1
+            self._behind_since = time.monotonic()
+
+    def _is_full(self) -> bool:
+        now = time.monotonic()
+        behind = self._stalls > 0 or now < self._behind_since + CATCH_UP_S
+        if self._under_way <= self._most:
+            if not behind:
+                self._behind_since = -math.inf
+            return False
+        behind = behind or now < self._behind_since + LONGEST_CATCH_UP_S
+        return not behind or self._under_way > self._most + MOST_BEHIND
 
     async def _look_up(self) -> None:
         """Let the event loop take on the calls that have come, now and then while it is busy.

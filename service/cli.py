@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import click
 
 from catalog.cli import Text, home_option, one_line_errors, qdrant_server
+from service.cli_target import running_service
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from catalog.qdrant_options import QdrantOptions
     from nextsong.v1 import recommender_pb2 as pb
+    from service.cli_target import Target
     from service.client import Client, Direct
 
 song_argument = click.argument("song", type=Text())
-address_option = click.option(
-    "--address",
-    envvar="NEXTSONG_ADDRESS",
-    metavar="HOST:PORT",
-    show_envvar=True,
-    help="Ask a running service, with the key in NEXTSONG_KEY, over TLS if NEXTSONG_CA names a "
-    "file of certificates to trust.  [default: open the current release in HOME]",
-)
 limit_option = click.option(
     "--limit",
     "-n",
@@ -47,7 +41,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 @click.command(short_help="Say which songs come next in a playlist.")
 @click.argument("songs", nargs=-1, required=True, metavar="SONG...", type=Text())
-@address_option
+@running_service
 @home_option
 @qdrant_server
 @limit_option
@@ -91,7 +85,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 @one_line_errors
 def recommend(
     songs: tuple[str, ...],
-    address: str | None,
+    target: Target | None,
     home: Path,
     qdrant: QdrantOptions | None,
     limit: int,
@@ -121,7 +115,7 @@ def recommend(
         diversity=diversity,
         explain=explain,
     )
-    with _recommender(address, home, qdrant) as recommender:
+    with _recommender(target, home, qdrant) as recommender:
         request.filter.conditions.extend(_conditions(recommender, conditions))
         response = recommender.recommend(request)
     if as_json:
@@ -132,7 +126,7 @@ def recommend(
 
 @click.command(short_help="List the songs nearest to a song.")
 @song_argument
-@address_option
+@running_service
 @home_option
 @qdrant_server
 @limit_option
@@ -141,7 +135,7 @@ def recommend(
 @one_line_errors
 def similar(
     song: str,
-    address: str | None,
+    target: Target | None,
     home: Path,
     qdrant: QdrantOptions | None,
     limit: int,
@@ -152,7 +146,7 @@ def similar(
     from nextsong.v1 import recommender_pb2 as pb
     from service import show
 
-    with _recommender(address, home, qdrant) as recommender:
+    with _recommender(target, home, qdrant) as recommender:
         where = pb.Filter(conditions=_conditions(recommender, conditions))
         response = recommender.similar_songs(
             pb.SimilarSongsRequest(song=_seed(song), limit=limit, filter=where)
@@ -165,7 +159,7 @@ def similar(
 
 @click.command(short_help="Find songs by part of their names.")
 @click.argument("words", nargs=-1, required=True, metavar="WORD...", type=Text())
-@address_option
+@running_service
 @home_option
 @qdrant_server
 @limit_option
@@ -173,7 +167,7 @@ def similar(
 @one_line_errors
 def search(
     words: tuple[str, ...],
-    address: str | None,
+    target: Target | None,
     home: Path,
     qdrant: QdrantOptions | None,
     limit: int,
@@ -183,7 +177,7 @@ def search(
     from nextsong.v1 import recommender_pb2 as pb
     from service import show
 
-    with _recommender(address, home, qdrant) as recommender:
+    with _recommender(target, home, qdrant) as recommender:
         response = recommender.search_songs(
             pb.SearchSongsRequest(query=" ".join(words), limit=limit)
         )
@@ -193,14 +187,13 @@ def search(
         show.found_songs(response)
 
 
-def _recommender(address: str | None, home: Path, qdrant: QdrantOptions | None) -> Client | Direct:
-    from service.client import Client, Direct
-
-    if address:
-        ca = os.environ.get("NEXTSONG_CA")
-        key = os.environ.get("NEXTSONG_KEY")
-        return Client(address, key=key, ca=Path(ca) if ca else None)
+def _recommender(
+    target: Target | None, home: Path, qdrant: QdrantOptions | None
+) -> Client | Direct:
+    if target:
+        return target.client()
     from catalog.homes import open_home
+    from service.client import Direct
 
     return Direct(open_home(home, qdrant).open())
 

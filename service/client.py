@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import ssl
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import grpc
@@ -17,7 +20,6 @@ from service.statuses import error_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from typing import Any
 
     from google.protobuf.message import Message
@@ -38,22 +40,32 @@ _RETRIES = json.dumps(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "1s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    # A server that ends cancels what comes too late for it.
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ]
     }
 )
 
+LARGEST_ANSWER = 64 << 20
+"""The largest legal answers, of batches, are above the 4 MiB that gRPC takes by default."""
+
+_OPTIONS = [
+    ("grpc.service_config", _RETRIES),
+    ("grpc.enable_retries", 1),
+    ("grpc.max_receive_message_length", LARGEST_ANSWER),
+]
+
 
 class Client:
     """Calls a service at `address` (host:port), each call within `timeout` seconds in all.
 
-    Calls that find the service unavailable are tried again, up to four times; calls that find it
-    busy, after the time that it names, as long as `timeout` allows. Every call can be repeated
-    safely. Failures raise `RequestError`, `UnknownSongError`, `NoKeyError`, `OverloadError`,
-    `UnavailableError`, `TooLateError` or `EngineError`. May be used by several threads, and not
-    across a fork.
+    Calls that find the service unavailable, or ending, are tried again, up to four times; calls
+    that find it busy, after the time that it names, as long as `timeout` allows. Every call can be
+    repeated safely. Failures raise `RequestError`, `UnknownSongError`, `NoKeyError`,
+    `OverloadError`, `UnavailableError`, `TooLateError` or `EngineError`. May be used by several
+    threads, and not across a fork.
 
     - `key`: sent as a bearer token.
     - `ca`: speak TLS, and trust these certificates (a PEM file); `tls`: trust the system's.
@@ -73,19 +85,18 @@ class Client:
     ) -> None:
         self._timeout = timeout
         self._metadata = [("authorization", f"Bearer {key}")] if key else []
-        options = [("grpc.service_config", _RETRIES), ("grpc.enable_retries", 1)]
         if tls or ca or cert:
             try:
                 credentials = grpc.ssl_channel_credentials(
-                    ca.read_bytes() if ca else None,
+                    ca.read_bytes() if ca else _trusted_by_the_system(),
                     key_of_cert.read_bytes() if key_of_cert else None,
                     cert.read_bytes() if cert else None,
                 )
             except OSError as error:
                 raise SettingsError(f"{error.filename} cannot be read: {error.strerror}") from error
-            self._channel = grpc.secure_channel(address, credentials, options=options)
+            self._channel = grpc.secure_channel(address, credentials, options=_OPTIONS)
         else:
-            self._channel = grpc.insecure_channel(address, options=options)
+            self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._stub = recommender_pb2_grpc.RecommenderStub(self._channel)
 
     def recommend(self, request: pb.RecommendRequest) -> pb.RecommendResponse:
@@ -109,8 +120,17 @@ class Client:
         return self._call(self._stub.GetRelease, pb.GetReleaseRequest(), pb.GetReleaseResponse)
 
     def record_plays(self, request: pb.RecordPlaysRequest) -> pb.RecordPlaysResponse:
-        """Add to a user's history. Raises `NoHistoryError` too."""
-        return self._call(self._stub.RecordPlays, request, pb.RecordPlaysResponse)
+        """Add to a user's history. Raises `NoHistoryError` too.
+
+        Plays without a time are given the present one, so that a call that is tried again adds
+        nothing twice.
+        """
+        timed = pb.RecordPlaysRequest()
+        timed.CopyFrom(request)
+        now, last = time.time_ns() // 1_000_000, len(timed.plays) - 1
+        for place, play in enumerate(timed.plays):
+            play.at_ms = play.at_ms or now - (last - place)
+        return self._call(self._stub.RecordPlays, timed, pb.RecordPlaysResponse)
 
     def forget_user(self, request: pb.ForgetUserRequest) -> pb.ForgetUserResponse:
         """Remove a user's history. Raises `NoHistoryError` too."""
@@ -144,6 +164,14 @@ class Client:
             else:
                 assert isinstance(response, kind)
                 return response
+
+
+def _trusted_by_the_system() -> bytes | None:
+    """The certificates that the system trusts; None leaves it to those that gRPC brings."""
+    file = ssl.get_default_verify_paths().cafile
+    if file is None or "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH" in os.environ:
+        return None
+    return Path(file).read_bytes()
 
 
 class Direct:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from catalog.release import Hit
     from service.seeds import ResolvedSeed
 
+MOST_REASONS = 10
+"""So many seeds are named for a song: of more, nobody reads the last, and all must be sent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -26,51 +29,84 @@ class Reason:
     share: float
 
 
-def reasons_of(
-    hit: Hit,
-    seeds: Sequence[ResolvedSeed],
-    strengths: Mapping[int, float],
-    decay: float,
-    dense_decay: float,
-    dense_weight: float,
-) -> list[Reason]:
-    """The seeds that speak for a song, those with the largest share first; shares add up to 1.
+class Explanation:
+    """What the seeds of one playlist say for songs; without `decay`, by Word2Vec alone.
 
     By co-occurrence, a seed's share is its part of the score, weight times strength: exact. By
     Word2Vec it is its part of the cosine similarity: exact as well. Where both kinds of search
     speak for a song, their shares are mixed, Word2Vec counting `dense_weight` beside 1. Seeds that
     speak against the song have no share.
     """
-    by_company = _company(seeds, strengths, decay)
-    by_likeness = _likeness(hit, seeds, dense_decay)
-    shares = by_company + (dense_weight if by_company.any() else 1.0) * by_likeness
-    if not shares.any():
-        return []
-    shares /= shares.sum()
-    order = np.argsort(-shares, kind="stable")
-    return [Reason(int(seed), float(shares[seed])) for seed in order if shares[seed] > 0]
 
+    def __init__(
+        self,
+        seeds: Sequence[ResolvedSeed],
+        decay: float | None,
+        dense_decay: float,
+        dense_weight: float,
+    ) -> None:
+        self._seeds = len(seeds)
+        self._dense_weight = dense_weight
+        self._shares_of: dict[int, list[tuple[int, float]]] = {}
+        for count, place in () if decay is None else counts_of(seeds, decay):
+            points = seeds[place].points
+            for point in points:
+                shares = self._shares_of.setdefault(point.song.ordinal, [])
+                shares.append((place, count / len(points)))
+        counts = counts_of([with_vectors(seed) for seed in seeds], dense_decay)
+        self._places = [place for _, place in counts]
+        self._vectors = np.array(
+            [count * mean_of(seeds[place]) for count, place in counts], dtype=np.float64
+        )
 
-def _company(
-    seeds: Sequence[ResolvedSeed], strengths: Mapping[int, float], decay: float
-) -> NDArray[np.float64]:
-    parts = np.zeros(len(seeds))
-    for count, place in counts_of(seeds, decay):
-        points = seeds[place].points
-        strength = sum(strengths.get(point.song.ordinal, 0.0) for point in points)
-        parts[place] = count * strength / len(points)
-    return _shares(parts)
+    @property
+    def ordinals(self) -> frozenset[int]:
+        """The songs of the playlist that may have predicted others."""
+        return frozenset(self._shares_of)
 
+    def reasons(
+        self, hits: Sequence[Hit], strengths: Sequence[Mapping[int, float]]
+    ) -> list[list[Reason]]:
+        """For each song the `MOST_REASONS` seeds with the largest shares, the largest first.
 
-def _likeness(hit: Hit, seeds: Sequence[ResolvedSeed], decay: float) -> NDArray[np.float64]:
-    parts = np.zeros(len(seeds))
-    if hit.vector is not None:
-        for count, place in counts_of([with_vectors(seed) for seed in seeds], decay):
-            parts[place] = count * float(mean_of(seeds[place]) @ hit.vector)
-    return _shares(parts)
+        `strengths` says how strongly songs, by their ordinals, predict each of them. The shares of
+        all seeds of a song add up to 1.
+        """
+        by_company = _shares(self._company(strengths))
+        by_likeness = _shares(self._likeness(hits))
+        spoken_for = by_company.any(axis=1, keepdims=True)
+        shares = by_company + np.where(spoken_for, self._dense_weight, 1.0) * by_likeness
+        shares = _shares(shares)
+        order = np.argsort(-shares, axis=1, kind="stable")[:, :MOST_REASONS]
+        largest = np.take_along_axis(shares, order, axis=1)
+        return [
+            [Reason(seed, share) for seed, share in zip(*row, strict=True) if share > 0]
+            for row in zip(order.tolist(), largest.tolist(), strict=True)
+        ]
+
+    def _company(self, strengths: Sequence[Mapping[int, float]]) -> NDArray[np.float64]:
+        parts = np.zeros((len(strengths), self._seeds))
+        known = self._shares_of.keys()
+        for row, own in zip(parts, strengths, strict=True):
+            for ordinal in known & own.keys():
+                for place, share in self._shares_of[ordinal]:
+                    row[place] += share * own[ordinal]
+        return parts
+
+    def _likeness(self, hits: Sequence[Hit]) -> NDArray[np.float64]:
+        parts = np.zeros((len(hits), self._seeds))
+        rows = [row for row, hit in enumerate(hits) if hit.vector is not None]
+        if rows and self._places:
+            vectors = np.array([hits[row].vector for row in rows], dtype=np.float64)
+            parts[np.ix_(rows, self._places)] = vectors @ self._vectors.T
+        return parts
 
 
 def _shares(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Each row's positive parts, scaled to add up to 1; a row of none stays 0."""
     positive = np.maximum(parts, 0.0)
-    total = positive.sum()
-    return positive / total if total else positive
+    total = positive.sum(axis=1, keepdims=True)
+    shares: NDArray[np.float64] = np.divide(
+        positive, total, out=np.zeros_like(positive), where=total > 0
+    )
+    return shares

@@ -6,14 +6,19 @@ from the three, so that what is recorded twice is there once.
 
 from __future__ import annotations
 
+import asyncio
+import random
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
 from qdrant_client import models
 
+from catalog.errors import NextsongError
 from catalog.qdrant import Absent, AsyncNodes
 from catalog.songs import NAMESPACE
+from service.logs import log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +26,10 @@ if TYPE_CHECKING:
     from catalog.qdrant_options import QdrantOptions
 
 DAY_MS = 86_400_000
+
+PURGE_EVERY_S = 3600.0
+"""How often the old plays of users who record none any more are removed."""
+
 _INDEXES = {
     "user": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD),
     "at_ms": models.IntegerIndexParams(type=models.IntegerIndexType.INTEGER),
@@ -28,17 +37,26 @@ _INDEXES = {
 
 
 class History:
-    """The last `plays` songs of each user, none older than `days`.
+    """The last `plays` songs of each user, none older than `days`, on `replicas` nodes each.
 
     All methods raise `UnavailableError` where the server cannot be reached, and `EngineError` where
     it fails.
     """
 
-    def __init__(self, options: QdrantOptions, plays: int, days: float, nodes: Any = None) -> None:
+    def __init__(
+        self,
+        options: QdrantOptions,
+        plays: int,
+        days: float,
+        replicas: int | None = None,
+        *,
+        nodes: Any = None,
+    ) -> None:
         self._nodes = nodes or AsyncNodes(options)
         self._collection = f"{options.prefix}-history"
         self._plays = plays
         self._kept_ms = round(days * DAY_MS)
+        self._replicas = replicas
         self._made = False
 
     async def record(self, user: str, plays: Sequence[tuple[UUID, int]]) -> None:
@@ -52,7 +70,12 @@ class History:
             )
             for song_id, at_ms in plays
         ]
-        await self._ask("record plays", lambda client: client.upsert(self._collection, points))
+        try:
+            await self._put(points)
+        except Absent:  # somebody removed it since
+            self._made = False
+            await self._make()
+            await self._put(points)
         await self._drop_old(user)
 
     async def recent(self, user: str) -> list[UUID]:
@@ -67,9 +90,28 @@ class History:
             await self._delete(models.Filter(must=[_of(user)]))
         return known
 
+    async def purge(self) -> None:
+        """Remove what is too old, whoever heard it."""
+        old = models.FieldCondition(key="at_ms", range=models.Range(lt=self._begin_ms()))
+        with suppress(Absent):
+            await self._delete(models.Filter(must=[old]))
+
+    async def purge_at_times(self) -> None:
+        """Do so every `PURGE_EVERY_S` seconds, until cancelled."""
+        while True:
+            # Several processes and replicas need not do it all at once.
+            await asyncio.sleep(PURGE_EVERY_S * random.uniform(0.5, 1.5))
+            try:
+                await self.purge()
+            except NextsongError as error:
+                log.warning("old plays could not be removed", reason=str(error))
+
     def close(self) -> None:
         """Let go of the connections."""
         self._nodes.close()
+
+    async def _put(self, points: list[models.PointStruct]) -> None:
+        await self._ask("record plays", lambda client: client.upsert(self._collection, points))
 
     async def _drop_old(self, user: str) -> None:
         newest = await self._newest(user, self._plays + 1, expired=True)
@@ -111,7 +153,9 @@ class History:
             try:
                 await self._ask(
                     "make the history",
-                    lambda client: client.create_collection(name, vectors_config={}),
+                    lambda client: client.create_collection(
+                        name, vectors_config={}, replication_factor=self._replicas
+                    ),
                 )
             except Exception:  # another process was first, or else it is not there
                 if not await self._ask("look", lambda client: client.collection_exists(name)):

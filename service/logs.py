@@ -32,6 +32,11 @@ structlog.configure(
 )
 
 
+def _no_caller_left(record: logging.LogRecord) -> bool:
+    # gRPC calls it an error, with a traceback, that a caller did not wait for its answer.
+    return not record.getMessage().startswith("ExecuteBatchError raised in core")
+
+
 def configure(level: str, form: str) -> None:
     """Write what is at least as urgent as `level`, ours and the libraries', as `form` says."""
     renderer: Processor = (
@@ -49,4 +54,5 @@ def configure(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)  # libraries tell much, and may tell secrets
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_no_caller_left)
     logging.getLogger("nextsong").setLevel(level.upper())

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import prometheus_client as prometheus
+from prometheus_client import values
 
 from catalog.errors import BusyError
+from catalog.storage import storage_errors
 from nextsong.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     from google.protobuf.message import Message
 
     from service.stages import Spans
+
+ROOM = 1 << 20
+"""Bytes of one file of metrics, of which a process fills a few thousand."""
+
+LIVE = "gauge_livesum"
 
 _BUCKETS = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1, 5]
 
@@ -22,8 +31,8 @@ _BUCKETS = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05
 class Metrics:
     """The service's metrics in `registry`.
 
-    Where the variable PROMETHEUS_MULTIPROC_DIR is set, each process writes into files there, and
-    what is in a registry is not asked for.
+    After `share`, each process writes into files of its place in the family, and what is in a
+    registry is not asked for.
     """
 
     def __init__(self, registry: prometheus.CollectorRegistry) -> None:
@@ -92,6 +101,25 @@ class Metrics:
     def release_refused(self) -> None:
         """A new release could not be opened."""
         self._refused.inc()
+
+
+def reserve(folder: Path, place: int) -> None:
+    """Make the files of one place in a family of processes; counts that are there go on.
+
+    The library maps them into memory. They have all their room from the start: a process that
+    writes into a file for which the disk has none left is killed. Raises `StorageError`.
+    """
+    for kind in ("counter", "histogram", LIVE):
+        path = folder / f"{kind}_{place}.db"
+        with storage_errors(path), path.open("r+b" if path.exists() else "w+b") as file:
+            os.posix_fallocate(file.fileno(), 0, ROOM)
+            if kind == LIVE:  # what a dead process was doing is over
+                file.write(bytes(ROOM))
+
+
+def share(place: int) -> None:
+    """Write the metrics that are made from now on into the files of this place."""
+    values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
 
 
 def _recommendations(response: Message) -> Iterable[pb.RecommendResponse]:

@@ -29,17 +29,29 @@ class Picks:
 
     def __init__(self, limit: int, max_per_artist: int = 0, diversity: float = 0.0) -> None:
         self.songs: list[Hit] = []
-        self.seen: frozenset[UUID] = frozenset()
         self.full_artists: frozenset[str] = frozenset()
         self._limit = limit
         self._most = max_per_artist
         self._diversity = diversity
         self._by_artist: Counter[str] = Counter()
+        self._seen: dict[UUID, str] = {}
 
     @property
     def complete(self) -> bool:
         """Whether all songs that are wanted have been taken."""
         return len(self.songs) >= self._limit
+
+    @property
+    def skipped(self) -> frozenset[UUID]:
+        """The songs that must not come again, but for those of `full_artists`."""
+        return frozenset(
+            song_id for song_id, artist in self._seen.items() if artist not in self.full_artists
+        )
+
+    @property
+    def refused(self) -> int:
+        """How many songs came and were not taken."""
+        return len(self._seen) - len(self.songs)
 
     def add(self, ranking: Sequence[Hit]) -> None:
         """Take what can be taken of a ranking that holds no song that was there before."""
@@ -48,7 +60,7 @@ class Picks:
         else:
             for hit in ranking:
                 self._take(hit)
-        self.seen |= {hit.song.song_id for hit in ranking}
+        self._seen.update((hit.song.song_id, hit.song.artist_key) for hit in ranking)
 
     def _take(self, hit: Hit) -> bool:
         artist = hit.song.artist_key
@@ -66,27 +78,44 @@ class Picks:
         scores = np.array([hit.score for hit in ranking])
         spread = scores.max() - scores.min()
         relevance = (scores - scores.min()) / spread if spread else np.ones(len(scores))
-        alike = _similarities([*self.songs, *ranking])
+        gain = (1 - self._diversity) * relevance
+        alike = _Likeness([*self.songs, *ranking])
         before = len(self.songs)
-        nearest = alike[before:, :before].max(axis=1, initial=-1.0)
-        left = np.ones(len(ranking), dtype=bool)
+        nearest = np.full(len(ranking), -np.inf)
+        for place in range(before):
+            nearest = np.maximum(nearest, alike.with_song(place)[before:])
+        artists = np.array([hit.song.artist_key for hit in ranking])
+        left = ~np.isin(artists, list(self.full_artists))
         while left.any() and not self.complete:
-            gain = relevance
-            if self.songs:
-                gain = (1 - self._diversity) * relevance - self._diversity * nearest
-            best = int(np.argmax(np.where(left, gain, -np.inf)))
+            worth = gain - self._diversity * nearest if self.songs else relevance
+            best = int(np.argmax(np.where(left, worth, -np.inf)))
             left[best] = False
-            if self._take(ranking[best]):
-                nearest = np.maximum(nearest, alike[before:, before + best])
+            self._take(ranking[best])
+            nearest = np.maximum(nearest, alike.with_song(before + best)[before:])
+            if ranking[best].song.artist_key in self.full_artists:
+                left &= artists != ranking[best].song.artist_key
 
 
-def _similarities(hits: Sequence[Hit]) -> NDArray[np.float64]:
-    """The cosines of all pairs, shape (hits, hits); the mean one where a vector is missing."""
-    having = np.array([hit.vector is not None for hit in hits])
-    cosines = np.zeros((len(hits), len(hits)))
-    if having.any():
-        vectors = np.array([hit.vector for hit in hits if hit.vector is not None], np.float64)
-        known = vectors @ vectors.T
-        cosines[:] = known[~np.eye(len(known), dtype=bool)].mean() if len(known) > 1 else 0.0
-        cosines[np.ix_(having, having)] = known
-    return cosines
+class _Likeness:
+    """The cosines of songs with one of them at a time; the mean of all pairs without a vector."""
+
+    def __init__(self, hits: Sequence[Hit]) -> None:
+        self._having = np.array([hit.vector is not None for hit in hits])
+        vectors = [hit.vector for hit in hits if hit.vector is not None]
+        self._vectors = np.array(vectors, np.float64)
+        self._row = np.cumsum(self._having) - 1
+        self._mean = _mean_cosine(self._vectors) if len(vectors) > 1 else 0.0
+
+    def with_song(self, place: int) -> NDArray[np.float64]:
+        """The cosine of each song with the one at `place`, shape (songs,)."""
+        cosines = np.full(len(self._having), self._mean)
+        if self._having[place]:
+            cosines[self._having] = self._vectors @ self._vectors[self._row[place]]
+        return cosines
+
+
+def _mean_cosine(vectors: NDArray[np.float64]) -> float:
+    """The mean dot product of all pairs of two different rows."""
+    total = vectors.sum(axis=0)
+    pairs = len(vectors) * (len(vectors) - 1)
+    return float(total @ total - np.square(vectors).sum()) / pairs

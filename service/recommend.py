@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from catalog.errors import UnknownSongError
 from catalog.ranking import ranker_of
 from catalog.release import ANY, Filter, Hit, Search, Song, song_ids
-from service.explain import reasons_of
+from catalog.turns import turn
+from service.explain import Explanation
 from service.picking import Picks
 from service.ranked import ranked, searches_of
 from service.seeds import Resolution, ResolvedSeed, embed, resolve_many, weigh
@@ -18,6 +19,7 @@ from service.stages import stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from uuid import UUID
 
     from catalog.manifest import Manifest
     from catalog.release import OpenRelease
@@ -30,6 +32,12 @@ LONGEST_NAME = 100
 
 POOL = 100
 """Diversity chooses from so many songs, or from 5 times as many as are wanted, if that is more."""
+
+DEEPEST = 5_000
+"""No search is for more songs, and a fused one is for twice as many of each kind: what the strict
+mode of a server home allows. Where all are refused, the next search goes on behind them."""
+
+EXPLAINED_AT_ONCE = 200
 
 
 class Mode(Enum):
@@ -128,12 +136,16 @@ async def recommend_many(release: OpenRelease, asks: Sequence[Ask]) -> list[Answ
     """
     with stage("resolve"):
         playlists = await resolve_many(release, [ask.seeds for ask in asks])
+    tasks = []
     with stage("embed"):
-        tasks = [
-            _task(release.manifest, ask, seeds) for ask, seeds in zip(asks, playlists, strict=True)
-        ]
+        for ask, seeds in zip(asks, playlists, strict=True):
+            tasks.append(_task(release.manifest, ask, seeds))
+            await turn()
     while open_tasks := [task for task in tasks if not task.done]:
-        wanted = [_next_searches(task) for task in open_tasks]
+        wanted = []
+        for task in open_tasks:
+            wanted.append(_next_searches(task))
+            await turn()
         with stage("search"):
             found = await _find(release, open_tasks, wanted)
         with stage("rank"):
@@ -143,6 +155,7 @@ async def recommend_many(release: OpenRelease, asks: Sequence[Ask]) -> list[Answ
                 )
                 task.picks.add(_ranking(release.manifest, task, hits))
                 task.done = task.picks.complete or exhausted
+                await turn()
     with stage("rank"):
         reasons = await _reasons(release, tasks)
     return [
@@ -217,17 +230,17 @@ def _next_searches(task: _Task) -> list[Search]:
     ask, picks, where = task.ask, task.picks, task.search.where
     where = replace(
         where,
-        exclude_songs=where.exclude_songs | picks.seen,
+        exclude_songs=where.exclude_songs | picks.skipped,
         exclude_artists=where.exclude_artists | picks.full_artists,
     )
     limit = ask.limit - len(picks.songs)
     if ask.max_per_artist:
-        limit = 3 * limit + len(picks.seen)
+        limit = 3 * limit + picks.refused
     if ask.diversity:
         limit = max(limit, POOL, 5 * ask.limit)
     search = replace(
         task.search,
-        limit=limit,
+        limit=min(limit, DEEPEST),
         where=where,
         with_vectors=bool(ask.diversity) or (ask.explain and task.mode is not Mode.COOCCURRENCE),
     )
@@ -261,28 +274,42 @@ async def _popular(release: OpenRelease, search: Search) -> list[Hit]:
 
 
 async def _reasons(release: OpenRelease, tasks: Sequence[_Task]) -> list[list[list[Reason]]]:
-    explained = [task for task in tasks if task.ask.explain and task.mode]
-    wanted = {
-        hit.song.song_id
-        for task in explained
-        if task.mode is not Mode.DENSE
-        for hit in task.picks.songs
-    }
-    strengths = await release.strengths(list(wanted)) if wanted else {}
-    dense_decay, decay = decays_of(release.manifest.origin.parameters)
-    return [
-        [
-            reasons_of(
-                hit,
-                task.asking,
-                {} if task.mode is Mode.DENSE else strengths.get(hit.song.song_id, {}),
-                decay,
-                dense_decay,
-                task.search.dense_weight if task.search.weights else 1.0,
-            )
-            for hit in task.picks.songs
-        ]
+    explanations = {
+        place: _explanation(release.manifest, task)
+        for place, task in enumerate(tasks)
         if task.ask.explain and task.mode
-        else [[] for _ in task.picks.songs]
-        for task in tasks
-    ]
+    }
+    strengths = await _strengths(release, tasks, explanations)
+    reasons: list[list[list[Reason]]] = [[[] for _ in task.picks.songs] for task in tasks]
+    for place, explanation in explanations.items():
+        songs = tasks[place].picks.songs
+        for start in range(0, len(songs), EXPLAINED_AT_ONCE):
+            some = songs[start : start + EXPLAINED_AT_ONCE]
+            known = [strengths.get(hit.song.song_id, {}) for hit in some]
+            reasons[place][start : start + len(some)] = explanation.reasons(some, known)
+            await turn()
+    return reasons
+
+
+def _explanation(manifest: Manifest, task: _Task) -> Explanation:
+    dense_decay, decay = decays_of(manifest.origin.parameters)
+    dense_weight = task.search.dense_weight if task.search.weights else 1.0
+    by_company = task.mode is not Mode.DENSE
+    return Explanation(task.asking, decay if by_company else None, dense_decay, dense_weight)
+
+
+async def _strengths(
+    release: OpenRelease, tasks: Sequence[_Task], explanations: Mapping[int, Explanation]
+) -> dict[UUID, dict[int, float]]:
+    """How strongly the songs of the playlists predict those that were picked."""
+    by_company = {place: one for place, one in explanations.items() if one.ordinals}
+    ids = list({hit.song.song_id for place in by_company for hit in tasks[place].picks.songs})
+    seeds = frozenset[int]().union(*(one.ordinals for one in by_company.values()))
+    strengths = {}
+    for start in range(0, len(ids), EXPLAINED_AT_ONCE):
+        # Of a popular song's tens of thousands of strengths, those of the seeds alone are kept.
+        found = await release.strengths(ids[start : start + EXPLAINED_AT_ONCE])
+        for song_id, own in found.items():
+            strengths[song_id] = {ordinal: own[ordinal] for ordinal in seeds & own.keys()}
+        await turn()
+    return strengths

@@ -19,7 +19,7 @@ from service.recommend import Ask, Mode
 from service.seeds import Seed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from catalog.release import Value
     from catalog.schema import Kind
@@ -79,24 +79,23 @@ def ask_of(request: pb.RecommendRequest, payload: Mapping[str, Kind], prefix: st
     )
 
 
-def asks_of(request: pb.BatchRecommendRequest, payload: Mapping[str, Kind]) -> list[Ask]:
-    """The playlists to continue."""
+def asks_of(request: pb.BatchRecommendRequest, payload: Mapping[str, Kind]) -> Iterator[Ask]:
+    """The playlists to continue, one after another: what is too much in all is said first."""
     if not request.requests:
         raise RequestError("requests", "must hold at least one playlist")
     for place, one in enumerate(request.requests):
         if one.user_id:
             raise RequestError(f"requests[{place}].user_id", "is not allowed in a batch")
     _at_most("requests", request.requests, MOST_PLAYLISTS)
-    asks = [
-        ask_of(one, payload, f"requests[{place}].") for place, one in enumerate(request.requests)
-    ]
+    limits = (one.limit or DEFAULT_LIMIT for one in request.requests)
     for name, total, most in (
-        ("seeds", sum(len(ask.seeds) for ask in asks), MOST_SEEDS_OF_ALL),
-        ("songs to answer with", sum(ask.limit for ask in asks), MOST_SONGS_OF_ALL),
+        ("seeds", sum(len(one.seeds) for one in request.requests), MOST_SEEDS_OF_ALL),
+        ("songs to answer with", sum(limit for limit in limits if limit > 0), MOST_SONGS_OF_ALL),
     ):
         if total > most:
             raise RequestError("requests", f"may have {most:,} {name} in all, and have {total:,}")
-    return asks
+    for place, one in enumerate(request.requests):
+        yield ask_of(one, payload, f"requests[{place}].")
 
 
 def user_of(user_id: str) -> str:

@@ -84,7 +84,8 @@ async def serve(
     _allow_many_connections()
     home = open_home(settings.home, settings.qdrant())
     with tracing(settings.otlp_endpoint) as tracer:
-        server = Server(home, settings, measured, tracer, _history(settings))
+        history = _history(settings)
+        server = Server(home, settings, measured, tracer, history)
         await server.start()
         manifest = server.release.manifest if server.release else None
         ready(
@@ -96,6 +97,8 @@ async def serve(
         )
         await stopped.wait()
         await server.stop()
+        if history:
+            history.close()
     home.close()
 
 
@@ -105,7 +108,7 @@ def _history(settings: Settings) -> History | None:
         return None
     from service.history import History
 
-    return History(qdrant, settings.history_plays, settings.history_days)
+    return History(qdrant, settings.history_plays, settings.history_days, settings.history_replicas)
 
 
 def stop_signal() -> asyncio.Event:

@@ -5,24 +5,32 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from catalog.release import Filter, Point, Vector
 from catalog.songs import normalise, search_text, song_id, song_id_of_keys
+from catalog.turns import turn
 from catalog.versions import base_title
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from uuid import UUID
 
     from catalog.release import OpenRelease
+
+Key = TypeVar("Key")
+Found = TypeVar("Found")
 
 ARTIST_SONGS = 10
 """How many of an artist's songs, the best known, stand in for a song that is unknown."""
 
 SAME_NAME_LIMIT = 100
+
+AT_ONCE = 16
+"""So many questions about single artists or names are put to the engine side by side."""
 
 SMALLEST_SHARE = 1e-30
 """Songs that count less than this, far below what float32 can add up, are left out."""
@@ -71,21 +79,18 @@ async def resolve_many(
     release: OpenRelease, playlists: Sequence[Sequence[Seed]]
 ) -> list[list[ResolvedSeed]]:
     """Find the seeds of several playlists, all asked for in one go."""
-    ids = {seed: _candidate_ids(seed) for seeds in playlists for seed in seeds}
+    ids: dict[Seed, list[UUID]] = {}
+    for seeds in playlists:
+        for start in range(0, len(seeds), AT_ONCE):
+            ids |= {seed: _candidate_ids(seed) for seed in seeds[start : start + AT_ONCE]}
+            await turn()
     points = await release.points(list({one for some in ids.values() for one in some}))
     found = {seed: next((points[one] for one in ids[seed] if one in points), None) for seed in ids}
     missing = [seed for seed in found if found[seed] is None]
     if release.manifest.origin.track_ids:
-        named = await asyncio.gather(*(_by_name(release, seed) for seed in missing))
-        found.update(zip(missing, named, strict=True))
+        found |= await _each(missing, partial(_by_name, release))
     artists = {normalise(seed.artist) for seed in missing if found[seed] is None} - {""}
-    stand_ins = dict(
-        zip(
-            artists,
-            await asyncio.gather(*(_best_known(release, artist) for artist in artists)),
-            strict=True,
-        )
-    )
+    stand_ins = await _each(artists, partial(_best_known, release))
 
     def resolved(seed: Seed) -> ResolvedSeed:
         point = found[seed]
@@ -96,6 +101,19 @@ async def resolve_many(
         return ResolvedSeed(resolution, songs, seed.weight)
 
     return [[resolved(seed) for seed in seeds] for seeds in playlists]
+
+
+async def _each(
+    asked: Iterable[Key], answer: Callable[[Key], Awaitable[Found]]
+) -> dict[Key, Found]:
+    """What `answer` says to each, a few at once: a server takes no thousands of questions."""
+    waiting, found = list(asked), dict[Key, Found]()
+    for start in range(0, len(waiting), AT_ONCE):
+        some = waiting[start : start + AT_ONCE]
+        answers = await asyncio.gather(*(answer(one) for one in some))
+        found |= zip(some, answers, strict=True)
+        await turn()
+    return found
 
 
 async def _best_known(release: OpenRelease, artist: str) -> tuple[Point, ...]:
@@ -183,5 +201,7 @@ def with_vectors(seed: ResolvedSeed) -> ResolvedSeed:
 
 def mean_of(seed: ResolvedSeed) -> Vector:
     """The mean vector of a seed's songs, of which at least one must have a vector."""
+    if len(seed.points) == 1 and seed.points[0].vector is not None:
+        return seed.points[0].vector
     mean: Vector = np.mean([p.vector for p in seed.points if p.vector is not None], axis=0)
     return mean

@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from catalog.errors import (
     BusyError,
+    EngineError,
     NextsongError,
     NoReleaseError,
     ReleaseError,
@@ -26,11 +27,13 @@ from service import api
 from service.calls import Calls, Context, NoMessage
 from service.keys import Keys
 from service.logs import log
+from service.lookout import Lookout
 from service.secure import GuardReflection, credentials
 from service.tracing import NoTracer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from catalog.release import Home, OpenRelease
     from service.history import History
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
     from service.tracing import Tracer
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"].full_name
+ALIVE = "alive"
+"""Health of this name is SERVING as long as the process answers: what may restart it asks that."""
+
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -54,18 +60,6 @@ class _Held:
         self.calls = 0
         self.retired = False
 
-    def retire(self) -> None:
-        """Close the release as soon as no call needs it any more."""
-        self.retired = True
-        self.close_if_done()
-
-    def close_if_done(self) -> None:
-        if self.retired and self.calls == 0:
-            try:
-                self.release.close()
-            except NextsongError as error:
-                log.warning("a release could not be closed", reason=str(error))
-
 
 class Recommender(recommender_pb2_grpc.RecommenderServicer):
     """Answers from a release that may be replaced: a call keeps the one that it began with."""
@@ -75,6 +69,8 @@ class Recommender(recommender_pb2_grpc.RecommenderServicer):
         self._history = history
         self._metrics = metrics
         self._held: _Held | None = None
+        self.on_trouble: Callable[[], None] = lambda: None
+        """Called when a call fails as it does where the release or its home is gone."""
 
     @property
     def release(self) -> OpenRelease | None:
@@ -90,7 +86,12 @@ class Recommender(recommender_pb2_grpc.RecommenderServicer):
             release.manifest.release if release else None,
         )
         if before:
-            before.retire()
+            before.retired = True
+            self._close_if_done(before)
+
+    def stalled(self) -> AbstractContextManager[None]:
+        """During this, the engine may hold the interpreter, and calls wait unseen."""
+        return self._calls.stalled()
 
     async def Recommend(  # noqa: N802
         self, request: pb.RecommendRequest, context: Context
@@ -149,11 +150,16 @@ class Recommender(recommender_pb2_grpc.RecommenderServicer):
     async def _ask(
         self, method: Callable[[OpenRelease, Request], Awaitable[Response]], request: Request
     ) -> Response:
-        with self._lease() as release:
-            return await method(release, request)
+        with self.lease() as release:
+            try:
+                return await method(release, request)
+            except (ReleaseError, EngineError, UnavailableError):
+                self.on_trouble()
+                raise
 
     @contextmanager
-    def _lease(self) -> Iterator[OpenRelease]:
+    def lease(self) -> Iterator[OpenRelease]:
+        """The release that answers now, which stays open until this is left."""
         held = self._held
         if held is None:
             raise NoReleaseError("no release is open yet")
@@ -162,7 +168,16 @@ class Recommender(recommender_pb2_grpc.RecommenderServicer):
             yield held.release
         finally:
             held.calls -= 1
-            held.close_if_done()
+            self._close_if_done(held)
+
+    def _close_if_done(self, held: _Held) -> None:
+        """Close a release that was replaced as soon as no call needs it any more."""
+        if held.retired and held.calls == 0:
+            try:
+                with self.stalled():
+                    held.release.close()
+            except NextsongError as error:
+                log.warning("a release could not be closed", reason=str(error))
 
 
 class Server:
@@ -180,9 +195,7 @@ class Server:
         tracer: Tracer | None = None,
         history: History | None = None,
     ) -> None:
-        self._home = home
         self._settings = settings
-        self._metrics = metrics
         keys = Keys(settings.keys_file) if settings.keys_file else None
         secure = credentials(settings)
         self._recommender = Recommender(
@@ -198,9 +211,11 @@ class Server:
         reflection.enable_server_reflection(
             [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
         )
-        self._watch: asyncio.Task[None] | None = None
-        self._complaint: str | None = None
-        self._open_first()
+        self._history = history
+        self._tasks: list[asyncio.Task[None]] = []
+        self._lookout = Lookout(home, self._recommender, settings, metrics, self._say_health)
+        self._recommender.on_trouble = self._lookout.wake
+        self._lookout.open_first()
         self.port = self._listen(secure)
         self.address = f"{_bracketed(settings.host)}:{self.port}"
 
@@ -211,27 +226,22 @@ class Server:
 
     async def start(self) -> None:
         """Begin to answer calls, and to look for new releases."""
+        await self._health.set(ALIVE, SERVING)
         await self._say_health(self.release is not None)
         await self._server.start()
-        self._watch = asyncio.create_task(self._follow_releases())
+        self._tasks.append(asyncio.create_task(self._lookout.follow()))
+        if self._history:
+            self._tasks.append(asyncio.create_task(self._history.purge_at_times()))
 
     async def stop(self) -> None:
         """Say NOT_SERVING, go on for `drain` seconds, let calls finish for `grace`, and end."""
-        if self._watch:
-            self._watch.cancel()
+        for task in self._tasks:
+            task.cancel()
         await self._say_health(False)
         if self._settings.drain:
             await asyncio.sleep(self._settings.drain)
         await self._server.stop(self._settings.grace)
         self._recommender.take_up(None)
-
-    def _open_first(self) -> None:
-        try:
-            self._recommender.take_up(self._home.open())
-        except (ReleaseError, UnavailableError) as error:
-            if not self._settings.wait:
-                raise
-            self._complain("waiting for a release", error)
 
     def _listen(self, secure: grpc.ServerCredentials | None) -> int:
         address = f"{_bracketed(self._settings.host)}:{self._settings.port}"
@@ -251,39 +261,6 @@ class Server:
             self._healthy = healthy
             for service in ("", SERVICE):
                 await self._health.set(service, SERVING if healthy else NOT_SERVING)
-
-    async def _follow_releases(self) -> None:
-        refused = None
-        while True:
-            await asyncio.sleep(self._settings.look_every)
-            current = None
-            try:
-                current = await asyncio.to_thread(self._home.current)
-                if current not in {None, refused, self._serving()}:
-                    opened = await asyncio.to_thread(self._home.open, current)
-                    self._recommender.take_up(opened)
-                    log.info(f"now serving release {current}")
-                if current == self._serving():
-                    self._complaint = refused = None
-                await self._say_health(self.release is not None)
-            except UnavailableError as error:  # the home is away: nothing else is known
-                self._complain("the home of releases is away", error)
-                await self._say_health(False)
-            except Exception as error:  # noqa: BLE001 -- the lookout never ends
-                refused = current
-                self._metrics.release_refused()
-                self._complain(f"stay on release {self._serving()}", error)
-
-    def _serving(self) -> str | None:
-        return self.release.manifest.release if self.release else None
-
-    def _complain(self, event: str, error: Exception) -> None:
-        if self._complaint == repr(error):  # said before: a bad pointer is read every time
-            return
-        self._complaint = repr(error)
-        foreign = not isinstance(error, NextsongError)
-        level = log.warning if isinstance(error, NoReleaseError) else log.error
-        level(event, reason=str(error), exc_info=foreign)
 
 
 def _handlers(recommender: Recommender) -> grpc.GenericRpcHandler:
@@ -315,11 +292,24 @@ def _options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", int(settings.workers > 1)),
         ("grpc.max_receive_message_length", settings.max_request_bytes),
         ("grpc.server_handshake_timeout_ms", 20_000),
+        # A caller that does not read its answers must not have any number of them kept for it.
+        ("grpc.max_concurrent_streams", 1_000),
         # Callers that went away without a word are noticed, and theirs may look after us.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
+        *_age(settings),
+    ]
+
+
+def _age(settings: Settings) -> list[tuple[str, int]]:
+    # A connection that is never renewed never reaches a process that was added.
+    if not settings.max_connection_age:
+        return []
+    return [
+        ("grpc.max_connection_age_ms", round(settings.max_connection_age * 1000)),
+        ("grpc.max_connection_age_grace_ms", round((settings.call_timeout + 1) * 1000)),
     ]
 
 

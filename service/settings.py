@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
 
 from catalog.errors import SettingsError
-from catalog.qdrant_options import qdrant_options
+from catalog.qdrant_options import qdrant_options, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +37,11 @@ class Settings(BaseSettings):
     """All that `nextsong serve` can be told."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="forbid", frozen=True, env_ignore_empty=True
+        env_prefix=PREFIX,
+        extra="forbid",
+        frozen=True,
+        env_ignore_empty=True,
+        allow_inf_nan=False,
     )
 
     home: Path = _set(Path(".nextsong"), "Folder that keeps the releases.")
@@ -70,15 +74,27 @@ class Settings(BaseSettings):
     call_timeout: float = _set(
         10.0, "Seconds that a call may take, if its caller does not allow less.", gt=0, le=3600
     )
-    drain: float = _set(
-        0.0, "Seconds to go on answering at the end, already NOT_SERVING.", ge=0, le=3600
+    max_connection_age: float = _set(
+        300.0,
+        "Seconds after which a caller is told to connect anew, which may lead to another process; "
+        "0: never.",
+        ge=0,
+        le=86400,
     )
-    grace: float = _set(5.0, "Seconds that calls under way have to finish at the end.", ge=0)
+    drain: float = _set(
+        3.0, "Seconds to go on answering at the end, already NOT_SERVING.", ge=0, le=3600
+    )
+    grace: float = _set(
+        5.0, "Seconds that calls under way have to finish at the end.", ge=0, le=3600
+    )
     history: bool = _set(
         False, "Keep what users have heard, on the Qdrant server: RecordPlays, and user_id."
     )
     history_plays: int = _set(100, "Songs of a user that are kept, the last.", ge=1, le=1000)
     history_days: float = _set(90.0, "Days that a play is kept.", gt=0, le=36500)
+    history_replicas: Annotated[int, Field(ge=1, le=16)] | None = _set(
+        None, "On how many nodes of a cluster each play is kept; as the server says, if unset."
+    )
     look_every: float = _set(1.0, "Seconds between two looks for a new release.", gt=0, le=3600)
     tls_cert: Path | None = _set(None, "Certificate chain (PEM) to show to callers.")
     tls_key: Path | None = _set(None, "Private key (PEM) of the certificate.")
@@ -128,8 +144,11 @@ class Settings(BaseSettings):
     def to_toml(self) -> str:
         """As a TOML file; secrets hidden, and what is not set as a comment."""
         values = self.model_dump(mode="json")
+        for name in ("qdrant_url", "otlp_endpoint"):
+            if values[name]:
+                values[name] = without_password(values[name])
         return "".join(
-            f"# {name} is not set\n" if value is None else f"{name} = {json.dumps(value)}\n"
+            f"# {name} is not set\n" if value is None else f"{name} = {_toml(value)}\n"
             for name, value in values.items()
         )
 
@@ -168,6 +187,13 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
 def from_json(text: str) -> Settings:
     """The settings that `Settings.to_json` wrote, and nothing of the environment."""
     return Settings(**json.loads(text))
+
+
+def _toml(value: Any) -> str:
+    # A string of JSON is one of TOML, but for pairs of surrogates and the one sign of control that
+    # JSON lets pass.
+    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return text.encode(errors="replace").decode()
 
 
 def _require_toml(config: Path) -> None:

@@ -28,6 +28,21 @@ _CODES: dict[type[errors.NextsongError], grpc.StatusCode] = {
     errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.TooLateError: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
+_TOLD = (
+    errors.RequestError,
+    errors.UnknownSongError,
+    errors.NoHistoryError,
+    errors.NoKeyError,
+    errors.OverloadError,
+    errors.TooLateError,
+)
+"""What is said to callers in these was written for them; of all else they learn the kind alone."""
+
+_INSTEAD = {
+    grpc.StatusCode.INTERNAL: "internal error",
+    grpc.StatusCode.INVALID_ARGUMENT: "the request cannot be answered",
+    grpc.StatusCode.UNAVAILABLE: "the catalog cannot be asked now: try again soon",
+}
 # A server that stops cancels the calls that come too late or take too long.
 _ABSENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 
@@ -50,8 +65,9 @@ def status_of(
 ) -> grpc.Status:
     """A status with rich details: ErrorInfo always, BadRequest where a field is to blame.
 
-    RetryInfo says when to come back to a server that is too busy. The message of an internal
-    failure is withheld: it is for our logs. `trailers` travel along.
+    RetryInfo says when to come back to a server that is too busy. A message that was not written
+    for callers, and may name files and addresses, is withheld: it is for our logs (`is_told`).
+    `trailers` travel along.
     """
     code = code_of(error)
     info = error_details_pb2.ErrorInfo(reason=reason_of(error), domain=DOMAIN)
@@ -65,7 +81,7 @@ def status_of(
         wait = error_details_pb2.RetryInfo()
         wait.retry_delay.FromMilliseconds(round(error.wait_s * 1000))
         details.append(wait)
-    message = "internal error" if code is grpc.StatusCode.INTERNAL else str(error)
+    message = str(error) if is_told(error) else _INSTEAD[code]
     status = status_pb2.Status(code=code.value[0], message=message)
     for detail in details:
         packed = any_pb2.Any()
@@ -76,6 +92,11 @@ def status_of(
         return converted
     metadata = (*converted.trailing_metadata, *trailers)
     return cast("grpc.Status", _Status(converted.code, converted.details, metadata))
+
+
+def is_told(error: errors.NextsongError) -> bool:
+    """Whether callers are told the message of an error."""
+    return isinstance(error, _TOLD)
 
 
 def reason_of(error: errors.NextsongError) -> str:

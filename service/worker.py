@@ -1,7 +1,8 @@
 """One of several serving processes: `python -m service.worker`, started by `service.workers`.
 
-The first line of standard input is its settings. It answers with one line of JSON, that it is ready
-or why it is not, and ends on SIGTERM, or when standard input does because its parent has died.
+Its argument is its place in the family, the first line of standard input its settings. It answers
+with one line of JSON, that it is ready or why it is not, and ends on SIGTERM, or when standard
+input does because its parent has died.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def main() -> None:
     os.set_blocking(sys.stdin.fileno(), True)
     given = settings.from_json(sys.stdin.readline())
     logs.configure(given.log_level, given.log_format)
+    metrics.share(int(sys.argv[1]))
     try:
         asyncio.run(_serve(given))
     except NextsongError as error:

@@ -14,12 +14,14 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import prometheus_client as prometheus
 from prometheus_client import multiprocess
 
 from catalog import errors
+from catalog.storage import storage_errors
 from service import metrics
 from service.logs import log
 from service.running import Ready, replace_port, stop_signal
@@ -45,7 +47,7 @@ async def supervise(settings: Settings, ready: Callable[[Ready], None]) -> None:
     stopped = stop_signal()
     with ExitStack() as ending:
         port = ending.enter_context(_ReservedPort(settings.host, settings.port))
-        folder = ending.enter_context(tempfile.TemporaryDirectory(prefix="nextsong-metrics-"))
+        folder = _folder_of_metrics(settings.workers, ending)
         metrics_port = _endpoint_of_all(settings, folder, ending)
         family = _Family(settings.model_copy(update={"port": port}), folder)
         try:
@@ -55,6 +57,16 @@ async def supervise(settings: Settings, ready: Callable[[Ready], None]) -> None:
                 await stopped.wait()
         finally:
             await family.stop()
+
+
+def _folder_of_metrics(workers: int, ending: ExitStack) -> str:
+    """A folder with room for the metrics of so many processes."""
+    place = Path(tempfile.gettempdir())
+    with storage_errors(place):
+        folder = ending.enter_context(tempfile.TemporaryDirectory(prefix="nextsong-metrics-"))
+    for number in range(workers):
+        metrics.reserve(Path(folder), number)
+    return folder
 
 
 def _endpoint_of_all(settings: Settings, folder: str, ending: ExitStack) -> int | None:
@@ -78,10 +90,10 @@ class _Family:
     async def start(self, stopped: asyncio.Event) -> Ready | None:
         """Wait until all are ready; None if they are told to end before."""
         firsts: list[asyncio.Future[Ready]] = []
-        for _ in range(self._settings.workers):
+        for place in range(self._settings.workers):
             first = asyncio.get_running_loop().create_future()
             firsts.append(first)
-            self._keepers.append(asyncio.create_task(self._keep(first)))
+            self._keepers.append(asyncio.create_task(self._keep(place, first)))
         all_ready: asyncio.Future[list[Ready]] = asyncio.gather(*firsts)
         told: asyncio.Future[object] = asyncio.ensure_future(stopped.wait())
         waiting: list[asyncio.Future[Any]] = [all_ready, told]
@@ -110,12 +122,12 @@ class _Family:
                 process.kill()
                 await process.wait()
 
-    async def _keep(self, first: asyncio.Future[Ready]) -> None:
-        """Keep one process running."""
+    async def _keep(self, place: int, first: asyncio.Future[Ready]) -> None:
+        """Keep one process running; another in its place goes on with its counts."""
         pause = FIRST_PAUSE_S
         while True:
             begun = time.monotonic()
-            process = await self._spawn()
+            process = await self._spawn(place)
             try:
                 found = await _ready_of(process)
             except errors.NextsongError as error:
@@ -130,15 +142,16 @@ class _Family:
                 log.error("a process ended before its time", pid=process.pid, exit_code=code)
             await process.wait()
             self._alive.discard(process)
-            multiprocess.mark_process_dead(process.pid, self._folder)  # type: ignore[no-untyped-call]
+            with suppress(errors.StorageError):  # its files are there and have their room
+                metrics.reserve(Path(self._folder), place)
             lasted = time.monotonic() - begun
             pause = FIRST_PAUSE_S if lasted > SOUND_AFTER_S else min(pause * 2, LONGEST_PAUSE_S)
             await asyncio.sleep(pause / 2)
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
+    async def _spawn(self, place: int) -> asyncio.subprocess.Process:
         # -P: a `service` or `json` that happens to lie in the working folder is none of ours.
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "service.worker"),
+            *(sys.executable, "-P", "-m", "service.worker", str(place)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._folder},
@@ -179,6 +192,8 @@ class _ReservedPort:
                 probe.bind(address)
                 address = (address[0], probe.getsockname()[1], *address[2:])
             self._socket = socket.socket(family, kind, protocol)
+            # What a server before us left in TIME_WAIT must not keep us from its port.
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             self._socket.bind(address)
         except OSError as error:

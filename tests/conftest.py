@@ -37,7 +37,7 @@ class Road:
 
 
 SMALL = synthetic.Shape(playlists=500, songs=400, genres=4, mean_length=14, longest=60)
-QUICK = Parameters(dimensions=16, epochs=4, min_count=2, workers=1)
+QUICK = Parameters(dimensions=16, epochs=4, min_count=2, workers=1, mode="hybrid")
 
 
 @pytest.fixture(scope="session")

@@ -222,6 +222,11 @@ class FakeHome:
         self._contents[name] = content
         self._current = name
 
+    def release_asked(self, name: str) -> int:
+        """How often the popular songs of a release were asked for."""
+        content = self._contents[name]
+        return content.asked.get("popular", 0) if isinstance(content, FakeRelease) else 0
+
     def forget(self, name: str) -> None:
         del self._contents[name]
 

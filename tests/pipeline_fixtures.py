@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from catalog.manifest import Manifest
     from catalog.reporting import Reporter
 
-STAGES = ["read", "prepare", "split", "count", "train"]
+STAGES = ["read", "prepare", "split", "count", "train", "choose"]
 
 
 class Listener(Silent):

@@ -150,6 +150,10 @@ class Program:
                 lambda: self._process is not None and self._process.poll() is None,
             )
 
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
@@ -289,7 +293,12 @@ class AsyncMemoryNodes:
     async def ask(self, task: str, call: Callable[[Any], Any]) -> Any:
         with server_errors(task, ":memory:"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return await call(self._client)
+            try:
+                return await call(self._client)
+            except ValueError as error:
+                if "not found" in str(error):
+                    raise Absent(str(error)) from error
+                raise
 
     def close(self) -> None:
         pass

@@ -59,7 +59,7 @@ def server_of(
     **settings: Any,
 ) -> Server:
     """A server on a free port that looks for releases often and does not wait long at the end."""
-    chosen = {"port": 0, "look_every": 0.02, "grace": 0.5} | settings
+    chosen = {"port": 0, "look_every": 0.02, "drain": 0, "grace": 0.5} | settings
     return Server(
         home, Settings(**chosen), metrics or Metrics(CollectorRegistry()), tracer, history
     )

@@ -51,7 +51,8 @@ def assert_it_adds_up(outcome: pipeline.Outcome) -> None:
     assert rejected == sum(numbers(lines.get("rejected", "").split(":")[0]))
     kept, *short = numbers(lines["playlists"].split(":")[0])
     assert kept == sum(numbers(lines["split"]))
-    assert short == [summaries["prepare"]["short_playlists"]][: len(short)]
+    prepared = summaries["prepare"]
+    assert short == [prepared["short_playlists"], prepared["short_rows"]][: len(short)]
     counts = outcome.manifest.counts
     assert numbers(lines["catalog"]) == [
         counts.songs,
@@ -71,6 +72,7 @@ def test_the_account_of_a_run(road: Road) -> None:
     lines = lines_of(road.outcome)
     assert list(lines) == ["rows", "playlists", "order", "repeats", "split", "catalog", "release"]
     assert lines["order"].startswith("neighbours recur ")
+    assert lines["order"].endswith("; the order is taken for that of playing, and counts")
     assert lines["release"].endswith(" is now current")
     assert "short_playlists.parquet" in lines["playlists"]
 
@@ -93,7 +95,7 @@ def test_the_account_names_rejected_rows_and_where_they_are(quick: Lane, tmp_pat
     assert lines["rows"] == "41 read = 37 used + 4 rejected"
     rejects = quick.work / "prepare" / "rejects.parquet"
     assert lines["rejected"] == f"2 no artist, 1 no playlist, 1 no title: {rejects}"
-    assert lines["playlists"].startswith("9 kept, 1 too short: ")
+    assert lines["playlists"].startswith("9 kept, 1 too short, with ")
     assert pq.read_table(rejects)["line"].to_pylist() == [38, 39, 40, 41]
 
 
@@ -129,7 +131,7 @@ def test_the_report(quick: Lane, tmp_path: Path) -> None:
         "some.csv, line 162: no artist: '0 |  |  |  | x | '",
         "year (integer): 5 rows have it, 0 have none, 159 a wrong one",
         "year: 159 values are no integer and were left out: 'x' (some.csv, line 3)",
-        f"40 kept, 1 too short: {where / 'short_playlists.parquet'}",
+        f"40 kept, 1 too short, with 1 of the rows used: {where / 'short_playlists.parquet'}",
         "4 songs of 1 artists",
         "39 playlists repeat another, song by song",
         "labels in training playlists: 100.0% in 1 or more, 100.0% in 2 or more",

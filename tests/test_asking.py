@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
+from test_admission import pem
 
 from catalog.embedded import EmbeddedHome
 from catalog.errors import RequestError
@@ -20,7 +21,7 @@ from test_filtering import PAYLOAD, POINTS
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["loop"]  # fixtures
+__all__ = ["loop", "pem"]  # fixtures
 
 FIELDS = [
     pb.PayloadField(name="year", kind=pb.FIELD_KIND_INTEGER),
@@ -130,3 +131,39 @@ def test_a_service_is_asked_with_a_key(
         answered = call("recommend", *options)
         assert answered.exit_code == 0
         assert "Red" in answered.output
+
+
+def test_a_service_that_wants_certificates_and_a_key(
+    loop: Loop, folder: Path, pem: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("a-key-of-some-length\n")
+    monkeypatch.setenv("NEXTSONG_KEY", "a-key-of-some-length")
+    settings: dict[str, Any] = {
+        "tls_cert": pem / "server.pem",
+        "tls_key": pem / "server.key",
+        "tls_client_ca": pem / "ca.pem",
+        "keys_file": keys,
+    }
+    own = ("--cert", pem / "caller.pem", "--cert-key", pem / "caller.key")
+    with loop.serve(EmbeddedHome(folder), **settings) as server:
+        command = ("search", "abba", "--address", server.address, "--ca", pem / "ca.pem")
+        assert call(*command, *own).exit_code == 0
+        monkeypatch.setenv("NEXTSONG_CERT", str(pem / "caller.pem"))
+        monkeypatch.setenv("NEXTSONG_CERT_KEY", str(pem / "caller.key"))
+        assert call(*command).exit_code == 0
+        monkeypatch.delenv("NEXTSONG_CERT_KEY")
+        alone = call(*command)
+        assert alone.exit_code == 2
+        assert "--cert and --cert-key are given together" in alone.output
+
+
+def test_the_systems_certificates_can_be_trusted(
+    loop: Loop, folder: Path, pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem / "ca.pem"))
+    settings: dict[str, Any] = {"tls_cert": pem / "server.pem", "tls_key": pem / "server.key"}
+    with loop.serve(EmbeddedHome(folder), **settings) as server:
+        found = call("search", "abba", "--address", server.address, "--tls")
+        assert found.exit_code == 0, found.output

@@ -213,6 +213,8 @@ def test_top_of_sparse_by_hand() -> None:
     scores = csr_array(np.array([[0.1, 0.9, 0.5, 0.0], [0.0, -1.0, 0.0, 0.2]]))
     found = top_of_sparse(scores, 2, ragged([[1], []]))
     assert found.tolist() == [[2, 0], [3, -1]]
+    # A song that nobody knows is not the last one, which may well be recommended.
+    assert top_of_sparse(scores, 2, ragged([[], [-1]])).tolist() == [[1, 2], [3, -1]]
 
 
 def test_strongest_by_hand() -> None:
@@ -228,6 +230,16 @@ def test_a_list_of_baselines() -> None:
     assert choice.chosen(" rules, random,rules") == ("rules", "random")
     with pytest.raises(InputError, match="no baseline 'magic'"):
         choice.chosen("magic")
+
+
+def test_what_cannot_be_learned_is_said_and_left_out(tmp_path: Path) -> None:
+    data = world(tmp_path, [[0, 1], [2, 1], [3, 4]])  # no song in three playlists
+    names = ("popularity", "tutorial", "word2vec-mean")
+    found = list(choice.built(names, data, asked([0]), 600, Silent()))
+    assert [isinstance(one, str) for one in found] == [False, True, True]
+    assert found[1] == (
+        "tutorial is left out: no song is in 3 training playlists, as the tutorials' way wants"
+    )
 
 
 def test_what_would_take_too_long_is_said_and_left_out(data: Data, queries: Queries) -> None:

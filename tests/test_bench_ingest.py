@@ -16,7 +16,7 @@ from evaluation import bench_ingest
 from evaluation.bench_ingest import Step, Way
 from evaluation.main import main
 from ingest.parameters import Parameters
-from ingest.raw_form import write_raw
+from ingest.raw_form import HEADER, write_raw
 
 LINUX = pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux tells the memory")
 
@@ -30,21 +30,32 @@ def test_both_ways_over_one_file(tmp_path: Path) -> None:
     )
     assert ran.exit_code == 0, ran.output
     ours, theirs = json.loads(out.read_text())["ways"]
-    assert {"read", "prepare", "split", "count", "train", "publish"} <= {
-        step["name"] for step in ours["steps"]
-    }
+    named = [step["name"] for step in ours["steps"]]
+    assert {"read", "prepare", "split", "count", "train"} <= set(named)
+    assert named[-2:] == ["assemble", "publish"]
+    for way in (ours, theirs):
+        assert way["total"] >= sum(step["seconds"] for step in way["steps"])
     assert [step["name"] for step in theirs["steps"]] == ["clean", "SQL", "train"]
     assert ours["outcome"]["rows"] == 2_000
     assert 0 < theirs["outcome"]["rows"] < 2_000  # it drops rows, and says nothing
     assert all(step["seconds"] >= 0 for way in (ours, theirs) for step in way["steps"])
-    for text in ("nextsong", "tutorial", "file to playlists", "training", "times the memory"):
+    for text in (
+        "nextsong",
+        "tutorial",
+        "file to playlists",
+        "training",
+        "in all",
+        "the whole way",
+    ):
         assert text in ran.stdout
 
 
 def test_ratios_by_hand() -> None:
     ours = Way("nextsong", [Step("read", 1, 100), Step("prepare", 2, 300), Step("train", 5, 50)])
     theirs = Way("tutorial", [Step("clean", 4, 600), Step("SQL", 5, 200), Step("train", 10, 100)])
-    first, second = bench_ingest._ratios([ours, theirs])
+    ours.total, theirs.total = 10, 25
+    first, second, whole = bench_ingest._ratios([ours, theirs])
+    assert (whole.route, whole.time, whole.memory) == ("the whole way", 2.5, 2.0)
     assert (first.time, first.memory) == (3.0, 2.0)
     assert (second.time, second.memory) == (2.0, 2.0)
     assert bench_ingest._ratios([ours]) == []
@@ -69,6 +80,9 @@ def test_memory_of_a_grandchild_is_seen() -> None:
 def test_what_goes_wrong_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no such file"):
         bench_ingest.run(tmp_path / "none.csv", Parameters(), Silent(), tutorial=False)
-    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(NextsongError, match="columns"):
-        bench_ingest.run(tmp_path / "bad.csv", Parameters(), Silent(), tutorial=False)
+    (tmp_path / "bad.csv").write_text("user_id,artistname,trackname,playlistname\nu,a,t,p\n")
+    with pytest.raises(FileError, match=r"not in the raw form .*demo --write-raw"):
+        bench_ingest.run(tmp_path / "bad.csv", Parameters(), Silent(), tutorial=True)
+    (tmp_path / "empty.csv").write_bytes(HEADER)
+    with pytest.raises(NextsongError, match="header but no rows"):
+        bench_ingest.run(tmp_path / "empty.csv", Parameters(), Silent(), tutorial=False)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import subprocess
+import sys
+import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner
 
 from catalog.reporting import Silent
-from evaluation import bench_serve
+from evaluation import bench_engine, bench_serve
+from evaluation.bench_load import Load, cpu_seconds
 from evaluation.bench_serve import Plan, Result
 from evaluation.main import main
+from fakes import FakeRelease, points_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,8 +37,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
 def test_all_is_measured(results: list[Result]) -> None:
     names = [(one.where, one.load) for one in results]
     for filtered in ("", ", filtered"):
-        assert (f"engine{filtered}", "closed, 1") in names
-        assert (f"ranking{filtered}", "closed, 1") in names
+        for load in ("closed, 1", "open, 50%"):
+            assert (f"engine{filtered}", load) in names
+            assert (f"ranking{filtered}", load) in names
         for load in ("closed, 2", "single caller", "open, 25%", "open, 50%", "open, 80%"):
             assert (f"service{filtered}", load) in names
     assert ("empty call", "closed, 2") in names
@@ -42,7 +49,7 @@ def test_all_is_measured(results: list[Result]) -> None:
         assert one.failures == {}
         assert one.answered_per_s > 0
         assert 0 < one.p50 <= one.p90 <= one.p99 <= one.p999
-    assert len(list(bench_serve.ratios(results))) == 3
+    assert len(list(bench_serve.ratios(results))) == 4
 
 
 def test_results_are_shown_and_written(
@@ -61,9 +68,47 @@ def test_results_are_shown_and_written(
 def test_ratios_are_right() -> None:
     service = replace(ONE, where="service", load="closed, 8", answered_per_s=60.0)
     half = replace(ONE, where="service", load="open, 50%", p99=7.5)
-    ratio, difference = bench_serve.ratios([ONE, service, half])
-    assert "0.60 times as many" in ratio
-    assert "+4.5 ms" in difference
+    more = replace(ONE, load="closed, 8", answered_per_s=120.0, p99=9.0)
+    beside = replace(ONE, load="open, 50%", answered_per_s=60.0, p99=4.0)
+    ratio, difference = bench_serve.ratios([ONE, more, beside, service, half])
+    assert "0.50 times as many" in ratio  # as the engine answers at its best
+    assert "+3.5 ms" in difference
+
+
+def test_an_engine_across_a_network_is_asked_by_as_many_callers() -> None:
+    class Distant(FakeRelease):
+        now = most = 0
+
+        async def find(self, searches: Any) -> Any:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0.001)
+            self.now -= 1
+            return await super().find(searches)
+
+    release = Distant(points_of(*((f"Artist {n // 10}", f"Song {n}", 9, (1, n)) for n in range(9))))
+    load = Load("", 9, 2, 3, False, False, 1, 0, 0.2, 1)
+    found = list(bench_engine.measured(release, load, 8))
+    assert [one.load for one in found] == ["closed, 1", "closed, 8", "open, 50%"] * 2
+    assert release.most >= 8
+    one, many, half = found[:3]
+    assert len(many.latencies) > 2 * len(one.latencies)
+    assert half.rate == pytest.approx(len(many.latencies) / many.seconds / 2)
+
+
+def test_only_the_time_under_load_counts_for_cpu() -> None:
+    spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        before = cpu_seconds(spinning.pid)
+        time.sleep(0.5)
+        after = cpu_seconds(spinning.pid)
+    finally:
+        spinning.kill()
+        spinning.wait()
+    assert before is not None
+    assert after is not None
+    assert after > before
+    assert cpu_seconds(0) is None
 
 
 def test_nothing_answered_is_no_number() -> None:

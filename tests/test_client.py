@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 
 from catalog.errors import BusyError, TooLateError, UnavailableError
 from fakes import FakeHome, FakeRelease
-from server_fixtures import POINTS, WATERLOO, Loop, Slow, loop
+from nextsong.v1 import recommender_pb2 as pb
+from nextsong.v1 import recommender_pb2_grpc
+from server_fixtures import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, loop, until
 from service.client import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from catalog.release import Hit, Search
 
@@ -72,6 +78,109 @@ def test_the_client_tries_four_times_in_all(loop: Loop, failures: int, answered:
         if answered:
             assert client.recommend(WATERLOO).release == "fake"
         else:
-            with pytest.raises(UnavailableError, match="busy"):
+            with pytest.raises(UnavailableError, match="try again soon"):
                 client.recommend(WATERLOO)
     assert release.failures == (-1 if answered else 0)
+
+
+class Ending(grpc.GenericRpcHandler):
+    """Cancels the first `cancelled` calls, as a server does that ends; then answers."""
+
+    def __init__(self, answer: bytes, cancelled: int = 1) -> None:
+        self.left = cancelled
+        self.asked: list[bytes] = []
+        self._answer = answer
+
+    def service(self, handler_call_details: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(self._serve)
+
+    def _serve(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        self.asked.append(request)
+        self.left -= 1
+        if self.left >= 0:
+            context.abort(grpc.StatusCode.CANCELLED, "Server shutdown")
+        return self._answer
+
+
+@contextmanager
+def answering(ending: Ending) -> Iterator[Client]:
+    server = grpc.server(
+        ThreadPoolExecutor(1), handlers=[ending], options=[("grpc.max_send_message_length", -1)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with Client(f"127.0.0.1:{port}") as client:
+        yield client
+    server.stop(None).wait()
+
+
+def test_a_call_that_a_server_cancels_as_it_ends_is_tried_again() -> None:
+    ending = Ending(pb.RecommendResponse(release="next").SerializeToString())
+    with answering(ending) as client:
+        assert client.recommend(WATERLOO).release == "next"
+    assert len(ending.asked) == 2
+
+
+def test_plays_have_a_time_so_that_trying_again_adds_none() -> None:
+    ending = Ending(pb.RecordPlaysResponse(recorded=2).SerializeToString())
+    given = pb.RecordPlaysRequest(user_id="ann", plays=[pb.Play(), pb.Play(at_ms=7), pb.Play()])
+    before = time.time_ns() // 1_000_000
+    with answering(ending) as client:
+        assert client.record_plays(given).recorded == 2
+    first, again = (pb.RecordPlaysRequest.FromString(sent) for sent in ending.asked)
+    assert first == again
+    one, two, three = (play.at_ms for play in first.plays)
+    assert two == 7
+    assert before - 2 <= one < three <= time.time_ns() // 1_000_000
+    assert [play.at_ms for play in given.plays] == [0, 7, 0]
+
+
+def test_the_largest_answers_arrive() -> None:
+    songs = [pb.ScoredSong(song=pb.Song(title="x" * 1_000))] * 10_000
+    large = pb.RecommendResponse(songs=songs).SerializeToString()
+    assert len(large) > 2 * (4 << 20)
+    with answering(Ending(large, cancelled=0)) as client:
+        assert len(client.recommend(WATERLOO).songs) == 10_000
+
+
+def test_no_call_fails_while_one_of_two_servers_ends(loop: Loop) -> None:
+    ended, failures, answered = threading.Event(), list[Exception](), 0
+    with loop.serve(FakeHome(FakeRelease(POINTS)), workers=2) as first:
+
+        def call() -> None:
+            nonlocal answered
+            while not ended.is_set():
+                try:
+                    with Client(first.address, PATIENCE_S) as client:
+                        for _ in range(10):  # each connection goes to one of the servers
+                            client.recommend(WATERLOO)
+                            answered += 1
+                except Exception as error:  # noqa: BLE001
+                    failures.append(error)
+
+        callers = [threading.Thread(target=call) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        for _ in range(4):
+            with loop.serve(FakeHome(FakeRelease(POINTS)), workers=2, port=first.port):
+                before = answered
+                until(lambda before=before: answered > before + 50)
+        ended.set()
+        for caller in callers:
+            caller.join(PATIENCE_S)
+    assert failures == []
+
+
+@pytest.mark.parametrize("age", [0.5, 0])
+def test_connections_are_renewed_and_no_call_fails(loop: Loop, age: float) -> None:
+    states = []
+    with (
+        loop.serve(FakeHome(FakeRelease(POINTS)), max_connection_age=age) as server,
+        grpc.insecure_channel(server.address, options=[("grpc.enable_retries", 0)]) as channel,
+    ):
+        channel.subscribe(states.append)
+        stub = recommender_pb2_grpc.RecommenderStub(channel)
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            stub.Recommend(WATERLOO, timeout=PATIENCE_S)
+    assert (states.count(grpc.ChannelConnectivity.READY) > 1) is bool(age)

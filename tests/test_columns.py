@@ -31,6 +31,8 @@ def test_nowplaying_header():
         ("userName", "owner"),
         ("played_at", "position"),
         ("Track URI", "track_id"),
+        ("traid", "track_id"),
+        ("musicbrainz-track-id", "track_id"),
     ],
 )
 def test_spelling_does_not_matter(name, role):

@@ -15,6 +15,7 @@ from catalog.reporting import Silent
 from evaluation import contest, gate, harness, runs
 from evaluation.main import main
 from evaluation.place import Place
+from evaluation.protocol import load_queries
 from ingest import pipeline
 from pipeline_fixtures import lane
 
@@ -120,6 +121,88 @@ def test_releases_of_other_splits_are_not_compared(lane: Lane) -> None:
     release.close()
 
 
+def test_an_older_release_may_know_songs_that_are_gone(lane: Lane, tmp_path: Path) -> None:
+    """The data shrinks: what the work folder no longer knows is no label, and breaks nothing."""
+    lines = lane.file.read_text().splitlines()
+    ids = sorted({line.split(",")[0] for line in lines[1:]})
+    half = {*ids[: len(ids) // 2]}
+    kept = [lines[0], *(line for line in lines[1:] if line.split(",")[0] in half)]
+    before = lane.home.current()
+    lane.file = tmp_path / "fewer.csv"
+    lane.file.write_text("\n".join(kept) + "\n")
+    guard: Any = gate.before_publishing(lane.home, Silent())
+    after = pipeline.run(
+        [lane.file], {}, lane.home, lane.work, lane.road.parameters, Silent(), gate=guard
+    ).manifest
+    assert after.counts.songs < lane.home.manifest(str(before)).counts.songs
+    place = Place(lane.home.path)
+    found = contest.of_names(
+        place, str(before), after.release, lane.work, Silent(), "validation", None
+    )
+    assert found.queries == len(load_queries(lane.work, "validation", "last", 0))
+    assert "was made of other playlists or by another version" in found.remarks[0]
+
+
+def test_neither_release_belongs_to_the_work_folder(lane: Lane) -> None:
+    release = lane.home.open()
+    origin = replace(release.manifest.origin, split_fingerprint="0" * 64)
+
+    class Other:
+        manifest = replace(release.manifest, origin=origin)
+
+    with pytest.raises(MismatchError, match="was not made from the playlists"):
+        contest.of_releases(Other(), Other(), lane.work, Silent())  # type: ignore[arg-type]
+    release.close()
+
+
+def test_a_gate_asks_a_sample_and_says_so(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate, "SAMPLE", 30)
+    release = lane.home.open()
+    found = gate.not_worse(release, release, lane.work, Silent())
+    release.close()
+    assert found.queries == 30
+    assert found.available > 30
+    assert found.remarks == ()
+
+
+def test_published_releases_are_asked_in_several_processes(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    real = contest.Release
+    monkeypatch.setattr(contest, "Release", lambda *args: (opened.append(args[3]), real(*args))[1])
+    release = str(lane.home.current())
+    place = Place(lane.home.path)
+    contest.of_names(place, release, release, lane.work, Silent(), "validation", None)
+    assert len(opened) == 2
+    assert all(opened)
+    one = lane.home.open()
+    contest.of_releases(one, one, lane.work, Silent())
+    one.close()
+    assert opened[2:] == [None, None]  # they need not be published
+
+
+def test_comparisons_are_recorded_and_uses_of_test_counted(lane: Lane) -> None:
+    release, place = str(lane.home.current()), Place(lane.home.path)
+    for split, uses in (("validation", 0), ("test", 0), ("test", 1)):
+        found = contest.of_names(place, release, release, lane.work, Silent(), split, None)
+        payload = runs.find(place.folder, found.run).payload
+        assert payload["split"] == split
+        assert payload["holdout"] == "last"
+        assert payload["test_used"] == (split == "test")
+        assert payload["figures"]["hr@100"] == found.rows[1].after.mean
+        assert [remark for remark in found.remarks if "used once before" in remark] == (
+            found.remarks and [*found.remarks] if uses else []
+        )
+    # Reading again what was scored uses nothing.
+    plan = replace(PLAN, split="test")
+    first = harness.evaluate(place, lane.work, plan, Silent())
+    assert first.conditions.test_uses == 2
+    contest.of_names(place, first.run, first.run, lane.work, Silent(), "test", None)
+    assert harness.evaluate(place, lane.work, plan, Silent()).conditions.test_uses == 3
+    assert [run.kind for run in runs.load(place.folder, kind="compare")] == ["compare"] * 4
+
+
 def test_two_runs_are_compared_as_recorded(lane: Lane) -> None:
     place = Place(lane.home.path)
     first = harness.evaluate(place, lane.work, PLAN, Silent())
@@ -141,6 +224,11 @@ def test_two_runs_are_compared_as_recorded(lane: Lane) -> None:
     assert shown.exit_code == 0, shown.output
     for word in ("before: run", "after:  run", "HR@100", "difference", "by kind of query"):
         assert word in shown.output
+    tables = [line for line in shown.output.splitlines() if "release" not in line]
+    assert max(map(len, tables)) <= 80
+    assert not [line for line in tables if "…" in line]  # nothing is cut
+    for heading in ("queries", "HR@10 change", "HR@100 change", "known songs of the query"):
+        assert heading in " ".join(shown.output.split())
     printed = CliRunner().invoke(
         main, ["evaluate", "compare", first.run, second.run, *where, "--json"]
     )

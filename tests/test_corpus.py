@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from catalog.errors import ColumnError, FileError
 from catalog.reporting import Silent
 from corpus import BROKEN, CORPUS, Nasty, mpd, slice_of, tracks
-from ingest import delimited, json_source
+from ingest import delimited, json_source, json_stream
 from ingest.json_blocks import Blocks
 from ingest.payload import parse_all
 from ingest.reading import read_files
@@ -68,7 +68,7 @@ def test_blocks_and_steps_change_nothing(
     _, *whole = read(path, nasty.columns, nasty.how)
     monkeypatch.setattr(delimited, "BLOCK", 7)
     monkeypatch.setattr(json_source, "LARGEST_DOCUMENT", 1)
-    monkeypatch.setattr(json_source, "_STEP", 11)
+    monkeypatch.setattr(json_stream, "STEP", 11)
     monkeypatch.setattr(json_source, "_ROWS", 2)
     _, *cut = read(path, nasty.columns, nasty.how)
     assert cut == whole

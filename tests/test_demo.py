@@ -97,5 +97,5 @@ def test_the_demo_again_does_nothing_twice(
     home, _ = demo
     again = nextsong("demo", "--home", str(home), "--playlists", "1000")
     assert "was current already" in again.stdout
-    stages = ["read", "prepare", "split", "count", "train", "publish"]
+    stages = ["read", "prepare", "split", "count", "train", "choose", "publish"]
     assert again.stderr.count("(unchanged)") == len(stages)

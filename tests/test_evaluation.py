@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import numpy as np
@@ -16,13 +16,15 @@ from click.testing import CliRunner
 from catalog.errors import GateError, InputError
 from catalog.reporting import Silent
 from conftest import linked
+from evaluation import behaviour, gate, harness, past, runs, show, systems
 from evaluation import data as datas
-from evaluation import gate, harness, past, runs, systems
 from evaluation.data import ragged
 from evaluation.main import main
+from evaluation.metrics import table
 from evaluation.metrics.ranking import hits, reciprocal_ranks
 from evaluation.place import Place
 from evaluation.protocol import load_queries
+from evaluation.remote import Service
 from evaluation.systems import Release
 
 if TYPE_CHECKING:
@@ -121,7 +123,7 @@ def test_songs_that_the_work_folder_does_not_know_keep_their_place(road: Road) -
     known = songs.seed(3).song_id
     assert known
     numbers = systems.numbers_of([[UUID(int=1), known], []], songs, 3)
-    assert numbers.tolist() == [[len(songs), 3, -1], [-1, -1, -1]]
+    assert numbers.tolist() == [[-1, 3, -1], [-1, -1, -1]]
 
 
 def test_the_same_question_has_the_same_answer(road: Road) -> None:
@@ -164,7 +166,9 @@ def test_data_without_an_order_holds_out_random_songs(
     release = place.open()
     monkeypatch.setattr(Place, "open", lambda *_: Shuffled())
     plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
-    assert harness.evaluate(place, road.work, plan, Silent()).conditions.holdout == "random"
+    found = harness.evaluate(place, road.work, plan, Silent()).conditions
+    assert found.holdout == "random"
+    assert found.split == "validation"  # test is for the last word, and must be asked for
 
 
 def test_the_behaviour_of_a_good_release_passes_its_rules(result: Evaluation) -> None:
@@ -175,6 +179,55 @@ def test_the_behaviour_of_a_good_release_passes_its_rules(result: Evaluation) ->
     shuffled = by_name["the query's songs are shuffled", "share of the answer that stays"]
     assert shuffled is not None
     assert 0.1 < shuffled < 1  # 1 by construction is no test
+
+
+def test_a_swap_within_an_artist_is_judged_only_where_artists_recur(
+    road: Road, result: Evaluation
+) -> None:
+    name = "the last song is swapped for another of its artist"
+    judged = [one for one in result.behaviours if one.name == name and one.rule]
+    assert len(judged) == 1
+    assert result.data.artists_recur > 0.5
+    # A radio station spreads its artists: here each song of a playlist has an artist of its own.
+    alone = np.arange(len(result.data.songs), dtype=np.int32)
+    spread = replace(result.data.songs, artist=alone // 2)
+    train = ragged([result.data.train[row][::7] for row in range(len(result.data.train))])
+    data = replace(result.data, songs=spread, train=train)
+    assert data.artists_recur < behaviour.RECUR
+    release = road.home.open()
+    found = behaviour.behaviours(Release(release, result.data), result.queries, data)
+    release.close()
+    swapped = [one for one in found if one.name == name]
+    assert len(swapped) == 2
+    assert [one.rule for one in swapped] == [None, None]
+    assert "artists seldom recur here" in swapped[1].figure
+
+
+def test_tables_fit_a_terminal_of_80_columns(
+    result: Evaluation, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    data = result.data
+    for mode in ("auto", "cooccurrence"):
+        served = Service("some.where.example.com:50051", data, mode)
+        main_system = replace(result.main, key=served.key, name=served.name)
+        show.evaluation(
+            replace(
+                result,
+                systems=[main_system, *result.systems[1:]],
+                slices=[
+                    replace(one, figures={served.key: one.figures["nextsong"]})
+                    for one in result.slices
+                ],
+            )
+        )
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    for heading in ("queries", "HR@10", "NDCG@10", "known songs of the query"):
+        assert heading in shown
+    figure = result.main.figures["ndcg@10"]
+    half = show.number(((figure.high or 0) - (figure.low or 0)) / 2, 3)
+    assert f"{show.number(figure.mean)} ±{half}" in shown
 
 
 def test_everything_is_in_the_lines(result: Evaluation) -> None:
@@ -192,6 +245,9 @@ def test_everything_is_in_the_lines(result: Evaluation) -> None:
     (conditions,) = (line for line in lines if line["type"] == "conditions")
     for name in ("release", "data_fingerprint", "parameters", "versions", "machine", "created"):
         assert conditions[name]
+    assert {"duckdb", "pyarrow", "lightgbm", "optuna"} <= conditions["versions"].keys()
+    assert conditions["machine"]["memory_gb"] > 0
+    assert conditions["machine"]["model"]
     assert conditions["plan"]["baselines"] == ["popularity", "rules"]
     assert conditions["run"] == result.run
     main_figures = next(line for line in lines if line.get("system") == "nextsong")["figures"]
@@ -220,11 +276,47 @@ def test_uses_of_the_test_playlists_are_counted(road: Road, tmp_path: Path) -> N
     assert uses == [0, 0, 1, 1, 2]
 
 
+def test_an_update_makes_no_unseen_playlists_and_old_figures_are_no_use(tmp_path: Path) -> None:
+    same: dict[str, Any] = {"data_fingerprint": "d", "split_seed": 0}
+    runs.record(tmp_path, "evaluate", same | {"split": "test", "split_fingerprint": "old code"})
+    for _ in range(2):  # which judges by validation, and scores its choice on test
+        runs.record(tmp_path, "tune", same | {"split": "validation", "test_used": True})
+    runs.record(tmp_path, "compare", same | {"split": "test", "test_used": True})
+    for other in (
+        {"split": "test", "test_used": False},  # recorded figures, read again
+        {"split": "test", "data_fingerprint": "e"},
+        {"split": "test", "split_seed": 1},
+        {"split": "validation"},
+    ):
+        runs.record(tmp_path, "compare", same | other)
+    assert past.test_uses(tmp_path, "d", 0) == 4
+
+
+def test_the_record_says_how_often_test_was_used(road: Road, tmp_path: Path) -> None:
+    shutil.copytree(road.home.path, tmp_path / "home", copy_function=linked)
+    place = Place(tmp_path / "home")
+    plan = harness.Plan(split="test", modes=("auto",), baselines=(), behaviours=False, recall=False)
+    for times in (1, 2):
+        found = harness.evaluate(place, road.work, replace(plan, sample=9), Silent())
+        payload = runs.find(place.folder, found.run).payload
+        assert payload["test_uses"] == times
+        assert payload["data_fingerprint"] == road.outcome.manifest.origin.data_fingerprint
+    (said,) = (line for line in show.notes(found) if "used" in line)
+    assert "used once before" in said
+    assert runs.FILE in said
+
+
 def test_bounds_are_read_and_kept(result: Evaluation) -> None:
     assert gate.bound("hr@10=0.05") == gate.Bound("hr@10", 0.05)
-    for wrong in ("hr@10", "hr@10=", "=1", "hr@10>0.1"):
+    assert gate.bound("mrr@10=5e-2") == gate.Bound("mrr@10", 0.05)
+    assert gate.bound("clicks=3", "half") == gate.Bound("clicks", 3)
+    for wrong in ("hr@10", "hr@10=", "=1", "hr@10>0.1", "hr@10=nan"):
         with pytest.raises(InputError, match="METRIC=VALUE"):
             gate.bound(wrong)
+    for wrong in ("luck@3=1", "hr@7=0.1", "clicks=3"):
+        with pytest.raises(InputError, match=r"no metric '.*' here; there are hr@1, "):
+            gate.bound(wrong)
+    assert table.names(halves=False) == [*result.main.figures]
     gate.require(result, [gate.Bound("hr@10", 0.0), gate.Bound("artist_repetition@10", 1.0)])
     with pytest.raises(GateError, match=r"hr@10 is 0\.\d+, below 0\.999"):
         gate.require(result, [gate.Bound("hr@10", 0.999)])
@@ -251,9 +343,14 @@ def test_evaluate_prints_a_table_json_lines_and_an_exit_code(road: Road, place: 
         "nextsong",
         "popularity",
     ]
-    for option in (["--baselines", "magic"], ["--modes", "magic"], ["--fail-under", "magic"]):
+    for option in (
+        ["--baselines", "magic"],
+        ["--modes", "magic"],
+        ["--fail-under", "magic"],
+        ["--fail-under", "magic@10=0.1"],
+    ):
         wrong = CliRunner().invoke(main, ["evaluate", *where, *option])
-        assert wrong.exit_code == 1
+        assert wrong.exit_code == 2
         assert "Error: " in wrong.output
         assert "magic" in wrong.output
 

@@ -88,6 +88,61 @@ def test_old_plays_are_neither_read_nor_kept(making: Making) -> None:
     asyncio.run(listen())
 
 
+def test_old_plays_of_users_who_left_are_removed(
+    making: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.history.PURGE_EVERY_S", 0.01)
+
+    async def listen() -> None:
+        now = now_ms()
+        await making.history(days=10).purge()  # of nothing
+        long = making.history(days=30)
+        await long.record("ann", [(JOGA, now - 20 * DAY_MS), (HUNTER, now)])
+        await long.record("bob", [(JOGA, now - 20 * DAY_MS)])
+        purging = asyncio.create_task(making.history(days=10).purge_at_times())
+        while await long.recent("bob"):
+            await asyncio.sleep(0.01)
+        purging.cancel()
+        assert await long.recent("ann") == [HUNTER]
+
+    asyncio.run(listen())
+
+
+def test_a_history_that_was_removed_begins_anew() -> None:
+    nodes = MemoryNodes()
+    history = Making(QdrantOptions((":memory:",)), AsyncMemoryNodes(nodes)).history()
+
+    async def listen() -> None:
+        await history.record("ann", [(JOGA, now_ms())])
+        nodes.client.delete_collection("nextsong-history")
+        assert await history.recent("ann") == []
+        await history.record("ann", [(HUNTER, now_ms())])
+        assert await history.recent("ann") == [HUNTER]
+
+    asyncio.run(listen())
+
+
+def test_plays_are_kept_on_as_many_nodes_as_are_asked_for() -> None:
+    made = {}
+
+    class Server:
+        async def ask(self, task: str, call: Any) -> Any:
+            return await call(self)
+
+        async def collection_exists(self, _name: str) -> bool:
+            return False
+
+        async def create_collection(self, _name: str, **options: Any) -> None:
+            made.update(options)
+
+        async def create_payload_index(self, *_: Any) -> None:
+            pass
+
+    history = History(QdrantOptions(("a",)), 10, 10, 2, nodes=Server())
+    asyncio.run(history._make())
+    assert made["replication_factor"] == 2
+
+
 def play(song_id: Any, at_ms: int = 0) -> pb.Play:
     return pb.Play(song=pb.Seed(song_id=str(song_id)), at_ms=at_ms)
 

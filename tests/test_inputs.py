@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import random
+import tarfile
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -99,6 +102,37 @@ def test_an_archive_within_an_archive_is_passed_over(tmp_path: Path) -> None:
         archive.writestr("inner.zip", b"x")
         archive.writestr("a.csv", GOOD)
     assert find_inputs([path]).passed_over == (f"{path}/inner.zip",)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_archive_is_said_in_a_line(method: int, tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        rows = "".join(f"{i // 5},Artist {i % 97},Title {i * 7919 % 1000}\n" for i in range(900))
+        archive.writestr("a.csv", "pid,artist,title\n" + rows)
+    path, draw, said = tmp_path / "all.zip", random.Random(1), []
+    for _ in range(60):
+        damaged = bytearray(packed.getvalue())
+        damaged[draw.randrange(40, len(damaged))] ^= 1 << draw.randrange(8)
+        path.write_bytes(damaged)
+        try:
+            read(path)
+        except FileError as error:
+            said.append(str(error))
+    assert len(said) > 30
+    assert not any("\n" in one for one in said)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_tar_archive_is_not_taken_for_text(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name in ("x.csv", "y.csv"):
+            info = tarfile.TarInfo(name)
+            info.size = len(GOOD)
+            archive.addfile(info, io.BytesIO(GOOD))
+    with pytest.raises(FileError, match=r"is a \.tar archive: unpack it first"):
+        read(path)
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -94,13 +96,38 @@ def test_two_runs_in_one_work_folder(quick: Lane, tmp_path: Path) -> None:
 
 # A run that is killed.
 
+OPTIONS = [
+    f"--{name.replace('_', '-')}={getattr(QUICK, name)}"
+    for name in ("dimensions", "epochs", "min_count", "workers")
+]
+KILLED = """
+import os, signal
+from pathlib import Path
+from evaluation.main import main
+renamed = Path.rename
+def rename(path, target):
+    if path.name == ".{stage}.partial":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return renamed(path, target)
+Path.rename = rename
+main()
+"""
+HELD = """
+import signal, time
+from evaluation.main import main
+from ingest import pipeline
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where a shell says so
+pipeline.count = lambda *_: time.sleep(60)
+main()
+"""
+
 
 @contextmanager
 def ingesting(file: Path, home: Path, work: Path) -> Iterator[subprocess.Popen[bytes]]:
     """`nextsong ingest run` in a process of its own, with the road's parameters."""
     options = [
         f"--{name.replace('_', '-')}={getattr(QUICK, name)}"
-        for name in ("dimensions", "epochs", "min_count", "workers")
+        for name in ("dimensions", "epochs", "min_count", "workers", "mode")
     ]
     command = [sys.executable, "-m", "evaluation.main", "ingest", "run", str(file), *options]
     with subprocess.Popen([*command, f"--home={home}", f"--work={work}", "--quiet"]) as child:
@@ -108,6 +135,60 @@ def ingesting(file: Path, home: Path, work: Path) -> Iterator[subprocess.Popen[b
             yield child
         finally:
             child.kill()
+
+
+@pytest.mark.parametrize("stage", ["read", "prepare", "split", "count", "choose"])
+def test_killed_in_any_stage_and_run_again(road: Road, tmp_path: Path, stage: str) -> None:
+    """The kill comes when the stage is built, and has not taken its name."""
+    home, work = EmbeddedHome(tmp_path / "home"), tmp_path / "work"
+    shutil.copytree(road.work, work)
+    for name in STAGES[STAGES.index(stage) :]:
+        shutil.rmtree(work / name)
+    code = KILLED.format(stage=stage)
+    command = [sys.executable, "-c", code, "ingest", "run", str(road.file), *OPTIONS]
+    ended = subprocess.run([*command, f"--home={home.path}", f"--work={work}", "-q"], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert home.current() is None
+    assert not (work / stage).exists()
+    lane = Lane(road, work, home, road.file)
+    outcome = lane.run()
+    assert lane.listener.unchanged == STAGES[: STAGES.index(stage)]
+    content = outcome.manifest.origin.content_fingerprint
+    assert content == road.outcome.manifest.origin.content_fingerprint
+    assert_nothing_is_left_over(lane)
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_control_c_ends_a_run_and_leaves_things_clean(
+    road: Road, tmp_path: Path, log_format: str
+) -> None:
+    home, work = EmbeddedHome(tmp_path / "home"), tmp_path / "work"
+    command = [sys.executable, "-c", HELD, "ingest", "run", str(road.file), *OPTIONS]
+    options = [f"--home={home.path}", f"--work={work}", "--log-format", log_format]
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as child:
+        try:
+            deadline = time.monotonic() + 60
+            while not (work / ".count.partial").is_dir():
+                assert child.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            child.send_signal(signal.SIGINT)
+            start = time.monotonic()
+            _, said = child.communicate(timeout=30)
+            seconds = time.monotonic() - start
+        finally:
+            child.kill()
+    assert child.returncode == 1
+    assert seconds < 2
+    assert home.current() is None
+    assert sorted(path.name for path in work.iterdir()) == [".lock", "prepare", "read", "split"]
+    last = said.splitlines()[-1]
+    if log_format == "json":
+        event = json.loads(last)
+        assert (event["event"], event["error"]) == ("error", "Interrupted")
+    else:
+        assert last == "Aborted!"
+    assert "Traceback" not in said
 
 
 def kill_when(child: subprocess.Popen[bytes], reached: Callable[[], bool]) -> None:

@@ -68,7 +68,7 @@ def test_there_are_no_bars_without_a_terminal(road: Road, tmp_path: Path) -> Non
     said = ingest(road, tmp_path / "home").stderr
     assert "\x1b" not in said
     assert "%" not in said
-    assert len(said.splitlines()) == 6
+    assert len(said.splitlines()) == 7
 
 
 def test_an_interrupted_query_is_an_interruption(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_file_that_changes_before_it_is_read(
 ) -> None:
     quick.file = tmp_path / "growing.csv"
     quick.file.write_bytes(quick.road.file.read_bytes())
-    opened = reading._opened
+    opened = reading.open_input
 
     def late(*arguments: Any) -> Any:
         with quick.file.open("a") as file:
@@ -125,7 +125,7 @@ def test_a_file_that_changes_before_it_is_read(
         return opened(*arguments)
 
     before = quick.home.current()
-    monkeypatch.setattr(reading, "_opened", late)
+    monkeypatch.setattr(reading, "open_input", late)
     with pytest.raises(FileError, match="changed while it was read"):
         quick.run()
     assert quick.home.current() == before

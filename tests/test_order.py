@@ -12,11 +12,12 @@ import pytest
 from catalog.errors import InputError
 from catalog.reporting import Silent
 from ingest import order
+from ingest import split as split_module
 from ingest.parameters import Parameters
-from ingest.split import split
 from pipeline_fixtures import Lane, lane, quick
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 __all__ = ["lane", "quick"]  # fixtures
@@ -128,18 +129,30 @@ def test_parameters_without_an_order() -> None:
         Parameters(order="sorted")
 
 
-def splits_of(folder: Path, order_of: str, seed: int = 0) -> list[dict[str, Any]]:
+def splits_of(
+    folder: Path, order_of: str, seed: int = 0, *, numbers: Mapping[int, int] | None = None
+) -> list[dict[str, Any]]:
+    """All playlists of the splits of 60; `numbers` are others for their 36 songs."""
     folder.mkdir(exist_ok=True)
+    numbers = numbers or {song: song for song in range(36)}
     rows = [
-        {"playlist_id": f"p{n}", "name": "", "owner": "", "songs": list(range(n % 7, n % 7 + 30))}
+        {
+            "playlist_id": f"p{n}",
+            "name": "",
+            "owner": "",
+            "songs": [numbers[song] for song in range(n % 7, n % 7 + 30)],
+        }
         for n in range(60)
     ]
+    songs = {number: f"id of {song}" for song, number in numbers.items()}
+    ids = [songs.get(number, "of another") for number in range(max(songs) + 1)]
+    pq.write_table(pa.table({"song": range(len(ids)), "song_id": ids}), folder / "songs.parquet")
     schema = pa.schema(
         [(name, pa.string()) for name in ("playlist_id", "name", "owner")]
         + [("songs", pa.list_(pa.int32()))]
     )
     pq.write_table(pa.Table.from_pylist(rows, schema), folder / "playlists.parquet")
-    split(folder / "playlists.parquet", folder, seed, order_of, Silent())
+    split_module.split(folder / "playlists.parquet", folder, seed, order_of, Silent())
     names = ("train", "validation", "test")
     found = [one for name in names for one in pq.read_table(folder / f"{name}.parquet").to_pylist()]
     return sorted(found, key=lambda one: int(one["playlist_id"][1:]))
@@ -161,6 +174,26 @@ def test_playlists_without_an_order_are_shuffled(tmp_path: Path) -> None:
     assert schema.equals(pq.read_schema(tmp_path / "played" / "train.parquet"))
 
 
+@pytest.mark.parametrize("at_a_time", [1, 100, 1 << 21])
+def test_songs_keep_their_places_when_others_shift_their_numbers(
+    tmp_path: Path, at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(split_module, "_SHUFFLED_PLAYS", at_a_time)
+    before = splits_of(tmp_path / "before", "none")
+    shifted = {song: song * 2 + 3 for song in range(36)}
+    after = splits_of(tmp_path / "after", "none", numbers=shifted)
+    assert [one["songs"] for one in after] == [
+        [shifted[song] for song in one["songs"]] for one in before
+    ]
+
+
+def test_any_song_comes_to_any_place(tmp_path: Path) -> None:
+    lists = [one["songs"] for one in splits_of(tmp_path, "none")]
+    places = [songs.index(20) for songs in lists]
+    assert len(set(places)) > 15
+    assert 10 < sum(places) / len(places) < 19
+
+
 def test_a_run_on_sorted_playlists(quick: Lane, tmp_path: Path) -> None:
     rows = []
     for playlist, songs in enumerate(draws(10, playlists=120, songs=60, length=8)):
@@ -174,7 +207,7 @@ def test_a_run_on_sorted_playlists(quick: Lane, tmp_path: Path) -> None:
     assert outcome.stages["split"].summary["order"] == "none"
     first = outcome.manifest.origin.split_fingerprint
     told = quick.run(order="played")
-    assert quick.listener.done == ["split", "count", "train", "publish"]
+    assert quick.listener.done == ["split", "count", "train", "choose", "publish"]
     assert told.manifest.origin.parameters["order"] == "played"
     assert told.manifest.origin.parameters["query_decay"] == quick.road.parameters.query_decay
     assert told.manifest.origin.split_fingerprint != first

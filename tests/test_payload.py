@@ -55,6 +55,9 @@ def test_notation(text: str, extra: Extra) -> None:
         ("a.b=y", "write FIELD"),
         *[(name, "every song has a field") for name in sorted(RESERVED_FIELDS)],
         ("seeds=x", "every song has a field"),
+        ("Playlists=genre", "every song has a field 'playlists' already"),
+        ("SONG=genre", "every song has a field 'song' already"),
+        ("Title=genre", "every song has a field 'title' already"),
     ],
 )
 def test_what_cannot_be_a_field(text: str, message: str) -> None:
@@ -65,6 +68,41 @@ def test_what_cannot_be_a_field(text: str, message: str) -> None:
 def test_two_fields_of_one_name() -> None:
     with pytest.raises(InputError, match="two fields are called 'a'"):
         parse_all(["a", "a=b"])
+
+
+def test_two_fields_whose_names_differ_in_case_alone() -> None:
+    with pytest.raises(InputError, match="two fields are called 'Year' and 'year': give one"):
+        parse_all(["Year", "year=Year:integer"])
+
+
+def test_integers_beyond_64_bits_with_a_sign_are_wrong_not_negative() -> None:
+    values = pa.array([2**63 + 5, 2**63 - 1, None], pa.uint64())
+    tally = Tally("integer")
+    assert tally.convert(values, "f", np.arange(3)).to_pylist() == [None, 2**63 - 1, None]
+    assert (tally.wrong, tally.filled, tally.empty) == (1, 1, 1)
+    assert tally.examples == ["'9223372036854775813' (f, line 0)"]
+    assert Tally("float").convert(values, "f", np.arange(3)).to_pylist()[0] == 2.0**63
+
+
+def test_a_value_that_no_field_can_hold_is_left_out_and_its_row_stays(tmp_path: Path) -> None:
+    path = tmp_path / "songs.csv"
+    long, nul = "y" * 20_000, "a\0b"
+    rows = "".join(f"1,A,{title},{x}\n" for title, x in (("a", long), ("b", nul), ("c", "x")))
+    path.write_text("pid,artist,title,descr\n" + rows)
+    for kind in ("text", "keyword", "integer"):
+        account, found, _ = read(path, how=How(payload=parse_all([f"descr:{kind}"])))
+        assert [one["title"] for one in found] == ["a", "b", "c"]
+        assert found[0]["payload:descr"] is None
+        assert found[1]["payload:descr"] is None
+        assert account.payload["descr"]["wrong"] == (3 if kind == "integer" else 2)
+
+
+def test_numbers_beyond_all_numbers_are_no_reason_to_fail(tmp_path: Path) -> None:
+    path = tmp_path / "songs.json"
+    song = '"pid": 1, "artist": "A", "title": "a"'
+    path.write_text(f'[{{{song}, "year": ""}}, {{{song}, "year": Infinity}}]')
+    account, rows, _ = read(path, how=How(payload=parse_all(["year"])))
+    assert (account.rows, rows[1]["payload:year"]) == (2, "inf")
 
 
 LINES = np.arange(2, 20)

@@ -242,6 +242,31 @@ def test_a_playlist_may_go_on_in_another_file(tmp_path: Path) -> None:
     assert prepared(tmp_path, rows).titles() == {"1": "abc"}
 
 
+def test_playlists_that_were_two_in_the_files_are_counted(tmp_path: Path) -> None:
+    rows = [
+        *playlist("1", "ab", file="a.csv"),
+        *playlist("1", "bc", file="b.csv"),
+        *playlist("2", "ab", file="a.csv"),
+        *playlist("2 ", "cd", file="a.csv"),
+        *(row(title=title, owner="u", playlist_name=name) for title in "ab" for name in "xy"),
+        row(title="c", owner="u ", playlist_name="x"),
+    ]
+    found = prepared(tmp_path, rows)
+    assert len(found.playlists) == 4
+    assert found.summary["merged_files"] == 1
+    assert found.summary["merged_blanks"] == 2
+
+
+def test_where_a_row_has_no_id_owner_and_name_tell_its_playlist(tmp_path: Path) -> None:
+    def named(title: str, **fields: Any) -> Row:
+        return row(title=title, owner="u", playlist_name="Mix", **fields)
+
+    rows = [named("a", playlist_id=" "), named("b", playlist_id=None), named("c", playlist_id="1")]
+    found = prepared(tmp_path, [*rows, named("d", playlist_id="1"), row(playlist_id="")])
+    assert sorted(found.titles().values()) == ["ab", "cd"]
+    assert [one["reason"] for one in found.rejects] == ["no playlist"]
+
+
 def test_playlists_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
     found = prepared(tmp_path, [one for name in "cab" for one in playlist(name, "xy")])
     assert [one["playlist_id"] for one in found.playlists] == ["a", "b", "c"]
@@ -255,7 +280,9 @@ def test_short_playlists_are_kept_beside(tmp_path: Path) -> None:
     assert found.summary["playlists"] == 1
     assert found.summary["short_playlists"] == 3
     assert found.summary["plays"] == 3
-    assert "3 playlists shorter than 3 songs dropped" in found.summary["text"]
+    dropped = "3 playlists shorter than 3 songs dropped, 9 rows with them"
+    assert dropped in found.summary["text"]
+    assert found.summary["short_rows"] == 9
 
 
 def test_songs_of_short_playlists_have_numbers_and_songs_of_no_playlist_have_not(
@@ -353,24 +380,3 @@ def test_a_folder_with_an_odd_name(tmp_path: Path) -> None:
     folder = tmp_path / "it's [a] *?"
     folder.mkdir()
     assert prepared(folder, playlist("1", "ab")).titles() == {"1": "ab"}
-
-
-def test_pauses_cut_sessions_where_there_are_no_playlists(tmp_path: Path) -> None:
-    def play(title: str, owner: str, second: float | None, file: str = "log.csv") -> Row:
-        return row(title=title, owner=owner, position=second, file=file)
-
-    rows = [
-        play("a", "u", 100.0),
-        play("b", "u", 160.0),
-        play("x", "v", 150.0),
-        play("c", "u", 800.0),  # more than 10 minutes after b
-        play("d", "u", 1_400.0),  # just 10 minutes after c
-        play("y", "v", 400.0),
-        play("z", "u", None),
-        play("z", "", 120.0),
-        *playlist("listed", "mn", owner="u"),
-    ]
-    made = prepared(tmp_path, rows, session_gap=10.0, session_files=("log.csv",))
-    assert made.titles() == {"listed": "mn", "u 100": "ab", "u 800": "cd", "v 150": "xy"}
-    assert [one["reason"] for one in made.rejects] == ["no playlist", "no playlist"]
-    assert made.summary["sessions"] is True

@@ -98,18 +98,20 @@ def test_songs_are_counted_and_named(road: Road, data: Data) -> None:
 
 
 def test_the_split_leaks_nothing(road: Road) -> None:
-    leaks = find_leaks(road.work, "validation")
-    assert leaks.playlists == road.outcome.stages["split"].summary["validation"]
+    leaks = find_leaks(road.work)
+    summary = road.outcome.stages["split"].summary
+    assert leaks.playlists == summary["validation"] + summary["test"]
     assert leaks.same_id == 0
 
 
-def test_leaks_are_found_by_id_and_by_content(road: Road, tmp_path: Path) -> None:
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_leaks_are_found_by_id_and_by_content(road: Road, tmp_path: Path, split: str) -> None:
     work = tmp_path / "work"
     shutil.copytree(road.work, work)
-    train_path, held_path = work / "split" / "train.parquet", work / "split" / "test.parquet"
+    train_path, held_path = work / "split" / "train.parquet", work / "split" / f"{split}.parquet"
     train, held = pq.read_table(train_path), pq.read_table(held_path)
-    before = find_leaks(work, "test")
-    in_any_order = find_leaks(work, "test", ordered=False)
+    before = find_leaks(work)
+    in_any_order = find_leaks(work, ordered=False)
     clone = held.slice(0, 1).set_column(0, "playlist_id", pa.array(["a clone"]))
     backwards = held.slice(1, 1).to_pylist()[0]
     backwards |= {"playlist_id": "backwards", "songs": backwards["songs"][::-1]}
@@ -121,50 +123,100 @@ def test_leaks_are_found_by_id_and_by_content(road: Road, tmp_path: Path) -> Non
     text = record.read_text()
     assert sizes in text
     record.write_text(text.replace(sizes, f'"train.parquet": {train_path.stat().st_size}'))
-    after = find_leaks(work, "test")
+    after = find_leaks(work)
     assert after.same_id == before.same_id + 1
     ids = held["playlist_id"].to_pylist()
     assert set(after.same_songs) - set(before.same_songs) == {ids[0], ids[2]}
-    unordered = find_leaks(work, "test", ordered=False)
+    unordered = find_leaks(work, ordered=False)
     found = set(unordered.same_songs) - set(in_any_order.same_songs)
     assert found == {ids[0], ids[1], ids[2]}
 
 
+def test_a_playlist_of_both_held_out_splits_is_found(road: Road, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(road.work, work)
+    before = find_leaks(work)
+    paths = [work / "split" / f"{split}.parquet" for split in ("validation", "test")]
+    validation, test = (pq.read_table(path) for path in paths)
+    clone = validation.slice(0, 1).set_column(0, "playlist_id", pa.array(["a clone"]))
+    pq.write_table(pa.concat_tables([test, clone.cast(test.schema)]), paths[1])
+    record = work / "split" / "stage.json"
+    old = road.work.joinpath("split/test.parquet").stat().st_size
+    new = paths[1].stat().st_size
+    record.write_text(
+        record.read_text().replace(f'"test.parquet": {old}', f'"test.parquet": {new}')
+    )
+    after = find_leaks(work)
+    assert after.across == before.across + 1
+    assert after.playlists == before.playlists + 1
+
+
 def test_kinds_of_queries_by_hand(tmp_path: Path) -> None:
-    # Songs 0 to 4, in 10, 6, 3, 1 and 0 playlists: half of the 20 plays is song 0.
-    songs = Songs(pa.table({}), np.array([0, 0, 1, 2, 3], np.int32), np.array([10, 6, 3, 1, 0]))
-    data = Data(tmp_path, songs, ragged([[0]]), 0, ordered=True)
+    # Songs 0 to 5, in 10, 6, 3, 1, 0 and 0 playlists: half of the 20 plays is song 0. Song 5 is by
+    # the artist of song 3. Songs of fewer than 4 playlists have no vector.
+    songs = Songs(
+        pa.table({}), np.array([0, 0, 1, 2, 3, 2], np.int32), np.array([10, 6, 3, 1, 0, 0])
+    )
+    data = Data(tmp_path, songs, ragged([[0]]), 0, ordered=True, min_count=4)
     queries = Queries(
-        ["a", "b", "c", "d"],
-        [""] * 4,
-        ragged([[1, 2], [4] * 12, [3, 4], [0, 1, 2]]),
-        ragged([[0], [1], [3], [4]]),
+        ["a", "b", "c", "d", "e", "f"],
+        [""] * 6,
+        ragged([[1, 2], [4] * 12, [3, 4], [0, 1, 2], [5], [0]]),
+        ragged([[0], [1], [3], [4], [0], [0]]),
     )
     found = {
-        group: [next(name for name, chosen in members.items() if chosen[at]) for at in range(4)]
+        group: [next(name for name, chosen in members.items() if chosen[at]) for at in range(6)]
         for group, members in kinds(queries, data).items()
     }
-    assert found["length of the query"] == ["1 to 4 songs", "10 to 19 songs"] + ["1 to 4 songs"] * 2
+    short, one = "2 to 4 songs", "1 song"
+    assert found["length of the query"] == [short, "10 to 19 songs", short, short, one, one]
     assert [name.split(":")[0] for name in found["popularity of the label"]] == [
         "head",
         "middle",
         "tail",
         "not in the catalog",
+        "head",
+        "head",
     ]
-    known = "songs of the query that the catalog knows"
-    assert found[known] == ["all", "none", "up to half", "all"]
+    assert found["known songs of the query"] == [
+        "all",
+        "none, no artist either",
+        "up to half",
+        "all",
+        "none, but artists",
+        "all",
+    ]
+    assert found["vectors of the query"] == [
+        "some below min_count",
+        "no song is known",
+        "all below min_count",
+        "some below min_count",
+        "no song is known",
+        "none below min_count",
+    ]
     assert found["artist of the label"] == [
         "is in the query",
         "is not in the query",
         "is in the query",
         "is not in the query",
+        "is not in the query",
+        "is in the query",
     ]
     assert [name.split(":")[0] for name in found["last song of the query"]] == [
         "cool",
         "cold",
         "cold",
         "cool",
+        "cold",
+        "warm",
     ]
+
+
+def test_songs_without_a_vector_are_told_by_the_releases_own_min_count(
+    road: Road, data: Data
+) -> None:
+    assert data.min_count == road.parameters.min_count == 2
+    assert data.songs.playlists.min() < data.min_count
 
 
 def test_each_query_is_of_exactly_one_kind_of_each_group(road: Road, data: Data) -> None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from catalog import edge_build
+from catalog.edge import EdgeRelease
 from catalog.embedded import EmbeddedHome
 from catalog.errors import EngineError, NoReleaseError, StorageError
 from catalog.reporting import Silent
@@ -240,6 +241,27 @@ def test_a_list_of_any_kind_is_built(tmp_path: Path) -> None:
     for kind in (pa.list_(pa.float32()), pa.large_list(pa.float64()), pa.list_(pa.float32(), 4)):
         draft = drafted(tmp_path, vectors, column=pa.array(vectors.tolist(), kind))
         edge_build.build(draft.songs_path, 4, {}, tmp_path / f"shard of {kind}")
+
+
+def test_a_release_in_segments_finds_what_one_in_one_piece_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = vectors_of(900, 8)
+    draft = drafted(tmp_path, vectors)
+    manifest = EmbeddedHome(tmp_path / "home").publish(draft, Silent())
+    monkeypatch.setattr(edge_build, "BATCH", 100)
+    releases, segments = [], []
+    for most in (1_000, 300):
+        monkeypatch.setattr(edge_build, "SONGS_PER_SEGMENT", most)
+        shard = tmp_path / f"shard of {most}"
+        edge_build.build(draft.songs_path, 8, {}, shard)
+        segments.append(len(list(shard.glob("segments/*"))))
+        releases.append(EdgeRelease(shard, manifest))
+        releases[-1].verify()
+    assert segments[1] > segments[0]
+    for vector in vectors[::90]:
+        whole, parted = (nearest(release, vector, 20) for release in releases)
+        assert [hit.song for hit in whole] == [hit.song for hit in parted]
 
 
 def test_a_song_without_a_vector_is_kept(tmp_path: Path) -> None:

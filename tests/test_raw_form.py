@@ -64,6 +64,12 @@ def test_the_quirks_come_at_their_real_rates(fields: list[Fields]) -> None:
     assert 0.015 < np.mean([name.endswith(" ") for _, name in names]) < 0.05
 
 
+def test_some_names_begin_with_a_lone_quote(fields: list[Fields]) -> None:
+    names = {(row[0], row[3]) for row in fields if row[3].startswith('"')}
+    assert names
+    assert all(name.count('"') == 1 for _, name in names)
+
+
 def test_other_readers_trip_over_it(raw: Path, fields: list[Fields]) -> None:
     with raw.open(encoding="utf-8", newline="") as file:
         read = list(csv.reader(file))[1:]

@@ -96,6 +96,8 @@ def test_columns_that_the_file_lacks_are_null(read, write):
         ("1970-01-01 00:00:01", 1.0),
         ("1970-01-01 00:00:01.5 UTC", 1.5),
         ("1970-01-01T01:00:00+01:00", 0.0),
+        ("04 Apr 2010 13:45", 1270388700.0),
+        ("Sun Apr 04 13:45:00 +0000 2010", 1270388700.0),
     ],
 )
 @pytest.mark.parametrize("company", [[], ["3"], ["1970-01-01T00:00:00Z", "3"]], ids=len)
@@ -171,8 +173,9 @@ def test_parquet_text_that_is_not_utf8(read, write):
 
 
 def test_parquet_column_that_cannot_be_text(read, write):
-    path = write({"pid": [1], "artist": [["a", "b"]], "title": ["x"]})
-    with pytest.raises(ColumnError, match=r"'artist' \(artist\) holds list"):
+    length = pa.array([dt.timedelta(1)])
+    path = write({"pid": [1], "artist": length, "title": ["x"]})
+    with pytest.raises(ColumnError, match=r"'artist' \(artist\) holds duration"):
         read(path)
 
 
@@ -213,10 +216,10 @@ def test_report_says_how_files_were_understood(write, tmp_path):
 
     path, heard = write('"pid","artist","title"\n"1","a "b" c","d"\n'), Heard()
     read_files([path], {}, tmp_path / "rows", tmp_path / "unreadable", heard)
-    size = path.stat().st_size
     assert heard.title == "read"
     assert heard.text == "1 rows of 1 file (CSV, wrapped quotes), 0 unreadable"
-    assert heard.progress[-1] == (size, size)
+    done, total = heard.progress[-1]
+    assert done == total >= path.stat().st_size
 
 
 def _content(tmp_path):

@@ -145,6 +145,15 @@ def test_the_map_puts_like_songs_together(result: Evaluation) -> None:
     assert np.median(far[np.arange(len(at)), cosine.argmax(axis=1)]) < 0.5 * np.median(far)
 
 
+def test_the_map_says_how_its_colours_were_chosen(result: Evaluation) -> None:
+    # By how far a word stands out, not by how often it comes.
+    assert "stands out" in song_map.BY_WORD
+    assert "most often" not in song_map.BY_WORD
+    found = song_map.drawn(result.data)
+    assert found is not None
+    assert found.coloured_by in (song_map.BY_WORD, "the artists with the most songs here")
+
+
 def test_a_report_is_written(
     result: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -120,9 +120,10 @@ def logged(tmp_path: Path) -> Path:
         "ingest",
         {"release": "R1", "published": True, "counts": {"songs": 1200, "training_playlists": 30}},
     )
-    for value, split in ((0.25, "validation"), (0.5, "test")):
+    for value, split, holdout in ((0.25, "validation", "last"), (0.5, "test", "random")):
         figures = {"hr@10": value / 2, "hr@100": value}
-        runs.record(tmp_path, "evaluate", {"release": "R1", "split": split, "figures": figures})
+        payload = {"release": "R1", "split": split, "holdout": holdout, "figures": figures}
+        runs.record(tmp_path, "evaluate", payload)
     return tmp_path
 
 
@@ -142,7 +143,7 @@ def test_runs_are_listed_and_shown(logged: Path) -> None:
 def test_figures_are_plotted_over_time(logged: Path) -> None:
     bars = shown("plot", "--home", logged).output
     assert [line.split()[-1] for line in bars.splitlines()[1:]] == ["0.2500", "0.5000"]
-    assert bars.splitlines()[1].count("━") * 2 == bars.splitlines()[2].count("━") == 30
+    assert bars.splitlines()[1].count("━") * 2 == bars.splitlines()[2].count("━") == 24
     only = shown("plot", "--home", logged, "--split", "test", "--metric", "hr@10").output
     assert only.splitlines()[1:]
     assert "0.2500" in only
@@ -157,3 +158,17 @@ def test_figures_are_plotted_over_time(logged: Path) -> None:
         failed = shown("plot", "--home", logged, *wrong)
         assert failed.exit_code == 1
         assert said in failed.output
+
+
+def test_what_was_held_out_is_told_apart(logged: Path) -> None:
+    figures = {"hr@10": 0.1, "hr@100": 0.125}
+    tuned = {"split": "validation", "holdout": "last", "figures": figures}
+    runs.record(logged, "tune", tuned)
+    listed = shown("list", "--home", logged).output
+    for label in ("validation, last:", "test, random:", "validation, last (tune):"):
+        assert label in " ".join(listed.split())
+    bars = shown("plot", "--home", logged).output
+    assert ["validation, last " in line for line in bars.splitlines()[1:]] == [True, False, True]
+    only = shown("plot", "--home", logged, "--holdout", "last").output.splitlines()[1:]
+    assert [line.split()[-1] for line in only] == ["0.2500", "0.1250"]
+    assert "(tune)" in only[1]

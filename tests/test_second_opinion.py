@@ -40,9 +40,8 @@ def judged(rows: list[Row], min_songs: int) -> Judged:
     rejected = []
     for one in numbered(rows):
         name = trimmed(one["playlist_name"])
-        if one["playlist_id"] is not None:
-            key = trimmed(one["playlist_id"])
-        else:
+        key = trimmed(one["playlist_id"])
+        if not key:
             owned = f"{trimmed(one['owner'])}\x1f{name}"
             key = hashlib.md5(owned.encode()).hexdigest() if name else ""
         artist, title = normalise(one["artist"] or ""), normalise(one["title"] or "")

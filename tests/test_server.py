@@ -65,7 +65,9 @@ def test_all_methods_answer_as_the_release_does_without_a_server(
 def test_answers_are_full(client: Client, road: Road, best_known: list[Point]) -> None:
     song = best_known[0].song
     recommended = client.recommend(
-        pb.RecommendRequest(seeds=[pb.Seed(song_id=str(song.song_id))], limit=500)
+        pb.RecommendRequest(
+            seeds=[pb.Seed(song_id=str(song.song_id))], limit=500, mode=pb.MODE_HYBRID
+        )
     )
     having = [point for point in best_known if point.vector is not None]
     assert len(having) - 1 <= len(recommended.songs) <= len(best_known) - 1

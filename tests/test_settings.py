@@ -153,3 +153,34 @@ def test_what_cannot_be_used_ends_the_start_in_one_line(
     assert isinstance(result.exception, SystemExit)
     assert len([line for line in result.output.splitlines() if line.startswith("Error: ")]) == 1
     assert issubclass(SettingsError, NextsongError)
+
+
+@pytest.mark.parametrize(
+    ("given", "printed"),
+    [
+        (f"http://me:{SECRET}@qdrant:6333", "http://**********@qdrant:6333"),
+        (f"http://a:1,https://{SECRET}@b:2", "http://a:1,https://**********@b:2"),
+        (f"me:{SECRET}@qdrant", "**********@qdrant"),
+        ("http://qdrant:6333/a@b", "http://qdrant:6333/a@b"),
+    ],
+)
+def test_passwords_in_addresses_are_not_printed(given: str, printed: str) -> None:
+    result = serve("--print-config", "--qdrant-url", given, "--otlp-endpoint", given)
+    assert result.exit_code == 0
+    found = tomllib.loads(result.output)
+    assert (found["qdrant_url"], found["otlp_endpoint"]) == (printed, printed)
+    refused = serve("--qdrant-url", given.replace("http://", "redis://"), "--port", 0)
+    assert SECRET not in refused.output
+
+
+@pytest.mark.parametrize("home", ["\U0001f3b5/music", 'q"uo\\te', "new\nline\x7f\x01", "caf\u00e9"])
+def test_any_name_can_be_read_again(tmp_path: Path, home: str) -> None:
+    text = Settings(home=home).to_toml()
+    assert str(settings.load({}, written(tmp_path, text)).home) == home
+
+
+@pytest.mark.parametrize("number", ["inf", "nan", "1e9"])
+@pytest.mark.parametrize("name", ["grace", "drain", "call_timeout", "look_every", "history_days"])
+def test_numbers_are_finite_and_bounded(tmp_path: Path, name: str, number: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        settings.load({}, written(tmp_path, f"{name} = {number}\n"))

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import random
 import socket
-import string
 import struct
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import fuzzing
 import grpc
 import pytest
-from google.protobuf.descriptor import FieldDescriptor
 
+from catalog.embedded import EmbeddedHome
 from fakes import publish
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
@@ -36,14 +39,15 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from catalog.embedded import EmbeddedHome
     from catalog.release import Point
     from conftest import Road
 
 __all__ = ["best_known", "home", "loop"]  # fixtures
 
 REQUESTS = int(os.environ.get("NEXTSONG_FUZZ", "3000"))
+OVER_NETWORK = 2_000
 CONNECTIONS = int(os.environ.get("NEXTSONG_CONNECTIONS", "300"))
+MAPPED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"}
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
@@ -58,8 +62,6 @@ SETTINGS = frame(4, 0, 0, b"")
 @pytest.fixture(scope="module")
 def served(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server on a small release with extra fields."""
-    from catalog.embedded import EmbeddedHome
-
     folder = EmbeddedHome(tmp_path_factory.mktemp("survival"))
     publish(folder, SONGS, payload=PAYLOAD)
     with loop.serve(folder) as server:
@@ -179,110 +181,55 @@ def test_slow_callers_hold_up_nobody(served: str) -> None:
 # Schema-aware fuzz
 
 
-class Fuzz:
-    """Makes any message of the API, by its descriptor: nearly right, at the edges, or wild."""
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a home with a small release with extra fields."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    publish(EmbeddedHome(folder), SONGS, payload=PAYLOAD)
+    return folder
 
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
 
-    def message(self, kind: type[Message], depth: int = 0) -> Any:
-        message = kind()
-        for field in message.DESCRIPTOR.fields:
-            if self.random.random() < (0.9 if field.name == "user_id" else 0.45):
-                continue
-            if field.is_repeated:
-                count = self.random.choice([0, 1, 1, 2, 3, 20 if depth == 0 else 2])
-                if field.type == FieldDescriptor.TYPE_MESSAGE:
-                    for _ in range(count):
-                        part = self.message(field.message_type._concrete_class, depth + 1)
-                        getattr(message, field.name).append(part)
-                else:
-                    getattr(message, field.name).extend(self.value(field) for _ in range(count))
-            elif field.type == FieldDescriptor.TYPE_MESSAGE:
-                part = self.message(field.message_type._concrete_class, depth + 1)
-                getattr(message, field.name).CopyFrom(part)
-            else:
-                setattr(message, field.name, self.value(field))
-        return message
-
-    def value(self, field: FieldDescriptor) -> Any:
-        pick = self.random.choice
-        if field.type == FieldDescriptor.TYPE_STRING:
-            return self.text(field.name)
-        if field.type in {FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE}:
-            return pick([0.0, -0.0, 0.5, 1.0, -1.0, 1990.0, 1e-45, 1e30, -1e30, *map(float, WILD)])
-        if field.type == FieldDescriptor.TYPE_BOOL:
-            return pick([False, True])
-        if field.type == FieldDescriptor.TYPE_ENUM:
-            return pick([0, 1, 2, 3, 4, 5, 99, -1, 2**31 - 1])
-        top = 2**32 - 1 if field.type == FieldDescriptor.TYPE_UINT32 else 2**31 - 1
-        low = 0 if field.type == FieldDescriptor.TYPE_UINT32 else -(2**31)
-        if field.type == FieldDescriptor.TYPE_INT64:
-            low, top = -(2**63), 2**63 - 1
-        return pick([0, 1, 2, 10, 500, 501, 1976, low, top])
-
-    def text(self, name: str) -> str:
-        pick = self.random.choice
-        if "song_id" in name and self.random.random() < 0.7:
-            return pick([str(point.song.song_id) for point in SONGS])
-        if name == "field" and self.random.random() < 0.8:
-            return pick(list(PAYLOAD))
-        if self.random.random() < 0.6:
-            song = pick(SONGS).song
-            return song.artist if "artist" in name else song.title
-        return pick(
-            [
-                "",
-                " ",
-                "\0",
-                "\U0001f3b5" * 50,
-                "\u0301" * 100,
-                "x" * 5_000,
-                "%s%n{0}\r\n",
-                "".join(self.random.choices(string.printable, k=20)),
-                "".join(chr(self.random.randrange(1, 0xD7FF)) for _ in range(10)),
-            ]
+@pytest.mark.timeout(60 + REQUESTS / 100)
+def test_any_request_is_answered_or_refused(small: Path) -> None:
+    """By the methods as gRPC calls them, from bytes to bytes, in two processes."""
+    command = [sys.executable, str(Path(__file__).with_name("fuzzing.py")), str(small)]
+    running = [
+        subprocess.Popen(
+            [*command, str(seed), str(REQUESTS // 2)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[1],
         )
+        for seed in (20261124, 20261125)
+    ]
+    for one in running:
+        told, log = one.communicate()
+        assert (one.returncode, log) == (0, "")
+        outcome = json.loads(told)
+        counts = outcome["counts"]
+        assert sum(counts.values()) == REQUESTS // 2
+        assert set(counts) <= MAPPED, counts
+        assert counts["OK"] > REQUESTS // 40, counts
+        assert counts["INVALID_ARGUMENT"] > REQUESTS // 40, counts
+        assert outcome["grown"] < 64 << 20
 
 
-WILD = ["nan", "inf", "-inf", "1001", "-1001"]
-CALLS = {
-    "Recommend": pb.RecommendRequest,
-    "BatchRecommend": pb.BatchRecommendRequest,
-    "SimilarSongs": pb.SimilarSongsRequest,
-    "SearchSongs": pb.SearchSongsRequest,
-    "GetRelease": pb.GetReleaseRequest,
-    "RecordPlays": pb.RecordPlaysRequest,
-    "ForgetUser": pb.ForgetUserRequest,
-}
-MAPPED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"}
-
-
-def resident(pid: int) -> int:
-    """Bytes of memory that a process has."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
-@pytest.mark.timeout(36_000 if REQUESTS > 10_000 else 300)
-def test_any_request_is_answered_or_refused(tmp_path: Path) -> None:
-    from catalog.embedded import EmbeddedHome
-
-    publish(EmbeddedHome(tmp_path), SONGS, payload=PAYLOAD)
-    with serving(tmp_path, "--log-level", "error", "--max-concurrency", "1000") as service:
+def test_any_request_over_the_network(small: Path) -> None:
+    with serving(small, "--log-level", "error", "--max-concurrency", "1000") as service:
         pid = service.process.pid
         counts, warm = asyncio.run(_fuzz(service.address, pid))
         assert set(counts) <= MAPPED, counts
-        assert counts["OK"] > REQUESTS // 20, counts
-        assert counts["INVALID_ARGUMENT"] > REQUESTS // 20, counts
-        assert resident(pid) < warm + (64 << 20)
+        assert counts["OK"] > OVER_NETWORK // 20, counts
+        assert counts["INVALID_ARGUMENT"] > OVER_NETWORK // 20, counts
+        assert fuzzing.resident(pid) < warm + (64 << 20)
         code, log = service.end()
-        assert code == 0
-        assert log == ""
+        assert (code, log) == (0, "")
 
 
 async def _fuzz(address: str, pid: int) -> tuple[dict[str, int], int]:
     """How many calls ended with each status, and the memory in use after the first tenth."""
-    fuzz = Fuzz(20261124)
+    fuzz = fuzzing.Fuzz(7)
     counts: dict[str, int] = {}
     warm = 0
     async with grpc.aio.insecure_channel(address) as channel:
@@ -296,15 +243,54 @@ async def _fuzz(address: str, pid: int) -> tuple[dict[str, int], int]:
                 code = error.code().name
             counts[code] = counts.get(code, 0) + 1
 
-        names = random.Random(7).choices(
-            list(CALLS), weights=[6, 2, 3, 2, 0.2, 0.5, 0.2], k=REQUESTS
-        )
-        for start in range(0, REQUESTS, 50):
-            some = names[start : start + 50]
-            await asyncio.gather(*(call(name, fuzz.message(CALLS[name])) for name in some))
-            if start <= REQUESTS // 10:
-                warm = resident(pid)
+        for start in range(0, OVER_NETWORK, 50):
+            await asyncio.gather(*(call(*fuzz.call()) for _ in range(50)))
+            if start <= OVER_NETWORK // 10:
+                warm = fuzzing.resident(pid)
     return counts, warm
+
+
+# Callers that never read their answers
+
+
+def asking(stream: int, method: str, request: Message) -> bytes:
+    """The frames of a call, with headers that are spelled out."""
+
+    def literal(name: str, value: str) -> bytes:
+        return b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+
+    headers = b"\x83\x86" + literal(":path", f"/nextsong.v1.Recommender/{method}")
+    headers += literal(":authority", "x") + literal("te", "trailers")
+    headers += literal("content-type", "application/grpc")
+    message = request.SerializeToString()
+    body = b"\0" + struct.pack(">I", len(message)) + message
+    return frame(1, 4, stream, headers) + frame(0, 1, stream, body)
+
+
+def test_callers_that_never_read_hold_up_nobody(road: Road) -> None:
+    seeds = [pb.Seed(artist="nobody", title="nothing")]
+    one = pb.RecommendRequest(seeds=seeds, limit=500)
+    large = pb.BatchRecommendRequest(requests=[one] * 5)
+    with serving(road.home.path, "--log-level", "error") as service:
+        pid = service.process.pid
+        assert_serves(service.address)
+        files, memory = open_files(pid), fuzzing.resident(pid)
+        deaf = []
+        for _ in range(10):
+            connection = connected(service.address)
+            connection.sendall(PREFACE + SETTINGS)
+            for stream in range(1, 9, 2):
+                connection.sendall(asking(stream, "BatchRecommend", large))
+            deaf.append(connection)
+        for _ in range(20):
+            assert_serves(service.address)
+        assert fuzzing.resident(pid) < memory + (128 << 20)
+        for connection in deaf:
+            connection.close()
+        until(lambda: open_files(pid) <= files + 5)
+        assert_serves(service.address)
+        code, log = service.end()
+        assert (code, log) == (0, "")
 
 
 # Many switches

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import optuna
 import pytest
 from click.testing import CliRunner
 
 from catalog.embedded import EmbeddedHome
-from catalog.errors import FileError, InputError
+from catalog.errors import FileError, InputError, MismatchError
 from catalog.reporting import Silent
 from conftest import QUICK, linked
-from evaluation import tune_space
+from evaluation import runs, tune_space
 from evaluation.main import main
-from evaluation.tune import Budget, Places, study_of, tune
-from ingest import parameter_files
+from evaluation.tune import Budget, deadline_of, start_of, studies, trials_of, tune
+from evaluation.tune_places import Places
+from evaluation.tune_trials import Phase, judged, run_phase, study_of
+from ingest import parameter_files, pipeline
 from ingest.parameters import Parameters
+from pipeline_fixtures import lane
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Road
+    from pipeline_fixtures import Lane
+
+__all__ = ["lane"]  # a fixture
 
 
 @pytest.fixture(scope="module")
@@ -52,33 +61,58 @@ class Chooser:
         return values[self._place]
 
 
+PLAYED = Parameters(order="played")
+PLAYS = 100_000
+
+
 @pytest.mark.parametrize("phase", tune_space.PHASES)
 @pytest.mark.parametrize("last", [False, True])
 def test_every_choice_makes_parameters(phase: str, last: bool) -> None:
-    chosen = tune_space.suggest(Chooser(last), phase, ordered=True)
+    space = tune_space.space(phase, PLAYED, PLAYS)
+    chosen = tune_space.suggest(Chooser(last), space)
     tune_space.with_chosen(Parameters(), chosen)
-    assert chosen.keys() == tune_space.SPACE[phase].keys()
+    assert chosen.keys() == space.keys() == {*tune_space.names(phase)}
 
 
 @pytest.mark.parametrize("phase", tune_space.PHASES)
-def test_the_defaults_can_be_chosen(phase: str) -> None:
-    start = tune_space.start_of(Parameters(), phase, ordered=True)
-    for name, value in start.items():
-        values = tune_space.SPACE[phase][name]
-        if len(values) == 2 and isinstance(values[0], float):
-            assert values[0] <= value <= values[1]
+@pytest.mark.parametrize(
+    "start", [PLAYED, replace(PLAYED, dimensions=7, dense_weight=0.001, epochs=9, query_decay=0.1)]
+)
+def test_the_start_can_be_chosen(phase: str, start: Parameters) -> None:
+    space = tune_space.space(phase, start, PLAYS)
+    for name, value in tune_space.start_of(start, space, PLAYS).items():
+        if tune_space.is_range(space[name]):
+            assert space[name][0] <= value <= space[name][1]
         else:
-            assert value in values
+            assert value in space[name]
+
+
+def test_epochs_are_tried_around_the_usual_ones() -> None:
+    assert tune_space.space("train", PLAYED, PLAYS)["epochs"] == (15, 30, 60, 120)
+    few = tune_space.space("train", replace(PLAYED, epochs=2), PLAYS)["epochs"]
+    assert few == (15, 30, 60, 120, 2)
 
 
 def test_without_an_order_nothing_of_it_is_tried() -> None:
-    tried = [
-        name
-        for phase in tune_space.PHASES
-        for name in tune_space.suggest(Chooser(last=False), phase, ordered=False)
-    ]
+    start = Parameters().in_order("none")
+    tried = [name for phase in tune_space.PHASES for name in tune_space.space(phase, start, PLAYS)]
     assert not {"distance_power", "backward", "query_decay", "cooccurrence_decay"} & {*tried}
-    assert {"seed_exponent", "window", "dense_weight"} <= {*tried}
+    assert {"seed_exponent", "window", "dense_weight", "epochs"} <= {*tried}
+
+
+def test_trials_are_divided_exactly() -> None:
+    for trials in (6, 7, 8, 9, 13, 60, 100):
+        assert sum(filter(None, trials_of(trials).values())) == trials
+        assert min(filter(None, trials_of(trials).values())) >= 2
+    assert trials_of(None) == {"count": None, "train": None, "query": None}
+
+
+def test_time_is_divided_over_the_phases_that_are_left() -> None:
+    first = deadline_of("count", 100.0, 200.0)
+    assert first == pytest.approx(135.0)
+    assert deadline_of("train", 110.0, 200.0) == pytest.approx(110 + 90 * 0.5 / 0.65)
+    assert deadline_of("query", 150.0, 200.0) == 200.0
+    assert deadline_of("query", 210.0, 200.0) == 210.0
 
 
 def test_queries_are_of_validation_alone(work: Path) -> None:
@@ -88,7 +122,23 @@ def test_queries_are_of_validation_alone(work: Path) -> None:
     assert len(held.lasts.labels) != len(others.lasts.labels)
     assert len(held.cases.labels) > 3 * len(held.lasts.labels)
     assert all(len(query) for query in held.cases.queries)
-    assert held.playlists.sum() == sum(map(len, held.train))
+    assert held.playlists.sum() == sum(map(len, held.train)) == held.plays
+
+
+def test_a_study_starts_from_the_last_run(road: Road, tmp_path: Path) -> None:
+    found = start_of(road.work)
+    expected = replace(road.parameters, order="played")
+    assert found == expected
+    assert start_of(road.work, seed=5) == replace(expected, seed=5)
+    # An order that was told, against what is measured, is kept, and all else too.
+    work = tmp_path / "work"
+    shutil.copytree(road.work, work, copy_function=linked)
+    told = replace(road.parameters, order="none", neighbours=33, catalog_min=2, mode="auto")
+    outcome = pipeline.run([road.file], {}, EmbeddedHome(tmp_path / "home"), work, told, Silent())
+    found = start_of(work)
+    assert (found.order, found.neighbours, found.catalog_min) == ("none", 33, 2)
+    assert found.query_decay == 1.0
+    assert found.dense_weight == outcome.manifest.origin.parameters["dense_weight"]
 
 
 def test_what_was_chosen_is_no_worse_on_validation(outcome: dict[str, Any]) -> None:
@@ -101,22 +151,122 @@ def test_what_was_chosen_is_no_worse_on_validation(outcome: dict[str, Any]) -> N
     }
     assert outcome["test"].keys() == {"tuned HR@10", "tuned HR@100"}
     assert all(0 <= value <= 1 for value in figures.values())
+    assert sum(outcome["trials"].values()) == 9
     assert all(count >= 2 for count in outcome["trials"].values())
     Parameters(**outcome["parameters"])
+    # What was not tuned, and is not as by default, is written too, or it would be lost.
+    assert outcome["parameters"]["order"] == "played"
+    assert not {"seed", "workers", "mode", "ranker"} & outcome["parameters"].keys()
 
 
 def test_the_first_trial_is_the_start(work: Path, outcome: dict[str, Any]) -> None:
-    assert outcome
-    study = study_of(Places.of(work, work.parent / "study"), "count")
+    study = studies(work, work.parent / "study")["count"]
+    assert {*outcome["trials"]} == {*tune_space.PHASES}
     first = study.get_trials()[0]
-    assert first.params == tune_space.start_of(QUICK, "count", ordered=True)
+    start = replace(QUICK, order="played")
+    assert first.params == tune_space.start_of(start, tune_space.space("count", start, 1), 1)
     assert study.best_value >= first.value
 
 
-def test_a_study_goes_on_where_it_stopped(work: Path, outcome: dict[str, Any]) -> None:
+def test_a_study_goes_on_where_it_stopped(
+    work: Path, outcome: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert outcome["test_used"]
+
+    def never(*_: object) -> None:
+        raise AssertionError("the vectors of the start and of the best trial are kept")
+
+    monkeypatch.setattr(tune_space, "trained", never)
     again = tune(work, work.parent / "study", QUICK, Budget(trials=9), Silent())
     assert again["trials"] == outcome["trials"]
     assert again["parameters"] == outcome["parameters"]
+    # The same choice has the same figure on test: the playlists are not asked once more.
+    assert again["test"] == outcome["test"]
+    assert again["playlists"] == outcome["playlists"]
+    assert not again["test_used"]
+
+
+def test_trials_of_other_arrays_are_not_believed(work: Path, outcome: dict[str, Any]) -> None:
+    assert outcome
+    places = Places.of(work, work.parent / "names")
+    start = replace(QUICK, order="played")
+    names = {phase: Phase.of(places, phase, start, 1).study for phase in tune_space.PHASES}
+    same = {phase: Phase.of(places, phase, start, 1).study for phase in tune_space.PHASES}
+    assert names == same
+    for change, differ in (
+        ({"backward": 0.9}, {"query"}),
+        ({"neighbours": 50}, {"count", "query"}),
+        ({"window": 5}, {"query"}),
+        ({"seed": 3}, {"count", "train", "query"}),
+        ({"dense_weight": 0.3, "workers": 2, "mode": "dense"}, set()),
+    ):
+        changed = replace(start, **change)  # type: ignore[arg-type]
+        found = {
+            phase
+            for phase in tune_space.PHASES
+            if Phase.of(places, phase, changed, 1).study != names[phase]
+        }
+        assert found == differ, change
+    assert len(list(places.study.glob("best-*.npz"))) == 1  # the others are superseded
+
+
+class Judge:
+    """Stands in for an optuna trial that is judged: weak from a step on."""
+
+    def __init__(self, weak_from: int) -> None:
+        self._weak_from = weak_from
+        self.steps: list[int] = []
+
+    def report(self, _value: float, step: int) -> None:
+        self.steps.append(step)
+
+    def should_prune(self) -> bool:
+        return self.steps[-1] >= self._weak_from
+
+
+def test_a_weak_trial_is_ended_early(work: Path) -> None:
+    places = Places.of(work, work.parent / "pruned")
+    held = places.held(QUICK)
+    arrays = tune_space.arrays_of(held, tune_space.counted(held, QUICK))
+    weak, strong = Judge(2), Judge(9)
+    with pytest.raises(optuna.TrialPruned):
+        judged(weak, arrays, held, QUICK, "count")
+    assert weak.steps == [1, 2]
+    value = judged(strong, arrays, held, QUICK, "count")
+    assert strong.steps == [1, 2, 3]
+    assert value == pytest.approx(tune_space.value_of(arrays, held, QUICK, "count"))
+
+
+def test_a_failing_trial_ends_no_worker_and_says_why(work: Path) -> None:
+    places = Places.of(work, work.parent / "failing")
+    start = replace(QUICK, order="played")
+    phase = replace(
+        Phase.of(places, "train", start, 1),
+        start=replace(start, min_count=900_000),
+        space={"negative": (3, 5)},
+    )
+    with pytest.raises(MismatchError, match=r"all 3 trials .* no song is in 900000 training"):
+        run_phase(places, phase, 3, None, 1, Silent().task("x").__enter__(), Silent())
+    assert [t.state.name for t in study_of(places, phase.study).get_trials()] == ["FAIL"] * 3
+
+
+def test_minutes_alone_bound_a_study(work: Path) -> None:
+    began = time.monotonic()
+    found = tune(work, work.parent / "short", QUICK, Budget(None, 0.2, 1), Silent())
+    assert time.monotonic() - began < 60 * 0.2 + 15  # the start is always tried, and judged
+    assert found["trials"]["count"] > 2
+    assert min(found["trials"].values()) >= 1
+    assert found["budget"]["trials"] is None
+
+
+def test_samplers_are_seeded(work: Path) -> None:
+    places = Places.of(work, work.parent / "seeded")
+
+    def drawn(name: str, seed: int) -> list[float]:
+        study = study_of(places, name, seed)
+        return [study.ask().suggest_float("x", 0, 1) for _ in range(3)]
+
+    assert drawn("a", 1) == drawn("b", 1) != drawn("c", 2)
 
 
 def test_the_command_writes_a_file_that_makes_a_release(road: Road, work: Path) -> None:
@@ -136,10 +286,38 @@ def test_the_command_writes_a_file_that_makes_a_release(road: Road, work: Path) 
     release.close()
     chosen = json.loads(file.read_text())
     parameters = release.manifest.origin.parameters
-    assert parameters["dimensions"] == 8  # what is said on the command line goes first
+    # What is said on the command line goes first.
+    assert (parameters["dimensions"], parameters["epochs"]) == (8, 2)
     for name, value in chosen["parameters"].items():
-        assert name == "dimensions" or parameters[name] == value
-    assert release.manifest.validation == chosen["validation"]
+        assert name in ("dimensions", "epochs") or parameters[name] == value
+    assert chosen["validation"].items() <= release.manifest.validation.items()
+    study = parameters["study"]
+    for name in ("trials", "validation", "test", "split_fingerprint"):
+        assert study[name] == chosen[name]
+    (tuned,) = runs.load(home, kind="tune")
+    assert tuned.payload["figures"]["hr@100"] == chosen["validation"]["tuned HR@100"]
+    assert (tuned.payload["split"], tuned.payload["holdout"]) == ("validation", "last")
+    assert not tuned.payload["test_used"]  # an earlier run of the study asked, and is counted
+
+
+def test_another_study_makes_another_release(lane: Lane) -> None:
+    def published(study: dict[str, Any]) -> bool:
+        return pipeline.run(
+            [lane.file],
+            {},
+            lane.home,
+            lane.work,
+            lane.road.parameters,
+            Silent(),
+            study=study,
+        ).published
+
+    first = {"trials": {"count": 3}, "test": {"tuned HR@10": 0.1}}
+    assert published(first)
+    assert not published(first)
+    assert published(first | {"trials": {"count": 4}})
+    manifest = lane.home.manifest(str(lane.home.current()))
+    assert manifest.origin.parameters["study"]["trials"] == {"count": 4}
 
 
 def test_a_parameter_file_may_be_toml(tmp_path: Path) -> None:
@@ -153,6 +331,7 @@ def test_a_parameter_file_may_be_toml(tmp_path: Path) -> None:
         "order": "none",
     }
     assert chosen.validation == {}
+    assert chosen.study == {}
 
 
 @pytest.mark.parametrize(
@@ -165,7 +344,7 @@ def test_a_parameter_file_may_be_toml(tmp_path: Path) -> None:
         ('{"parameters": {"window": "3"}}', "window cannot be '3'"),
         ('{"parameters": {"window": true}}', "window cannot be True"),
         ('{"parameters": {"skip_gram": 1}}', "skip_gram cannot be 1"),
-        ('{"parameters": {"window": null}}', "window cannot be None"),
+        ('{"parameters": {"negative": null}}', "negative cannot be None"),
         ('{"parameters": {}, "validation": {"a": "b"}}', "must hold numbers"),
     ],
 )

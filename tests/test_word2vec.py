@@ -147,6 +147,7 @@ def test_counts_by_hand(tmp_path: Path) -> None:
         "songs": 2,
         "plays": 8,
         "epochs": 3,
+        "window": 5,
     }
     assert summary["text"] == "2 song vectors of 8 numbers, 3 epochs over 8 plays"
 
@@ -270,3 +271,12 @@ def test_nobody_need_listen(tmp_path: Path) -> None:
 def test_small_data_is_passed_over_more_often(plays: int, epochs: int) -> None:
     assert Parameters().epochs_for(plays) == epochs
     assert replace(PARAMETERS, epochs=17).epochs_for(plays) == 17
+
+
+@pytest.mark.parametrize(
+    ("plays", "window"),
+    [(0, 60), (6_000_000, 60), (9_000_000, 40), (40_000_000, 10), (10**9, 10)],
+)
+def test_the_window_narrows_where_one_epoch_is_more_than_enough(plays: int, window: int) -> None:
+    assert Parameters().window_for(plays) == window
+    assert Parameters(window=200).window_for(plays) == 200

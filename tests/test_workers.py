@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -16,9 +17,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from catalog.errors import BusyError
+from catalog.errors import BusyError, StorageError
 from nextsong.v1 import recommender_pb2 as pb
 from server_fixtures import PATIENCE_S, until
+from service import metrics
 from service.client import Client
 from service.workers import _ReservedPort
 
@@ -36,7 +38,7 @@ class Service:
     def __init__(self, home: Path, *options: str) -> None:
         command = [sys.executable, "-m", "evaluation.main", "serve", "--home", str(home)]
         self.process = subprocess.Popen(
-            [*command, "--port", "0", *options],
+            [*command, "--port", "0", "--drain", "0", *options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -85,6 +87,14 @@ def calls_told(text: str) -> float:
     return sum(float(line.split()[-1]) for line in lines)
 
 
+def files_of_metrics(pid: int) -> list[Path]:
+    """The files of metrics that the children of a process have in their memory."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    maps = "".join(Path(f"/proc/{child}/maps").read_text() for child in children)
+    (folder,) = {Path(line.split()[-1]).parent for line in maps.splitlines() if ".db" in line}
+    return list(folder.iterdir())
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -113,6 +123,7 @@ def test_a_family_of_processes(road: Road) -> None:
         with Client(service.address) as client:
             client.get_release()
         assert calls_told(service.metrics()) == 13  # what the dead one counted is not forgotten
+        assert len(files_of_metrics(service.process.pid)) == 2 * 3  # and it left none of its own
 
         with pytest.raises(BusyError, match="the port is in use"):
             _ReservedPort("127.0.0.1", int(service.address.split(":")[1])).__enter__()
@@ -153,6 +164,41 @@ def test_no_call_fails_while_a_family_ends(road: Road) -> None:
         assert service.process.returncode == 0
         assert "code=OK" in log.replace("\x1b", "")
         assert "INTERNAL" not in log
+
+
+def test_metrics_have_their_room_before_they_are_written(tmp_path: Path) -> None:
+    metrics.reserve(tmp_path, 0)
+    for path in tmp_path.iterdir():
+        assert path.stat().st_blocks * 512 >= path.stat().st_size == metrics.ROOM
+    live = tmp_path / f"{metrics.LIVE}_0.db"
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"x" * metrics.ROOM)
+    metrics.reserve(tmp_path, 0)
+    assert {path for path in tmp_path.iterdir() if not any(path.read_bytes())} == {live}
+
+
+def test_a_disk_without_room_for_metrics_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        metrics.reserve(tmp_path, 0)
+
+
+def test_a_port_that_a_server_has_just_left_can_be_taken() -> None:
+    with socket.socket() as before:
+        before.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        before.bind(("127.0.0.1", 0))
+        before.listen()
+        port = before.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            accepted, _ = before.accept()
+            accepted.close()  # the side that closes first waits in TIME_WAIT
+    with _ReservedPort("127.0.0.1", port) as reserved:
+        assert reserved == port
 
 
 def test_orphans_end(road: Road) -> None:

@@ -36,6 +36,8 @@ NAMES = (
 QUICK = ("popularity", "tutorial", "item-item", "session-knn", "rules")
 """Those that need no optional library and little time."""
 
+OF_WORD2VEC = ("tutorial", "word2vec-mean")
+
 _SCALAR = 1.5e-8  # seconds for each step of sparse arithmetic, each score that is sorted
 _VECTOR = 1.0e-10  # seconds for each multiplication of dense matrices
 
@@ -87,11 +89,17 @@ def built(
 ) -> Iterator[System | str]:
     """The baselines of these names, each learned when its turn comes.
 
-    One that would take more than `patience` seconds is not learned: a line says so instead. Raises
-    `MissingExtraError`.
+    One that would take more than `patience` seconds, or that cannot be learned from these
+    playlists, is left out: a line says so instead. Raises `MissingExtraError`.
     """
     model: word2vec.Model | None = None
     for name in names:
+        if name in OF_WORD2VEC and not word2vec.has_vocabulary(data):
+            yield (
+                f"{name} is left out: no song is in {word2vec.PARAMETERS.min_count} training "
+                f"playlists, as the tutorials' way wants"
+            )
+            continue
         expected = seconds(name, data, queries)
         if expected > patience:
             yield (
@@ -101,7 +109,7 @@ def built(
             )
             continue
         with reporter.task("learn") as task:
-            if name in ("tutorial", "word2vec-mean") and model is None:
+            if name in OF_WORD2VEC and model is None:
                 model = word2vec.tutorial_model(data)
             system = _system(name, data, model)
             task.result(system.name)
@@ -109,7 +117,7 @@ def built(
 
 
 def _system(name: str, data: Data, model: word2vec.Model | None) -> System:
-    if name in ("tutorial", "word2vec-mean"):
+    if name in OF_WORD2VEC:
         assert model is not None
         return word2vec.LastSong(data, model) if name == "tutorial" else word2vec.MeanOfAll(model)
     kinds: dict[str, type[System]] = {

@@ -53,6 +53,7 @@ def top_of_sparse(scores: csr_array, limit: int, without: Ragged) -> Numbers:
         span = slice(scores.indptr[row], scores.indptr[row + 1])
         columns, values = scores.indices[span], scores.data[span]
         own = without[row]
+        own = own[own >= 0]  # a song that nobody knows is not the last one
         blocked[own] = True
         free = ~blocked[columns] & (values > 0)
         blocked[own] = False

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from evaluation.protocol import Queries
 
 EPOCHS = 30
+WINDOW = 10
 
 PARAMETERS = Parameters(
-    dimensions=48, window=10, epochs=EPOCHS, min_count=3, skip_gram=False, sample=1e-3
+    dimensions=48, window=WINDOW, epochs=EPOCHS, min_count=3, skip_gram=False, sample=1e-3
 )
 """CBOW, 48 numbers, window 10, 30 epochs, min_count 3, and gensim's defaults for the rest."""
 
@@ -40,13 +41,18 @@ class Model:
     row: NDArray[np.int64]  # (songs of the work folder,)
 
 
+def has_vocabulary(data: Data) -> bool:
+    """Whether any song is in as many training playlists as the model wants: gensim fails else."""
+    return bool((data.songs.playlists >= PARAMETERS.min_count).any())
+
+
 def tutorial_model(data: Data) -> Model:
     """Train the tutorials' model on the training playlists."""
     with tempfile.TemporaryDirectory(prefix="nextsong-") as name:
         folder = Path(name)
         with connect(folder) as sql:
             train_path = finished_stage(data.work, "split").folder / "train.parquet"
-            write_corpus(sql, train_path, folder / "corpus.txt", PARAMETERS.window)
+            write_corpus(sql, train_path, folder / "corpus.txt", WINDOW)
         songs, vectors = train_vectors(folder / "corpus.txt", EPOCHS, PARAMETERS)
     row = np.full(len(data.songs), -1, dtype=np.int64)
     row[songs] = np.arange(len(songs))

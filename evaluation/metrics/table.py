@@ -41,6 +41,20 @@ UNBOUNDED = frozenset(["novelty", "clicks", "popularity_bias"])
 LOWER_IS_BETTER = frozenset(["clicks", "artist_repetition"])
 
 
+def names(*, halves: bool) -> list[str]:
+    """The metrics of an evaluation, with several labels a query (`halves`) or with one."""
+    of_places = [f"{one}@{k}" for k in KS for one in ("hr", "mrr", "ndcg", "precision", "recall")]
+    of_songs = ("novelty", "fresh", "popularity_bias", "artist_repetition", "diversity")
+    of_halves = ["r_precision", "r_precision_artists", f"ndcg@{continuation.DEPTH}", "clicks"]
+    return [
+        *of_places,
+        "answered",
+        *(f"{one}@{K}" for one in of_songs),
+        *(of_halves if halves else []),
+        *(f"coverage@{k}" for k in (10, 100)),
+    ]
+
+
 def per_query(rankings: Numbers, queries: Queries, data: Data) -> dict[str, Figures]:
     """A figure for each metric and query: name -> shape (n,); NaN where it says nothing.
 

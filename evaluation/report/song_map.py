@@ -32,6 +32,8 @@ SIZE = 1_000
 FEWEST_WORDS = 0.15
 """Songs are coloured by words of playlist names where so many songs have one, or else by artist."""
 
+BY_WORD = "the word that stands out most in the names of its playlists, beside those of all"
+
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _EMPTY_WORDS = frozenset(
     [
@@ -128,7 +130,7 @@ def _coloured(data: Data, songs: Numbers) -> tuple[NDArray[np.int64], list[str],
         best, names = words
         colours = best[songs]
         if (colours >= 0).mean() >= FEWEST_WORDS:
-            return colours, names, "the word that the names of its playlists have most often"
+            return colours, names, BY_WORD
     artists = Counter(data.songs.artist[songs].tolist()).most_common(COLOURS)
     colours = np.full(len(songs), -1, dtype=np.int64)
     names = []

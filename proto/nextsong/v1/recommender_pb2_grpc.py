@@ -37,7 +37,12 @@ class RecommenderStub:
     calls under way as it takes (OVERLOAD);
     - DEADLINE_EXCEEDED when the call's deadline, or the server's own, has passed (TOO_LATE);
     - UNAVAILABLE when the release cannot be asked now: try again;
-    - INTERNAL for all else, the reason of which is in the server's log only.
+    - CANCELLED when the server ended as the call arrived: try again, every call may be repeated;
+    - INTERNAL for all else.
+
+    What a message says of UNAVAILABLE and INTERNAL is the same always; the reason is in the server's
+    log. Answers to large batches may exceed the 4 MiB that gRPC clients take by default: allow 64 MiB
+    (max_receive_message_length) where you send them.
 
     A call may bring metadata: `x-request-id` (1 to 128 visible ASCII characters; one is made where
     there is none) comes back in the trailing metadata and is in the server's log.
@@ -98,7 +103,12 @@ class RecommenderServicer:
     calls under way as it takes (OVERLOAD);
     - DEADLINE_EXCEEDED when the call's deadline, or the server's own, has passed (TOO_LATE);
     - UNAVAILABLE when the release cannot be asked now: try again;
-    - INTERNAL for all else, the reason of which is in the server's log only.
+    - CANCELLED when the server ended as the call arrived: try again, every call may be repeated;
+    - INTERNAL for all else.
+
+    What a message says of UNAVAILABLE and INTERNAL is the same always; the reason is in the server's
+    log. Answers to large batches may exceed the 4 MiB that gRPC clients take by default: allow 64 MiB
+    (max_receive_message_length) where you send them.
 
     A call may bring metadata: `x-request-id` (1 to 128 visible ASCII characters; one is made where
     there is none) comes back in the trailing metadata and is in the server's log.
@@ -142,7 +152,7 @@ class RecommenderServicer:
 
     def RecordPlays(self, request, context):
         """RecordPlays adds to a user's listening history, from which Recommend can continue. It may be
-        repeated safely. The history is off unless the server keeps one: FAILED_PRECONDITION (reason
+        repeated safely where every play says when it was. The history is off unless the server keeps one: FAILED_PRECONDITION (reason
         NO_HISTORY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -214,7 +224,12 @@ class Recommender:
     calls under way as it takes (OVERLOAD);
     - DEADLINE_EXCEEDED when the call's deadline, or the server's own, has passed (TOO_LATE);
     - UNAVAILABLE when the release cannot be asked now: try again;
-    - INTERNAL for all else, the reason of which is in the server's log only.
+    - CANCELLED when the server ended as the call arrived: try again, every call may be repeated;
+    - INTERNAL for all else.
+
+    What a message says of UNAVAILABLE and INTERNAL is the same always; the reason is in the server's
+    log. Answers to large batches may exceed the 4 MiB that gRPC clients take by default: allow 64 MiB
+    (max_receive_message_length) where you send them.
 
     A call may bring metadata: `x-request-id` (1 to 128 visible ASCII characters; one is made where
     there is none) comes back in the trailing metadata and is in the server's log.
