@@ -13,6 +13,7 @@ import ctypes
 import json
 import signal
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,7 @@ def build(
         for batch in songs.iter_batches(BATCH):
             require_unit_vectors(batch, dimensions)
             if songs_here > SONGS_PER_SEGMENT or strengths_here > STRENGTHS_PER_SEGMENT:
-                shard.optimize()
+                shard = _indexed(shard, shard_path)
                 songs_here = strengths_here = 0
             shard.update(edge.UpdateOperation.upsert_points(_points(batch)))
             done += batch.num_rows
@@ -84,13 +85,29 @@ def build(
             strengths_here += batch["seeds"].nbytes // BYTES_PER_SEED
             _say(stage="upload", done=done, total=total)
         _say(stage="index", done=0, total=total)
-        shard.optimize()
-        shard.flush()
+        # The load folds journals into the files, which from then on never change.
+        shard = _indexed(shard, shard_path)
         info = shard.info()
         shard.close()
-        # The first load folds journals into the files, which from then on never change.
-        edge.EdgeShard.load(str(shard_path)).close()
     _say(points=info.points_count, indexed=info.indexed_vectors_count)
+
+
+def _indexed(shard: Any, shard_path: Path) -> Any:
+    """The same shard, indexed and opened anew.
+
+    What it needed for indexing it keeps in memory; opened anew, it reads its files.
+    """
+    shard.optimize()
+    shard.flush()
+    shard.close()
+    _trim_memory()
+    return edge.EdgeShard.load(str(shard_path))
+
+
+def _trim_memory() -> None:
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # musl has no such call
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _config(dimensions: int) -> Any:
