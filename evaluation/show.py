@@ -51,12 +51,9 @@ def evaluation(result: Evaluation, *, brief: bool = False) -> None:
         console.print(_recalls(result))
 
 
-def headline(result: Evaluation) -> Table:
-    """The systems' figures with 95% intervals, the best in bold, and what is significant."""
-    conditions = result.conditions
-    title = f"{conditions.playlists:,} {conditions.split} playlists, {HOLDOUTS[conditions.holdout]}"
-    # Narrow enough for a terminal of 80 columns.
-    table = Table(
+def narrow_table(title: str) -> Table:
+    """An empty table that leaves its room to figures: a terminal has 80 columns."""
+    return Table(
         title=title,
         title_justify="left",
         box=box.SIMPLE_HEAD,
@@ -64,6 +61,13 @@ def headline(result: Evaluation) -> Table:
         pad_edge=False,
         collapse_padding=True,
     )
+
+
+def headline(result: Evaluation) -> Table:
+    """The systems' figures with 95% intervals, the best in bold, and what is significant."""
+    conditions = result.conditions
+    title = f"{conditions.playlists:,} {conditions.split} playlists, {HOLDOUTS[conditions.holdout]}"
+    table = narrow_table(title)
     table.add_column("system", no_wrap=True)
     metrics = metrics_of(result)
     for metric in metrics:  # names give way, figures do not

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from evaluation.show import HEADINGS, number
+from evaluation.show import HEADINGS, narrow_table, number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.table import Table
 
     from evaluation.contest import Contest, Row
 
@@ -91,14 +91,7 @@ def _difference(row: Row) -> str:
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        collapse_padding=True,
-    )
+    table = narrow_table(title)
     table.add_column("", no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right", min_width=7 if heading == "queries" else None)

@@ -67,7 +67,7 @@ def outcome(places: Places, held: Held, start: Parameters, chosen: Parameters) -
 def written(chosen: Parameters, plays: int) -> dict[str, Any]:
     """What makes such a release: all that was tuned, and all else that is not as by default.
 
-    Epochs that the playlists would be trained with anyway are left to follow their number.
+    Epochs and window that the playlists would be trained with anyway are left to follow the plays.
     """
     tuned = {name for phase in PHASES for name in tune_space.names(phase)}
     defaults = Parameters()
@@ -77,10 +77,8 @@ def written(chosen: Parameters, plays: int) -> dict[str, Any]:
         if one.name not in NOT_WRITTEN
         and (one.name in tuned or getattr(chosen, one.name) != getattr(defaults, one.name))
     }
-    if found["epochs"] == defaults.epochs_for(plays):
-        found["epochs"] = None
-    if found["window"] == defaults.window_for(plays):
-        found["window"] = None
+    usual = {"epochs": defaults.epochs_for(plays), "window": defaults.window_for(plays)}
+    found |= {name: None for name, value in usual.items() if found[name] == value}
     return found
 
 
