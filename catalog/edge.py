@@ -104,8 +104,9 @@ class EdgeRelease:
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """The songs that each search finds, best first, all asked in one go."""
         found = []
+        songs: dict[str, Song] = {}
         for search in searches:
-            found.append(self._find(search))
+            found.append(self._find(search, songs))
             await turn()
         return found
 
@@ -119,6 +120,16 @@ class EdgeRelease:
             strengths |= {UUID(str(record.id)): _strengths(record) for record in records}
             await turn()
         return strengths
+
+    async def similarities(
+        self, asked: Sequence[tuple[Vector, Sequence[UUID]]]
+    ) -> list[dict[UUID, float]]:
+        """The cosines of a vector with these songs, -1 to 1, for each that is asked about."""
+        cosines = []
+        for vector, song_ids in asked:
+            cosines.append(self._similarities(vector, song_ids))
+            await turn()
+        return cosines
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
         """At most `limit` songs, those in the most training playlists first."""
@@ -135,7 +146,8 @@ class EdgeRelease:
             records = self._shard.retrieve(list(song_ids), self._fields, [DENSE])
         return {UUID(str(record.id)): _point(record) for record in records}
 
-    def _find(self, search: Search) -> list[Hit]:
+    def _find(self, search: Search, songs: dict[str, Song] | None = None) -> list[Hit]:
+        """What a search finds; `songs` are those known by their ids, which the found ones join."""
         passing = _filter(search.where)
         params = edge.SearchParams(exact=True) if search.exact else self._params
         nearest = search.vector is not None and edge.Query.Nearest(
@@ -169,11 +181,25 @@ class EdgeRelease:
                     **request,
                 )
             )
-        hits = [Hit(song_of(hit.payload), float(hit.score), _dense(hit)) for hit in found]
+        known = {} if songs is None else songs
+        hits = [Hit(_song(hit, known), float(hit.score), _dense(hit)) for hit in found]
         hits.sort(key=by_score)
         if nearest and not predicted:  # the engine's rounding of a cosine can pass 1
             return [replace(hit, score=min(1.0, max(-1.0, hit.score))) for hit in hits]
         return hits
+
+    def _similarities(self, vector: Vector, song_ids: Sequence[UUID]) -> dict[UUID, float]:
+        if not song_ids:
+            return {}
+        request = edge.QueryRequest(
+            limit=len(song_ids),
+            query=edge.Query.Nearest(vector.tolist(), using=DENSE),
+            filter=edge.Filter(must=[edge.HasIdCondition(set(song_ids))]),
+            params=edge.SearchParams(exact=True),
+        )
+        with engine_errors("search"):
+            found = self._shard.query(request)
+        return {UUID(str(hit.id)): min(1.0, max(-1.0, float(hit.score))) for hit in found}
 
     def _by_popularity(self, limit: int, where: Any, vectors: list[str] | None) -> list[Any]:
         request = edge.ScrollRequest(
@@ -204,6 +230,13 @@ class EdgeRelease:
         """Let go of the engine."""
         with engine_errors("close"):
             self._shard.close()
+
+
+def _song(hit: Any, known: dict[str, Song]) -> Song:
+    own_id = str(hit.id)
+    if own_id not in known:
+        known[own_id] = song_of(hit.payload)
+    return known[own_id]
 
 
 def _point(record: Any) -> Point:

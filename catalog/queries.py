@@ -20,6 +20,7 @@ from catalog.schema import (
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from uuid import UUID
 
     from catalog.manifest import Manifest
     from catalog.release import Filter, Search, Song, Value, Vector
@@ -83,6 +84,19 @@ def request_of(
         with_payload=list(fields),
         with_vector=[DENSE] if search.with_vectors else False,
         **request,
+    )
+
+
+def cosines_of(vector: Vector, song_ids: Sequence[UUID]) -> models.QueryRequest:
+    """The request for the cosines of a vector with these songs, of which there is one or more."""
+    ids: list[Any] = [str(song_id) for song_id in song_ids]
+    return models.QueryRequest(
+        query=vector.tolist(),
+        using=DENSE,
+        filter=models.Filter(must=[models.HasIdCondition(has_id=ids)]),
+        params=models.SearchParams(exact=True),
+        limit=len(ids),
+        with_payload=False,
     )
 
 

@@ -13,7 +13,7 @@ import zlib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from catalog.errors import CorruptReleaseError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Sequence
+    from collections.abc import Sequence
 
     from catalog.manifest import StoredRanker
 
 log = logging.getLogger("nextsong.ranking")
 
 Floats = NDArray[np.float64]
+SHARE = "_share"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,52 +60,75 @@ FEATURES = (
     "popularity_beside_last",
     "popularity_of_seeds",
     "seeds",
+    "similar_to_recent",
     "artist_share",
-    "artist_among_last_3",
     "artist_of_last",
+    "artist_among_last_3",
 )
-"""What the trees look at; see `features`."""
+"""What the trees look at; see `features`. Of each keyword field (album, genre) follow two more."""
+
+RECENT = 10
+"""Of so many songs, the last of the playlist, the similarity of a candidate is looked at."""
+
+MOST_FIELDS = 5
+"""Trees look at so many of the payload's keyword fields, the first by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What songs are like: in how many training `playlists` each is, shape (n,), and `groups`.
+
+    These have the shape (1 + fields, n): the artist as a number, then what is in each field of the
+    ranker, as a number, -1 where a song has nothing there.
+    """
+
+    playlists: NDArray[np.int64]
+    groups: NDArray[np.int64]
 
 
 def merged(
-    lists: Sequence[tuple[Sequence[Hashable], Sequence[float]]],
-) -> tuple[list[Any], Floats]:
+    lists: Sequence[tuple[NDArray[np.int64], Floats]],
+) -> tuple[NDArray[np.int64], Floats]:
     """The candidates of all channels, and what each channel scored them, NaN where it lacks one.
 
-    A channel's list is its songs and their scores, the best first. Returns the n songs and an array
-    of shape (channels, n).
+    A channel's list is the numbers of its songs and their scores, the best first. Returns the n
+    songs, shape (n,), as they come up first, and an array of shape (channels, n).
     """
-    places: dict[Hashable, int] = {}
-    for songs, _ in lists:
-        for song in songs:
-            places.setdefault(song, len(places))
-    scores = np.full((len(lists), len(places)), np.nan)
-    for row, (songs, values) in zip(scores, lists, strict=True):
-        row[[places[song] for song in songs]] = values
-    return list(places), scores
+    songs = np.concatenate([found for found, _ in lists])
+    numbers, first, places = np.unique(songs, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # as they come up first
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    scores = np.full((len(lists), len(numbers)), np.nan)
+    start = 0
+    for row, (found, values) in zip(scores, lists, strict=True):
+        row[rank[places[start : start + len(found)]]] = values
+        start += len(found)
+    return numbers[order], scores
 
 
-def features(
-    scores: Floats,
-    playlists: NDArray[np.int64],
-    artists: NDArray[np.int64],
-    seed_playlists: NDArray[np.int64],
-    seed_artists: NDArray[np.int64],
-) -> Floats:
-    """What the trees look at, shape (n, len(FEATURES)), NaN where a channel lacks a candidate.
+def feature_names(fields: Sequence[str] = ()) -> list[str]:
+    """The columns of `features`, where songs are looked at by these fields too."""
+    return [*FEATURES, *(f"{name}{what}" for name in fields for what in (SHARE, "_of_last"))]
+
+
+def features(scores: Floats, similarities: Floats, songs: Traits, seeds: Traits) -> Floats:
+    """What the trees look at, shape (n, len(FEATURES) + 2 * fields), NaN where there is nothing.
 
     For each channel the candidate's score beside the best one, and its rank from 0; the score less
-    half the popularity, in logarithms. Popularity is the logarithm of `playlists`, of shape (n,)
-    for candidates; artists are given as numbers; seeds, of shape (m,), in play order, and at least
-    one.
+    half the popularity, in logarithms. Popularity is the logarithm of `playlists`.
+    `similarities`, shape (n,), are those with the `RECENT` last seeds; `seeds` are in play order,
+    and at least one.
     """
     best = np.fmax.reduce(scores, axis=1, initial=1e-9, keepdims=True) if scores.size else scores
     relative = scores / best
     order = np.argsort(np.argsort(-relative, axis=1, kind="stable"), axis=1).astype(np.float64)
     order[np.isnan(scores)] = np.nan
-    popularity = np.log1p(playlists)
-    of_seeds = np.log1p(seed_playlists)
-    same = artists[:, None] == seed_artists[None, :]
+    popularity = np.log1p(songs.playlists)
+    of_seeds = np.log1p(seeds.playlists)
+    same = songs.groups[:, :, None] == seeds.groups[:, None, :]
+    same &= songs.groups[:, :, None] >= 0
+    of_field = [(some.mean(axis=1), some[:, -1]) for some in same]
     sparse = [place for place, channel in enumerate(CHANNELS) if not channel.dense]
     columns = [
         *(column for pair in zip(relative, order, strict=True) for column in pair),
@@ -113,22 +137,29 @@ def features(
         popularity,
         popularity - of_seeds.mean(),
         popularity - of_seeds[-1],
-        np.full(len(playlists), of_seeds.mean()),
-        np.full(len(playlists), len(seed_playlists)),
-        same.mean(axis=1),
-        same[:, -3:].sum(axis=1),
-        same[:, -1],
+        np.full(len(popularity), of_seeds.mean()),
+        np.full(len(popularity), len(of_seeds)),
+        similarities,
+        *of_field[0],
+        same[0, :, -3:].sum(axis=1),
+        *(column for pair in of_field[1:] for column in pair),
     ]
     return np.column_stack(columns).astype(np.float64)
 
 
 class Ranker:
-    """Boosted trees that score candidates by their features: the higher, the likelier the next."""
+    """Boosted trees that score candidates by their features: the higher, the likelier the next.
+
+    `fields` are the payload fields that they look at, which the model names.
+    """
 
     def __init__(self, model: str) -> None:
         from lightgbm import Booster
 
         self._booster = Booster(model_str=model)
+        own = self._booster.feature_name()
+        self.fields = [name.removesuffix(SHARE) for name in own[len(FEATURES) :: 2]]
+        self.understood = own == feature_names(self.fields)
 
     def score(self, table: Floats) -> Floats:
         """A chance for each candidate, shape (n,), from 0 to 1; comparable within a query."""
@@ -162,9 +193,10 @@ def unpack(stored: StoredRanker) -> str:
 
 @lru_cache(maxsize=4)
 def ranker_of(stored: StoredRanker | None) -> Ranker | None:
-    """The ranker of a release, loaded once; None where there is none, or LightGBM is missing.
+    """The ranker of a release, loaded once; None where there is none that can be asked.
 
-    The latter is logged. Raises `CorruptReleaseError`.
+    It cannot where LightGBM is missing, or where it was trained on other features than these, which
+    is logged. Raises `CorruptReleaseError`.
     """
     if stored is None:
         return None
@@ -174,4 +206,11 @@ def ranker_of(stored: StoredRanker | None) -> Ranker | None:
             "place; install the extra 'ranker' to use it"
         )
         return None
-    return Ranker(unpack(stored))
+    ranker = Ranker(unpack(stored))
+    if not ranker.understood:
+        log.warning(
+            "the release has a ranker of another version of nextsong: hybrid search answers in its "
+            "place; run 'nextsong ingest run --ranker' again to have one of this version"
+        )
+        return None
+    return ranker

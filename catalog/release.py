@@ -155,6 +155,14 @@ class OpenRelease(Protocol):
     async def strengths(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
         """How strongly each seed, by its ordinal, predicts these songs; unknown ids left out."""
 
+    async def similarities(
+        self, asked: Sequence[tuple[Vector, Sequence[UUID]]]
+    ) -> list[dict[UUID, float]]:
+        """The cosines of a vector with these songs, -1 to 1, for each that is asked about.
+
+        Songs without a vector, and unknown ids, are left out.
+        """
+
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
         """At most `limit` songs, those in the most training playlists first."""
 

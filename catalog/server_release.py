@@ -12,6 +12,7 @@ from catalog.deadline import whole_seconds
 from catalog.errors import NoReleaseError
 from catalog.qdrant import Absent
 from catalog.queries import (
+    cosines_of,
     dense_of,
     filter_of,
     params_of,
@@ -20,7 +21,7 @@ from catalog.queries import (
     strengths_of,
     words_of,
 )
-from catalog.release import ANY, Filter, Hit, Point, Search, Song, by_score
+from catalog.release import ANY, Filter, Hit, Point, Search, Song, Vector, by_score
 from catalog.schema import DENSE, SONG_FIELDS, SPARSE
 from catalog.songs import normalise
 
@@ -81,6 +82,22 @@ class ServerRelease:
         """How strongly each seed, by its ordinal, predicts these songs; unknown ids left out."""
         records = await self._retrieve(song_ids, False, SPARSE)
         return {UUID(str(record.id)): strengths_of(record) for record in records}
+
+    async def similarities(
+        self, asked: Sequence[tuple[Vector, Sequence[UUID]]]
+    ) -> list[dict[UUID, float]]:
+        """The cosines of a vector with these songs, -1 to 1, for each that is asked about."""
+        requests = [cosines_of(vector, song_ids) for vector, song_ids in asked]
+        responses = await self._ask(
+            "search",
+            lambda client: client.query_batch_points(
+                self._collection, requests, timeout=whole_seconds()
+            ),
+        )
+        return [
+            {UUID(str(point.id)): min(1.0, max(-1.0, point.score)) for point in response.points}
+            for response in responses
+        ]
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
         """At most `limit` songs, those in the most training playlists first."""

@@ -149,7 +149,7 @@ def best_arrays(places: Places, held: Held, parameters: Parameters) -> Arrays:
     from scipy.sparse import csr_array
 
     with np.load(best_path(places, parameters)) as best:
-        total = len(held.artists)
+        total = len(held.playlists)
         strengths = csr_array((best["data"], best["indices"], best["indptr"]), shape=(total, total))
         return tune_space.arrays_of(held, strengths, (best["having"], best["vectors"]))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from catalog.errors import PlaylistError
 from ingest import candidates, ranker
@@ -111,7 +112,6 @@ class Held:
     """What trials are judged on. `lasts` are `cases` of the playlists' last songs alone."""
 
     train: list[Songs]
-    artists: NDArray[np.int64]
     playlists: NDArray[np.int64]
     cases: Cases
     lasts: Cases
@@ -125,7 +125,7 @@ class Held:
 def load(songs: Path, train: Path, held_out: Path, parameters: Parameters) -> Held:
     """Read the playlists to train on and those to be judged on."""
     playlists = candidates.read_playlists(train)
-    artists = candidates.read_artists(songs)
+    total = pq.read_metadata(songs).num_rows
     others = candidates.read_playlists(held_out)
     lasts = Cases([one[:-1] for one in others], np.array([one[-1] for one in others], np.int64))
     random = np.random.default_rng(parameters.seed)
@@ -135,8 +135,8 @@ def load(songs: Path, train: Path, held_out: Path, parameters: Parameters) -> He
         [*(one[:-1] for one in some), *more.queries],
         np.concatenate([[one[-1] for one in some], more.labels]).astype(np.int64),
     )
-    known = candidates.playlists_of(playlists, len(artists), parameters)
-    return Held(playlists, artists, known, cases, lasts)
+    known = candidates.playlists_of(playlists, total, parameters)
+    return Held(playlists, known, cases, lasts)
 
 
 def suggest(trial: Any, values_of: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def counted(held: Held, parameters: Parameters) -> csr_array:
     offsets = np.cumsum([0, *map(len, held.train)])
     parts = [part for _, _, part in strengths(offsets, songs, parameters)]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return candidates.strengths_of(columns, len(held.artists))
+    return candidates.strengths_of(columns, len(held.playlists))
 
 
 def trained(
@@ -184,12 +184,12 @@ def arrays_of(
     vectors: tuple[NDArray[np.int32], NDArray[np.float32]] | None = None,
 ) -> Arrays:
     """A release's arrays, of which one kind may be missing."""
-    total = len(held.artists)
+    total = len(held.playlists)
     return Arrays(
         candidates.strengths_of([[], [], []], total) if strengths is None else strengths,
         *(vectors or (np.zeros(0, np.int32), np.zeros((0, 1), np.float32))),
         held.playlists,
-        held.artists,
+        np.zeros((1, total), np.int64),
     )
 
 

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from catalog.ranking import Traits
 from catalog.schema import FUSED_DEPTH, RRF_K
 
 if TYPE_CHECKING:
@@ -40,15 +41,19 @@ class Arrays:
 
     `strengths`, shape (songs, songs): how strongly the song of the row predicts that of the column.
     `vectors`, shape (vectors, dimensions), unit length, of the songs `having` in ascending order.
-    `playlists` and `artists`, shape (songs,): in how many playlists, and the artist as a number. A
-    song in no playlist is not in the catalog: it neither asks nor is found.
+    `playlists`, shape (songs,): in how many playlists; a song in none is not in the catalog: it
+    neither asks nor is found. `groups`, shape (1 + fields, songs): see `catalog.ranking.Traits`.
     """
 
     strengths: csr_array
     having: NDArray[np.int32]
     vectors: NDArray[np.float32]
     playlists: NDArray[np.int64]
-    artists: NDArray[np.int64]
+    groups: NDArray[np.int64]
+
+    def traits(self, songs: NDArray[Any]) -> Traits:
+        """What these songs are like."""
+        return Traits(self.playlists[songs], self.groups[:, songs])
 
 
 def strengths_of(part: Sequence[Any], total: int) -> csr_array:
@@ -88,13 +93,17 @@ def playlists_of(
     return counts
 
 
-def read_artists(path: Path) -> NDArray[np.int64]:
-    """The artist of each song of a `songs.parquet`, as a number."""
-    artists = pq.read_table(path, columns=["song", "artist_key"])
-    numbers = np.empty(artists.num_rows, np.int64)
-    codes = artists["artist_key"].combine_chunks().dictionary_encode().indices
-    numbers[artists["song"].to_numpy()] = codes.to_numpy()
-    return numbers
+def read_groups(path: Path, fields: Sequence[str] = ()) -> NDArray[np.int64]:
+    """The artist of each song of a `songs.parquet`, and what it has in these fields, as numbers.
+
+    Shape (1 + fields, songs); -1 where a song has nothing in a field.
+    """
+    table = pq.read_table(path, columns=["song", "artist_key", *fields])
+    groups = np.empty((1 + len(fields), table.num_rows), np.int64)
+    for row, name in zip(groups, ("artist_key", *fields), strict=True):
+        codes = table[name].combine_chunks().dictionary_encode().indices
+        row[table["song"].to_numpy()] = codes.fill_null(-1).to_numpy()
+    return groups
 
 
 def predicted(
@@ -145,6 +154,22 @@ def similar(
             yield ranking[finite].astype(np.int64), values[finite]
 
 
+def similarities(
+    arrays: Arrays, query: Songs, songs: NDArray[np.int64], recent: int
+) -> NDArray[np.float64]:
+    """The cosine of each song with the plain mean of the query's last known songs, shape (n,).
+
+    NaN for songs without a vector, and for all where none of the last has one.
+    """
+    cosines = np.full(len(songs), np.nan)
+    known = query[arrays.playlists[query] > 0]
+    mean = _mean(arrays, known[-recent:], 1.0)
+    if mean is not None:
+        rows, there = _rows(arrays, songs)
+        cosines[there] = arrays.vectors[rows] @ mean
+    return cosines
+
+
 def fused(one: Ranking, other: Ranking, dense_weight: float, depth: int) -> NDArray[np.int64]:
     """The songs of hybrid search, best first: by co-occurrence and Word2Vec, as `Search` says."""
     if not len(one[0]) or not len(other[0]):
@@ -182,7 +207,7 @@ def _first(songs: Any, scores: Any, depth: int) -> tuple[Any, Any]:
     return songs[order], scores[order]
 
 
-def _rows(arrays: Arrays, query: Songs) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+def _rows(arrays: Arrays, query: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     rows = np.searchsorted(arrays.having, query)
     rows[rows == len(arrays.having)] = 0
     there = arrays.having[rows] == query

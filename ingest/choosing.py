@@ -118,7 +118,7 @@ def choose(
         if choice.model:
             # The stage that made it has compared it with hybrid search on more queries than these.
             ranker = Ranker(choice.model.read_text(encoding="utf-8"))
-            arrays = replace(arrays, artists=candidates.read_artists(places.songs))
+            arrays = replace(arrays, groups=candidates.read_groups(places.songs, ranker.fields))
             found["ranked"] = ranked_ranks(ranker, arrays, cases)
             lasts = min(len(held_out), MOST_PLAYLISTS, len(cases.labels))
             if _is_better(found["ranked"], found[mode], lasts):
@@ -170,7 +170,7 @@ def _arrays(
         having,
         vectors,
         playlists,
-        np.zeros(total, np.int64),
+        np.zeros((1, total), np.int64),
     )
 
 

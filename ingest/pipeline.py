@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from catalog.draft import Draft
 from catalog.errors import RejectsError, ReleaseError
 from catalog.manifest import Manifest, Origin, StoredRanker
-from catalog.ranking import pack
+from catalog.ranking import MOST_FIELDS, pack
 from catalog.storage import locked
 from ingest.assembly import assembled
 from ingest.choosing import Choice, choose, weights_of
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from catalog.release import Home, OpenRelease
     from catalog.reporting import Reporter
+    from catalog.schema import Kind
     from ingest.inputs import Inputs
     from ingest.parameters import Parameters
     from ingest.sources import How
@@ -137,7 +138,7 @@ def run(
             lambda out: train(splits.folder / "train.parquet", out, parameters, reporter),
             reporter,
         )
-        ranked = _ranked(folder, prepared, splits, counted, trained, parameters, reporter)
+        ranked = _ranked(folder, read, prepared, splits, counted, trained, parameters, reporter)
         least = parameters.catalog_min_for(counted.summary["songs"])
         stages = {
             "read": read,
@@ -179,9 +180,7 @@ def run(
             sources=[file.name for file in files],
             track_ids=prepared.summary["track_ids"],
         )
-        payload = {
-            name: index_kind(tally["kind"]) for name, tally in read.summary["payload"].items()
-        }
+        payload = _kinds(read)
         with assembled(stages, work, least, payload) as (songs_path, counts):
             draft = Draft(
                 songs_path,
@@ -203,6 +202,7 @@ def run(
 
 def _ranked(
     folder: WorkFolder,
+    read: Stage,
     prepared: Stage,
     splits: Stage,
     counted: Stage,
@@ -212,12 +212,13 @@ def _ranked(
 ) -> Stage | None:
     if not parameters.ranker:
         return None
-    places = _places(prepared, splits, counted, trained)
+    places = _places(read, prepared, splits, counted, trained)
     return folder.stage(
         "rank",
         {
             "count": counted.fingerprint,
             "train": trained.fingerprint,
+            "fields": list(places.fields),
             **parameters.of_stage("query"),
             "seed": parameters.seed,
         },
@@ -238,7 +239,7 @@ def _chosen(
     ranked = stages.get("rank")
     model = ranked.folder / MODEL if ranked and ranked.summary["better"] else None
     choice = Choice(weights_of(parameters, told), least, model)
-    places = _places(*(stages[name] for name in ("prepare", "split", "count", "train")))
+    places = _places(*(stages[name] for name in ("read", "prepare", "split", "count", "train")))
     return folder.stage(
         "choose",
         {
@@ -254,14 +255,21 @@ def _chosen(
     )
 
 
-def _places(prepared: Stage, splits: Stage, counted: Stage, trained: Stage) -> Places:
+def _places(read: Stage, prepared: Stage, splits: Stage, counted: Stage, trained: Stage) -> Places:
+    keywords = [name for name, kind in _kinds(read).items() if kind == "keyword"]
     return Places(
         songs=prepared.folder / "songs.parquet",
         train=splits.folder / "train.parquet",
         validation=splits.folder / "validation.parquet",
         strengths=counted.folder / "cooccurrence.parquet",
         vectors=trained.folder / "vectors.parquet",
+        fields=sorted(keywords)[:MOST_FIELDS],
     )
+
+
+def _kinds(read: Stage) -> dict[str, Kind]:
+    """How the engine indexes each payload field."""
+    return {name: index_kind(tally["kind"]) for name, tally in read.summary["payload"].items()}
 
 
 def _stored(ranked: Stage | None) -> StoredRanker | None:

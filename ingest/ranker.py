@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from catalog.errors import MissingExtraError, PlaylistError
-from catalog.ranking import CHANNELS, FEATURES, Ranker, features, installed, merged
+from catalog.ranking import (
+    CHANNELS,
+    RECENT,
+    Ranker,
+    feature_names,
+    features,
+    installed,
+    merged,
+)
 from catalog.storage import storage_errors
 from ingest import candidates
 from ingest.candidates import Arrays, Songs
@@ -47,10 +55,10 @@ CERTAIN = 2.0
 
 MODEL = "ranker.txt"
 
-TREES = 100
+TREES = 200
 SETTINGS = {
     "objective": "binary",
-    "learning_rate": 0.08,
+    "learning_rate": 0.04,
     "num_leaves": 7,
     "min_data_in_leaf": 50,
     "feature_fraction": 0.7,
@@ -72,13 +80,17 @@ class Cases:
 
 @dataclass(frozen=True)
 class Places:
-    """The files that the ranker is made from; see the stages that write them."""
+    """The files that the ranker is made from; see the stages that write them.
+
+    `fields` are the fields of the songs that it looks at.
+    """
 
     songs: Path
     train: Path
     validation: Path
     strengths: Path
     vectors: Path
+    fields: Sequence[str] = ()
 
 
 def require_installed() -> None:
@@ -98,7 +110,7 @@ def rank(
     """
     require_installed()
     with reporter.task("rank") as task:
-        artists = candidates.read_artists(places.songs)
+        groups = candidates.read_groups(places.songs, places.fields)
         playlists = candidates.read_playlists(places.train)
         random = np.random.default_rng(parameters.seed)
         held_in = random.random(len(playlists)) < HELD_IN
@@ -111,12 +123,12 @@ def rank(
                 f"leave out --ranker"
             )
         task.advance(0, 3)
-        arrays = arrays_of(others, cases.queries, artists, parameters, folder)
-        model = train(arrays, cases, random, task)
+        arrays = arrays_of(others, cases.queries, groups, parameters, folder)
+        model = train(arrays, cases, places.fields, random, task)
         with storage_errors(folder):
             (folder / MODEL).write_text(model, encoding="utf-8")
         task.advance(2, 3)
-        figures = _validated(Ranker(model), places, playlists, artists, parameters, random)
+        figures = _validated(Ranker(model), places, playlists, groups, parameters, random)
         verdict = "better than hybrid search" if figures["better"] else "no better than hybrid"
         text = (
             f"ranker of {TREES} trees from {len(cases.labels):,} cuts; HR@100 on validation cuts "
@@ -140,14 +152,15 @@ def cut(playlists: Sequence[Songs], random: np.random.Generator, cuts: int = CUT
 def arrays_of(
     playlists: Sequence[Songs],
     queries: Sequence[Songs],
-    artists: NDArray[np.int64],
+    groups: NDArray[np.int64],
     parameters: Parameters,
     folder: Path,
 ) -> Arrays:
     """Count and train on these playlists; strengths only of seeds of these queries."""
     songs = np.concatenate(playlists)
     offsets = np.cumsum([0, *map(len, playlists)])
-    needed = np.zeros(len(artists), bool)
+    total = groups.shape[1]
+    needed = np.zeros(total, bool)
     needed[np.concatenate([np.zeros(0, np.int32), *queries])] = True
     parts = []
     for _, _, (seeds, predicted, strength) in strengths(offsets, songs, parameters):
@@ -155,9 +168,8 @@ def arrays_of(
         parts.append((seeds[wanted], predicted[wanted], strength[wanted]))
     pairs = [np.concatenate(column) for column in zip(*parts, strict=True)]
     having, vectors = vectors_of(playlists, parameters, folder)
-    total = len(artists)
     counts = candidates.playlists_of(playlists, total, parameters)
-    return Arrays(candidates.strengths_of(pairs, total), having, vectors, counts, artists)
+    return Arrays(candidates.strengths_of(pairs, total), having, vectors, counts, groups)
 
 
 def vectors_of(
@@ -178,24 +190,21 @@ def tables(arrays: Arrays, queries: Sequence[Songs]) -> Iterator[tuple[NDArray[A
         *(candidates.searched(arrays, queries, channel) for channel in CHANNELS), strict=True
     )
     for query, lists in zip(queries, found, strict=True):
-        songs, scores = merged([(ranking.tolist(), values) for ranking, values in lists])
-        numbers = np.array(songs, np.int64)
+        songs, scores = merged(lists)
         known = query[arrays.playlists[query] > 0]
         if not len(known):
-            numbers, scores, known = numbers[:0], scores[:, :0], query
-        yield (
-            numbers,
-            features(
-                scores,
-                arrays.playlists[numbers],
-                arrays.artists[numbers],
-                arrays.playlists[known],
-                arrays.artists[known],
-            ),
-        )
+            songs, scores, known = songs[:0], scores[:, :0], query
+        similarities = candidates.similarities(arrays, query, songs, RECENT)
+        yield songs, features(scores, similarities, arrays.traits(songs), arrays.traits(known))
 
 
-def train(arrays: Arrays, cases: Cases, random: np.random.Generator, task: Task) -> str:
+def train(
+    arrays: Arrays,
+    cases: Cases,
+    fields: Sequence[str],
+    random: np.random.Generator,
+    task: Task,
+) -> str:
     """LightGBM's model as text: which of a query's candidates came next."""
     import lightgbm
 
@@ -208,7 +217,7 @@ def train(arrays: Arrays, cases: Cases, random: np.random.Generator, task: Task)
         if place % 500 == 0:
             task.advance(1 + place / len(cases.labels), 3)
     data = lightgbm.Dataset(
-        np.concatenate(examples), np.concatenate(right), feature_name=list(FEATURES)
+        np.concatenate(examples), np.concatenate(right), feature_name=feature_names(fields)
     )
     settings = SETTINGS | {"seed": int(random.integers(2**31))}
     model: str = lightgbm.train(settings, data, TREES).model_to_string()
@@ -219,7 +228,7 @@ def _validated(
     ranker: Ranker,
     places: Places,
     playlists: Sequence[Songs],
-    artists: NDArray[np.int64],
+    groups: NDArray[np.int64],
     parameters: Parameters,
     random: np.random.Generator,
 ) -> dict[str, Any]:
@@ -229,12 +238,12 @@ def _validated(
         [songs[:-1] for songs in held_out], np.array([songs[-1] for songs in held_out], np.int64)
     )
     seeds = np.unique(np.concatenate([np.zeros(0, np.int32), *cuts.queries, *lasts.queries]))
-    total = len(artists)
+    total = groups.shape[1]
     arrays = Arrays(
         candidates.read_strengths(places.strengths, total, seeds),
         *candidates.read_vectors(places.vectors),
         candidates.playlists_of(playlists, total, parameters),
-        artists,
+        groups,
     )
     on_cuts, on_lasts = (
         comparison(ranked_ranks(ranker, arrays, cases), hybrid_ranks(arrays, cases, parameters))

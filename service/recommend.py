@@ -13,7 +13,7 @@ from catalog.release import ANY, Filter, Hit, Search, Song, song_ids
 from catalog.turns import turn
 from service.explain import Explanation
 from service.picking import Picks
-from service.ranked import ranked, searches_of
+from service.ranked import candidates_of, ranked, searches_of, similarities
 from service.seeds import Resolution, ResolvedSeed, embed, resolve_many, weigh
 from service.stages import stage
 
@@ -149,11 +149,14 @@ async def recommend_many(release: OpenRelease, asks: Sequence[Ask]) -> list[Answ
         with stage("search"):
             found = await _find(release, open_tasks, wanted)
         with stage("rank"):
-            for task, searches, hits in zip(open_tasks, wanted, found, strict=True):
+            rankings = await _rankings(release, open_tasks, found)
+            for task, searches, hits, ranking in zip(
+                open_tasks, wanted, found, rankings, strict=True
+            ):
                 exhausted = all(
                     len(some) < search.limit for some, search in zip(hits, searches, strict=True)
                 )
-                task.picks.add(_ranking(release.manifest, task, hits))
+                task.picks.add(ranking)
                 task.done = task.picks.complete or exhausted
                 await turn()
     with stage("rank"):
@@ -247,9 +250,23 @@ def _next_searches(task: _Task) -> list[Search]:
     return searches_of(search, task.asking) if task.mode is Mode.RANKED else [search]
 
 
-def _ranking(manifest: Manifest, task: _Task, found: Sequence[list[Hit]]) -> list[Hit]:
-    ranker = ranker_of(manifest.ranker) if task.mode is Mode.RANKED else None
-    return ranked(ranker, task.asking, found) if ranker else found[0]
+async def _rankings(
+    release: OpenRelease, tasks: Sequence[_Task], found: Sequence[list[list[Hit]]]
+) -> list[list[Hit]]:
+    """A ranking for each task: what its search found, or what the ranker makes of several."""
+    rankings = [hits[0] for hits in found]
+    ranker = ranker_of(release.manifest.ranker)
+    places = [place for place, task in enumerate(tasks) if task.mode is Mode.RANKED]
+    if ranker and places:
+        several = []
+        for place in places:
+            several.append(candidates_of(tasks[place].asking, found[place]))
+            await turn()
+        cosines = await similarities(release, several)
+        for place, one, own in zip(places, several, cosines, strict=True):
+            rankings[place] = ranked(ranker, one, own)
+            await turn()
+    return rankings
 
 
 async def _find(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from catalog.embedded import EmbeddedHome
+    from catalog.release import Vector
     from catalog.schema import Kind
 
 PARAMETERS: dict[str, Any] = {
@@ -146,6 +147,19 @@ class FakeRelease:
             }
             for song_id, point in (await self.points(song_ids)).items()
         }
+
+    async def similarities(
+        self, asked: Sequence[tuple[Vector, Sequence[UUID]]]
+    ) -> list[dict[UUID, float]]:
+        self._count("similarities")
+        return [
+            {
+                song_id: float(point.vector @ vector)
+                for song_id, point in (await self.points(song_ids)).items()
+                if point.vector is not None
+            }
+            for vector, song_ids in asked
+        ]
 
     def _found(self, search: Search) -> list[Hit]:
         predicted = self._predicted(search) if search.weights else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,7 +140,7 @@ def test_a_ranker_must_find_more(
 ) -> None:
     model = tmp_path / "model"
     model.write_text("trees")
-    monkeypatch.setattr(choosing, "Ranker", lambda text: text)
+    monkeypatch.setattr(choosing, "Ranker", lambda _text: SimpleNamespace(fields=[]))
     for first, mode in ((True, "ranked"), (False, "cooccurrence")):
 
         def ranks(_model: object, _arrays: object, cases: Cases, first: bool = first) -> Any:

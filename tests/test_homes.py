@@ -176,6 +176,25 @@ def test_points_are_what_was_published_to_the_bit(release: OpenRelease, content:
     assert [strengths[song_id] for song_id in ids] == content.strengths
 
 
+def test_similarities_are_cosines_of_the_songs_asked_about(
+    release: OpenRelease, content: Content
+) -> None:
+    ids = [song.song_id for song in content.songs]
+    having = [place for place, vector in enumerate(content.vectors) if vector is not None]
+    one, other = (content.vectors[place] for place in having[:2])
+    assert one is not None
+    assert other is not None
+    some, stranger = ids[: len(ids) // 2], song_id("nobody", "nothing")
+    asked = [(one, some), (other, [ids[having[-1]], stranger]), (one, [stranger])]
+    found = run(release.similarities(asked))
+    unit = {place: content.vectors[place] for place in having}
+    expected = {ids[place]: float(one @ unit[place]) for place in having if place < len(some)}
+    assert found[0] == pytest.approx(expected, abs=1e-5)
+    assert found[1] == pytest.approx({ids[having[-1]]: float(other @ unit[having[-1]])}, abs=1e-5)
+    assert found[2] == {}
+    assert len(expected) < len(some)  # songs without a vector are left out
+
+
 def test_unknown_songs_are_left_out(release: OpenRelease, content: Content) -> None:
     known, unknown = content.songs[0].song_id, song_id("nobody", "nothing")
     assert list(run(release.points([unknown, known]))) == [known]

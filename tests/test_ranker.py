@@ -16,13 +16,26 @@ from catalog import ranking
 from catalog.embedded import EmbeddedHome
 from catalog.errors import CorruptReleaseError, InputError, MissingExtraError
 from catalog.manifest import StoredRanker
-from catalog.ranking import CHANNELS, FEATURES, Ranker, features, merged, pack, ranker_of, unpack
+from catalog.ranking import (
+    CHANNELS,
+    FEATURES,
+    Ranker,
+    Traits,
+    feature_names,
+    features,
+    merged,
+    pack,
+    ranker_of,
+    unpack,
+)
 from catalog.release import Filter
 from catalog.reporting import Silent
 from conftest import linked
 from ingest import candidates, pipeline, ranker
 from ingest.candidates import Arrays
 from ingest.parameters import Parameters
+from ingest.payload import Extra
+from ingest.sources import How
 from ingest.work import finished_stage
 from service.recommend import Ask, Mode, chosen_mode, recommend, recommend_many
 from service.seeds import Seed
@@ -38,25 +51,30 @@ NAN = math.nan
 
 
 def test_candidates_of_all_channels_are_merged() -> None:
-    songs, scores = merged([(["a", "b"], [2.0, 1.0]), ([], []), (["b", "c"], [0.5, 0.25])])
-    assert songs == ["a", "b", "c"]
+    none = (np.zeros(0, np.int64), np.zeros(0))
+    songs, scores = merged(
+        [
+            (np.array([7, 3]), np.array([2.0, 1.0])),
+            none,
+            (np.array([3, 5]), np.array([0.5, 0.25])),
+        ]
+    )
+    assert songs.tolist() == [7, 3, 5]
     np.testing.assert_array_equal(scores, [[2.0, 1.0, NAN], [NAN, NAN, NAN], [NAN, 0.5, 0.25]])
-    assert merged([([], []), ([], [])])[1].shape == (2, 0)
+    assert merged([none, none])[1].shape == (2, 0)
 
 
 def test_features_by_hand() -> None:
     scores = np.full((len(CHANNELS), 3), NAN)
     scores[0] = [4.0, NAN, 1.0]
     scores[3] = [0.5, -0.25, NAN]
-    table = features(
-        scores,
-        np.array([7, 3, 1]),
-        np.array([0, 1, 2]),
-        np.array([1, 3, 7, 3]),
-        np.array([2, 0, 1, 1]),
-    )
-    column = {name: table[:, place] for place, name in enumerate(FEATURES)}
-    assert table.shape == (3, len(FEATURES))
+    songs = Traits(np.array([7, 3, 1]), np.array([[0, 1, 2], [4, -1, 5]]))
+    seeds = Traits(np.array([1, 3, 7, 3]), np.array([[2, 0, 1, 1], [4, 4, -1, 5]]))
+    table = features(scores, np.array([0.5, NAN, -0.25]), songs, seeds)
+    names = feature_names(["album"])
+    column = {name: table[:, place] for place, name in enumerate(names)}
+    assert table.shape == (3, len(FEATURES) + 2)
+    assert names[: len(FEATURES)] == list(FEATURES)
     popularity = np.log([8, 4, 2])
     of_seeds = np.log([2, 4, 8, 4])
     expected: dict[str, Any] = {
@@ -79,14 +97,18 @@ def test_features_by_hand() -> None:
         "artist_share": [1 / 4, 2 / 4, 1 / 4],
         "artist_among_last_3": [1, 2, 0],
         "artist_of_last": [0, 1, 0],
+        "similar_to_recent": [0.5, NAN, -0.25],
+        "album_share": [2 / 4, 0, 1 / 4],
+        "album_of_last": [0, 0, 1],
     }
     for name, values in expected.items():
         np.testing.assert_allclose(column[name], values, err_msg=name)
 
 
 def test_features_of_no_candidate() -> None:
-    none = np.zeros(0, np.int64)
-    table = features(np.zeros((len(CHANNELS), 0)), none, none, np.array([1]), np.array([0]))
+    none = Traits(np.zeros(0, np.int64), np.zeros((1, 0), np.int64))
+    seeds = Traits(np.array([1]), np.array([[0]]))
+    table = features(np.zeros((len(CHANNELS), 0)), np.zeros(0), none, seeds)
     assert table.shape == (0, len(FEATURES))
 
 
@@ -137,7 +159,8 @@ def work(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(road: Road, work: Path) -> EmbeddedHome:
     home = EmbeddedHome(work.parent / "home")
     parameters = replace(road.parameters, ranker=True, mode="ranked")
-    pipeline.run([road.file], {}, home, work, parameters, Silent())
+    how = How(payload=(Extra("album", "album"),))
+    pipeline.run([road.file], {}, home, work, parameters, Silent(), how=how)
     return home
 
 
@@ -150,13 +173,15 @@ def release(home: EmbeddedHome) -> Iterator[EdgeRelease]:
 
 def arrays_of(work: Path) -> Arrays:
     folders = {name: finished_stage(work, name).folder for name in ("prepare", "split", "count")}
-    artists = candidates.read_artists(folders["prepare"] / "songs.parquet")
+    groups = candidates.read_groups(folders["prepare"] / "songs.parquet", ["album"])
+    assert len(np.unique(groups[1])) > 50
+    total = groups.shape[1]
     playlists = candidates.read_playlists(folders["split"] / "train.parquet")
     return Arrays(
-        candidates.read_strengths(folders["count"] / "cooccurrence.parquet", len(artists)),
+        candidates.read_strengths(folders["count"] / "cooccurrence.parquet", total),
         *candidates.read_vectors(finished_stage(work, "train").folder / "vectors.parquet"),
-        np.bincount(np.concatenate(playlists), minlength=len(artists)),
-        artists,
+        np.bincount(np.concatenate(playlists), minlength=total),
+        groups,
     )
 
 
@@ -212,6 +237,7 @@ def test_what_is_worked_out_offline_is_what_the_engine_answers(
 def test_the_ranker_sees_offline_what_it_sees_in_service(work: Path, release: EdgeRelease) -> None:
     arrays, ids = arrays_of(work), ids_of(work)
     model = Ranker((finished_stage(work, "rank").folder / ranker.MODEL).read_text())
+    assert model.fields == ["album"]
     queries = seeds_of(work)[:40]
     playlists = candidates.read_playlists(
         finished_stage(work, "split").folder / "validation.parquet"
@@ -287,6 +313,20 @@ def test_without_the_library_hybrid_answers_and_says_so(
     assert "LightGBM is not installed" in caplog.text
     with pytest.raises(MissingExtraError, match="ranker"):
         ranker.require_installed()
+
+
+def test_a_ranker_of_other_features_is_left_alone(caplog: Any) -> None:
+    import lightgbm
+
+    random = np.random.default_rng(0)
+    names = [*feature_names()[:-1], "of_another_version"]
+    labels = random.random(200) < 0.5
+    data = lightgbm.Dataset(random.random((200, len(names))), labels, feature_name=names)
+    model = lightgbm.train({"verbose": -1}, data, 2).model_to_string()
+    ranker_of.cache_clear()
+    assert ranker_of(StoredRanker(*pack(model))) is None
+    assert "another version" in caplog.text
+    ranker_of.cache_clear()
 
 
 def test_a_release_without_a_ranker_answers_hybrid(road: Road) -> None:
