@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation import tune_places, tune_space
 from evaluation.tune_space import PHASES
+from ingest.gains import comparison
 from ingest.parameters import Parameters
-from ingest.ranker import comparison
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,7 +16,8 @@ from catalog.errors import PlaylistError
 from ingest import candidates, ranker
 from ingest.candidates import Arrays
 from ingest.cooccurrence import strengths
-from ingest.ranker import Cases, gains
+from ingest.gains import gains
+from ingest.ranker import Cases
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from catalog.ranking import Ranker
 from ingest import candidates
 from ingest.candidates import Arrays
+from ingest.gains import KS, finds_fewer, gains, hits
 from ingest.parameters import Parameters
-from ingest.ranker import Cases, cut, gains, ranked_ranks
+from ingest.ranker import Cases, cut, ranked_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -40,7 +41,6 @@ SIMILARITIES = 1_200_000_000
 """About so many are worked out at most: with many songs, fewer places are asked about."""
 
 DEPTH = 100
-KS = (10, 100)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def choose(
     By the discounted gain, 1 / log2(1 + rank) within 100: the weight is the one by which hybrid
     search gains most over co-occurrence, less a standard error of the difference. Where that is not
     above 0, co-occurrence answers, which costs less. The ranker must gain more than the better of
-    the two, and find no fewer of the playlists' last songs.
+    the two, and not find fewer of the playlists' last songs.
     A mode that `parameters` name is taken as it is, and where no playlist falls to validation,
     hybrid search, unmeasured. Reads only the strengths that the queries' seeds need.
     """
@@ -215,8 +215,7 @@ def _ranks(answers: Sequence[NDArray[np.int64]], cases: Cases) -> NDArray[np.int
 
 
 def _is_better(ranked: NDArray[np.int64], other: NDArray[np.int64], lasts: int) -> bool:
-    no_fewer = all(_hit_rate(ranked[:lasts], k) >= _hit_rate(other[:lasts], k) for k in KS)
-    return no_fewer and _gain(ranked) > _gain(other)
+    return _gain(ranked) > _gain(other) and not finds_fewer(ranked[:lasts], other[:lasts])
 
 
 def _surely_gained(ranks: NDArray[np.int64], other: NDArray[np.int64]) -> float:
@@ -230,7 +229,7 @@ def _gain(ranks: NDArray[np.int64]) -> float:
 
 
 def _hit_rate(ranks: NDArray[np.int64], k: int) -> float:
-    return float(((ranks > 0) & (ranks <= k)).mean())
+    return float(hits(ranks, k).mean())
 
 
 def _text(mode: str, weight: float, found: dict[str, NDArray[np.int64]], cases: Cases) -> str:

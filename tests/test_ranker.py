@@ -33,6 +33,7 @@ from catalog.reporting import Silent
 from conftest import linked
 from ingest import candidates, pipeline, ranker
 from ingest.candidates import Arrays
+from ingest.gains import comparison, finds_fewer
 from ingest.parameters import Parameters
 from ingest.payload import Extra
 from ingest.sources import How
@@ -124,28 +125,41 @@ def test_cuts_leave_a_song_before_them() -> None:
 
 def test_a_comparison_wants_more_than_chance() -> None:
     hybrid = np.array([0, 50, 3, 100, 0] * 40)
-    assert not ranker.comparison(hybrid, hybrid)["better"]
-    better = ranker.comparison(np.array([10, 20, 1, 60, 0] * 40), hybrid)
+    assert not comparison(hybrid, hybrid)["better"]
+    better = comparison(np.array([10, 20, 1, 60, 0] * 40), hybrid)
     assert better["better"]
     assert better["ranked HR@10"] == pytest.approx(2 / 5)
     assert better["hybrid HR@100"] == pytest.approx(3 / 5)
-    assert not ranker.comparison(hybrid, np.array([10, 20, 1, 60, 0] * 40))["better"]
+    assert not comparison(hybrid, np.array([10, 20, 1, 60, 0] * 40))["better"]
     one_in_many = hybrid.copy()
     one_in_many[0] = 1
-    assert not ranker.comparison(one_in_many, hybrid)["better"]
-    assert not ranker.comparison(hybrid[:0], hybrid[:0])["better"]
+    assert not comparison(one_in_many, hybrid)["better"]
+    assert not comparison(hybrid[:0], hybrid[:0])["better"]
 
 
 def test_a_ranker_must_not_lose_last_songs() -> None:
-    gain = {"better": True, "ranked HR@10": 0.2, "hybrid HR@10": 0.1}
+    gain = {"better": True, "fewer": False, "ranked HR@10": 0.2, "hybrid HR@10": 0.1}
     gain |= {"ranked HR@100": 0.4, "hybrid HR@100": 0.3}
     verdict = ranker.verdict_of(gain, gain | {"better": False})
     assert verdict["better"]
     assert verdict["cuts, ranked HR@10"] == 0.2
     assert verdict["last songs, hybrid HR@100"] == 0.3
-    assert not ranker.verdict_of(gain, gain | {"ranked HR@10": 0.05})["better"]
-    assert not ranker.verdict_of(gain, gain | {"ranked HR@100": 0.29})["better"]
+    assert not ranker.verdict_of(gain, gain | {"fewer": True})["better"]
     assert not ranker.verdict_of(gain | {"better": False}, gain)["better"]
+
+
+def test_fewer_are_found_where_it_is_no_chance() -> None:
+    found = np.array([5, 0, 50, 0] * 25)
+    assert not finds_fewer(found, found)
+    assert not finds_fewer(found[:0], found[:0])
+    for lost in (found == 5, found == 50):  # within 10, and within 100
+        none, some = found.copy(), found.copy()
+        none[lost] = 0
+        some[np.flatnonzero(lost)[:2]] = 0
+        some[1] = found[lost][0]
+        assert finds_fewer(none, found)
+        assert not finds_fewer(some, found)
+        assert not finds_fewer(found, none)
 
 
 @pytest.fixture(scope="module")
