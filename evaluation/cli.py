@@ -204,8 +204,9 @@ def compare(
 ) -> None:
     """Say what got better or worse from BEFORE to AFTER, two recorded runs or two releases.
 
-    Each is given by its id, or the beginning of it. Runs are compared as they were recorded;
-    releases are asked anew.
+    Each is given by its id, or the beginning of it. Runs are compared as they were recorded,
+    RUN:SYSTEM being another system of it than the first, such as RUN:hybrid or RUN:als; releases
+    are asked anew.
     """
     from evaluation import contest, show_contest
     from evaluation.place import Place

@@ -91,9 +91,10 @@ class Contest:
 def of_runs(home: Path, before: str, after: str) -> Contest:
     """Compare two recorded evaluations. Raises `InputError`, or `MismatchError` where they differ.
 
-    They must have held out the same songs of playlists of which they share some.
+    They must have held out the same songs of playlists of which they share some. Each is a run,
+    which stands for the first system that it scored, or RUN:SYSTEM.
     """
-    old, new = past.load(home, before), past.load(home, after)
+    (old, first), (new, second) = _run_and_system(home, before), _run_and_system(home, after)
     for name in ("split", "holdout", "seed"):
         if old.payload[name] != new.payload[name]:
             raise MismatchError(
@@ -119,14 +120,25 @@ def of_runs(home: Path, before: str, after: str) -> Contest:
         for group, names in new.kinds.items()
     }
     found = _contest(
-        f"run {old.run}, release {old.payload['release']}",
-        f"run {new.run}, release {new.payload['release']}",
-        {metric: f[theirs] for (system, metric), f in old.figures.items() if system == old.main},
-        {metric: f[mine] for (system, metric), f in new.figures.items() if system == new.main},
+        f"run {old.run}, release {old.payload['release']}, {first}",
+        f"run {new.run}, release {new.payload['release']}, {second}",
+        {metric: f[theirs] for (system, metric), f in old.figures.items() if system == first},
+        {metric: f[mine] for (system, metric), f in new.figures.items() if system == second},
         groups,
         len(old.playlist_ids) + len(new.playlist_ids) - 2 * len(shared),
     )
     return replace(found, split=new.payload["split"], holdout=new.payload["holdout"])
+
+
+def _run_and_system(home: Path, name: str) -> tuple[past.Past, str]:
+    """The run and the system that RUN or RUN:SYSTEM names. Raises `InputError`."""
+    run, colon, system = name.partition(":")
+    found = past.load(home, run)
+    if colon and system not in found.systems:
+        raise InputError(
+            f"run {found.run} has not scored '{system}', but {', '.join(found.systems)}"
+        )
+    return found, system or found.main
 
 
 def of_releases(

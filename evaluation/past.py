@@ -50,6 +50,11 @@ class Past:
         """The key of the system in question."""
         return str(self.payload["main"])
 
+    @property
+    def systems(self) -> list[str]:
+        """The keys of all systems that were scored."""
+        return list(dict.fromkeys(system for system, _ in self.figures))
+
 
 def test_uses(home: Path, data_fingerprint: str, split_seed: int) -> int:
     """How many runs that the log remembers have scored something on these test playlists.

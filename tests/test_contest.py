@@ -233,6 +233,14 @@ def test_two_runs_are_compared_as_recorded(lane: Lane) -> None:
         main, ["evaluate", "compare", first.run, second.run, *where, "--json"]
     )
     assert json.loads(printed.output)["queries"] == found.queries
+    of_one = contest.of_runs(place.folder, f"{first.run}:random", f"{first.run}:nextsong")
+    figures = {system.key: system.figures for system in first.systems}
+    for row in of_one.rows:
+        assert row.before.mean == figures["random"][row.metric].mean
+        assert row.after.mean == figures["nextsong"][row.metric].mean
+    assert of_one.before.endswith("random")
+    with pytest.raises(InputError, match="has not scored 'als', but nextsong, random"):
+        contest.of_runs(place.folder, f"{first.run}:als", first.run)
     missing = CliRunner().invoke(main, ["evaluate", "compare", "x", "y", *where])
     assert missing.exit_code == 1
     assert "no run x" in missing.output
