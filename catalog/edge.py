@@ -104,7 +104,7 @@ class EdgeRelease:
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """The songs that each search finds, best first, all asked in one go."""
         found = []
-        songs: dict[str, Song] = {}
+        songs: dict[UUID, Song] = {}
         for search in searches:
             found.append(self._find(search, songs))
             await turn()
@@ -117,7 +117,7 @@ class EdgeRelease:
             some = list(song_ids[start : start + STRENGTHS_AT_ONCE])
             with engine_errors("retrieve"):
                 records = self._shard.retrieve(some, False, [SPARSE])
-            strengths |= {UUID(str(record.id)): _strengths(record) for record in records}
+            strengths |= {record.id: _strengths(record) for record in records}
             await turn()
         return strengths
 
@@ -144,9 +144,9 @@ class EdgeRelease:
     def _points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
         with engine_errors("retrieve"):
             records = self._shard.retrieve(list(song_ids), self._fields, [DENSE])
-        return {UUID(str(record.id)): _point(record) for record in records}
+        return {record.id: _point(record) for record in records}
 
-    def _find(self, search: Search, songs: dict[str, Song] | None = None) -> list[Hit]:
+    def _find(self, search: Search, songs: dict[UUID, Song] | None = None) -> list[Hit]:
         """What a search finds; `songs` are those known by their ids, which the found ones join."""
         passing = _filter(search.where)
         params = edge.SearchParams(exact=True) if search.exact else self._params
@@ -199,7 +199,7 @@ class EdgeRelease:
         )
         with engine_errors("search"):
             found = self._shard.query(request)
-        return {UUID(str(hit.id)): min(1.0, max(-1.0, float(hit.score))) for hit in found}
+        return {hit.id: min(1.0, max(-1.0, hit.score)) for hit in found}
 
     def _by_popularity(self, limit: int, where: Any, vectors: list[str] | None) -> list[Any]:
         request = edge.ScrollRequest(
@@ -232,8 +232,8 @@ class EdgeRelease:
             self._shard.close()
 
 
-def _song(hit: Any, known: dict[str, Song]) -> Song:
-    own_id = str(hit.id)
+def _song(hit: Any, known: dict[UUID, Song]) -> Song:
+    own_id = hit.id
     if own_id not in known:
         known[own_id] = song_of(hit.payload)
     return known[own_id]

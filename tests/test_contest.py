@@ -236,8 +236,8 @@ def test_two_runs_are_compared_as_recorded(lane: Lane) -> None:
     of_one = contest.of_runs(place.folder, f"{first.run}:random", f"{first.run}:nextsong")
     figures = {system.key: system.figures for system in first.systems}
     for row in of_one.rows:
-        assert row.before.mean == figures["random"][row.metric].mean
-        assert row.after.mean == figures["nextsong"][row.metric].mean
+        assert row.before.mean == pytest.approx(figures["random"][row.metric].mean, rel=1e-6)
+        assert row.after.mean == pytest.approx(figures["nextsong"][row.metric].mean, rel=1e-6)
     assert of_one.before.endswith("random")
     with pytest.raises(InputError, match="has not scored 'als', but nextsong, random"):
         contest.of_runs(place.folder, f"{first.run}:als", first.run)
