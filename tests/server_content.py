@@ -1,0 +1,38 @@
+"""What the tests of the server home share: a home with a release, and what it answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from test_homes import VECTOR, WEIGHTS, Content
+
+from catalog.release import Search
+from catalog.reporting import Silent
+from embedded_fixtures import run
+
+if TYPE_CHECKING:
+    from catalog.server import ServerHome
+    from qdrant_fixtures import (
+        Shared,
+    )
+
+QUERY = Search(VECTOR, WEIGHTS, limit=30)
+
+
+@pytest.fixture
+def home(server_homes: Shared, content: Content) -> ServerHome:
+    home = server_homes()
+    home.publish(content.draft, Silent())
+    return home
+
+
+def name_of(home: ServerHome) -> str:
+    return home.collection(home.current() or "")
+
+
+def answers(home: ServerHome) -> list[str]:
+    release = home.open()
+    (hits,) = run(release.find([QUERY]))
+    release.close()
+    return [str(hit.song.song_id) for hit in hits]
