@@ -98,6 +98,16 @@ _QDRANT = [
     ),
 ]
 
+storage_option = click.option(
+    "--storage",
+    envvar="NEXTSONG_STORAGE",
+    show_envvar=True,
+    type=click.Choice(["memory", "disk", "quantized"]),
+    default="memory",
+    show_default=True,
+    help="Qdrant server: vectors in memory, on disk, or on disk with a compressed copy in memory.",
+)
+
 _PUBLISHING = [
     click.option(
         "--keep",
@@ -129,16 +139,7 @@ _PUBLISHING = [
         type=click.IntRange(1, 16),
         help="Qdrant server: how many replicas must confirm a write.  [default: the server's]",
     ),
-    click.option(
-        "--storage",
-        envvar="NEXTSONG_STORAGE",
-        show_envvar=True,
-        type=click.Choice(["memory", "disk", "quantized"]),
-        default="memory",
-        show_default=True,
-        help="Qdrant server: vectors in memory, on disk, or on disk with a compressed copy in "
-        "memory.",
-    ),
+    storage_option,
 ]
 
 

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING
 
 import click
 
-from catalog.cli import home_option, one_line_errors, qdrant_server, quiet_option, reporter_for
+from catalog.cli import (
+    home_option,
+    one_line_errors,
+    qdrant_server,
+    quiet_option,
+    reporter_for,
+    storage_option,
+)
 
 if TYPE_CHECKING:
-    from catalog.qdrant_options import QdrantOptions
+    from catalog.qdrant_options import QdrantOptions, Storage
 
 
 class _Numbers(click.ParamType[list[int]]):
@@ -80,6 +87,7 @@ def bench() -> None:
     show_default=True,
     help="How long each measurement takes.",
 )
+@storage_option
 @click.option(
     "--rates", type=_Numbers(), help="Calls per second of more open loops, commas between."
 )
@@ -101,6 +109,7 @@ def serve(
     workers: int,
     seconds: float,
     rates: list[int] | None,
+    storage: Storage,
     json_path: Path | None,
     quiet: bool,
 ) -> None:
@@ -110,7 +119,7 @@ def serve(
     """
     from evaluation import bench_serve
 
-    plan = bench_serve.Plan(sizes, seeds, limit, callers, workers, seconds, rates or ())
+    plan = bench_serve.Plan(sizes, seeds, limit, callers, workers, seconds, rates or (), storage)
     if qdrant:
         qdrant = dataclasses.replace(qdrant, prefix=f"{qdrant.prefix}-bench")
     results = bench_serve.run(plan, home, qdrant, reporter_for(quiet=quiet))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from catalog.manifest import Manifest
+    from catalog.qdrant_options import Storage
     from catalog.release import Home
     from catalog.reporting import Reporter
 
@@ -35,9 +36,16 @@ def song_of(place: int) -> UUID:
     return song_id(*_names(place))
 
 
-def published(home: Home, songs: int, folder: Path, reporter: Reporter) -> Manifest:
-    """The current release of `home` if it is an invented one of so many songs, or a new one."""
+def published(
+    home: Home, songs: int, folder: Path, reporter: Reporter, storage: Storage = "memory"
+) -> Manifest:
+    """The current release of `home` if it is an invented one of so many songs, or a new one.
+
+    `storage` is how the home lays it out.
+    """
     content = f"{songs:08x}{PREDICTED:04x}{DIMENSIONS:04x}"
+    if storage != "memory":
+        content += storage.encode().hex()
     current = home.current()
     if current and home.manifest(current).origin.content_fingerprint == content:
         return home.manifest(current)

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from catalog.errors import InputError, UnavailableError
 from catalog.homes import open_home
+from catalog.qdrant_options import Layout
 from catalog.storage import make_folder, write_atomically
 from evaluation import bench_engine, bench_release
 from evaluation.bench_load import Load
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from catalog.qdrant_options import QdrantOptions
+    from catalog.qdrant_options import QdrantOptions, Storage
     from catalog.release import Home
     from catalog.reporting import Reporter
 
@@ -50,6 +51,7 @@ class Plan:
     workers: int = 1
     seconds: float = 5.0
     rates: Sequence[float] = ()
+    storage: Storage = "memory"
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,10 @@ def run(plan: Plan, folder: Path, qdrant: QdrantOptions | None, reporter: Report
         if songs < 1_000:
             raise InputError(f"{songs} songs are too few: give 1,000 or more")
         place = make_folder(folder / f"bench-{songs}")
-        home = open_home(place, qdrant)
-        bench_release.published(home, songs, place, reporter)
+        home = open_home(place, qdrant, layout=Layout(storage=plan.storage))
+        manifest = bench_release.published(home, songs, place, reporter, plan.storage)
+        if manifest.recall is not None:
+            reporter.say(f"  {songs:,} songs: recall@10 of the index {manifest.recall:.4f}")
         # The embedded engine holds the interpreter: beside one caller there is room for no other.
         results += _directly(plan, home, songs, plan.callers if qdrant else 1)
         for one in _served(plan, place, qdrant, songs, reporter):
