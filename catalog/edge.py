@@ -19,11 +19,9 @@ from catalog.release import ANY, Filter, Hit, Point, Search, Song, Value, Vector
 from catalog.schema import (
     DENSE,
     FUSED_DEPTH,
-    RRF_K,
     SMALLEST_SCORE,
     SONG_FIELDS,
     SPARSE,
-    UNTIED,
     search_ef,
     song_of,
 )
@@ -159,12 +157,13 @@ class EdgeRelease:
         request: dict[str, Any]
         if nearest and predicted:
             depth = max(FUSED_DEPTH, 2 * search.limit)
+            best = self._best(predicted, passing, floor)
             request = {
                 "prefetches": [
                     edge.Prefetch(depth, predicted, filter=passing, score_threshold=floor),
                     edge.Prefetch(depth, nearest, filter=passing, params=params),
                 ],
-                "query": edge.Fusion.Rrf(k=RRF_K, weights=[1.0, UNTIED * search.dense_weight]),
+                "query": _fused(best, search.dense_weight),
             }
         elif nearest:
             request = {"query": nearest, "filter": passing, "params": params}
@@ -187,6 +186,13 @@ class EdgeRelease:
         if nearest and not predicted:  # the engine's rounding of a cosine can pass 1
             return [replace(hit, score=min(1.0, max(-1.0, hit.score))) for hit in hits]
         return hits
+
+    def _best(self, predicted: Any, passing: Any, floor: float | None) -> float:
+        """The highest score by co-occurrence, or 1 where nothing is predicted."""
+        request = edge.QueryRequest(limit=1, query=predicted, filter=passing, score_threshold=floor)
+        with engine_errors("search"):
+            found = self._shard.query(request)
+        return float(found[0].score) if found and found[0].score > 0 else 1.0
 
     def _similarities(self, vector: Vector, song_ids: Sequence[UUID]) -> dict[UUID, float]:
         if not song_ids:
@@ -261,6 +267,16 @@ def _row(record: Any) -> dict[str, Any]:
 def _strengths(record: Any) -> dict[int, float]:
     sparse = (record.vector or {}).get(SPARSE)
     return {} if sparse is None else dict(zip(sparse.indices, sparse.values, strict=True))
+
+
+def _fused(best: float, dense_weight: float) -> Any:
+    """The score of a song from those of the two prefetches; see `Search`."""
+    names = ("$score[0]", "$score[1]")
+    terms = [
+        edge.Expression.Mult([edge.Expression.Constant(weight), edge.Expression.Variable(name)])
+        for name, weight in zip(names, (1 / best, dense_weight), strict=True)
+    ]
+    return edge.Formula(edge.Expression.Sum(terms), dict.fromkeys(names, 0.0))
 
 
 def _sparse(weights: Mapping[int, float]) -> Any:

@@ -10,10 +10,8 @@ from qdrant_client import models
 from catalog.schema import (
     DENSE,
     FUSED_DEPTH,
-    RRF_K,
     SMALLEST_SCORE,
     SPARSE,
-    UNTIED,
     search_ef,
     song_of,
 )
@@ -37,17 +35,36 @@ def params_of(manifest: Manifest) -> models.SearchParams:
     )
 
 
+def best_of(search: Search) -> models.QueryRequest | None:
+    """The request for the song that co-occurs most, where a search is for both kinds, or None.
+
+    `request_of` wants to know its score.
+    """
+    if search.vector is None or not search.weights or search.limit <= 0:
+        return None
+    return models.QueryRequest(
+        query=_sparse(search.weights),
+        using=SPARSE,
+        filter=filter_of(search.where),
+        score_threshold=_floor(search),
+        limit=1,
+        with_payload=False,
+    )
+
+
 def request_of(
-    search: Search, fields: Sequence[str], params: models.SearchParams
+    search: Search, fields: Sequence[str], params: models.SearchParams, best: float = 1.0
 ) -> models.QueryRequest | None:
-    """The request for a search, or None for one that asks for nothing."""
+    """The request for a search, or None for one that asks for nothing.
+
+    `best` is the highest score by co-occurrence, for searches of both kinds.
+    """
     passing = filter_of(search.where)
     if search.exact:
         params = models.SearchParams(exact=True)
     nearest = None if search.vector is None else search.vector.tolist()
     predicted = _sparse(search.weights) if search.weights else None
-    # Negative weights can bring a song below 0, which then is not predicted at all.
-    floor = SMALLEST_SCORE if min(search.weights.values(), default=0.0) < 0 else None
+    floor = _floor(search)
     request: dict[str, Any]
     if nearest is not None and predicted:
         depth = max(FUSED_DEPTH, 2 * search.limit)
@@ -64,9 +81,7 @@ def request_of(
                     query=nearest, using=DENSE, filter=passing, params=params, limit=depth
                 ),
             ],
-            "query": models.RrfQuery(
-                rrf=models.Rrf(k=RRF_K, weights=[1.0, UNTIED * search.dense_weight])
-            ),
+            "query": _fused(best, search.dense_weight),
         }
     elif nearest is not None:
         request = {"query": nearest, "using": DENSE, "filter": passing, "params": params}
@@ -85,6 +100,22 @@ def request_of(
         with_vector=[DENSE] if search.with_vectors else False,
         **request,
     )
+
+
+def _floor(search: Search) -> float | None:
+    # Negative weights can bring a song below 0, which then is not predicted at all.
+    return SMALLEST_SCORE if min(search.weights.values(), default=0.0) < 0 else None
+
+
+def _fused(best: float, dense_weight: float) -> models.FormulaQuery:
+    """The score of a song from those of the two prefetches; see `Search`."""
+    names = ("$score[0]", "$score[1]")
+    terms: list[Any] = [
+        models.MultExpression(mult=[weight, name])
+        for name, weight in zip(names, (1 / best, dense_weight), strict=True)
+    ]
+    defaults: dict[str, Any] = dict.fromkeys(names, 0.0)
+    return models.FormulaQuery(formula=models.SumExpression(sum=terms), defaults=defaults)
 
 
 def cosines_of(vector: Vector, song_ids: Sequence[UUID]) -> models.QueryRequest:

@@ -17,13 +17,6 @@ SPARSE = "cooccurrence"
 """The name of the sparse vector: an index is a seed's ordinal, its value how strongly that seed
 predicts this song."""
 
-RRF_K = 10
-"""The constant of reciprocal rank fusion: the higher, the less the very first places stand out."""
-
-UNTIED = 0.9999
-"""The weight of the dense ranking is so much smaller than asked for: otherwise songs of the two
-rankings tie at many places, and the engine orders them by chance, another way at each call."""
-
 FUSED_DEPTH = 200
 """How many songs of each kind of search are fused, at least."""
 

@@ -12,6 +12,7 @@ from catalog.deadline import whole_seconds
 from catalog.errors import NoReleaseError
 from catalog.qdrant import Absent
 from catalog.queries import (
+    best_of,
     cosines_of,
     dense_of,
     filter_of,
@@ -58,25 +59,15 @@ class ServerRelease:
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """The songs that each search finds, best first, all asked in one go."""
+        best = await self._query([best_of(search) for search in searches])
         requests = [
-            request_of(search, self._fields, self._params) if search.limit > 0 else None
-            for search in searches
+            request_of(search, self._fields, self._params, points[0].score if points else 1.0)
+            if search.limit > 0
+            else None
+            for search, points in zip(searches, best, strict=True)
         ]
-        asked = [request for request in requests if request is not None]
-        if not asked:
-            return [[] for _ in searches]
-        responses = iter(
-            await self._ask(
-                "search",
-                lambda client: client.query_batch_points(
-                    self._collection, asked, timeout=whole_seconds()
-                ),
-            )
-        )
-        return [
-            [] if request is None else _hits(search, next(responses).points)
-            for search, request in zip(searches, requests, strict=True)
-        ]
+        found = await self._query(requests)
+        return [_hits(search, points) for search, points in zip(searches, found, strict=True)]
 
     async def strengths(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
         """How strongly each seed, by its ordinal, predicts these songs; unknown ids left out."""
@@ -87,16 +78,12 @@ class ServerRelease:
         self, asked: Sequence[tuple[Vector, Sequence[UUID]]]
     ) -> list[dict[UUID, float]]:
         """The cosines of a vector with these songs, -1 to 1, for each that is asked about."""
-        requests = [cosines_of(vector, song_ids) for vector, song_ids in asked]
-        responses = await self._ask(
-            "search",
-            lambda client: client.query_batch_points(
-                self._collection, requests, timeout=whole_seconds()
-            ),
+        found = await self._query(
+            [cosines_of(vector, song_ids) if song_ids else None for vector, song_ids in asked]
         )
         return [
-            {UUID(str(point.id)): min(1.0, max(-1.0, point.score)) for point in response.points}
-            for response in responses
+            {UUID(str(point.id)): min(1.0, max(-1.0, point.score)) for point in points}
+            for points in found
         ]
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
@@ -111,6 +98,23 @@ class ServerRelease:
             return []
         passing = filter_of(where, words_of("search_text", words))
         return [song_in(record) for record in await self._by_popularity(limit, passing, False)]
+
+    async def _query(
+        self, requests: Sequence[models.QueryRequest | None]
+    ) -> list[list[models.ScoredPoint]]:
+        """What each request finds, all asked in one go; nothing where it is None."""
+        asked = [request for request in requests if request is not None]
+        if not asked:
+            return [[] for _ in requests]
+        responses = iter(
+            await self._ask(
+                "search",
+                lambda client: client.query_batch_points(
+                    self._collection, asked, timeout=whole_seconds()
+                ),
+            )
+        )
+        return [[] if request is None else next(responses).points for request in requests]
 
     async def _retrieve(
         self, song_ids: Sequence[UUID], fields: list[str] | bool, vector: str

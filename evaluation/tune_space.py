@@ -59,7 +59,7 @@ _SPACE: Mapping[str, Mapping[str, Any]] = {
         "query_decay": (0.5, 1.0),
     },
     "query": {
-        "dense_weight": (0.003, 1.0),
+        "dense_weight": (0.01, 2.0),
         "query_decay": (0.5, 1.0),
         "cooccurrence_decay": (0.5, 1.0),
     },

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from catalog.ranking import Traits
-from catalog.schema import FUSED_DEPTH, RRF_K
+from catalog.schema import FUSED_DEPTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -175,9 +175,8 @@ def fused(one: Ranking, other: Ranking, dense_weight: float, depth: int) -> NDAr
     if not len(one[0]) or not len(other[0]):
         return (one[0] if len(one[0]) else other[0])[:depth]
     songs, place = np.unique(np.concatenate([one[0], other[0]]), return_inverse=True)
-    ranks = [np.arange(len(one[0])), np.arange(len(other[0]))]
-    gains = [1 / (RRF_K + ranks[0]), 1 / (RRF_K - 1 + (ranks[1] + 1) / dense_weight)]
-    scores = np.bincount(place, np.concatenate(gains), len(songs))
+    parts = np.concatenate([one[1] / one[1][0], dense_weight * other[1]])
+    scores = np.bincount(place, parts, len(songs))
     ranking: NDArray[np.int64] = _first(songs, scores, depth)[0]
     return ranking
 

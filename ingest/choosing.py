@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from catalog.reporting import Reporter
     from ingest.ranker import Places
 
-WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.35)
+WEIGHTS = (0.05, 0.1, 0.2, 0.35, 0.6)
 """What Word2Vec counts beside co-occurrence: the weights that are tried."""
 
 MOST_PLAYLISTS = 1_000

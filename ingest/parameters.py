@@ -126,11 +126,11 @@ class Parameters:
     )
     dense_weight: float = _parameter(
         "query",
-        0.1,
+        0.2,
         0.001,
-        1.0,
-        "Weight of Word2Vec beside co-occurrence in hybrid answers; mode auto tries several, where "
-        "none is given.",
+        10.0,
+        "Weight of the cosine beside the score of co-occurrence, from 0 to 1, in hybrid answers; "
+        "mode auto tries several, where none is given.",
     )
     query_decay: float = _parameter(
         "query",

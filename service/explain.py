@@ -34,8 +34,9 @@ class Explanation:
 
     By co-occurrence, a seed's share is its part of the score, weight times strength: exact. By
     Word2Vec it is its part of the cosine similarity: exact as well. Where both kinds of search
-    speak for a song, their shares are mixed, Word2Vec counting `dense_weight` beside 1. Seeds that
-    speak against the song have no share.
+    speak, parts are added as scores are (see `catalog.release.Search`): that of co-occurrence
+    beside the most that any of the songs has, and `dense_weight` times that of the cosine. Seeds
+    that speak against the song have no share.
     """
 
     def __init__(
@@ -55,9 +56,11 @@ class Explanation:
                 shares.append((place, count / len(points)))
         counts = counts_of([with_vectors(seed) for seed in seeds], dense_decay)
         self._places = [place for _, place in counts]
-        self._vectors = np.array(
+        parts = np.array(
             [count * mean_of(seeds[place]) for count, place in counts], dtype=np.float64
         )
+        length = float(np.linalg.norm(parts.sum(axis=0))) if counts else 0.0
+        self._vectors = parts / length if length > 0 else parts
 
     @property
     def ordinals(self) -> frozenset[int]:
@@ -72,11 +75,11 @@ class Explanation:
         `strengths` says how strongly songs, by their ordinals, predict each of them. The shares of
         all seeds of a song add up to 1.
         """
-        by_company = _shares(self._company(strengths))
-        by_likeness = _shares(self._likeness(hits))
-        spoken_for = by_company.any(axis=1, keepdims=True)
-        shares = by_company + np.where(spoken_for, self._dense_weight, 1.0) * by_likeness
-        shares = _shares(shares)
+        company = self._company(strengths)
+        most = company.sum(axis=1).max(initial=0.0)
+        shares = _shares(
+            company / (most if most > 0 else 1.0) + self._dense_weight * self._likeness(hits)
+        )
         order = np.argsort(-shares, axis=1, kind="stable")[:, :MOST_REASONS]
         largest = np.take_along_axis(shares, order, axis=1)
         return [

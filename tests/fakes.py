@@ -17,7 +17,6 @@ from catalog.draft import Draft
 from catalog.manifest import FORMAT, Counts, Manifest, Origin
 from catalog.release import ANY, Filter, Hit, Point, Search, Song
 from catalog.reporting import Silent
-from catalog.schema import RRF_K, UNTIED
 from catalog.songs import normalise, search_text, song_id, song_id_of_track
 
 if TYPE_CHECKING:
@@ -168,10 +167,11 @@ class FakeRelease:
             return predicted or nearest
         songs: dict[UUID, Hit] = {}
         scores: dict[UUID, float] = defaultdict(float)
-        for hits, weight in ((predicted, 1.0), (nearest, UNTIED * search.dense_weight)):
-            for rank, hit in enumerate(hits):
+        best = predicted[0].score if predicted else 1.0
+        for hits, weight in ((predicted, 1 / best), (nearest, search.dense_weight)):
+            for hit in hits:
                 songs[hit.song.song_id] = hit
-                scores[hit.song.song_id] += 1 / (RRF_K - 1 + (rank + 1) / weight)
+                scores[hit.song.song_id] += weight * hit.score
         fused = [replace(hit, score=scores[song_id]) for song_id, hit in songs.items()]
         return sorted(fused, key=lambda hit: -hit.score)
 

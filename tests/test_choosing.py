@@ -61,11 +61,11 @@ def test_weak_vectors_are_left_out_and_good_ones_taken(places: Places, tmp_path:
     noise = random.normal(size=(total, 16))
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     weak = with_vectors(places, tmp_path / "weak.parquet", noise)
-    found = choose(weak, Choice(WEIGHTS, 1), AUTO, Silent())
+    found = choose(weak, Choice((0.6, 2.0), 1), AUTO, Silent())
     assert found["mode"] == "cooccurrence"
-    assert (
-        found["figures"]["auto, cooccurrence gain"] > found["figures"]["auto, hybrid at 0.35 gain"]
-    )
+    gain = found["figures"]["auto, cooccurrence gain"]
+    assert gain > found["figures"]["auto, hybrid at 0.6 gain"]
+    assert gain > found["figures"]["auto, hybrid at 2 gain"]
 
     # Vectors that have seen the validation playlists, beside hardly any co-occurrence.
     held_out = candidates.read_playlists(places.validation)
@@ -78,8 +78,8 @@ def test_weak_vectors_are_left_out_and_good_ones_taken(places: Places, tmp_path:
     pq.write_table(strengths.take(np.arange(0, len(strengths), 50)), tmp_path / "few.parquet")
     good = replace(good, strengths=tmp_path / "few.parquet")
     found = choose(good, Choice(WEIGHTS, 1), AUTO, Silent())
-    assert (found["mode"], found["dense_weight"]) == ("hybrid", 0.35)
-    assert "hybrid at 0.35" in found["text"]
+    assert (found["mode"], found["dense_weight"]) == ("hybrid", WEIGHTS[-1])
+    assert f"hybrid at {WEIGHTS[-1]:g}" in found["text"]
 
 
 def test_the_figures_are_those_of_the_answers(places: Places) -> None:
@@ -141,7 +141,9 @@ def test_a_ranker_must_find_more(
     model = tmp_path / "model"
     model.write_text("trees")
     monkeypatch.setattr(choosing, "Ranker", lambda _text: SimpleNamespace(fields=[]))
-    for first, mode in ((True, "ranked"), (False, "cooccurrence")):
+    without = choose(places, Choice(WEIGHTS, 1), AUTO, Silent())["mode"]
+    assert without != "ranked"
+    for first, mode in ((True, "ranked"), (False, without)):
 
         def ranks(_model: object, _arrays: object, cases: Cases, first: bool = first) -> Any:
             return np.full(len(cases.labels), int(first))
@@ -156,12 +158,12 @@ def test_what_was_asked_for_is_not_measured(places: Places) -> None:
     found = choose(places, Choice(WEIGHTS, 1), replace(AUTO, mode="dense"), Silent())
     assert found == {
         "mode": "dense",
-        "dense_weight": 0.1,
+        "dense_weight": AUTO.dense_weight,
         "figures": {},
         "text": "dense, as asked for",
     }
     assert weights_of(AUTO, ()) == WEIGHTS
-    assert weights_of(AUTO, {"dense_weight"}) == (0.1,)
+    assert weights_of(AUTO, {"dense_weight"}) == (AUTO.dense_weight,)
     assert weights_of(replace(AUTO, dense_weight=0.7), ()) == (0.7,)
 
 
@@ -169,7 +171,11 @@ def test_without_validation_playlists_nothing_is_claimed(places: Places, tmp_pat
     none = tmp_path / "none.parquet"
     pq.write_table(pq.read_table(places.validation).slice(0, 0), none)
     found = choose(replace(places, validation=none), Choice(WEIGHTS, 1), AUTO, Silent())
-    assert (found["mode"], found["dense_weight"], found["figures"]) == ("hybrid", 0.1, {})
+    assert (found["mode"], found["dense_weight"], found["figures"]) == (
+        "hybrid",
+        AUTO.dense_weight,
+        {},
+    )
     assert "unmeasured" in found["text"]
 
 

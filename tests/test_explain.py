@@ -84,11 +84,14 @@ def test_shares_of_word2vec_are_parts_of_the_cosine(release: OpenRelease) -> Non
 
 def test_shares_of_both_are_mixed(release: OpenRelease) -> None:
     answer = ask(release, seed(A), seed(B), mode=Mode.HYBRID)
-    weight = 0.5
+    # No song is predicted better than c, and its score is 1 plus the weight times the cosine.
+    cosine = 1.1 / 1.25**0.5
+    score = next(hit.score for hit in answer.songs if hit.song.ordinal == C)
+    assert score == pytest.approx(1 + 0.5 * cosine)
     assert shares(answer)[C] == pytest.approx(
         {
-            0: (0.75 + weight * 0.3 / 1.1) / (1 + weight),
-            1: (0.25 + weight * 0.8 / 1.1) / (1 + weight),
+            0: (0.75 + 0.5 * 0.3 / 1.25**0.5) / score,
+            1: (0.25 + 0.5 * 0.8 / 1.25**0.5) / score,
         }
     )
     for reasons in answer.reasons:

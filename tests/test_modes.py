@@ -11,7 +11,6 @@ import pytest
 from catalog.embedded import EmbeddedHome
 from catalog.errors import RequestError
 from catalog.release import Filter, Point
-from catalog.schema import RRF_K, UNTIED
 from fakes import FakeRelease, points_of, publish
 from nextsong.v1 import recommender_pb2 as pb
 from service import api
@@ -61,6 +60,10 @@ def places_of(answer: Answer) -> list[int]:
     return [hit.song.ordinal for hit in answer.songs]
 
 
+def scores_of(answer: Answer) -> dict[int, float]:
+    return {hit.song.ordinal: hit.score for hit in answer.songs}
+
+
 def test_cooccurrence_adds_up_what_recent_seeds_predict(release: OpenRelease) -> None:
     answer = ask(release, WATERLOO, FERNANDO, mode=Mode.COOCCURRENCE)
     assert places_of(answer) == [STRONG, BELIEVE, THANKS, RARE]
@@ -83,19 +86,17 @@ def test_dense_ranks_by_cosine(release: OpenRelease) -> None:
     assert answer.mode is Mode.DENSE
 
 
-def test_hybrid_adds_reciprocal_ranks(release: OpenRelease) -> None:
+def test_hybrid_adds_the_scores(release: OpenRelease) -> None:
+    by_company = scores_of(ask(release, WATERLOO, mode=Mode.COOCCURRENCE))
+    by_likeness = scores_of(ask(release, WATERLOO, mode=Mode.DENSE))
     answer = ask(release, WATERLOO, mode=Mode.HYBRID)
-    predicted, nearest = [BELIEVE, THANKS, RARE], [FERNANDO, BELIEVE, STRONG, THANKS]
-    weight = 0.5 * UNTIED
+    best = max(by_company.values())
+    assert by_company.keys() == {BELIEVE, THANKS, RARE}
     expected = {
-        place: sum(
-            1 / (RRF_K - 1 + (ranking.index(place) + 1) / share)
-            for ranking, share in ((predicted, 1.0), (nearest, weight))
-            if place in ranking
-        )
-        for place in {*predicted, *nearest}
+        place: by_company.get(place, 0.0) / best + 0.5 * by_likeness.get(place, 0.0)
+        for place in {*by_company, *by_likeness}
     }
-    assert {hit.song.ordinal: hit.score for hit in answer.songs} == pytest.approx(expected)
+    assert scores_of(answer) == pytest.approx(expected)
     assert answer.mode is Mode.HYBRID
     assert places_of(answer)[0] == BELIEVE
 
