@@ -18,10 +18,10 @@ from catalog.errors import CorruptReleaseError, EngineError
 from catalog.release import ANY, Filter, Hit, Point, Search, Song, Value, Vector, by_score
 from catalog.schema import (
     DENSE,
-    FUSED_DEPTH,
     SMALLEST_SCORE,
     SONG_FIELDS,
     SPARSE,
+    fused_depths,
     search_ef,
     song_of,
 )
@@ -156,12 +156,12 @@ class EdgeRelease:
         floor = SMALLEST_SCORE if min(search.weights.values(), default=0.0) < 0 else None
         request: dict[str, Any]
         if nearest and predicted:
-            depth = max(FUSED_DEPTH, 2 * search.limit)
+            of_company, of_likeness = fused_depths(search.limit)
             best = self._best(predicted, passing, floor)
             request = {
                 "prefetches": [
-                    edge.Prefetch(depth, predicted, filter=passing, score_threshold=floor),
-                    edge.Prefetch(depth, nearest, filter=passing, params=params),
+                    edge.Prefetch(of_company, predicted, filter=passing, score_threshold=floor),
+                    edge.Prefetch(of_likeness, nearest, filter=passing, params=params),
                 ],
                 "query": _fused(best, search.dense_weight),
             }

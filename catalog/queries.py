@@ -9,9 +9,9 @@ from qdrant_client import models
 
 from catalog.schema import (
     DENSE,
-    FUSED_DEPTH,
     SMALLEST_SCORE,
     SPARSE,
+    fused_depths,
     search_ef,
     song_of,
 )
@@ -67,18 +67,18 @@ def request_of(
     floor = _floor(search)
     request: dict[str, Any]
     if nearest is not None and predicted:
-        depth = max(FUSED_DEPTH, 2 * search.limit)
+        of_company, of_likeness = fused_depths(search.limit)
         request = {
             "prefetch": [
                 models.Prefetch(
                     query=predicted,
                     using=SPARSE,
                     filter=passing,
-                    limit=depth,
+                    limit=of_company,
                     score_threshold=floor,
                 ),
                 models.Prefetch(
-                    query=nearest, using=DENSE, filter=passing, params=params, limit=depth
+                    query=nearest, using=DENSE, filter=passing, params=params, limit=of_likeness
                 ),
             ],
             "query": _fused(best, search.dense_weight),

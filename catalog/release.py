@@ -110,9 +110,9 @@ class Search:
     - `weights` alone, what each seed counts by its ordinal: the songs that co-occur with the seeds;
       a score is the sum, over the seeds, of weight times strength. Weights may be negative; songs
       whose score is not above 0 are not found.
-    - both: the first songs of the two rankings, at least `schema.FUSED_DEPTH` of each, fused. A
-      score is the song's score by co-occurrence divided by the best one, so that it is from 0 to 1,
-      plus `dense_weight` times the cosine; what a song lacks in one ranking counts 0.
+    - both: the first songs of the two rankings (see `schema.fused_depths`), fused. A score is the
+      song's score by co-occurrence divided by the best one, so that it is from 0 to 1, plus
+      `dense_weight` times the cosine; what a song lacks in one ranking counts 0.
 
     `exact` compares `vector` with every song instead of going through the index; `with_vectors`
     gives hits their vectors.

@@ -17,8 +17,8 @@ SPARSE = "cooccurrence"
 """The name of the sparse vector: an index is a seed's ordinal, its value how strongly that seed
 predicts this song."""
 
-FUSED_DEPTH = 200
-"""How many songs of each kind of search are fused, at least."""
+FUSED_PREDICTED, FUSED_NEAREST = 200, 100
+"""So many songs are fused of those that co-occur, and of the most similar, at least."""
 
 SMALLEST_SCORE = 1e-9
 """What a song must score by co-occurrence to be found, where weights may be negative."""
@@ -58,8 +58,13 @@ LONGEST_PREFIX = 20
 """Words are found by their beginnings, up to this many characters."""
 
 
+def fused_depths(limit: int) -> tuple[int, int]:
+    """How many of the songs that co-occur, and of the most similar, are fused into so many."""
+    return max(FUSED_PREDICTED, 2 * limit), max(FUSED_NEAREST, limit)
+
+
 def search_ef(songs: int) -> int:
-    """The HNSW search width that keeps recall@10 near or above .99 at this catalog size."""
+    """How widely the index of a release is searched whose manifest does not say."""
     return 128 if songs < 500_000 else 256
 
 

@@ -16,8 +16,8 @@ from catalog.errors import PlaylistError
 from ingest import candidates, ranker
 from ingest.candidates import Arrays
 from ingest.cooccurrence import strengths
+from ingest.cuts import Cases, cut_with_lasts
 from ingest.gains import gains
-from ingest.ranker import Cases
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -131,11 +131,7 @@ def load(songs: Path, train: Path, held_out: Path, parameters: Parameters) -> He
     lasts = Cases([one[:-1] for one in others], np.array([one[-1] for one in others], np.int64))
     random = np.random.default_rng(parameters.seed)
     some = [others[place] for place in random.permutation(len(others))[:MOST_PLAYLISTS]]
-    more = ranker.cut([one[:-1] for one in some if len(one) > 2], random, CUTS - 1)
-    cases = Cases(
-        [*(one[:-1] for one in some), *more.queries],
-        np.concatenate([[one[-1] for one in some], more.labels]).astype(np.int64),
-    )
+    cases = cut_with_lasts(some, random, CUTS - 1)
     known = candidates.playlists_of(playlists, total, parameters)
     return Held(playlists, known, cases, lasts)
 

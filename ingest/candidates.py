@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from catalog.ranking import Traits
-from catalog.schema import FUSED_DEPTH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -179,11 +178,6 @@ def fused(one: Ranking, other: Ranking, dense_weight: float, depth: int) -> NDAr
     scores = np.bincount(place, parts, len(songs))
     ranking: NDArray[np.int64] = _first(songs, scores, depth)[0]
     return ranking
-
-
-def fused_depth(limit: int) -> int:
-    """How many songs of each kind of search the engine fuses for this many answers."""
-    return max(FUSED_DEPTH, 2 * limit)
 
 
 def searched(arrays: Arrays, queries: Sequence[Songs], channel: Channel) -> Iterator[Ranking]:

@@ -14,11 +14,13 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from catalog.ranking import Ranker
+from catalog.schema import fused_depths
 from ingest import candidates
 from ingest.candidates import Arrays
+from ingest.cuts import Cases, cut_with_lasts
 from ingest.gains import KS, finds_fewer, gains, hits
 from ingest.parameters import Parameters
-from ingest.ranker import Cases, cut, ranked_ranks
+from ingest.ranker import ranked_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -89,16 +91,11 @@ def choose(
         cases = _cases(held_out, SIMILARITIES // max(1, len(having)), parameters.seed)
         arrays = _arrays(places, choice, having, vectors, cases)
         task.advance(1, 3)
+        of_company, of_likeness = fused_depths(DEPTH)
         company = list(
-            candidates.predicted(
-                arrays, cases.queries, parameters.cooccurrence_decay, candidates.fused_depth(DEPTH)
-            )
+            candidates.predicted(arrays, cases.queries, parameters.cooccurrence_decay, of_company)
         )
-        alike = list(
-            candidates.similar(
-                arrays, cases.queries, parameters.query_decay, candidates.fused_depth(DEPTH)
-            )
-        )
+        alike = list(candidates.similar(arrays, cases.queries, parameters.query_decay, of_likeness))
         task.advance(2, 3)
         found = {"cooccurrence": _ranks([songs[:DEPTH] for songs, _ in company], cases)}
         by_weight = {}
@@ -145,11 +142,9 @@ def _cases(held_out: Sequence[candidates.Songs], most: int, seed: int) -> Cases:
     """The last songs of a sample of the playlists, and then other places of them."""
     random = np.random.default_rng(seed)
     some = [held_out[place] for place in random.permutation(len(held_out))[:MOST_PLAYLISTS]]
-    more = cut([songs[:-1] for songs in some if len(songs) > 2], random, CUTS - 1)
-    labels = np.concatenate([[songs[-1] for songs in some], more.labels]).astype(np.int64)
-    queries = [*(songs[:-1] for songs in some), *more.queries]
+    cases = cut_with_lasts(some, random, CUTS - 1)
     most = max(most, MOST_PLAYLISTS)
-    return Cases(queries[:most], labels[:most])
+    return Cases(cases.queries[:most], cases.labels[:most])
 
 
 def _arrays(

@@ -2,9 +2,9 @@
 
 A quarter of the training playlists is held in: strengths and vectors are made once more from the
 others alone, and songs of the held-in ones are to be found from the songs before them. Otherwise
-the trees would learn how well a playlist is remembered, not how well it is foreseen. Where that
-makes few examples, the other quarters follow. What was learned is then applied to the vectors of
-all training playlists, and measured on validation playlists.
+the trees would learn how well a playlist is remembered, not how well it is foreseen. Where these
+are few, the other quarters follow. What was learned is then applied to the vectors of all training
+playlists, and measured on validation playlists.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from catalog.ranking import (
     installed,
     merged,
 )
+from catalog.schema import fused_depths
 from catalog.storage import storage_errors
 from ingest import candidates
 from ingest.candidates import Arrays, Songs
 from ingest.cooccurrence import strengths
+from ingest.cuts import Cases, cut, cut_with_lasts
 from ingest.gains import comparison
 from ingest.word2vec import train_vectors
 
@@ -42,14 +44,16 @@ if TYPE_CHECKING:
     from ingest.parameters import Parameters
 
 PARTS = 4
-MOST_HELD_IN = 4_000
-"""One of so many parts of the training playlists is held in, but not more playlists than these."""
+ENOUGH = 4_000
+"""One of so many parts of the training playlists is held in after the other, but not more playlists
+than these in all: each part takes as long as training does."""
 
-CUTS, MOST_CUTS = 8, 40
-"""So many songs of a playlist are to be found; more, up to the latter, where playlists are few."""
+CUTS, MOST_CUTS, ENOUGH_CUTS = 8, 40, 12_000
+"""So many songs of a playlist are to be found, and its last; more where playlists are few."""
 
-ENOUGH_CUTS = 12_000
-"""No other part is held in once so many songs were to be found: it takes long."""
+LAST = 5.0
+"""What the last song of a playlist counts beside another: where playlists end, other songs come
+next than within them, and it is the end of a playlist that is to be continued."""
 
 MOST_VALIDATED = 2_000
 NOISE = 0.1
@@ -72,30 +76,26 @@ SETTINGS = {
 }
 
 
-@dataclass(frozen=True)
-class Cases:
-    """Queries and the song that came next in each."""
-
-    queries: list[Songs]
-    labels: NDArray[np.int64]
-
-
 @dataclass
 class Examples:
     """What the trees learn from: features of candidates, and which of them came next."""
 
     tables: list[NDArray[np.float32]]
     right: list[NDArray[np.bool_]]
-    cuts: int
+    weights: list[NDArray[np.float64]]
 
     def add(
-        self, next_song: NDArray[np.bool_], table: NDArray[Any], random: np.random.Generator
+        self,
+        next_song: NDArray[np.bool_],
+        table: NDArray[Any],
+        weight: float,
+        random: np.random.Generator,
     ) -> None:
         """Take the candidates of one cut: the next song, and a sample of the others."""
         kept = next_song | (random.random(len(next_song)) < NOISE)
         self.tables.append(table[kept].astype(np.float32))
         self.right.append(next_song[kept])
-        self.cuts += 1
+        self.weights.append(np.full(np.count_nonzero(kept), weight))
 
 
 @dataclass(frozen=True)
@@ -142,22 +142,12 @@ def rank(
         figures = _validated(Ranker(model), places, playlists, groups, parameters, random)
         verdict = "better than hybrid search" if figures["better"] else "no better than hybrid"
         text = (
-            f"ranker of {TREES} trees from {examples.cuts:,} cuts; HR@100 on validation cuts "
+            f"ranker of {TREES} trees from {len(examples.right):,} cuts; HR@100 on validation cuts "
             f"{figures['cuts, ranked HR@100']:.4f}, hybrid {figures['cuts, hybrid HR@100']:.4f}: "
             f"{verdict}"
         )
         task.result(text)
-    return {"text": text, "cuts": examples.cuts, **figures}
-
-
-def cut(playlists: Sequence[Songs], random: np.random.Generator, cuts: int = CUTS) -> Cases:
-    """At most `cuts` places of each playlist, chosen at random, the first song never being one."""
-    queries, labels = [], []
-    for songs in playlists:
-        places = random.choice(len(songs) - 1, min(cuts, len(songs) - 1), replace=False) + 1
-        queries += [songs[:place] for place in places]
-        labels += [int(songs[place]) for place in places]
-    return Cases(queries, np.array(labels, np.int64))
+    return {"text": text, "cuts": len(examples.right), **figures}
 
 
 def arrays_of(
@@ -219,24 +209,27 @@ def _examples(
 ) -> Examples:
     """What there is to learn from in the playlists, part after part until it is enough."""
     part_of = random.integers(PARTS, size=len(playlists))
-    examples = Examples([], [], 0)
+    examples = Examples([], [], [])
+    cuts = min(max(CUTS, ENOUGH_CUTS // max(1, len(playlists))), MOST_CUTS)
+    enough = ENOUGH
     for part in range(PARTS):
         held_in = [songs for songs, own in zip(playlists, part_of, strict=True) if own == part]
         others = [songs for songs, own in zip(playlists, part_of, strict=True) if own != part]
-        held_in = held_in[:MOST_HELD_IN]
+        held_in = held_in[:enough]
         if not held_in or not others:
             continue
-        cuts = min(max(CUTS, 3 * ENOUGH_CUTS // (2 * len(held_in))), MOST_CUTS)  # some are short
-        cases = cut(held_in, random, cuts)
+        cases = cut_with_lasts(held_in, random, cuts)
         task.advance(part * 2, PARTS * 3)
         arrays = arrays_of(others, cases.queries, groups, parameters, folder)
         for place, (songs, table) in enumerate(tables(arrays, cases.queries)):
-            examples.add(songs == cases.labels[place], table, random)
+            weight = LAST if place < len(held_in) else 1.0
+            examples.add(songs == cases.labels[place], table, weight, random)
             if place % 500 == 0:
                 task.advance(part * 2 + 1 + place / len(cases.labels), PARTS * 3)
-        if examples.cuts >= ENOUGH_CUTS:
+        enough -= len(held_in)
+        if enough <= 0:
             break
-    if not examples.cuts:
+    if not examples.right:
         raise PlaylistError(
             f"{len(playlists)} training playlists are too few for a ranker: give more, or leave "
             f"out --ranker"
@@ -251,6 +244,7 @@ def fit(examples: Examples, fields: Sequence[str], random: np.random.Generator) 
     data = lightgbm.Dataset(
         np.concatenate(examples.tables),
         np.concatenate(examples.right),
+        weight=np.concatenate(examples.weights),
         feature_name=feature_names(fields),
     )
     settings = SETTINGS | {"seed": int(random.integers(2**31))}
@@ -267,7 +261,7 @@ def _validated(
     random: np.random.Generator,
 ) -> dict[str, Any]:
     held_out = candidates.read_playlists(places.validation)[:MOST_VALIDATED]
-    cuts = cut(held_out, random)
+    cuts = cut(held_out, random, CUTS)
     lasts = Cases(
         [songs[:-1] for songs in held_out], np.array([songs[-1] for songs in held_out], np.int64)
     )
@@ -309,10 +303,10 @@ def ranked_ranks(ranker: Ranker, arrays: Arrays, cases: Cases) -> NDArray[np.int
 
 def hybrid_ranks(arrays: Arrays, cases: Cases, parameters: Parameters) -> NDArray[np.int64]:
     """The place of each label in the answer of hybrid search, from 1 to 100, or 0."""
-    depth = candidates.fused_depth(100)
+    of_company, of_likeness = fused_depths(100)
     pairs = zip(
-        candidates.predicted(arrays, cases.queries, parameters.cooccurrence_decay, depth),
-        candidates.similar(arrays, cases.queries, parameters.query_decay, depth),
+        candidates.predicted(arrays, cases.queries, parameters.cooccurrence_decay, of_company),
+        candidates.similar(arrays, cases.queries, parameters.query_decay, of_likeness),
         strict=True,
     )
     return np.array(

@@ -15,13 +15,14 @@ from catalog.reporting import Silent
 from ingest import candidates, choosing
 from ingest.choosing import WEIGHTS, Choice, choose, read_strengths, weights_of
 from ingest.parameters import Parameters
-from ingest.ranker import Cases, Places
+from ingest.ranker import Places
 from pipeline_fixtures import lane
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Road
+    from ingest.cuts import Cases
     from pipeline_fixtures import Lane
 
 __all__ = ["lane"]  # a fixture

@@ -30,9 +30,11 @@ from catalog.ranking import (
 )
 from catalog.release import Filter
 from catalog.reporting import Silent
+from catalog.schema import fused_depths
 from conftest import linked
 from ingest import candidates, pipeline, ranker
 from ingest.candidates import Arrays
+from ingest.cuts import cut, cut_with_lasts
 from ingest.gains import comparison, finds_fewer
 from ingest.parameters import Parameters
 from ingest.payload import Extra
@@ -115,12 +117,21 @@ def test_features_of_no_candidate() -> None:
 
 def test_cuts_leave_a_song_before_them() -> None:
     playlists = [np.array([5, 6], np.int32), np.arange(20, dtype=np.int32)]
-    cases = ranker.cut(playlists, np.random.default_rng(0), cuts=4)
+    cases = cut(playlists, np.random.default_rng(0), cuts=4)
     assert len(cases.queries) == 1 + 4
     assert (cases.queries[0].tolist(), cases.labels[0]) == ([5], 6)
     for query, label in zip(cases.queries[1:], cases.labels[1:], strict=True):
         assert query.tolist() == list(range(label))
     assert len({*cases.labels[1:].tolist()}) == 4
+
+
+def test_last_places_come_first_and_once() -> None:
+    playlists = [np.array([5, 6], np.int32), np.arange(20, dtype=np.int32)]
+    cases = cut_with_lasts(playlists, np.random.default_rng(0), cuts=4)
+    assert [query.tolist() for query in cases.queries[:2]] == [[5], [*range(19)]]
+    assert cases.labels[:2].tolist() == [6, 19]
+    assert len(cases.queries) == len(cases.labels) == 2 + 4
+    assert all(label < 19 for label in cases.labels[2:])
 
 
 def test_a_comparison_wants_more_than_chance() -> None:
@@ -224,9 +235,9 @@ def test_what_is_worked_out_offline_is_what_the_engine_answers(
     queries = [songs[:-1] for songs in playlists]
     seeds = seeds_of(work)
     parameters = Parameters()
-    depth = candidates.fused_depth(20)
-    company = list(candidates.predicted(arrays, queries, parameters.cooccurrence_decay, depth))
-    alike = list(candidates.similar(arrays, queries, parameters.query_decay, depth))
+    of_company, of_likeness = fused_depths(20)
+    company = list(candidates.predicted(arrays, queries, parameters.cooccurrence_decay, of_company))
+    alike = list(candidates.similar(arrays, queries, parameters.query_decay, of_likeness))
     both = [
         candidates.fused(*pair, parameters.dense_weight, 20)
         for pair in zip(company, alike, strict=True)

@@ -78,9 +78,9 @@ def test_the_search_is_widened_until_it_finds_enough(road: Road) -> None:
         return opened[-1]
 
     manifest = settled(road.outcome.manifest, open_with)
-    assert manifest.search_ef == 256
+    assert manifest.search_ef == 200
     assert manifest.recall == 1.0
-    assert [one.manifest.search_ef for one in opened] == [128, 256]
+    assert [one.manifest.search_ef for one in opened] == [100, 200]
     assert all(one.closed for one in opened)
 
 
@@ -91,7 +91,7 @@ def test_a_hopeless_index_is_not_published(road: Road) -> None:
 
 def test_a_published_release_says_its_recall(road: Road) -> None:
     manifest = road.outcome.manifest
-    assert manifest.search_ef == 128
+    assert manifest.search_ef == 100
     assert manifest.recall is not None
     assert 0.97 <= manifest.recall <= 1
 
