@@ -91,8 +91,24 @@ def canaries_of(songs_path: Path) -> list[str]:
     return [ids[int(place)].as_py() for place in spread]
 
 
-def require_unit_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
-    """Raise `EngineError` for a dense vector of another size, or not of unit length."""
+def require_sound_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
+    """Raise `EngineError` for vectors that an engine refuses, or takes and never finds again.
+
+    A dense one of another size, or not of unit length; a sparse one that names a seed twice.
+    """
+    _require_unit_vectors(batch, dimensions)
+    lists = batch["seeds"]
+    keys = np.asarray(pc.list_parent_indices(lists)).astype(np.uint64) << np.uint64(32)
+    keys |= np.asarray(pc.list_flatten(lists)).astype(np.uint64)
+    if not (keys[1:] > keys[:-1]).all():
+        keys.sort()
+        twice = np.flatnonzero(keys[1:] == keys[:-1])
+        if len(twice):
+            song = batch["song_id"][int(keys[twice[0]] >> np.uint64(32))]
+            raise EngineError(f"a seed predicts song {song} twice")
+
+
+def _require_unit_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
     # The engine takes NaN and zero vectors without a word, and nobody ever finds those songs.
     given = batch.filter(pc.is_valid(batch["vector"]))
     vectors = given["vector"]

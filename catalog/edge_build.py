@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import qdrant_edge as edge
 
 from catalog import schema
-from catalog.draft import require_unit_vectors
+from catalog.draft import require_sound_vectors
 from catalog.edge import engine_errors
 from catalog.errors import EngineError
 
@@ -75,7 +75,7 @@ def build(
             shard.update(edge.UpdateOperation.create_field_index(field, index))
         done = songs_here = strengths_here = 0
         for batch in songs.iter_batches(BATCH):
-            require_unit_vectors(batch, dimensions)
+            require_sound_vectors(batch, dimensions)
             if songs_here > SONGS_PER_SEGMENT or strengths_here > STRENGTHS_PER_SEGMENT:
                 shard = _indexed(shard, shard_path)
                 songs_here = strengths_here = 0

@@ -54,6 +54,9 @@ _CHANNEL = {
     "grpc.keepalive_timeout_ms": 3_000,
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.max_pings_without_data": 0,
+    # Of a batch that is refused, each point is named in the message, which travels as metadata.
+    "grpc.max_metadata_size": 1 << 20,
+    "grpc.absolute_max_metadata_size": 1 << 20,
 }
 _UNREACHABLE = {
     grpc.StatusCode.UNAVAILABLE,

@@ -15,7 +15,7 @@ from qdrant_client import models
 
 from catalog import schema
 from catalog.digest import Digest, digest_of_row
-from catalog.draft import require_unit_vectors
+from catalog.draft import require_sound_vectors
 from catalog.errors import EngineError
 from catalog.queries import dense_of, strengths_of
 
@@ -192,7 +192,7 @@ def _finished(batch: Future[None], songs: int) -> int:
 
 def _rows(songs: pq.ParquetFile, dimensions: int) -> Iterator[list[dict[str, Any]]]:
     for batch in songs.iter_batches(BATCH):
-        require_unit_vectors(batch, dimensions)
+        require_sound_vectors(batch, dimensions)
         rows = batch.to_pylist()
         for row in rows:
             if row["vector"] is not None:

@@ -67,8 +67,11 @@ def _write_songs(songs: int, path: Path) -> None:
     random = np.random.default_rng(songs)
     targets = random.integers(0, songs, songs * PREDICTED, dtype=np.uint32)
     order = np.argsort(targets, kind="stable")
-    seeds = (order // PREDICTED).astype(np.uint32)
-    bounds = np.searchsorted(targets[order], np.arange(songs + 1))
+    targets, seeds = targets[order], (order // PREDICTED).astype(np.uint32)
+    # A seed that came upon a song twice predicts it once.
+    first = np.append(True, (np.diff(targets) != 0) | (np.diff(seeds) != 0))
+    targets, seeds = targets[first], seeds[first]
+    bounds = np.searchsorted(targets, np.arange(songs + 1))
     centres = random.normal(size=(max(8, songs // 500), DIMENSIONS)).astype(np.float32)
     writer = None
     for start in range(0, songs, CHUNK):

@@ -16,6 +16,7 @@ import urllib.request
 import warnings
 from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -89,12 +90,13 @@ def container() -> Iterator[str]:
 
 def await_ready(url: str, grpc_port: int, alive: Callable[[], bool] = lambda: True) -> None:
     end = time.monotonic() + START_S
+    host = urlsplit(url).hostname
     while time.monotonic() < end:
         assert alive(), f"the server at {url} ended"
         with (
             suppress(OSError),
             urllib.request.urlopen(f"{url}/readyz", timeout=2),
-            socket.create_connection(("127.0.0.1", grpc_port), timeout=2),
+            socket.create_connection((host, grpc_port), timeout=2),
         ):
             return
         time.sleep(0.05)

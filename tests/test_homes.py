@@ -372,6 +372,15 @@ def test_a_bad_vector_is_refused_and_nothing_changes(
     song = content.songs[100].song_id
     with pytest.raises(EngineError, match=f"the vector of song {song} is not 12 numbers"):
         home.publish(replace(content.draft, songs_path=tmp_path / "bad.parquet"), Silent())
+    seeds = table["seeds"].to_pylist()
+    place = table.schema.get_field_index("seeds")
+    twice = next(at for at, own in enumerate(seeds) if own and len(own) > 2)
+    seeds[twice][2] = seeds[twice][0]
+    bad = table.set_column(place, table.schema.field(place), pa.array(seeds, pa.list_(pa.uint32())))
+    pq.write_table(bad, tmp_path / "bad.parquet")
+    song = content.songs[twice].song_id
+    with pytest.raises(EngineError, match=f"a seed predicts song {song} twice"):
+        home.publish(replace(content.draft, songs_path=tmp_path / "bad.parquet"), Silent())
     assert (home.current(), home.releases()) == (before, [before])
     again = home.publish(content.draft, Silent()).release
     assert (home.current(), home.releases()) == (again, [before, again])
