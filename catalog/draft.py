@@ -98,6 +98,8 @@ def require_sound_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
     """
     _require_unit_vectors(batch, dimensions)
     lists = batch["seeds"]
+    if pa.types.is_null(lists.type):
+        return
     keys = np.asarray(pc.list_parent_indices(lists)).astype(np.uint64) << np.uint64(32)
     keys |= np.asarray(pc.list_flatten(lists)).astype(np.uint64)
     if not (keys[1:] > keys[:-1]).all():
