@@ -31,8 +31,8 @@ def name_of(home: ServerHome) -> str:
     return home.collection(home.current() or "")
 
 
-def answers(home: ServerHome) -> list[str]:
+def answers(home: ServerHome, search: Search = QUERY) -> list[str]:
     release = home.open()
-    (hits,) = run(release.find([QUERY]))
+    (hits,) = run(release.find([search]))
     release.close()
     return [str(hit.song.song_id) for hit in hits]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from api_calls import ids, named, search, similar
 from catalog.errors import NextsongError, RequestError, UnknownSongError
 from catalog.songs import normalise
+from ingest.parameters import Parameters
 from nextsong.v1 import recommender_pb2 as pb
 from service import api
 
@@ -129,8 +130,9 @@ def check_promises(request: pb.RecommendRequest, response: pb.RecommendResponse)
     assert not set(where.exclude_song_ids) & set(found)
     excluded = {normalise(name) for name in where.exclude_artists}
     included = {normalise(name) for name in where.include_artists}
+    highest = 1.0 + (Parameters.dense_weight if response.mode == pb.MODE_HYBRID else 0.0)
     for scored in response.songs:
-        assert -1 <= scored.score <= 1
+        assert -1 <= scored.score <= highest
         assert normalise(scored.song.artist) not in excluded
         assert not included or normalise(scored.song.artist) in included
         assert scored.song.playlists >= where.min_playlists
