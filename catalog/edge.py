@@ -18,9 +18,10 @@ from catalog.errors import CorruptReleaseError, EngineError
 from catalog.release import ANY, Filter, Hit, Point, Search, Song, Value, Vector, by_score
 from catalog.schema import (
     DENSE,
-    SMALLEST_SCORE,
     SONG_FIELDS,
     SPARSE,
+    cosine_of,
+    floor_of,
     fused_depths,
     search_ef,
     song_of,
@@ -87,7 +88,7 @@ class EdgeRelease:
         points = self._points(canaries)
         for canary in canaries:
             vector = points[canary].vector if canary in points else None
-            found_by_it = [] if vector is None else self._find(Search(vector, limit=1))
+            found_by_it = [] if vector is None else self._find(Search(vector, limit=1), {})
             if not found_by_it or found_by_it[0].score < 0.999:
                 raise CorruptReleaseError(f"song {canary} cannot be found by its own vector")
 
@@ -144,7 +145,7 @@ class EdgeRelease:
             records = self._shard.retrieve(list(song_ids), self._fields, [DENSE])
         return {record.id: _point(record) for record in records}
 
-    def _find(self, search: Search, songs: dict[UUID, Song] | None = None) -> list[Hit]:
+    def _find(self, search: Search, songs: dict[UUID, Song]) -> list[Hit]:
         """What a search finds; `songs` are those known by their ids, which the found ones join."""
         passing = _filter(search.where)
         params = edge.SearchParams(exact=True) if search.exact else self._params
@@ -152,8 +153,7 @@ class EdgeRelease:
             search.vector.tolist(), using=DENSE
         )
         predicted = search.weights and edge.Query.Nearest(_sparse(search.weights), using=SPARSE)
-        # Negative weights can bring a song below 0, which then is not predicted at all.
-        floor = SMALLEST_SCORE if min(search.weights.values(), default=0.0) < 0 else None
+        floor = floor_of(search.weights)
         request: dict[str, Any]
         if nearest and predicted:
             of_company, of_likeness = fused_depths(search.limit)
@@ -171,41 +171,37 @@ class EdgeRelease:
             request = {"query": predicted, "filter": passing, "score_threshold": floor}
         else:
             return []
-        with engine_errors("search"):
-            found = self._shard.query(
-                edge.QueryRequest(
-                    limit=search.limit,
-                    with_payload=self._fields,
-                    with_vector=[DENSE] if search.with_vectors else None,
-                    **request,
-                )
-            )
-        known = {} if songs is None else songs
-        hits = [Hit(_song(hit, known), float(hit.score), _dense(hit)) for hit in found]
+        found = self._query(
+            limit=search.limit,
+            with_payload=self._fields,
+            with_vector=[DENSE] if search.with_vectors else None,
+            **request,
+        )
+        hits = [Hit(_song(hit, songs), float(hit.score), _dense(hit)) for hit in found]
         hits.sort(key=by_score)
-        if nearest and not predicted:  # the engine's rounding of a cosine can pass 1
-            return [replace(hit, score=min(1.0, max(-1.0, hit.score))) for hit in hits]
+        if nearest and not predicted:
+            return [replace(hit, score=cosine_of(hit.score)) for hit in hits]
         return hits
 
     def _best(self, predicted: Any, passing: Any, floor: float | None) -> float:
         """The highest score by co-occurrence, or 1 where nothing is predicted."""
-        request = edge.QueryRequest(limit=1, query=predicted, filter=passing, score_threshold=floor)
-        with engine_errors("search"):
-            found = self._shard.query(request)
+        found = self._query(limit=1, query=predicted, filter=passing, score_threshold=floor)
         return float(found[0].score) if found and found[0].score > 0 else 1.0
 
     def _similarities(self, vector: Vector, song_ids: Sequence[UUID]) -> dict[UUID, float]:
         if not song_ids:
             return {}
-        request = edge.QueryRequest(
+        found = self._query(
             limit=len(song_ids),
             query=edge.Query.Nearest(vector.tolist(), using=DENSE),
             filter=edge.Filter(must=[edge.HasIdCondition(set(song_ids))]),
             params=edge.SearchParams(exact=True),
         )
+        return {hit.id: cosine_of(hit.score) for hit in found}
+
+    def _query(self, **request: Any) -> list[Any]:
         with engine_errors("search"):
-            found = self._shard.query(request)
-        return {hit.id: min(1.0, max(-1.0, hit.score)) for hit in found}
+            return list(self._shard.query(edge.QueryRequest(**request)))
 
     def _by_popularity(self, limit: int, where: Any, vectors: list[str] | None) -> list[Any]:
         request = edge.ScrollRequest(

@@ -9,8 +9,8 @@ from qdrant_client import models
 
 from catalog.schema import (
     DENSE,
-    SMALLEST_SCORE,
     SPARSE,
+    floor_of,
     fused_depths,
     search_ef,
     song_of,
@@ -46,7 +46,7 @@ def best_of(search: Search) -> models.QueryRequest | None:
         query=_sparse(search.weights),
         using=SPARSE,
         filter=filter_of(search.where),
-        score_threshold=_floor(search),
+        score_threshold=floor_of(search.weights),
         limit=1,
         with_payload=False,
     )
@@ -64,7 +64,7 @@ def request_of(
         params = models.SearchParams(exact=True)
     nearest = None if search.vector is None else search.vector.tolist()
     predicted = _sparse(search.weights) if search.weights else None
-    floor = _floor(search)
+    floor = floor_of(search.weights)
     request: dict[str, Any]
     if nearest is not None and predicted:
         of_company, of_likeness = fused_depths(search.limit)
@@ -100,11 +100,6 @@ def request_of(
         with_vector=[DENSE] if search.with_vectors else False,
         **request,
     )
-
-
-def _floor(search: Search) -> float | None:
-    # Negative weights can bring a song below 0, which then is not predicted at all.
-    return SMALLEST_SCORE if min(search.weights.values(), default=0.0) < 0 else None
 
 
 def _fused(best: float, dense_weight: float) -> models.FormulaQuery:

@@ -63,6 +63,19 @@ def fused_depths(limit: int) -> tuple[int, int]:
     return max(FUSED_PREDICTED, 2 * limit), max(FUSED_NEAREST, limit)
 
 
+def floor_of(weights: Mapping[int, float]) -> float | None:
+    """What a song must score to be predicted by seeds that count so, or None where all do.
+
+    Negative weights can bring a song below 0, which then is not predicted at all.
+    """
+    return SMALLEST_SCORE if min(weights.values(), default=0.0) < 0 else None
+
+
+def cosine_of(score: float) -> float:
+    """A cosine that the engine worked out: its rounding can pass 1."""
+    return min(1.0, max(-1.0, score))
+
+
 def search_ef(songs: int) -> int:
     """How widely the index of a release is searched whose manifest does not say."""
     return 128 if songs < 500_000 else 256

@@ -23,7 +23,7 @@ from catalog.queries import (
     words_of,
 )
 from catalog.release import ANY, Filter, Hit, Point, Search, Song, Vector, by_score
-from catalog.schema import DENSE, SONG_FIELDS, SPARSE
+from catalog.schema import DENSE, SONG_FIELDS, SPARSE, cosine_of
 from catalog.songs import normalise
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ class ServerRelease:
             [cosines_of(vector, song_ids) if song_ids else None for vector, song_ids in asked]
         )
         return [
-            {UUID(str(point.id)): min(1.0, max(-1.0, point.score)) for point in points}
-            for points in found
+            {UUID(str(point.id)): cosine_of(point.score) for point in points} for points in found
         ]
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
@@ -172,6 +171,5 @@ def _hits(search: Search, points: Sequence[models.ScoredPoint]) -> list[Hit]:
     hits = [Hit(song_in(point), float(point.score), dense_of(point)) for point in points]
     hits.sort(key=by_score)
     if search.vector is not None and not search.weights:
-        # The engine's rounding of a cosine can pass 1.
-        return [replace(hit, score=min(1.0, max(-1.0, hit.score))) for hit in hits]
+        return [replace(hit, score=cosine_of(hit.score)) for hit in hits]
     return hits

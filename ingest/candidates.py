@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from catalog.ranking import Traits
+from catalog.schema import fused_depths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -167,6 +168,18 @@ def similarities(
         rows, there = _rows(arrays, songs)
         cosines[there] = arrays.vectors[rows] @ mean
     return cosines
+
+
+def both(
+    arrays: Arrays, queries: Sequence[Songs], parameters: Parameters, limit: int
+) -> Iterator[tuple[Ranking, Ranking]]:
+    """What hybrid search fuses into `limit` songs for each query: who co-occurs, who is similar."""
+    of_company, of_likeness = fused_depths(limit)
+    return zip(
+        predicted(arrays, queries, parameters.cooccurrence_decay, of_company),
+        similar(arrays, queries, parameters.query_decay, of_likeness),
+        strict=True,
+    )
 
 
 def fused(one: Ranking, other: Ranking, dense_weight: float, depth: int) -> NDArray[np.int64]:

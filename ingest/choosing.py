@@ -14,11 +14,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from catalog.ranking import Ranker
-from catalog.schema import fused_depths
 from ingest import candidates
 from ingest.candidates import Arrays
 from ingest.cuts import Cases, cut_with_lasts
-from ingest.gains import KS, finds_fewer, gains, hits
+from ingest.gains import KS, finds_fewer, gains, hit_rate
 from ingest.parameters import Parameters
 from ingest.ranker import ranked_ranks
 
@@ -91,19 +90,12 @@ def choose(
         cases = _cases(held_out, SIMILARITIES // max(1, len(having)), parameters.seed)
         arrays = _arrays(places, choice, having, vectors, cases)
         task.advance(1, 3)
-        of_company, of_likeness = fused_depths(DEPTH)
-        company = list(
-            candidates.predicted(arrays, cases.queries, parameters.cooccurrence_decay, of_company)
-        )
-        alike = list(candidates.similar(arrays, cases.queries, parameters.query_decay, of_likeness))
+        pairs = list(candidates.both(arrays, cases.queries, parameters, DEPTH))
         task.advance(2, 3)
-        found = {"cooccurrence": _ranks([songs[:DEPTH] for songs, _ in company], cases)}
+        found = {"cooccurrence": _ranks([songs[:DEPTH] for (songs, _), _ in pairs], cases)}
         by_weight = {}
         for weight in choice.weights:
-            answers = [
-                candidates.fused(one, other, weight, DEPTH)
-                for one, other in zip(company, alike, strict=True)
-            ]
+            answers = [candidates.fused(*pair, weight, DEPTH) for pair in pairs]
             by_weight[weight] = _ranks(answers, cases)
         surely = {
             weight: _surely_gained(ranks, found["cooccurrence"])
@@ -121,7 +113,7 @@ def choose(
             if _is_better(found["ranked"], found[mode], lasts):
                 mode = "ranked"
         figures = {
-            f"auto, {name} HR@{k}": _hit_rate(ranks, k) for name, ranks in found.items() for k in KS
+            f"auto, {name} HR@{k}": hit_rate(ranks, k) for name, ranks in found.items() for k in KS
         }
         figures |= {f"auto, {name} gain": _gain(ranks) for name, ranks in found.items()}
         figures |= {
@@ -223,14 +215,10 @@ def _gain(ranks: NDArray[np.int64]) -> float:
     return float(gains(ranks).mean())
 
 
-def _hit_rate(ranks: NDArray[np.int64], k: int) -> float:
-    return float(hits(ranks, k).mean())
-
-
 def _text(mode: str, weight: float, found: dict[str, NDArray[np.int64]], cases: Cases) -> str:
     figures = "; ".join(
         f"{name}{f' at {weight:g}' if name == 'hybrid' else ''} "
-        f"{_hit_rate(ranks, 10):.4f} and {_hit_rate(ranks, 100):.4f}"
+        f"{hit_rate(ranks, 10):.4f} and {hit_rate(ranks, 100):.4f}"
         for name, ranks in found.items()
     )
     return f"{mode}; HR@10 and 100 at {len(cases.labels):,} places of validation: {figures}"

@@ -29,7 +29,7 @@ def comparison(ranked: NDArray[np.int64], hybrid: NDArray[np.int64]) -> dict[str
     }
     for name, ranks in (("ranked", ranked), ("hybrid", hybrid)):
         for k in KS:
-            figures[f"{name} HR@{k}"] = float(hits(ranks, k).sum()) / max(1, len(ranks))
+            figures[f"{name} HR@{k}"] = hit_rate(ranks, k)
     return figures
 
 
@@ -42,6 +42,11 @@ def finds_fewer(ranked: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
 def hits(ranks: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
     """Which ranks, from 1, are within k; 0 is a miss."""
     return (ranks > 0) & (ranks <= k)
+
+
+def hit_rate(ranks: NDArray[np.int64], k: int) -> float:
+    """The share of the ranks that are within k; 0 of none."""
+    return float(hits(ranks, k).sum()) / max(1, len(ranks))
 
 
 def standard_error(values: NDArray[np.float64]) -> float:

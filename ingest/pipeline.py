@@ -138,7 +138,6 @@ def run(
             lambda out: train(splits.folder / "train.parquet", out, parameters, reporter),
             reporter,
         )
-        ranked = _ranked(folder, read, prepared, splits, counted, trained, parameters, reporter)
         least = parameters.catalog_min_for(counted.summary["songs"])
         stages = {
             "read": read,
@@ -146,7 +145,10 @@ def run(
             "split": splits,
             "count": counted,
             "train": trained,
-        } | ({"rank": ranked} if ranked else {})
+        }
+        ranked = _ranked(folder, stages, parameters, reporter)
+        if ranked:
+            stages["rank"] = ranked
         chosen = _chosen(folder, stages, parameters, told, least, reporter)
         stages["choose"] = chosen
         content = fingerprint_of(
@@ -202,22 +204,18 @@ def run(
 
 def _ranked(
     folder: WorkFolder,
-    read: Stage,
-    prepared: Stage,
-    splits: Stage,
-    counted: Stage,
-    trained: Stage,
+    stages: Mapping[str, Stage],
     parameters: Parameters,
     reporter: Reporter,
 ) -> Stage | None:
     if not parameters.ranker:
         return None
-    places = _places(read, prepared, splits, counted, trained)
+    places = _places(stages)
     return folder.stage(
         "rank",
         {
-            "count": counted.fingerprint,
-            "train": trained.fingerprint,
+            "count": stages["count"].fingerprint,
+            "train": stages["train"].fingerprint,
             "fields": list(places.fields),
             **parameters.of_stage("query"),
             "seed": parameters.seed,
@@ -239,7 +237,7 @@ def _chosen(
     ranked = stages.get("rank")
     model = ranked.folder / MODEL if ranked and ranked.summary["better"] else None
     choice = Choice(weights_of(parameters, told), least, model)
-    places = _places(*(stages[name] for name in ("read", "prepare", "split", "count", "train")))
+    places = _places(stages)
     return folder.stage(
         "choose",
         {
@@ -255,14 +253,14 @@ def _chosen(
     )
 
 
-def _places(read: Stage, prepared: Stage, splits: Stage, counted: Stage, trained: Stage) -> Places:
-    keywords = [name for name, kind in _kinds(read).items() if kind == "keyword"]
+def _places(stages: Mapping[str, Stage]) -> Places:
+    keywords = [name for name, kind in _kinds(stages["read"]).items() if kind == "keyword"]
     return Places(
-        songs=prepared.folder / "songs.parquet",
-        train=splits.folder / "train.parquet",
-        validation=splits.folder / "validation.parquet",
-        strengths=counted.folder / "cooccurrence.parquet",
-        vectors=trained.folder / "vectors.parquet",
+        songs=stages["prepare"].folder / "songs.parquet",
+        train=stages["split"].folder / "train.parquet",
+        validation=stages["split"].folder / "validation.parquet",
+        strengths=stages["count"].folder / "cooccurrence.parquet",
+        vectors=stages["train"].folder / "vectors.parquet",
         fields=sorted(keywords)[:MOST_FIELDS],
     )
 

@@ -26,7 +26,6 @@ from catalog.ranking import (
     installed,
     merged,
 )
-from catalog.schema import fused_depths
 from catalog.storage import storage_errors
 from ingest import candidates
 from ingest.candidates import Arrays, Songs
@@ -303,12 +302,7 @@ def ranked_ranks(ranker: Ranker, arrays: Arrays, cases: Cases) -> NDArray[np.int
 
 def hybrid_ranks(arrays: Arrays, cases: Cases, parameters: Parameters) -> NDArray[np.int64]:
     """The place of each label in the answer of hybrid search, from 1 to 100, or 0."""
-    of_company, of_likeness = fused_depths(100)
-    pairs = zip(
-        candidates.predicted(arrays, cases.queries, parameters.cooccurrence_decay, of_company),
-        candidates.similar(arrays, cases.queries, parameters.query_decay, of_likeness),
-        strict=True,
-    )
+    pairs = candidates.both(arrays, cases.queries, parameters, 100)
     return np.array(
         [
             candidates.rank_in(candidates.fused(*pair, parameters.dense_weight, 100), int(label))

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from test_homes import VECTOR, WEIGHTS, Content
+from test_homes import VECTOR, WEIGHTS
 
 from catalog.release import Search
 from catalog.reporting import Silent
 from embedded_fixtures import run
 
 if TYPE_CHECKING:
+    from home_content import Content
+
     from catalog.server import ServerHome
-    from qdrant_fixtures import (
-        Shared,
-    )
+    from qdrant_fixtures import Shared
 
 QUERY = Search(VECTOR, WEIGHTS, limit=30)
 

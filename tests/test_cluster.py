@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from test_homes import VECTOR, WEIGHTS, Content, content
+from home_content import Content, content
+from test_homes import VECTOR, WEIGHTS
 
 from catalog.qdrant_options import Layout
 from catalog.release import Search

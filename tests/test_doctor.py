@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 from click.testing import CliRunner
-from test_homes import Content, content
+from home_content import Content, content
 
 from catalog import server_health
 from catalog.embedded import EmbeddedHome

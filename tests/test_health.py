@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from home_content import Content, content
 from qdrant_client import models
-from test_homes import Content, content
 from test_operations import ask, reason, refused
 
 from catalog.errors import (

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+from home_content import Content, content, made
 from server_content import QUERY, answers, home
-from test_homes import Content, content, made
 
 from catalog import server_upload
 from catalog.doctor import examine

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from home_content import SONGS, Content, content
 from qdrant_client import models
 from server_content import QUERY, answers, home, name_of
-from test_homes import SONGS, Content, content
 
 from catalog import qdrant, server_upload
 from catalog.doctor import examine
@@ -22,6 +22,7 @@ from catalog.errors import (
     UnavailableError,
 )
 from catalog.qdrant_options import Layout
+from catalog.release import Filter
 from catalog.reporting import Silent
 from catalog.server import ServerHome
 from embedded_fixtures import Notes, drafted, run, vectors_of
@@ -93,8 +94,10 @@ def test_several_shards_answer_as_one(
 ) -> None:
     sharded = server_homes(layout=Layout(shards=3, replicas=1, write_consistency=1, storage="disk"))
     sharded.publish(content.draft, Silent())
-    for alone in (replace(QUERY, weights={}), replace(QUERY, vector=None)):
-        assert answers(sharded, alone) == answers(home, alone)
+    few = replace(QUERY, where=Filter(max_playlists=90))  # all of them are fused
+    for exact in (replace(QUERY, weights={}), replace(QUERY, vector=None), few):
+        assert len(answers(home, exact)) == QUERY.limit
+        assert answers(sharded, exact) == answers(home, exact)
     # Each shard fuses the first songs that it has, so that more songs have both scores.
     together, whole = answers(sharded), answers(home)
     assert len(together) == len(whole)

@@ -10,9 +10,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from home_content import SONGS, Content, content, made
 from qdrant_client import models
 from server_content import answers, home
-from test_homes import SONGS, Content, content, made
 
 from catalog import server_lock, server_upload
 from catalog.errors import (

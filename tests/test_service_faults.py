@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from test_homes import Content, content
+from home_content import Content, content
 
 from catalog.reporting import Silent
 from catalog.server import ServerHome

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from home_content import Content, content
 from qdrant_client import models
-from test_homes import Content, content, home, kind, make_home
+from test_homes import home, kind, make_home
 
 from catalog import server_upload
 from catalog.copying import copy
