@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -33,14 +34,18 @@ STARTING_S = 60.0
 
 
 class Service:
-    """`nextsong serve` in a process of its own."""
+    """`nextsong serve` in a process of its own.
 
-    def __init__(self, home: Path, *options: str) -> None:
+    Its log goes to a file: a pipe that nobody reads holds it up once there are 64 kB of calls.
+    """
+
+    def __init__(self, log: IO[str], home: Path, *options: str) -> None:
+        self._log = log
         command = [sys.executable, "-m", "evaluation.main", "serve", "--home", str(home)]
         self.process = subprocess.Popen(
             [*command, "--port", "0", "--drain", "0", *options],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._log,
             text=True,
             cwd=Path(__file__).parents[1],
         )
@@ -67,19 +72,25 @@ class Service:
     def end(self) -> tuple[int, str]:
         """Exit code and log."""
         self.process.send_signal(signal.SIGTERM)
-        _, log = self.process.communicate(timeout=STARTING_S)
-        return self.process.returncode, log
+        return self.ended()
+
+    def ended(self) -> tuple[int, str]:
+        """Exit code and log, once it has ended by itself."""
+        self.process.communicate(timeout=STARTING_S)
+        self._log.seek(0)
+        return self.process.returncode, self._log.read()
 
 
 @contextmanager
 def serving(home: Path, *options: str) -> Iterator[Service]:
-    service = Service(home, *options)
-    try:
-        yield service
-    finally:
-        if service.process.poll() is None:
-            service.process.kill()
-            service.process.communicate()
+    with tempfile.TemporaryFile("w+") as log:
+        service = Service(log, home, *options)
+        try:
+            yield service
+        finally:
+            if service.process.poll() is None:
+                service.process.kill()
+                service.process.communicate()
 
 
 def calls_told(text: str) -> float:
@@ -160,8 +171,8 @@ def test_no_call_fails_while_a_family_ends(road: Road) -> None:
         for caller in callers:
             caller.join(PATIENCE_S)
         assert not any(caller.is_alive() for caller in callers)
-        _, log = service.process.communicate(timeout=STARTING_S)
-        assert service.process.returncode == 0
+        code, log = service.ended()
+        assert code == 0
         assert "code=OK" in log.replace("\x1b", "")
         assert "INTERNAL" not in log
 
@@ -211,8 +222,8 @@ def test_orphans_end(road: Road) -> None:
 
 def test_what_stops_a_process_is_said_once(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "3") as service:
-        _, log = service.process.communicate(timeout=STARTING_S)
-        assert service.process.returncode == 1
+        code, log = service.ended()
+        assert code == 1
         (line,) = [line for line in log.splitlines() if line.startswith("Error: ")]
         assert "no release in" in line
         assert "Traceback" not in log
