@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,63 +36,88 @@ def params_of(manifest: Manifest) -> models.SearchParams:
     )
 
 
-def best_of(search: Search) -> models.QueryRequest | None:
-    """The request for the song that co-occurs most, where a search is for both kinds, or None.
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a search for both kinds must know of its two rankings before they are fused.
 
-    `request_of` wants to know its score.
+    `best` is the highest score by co-occurrence. `predicted` and `nearest` are the scores above
+    which songs are fused, by co-occurrence and by similarity; None lets all that are found pass.
+    """
+
+    best: float = 1.0
+    predicted: float | None = None
+    nearest: float | None = None
+
+
+def rankings_of(
+    search: Search, params: models.SearchParams, *, sharded: bool
+) -> tuple[models.QueryRequest | None, models.QueryRequest | None]:
+    """What `bounds_of` looks at, by co-occurrence and by similarity; None where it need not.
+
+    Each shard fuses those songs that it has. Where there are several, the last song of each ranking
+    must be known: without it they would fuse more songs than one shard of all songs does.
     """
     if search.vector is None or not search.weights or search.limit <= 0:
-        return None
-    return models.QueryRequest(
-        query=_sparse(search.weights),
-        using=SPARSE,
-        filter=filter_of(search.where),
-        score_threshold=floor_of(search.weights),
-        limit=1,
-        with_payload=False,
+        return None, None
+    of_company, of_likeness = fused_depths(search.limit)
+    predicted = {**_predicted(search), "limit": of_company if sharded else 1}
+    nearest = {**_nearest(search, params), "limit": of_likeness}
+    return (
+        models.QueryRequest(with_payload=False, **predicted),
+        models.QueryRequest(with_payload=False, **nearest) if sharded else None,
     )
 
 
+def bounds_of(
+    search: Search,
+    predicted: Sequence[models.ScoredPoint],
+    nearest: Sequence[models.ScoredPoint],
+) -> Bounds:
+    """The bounds of a search for both kinds, by what its `rankings_of` found."""
+    of_company, of_likeness = fused_depths(search.limit)
+    return Bounds(
+        best=predicted[0].score if predicted else 1.0,
+        predicted=_passing(predicted, of_company) or floor_of(search.weights),
+        nearest=_passing(nearest, of_likeness),
+    )
+
+
+def _passing(ranking: Sequence[models.ScoredPoint], depth: int) -> float | None:
+    """The score that all of a ranking pass, if it is full: the engine wants more than it."""
+    if len(ranking) < depth:
+        return None
+    return float(np.nextafter(np.float32(ranking[-1].score), np.float32(-np.inf)))
+
+
 def request_of(
-    search: Search, fields: Sequence[str], params: models.SearchParams, best: float = 1.0
+    search: Search,
+    fields: Sequence[str],
+    params: models.SearchParams,
+    bounds: Bounds | None = None,
 ) -> models.QueryRequest | None:
     """The request for a search, or None for one that asks for nothing.
 
-    `best` is the highest score by co-occurrence, for searches of both kinds.
+    A search for both kinds needs `bounds`.
     """
-    passing = filter_of(search.where)
-    if search.exact:
-        params = models.SearchParams(exact=True)
-    nearest = None if search.vector is None else search.vector.tolist()
-    predicted = _sparse(search.weights) if search.weights else None
-    floor = floor_of(search.weights)
     request: dict[str, Any]
-    if nearest is not None and predicted:
+    if search.limit <= 0:
+        return None
+    if search.vector is not None and search.weights:
+        assert bounds
         of_company, of_likeness = fused_depths(search.limit)
+        predicted = {**_predicted(search), "score_threshold": bounds.predicted}
+        nearest = {**_nearest(search, params), "score_threshold": bounds.nearest}
         request = {
             "prefetch": [
-                models.Prefetch(
-                    query=predicted,
-                    using=SPARSE,
-                    filter=passing,
-                    limit=of_company,
-                    score_threshold=floor,
-                ),
-                models.Prefetch(
-                    query=nearest, using=DENSE, filter=passing, params=params, limit=of_likeness
-                ),
+                models.Prefetch(**predicted, limit=of_company),
+                models.Prefetch(**nearest, limit=of_likeness),
             ],
-            "query": _fused(best, search.dense_weight),
+            "query": _fused(bounds.best, search.dense_weight),
         }
-    elif nearest is not None:
-        request = {"query": nearest, "using": DENSE, "filter": passing, "params": params}
-    elif predicted:
-        request = {
-            "query": predicted,
-            "using": SPARSE,
-            "filter": passing,
-            "score_threshold": floor,
-        }
+    elif search.vector is not None:
+        request = _nearest(search, params)
+    elif search.weights:
+        request = _predicted(search)
     else:
         return None
     return models.QueryRequest(
@@ -100,6 +126,27 @@ def request_of(
         with_vector=[DENSE] if search.with_vectors else False,
         **request,
     )
+
+
+def _predicted(search: Search) -> dict[str, Any]:
+    """The songs that co-occur with the seeds, as a request or a part of one."""
+    return {
+        "query": _sparse(search.weights),
+        "using": SPARSE,
+        "filter": filter_of(search.where),
+        "score_threshold": floor_of(search.weights),
+    }
+
+
+def _nearest(search: Search, params: models.SearchParams) -> dict[str, Any]:
+    """The most similar songs, as a request or a part of one."""
+    assert search.vector is not None
+    return {
+        "query": search.vector.tolist(),
+        "using": DENSE,
+        "filter": filter_of(search.where),
+        "params": models.SearchParams(exact=True) if search.exact else params,
+    }
 
 
 def _fused(best: float, dense_weight: float) -> models.FormulaQuery:

@@ -122,8 +122,8 @@ class ServerHome:
             )
         manifest = self.manifest(release)
         with _damage(release):
-            server_check.quickly(self.nodes, self.collection(release), manifest)
-        return ServerRelease(self._opened(), self.collection(release), manifest)
+            shards = server_check.quickly(self.nodes, self.collection(release), manifest)
+        return ServerRelease(self._opened(), self.collection(release), manifest, shards)
 
     def publish(self, draft: Draft, reporter: Reporter, gate: Gate | None = None) -> Manifest:
         """Upload the draft as a new release, verify it and make it the current one.

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 BATCH = 1_000
 
 
-def quickly(nodes: Nodes, collection: str, manifest: Manifest) -> None:
+def quickly(nodes: Nodes, collection: str, manifest: Manifest) -> int:
     """Raise `CorruptReleaseError` unless schema, indexes and counts are as the manifest says.
 
-    The songs are counted, and each canary must be found by its own vector.
+    The songs are counted, and each canary must be found by its own vector. Returns into how many
+    shards the collection is split.
     """
     info = nodes.ask("look at the release", lambda client: client.get_collection(collection))
     _require_schema(info, manifest)
@@ -39,6 +40,7 @@ def quickly(nodes: Nodes, collection: str, manifest: Manifest) -> None:
         vector = dense_of(canaries[canary]) if canary in canaries else None
         if vector is None or _best_score(nodes, collection, vector, manifest) < 0.999:
             raise CorruptReleaseError(f"song {canary} cannot be found by its own vector")
+    return info.config.params.shard_number or 1
 
 
 def _best_score(nodes: Nodes, collection: str, vector: Vector, manifest: Manifest) -> float:

@@ -12,11 +12,13 @@ from catalog.deadline import whole_seconds
 from catalog.errors import NoReleaseError
 from catalog.qdrant import Absent
 from catalog.queries import (
-    best_of,
+    Bounds,
+    bounds_of,
     cosines_of,
     dense_of,
     filter_of,
     params_of,
+    rankings_of,
     request_of,
     song_in,
     strengths_of,
@@ -38,10 +40,13 @@ T = TypeVar("T")
 
 
 class ServerRelease:
-    """A release in `collection` (see `catalog.release.OpenRelease`)."""
+    """A release in `collection`, split into `shards` (see `catalog.release.OpenRelease`)."""
 
-    def __init__(self, nodes: AsyncNodes, collection: str, manifest: Manifest) -> None:
+    def __init__(
+        self, nodes: AsyncNodes, collection: str, manifest: Manifest, shards: int = 1
+    ) -> None:
         self._nodes = nodes
+        self._sharded = shards > 1
         self._collection = collection
         self._manifest = manifest
         self._fields = [*SONG_FIELDS, *manifest.payload]
@@ -59,15 +64,20 @@ class ServerRelease:
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """The songs that each search finds, best first, all asked in one go."""
-        best = await self._query([best_of(search) for search in searches])
+        bounds = await self._bounds(searches)
         requests = [
-            request_of(search, self._fields, self._params, points[0].score if points else 1.0)
-            if search.limit > 0
-            else None
-            for search, points in zip(searches, best, strict=True)
+            request_of(search, self._fields, self._params, bound)
+            for search, bound in zip(searches, bounds, strict=True)
         ]
         found = await self._query(requests)
         return [_hits(search, points) for search, points in zip(searches, found, strict=True)]
+
+    async def _bounds(self, searches: Sequence[Search]) -> list[Bounds]:
+        rankings = [rankings_of(one, self._params, sharded=self._sharded) for one in searches]
+        predicted, nearest = [[of[kind] for of in rankings] for kind in (0, 1)]
+        found = await self._query([*predicted, *nearest])
+        both = zip(searches, found[: len(searches)], found[len(searches) :], strict=True)
+        return [bounds_of(search, *rankings) for search, *rankings in both]
 
     async def strengths(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
         """How strongly each seed, by its ordinal, predicts these songs; unknown ids left out."""

@@ -94,14 +94,14 @@ def test_several_shards_answer_as_one(
 ) -> None:
     sharded = server_homes(layout=Layout(shards=3, replicas=1, write_consistency=1, storage="disk"))
     sharded.publish(content.draft, Silent())
-    few = replace(QUERY, where=Filter(max_playlists=90))  # all of them are fused
-    for exact in (replace(QUERY, weights={}), replace(QUERY, vector=None), few):
-        assert len(answers(home, exact)) == QUERY.limit
-        assert answers(sharded, exact) == answers(home, exact)
-    # Each shard fuses the first songs that it has, so that more songs have both scores.
-    together, whole = answers(sharded), answers(home)
-    assert len(together) == len(whole)
-    assert len({*together} & {*whole}) >= 0.8 * len(whole)
+    pushed = replace(QUERY, weights={**QUERY.weights, 7: -0.5})
+    few = replace(QUERY, where=Filter(max_playlists=90))
+    none = replace(QUERY, where=Filter(include_artists=frozenset({"nobody"})))
+    searches = (QUERY, replace(QUERY, weights={}), replace(QUERY, vector=None), pushed, few, none)
+    for query in searches:
+        assert answers(sharded, query) == answers(home, query)
+    assert len(answers(sharded)) == QUERY.limit
+    assert not answers(sharded, none)
     info = sharded.nodes.ask("look", lambda client: client.get_collection(name_of(sharded)))
     assert info.config.params.shard_number == 3
 
