@@ -48,6 +48,14 @@ work_option = click.option(
     type=click.Path(path_type=Path),
     help="Folder for the results of each stage.  [default: HOME/work]",
 )
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="NEXTSONG_CONFIG",
+    show_envvar=True,
+    help="TOML file of the service's settings, named like the options of `nextsong serve`, which "
+    "go over it, as does the environment.",
+)
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Report no progress.")
 log_format_option = click.option(
     "--log-format",

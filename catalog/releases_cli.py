@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from catalog.cli import (
+    config_option,
     from_above,
     home_option,
     one_line_errors,
@@ -19,6 +19,8 @@ from catalog.cli import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from catalog.qdrant_options import Layout, QdrantOptions
 
 release_argument = click.argument("release", required=False)
@@ -148,13 +150,7 @@ def copy(
 
 
 @click.command(short_help="Check configuration, server, rights and releases, and say what to do.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="NEXTSONG_CONFIG",
-    show_envvar=True,
-    help="The service's TOML file of settings.",
-)
+@config_option
 @home_option
 @qdrant_server
 @json_option

@@ -88,7 +88,20 @@ def load(work: Path) -> dict[str, Stage]:
 
 
 def report(stages: Mapping[str, Stage]) -> str:
-    """The whole account of the last run: files, rows, rejects with examples, playlists, labels."""
+    """The whole account of the last run: files, rows, rejects with examples, playlists, labels.
+
+    Raises `MismatchError` where another version of nextsong made the stages and tells other things.
+    """
+    try:
+        return _text(_told(stages))
+    except KeyError as error:
+        raise MismatchError(
+            f"{stages['read'].folder.parent} is of another version of nextsong, which does not "
+            f"tell {error}: run `nextsong ingest run` again"
+        ) from error
+
+
+def _told(stages: Mapping[str, Stage]) -> list[Line]:
     prepared = stages["prepare"].summary
     lines = [
         *_files(stages["read"].summary),
@@ -103,8 +116,7 @@ def report(stages: Mapping[str, Stage]) -> str:
         summary = stages["split"].summary
         lines += [("split", summary["text"]), *_labels(summary["label_coverage"])]
     later = [name for name in ("count", "train", "choose") if name in stages]
-    lines += [(name, stages[name].summary["text"]) for name in later]
-    return _text(lines)
+    return lines + [(name, stages[name].summary["text"]) for name in later]
 
 
 def as_json(stages: Mapping[str, Stage]) -> dict[str, Any]:

@@ -285,7 +285,7 @@ def _fingerprint(inputs: Inputs, size: int, reporter: Reporter) -> str:
     if size < LARGE:
         return fingerprint_of_files(inputs.paths)
     with reporter.task("check") as task:
-        found = fingerprint_of_files(inputs.paths, task.advance)
+        found = fingerprint_of_files(inputs.paths, lambda done: task.advance(done, size))
         task.result(f"{size / 1e9:,.1f} GB of files, by their content")
     return found
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from catalog.reporting import Reporter
 
 RECORD = "stage.json"
+_CHUNK = 4 << 20
 _LIBRARIES = ("duckdb", "gensim", "numpy", "pyarrow", "scipy")
 
 
@@ -116,25 +117,30 @@ def fingerprint_of(value: Any) -> str:
 
 
 def fingerprint_of_files(
-    files: Sequence[Path], on_file: Callable[[float, float], None] | None = None
+    files: Sequence[Path], on_bytes: Callable[[float], None] | None = None
 ) -> str:
     """SHA-256 over the contents of the files, in order. Raises `FileError`.
 
-    `on_file(done, total)`, if given, is called before each file.
+    `on_bytes(done)`, if given, is called now and then with the bytes that have been read.
     """
     digests = []
-    for done, path in enumerate(files):
-        if on_file:
-            on_file(done, len(files))
+    done = 0
+    for path in files:
+        digest = hashlib.sha256()
         try:
             with path.open("rb") as file:
-                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+                    done += len(chunk)
+                    if on_bytes:
+                        on_bytes(done)
         except FileNotFoundError as error:
             raise FileError(f"{path}: no such file") from error
         except IsADirectoryError as error:
             raise FileError(f"{path} is a folder: name the files in it") from error
         except OSError as error:
             raise FileError(f"{path} cannot be read: {error.strerror}") from error
+        digests.append(digest.hexdigest())
     return fingerprint_of(digests)
 
 

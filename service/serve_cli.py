@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import click
 
-from catalog.cli import one_line_errors
+from catalog.cli import config_option, one_line_errors
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -67,13 +67,7 @@ def _kind(field: FieldInfo) -> Any:
 
 
 @click.command(cls=_Settings, short_help="Answer gRPC calls from the current release.")
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="NEXTSONG_CONFIG",
-    show_envvar=True,
-    help="TOML file of settings, named like the options. Flags and environment go over it.",
-)
+@config_option
 @click.option("--print-config", is_flag=True, help="Print all settings as TOML, and end.")
 @one_line_errors
 def serve(config: Path | None, print_config: bool, **flags: Any) -> None:

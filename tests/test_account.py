@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
@@ -156,6 +156,14 @@ def test_too_many_rejects_stop_a_run_and_can_be_looked_at(quick: Lane, tmp_path:
     assert pq.read_metadata(quick.work / "prepare" / "rejects.parquet").num_rows == 9
     assert quick.run(max_rejects=0.06).published
     assert quick.listener.unchanged == ["read", "prepare"]
+
+
+def test_a_run_of_another_version_is_reported_by_that_version(road: Road) -> None:
+    stages = account.load(road.work)
+    older = {name: value for name, value in stages["prepare"].summary.items() if name != "versions"}
+    stages["prepare"] = replace(stages["prepare"], summary=older)
+    with pytest.raises(MismatchError, match=r"another version of nextsong, .*'versions': run"):
+        account.report(stages)
 
 
 def test_there_is_nothing_to_report(tmp_path: Path) -> None:

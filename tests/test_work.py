@@ -262,6 +262,17 @@ def test_files_count_by_content_and_order(tmp_path: Path) -> None:
     assert len({fingerprint_of_files(files) for files in found}) == len(found)
 
 
+def test_the_bytes_that_were_read_are_told(tmp_path: Path) -> None:
+    files = [tmp_path / "large", tmp_path / "small"]
+    files[0].write_bytes(bytes(10_000_000))
+    files[1].write_bytes(bytes(10))
+    told: list[float] = []
+    assert fingerprint_of_files(files, told.append) == fingerprint_of_files(files)
+    assert told == sorted(told)
+    assert len(told) > len(files)
+    assert told[-1] == 10_000_010
+
+
 def test_where_one_file_ends_matters(tmp_path: Path) -> None:
     (tmp_path / "ab").write_text("ab")
     (tmp_path / "c").write_text("c")
