@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.bench_load import Load, due_times, requests_of
 from service import requests as parsing
+from service import running
 from service.recommend import recommend_many
 
 if TYPE_CHECKING:
@@ -37,9 +38,10 @@ class Measured:
 
 def measured(release: OpenRelease, load: Load, callers: int) -> Iterator[Measured]:
     """The engine and the ranking, in closed loops of one and of `callers`, and half loaded."""
-    for where, whole in (("engine", False), ("ranking", True)):
-        name = where + (", filtered" if load.filtered else "")
-        yield from asyncio.run(_measured(release, load, callers, name, whole))
+    with running.sparing_what_stays():  # as the service does
+        for where, whole in (("engine", False), ("ranking", True)):
+            name = where + (", filtered" if load.filtered else "")
+            yield from asyncio.run(_measured(release, load, callers, name, whole))
 
 
 async def _measured(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
+import prometheus_client as prometheus
 import pytest
 
 from catalog.embedded import EmbeddedHome
@@ -33,7 +35,10 @@ from server_fixtures import (
     server_of,
     until,
 )
+from service import running
 from service.client import Client
+from service.metrics import Metrics
+from service.settings import Settings
 
 if TYPE_CHECKING:
     from catalog.release import Point
@@ -42,6 +47,24 @@ if TYPE_CHECKING:
 __all__ = ["best_known", "home", "loop"]  # fixtures
 
 # Starting
+
+
+def test_the_collector_of_garbage_is_spared_what_stays(road: Road) -> None:
+    spared = []
+
+    async def served() -> None:
+        stopped = asyncio.Event()
+
+        def ready(_: running.Ready) -> None:
+            spared.append(gc.get_freeze_count())
+            stopped.set()
+
+        settings = Settings(home=road.home.path, port=0, drain=0.0)
+        await running.serve(settings, Metrics(prometheus.CollectorRegistry()), ready, stopped)
+
+    asyncio.run(served())
+    assert spared[0] > 10_000
+    assert gc.get_freeze_count() == 0
 
 
 def test_a_port_that_is_taken_is_noticed_and_the_release_let_go(loop: Loop) -> None:
