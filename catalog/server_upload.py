@@ -48,6 +48,9 @@ NUDGE_S = 10.0
 """An optimiser that is idle, and has something to do, is told again after so long."""
 
 INDEXING_THRESHOLD_KB = 1_000
+LARGEST_SEGMENT_KB = 1 << 30
+"""Of vectors: songs stay in the segments that a collection begins with, one for each processor."""
+
 LARGEST_LIMIT = 10_000
 
 _INDEXES: Mapping[schema.Kind, Any] = {
@@ -121,7 +124,9 @@ def _create(
                 full_scan_threshold=schema.FULL_SCAN_THRESHOLD_KB,
                 on_disk=layout.storage == "disk",
             ),
-            optimizers_config=models.OptimizersConfigDiff(indexing_threshold=0),
+            optimizers_config=models.OptimizersConfigDiff(
+                indexing_threshold=0, max_segment_size=LARGEST_SEGMENT_KB
+            ),
             strict_mode_config=models.StrictModeConfig(
                 enabled=True,
                 max_query_limit=LARGEST_LIMIT,
@@ -261,7 +266,9 @@ def build_index(nodes: Nodes, collection: str, draft: Draft, task: Task) -> int:
     """
     vectors = draft.counts.vectors
     per_segment = INDEXING_THRESHOLD_KB * 1024 // (4 * draft.dimensions) + 1
-    _index(nodes, collection)
+    look = nodes.ask("look at the segments", lambda client: client.get_collection(collection))
+    segments = look.segments_count + 1  # an empty one comes to those that are indexed
+    _index(nodes, collection, segments)
     settled, before = 0, (-1, "")
     moved = nudged = time.monotonic()
     while settled < SETTLED_POLLS:
@@ -280,7 +287,7 @@ def build_index(nodes: Nodes, collection: str, draft: Draft, task: Task) -> int:
                 f"{status}; look at the server's log, and run again"
             )
         if idle and now - max(moved, nudged) > NUDGE_S:
-            _index(nodes, collection)
+            _index(nodes, collection, segments)
             nudged = now
         enough = indexed >= vectors - per_segment * max(1, info.segments_count)
         quiet = info.status == models.CollectionStatus.GREEN and (indexed, status) == before
@@ -291,8 +298,11 @@ def build_index(nodes: Nodes, collection: str, draft: Draft, task: Task) -> int:
     return before[0]
 
 
-def _index(nodes: Nodes, collection: str) -> None:
-    wanted = models.OptimizersConfigDiff(indexing_threshold=INDEXING_THRESHOLD_KB)
+def _index(nodes: Nodes, collection: str, segments: int) -> None:
+    """Begin to index; up to so many segments are not merged, which would index them once more."""
+    wanted = models.OptimizersConfigDiff(
+        indexing_threshold=INDEXING_THRESHOLD_KB, default_segment_number=segments
+    )
     nodes.ask(
         "begin to index",
         lambda client: client.update_collection(collection, optimizers_config=wanted),
