@@ -96,6 +96,11 @@ def server_errors(task: str, url: str) -> Iterator[None]:
         raise _unreachable(url, error) from error
     except QdrantException as error:  # asked for too much at once
         raise UnavailableError(f"Qdrant at {url} is too busy to {task}: {_line(error)}") from error
+    except AttributeError as error:
+        if error.obj is not None:
+            raise
+        # gRPC gives None for an answer that it cannot read.
+        raise UnavailableError(f"the answer of Qdrant at {url} to {task} came garbled") from error
     except (ValueError, TypeError, RuntimeError) as error:
         raise EngineError(f"Qdrant failed to {task}: {_line(error)}") from error
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import pytest
 
 from catalog import deadline, qdrant
 from catalog.errors import UnavailableError
-from catalog.qdrant import AsyncNodes
+from catalog.qdrant import ROUNDS, AsyncNodes
 from catalog.qdrant_options import QdrantOptions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from qdrant_client import models
 
 PATIENCE_S = 0.4
 
@@ -145,3 +148,30 @@ def test_the_engine_is_told_in_whole_seconds() -> None:
             assert deadline.whole_seconds() == 1
         assert deadline.whole_seconds() == 3
     assert deadline.left() is None
+
+
+@pytest.mark.parametrize("garbled", [1, 9])
+def test_a_garbled_answer_is_asked_for_again(garbled: int) -> None:
+    answers = iter([b"\xff" * 9] * garbled)
+
+    async def answer(_request: bytes, _context: object) -> bytes:
+        return next(answers, b"")  # nothing found
+
+    async def ask() -> list[models.Record]:
+        server = grpc.aio.server()
+        handler = grpc.unary_unary_rpc_method_handler(answer)
+        handlers = grpc.method_handlers_generic_handler("qdrant.Points", {"Get": handler})
+        server.add_generic_rpc_handlers((handlers,))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        nodes = AsyncNodes(QdrantOptions(("http://127.0.0.1:1",), grpc_port=port))
+        try:
+            return await nodes.ask("retrieve", lambda client: client.retrieve("songs", [1]))
+        finally:
+            await server.stop(None)
+
+    if garbled < ROUNDS:
+        assert asyncio.run(ask()) == []
+    else:
+        with pytest.raises(UnavailableError, match="to retrieve came garbled"):
+            asyncio.run(ask())
