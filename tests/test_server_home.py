@@ -58,7 +58,10 @@ def test_the_collection_is_as_it_should_be(home: ServerHome) -> None:
     }
     assert info.config.strict_mode_config is not None
     assert info.config.strict_mode_config.enabled
-    assert info.config.optimizer_config.indexing_threshold == server_upload.INDEXING_THRESHOLD_KB
+    optimizer = info.config.optimizer_config
+    assert optimizer.indexing_threshold == server_upload.INDEXING_THRESHOLD_KB
+    assert optimizer.max_segment_size == server_upload.LARGEST_SEGMENT_KB
+    assert info.segments_count <= optimizer.default_segment_number  # none is merged
     assert info.config.metadata is not None
     assert info.config.metadata["manifest"]["release"] == home.current()
     unindexed = models.FieldCondition(key="title", match=models.MatchValue(value="x"))
