@@ -60,12 +60,13 @@ def rankings_of(
     if search.vector is None or not search.weights or search.limit <= 0:
         return None, None
     of_company, of_likeness = fused_depths(search.limit)
-    predicted = {**_predicted(search), "limit": of_company if sharded else 1}
-    nearest = {**_nearest(search, params), "limit": of_likeness}
-    return (
-        models.QueryRequest(with_payload=False, **predicted),
-        models.QueryRequest(with_payload=False, **nearest) if sharded else None,
-    )
+    if not sharded:
+        return _scores(1, _predicted(search)), None
+    return _scores(of_company, _predicted(search)), _scores(of_likeness, _nearest(search, params))
+
+
+def _scores(limit: int, ranking: dict[str, Any]) -> models.QueryRequest:
+    return models.QueryRequest(limit=limit, with_payload=False, **ranking)
 
 
 def bounds_of(

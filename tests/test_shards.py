@@ -52,9 +52,6 @@ class Shards:
             for place, request in enumerate(requests)
         ]
 
-    def close(self) -> None:
-        pass
-
 
 def _together(responses: list[models.QueryResponse], limit: int) -> models.QueryResponse:
     points = [point for response in responses for point in response.points]
