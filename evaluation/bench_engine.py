@@ -62,7 +62,8 @@ async def _question(
     release: OpenRelease, load: Load, whole: bool
 ) -> Callable[[int], Awaitable[Any]]:
     """What is asked at a place in a row of different questions."""
-    asks = [parsing.ask_of(one, release.manifest.payload) for one in requests_of(load)]
+    payload = release.manifest.payload
+    asks = [await parsing.ask_of(one, payload) for one in requests_of(load)]
     if whole:
         return lambda number: recommend_many(release, [asks[number % len(asks)]])
     searches = []

@@ -9,6 +9,7 @@ from uuid import UUID
 from evaluation.systems import MODE_NAMES, numbers_of
 from nextsong.v1 import recommender_pb2 as pb
 from service.client import Client
+from service.requests import LONGEST_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,8 +67,8 @@ class Service:
                     seeds=[
                         pb.Seed(
                             song_id=str(seed.song_id or ""),
-                            artist=seed.artist,
-                            title=seed.title,
+                            artist=seed.artist[:LONGEST_NAME],
+                            title=seed.title[:LONGEST_NAME],
                         )
                         for seed in seeds[-LONGEST_QUERY:]
                     ],

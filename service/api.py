@@ -35,7 +35,7 @@ HEAVIEST = 2_000
 
 async def recommend(release: OpenRelease, request: pb.RecommendRequest) -> pb.RecommendResponse:
     """Answer `Recommend`."""
-    asks = [requests.ask_of(request, release.manifest.payload)]
+    asks = [await requests.ask_of(request, release.manifest.payload)]
     (response,) = await _answer_all(release, asks)
     return response
 
@@ -64,7 +64,7 @@ async def record_plays(
 ) -> pb.RecordPlaysResponse:
     """Answer `RecordPlays`."""
     kept = _required(history)
-    user, plays = requests.user_of(request.user_id), requests.plays_of(request)
+    user, plays = requests.user_of(request.user_id), await requests.plays_of(request)
     resolved = await resolve(release, [seed for seed, _ in plays])
     known = [
         (seed.points[0].song.song_id, at_ms)
@@ -96,10 +96,7 @@ async def batch_recommend(
     release: OpenRelease, request: pb.BatchRecommendRequest
 ) -> pb.BatchRecommendResponse:
     """Answer `BatchRecommend`."""
-    asks = []
-    for ask in requests.asks_of(request, release.manifest.payload):
-        asks.append(ask)
-        await turn()
+    asks = [ask async for ask in requests.asks_of(request, release.manifest.payload)]
     response = pb.BatchRecommendResponse()
     for some in _in_goes(asks):
         response.responses.extend(await _answer_all(release, some))
@@ -125,9 +122,9 @@ async def similar_songs(
     """Answer `SimilarSongs`. Raises `UnknownSongError` too."""
     if not request.HasField("song"):
         raise RequestError("song", "must be given")
-    seed = requests.seed_of("song", request.song)
+    seed = requests.song_of("song", request.song)
     limit = requests.limit_of(request.limit)
-    where = requests.filter_of(request.filter, release.manifest.payload)
+    where = await requests.filter_of(request.filter, release.manifest.payload)
     song, hits = await ranking.similar(release, seed, limit, where)
     reason = pb.EMPTY_REASON_UNSPECIFIED
     if not hits:

@@ -172,9 +172,9 @@ async def similar(
 ) -> tuple[Song, list[Hit]]:
     """The song as the catalog has it, and those nearest to it, itself left out.
 
-    Raises `UnknownSongError`.
+    `seed` has a positive weight. Raises `UnknownSongError`.
     """
-    answer = await recommend(release, [replace(seed, weight=1.0)], limit, where, Mode.DENSE)
+    answer = await recommend(release, [seed], limit, where, Mode.DENSE)
     (resolved,) = answer.seeds
     if resolved.resolution is not Resolution.SONG:
         name = str(seed.song_id or f"{seed.artist} - {seed.title}")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from catalog.release import Filter, Point, Vector
-from catalog.songs import normalise, search_text, song_id, song_id_of_keys
+from catalog.songs import normalise, search_text, song_id_of_keys
 from catalog.turns import turn
 from catalog.versions import base_title
 
@@ -29,6 +29,9 @@ ARTIST_SONGS = 10
 
 SAME_NAME_LIMIT = 100
 
+LONGEST_SEARCH = 200
+"""Characters of a name that are searched for: all of it is compared with the songs found."""
+
 AT_ONCE = 16
 """So many questions about single artists or names are put to the engine side by side."""
 
@@ -44,17 +47,27 @@ class Resolution(Enum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Seed:
     """One song of a query playlist: by id, by artist and title, or both (the id goes first).
 
-    A seed with a negative weight pushes away what is like it.
+    A seed with a negative weight pushes away songs that are like it.
     """
 
     song_id: UUID | None = None
     artist: str = ""
     title: str = ""
     weight: float = 1.0
+
+    @cached_property
+    def artist_key(self) -> str:
+        """The normalised artist."""
+        return normalise(self.artist)
+
+    @cached_property
+    def title_key(self) -> str:
+        """The normalised title."""
+        return normalise(self.title)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,22 +94,22 @@ async def resolve_many(
     """Find the seeds of several playlists, all asked for in one go."""
     ids: dict[Seed, list[UUID]] = {}
     for seeds in playlists:
-        for start in range(0, len(seeds), AT_ONCE):
-            ids |= {seed: _candidate_ids(seed) for seed in seeds[start : start + AT_ONCE]}
+        for seed in seeds:
+            ids[seed] = _candidate_ids(seed)
             await turn()
     points = await release.points(list({one for some in ids.values() for one in some}))
     found = {seed: next((points[one] for one in ids[seed] if one in points), None) for seed in ids}
     missing = [seed for seed in found if found[seed] is None]
     if release.manifest.origin.track_ids:
         found |= await _each(missing, partial(_by_name, release))
-    artists = {normalise(seed.artist) for seed in missing if found[seed] is None} - {""}
+    artists = {seed.artist_key for seed in missing if found[seed] is None} - {""}
     stand_ins = await _each(artists, partial(_best_known, release))
 
     def resolved(seed: Seed) -> ResolvedSeed:
         point = found[seed]
         if point is not None:
             return ResolvedSeed(Resolution.SONG, (point,), seed.weight)
-        songs = stand_ins.get(normalise(seed.artist), ())
+        songs = stand_ins.get(seed.artist_key, ())
         resolution = Resolution.ARTIST if songs else Resolution.UNKNOWN
         return ResolvedSeed(resolution, songs, seed.weight)
 
@@ -124,21 +137,22 @@ async def _best_known(release: OpenRelease, artist: str) -> tuple[Point, ...]:
 def _candidate_ids(seed: Seed) -> list[UUID]:
     ids = [seed.song_id] if seed.song_id else []
     if seed.artist and seed.title:
-        ids.append(song_id(seed.artist, seed.title))
+        ids.append(song_id_of_keys(seed.artist_key, seed.title_key))
         # A version of a song that the catalog has under its plain title alone.
-        title = normalise(seed.title)
-        if base_title(title) != title:
-            ids.append(song_id_of_keys(normalise(seed.artist), base_title(title)))
+        base = base_title(seed.title_key)
+        if base != seed.title_key:
+            ids.append(song_id_of_keys(seed.artist_key, base))
     return ids
 
 
 async def _by_name(release: OpenRelease, seed: Seed) -> Point | None:
     # Where songs are identified by track ids, the best known of those with this very name.
-    artist, title = normalise(seed.artist), normalise(seed.title)
+    artist, title = seed.artist_key, seed.title_key
     if not (artist and title):
         return None
     where = Filter(include_artists=frozenset([artist]))
-    for song in await release.search(search_text(artist, title), SAME_NAME_LIMIT, where):
+    words = search_text(artist, title)[:LONGEST_SEARCH]
+    for song in await release.search(words, SAME_NAME_LIMIT, where):
         if normalise(song.title) == title:
             return (await release.points([song.song_id])).get(song.song_id)
     return None

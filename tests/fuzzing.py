@@ -17,6 +17,7 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import prometheus_client as prometheus
 from google.protobuf.descriptor import FieldDescriptor
@@ -85,6 +86,8 @@ class Fuzz:
     def text(self, name: str) -> str:
         pick = self.random.choice
         if "song_id" in name and self.random.random() < 0.7:
+            if self.random.random() < 0.1:  # a hash that Python gives them all
+                return str(UUID(int=self.random.randrange(2**60) * (2**61 - 1)))
             return pick([str(point.song.song_id) for point in SONGS])
         if name == "field" and self.random.random() < 0.8:
             return pick(list(PAYLOAD))
@@ -98,7 +101,15 @@ class Fuzz:
                 "\0",
                 "\U0001f3b5" * 50,
                 "\u0301" * 100,
+                "x" * 512,
                 "x" * 5_000,
+                "a" + "(mono)" * 85,
+                "a" + "(mono)" * 4_000,
+                "a" + " - 2010 - remaster" * 28,
+                "a feat. b" * 56 + "(",
+                "\u0f81\u0f39" * 256,
+                "\u0f81\u0f39" * 100_000,
+                "\ufdfa" * 512,
                 "%s%n{0}\r\n",
                 "".join(self.random.choices(string.printable, k=20)),
                 "".join(chr(self.random.randrange(1, 0xD7FF)) for _ in range(10)),
