@@ -108,7 +108,8 @@ def _in_goes(asks: Sequence[Ask]) -> Iterator[Sequence[Ask]]:
     """Playlists that follow each other, as many as are searched for in one go."""
     start, weight = 0, 0
     for place, ask in enumerate(asks):
-        own = len(ask.seeds) + ask.limit * (1 + 4 * bool(ask.diversity or ask.max_per_artist))
+        varied = bool(ask.diversity or ask.max_per_artist)
+        own = requests.work_of_query(len(ask.seeds), ask.limit, varied=varied)
         if place > start and (place - start == TOGETHER or weight + own > HEAVIEST):
             yield asks[start:place]
             start, weight = place, 0

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import re
 import secrets
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
@@ -18,18 +16,19 @@ from catalog.deadline import within
 from catalog.errors import (
     EngineError,
     NextsongError,
-    OverloadError,
     RequestError,
     TooLateError,
     UnavailableError,
 )
 from nextsong.v1 import recommender_pb2 as pb
 from service import stages
+from service.admission import Admission
 from service.logs import log
+from service.requests import work_of
 from service.statuses import code_of, is_told, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Callable
 
     from google.protobuf.message import Message
 
@@ -47,12 +46,6 @@ PAUSE_S = 0.0002
 LONGEST_PAUSE_S = 0.01
 IDLE_S = 0.002
 
-CATCH_UP_S, LONGEST_CATCH_UP_S = 1.0, 20.0
-"""How long, at least and at most, it takes until a stall is over for the calls that waited."""
-
-MOST_BEHIND = 5_000
-"""So many calls above `max_concurrency` are taken then."""
-
 _GOOD_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _logger = logging.getLogger("nextsong.service")
 
@@ -62,21 +55,19 @@ class NoMessage:
 
 
 class Calls:
-    """Answers calls, at most `settings.max_concurrency` at a time."""
+    """Answers calls, as many at a time as `Admission` takes."""
 
     def __init__(
         self, settings: Settings, metrics: Metrics, tracer: Tracer, keys: Keys | None
     ) -> None:
-        self._most = settings.max_concurrency
+        self.admission = Admission(settings.max_concurrency)
         self._timeout = settings.call_timeout
         self._metrics = metrics
         self._tracer = tracer
         self._keys = keys
-        self._under_way = self._begun = 0
+        self._begun = 0
         self._turns = asyncio.Lock()
         self._looked = self._ended = 0.0
-        self._stalls = 0
-        self._behind_since = -math.inf
 
     async def answer(
         self,
@@ -99,14 +90,14 @@ class Calls:
         said: dict[str, Any] = {"method": method, "request_id": request_id}
         code = "OK"
         self._metrics.begun()
-        self._under_way += 1
         self._begun += 1
         try:
             if self._keys:
                 said["caller"] = self._keys.caller(metadata)
             if isinstance(request, NoMessage):
                 raise RequestError("request", "is not a message of this method")
-            response = await self._in_time(work, context)
+            with self.admission.admit(work_of(request)):
+                response = await self._in_time(work, context)
             self._metrics.answered(response)
             if isinstance(response, pb.RecommendResponse):
                 said["strategy"] = pb.Strategy.Name(response.strategy)
@@ -125,7 +116,6 @@ class Calls:
         else:
             return response
         finally:
-            self._under_way -= 1
             end = time.perf_counter_ns()
             self._ended = end / 1e9
             self._metrics.ended(method, code, (end - begin) / 1e9, spans)
@@ -136,8 +126,6 @@ class Calls:
                 log.log(level, "call", **said, code=code, ms=ms, **_shape(request))
 
     async def _in_time(self, work: Callable[[], Awaitable[Response]], context: Context) -> Response:
-        if self._is_full():
-            raise OverloadError(f"{self._most} calls are under way, which is all that are taken")
         left = context.time_remaining()
         allowed = self._timeout if left is None else min(left, self._timeout)
         try:
@@ -148,31 +136,6 @@ class Calls:
                     return await work()
         except TimeoutError as error:
             raise TooLateError(f"no answer within {allowed:.3g} seconds") from error
-
-    @contextmanager
-    def stalled(self) -> Iterator[None]:
-        """During this, the engine may hold the interpreter, and calls wait unseen.
-
-        Loading and closing a large release does, for a second or two. The calls that came
-        meanwhile are then there all at once, and are no sign of too many: until they have been
-        answered, more are taken than `max_concurrency`.
-        """
-        self._stalls += 1
-        try:
-            yield
-        finally:
-            self._stalls -= 1
-            self._behind_since = time.monotonic()
-
-    def _is_full(self) -> bool:
-        now = time.monotonic()
-        behind = self._stalls > 0 or now < self._behind_since + CATCH_UP_S
-        if self._under_way <= self._most:
-            if not behind:
-                self._behind_since = -math.inf
-            return False
-        behind = behind or now < self._behind_since + LONGEST_CATCH_UP_S
-        return not behind or self._under_way > self._most + MOST_BEHIND
 
     async def _look_up(self) -> None:
         """Let the event loop take on the calls that have come, now and then while it is busy.

@@ -66,6 +66,25 @@ _SUITS: Mapping[Kind, tuple[set[str], set[str]]] = {
 _UUID = re.compile("[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
+def work_of(request: object) -> int:
+    """How much a request asks for, before it is checked: 0 if that does not depend on it."""
+    if isinstance(request, pb.BatchRecommendRequest):
+        return sum(work_of(one) for one in request.requests[: MOST_PLAYLISTS + 1])
+    if isinstance(request, pb.RecommendRequest):
+        limit = min(max(0, request.limit) or DEFAULT_LIMIT, MOST_SONGS)
+        varied = bool(request.diversity or request.max_per_artist)
+        return work_of_query(len(request.seeds), limit, varied=varied)
+    return len(request.plays) if isinstance(request, pb.RecordPlaysRequest) else 0
+
+
+def work_of_query(seeds: int, limit: int, *, varied: bool) -> int:
+    """How much a playlist asks for: its seeds, and the songs that have to be looked at.
+
+    `varied` answers, which leave out songs for others, are chosen from five times as many.
+    """
+    return seeds + limit * (5 if varied else 1)
+
+
 async def ask_of(
     request: pb.RecommendRequest, payload: Mapping[str, Kind], prefix: str = ""
 ) -> Ask:

@@ -91,7 +91,7 @@ class Recommender(recommender_pb2_grpc.RecommenderServicer):
 
     def stalled(self) -> AbstractContextManager[None]:
         """During this, the engine may hold the interpreter, and calls wait unseen."""
-        return self._calls.stalled()
+        return self._calls.admission.stalled()
 
     async def Recommend(  # noqa: N802
         self, request: pb.RecommendRequest, context: Context

@@ -66,7 +66,12 @@ class Settings(BaseSettings):
         False, "Start without a release, and answer UNAVAILABLE until one can be opened."
     )
     max_concurrency: int = _set(
-        64, "Calls under way in a process; further ones are turned away at once.", ge=1, le=100_000
+        64,
+        "Calls under way in a process; further ones are turned away at once. A call counts once "
+        "for each 1,000 of its seeds and songs (5 times its limit with diversity or "
+        "max_per_artist).",
+        ge=1,
+        le=100_000,
     )
     max_request_bytes: int = _set(
         4 << 20, "Larger requests are turned away.", ge=1 << 10, le=1 << 30

@@ -34,7 +34,7 @@ class RecommenderStub:
     malformed or out of range (reason REQUEST);
     - UNAUTHENTICATED when the server wants a key and the call brings none that it knows (NO_KEY);
     - RESOURCE_EXHAUSTED, at once and with a google.rpc.RetryInfo detail, when the server has as many
-    calls under way as it takes (OVERLOAD);
+    calls under way as it takes, a large one counting as several (OVERLOAD);
     - DEADLINE_EXCEEDED when the call's deadline, or the server's own, has passed (TOO_LATE);
     - UNAVAILABLE when the release cannot be asked now: try again;
     - CANCELLED when the server ended as the call arrived: try again, every call may be repeated;
@@ -100,7 +100,7 @@ class RecommenderServicer:
     malformed or out of range (reason REQUEST);
     - UNAUTHENTICATED when the server wants a key and the call brings none that it knows (NO_KEY);
     - RESOURCE_EXHAUSTED, at once and with a google.rpc.RetryInfo detail, when the server has as many
-    calls under way as it takes (OVERLOAD);
+    calls under way as it takes, a large one counting as several (OVERLOAD);
     - DEADLINE_EXCEEDED when the call's deadline, or the server's own, has passed (TOO_LATE);
     - UNAVAILABLE when the release cannot be asked now: try again;
     - CANCELLED when the server ended as the call arrived: try again, every call may be repeated;
@@ -221,7 +221,7 @@ class Recommender:
     malformed or out of range (reason REQUEST);
     - UNAUTHENTICATED when the server wants a key and the call brings none that it knows (NO_KEY);
     - RESOURCE_EXHAUSTED, at once and with a google.rpc.RetryInfo detail, when the server has as many
-    calls under way as it takes (OVERLOAD);
+    calls under way as it takes, a large one counting as several (OVERLOAD);
     - DEADLINE_EXCEEDED when the call's deadline, or the server's own, has passed (TOO_LATE);
     - UNAVAILABLE when the release cannot be asked now: try again;
     - CANCELLED when the server ended as the call arrived: try again, every call may be repeated;
