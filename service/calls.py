@@ -1,4 +1,4 @@
-"""What every call goes through, whatever it asks: key, bounds, deadline, errors, log, metrics."""
+"""What every call goes through, whatever it asks: bounds, deadline, errors, log, metrics."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import re
 import secrets
 import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import grpc
@@ -28,11 +29,10 @@ from service.requests import work_of
 from service.statuses import code_of, is_told, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from google.protobuf.message import Message
 
-    from service.keys import Keys
     from service.metrics import Metrics
     from service.settings import Settings
     from service.tracing import Tracer
@@ -50,6 +50,21 @@ _GOOD_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _logger = logging.getLogger("nextsong.service")
 
 
+caller_of_call: ContextVar[str] = ContextVar("caller_of_call", default="")
+"""The name of the key that the call of this task has brought: gRPC has no way to pass it on."""
+
+
+def metadata_of(given: Iterable[tuple[str, str | bytes]] | None) -> dict[str, str]:
+    """The metadata of a call that is text."""
+    return {str(name): value for name, value in given or () if isinstance(value, str)}
+
+
+def request_id_of(metadata: Mapping[str, str]) -> str:
+    """The request id that a call brings, or a new one."""
+    request_id = metadata.get(REQUEST_ID, "")
+    return request_id if _GOOD_ID.fullmatch(request_id) else secrets.token_hex(8)
+
+
 class NoMessage:
     """What was sent where a message should be."""
 
@@ -57,14 +72,11 @@ class NoMessage:
 class Calls:
     """Answers calls, as many at a time as `Admission` takes."""
 
-    def __init__(
-        self, settings: Settings, metrics: Metrics, tracer: Tracer, keys: Keys | None
-    ) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, tracer: Tracer) -> None:
         self.admission = Admission(settings.max_concurrency)
         self._timeout = settings.call_timeout
         self._metrics = metrics
         self._tracer = tracer
-        self._keys = keys
         self._begun = 0
         self._turns = asyncio.Lock()
         self._looked = self._ended = 0.0
@@ -78,22 +90,16 @@ class Calls:
     ) -> Response:
         """What `work` answers, or a status that says why there is no answer."""
         begin = time.perf_counter_ns()
-        metadata = {
-            str(name): value
-            for name, value in context.invocation_metadata() or ()
-            if isinstance(value, str)
-        }
-        request_id = metadata.get(REQUEST_ID, "")
-        if not _GOOD_ID.fullmatch(request_id):
-            request_id = secrets.token_hex(8)
+        metadata = metadata_of(context.invocation_metadata())
+        request_id = request_id_of(metadata)
         spans = stages.collect()
         said: dict[str, Any] = {"method": method, "request_id": request_id}
+        if caller := caller_of_call.get():
+            said["caller"] = caller
         code = "OK"
         self._metrics.begun()
         self._begun += 1
         try:
-            if self._keys:
-                said["caller"] = self._keys.caller(metadata)
             if isinstance(request, NoMessage):
                 raise RequestError("request", "is not a message of this method")
             with self.admission.admit(work_of(request)):

@@ -52,6 +52,9 @@ class Metrics:
         )
         self._seeds = made(counter, "seeds", "Seeds by how they were understood.", "resolution")
         self._empty = made(counter, "empty_answers", "Answers without a song.", "reason")
+        self._unauthenticated = made(
+            counter, "unauthenticated_calls", "Calls without a key that is known."
+        )
         self._engine_errors = made(counter, "engine_errors", "Failures of Qdrant.")
         self._under_way = made(
             gauge, "calls_under_way", "Calls under way.", multiprocess_mode="livesum"
@@ -86,6 +89,10 @@ class Metrics:
                 self._seeds.labels(pb.Resolution.Name(kind)).inc(kinds.count(kind))
             if one.empty_reason:
                 self._empty.labels(pb.EmptyReason.Name(one.empty_reason)).inc()
+
+    def unauthenticated(self) -> None:
+        """Count a call that was refused for its key; it counts nowhere else."""
+        self._unauthenticated.inc()
 
     def engine_failed(self) -> None:
         """Qdrant failed, or could not be reached."""

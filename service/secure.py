@@ -1,21 +1,16 @@
-"""TLS for the server, with certificates that are read again when they change, and for reflection
-the keys that all else needs too."""
+"""TLS for the server, with certificates that are read again when they change."""
 
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 
-from catalog.errors import NoKeyError, SettingsError
+from catalog.errors import SettingsError
 from service.logs import log
-from service.statuses import status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from service.keys import Keys
     from service.settings import Settings
 
 
@@ -80,26 +75,3 @@ class _Certificates:
 
 def _no_password() -> str:
     raise ValueError("the private key is encrypted: give one that is not")
-
-
-class GuardReflection(grpc.aio.ServerInterceptor):
-    """Wants a key for reflection. Health needs none: load balancers ask it."""
-
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
-
-    async def intercept_service(
-        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
-    ) -> Any:
-        """The handler of a call, or one that refuses it."""
-        if handler_call_details.method.startswith("/grpc.reflection."):
-            try:
-                self._keys.caller(dict(handler_call_details.invocation_metadata))
-            except NoKeyError as error:
-                status = status_of(error)
-
-                async def refuse(_requests: Any, context: Any) -> None:
-                    await context.abort_with_status(status)
-
-                return grpc.stream_stream_rpc_method_handler(refuse)
-        return await continuation(handler_call_details)

@@ -24,11 +24,12 @@ from catalog.errors import (
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service import api
+from service.authentication import RequireKey
 from service.calls import Calls, Context, NoMessage
 from service.keys import Keys
 from service.logs import log
 from service.lookout import Lookout
-from service.secure import GuardReflection, credentials
+from service.secure import credentials
 from service.tracing import NoTracer
 
 if TYPE_CHECKING:
@@ -199,10 +200,10 @@ class Server:
         keys = Keys(settings.keys_file) if settings.keys_file else None
         secure = credentials(settings)
         self._recommender = Recommender(
-            Calls(settings, metrics, tracer or NoTracer(), keys), metrics, history
+            Calls(settings, metrics, tracer or NoTracer()), metrics, history
         )
         self._server = grpc.aio.server(
-            options=_options(settings), interceptors=[GuardReflection(keys)] if keys else []
+            options=_options(settings), interceptors=[RequireKey(keys, metrics)] if keys else []
         )
         self._health = health.aio.HealthServicer()
         self._healthy: bool | None = None

@@ -169,9 +169,7 @@ class Called:
 async def ask_all(folder: Path, seed: int, count: int) -> dict[str, Any]:
     """How many requests ended with each status, how fast, and by how much memory grew."""
     metrics = Metrics(prometheus.CollectorRegistry())
-    recommender = server.Recommender(
-        Calls(Settings(), metrics, NoTracer(), None), metrics, history=None
-    )
+    recommender = server.Recommender(Calls(Settings(), metrics, NoTracer()), metrics, history=None)
     recommender.take_up(EmbeddedHome(folder).open())
     handlers: Any = server._handlers(recommender)
     methods = {name: handlers.service(Called(name)) for name in CALLS}
