@@ -96,12 +96,17 @@ class Lookout:
 
     async def follow(self) -> None:
         """Move over to new releases, and say how it is, until cancelled."""
-        while True:
-            await self._pause()
-            try:
-                await self._look()
-            except Exception as error:  # noqa: BLE001 -- the lookout never ends
-                self._complain("a look for releases failed", error)
+        try:
+            while True:
+                await self._pause()
+                try:
+                    await self._look()
+                except Exception as error:  # noqa: BLE001 -- the lookout never ends
+                    self._complain("a look for releases failed", error)
+        finally:
+            if self._asked:
+                self._asked.cancel()
+                await asyncio.gather(self._asked, return_exceptions=True)
 
     async def _pause(self) -> None:
         soonest = min(SOONEST_S, self._settings.look_every)
@@ -156,7 +161,7 @@ class Lookout:
             return
         try:
             with self._stage.stalled():
-                opened = await asyncio.to_thread(self._home.open, current)
+                opened = await self._open(current)
         except UnavailableError as error:
             self._complain("the home of releases is away", error)
         except Exception as error:  # noqa: BLE001 -- the one before goes on answering
@@ -166,6 +171,16 @@ class Lookout:
         else:
             self._stage.take_up(opened)
             log.info(f"now serving release {current}")
+
+    async def _open(self, current: str) -> OpenRelease:
+        opening = asyncio.create_task(asyncio.to_thread(self._home.open, current))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread cannot be stopped: what it opens all the same is closed.
+            with suppress(Exception):
+                (await opening).close()
+            raise
 
     async def _can_answer(self) -> bool:
         """Whether the engine answers the simplest question from the release that is open."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import prometheus_client as prometheus
 from prometheus_client import values
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from catalog.errors import BusyError
 from catalog.storage import storage_errors
 from nextsong.v1 import recommender_pb2 as pb
+from service.logs import log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from google.protobuf.message import Message
@@ -25,17 +29,22 @@ ROOM = 1 << 20
 
 LIVE = "gauge_livesum"
 
+LONGEST_RELEASE = 256
+"""Bytes of the file that names a release."""
+
 _BUCKETS = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1, 5]
 
 
 class Metrics:
     """The service's metrics in `registry`.
 
-    After `share`, each process writes into files of its place in the family, and what is in a
-    registry is not asked for.
+    After `share`, each process writes into files of its place in the family, its release into
+    `release_file`, and what is in a registry is not asked for.
     """
 
-    def __init__(self, registry: prometheus.CollectorRegistry) -> None:
+    def __init__(
+        self, registry: prometheus.CollectorRegistry, release_file: Path | None = None
+    ) -> None:
         def made(kind: Callable[..., Any], name: str, text: str, *labels: str, **more: Any) -> Any:
             return kind(f"nextsong_{name}", text, labels, registry=registry, **more)
 
@@ -59,13 +68,9 @@ class Metrics:
         self._under_way = made(
             gauge, "calls_under_way", "Calls under way.", multiprocess_mode="livesum"
         )
-        self._release = made(
-            gauge,
-            "release_in_use",
-            "How many processes answer from a release.",
-            "release",
-            multiprocess_mode="livesum",
-        )
+        self._release: str | None = None
+        self._release_file = release_file
+        registry.register(ReleasesInUse(lambda: [self._release] if self._release else []))
         self._refused = made(counter, "refused_releases", "New releases that could not be opened.")
 
     def begun(self) -> None:
@@ -98,16 +103,51 @@ class Metrics:
         """Qdrant failed, or could not be reached."""
         self._engine_errors.inc()
 
-    def release_changed(self, old: str | None, new: str | None) -> None:
-        """Another release answers now."""
-        if old:
-            self._release.labels(old).set(0)
-        if new:
-            self._release.labels(new).set(1)
+    def release_changed(self, new: str | None) -> None:
+        """Another release answers now, or none."""
+        self._release = new
+        if self._release_file:
+            try:
+                with self._release_file.open("r+b") as file:
+                    file.write((new or "").encode().ljust(LONGEST_RELEASE, b"\0"))
+            except OSError as error:
+                log.warning("the metrics do not say which release is in use", reason=str(error))
 
     def release_refused(self) -> None:
         """A new release could not be opened."""
         self._refused.inc()
+
+
+class ReleasesInUse(Collector):
+    """How many processes answer from each release that `releases` lists, once for each process.
+
+    There is no series of a release that no process answers from any more.
+    """
+
+    def __init__(self, releases: Callable[[], Sequence[str]]) -> None:
+        self._releases = releases
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The one metric."""
+        family = GaugeMetricFamily(
+            "nextsong_release_in_use",
+            "How many processes answer from a release.",
+            labels=["release"],
+        )
+        for release, processes in Counter(self._releases()).items():
+            family.add_metric([release], processes)
+        yield family
+
+
+def release_file(folder: Path, place: int) -> Path:
+    """The file that says from which release the process of a place answers."""
+    return folder / f"release_{place}"
+
+
+def releases_in(folder: Path) -> list[str]:
+    """The releases that the processes of a family answer from."""
+    files = (path.read_bytes() for path in sorted(folder.glob("release_*")))
+    return [release.decode() for content in files if (release := content.rstrip(b"\0"))]
 
 
 def reserve(folder: Path, place: int) -> None:
@@ -116,12 +156,14 @@ def reserve(folder: Path, place: int) -> None:
     The library maps them into memory. They have all their room from the start: a process that
     writes into a file for which the disk has none left is killed. Raises `StorageError`.
     """
-    for kind in ("counter", "histogram", LIVE):
-        path = folder / f"{kind}_{place}.db"
+    live, release = folder / f"{LIVE}_{place}.db", release_file(folder, place)
+    lasting = [folder / f"{kind}_{place}.db" for kind in ("counter", "histogram")]
+    for path in (*lasting, live, release):
+        room = LONGEST_RELEASE if path == release else ROOM
         with storage_errors(path), path.open("r+b" if path.exists() else "w+b") as file:
-            os.posix_fallocate(file.fileno(), 0, ROOM)
-            if kind == LIVE:  # what a dead process was doing is over
-                file.write(bytes(ROOM))
+            os.posix_fallocate(file.fileno(), 0, room)
+            if path in {live, release}:  # what a dead process was doing is over
+                file.write(bytes(room))
 
 
 def share(place: int) -> None:

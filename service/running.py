@@ -6,7 +6,7 @@ import asyncio
 import gc
 import resource
 import signal
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
@@ -128,11 +128,21 @@ def _history(settings: Settings) -> History | None:
 
 
 def stop_signal() -> asyncio.Event:
-    """What SIGTERM and SIGINT set from now on."""
+    """Return an event that SIGTERM and SIGINT set from now on.
+
+    After the first of them, SIGINT ends the process at once, whatever it does then.
+    """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stop(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(stopped.set)
+
+    # A handler of the loop would wait for it, while a release is loaded for example.
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stopped.set)
+        signal.signal(name, stop)
     return stopped
 
 

@@ -71,7 +71,10 @@ def _kind(field: FieldInfo) -> Any:
 @click.option("--print-config", is_flag=True, help="Print all settings as TOML, and end.")
 @one_line_errors
 def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
-    """Answer gRPC calls from the current release until stopped."""
+    """Answer gRPC calls from the current release until stopped.
+
+    SIGTERM or Ctrl-C drains, as --drain and --grace say; Ctrl-C again ends at once.
+    """
     from service import running, settings
 
     given = {name: value for name, value in flags.items() if value is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
@@ -82,10 +83,7 @@ class Recommender(recommender_pb2_grpc.RecommenderServicer):
         """Answer from this release from now on; the one before is closed after its last call."""
         before = self._held
         self._held = _Held(release) if release else None
-        self._metrics.release_changed(
-            before.release.manifest.release if before else None,
-            release.manifest.release if release else None,
-        )
+        self._metrics.release_changed(release.manifest.release if release else None)
         if before:
             before.retired = True
             self._close_if_done(before)
@@ -235,22 +233,31 @@ class Server:
             self._tasks.append(asyncio.create_task(self._history.purge_at_times()))
 
     async def stop(self) -> None:
-        """Say NOT_SERVING, go on for `drain` seconds, let calls finish for `grace`, and end."""
+        """Say NOT_SERVING, go on for `drain` seconds, let calls finish for `grace`, and end.
+
+        Nothing that the server began is under way afterwards.
+        """
+        drain, grace = self._settings.drain, self._settings.grace
+        log.info("draining: NOT_SERVING, and calls are still answered", drain_s=drain)
         for task in self._tasks:
             task.cancel()
         await self._say_health(False)
-        if self._settings.drain:
-            await asyncio.sleep(self._settings.drain)
-        await self._server.stop(self._settings.grace)
+        if drain:
+            await asyncio.sleep(drain)
+        log.info("ending: no new calls are taken", grace_s=grace)
+        await self._server.stop(grace)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._recommender.take_up(None)
 
     def _listen(self, secure: grpc.ServerCredentials | None) -> int:
         address = f"{_bracketed(self._settings.host)}:{self._settings.port}"
         try:
+            if self._settings.workers == 1:  # of several, the parent holds the port
+                _try_to_bind(self._settings.host.strip("[]"), self._settings.port)
             if secure:
                 return self._server.add_secure_port(address, secure)
             return self._server.add_insecure_port(address)
-        except RuntimeError as error:
+        except (OSError, RuntimeError) as error:
             self._recommender.take_up(None)
             raise BusyError(
                 f"cannot listen on {address}: the port is in use or the address is not of "
@@ -285,6 +292,28 @@ def _parsed(kind: type[Message], sent: bytes) -> Message | NoMessage:
         return kind.FromString(sent)
     except DecodeError:  # gRPC would answer UNKNOWN, with words of its own
         return NoMessage()
+
+
+def _try_to_bind(host: str, port: int) -> None:
+    """Raise `OSError` if none of the host's addresses can be bound.
+
+    gRPC would find out too, and write lines of its own to standard error before it says so.
+    """
+    failure: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    ):
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                # What a server before us left in TIME_WAIT must not keep us from its port.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+        except OSError as error:
+            failure = error
+        else:
+            return
+    if failure:
+        raise failure
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import prometheus_client as prometheus
@@ -24,14 +25,17 @@ if TYPE_CHECKING:
     from service.running import Ready
 
 
-async def _serve(given: settings.Settings) -> None:
+async def _serve(given: settings.Settings, place: int) -> None:
     stopped = running.stop_signal()
     asyncio.get_running_loop().add_reader(sys.stdin, _parent_has_died, stopped)
-    measured = metrics.Metrics(prometheus.CollectorRegistry())
+    own_file = metrics.release_file(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]), place)
+    measured = metrics.Metrics(prometheus.CollectorRegistry(), own_file)
     await running.serve(given, measured, _say_ready, stopped)
 
 
 def _parent_has_died(stopped: asyncio.Event) -> None:
+    if stopped.is_set():  # it was ended at once, in the middle of a drain
+        os._exit(1)
     asyncio.get_running_loop().remove_reader(sys.stdin)
     stopped.set()
 
@@ -51,9 +55,10 @@ def main() -> None:
     os.set_blocking(sys.stdin.fileno(), True)
     given = settings.from_json(sys.stdin.readline())
     logs.configure(given.log_level, given.log_format)
-    metrics.share(int(sys.argv[1]))
+    place = int(sys.argv[1])
+    metrics.share(place)
     try:
-        asyncio.run(_serve(given))
+        asyncio.run(_serve(given, place))
     except NextsongError as error:
         _say({"error": str(error), "kind": type(error).__name__})
         sys.exit(1)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,7 @@ def _endpoint_of_all(settings: Settings, folder: str, ending: ExitStack) -> int 
         return None
     registry = prometheus.CollectorRegistry()
     multiprocess.MultiProcessCollector(registry, path=folder)  # type: ignore[no-untyped-call]
+    registry.register(metrics.ReleasesInUse(partial(metrics.releases_in, Path(folder))))
     endpoint = metrics.endpoint(settings.metrics_host, settings.metrics_port, registry)
     ending.callback(endpoint.server_close)
     ending.callback(endpoint.shutdown)

@@ -34,7 +34,7 @@ def told() -> dict[str, set[str]]:
     metrics = Metrics(registry)
     metrics.begun()
     metrics.ended("Recommend", "OK", 0.1, [("search", 0, 1)])
-    metrics.release_changed(None, "1")
+    metrics.release_changed("1")
     answer = pb.RecommendResponse(
         strategy=pb.STRATEGY_POPULAR, empty_reason=pb.EMPTY_REASON_FILTER, seeds=[pb.ResolvedSeed()]
     )
