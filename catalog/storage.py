@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import tempfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,16 @@ def make_folder(folder: Path) -> Path:
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def require_writable(path: Path) -> None:
+    """Raise `StorageError` unless a file can be created at `path`, before the work for it begins.
+
+    Creates the folder that is to hold it.
+    """
+    folder = make_folder(path.parent)
+    with storage_errors(path), tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from evaluation.data import Ragged, ragged
 from evaluation.metrics.ranking import hits
 from evaluation.metrics.relevance import ranks, relevant
-from evaluation.significance import ALPHA, permutation
+from evaluation.significance import ALPHA, p_equals, permutation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -263,7 +263,7 @@ def _less_wrong(
             name,
             "the same, minus that of the most popular songs",
             float(np.nanmean(near) - np.nanmean(far)),
-            f"is above 0 (p = {p:.4f})",
+            f"is above 0 ({p_equals(p)})",
             lambda value: value > 0 and p < ALPHA,
         ),
         Behaviour(name, "share that has the label's artist", float(right_artist[missed].mean())),

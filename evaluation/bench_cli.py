@@ -16,6 +16,7 @@ from catalog.cli import (
     reporter_for,
     storage_option,
 )
+from catalog.storage import require_writable
 
 if TYPE_CHECKING:
     from catalog.qdrant_options import QdrantOptions, Storage
@@ -119,6 +120,8 @@ def serve(
     """
     from evaluation import bench_serve
 
+    if json_path:
+        require_writable(json_path)
     plan = bench_serve.Plan(sizes, seeds, limit, callers, workers, seconds, rates or (), storage)
     if qdrant:
         qdrant = dataclasses.replace(qdrant, prefix=f"{qdrant.prefix}-bench")
@@ -152,6 +155,8 @@ def bench_ingest(file: Path, tutorial: bool, json_path: Path | None, quiet: bool
     from evaluation import bench_ingest as measured
     from ingest.parameters import Parameters
 
+    if json_path:
+        require_writable(json_path)
     comparison = measured.run(file, Parameters(), reporter_for(quiet=quiet), tutorial=tutorial)
     measured.show(comparison)
     if json_path:

@@ -16,6 +16,7 @@ import click
 
 from catalog.errors import FileError, NextsongError
 from catalog.storage import storage_errors, write_atomically
+from ingest.charts import extra_needed
 from ingest.raw_form import HEADER
 
 if TYPE_CHECKING:
@@ -88,6 +89,9 @@ def run(file: Path, parameters: Parameters, reporter: Reporter, *, tutorial: boo
     Everything is made in a temporary folder and removed. Raises `NextsongError`.
     """
     _require_raw_form(file)
+    if tutorial:
+        with extra_needed("bench"):
+            import pandas  # noqa: F401 -- for the second way, before the first takes hours
     ways = []
     for name in ("nextsong", "tutorial") if tutorial else ("nextsong",):
         with reporter.task(name) as task, tempfile.TemporaryDirectory(prefix="nextsong-") as folder:

@@ -16,10 +16,12 @@ from catalog.cli import (
     reporter_for,
     work_option,
 )
+from catalog.storage import require_writable
 
 if TYPE_CHECKING:
     from catalog.qdrant_options import QdrantOptions
     from evaluation.protocol import Holdout, Split
+    from evaluation.result import Evaluation
 
 holdout_option = click.option(
     "--holdout",
@@ -47,7 +49,7 @@ holdout_option = click.option(
     default="validation",
     show_default=True,
     help="Which held-out playlists. Choose by validation, and keep test for the last word: its "
-    "uses are counted in HOME/runs.duckdb.",
+    "uses are counted in HOME/runs.jsonl.",
 )
 @holdout_option
 @click.option(
@@ -63,7 +65,8 @@ holdout_option = click.option(
     default="auto,dense,cooccurrence",
     show_default=True,
     metavar="LIST",
-    help="Modes to score; the first is compared with all else.",
+    help="Modes to score; the first is compared with all else. Modes that are the same in this "
+    "release are scored once.",
 )
 @click.option("--sample", type=click.IntRange(1), help="Ask so many playlists, drawn at random.")
 @click.option("--seed", default=0, show_default=True, help="Seed of random holdouts and samples.")
@@ -131,9 +134,10 @@ def evaluate(
     if context.invoked_subcommand:
         return
     from catalog.errors import InputError
-    from evaluation import gate, harness, show
+    from evaluation import gate, harness, past
     from evaluation.baselines.choice import chosen
     from evaluation.place import Place
+    from evaluation.report import page
 
     try:
         bounds = [gate.bound(text, _holdout(holdout)) for text in fail_under]
@@ -152,18 +156,28 @@ def evaluate(
         )
     except InputError as error:  # nothing has been done yet: the command was given wrongly
         raise click.UsageError(str(error)) from error
+    if report:
+        page.require_libraries()
+        require_writable(report)
     reporter = reporter_for(quiet=quiet)
-    result = harness.evaluate(Place(home, qdrant), work or home / "work", plan, reporter, release)
+    result = harness.measure(Place(home, qdrant), work or home / "work", plan, reporter, release)
+    try:
+        _print(result, as_json=as_json)
+        if report:
+            page.write(result, report, reporter)
+    finally:  # even if nobody reads on: the test playlists have been used
+        past.keep(home, result, reporter)
+    gate.require(result, bounds)
+
+
+def _print(result: Evaluation, *, as_json: bool) -> None:
+    from evaluation import show
+
     if as_json:
         for line in result.lines():
             click.echo(json.dumps(line, ensure_ascii=False))
     else:
         show.evaluation(result)
-    if report:
-        from evaluation.report.page import write
-
-        write(result, report, reporter)
-    gate.require(result, bounds)
 
 
 def _holdout(text: str) -> Holdout | None:

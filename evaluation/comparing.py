@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from evaluation.intervals import bootstrap
+from evaluation.intervals import bootstrap, share_difference
 from evaluation.result import Comparison
 from evaluation.significance import ALPHA, holm, mcnemar, permutation
 
@@ -32,10 +32,15 @@ def compared(
         if metric not in main or not rivals:
             continue
         pairs = [(main[metric], others[key][metric]) for key in rivals]
-        differences = bootstrap(
-            {key: mine - theirs for key, (mine, theirs) in zip(rivals, pairs, strict=True)}
+        is_share = metric.startswith("hr@")
+        differences = (
+            {key: share_difference(*pair) for key, pair in zip(rivals, pairs, strict=True)}
+            if is_share
+            else bootstrap(
+                {key: mine - theirs for key, (mine, theirs) in zip(rivals, pairs, strict=True)}
+            )
         )
-        test = mcnemar if metric.startswith("hr@") else permutation
+        test = mcnemar if is_share else permutation
         p_values = [test(mine, theirs) for mine, theirs in pairs]
         for key, p, adjusted in zip(rivals, p_values, holm(p_values), strict=True):
             found.append(Comparison(metric, key, differences[key], p, adjusted, adjusted < ALPHA))

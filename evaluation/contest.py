@@ -13,7 +13,7 @@ from evaluation import data as datas
 from evaluation import past, runs
 from evaluation.comparing import METRICS, METRICS_OF_HALVES, compared
 from evaluation.harness import scored
-from evaluation.intervals import Figure, bootstrap
+from evaluation.intervals import Figure, estimate
 from evaluation.metrics.table import LOWER_IS_BETTER
 from evaluation.protocol import load_queries
 from evaluation.show import uses as said_of_uses
@@ -209,13 +209,14 @@ def of_names(
 ) -> Contest:
     """Compare two recorded evaluations, or two releases, whichever the names are; and record it.
 
-    Releases are asked anew. Raises `InputError` where the names are of different kinds.
+    Releases are asked anew. Raises `InputError` if the names are of different kinds. If the log
+    cannot be written, that is reported, and `run` is empty.
     """
     releases = place.releases()
     found = [[one for one in releases if one.startswith(name)] for name in (before, after)]
     if not found[0] and not found[1]:
         contest = of_runs(place.folder, before, after)
-        return replace(contest, run=runs.record(place.folder, KIND, _payload(contest)))
+        return _recorded(place.folder, contest, _payload(contest), reporter)
     if len(found[0]) != 1 or len(found[1]) != 1:
         raise InputError(
             f"'{before}' and '{after}' are not two runs, nor one release each: "
@@ -223,24 +224,28 @@ def of_names(
         )
     first, second = place.open(found[0][0]), place.open(found[1][0])
     try:
-        contest = of_releases(first, second, work, reporter, split, holdout, sample, place)
         origin = second.manifest.origin
+        seed = int(origin.parameters["seed"])
+        used = past.test_uses(place.folder, origin.data_fingerprint, seed)
+        contest = of_releases(first, second, work, reporter, split, holdout, sample, place)
     finally:
         first.close()
         second.close()
-    seed = int(origin.parameters["seed"])
-    uses = past.test_uses(place.folder, origin.data_fingerprint, seed) if split == "test" else 0
     payload = _payload(contest) | {
         "release": found[1][0],
         "data_fingerprint": finished_stage(work, "read").inputs["data"],
         "split_seed": seed,
         "test_used": split == "test",
     }
-    return replace(
-        contest,
-        remarks=(*contest.remarks, *said_of_uses(uses)),
-        run=runs.record(place.folder, KIND, payload),
-    )
+    said = said_of_uses(used) if split == "test" else []
+    contest = replace(contest, remarks=(*contest.remarks, *said))
+    return _recorded(place.folder, contest, payload, reporter)
+
+
+def _recorded(
+    home: Path, contest: Contest, payload: Mapping[str, Any], reporter: Reporter
+) -> Contest:
+    return replace(contest, run=runs.note(home, KIND, payload, reporter) or "")
 
 
 def _payload(found: Contest) -> dict[str, Any]:
@@ -291,7 +296,7 @@ def _rows(
 ) -> list[tuple[str, str, int, Comparison, Figure, Figure]]:
     was = {metric: old[metric][chosen] for metric in metrics}
     now = {metric: new[metric][chosen] for metric in metrics if metric in new}
-    before, after = bootstrap(was), bootstrap(now)
+    before, after = estimate(was), estimate(now)
     return [
         (group, name, int(chosen.sum()), one, before[one.metric], after[one.metric])
         for one in compared(now, {"before": was}, metrics)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from catalog.errors import GateError, InputError, NoReleaseError
 from evaluation import contest
 from evaluation.metrics.table import LOWER_IS_BETTER, names
+from evaluation.significance import p_equals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,7 +83,7 @@ def not_worse(
     found = contest.of_releases(current, new, work, reporter, sample=SAMPLE)
     if found.worse:
         said = "; ".join(
-            f"{row.metric} {row.before.mean:.4f} -> {row.after.mean:.4f} (p = {row.p:.4f})"
+            f"{row.metric} {row.before.mean:.4f} -> {row.after.mean:.4f} ({p_equals(row.p)})"
             for row in found.worse
         )
         raise GateError(

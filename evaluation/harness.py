@@ -14,30 +14,33 @@ import numpy as np
 from catalog.errors import InputError, MismatchError
 from catalog.recall import recall_by_filter
 from evaluation import data as datas
-from evaluation import machine, past
+from evaluation import machine, past, runs
 from evaluation.adapter import Adapted
 from evaluation.baselines import choice
 from evaluation.behaviour import behaviours
 from evaluation.comparing import METRICS, METRICS_OF_HALVES, compared
-from evaluation.intervals import Figure, bootstrap
+from evaluation.intervals import Figure, estimate
 from evaluation.leaks import find_leaks
 from evaluation.metrics import continuation, table
 from evaluation.protocol import load_queries
 from evaluation.remote import Service, serving_release
 from evaluation.result import Conditions, Evaluation, Scored
 from evaluation.slices import sliced
-from evaluation.systems import MODES, Release
+from evaluation.systems import MODES, Release, distinct_modes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from catalog.recall import Recall
     from catalog.release import OpenRelease
     from catalog.reporting import Reporter
     from evaluation.adapter import Recommender
+    from evaluation.behaviour import Behaviour
     from evaluation.data import Data
     from evaluation.place import Place
     from evaluation.protocol import Holdout, Queries, Split
+    from evaluation.result import Comparison, Slice
     from evaluation.systems import System
 
 DEPTH = 100
@@ -82,28 +85,46 @@ def evaluate(
     release: str | None = None,
     own: Mapping[str, Recommender] | None = None,
 ) -> Evaluation:
-    """Score a release, the current one if none is named, and baselines, on a split; and record it.
+    """`measure`, and record the evaluation in the log of runs."""
+    result = measure(place, work, plan, reporter, release, own)
+    past.keep(place.folder, result, reporter)
+    return result
+
+
+def measure(
+    place: Place,
+    work: Path,
+    plan: Plan,
+    reporter: Reporter,
+    release: str | None = None,
+    own: Mapping[str, Recommender] | None = None,
+) -> Evaluation:
+    """Score a release, the current one if none is named, and baselines, on a split.
 
     `work` is the folder that the release was made in. `own` are recommenders of one's own, by the
-    names that they shall have, scored beside the release. Raises `MismatchError` and what reading a
-    release, asking a service and learning a baseline raise.
+    names that they shall have, scored beside the release. The caller records the result with
+    `past.keep`. Raises `MismatchError` and what reading a release, asking a service and learning a
+    baseline raise.
     """
-    if plan.target:
-        release = serving_release(plan.target)
-        if release not in place.releases():
-            raise MismatchError(
-                f"the service at {plan.target} answers from release {release}, which is not in "
-                f"{place.folder}: name its home with --home or --qdrant-url"
-            )
-    opened = place.open(release)
+    choice.require_libraries(plan.baselines)
+    opened = place.open(_served_release(place, plan.target) if plan.target else release)
     try:
-        result = _evaluated(place, opened, work, plan, reporter, own or {})
+        return _measure(place, opened, work, plan, reporter, own or {})
     finally:
         opened.close()
-    return replace(result, run=past.keep(place.folder, result))
 
 
-def _evaluated(
+def _served_release(place: Place, target: str) -> str:
+    release = serving_release(target)
+    if release not in place.releases():
+        raise MismatchError(
+            f"the service at {target} answers from release {release}, which is not in "
+            f"{place.folder}: name its home with --home or --qdrant-url"
+        )
+    return release
+
+
+def _measure(
     place: Place,
     release: OpenRelease,
     work: Path,
@@ -112,54 +133,28 @@ def _evaluated(
     own: Mapping[str, Recommender],
 ) -> Evaluation:
     manifest = release.manifest
-    parameters = manifest.origin.parameters
+    origin, parameters = manifest.origin, manifest.origin.parameters
+    modes, skipped = distinct_modes(plan.modes, manifest, here=not plan.target)
     ordered = datas.is_ordered(parameters)
     holdout = plan.holdout or ("last" if ordered else "random")
     every = load_queries(work, plan.split, holdout, plan.seed, manifest)
     queries = every if plan.sample is None else every.sample(plan.sample, plan.seed)
+    test_uses = past.test_uses(place.folder, origin.data_fingerprint, int(parameters["seed"]))
     with reporter.task("load") as task:
         data = datas.load(work, parameters)
         leaks = find_leaks(work, ordered=ordered)
         task.result(f"{len(queries):,} {plan.split} playlists, {len(data.songs):,} songs")
     depth = continuation.DEPTH if holdout == "half" else DEPTH
-    systems = [
-        scored(system, queries, data, depth, reporter)
-        for system in _in_question(place, release, data, plan)
-    ]
-    systems += [
-        scored(Adapted(name, one, data), queries, data, depth, reporter)
-        for name, one in own.items()
-    ]
-    skipped = []
-    for system in choice.built(plan.baselines, data, queries, plan.patience, reporter):
-        if isinstance(system, str):
-            skipped.append(system)
-        else:
-            systems.append(scored(system, queries, data, depth, reporter))
-    with reporter.task("compare") as task:
-        metrics = METRICS_OF_HALVES if holdout == "half" else METRICS
-        others = {one.key: one.per_query for one in systems[1:]}
-        comparisons = compared(systems[0].per_query, others, metrics)
-        slices = sliced(systems, queries, data)
-        task.result(f"{len(comparisons)} paired tests, {len(slices)} kinds of queries")
-    tested = []
-    if plan.behaviours:
-        with reporter.task("behave") as task:
-            tested = behaviours(_in_question(place, release, data, plan)[0], queries, data)
-            failed = sum(one.passed is False for one in tested)
-            task.result(f"{len(tested)} figures, {failed} rules broken")
-    recalls = []
-    if plan.recall:
-        with reporter.task("recall") as task:
-            recalls = asyncio.run(recall_by_filter(release))
-            task.result(f"{recalls[0].recall:.4f} of what exact search finds, without a filter")
-    in_catalog = data.songs.in_catalog[queries.labels.songs]
+    asked = _in_question(place, release, data, replace(plan, modes=modes))
+    asked += [Adapted(name, one, data) for name, one in own.items()]
+    systems, left_out = _score(asked, queries, data, depth, plan, reporter)
+    comparisons, slices = _compare(systems, queries, data, holdout, reporter)
     conditions = Conditions(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         release=manifest.release,
-        data_fingerprint=manifest.origin.data_fingerprint,
-        split_fingerprint=manifest.origin.split_fingerprint,
-        code_version=manifest.origin.code_version,
+        data_fingerprint=origin.data_fingerprint,
+        split_fingerprint=origin.split_fingerprint,
+        code_version=origin.code_version,
         parameters=dict(parameters),
         split=plan.split,
         holdout=holdout,
@@ -169,10 +164,8 @@ def _evaluated(
         depth=depth,
         songs=len(data.songs.by_popularity),
         training_playlists=len(data.train),
-        labels_in_catalog=float(in_catalog.mean()),
-        test_uses=past.test_uses(
-            place.folder, manifest.origin.data_fingerprint, int(parameters["seed"])
-        ),
+        labels_in_catalog=float(data.songs.in_catalog[queries.labels.songs].mean()),
+        test_uses=test_uses,
         versions=machine.versions(),
         machine=machine.machine(),
         plan=asdict(plan),
@@ -180,15 +173,61 @@ def _evaluated(
     return Evaluation(
         conditions=conditions,
         systems=systems,
-        skipped=skipped,
+        skipped=skipped + left_out,
         comparisons=comparisons,
         slices=slices,
-        behaviours=tested,
-        recalls=recalls,
+        behaviours=_behave(asked[0], queries, data, reporter) if plan.behaviours else [],
+        recalls=_recall(release, reporter) if plan.recall else [],
         leaks=leaks,
         queries=queries,
         data=data,
+        run=runs.new_id(),
     )
+
+
+def _score(
+    asked: Sequence[System],
+    queries: Queries,
+    data: Data,
+    depth: int,
+    plan: Plan,
+    reporter: Reporter,
+) -> tuple[list[Scored], list[str]]:
+    """Score these systems and the plan's baselines; also say which baselines are left out."""
+    systems, left_out = [scored(one, queries, data, depth, reporter) for one in asked], []
+    for system in choice.built(plan.baselines, data, queries, plan.patience, reporter):
+        if isinstance(system, str):
+            left_out.append(system)
+        else:
+            systems.append(scored(system, queries, data, depth, reporter))
+    return systems, left_out
+
+
+def _compare(
+    systems: Sequence[Scored], queries: Queries, data: Data, holdout: Holdout, reporter: Reporter
+) -> tuple[list[Comparison], list[Slice]]:
+    with reporter.task("compare") as task:
+        metrics = METRICS_OF_HALVES if holdout == "half" else METRICS
+        others = {one.key: one.per_query for one in systems[1:]}
+        comparisons = compared(systems[0].per_query, others, metrics)
+        slices = sliced(systems, queries, data)
+        task.result(f"{len(comparisons)} paired tests, {len(slices)} kinds of queries")
+    return comparisons, slices
+
+
+def _behave(system: System, queries: Queries, data: Data, reporter: Reporter) -> list[Behaviour]:
+    with reporter.task("behave") as task:
+        tested = behaviours(system, queries, data)
+        failed = sum(one.passed is False for one in tested)
+        task.result(f"{len(tested)} figures, {failed} rules broken")
+    return tested
+
+
+def _recall(release: OpenRelease, reporter: Reporter) -> list[Recall]:
+    with reporter.task("recall") as task:
+        recalls = asyncio.run(recall_by_filter(release))
+        task.result(f"{recalls[0].recall:.4f} of what exact search finds, without a filter")
+    return recalls
 
 
 def scored(system: System, queries: Queries, data: Data, depth: int, reporter: Reporter) -> Scored:
@@ -203,7 +242,7 @@ def scored(system: System, queries: Queries, data: Data, depth: int, reporter: R
         seconds = time.perf_counter() - start
         rankings = np.concatenate(parts)
         per_query = table.per_query(rankings, queries, data)
-        figures = bootstrap(per_query) | {
+        figures = estimate(per_query) | {
             name: Figure(value) for name, value in table.whole(rankings, data).items()
         }
         rate = len(queries) / max(seconds, 1e-9)
@@ -211,10 +250,9 @@ def scored(system: System, queries: Queries, data: Data, depth: int, reporter: R
     return Scored(system.key, system.name, seconds, figures, per_query, rankings)
 
 
-def _in_question(
-    place: Place, release: OpenRelease, data: Data, plan: Plan
-) -> Sequence[Service] | Sequence[Release]:
+def _in_question(place: Place, release: OpenRelease, data: Data, plan: Plan) -> list[System]:
     if plan.target:
-        return [Service(plan.target, data, mode) for mode in plan.modes]
+        served = release.manifest.release
+        return [Service(plan.target, served, data, mode) for mode in plan.modes]
     opened = partial(place.open, release.manifest.release)
     return [Release(release, data, mode, opened, plan.processes) for mode in plan.modes]

@@ -1,6 +1,10 @@
-"""95% intervals of means, by the bootstrap: queries are drawn anew, with replacement.
+"""95% intervals: Wilson's for shares such as hit rates, the percentile bootstrap for other means.
 
-Efron, "Bootstrap methods: another look at the jackknife", 1979; the percentile interval.
+Efron, "Bootstrap methods: another look at the jackknife", 1979. It has no width where all queries
+are alike: none of 21 hit would be a hit rate of 0 without doubt. So shares have the interval of
+Wilson, "Probable inference, the law of succession, and statistical inference", 1927, and paired
+differences of shares that of Newcombe, "Improved confidence intervals for the difference between
+binomial proportions based on paired data", 1998 (his method 10).
 """
 
 from __future__ import annotations
@@ -9,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import binomtest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +31,68 @@ class Figure:
     mean: float
     low: float | None = None
     high: float | None = None
+
+    @property
+    def margin(self) -> float | None:
+        """How far the interval reaches from the mean, on the side where it reaches farther."""
+        if self.low is None or self.high is None:
+            return None
+        return max(self.high - self.mean, self.mean - self.low)
+
+
+def estimate(figures: Mapping[str, NDArray[np.float64]], seed: int = 0) -> dict[str, Figure]:
+    """Return the mean of each array of n figures, NaN left out, and its 95% interval.
+
+    An array of nothing but 0 and 1 is a share; all others are bootstrapped. An array without a
+    figure is left out.
+    """
+    shares = {name: share(values) for name, values in figures.items() if _is_share(values)}
+    rest = {name: values for name, values in figures.items() if name not in shares}
+    found = shares | bootstrap(rest, seed)
+    return {name: found[name] for name in figures if name in found}
+
+
+def share(values: NDArray[np.float64]) -> Figure:
+    """Return the share of ones among zeros and ones, NaN left out, and Wilson's interval."""
+    known = values[np.isfinite(values)]
+    mean, low, high = _wilson(known)
+    return Figure(mean, low, high)
+
+
+def share_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Figure:
+    """Return one share minus another of the same queries, and Newcombe's interval.
+
+    Both are arrays of zeros and ones.
+    """
+    mean, low, high = _wilson(first)
+    other_mean, other_low, other_high = _wilson(second)
+    n, ones, others = len(first), first.sum(), second.sum()
+    together = n * (first * second).sum() - ones * others
+    if together > 0:
+        together = max(0.0, together - n / 2)  # the continuity correction
+    spread = np.sqrt(ones * (n - ones) * others * (n - others))
+    phi = together / spread if spread else 0.0
+
+    def joined(one: float, other: float) -> float:
+        return float(np.sqrt(max(0.0, one**2 - 2 * phi * one * other + other**2)))
+
+    difference = mean - other_mean
+    return Figure(
+        difference,
+        difference - joined(mean - low, other_high - other_mean),
+        difference + joined(high - mean, other_mean - other_low),
+    )
+
+
+def _wilson(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    ones = int(values.sum())
+    interval = binomtest(ones, len(values)).proportion_ci(method="wilson")
+    return ones / len(values), float(interval.low), float(interval.high)
+
+
+def _is_share(values: NDArray[np.float64]) -> bool:
+    known = values[np.isfinite(values)]
+    return len(known) > 0 and bool(((known == 0) | (known == 1)).all())
 
 
 def bootstrap(

@@ -1,6 +1,6 @@
 """What earlier evaluations left: how often test playlists were used, and figures to compare with.
 
-HOME/runs.duckdb             a row a run (see `evaluation.runs`)
+HOME/runs.jsonl              a line a run (see `evaluation.runs`)
 HOME/evaluations/RUN.parquet what each system scored on each query of it
 """
 
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.errors import InputError
+from catalog.errors import InputError, StorageError
 from catalog.storage import make_folder, storage_errors
 from evaluation import runs
 from evaluation.slices import kinds
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from catalog.reporting import Reporter
     from evaluation.metrics.ranking import Figures
     from evaluation.result import Evaluation
 
@@ -74,10 +75,22 @@ def _used_test(payload: Mapping[str, Any], data_fingerprint: str, split_seed: in
     )
 
 
-def keep(home: Path, result: Evaluation) -> str:
-    """Record an evaluation in the log of runs, and its figures for each query beside. Its id."""
+def keep(home: Path, result: Evaluation, reporter: Reporter) -> None:
+    """Keep an evaluation's figures for each query, and record it in the log of runs.
+
+    What fails is reported: an evaluation that was made is never lost, and its use of the test
+    playlists is counted if the log can be written.
+    """
+    try:
+        _keep_figures(home, result)
+    except StorageError as error:
+        reporter.say(f"  the figures for each query are not kept: {error}")
+    runs.note(home, KIND, _payload(result), reporter, result.run)
+
+
+def _payload(result: Evaluation) -> dict[str, Any]:
     conditions = result.conditions
-    payload = {
+    return {
         "release": conditions.release,
         "split": conditions.split,
         "holdout": conditions.holdout,
@@ -96,7 +109,9 @@ def keep(home: Path, result: Evaluation) -> str:
         },
         "lines": list(result.lines()),
     }
-    run = runs.record(home, KIND, payload)
+
+
+def _keep_figures(home: Path, result: Evaluation) -> None:
     columns: dict[str, Any] = {"playlist_id": result.queries.playlist_ids}
     for system in result.systems:
         for metric in KEPT:
@@ -107,10 +122,9 @@ def keep(home: Path, result: Evaluation) -> str:
         for name, chosen in members.items():
             names[chosen] = name
         columns[f"|{group}"] = names.tolist()
-    path = make_folder(home / "evaluations") / f"{run}.parquet"
+    path = make_folder(home / "evaluations") / f"{result.run}.parquet"
     with storage_errors(path):
         pq.write_table(pa.table(columns), path, compression="zstd")
-    return run
 
 
 def load(home: Path, name: str) -> Past:

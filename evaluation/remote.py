@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from catalog.errors import MismatchError
 from evaluation.systems import MODE_NAMES, numbers_of
 from nextsong.v1 import recommender_pb2 as pb
 from service.client import Client
@@ -43,22 +44,26 @@ def serving_release(address: str) -> str:
 
 
 class Service:
-    """The service at `address`, answering in one mode; eight calls are under way at any time."""
+    """The service at `address`, answering in one mode; eight calls are under way at any time.
+
+    All answers must come from `release`.
+    """
 
     key = "service"
 
-    def __init__(self, address: str, data: Data, mode: str = "auto") -> None:
+    def __init__(self, address: str, release: str, data: Data, mode: str = "auto") -> None:
         self.name = "service" + MODE_NAMES[mode].removeprefix(MODE_NAMES["auto"])
         if mode != "auto":
             self.key = f"service-{mode}"
         self._address = address
+        self._release = release
         self._data = data
         self._mode = _MODES[mode]
 
     def recommend(self, queries: Queries, limit: int) -> Iterator[Numbers]:
         """For each query in turn, its songs, best first, in batches.
 
-        Raises what `service.client.Client` raises.
+        Raises `MismatchError` if another release answers, and what `service.client.Client` raises.
         """
         with Client(self._address, TIMEOUT_S) as client, ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
 
@@ -75,7 +80,13 @@ class Service:
                     limit=limit,
                     mode=self._mode,
                 )
-                return [UUID(hit.song.song_id) for hit in client.recommend(request).songs]
+                response = client.recommend(request)
+                if response.release != self._release:
+                    raise MismatchError(
+                        f"the service at {self._address} changed from release {self._release} to "
+                        f"{response.release} while it was evaluated: run the evaluation again"
+                    )
+                return [UUID(hit.song.song_id) for hit in response.songs]
 
             for start in range(0, len(queries), BATCH):
                 seeds = self._data.songs.seeds(queries.seeds.take(slice(start, start + BATCH)))

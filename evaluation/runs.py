@@ -1,18 +1,17 @@
 """The log of runs: what was ingested, tuned and evaluated, and what came of it.
 
-One DuckDB file in the home, `runs.duckdb`, which other programs may read too. DuckDB lets one
-process in at a time, so each call opens the file, does its one thing and closes it, and a lock
-beside it makes others wait.
+HOME/runs.jsonl holds a JSON object a line: id, kind, time, release and payload. Runs are only ever
+appended, each in one write, so nobody who reads the file keeps a run from being recorded.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import os
 import secrets
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -22,22 +21,15 @@ from catalog.errors import BusyError, InputError, NextsongError, StorageError
 from catalog.storage import make_folder, storage_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from catalog.reporting import Reporter
 
-FILE = "runs.duckdb"
+FILE = "runs.jsonl"
 
-PATIENCE_S = 30.0
-"""How long to wait for another process that reads or writes the log."""
-
-_TABLE = """
-CREATE TABLE IF NOT EXISTS runs (
-    id VARCHAR PRIMARY KEY, kind VARCHAR NOT NULL, started TIMESTAMPTZ NOT NULL,
-    release VARCHAR, payload JSON NOT NULL
-)
-"""
+OLD_FILE = "runs.duckdb"
+"""The log of earlier versions: a DuckDB database, which is imported once."""
 
 
 @dataclass(frozen=True)
@@ -51,30 +43,31 @@ class Run:
     payload: dict[str, Any]
 
 
-def record(home: Path, kind: str, payload: Mapping[str, Any]) -> str:
-    """Add a run to the log of `home`, and return its id.
+def new_id() -> str:
+    """The id of a run that ends now."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
-    `payload` must be JSON values; its field `release`, where there is one, can be filtered on.
-    Raises `StorageError`, or `BusyError` when others hold the log for too long.
+
+def record(home: Path, kind: str, payload: Mapping[str, Any], run: str | None = None) -> str:
+    """Add a run to the log of `home`, and return its id: `run`, or a new one.
+
+    `payload` must be JSON values; its field `release`, if there is one, can be filtered on. Raises
+    `StorageError`, and then nothing is added.
     """
-    now = datetime.now(UTC)
-    run = f"{now:%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
-    text = json.dumps(payload, allow_nan=False)
-    with _opened(home) as log:
-        log.execute(
-            "INSERT INTO runs VALUES (?, ?, ?, ?, ?)",
-            [run, kind, now, payload.get("release"), text],
-        )
-    return run
+    found = Run(run or new_id(), kind, datetime.now(UTC), payload.get("release"), {**payload})
+    _append(make_folder(home) / FILE, [found])
+    return found.id
 
 
-def note(home: Path, kind: str, payload: Mapping[str, Any], reporter: Reporter) -> str | None:
-    """`record`, for work that is done already: where that fails, it is said, and nothing is lost.
+def note(
+    home: Path, kind: str, payload: Mapping[str, Any], reporter: Reporter, run: str | None = None
+) -> str | None:
+    """`record`, for work that is done: a failure is reported, and nothing of the work is lost.
 
     Returns the id, or None.
     """
     try:
-        return record(home, kind, payload)
+        return record(home, kind, payload, run)
     except NextsongError as error:
         reporter.say(f"  this run is not in the log of runs: {error}")
         return None
@@ -83,29 +76,25 @@ def note(home: Path, kind: str, payload: Mapping[str, Any], reporter: Reporter) 
 def load(
     home: Path, *, kind: str | None = None, release: str | None = None, limit: int | None = None
 ) -> list[Run]:
-    """The runs of this kind and of this release, the newest `limit`, the oldest first.
+    """Return the runs of this kind and of this release, the newest `limit`, the oldest first.
 
-    A release may be given by its beginning. Raises as `record` does.
+    A release may be given by its beginning. Imports the log of an earlier version. Raises
+    `StorageError` if a log cannot be read, or `BusyError` if another program holds the old one.
     """
-    if not (home / FILE).exists():
-        return []
-    query = (
-        "SELECT id, kind, epoch_us(started), release, payload FROM runs "
-        "WHERE ($kind IS NULL OR kind = $kind) "
-        "AND ($release IS NULL OR starts_with(release, $release)) "
-        "ORDER BY started DESC, id LIMIT $limit"
-    )
-    values = {"kind": kind, "release": release, "limit": limit or 1_000_000}
-    with _opened(home) as log:
-        rows = log.execute(query, values).fetchall()
-    return [
-        Run(name, of, datetime.fromtimestamp(micros / 1e6, UTC), one, json.loads(text))
-        for name, of, micros, one, text in reversed(rows)
+    if (home / OLD_FILE).exists():
+        _import(home)
+    found = [
+        run
+        for run in _read(home / FILE)
+        if kind in (None, run.kind) and (release is None or (run.release or "").startswith(release))
     ]
+    # Imported runs may stand behind younger ones, and times of one process never go back.
+    found.sort(key=lambda run: run.time)
+    return found[-limit:] if limit else found
 
 
 def find(home: Path, name: str, kind: str | None = None) -> Run:
-    """The one run whose id begins so. Raises `InputError` where it is none, or several."""
+    """Return the one run whose id begins so. Raises `InputError` if there is none, or several."""
     found = [run for run in load(home, kind=kind) if run.id.startswith(name)]
     if len(found) == 1:
         return found[0]
@@ -114,47 +103,81 @@ def find(home: Path, name: str, kind: str | None = None) -> Run:
     raise InputError(f"{len(found)} runs begin with {name}: give more of the id")
 
 
-@contextmanager
-def _opened(home: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    path = make_folder(home) / FILE
-    with _turn(home):
-        connection = _connected(path)
+def _append(path: Path, found: Iterable[Run]) -> None:
+    """Append runs in one write. If that fails, the file is as it was."""
+    lines = "".join(f"{_line(run)}\n" for run in found).encode()
+    with storage_errors(path), path.open("ab+", buffering=0) as log:
+        fcntl.flock(log, fcntl.LOCK_EX)  # others append, too: for milliseconds
+        end = log.seek(0, os.SEEK_END)
         try:
-            connection.execute(_TABLE)
-            yield connection
-        except duckdb.Error as error:
-            first = str(error).splitlines()[0]
-            raise StorageError(f"cannot use the log of runs {path}: {first}") from error
-        finally:
-            connection.close()
+            # A last line without an end was cut off, as by a loss of power: ours begins anew.
+            if end and os.pread(log.fileno(), 1, end - 1) != b"\n":
+                lines = b"\n" + lines
+            if log.write(lines) < len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(log)
+        except OSError:
+            log.truncate(end)
+            raise
 
 
-def _connected(path: Path) -> duckdb.DuckDBPyConnection:
-    # Our own processes wait for their turn; another program that has the file open does not know.
-    deadline = time.monotonic() + PATIENCE_S
-    while True:
+def _line(run: Run) -> str:
+    return json.dumps(asdict(run) | {"time": run.time.isoformat()}, allow_nan=False)
+
+
+def _read(path: Path) -> list[Run]:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError(f"cannot read the log of runs {path}: {error.strerror}") from error
+    found = []
+    *lines, _unfinished = content.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
-            return duckdb.connect(str(path))
-        except duckdb.Error as error:
-            first = str(error).splitlines()[0]
-            if "lock" not in first.casefold():
-                raise StorageError(f"cannot open the log of runs {path}: {first}") from error
-            if time.monotonic() > deadline:
-                raise BusyError(f"{path} is open in another program: close it there") from error
-            time.sleep(0.1)
+            fields = json.loads(line)
+            found.append(Run(**fields | {"time": datetime.fromisoformat(fields["time"])}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise StorageError(
+                f"line {number} of the log of runs {path} is not a run, as if it was cut off: "
+                f"remove that line"
+            ) from error
+    return found
 
 
-@contextmanager
-def _turn(home: Path) -> Iterator[None]:
-    path = home / ".runs.lock"
-    deadline = time.monotonic() + PATIENCE_S
-    with storage_errors(path), path.open("a", encoding="utf-8") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise BusyError(f"{home / FILE} is in use by another process") from error
-                time.sleep(0.02)
-        yield
+def _import(home: Path) -> None:
+    """Append what the log of an earlier version holds, and put that file aside."""
+    old, lock = home / OLD_FILE, home / ".runs.lock"
+    with storage_errors(lock), lock.open("ab") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        if not old.exists():
+            return  # another process was faster
+        known = {run.id for run in _read(home / FILE)}
+        _append(home / FILE, [run for run in _read_old(old) if run.id not in known])
+        old.replace(old.with_name(f"{OLD_FILE}.imported"))
+        lock.unlink()
+
+
+def _read_old(path: Path) -> list[Run]:
+    query = "SELECT id, kind, epoch_us(started), release, payload FROM runs ORDER BY started, id"
+    try:
+        with duckdb.connect(str(path)) as log:
+            rows = log.execute(query).fetchall()
+    except duckdb.CatalogException:
+        return []  # no table: nothing was recorded
+    except duckdb.Error as error:
+        first = str(error).splitlines()[0]
+        if "lock" in first.casefold():
+            raise BusyError(
+                f"{path}, whose runs are to be imported, is open in another program: close it there"
+            ) from error
+        raise StorageError(
+            f"cannot import the log of runs {path}: {first}; move it elsewhere to begin a new log"
+        ) from error
+    return [
+        Run(name, kind, datetime.fromtimestamp(micros / 1e6, UTC), release, json.loads(text))
+        for name, kind, micros, release, text in rows
+    ]

@@ -30,6 +30,9 @@ ONE_LABEL = ("hr@10", "hr@100", "mrr@10", "ndcg@10")
 MANY_LABELS = ("r_precision", "ndcg@500", "clicks", "hr@10")
 
 
+INTERVALS = "± how far the 95% interval reaches, on its farther side"
+
+
 def metrics_of(result: Evaluation) -> tuple[str, ...]:
     """The metrics of the headline table."""
     return MANY_LABELS if result.conditions.holdout == "half" else ONE_LABEL
@@ -90,7 +93,7 @@ def headline(result: Evaluation) -> Table:
 def notes(result: Evaluation) -> list[str]:
     """What must be known to read the headline table."""
     conditions = result.conditions
-    lines = ["± half the width of the 95% bootstrap interval"]
+    lines = [INTERVALS]
     if result.comparisons:
         name = result.main.name
         lines.append(
@@ -143,8 +146,8 @@ def number(value: float, digits: int = 4) -> str:
 
 def _cell(figure: Figure, comparison: Comparison | None, *, best: bool) -> str:
     text = f"[bold]{number(figure.mean)}[/]" if best else number(figure.mean)
-    if figure.low is not None and figure.high is not None:
-        text += f"[dim] ±{number((figure.high - figure.low) / 2, 3)}[/]"
+    if figure.margin is not None:
+        text += f"[dim] ±{number(figure.margin, 3)}[/]"
     if comparison and comparison.significant:
         # The main system minus this one: above 0 where this one is below it.
         below = (comparison.difference.mean > 0) != (comparison.metric in LOWER_IS_BETTER)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from evaluation.show import HEADINGS, narrow_table, number
+from evaluation.show import HEADINGS, INTERVALS, narrow_table, number
+from evaluation.significance import p_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +39,7 @@ def contest(found: Contest) -> None:
     console.print(f"  {said or 'no difference is significant'}")
     console.print(
         "  + better, - worse: paired tests (McNemar's for hit rates, or permutation), corrected "
-        "for their number; ± half the width of the 95% interval",
+        f"for their number; {INTERVALS}",
         style="dim",
     )
 
@@ -52,7 +53,7 @@ def _overall(found: Contest) -> Table:
             number(row.before.mean),
             number(row.after.mean),
             _difference(row),
-            f"{row.p:.3f}",
+            p_value(row.p),
         )
     return table
 
@@ -85,9 +86,11 @@ def _by_kind(rows: list[Row]) -> Table:
 
 
 def _difference(row: Row) -> str:
-    half = ((row.difference.high or 0.0) - (row.difference.low or 0.0)) / 2
+    margin = row.difference.margin or 0.0
     sign = "+" if row.difference.mean > 0 else ""
-    return f"{sign}{number(row.difference.mean, 3)}[dim] ±{number(half, 3)}[/]{_SIGNS[row.verdict]}"
+    return (
+        f"{sign}{number(row.difference.mean, 3)}[dim] ±{number(margin, 3)}[/]{_SIGNS[row.verdict]}"
+    )
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:

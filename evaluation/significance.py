@@ -6,6 +6,7 @@ retrieval evaluation", 2007.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +34,8 @@ def mcnemar(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     worse = int(((first <= 0) & (second > 0)).sum())
     if not better + worse:
         return 1.0
-    return float(binomtest(better, better + worse, 0.5).pvalue)
+    # Thousands to none are fewer than the smallest number, and no p-value is 0.
+    return max(float(binomtest(better, better + worse, 0.5).pvalue), sys.float_info.min)
 
 
 def permutation(
@@ -71,3 +73,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - place) * p_values[at]))
         adjusted[at] = highest
     return adjusted
+
+
+def p_value(p: float) -> str:
+    """Return a p-value as text: `.0123`, and `< .0001` for one that rounds to 0."""
+    return "< .0001" if p < 0.0001 else f"{p:.4f}".removeprefix("0")
+
+
+def p_equals(p: float) -> str:
+    """Return a p-value as a part of a sentence: `p = .0123` or `p < .0001`."""
+    text = p_value(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.intervals import bootstrap
+from evaluation.intervals import estimate
 from evaluation.result import Slice
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def sliced(systems: Sequence[Scored], queries: Queries, data: Data) -> list[Slic
         for name, chosen in members.items():
             if not chosen.any():
                 continue
-            figures = bootstrap(
+            figures = estimate(
                 {
                     f"{system.key}\t{metric}": system.per_query[metric][chosen]
                     for system in systems

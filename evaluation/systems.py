@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from service.recommend import Ask, Mode, recommend_many
+from catalog.errors import MismatchError
+from catalog.ranking import ranker_of
+from service.recommend import Ask, Mode, chosen_mode, recommend_many
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from uuid import UUID
 
+    from catalog.manifest import Manifest
     from catalog.release import OpenRelease
     from evaluation.data import Data, Numbers, Ragged, Songs
     from evaluation.protocol import Queries
@@ -54,6 +57,37 @@ class System(Protocol):
 
         -1 stands where there is no song, or one that the work folder does not know.
         """
+
+
+def distinct_modes(
+    modes: Sequence[str], manifest: Manifest, *, here: bool = True
+) -> tuple[tuple[str, ...], list[str]]:
+    """Return the modes that answer differently, and for each one left out a line that says why.
+
+    `here` is False if a service answers, which may have libraries that this process lacks. Raises
+    `MismatchError` if `ranked` is among the modes and the release has no ranker.
+    """
+    can_rank = bool(ranker_of(manifest.ranker) if here else manifest.ranker)
+    if "ranked" in modes and not can_rank:
+        raise MismatchError(
+            f"release {manifest.release} has no ranker that can be used: train it with "
+            f"`nextsong ingest run --ranker`, install the extra 'ranker', or leave 'ranked' out of "
+            f"--modes"
+        )
+    kept: dict[Mode, str] = {}
+    skipped = []
+    for mode in dict.fromkeys(modes):
+        resolved = MODES[mode] or chosen_mode(manifest)
+        if resolved is Mode.RANKED and not can_rank:
+            resolved = Mode.HYBRID
+        if resolved in kept:
+            skipped.append(
+                f"modes {kept[resolved]} and {mode} are the same in release {manifest.release}, "
+                f"and are scored once"
+            )
+        else:
+            kept[resolved] = mode
+    return tuple(kept.values()), skipped
 
 
 def numbers_of(answers: Sequence[Sequence[UUID]], songs: Songs, limit: int) -> Numbers:

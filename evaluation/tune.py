@@ -1,7 +1,8 @@
 """`nextsong tune`: an optuna study of the parameters, judged on validation playlists.
 
 Its trials are kept in a journal file, so that several processes can share it and a later run goes
-on where this one stopped. The test split is looked at once for each choice, at the end.
+on where this one stopped. The test split is asked once, at the end, about each choice that is
+significantly better than the current release.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.reporting import Reporter
+    from evaluation.place import Place
     from ingest.parameters import Parameters
 
 SHARES = {"count": 0.4, "train": 0.3, "query": 0.3}
@@ -78,28 +80,42 @@ def start_of(work: Path, seed: int | None = None) -> Parameters:
 
 
 def tune(
-    work: Path, study: Path, start: Parameters, budget: Budget, reporter: Reporter
+    place: Place, work: Path, study: Path, start: Parameters, budget: Budget, reporter: Reporter
 ) -> dict[str, Any]:
-    """Search better parameters than `start`'s for the playlists in `work`.
+    """Search better parameters than the current release's for the playlists in `work`.
 
-    Returns, and writes to `outcome.json` in the folder `study`: `parameters`, what makes such a
-    release; `validation` and `test`, figures of the last songs of those playlists, by hybrid
-    search, of the start and of what was chosen; `test_used`, whether the test playlists were asked
-    now, or the figure is that of an earlier run that chose the same. Raises `MismatchError` or
+    The study begins at `start`. Returns, and writes to `outcome.json` in the folder `study`, what
+    `tune_outcome.outcome` says of the choice. Raises `NoReleaseError`, `MismatchError` or
     `MissingExtraError`.
     """
     _require_optuna()
     began = time.monotonic()
-    places = Places.of(work, study)
-    start = _settled(work, start)
-    start = replace(
-        start, workers=start.workers or max(1, start.training_threads() // budget.processes)
-    )
-    held = places.held(start)
-    plays = held.plays
-    end = None if budget.minutes is None else began + 60 * budget.minutes * (1 - RESERVED)
-    trials = trials_of(budget.trials)
+    with tune_places.with_scratch(Places.of(work, study)) as places:
+        start = _settled(work, start)
+        start = replace(
+            start, workers=start.workers or max(1, start.training_threads() // budget.processes)
+        )
+        current = tune_outcome.score_current(place, work, reporter)
+        held = places.held(start)
+        end = None if budget.minutes is None else began + 60 * budget.minutes * (1 - RESERVED)
+        chosen, ran = _search(places, start, held.plays, budget, end, reporter)
+        outcome = tune_outcome.outcome(places, held, current, start, chosen, reporter)
+    outcome |= ran | {"budget": asdict(budget)}
+    write_atomically(places.study / tune_outcome.FILE, json.dumps(outcome, indent=2) + "\n")
+    return outcome
+
+
+def _search(
+    places: Places,
+    start: Parameters,
+    plays: int,
+    budget: Budget,
+    end: float | None,
+    reporter: Reporter,
+) -> tuple[Parameters, dict[str, Any]]:
+    """Run all phases: the best choice, and by phase its trials and its study's name."""
     chosen, counts, names = start, {}, {}
+    trials = trials_of(budget.trials)
     for name in PHASES:
         with reporter.task(f"tune {name}") as task:
             phase = Phase.of(places, name, chosen, plays)
@@ -110,23 +126,14 @@ def tune(
             names[name], counts[name] = phase.study, len(finished(study_of(places, phase.study)))
             chosen = tune_space.with_chosen(chosen, best)
             if name == "train":
-                tune_places.forget_vectors(places, [start, chosen])
-    with reporter.task("judge") as task:
-        outcome = tune_outcome.outcome(places, held, start, chosen)
-        outcome |= {"trials": counts, "studies": names, "budget": asdict(budget)}
-        figures = outcome["validation"]
-        task.result(
-            f"HR@10 {figures['tuned HR@10']:.4f} and HR@100 {figures['tuned HR@100']:.4f} on "
-            f"validation; before, {figures['start HR@10']:.4f} and {figures['start HR@100']:.4f}"
-        )
-    write_atomically(places.study / tune_outcome.FILE, json.dumps(outcome, indent=2) + "\n")
-    return outcome
+                tune_places.forget_vectors(places, [chosen])
+    return chosen, {"trials": counts, "studies": names}
 
 
 def payload(outcome: Mapping[str, Any]) -> dict[str, Any]:
     """What the log of runs keeps of a study, with its figures under the names of evaluations."""
     figures = {f"hr@{k}": outcome["validation"][f"tuned HR@{k}"] for k in (10, 100)}
-    return {**outcome, "split": "validation", "holdout": "last", "figures": figures}
+    return {**outcome, "split": "validation", "figures": figures}
 
 
 def studies(work: Path, study: Path) -> dict[str, Any]:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from catalog.cli import home_option, one_line_errors, quiet_option, reporter_for, work_option
+from catalog.cli import (
+    home_option,
+    one_line_errors,
+    qdrant_server,
+    quiet_option,
+    reporter_for,
+    work_option,
+)
+
+if TYPE_CHECKING:
+    from catalog.qdrant_options import QdrantOptions
 
 
 @click.command(short_help="Search parameters that find more held-out songs.")
 @home_option
+@qdrant_server
 @work_option
 @click.option(
     "--trials",
@@ -45,6 +57,7 @@ from catalog.cli import home_option, one_line_errors, quiet_option, reporter_for
 @one_line_errors
 def tune(
     home: Path,
+    qdrant: QdrantOptions | None,
     work: Path | None,
     trials: int | None,
     minutes: float | None,
@@ -56,21 +69,31 @@ def tune(
 ) -> None:
     """Search parameters that find more held-out songs of the last ingest run's playlists.
 
-    It starts from that run's parameters. Trials are judged on the validation playlists, and what
-    was chosen, once, on the test playlists. Weak trials are ended early. A run that was stopped
-    goes on where it was.
+    It starts from that run's parameters. Trials are judged on the validation playlists; then the
+    choice is compared with the current release, as `nextsong evaluate` scores it. Only a choice
+    that is significantly better is offered for `ingest run --params`, and scored, once, on the test
+    playlists. Weak trials are ended early. A run that was stopped goes on where it was.
     """
-    from catalog.storage import write_atomically
-    from evaluation import runs, tune_page
+    from catalog.storage import require_writable, write_atomically
+    from evaluation import runs, tune_outcome, tune_page
     from evaluation import tune as tuning
+    from evaluation.place import Place
     from ingest.parameter_files import text_of
 
     work, study = work or home / "work", study or home / "tune"
+    target = out or study / "tuned.json"
+    tune_page.require_libraries()
+    require_writable(target)
     budget = tuning.Budget(trials or (None if minutes else 60), minutes, processes)
     reporter = reporter_for(quiet=quiet)
-    outcome = tuning.tune(work, study, tuning.start_of(work, seed), budget, reporter)
-    runs.note(home, "tune", tuning.payload(outcome), reporter)
-    target = out or study / "tuned.json"
+    place, start = Place(home, qdrant), tuning.start_of(work, seed)
+    outcome = tuning.tune(place, work, study, start, budget, reporter)
+    for line in tune_outcome.describe(outcome):
+        click.echo(line)
     write_atomically(target, text_of(outcome))
-    click.echo(f"parameters  {target}: nextsong ingest run --params {target} FILE...")
+    runs.note(home, "tune", tuning.payload(outcome), reporter)
+    if outcome["beyond chance"]:
+        click.echo(f"parameters  {target}: nextsong ingest run --params {target} FILE...")
+    else:
+        click.echo(f"parameters  none to offer: {target} has those that the study began with")
     click.echo(f"report      {tune_page.write(outcome, tuning.studies(work, study), study)}")

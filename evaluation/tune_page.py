@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evaluation.significance import p_equals
 from ingest.charts import COLOURS, NARROW, drawing, extra_needed, save
 from ingest.pages import Fact, Page, Section, Table, write_page
 
@@ -23,30 +24,43 @@ TITLES = {
 BEST = 15
 
 
+def require_libraries() -> None:
+    """Raise `InputError` unless the libraries that the report needs are installed."""
+    with extra_needed("plots"):
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+        import sklearn  # noqa: F401 -- by which optuna tells what made the difference
+
+
 def write(outcome: Mapping[str, Any], studies: Mapping[str, Any], folder: Path) -> Path:
     """Write `report.html` and its pictures to `folder`; returns the page.
 
     Raises `InputError` without the extra `plots`.
     """
-    figures, test = outcome["validation"], outcome["test"]
+    figures, tried, test = outcome["validation"], outcome["tried"], outcome["test"]
+    verdict = "" if outcome["beyond chance"] else "not "
     page = Page(
         title="Trials of parameters",
         lead=[
             "Trials were judged on validation playlists, by the mean discounted gain of labels.",
-            "The test playlists were asked about what was chosen, and each use of them is counted.",
-            "The gain on validation is beyond chance (more than 2 standard errors)."
-            if outcome["beyond chance"]
-            else "The gain on validation is not beyond chance (2 standard errors or less).",
+            (
+                f"The choice is {verdict}significantly better there than the current release, "
+                f"{outcome['release']} ({p_equals(outcome['p'])}, a paired test)."
+            ),
+            "The test playlists were asked about it, and each use of them is counted."
+            if test
+            else "The test playlists were not asked about it.",
         ],
         facts=[
-            Fact(f"{figures['tuned HR@10']:.4f}", "validation HR@10"),
-            Fact(f"{figures['tuned HR@100']:.4f}", "validation HR@100"),
-            Fact(f"{figures['start HR@100']:.4f}", "validation HR@100 before"),
-            Fact(f"{test['tuned HR@100']:.4f}", "test HR@100"),
+            Fact(f"{tried['tuned HR@10']:.4f}", "validation HR@10"),
+            Fact(f"{tried['tuned HR@100']:.4f}", "validation HR@100"),
+            Fact(f"{figures['start HR@10']:.4f}", "HR@10 of the current release"),
+            Fact(f"{figures['start HR@100']:.4f}", "HR@100 of the current release"),
+            *(Fact(f"{test[f'tuned HR@{k}']:.4f}", f"test HR@{k}") for k in (10, 100) if test),
         ],
         sections=[
             Section(
-                "What was chosen",
+                "What was chosen" if outcome["beyond chance"] else "What the study began with",
                 tables=[
                     Table(
                         ["parameter", "value"],

@@ -1,9 +1,10 @@
 """What a study reads and keeps: the ingest run's files, its journal, and what trials have made.
 
 STUDY/trials.journal        the trials of all phases (optuna's journal file)
-STUDY/vectors-DIGEST.npz    Word2Vec vectors of the start, and of the best trial
+STUDY/vectors-DIGEST.npz    Word2Vec vectors of the best trial
 STUDY/best-DIGEST.npz       strengths and vectors of the two best, for the phase `query`
 STUDY/outcome.json          what was chosen last
+STUDY/scratch-*             what is being written, removed at the end
 
 A digest is of the parameters, of the playlists and of the code that makes vectors of them.
 """
@@ -12,18 +13,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import asdict, dataclass
+import shutil
+import tempfile
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from catalog.errors import MismatchError
-from catalog.storage import make_folder, storage_errors
+from catalog.errors import BusyError, MismatchError
+from catalog.storage import locked, make_folder, storage_errors
 from evaluation import tune_space
 from ingest.work import fingerprint_of, finished_stage
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -41,7 +46,8 @@ NO_MATTER = ("workers", "mode", "ranker")
 class Places:
     """Files of the ingest run whose playlists are tuned for, and the study's own folder.
 
-    `split` and `data` are the fingerprints of the split and of the files that were read.
+    `scratch` is a folder in it for files that are being written. `split` and `data` are the
+    fingerprints of the split and of the files that were read.
     """
 
     songs: Path
@@ -49,6 +55,7 @@ class Places:
     validation: Path
     test: Path
     study: Path
+    scratch: Path
     split: str
     data: str
 
@@ -65,6 +72,7 @@ class Places:
             folder / "validation.parquet",
             folder / "test.parquet",
             make_folder(study),
+            study,
             splits.fingerprint,
             finished_stage(work, "read").inputs["data"],
         )
@@ -72,6 +80,23 @@ class Places:
     def held(self, parameters: Parameters) -> Held:
         """What trials are judged on."""
         return tune_space.load(self.songs, self.train, self.validation, parameters)
+
+
+@contextmanager
+def with_scratch(places: Places) -> Iterator[Places]:
+    """Give a study a scratch folder, which is removed at the end, whatever its trials leave there.
+
+    Those of earlier runs that were killed are removed too.
+    """
+    for old in places.study.glob("scratch-*"):
+        with suppress(BusyError), locked(old, "tune"):
+            shutil.rmtree(old, ignore_errors=True)
+    with storage_errors(places.study):
+        scratch = tempfile.TemporaryDirectory(
+            prefix="scratch-", dir=places.study, ignore_cleanup_errors=True
+        )
+    with scratch as name, locked(Path(name), "tune"):
+        yield replace(places, scratch=Path(name))
 
 
 def digest_of(places: Places, parameters: Parameters, *stages: str) -> str:
@@ -91,7 +116,7 @@ def vectors_of(places: Places, held: Held, parameters: Parameters, *, keep: bool
     if path.is_file():
         with np.load(path) as kept:
             return kept["having"], kept["vectors"]
-    found = tune_space.trained(held, parameters, places.study)
+    found = tune_space.trained(held, parameters, places.scratch)
     if keep:
         keep_vectors(places, parameters, found)
     return found
@@ -99,7 +124,8 @@ def vectors_of(places: Places, held: Held, parameters: Parameters, *, keep: bool
 
 def keep_vectors(places: Places, parameters: Parameters, found: Vectors) -> None:
     """Keep the vectors that these parameters make, so that they need not be trained again."""
-    _save(_path_of_vectors(places, parameters), having=found[0], vectors=found[1])
+    path = _path_of_vectors(places, parameters)
+    _save(path, places.scratch, having=found[0], vectors=found[1])
 
 
 def forget_vectors(places: Places, kept: list[Parameters]) -> None:
@@ -128,6 +154,7 @@ def make_best(places: Places, parameters: Parameters) -> str:
         having, vectors = vectors_of(places, held, parameters, keep=True)
         _save(
             path,
+            places.scratch,
             data=strengths.data,
             indices=strengths.indices,
             indptr=strengths.indptr,
@@ -154,8 +181,8 @@ def best_arrays(places: Places, held: Held, parameters: Parameters) -> Arrays:
         return tune_space.arrays_of(held, strengths, (best["having"], best["vectors"]))
 
 
-def _save(path: Path, **arrays: Any) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.npz")
+def _save(path: Path, scratch: Path, **arrays: Any) -> None:
+    partial = scratch / f".{path.name}.{os.getpid()}.npz"
     with storage_errors(path):
         np.savez(partial, **arrays)
         partial.rename(path)

@@ -16,7 +16,7 @@ from catalog.errors import PlaylistError
 from ingest import candidates, ranker
 from ingest.candidates import Arrays
 from ingest.cooccurrence import strengths
-from ingest.cuts import Cases, cut_with_lasts
+from ingest.cuts import cut_with_lasts
 from ingest.gains import gains
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from ingest.candidates import Songs
+    from ingest.cuts import Cases
     from ingest.parameters import Parameters
 
 PHASES = ("count", "train", "query")
@@ -110,12 +111,11 @@ def _own(start: Parameters, name: str, plays: int) -> Any:
 
 @dataclass(frozen=True)
 class Held:
-    """What trials are judged on. `lasts` are `cases` of the playlists' last songs alone."""
+    """What trials are judged on."""
 
     train: list[Songs]
     playlists: NDArray[np.int64]
     cases: Cases
-    lasts: Cases
 
     @property
     def plays(self) -> int:
@@ -128,12 +128,11 @@ def load(songs: Path, train: Path, held_out: Path, parameters: Parameters) -> He
     playlists = candidates.read_playlists(train)
     total = pq.read_metadata(songs).num_rows
     others = candidates.read_playlists(held_out)
-    lasts = Cases([one[:-1] for one in others], np.array([one[-1] for one in others], np.int64))
     random = np.random.default_rng(parameters.seed)
     some = [others[place] for place in random.permutation(len(others))[:MOST_PLAYLISTS]]
     cases = cut_with_lasts(some, random, CUTS - 1)
     known = candidates.playlists_of(playlists, total, parameters)
-    return Held(playlists, known, cases, lasts)
+    return Held(playlists, known, cases)
 
 
 def suggest(trial: Any, values_of: Mapping[str, Any]) -> dict[str, Any]:

@@ -247,9 +247,8 @@ class Trials:
             arrays = self._ready
         value = judged(trial, arrays, held, these, phase.name)
         if phase.name == "train":
-            first = chosen == tune_space.start_of(phase.start, phase.space, phase.plays)
             figures = [one.value for one in complete(trial.study)]
-            if first or value >= max(figures, default=-1.0):
+            if value >= max(figures, default=-1.0):
                 tune_places.keep_vectors(places, these, vectors)
         return value
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,8 +23,6 @@ from evaluation.data import Data, Songs, ragged
 from evaluation.protocol import Queries, load_queries
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Road
     from evaluation.systems import System
 
@@ -114,6 +116,32 @@ def test_the_tutorials_way_is_the_neighbours_of_the_last_song(
             cosine[model.row < 0] = -2
             cosine[last] = -2
             assert cosine[found[row]] == pytest.approx(np.sort(cosine)[::-1][:10], abs=1e-5)
+
+
+LEARN = """
+import hashlib, sys
+from pathlib import Path
+from evaluation import data as datas
+from evaluation.baselines import word2vec
+model = word2vec.tutorial_model(datas.load(Path(sys.argv[1]), {"seed": 0}))
+print(hashlib.sha256(model.songs.tobytes() + model.vectors.tobytes()).hexdigest())
+"""
+
+
+def test_the_tutorials_way_learns_the_same_each_time(road: Road) -> None:
+    learned = set()
+    for seed in ("1", "2"):
+        command = [sys.executable, "-c", LEARN, str(road.work)]
+        child = subprocess.run(
+            command,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        learned.add(child.stdout)
+    assert len(learned) == 1
 
 
 def test_item_item_is_the_cosine_of_columns(data: Data, queries: Queries) -> None:

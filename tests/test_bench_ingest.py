@@ -50,6 +50,26 @@ def test_both_ways_over_one_file(tmp_path: Path) -> None:
         assert text in ran.stdout
 
 
+def test_what_cannot_succeed_ends_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("this was measured")
+
+    monkeypatch.setattr(bench_ingest, "_taken", never)
+    write_raw(tmp_path / "raw.csv", 100, seed=0)
+    file = str(tmp_path / "raw.csv")
+    for options, said in (
+        (["--json", f"{file}/bench.json"], "a file stands where a folder is needed"),
+        ([], "needs pandas, which is not installed"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "pandas", None)
+            ran = CliRunner().invoke(main, ["bench", "ingest", file, *options])
+        assert ran.exit_code == 1
+        assert said in ran.output
+
+
 def test_ratios_by_hand() -> None:
     ours = Way("nextsong", [Step("read", 1, 100), Step("prepare", 2, 300), Step("train", 5, 50)])
     theirs = Way("tutorial", [Step("clean", 4, 600), Step("SQL", 5, 200), Step("train", 10, 100)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from catalog.errors import GateError, InputError
+from catalog.errors import GateError, InputError, MismatchError, StorageError
 from catalog.reporting import Silent
 from conftest import linked
 from evaluation import behaviour, gate, harness, past, runs, show, systems
@@ -25,12 +26,18 @@ from evaluation.metrics.ranking import hits, reciprocal_ranks
 from evaluation.place import Place
 from evaluation.protocol import load_queries
 from evaluation.remote import Service
+from evaluation.slices import sliced
 from evaluation.systems import Release
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+    from click.testing import Result
+
     from conftest import Road
+    from evaluation.data import Numbers
+    from evaluation.protocol import Queries
     from evaluation.result import Evaluation
 
 PLAN = harness.Plan(split="validation", baselines=("popularity", "rules"))
@@ -209,7 +216,7 @@ def test_tables_fit_a_terminal_of_80_columns(
     monkeypatch.setenv("COLUMNS", "80")
     data = result.data
     for mode in ("auto", "cooccurrence"):
-        served = Service("some.where.example.com:50051", data, mode)
+        served = Service("some.where.example.com:50051", "20260101T000000-0", data, mode)
         main_system = replace(result.main, key=served.key, name=served.name)
         show.evaluation(
             replace(
@@ -226,8 +233,28 @@ def test_tables_fit_a_terminal_of_80_columns(
     for heading in ("queries", "HR@10", "NDCG@10", "known songs of the query"):
         assert heading in shown
     figure = result.main.figures["ndcg@10"]
-    half = show.number(((figure.high or 0) - (figure.low or 0)) / 2, 3)
-    assert f"{show.number(figure.mean)} ±{half}" in shown
+    assert f"{show.number(figure.mean)} ±{show.number(figure.margin or 0, 3)}" in shown
+
+
+def test_a_hit_rate_of_0_is_not_shown_as_certain(
+    result: Evaluation, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    few = result.queries.take(np.arange(21))
+    nothing = np.full((21, harness.DEPTH), -1, dtype=np.int32)
+
+    class Nobody:
+        key = name = "nobody"
+
+        def recommend(self, _queries: Queries, _limit: int) -> Iterator[Numbers]:
+            yield nothing
+
+    found = harness.scored(Nobody(), few, result.data, harness.DEPTH, Silent())
+    slices = sliced([found], few, result.data)
+    show.evaluation(replace(result, systems=[found], comparisons=[], slices=slices))
+    shown = capsys.readouterr().out
+    assert ".0000 ±.155" in shown  # 3.84 / (21 + 3.84)
+    assert "±.000" not in shown
 
 
 def test_everything_is_in_the_lines(result: Evaluation) -> None:
@@ -353,6 +380,100 @@ def test_evaluate_prints_a_table_json_lines_and_an_exit_code(road: Road, place: 
         assert wrong.exit_code == 2
         assert "Error: " in wrong.output
         assert "magic" in wrong.output
+
+
+def test_modes_that_are_the_same_are_scored_once(
+    road: Road, place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    modes = ("auto", "dense", "hybrid", "dense")  # the road's release answers hybrid
+    plan = replace(PLAN, modes=modes, baselines=(), behaviours=False, recall=False, sample=9)
+    found = harness.evaluate(place, road.work, plan, Silent())
+    assert [system.key for system in found.systems] == ["nextsong", "dense"]
+    assert {one.other for one in found.comparisons} == {"dense"}
+    show.evaluation(found, brief=True)
+    assert "modes auto and hybrid are the same" in " ".join(capsys.readouterr().out.split())
+    with pytest.raises(MismatchError, match="has no ranker that can be used"):
+        harness.evaluate(place, road.work, replace(plan, modes=("auto", "ranked")), Silent())
+
+
+def quick_evaluation(road: Road, home: Path, *options: str) -> Result:
+    where = ["--home", str(home), "--work", str(road.work)]
+    quick = ["--modes", "auto", "--sample", "9", "--no-behaviours", "--no-recall"]
+    return CliRunner().invoke(main, ["evaluate", *where, *quick, *options])
+
+
+def test_what_cannot_succeed_ends_before_anything_is_scored(
+    road: Road, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("this was scored")
+
+    monkeypatch.setattr(harness, "scored", never)
+    (tmp_path / "file").touch()
+    report = ["--report", str(tmp_path / "file" / "report.html")]
+    found = quick_evaluation(road, place.folder, *report)
+    assert (found.exit_code, "a file stands where a folder is needed" in found.output) == (1, True)
+    for missing, options in (
+        ("implicit", ["--baselines", "all"]),
+        ("jinja2", ["--report", str(tmp_path / "report.html")]),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, missing, None)
+            found = quick_evaluation(road, place.folder, *options)
+        assert found.exit_code == 1, found.output
+        assert "need libraries that are not installed" in found.output
+
+
+def test_results_are_printed_even_if_they_cannot_be_kept(
+    road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(road.home.path, home, copy_function=linked)
+    (home / "evaluations").touch()
+    options = ["--baselines", "none", "--split", "test"]
+    found = quick_evaluation(road, home, *options)
+    assert found.exit_code == 0, found.output
+    assert "figures for each query are not kept" in found.stderr
+    assert "HR@100" in found.stdout
+    (run,) = runs.load(home)  # the use of the test playlists counts all the same
+
+    def full(*_: object) -> None:
+        raise StorageError("cannot write: the disk is full")
+
+    monkeypatch.setattr(runs, "_append", full)
+    found = quick_evaluation(road, home, *options, "--json")
+    assert found.exit_code == 0, found.output
+    assert "this run is not in the log of runs: cannot write: the disk is full" in found.stderr
+    lines = [json.loads(line) for line in found.stdout.splitlines()]
+    assert (lines[0]["type"], lines[0]["test_uses"]) == ("conditions", 1)
+    assert runs.load(home) == [run]
+
+
+def test_a_use_of_the_test_playlists_counts_if_nobody_reads_the_results(
+    road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(road.home.path, home, copy_function=linked)
+
+    def closed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(show, "evaluation", closed)
+    assert quick_evaluation(road, home, "--baselines", "none", "--split", "test").exit_code == 1
+    (run,) = runs.load(home)
+    assert run.payload["test_used"]
+
+
+def test_a_service_that_changes_its_release_is_not_scored(road: Road, result: Evaluation) -> None:
+    from evaluation.demo import _service
+
+    with _service(road.home.path) as address:
+        before = Service(address, "20260101T000000-before", result.data)
+        with pytest.raises(
+            MismatchError,
+            match=f"changed from release 20260101T000000-before to {road.home.current()}",
+        ):
+            list(before.recommend(result.queries.take(np.arange(3)), 10))
 
 
 def test_a_running_service_is_scored_as_the_release_is(

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 import pytest
 from click.testing import CliRunner, Result
 
 from catalog.errors import BusyError, InputError, StorageError
-from evaluation import runs
+from evaluation import past, runs
 from evaluation.main import main
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
 
@@ -72,41 +80,149 @@ def test_several_processes_write_at_once(tmp_path: Path) -> None:
     assert len({run.id for run in runs.load(tmp_path)}) == 30
 
 
-def test_another_program_that_has_the_file_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runs.record(tmp_path, "ingest", {})
-    monkeypatch.setattr(runs, "PATIENCE_S", 0.3)
-    code = (
-        "import duckdb, sys\nc = duckdb.connect(sys.argv[1])\n"
-        "print('open', flush=True)\nsys.stdin.read()\n"
-    )
+OPEN = """
+import duckdb, sys
+log = duckdb.connect(sys.argv[1])
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def held_open(path: Path) -> Iterator[None]:
+    """Another program that has a DuckDB file open."""
+    command = [sys.executable, "-c", OPEN, str(path)]
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path / runs.FILE)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None
         assert other.stdin is not None
         assert other.stdout.readline() == "open\n"
-        with pytest.raises(BusyError, match="another program"):
-            runs.record(tmp_path, "ingest", {})
+        yield
         other.stdin.close()
-    assert len(runs.load(tmp_path)) == 1
 
 
-def test_a_file_that_is_no_log(tmp_path: Path) -> None:
-    (tmp_path / runs.FILE).write_text("not a database" * 100)
-    with pytest.raises(StorageError, match="log of runs"):
+def old_log(home: Path, rows: int = 3) -> Path:
+    """A log as earlier versions wrote it: each run a use of the same test playlists."""
+    path = home / runs.OLD_FILE
+    payload = json.dumps({"split": "test", "data_fingerprint": "d", "split_seed": 0})
+    with duckdb.connect(str(path)) as log:
+        log.execute(
+            "CREATE TABLE runs (id VARCHAR PRIMARY KEY, kind VARCHAR NOT NULL, "
+            "started TIMESTAMPTZ NOT NULL, release VARCHAR, payload JSON NOT NULL)"
+        )
+        for at in range(rows):
+            started = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=at)
+            values = [f"old-{at}", "evaluate", started, "R1", payload]
+            log.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?)", values)
+    return path
+
+
+def test_the_log_of_an_earlier_version_is_imported_once(tmp_path: Path) -> None:
+    old = old_log(tmp_path)
+    (tmp_path / ".runs.lock").touch()
+    new = runs.record(tmp_path, "evaluate", {"release": "R2"})  # needs nothing of the old log
+    assert old.exists()
+    for _ in range(2):
+        found = runs.load(tmp_path)
+        assert [run.id for run in found] == ["old-0", "old-1", "old-2", new]
+    assert found[1].time == datetime(2025, 1, 2, tzinfo=UTC)
+    assert (found[1].kind, found[1].release) == ("evaluate", "R1")
+    assert past.test_uses(tmp_path, "d", 0) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "runs.duckdb.imported",
+        "runs.jsonl",
+    ]
+
+
+def test_an_import_that_was_interrupted_adds_nothing_twice(tmp_path: Path) -> None:
+    old_log(tmp_path)
+    runs.load(tmp_path)
+    (tmp_path / "runs.duckdb.imported").rename(tmp_path / runs.OLD_FILE)  # as before the last step
+    assert [run.id for run in runs.load(tmp_path)] == ["old-0", "old-1", "old-2"]
+
+
+def test_several_processes_import_the_old_log_once(tmp_path: Path) -> None:
+    old_log(tmp_path, rows=200)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom evaluation.runs import load\n"
+        "print(len(load(Path(sys.argv[1]))))\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    readers = [
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    assert [reader.communicate(timeout=60)[0] for reader in readers] == ["200\n"] * 3
+    assert len((tmp_path / runs.FILE).read_text().splitlines()) == 200
+
+
+def test_an_old_log_that_is_open_elsewhere_keeps_nothing_from_being_recorded(
+    tmp_path: Path,
+) -> None:
+    old = old_log(tmp_path)
+    with held_open(old):
         runs.record(tmp_path, "ingest", {})
+        with pytest.raises(BusyError, match="open in another program: close it there"):
+            runs.load(tmp_path)
+    assert len(runs.load(tmp_path)) == 4
 
 
-def test_the_log_is_plain_duckdb(tmp_path: Path) -> None:
-    runs.record(tmp_path, "evaluate", {"figures": {"hr@10": 0.25}})
-    with duckdb.connect(str(tmp_path / runs.FILE), read_only=True) as log:
-        query = """SELECT kind, (payload->'figures'->>'hr@10')::DOUBLE FROM runs"""
-        assert log.execute(query).fetchall() == [("evaluate", 0.25)]
+def test_an_old_log_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / runs.OLD_FILE).write_text("not a database" * 100)
+    with pytest.raises(StorageError, match=r"cannot import .*move it elsewhere"):
+        runs.load(tmp_path)
+    runs.record(tmp_path, "ingest", {})
+
+
+def test_an_old_log_without_a_run(tmp_path: Path) -> None:
+    duckdb.connect(str(tmp_path / runs.OLD_FILE)).close()
+    assert runs.load(tmp_path) == []
+    assert not (tmp_path / runs.OLD_FILE).exists()
+
+
+def test_a_full_disk_leaves_the_log_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.record(tmp_path, "ingest", {"at": 1})
+    before = (tmp_path / runs.FILE).read_bytes()
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limit[1]))
+    try:
+        with pytest.raises(StorageError, match="cannot write"):
+            runs.record(tmp_path, "ingest", {"text": "x" * 10_000})  # a part of it finds room
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / runs.FILE).read_bytes() == before
+    runs.record(tmp_path, "ingest", {"at": 2})
+    assert [run.payload["at"] for run in runs.load(tmp_path)] == [1, 2]
+
+
+def test_a_line_that_was_cut_off(tmp_path: Path) -> None:
+    runs.record(tmp_path, "ingest", {"at": 1})
+    with (tmp_path / runs.FILE).open("a") as log:
+        log.write('{"id": "2026')
+    assert len(runs.load(tmp_path)) == 1  # another process may be writing it
+    runs.record(tmp_path, "ingest", {"at": 2})
+    with pytest.raises(StorageError, match=r"line 2 of the log .* remove that line"):
+        runs.load(tmp_path)
+    lines = (tmp_path / runs.FILE).read_text().splitlines(keepends=True)
+    (tmp_path / runs.FILE).write_text(lines[0] + lines[2])
+    assert [run.payload["at"] for run in runs.load(tmp_path)] == [1, 2]
+
+
+def test_duckdb_reads_the_log(tmp_path: Path) -> None:
+    runs.record(tmp_path, "evaluate", {"figures": {"hr@10": 0.25}, "lines": [{"a": 1}, {"b": "x"}]})
+    runs.record(tmp_path, "tune", {"figures": {"hr@100": 0.5}, "lines": 3})
+    columns = "columns = {kind: 'VARCHAR', time: 'TIMESTAMPTZ', payload: 'JSON'}"
+    found = duckdb.sql(
+        "SELECT kind, (payload->'figures'->>'hr@10')::DOUBLE "
+        f"FROM read_json('{tmp_path / runs.FILE}', {columns}) ORDER BY time"
+    ).fetchall()
+    assert found == [("evaluate", 0.25), ("tune", None)]
+    simple = f"SELECT count(*), min(release) FROM read_json('{tmp_path / runs.FILE}')"
+    assert duckdb.sql(simple).fetchall() == [(2, None)]
 
 
 def shown(*arguments: object) -> Result:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from catalog.errors import InputError
-from evaluation.baselines import word2vec
+from evaluation.baselines import factors, word2vec
 from evaluation.baselines.factors import FACTORS, ITERATIONS, Als, Bpr
 from evaluation.baselines.neighbours import NEIGHBOURS, SESSIONS, ItemItem, SessionKnn
 from evaluation.baselines.popular import Popularity, Random
@@ -55,6 +55,12 @@ def chosen(text: str) -> tuple[str, ...]:
         if name not in NAMES:
             raise InputError(f"there is no baseline '{name}'; there are {', '.join(NAMES)}")
     return names
+
+
+def require_libraries(names: Sequence[str]) -> None:
+    """Raise `MissingExtraError` unless the libraries that these baselines need are installed."""
+    if {"als", "bpr"} & {*names}:
+        factors.require_installed()
 
 
 def seconds(name: str, data: Data, queries: Queries) -> float:

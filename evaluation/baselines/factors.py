@@ -95,10 +95,16 @@ class Bpr(_Factors):
         return users
 
 
+def require_installed() -> None:
+    """Raise `MissingExtraError` unless `implicit` is installed."""
+    _implicit()
+
+
 def _implicit() -> Any:
     try:
         import implicit.als
         import implicit.bpr
+        import threadpoolctl  # noqa: F401 -- comes with `implicit`
     except ImportError as error:
         raise MissingExtraError("the baselines als and bpr", "baselines") from error
     return implicit
@@ -106,7 +112,7 @@ def _implicit() -> Any:
 
 def _one_blas_thread() -> Any:
     _implicit()
-    from threadpoolctl import threadpool_limits  # comes with `implicit`
+    from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1, user_api="blas")
 

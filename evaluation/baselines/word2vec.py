@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,13 @@ EPOCHS = 30
 WINDOW = 10
 
 PARAMETERS = Parameters(
-    dimensions=48, window=WINDOW, epochs=EPOCHS, min_count=3, skip_gram=False, sample=1e-3
+    dimensions=48,
+    window=WINDOW,
+    epochs=EPOCHS,
+    min_count=3,
+    skip_gram=False,
+    sample=1e-3,
+    workers=1,  # several threads update the same vectors without locks, and no two runs are alike
 )
 """CBOW, 48 numbers, window 10, 30 epochs, min_count 3, and gensim's defaults for the rest."""
 
@@ -47,13 +53,15 @@ def has_vocabulary(data: Data) -> bool:
 
 
 def tutorial_model(data: Data) -> Model:
-    """Train the tutorials' model on the training playlists."""
+    """Train the tutorials' model on the training playlists: the same one each time."""
     with tempfile.TemporaryDirectory(prefix="nextsong-") as name:
         folder = Path(name)
         with connect(folder) as sql:
             train_path = finished_stage(data.work, "split").folder / "train.parquet"
             write_corpus(sql, train_path, folder / "corpus.txt", WINDOW)
-        songs, vectors = train_vectors(folder / "corpus.txt", EPOCHS, PARAMETERS)
+        songs, vectors = train_vectors(
+            folder / "corpus.txt", EPOCHS, replace(PARAMETERS, seed=data.seed)
+        )
     row = np.full(len(data.songs), -1, dtype=np.int64)
     row[songs] = np.arange(len(songs))
     return Model(songs, vectors, row)

@@ -10,6 +10,7 @@ from catalog.storage import make_folder, write_atomically
 from evaluation.metrics.table import EXPLAINED, LOWER_IS_BETTER
 from evaluation.protocol import HOLDOUTS
 from evaluation.show import HEADINGS, metrics_of, notes, number
+from evaluation.significance import p_equals
 
 if TYPE_CHECKING:
     from catalog.reporting import Reporter
@@ -39,14 +40,22 @@ def write(result: Evaluation, path: Path, reporter: Reporter) -> None:
         task.result(f"{path}, {len(text) / 1e6:.1f} MB")
 
 
-def page(result: Evaluation) -> str:
-    """The report as HTML. Raises `MissingExtraError`."""
+def require_libraries() -> None:
+    """Raise `MissingExtraError` unless the libraries that a report needs are installed."""
     try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+        import jinja2  # noqa: F401
 
-        from evaluation.report import plots, song_map
+        from evaluation.report import plots, song_map  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("reports", "plots") from error
+
+
+def page(result: Evaluation) -> str:
+    """The report as HTML. Raises `MissingExtraError`."""
+    require_libraries()
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    from evaluation.report import plots, song_map
     from evaluation.report.examples import examples
 
     environment = Environment(
@@ -85,10 +94,8 @@ def _explained(metric: str) -> str:
     return EXPLAINED[metric.split("@", maxsplit=1)[0]]
 
 
-def _half(figure: Figure) -> str:
-    if figure.low is None or figure.high is None:
-        return ""
-    return number((figure.high - figure.low) / 2, 3)
+def _margin(figure: Figure) -> str:
+    return "" if figure.margin is None else number(figure.margin, 3)
 
 
 def _row(result: Evaluation, system: Scored) -> dict[str, Any]:
@@ -107,10 +114,10 @@ def _row(result: Evaluation, system: Scored) -> dict[str, Any]:
         cells.append(
             {
                 "mean": number(figure.mean),
-                "half": _half(figure),
+                "margin": _margin(figure),
                 "best": figure.mean == (min(values) if lower else max(values)),
                 "verdict": verdict,
-                "p": f"p = {comparison.p_holm:.4f}" if comparison else "",
+                "p": p_equals(comparison.p_holm) if comparison else "",
             }
         )
     return {"name": system.name, "main": system is result.main, "cells": cells}
