@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from catalog.deadline import within
 from catalog.errors import NextsongError, NoReleaseError, ReleaseError, UnavailableError
+from catalog.ranking import ranker_of
 from service.logs import log
 
 if TYPE_CHECKING:
@@ -60,6 +61,20 @@ class _Refused:
         self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
 
 
+def open_with_ranker(home: Home, release_id: str | None = None) -> OpenRelease:
+    """Open a release and load its ranker, so that no call waits for LightGBM.
+
+    Raises what `Home.open` raises, and `CorruptReleaseError` if the ranker cannot be read.
+    """
+    release = home.open(release_id)
+    try:
+        ranker_of(release.manifest.ranker)
+    except BaseException:
+        release.close()
+        raise
+    return release
+
+
 class Lookout:
     """Looks every `settings.look_every` seconds, and at once when `wake` is called."""
 
@@ -84,7 +99,7 @@ class Lookout:
     def open_first(self) -> None:
         """Open the current release; what that raises, unless the service may wait for one."""
         try:
-            self._stage.take_up(self._home.open())
+            self._stage.take_up(open_with_ranker(self._home))
         except (ReleaseError, UnavailableError) as error:
             if not self._settings.wait:
                 raise
@@ -156,7 +171,7 @@ class Lookout:
             return
         try:
             with self._stage.stalled():
-                opened = await asyncio.to_thread(self._home.open, current)
+                opened = await asyncio.to_thread(open_with_ranker, self._home, current)
         except UnavailableError as error:
             self._complain("the home of releases is away", error)
         except Exception as error:  # noqa: BLE001 -- the one before goes on answering
