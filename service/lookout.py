@@ -61,6 +61,12 @@ class _Refused:
         self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
 
 
+def _take_exception(task: asyncio.Task[Any]) -> None:
+    """Keep asyncio from logging the failure of a task that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
+
+
 def open_with_ranker(home: Home, release_id: str | None = None) -> OpenRelease:
     """Open a release and load its ranker, so that no call waits for LightGBM.
 
@@ -154,6 +160,7 @@ class Lookout:
         # waits for it cannot be stopped: the next look waits for the same one.
         if self._asked is None:
             self._asked = asyncio.create_task(asyncio.to_thread(self._home.current))
+            self._asked.add_done_callback(_take_exception)
         asked = self._asked
         try:
             async with asyncio.timeout(SILENCE_S):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import shutil
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from catalog import ranking
-from catalog.errors import CorruptReleaseError, EngineError
+from catalog.errors import CorruptReleaseError, EngineError, UnavailableError
 from catalog.manifest import StoredRanker
 from fakes import FakeHome, FakeRelease, publish
 from nextsong.v1 import recommender_pb2 as pb
@@ -295,3 +296,33 @@ def test_a_release_whose_ranker_is_damaged_is_not_taken_up(
         until(lambda: "the ranker in the manifest is not as it was published" in caplog.text)
         assert client.recommend(WATERLOO).release == "good"
     assert damaged.closed
+
+
+class Leaving(FakeHome):
+    """Is asked for its current release, and fails once it may."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeRelease(POINTS))
+        self.asked, self.may = threading.Event(), threading.Event()
+
+    def current(self) -> str | None:
+        self.asked.set()
+        self.may.wait(PATIENCE_S)
+        raise UnavailableError("it is away")
+
+
+def test_a_look_that_fails_after_the_end_is_not_logged(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = Leaving()
+    with loop.serve(home):
+        assert home.asked.wait(PATIENCE_S)
+    home.may.set()
+
+    async def others_have_ended() -> None:
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
+
+    loop.run(others_have_ended())
+    gc.collect()
+    assert "never retrieved" not in caplog.text
