@@ -56,7 +56,7 @@ generate: $(VENV)/.dev
 # Writes the locked requirements anew: names, versions and hashes, and no index address.
 lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --group build pyproject.toml -o requirements/runtime.txt
+		--no-emit-find-links --no-header --extra tracing --group build pyproject.toml -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --extra all --group dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 

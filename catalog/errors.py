@@ -16,7 +16,9 @@
     ├── StorageError             a folder cannot be written, or the disk is full
     ├── BusyError                another process holds the folder or the port
     ├── EngineError              Qdrant failed
-    ├── MissingExtraError        an optional library is not installed
+    ├── MissingLibraryError      a library that this needs cannot be loaded
+    │   └── MissingExtraError    it is optional, and not installed
+    ├── SupervisionError         serving processes cannot be started or watched
     ├── GateError                the new release is worse than the current one
     ├── NoHistoryError           the service keeps no listening history
     ├── NoKeyError               a call brings no key, or one that the service does not know
@@ -31,7 +33,10 @@ from __future__ import annotations
 
 
 class NextsongError(Exception):
-    """The root: catching it catches all that nextsong raises on purpose."""
+    """The root: catching it catches all that nextsong raises on purpose.
+
+    `kind(*error.args)` makes every one again, so that it can travel between processes.
+    """
 
 
 class InputError(NextsongError):
@@ -61,9 +66,12 @@ class RequestError(InputError):
     """
 
     def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field}: {problem}")
+        super().__init__(field, problem)
         self.field = field
         self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.problem}"
 
 
 class SettingsError(InputError):
@@ -102,14 +110,27 @@ class EngineError(NextsongError):
     """Qdrant failed."""
 
 
-class MissingExtraError(NextsongError):
+class MissingLibraryError(NextsongError):
+    """A library that is needed cannot be loaded."""
+
+
+class MissingExtraError(MissingLibraryError):
     """An optional library is not installed: `what` needs it, and the extra `extra` brings it."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(
-            f"{what} need libraries that are not installed: run `make install-dev`, "
-            f"or `pip install -e '.[{extra}]'` in the checkout"
+        super().__init__(what, extra)
+        self.what = what
+        self.extra = extra
+
+    def __str__(self) -> str:
+        return (
+            f"{self.what} need libraries that are not installed: run `make install-dev`, "
+            f"or `pip install -e '.[{self.extra}]'`, in a checkout"
         )
+
+
+class SupervisionError(NextsongError):
+    """Serving processes cannot be started or watched."""
 
 
 class GateError(NextsongError):
@@ -128,8 +149,12 @@ class OverloadError(NextsongError):
     """The service has as many calls under way as it takes; `wait_s` seconds later it may not."""
 
     def __init__(self, message: str, wait_s: float = 0.1) -> None:
-        super().__init__(message)
+        super().__init__(message, wait_s)
+        self.message = message
         self.wait_s = wait_s
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class UnavailableError(NextsongError):

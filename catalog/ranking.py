@@ -1,7 +1,7 @@
 """The second-stage ranker: candidates of several searches -> one ranking, by boosted trees.
 
 What is searched for and what the trees look at are said once here, for `ingest`, which trains them
-on training playlists, and for `service`, which asks them. LightGBM does the trees; it is an extra.
+on training playlists, and for `service`, which asks them. LightGBM does the trees.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import logging
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.errors import CorruptReleaseError
+from catalog.errors import CorruptReleaseError, MissingLibraryError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -150,13 +149,16 @@ def features(scores: Floats, similarities: Floats, songs: Traits, seeds: Traits)
 class Ranker:
     """Boosted trees that score candidates by their features: the higher, the likelier the next.
 
-    `fields` are the payload fields that they look at, which the model names.
+    `fields` are the payload fields that they look at, which the model names. Raises
+    `CorruptReleaseError` or `MissingLibraryError`.
     """
 
     def __init__(self, model: str) -> None:
-        from lightgbm import Booster
-
-        self._booster = Booster(model_str=model)
+        lightgbm = load_lightgbm()
+        try:
+            self._booster = lightgbm.Booster(model_str=model)
+        except lightgbm.basic.LightGBMError as error:
+            raise CorruptReleaseError(f"the ranker is no model of LightGBM: {error}") from error
         own = self._booster.feature_name()
         self.fields = [name.removesuffix(SHARE) for name in own[len(FEATURES) :: 2]]
         self.understood = own == feature_names(self.fields)
@@ -168,9 +170,21 @@ class Ranker:
         return chances
 
 
-def installed() -> bool:
-    """Whether the extra that rankers need is there."""
-    return find_spec("lightgbm") is not None
+def load_lightgbm() -> Any:
+    """Import LightGBM, which takes seconds. Raises `MissingLibraryError`.
+
+    It is imported only if it is needed. Its own messages, which it would print on standard output,
+    go to the log.
+    """
+    try:
+        import lightgbm
+    except (ImportError, OSError) as error:
+        raise MissingLibraryError(
+            f"rankers need LightGBM, which cannot be loaded ({error}): install `lightgbm` and the "
+            f"OpenMP library (Debian's package libgomp1)"
+        ) from error
+    lightgbm.register_logger(log)
+    return lightgbm
 
 
 def pack(model: str) -> tuple[str, str]:
@@ -196,17 +210,18 @@ def ranker_of(stored: StoredRanker | None) -> Ranker | None:
     """The ranker of a release, loaded once; None where there is none that can be asked.
 
     It cannot where LightGBM is missing, or where it was trained on other features than these, which
-    is logged. Raises `CorruptReleaseError`.
+    is logged. The first call for a release takes seconds. Raises `CorruptReleaseError`.
     """
     if stored is None:
         return None
-    if not installed():
+    try:
+        ranker = Ranker(unpack(stored))
+    except MissingLibraryError as error:
         log.warning(
-            "the release has a ranker, and LightGBM is not installed: hybrid search answers in its "
-            "place; install the extra 'ranker' to use it"
+            "the release has a ranker, and hybrid search answers in its place: %s",
+            error,
         )
         return None
-    ranker = Ranker(unpack(stored))
     if not ranker.understood:
         log.warning(
             "the release has a ranker of another version of nextsong: hybrid search answers in its "

@@ -140,9 +140,7 @@ class Parameters:
         "What a song of a query counts by Word2Vec, relative to the one after it.",
     )
     cooccurrence_decay: float = _parameter("query", 0.95, 0.0, 1.0, "The same by co-occurrence.")
-    ranker: bool = _parameter(
-        "rank", False, 0, 1, "Train the second-stage ranker too; needs the extra 'ranker'."
-    )
+    ranker: bool = _parameter("rank", False, 0, 1, "Train the second-stage ranker too.")
     mode: str = _choice(
         "query",
         MODES,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from catalog.draft import Draft
 from catalog.errors import RejectsError, ReleaseError
 from catalog.manifest import Manifest, Origin, StoredRanker
-from catalog.ranking import MOST_FIELDS, pack
+from catalog.ranking import MOST_FIELDS, load_lightgbm, pack
 from catalog.storage import locked
 from ingest.assembly import assembled
 from ingest.choosing import Choice, choose, weights_of
@@ -18,7 +18,7 @@ from ingest.cooccurrence import count
 from ingest.inputs import find_inputs
 from ingest.payload import index_kind
 from ingest.prepare import Choices, prepare
-from ingest.ranker import MODEL, Places, rank, require_installed
+from ingest.ranker import MODEL, Places, rank
 from ingest.reading import changed, read_files
 from ingest.sources import AUTO
 from ingest.split import split
@@ -82,7 +82,7 @@ def run(
     was. Raises any `NextsongError` but those of requests.
     """
     if parameters.ranker:
-        require_installed()
+        load_lightgbm()  # fails before hours of work, not after
     with locked(work, "an ingest run"):
         folder = WorkFolder(work, force=force)
         inputs = find_inputs(files)

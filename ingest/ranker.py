@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from catalog.errors import MissingExtraError, PlaylistError
+from catalog.errors import PlaylistError
 from catalog.ranking import (
     CHANNELS,
     RECENT,
     Ranker,
     feature_names,
     features,
-    installed,
+    load_lightgbm,
     merged,
 )
 from catalog.storage import storage_errors
@@ -112,12 +112,6 @@ class Places:
     fields: Sequence[str] = ()
 
 
-def require_installed() -> None:
-    """Raise `MissingExtraError` unless a ranker can be trained here."""
-    if not installed():
-        raise MissingExtraError("rankers", "ranker")
-
-
 def rank(
     places: Places, folder: Path, parameters: Parameters, reporter: Reporter
 ) -> dict[str, Any]:
@@ -128,7 +122,6 @@ def rank(
     queries, compared in pairs), and it must not find fewer of the playlists' last songs (see
     `ingest.gains.finds_fewer`).
     """
-    require_installed()
     with reporter.task("rank") as task:
         groups = candidates.read_groups(places.songs, places.fields)
         playlists = candidates.read_playlists(places.train)
@@ -238,8 +231,7 @@ def _examples(
 
 def fit(examples: Examples, fields: Sequence[str], random: np.random.Generator) -> str:
     """LightGBM's model as text: which of a query's candidates came next."""
-    import lightgbm
-
+    lightgbm = load_lightgbm()
     data = lightgbm.Dataset(
         np.concatenate(examples.tables),
         np.concatenate(examples.right),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import ssl
 import time
 from pathlib import Path
@@ -30,8 +31,13 @@ Response = TypeVar("Response", bound="Message")
 
 TIMEOUT_S = 5.0
 
-_RETRIES = json.dumps(
+_SERVICE_CONFIG = json.dumps(
     {
+        # By default all calls would go to the first address that answers.
+        "loadBalancingConfig": [{"round_robin": {}}],
+        # A service that keeps failing gets each call once, not four times: a failure costs a token,
+        # a success brings a tenth of one back, and below half of them nothing is tried again.
+        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
         "methodConfig": [
             {
                 "name": [{"service": "nextsong.v1.Recommender"}],
@@ -44,7 +50,7 @@ _RETRIES = json.dumps(
                     "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
-        ]
+        ],
     }
 )
 
@@ -52,8 +58,11 @@ LARGEST_ANSWER = 64 << 20
 """The largest legal answers, of batches, are above the 4 MiB that gRPC takes by default."""
 
 _OPTIONS = [
-    ("grpc.service_config", _RETRIES),
+    ("grpc.service_config", _SERVICE_CONFIG),
     ("grpc.enable_retries", 1),
+    # A replica that was away is tried again within seconds: by default gRPC waits up to 2 minutes.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.max_receive_message_length", LARGEST_ANSWER),
 ]
 
@@ -61,8 +70,10 @@ _OPTIONS = [
 class Client:
     """Calls a service at `address` (host:port), each call within `timeout` seconds in all.
 
-    Calls that find the service unavailable, or ending, are tried again, up to four times; calls
-    that find it busy, after the time that it names, as long as `timeout` allows. Every call can be
+    If the host's name stands for several addresses, calls go to all of them in turn; so they do
+    with `ipv4:HOST:PORT,HOST:PORT`. Calls that find the service unavailable, or ending, are tried
+    again, up to four times in all, and less if most calls fail; calls that find it busy, after the
+    time that it names and up to as much again, as long as `timeout` allows. Every call can be
     repeated safely. Failures raise `RequestError`, `UnknownSongError`, `NoKeyError`,
     `OverloadError`, `UnavailableError`, `TooLateError` or `EngineError`. May be used by several
     threads, and not across a fork.
@@ -158,9 +169,11 @@ class Client:
                 if not isinstance(ours, OverloadError):
                     raise ours from error
                 wait_s = max(2 * wait_s, ours.wait_s)
-                if time.monotonic() + wait_s >= end:
+                # Callers that were turned away together do not come back together.
+                pause_s = wait_s * random.uniform(1, 2)
+                if time.monotonic() + pause_s >= end:
                     raise ours from error
-                time.sleep(wait_s)
+                time.sleep(pause_s)
             else:
                 assert isinstance(response, kind)
                 return response

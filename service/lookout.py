@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from catalog.deadline import within
 from catalog.errors import NextsongError, NoReleaseError, ReleaseError, UnavailableError
+from catalog.ranking import ranker_of
 from service.logs import log
 
 if TYPE_CHECKING:
@@ -60,6 +61,26 @@ class _Refused:
         self.pause_s = min(2 * self.pause_s, LONGEST_PAUSE_S)
 
 
+def _take_exception(task: asyncio.Task[Any]) -> None:
+    """Keep asyncio from logging the failure of a task that nobody waits for any more."""
+    if not task.cancelled():
+        task.exception()
+
+
+def open_with_ranker(home: Home, release_id: str | None = None) -> OpenRelease:
+    """Open a release and load its ranker, so that no call waits for LightGBM.
+
+    Raises what `Home.open` raises, and `CorruptReleaseError` if the ranker cannot be read.
+    """
+    release = home.open(release_id)
+    try:
+        ranker_of(release.manifest.ranker)
+    except BaseException:
+        release.close()
+        raise
+    return release
+
+
 class Lookout:
     """Looks every `settings.look_every` seconds, and at once when `wake` is called."""
 
@@ -84,7 +105,7 @@ class Lookout:
     def open_first(self) -> None:
         """Open the current release; what that raises, unless the service may wait for one."""
         try:
-            self._stage.take_up(self._home.open())
+            self._stage.take_up(open_with_ranker(self._home))
         except (ReleaseError, UnavailableError) as error:
             if not self._settings.wait:
                 raise
@@ -144,6 +165,7 @@ class Lookout:
         # waits for it cannot be stopped: the next look waits for the same one.
         if self._asked is None:
             self._asked = asyncio.create_task(asyncio.to_thread(self._home.current))
+            self._asked.add_done_callback(_take_exception)
         asked = self._asked
         try:
             async with asyncio.timeout(SILENCE_S):
@@ -173,7 +195,7 @@ class Lookout:
             log.info(f"now serving release {current}")
 
     async def _open(self, current: str) -> OpenRelease:
-        opening = asyncio.create_task(asyncio.to_thread(self._home.open, current))
+        opening = asyncio.create_task(asyncio.to_thread(open_with_ranker, self._home, current))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from service.stages import Spans
 
+MAX_EXPORT_S = 2.0
+"""Seconds to send a batch of spans: so much longer the service ends if the collector is away."""
+
 
 class Tracer(Protocol):
     """Records calls."""
@@ -61,7 +64,9 @@ class OtlpTracer:
         )
         self._provider = TracerProvider(resource=resource)
         insecure = not endpoint.startswith("https://")
-        exporter = exporter or OTLPSpanExporter(endpoint=endpoint, insecure=insecure)
+        exporter = exporter or OTLPSpanExporter(
+            endpoint=endpoint, insecure=insecure, timeout=MAX_EXPORT_S
+        )
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("nextsong.service")
         self._propagator = TraceContextTextMapPropagator()

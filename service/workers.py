@@ -7,7 +7,6 @@ connections. The parent holds the port and answers for the metrics of all.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import sys
@@ -25,11 +24,13 @@ from catalog import errors
 from catalog.storage import storage_errors
 from service import metrics
 from service.logs import log
-from service.running import Ready, replace_port, stop_signal
+from service.running import replace_port, stop_signal
+from service.worker import from_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from service.running import Ready
     from service.settings import Settings
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
@@ -39,11 +40,14 @@ SOUND_AFTER_S = 60.0
 EXTRA_S = 5.0
 """What a process may take beyond drain and grace before it is killed."""
 
+MAX_STRAY_TEXT = 200  # characters of it that are logged
+
 
 async def supervise(settings: Settings, ready: Callable[[Ready], None]) -> None:
     """Serve from `settings.workers` processes until SIGTERM or SIGINT.
 
-    Raises what stops the first of them, if that is before all are ready.
+    Raises what stops the first of them, if that is before all are ready, and `SupervisionError`
+    if they cannot be started or watched any more.
     """
     stopped = stop_signal()
     with ExitStack() as ending:
@@ -55,7 +59,7 @@ async def supervise(settings: Settings, ready: Callable[[Ready], None]) -> None:
             first = await family.start(stopped)
             if first is not None:
                 ready(replace_port(first, metrics_port))
-                await stopped.wait()
+                await family.watch(stopped)
         finally:
             await family.stop()
 
@@ -86,93 +90,163 @@ class _Family:
     def __init__(self, settings: Settings, folder: str) -> None:
         self._settings = settings
         self._folder = folder
-        self._alive: set[asyncio.subprocess.Process] = set()
         self._keepers: list[asyncio.Task[None]] = []
 
     async def start(self, stopped: asyncio.Event) -> Ready | None:
-        """Wait until all are ready; None if they are told to end before."""
-        firsts: list[asyncio.Future[Ready]] = []
-        for place in range(self._settings.workers):
-            first = asyncio.get_running_loop().create_future()
-            firsts.append(first)
-            self._keepers.append(asyncio.create_task(self._keep(place, first)))
-        all_ready: asyncio.Future[list[Ready]] = asyncio.gather(*firsts)
-        told: asyncio.Future[object] = asyncio.ensure_future(stopped.wait())
-        waiting: list[asyncio.Future[Any]] = [all_ready, told]
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        told.cancel()
-        if not all_ready.done():
+        """Wait until all processes are ready; return None if `stopped` is set before.
+
+        Raises what keeps the first of them from it, or `SupervisionError`.
+        """
+        loop = asyncio.get_running_loop()
+        firsts: list[asyncio.Future[Ready]] = [
+            loop.create_future() for _ in range(self._settings.workers)
+        ]
+        for number, first in enumerate(firsts):
+            self._keepers.append(asyncio.create_task(self._keep(number, first)))
+        all_ready = asyncio.create_task(asyncio.wait(firsts))
+        try:
+            await self._until(stopped, all_ready)
+        finally:
             all_ready.cancel()
-            return None
-        return all_ready.result()[0]
+        return firsts[0].result() if all_ready.done() else None
+
+    async def watch(self, stopped: asyncio.Event) -> None:
+        """Wait until `stopped` is set. Raises `SupervisionError` if supervision fails before."""
+        await self._until(stopped)
 
     async def stop(self) -> None:
-        """Ask all to end, and see to it."""
+        """End all processes, those that take too long by force."""
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        for process in self._alive:
-            with suppress(ProcessLookupError):
-                process.terminate()
-        patience = self._settings.drain + self._settings.grace + EXTRA_S
-        ends = [asyncio.create_task(process.wait()) for process in self._alive]
-        if ends:
-            await asyncio.wait(ends, timeout=patience)
-        for process in self._alive:
-            if process.returncode is None:
-                log.error("a process did not end in time and is killed", pid=process.pid)
-                process.kill()
-                await process.wait()
 
-    async def _keep(self, place: int, first: asyncio.Future[Ready]) -> None:
-        """Keep one process running; another in its place goes on with its counts."""
+    async def _until(self, stopped: asyncio.Event, *or_done: asyncio.Future[Any]) -> None:
+        """Wait for any of these. Raises what ended a keeper: none ends without an error."""
+        told = asyncio.create_task(stopped.wait())
+        try:
+            awaited = [told, *or_done, *self._keepers]
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            told.cancel()
+        for keeper in self._keepers:
+            if keeper.done():
+                keeper.result()
+
+    async def _keep(self, number: int, first: asyncio.Future[Ready]) -> None:
+        try:
+            await self._keep_running(number, first)
+        except errors.NextsongError:
+            raise
+        except Exception as error:
+            log.error("the supervision of a serving process failed", exc_info=True)
+            raise errors.SupervisionError(
+                f"the supervision of the serving processes failed: {error!r}"
+            ) from error
+
+    async def _keep_running(self, number: int, first: asyncio.Future[Ready]) -> None:
+        """Keep one process running; the one that replaces it continues its counts.
+
+        Raises why the first one cannot start; after that, whatever keeps one from starting is
+        logged, and another is started after a pause.
+        """
         pause = FIRST_PAUSE_S
         while True:
             begun = time.monotonic()
-            process = await self._spawn(place)
             try:
-                found = await _ready_of(process)
+                await self._run(number, first)
             except errors.NextsongError as error:
                 if not first.done():
-                    first.set_exception(error)
-                    return
+                    raise
                 log.error("a process could not start", reason=str(error))
-            else:
-                if not first.done():
-                    first.set_result(found)
-                code = await process.wait()
-                log.error("a process ended before its time", pid=process.pid, exit_code=code)
-            await process.wait()
-            self._alive.discard(process)
-            with suppress(errors.StorageError):  # its files are there and have their room
-                metrics.reserve(Path(self._folder), place)
+            with suppress(errors.StorageError):  # its files exist and have their full size
+                metrics.reserve(Path(self._folder), number)
             lasted = time.monotonic() - begun
             pause = FIRST_PAUSE_S if lasted > SOUND_AFTER_S else min(pause * 2, LONGEST_PAUSE_S)
             await asyncio.sleep(pause / 2)
 
-    async def _spawn(self, place: int) -> asyncio.subprocess.Process:
+    async def _run(self, number: int, first: asyncio.Future[Ready]) -> None:
+        """Run one process until it ends; when cancelled, end it. Raises why it cannot serve."""
+        process = await self._spawn(number)
+        try:
+            ready = await _next_answer(process)
+            if isinstance(ready, errors.NextsongError):
+                raise ready
+            if ready is None:
+                await _wait(process)
+                raise errors.SupervisionError(
+                    f"a serving process ended with code {process.returncode} before it was ready"
+                )
+            if not first.done():
+                first.set_result(ready)
+            last = await _next_answer(process)
+            await _wait(process)
+            log.error(
+                "a process ended before its time",
+                pid=process.pid,
+                exit_code=process.returncode,
+                reason=str(last) if last else None,
+            )
+        finally:
+            await self._end(process)
+
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            patience = self._settings.drain + self._settings.grace + EXTRA_S
+            await asyncio.wait_for(_wait(process), patience)
+        except TimeoutError:
+            log.error("a process did not end in time and is killed", pid=process.pid)
+            with suppress(ProcessLookupError):
+                process.kill()
+            await _wait(process)
+
+    async def _spawn(self, number: int) -> asyncio.subprocess.Process:
         # -P: a `service` or `json` that happens to lie in the working folder is none of ours.
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "service.worker", str(place)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._folder},
-        )
-        self._alive.add(process)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "service.worker", str(number)),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": self._folder},
+            )
+        except (OSError, RuntimeError) as error:  # no memory, no process, no thread to watch it
+            raise errors.SupervisionError(
+                f"a serving process cannot be started: {getattr(error, 'strerror', None) or error}"
+            ) from error
         assert process.stdin is not None
         process.stdin.write(self._settings.to_json().encode() + b"\n")
         return process
 
 
-async def _ready_of(process: asyncio.subprocess.Process) -> Ready:
+async def _wait(process: asyncio.subprocess.Process) -> None:
+    """Wait until a process has ended; what it still prints is dropped.
+
+    `process.wait()` alone never returns if there is more of that than the reader's buffer holds.
+    """
+    await process.communicate()
+
+
+async def _next_answer(
+    process: asyncio.subprocess.Process,
+) -> Ready | errors.NextsongError | None:
+    """The next answer of a serving process, or None once it has closed its standard output.
+
+    Anything else on its standard output is logged.
+    """
     assert process.stdout is not None
-    line = await process.stdout.readline()
-    message: dict[str, Any] = json.loads(line) if line else {}
-    if "ready" in message:
-        return Ready(**message["ready"])
-    await process.wait()
-    kind = getattr(errors, message.get("kind", ""), errors.EngineError)
-    raise kind(message.get("error", f"a serving process ended with code {process.returncode}"))
+    while True:
+        try:
+            line = await process.stdout.readline()
+        except ValueError:  # longer than the reader's buffer, which is empty again
+            line = b"(a very long line)"
+        if not line:
+            return None
+        answer = from_line(line)
+        if answer is not None:
+            return answer
+        text = line.decode(errors="replace").strip()[:MAX_STRAY_TEXT]
+        log.warning("a process printed what is no answer", pid=process.pid, text=text)
 
 
 class _ReservedPort:

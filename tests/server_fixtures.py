@@ -70,8 +70,8 @@ class Loop:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self._thread.start()
+        self.thread = threading.Thread(target=self._loop.run_forever)
+        self.thread.start()
 
     def start(self, task: Coroutine[Any, Any, Any]) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(task, self._loop)
@@ -82,7 +82,7 @@ class Loop:
     def close(self) -> None:
         self.run(self._loop.shutdown_default_executor())
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(PATIENCE_S)
+        self.thread.join(PATIENCE_S)
         self._loop.close()
 
     @contextmanager

@@ -5,19 +5,21 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
-from catalog.errors import BusyError, TooLateError, UnavailableError
+from catalog.errors import BusyError, OverloadError, TooLateError, UnavailableError
 from fakes import FakeHome, FakeRelease
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from server_fixtures import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, loop, until
 from service.client import Client
+from service.statuses import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -103,9 +105,9 @@ class Ending(grpc.GenericRpcHandler):
 
 
 @contextmanager
-def answering(ending: Ending) -> Iterator[Client]:
+def answering(handler: grpc.GenericRpcHandler) -> Iterator[Client]:
     server = grpc.server(
-        ThreadPoolExecutor(1), handlers=[ending], options=[("grpc.max_send_message_length", -1)]
+        ThreadPoolExecutor(1), handlers=[handler], options=[("grpc.max_send_message_length", -1)]
     )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -184,3 +186,61 @@ def test_connections_are_renewed_and_no_call_fails(loop: Loop, age: float) -> No
         while time.monotonic() < end:
             stub.Recommend(WATERLOO, timeout=PATIENCE_S)
     assert (states.count(grpc.ChannelConnectivity.READY) > 1) is bool(age)
+
+
+def test_calls_are_spread_over_replicas_and_go_on_without_one(loop: Loop) -> None:
+    releases = [FakeRelease(POINTS, name=name) for name in ("one", "two", "three")]
+    with ExitStack() as running:
+        first = running.enter_context(loop.serve(FakeHome(releases[0])))
+        ports = [first.port] + [
+            running.enter_context(loop.serve(FakeHome(release))).port for release in releases[1:]
+        ]
+        address = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+        with Client(address, PATIENCE_S) as client:
+
+            def answered_by(calls: int) -> Counter[str]:
+                return Counter(client.recommend(WATERLOO).release for _ in range(calls))
+
+            until(lambda: len(answered_by(3)) == 3)  # all are connected
+            assert answered_by(30) == {"one": 10, "two": 10, "three": 10}
+            loop.run(first.stop())
+            until(lambda: "one" not in answered_by(2))
+            assert answered_by(20) == {"two": 10, "three": 10}
+            with loop.serve(FakeHome(releases[0]), port=first.port):
+                until(lambda: len(answered_by(3)) == 3)
+
+
+def test_a_service_that_keeps_failing_is_not_asked_four_times_for_each_call(loop: Loop) -> None:
+    release = Flaky(POINTS)
+    release.failures = 1_000
+    with loop.serve(FakeHome(release)) as server, Client(server.address) as client:
+        for _ in range(20):
+            with pytest.raises(UnavailableError):
+                client.recommend(WATERLOO)
+    # Four times for the first call, and once for each of the others, but for what successes allow.
+    assert 1_000 - release.failures == 4 + 19
+
+
+class Busy(grpc.GenericRpcHandler):
+    """Turns all calls away, to come back after half a second."""
+
+    def service(self, handler_call_details: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(self._serve)
+
+    def _serve(self, _request: bytes, context: grpc.ServicerContext) -> bytes:
+        context.abort_with_status(status_of(OverloadError("too many calls", 0.5)))
+        return b""
+
+
+def test_callers_that_are_turned_away_together_come_back_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("service.client.time.sleep", pauses.append)
+    with answering(Busy()) as client:
+        for _ in range(5):
+            with pytest.raises(OverloadError):
+                client.recommend(WATERLOO)
+    firsts = [pause for pause in pauses if pause <= 1]  # the second one is twice as long or more
+    assert len(set(firsts)) == 5
+    assert min(firsts) >= 0.5

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import shutil
+import sys
 from dataclasses import replace
+from importlib.abc import MetaPathFinder
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import numpy as np
 import pytest
 
-from catalog import ranking
 from catalog.embedded import EmbeddedHome
-from catalog.errors import CorruptReleaseError, InputError, MissingExtraError
+from catalog.errors import CorruptReleaseError, InputError, MissingLibraryError
 from catalog.manifest import StoredRanker
 from catalog.ranking import (
     CHANNELS,
@@ -323,10 +324,17 @@ def test_strangers_and_artists_are_answered_too(release: EdgeRelease) -> None:
     assert (stranger.mode, len(stranger.songs)) == (None, 10)
 
 
+@pytest.mark.parametrize("why", ["not installed", "libgomp.so.1: cannot open shared object file"])
 def test_without_the_library_hybrid_answers_and_says_so(
-    home: EmbeddedHome, work: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+    home: EmbeddedHome, work: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, why: str
 ) -> None:
-    monkeypatch.setattr(ranking, "find_spec", lambda _name: None)
+    class Missing(MetaPathFinder):
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name == "lightgbm":
+                raise OSError(why) if "libgomp" in why else ImportError(why)
+
+    monkeypatch.delitem(sys.modules, "lightgbm", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
     ranker_of.cache_clear()
     release = home.open()
     (query, *_) = seeds_of(work)
@@ -335,9 +343,16 @@ def test_without_the_library_hybrid_answers_and_says_so(
     ranker_of.cache_clear()
     assert {answer.mode for answer in answers} == {Mode.HYBRID}
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "LightGBM is not installed" in caplog.text
-    with pytest.raises(MissingExtraError, match="ranker"):
-        ranker.require_installed()
+    assert f"LightGBM, which cannot be loaded ({why})" in caplog.text
+    with pytest.raises(MissingLibraryError, match="libgomp1"):
+        pipeline.run([], {}, home, work, Parameters(ranker=True), Silent())
+
+
+def test_a_ranker_that_is_no_model_is_a_damaged_release(capfd: pytest.CaptureFixture[str]) -> None:
+    for model in ("", "tree\nversion=v4\n" * 50):
+        with pytest.raises(CorruptReleaseError, match="no model of LightGBM"):
+            ranker_of(StoredRanker(*pack(model)))
+    assert capfd.readouterr().out == ""
 
 
 def test_a_ranker_of_other_features_is_left_alone(caplog: Any) -> None:

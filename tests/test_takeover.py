@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import shutil
@@ -9,12 +10,15 @@ import threading
 import time
 import weakref
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import grpc
+import numpy as np
 import pytest
 
-from catalog.errors import CorruptReleaseError, EngineError
+from catalog import ranking
+from catalog.errors import CorruptReleaseError, EngineError, UnavailableError
+from catalog.manifest import StoredRanker
 from fakes import FakeHome, FakeRelease, publish
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
@@ -238,3 +242,87 @@ def test_a_call_keeps_the_release_that_it_began_with_which_is_then_let_go(loop: 
         del old
         gc.collect()
         assert gone() is None
+
+
+class LoadedRanker:
+    """Stands in for a model: `loaded_by` are the threads that loaded one."""
+
+    loaded_by: ClassVar[list[threading.Thread]] = []
+    fields: ClassVar[list[str]] = []
+    understood = True
+
+    def __init__(self, _model: str) -> None:
+        self.loaded_by.append(threading.current_thread())
+
+    def score(self, table: Any) -> Any:
+        return np.ones(len(table))
+
+
+def with_ranker(name: str, stored: StoredRanker) -> FakeRelease:
+    release = FakeRelease(POINTS, name=name, strengths={0: {1: 1.0}})
+    parameters = release.manifest.origin.parameters | {"mode": "ranked"}
+    origin = replace(release.manifest.origin, parameters=parameters)
+    release.manifest = replace(release.manifest, ranker=stored, origin=origin)
+    return release
+
+
+def test_a_ranker_is_loaded_before_its_release_answers_and_not_by_a_call(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "Ranker", LoadedRanker)
+    threads = LoadedRanker.loaded_by
+    threads.clear()
+    ranking.ranker_of.cache_clear()
+    home = FakeHome(with_ranker("first", StoredRanker(*ranking.pack("first"))))
+    with loop.serve(home) as server, Client(server.address) as client:
+        assert len(threads) == 1
+        assert client.recommend(WATERLOO).mode == pb.MODE_RANKED
+        home.put("second", with_ranker("second", StoredRanker(*ranking.pack("second"))))
+        until(lambda: client.get_release().release.id == "second")
+        assert len(threads) == 2
+        assert threads[1] is not loop.thread
+        assert client.recommend(WATERLOO).mode == pb.MODE_RANKED
+    assert len(threads) == 2
+    ranking.ranker_of.cache_clear()
+
+
+def test_a_release_whose_ranker_is_damaged_is_not_taken_up(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = FakeHome(FakeRelease(POINTS, name="good"))
+    damaged = with_ranker("bad", replace(StoredRanker(*ranking.pack("model")), sha256="0"))
+    with loop.serve(home) as server, Client(server.address) as client:
+        home.put("bad", damaged)
+        until(lambda: "the ranker in the manifest is not as it was published" in caplog.text)
+        assert client.recommend(WATERLOO).release == "good"
+    assert damaged.closed
+
+
+class Leaving(FakeHome):
+    """Is asked for its current release, and fails once it may."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeRelease(POINTS))
+        self.asked, self.may = threading.Event(), threading.Event()
+
+    def current(self) -> str | None:
+        self.asked.set()
+        self.may.wait(PATIENCE_S)
+        raise UnavailableError("it is away")
+
+
+def test_a_look_that_fails_after_the_end_is_not_logged(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = Leaving()
+    with loop.serve(home):
+        assert home.asked.wait(PATIENCE_S)
+    home.may.set()
+
+    async def others_have_ended() -> None:
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
+
+    loop.run(others_have_ended())
+    gc.collect()
+    assert "never retrieved" not in caplog.text

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -14,21 +16,25 @@ import time
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
+from catalog import errors
 from catalog.errors import BusyError, StorageError
 from nextsong.v1 import recommender_pb2 as pb
 from server_fixtures import PATIENCE_S, until
 from service import metrics
 from service.client import Client
-from service.workers import _ReservedPort
+from service.settings import Settings
+from service.worker import from_line, to_line
+from service.workers import _ReservedPort, supervise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from conftest import Road
+    from service.running import Ready
 
 STARTING_S = 60.0
 
@@ -39,15 +45,18 @@ class Service:
     Its log goes to a file: a pipe that nobody reads holds it up once there are 64 kB of calls.
     """
 
-    def __init__(self, log: IO[str], home: Path, *options: str) -> None:
+    def __init__(self, log: IO[str], home: Path, *options: str, path: Path | None = None) -> None:
         self._log = log
         command = [sys.executable, "-m", "evaluation.main", "serve", "--home", str(home)]
+        paths = [str(path) if path else "", os.environ.get("PYTHONPATH", "")]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         self.process = subprocess.Popen(
             [*command, "--port", "0", "--drain", "0", *options],
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
             cwd=Path(__file__).parents[1],
+            env=environment,
         )
         self.said: list[str] = []
         assert self.process.stdout is not None
@@ -82,9 +91,10 @@ class Service:
 
 
 @contextmanager
-def serving(home: Path, *options: str) -> Iterator[Service]:
+def serving(home: Path, *options: str, path: Path | None = None) -> Iterator[Service]:
+    """`path` is a folder of modules that go before all others."""
     with tempfile.TemporaryFile("w+") as log:
-        service = Service(log, home, *options)
+        service = Service(log, home, *options, path=path)
         try:
             yield service
         finally:
@@ -239,3 +249,124 @@ def test_a_taken_port_is_noticed() -> None:
             _ReservedPort("127.0.0.1", port).__enter__()
     with _ReservedPort("localhost", 0) as free:
         assert free > 0
+
+
+def test_an_extra_that_a_process_lacks_is_said(road: Road, tmp_path: Path) -> None:
+    (tmp_path / "opentelemetry.py").write_text("raise ImportError('not installed')")
+    options = ("--workers", "2", "--otlp-endpoint", "http://127.0.0.1:1")
+    with serving(road.home.path, *options, path=tmp_path) as service:
+        code, log = service.ended()
+    assert code == 1
+    (line,) = [line for line in log.splitlines() if line.startswith("Error: ")]
+    assert "OpenTelemetry traces need libraries that are not installed" in line
+    assert "Traceback" not in log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_a_process_prints_is_no_answer(road: Road, tmp_path: Path) -> None:
+    prints = ["a greeting", "[]", "{}", '{"ready": 1}', '{"error": "X", "args": []}', "9" * 200_000]
+    (tmp_path / "sitecustomize.py").write_text(f"print(*{prints}, sep='\\n', flush=True)")
+    with serving(road.home.path, "--workers", "2", path=tmp_path) as service:
+        with Client(service.address) as client:
+            client.get_release()
+        members = service.children()
+        os.kill(members[0], signal.SIGKILL)
+        until(lambda: len(service.children()) == 2 and members[0] not in service.children())
+        code, log = service.end()
+    assert code == 0
+    assert "a greeting" in log
+    assert "Traceback" not in log
+
+
+def test_all_errors_can_travel_between_processes() -> None:
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.NextsongError):
+            named = kind in {errors.RequestError, errors.MissingExtraError}
+            error = kind("one", "two") if named else kind("went wrong")
+            for copy in (from_line(to_line(error).encode()), pickle.loads(pickle.dumps(error))):
+                assert type(copy) is kind
+                assert str(copy) == str(error)
+    copy = from_line(to_line(errors.OverloadError("busy", 0.5)).encode())
+    assert isinstance(copy, errors.OverloadError)
+    assert copy.wait_s == 0.5
+
+
+STAND_IN = """
+import sys
+sys.stdin.readline()
+print('{"ready": {"address": "here", "release": null, "songs": 0, "metrics_port": null}}')
+sys.stdout.flush()
+sys.stdin.read()
+"""
+
+
+class Spawning:
+    """Starts stand-ins for serving processes, but for the starts that `fails` are raised at."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: Mapping[int, Exception]) -> None:
+        self.processes: list[asyncio.subprocess.Process] = []
+        self.starts = 0
+        self._fails = fails
+        self._spawn = asyncio.create_subprocess_exec
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", self)
+        monkeypatch.setattr("service.workers.FIRST_PAUSE_S", 0.01)
+
+    async def __call__(self, *_command: str, **options: Any) -> asyncio.subprocess.Process:
+        self.starts += 1
+        if self.starts in self._fails:
+            raise self._fails[self.starts]
+        process = await self._spawn(sys.executable, "-c", STAND_IN, **options)
+        self.processes.append(process)
+        return process
+
+
+def supervised(ready: Callable[[Ready], None] = lambda _ready: None) -> None:
+    asyncio.run(supervise(Settings(workers=2, port=0, drain=0, grace=0), ready))
+
+
+@pytest.mark.parametrize("start", [1, 2])
+def test_a_process_that_cannot_be_started_ends_it(
+    monkeypatch: pytest.MonkeyPatch, start: int
+) -> None:
+    full = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    spawning = Spawning(monkeypatch, {start: full})
+    with pytest.raises(errors.SupervisionError, match=r"cannot be started: Resource temporarily"):
+        supervised()
+    assert all(process.returncode is not None for process in spawning.processes)
+
+
+def test_a_process_that_cannot_be_replaced_now_is_replaced_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    spawning = Spawning(monkeypatch, {3: full, 4: full})
+
+    async def end_when_replaced() -> None:
+        spawning.processes[0].kill()
+        while len(spawning.processes) < 3:
+            await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    tasks = []
+    supervised(lambda _ready: tasks.append(asyncio.ensure_future(end_when_replaced())))
+    assert spawning.starts == 5
+    assert caplog.text.count("a process could not start") == 2
+    assert all(process.returncode is not None for process in spawning.processes)
+
+
+def test_supervision_that_fails_ends_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spawning = Spawning(monkeypatch, {})
+    reserve = metrics.reserve
+
+    def fail_later(folder: Path, number: int) -> None:
+        if len(spawning.processes) == 2:
+            raise ValueError("not foreseen")
+        reserve(folder, number)
+
+    monkeypatch.setattr(metrics, "reserve", fail_later)
+    with pytest.raises(errors.SupervisionError, match="not foreseen"):
+        supervised(lambda _ready: spawning.processes[0].kill())
+    assert "Traceback" in caplog.text
+    assert all(process.returncode is not None for process in spawning.processes)
