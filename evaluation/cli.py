@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from catalog.cli import (
+    Decimal,
+    complete_release,
     home_option,
+    json_option,
     one_line_errors,
     qdrant_server,
     quiet_option,
     reporter_for,
     work_option,
 )
+from catalog.terminal import echo, json_text, print_json
 
 if TYPE_CHECKING:
     from catalog.qdrant_options import QdrantOptions
@@ -35,7 +38,12 @@ holdout_option = click.option(
 @home_option
 @qdrant_server
 @work_option
-@click.option("--release", metavar="ID", help="Release to score.  [default: the current one]")
+@click.option(
+    "--release",
+    metavar="ID",
+    shell_complete=complete_release,
+    help="Release to score.  [default: the current one]",
+)
 @click.option(
     "--target",
     metavar="HOST:PORT",
@@ -66,13 +74,20 @@ holdout_option = click.option(
     help="Modes to score; the first is compared with all else.",
 )
 @click.option("--sample", type=click.IntRange(1), help="Ask so many playlists, drawn at random.")
-@click.option("--seed", default=0, show_default=True, help="Seed of random holdouts and samples.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of random holdouts and samples.",
+)
 @click.option(
     "--processes", type=click.IntRange(1, 64), help="Processes that search.  [default: all cores]"
 )
 @click.option(
     "--patience",
     default=10.0,
+    type=Decimal(0),
     show_default=True,
     metavar="MINUTES",
     help="Leave out baselines that are expected to take longer.",
@@ -156,7 +171,7 @@ def evaluate(
     result = harness.evaluate(Place(home, qdrant), work or home / "work", plan, reporter, release)
     if as_json:
         for line in result.lines():
-            click.echo(json.dumps(line, ensure_ascii=False))
+            echo(json_text(line))
     else:
         show.evaluation(result)
     if report:
@@ -171,8 +186,8 @@ def _holdout(text: str) -> Holdout | None:
 
 
 @evaluate.command()
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", shell_complete=complete_release)
+@click.argument("after", shell_complete=complete_release)
 @home_option
 @qdrant_server
 @work_option
@@ -187,7 +202,7 @@ def _holdout(text: str) -> Holdout | None:
 @click.option(
     "--sample", type=click.IntRange(1), help="Ask two releases so many playlists, drawn at random."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @quiet_option
 @one_line_errors
 def compare(
@@ -222,7 +237,7 @@ def compare(
         sample,
     )
     if as_json:
-        click.echo(json.dumps(found.to_json()))
+        print_json(found.to_json())
     else:
         show_contest.contest(found)
 
@@ -242,7 +257,13 @@ def compare(
     type=click.IntRange(100, 1_000_000),
     help="How many playlists to invent.",
 )
-@click.option("--seed", default=0, show_default=True, help="Other seeds invent other songs.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Other seeds invent other songs.",
+)
 @click.option(
     "--write-raw",
     type=click.Path(path_type=Path, dir_okay=False),

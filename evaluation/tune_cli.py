@@ -6,7 +6,16 @@ from pathlib import Path
 
 import click
 
-from catalog.cli import home_option, one_line_errors, quiet_option, reporter_for, work_option
+from catalog.cli import (
+    Decimal,
+    home_option,
+    json_option,
+    one_line_errors,
+    print_result,
+    quiet_option,
+    reporter_for,
+    work_option,
+)
 
 
 @click.command(short_help="Search parameters that find more held-out songs.")
@@ -20,7 +29,7 @@ from catalog.cli import home_option, one_line_errors, quiet_option, reporter_for
 )
 @click.option(
     "--minutes",
-    type=click.FloatRange(0.1),
+    type=Decimal(0.1),
     help="Stop after about so long; trials under way are given up.  [default: no bound]",
 )
 @click.option(
@@ -40,7 +49,12 @@ from catalog.cli import home_option, one_line_errors, quiet_option, reporter_for
     type=click.Path(path_type=Path, dir_okay=False),
     help="File for what was chosen, for `ingest run --params`.  [default: STUDY/tuned.json]",
 )
-@click.option("--seed", type=int, help="Seed of the training.  [default: the last run's]")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    help="Seed of the training.  [default: the last run's]",
+)
+@json_option
 @quiet_option
 @one_line_errors
 def tune(
@@ -52,6 +66,7 @@ def tune(
     study: Path | None,
     out: Path | None,
     seed: int | None,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Search parameters that find more held-out songs of the last ingest run's playlists.
@@ -72,5 +87,9 @@ def tune(
     runs.note(home, "tune", tuning.payload(outcome), reporter)
     target = out or study / "tuned.json"
     write_atomically(target, text_of(outcome))
-    click.echo(f"parameters  {target}: nextsong ingest run --params {target} FILE...")
-    click.echo(f"report      {tune_page.write(outcome, tuning.studies(work, study), study)}")
+    page = tune_page.write(outcome, tuning.studies(work, study), study)
+    result = {"parameters": str(target), "report": str(page), "outcome": outcome}
+    text = (
+        f"parameters  {target}: nextsong ingest run --params {target} FILE...\nreport      {page}"
+    )
+    print_result(result, text, as_json=as_json)
