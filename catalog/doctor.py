@@ -187,7 +187,8 @@ def _repair(current: str | None, intact: list[str], options: str) -> str:
         return f"publish again with `{command}`: no older one is kept intact"
     older = (release for release in intact if current is None or release < current)
     release = next(older, intact[0])
-    return f"go back to {release} with `nextsong releases rollback {release}{options}`"
+    step = f"go back to {release}" if current else f"make {release} current"
+    return f"{step} with `nextsong releases rollback {release}{options}`"
 
 
 def _collections(home: ServerHome) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from catalog.cli import (
     release_argument,
     reporter_for,
 )
-from catalog.terminal import echo, print_json
+from catalog.terminal import echo, one_line, print_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -208,9 +208,9 @@ def doctor(config: Path | None, home: Path, qdrant: QdrantOptions | None, as_jso
         colours = {"ok": "green", "warning": "yellow", "failure": "red"}
         for finding in findings:
             echo(f"{finding.level:<8}", fg=colours[finding.level], nl=False)
-            echo(f" {finding.what}")
+            echo(f" {one_line(finding.what)}")
             if finding.advice:
-                echo(f"{'':9}-> {finding.advice}")
+                echo(f"{'':9}-> {one_line(finding.advice)}")
     if any(finding.level == "failure" for finding in findings):
         raise click.exceptions.Exit(1)
 

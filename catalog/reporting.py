@@ -114,7 +114,7 @@ class Talking:
             task = _LiveTask(progress, one_line(title))
             yield task
         seconds = time.perf_counter() - start
-        self.say(f"  {title:<10} {task.text}  ({seconds:.1f} s)")
+        self.say(f"  {title:<10} {one_line(task.text)}  ({seconds:.1f} s)")
 
 
 class _LoggedTask:

@@ -18,7 +18,6 @@ import click
 _CONTROL = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-_BREAK = {"\n": "\\n", "\t": "\\t"}
 
 
 def sanitise(text: str) -> str:
@@ -28,7 +27,7 @@ def sanitise(text: str) -> str:
 
 def one_line(text: str) -> str:
     r"""Return the text with all control characters written out, line feeds and tabs too."""
-    return sanitise(text).replace("\n", _BREAK["\n"]).replace("\t", _BREAK["\t"])
+    return sanitise(text).replace("\n", r"\n").replace("\t", r"\t")
 
 
 def _written_out(match: re.Match[str]) -> str:
@@ -36,10 +35,14 @@ def _written_out(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
+def escape_controls(text: str) -> str:
+    r"""Return text of JSON or TOML with control characters in its strings as `\u001b`."""
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
 def json_text(value: Any, *, indent: int | None = None, **options: Any) -> str:
     """Return the value as JSON in ASCII without control characters: the one form of all output."""
-    text = json.dumps(value, indent=indent, **options | {"ensure_ascii": True})
-    return text.replace("\x7f", "\\u007f")
+    return escape_controls(json.dumps(value, indent=indent, **options | {"ensure_ascii": True}))
 
 
 def print_json(value: Any) -> None:

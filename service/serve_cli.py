@@ -24,6 +24,9 @@ _TYPES: dict[Any, click.ParamType[Any]] = {
 }
 
 
+_BOUNDS = {"ge": ("min", False), "gt": ("min", True), "le": ("max", False), "lt": ("max", True)}
+
+
 class _Settings(click.Command):
     """A command with an option for each setting that is no secret, made when they are needed.
 
@@ -61,25 +64,22 @@ def _kind(field: FieldInfo) -> Any:
     kind: Any = kinds[0]
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
-    bounds = field.metadata
-    if hasattr(kind, "__metadata__"):
-        bounds = [*bounds, *kind.__metadata__]
+    constraints = field.metadata
+    if hasattr(kind, "__metadata__"):  # of an optional number, they are inside
+        constraints = [inner for each in kind.__metadata__ for inner in each.metadata]
         kind = get_args(kind)[0]
     if kind in {int, float}:
-        return _number(kind, bounds)
+        return _number(kind, constraints)
     return bool if kind is bool else _TYPES.get(kind)
 
 
-def _number(kind: type[int] | type[float], metadata: list[Any]) -> click.ParamType[Any]:
-    """Return the type of a number within the bounds that pydantic keeps in `metadata`."""
+def _number(kind: type[int] | type[float], constraints: list[Any]) -> click.ParamType[Any]:
+    """Return the type of a number within pydantic's constraints, such as `Ge(ge=1)`."""
     bounds: dict[str, Any] = {}
-    for each in metadata:
-        inner = getattr(each, "metadata", [each])
-        for bound in inner:
-            for name, end in (("ge", "min"), ("gt", "min"), ("le", "max"), ("lt", "max")):
-                if hasattr(bound, name):
-                    bounds[end] = getattr(bound, name)
-                    bounds[f"{end}_open"] = name in {"gt", "lt"}
+    for constraint in constraints:
+        for name, (end, is_open) in _BOUNDS.items():
+            if hasattr(constraint, name):
+                bounds |= {end: getattr(constraint, name), f"{end}_open": is_open}
     return click.IntRange(**bounds) if kind is int else Decimal(**bounds)
 
 

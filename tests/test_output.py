@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from service import logs
 
 ESC, OSC, BELL, CSI, DELETE, TURN = "\x1b[31m", "\x1b]0;", "\x07", "\x9b", "\x7f", "\u202e"
 ARTIST = f"Red{OSC}pwned{BELL}{TURN}"
+QUICK = ["--dimensions", 8, "--epochs", 1, "--min-count", 1, "--payload", "year:integer"]
 FULL = Path("/dev/full")
 CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -51,9 +53,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     file = folder / f"play{OSC}lists{BELL}.csv"
     file.write_text("playlist_id,artist,title,year\n" + "".join(rows), encoding="utf-8")
-    quick = ["--dimensions", 8, "--epochs", 1, "--min-count", 1, "--order", "played"]
     home = folder / "home"
-    result = call("ingest", "run", file, "--home", home, "--payload", "year:integer", *quick)
+    result = call("ingest", "run", file, "--home", home, *QUICK)
     assert result.exit_code == 0, result.output
     assert not CONTROLS.search(unstyled(result.output)), result.output
     reported = call("ingest", "report", "--home", home).output
@@ -164,6 +165,15 @@ def test_what_is_written_out_and_what_stays() -> None:
     assert sanitise("\r\x1b\x7f\x85\u2066\ud800") == r"\x0d\x1b\x7f\x85\u2066\ud800"
     assert one_line("a\nb\tc") == r"a\nb\tc"
     assert json_text({"a": "\x7f\x9b\ud800ö"}) == r'{"a": "\u007f\u009b\ud800\u00f6"}'
+
+
+def test_settings_with_controls_are_toml_still(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXTSONG_KEYS_FILE", f"{OSC}{CSI}{TURN}{DELETE}")
+    printed = call("serve", "--print-config", "--home", folder / "home").stdout
+    assert not CONTROLS.search(printed)
+    assert tomllib.loads(printed)["keys_file"] == f"{OSC}{CSI}{TURN}{DELETE}"
 
 
 # Tables
@@ -323,6 +333,8 @@ def test_a_file_that_cannot_be_written_is_one_line(folder: Path, tmp_path: Path,
     (tmp_path / "file").write_text("x")
     evaluated = call("evaluate", "--baselines", "none", "--home", folder / "home", "-q")
     assert evaluated.exit_code == 0, evaluated.output
+    plotted = call("runs", "plot", "--metric", "hr@10", "--json", "--home", folder / "home")
+    assert {point["run"] for point in json.loads(plotted.stdout)}
     if name == "/dev/full":
         commands: list[list[str]] = [["demo", "--rows", "100", "--write-raw", name]]
     else:
@@ -441,6 +453,13 @@ def test_json_is_one_document(folder: Path, command: list[str]) -> None:
     result = call(*named, "--home", home, "--json")
     assert result.exit_code == 0, result.output
     json.loads(result.stdout)
+
+
+def test_an_ingest_is_one_document_too(folder: Path) -> None:
+    (file,) = folder.glob("*.csv")
+    again = call("ingest", "run", file, "--home", folder / "home", *QUICK, "--json")
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout)["release"] == EmbeddedHome(folder / "home").current()
 
 
 def test_a_traceback_is_shown_if_it_is_wanted(tmp_path: Path) -> None:
