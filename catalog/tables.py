@@ -92,7 +92,8 @@ class Table(table.Table):
             width if column.no_wrap else min(NARROWEST, width)
             for column, width in zip(self.columns, self._widths, strict=True)
         )
-        return sum(cells) + 3 * len(self.columns)
+        gap = 2 if self.collapse_padding else 3
+        return sum(cells) + gap * (len(self.columns) - 1) + 2 * self.show_edge
 
     def make_plain(self) -> None:
         """Leave out all lines; two or more spaces stand between columns."""

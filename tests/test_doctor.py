@@ -167,15 +167,15 @@ def test_a_pointer_to_a_missing_release(three: tuple[EmbeddedHome, list[str]]) -
     told(home.path, exit_code=0)
 
 
-@pytest.mark.parametrize("content", [None, "", "\0\0\0", "../../etc"])
+@pytest.mark.parametrize("written", [None, "", "\0\0\0", "../../etc"])
 def test_intact_releases_beside_a_pointer_that_names_none(
-    three: tuple[EmbeddedHome, list[str]], content: str | None
+    three: tuple[EmbeddedHome, list[str]], written: str | None
 ) -> None:
     home, (_, _, third) = three
     pointer = home.path / "current"
     pointer.unlink()
-    if content is not None:
-        pointer.write_text(content)
+    if written is not None:
+        pointer.write_text(written)
     (failure,) = failures(told(home.path, exit_code=1))
     assert "no release in" not in failure["what"]
     repair(failure)

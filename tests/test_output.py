@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -12,7 +11,7 @@ import sys
 import tomllib
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.shell_completion import ShellComplete
@@ -24,6 +23,11 @@ from catalog.storage import write_atomically
 from catalog.terminal import json_text, one_line, sanitise
 from evaluation.main import main
 from service import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Terminal
 
 ESC, OSC, BELL, CSI, DELETE, TURN = "\x1b[31m", "\x1b]0;", "\x07", "\x9b", "\x7f", "\u202e"
 ARTIST = f"Red{OSC}pwned{BELL}{TURN}"
@@ -179,11 +183,6 @@ def test_settings_with_controls_are_toml_still(
 # Tables
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 def test_tables_are_plain_where_there_is_no_terminal(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,29 +200,27 @@ def test_tables_are_plain_where_there_is_no_terminal(
 
 @pytest.mark.parametrize("width", [20, 45, 200])
 def test_tables_on_a_terminal_cut_no_id(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, width: int
+    folder: Path, terminal: Callable[[int], Terminal], width: int
 ) -> None:
     from catalog.releases_show import entries, table
 
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setenv("COLUMNS", str(width))
+    screen = terminal(width)
     home = EmbeddedHome(folder / "home")
     table(entries(home))
-    assert home.current() in terminal.getvalue()
-    assert "…" not in terminal.getvalue()
+    assert str(home.current()) in screen.shown()
+    assert "…" not in screen.shown()
 
 
-def test_a_cell_is_one_line_and_keeps_all_of_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setenv("COLUMNS", "60")
+def test_a_cell_is_one_line_and_keeps_all_of_its_text(
+    terminal: Callable[[int], Terminal],
+) -> None:
+    screen = terminal(60)
     table = tables.Table("of songs")
     table.add_column("id", no_wrap=True)
     table.add_column("title")
     table.add_row("i" * 30, "x" * 90 + "\nforged :smile:")
     tables.Console().print(table)
-    shown = re.sub(r"\x1b\[\d*m", "", terminal.getvalue())
+    shown = screen.shown()
     assert "i" * 30 in shown
     assert shown.count("x") == 90
     assert "\\nforged :smile:" in "".join(shown.split()).replace("forged:", "forged :")
