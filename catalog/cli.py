@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import os
+import math
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -13,11 +14,14 @@ import click
 from catalog.qdrant_options import API_KEY, Layout, qdrant_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from catalog.qdrant_options import QdrantOptions
     from catalog.reporting import Reporter
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
+
+COMPLETION_S = 2  # seconds that the completion of a shell waits for a Qdrant server
 
 
 class Text(click.ParamType[str]):
@@ -32,6 +36,21 @@ class Text(click.ParamType[str]):
         except UnicodeEncodeError:
             self.fail(f"{value.encode(errors='replace').decode()!r} is not UTF-8", param, ctx)
         return value
+
+
+class Decimal(click.FloatRange):
+    """A number within bounds, which "not a number" is not."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number, or fail."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
 
 
 home_option = click.option(
@@ -55,6 +74,13 @@ config_option = click.option(
     show_envvar=True,
     help="TOML file of the service's settings, named like the options of `nextsong serve`, which "
     "go over it, as does the environment.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+json_only_option = click.option(
+    "--json",
+    is_flag=True,
+    expose_value=False,
+    help="Print JSON, the only form: so that all commands that print data take the option.",
 )
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Report no progress.")
 log_format_option = click.option(
@@ -106,6 +132,14 @@ _QDRANT = [
     ),
 ]
 
+QDRANT_PARAMETERS = (
+    "qdrant_url",
+    "qdrant_api_key_file",
+    "qdrant_ca",
+    "qdrant_grpc_port",
+    "qdrant_prefix",
+)
+
 storage_option = click.option(
     "--storage",
     envvar="NEXTSONG_STORAGE",
@@ -155,30 +189,29 @@ def qdrant_server(command: Command) -> Command:
     """Add the options that name a Qdrant server; the command gets `qdrant`, None without one."""
 
     @functools.wraps(command)
-    def wrapped(
-        *args: Any,
-        qdrant_url: str | None,
-        qdrant_api_key_file: Path | None,
-        qdrant_ca: Path | None,
-        qdrant_grpc_port: int | None,
-        qdrant_prefix: str,
-        **kwargs: Any,
-    ) -> Any:
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
         from catalog.errors import InputError
 
+        given = {name: kwargs.pop(name) for name in QDRANT_PARAMETERS}
         try:
-            qdrant = qdrant_url and qdrant_options(
-                qdrant_url,
-                ca=qdrant_ca,
-                key_file=qdrant_api_key_file,
-                prefix=qdrant_prefix,
-                grpc_port=qdrant_grpc_port,
-            )
+            qdrant = _server_of(given)
         except InputError as error:
             raise click.UsageError(str(error)) from error
-        return command(*args, qdrant=qdrant or None, **kwargs)
+        return command(*args, qdrant=qdrant, **kwargs)
 
     return cast("Command", _with(_QDRANT, wrapped))
+
+
+def _server_of(given: Mapping[str, Any]) -> QdrantOptions | None:
+    if not given.get("qdrant_url"):
+        return None
+    return qdrant_options(
+        given["qdrant_url"],
+        ca=given["qdrant_ca"],
+        key_file=given["qdrant_api_key_file"],
+        prefix=given["qdrant_prefix"],
+        grpc_port=given["qdrant_grpc_port"],
+    )
 
 
 def publishing(command: Command) -> Command:
@@ -223,6 +256,16 @@ def reporter_for(*, quiet: bool, log_format: str = "console") -> Reporter:
     return reporting.Logged() if log_format == "json" else reporting.Talking()
 
 
+def print_result(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
+    """Print the result of a command: `text` for people, or JSON."""
+    from catalog import terminal
+
+    if as_json:
+        terminal.print_json(result)
+    else:
+        terminal.echo(text)
+
+
 def one_line_errors(command: Command) -> Command:
     """Turn what nextsong raises on purpose into one line on standard error and exit code 1."""
 
@@ -240,9 +283,29 @@ def one_line_errors(command: Command) -> Command:
                 log("error", error=type(error).__name__, text=message)
                 raise click.exceptions.Exit(1) from error
             raise click.ClickException(message) from error
-        except BrokenPipeError:
-            # The reader of our output left, as `head` does. Nothing more can be said to it.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            raise click.exceptions.Exit(1) from None
 
     return wrapped  # type: ignore[return-value]
+
+
+def complete_release(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[str]:
+    """Return the ids of the releases that begin so, for the completion of a shell."""
+    from catalog.errors import NextsongError
+    from catalog.homes import open_home
+
+    try:
+        qdrant = _server_of(context.params)
+        if qdrant:
+            qdrant = dataclasses.replace(qdrant, timeout_s=COMPLETION_S)
+        home = open_home(context.params["home"], qdrant)
+        try:
+            releases = home.releases()
+        finally:
+            home.close()
+    except NextsongError:
+        return []
+    return [release for release in reversed(releases) if release.startswith(incomplete)]
+
+
+release_argument = click.argument("release", required=False, shell_complete=complete_release)

@@ -9,8 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
-from catalog.draft import release_before
-from catalog.errors import NextsongError, NoReleaseError, UnavailableError
+from catalog.errors import CorruptReleaseError, NextsongError, UnavailableError
 from catalog.homes import open_home
 from catalog.reporting import Silent
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from catalog.manifest import Manifest
     from catalog.qdrant_options import QdrantOptions
     from catalog.release import Home
     from catalog.server import ServerHome
@@ -36,8 +36,11 @@ class Finding:
     advice: str = ""
 
 
-def examine(folder: Path, qdrant: QdrantOptions | None) -> Iterator[Finding]:
-    """Look at versions, at the folder, at the server if there is one, and at the releases."""
+def examine(folder: Path, qdrant: QdrantOptions | None, options: str = "") -> Iterator[Finding]:
+    """Look at versions, at the folder, at the server if there is one, and at the releases.
+
+    The commands in the advice end with `options`, which name the folder or the server.
+    """
     yield from _versions()
     for finding in _disk(folder):
         yield finding
@@ -53,7 +56,7 @@ def examine(folder: Path, qdrant: QdrantOptions | None) -> Iterator[Finding]:
                 yield finding
                 if finding.level == "failure":
                     return
-        yield from _releases(home)
+        yield from _releases(home, options)
         if qdrant is not None:
             yield from _collections(home)  # type: ignore[arg-type]
     finally:
@@ -104,7 +107,7 @@ def _server(home: ServerHome) -> Iterator[Finding]:
         return
     yield from _secrecy(options)
     try:
-        home.current()
+        _pointer(home)
     except NextsongError as error:
         yield Finding("failure", str(error), "set the key that this server was given")
         return
@@ -133,36 +136,59 @@ def _secrecy(options: QdrantOptions) -> Iterator[Finding]:
             )
 
 
-def _releases(home: Home) -> Iterator[Finding]:
+def _releases(home: Home, options: str) -> Iterator[Finding]:
     try:
-        current = home.current()
-        kept = home.releases()
+        current, problem = _pointer(home)
+        kept = home.releases()[::-1]
+        states = {release: _state(home, release) for release in kept}
     except NextsongError as error:
-        yield Finding("failure", str(error), "publish again with `nextsong ingest run --force`")
+        yield Finding("failure", str(error), "see the message, and run this again")
         return
-    if current is None:
-        yield Finding(
-            "failure", f"no release in {home.place}", "publish one with `nextsong ingest run FILE`"
-        )
-    for release in reversed(kept):
-        name = f"release {release}" + (" (current)" if release == current else "")
-        try:
-            manifest = home.verify(release, Silent())
-        except NextsongError as error:
-            level: Literal["failure", "warning"] = "failure" if release == current else "warning"
-            yield Finding(level, str(error), _advice(home, release, current))
-        else:
+    intact = [release for release, (manifest, _) in states.items() if manifest]
+    if not kept and current is None and not problem:
+        advice = f"publish one with `nextsong ingest run{options} FILE`"
+        yield Finding("failure", f"no release in {home.place}", advice)
+    elif current not in kept:
+        if current is not None:
+            problem = f"{home.place} names {current} as the current release, which is not there"
+        problem = problem or f"{home.place} keeps {len(kept):,} releases, and none is current"
+        yield Finding("failure", problem, _repair(current, intact, options))
+    for release, (manifest, damage) in states.items():
+        if manifest:
+            name = f"release {release}" + (" (current)" if release == current else "")
             yield Finding("ok", f"{name}: {manifest.counts.songs:,} songs, all as published")
+        elif release == current:
+            yield Finding("failure", damage, _repair(current, intact, options))
+        else:
+            advice = f"remove it with `nextsong releases remove {release}{options}`"
+            yield Finding("warning", damage, advice)
 
 
-def _advice(home: Home, release: str, current: str | None) -> str:
-    if release != current:
-        return "remove it with `nextsong releases prune`"
+def _pointer(home: Home) -> tuple[str | None, str]:
+    """Return the current release and, if that cannot be told, what is wrong."""
     try:
-        older = release_before(home)
-    except NoReleaseError:
-        return "publish again with `nextsong ingest run FILE --force`: no older one is kept"
-    return f"go back to {older} with `nextsong releases rollback`, or publish again"
+        return home.current(), ""
+    except CorruptReleaseError as error:
+        return None, error.problem
+
+
+def _state(home: Home, release: str) -> tuple[Manifest | None, str]:
+    """Return the manifest of a release that is intact, or else what is damaged."""
+    try:
+        return home.verify(release, Silent()), ""
+    except CorruptReleaseError as error:
+        return None, error.problem
+
+
+def _repair(current: str | None, intact: list[str], options: str) -> str:
+    """Return the advice that mends a home without a usable current release."""
+    if not intact:
+        command = f"nextsong ingest run --force{options} FILE"
+        return f"publish again with `{command}`: no older one is kept intact"
+    older = (release for release in intact if current is None or release < current)
+    release = next(older, intact[0])
+    step = f"go back to {release}" if current else f"make {release} current"
+    return f"{step} with `nextsong releases rollback {release}{options}`"
 
 
 def _collections(home: ServerHome) -> Iterator[Finding]:

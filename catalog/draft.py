@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog.errors import EngineError, NoReleaseError
+from catalog.errors import EngineError, InputError, NoReleaseError
 from catalog.storage import storage_errors
 
 if TYPE_CHECKING:
@@ -130,13 +130,51 @@ def others_than_current(home: Home) -> list[str]:
     return [release for release in reversed(home.releases()) if release != current]
 
 
-def release_before(home: Home) -> str:
-    """The newest release that is older than the current one; raises `NoReleaseError`."""
+SEE_DOCTOR = "see `nextsong doctor`, or publish again with `nextsong ingest run --force FILE`"
+"""The advice of every message about damage: what helps depends on the other releases."""
+
+
+def require_current(home: Home) -> str:
+    """Return the id of the current release. Raises `NoReleaseError` if there is none."""
     current = home.current()
-    older = [release for release in others_than_current(home) if current and release < current]
+    if current is not None:
+        return current
+    kept = home.releases()
+    if not kept:
+        raise NoReleaseError(
+            f"no release in {home.place} yet: publish one with `nextsong ingest run FILE`, "
+            f"or name another place with --home or --qdrant-url"
+        )
+    raise NoReleaseError(
+        f"no release in {home.place} is the current one, though it keeps {len(kept):,}: make the "
+        f"newest current with `nextsong releases rollback {kept[-1]}`"
+    )
+
+
+def release_before(home: Home) -> str:
+    """Return the newest release that is older than the current one; without one, the newest.
+
+    Raises `NoReleaseError` if there is none.
+    """
+    current = home.current()
+    others = others_than_current(home)
+    older = [release for release in others if current is None or release < current]
     if not older:
-        raise NoReleaseError(f"{home.place} keeps no release older than {current or 'none'}")
+        raise NoReleaseError(f"{home.place} keeps no release older than {current}")
     return older[0]
+
+
+def require_removable(home: Home, release: str) -> None:
+    """Raise `NoReleaseError` or `InputError` unless the release is there, and is not current."""
+    if release not in home.releases():
+        raise NoReleaseError(
+            f"no release {release} in {home.place}: `nextsong releases list` shows what there is"
+        )
+    if release == home.current():
+        raise InputError(
+            f"release {release} is the current one: make another one current first, "
+            f"with `nextsong releases rollback`"
+        )
 
 
 def write_songs(

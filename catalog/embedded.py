@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from catalog import manifest as manifests
 from catalog import recall
 from catalog.draft import (
+    SEE_DOCTOR,
     Draft,
     canaries_of,
     created_of,
@@ -28,6 +29,8 @@ from catalog.draft import (
     others_than_current,
     release_before,
     release_named,
+    require_current,
+    require_removable,
     write_songs,
 )
 from catalog.edge import EdgeRelease
@@ -80,10 +83,7 @@ class EmbeddedHome:
         except OSError as error:
             raise StorageError(f"cannot read {self._pointer}: {error.strerror}") from error
         if release and not is_release_id(release):
-            raise CorruptReleaseError(
-                f"{self._pointer} names no release: "
-                f"publish again with `nextsong ingest run --force`"
-            )
+            raise CorruptReleaseError(f"{self._pointer} names no release", SEE_DOCTOR)
         return release or None
 
     def releases(self) -> list[str]:
@@ -105,18 +105,13 @@ class EmbeddedHome:
             text = path.read_bytes()
         except OSError as error:
             raise CorruptReleaseError(
-                f"release {release} cannot be read ({path}: {error.strerror})"
+                f"release {release} cannot be read ({path}: {error.strerror})", SEE_DOCTOR
             ) from error
         return Manifest.from_json(text, str(path))
 
     def open(self, release: str | None = None) -> EdgeRelease:
         """Open a release, the current one if none is named, and verify it."""
-        release = release or self.current()
-        if release is None:
-            raise NoReleaseError(
-                f"no release in {self.path} yet: publish one with `nextsong ingest run FILE`, "
-                f"or name another folder with --home"
-            )
+        release = release or require_current(self)
         manifest = self.manifest(release)
         return _open_verified(self._releases / release / "shard", manifest)
 
@@ -166,6 +161,12 @@ class EmbeddedHome:
         with locked(self.path, "pruning"):
             return self._prune(keep)
 
+    def remove(self, release: str) -> None:
+        """Remove a release that is not current. Raises `NoReleaseError` or `InputError`."""
+        with locked(self.path, "removing a release"):
+            require_removable(self, release)
+            self._remove(release)
+
     def verify(self, release: str, reporter: Reporter) -> Manifest:
         """Read all of a release; raises `CorruptReleaseError` saying what is not as published."""
         with reporter.task("verify") as task:
@@ -200,12 +201,15 @@ class EmbeddedHome:
     def _prune(self, keep: int) -> list[str]:
         doomed = others_than_current(self)[keep:][::-1]
         for release in doomed:
-            # Under this name, what a kill leaves of it is no release and goes the next time.
-            partial = self._releases / f".{release}.partial"
-            with suppress(OSError):
-                (self._releases / release).rename(partial)
-            shutil.rmtree(partial, ignore_errors=True)
+            self._remove(release)
         return doomed
+
+    def _remove(self, release: str) -> None:
+        # Under this name, what a kill leaves of it is no release and goes the next time.
+        partial = self._releases / f".{release}.partial"
+        with suppress(OSError):
+            (self._releases / release).rename(partial)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _ask(gate: Gate, shard: Path, manifest: Manifest) -> None:
@@ -293,18 +297,18 @@ def _build_error(message: str, shard: Path) -> StorageError | EngineError:
 
 def _open_verified(shard: Path, manifest: Manifest) -> EdgeRelease:
     if not shard.is_dir():
-        raise CorruptReleaseError(f"release {manifest.release}: {shard} is missing")
+        raise CorruptReleaseError(f"release {manifest.release}: {shard} is missing", SEE_DOCTOR)
     try:
         manifests.verify_files(shard, manifest.files)
         release = EdgeRelease(shard, manifest)
         release.verify()
     except (EngineError, CorruptReleaseError) as error:
         raise CorruptReleaseError(
-            f"release {manifest.release} is damaged: {error}; "
-            f"publish again with `nextsong ingest run --force`"
+            f"release {manifest.release} is damaged: {error}", SEE_DOCTOR
         ) from error
     except OSError as error:
         raise CorruptReleaseError(
-            f"release {manifest.release} cannot be read ({error.filename}: {error.strerror})"
+            f"release {manifest.release} cannot be read ({error.filename}: {error.strerror})",
+            SEE_DOCTOR,
         ) from error
     return release

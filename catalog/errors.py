@@ -91,7 +91,11 @@ class NoReleaseError(ReleaseError):
 
 
 class CorruptReleaseError(ReleaseError):
-    """A release is not what its manifest says."""
+    """A release is not what its manifest says: `problem`. The message adds what to do."""
+
+    def __init__(self, problem: str, advice: str = "") -> None:
+        super().__init__(f"{problem}: {advice}" if advice else problem)
+        self.problem = problem
 
 
 class MismatchError(ReleaseError):

@@ -110,8 +110,8 @@ class Manifest:
         found = _validated(_NUMBERED, text, where).format
         if found != FORMAT:
             raise CorruptReleaseError(
-                f"{where}: format {found}, and this nextsong reads format {FORMAT}: "
-                f"publish again with `nextsong ingest run`"
+                f"{where}: format {found}, and this nextsong reads format {FORMAT}",
+                "publish again with `nextsong ingest run FILE`",
             )
         return _validated(_MANIFEST, text, where)
 

@@ -223,6 +223,9 @@ class Home(Protocol):
     def prune(self, keep: int) -> list[str]:
         """Remove all releases but the current one and the `keep` newest others; returns them."""
 
+    def remove(self, release: str) -> None:
+        """Remove a release that is not current. Raises `NoReleaseError` or `InputError`."""
+
     def verify(self, release: str, reporter: Reporter) -> Manifest:
         """Read all of a release; raises `CorruptReleaseError` saying what is not as published."""
 

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from catalog.cli import (
+    QDRANT_PARAMETERS,
+    complete_release,
     config_option,
     from_above,
     home_option,
+    json_only_option,
+    json_option,
     one_line_errors,
+    print_result,
     publishing,
     qdrant_server,
     quiet_option,
+    release_argument,
     reporter_for,
 )
+from catalog.terminal import echo, one_line, print_json
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.qdrant_options import Layout, QdrantOptions
-
-release_argument = click.argument("release", required=False)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -44,7 +49,7 @@ def list_releases(home: Path, qdrant: QdrantOptions | None, as_json: bool) -> No
 
     entries = releases_show.entries(open_home(home, qdrant))
     if as_json:
-        click.echo(json.dumps([entry.to_json() for entry in entries], indent=2))
+        print_json([entry.to_json() for entry in entries])
     else:
         releases_show.table(entries)
 
@@ -53,26 +58,48 @@ def list_releases(home: Path, qdrant: QdrantOptions | None, as_json: bool) -> No
 @release_argument
 @home_option
 @qdrant_server
+@json_only_option
 @one_line_errors
 def show(release: str | None, home: Path, qdrant: QdrantOptions | None) -> None:
     """Print the manifest of RELEASE, or of the current one, as JSON."""
+    from dataclasses import asdict
+
     from catalog.homes import open_home
     from catalog.releases_show import chosen
 
     opened = open_home(home, qdrant)
-    click.echo(opened.manifest(chosen(opened, release)).to_json(), nl=False)
+    print_json(asdict(opened.manifest(chosen(opened, release))))
 
 
 @releases.command(short_help="Make an older release current.")
 @release_argument
 @home_option
 @qdrant_server
+@json_option
 @one_line_errors
-def rollback(release: str | None, home: Path, qdrant: QdrantOptions | None) -> None:
-    """Make RELEASE current, or the one before the current. Running services move over to it."""
+def rollback(release: str | None, home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
+    """Make RELEASE current, or the one before the current. Running services move over to it.
+
+    Without a current release, the newest becomes current.
+    """
     from catalog.homes import open_home
 
-    click.echo(f"release {open_home(home, qdrant).rollback(release)} is the current one")
+    current = open_home(home, qdrant).rollback(release)
+    print_result({"release": current}, f"release {current} is the current one", as_json=as_json)
+
+
+@releases.command(short_help="Remove a release.")
+@click.argument("release", shell_complete=complete_release)
+@home_option
+@qdrant_server
+@json_option
+@one_line_errors
+def remove(release: str, home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
+    """Remove RELEASE, such as a damaged one. The current one stays."""
+    from catalog.homes import open_home
+
+    open_home(home, qdrant).remove(release)
+    print_result({"removed": [release]}, f"removed {release}", as_json=as_json)
 
 
 @releases.command(short_help="Remove old releases.")
@@ -85,29 +112,36 @@ def rollback(release: str | None, home: Path, qdrant: QdrantOptions | None) -> N
 )
 @home_option
 @qdrant_server
+@json_option
 @one_line_errors
-def prune(keep: int, home: Path, qdrant: QdrantOptions | None) -> None:
+def prune(keep: int, home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
     """Remove all releases but the current one and the newest others."""
     from catalog.homes import open_home
 
     removed = open_home(home, qdrant).prune(keep)
-    click.echo("\n".join(f"removed {release}" for release in removed) or "nothing to remove")
+    text = "\n".join(f"removed {release}" for release in removed) or "nothing to remove"
+    print_result({"removed": removed}, text, as_json=as_json)
 
 
 @releases.command(short_help="Read all of a release and compare it with its manifest.")
 @release_argument
 @home_option
 @qdrant_server
+@json_option
 @quiet_option
 @one_line_errors
-def verify(release: str | None, home: Path, qdrant: QdrantOptions | None, quiet: bool) -> None:
+def verify(
+    release: str | None, home: Path, qdrant: QdrantOptions | None, as_json: bool, quiet: bool
+) -> None:
     """Read all of RELEASE, or of the current one, and say what is not as it was published."""
     from catalog.homes import open_home
     from catalog.releases_show import chosen
 
     opened = open_home(home, qdrant)
     manifest = opened.verify(chosen(opened, release), reporter_for(quiet=quiet))
-    click.echo(f"release {manifest.release} is whole: {manifest.counts.songs:,} songs")
+    songs = manifest.counts.songs
+    text = f"release {manifest.release} is whole: {songs:,} songs"
+    print_result({"release": manifest.release, "songs": songs}, text, as_json=as_json)
 
 
 @releases.command(short_help="Carry a release between HOME and a Qdrant server.")
@@ -122,6 +156,7 @@ def verify(release: str | None, home: Path, qdrant: QdrantOptions | None, quiet:
 @home_option
 @qdrant_server
 @publishing
+@json_option
 @quiet_option
 @one_line_errors
 def copy(
@@ -131,6 +166,7 @@ def copy(
     qdrant: QdrantOptions | None,
     layout: Layout,
     keep: int,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Carry RELEASE, or the current one, to the other home, where it becomes current.
@@ -146,7 +182,8 @@ def copy(
     server = open_home(home, qdrant, layout=layout, keep=keep)
     here, there = (folder, server) if target == "server" else (server, folder)
     manifest = carry(here, there, release, home, reporter_for(quiet=quiet))
-    click.echo(f"release {manifest.release} is the current one of {there.place}")
+    text = f"release {manifest.release} is the current one of {there.place}"
+    print_result({"release": manifest.release, "place": there.place}, text, as_json=as_json)
 
 
 @click.command(short_help="Check configuration, server, rights and releases, and say what to do.")
@@ -164,15 +201,26 @@ def doctor(config: Path | None, home: Path, qdrant: QdrantOptions | None, as_jso
 
     from catalog.doctor import examine
 
-    findings = [*from_above("settings")(config), *examine(home, qdrant)]
+    findings = [*from_above("settings")(config), *examine(home, qdrant, _place_given())]
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        print_json([asdict(finding) for finding in findings])
     else:
         colours = {"ok": "green", "warning": "yellow", "failure": "red"}
         for finding in findings:
-            click.secho(f"{finding.level:<8}", fg=colours[finding.level], nl=False)
-            click.echo(f" {finding.what}")
+            echo(f"{finding.level:<8}", fg=colours[finding.level], nl=False)
+            echo(f" {one_line(finding.what)}")
             if finding.advice:
-                click.echo(f"{'':9}-> {finding.advice}")
+                echo(f"{'':9}-> {one_line(finding.advice)}")
     if any(finding.level == "failure" for finding in findings):
         raise click.exceptions.Exit(1)
+
+
+def _place_given() -> str:
+    """Return the options of this call that name the folder or the server, for further commands."""
+    context = click.get_current_context()
+    given = (
+        f" --{name.replace('_', '-')} {shlex.quote(str(context.params[name]))}"
+        for name in ("home", *QDRANT_PARAMETERS)
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+    )
+    return "".join(given)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
-from catalog.errors import CorruptReleaseError, NoReleaseError
+from catalog.draft import require_current
+from catalog.errors import CorruptReleaseError
+from catalog.tables import Console, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from catalog.manifest import Manifest
     from catalog.release import Home
+
+FEW_SOURCES = 3  # files named in the table; JSON names all
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,31 +58,36 @@ def entries(home: Home) -> list[Entry]:
 
 
 def chosen(home: Home, release: str | None) -> str:
-    """The release that is meant: the one named, or the current one; raises `NoReleaseError`."""
-    meant = release or home.current()
-    if meant is None:
-        raise NoReleaseError(f"no release in {home.place} yet")
-    return meant
+    """Return the release that is named, else the current one. Raises `NoReleaseError`."""
+    return release or require_current(home)
+
+
+def _few(sources: Sequence[str]) -> str:
+    more = len(sources) - FEW_SOURCES
+    return ", ".join(sources[:FEW_SOURCES]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def table(found: Sequence[Entry]) -> None:
     """Print releases as a table."""
-    console = Console(highlight=False)
+    console = Console()
     if not found:
-        console.print("no release yet: publish one with `nextsong ingest run FILE`", markup=False)
+        console.print("no release yet: publish one with `nextsong ingest run FILE`")
         return
-    shown = Table(box=None, pad_edge=False)
-    for name in ("", "release", "made", "songs", "vectors", "from"):
-        shown.add_column(name, justify="right" if name in {"songs", "vectors"} else "left")
+    shown = Table(box=None)
+    shown.add_column("")
+    shown.add_column("release", no_wrap=True)
+    shown.add_column("made")
+    for name in ("songs", "vectors"):
+        shown.add_column(name, justify="right")
+    shown.add_column("from")
     for entry in found:
         mark = "*" if entry.current else ""
         if entry.manifest is None:
-            shown.add_row(mark, entry.release, "unreadable", "", "", "")
+            shown.add_row(mark, entry.release, "unreadable")
             continue
         counts = entry.manifest.counts
-        sources = ", ".join(entry.manifest.origin.sources)
+        sources = entry.manifest.origin.sources
         made = entry.manifest.created[:16].replace("T", " ")
-        shown.add_row(
-            mark, entry.release, made, f"{counts.songs:,}", f"{counts.vectors:,}", sources
-        )
+        cells = (made, f"{counts.songs:,}", f"{counts.vectors:,}", _few(sources))
+        shown.add_row(mark, entry.release, *(escape(cell) for cell in cells))
     console.print(shown)

@@ -5,14 +5,12 @@ Library code takes a `Reporter` and never asks whether there is a terminal.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -20,6 +18,9 @@ from rich.progress import (
     TextColumn,
     TimeElapsedColumn,
 )
+
+from catalog.tables import Console
+from catalog.terminal import json_text, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,7 +92,7 @@ class Talking:
     """Reports on standard error: a line a task, and a progress bar while there is a terminal."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True)
 
     def say(self, text: str) -> None:
         """Report one line."""
@@ -110,10 +111,10 @@ class Talking:
             transient=True,
             disable=not self._console.is_terminal,
         ) as progress:
-            task = _LiveTask(progress, title)
+            task = _LiveTask(progress, one_line(title))
             yield task
         seconds = time.perf_counter() - start
-        self.say(f"  {title:<10} {task.text}  ({seconds:.1f} s)")
+        self.say(f"  {title:<10} {one_line(task.text)}  ({seconds:.1f} s)")
 
 
 class _LoggedTask:
@@ -154,5 +155,5 @@ def log(event: str, **fields: Any) -> None:
     """Write a JSON line to standard error: time (UTC), event and fields."""
     moment = datetime.now(UTC).isoformat(timespec="milliseconds")
     line = {"time": moment, "event": event, **fields}
-    sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
+    sys.stderr.write(json_text(line) + "\n")
     sys.stderr.flush()

@@ -20,12 +20,15 @@ from qdrant_client import models
 from catalog import manifest as manifests
 from catalog import recall, server_check, server_upload
 from catalog.draft import (
+    SEE_DOCTOR,
     canaries_of,
     created_of,
     draft_of,
     others_than_current,
     release_before,
     release_named,
+    require_current,
+    require_removable,
     write_songs,
 )
 from catalog.errors import (
@@ -93,7 +96,8 @@ class ServerHome:
                 if release is None:
                     raise CorruptReleaseError(
                         f"the alias {self.options.prefix} names {alias.collection_name}, which is "
-                        f"no release: publish again with `nextsong ingest run --force`"
+                        f"no release",
+                        SEE_DOCTOR,
                     )
                 return release
         return None
@@ -115,11 +119,7 @@ class ServerHome:
 
     def open(self, release: str | None = None) -> ServerRelease:
         """Open a release, the current one if none is named, and verify it."""
-        release = release or self.current()
-        if release is None:
-            raise NoReleaseError(
-                f"no release in {self.place} yet: publish one with `nextsong ingest run FILE`"
-            )
+        release = release or require_current(self)
         manifest = self.manifest(release)
         with _damage(release):
             shards = server_check.quickly(self.nodes, self.collection(release), manifest)
@@ -165,6 +165,12 @@ class ServerHome:
         """Remove all releases but the current one and the `keep` newest others; returns them."""
         with self._lease("pruning"):
             return self._prune(keep)
+
+    def remove(self, release: str) -> None:
+        """Remove a release that is not current. Raises `NoReleaseError` or `InputError`."""
+        with self._lease("removing a release"):
+            require_removable(self, release)
+            self._delete(release)
 
     def verify(self, release: str, reporter: Reporter) -> Manifest:
         """Read all of a release; raises `CorruptReleaseError` saying what is not as published."""
@@ -218,7 +224,7 @@ class ServerHome:
     def _manifest_in(self, release: str, metadata: dict[str, Any]) -> Manifest:
         where = f"the metadata of {self.collection(release)}"
         if "manifest" not in metadata:
-            raise CorruptReleaseError(f"{where} hold no manifest: publish again")
+            raise CorruptReleaseError(f"{where} hold no manifest", SEE_DOCTOR)
         return manifests.from_values(metadata["manifest"], where)
 
     def _left_behind(self, draft_sum: str, draft: Draft) -> tuple[str | None, str | None]:
@@ -356,7 +362,4 @@ def _damage(release: str) -> Iterator[None]:
     try:
         yield
     except (CorruptReleaseError, Absent) as error:
-        raise CorruptReleaseError(
-            f"release {release} is damaged: {error}; "
-            f"publish again with `nextsong ingest run --force`"
-        ) from error
+        raise CorruptReleaseError(f"release {release} is damaged: {error}", SEE_DOCTOR) from error

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from qdrant_client import models
 
+from catalog.errors import CorruptReleaseError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,7 +19,11 @@ if TYPE_CHECKING:
 
 def health(home: ServerHome) -> Iterator[State]:
     """What there is to say about each collection: level, what was found, what to do."""
-    current, ready = home.current(), set(home.releases())
+    try:
+        current = home.current()
+    except CorruptReleaseError:
+        current = None  # what is wrong with the alias is for others to say
+    ready = set(home.releases())
     for release in home.all_releases():
         name = home.collection(release)
         if release not in ready:

@@ -7,7 +7,7 @@ import fcntl
 import os
 import tempfile
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from catalog.errors import BusyError, StorageError
 
@@ -34,8 +34,12 @@ def storage_errors(place: Path) -> Iterator[None]:
     except BrokenPipeError:  # the reader of our output left: nothing is wrong with `place`
         raise
     except OSError as error:
-        reason = _HINTS.get(error.errno or 0, error.strerror or str(error))
-        raise StorageError(f"cannot write {error.filename or place}: {reason}") from error
+        raise StorageError(f"cannot write {error.filename or place}: {reason_of(error)}") from error
+
+
+def reason_of(error: OSError) -> str:
+    """Return why something could not be written or read, and what to do about it."""
+    return _HINTS.get(error.errno or 0, error.strerror or str(error))
 
 
 def make_folder(folder: Path) -> Path:
@@ -55,13 +59,21 @@ def require_writable(path: Path) -> None:
         pass
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by a file that holds `text`, on disk when this returns."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file whose content replaces `path`, on disk, when the block ends without an error.
+
+    A device or a pipe is written to instead. Raises `StorageError`.
+    """
     with storage_errors(path):
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                yield file
+            return
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         try:
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(text)
+            with partial.open("wb") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
@@ -69,6 +81,12 @@ def write_atomically(path: Path, text: str) -> None:
             partial.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace `path` by a file that holds `text`, on disk when this returns."""
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def sync_folder(folder: Path) -> None:

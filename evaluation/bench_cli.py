@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from catalog.cli import (
+    Decimal,
     home_option,
+    json_option,
     one_line_errors,
     qdrant_server,
     quiet_option,
@@ -17,15 +19,23 @@ from catalog.cli import (
     storage_option,
 )
 from catalog.storage import require_writable
+from catalog.terminal import print_json
 
 if TYPE_CHECKING:
     from catalog.qdrant_options import QdrantOptions, Storage
+
+
+LEAST_SONGS = 1_000
+"""The smallest release that the bench measures."""
 
 
 class _Numbers(click.ParamType[list[int]]):
     """Whole numbers with commas between."""
 
     name = "numbers"
+
+    def __init__(self, least: int = 1) -> None:
+        self._least = least
 
     def convert(
         self, value: str | list[int], param: click.Parameter | None, ctx: click.Context | None
@@ -37,8 +47,8 @@ class _Numbers(click.ParamType[list[int]]):
             numbers = [int(part) for part in value.split(",")]
         except ValueError:
             self.fail(f"'{value}' is not whole numbers with commas between", param, ctx)
-        if min(numbers) < 1:
-            self.fail("all must be 1 or more", param, ctx)
+        if min(numbers) < self._least:
+            self.fail(f"all must be {self._least:,} or more", param, ctx)
         return numbers
 
 
@@ -52,7 +62,7 @@ def bench() -> None:
 @qdrant_server
 @click.option(
     "--sizes",
-    type=_Numbers(),
+    type=_Numbers(LEAST_SONGS),
     default="10000,100000",
     show_default=True,
     help="Songs of the invented releases, which are kept in HOME/bench-SIZE.",
@@ -83,7 +93,7 @@ def bench() -> None:
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(0.1, 3600),
+    type=Decimal(0.1, 3600),
     default=5.0,
     show_default=True,
     help="How long each measurement takes.",
@@ -93,11 +103,11 @@ def bench() -> None:
     "--rates", type=_Numbers(), help="Calls per second of more open loops, commas between."
 )
 @click.option(
-    "--json",
-    "json_path",
+    "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the results to this file too.",
+    help="Write the results to this file too, as JSON.",
 )
+@json_option
 @quiet_option
 @one_line_errors
 def serve(
@@ -111,7 +121,8 @@ def serve(
     seconds: float,
     rates: list[int] | None,
     storage: Storage,
-    json_path: Path | None,
+    out: Path | None,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Put the service under load, and call its engine directly, with invented releases.
@@ -120,15 +131,18 @@ def serve(
     """
     from evaluation import bench_serve
 
-    if json_path:
-        require_writable(json_path)
+    if out:
+        require_writable(out)
     plan = bench_serve.Plan(sizes, seeds, limit, callers, workers, seconds, rates or (), storage)
     if qdrant:
         qdrant = dataclasses.replace(qdrant, prefix=f"{qdrant.prefix}-bench")
     results = bench_serve.run(plan, home, qdrant, reporter_for(quiet=quiet))
-    bench_serve.show(results)
-    if json_path:
-        bench_serve.write_json(results, json_path)
+    if as_json:
+        print_json(bench_serve.to_json(results))
+    else:
+        bench_serve.show(results)
+    if out:
+        bench_serve.write_json(results, out)
 
 
 @bench.command(name="ingest", short_help="An ingest, beside the tutorials' way.")
@@ -140,14 +154,14 @@ def serve(
     help="Also take the tutorials' way over the same file (the extra `bench`).",
 )
 @click.option(
-    "--json",
-    "json_path",
+    "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the results to this file too.",
+    help="Write the results to this file too, as JSON.",
 )
+@json_option
 @quiet_option
 @one_line_errors
-def bench_ingest(file: Path, tutorial: bool, json_path: Path | None, quiet: bool) -> None:
+def bench_ingest(file: Path, tutorial: bool, out: Path | None, as_json: bool, quiet: bool) -> None:
     """Take FILE, in the raw form of #nowplaying, to a release; show each stage's time and memory.
 
     Beside it: the tutorials' way, with pandas, SQL and gensim on Python lists.
@@ -155,9 +169,12 @@ def bench_ingest(file: Path, tutorial: bool, json_path: Path | None, quiet: bool
     from evaluation import bench_ingest as measured
     from ingest.parameters import Parameters
 
-    if json_path:
-        require_writable(json_path)
+    if out:
+        require_writable(out)
     comparison = measured.run(file, Parameters(), reporter_for(quiet=quiet), tutorial=tutorial)
-    measured.show(comparison)
-    if json_path:
-        measured.write_json(comparison, json_path)
+    if as_json:
+        print_json(comparison.to_json())
+    else:
+        measured.show(comparison)
+    if out:
+        measured.write_json(comparison, out)

@@ -12,10 +12,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from catalog.errors import FileError, NextsongError
 from catalog.storage import storage_errors, write_atomically
+from catalog.terminal import echo, json_text
 from ingest.charts import extra_needed
 from ingest.raw_form import HEADER
 
@@ -219,18 +218,18 @@ def _held(process: int) -> int:
 
 def show(comparison: Comparison) -> None:
     """Print both ways, step by step, and their ratios."""
-    click.echo(f"{comparison.file}: {comparison.bytes / 1e6:,.0f} MB")
+    echo(f"{comparison.file}: {comparison.bytes / 1e6:,.0f} MB")
     for way in comparison.ways:
-        click.echo()
-        click.secho(way.name, bold=True)
+        echo()
+        echo(way.name, bold=True)
         for step in way.steps:
-            click.echo(f"  {step.name:<12}{step.seconds:>10.1f} s{_gigabytes(step.peak):>12}")
-        click.echo(f"  {'in all':<12}{way.total:>10.1f} s{_gigabytes(way.peak()):>12}")
-        click.echo("  " + ", ".join(f"{count:,} {name}" for name, count in way.outcome.items()))
+            echo(f"  {step.name:<12}{step.seconds:>10.1f} s{_gigabytes(step.peak):>12}")
+        echo(f"  {'in all':<12}{way.total:>10.1f} s{_gigabytes(way.peak()):>12}")
+        echo("  " + ", ".join(f"{count:,} {name}" for name, count in way.outcome.items()))
     if comparison.ratios:
-        click.echo("\nThe tutorials' way, which ends with a model, takes, compared with nextsong:")
+        echo("\nThe tutorials' way, which ends with a model, takes, compared with nextsong:")
     for ratio in comparison.ratios:
-        click.echo(
+        echo(
             f"  {ratio.route:<20}{ratio.time:>6.2f} times the time{ratio.memory:>8.2f} times the "
             f"memory"
         )
@@ -242,4 +241,4 @@ def _gigabytes(size: int) -> str:
 
 def write_json(comparison: Comparison, path: Path) -> None:
     """Write the comparison as JSON. Raises `StorageError`."""
-    write_atomically(path, json.dumps(comparison.to_json(), indent=2) + "\n")
+    write_atomically(path, json_text(comparison.to_json(), indent=2) + "\n")

@@ -12,18 +12,16 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import click
 import numpy as np
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from catalog.errors import InputError, UnavailableError
+from catalog.errors import UnavailableError
 from catalog.homes import open_home
 from catalog.qdrant_options import Layout
 from catalog.storage import make_folder, write_atomically
+from catalog.tables import Console, Table
+from catalog.terminal import echo, json_text
 from evaluation import bench_engine, bench_release
 from evaluation.bench_load import Load
 
@@ -75,8 +73,6 @@ def run(plan: Plan, folder: Path, qdrant: QdrantOptions | None, reporter: Report
     """Measure; releases are made below `folder`, or on the Qdrant server, and kept."""
     results: list[Result] = []
     for songs in plan.sizes:
-        if songs < 1_000:
-            raise InputError(f"{songs} songs are too few: give 1,000 or more")
         place = make_folder(folder / f"bench-{songs}")
         home = open_home(place, qdrant, layout=Layout(storage=plan.storage))
         manifest = bench_release.published(home, songs, place, reporter, plan.storage)
@@ -92,7 +88,7 @@ def run(plan: Plan, folder: Path, qdrant: QdrantOptions | None, reporter: Report
 
 def show(results: Sequence[Result]) -> None:
     """Print a table, and how the service does beside its engine."""
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table()
     for name in ("songs", "what answers", "load"):
         table.add_column(name, justify="right" if name == "songs" else "left")
     for name in ("asked/s", "answered/s", "p50 ms", "p90", "p99", "p99.9", "failed", "CPU"):
@@ -108,9 +104,9 @@ def show(results: Sequence[Result]) -> None:
             ", ".join(f"{count:,} {code}" for code, count in one.failures.items()) or "0",
             "" if one.cpu is None else f"{one.cpu:.2f}",
         )
-    Console(highlight=False, width=max(160, Console().width)).print(table)
+    Console().print(table)
     for line in ratios(results):
-        click.echo(line)
+        echo(line)
 
 
 def ratios(results: Sequence[Result]) -> Iterator[str]:
@@ -135,11 +131,15 @@ def ratios(results: Sequence[Result]) -> Iterator[str]:
                 )
 
 
-def write_json(results: Sequence[Result], path: Path) -> None:
-    """Write all results, with what is known of the machine."""
+def to_json(results: Sequence[Result]) -> dict[str, Any]:
+    """All results, with what is known of the machine."""
     about = {"cpus": os.cpu_count(), "python": sys.version.split()[0], "at": int(time.time())}
-    text = json.dumps({"machine": about, "results": [asdict(one) for one in results]}, indent=2)
-    write_atomically(path, text + "\n")
+    return {"machine": about, "results": [asdict(one) for one in results]}
+
+
+def write_json(results: Sequence[Result], path: Path) -> None:
+    """Write the results as JSON. Raises `StorageError`."""
+    write_atomically(path, json_text(to_json(results), indent=2) + "\n")
 
 
 def _best(results: Sequence[Result], where: str, load: str) -> Result | None:

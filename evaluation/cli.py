@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from catalog.cli import (
+    Decimal,
+    complete_release,
     home_option,
+    json_option,
     one_line_errors,
     qdrant_server,
     quiet_option,
@@ -17,6 +19,7 @@ from catalog.cli import (
     work_option,
 )
 from catalog.storage import require_writable
+from catalog.terminal import echo, json_text, print_json
 
 if TYPE_CHECKING:
     from catalog.qdrant_options import QdrantOptions
@@ -37,7 +40,12 @@ holdout_option = click.option(
 @home_option
 @qdrant_server
 @work_option
-@click.option("--release", metavar="ID", help="Release to score.  [default: the current one]")
+@click.option(
+    "--release",
+    metavar="ID",
+    shell_complete=complete_release,
+    help="Release to score.  [default: the current one]",
+)
 @click.option(
     "--target",
     metavar="HOST:PORT",
@@ -69,13 +77,20 @@ holdout_option = click.option(
     "release are scored once.",
 )
 @click.option("--sample", type=click.IntRange(1), help="Ask so many playlists, drawn at random.")
-@click.option("--seed", default=0, show_default=True, help="Seed of random holdouts and samples.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of random holdouts and samples.",
+)
 @click.option(
     "--processes", type=click.IntRange(1, 64), help="Processes that search.  [default: all cores]"
 )
 @click.option(
     "--patience",
     default=10.0,
+    type=Decimal(0),
     show_default=True,
     metavar="MINUTES",
     help="Leave out baselines that are expected to take longer.",
@@ -175,7 +190,7 @@ def _print(result: Evaluation, *, as_json: bool) -> None:
 
     if as_json:
         for line in result.lines():
-            click.echo(json.dumps(line, ensure_ascii=False))
+            echo(json_text(line))
     else:
         show.evaluation(result)
 
@@ -185,8 +200,8 @@ def _holdout(text: str) -> Holdout | None:
 
 
 @evaluate.command()
-@click.argument("before")
-@click.argument("after")
+@click.argument("before", shell_complete=complete_release)
+@click.argument("after", shell_complete=complete_release)
 @home_option
 @qdrant_server
 @work_option
@@ -201,7 +216,7 @@ def _holdout(text: str) -> Holdout | None:
 @click.option(
     "--sample", type=click.IntRange(1), help="Ask two releases so many playlists, drawn at random."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 @quiet_option
 @one_line_errors
 def compare(
@@ -236,7 +251,7 @@ def compare(
         sample,
     )
     if as_json:
-        click.echo(json.dumps(found.to_json()))
+        print_json(found.to_json())
     else:
         show_contest.contest(found)
 
@@ -256,7 +271,13 @@ def compare(
     type=click.IntRange(100, 1_000_000),
     help="How many playlists to invent.",
 )
-@click.option("--seed", default=0, show_default=True, help="Other seeds invent other songs.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Other seeds invent other songs.",
+)
 @click.option(
     "--write-raw",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 import numpy as np
 
 from catalog.embedded import EmbeddedHome
 from catalog.errors import UnavailableError
 from catalog.storage import make_folder
+from catalog.terminal import echo
 from evaluation import harness, show
 from evaluation.place import Place
 from ingest import account, pipeline, raw_form, synthetic
@@ -38,20 +38,20 @@ def run(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
 
     Raises any `NextsongError`.
     """
-    click.echo("Every song, artist and playlist of this demo is invented.\n")
-    click.secho("1. Playlists, in a file", bold=True)
+    echo("Every song, artist and playlist of this demo is invented.\n")
+    echo("1. Playlists, in a file", bold=True)
     file = make_folder(home) / "playlists.csv"
     with reporter.task("invent") as task:
         shape = synthetic.Shape(playlists=playlists, songs=round(playlists * SONGS_PER_PLAYLIST))
         rows = synthetic.write_csv(synthetic.generate(shape, seed), file)
         task.result(f"{playlists:,} playlists, {rows:,} rows: {file}")
 
-    click.secho("\n2. From the file to a release in Qdrant", bold=True)
+    echo("\n2. From the file to a release in Qdrant", bold=True)
     work = home / "work"
     outcome = pipeline.run([file], {}, EmbeddedHome(home), work, Parameters(seed=seed), reporter)
-    click.echo(account.of(outcome))
+    echo(account.of(outcome))
 
-    click.secho("\n3. How often it finds the held-out last song of a test playlist", bold=True)
+    echo("\n3. How often it finds the held-out last song of a test playlist", bold=True)
     # The last word on a release is test's: this is the one use of it, and the log counts it.
     plan = harness.Plan(
         split="test", baselines=("popularity", "tutorial"), behaviours=False, recall=False
@@ -60,20 +60,20 @@ def run(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
     show.evaluation(result, brief=True)
     seeds, label = _presentable(result)
 
-    click.secho("\n4. The service, asked over gRPC what comes next", bold=True)
+    echo("\n4. The service, asked over gRPC what comes next", bold=True)
     with _service(home) as address, Client(address) as client:
         request = pb.RecommendRequest(
             seeds=[pb.Seed(artist=seed.artist, title=seed.title) for seed in seeds]
         )
         response = client.recommend(request)
         answers.recommendations(request, response)
-    click.echo(_outcome(label, response))
-    click.echo("The service has stopped.\n")
+    echo(_outcome(label, response))
+    echo("The service has stopped.\n")
 
     command = _own_command()
-    click.secho("The same with playlists of your own (CSV, TSV or Parquet):", bold=True)
-    click.echo(f"  {command} ingest run FILE")
-    click.echo(f'  {command} recommend "Artist - Title" "Artist - Title"')
+    echo("The same with playlists of your own (CSV, TSV or Parquet):", bold=True)
+    echo(f"  {command} ingest run FILE")
+    echo(f'  {command} recommend "Artist - Title" "Artist - Title"')
 
 
 def write_raw(file: Path, rows: int, seed: int, reporter: Reporter) -> None:
@@ -81,7 +81,7 @@ def write_raw(file: Path, rows: int, seed: int, reporter: Reporter) -> None:
     with reporter.task("invent") as task:
         playlists = raw_form.write_raw(file, rows, seed)
         task.result(f"{playlists:,} playlists, {rows:,} rows: {file}")
-    click.echo(f"Make a release of it:  {_own_command()} ingest run {file}")
+    echo(f"Make a release of it:  {_own_command()} ingest run {file}")
 
 
 def _presentable(result: Evaluation) -> tuple[list[Seed], Seed]:
@@ -113,7 +113,7 @@ def _service(home: Path) -> Iterator[str]:
             line = server.stdout.readline().strip()
             if not line:
                 raise UnavailableError("the service did not start: see its message above")
-            click.echo(line)
+            echo(line)
             yield line.rsplit(" ", 1)[-1]
         finally:
             server.terminate()

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from catalog.cli import home_option, one_line_errors, quiet_option, reporter_for
+from catalog.cli import (
+    complete_release,
+    home_option,
+    json_only_option,
+    json_option,
+    one_line_errors,
+    print_result,
+    quiet_option,
+    reporter_for,
+)
+from catalog.terminal import print_json
 
 kind_option = click.option("--kind", help="Only runs of this kind: ingest, tune, evaluate ...")
 release_option = click.option(
-    "--release", metavar="ID", help="Only runs of releases whose id begins so."
+    "--release",
+    metavar="ID",
+    shell_complete=complete_release,
+    help="Only runs of releases whose id begins so.",
 )
 
 
@@ -25,7 +37,7 @@ def runs() -> None:
 @kind_option
 @release_option
 @click.option("--limit", "-n", type=click.IntRange(1), help="Only the newest so many.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
+@json_option
 @one_line_errors
 def list_(
     home: Path, kind: str | None, release: str | None, limit: int | None, as_json: bool
@@ -36,8 +48,7 @@ def list_(
 
     found = log.load(home, kind=kind, release=release, limit=limit)
     if as_json:
-        for run in found:
-            click.echo(json.dumps(show_runs.to_json(run)))
+        print_json([show_runs.to_json(run) for run in found])
     else:
         show_runs.listed(found)
 
@@ -45,13 +56,22 @@ def list_(
 @runs.command()
 @click.argument("run")
 @home_option
+@json_only_option
 @one_line_errors
 def show(run: str, home: Path) -> None:
     """Print all that is known of one RUN, given by its id or the beginning of it, as JSON."""
     from evaluation import runs as log
     from evaluation import show_runs
 
-    click.echo(json.dumps(show_runs.to_json(log.find(home, run)), indent=2, ensure_ascii=False))
+    print_json(show_runs.to_json(log.find(home, run)))
+
+
+def _drawing(
+    _context: click.Context, _parameter: click.Parameter, path: Path | None
+) -> Path | None:
+    if path and path.suffix not in {".svg", ".png", ".pdf"}:
+        raise click.BadParameter(f"{path} ends in neither .svg, .png nor .pdf")
+    return path
 
 
 @runs.command()
@@ -77,8 +97,10 @@ def show(run: str, home: Path) -> None:
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
+    callback=_drawing,
     help="Draw to this file (.svg, .png or .pdf).  [default: bars in the terminal]",
 )
+@json_option
 @one_line_errors
 def plot(
     home: Path,
@@ -88,6 +110,7 @@ def plot(
     split: str | None,
     holdout: str | None,
     out: Path | None,
+    as_json: bool,
 ) -> None:
     """Plot a figure over time, run by run, each split and holdout for itself."""
     from evaluation import runs as log
@@ -97,7 +120,10 @@ def plot(
     points = show_runs.points(found, metric, split, holdout)
     if out:
         show_runs.draw(points, metric, out)
-        click.echo(f"{len(points)} runs: {out}")
+        result = {"runs": len(points), "file": str(out)}
+        print_result(result, f"{len(points)} runs: {out}", as_json=as_json)
+    elif as_json:
+        print_json([show_runs.point_to_json(point) for point in points])
     else:
         show_runs.bars(points, metric)
 
@@ -115,10 +141,17 @@ def plot(
 @home_option
 @kind_option
 @release_option
+@json_option
 @quiet_option
 @one_line_errors
 def export(
-    uri: str, experiment: str, home: Path, kind: str | None, release: str | None, quiet: bool
+    uri: str,
+    experiment: str,
+    home: Path,
+    kind: str | None,
+    release: str | None,
+    as_json: bool,
+    quiet: bool,
 ) -> None:
     """Write runs to MLflow: parameters, figures and tags; those that are there already stay."""
     from evaluation import mlflow_export
@@ -126,4 +159,5 @@ def export(
 
     found = log.load(home, kind=kind, release=release)
     new = mlflow_export.export(found, uri, experiment, reporter_for(quiet=quiet))
-    click.echo(f"{new} runs written to {uri}")
+    result = {"runs": new, "uri": uri}
+    print_result(result, f"{new} runs written to {uri}", as_json=as_json)

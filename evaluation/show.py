@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from catalog.tables import Console, Table
 from evaluation import runs
 from evaluation.metrics.table import LOWER_IS_BETTER
 from evaluation.protocol import HOLDOUTS
@@ -40,7 +38,7 @@ def metrics_of(result: Evaluation) -> tuple[str, ...]:
 
 def evaluation(result: Evaluation, *, brief: bool = False) -> None:
     """Print an evaluation; `brief` leaves out all but the headline table."""
-    console = Console(highlight=False)
+    console = Console()
     console.print(headline(result))
     for line in notes(result):
         console.print(f"  {escape(line)}", style="dim")
@@ -57,11 +55,8 @@ def evaluation(result: Evaluation, *, brief: bool = False) -> None:
 def narrow_table(title: str) -> Table:
     """An empty table that leaves its room to figures: a terminal has 80 columns."""
     return Table(
-        title=title,
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
+        title,
         show_edge=False,
-        pad_edge=False,
         collapse_padding=True,
     )
 
@@ -156,12 +151,7 @@ def _cell(figure: Figure, comparison: Comparison | None, *, best: bool) -> str:
 
 
 def _slices(result: Evaluation) -> Table:
-    table = Table(
-        title=f"{result.main.name}, by kind of query",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    table = Table(escape(f"{result.main.name}, by kind of query"))
     table.add_column("kind", no_wrap=True)
     table.add_column("queries", justify="right", no_wrap=True, min_width=7)
     for heading in ("HR@10", "HR@100"):
@@ -178,12 +168,7 @@ def _slices(result: Evaluation) -> Table:
 
 
 def _behaviours(result: Evaluation) -> Table:
-    table = Table(
-        title=f"How {result.main.name} behaves",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    table = Table(escape(f"How {result.main.name} behaves"))
     table.add_column("when")
     table.add_column("measured")
     table.add_column("figure", justify="right")
@@ -197,12 +182,7 @@ def _behaviours(result: Evaluation) -> Table:
 
 
 def _recalls(result: Evaluation) -> Table:
-    table = Table(
-        title="What the index finds of what exact search finds, the first 10 songs",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-    )
+    table = Table("What the index finds of what exact search finds, the first 10 songs")
     table.add_column("filter")
     table.add_column("songs that pass", justify="right")
     table.add_column("recall", justify="right")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.markup import escape
 
+from catalog.tables import Console
 from evaluation.show import HEADINGS, INTERVALS, narrow_table, number
 from evaluation.significance import p_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.table import Table
-
+    from catalog.tables import Table
     from evaluation.contest import Contest, Row
 
 _SIGNS = {"better": "[green]+[/]", "worse": "[red]-[/]", "same": "\N{NO-BREAK SPACE}"}
@@ -22,7 +21,7 @@ _SIGNS = {"better": "[green]+[/]", "worse": "[red]-[/]", "same": "\N{NO-BREAK SP
 
 def contest(found: Contest) -> None:
     """Print what got better or worse: each metric before, after and the difference."""
-    console = Console(highlight=False)
+    console = Console()
     console.print(f"before: {escape(found.before)}", soft_wrap=True)
     console.print(f"after:  {escape(found.after)}\n", soft_wrap=True)
     console.print(_overall(found))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from catalog.errors import InputError, MissingExtraError
 from catalog.storage import storage_errors
+from catalog.tables import Console, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,13 +36,18 @@ def to_json(run: Run) -> dict[str, Any]:
     return {"id": run.id, "kind": run.kind, "time": run.time.isoformat(), **run.payload}
 
 
+def point_to_json(point: Point) -> dict[str, Any]:
+    """A figure of a run as a JSON object."""
+    return asdict(point) | {"time": point.time.isoformat()}
+
+
 def listed(found: Sequence[Run]) -> None:
     """Print runs as a table."""
-    console = Console(highlight=False)
+    console = Console()
     if not found:
         console.print("  no runs")
         return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table()
     for heading in ("run", "kind", "release"):
         table.add_column(heading, no_wrap=True)
     table.add_column("what came of it")
@@ -109,7 +112,7 @@ def points(
 
 def bars(chosen: Sequence[Point], metric: str) -> None:
     """Print a bar a run, from 0 to the greatest."""
-    console = Console(highlight=False)
+    console = Console()
     greatest = max(abs(point.value) for point in chosen) or 1.0
     console.print(f"{metric}")
     width = max(len(point.label) for point in chosen)
@@ -122,9 +125,7 @@ def bars(chosen: Sequence[Point], metric: str) -> None:
 
 
 def draw(chosen: Sequence[Point], metric: str, path: Path) -> None:
-    """Draw a metric over time to a file. Raises `InputError` for a file of another kind."""
-    if path.suffix not in {".svg", ".png", ".pdf"}:
-        raise InputError(f"{path} ends in neither .svg, .png nor .pdf")
+    """Draw a metric over time to a file, of the format that its name ends in."""
     try:
         from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
         from matplotlib.figure import Figure

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from catalog.cli import (
+    Decimal,
     home_option,
+    json_option,
     one_line_errors,
+    print_result,
     qdrant_server,
     quiet_option,
     reporter_for,
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--minutes",
-    type=click.FloatRange(0.1),
+    type=Decimal(0.1),
     help="Stop after about so long; trials under way are given up.  [default: no bound]",
 )
 @click.option(
@@ -52,7 +55,12 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False),
     help="File for what was chosen, for `ingest run --params`.  [default: STUDY/tuned.json]",
 )
-@click.option("--seed", type=int, help="Seed of the training.  [default: the last run's]")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    help="Seed of the training.  [default: the last run's]",
+)
+@json_option
 @quiet_option
 @one_line_errors
 def tune(
@@ -65,6 +73,7 @@ def tune(
     study: Path | None,
     out: Path | None,
     seed: int | None,
+    as_json: bool,
     quiet: bool,
 ) -> None:
     """Search parameters that find more held-out songs of the last ingest run's playlists.
@@ -88,12 +97,13 @@ def tune(
     reporter = reporter_for(quiet=quiet)
     place, start = Place(home, qdrant), tuning.start_of(work, seed)
     outcome = tuning.tune(place, work, study, start, budget, reporter)
-    for line in tune_outcome.describe(outcome):
-        click.echo(line)
     write_atomically(target, text_of(outcome))
     runs.note(home, "tune", tuning.payload(outcome), reporter)
+    page = tune_page.write(outcome, tuning.studies(work, study), study)
+    result = {"parameters": str(target), "report": str(page), "outcome": outcome}
+    lines = [*tune_outcome.describe(outcome)]
     if outcome["beyond chance"]:
-        click.echo(f"parameters  {target}: nextsong ingest run --params {target} FILE...")
+        lines.append(f"parameters  {target}: nextsong ingest run --params {target} FILE...")
     else:
-        click.echo(f"parameters  none to offer: {target} has those that the study began with")
-    click.echo(f"report      {tune_page.write(outcome, tuning.studies(work, study), study)}")
+        lines.append(f"parameters  none to offer: {target} has those that the study began with")
+    print_result(result, "\n".join([*lines, f"report      {page}"]), as_json=as_json)

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import MismatchError
+from catalog.terminal import one_line
 from ingest.split import COVERAGES
 from ingest.sql import connect, literal
 from ingest.work import finished_stage
@@ -130,7 +131,7 @@ def as_json(stages: Mapping[str, Stage]) -> dict[str, Any]:
 
 def _text(lines: Sequence[Line]) -> str:
     width = max(10, *(len(name) for name, _ in lines))
-    return "\n".join(f"{name:<{width}} {text}" for name, text in lines)
+    return "\n".join(f"{name:<{width}} {one_line(text)}" for name, text in lines)
 
 
 def _files(read: Mapping[str, Any]) -> Iterator[Line]:

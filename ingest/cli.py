@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -13,16 +12,20 @@ import click
 from click.core import ParameterSource
 
 from catalog.cli import (
+    Decimal,
     from_above,
     home_option,
+    json_option,
     log_format_option,
     one_line_errors,
+    print_result,
     publishing,
     qdrant_server,
     quiet_option,
     reporter_for,
     work_option,
 )
+from catalog.terminal import echo, print_json
 from ingest.parameters import Parameters
 from ingest.sources import FORMATS, QUOTINGS, Format, How, Quoting
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from catalog.qdrant_options import Layout, QdrantOptions
+    from ingest.payload import Extra
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -81,6 +85,30 @@ def _delimiter(_context: click.Context, _parameter: click.Parameter, value: str)
     return value
 
 
+def _encoding(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    from catalog.errors import InputError
+    from ingest.encodings import named
+
+    try:
+        if value:
+            named(value)
+    except InputError as error:
+        raise click.BadParameter(str(error)) from error
+    return value
+
+
+def _payload(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[Extra, ...]:
+    from catalog.errors import InputError
+    from ingest.payload import parse_all
+
+    try:
+        return parse_all(values)
+    except InputError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def reading_options(command: Command) -> Command:
     """Add the options that say how files are read, where their content does not tell."""
     for option in reversed(
@@ -103,6 +131,7 @@ def reading_options(command: Command) -> Command:
             click.option(
                 "--encoding",
                 default="",
+                callback=_encoding,
                 help="Encoding of text, such as latin-1 or shift_jis.  [default: found out, if UTF "
                 "or Latin]",
             ),
@@ -122,6 +151,7 @@ def reading_options(command: Command) -> Command:
             click.option(
                 "--payload",
                 multiple=True,
+                callback=_payload,
                 metavar="[FIELD=]COLUMN[:KIND]",
                 help="A further column that travels with each song, to be filtered on. Kinds: "
                 "keyword, integer, float, boolean, text.  [default: as in the file, or keyword]",
@@ -150,10 +180,16 @@ def parameter_options(command: Command) -> Command:
             option = click.option(
                 f"--{name}/--no-{name}", default=default, show_default=True, help=text
             )
-        elif default is None:
-            option = click.option(f"--{name}", type=int, help=text)
         else:
-            option = click.option(f"--{name}", default=default, show_default=True, help=text)
+            low, high = parameter.metadata["range"]
+            number = Decimal(low, high) if isinstance(default, float) else click.IntRange(low, high)
+            option = click.option(
+                f"--{name}",
+                type=number,
+                default=default,
+                show_default=default is not None,
+                help=text,
+            )
         command = option(command)
     return command
 
@@ -215,6 +251,7 @@ def stopped_as_json(command: Command) -> Command:
     help="Publish only if the new release is not significantly worse than the current one on the "
     "validation playlists.",
 )
+@json_option
 @quiet_option
 @log_format_option
 @one_line_errors
@@ -227,7 +264,7 @@ def run(
     encoding: str,
     quoting: Quoting,
     header: bool,
-    payload: tuple[str, ...],
+    payload: tuple[Extra, ...],
     home: Path,
     work: Path | None,
     qdrant: QdrantOptions | None,
@@ -237,6 +274,7 @@ def run(
     max_rejects: float,
     force: bool,
     gate: bool,
+    as_json: bool,
     quiet: bool,
     log_format: str,
     **parameters: Any,
@@ -248,9 +286,8 @@ def run(
     """
     from catalog.homes import open_home
     from ingest import account, parameter_files, pipeline
-    from ingest import payload as payloads
 
-    how = How(file_format, delimiter, encoding, quoting, header, payloads.parse_all(payload))
+    how = How(file_format, delimiter, encoding, quoting, header, payload)
     source_of = click.get_current_context().get_parameter_source
     place = open_home(home, qdrant, layout=layout, keep=keep)
     reporter = reporter_for(quiet=quiet, log_format=log_format)
@@ -275,7 +312,7 @@ def run(
     )
     recorded = account.payload(outcome) | {"seconds": round(time.perf_counter() - start, 1)}
     from_above("record")(home, "ingest", recorded, reporter)
-    click.echo(account.of(outcome))
+    print_result(recorded, account.of(outcome), as_json=as_json)
 
 
 @ingest.command()
@@ -286,7 +323,7 @@ def run(
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder for the page and its pictures.  [default: HOME/stats]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON too.")
+@json_option
 @quiet_option
 @one_line_errors
 def stats(home: Path, work: Path | None, out: Path | None, as_json: bool, quiet: bool) -> None:
@@ -297,23 +334,22 @@ def stats(home: Path, work: Path | None, out: Path | None, as_json: bool, quiet:
     found = figures.measure(work or home / "work", reporter_for(quiet=quiet))
     page = stats_page.write(found, out or home / "stats")
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=2))
+        print_json(found.to_json())
     else:
-        click.echo(f"{found.playlists:,} playlists, {found.plays:,} plays: see {page}")
+        echo(f"{found.playlists:,} playlists, {found.plays:,} plays: see {page}")
 
 
 @ingest.command()
 @home_option
 @work_option
-@click.option("--json", "as_json", is_flag=True, help="For programs: the figures as JSON.")
+@json_option
 @one_line_errors
 def report(home: Path, work: Path | None, as_json: bool) -> None:
     """Show the account of the last run: what was read, used and rejected, and what it means."""
     from ingest import account
 
     stages = account.load(work or home / "work")
-    click.echo(
-        json.dumps(account.as_json(stages), ensure_ascii=False, indent=2)
-        if as_json
-        else account.report(stages)
-    )
+    if as_json:
+        print_json(account.as_json(stages))
+    else:
+        echo(account.report(stages))

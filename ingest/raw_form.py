@@ -9,7 +9,6 @@ are those of the first 10,000 rows of the real file; that of empty artists is of
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.storage import storage_errors
+from catalog.storage import replacing
 from ingest.synthetic import Shape, chunks, generate
 
 if TYPE_CHECKING:
@@ -69,27 +68,21 @@ def write_raw(path: Path, rows: int, seed: int) -> int:
     )
     by_title = np.empty(len(titles), np.int64)
     by_title[pc.array_sort_indices(titles.cast(pa.binary())).to_numpy()] = np.arange(len(titles))
-    with storage_errors(path):
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as file:
-                file.write(HEADER)
-                for start, stop in chunks(playlists.offsets, _ROWS_PER_CHUNK):
-                    songs = playlists.songs[playlists.offsets[start] : playlists.offsets[stop]]
-                    playlist = np.repeat(np.arange(start, stop), lengths[start:stop])
-                    songs = songs[np.lexsort((by_title[songs], playlist))]
-                    artist = artists.take(pa.array(playlists.artist[songs]))
-                    nameless = pa.array(rng.random(len(songs)) < NO_ARTIST)
-                    lines = _lines(
-                        users.take(pa.array(playlists.owner[playlist])),
-                        pc.if_else(nameless, "", artist),
-                        titles.take(pa.array(songs)),
-                        names.take(pa.array(playlist)),
-                    )
-                    file.write(lines)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(HEADER)
+        for start, stop in chunks(playlists.offsets, _ROWS_PER_CHUNK):
+            songs = playlists.songs[playlists.offsets[start] : playlists.offsets[stop]]
+            playlist = np.repeat(np.arange(start, stop), lengths[start:stop])
+            songs = songs[np.lexsort((by_title[songs], playlist))]
+            artist = artists.take(pa.array(playlists.artist[songs]))
+            nameless = pa.array(rng.random(len(songs)) < NO_ARTIST)
+            lines = _lines(
+                users.take(pa.array(playlists.owner[playlist])),
+                pc.if_else(nameless, "", artist),
+                titles.take(pa.array(songs)),
+                names.take(pa.array(playlist)),
+            )
+            file.write(lines)
     return len(lengths)
 
 

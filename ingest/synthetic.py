@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from catalog.errors import InputError
-from catalog.storage import storage_errors
+from catalog.storage import replacing
 from ingest import invented_names
 
 if TYPE_CHECKING:
@@ -294,13 +293,10 @@ def write_csv(playlists: Playlists, path: Path) -> int:
     all is written. Raises `StorageError`.
     """
     options = pa.csv.WriteOptions(include_header=False, batch_size=1 << 14)
-    with storage_errors(path):
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with partial.open("wb") as file:
-            file.write(f"{','.join(COLUMNS)}\n".encode())
-            for start, stop in chunks(playlists.offsets, _ROWS_PER_CHUNK):
-                pa.csv.write_csv(_rows(playlists, start, stop, _plain), file, options)
-        partial.replace(path)
+    with replacing(path) as file:
+        file.write(f"{','.join(COLUMNS)}\n".encode())
+        for start, stop in chunks(playlists.offsets, _ROWS_PER_CHUNK):
+            pa.csv.write_csv(_rows(playlists, start, stop, _plain), file, options)
     return len(playlists.songs)
 
 

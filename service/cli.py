@@ -7,7 +7,8 @@ from uuid import UUID
 
 import click
 
-from catalog.cli import Text, home_option, one_line_errors, qdrant_server
+from catalog.cli import Decimal, Text, home_option, json_option, one_line_errors, qdrant_server
+from service.cli_errors import request_errors_as_usage
 from service.cli_target import running_service
 
 if TYPE_CHECKING:
@@ -17,6 +18,23 @@ if TYPE_CHECKING:
     from nextsong.v1 import recommender_pb2 as pb
     from service.cli_target import Target
     from service.client import Client, Direct
+
+
+class Condition(Text):
+    """A condition that is written like one; whether it suits the release shows later."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text, or fail."""
+        from catalog.errors import RequestError
+        from service.conditions import require_condition
+
+        text = super().convert(value, param, ctx)
+        try:
+            require_condition(text)
+        except RequestError as error:
+            self.fail(error.problem, param, ctx)
+        return text
+
 
 song_argument = click.argument("song", type=Text())
 limit_option = click.option(
@@ -32,11 +50,10 @@ filter_option = click.option(
     "conditions",
     multiple=True,
     metavar="CONDITION",
-    type=Text(),
+    type=Condition(),
     help="What an extra field must hold: 'year>=1990', 'year<=1999', 'genre=rock|pop', "
     "'genre!=live' or 'album~best of'. May be given several times.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.command(short_help="Say which songs come next in a playlist.")
@@ -77,12 +94,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
     "--diversity",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(0, 1),
+    type=Decimal(0, 1),
     help="How unlike each other the songs should be: 0, only the fit counts, to 1.",
 )
 @click.option("--explain", is_flag=True, help="Say which songs brought each one in.")
 @json_option
 @one_line_errors
+@request_errors_as_usage
 def recommend(
     songs: tuple[str, ...],
     target: Target | None,
@@ -133,6 +151,7 @@ def recommend(
 @filter_option
 @json_option
 @one_line_errors
+@request_errors_as_usage
 def similar(
     song: str,
     target: Target | None,
@@ -165,6 +184,7 @@ def similar(
 @limit_option
 @json_option
 @one_line_errors
+@request_errors_as_usage
 def search(
     words: tuple[str, ...],
     target: Target | None,

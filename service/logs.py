@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from catalog.terminal import json_text, one_line, sanitise
+
 if TYPE_CHECKING:
-    from structlog.typing import Processor
+    from structlog.typing import EventDict, Processor
 
 log: Any = structlog.stdlib.get_logger("nextsong.service")
 """`log.info("event", key=value)`; the standard library's logger of this name stands behind it."""
@@ -37,10 +39,18 @@ def _no_caller_left(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("ExecuteBatchError raised in core")
 
 
+def _write_out_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Write control characters out, for no log line to be forged; a traceback keeps its lines."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = sanitise(value) if name in {"exception", "stack"} else one_line(value)
+    return event
+
+
 def configure(level: str, form: str) -> None:
     """Write what is at least as urgent as `level`, ours and the libraries', as `form` says."""
     renderer: Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.processors.JSONRenderer(serializer=json_text)
         if form == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
@@ -48,7 +58,11 @@ def configure(level: str, form: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*_SHARED, structlog.processors.format_exc_info],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _write_out_controls,
+                renderer,
+            ],
         )
     )
     root = logging.getLogger()

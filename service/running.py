@@ -89,16 +89,18 @@ async def serve(
         server = Server(home, settings, measured, tracer, history)
         await server.start()
         manifest = server.release.manifest if server.release else None
-        with sparing_what_stays():
-            ready(
-                Ready(
-                    server.address,
-                    manifest.release if manifest else None,
-                    manifest.counts.songs if manifest else 0,
+        try:
+            with sparing_what_stays():
+                ready(
+                    Ready(
+                        server.address,
+                        manifest.release if manifest else None,
+                        manifest.counts.songs if manifest else 0,
+                    )
                 )
-            )
-            await stopped.wait()
-        await server.stop()
+                await stopped.wait()
+        finally:
+            await server.stop()
         if history:
             history.close()
     home.close()

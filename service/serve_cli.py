@@ -9,19 +9,22 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 import click
 
-from catalog.cli import config_option, one_line_errors
+from catalog.cli import Decimal, config_option, one_line_errors
+from catalog.terminal import echo
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
     from service.running import Ready
+    from service.settings import Settings
 
 _TYPES: dict[Any, click.ParamType[Any]] = {
-    int: click.INT,
-    float: click.FLOAT,
     str: click.STRING,
     Path: click.Path(path_type=Path),
 }
+
+
+_BOUNDS = {"ge": ("min", False), "gt": ("min", True), "le": ("max", False), "lt": ("max", True)}
 
 
 class _Settings(click.Command):
@@ -58,12 +61,26 @@ def _kind(field: FieldInfo) -> Any:
     kinds = [field.annotation]
     if get_origin(field.annotation) in {Union, UnionType}:
         kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType]
-    kind = kinds[0]
+    kind: Any = kinds[0]
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
-    if hasattr(kind, "__metadata__"):
+    constraints = field.metadata
+    if hasattr(kind, "__metadata__"):  # of an optional number, they are inside
+        constraints = [inner for each in kind.__metadata__ for inner in each.metadata]
         kind = get_args(kind)[0]
+    if kind in {int, float}:
+        return _number(kind, constraints)
     return bool if kind is bool else _TYPES.get(kind)
+
+
+def _number(kind: type[int] | type[float], constraints: list[Any]) -> click.ParamType[Any]:
+    """Return the type of a number within pydantic's constraints, such as `Ge(ge=1)`."""
+    bounds: dict[str, Any] = {}
+    for constraint in constraints:
+        for name, (end, is_open) in _BOUNDS.items():
+            if hasattr(constraint, name):
+                bounds |= {end: getattr(constraint, name), f"{end}_open": is_open}
+    return click.IntRange(**bounds) if kind is int else Decimal(**bounds)
 
 
 @click.command(cls=_Settings, short_help="Answer gRPC calls from the current release.")
@@ -75,20 +92,35 @@ def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
 
     SIGTERM or Ctrl-C drains, as --drain and --grace say; Ctrl-C again ends at once.
     """
-    from service import running, settings
+    from service import running
 
     given = {name: value for name, value in flags.items() if value is not None}
-    chosen = settings.load(given, config)
+    chosen = _load(given, config)
     if print_config:
-        click.echo(chosen.to_toml(), nl=False)
+        echo(chosen.to_toml(), nl=False)
         return
     running.run(chosen, _say_ready)
 
 
+def _load(given: dict[str, Any], config: Path | None) -> Settings:
+    """Return the settings. Raises `click.UsageError` if the flags are what is wrong with them."""
+    from catalog.errors import SettingsError
+    from service import settings
+
+    try:
+        return settings.load(given, config)
+    except SettingsError as error:
+        try:
+            settings.load({}, config)
+        except SettingsError:
+            raise error from None
+        raise click.UsageError(str(error)) from error
+
+
 def _say_ready(ready: Ready) -> None:
     if ready.metrics_port is not None:
-        click.echo(f"metrics on port {ready.metrics_port}")
+        echo(f"metrics on port {ready.metrics_port}")
     if ready.release is None:
-        click.echo(f"waiting for a release, on {ready.address}")
+        echo(f"waiting for a release, on {ready.address}")
     else:
-        click.echo(f"serving release {ready.release} ({ready.songs:,} songs) on {ready.address}")
+        echo(f"serving release {ready.release} ({ready.songs:,} songs) on {ready.address}")

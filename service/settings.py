@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettin
 
 from catalog.errors import SettingsError
 from catalog.qdrant_options import qdrant_options, without_password
+from catalog.terminal import escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -195,10 +196,10 @@ def from_json(text: str) -> Settings:
 
 
 def _toml(value: Any) -> str:
-    # A string of JSON is one of TOML, but for pairs of surrogates and the one sign of control that
+    # A string of JSON is one of TOML, but for pairs of surrogates and the control characters that
     # JSON lets pass.
-    text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    return text.encode(errors="replace").decode()
+    text = json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
+    return escape_controls(text)
 
 
 def _require_toml(config: Path) -> None:

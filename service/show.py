@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
 from google.protobuf import json_format
-from rich import box
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from catalog.tables import Console, Table
+from catalog.terminal import one_line, print_json
 from nextsong.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
@@ -32,8 +30,8 @@ _EMPTY = {
 
 def as_json(message: Message) -> None:
     """Print a message as JSON, every field given."""
-    click.echo(
-        json_format.MessageToJson(
+    print_json(
+        json_format.MessageToDict(
             message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
         )
     )
@@ -41,8 +39,8 @@ def as_json(message: Message) -> None:
 
 def recommendations(request: pb.RecommendRequest, response: pb.RecommendResponse) -> None:
     """Print the playlist as it was understood, and the songs that come next."""
-    console = Console(highlight=False)
-    after = Table(title="After", title_justify="left", box=box.SIMPLE_HEAD, show_header=False)
+    console = Console()
+    after = Table("After", show_header=False)
     for asked, resolved in zip(request.seeds, response.seeds, strict=True):
         after.add_row(*_understood(asked, resolved))
     console.print(after)
@@ -56,7 +54,7 @@ def recommendations(request: pb.RecommendRequest, response: pb.RecommendResponse
 
 def similar_songs(response: pb.SimilarSongsResponse) -> None:
     """Print the songs nearest to one."""
-    console = Console(highlight=False)
+    console = Console()
     title = f"Near {response.song.artist} - {response.song.title}"
     console.print(_scored(title, response.songs))
     _say_release(console, response.release, response.empty_reason, empty=not response.songs)
@@ -64,7 +62,7 @@ def similar_songs(response: pb.SimilarSongsResponse) -> None:
 
 def found_songs(response: pb.SearchSongsResponse) -> None:
     """Print the songs found by name."""
-    console = Console(highlight=False)
+    console = Console()
     console.print(_songs("Found", response.songs))
     _say_release(console, response.release, empty=not response.songs)
 
@@ -77,13 +75,13 @@ def _because(
     for reason in scored.reasons[:3]:
         name, _ = _understood(request.seeds[reason.seed], response.seeds[reason.seed])
         named.append(f"{name} ({reason.share:.0%})")
-    return f"{escape(scored.song.title)}: because of {', '.join(named)}"
+    return f"{escape(one_line(scored.song.title))}: because of {', '.join(named)}"
 
 
 def _understood(asked: pb.Seed, resolved: pb.ResolvedSeed) -> tuple[str, str]:
-    name = f"{asked.artist} - {asked.title}" if asked.title else asked.song_id
+    name = one_line(f"{asked.artist} - {asked.title}" if asked.title else asked.song_id)
     if resolved.resolution == pb.RESOLUTION_SONG:
-        return escape(f"{resolved.song.artist} - {resolved.song.title}"), ""
+        return escape(one_line(f"{resolved.song.artist} - {resolved.song.title}")), ""
     if resolved.resolution == pb.RESOLUTION_ARTIST:
         return escape(name), "[yellow]not in the catalog; its artist is[/]"
     return escape(name), "[yellow]not in the catalog[/]"
@@ -95,7 +93,7 @@ def _scored(title: str, hits: Iterable[pb.ScoredSong]) -> Table:
 
 
 def _songs(title: str, songs: Iterable[pb.Song], scores: Sequence[float] = ()) -> Table:
-    table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(escape(title))
     table.add_column("#", justify="right", style="dim")
     table.add_column("artist", style="bold")
     table.add_column("title")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,6 +17,9 @@ from catalog.embedded import EmbeddedHome
 from catalog.reporting import Silent
 from ingest import pipeline, synthetic
 from ingest.parameters import Parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -23,6 +30,30 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real data in {SHARED_DATA}")
     return SHARED_DATA
+
+
+class Terminal(io.StringIO):
+    """Standard output as a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def shown(self) -> str:
+        """All that was printed, without colours."""
+        return re.sub(r"\x1b\[[\d;]*m", "", self.getvalue())
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Terminal]:
+    """Makes standard output a terminal of so many columns."""
+
+    def make(width: int) -> Terminal:
+        made = Terminal()
+        monkeypatch.setattr(sys, "stdout", made)
+        monkeypatch.setenv("COLUMNS", str(width))
+        return made
+
+    return make
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def test_both_ways_over_one_file(tmp_path: Path) -> None:
     write_raw(tmp_path / "raw.csv", 2_000, seed=0)
     out = tmp_path / "bench.json"
     ran = CliRunner().invoke(
-        main, ["bench", "ingest", str(tmp_path / "raw.csv"), "--json", str(out), "-q"]
+        main, ["bench", "ingest", str(tmp_path / "raw.csv"), "--out", str(out), "-q"]
     )
     assert ran.exit_code == 0, ran.output
     ours, theirs = json.loads(out.read_text())["ways"]

@@ -120,7 +120,7 @@ def test_nothing_answered_is_no_number() -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "code", "said"),
-    [("x", 2, "not whole numbers"), ("0", 2, "1 or more"), ("10", 1, "are too few")],
+    [("x", 2, "not whole numbers"), ("0", 2, "1,000 or more"), ("10", 2, "1,000 or more")],
 )
 def test_bad_sizes_are_refused(tmp_path: Path, sizes: str, code: int, said: str) -> None:
     result = CliRunner().invoke(

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from catalog.errors import GateError, InputError, MismatchError
 from catalog.reporting import Silent
-from evaluation import contest, gate, harness, runs
+from evaluation import contest, gate, harness, runs, show_contest
 from evaluation.main import main
 from evaluation.place import Place
 from evaluation.protocol import load_queries
@@ -20,8 +20,10 @@ from ingest import pipeline
 from pipeline_fixtures import lane
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from conftest import Terminal
     from evaluation.contest import Contest
     from pipeline_fixtures import Lane
 
@@ -203,7 +205,7 @@ def test_comparisons_are_recorded_and_uses_of_test_counted(lane: Lane) -> None:
     assert [run.kind for run in runs.load(place.folder, kind="compare")] == ["compare"] * 4
 
 
-def test_two_runs_are_compared_as_recorded(lane: Lane) -> None:
+def test_two_runs_are_compared_as_recorded(lane: Lane, terminal: Callable[[int], Terminal]) -> None:
     place = Place(lane.home.path)
     first = harness.evaluate(place, lane.work, PLAN, Silent())
     second = harness.evaluate(place, lane.work, replace(PLAN, modes=("dense",)), Silent())
@@ -224,9 +226,13 @@ def test_two_runs_are_compared_as_recorded(lane: Lane) -> None:
     assert shown.exit_code == 0, shown.output
     for word in ("before: run", "after:  run", "HR@100", "difference", "by kind of query"):
         assert word in shown.output
-    tables = [line for line in shown.output.splitlines() if "release" not in line]
+    screen = terminal(80)
+    show_contest.contest(found)
+    written = screen.shown()
+    tables = [line for line in written.splitlines() if "release" not in line]
+    assert any("─" in line for line in tables)  # as a terminal has them, not the plain ones
     assert max(map(len, tables)) <= 80
-    assert not [line for line in tables if "…" in line]  # nothing is cut
+    assert "…" not in written  # nothing is cut
     for heading in ("queries", "HR@10 change", "HR@100 change", "known songs of the query"):
         assert heading in " ".join(shown.output.split())
     printed = CliRunner().invoke(

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shlex
+import shutil
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
 from click.testing import CliRunner
 from home_content import Content, content
+from qdrant_client import models
 
-from catalog import server_health
+from catalog import doctor, server_health
 from catalog.embedded import EmbeddedHome
+from catalog.errors import InputError
 from catalog.reporting import Silent
 from evaluation.main import main
 from qdrant_fixtures import AsyncMemoryNodes, memory_home
@@ -102,7 +107,12 @@ def test_going_back_is_only_advised_where_there_is_something_older(
     assert not failures(told(home.path, exit_code=0))
     damage(home, second)
     (failure,) = failures(told(home.path, exit_code=1))
-    assert f"go back to {first}" in failure["advice"]
+    assert "rollback" not in failure["advice"]  # the older one is damaged, too
+    third = home.publish(content.draft, Silent()).release
+    fourth = home.publish(content.draft, Silent()).release
+    damage(home, fourth)
+    (failure,) = failures(told(home.path, exit_code=1))
+    assert f"go back to {third}" in failure["advice"]
 
 
 def test_the_history_is_looked_at(content: Content) -> None:
@@ -116,3 +126,137 @@ def test_the_history_is_looked_at(content: Content) -> None:
     assert states["nextsong-history: green, 1 plays"] == "ok"
     del nodes.client._indexes["nextsong-history"]["at_ms"]
     assert "no index of at_ms" in str(list(server_health.health(home)))
+
+
+def commands(finding: dict[str, Any]) -> list[list[str]]:
+    """The commands that the advice of a finding names, as a shell would read them."""
+    written = re.findall("`nextsong ([^`]*)`", finding["advice"])
+    return [shlex.split(command) for command in written]
+
+
+def repair(finding: dict[str, Any]) -> None:
+    """Run the one command that the finding names."""
+    (command,) = commands(finding)
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.fixture
+def three(home: EmbeddedHome) -> tuple[EmbeddedHome, list[str]]:
+    """A home of three releases, and their ids, the oldest first: copies of one, for speed."""
+    first = home.current() or ""
+    ids = [first]
+    for number in (1, 2):
+        copy = f"2099010{number}T000000000-{first[-8:]}"
+        shutil.copytree(home.path / "releases" / first, home.path / "releases" / copy)
+        manifest = home.path / "releases" / copy / "manifest.json"
+        manifest.write_text(manifest.read_text().replace(first, copy))
+        ids.append(copy)
+    (home.path / "current").write_text(f"{ids[-1]}\n")
+    assert not failures(told(home.path, exit_code=0))
+    return home, ids
+
+
+def test_a_pointer_to_a_missing_release(three: tuple[EmbeddedHome, list[str]]) -> None:
+    home, (_, second, third) = three
+    shutil.rmtree(home.path / "releases" / third)
+    (failure,) = failures(told(home.path, exit_code=1))
+    assert f"names {third} as the current release, which is not there" in failure["what"]
+    repair(failure)
+    assert home.current() == second
+    told(home.path, exit_code=0)
+
+
+@pytest.mark.parametrize("written", [None, "", "\0\0\0", "../../etc"])
+def test_intact_releases_beside_a_pointer_that_names_none(
+    three: tuple[EmbeddedHome, list[str]], written: str | None
+) -> None:
+    home, (_, _, third) = three
+    pointer = home.path / "current"
+    pointer.unlink()
+    if written is not None:
+        pointer.write_text(written)
+    (failure,) = failures(told(home.path, exit_code=1))
+    assert "no release in" not in failure["what"]
+    repair(failure)
+    assert home.current() == third
+    told(home.path, exit_code=0)
+
+
+def test_going_back_skips_what_is_damaged(three: tuple[EmbeddedHome, list[str]]) -> None:
+    home, (first, second, third) = three
+    damage(home, second)
+    damage(home, third)
+    findings = told(home.path, exit_code=1)
+    (failure,) = failures(findings)
+    assert third in failure["what"]
+    assert second not in failure["advice"]
+    repair(failure)
+    assert home.current() == first
+    damaged = [each for each in told(home.path, exit_code=0) if each["level"] == "warning"]
+    assert len(damaged) == 2
+    for warning in damaged:
+        repair(warning)
+    assert home.releases() == [first]
+    assert {each["level"] for each in told(home.path, exit_code=0)} == {"ok"}
+
+
+def test_a_newer_release_is_named_where_no_older_one_is_intact(
+    three: tuple[EmbeddedHome, list[str]],
+) -> None:
+    home, (first, second, third) = three
+    home.rollback(first)
+    damage(home, first)
+    damage(home, third)
+    (failure,) = failures(told(home.path, exit_code=1))
+    repair(failure)
+    assert home.current() == second
+
+
+def test_what_is_wrong_and_what_to_do_do_not_contradict(
+    three: tuple[EmbeddedHome, list[str]],
+) -> None:
+    home, (*_, third) = three
+    damage(home, third)
+    (failure,) = failures(told(home.path, exit_code=1))
+    assert "`" not in failure["what"]
+    assert len(commands(failure)) == 1
+
+
+def test_rollback_without_a_current_release_takes_the_newest(
+    three: tuple[EmbeddedHome, list[str]],
+) -> None:
+    home, (*_, third) = three
+    (home.path / "current").unlink()
+    result = CliRunner().invoke(main, ["search", "x", "--home", str(home.path)])
+    assert result.exit_code == 1
+    assert f"`nextsong releases rollback {third}`" in result.output
+    result = CliRunner().invoke(main, ["releases", "rollback", "--home", str(home.path)])
+    assert result.exit_code == 0, result.output
+    assert home.current() == third
+
+
+def test_the_current_release_is_not_removed(three: tuple[EmbeddedHome, list[str]]) -> None:
+    home, ids = three
+    for release, said in ((ids[-1], "is the current one"), ("x", "no release x")):
+        arguments = ["releases", "remove", release, "--home", str(home.path)]
+        result = CliRunner().invoke(main, arguments)
+        assert result.exit_code == 1
+        assert said in result.output
+    assert home.releases() == ids
+
+
+def test_a_server_without_an_alias(content: Content) -> None:
+    home = memory_home()
+    first = home.publish(content.draft, Silent()).release
+    nodes: Any = home.nodes
+    nodes.client.update_collection_aliases(
+        [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name="nextsong"))]
+    )
+    failure, *others = doctor._releases(home, " --qdrant-url x")
+    assert failure.level == "failure"
+    assert failure.advice.endswith(f"`nextsong releases rollback {first} --qdrant-url x`")
+    assert {finding.level for finding in others} == {"ok"}
+    assert home.rollback() == first
+    with pytest.raises(InputError):
+        home.remove(first)

@@ -248,10 +248,10 @@ def test_runs_are_listed_and_shown(logged: Path) -> None:
     assert "1,200 songs" in listed.output
     assert "hr@100" in listed.output
     assert "0.2500" in listed.output
-    lines = shown("list", "--home", logged, "--json", "--kind", "evaluate", "-n", 1).output
-    (line,) = lines.splitlines()
-    assert json.loads(line)["figures"]["hr@100"] == 0.5
-    run = json.loads(line)["id"]
+    printed = shown("list", "--home", logged, "--json", "--kind", "evaluate", "-n", 1).output
+    (evaluated,) = json.loads(printed)
+    assert evaluated["figures"]["hr@100"] == 0.5
+    run = evaluated["id"]
     assert json.loads(shown("show", run, "--home", logged).output)["split"] == "test"
     assert "no runs" in shown("list", "--home", logged / "none").output
 
@@ -267,12 +267,12 @@ def test_figures_are_plotted_over_time(logged: Path) -> None:
     drawn = shown("plot", "--home", logged, "--out", logged / "runs.svg")
     assert drawn.exit_code == 0, drawn.output
     assert "<svg" in (logged / "runs.svg").read_text()
-    for wrong, said in (
-        (["--metric", "luck"], "there are hr@10, hr@100"),
-        (["--out", "x.txt"], ".svg"),
+    for wrong, said, code in (
+        (["--metric", "luck"], "there are hr@10, hr@100", 1),
+        (["--out", "x.txt"], ".svg", 2),
     ):
         failed = shown("plot", "--home", logged, *wrong)
-        assert failed.exit_code == 1
+        assert failed.exit_code == code
         assert said in failed.output
 
 
