@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog.errors import FileError, StorageError
+from catalog.errors import EmptyFileError, FileError, StorageError
 from ingest.columns import ROLES
 from ingest.inputs import Inputs, find_inputs, state_of
 from ingest.opening import Opened, open_input, readable, tallies_of
@@ -41,6 +41,7 @@ UNREADABLE = pa.schema(
 _LONGEST_TEXT = 500  # characters
 _COMPRESSION = "snappy"
 _UNPLACED = "the position is neither a number nor a time"
+_SAID = 5  # empty files that are named while reading; the account has all
 _LOOK = 1 << 20  # to look at a file takes about as long as to read so many bytes of it
 
 
@@ -65,7 +66,8 @@ class ReadAccount:
 
     `payload` has, for each payload field, its kind, in how many rows it is filled, empty, or wrong
     (not of its kind), and examples of the last. `passed_over` are files in folders and archives
-    that are no playlist files by their names.
+    that are no playlist files by their names; `empty` says of files beside others that they hold no
+    record.
     """
 
     files: int
@@ -74,6 +76,7 @@ class ReadAccount:
     notes: tuple[FileNote, ...]
     payload: Mapping[str, Mapping[str, Any]]
     passed_over: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
 
 
 def read_files(
@@ -90,7 +93,7 @@ def read_files(
     `ROWS`, with values as they stand in the file, in its order, and those of `how.payload`; `line`
     is the line (of Parquet: the row; of a JSON list: the song) on which the record starts, from 1.
     Unreadable records have the columns of `UNREADABLE`. Both appear when they are complete, or not
-    at all.
+    at all. A file that holds no record is passed over, unless no other file holds any.
 
     Raises FileError and ColumnError for what is wrong with the files, StorageError for what is
     wrong with the folder written to.
@@ -101,9 +104,16 @@ def read_files(
         look = min(size // 4, len(inputs.files) * _LOOK)
         total = look + size
         opened: list[Opened] = []
+        empty: list[EmptyFileError] = []
         for file in inputs.files:
-            opened.append(open_input(file, given, how))
-            task.advance(look * len(opened) / len(inputs.files), total)
+            try:
+                opened.append(open_input(file, given, how))
+            except EmptyFileError as error:
+                empty.append(error)
+            task.advance(look * (len(opened) + len(empty)) / len(inputs.files), total)
+        _require_filled(opened, empty)
+        for nothing in empty[:_SAID]:
+            reporter.say(f"  {'note':<10} {nothing}: passed over")
         tallies = tallies_of(opened, how)
         schema = ROWS
         for name, tally in tallies.items():
@@ -132,12 +142,13 @@ def read_files(
                     if not any(remark in note.remarks for note in notes[:-1]):
                         reporter.say(f"  {'note':<10} {one.input.label}: {remark}")
         account = ReadAccount(
-            len(inputs.files),
+            len(opened),
             sum(note.rows for note in notes),
             sum(note.unreadable for note in notes),
             tuple(notes),
             {name: tally.as_json() for name, tally in tallies.items()},
             inputs.passed_over,
+            tuple(map(str, empty)),
         )
         task.result(summary(account))
     return account
@@ -146,14 +157,29 @@ def read_files(
 def summary(account: ReadAccount) -> str:
     """The account in a line."""
     kinds = "; ".join(dict.fromkeys(note.kind for note in account.notes))
-    files = "1 file" if account.files == 1 else f"{account.files:,} files"
+    files = f"{account.files:,} {_files(account.files)}"
     text = f"{account.rows:,} rows of {files} ({kinds}), {account.unreadable:,} unreadable"
     if account.passed_over:
         text += f"; {len(account.passed_over):,} other files passed over"
+    if account.empty:
+        text += f"; {len(account.empty):,} empty {_files(len(account.empty))} passed over"
     for name, tally in account.payload.items():
         if tally["wrong"]:
             text += f"; {name}: {tally['wrong']:,} values are no {tally['kind']}"
     return text
+
+
+def _files(count: int) -> str:
+    return "file" if count == 1 else "files"
+
+
+def _require_filled(opened: Sequence[Opened], empty: Sequence[EmptyFileError]) -> None:
+    """Raise `EmptyFileError` when every file is empty."""
+    if opened:
+        return
+    if len(empty) == 1:
+        raise empty[0]
+    raise EmptyFileError(f"all {len(empty):,} files are empty; of the first: {empty[0]}")
 
 
 def _note(file: Opened, rows: int, unreadable: int, unplaced: int) -> FileNote:
