@@ -73,15 +73,15 @@ def run(
 
     `STDIN` among `files` stands for standard input. `columns` says which column plays which role,
     where the aliases do not find it; `how`, how the files are read and which columns travel with
-    the songs. `told` names the parameters that stay
-    as they are also for playlists without an order (see `Parameters.in_order`). More rejected
-    rows than the share `max_rejects` end the run before anything is trained. Stages that an
-    earlier run finished in `work` with the same input, parameters and code are reused, and a
-    release that would equal the current one is not published again, unless `force`. `validation`
-    are figures that the parameters were chosen by, and `study` says more of how they were, for the
-    manifest: another study makes another release. `gate` is given the new release and `work`, and
-    raises where it must not become current. Whatever goes wrong, the current release stays as it
-    was. Raises any `NextsongError` but those of requests.
+    the songs. `told` names the parameters that stay as they are also for playlists without an order
+    (see `Parameters.in_order`). More rejected rows than the share `max_rejects` end the run before
+    anything is trained. Stages that an earlier run finished in `work` with the same input,
+    parameters and code are reused, and a release that would equal the current one is not published
+    again, unless `force`. `validation` are figures that the parameters were chosen by, and `study`
+    says more of how they were, for the manifest: another study makes another release. `gate` is
+    given the new release and `work`, and raises where it must not become current. Whatever goes
+    wrong, the current release stays as it was. If no song reaches `min_count`, the release holds
+    co-occurrence alone. Raises any `NextsongError` but those of requests.
     """
     if parameters.ranker:
         require_installed()

@@ -22,7 +22,7 @@ from ingest.sources import AUTO, Batch, How, Refusal
 from ingest.usable import unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -103,21 +103,14 @@ def read_files(
         size = sum(path.stat().st_size for path in inputs.paths)
         look = min(size // 4, len(inputs.files) * _LOOK)
         total = look + size
-        opened: list[Opened] = []
-        empty: list[EmptyFileError] = []
-        for file in inputs.files:
-            try:
-                opened.append(open_input(file, given, how))
-            except EmptyFileError as error:
-                empty.append(error)
-            task.advance(look * (len(opened) + len(empty)) / len(inputs.files), total)
-        _require_filled(opened, empty)
+        opened, empty = _open_all(
+            inputs, given, how, lambda share: task.advance(look * share, total)
+        )
         for nothing in empty[:_SAID]:
             reporter.say(f"  {'note':<10} {nothing}: passed over")
         tallies = tallies_of(opened, how)
-        schema = ROWS
-        for name, tally in tallies.items():
-            schema = schema.append(pa.field(PREFIX + name, row_type(tally.kind)))
+        extras = [pa.field(PREFIX + name, row_type(tally.kind)) for name, tally in tallies.items()]
+        schema = pa.schema([*ROWS, *extras])
         notes: list[FileNote] = []
         done = look
         with _staged({rows_path: schema, unreadable_path: UNREADABLE}) as (to_rows, to_unreadable):
@@ -148,7 +141,7 @@ def read_files(
             tuple(notes),
             {name: tally.as_json() for name, tally in tallies.items()},
             inputs.passed_over,
-            tuple(map(str, empty)),
+            tuple(empty),
         )
         task.result(summary(account))
     return account
@@ -173,12 +166,26 @@ def _files(count: int) -> str:
     return "file" if count == 1 else "files"
 
 
-def _require_filled(opened: Sequence[Opened], empty: Sequence[EmptyFileError]) -> None:
-    """Raise `EmptyFileError` when every file is empty."""
+def _open_all(
+    inputs: Inputs, given: Mapping[str, str], how: How, on_share: Callable[[float], None]
+) -> tuple[list[Opened], list[str]]:
+    """Return the files that hold records, and what to say of those that hold none.
+
+    `on_share(done)` is called with the share of the files that have been opened. Raises
+    `EmptyFileError` when every file is empty.
+    """
+    opened: list[Opened] = []
+    empty: list[str] = []
+    for at, file in enumerate(inputs.files, start=1):
+        try:
+            opened.append(open_input(file, given, how))
+        except EmptyFileError as error:
+            empty.append(str(error))
+        on_share(at / len(inputs.files))
     if opened:
-        return
+        return opened, empty
     if len(empty) == 1:
-        raise empty[0]
+        raise EmptyFileError(empty[0])
     raise EmptyFileError(f"all {len(empty):,} files are empty; of the first: {empty[0]}")
 
 

@@ -7,7 +7,7 @@ import sys
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
-from catalog.errors import EmptyFileError, FileError
+from catalog.errors import FileError
 from catalog.storage import make_folder, storage_errors
 from ingest.inputs import STDIN
 
@@ -30,7 +30,7 @@ _PACKED = {
 def spooled(files: Sequence[Path], work: Path) -> Iterator[Path | None]:
     """Copy standard input to a file in `work` if it is among `files`; the copy goes at the end.
 
-    Raises `FileError` when there is nothing to read, or what comes is not text, and `StorageError`.
+    Raises `FileError` when it cannot be read or what comes is packed, and `StorageError`.
     """
     if STDIN not in files:
         yield None
@@ -46,12 +46,13 @@ def spooled(files: Sequence[Path], work: Path) -> Iterator[Path | None]:
 
 
 def _copy(stream: IO[bytes], path: Path) -> None:
-    head = stream.read(4)
+    try:
+        head = stream.read(4)
+    except OSError as error:
+        raise FileError(f"standard input cannot be read: {error.strerror}") from error
     for magic, what in _PACKED.items():
         if head.startswith(magic):
             raise FileError(f"standard input is {what}")
-    if not head:
-        raise EmptyFileError("standard input is empty")
     with storage_errors(path), path.open("wb") as file:
         file.write(head)
         shutil.copyfileobj(stream, file, _CHUNK)
