@@ -2,7 +2,8 @@
 
     NextsongError
     ├── InputError               what the user gave cannot be used
-    │   ├── FileError            a file is missing, empty, unreadable or not of a known kind
+    │   ├── FileError            a file is missing, unreadable or not of a known kind
+    │   │   └── EmptyFileError   a file holds no record
     │   ├── ColumnError          a file lacks a column that is needed
     │   ├── PlaylistError        the files hold no playlist that can be used
     │   ├── RejectsError         too many rows of the files cannot be used
@@ -44,7 +45,11 @@ class InputError(NextsongError):
 
 
 class FileError(InputError):
-    """A file is missing, empty, unreadable or not of a known kind."""
+    """A file is missing, unreadable or not of a known kind."""
+
+
+class EmptyFileError(FileError):
+    """A file holds no record. Among other files it is passed over."""
 
 
 class ColumnError(InputError):

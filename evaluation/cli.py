@@ -20,6 +20,7 @@ from catalog.cli import (
 )
 from catalog.storage import require_writable
 from catalog.terminal import echo, json_text, print_json
+from service.cli_target import require_address
 
 if TYPE_CHECKING:
     from catalog.qdrant_options import QdrantOptions
@@ -49,6 +50,7 @@ holdout_option = click.option(
 @click.option(
     "--target",
     metavar="HOST:PORT",
+    callback=require_address,
     help="Score the service that runs there, over gRPC, instead of the release in process.",
 )
 @click.option(

@@ -188,6 +188,8 @@ class Data:
         if not path.is_file():
             return None
         table = pq.read_table(path, columns=["song", "vector"])
+        if not table.num_rows:
+            return None
         lists = table["vector"].combine_chunks()
         values = np.asarray(lists.flatten(), dtype=np.float32).reshape(len(lists), -1)
         vectors = np.zeros((len(self.songs), values.shape[1]), dtype=np.float32)

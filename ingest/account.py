@@ -9,6 +9,7 @@ from catalog.errors import MismatchError
 from catalog.terminal import one_line
 from ingest.split import COVERAGES
 from ingest.sql import connect, literal
+from ingest.word2vec import too_rare
 from ingest.work import finished_stage
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def of(outcome: Outcome) -> str:
     state = "is now current" if outcome.published else "was current already"
     lines = [
         *_remarks(outcome.stages["read"].summary),
+        *_empty(outcome.stages["read"].summary),
         *_rows(outcome.stages),
         *_playlists(outcome.stages),
         *_meaning(outcome.stages),
@@ -65,6 +67,7 @@ def of(outcome: Outcome) -> str:
                 f"{counts.vectors:,} with a vector and {counts.predicted:,} with co-occurrence"
             ),
         ),
+        *_missing(outcome.stages),
         ("release", f"{outcome.manifest.release} {state}"),
     ]
     return _text(lines)
@@ -117,7 +120,8 @@ def _told(stages: Mapping[str, Stage]) -> list[Line]:
         summary = stages["split"].summary
         lines += [("split", summary["text"]), *_labels(summary["label_coverage"])]
     later = [name for name in ("count", "train", "choose") if name in stages]
-    return lines + [(name, stages[name].summary["text"]) for name in later]
+    lines += [(name, stages[name].summary["text"]) for name in later]
+    return lines + list(_missing(stages))
 
 
 def as_json(stages: Mapping[str, Stage]) -> dict[str, Any]:
@@ -152,10 +156,18 @@ def _files(read: Mapping[str, Any]) -> Iterator[Line]:
     passed = read["passed_over"]
     if passed:
         yield "passed by", f"{len(passed):,} other files: {_few(passed)}"
+    yield from _empty(read)
 
 
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+def _empty(read: Mapping[str, Any]) -> Iterator[Line]:
+    empty = read["empty"]
+    if empty:
+        what = "file was" if len(empty) == 1 else "files were"
+        yield "empty", f"{len(empty):,} {what} passed over: {_few(empty, '; ')}"
+
+
+def _few(names: Sequence[str], between: str = ", ") -> str:
+    return between.join([*names[:5], *(["..."] if len(names) > 5 else [])])
 
 
 def _remarks(read: Mapping[str, Any]) -> Iterator[Line]:
@@ -275,6 +287,19 @@ def _meaning(stages: Mapping[str, Stage]) -> Iterator[Line]:
         yield "merged", f"{prepared['merged_files']:,} playlists have rows in several files"
     if prepared["same_songs"]:
         yield "same songs", f"{prepared['same_songs']:,} playlists repeat another, song by song"
+
+
+def _missing(stages: Mapping[str, Stage]) -> Iterator[Line]:
+    """Yield what the release lacks, and how to get it."""
+    if "train" in stages and not stages["train"].summary["songs"]:
+        most, min_count = stages["train"].summary["most"], stages["train"].inputs["min_count"]
+        yield (
+            "missing",
+            (
+                f"song vectors, as {too_rare(most, min_count)}: every mode answers by "
+                f"co-occurrence; more playlists, or --min-count {most}, would give some"
+            ),
+        )
 
 
 def _labels(coverage: Mapping[str, Mapping[str, float | None]]) -> Iterator[Line]:

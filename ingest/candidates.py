@@ -214,6 +214,8 @@ def _first(songs: Any, scores: Any, depth: int) -> tuple[Any, Any]:
 
 
 def _rows(arrays: Arrays, query: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    if not len(arrays.having):
+        return np.zeros(0, np.int64), np.zeros(len(query), bool)
     rows = np.searchsorted(arrays.having, query)
     rows[rows == len(arrays.having)] = 0
     there = arrays.having[rows] == query

@@ -72,8 +72,9 @@ def choose(
     search gains most over co-occurrence, less a standard error of the difference. Where that is not
     above 0, co-occurrence answers, which costs less. The ranker must gain more than the better of
     the two, and not find fewer of the playlists' last songs.
-    A mode that `parameters` name is taken as it is, and where no playlist falls to validation,
-    hybrid search, unmeasured. Reads only the strengths that the queries' seeds need.
+    A mode that `parameters` name is taken as it is. If no song has a vector, co-occurrence
+    answers; else if no playlist falls to validation, hybrid search does, unmeasured. Reads only the
+    strengths that the queries' seeds need.
     """
     asked_for = {"mode": parameters.mode, "dense_weight": parameters.dense_weight, "figures": {}}
     with reporter.task("choose") as task:
@@ -81,12 +82,16 @@ def choose(
             text = f"{parameters.mode}, as asked for"
             task.result(text)
             return asked_for | {"text": text}
+        having, vectors = candidates.read_vectors(places.vectors)
+        if not len(having):
+            text = "cooccurrence, as no song has a vector"
+            task.result(text)
+            return asked_for | {"mode": "cooccurrence", "text": text}
         held_out = candidates.read_playlists(places.validation)
         if not held_out:
             text = "hybrid, unmeasured: no playlist falls to validation"
             task.result(text)
             return asked_for | {"mode": "hybrid", "text": text}
-        having, vectors = candidates.read_vectors(places.vectors)
         cases = _cases(held_out, SIMILARITIES // max(1, len(having)), parameters.seed)
         arrays = _arrays(places, choice, having, vectors, cases)
         task.advance(1, 3)

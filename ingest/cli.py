@@ -282,7 +282,8 @@ def run(
     """Read FILEs of playlists, learn from them and publish a release.
 
     A FILE is CSV, TSV, Parquet, JSON lines or a slice of the Million Playlist Dataset, also packed
-    (.gz, .zst, .bz2, .zip); or a folder of such files, or a pattern such as 'mpd.slice.*.json'.
+    (.gz, .zst, .bz2, .zip); or a folder of such files, or a pattern such as 'mpd.slice.*.json'; or
+    - for text (not packed) on standard input.
     """
     from catalog.homes import open_home
     from ingest import account, parameter_files, pipeline

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.errors import FileError
+from catalog.errors import EmptyFileError, FileError
 from ingest.contents import Content, content_of
 from ingest.dialects import (
     LONGEST_RECORD,
@@ -133,11 +133,9 @@ def open_delimited(source: Path | Content, how: How = AUTO) -> Delimited:
         lines = lines[:-1]  # it may have been cut short
     blank = _lead(pc.binary_length(without_ends(lines)).to_numpy() > 0)
     if blank == len(lines):
-        raise FileError(
-            f"{where} is empty"
-            if whole
-            else f"{where}: its first line is longer than {SAMPLE} bytes"
-        )
+        if whole:
+            raise EmptyFileError(f"{where} is empty")
+        raise FileError(f"{where}: its first line is longer than {SAMPLE} bytes")
     told = _SEP.match(lines[blank].as_py())
     if told and blank + 1 < len(lines):
         blank += 1
@@ -148,7 +146,7 @@ def open_delimited(source: Path | Content, how: How = AUTO) -> Delimited:
         names, depth = tuple(str(place) for place in range(1, len(names) + 1)), 0
     rest = lines[blank + depth :]
     if not pc.any(pc.greater(pc.binary_length(without_ends(rest)), 0)).as_py() and whole:
-        raise FileError(f"{where} has a header but no rows")
+        raise EmptyFileError(f"{where} has a header but no rows")
     bad = undecodable(rest)
     if 2 * np.count_nonzero(bad) > len(rest):
         raise FileError(

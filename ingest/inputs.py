@@ -16,18 +16,28 @@ if TYPE_CHECKING:
 
 _KNOWN = (".csv", ".tsv", ".psv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".pq")
 _PACKED = (".gz", ".zst", ".zstd", ".bz2")
-_ZIP_MAGIC = b"PK\x03\x04"
+_ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+(.*)")
+
+STDIN = Path("-")
+"""Stands for standard input among the files that the user names."""
 
 
 @dataclass(frozen=True)
 class Input:
-    """A file to read: where it is, how rows name it, and which member of a .zip it is, if any."""
+    """A file to read: where it is, how rows name it, and which member of a .zip it is, if any.
+
+    `is_stdin` says that it is a copy of standard input.
+    """
 
     path: Path
     label: str
     member: str = ""
+    is_stdin: bool = False
 
     def __str__(self) -> str:
+        if self.is_stdin:
+            return self.label
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
 
@@ -57,48 +67,69 @@ def state_of(path: Path) -> tuple[int, int, int]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
-def find_inputs(given: Sequence[Path]) -> Inputs:
+def find_inputs(given: Sequence[Path], spooled: Path | None = None) -> Inputs:
     """All files that `given` names: files, folders (with all below), patterns and .zip archives.
 
     Of folders and archives, files with the endings of playlist files are read, in natural order
-    (slice 2 before slice 10), and the others passed over. Raises `FileError` where one is missing
-    or holds nothing to read.
+    (slice 2 before slice 10), and the others passed over. `spooled` is the file that holds a copy
+    of standard input, if `STDIN` is among the files. Raises `FileError` where one is missing or
+    holds nothing to read.
     """
     if not given:
         raise FileError("no playlist file was given")
     places: list[tuple[Path, str]] = []
     passed: list[str] = []
     for path in given:
+        if spooled and path == STDIN:
+            places.append((spooled, ""))
+            continue
         for file in _expanded(path, passed):
             if _is_zip(file):
                 places += [(file, member) for member in _members(file, passed)]
             else:
                 places.append((file, ""))
     places = list(dict.fromkeys(places))
-    short = [path.name + (f"/{member}" if member else "") for path, member in places]
+    short = [
+        "standard input" if path == spooled else path.name + (f"/{member}" if member else "")
+        for path, member in places
+    ]
     unique = len(set(short)) == len(short)
     return Inputs(
         tuple(
-            Input(path, label if unique else f"{path}/{member}".removesuffix("/"), member)
+            Input(
+                path,
+                label if unique or path == spooled else f"{path}/{member}".removesuffix("/"),
+                member,
+                is_stdin=path == spooled,
+            )
             for (path, member), label in zip(places, short, strict=True)
         ),
         tuple(passed),
     )
 
 
-def require_file(path: Path) -> int:
-    """The size of a regular file that is not empty. Raises `FileError`."""
+def _require_file(path: Path) -> None:
+    """Raise `FileError` unless this is a regular file."""
     try:
-        size = path.stat().st_size
+        path.stat()
     except FileNotFoundError as error:
-        raise FileError(f"{path} does not exist") from error
+        raise FileError(_absent(path)) from error
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}") from error
     if not path.is_file():
-        raise FileError(f"{path} is not a regular file: save it to one first")
-    if size == 0:
-        raise FileError(f"{path} is empty")
-    return size
+        raise FileError(
+            f"{path} is not a regular file: save it to one first, or pipe it into "
+            f"`nextsong ingest run -`"
+        )
+
+
+def _absent(path: Path) -> str:
+    """Return what to say of a path that leads nowhere."""
+    url = _URL.fullmatch(str(path))  # of the slashes of a URL, a path keeps one
+    if url is None:
+        return f"{path} does not exist"
+    full = f"{url[1]}://{url[2]}"
+    return f"{full} is a URL, and only files are read: download it first"
 
 
 def _expanded(path: Path, passed: list[str]) -> list[Path]:
@@ -145,14 +176,22 @@ def _natural_key(name: str) -> list[tuple[bool, int, str]]:
 
 
 def _is_zip(path: Path) -> bool:
-    require_file(path)
+    _require_file(path)
     try:
         with path.open("rb") as file:
-            return file.read(4) == _ZIP_MAGIC
+            head = file.read(4)
     except PermissionError as error:
         raise FileError(f"{path} may not be read: check its permissions") from error
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror}") from error
+    if head in _ZIP_MAGICS:
+        return True
+    if head and path.name.lower().endswith(".zip"):
+        raise FileError(
+            f"{path} is not a .zip archive, though its name says so: download it again, or rename "
+            f"it after what it holds"
+        )
+    return False
 
 
 def _members(path: Path, passed: list[str]) -> list[str]:
@@ -160,7 +199,10 @@ def _members(path: Path, passed: list[str]) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             infos = [one for one in archive.infolist() if not one.is_dir()]
     except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-        raise FileError(f"{path} is a damaged .zip archive: {error}") from error
+        raise FileError(
+            f"{path} is a .zip archive that is cut short or damaged ({error}): download or pack "
+            f"it again"
+        ) from error
     names = [one.filename for one in infos if not _is_junk(one.filename)]
     known = [name for name in names if _is_known(name) and not name.lower().endswith(".zip")]
     chosen = known or (names if len(names) == 1 else [])

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.errors import FileError
+from catalog.errors import EmptyFileError, FileError
 from ingest.columns import roles_in
 from ingest.delimited import SAMPLE, blocks, cut
 from ingest.json_arrangement import (
@@ -27,7 +27,7 @@ from ingest.json_arrangement import (
     spread,
 )
 from ingest.json_blocks import Blocks, row_text
-from ingest.json_layout import Layout, array_of, layout_of, list_in, take
+from ingest.json_layout import Layout, array_of, is_usual, layout_of, list_in, take
 from ingest.json_stream import LONGEST_OBJECT, Stream, problem
 from ingest.sources import Batch, Refusal
 
@@ -173,10 +173,15 @@ def open_json(content: Content, *, lines: bool | None = None) -> JsonLines | Jso
     text = head.decode("utf-8", "surrogateescape")
     if lines or (lines is None and _is_lines(text, whole=whole)):
         layout = layout_of(_objects_of_lines(text))
+        if whole and not text.strip():
+            raise EmptyFileError(f"{where} is empty")
         if not layout.kinds:
             raise FileError(f"{where}: its first lines hold no JSON object")
+        _require_songs(_objects_of_lines(text) if whole else (), layout, where)
         require_one_list(layout, where)
         return JsonLines(content, layout, [*content.remarks, *beside(layout)])
+    if whole and not text.strip():
+        raise EmptyFileError(f"{where} is empty")
     if not text.lstrip().startswith(("{", "[")):
         raise FileError(f"{where} is no JSON: it begins with neither {{ nor [")
     found = arrangement(head, where, whole=whole)
@@ -184,8 +189,12 @@ def open_json(content: Content, *, lines: bool | None = None) -> JsonLines | Jso
         sample = head if found.key is not None else flow.read(LARGEST_DOCUMENT + 1)
     stream = Stream(sample, None, where, _longest(found.key)).objects(found.key)
     objects = spread(stream) if found.spread else stream
-    first = [one for one in _some(objects, whole=found.key is None) if isinstance(one, dict)]
+    every = list(_some(objects, whole=whole or found.key is None))
+    if whole and not every:
+        raise EmptyFileError(f"{where} holds no playlist: its list is empty")
+    first = [one for one in every if isinstance(one, dict)]
     layout = layout_of(first)
+    _require_songs(first if whole else (), layout, where)
     is_nothing = found.key is None and len(first) == 1 and not layout.tracks
     if not layout.kinds or (is_nothing and not roles_in(layout.names)):
         raise FileError(f"{where}: there is no list of objects in it")
@@ -214,7 +223,8 @@ def _is_lines(text: str, *, whole: bool) -> bool:
         return rest.startswith("{") and first.startswith("{") and first.rstrip().endswith("}")
     if not isinstance(one, dict):
         return False
-    return not (whole and not rest.strip() and holds_lists(one))
+    is_slice = one.get("playlists") == [] or holds_lists(one)
+    return not (whole and not rest.strip() and is_slice)
 
 
 def _objects_of_lines(text: str) -> Iterator[dict[str, Any]]:
@@ -233,12 +243,24 @@ def _longest(key: str | None) -> int:
 
 
 def _some(objects: Iterator[Any], *, whole: bool) -> Iterator[Any]:
+    none = True
     try:
-        yield from objects
+        for one in objects:
+            none = False
+            yield one
     except FileError:
-        if whole:
+        if whole and none:
             raise
         return  # the sample ends in the middle; and what is malformed shows when it is read
+
+
+def _require_songs(objects: Iterable[Mapping[str, Any]], layout: Layout, where: str) -> None:
+    """Raise `EmptyFileError` when all of a file's objects are playlists without songs."""
+    if layout.tracks:
+        return
+    empty = [any(is_usual(name) and value == [] for name, value in one.items()) for one in objects]
+    if empty and all(empty):
+        raise EmptyFileError(f"{where}: none of its playlists holds a song")
 
 
 def _batch(

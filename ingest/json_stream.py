@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 STEP = 1 << 20  # bytes of a large document read at a time
 LONGEST_OBJECT = 64 << 20  # characters
-_CUT = "it ends in the middle"
 _BLANK = " \t\n\r\ufeff"  # a byte order mark stands where files were put one after another
 
 
@@ -56,7 +55,7 @@ class Stream:
             if key is not None and self._lists == before:
                 shown = self._text[self._at : self._at + 30]
                 raise FileError(
-                    f"{self._where} is no valid JSON: after the end of its list comes {shown!r}"
+                    f"{self._where} is not valid JSON: after the end of its list comes {shown!r}"
                     if before
                     else f'{self._where}: there is no list "{key}" of objects in it'
                 )
@@ -90,10 +89,12 @@ class Stream:
         self._at += 1
         while (first := self._peek(",")) != "}":
             if first != '"':
-                raise self._malformed("a name in quotes is expected" if first else _CUT)
+                raise (
+                    self._malformed("a name in quotes is expected") if first else self._cut_short()
+                )
             name = self._value()
             if self._peek() != ":":
-                raise self._malformed("a colon is expected" if self._peek() else _CUT)
+                raise self._malformed("a colon is expected") if self._peek() else self._cut_short()
             self._at += 1
             yield name
         self._at += 1
@@ -103,7 +104,7 @@ class Stream:
         self._at += 1
         while (first := self._peek(",")) != "]":
             if not first:
-                raise self._malformed(f"{_CUT} of a list")
+                raise self._cut_short()
             yield self._value()
         self._at += 1
 
@@ -113,9 +114,11 @@ class Stream:
             try:
                 one, end = self._parser.raw_decode(self._text, self._at)
             except (ValueError, RecursionError) as error:
-                if len(self._text) - self._at > self._longest or not self._more():
-                    raise self._malformed(problem(error)) from error
-                continue
+                if len(self._text) - self._at <= self._longest and self._more():
+                    continue
+                if self._at_end and _is_at_end(error):
+                    raise self._cut_short() from error
+                raise self._malformed(problem(error)) from error
             # A number at the end of what was read may go on.
             if end < len(self._text) or isinstance(one, dict | list | str) or not self._more():
                 self._at = end
@@ -148,7 +151,19 @@ class Stream:
         return bool(raw) or bool(rest)
 
     def _malformed(self, what: str) -> FileError:
-        return FileError(f"{self._where} is no valid JSON, or cut short: {what}")
+        return FileError(f"{self._where} is not valid JSON: {what}")
+
+    def _cut_short(self) -> FileError:
+        return FileError(
+            f"{self._where} is cut short: its JSON ends in the middle: download or write it again"
+        )
+
+
+def _is_at_end(error: Exception) -> bool:
+    """Whether a parser missed what would have followed the end of its text."""
+    if not isinstance(error, json.JSONDecodeError):
+        return False
+    return error.msg.startswith("Unterminated string") or not error.doc[error.pos :].strip()
 
 
 def problem(error: Exception) -> str:

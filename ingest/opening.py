@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from ingest.sources import How, Source
 
 
+_AGAIN = "download or pack it again"
+_TRUNCATED = "Truncated compressed stream"  # what Arrow says of it
+
+
 @dataclass(frozen=True)
 class Opened:
     """An input, its state when it was opened, and what plays which role in it."""
@@ -119,8 +123,10 @@ def readable(file: Input) -> Iterator[None]:
     except PermissionError as error:
         raise FileError(f"{file} may not be read: check its permissions") from error
     except EOFError as error:
-        raise FileError(f"{file} is cut short: is it complete?") from error
+        raise FileError(f"{file} is cut short: {_AGAIN}") from error
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
-        raise FileError(f"{file} is damaged: {error}") from error
+        raise FileError(f"{file} is damaged ({error}): {_AGAIN}") from error
     except (OSError, pa.ArrowException, NotImplementedError) as error:
+        if _TRUNCATED in str(error):
+            raise FileError(f"{file} is cut short: {_AGAIN}") from error
         raise FileError(f"{file} cannot be read: {error}") from error

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.errors import ColumnError, FileError
+from catalog.errors import ColumnError, EmptyFileError, FileError
 from ingest.dialects import NOT_UTF8, undecodable
 from ingest.json_layout import PLACE
 from ingest.parquet_shape import layout_of, leaves_of, unfolded
@@ -119,7 +119,7 @@ def open_parquet(path: Path, label: str = "") -> Parquet:
     except (pa.ArrowException, OSError) as error:
         raise FileError(f"{path} is a corrupt Parquet file: {error}") from error
     if rows == 0:
-        raise FileError(f"{path} has columns but no rows")
+        raise EmptyFileError(f"{path} has columns but no rows")
     leaves = leaves_of(schema)
     twice = tuple(name for at, name in enumerate(schema.names) if name in schema.names[:at])
     return Parquet(path, label or path.name, leaves, layout_of(leaves), rows, twice)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from catalog.draft import Draft
-from catalog.errors import RejectsError, ReleaseError
+from catalog.errors import PlaylistError, RejectsError, ReleaseError
 from catalog.manifest import Manifest, Origin, StoredRanker
 from catalog.ranking import MOST_FIELDS, load_lightgbm, pack
 from catalog.storage import locked
@@ -15,14 +15,15 @@ from ingest.assembly import assembled
 from ingest.choosing import Choice, choose, weights_of
 from ingest.columns import has_sessions
 from ingest.cooccurrence import count
-from ingest.inputs import find_inputs
+from ingest.inputs import STDIN, find_inputs
 from ingest.payload import index_kind
 from ingest.prepare import Choices, prepare
 from ingest.ranker import MODEL, Places, rank
 from ingest.reading import changed, read_files
 from ingest.sources import AUTO
 from ingest.split import split
-from ingest.word2vec import train
+from ingest.standard_input import spooled
+from ingest.word2vec import too_rare, train
 from ingest.work import Stage, WorkFolder, fingerprint_of, fingerprint_of_files
 
 if TYPE_CHECKING:
@@ -70,22 +71,23 @@ def run(
 ) -> Outcome:
     """Make a release of playlist files and publish it in `home`.
 
-    `columns` says which column plays which role, where the aliases do not find it; `how`, how the
-    files are read and which columns travel with the songs. `told` names the parameters that stay
-    as they are also for playlists without an order (see `Parameters.in_order`). More rejected
-    rows than the share `max_rejects` end the run before anything is trained. Stages that an
-    earlier run finished in `work` with the same input, parameters and code are reused, and a
-    release that would equal the current one is not published again, unless `force`. `validation`
-    are figures that the parameters were chosen by, and `study` says more of how they were, for the
-    manifest: another study makes another release. `gate` is given the new release and `work`, and
-    raises where it must not become current. Whatever goes wrong, the current release stays as it
-    was. Raises any `NextsongError` but those of requests.
+    `STDIN` among `files` stands for standard input. `columns` says which column plays which role,
+    where the aliases do not find it; `how`, how the files are read and which columns travel with
+    the songs. `told` names the parameters that stay as they are also for playlists without an order
+    (see `Parameters.in_order`). More rejected rows than the share `max_rejects` end the run before
+    anything is trained. Stages that an earlier run finished in `work` with the same input,
+    parameters and code are reused, and a release that would equal the current one is not published
+    again, unless `force`. `validation` are figures that the parameters were chosen by, and `study`
+    says more of how they were, for the manifest: another study makes another release. `gate` is
+    given the new release and `work`, and raises where it must not become current. Whatever goes
+    wrong, the current release stays as it was. If no song reaches `min_count`, the release holds
+    co-occurrence alone. Raises any `NextsongError` but those of requests.
     """
     if parameters.ranker:
         load_lightgbm()  # fails before hours of work, not after
-    with locked(work, "an ingest run"):
+    with locked(work, "an ingest run"), spooled(files, work) as spool:
         folder = WorkFolder(work, force=force)
-        inputs = find_inputs(files)
+        inputs = find_inputs(files, spool)
         states = inputs.states()
         data = _fingerprint(inputs, sum(size for size, _, _ in states), reporter)
         read = folder.stage(
@@ -138,6 +140,7 @@ def run(
             lambda out: train(splits.folder / "train.parquet", out, parameters, reporter),
             reporter,
         )
+        require_something_learned(counted, trained, parameters)
         least = parameters.catalog_min_for(counted.summary["songs"])
         stages = {
             "read": read,
@@ -179,7 +182,7 @@ def run(
                 "dense_weight": chosen.summary["dense_weight"],
             }
             | ({"study": dict(study)} if study else {}),
-            sources=[file.name for file in files],
+            sources=["standard input" if file == STDIN else file.name for file in files],
             track_ids=prepared.summary["track_ids"],
         )
         payload = _kinds(read)
@@ -326,6 +329,15 @@ def require_few_rejects(prepared: Stage, max_rejects: float) -> None:
             f"{lost:,} of {read:,} rows ({lost / read:.1%}) were rejected ({reasons}), and at most "
             f"{max_rejects:.1%} may be: look at them in {prepared.folder / 'rejects.parquet'}, "
             f"then mend the file, name its columns with --column, or allow more with --max-rejects"
+        )
+
+
+def require_something_learned(counted: Stage, trained: Stage, parameters: Parameters) -> None:
+    """Raise `PlaylistError` when there are neither song vectors nor co-occurrence to publish."""
+    if not trained.summary["songs"] and not counted.summary["strengths"]:
+        raise PlaylistError(
+            f"{too_rare(trained.summary['most'], parameters.min_count)}, and no two songs co-occur "
+            f"often enough: give more playlists, or lower --min-count or raise --lone-neighbours"
         )
 
 

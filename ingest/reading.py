@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog.errors import FileError, StorageError
+from catalog.errors import EmptyFileError, FileError, StorageError
 from ingest.columns import ROLES
 from ingest.inputs import Inputs, find_inputs, state_of
 from ingest.opening import Opened, open_input, readable, tallies_of
@@ -22,7 +22,7 @@ from ingest.sources import AUTO, Batch, How, Refusal
 from ingest.usable import unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -41,6 +41,7 @@ UNREADABLE = pa.schema(
 _LONGEST_TEXT = 500  # characters
 _COMPRESSION = "snappy"
 _UNPLACED = "the position is neither a number nor a time"
+_SAID = 5  # empty files that are named while reading; the account has all
 _LOOK = 1 << 20  # to look at a file takes about as long as to read so many bytes of it
 
 
@@ -65,7 +66,8 @@ class ReadAccount:
 
     `payload` has, for each payload field, its kind, in how many rows it is filled, empty, or wrong
     (not of its kind), and examples of the last. `passed_over` are files in folders and archives
-    that are no playlist files by their names.
+    that are no playlist files by their names; `empty` says of files beside others that they hold no
+    record.
     """
 
     files: int
@@ -74,6 +76,7 @@ class ReadAccount:
     notes: tuple[FileNote, ...]
     payload: Mapping[str, Mapping[str, Any]]
     passed_over: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
 
 
 def read_files(
@@ -90,7 +93,7 @@ def read_files(
     `ROWS`, with values as they stand in the file, in its order, and those of `how.payload`; `line`
     is the line (of Parquet: the row; of a JSON list: the song) on which the record starts, from 1.
     Unreadable records have the columns of `UNREADABLE`. Both appear when they are complete, or not
-    at all.
+    at all. A file that holds no record is passed over, unless no other file holds any.
 
     Raises FileError and ColumnError for what is wrong with the files, StorageError for what is
     wrong with the folder written to.
@@ -100,14 +103,14 @@ def read_files(
         size = sum(path.stat().st_size for path in inputs.paths)
         look = min(size // 4, len(inputs.files) * _LOOK)
         total = look + size
-        opened: list[Opened] = []
-        for file in inputs.files:
-            opened.append(open_input(file, given, how))
-            task.advance(look * len(opened) / len(inputs.files), total)
+        opened, empty = _open_all(
+            inputs, given, how, lambda share: task.advance(look * share, total)
+        )
+        for nothing in empty[:_SAID]:
+            reporter.say(f"  {'note':<10} {nothing}: passed over")
         tallies = tallies_of(opened, how)
-        schema = ROWS
-        for name, tally in tallies.items():
-            schema = schema.append(pa.field(PREFIX + name, row_type(tally.kind)))
+        extras = [pa.field(PREFIX + name, row_type(tally.kind)) for name, tally in tallies.items()]
+        schema = pa.schema([*ROWS, *extras])
         notes: list[FileNote] = []
         done = look
         with _staged({rows_path: schema, unreadable_path: UNREADABLE}) as (to_rows, to_unreadable):
@@ -132,12 +135,13 @@ def read_files(
                     if not any(remark in note.remarks for note in notes[:-1]):
                         reporter.say(f"  {'note':<10} {one.input.label}: {remark}")
         account = ReadAccount(
-            len(inputs.files),
+            len(opened),
             sum(note.rows for note in notes),
             sum(note.unreadable for note in notes),
             tuple(notes),
             {name: tally.as_json() for name, tally in tallies.items()},
             inputs.passed_over,
+            tuple(empty),
         )
         task.result(summary(account))
     return account
@@ -146,14 +150,43 @@ def read_files(
 def summary(account: ReadAccount) -> str:
     """The account in a line."""
     kinds = "; ".join(dict.fromkeys(note.kind for note in account.notes))
-    files = "1 file" if account.files == 1 else f"{account.files:,} files"
+    files = f"{account.files:,} {_files(account.files)}"
     text = f"{account.rows:,} rows of {files} ({kinds}), {account.unreadable:,} unreadable"
     if account.passed_over:
         text += f"; {len(account.passed_over):,} other files passed over"
+    if account.empty:
+        text += f"; {len(account.empty):,} empty {_files(len(account.empty))} passed over"
     for name, tally in account.payload.items():
         if tally["wrong"]:
             text += f"; {name}: {tally['wrong']:,} values are no {tally['kind']}"
     return text
+
+
+def _files(count: int) -> str:
+    return "file" if count == 1 else "files"
+
+
+def _open_all(
+    inputs: Inputs, given: Mapping[str, str], how: How, on_share: Callable[[float], None]
+) -> tuple[list[Opened], list[str]]:
+    """Return the files that hold records, and what to say of those that hold none.
+
+    `on_share(done)` is called with the share of the files that have been opened. Raises
+    `EmptyFileError` when every file is empty.
+    """
+    opened: list[Opened] = []
+    empty: list[str] = []
+    for at, file in enumerate(inputs.files, start=1):
+        try:
+            opened.append(open_input(file, given, how))
+        except EmptyFileError as error:
+            empty.append(str(error))
+        on_share(at / len(inputs.files))
+    if opened:
+        return opened, empty
+    if len(empty) == 1:
+        raise EmptyFileError(empty[0])
+    raise EmptyFileError(f"all {len(empty):,} files are empty; of the first: {empty[0]}")
 
 
 def _note(file: Opened, rows: int, unreadable: int, unplaced: int) -> FileNote:

@@ -17,7 +17,6 @@ from gensim.models import Word2Vec
 from gensim.models.callbacks import CallbackAny2Vec
 from gensim.models.word2vec import MAX_WORDS_IN_BATCH
 
-from catalog.errors import PlaylistError
 from catalog.storage import storage_errors
 from ingest.parameters import WIDEST_WINDOW
 from ingest.sql import connect, literal
@@ -54,20 +53,16 @@ def train(
 ) -> dict[str, Any]:
     """Write `vectors.parquet` to `folder`: a row for each song with a vector.
 
-    Columns: song, vector (fixed-size list of float32, unit length). Returns the counts. Raises
-    `PlaylistError` when no song is in enough playlists.
+    Columns: song, vector (fixed-size list of float32, unit length). Returns the counts, and as
+    `most` in how many playlists the most common song is. The table has no rows if that is less
+    than `min_count`.
     """
     with reporter.task("train") as task, connect(folder) as sql:
         corpus = folder / "corpus.txt"
         counted = sql.sql(_COUNTS.format(train=literal(train_path))).to_arrow_table()
         counts = np.zeros(counted.num_rows and max(counted["song"].to_numpy()) + 1, np.int32)
         counts[counted["song"].to_numpy()] = counted["playlists"].to_numpy()
-        plays = int(counts.sum())
-        if counts.max(initial=0) < parameters.min_count:
-            raise PlaylistError(
-                f"no song is in {parameters.min_count} training playlists or more (the most is "
-                f"{counts.max(initial=0)}): give more playlists, or lower --min-count"
-            )
+        plays, most = int(counts.sum()), int(counts.max(initial=0))
         epochs, window = parameters.epochs_for(plays), parameters.window_for(plays)
         write_corpus(sql, train_path, corpus, window)
         with storage_errors(corpus):
@@ -87,15 +82,23 @@ def train(
         text = (
             f"{len(songs):,} song vectors of {parameters.dimensions} numbers, {epochs} "
             f"{'epoch' if epochs == 1 else 'epochs'} over {plays:,} plays"
+            if len(songs)
+            else f"no song vectors: {too_rare(most, parameters.min_count)}"
         )
         task.result(text)
     return {
         "text": text,
         "songs": len(songs),
         "plays": plays,
+        "most": most,
         "epochs": epochs,
         "window": window,
     }
+
+
+def too_rare(most: int, min_count: int) -> str:
+    """Return why no song has a vector, when the most common one is in `most` training playlists."""
+    return f"no song is in {min_count} training playlists or more (the most is {most})"
 
 
 def write_corpus(
@@ -117,11 +120,11 @@ def train_vectors(
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Train on a text file with a playlist a line, songs as numbers between spaces.
 
-    Returns the songs, shape (n,), ascending, and their vectors, shape (n, dimensions), unit length.
-    `on_epoch(done, total)`, if given, is called after each epoch.
+    Returns the songs, shape (n,), ascending, and their vectors, shape (n, dimensions), unit length:
+    none if no song is in `min_count` playlists. `on_epoch(done, total)`, if given, is called after
+    each epoch.
     """
     model = Word2Vec(
-        corpus_file=str(corpus),
         vector_size=parameters.dimensions,
         window=parameters.window or WIDEST_WINDOW,
         min_count=parameters.min_count,
@@ -132,6 +135,15 @@ def train_vectors(
         epochs=epochs,
         seed=parameters.seed,
         workers=parameters.training_threads(),
+    )
+    model.build_vocab(corpus_file=str(corpus))
+    if not len(model.wv):  # gensim refuses to train on nothing
+        return np.zeros(0, np.int32), np.zeros((0, parameters.dimensions), np.float32)
+    model.train(
+        corpus_file=str(corpus),
+        total_examples=model.corpus_count,
+        total_words=model.corpus_total_words,
+        epochs=epochs,
         callbacks=[_Epochs(epochs, on_epoch)],
     )
     songs = np.array([int(word) for word in model.wv.index_to_key], dtype=np.int32)

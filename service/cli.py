@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import click
 
 from catalog.cli import Decimal, Text, home_option, json_option, one_line_errors, qdrant_server
+from catalog.terminal import echo
 from service.cli_errors import request_errors_as_usage
 from service.cli_target import running_service
 
@@ -119,13 +119,13 @@ def recommend(
 ) -> None:
     """Say which songs come next in a playlist.
 
-    Each SONG is "Artist - Title" or a song id, in play order, the most recent last.
+    Each SONG is "Artist - Title", a title alone that only one song has, or a song id, in play
+    order, the most recent last.
     """
     from nextsong.v1 import recommender_pb2 as pb
     from service import show
 
     request = pb.RecommendRequest(
-        seeds=[*(_seed(song) for song in songs), *(_seed(song, weight=-1) for song in unlike)],
         limit=limit,
         filter=pb.Filter(include_artists=include_artist, exclude_artists=exclude_artist),
         mode="MODE_UNSPECIFIED" if mode == "auto" else f"MODE_{mode.upper()}",
@@ -134,8 +134,14 @@ def recommend(
         explain=explain,
     )
     with _recommender(target, home, qdrant) as recommender:
+        request.seeds.extend(_seeds(recommender, [*songs, *unlike]))
+        for seed in request.seeds[len(songs) :]:
+            seed.weight = -1
         request.filter.conditions.extend(_conditions(recommender, conditions))
         response = recommender.recommend(request)
+    notice = show.other_mode(request, response)
+    if notice:
+        echo(f"Note: {notice}", err=True)
     if as_json:
         show.as_json(response)
     else:
@@ -161,14 +167,15 @@ def similar(
     conditions: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """List the songs nearest to SONG, given as "Artist - Title" or as a song id."""
+    """List the songs nearest to SONG: "Artist - Title", a title alone, or a song id."""
     from nextsong.v1 import recommender_pb2 as pb
     from service import show
 
     with _recommender(target, home, qdrant) as recommender:
+        (seed,) = _seeds(recommender, [song])
         where = pb.Filter(conditions=_conditions(recommender, conditions))
         response = recommender.similar_songs(
-            pb.SimilarSongsRequest(song=_seed(song), limit=limit, filter=where)
+            pb.SimilarSongsRequest(song=seed, limit=limit, filter=where)
         )
     if as_json:
         show.as_json(response)
@@ -204,7 +211,7 @@ def search(
     if as_json:
         show.as_json(response)
     else:
-        show.found_songs(response)
+        show.found_songs(" ".join(words), response)
 
 
 def _recommender(
@@ -226,15 +233,10 @@ def _conditions(recommender: Client | Direct, written: tuple[str, ...]) -> list[
     return conditions_of(written, recommender.get_release().release.payload_fields)
 
 
-def _seed(song: str, weight: float | None = None) -> pb.Seed:
-    from nextsong.v1 import recommender_pb2 as pb
+def _seeds(recommender: Client | Direct, texts: list[str]) -> list[pb.Seed]:
+    from service.seed_texts import SeedTextError, seeds_of
 
     try:
-        return pb.Seed(song_id=str(UUID(song)), weight=weight)
-    except ValueError:
-        artist, dash, title = song.partition(" - ")
-        if not (dash and artist.strip() and title.strip()):
-            raise click.BadParameter(
-                f"'{song}' is neither \"Artist - Title\" nor a song id"
-            ) from None
-        return pb.Seed(artist=artist.strip(), title=title.strip(), weight=weight)
+        return seeds_of(recommender, texts)
+    except SeedTextError as error:
+        raise click.BadParameter(str(error), param_hint="SONG") from error

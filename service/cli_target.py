@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
 KEY = "NEXTSONG_KEY"
+
+LAST_PORT = 65_535
+_HOST_AND_PORT = re.compile(r"(?:[^\s:/\[\]]+|\[[0-9a-fA-F:.]+(?:%\w+)?\]):(?P<port>[0-9]{1,9})")
+_GRPC_TARGETS = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "xds:")
 
 _FILE: click.ParamType[Any] = click.Path(path_type=Path, dir_okay=False)
 
@@ -34,6 +39,8 @@ class Target:
 
     def client(self) -> Client:
         """A client of it, with the key from the environment. Raises `SettingsError`."""
+        # Read when gRPC is imported: its own log lines would stand before our messages.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from service.client import Client
 
         return Client(
@@ -46,9 +53,26 @@ class Target:
         )
 
 
+def require_address(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> str | None:
+    """Return HOST:PORT, or a target in gRPC's own notation, as it is. Raises `BadParameter`."""
+    if not value or value.startswith(_GRPC_TARGETS):
+        return value
+    match = _HOST_AND_PORT.fullmatch(value)
+    if match is None:
+        raise click.BadParameter(
+            f"{value!r} is not of the form HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051"
+        )
+    if not 1 <= int(match["port"]) <= LAST_PORT:
+        raise click.BadParameter(f"the port of {value!r} must be from 1 to {LAST_PORT:,}")
+    return value
+
+
 _OPTIONS = [
     click.option(
         "--address",
+        callback=require_address,
         envvar="NEXTSONG_ADDRESS",
         metavar="HOST:PORT",
         show_envvar=True,

@@ -94,6 +94,7 @@ class Client:
         cert: Path | None = None,
         key_of_cert: Path | None = None,
     ) -> None:
+        self._address = address
         self._timeout = timeout
         self._metadata = [("authorization", f"Bearer {key}")] if key else []
         if tls or ca or cert:
@@ -165,7 +166,7 @@ class Client:
             try:
                 response = method(request, timeout=left, metadata=self._metadata)
             except grpc.RpcError as error:
-                ours = error_of(error)
+                ours = error_of(error, self._address)
                 if not isinstance(ours, OverloadError):
                     raise ours from error
                 wait_s = max(2 * wait_s, ours.wait_s)

@@ -22,9 +22,16 @@ _STRATEGIES = {
     pb.STRATEGY_POPULAR: "neither its songs nor their artists are known: the most popular songs",
 }
 _EMPTY = {
-    pb.EMPTY_REASON_UNSPECIFIED: "no song of the catalog passes",
-    pb.EMPTY_REASON_FILTER: "the filter lets no song pass",
-    pb.EMPTY_REASON_SEEDS: "songs pass the filter, but these songs lead to none of them",
+    pb.EMPTY_REASON_UNSPECIFIED: "No song was found.",
+    pb.EMPTY_REASON_FILTER: "No song was found: none passes the filter.",
+    pb.EMPTY_REASON_SEEDS: "No song was found: songs pass the filter, but the songs that were "
+    "given lead to none of them.",
+}
+_MODES = {
+    pb.MODE_DENSE: "dense",
+    pb.MODE_COOCCURRENCE: "cooccurrence",
+    pb.MODE_HYBRID: "hybrid",
+    pb.MODE_RANKED: "ranked",
 }
 
 
@@ -37,15 +44,31 @@ def as_json(message: Message) -> None:
     )
 
 
+def other_mode(request: pb.RecommendRequest, response: pb.RecommendResponse) -> str:
+    """Return a sentence if another mode answered than the request names, else ""."""
+    asked, answered = request.mode, response.mode
+    if asked == pb.MODE_UNSPECIFIED or answered in {asked, pb.MODE_UNSPECIFIED}:
+        return ""
+    if asked == pb.MODE_RANKED and answered == pb.MODE_HYBRID:
+        why = "the release has no ranker, or it cannot be run here (`nextsong ingest run --ranker`)"
+    elif asked == pb.MODE_RANKED:
+        why = "it takes a ranker (`nextsong ingest run --ranker`), and songs that have a vector"
+    else:
+        why = "the songs that were given, or the whole release, lack what that mode needs"
+    return f"--mode {_MODES[asked]} was asked for, and {_MODES[answered]} answered: {why}"
+
+
 def recommendations(request: pb.RecommendRequest, response: pb.RecommendResponse) -> None:
     """Print the playlist as it was understood, and the songs that come next."""
     console = Console()
     after = Table("After", show_header=False)
     for asked, resolved in zip(request.seeds, response.seeds, strict=True):
-        after.add_row(*_understood(asked, resolved))
+        name, note = _understood(asked, resolved)
+        after.add_row(f"unlike {name}" if asked.weight < 0 else name, note)
     console.print(after)
-    title = f"Next, {_STRATEGIES[response.strategy]}"
-    console.print(_scored(title, response.songs))
+    if response.songs:
+        title = f"Next, {_STRATEGIES[response.strategy]}"
+        console.print(_scored(title, response.songs))
     for scored in response.songs:
         if scored.reasons:
             console.print(f"  {_because(request, response, scored)}", style="dim")
@@ -55,16 +78,25 @@ def recommendations(request: pb.RecommendRequest, response: pb.RecommendResponse
 def similar_songs(response: pb.SimilarSongsResponse) -> None:
     """Print the songs nearest to one."""
     console = Console()
-    title = f"Near {response.song.artist} - {response.song.title}"
-    console.print(_scored(title, response.songs))
+    if response.songs:
+        title = f"Near {response.song.artist} - {response.song.title}"
+        console.print(_scored(title, response.songs))
     _say_release(console, response.release, response.empty_reason, empty=not response.songs)
 
 
-def found_songs(response: pb.SearchSongsResponse) -> None:
+def found_songs(query: str, response: pb.SearchSongsResponse) -> None:
     """Print the songs found by name."""
     console = Console()
-    console.print(_songs("Found", response.songs))
-    _say_release(console, response.release, empty=not response.songs)
+    if response.songs:
+        console.print(_songs("Found", response.songs))
+    else:
+        console.print(
+            escape(
+                f"No song was found: in no artist and title together does a word begin with each "
+                f"of: {query}"
+            )
+        )
+    _say_release(console, response.release, empty=False)
 
 
 def _because(
@@ -114,5 +146,5 @@ def _say_release(
     empty: bool,
 ) -> None:
     if empty:
-        console.print(f"  {_EMPTY[reason]}")
+        console.print(_EMPTY[reason])
     console.print(f"  release {release}", style="dim")

@@ -47,6 +47,28 @@ _INSTEAD = {
 _ABSENT = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
 
 
+_REASONS = {
+    "Connection refused": "no service listens there: start one with `nextsong serve`, or correct "
+    "the address",
+    "address lookup failed": "there is no host of this name: correct the address",
+    "resolv": "the name of the host cannot be looked up: correct the address",
+    "CERTIFICATE_VERIFY_FAILED": "the certificate of the service is not trusted: name the file of "
+    "its authority with --ca",
+    "WRONG_VERSION_NUMBER": "what listens there speaks no TLS: leave out --tls, --ca and --cert, "
+    "or correct the address",
+    "handshake failed": "no TLS connection comes about: check --ca, --cert and --cert-key",
+    "Failed parsing HTTP/2": "what listens there is no nextsong service, or speaks TLS: correct "
+    "the address, or add --tls or --ca",
+    "Socket closed": "the connection was closed: if the service speaks TLS, add --tls or --ca",
+    "Connection reset": "the connection was closed: if the service speaks TLS, add --tls or --ca",
+    "Method not found": "what listens there is no nextsong service of this version: correct the "
+    "address",
+    "failed to connect to all addresses": "the service cannot be reached: check that `nextsong "
+    "serve` runs there, and the network between",
+}
+"""What to say instead of gRPC's own message, by a part of it; the first that is found counts."""
+
+
 class _Status(NamedTuple):
     """A `grpc.Status`."""
 
@@ -107,10 +129,17 @@ def reason_of(error: errors.NextsongError) -> str:
     ).upper()
 
 
-def error_of(call: grpc.RpcError) -> errors.NextsongError:
-    """The exception of ours that a failed call stands for."""
+def error_of(call: grpc.RpcError, address: str = "") -> errors.NextsongError:
+    """The exception of ours that a failed call to `address` stands for."""
     code = call.code()
     message = call.details() or code.name
+    if not _is_of_service(call):
+        where = address or "the service"
+        if message == "Deadline Exceeded":
+            return errors.TooLateError(f"{where}: no answer within the time allowed: try again")
+        reason = next((reason for part, reason in _REASONS.items() if part in message), "")
+        if reason:
+            return errors.UnavailableError(f"{where}: {reason}")
     if code in _ABSENT:
         return errors.UnavailableError(message)
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -132,6 +161,11 @@ def error_of(call: grpc.RpcError) -> errors.NextsongError:
         if retry is not None:
             return errors.OverloadError(message, retry.retry_delay.ToMilliseconds() / 1000)
     return errors.EngineError(f"the service failed: {message}")
+
+
+def _is_of_service(call: grpc.RpcError) -> bool:
+    """Return whether the service itself said what failed, rather than gRPC on the way to it."""
+    return rpc_status.from_call(call) is not None
 
 
 def _detail(call: grpc.RpcError, kind: type[Any]) -> Any:

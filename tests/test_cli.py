@@ -56,11 +56,10 @@ def written(folder: Path, content: str | bytes) -> Path:
         (HEADER, ["no", "row"]),
         ("a,b,c\n1,2,3\n", ["'a', 'b', 'c'", "artist", "title", "--column"]),
         (HEADER + "1,A,x\n1,B,y\n2,C,z\n", ["no playlist has 3 songs", "--min-songs"]),
-        (HEADER + "1,A,x\n1,B,y\n1,C,z\n", ["--min-count"]),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(256)), ["text", "Parquet"]),
         (b"PAR1" + b"\0" * 100 + b"PAR1", ["Parquet"]),
     ],
-    ids=["empty", "header", "columns", "short", "rare", "binary", "parquet"],
+    ids=["empty", "header", "columns", "short", "binary", "parquet"],
 )
 def test_unusable_files(home: Path, tmp_path: Path, content: bytes, parts: list[str]) -> None:
     before = EmbeddedHome(home).current()
@@ -68,6 +67,34 @@ def test_unusable_files(home: Path, tmp_path: Path, content: bytes, parts: list[
     assert_one_line(result, 1, *parts)
     assert EmbeddedHome(home).current() == before
     EmbeddedHome(home).open().close()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "is empty"), (b"PAR1" + b"\0" * 9, "Parquet"), (b"\x1f\x8b\x08\0", "gzip -dc")],
+)
+def test_standard_input_that_cannot_be_used(home: Path, content: bytes, said: str) -> None:
+    command = ["ingest", "run", "-", "--home", str(home)]
+    result = CliRunner().invoke(main, command, input=content)
+    assert_one_line(result, 1, "standard input", said)
+    assert not (home / "work" / ".standard-input").exists()
+
+
+def test_standard_input_is_read_and_known_again(road: Road, tmp_path: Path) -> None:
+    command = ["ingest", "run", "-", "--home", str(tmp_path), "--epochs", "1", "--min-count", "2"]
+    for state in ("is now current", "was current already"):
+        result = CliRunner().invoke(main, command, input=road.file.read_bytes())
+        assert result.exit_code == 0, result.output
+        assert state in result.output
+        assert not (tmp_path / "work" / ".standard-input").exists()
+    manifest = EmbeddedHome(tmp_path).manifest(EmbeddedHome(tmp_path).current() or "")
+    assert manifest.origin.sources == ["standard input"]
+    assert "standard input: CSV" in call("ingest", "report", "--home", tmp_path).output
+
+
+def test_a_url_for_a_file(home: Path) -> None:
+    url = "https://example.org/a.csv"
+    assert_one_line(call("ingest", "run", url, "--home", home), 1, f"{url} is a URL", "download")
 
 
 def test_a_missing_file(home: Path, tmp_path: Path) -> None:
@@ -137,7 +164,44 @@ def test_no_service_at_the_address() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    assert_one_line(call("recommend", "A - b", "--address", address), 1, address)
+    result = call("recommend", "A - b", "--address", address)
+    assert_one_line(result, 1, address, "no service listens there", "nextsong serve")
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:99999", "127.0.0.1:0", "127.0.0.1", ":50051", "http://a:1", "::1:50051"]
+)
+def test_an_address_that_is_none(address: str) -> None:
+    assert_one_line(call("search", "a", "--address", address), 2, "--address", address)
+
+
+def test_ranked_without_a_ranker_is_said(home: Path, road: Road) -> None:
+    songs = pq.read_table(road.work / "prepare" / "songs.parquet").to_pylist()
+    counted = pq.read_table(road.work / "train" / "vectors.parquet")["song"].to_pylist()
+    song = songs[counted[0]]
+    name = f"{song['artist']} – {song['title']}"
+    for more in ([], ["--json"]):
+        result = call("recommend", name, "--home", home, "--mode", "ranked", *more)
+        assert result.exit_code == 0, result.output
+        assert "--mode ranked was asked for, and hybrid answered" in result.stderr
+        assert "no ranker" in result.stderr
+    json.loads(result.stdout)
+    assert not call("recommend", name, "--home", home, "--mode", "hybrid").stderr
+
+
+def test_what_is_pushed_away_is_marked_and_nothing_found_is_said(home: Path, road: Road) -> None:
+    one, other = pq.read_table(road.work / "prepare" / "songs.parquet").to_pylist()[:2]
+    names = [f"{song['artist']} - {song['title']}" for song in (one, other)]
+    shown = call("recommend", names[0], "--unlike", names[1], "--home", home).output
+    assert f"  unlike {names[1]}" in shown
+    assert f"  {names[0]}" in shown
+    for command in (
+        ("recommend", names[0], "--include-artist", "Nobody"),
+        ("search", "zzzz"),
+    ):
+        result = call(*command, "--home", home)
+        assert "No song was found" in result.output
+        assert "playlists" not in result.output  # the head of an empty table
 
 
 def test_a_song_that_is_neither_name_nor_id(home: Path) -> None:

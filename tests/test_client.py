@@ -35,10 +35,39 @@ def test_the_client_says_when_nothing_listens() -> None:
         begun = time.monotonic()
         with (
             Client(f"127.0.0.1:{taken.getsockname()[1]}") as client,
-            pytest.raises(UnavailableError, match="Failed to connect"),
+            pytest.raises(UnavailableError, match="no service listens there"),
         ):
             client.recommend(WATERLOO)
         assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [({}, "no nextsong service of this version"), ({"tls": True}, "speaks no TLS")],
+    ids=["another service", "TLS"],
+)
+def test_the_client_says_what_to_do_when_something_else_listens(
+    more: dict[str, Any], said: str
+) -> None:
+    other = grpc.server(ThreadPoolExecutor(1))
+    address = f"127.0.0.1:{other.add_insecure_port('127.0.0.1:0')}"
+    other.start()
+    try:
+        with (
+            Client(address, **more) as client,
+            pytest.raises(UnavailableError, match=f"^{address}: .*{said}"),
+        ):
+            client.get_release()
+    finally:
+        other.stop(None)
+
+
+def test_a_host_that_does_not_exist_is_said() -> None:
+    with (
+        Client("no-such-host.invalid:1") as client,
+        pytest.raises(UnavailableError, match="correct the address"),
+    ):
+        client.get_release()
 
 
 def test_the_client_gives_up_in_time(loop: Loop) -> None:

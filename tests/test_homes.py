@@ -95,6 +95,33 @@ def test_points_are_what_was_published_to_the_bit(release: OpenRelease, content:
     assert [strengths[song_id] for song_id in ids] == content.strengths
 
 
+def test_a_release_may_hold_cooccurrence_alone(
+    make_home: Any, content: Content, tmp_path: Path
+) -> None:
+    table = pq.read_table(content.draft.songs_path)
+    place = table.schema.get_field_index("vector")
+    none = pa.nulls(len(table), table.schema.field("vector").type)
+    pq.write_table(table.set_column(place, "vector", none), tmp_path / "songs.parquet")
+    counts = replace(content.draft.counts, vectors=0)
+    draft = replace(content.draft, songs_path=tmp_path / "songs.parquet", counts=counts)
+    home = make_home()
+    manifest = home.publish(draft, Silent())
+    assert (manifest.canaries, manifest.recall) == ([], 1.0)
+    copied = copy(home, EmbeddedHome(tmp_path / "copy"), None, tmp_path / "scratch", Silent())
+    assert copied.counts == manifest.counts
+    for kept in (home, EmbeddedHome(tmp_path / "copy")):
+        opened = kept.open()
+        try:
+            (found, likely) = run(
+                opened.find([Search(content.vectors[0], limit=5), Search(weights={3: 1.0})])
+            )
+        finally:
+            opened.close()
+        assert found == []
+        assert likely
+        assert all(3 in content.strengths[hit.song.ordinal] for hit in likely)
+
+
 def test_similarities_are_cosines_of_the_songs_asked_about(
     release: OpenRelease, content: Content
 ) -> None:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import random
 import tarfile
 import zipfile
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from test_corpus import read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-from catalog.errors import FileError
+from catalog.errors import EmptyFileError, FileError
 from corpus import GOOD, mpd, slice_of
 from ingest.inputs import find_inputs
+from ingest.reading import summary
 from ingest.sources import How
 
 
@@ -132,6 +136,64 @@ def test_a_tar_archive_is_not_taken_for_text(mode: str, tmp_path: Path) -> None:
             info.size = len(GOOD)
             archive.addfile(info, io.BytesIO(GOOD))
     with pytest.raises(FileError, match=r"is a \.tar archive: unpack it first"):
+        read(path)
+
+
+@pytest.mark.parametrize("content", [GOOD, b"<html>404</html>", b"PK", bytes(range(200))])
+def test_a_zip_by_name_alone(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    path.write_bytes(content)
+    with pytest.raises(FileError, match=r"not a \.zip archive.*download it again, or rename"):
+        read(path)
+
+
+EMPTY = {
+    "empty.json": b'{"info": {}, "playlists": []}',
+    "indented.json": b'{\n "info": {},\n "playlists": [\n ]\n}',
+    "list.json": b"[]",
+    "no_songs.json": b'{"playlists": [{"name": "x", "pid": 3, "tracks": []}]}',
+    "nothing.csv": b"",
+    "header.csv": b"playlist_id,artist,title\n",
+    "blank.jsonl": b"\n \n",
+    "no_songs.jsonl": b'{"name": "x", "tracks": []}\n{"name": "y", "tracks": []}\n',
+    "packed.csv.gz": gzip.compress(b""),
+}
+
+
+@pytest.mark.parametrize("name", [*EMPTY, "empty.parquet"])
+def test_an_empty_file_is_passed_over_beside_others_and_an_error_alone(
+    name: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    if name in EMPTY:
+        (folder / name).write_bytes(EMPTY[name])
+    else:
+        pq.write_table(pa.table({"pid": [1], "artist": ["a"], "title": ["b"]})[:0], folder / name)
+    with pytest.raises(EmptyFileError, match=name):
+        read(folder)
+    (folder / "good.json").write_bytes(mpd(slice_of(0, "x")))
+    account, rows, _ = read(folder)
+    assert (account.files, account.rows, len(rows)) == (1, 1, 1)
+    (said,) = account.empty
+    assert name in said
+    assert "1 empty file passed over" in summary(account)
+
+
+def test_files_that_are_all_empty_are_an_error(tmp_path: Path) -> None:
+    for name, content in EMPTY.items():
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(EmptyFileError, match=f"all {len(EMPTY)} files are empty"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.9])
+def test_json_that_is_cut_short(indent: int | None, share: float, tmp_path: Path) -> None:
+    whole = mpd(*(slice_of(pid, "x", "y") for pid in range(9)), indent=indent)
+    path = tmp_path / "a.json"
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(FileError, match="is cut short: its JSON ends in the middle"):
         read(path)
 
 

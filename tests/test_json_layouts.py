@@ -110,7 +110,7 @@ def test_playlists_put_one_after_another_are_all_read(read: Read) -> None:
 def test_what_follows_a_document_and_is_none_ends_the_run(
     read: Read, first: Any, tail: str
 ) -> None:
-    with pytest.raises(FileError, match=r"no valid JSON|no list"):
+    with pytest.raises(FileError, match=r"not valid JSON|no list|cut short"):
         read(json.dumps(first, indent=1) + tail)
 
 

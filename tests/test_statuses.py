@@ -36,6 +36,7 @@ CODES_AND_REASONS = {
     "NextsongError": (INTERNAL, "NEXTSONG"),
     "InputError": (INVALID, "INPUT"),
     "FileError": (INVALID, "FILE"),
+    "EmptyFileError": (INVALID, "EMPTY_FILE"),
     "ColumnError": (INVALID, "COLUMN"),
     "PlaylistError": (INVALID, "PLAYLIST"),
     "RejectsError": (INVALID, "REJECTS"),
