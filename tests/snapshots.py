@@ -1,7 +1,9 @@
 """Compare text with a snapshot in `tests/golden`, and describe the shape of JSON documents.
 
 With `NEXTSONG_REWRITE_GOLDEN=1` in the environment, tests write their snapshots instead of
-comparing with them, and are skipped: `NEXTSONG_REWRITE_GOLDEN=1 pytest tests/test_golden.py`.
+comparing with them, and are skipped. Most are those of `test_golden`; all that there are:
+
+    NEXTSONG_REWRITE_GOLDEN=1 python -m pytest $(grep -l "snapshots import" tests/test_*.py)
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ DATA_KEY = re.compile(r"[/ ]|\.csv$|^[0-9a-f]{8}-|^\d{8}T")
 """A key that is data and not part of the surface: a path, a message, an id of a song or release."""
 
 KINDS = ("type", "event", "kind")
-"""The fields that tell which kind of line a JSON line is."""
+"""Fields that tell of which kind an object is."""
 
 TYPES = {
     dict: "object",
@@ -47,8 +49,9 @@ def check(topic: str, lines: Iterable[str]) -> None:
         pytest.skip(f"{path.name} is written anew: read `git diff tests/{GOLDEN.name}`")
     expected = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     if found != expected:
-        how = f"`{REWRITE}=1 pytest tests/test_golden.py`"
-        intended = f"{topic} differs from its snapshot. If that is intended, run {how} and commit."
+        test = os.environ["PYTEST_CURRENT_TEST"].split(" ")[0]
+        how = f"If that is intended, run `{REWRITE}=1 python -m pytest {test}` and commit."
+        intended = f"{topic} differs from its snapshot. {how}"
         pytest.fail("\n".join([intended, *_diff(expected, found)]), pytrace=False)
 
 
@@ -61,19 +64,24 @@ def _diff(expected: list[str], found: list[str]) -> Iterator[str]:
         yield " ".join([line, *heading])
 
 
-def documents(text: str) -> list[Any]:
-    """The JSON documents in `text`: a single one, or one a line."""
+def json_lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def document(text: str) -> Any:
+    """The JSON document in `text`, or a list of its JSON lines."""
     try:
-        return [json.loads(text)]
+        return json.loads(text)
     except json.JSONDecodeError:
-        return [json.loads(line) for line in text.splitlines()]
+        return json_lines(text)
 
 
 def shape(values: Iterable[Any], path: str = "") -> Iterator[str]:
     """Every path of keys in JSON values of one kind, with its types.
 
     A key that only some of the objects have is marked `?`, and `*` stands for all keys of data.
-    Small objects without further ones inside are written on one line.
+    Small objects without further ones inside are written on one line, and objects of an array
+    that say of which kind they are, each kind for itself.
     """
     values = [*values]
     objects = [value for value in values if isinstance(value, dict)]
@@ -84,23 +92,20 @@ def shape(values: Iterable[Any], path: str = "") -> Iterator[str]:
     for name in sorted(members):
         mark = "?" if name != "*" and len(members[name]) < len(objects) else ""
         lines += shape(members[name], f".{name}{mark}")
-    kinds = " | ".join(sorted({TYPES[type(value)] for value in values}))
-    if kinds == "object" and len(lines) == len(members) <= 4 and "object" not in "".join(lines):
+    types = " | ".join(sorted({TYPES[type(value)] for value in values}))
+    if types == "object" and len(lines) == len(members) <= 4 and "object" not in "".join(lines):
         yield f"{path or '.'}: object {{{', '.join(line[1:] for line in lines)}}}"
         return
-    yield f"{path or '.'}: {kinds}"
+    yield f"{path or '.'}: {types}"
     yield from (f"{path}{line}" for line in lines)
-    items = [item for value in values if isinstance(value, list) for item in value]
-    if items:
-        yield from shape(items, f"{path}[]")
+    items: dict[str, list[Any]] = {}
+    for item in (item for value in values if isinstance(value, list) for item in value):
+        items.setdefault(_kind(item), []).append(item)
+    for kind in sorted(items):
+        yield from shape(items[kind], f"{path}[{kind}]")
 
 
-def shape_of_lines(lines: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """The shape of JSON lines, each kind of line for itself."""
-    kinds: dict[str, list[Any]] = {}
-    for line in lines:
-        kind = next((f"{name}={line[name]}" for name in KINDS if name in line), "other")
-        kinds.setdefault(kind, []).append(line)
-    for kind in sorted(kinds):
-        yield f"  line {kind}"
-        yield from (f"    {one}" for one in shape(kinds[kind]))
+def _kind(item: Any) -> str:
+    named = [(name, item.get(name)) for name in KINDS] if isinstance(item, dict) else []
+    kinds = [f"{name}={kind}" for name, kind in named if str(kind).isidentifier() and kind]
+    return kinds[0] if kinds else ""

@@ -38,7 +38,7 @@ from evaluation.main import main
 from nextsong.v1 import recommender_pb2 as pb
 from qdrant_fixtures import memory_home
 from service.settings import PREFIX, Settings
-from snapshots import check, documents, shape, shape_of_lines
+from snapshots import check, document, json_lines, shape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ DOCUMENTS = {
     "evaluate": ["--sample=20", "--json", "--quiet"],
     "evaluate compare": ["{run}", "{run}:dense", "--json"],
     "runs list": ["--json"],
-    "runs show": ["{run}"],
+    "runs show": ["{first}"],
     "releases list": ["--json"],
     "releases show": [],
     "doctor": ["--json"],
@@ -207,16 +207,18 @@ def test_settings_of_the_service(tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def printed(surface: Surface) -> list[str]:
     """The shape of what each of DOCUMENTS prints."""
-    logged = [line for line in documents(surface.log) if line["event"] != "progress"]
-    lines = ["nextsong ingest run --log-format=json", *shape_of_lines(logged)]
+    logged = [line for line in json_lines(surface.log) if line["event"] != "progress"]
+    lines = ["nextsong ingest run --log-format=json", *(f"  {line}" for line in shape([logged]))]
     words = {"song": surface.song, "word": surface.song.split()[0]}
     for name, arguments in DOCUMENTS.items():
         given = [argument.format(**words) for argument in arguments]
-        found = documents(surface.run(*name.split(), *given).stdout)
+        found = document(surface.run(*name.split(), *given).stdout)
         if name == "evaluate":
             words["run"] = found[0]["run"]
+        if name == "runs list":
+            words["first"] = found[0]["id"]  # the ingest
         lines.append(" ".join(["nextsong", name, *arguments]))
-        lines += [f"  {one}" for one in shape(found)] if len(found) == 1 else shape_of_lines(found)
+        lines += [f"  {line}" for line in shape([found])]
     return lines
 
 
@@ -266,7 +268,7 @@ def test_metrics_and_log_of_the_service(surface: Surface, tmp_path: Path) -> Non
     series = re.sub(r'(?<!\ble)="[^"]*"', "", re.sub(r"(?m) \S+$", "", text))
     lines = re.findall(r"(?m)^nextsong_.*$", series)
     types = re.findall(r"(?m)^# TYPE (nextsong_.*)$", text)
-    logged = shape_of_lines(documents(log.read_text(encoding="utf-8")))
+    logged = [f"  {line}" for line in shape([json_lines(log.read_text(encoding="utf-8"))])]
     check("metrics", ["types", *sorted(types), "series", *sorted({*lines}), "log", *logged])
 
 
@@ -330,7 +332,8 @@ def fields_of(path: Path) -> Iterator[str]:
     if path.suffix == ".parquet":
         yield from columns(path)
     elif path.suffix == ".jsonl":
-        yield from shape_of_lines(documents(path.read_text(encoding="utf-8")))
+        lines = shape([json_lines(path.read_text(encoding="utf-8"))])
+        yield from (f"  {line}" for line in lines)
     elif path.suffix == ".duckdb":
         with duckdb.connect(path, read_only=True) as database:
             for name, kind, *_ in database.execute("DESCRIBE runs").fetchall():

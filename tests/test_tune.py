@@ -25,6 +25,7 @@ from evaluation.tune_trials import Phase, judged, run_phase, study_of
 from ingest import parameter_files, pipeline
 from ingest.parameters import Parameters
 from pipeline_fixtures import lane
+from snapshots import check, shape
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,6 +46,11 @@ def work(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def outcome(work: Path) -> dict[str, Any]:
     return tune(work, work.parent / "study", QUICK, Budget(trials=9), Silent())
+
+
+def test_what_was_chosen_has_the_keys_of_the_snapshot(outcome: dict[str, Any]) -> None:
+    chosen = dict.fromkeys(outcome["parameters"])  # the values depend on how long trials take
+    check("tune", shape([outcome | {"parameters": chosen}]))
 
 
 class Chooser:
