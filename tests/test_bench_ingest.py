@@ -17,6 +17,7 @@ from evaluation.bench_ingest import Step, Way
 from evaluation.main import main
 from ingest.parameters import Parameters
 from ingest.raw_form import HEADER, write_raw
+from snapshots import check, shape
 
 LINUX = pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux tells the memory")
 
@@ -29,7 +30,8 @@ def test_both_ways_over_one_file(tmp_path: Path) -> None:
         main, ["bench", "ingest", str(tmp_path / "raw.csv"), "--out", str(out), "-q"]
     )
     assert ran.exit_code == 0, ran.output
-    ours, theirs = json.loads(out.read_text())["ways"]
+    written = json.loads(out.read_text())
+    ours, theirs = written["ways"]
     named = [step["name"] for step in ours["steps"]]
     assert {"read", "prepare", "split", "count", "train"} <= set(named)
     assert named[-2:] == ["assemble", "publish"]
@@ -48,6 +50,7 @@ def test_both_ways_over_one_file(tmp_path: Path) -> None:
         "the whole way",
     ):
         assert text in ran.stdout
+    check("bench_ingest", shape([written]))
 
 
 def test_what_cannot_succeed_ends_before_anything_is_measured(

@@ -20,6 +20,7 @@ from evaluation.bench_load import Load, cpu_seconds
 from evaluation.bench_serve import Plan, Result
 from evaluation.main import main
 from fakes import FakeRelease, points_of
+from snapshots import check, shape
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +64,7 @@ def test_results_are_shown_and_written(
     written = json.loads((tmp_path / "results.json").read_text())
     assert len(written["results"]) == len(results)
     assert written["results"][0]["songs"] == 1_000
+    check("bench_serve", shape([written]))
 
 
 def test_ratios_are_right() -> None:

@@ -28,6 +28,7 @@ from evaluation.tune_trials import Phase, judged, run_phase, study_of
 from ingest import candidates, parameter_files, pipeline
 from ingest.parameters import Parameters
 from pipeline_fixtures import lane
+from snapshots import check, shape
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +60,11 @@ def outcome(place: Place, work: Path) -> dict[str, Any]:
     (left / "tmp").mkdir(parents=True)
     (left / "tmp" / "corpus.txt").touch()
     return tune(place, work, work.parent / "study", QUICK, Budget(trials=9), Silent())
+
+
+def test_what_was_chosen_has_the_keys_of_the_snapshot(outcome: dict[str, Any]) -> None:
+    chosen = dict.fromkeys(outcome["parameters"])  # the values depend on how long trials take
+    check("tune", shape([outcome | {"parameters": chosen}]))
 
 
 class Chooser:
