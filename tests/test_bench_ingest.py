@@ -63,7 +63,7 @@ def test_what_cannot_succeed_ends_before_anything_is_measured(
     write_raw(tmp_path / "raw.csv", 100, seed=0)
     file = str(tmp_path / "raw.csv")
     for options, said in (
-        (["--json", f"{file}/bench.json"], "a file stands where a folder is needed"),
+        (["--out", f"{file}/bench.json"], "a file stands where a folder is needed"),
         ([], "needs pandas, which is not installed"),
     ):
         with monkeypatch.context() as patch:

@@ -58,11 +58,16 @@ DOCUMENTS = {
     "runs show": ["{first}"],
     "releases list": ["--json"],
     "releases show": [],
+    "releases verify": ["--json", "--quiet"],
     "doctor": ["--json"],
     "ingest report": ["--json"],
     "ingest stats": ["--json", "--quiet"],
 }
 """Commands that print JSON, each with arguments, in an order in which each finds what it needs."""
+
+NOT_RUN = {"releases copy", "releases prune", "releases remove", "releases rollback", "runs export"}
+NOT_RUN |= {"ingest run", "tune", "bench ingest", "bench serve", "runs plot"}
+"""Commands with --json that are too slow, need a server, or change what the others look at."""
 
 INGEST = ["--dimensions=16", "--epochs=4", "--min-count=2", "--workers=1", "--log-format=json"]
 PAYLOAD = ["--payload=album", "--payload=at=position:integer", "--payload=late=position:float"]
@@ -233,7 +238,7 @@ def test_every_command_that_prints_json_is_in_the_table() -> None:
         for option in context.command.get_params(context)
         if "--json" in option.opts and option.is_flag
     }
-    assert printing <= set(DOCUMENTS), "give DOCUMENTS arguments for these commands"
+    assert printing - NOT_RUN <= set(DOCUMENTS), "give DOCUMENTS arguments for these commands"
 
 
 @contextmanager
