@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog.errors import EngineError, InputError, NoReleaseError
-from catalog.storage import storage_errors
+from catalog.files import storage_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.manifest import Counts, Manifest, Origin, StoredRanker
-    from catalog.release import Home
-    from catalog.reporting import Reporter
+    from catalog.progress import Reporter
     from catalog.schema import Kind
+    from catalog.store import Home
 
 CANARIES = 8
 
@@ -122,46 +122,6 @@ def _require_unit_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
     if not right.all():
         song = given["song_id"][int(np.flatnonzero(~right)[0])]
         raise EngineError(f"the vector of song {song} is not {dimensions} numbers of unit length")
-
-
-def others_than_current(home: Home) -> list[str]:
-    """The releases of a home beside its current one, the newest first."""
-    current = home.current()
-    return [release for release in reversed(home.releases()) if release != current]
-
-
-SEE_DOCTOR = "see `nextsong doctor`, or publish again with `nextsong ingest run --force FILE`"
-"""The advice of every message about damage: what helps depends on the other releases."""
-
-
-def require_current(home: Home) -> str:
-    """Return the id of the current release. Raises `NoReleaseError` if there is none."""
-    current = home.current()
-    if current is not None:
-        return current
-    kept = home.releases()
-    if not kept:
-        raise NoReleaseError(
-            f"no release in {home.place} yet: publish one with `nextsong ingest run FILE`, "
-            f"or name another place with --home or --qdrant-url"
-        )
-    raise NoReleaseError(
-        f"no release in {home.place} is the current one, though it keeps {len(kept):,}: make the "
-        f"newest current with `nextsong releases rollback {kept[-1]}`"
-    )
-
-
-def release_before(home: Home) -> str:
-    """Return the newest release that is older than the current one; without one, the newest.
-
-    Raises `NoReleaseError` if there is none.
-    """
-    current = home.current()
-    others = others_than_current(home)
-    older = [release for release in others if current is None or release < current]
-    if not older:
-        raise NoReleaseError(f"{home.place} keeps no release older than {current}")
-    return older[0]
 
 
 def require_removable(home: Home, release: str) -> None:

@@ -66,7 +66,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class StoredRanker:
-    """The second-stage ranker: its model, packed by `catalog.ranking.pack`, and its SHA-256."""
+    """The second-stage ranker: its model, packed by `catalog.reranker.pack`, and its SHA-256."""
 
     sha256: str
     model: str = field(repr=False)
@@ -79,9 +79,9 @@ class Manifest:
     `files` maps each file of the engine's folder to its size and sum. `canaries` are songs that
     must each find themselves first when the release is opened. `payload` says which extra fields
     songs may have, and of what kind each is. `search_ef` is how widely the index is searched, and
-    `recall` the recall@10 of exact search that it then had, from 0 to 1 (see `catalog.recall`).
-    `ranker` is the second-stage ranker, if it has one, and `validation` what was measured on the
-    validation split when it was made, such as `hybrid HR@100`.
+    `recall` the recall@10 of exact search that it then had, from 0 to 1 (see
+    `catalog.index_quality`). `ranker` is the second-stage ranker, if it has one, and `validation`
+    what was measured on the validation split when it was made, such as `hybrid HR@100`.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)

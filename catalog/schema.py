@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
-from catalog.release import Song
+from catalog.model import Song
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

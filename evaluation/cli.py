@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from catalog.cli import (
+from catalog.commands.options import (
     Decimal,
     complete_release,
     home_option,
@@ -18,14 +18,14 @@ from catalog.cli import (
     reporter_for,
     work_option,
 )
-from catalog.storage import require_writable
+from catalog.files import require_writable
 from catalog.terminal import echo, json_text, print_json
-from service.cli_target import require_address
+from service.client.target import require_address
 
 if TYPE_CHECKING:
-    from catalog.qdrant_options import QdrantOptions
-    from evaluation.protocol import Holdout, Split
-    from evaluation.result import Evaluation
+    from catalog.server.options import QdrantOptions
+    from evaluation.judge.result import Evaluation
+    from evaluation.protocol.cases import Holdout, Split
 
 holdout_option = click.option(
     "--holdout",
@@ -151,10 +151,11 @@ def evaluate(
     if context.invoked_subcommand:
         return
     from catalog.errors import InputError
-    from evaluation import gate, harness, past
     from evaluation.baselines.choice import chosen
-    from evaluation.place import Place
+    from evaluation.judge import gate, harness
     from evaluation.report import page
+    from evaluation.runs import history
+    from evaluation.systems.location import Place
 
     try:
         bounds = [gate.bound(text, _holdout(holdout)) for text in fail_under]
@@ -183,18 +184,18 @@ def evaluate(
         if report:
             page.write(result, report, reporter)
     finally:  # even if nobody reads on: the test playlists have been used
-        past.keep(home, result, reporter)
+        history.keep(home, result, reporter)
     gate.require(result, bounds)
 
 
 def _print(result: Evaluation, *, as_json: bool) -> None:
-    from evaluation import show
+    from evaluation.report import terminal
 
     if as_json:
         for line in result.lines():
             echo(json_text(line))
     else:
-        show.evaluation(result)
+        terminal.evaluation(result)
 
 
 def _holdout(text: str) -> Holdout | None:
@@ -239,8 +240,9 @@ def compare(
     RUN:SYSTEM being another system of it than the first, such as RUN:hybrid or RUN:als; releases
     are asked anew.
     """
-    from evaluation import contest, show_contest
-    from evaluation.place import Place
+    from evaluation.judge import compare as contest
+    from evaluation.report import comparison_table
+    from evaluation.systems.location import Place
 
     found = contest.of_names(
         Place(home, qdrant),
@@ -255,7 +257,7 @@ def compare(
     if as_json:
         print_json(found.to_json())
     else:
-        show_contest.contest(found)
+        comparison_table.contest(found)
 
 
 @click.command(short_help="Show the whole road on invented playlists.")
@@ -300,7 +302,7 @@ def demo(
     home: Path, playlists: int, seed: int, write_raw: Path | None, rows: int, quiet: bool
 ) -> None:
     """Show the whole road on invented playlists, from a file to an answer over gRPC."""
-    from evaluation import demo as shown
+    from cli import demo as shown
 
     if write_raw:
         shown.write_raw(write_raw, rows, seed, reporter_for(quiet=quiet))

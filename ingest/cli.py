@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from catalog.cli import (
+from catalog.commands.options import (
     Decimal,
     from_above,
     home_option,
@@ -27,13 +27,13 @@ from catalog.cli import (
 )
 from catalog.terminal import echo, print_json
 from ingest.parameters import Parameters
-from ingest.sources import FORMATS, QUOTINGS, Format, How, Quoting
+from ingest.sources.source import FORMATS, QUOTINGS, Format, How, Quoting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from catalog.qdrant_options import Layout, QdrantOptions
-    from ingest.payload import Extra
+    from catalog.server.options import Layout, QdrantOptions
+    from ingest.sources.payload import Extra
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -87,7 +87,7 @@ def _delimiter(_context: click.Context, _parameter: click.Parameter, value: str)
 
 def _encoding(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     from catalog.errors import InputError
-    from ingest.encodings import named
+    from ingest.sources.encodings import named
 
     try:
         if value:
@@ -101,7 +101,7 @@ def _payload(
     _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> tuple[Extra, ...]:
     from catalog.errors import InputError
-    from ingest.payload import parse_all
+    from ingest.sources.payload import parse_all
 
     try:
         return parse_all(values)
@@ -204,7 +204,7 @@ def stopped_as_json(command: Command) -> Command:
         except KeyboardInterrupt:
             if kwargs["log_format"] != "json":
                 raise
-            from catalog.reporting import log
+            from catalog.progress import log
 
             log("error", error="Interrupted", text="stopped; the current release is as it was")
             raise click.exceptions.Exit(1) from None
@@ -285,8 +285,9 @@ def run(
     (.gz, .zst, .bz2, .zip); or a folder of such files, or a pattern such as 'mpd.slice.*.json'; or
     - for text (not packed) on standard input.
     """
-    from catalog.homes import open_home
-    from ingest import account, parameter_files, pipeline
+    from catalog.open_store import open_home
+    from ingest import parameter_files, pipeline
+    from ingest import report as account
 
     how = How(file_format, delimiter, encoding, quoting, header, payload)
     source_of = click.get_current_context().get_parameter_source
@@ -329,8 +330,8 @@ def run(
 @one_line_errors
 def stats(home: Path, work: Path | None, out: Path | None, as_json: bool, quiet: bool) -> None:
     """Show what the playlists of the last run are made of: a page with pictures, and figures."""
-    from ingest import stats as figures
-    from ingest import stats_page
+    from ingest.stats import measures as figures
+    from ingest.stats import page as stats_page
 
     found = figures.measure(work or home / "work", reporter_for(quiet=quiet))
     page = stats_page.write(found, out or home / "stats")
@@ -347,7 +348,7 @@ def stats(home: Path, work: Path | None, out: Path | None, as_json: bool, quiet:
 @one_line_errors
 def report(home: Path, work: Path | None, as_json: bool) -> None:
     """Show the account of the last run: what was read, used and rejected, and what it means."""
-    from ingest import account
+    from ingest import report as account
 
     stages = account.load(work or home / "work")
     if as_json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from catalog.errors import MismatchError
 from ingest.parameters import Parameters
-from ingest.work import finished_stage
+from ingest.stages import finished_stage
 
 if TYPE_CHECKING:
     from pathlib import Path

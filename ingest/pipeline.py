@@ -8,34 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 from catalog.draft import Draft
 from catalog.errors import PlaylistError, RejectsError, ReleaseError
+from catalog.files import locked
 from catalog.manifest import Manifest, Origin, StoredRanker
-from catalog.ranking import MOST_FIELDS, load_lightgbm, pack
-from catalog.storage import locked
-from ingest.assembly import assembled
-from ingest.choosing import Choice, choose, weights_of
-from ingest.columns import has_sessions
-from ingest.cooccurrence import count
-from ingest.inputs import STDIN, find_inputs
-from ingest.payload import index_kind
-from ingest.prepare import Choices, prepare
-from ingest.ranker import MODEL, Places, rank
-from ingest.reading import changed, read_files
-from ingest.sources import AUTO
-from ingest.split import split
-from ingest.standard_input import spooled
-from ingest.word2vec import too_rare, train
-from ingest.work import Stage, WorkFolder, fingerprint_of, fingerprint_of_files
+from catalog.reranker import MOST_FIELDS, load_lightgbm, pack
+from ingest.learn.cooccurrence import count
+from ingest.learn.reranker import MODEL, Places, rank
+from ingest.learn.selection import Choice, choose, weights_of
+from ingest.learn.word2vec import too_rare, train
+from ingest.prepare.playlists import Choices, prepare
+from ingest.prepare.split import split
+from ingest.publish.points import assembled
+from ingest.sources.columns import has_sessions
+from ingest.sources.files import STDIN, find_inputs
+from ingest.sources.payload import index_kind
+from ingest.sources.read import changed, read_files
+from ingest.sources.source import AUTO
+from ingest.sources.standard_input import spooled
+from ingest.stages import Stage, WorkFolder, fingerprint_of, fingerprint_of_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
-    from catalog.release import Home, OpenRelease
-    from catalog.reporting import Reporter
+    from catalog.progress import Reporter
     from catalog.schema import Kind
-    from ingest.inputs import Inputs
+    from catalog.store import Home, OpenRelease
     from ingest.parameters import Parameters
-    from ingest.sources import How
+    from ingest.sources.files import Inputs
+    from ingest.sources.source import How
 
 LARGE = 1 << 29
 """Bytes of files from which on it takes a while to see whether they have changed."""

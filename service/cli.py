@@ -6,18 +6,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from catalog.cli import Decimal, Text, home_option, json_option, one_line_errors, qdrant_server
+from catalog.commands.options import (
+    Decimal,
+    Text,
+    home_option,
+    json_option,
+    one_line_errors,
+    qdrant_server,
+)
 from catalog.terminal import echo
-from service.cli_errors import request_errors_as_usage
-from service.cli_target import running_service
+from service.client.target import running_service
+from service.client.usage_errors import request_errors_as_usage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from catalog.qdrant_options import QdrantOptions
+    from catalog.server.options import QdrantOptions
     from nextsong.v1 import recommender_pb2 as pb
-    from service.cli_target import Target
-    from service.client import Client, Direct
+    from service.client.client import Client, Direct
+    from service.client.target import Target
 
 
 class Condition(Text):
@@ -26,7 +33,7 @@ class Condition(Text):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return the text, or fail."""
         from catalog.errors import RequestError
-        from service.conditions import require_condition
+        from service.api.conditions import require_condition
 
         text = super().convert(value, param, ctx)
         try:
@@ -123,7 +130,7 @@ def recommend(
     order, the most recent last.
     """
     from nextsong.v1 import recommender_pb2 as pb
-    from service import show
+    from service.client import render
 
     request = pb.RecommendRequest(
         limit=limit,
@@ -139,13 +146,13 @@ def recommend(
             seed.weight = -1
         request.filter.conditions.extend(_conditions(recommender, conditions))
         response = recommender.recommend(request)
-    notice = show.other_mode(request, response)
+    notice = render.other_mode(request, response)
     if notice:
         echo(f"Note: {notice}", err=True)
     if as_json:
-        show.as_json(response)
+        render.as_json(response)
     else:
-        show.recommendations(request, response)
+        render.recommendations(request, response)
 
 
 @click.command(short_help="List the songs nearest to a song.")
@@ -169,7 +176,7 @@ def similar(
 ) -> None:
     """List the songs nearest to SONG: "Artist - Title", a title alone, or a song id."""
     from nextsong.v1 import recommender_pb2 as pb
-    from service import show
+    from service.client import render
 
     with _recommender(target, home, qdrant) as recommender:
         (seed,) = _seeds(recommender, [song])
@@ -178,9 +185,9 @@ def similar(
             pb.SimilarSongsRequest(song=seed, limit=limit, filter=where)
         )
     if as_json:
-        show.as_json(response)
+        render.as_json(response)
     else:
-        show.similar_songs(response)
+        render.similar_songs(response)
 
 
 @click.command(short_help="Find songs by part of their names.")
@@ -202,16 +209,16 @@ def search(
 ) -> None:
     """Find songs in whose artist or title a word begins with each WORD."""
     from nextsong.v1 import recommender_pb2 as pb
-    from service import show
+    from service.client import render
 
     with _recommender(target, home, qdrant) as recommender:
         response = recommender.search_songs(
             pb.SearchSongsRequest(query=" ".join(words), limit=limit)
         )
     if as_json:
-        show.as_json(response)
+        render.as_json(response)
     else:
-        show.found_songs(" ".join(words), response)
+        render.found_songs(" ".join(words), response)
 
 
 def _recommender(
@@ -219,14 +226,14 @@ def _recommender(
 ) -> Client | Direct:
     if target:
         return target.client()
-    from catalog.homes import open_home
-    from service.client import Direct
+    from catalog.open_store import open_home
+    from service.client.client import Direct
 
     return Direct(open_home(home, qdrant).open())
 
 
 def _conditions(recommender: Client | Direct, written: tuple[str, ...]) -> list[pb.Condition]:
-    from service.conditions import conditions_of
+    from service.api.conditions import conditions_of
 
     if not written:
         return []
@@ -234,7 +241,7 @@ def _conditions(recommender: Client | Direct, written: tuple[str, ...]) -> list[
 
 
 def _seeds(recommender: Client | Direct, texts: list[str]) -> list[pb.Seed]:
-    from service.seed_texts import SeedTextError, seeds_of
+    from service.client.seed_texts import SeedTextError, seeds_of
 
     try:
         return seeds_of(recommender, texts)

@@ -16,14 +16,14 @@ from uuid import UUID, uuid5
 from qdrant_client import models
 
 from catalog.errors import NextsongError
-from catalog.qdrant import Absent, AsyncNodes
-from catalog.songs import NAMESPACE
-from service.logs import log
+from catalog.server.connection import Absent, AsyncNodes
+from catalog.song import NAMESPACE
+from service.operate.logs import log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from catalog.qdrant_options import QdrantOptions
+    from catalog.server.options import QdrantOptions
 
 DAY_MS = 86_400_000
 

@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
 
 from catalog.errors import SettingsError
-from catalog.qdrant_options import qdrant_options, without_password
+from catalog.server.options import qdrant_options, without_password
 from catalog.terminal import escape_controls
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pydantic_settings import PydanticBaseSettingsSource
 
-    from catalog.qdrant_options import QdrantOptions
+    from catalog.server.options import QdrantOptions
 
 PREFIX = "NEXTSONG_"
 Port = Annotated[int, Field(ge=0, le=65535)]

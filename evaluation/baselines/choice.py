@@ -16,10 +16,10 @@ from evaluation.baselines.rules import STEPS, SequentialRules
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from catalog.reporting import Reporter
-    from evaluation.data import Data
-    from evaluation.protocol import Queries
-    from evaluation.systems import System
+    from catalog.progress import Reporter
+    from evaluation.protocol.cases import Queries
+    from evaluation.protocol.dataset import Data
+    from evaluation.systems.release import System
 
 NAMES = (
     "random",

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-    from evaluation.data import Data, Numbers, Ragged
-    from evaluation.protocol import Queries
+    from evaluation.protocol.cases import Queries
+    from evaluation.protocol.dataset import Data, Numbers, Ragged
 
 FACTORS, ITERATIONS = 64, 20
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from evaluation.data import Data, Numbers, Ragged
-    from evaluation.protocol import Queries
+    from evaluation.protocol.cases import Queries
+    from evaluation.protocol.dataset import Data, Numbers, Ragged
 
 NEIGHBOURS = 200
 """How many similar songs each song keeps."""

@@ -9,8 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from evaluation.data import Data, Numbers
-    from evaluation.protocol import Queries
+    from evaluation.protocol.cases import Queries
+    from evaluation.protocol.dataset import Data, Numbers
 
 BATCH = 512
 

@@ -12,8 +12,8 @@ from evaluation.baselines.top import batches, top_of_sparse
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from evaluation.data import Data, Numbers
-    from evaluation.protocol import Queries
+    from evaluation.protocol.cases import Queries
+    from evaluation.protocol.dataset import Data, Numbers
 
 STEPS = 10
 """How far behind a song another still follows it."""

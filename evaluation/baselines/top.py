@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_array
 
-    from evaluation.data import Numbers, Ragged
-    from evaluation.protocol import Queries
+    from evaluation.protocol.cases import Queries
+    from evaluation.protocol.dataset import Numbers, Ragged
 
 DENSE_SCORES = 1 << 25
 """How many scores a batch may hold at once."""

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from evaluation.baselines.top import DENSE_SCORES, top_of_dense
+from ingest.learn.word2vec import train_vectors, write_corpus
 from ingest.parameters import Parameters
 from ingest.sql import connect
-from ingest.word2vec import train_vectors, write_corpus
-from ingest.work import finished_stage
+from ingest.stages import finished_stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from evaluation.data import Data, Numbers
-    from evaluation.protocol import Queries
+    from evaluation.protocol.cases import Queries
+    from evaluation.protocol.dataset import Data, Numbers
 
 EPOCHS = 30
 WINDOW = 10

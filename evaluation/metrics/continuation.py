@@ -12,9 +12,9 @@ import numpy as np
 from evaluation.metrics.relevance import ranks
 
 if TYPE_CHECKING:
-    from evaluation.data import Numbers, Ragged
     from evaluation.metrics.ranking import Figures
     from evaluation.metrics.relevance import Relevant
+    from evaluation.protocol.dataset import Numbers, Ragged
 
 DEPTH = 500
 """How many songs the challenge asks for."""

@@ -9,8 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from evaluation.data import Numbers
     from evaluation.metrics.ranking import Figures
+    from evaluation.protocol.dataset import Numbers
 
 
 def intra_list_diversity(rankings: Numbers, k: int, vectors: NDArray[np.float32]) -> Figures:

@@ -9,8 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from evaluation.data import Numbers, Ragged
     from evaluation.metrics.ranking import Figures
+    from evaluation.protocol.dataset import Numbers, Ragged
 
 
 def coverage(rankings: Numbers, k: int, catalog: int) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from evaluation.data import Numbers, Ragged
+    from evaluation.protocol.dataset import Numbers, Ragged
 
 Relevant = NDArray[np.bool_]
 """Shape (n, depth): whether the song at each place of each ranking is a label."""

@@ -8,9 +8,9 @@ from evaluation.metrics import continuation, diversity, popularity, ranking
 from evaluation.metrics.relevance import relevant
 
 if TYPE_CHECKING:
-    from evaluation.data import Data, Numbers
     from evaluation.metrics.ranking import Figures
-    from evaluation.protocol import Queries
+    from evaluation.protocol.cases import Queries
+    from evaluation.protocol.dataset import Data, Numbers
 
 KS = (1, 5, 10, 20, 50, 100)
 """How many songs are looked at, for metrics of their places."""

@@ -10,7 +10,7 @@ import numpy as np
 from evaluation.metrics.relevance import ranks, relevant
 
 if TYPE_CHECKING:
-    from evaluation.result import Evaluation
+    from evaluation.judge.result import Evaluation
 
 OF_EACH = 3
 

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import MissingExtraError
-from catalog.storage import make_folder, write_atomically
+from catalog.files import make_folder, write_atomically
+from evaluation.judge.significance import p_equals
 from evaluation.metrics.table import EXPLAINED, LOWER_IS_BETTER
-from evaluation.protocol import HOLDOUTS
-from evaluation.show import HEADINGS, metrics_of, notes, number
-from evaluation.significance import p_equals
+from evaluation.protocol.cases import HOLDOUTS
+from evaluation.report.terminal import HEADINGS, metrics_of, notes, number
 
 if TYPE_CHECKING:
-    from catalog.reporting import Reporter
-    from evaluation.intervals import Figure
-    from evaluation.result import Evaluation, Scored, Slice
+    from catalog.progress import Reporter
+    from evaluation.judge.intervals import Figure
+    from evaluation.judge.result import Evaluation, Scored, Slice
 
 OTHER_METRICS = (
     "coverage@10",

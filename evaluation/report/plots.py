@@ -16,7 +16,7 @@ from evaluation.metrics.relevance import ranks, relevant
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from evaluation.result import Evaluation
+    from evaluation.judge.result import Evaluation
 
 WIDTH, HEIGHT = 4.6, 3.0
 """Inches: narrow enough that text can be read on a phone."""

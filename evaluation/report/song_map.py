@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
-from ingest.work import finished_stage
+from ingest.stages import finished_stage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from evaluation.data import Data, Numbers
+    from evaluation.protocol.dataset import Data, Numbers
 
 SONGS = 1_200
 

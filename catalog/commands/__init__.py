@@ -1,0 +1,1 @@
+"""The commands that manage releases, and the options that all commands share."""

@@ -1,0 +1,63 @@
+"""Carries a release from one home to the other, bit for bit."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from catalog.digest import Digest
+from catalog.errors import BusyError, GateError, NoReleaseError
+from catalog.files import make_folder, storage_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from catalog.manifest import Manifest
+    from catalog.progress import Reporter, Task
+    from catalog.store import Home, OpenRelease
+
+
+def copy(
+    source: Home, target: Home, release: str | None, scratch: Path, reporter: Reporter
+) -> Manifest:
+    """Publish a release of `source`, the current one if none is named, in `target` under its name.
+
+    What was written is read back and compared before it becomes current there: payloads and
+    vectors must be the same to the bit, or `GateError` is raised and the copy removed.
+    `scratch` is a folder with room for all songs in Parquet. Raises `BusyError` if the target has
+    the release already, and whatever reading and publishing raise.
+    """
+    chosen = release or source.current()
+    if chosen is None:
+        raise NoReleaseError(f"no release in {source.place} yet: there is nothing to copy")
+    if chosen == target.current():
+        raise BusyError(f"release {chosen} is the current one of {target.place} already")
+    with storage_errors(scratch), tempfile.TemporaryDirectory(dir=make_folder(scratch)) as folder:
+        draft = source.export(chosen, Path(folder) / "songs.parquet", reporter)
+
+        def compare(written: OpenRelease) -> None:
+            with reporter.task("compare") as task:
+                if _sum(target.batches(written), task) != _sum(_rows(draft.songs_path), task):
+                    raise GateError(
+                        f"release {chosen} came out in {target.place} not the same to the bit as "
+                        f"it is in {source.place}: nothing was changed there"
+                    )
+                task.result(f"{draft.counts.songs:,} songs, the same to the bit")
+
+        return target.publish(draft, reporter, compare)
+
+
+def _rows(path: Path) -> Iterator[list[dict[str, Any]]]:
+    import pyarrow.parquet as pq
+
+    for batch in pq.ParquetFile(path).iter_batches(1_000):
+        yield batch.to_pylist()
+
+
+def _sum(batches: Iterable[list[dict[str, Any]]], task: Task) -> str:
+    digest = Digest()
+    for rows in batches:
+        digest.add(rows)
+        task.advance(digest.songs)
+    return digest.hex()

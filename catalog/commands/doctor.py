@@ -1,0 +1,198 @@
+"""Looks at everything that a home needs and says what is wrong and what to do about it."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+from catalog.errors import CorruptReleaseError, NextsongError, UnavailableError
+from catalog.open_store import open_home
+from catalog.progress import Silent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from catalog.manifest import Manifest
+    from catalog.server.options import QdrantOptions
+    from catalog.server.store import ServerHome
+    from catalog.store import Home
+
+LEAST_FREE_BYTES = 1 << 30
+_LIBRARIES = ("qdrant-client", "qdrant-edge-py", "grpcio", "duckdb", "gensim", "pyarrow", "numpy")
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at; `advice` says what to do where something is to be done."""
+
+    level: Literal["ok", "warning", "failure"]
+    what: str
+    advice: str = ""
+
+
+def examine(folder: Path, qdrant: QdrantOptions | None, options: str = "") -> Iterator[Finding]:
+    """Look at versions, at the folder, at the server if there is one, and at the releases.
+
+    The commands in the advice end with `options`, which name the folder or the server.
+    """
+    yield from _versions()
+    for finding in _disk(folder):
+        yield finding
+        if finding.level == "failure":
+            return
+    home = open_home(folder, qdrant)
+    try:
+        if qdrant is not None:
+            from catalog.server.store import ServerHome
+
+            assert isinstance(home, ServerHome)
+            for finding in _server(home):
+                yield finding
+                if finding.level == "failure":
+                    return
+        yield from _releases(home, options)
+        if qdrant is not None:
+            yield from _collections(home)  # type: ignore[arg-type]
+    finally:
+        home.close()
+
+
+def _versions() -> Iterator[Finding]:
+    python = platform.python_version()
+    found = []
+    for name in _LIBRARIES:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            yield Finding("failure", f"{name} is not installed", "run `make install`")
+    yield Finding("ok", f"nextsong {version('nextsong')}, Python {python}, {', '.join(found)}")
+
+
+def _disk(folder: Path) -> Iterator[Finding]:
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not existing.is_dir():
+        yield Finding("failure", f"{existing} is a file", "name a folder with --home")
+        return
+    free = shutil.disk_usage(existing).free
+    what = f"{folder}: {free / 1e9:.1f} GB free"
+    if free < LEAST_FREE_BYTES:
+        yield Finding("warning", what, "free some room: ingest needs a few times its input")
+    else:
+        yield Finding("ok", what)
+
+
+def _server(home: ServerHome) -> Iterator[Finding]:
+    options = home.options
+    answered = 0
+    for url in options.urls:
+        try:
+            found = home.nodes.version(url)
+        except UnavailableError as error:
+            yield Finding("warning", str(error), "start it, or leave it out of --qdrant-url")
+        except NextsongError as error:
+            yield Finding("failure", str(error), "see the message")
+        else:
+            answered += 1
+            yield Finding("ok", f"Qdrant {found} answers at {url}")
+    if not answered:
+        yield Finding("failure", "no Qdrant server answers", "check --qdrant-url and the network")
+        return
+    yield from _secrecy(options)
+    try:
+        _pointer(home)
+    except NextsongError as error:
+        yield Finding("failure", str(error), "set the key that this server was given")
+        return
+    yield Finding("ok", "the key may read" if options.api_key else "reading needs no key")
+    try:
+        home.nodes.ask("change aliases", lambda client: client.update_collection_aliases([]))
+    except NextsongError:
+        advice = "enough to serve; to publish, use a key that may write"
+        yield Finding("ok", "the key may not write", advice)
+    else:
+        yield Finding("ok", "the key may write" if options.api_key else "writing needs no key")
+
+
+def _secrecy(options: QdrantOptions) -> Iterator[Finding]:
+    for url in options.urls:
+        parts = urlsplit(url)
+        if parts.hostname in _LOOPBACK:
+            continue
+        if options.api_key and parts.scheme == "http":
+            yield Finding("warning", f"the key travels to {url} unencrypted", "use TLS: https://")
+        if not options.api_key:
+            yield Finding(
+                "warning",
+                f"{url} is asked without a key",
+                "an open server takes anybody's writes: give it one (QDRANT__SERVICE__API_KEY)",
+            )
+
+
+def _releases(home: Home, options: str) -> Iterator[Finding]:
+    try:
+        current, problem = _pointer(home)
+        kept = home.releases()[::-1]
+        states = {release: _state(home, release) for release in kept}
+    except NextsongError as error:
+        yield Finding("failure", str(error), "see the message, and run this again")
+        return
+    intact = [release for release, (manifest, _) in states.items() if manifest]
+    if not kept and current is None and not problem:
+        advice = f"publish one with `nextsong ingest run{options} FILE`"
+        yield Finding("failure", f"no release in {home.place}", advice)
+    elif current not in kept:
+        if current is not None:
+            problem = f"{home.place} names {current} as the current release, which is not there"
+        problem = problem or f"{home.place} keeps {len(kept):,} releases, and none is current"
+        yield Finding("failure", problem, _repair(current, intact, options))
+    for release, (manifest, damage) in states.items():
+        if manifest:
+            name = f"release {release}" + (" (current)" if release == current else "")
+            yield Finding("ok", f"{name}: {manifest.counts.songs:,} songs, all as published")
+        elif release == current:
+            yield Finding("failure", damage, _repair(current, intact, options))
+        else:
+            advice = f"remove it with `nextsong releases remove {release}{options}`"
+            yield Finding("warning", damage, advice)
+
+
+def _pointer(home: Home) -> tuple[str | None, str]:
+    """Return the current release and, if that cannot be told, what is wrong."""
+    try:
+        return home.current(), ""
+    except CorruptReleaseError as error:
+        return None, error.problem
+
+
+def _state(home: Home, release: str) -> tuple[Manifest | None, str]:
+    """Return the manifest of a release that is intact, or else what is damaged."""
+    try:
+        return home.verify(release, Silent()), ""
+    except CorruptReleaseError as error:
+        return None, error.problem
+
+
+def _repair(current: str | None, intact: list[str], options: str) -> str:
+    """Return the advice that mends a home without a usable current release."""
+    if not intact:
+        command = f"nextsong ingest run --force{options} FILE"
+        return f"publish again with `{command}`: no older one is kept intact"
+    older = (release for release in intact if current is None or release < current)
+    release = next(older, intact[0])
+    step = f"go back to {release}" if current else f"make {release} current"
+    return f"{step} with `nextsong releases rollback {release}{options}`"
+
+
+def _collections(home: ServerHome) -> Iterator[Finding]:
+    from catalog.server.health import health
+
+    for state in health(home):
+        yield Finding(*state)

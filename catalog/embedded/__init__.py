@@ -1,0 +1,1 @@
+"""Releases in a folder, served by Qdrant Edge in this process."""

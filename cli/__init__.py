@@ -1,0 +1,1 @@
+"""The `nextsong` command: gathers the commands of all packages."""

@@ -1,0 +1,130 @@
+"""The command `nextsong`: the top floor gathers every room's commands, loaded when asked for."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import traceback
+from contextlib import suppress
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from catalog.files import reason_of
+from catalog.terminal import echo
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+COMMANDS = {
+    "bench": "evaluation.bench.cli:bench",
+    "demo": "evaluation.cli:demo",
+    "doctor": "catalog.commands.releases:doctor",
+    "evaluate": "evaluation.cli:evaluate",
+    "ingest": "ingest.cli:ingest",
+    "recommend": "service.cli:recommend",
+    "releases": "catalog.commands.releases:releases",
+    "runs": "evaluation.runs.cli:runs",
+    "search": "service.cli:search",
+    "serve": "service.serve:serve",
+    "tune": "evaluation.tune.cli:tune",
+    "similar": "service.cli:similar",
+}
+
+
+LENT = {
+    "gate": "evaluation.judge.gate:before_publishing",
+    "record": "evaluation.runs.log:note",
+    "settings": "service.operate.settings_check:examine_settings",
+}
+"""What commands use of the rooms above theirs (see `catalog.commands.options.from_above`)."""
+
+
+class Rooms(click.Group):
+    """A group whose commands are imported by the name that the user typed.
+
+    Errors of all commands end here: in one line, or in none if the reader of the output left.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """The names of all commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command of this name, or None."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name].split(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
+        """Run, and end the process with 0, 1 (failed) or 2 (wrong usage)."""
+        if not standalone_mode:
+            return super().main(args, standalone_mode=False, **extra)
+        try:
+            code = super().main(args, standalone_mode=False, **extra)
+            if sys.stdout:
+                sys.stdout.flush()
+        except click.ClickException as error:
+            code = _fail(error)
+        except click.Abort:
+            echo("Aborted!", err=True)
+            code = 1
+        except BrokenPipeError:
+            code = 1
+        except OSError as error:
+            code = _fail(click.ClickException(_problem(error)))
+        if code:
+            _drop_unwritten()
+        sys.exit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, and show the traceback of its error if that is wanted."""
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, OSError) as error:
+            expected = isinstance(error, click.exceptions.Exit) and error.__cause__ is None
+            if ctx.params["debug"] and not expected:
+                echo("".join(traceback.format_exception(error)), err=True)
+            raise
+
+
+def _fail(error: click.ClickException) -> int:
+    """Say what went wrong, as far as standard error can be written, and return the exit code."""
+    shown = io.StringIO()
+    error.show(shown)
+    with suppress(OSError):
+        echo(shown.getvalue(), err=True, nl=False)
+    return error.exit_code
+
+
+def _problem(error: OSError) -> str:
+    reason = reason_of(error)
+    return f"{error.filename}: {reason}" if error.filename else f"cannot write the output: {reason}"
+
+
+def _drop_unwritten() -> None:
+    """Give up output that could not be written, which would fail again when the process ends."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@click.command(cls=Rooms, context_settings={"help_option_names": ["-h", "--help"], "obj": LENT})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(version("nextsong"), prog_name="nextsong")
+def main(debug: bool) -> None:
+    """Given a playlist, say which song should come next."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Scoring systems, and testing whether they differ."""

@@ -1,0 +1,1 @@
+"""Held-out playlists and the cases made from them."""

@@ -1,0 +1,1 @@
+"""Synthetic playlists with the structure of real ones."""

@@ -1,0 +1,285 @@
+"""Invented names of genres, artists, songs, albums and playlists, in bulk.
+
+A name is a template filled with two words. Every function maps whole numbers to names one to one,
+by arithmetic on the indices of word lists; numbers beyond what the words can tell apart get a
+numeral at the end. No two names of a kind meet after `catalog.song.normalise`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.song import normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int32] | NDArray[np.int64]
+
+
+class _Template(NamedTuple):
+    """Its text is `before`, the first word unless `single`, `between`, the second word, `after`."""
+
+    share: float
+    before: str = ""
+    between: str = " "  # unused in a `single` one
+    after: str = ""
+    single: bool = False
+
+
+def _distinct(words: Iterable[str]) -> list[str]:
+    return list({normalise(word): word for word in reversed(list(words))}.values())[::-1]
+
+
+def _words(text: str) -> list[str]:
+    return _distinct(text.split())
+
+
+def _joined(starts: str, ends: str) -> list[str]:
+    return _distinct(start + end for start in starts.split() for end in ends.split())
+
+
+_QUALITIES = _words("""
+Amber Ashen Backward Barefoot Borrowed Brittle Broken Burnished Candlelit Careless Cobalt Copper
+Crooked Distant Drowsy Dusty Early Electric Endless Faded Faithful Feathered Final Flickering
+Floating Foreign Forgotten Fragile Frozen Gentle Gilded Golden Hollow Honest Humble Idle
+Imaginary Indigo Inland Invisible Ivory Kindred Lantern Lemon Little Lonesome Lucky Lunar
+Magnetic Marbled Meandering Midsummer Modest Naïve Nameless Northern Oblique Ochre Orbital Paper
+Parallel Patient Peculiar Pewter Plaid Quiet Rainy Reckless Restless Rosé Rusty Saffron Salted
+Scarlet Second Secret Silent Silver Sleepless Slow Southern Spare Speckled Stolen Sunlit
+Tangerine Tender Thirteenth Threadbare Timid Tin Tranquil Ultramarine Uncertain Unfinished
+Velvet Violet Wandering Weightless Western Wicker Wild Windswept Winter Wooden Yellow Über
+Émigré
+""")
+
+_THINGS = _words("""
+Afternoon Almanac Anchor Apricot Archive Arrow Attic Avenue Balcony Balloon Barometer Beacon
+Bicycle Blueprint Bonfire Bouquet Bridge Café Calendar Candle Canyon Carousel Cathedral Chimney
+Cinema Cinnamon Clock Cloud Comet Compass Corridor Crossing Current Daybreak Declaración
+Departure Desert Diary Dynamo Echo Elevator Ember Engine Envelope Equinox Escalator Evening
+Façade Fairground Feather Fence Ferry Festival Fiction Firefly Fjörd Footbridge Fountain
+Frontier Garden Gasoline Geometry Ghost Glacier Glasshouse Gravity Handshake Harbour Harvest
+Hemisphere Holiday Horizon Hourglass Island Jukebox Junction Kite Ladder Lagoon Lamppost Letter
+Lighthouse Lullaby Machine Mañana Map Marina Meadow Meridian Metronome Mirage Mirror Monsoon
+Motel Museum Narrator November Ocean Orchard Orbit Overcoat Parachute Parade Passenger Pavilion
+Pendulum Peninsula Petal Piano Planet Platform Postcard Promise Puzzle Radio Railway Reservoir
+Rêverie Ribbon River Rooftop Satellite Season Shadow Shoreline Signal Skyline Snowfall Souvenir
+Staircase Station Stranger Sunday Suitcase Telegram Telescope Theatre Thunder Tide Timetable
+Tomorrow Tramline Tunnel Umbrella Valley Veranda Viaduct Volcano Voyage Waltz Waterfall
+Wednesday Weekend Whistle Window Wire Yesterday Zeppelin
+""")
+
+_PLAYERS = _words("""
+Abacuses Almanacs Anemometers Awnings Barometers Bellhops Bobbins Bookends Brambles Buttonholes
+Cartographers Chandeliers Cloakrooms Coathangers Colanders Corduroys Cufflinks Custards
+Deckchairs Dinghies Doorbells Dormice Earmuffs Egrets Envelopes Escalators Fenceposts Ferrymen
+Firkins Floodlights Galoshes Gazebos Gondoliers Gramophones Haberdashers Handrails Haystacks
+Hedgerows Hinges Inkwells Isobars Jamjars Kettles Kilns Lampshades Lathes Lepidopterists
+Lighthousemen Marmalades Milliners Mittens Napkins Nutmegs Oarsmen Odometers Orreries
+Paperweights Parsnips Pendulums Periscopes Piñatas Pinwheels Postboxes Quinces Raincoats
+Rhubarbs Rowboats Sandbars Saucers Semaphores Sextants Shoehorns Sousaphones Spindles
+Stationmasters Sundials Teacosies Teaspoons Thimbles Timetables Toboggans Trellises Tricycles
+Trolleys Turnstiles Umbrellas Viaducts Wardrobes Weathervanes Wheelbarrows Windmills Zeppelins
+""")
+
+_GIVEN = _joined(
+    """
+    Al Be Bri Ca Da De El Fe Fi Gre Ha I Jo Ka Li Ma Mi Ne No O Pe Qui Ra Ro Sa Se Ta Ti U Va Ve
+    Wi Yo Zé
+    """,
+    """
+    bren dra fira jan kko la lian mo nna nor rek ris sko sså tta va vin zel
+    """,
+)
+_FAMILY = _joined(
+    """
+    Ald Arb Bel Bjø Bran Cas Cor Dov Drum Ell Fal Fen Gal Grim Hal Hest Ing Jarr Kest Kol Lam
+    Lind Lor Marr Mel Nor O'Br Oss Pell Quar Rav Ros Sel Sten Tam Thorn Ul Vand Ves Wex Yar Zim
+    """,
+    """
+    abel acre ander ardo atter berg brook dale enko essa field gard hurst illo ington ka lund
+    mere mond nova orin quist rell shaw son stad tova ueño wick worth
+    """,
+)
+_MONONYMS = _joined(
+    """
+    A Bri Cy Dae Dro E Fau Glo Hy I Jin Ko Ky Lu Mae My Ny O Pha Qua Rhy Sa Sho Sy Thi Tu U Vey
+    Vo Wy Xa Zu
+    """,
+    """
+    bex cade dune fynn gló kari lume mira nyx onda pell quill rune sola tarn vane wren xis yara
+    zeph
+    """,
+)
+
+_TITLES = (
+    _Template(24),
+    _Template(22, single=True),
+    _Template(12, "The "),
+    _Template(4, "My "),
+    _Template(4, "No More "),
+    _Template(3, "Song for a "),
+    _Template(3, "Every "),
+    _Template(3, "Waiting for the "),
+    _Template(3, "", " ", " Blues"),
+    _Template(2.5, "Don't Forget the "),
+    _Template(2.5, "Oh, "),
+    _Template(2, "", " ", " at Midnight"),
+    _Template(2, "Ain't No "),
+    _Template(2, "", " ", " (Live)"),
+    _Template(1.5, "", " ", " - Remastered"),
+    _Template(1.5, "She's a "),
+    _Template(1, "", ", ", ", Goodbye"),
+    _Template(0.3, 'The "', '" '),
+    _Template(0.3, "", " ", ' - Extended 12"'),
+    _Template(0.1, '"', " ", '"'),
+)
+_ALBUMS = (
+    _Template(5),
+    _Template(2, "The "),
+    _Template(2, single=True),
+    _Template(1, "Songs from the "),
+    _Template(0.5, "", " ", " (Deluxe)"),
+    _Template(0.1, 'Music for "', " ", '"'),
+)
+_BANDS = (
+    (_Template(24), _QUALITIES, _PLAYERS),
+    (_Template(20, "The "), _QUALITIES, _PLAYERS),
+    (_Template(30), _GIVEN, _FAMILY),
+    (_Template(12, "", ""), _MONONYMS, [""]),
+    (_Template(8, "", " & the "), _GIVEN, _PLAYERS),
+    (_Template(3, "", ", ", " & Sons"), _FAMILY, _FAMILY),
+    (_Template(0.5, '"', '" '), _MONONYMS, _FAMILY),
+)
+_GENRES = """
+dustwave;glimmercore;harbour folk;tin disco;moss pop;night tramline;salt soul;paper punk;slowglass;
+velvet static;orchard house;low tide dub;brass fog;neon polka;attic techno;copper country;
+lantern jazz;gravel rap;rain samba;cellar metal;kite ambient;sugar noise;meridian blues;frost garage
+""".replace("\n", "").split(";")
+_MOODS = """
+late night {};rainy day {};{} for the road;best of {};sunday morning {};{} to work to;new {};old {};
+{} & coffee;just {};all {}, all day;deep {};summer {};winter {};{} party;{} mix;mum's {};dad's {};
+my {};the "real" {};quiet {};loud {};{} 4 running;after hours {};{} for two;road trip, {};{} gems;
+forgotten {};{} - favourites;slow {};más {};{} till dawn;kitchen {};{} on repeat;lost in {};pure {}
+""".replace("\n", "").split(";")
+
+
+def genre_names(count: int) -> pa.StringArray:
+    """The names of genres 0 to `count` - 1."""
+    number = np.arange(count)
+    return _numbered(_taken(_GENRES, number % len(_GENRES)), number // len(_GENRES), " ")
+
+
+def user_ids(count: int) -> pa.StringArray:
+    """The names of users 0 to `count` - 1."""
+    number = pc.utf8_lpad(pa.array(np.arange(count)).cast(pa.string()), 6, "0")
+    return pc.binary_join_element_wise("listener-", number, "")
+
+
+def artist_names(count: int, rng: np.random.Generator) -> pa.StringArray:
+    """`count` different names of artists, in no order."""
+    shares = np.array([template.share for template, _, _ in _BANDS])
+    kind = rng.choice(len(_BANDS), size=count, p=shares / shares.sum())
+    names, places = [], []
+    for k, (template, first, second) in enumerate(_BANDS):
+        place = np.flatnonzero(kind == k)
+        pairs = len(first) * len(second)
+        number = np.arange(len(place))
+        pair = (rng.integers(pairs) + number * _stride(pairs)) % pairs
+        words = _taken(first, pair % len(first)), _taken(second, pair // len(first))
+        name = _filled([template], np.zeros_like(pair), *words)
+        names.append(_numbered(name, number // pairs, " "))
+        places.append(place)
+    return pa.concat_arrays(names).take(pa.array(np.argsort(np.concatenate(places))))
+
+
+def song_titles(
+    artist: Ints, ordinal: Ints, artists: pa.StringArray, rng: np.random.Generator
+) -> pa.StringArray:
+    """A title for each song, different for every two songs of an artist.
+
+    `artist` (n,) says whose song it is, `ordinal` (n,) counts the songs of an artist from 0, and
+    `artists` holds the names, for the guests of about 2% of the songs.
+    """
+    title = _titles(artist, ordinal, _TITLES, rng)
+    guest = artists.take(pa.array(rng.integers(len(artists), size=len(artist))))
+    featuring = pc.binary_join_element_wise(title, " (feat. ", guest, ")", "")
+    return pc.if_else(pa.array(rng.random(len(artist)) < 0.02), featuring, title)
+
+
+def album_titles(artist: Ints, ordinal: Ints, rng: np.random.Generator) -> pa.StringArray:
+    """A title for each album, different for every two of an artist: see `song_titles`."""
+    return _titles(artist, ordinal, _ALBUMS, rng)
+
+
+def playlist_names(
+    genre: Ints, owner: Ints, ordinal: Ints, genres: pa.StringArray
+) -> pa.StringArray:
+    """A name for each playlist, different for every two of an owner.
+
+    `genre`, `owner` and `ordinal` have shape (n,); `ordinal` counts the playlists of an owner
+    from 0. `genres` holds the names that `genre` points into.
+    """
+    mood = (owner.astype(np.int64) * 7 + ordinal) % len(_MOODS)
+    before, after = zip(*(mood.split("{}") for mood in _MOODS), strict=True)
+    name = pc.binary_join_element_wise(
+        _taken(before, mood), genres.take(pa.array(genre)), _taken(after, mood), ""
+    )
+    return _numbered(name, ordinal // len(_MOODS), " ")
+
+
+def _titles(
+    artist: Ints, ordinal: Ints, templates: Sequence[_Template], rng: np.random.Generator
+) -> pa.StringArray:
+    pairs = len(_QUALITIES) * len(_THINGS)
+    start = rng.integers(pairs, size=int(artist.max()) + 1)
+    pair = (start[artist] + ordinal.astype(np.int64) * _stride(pairs)) % pairs
+    shares = np.array([template.share for template in templates])
+    kind = rng.choice(len(templates), size=len(artist), p=shares / shares.sum())
+    # An artist runs through all second words before one comes again; only then would a title of
+    # one word repeat.
+    singles = np.array([template.single for template in templates])
+    kind[singles[kind] & (ordinal >= len(_THINGS))] = 0
+    first, second = pair // len(_THINGS), pair % len(_THINGS)
+    title = _filled(templates, kind, _taken(_QUALITIES, first), _taken(_THINGS, second))
+    return _numbered(title, ordinal // pairs, ", Pt. ")
+
+
+def _filled(
+    templates: Sequence[_Template], kind: Ints, first: pa.StringArray, second: pa.StringArray
+) -> pa.StringArray:
+    single = np.array([template.single for template in templates])[kind]
+    return pc.binary_join_element_wise(
+        _taken([template.before for template in templates], kind),
+        pc.if_else(pa.array(single), "", first),
+        _taken(["" if template.single else template.between for template in templates], kind),
+        second,
+        _taken([template.after for template in templates], kind),
+        "",
+    )
+
+
+def _numbered(names: pa.StringArray, turn: Ints, mark: str) -> pa.StringArray:
+    if not turn.any():
+        return names
+    numeral = pc.binary_join_element_wise(mark, pa.array(turn + 1).cast(pa.string()), "")
+    return pc.binary_join_element_wise(names, pc.if_else(pa.array(turn > 0), numeral, ""), "")
+
+
+def _taken(words: Sequence[str], index: Ints) -> Any:
+    return pa.array(words, pa.string()).take(pa.array(index))
+
+
+def _stride(count: int) -> int:
+    """A step that visits all of `count` numbers before one again, neighbours far apart."""
+    step = max(1, round(count * 0.618))
+    while math.gcd(step, count) > 1:
+        step += 1
+    return step

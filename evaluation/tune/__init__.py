@@ -1,0 +1,1 @@
+"""Tuning of parameters on validation playlists."""

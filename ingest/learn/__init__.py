@@ -1,0 +1,1 @@
+"""Word2Vec, co-occurrence, the re-ranker, and model selection."""

@@ -1,0 +1,164 @@
+"""Training playlists -> one dense vector a song, with gensim's Word2Vec.
+
+Mikolov et al., "Efficient Estimation of Word Representations in Vector Space", 2013. A song is a
+word and a playlist a sentence; gensim reads the songs' numbers from a file, so that its workers
+need not wait for Python.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from gensim.models import Word2Vec
+from gensim.models.callbacks import CallbackAny2Vec
+from gensim.models.word2vec import MAX_WORDS_IN_BATCH
+
+from catalog.files import storage_errors
+from ingest.parameters import WIDEST_WINDOW
+from ingest.sql import connect, literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    import duckdb
+    from numpy.typing import NDArray
+
+    from catalog.progress import Reporter
+    from ingest.parameters import Parameters
+
+# gensim silently cuts longer lines, so a longer playlist goes in as several: each begins with the
+# last songs of the one before, as many as a window holds, so that no neighbours are torn apart.
+_CORPUS = """
+SELECT array_to_string(list_slice(songs, start + 1, start + {longest}), ' ') AS line
+FROM read_parquet({train}),
+     range(0, greatest(least(len(songs), 1), len(songs) - {overlap}), {longest} - {overlap})
+         AS chunk(start)
+ORDER BY playlist_id, start
+"""
+
+_COUNTS = """
+SELECT song, count(*)::INTEGER AS playlists
+FROM (SELECT unnest(songs) AS song FROM read_parquet({train}))
+GROUP BY song
+"""
+
+
+def train(
+    train_path: Path, folder: Path, parameters: Parameters, reporter: Reporter
+) -> dict[str, Any]:
+    """Write `vectors.parquet` to `folder`: a row for each song with a vector.
+
+    Columns: song, vector (fixed-size list of float32, unit length). Returns the counts, and as
+    `most` in how many playlists the most common song is. The table has no rows if that is less
+    than `min_count`.
+    """
+    with reporter.task("train") as task, connect(folder) as sql:
+        corpus = folder / "corpus.txt"
+        counted = sql.sql(_COUNTS.format(train=literal(train_path))).to_arrow_table()
+        counts = np.zeros(counted.num_rows and max(counted["song"].to_numpy()) + 1, np.int32)
+        counts[counted["song"].to_numpy()] = counted["playlists"].to_numpy()
+        plays, most = int(counts.sum()), int(counts.max(initial=0))
+        epochs, window = parameters.epochs_for(plays), parameters.window_for(plays)
+        write_corpus(sql, train_path, corpus, window)
+        with storage_errors(corpus):
+            songs, vectors = train_vectors(
+                corpus, epochs, replace(parameters, window=window), task.advance
+            )
+            corpus.unlink()
+            table = pa.table(
+                {
+                    "song": pa.array(songs, pa.int32()),
+                    "vector": pa.FixedSizeListArray.from_arrays(
+                        vectors.ravel(), parameters.dimensions
+                    ),
+                }
+            )
+            pq.write_table(table, folder / "vectors.parquet")
+        text = (
+            f"{len(songs):,} song vectors of {parameters.dimensions} numbers, {epochs} "
+            f"{'epoch' if epochs == 1 else 'epochs'} over {plays:,} plays"
+            if len(songs)
+            else f"no song vectors: {too_rare(most, parameters.min_count)}"
+        )
+        task.result(text)
+    return {
+        "text": text,
+        "songs": len(songs),
+        "plays": plays,
+        "most": most,
+        "epochs": epochs,
+        "window": window,
+    }
+
+
+def too_rare(most: int, min_count: int) -> str:
+    """Return why no song has a vector, when the most common one is in `most` training playlists."""
+    return f"no song is in {min_count} training playlists or more (the most is {most})"
+
+
+def write_corpus(
+    sql: duckdb.DuckDBPyConnection, train_path: Path, corpus: Path, window: int
+) -> None:
+    """Write the training playlists as text: a playlist a line, song numbers between spaces."""
+    overlap = min(window, MAX_WORDS_IN_BATCH // 2)
+    query = _CORPUS.format(train=literal(train_path), longest=MAX_WORDS_IN_BATCH, overlap=overlap)
+    sql.execute(
+        f"COPY ({query}) TO {literal(corpus)} (FORMAT csv, HEADER false, QUOTE '', ESCAPE '')"
+    )
+
+
+def train_vectors(
+    corpus: Path,
+    epochs: int,
+    parameters: Parameters,
+    on_epoch: Callable[[float, float], None] | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Train on a text file with a playlist a line, songs as numbers between spaces.
+
+    Returns the songs, shape (n,), ascending, and their vectors, shape (n, dimensions), unit length:
+    none if no song is in `min_count` playlists. `on_epoch(done, total)`, if given, is called after
+    each epoch.
+    """
+    model = Word2Vec(
+        vector_size=parameters.dimensions,
+        window=parameters.window or WIDEST_WINDOW,
+        min_count=parameters.min_count,
+        negative=parameters.negative,
+        ns_exponent=parameters.ns_exponent,
+        sample=parameters.sample,
+        sg=int(parameters.skip_gram),
+        epochs=epochs,
+        seed=parameters.seed,
+        workers=parameters.training_threads(),
+    )
+    model.build_vocab(corpus_file=str(corpus))
+    if not len(model.wv):  # gensim refuses to train on nothing
+        return np.zeros(0, np.int32), np.zeros((0, parameters.dimensions), np.float32)
+    model.train(
+        corpus_file=str(corpus),
+        total_examples=model.corpus_count,
+        total_words=model.corpus_total_words,
+        epochs=epochs,
+        callbacks=[_Epochs(epochs, on_epoch)],
+    )
+    songs = np.array([int(word) for word in model.wv.index_to_key], dtype=np.int32)
+    order = np.argsort(songs)
+    vectors = model.wv.get_normed_vectors()[order].astype(np.float32)
+    return songs[order], vectors
+
+
+class _Epochs(CallbackAny2Vec):  # type: ignore[misc]
+    def __init__(self, epochs: int, on_epoch: Callable[[float, float], None] | None) -> None:
+        self._done = 0
+        self._epochs = epochs
+        self._on_epoch = on_epoch
+
+    def on_epoch_end(self, _model: Word2Vec) -> None:
+        self._done += 1
+        if self._on_epoch:
+            self._on_epoch(self._done, self._epochs)

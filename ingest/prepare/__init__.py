@@ -1,0 +1,1 @@
+"""From rows to playlists, and their split into training, validation and test."""

@@ -1,0 +1,107 @@
+"""Which song each spelling of a name is: its keys, its id, and the song it is a version of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.song import normalise, song_id_of_keys, song_id_of_track
+from catalog.versions import HINT, base_title
+
+if TYPE_CHECKING:
+    import duckdb
+
+_EXAMPLES = 3
+
+# One id for all spellings and track ids of a song's versions: that of the most played track where
+# tracks have ids, else that of the names without what tells the versions apart.
+_MERGED = """
+CREATE TEMP TABLE names AS
+SELECT * REPLACE (
+    title_key = base_key AS plain,
+    base_key AS title_key,
+    CASE WHEN song_id IS NULL THEN NULL ELSE coalesce(
+        arg_max(song_id, (tracked, song_plays, song_id)) OVER (PARTITION BY artist_key, base_key),
+        song_id) END AS song_id)
+FROM (
+    SELECT *, true AS plain, track <> '' AS tracked,
+           sum(plays) OVER (PARTITION BY song_id) AS song_plays
+    FROM spelled_names
+)
+"""
+
+_VERSIONS = """
+SELECT first(artist_key ORDER BY plays DESC, title_key), count(*) AS versions,
+       list(title_key ORDER BY plays DESC, title_key) AS titles, sum(plays) AS plays
+FROM (
+    SELECT artist_key, base_key, title_key, sum(plays)::BIGINT AS plays FROM spelled_names
+    WHERE song_id IS NOT NULL AND plays > 0 GROUP BY ALL
+)
+GROUP BY artist_key, base_key HAVING count(*) > 1
+"""
+
+
+def identify(sql: duckdb.DuckDBPyConnection, spellings: str, *, merge: bool) -> dict[str, Any]:
+    """Make the table `names` of the query `spellings`: artist, title, track and plays.
+
+    It adds artist_key, title_key and song_id, null where artist or title is empty. With `merge`,
+    versions of a song (see `catalog.versions`) get one id, and `plain` says which spellings name no
+    version. Returns the account of versions: the songs that have several, how many there are beyond
+    the first, and examples, the most played.
+    """
+    names = _identified(sql.sql(spellings).to_arrow_table(), merge=merge)
+    sql.register("spelled_names", names)
+    if merge:
+        sql.execute(_MERGED)
+    else:
+        sql.execute("CREATE TEMP VIEW names AS SELECT *, true AS plain FROM spelled_names")
+    songs, more = sql.sql(
+        f"SELECT count(*), coalesce(sum(versions - 1), 0)::BIGINT FROM ({_VERSIONS})"
+    ).fetchall()[0]
+    best = sql.sql(f"{_VERSIONS} ORDER BY plays DESC, 1 LIMIT {_EXAMPLES}").fetchall()
+    return {
+        "songs": songs,
+        "more": more,
+        "merged": merge,
+        "examples": [{"artist": artist, "titles": titles[:4]} for artist, _, titles, _ in best],
+    }
+
+
+def _identified(names: pa.Table, *, merge: bool) -> pa.Table:
+    artist_keys = _keys(names["artist"])
+    title_keys = _keys(names["title"])
+    base_keys = _bases(title_keys)
+    identity = base_keys if merge else title_keys
+    ids: list[str | None] = []
+    for artist_key, title_key, track in zip(
+        artist_keys.to_pylist(), identity.to_pylist(), names["track"].to_pylist(), strict=True
+    ):
+        if not artist_key or not title_key:
+            ids.append(None)
+        elif track:
+            ids.append(str(song_id_of_track(track)))
+        else:
+            ids.append(str(song_id_of_keys(artist_key, title_key)))
+    return (
+        names.append_column("artist_key", artist_keys)
+        .append_column("title_key", title_keys)
+        .append_column("base_key", base_keys)
+        .append_column("song_id", pa.array(ids, pa.string()))
+    )
+
+
+def _keys(column: pa.ChunkedArray) -> pa.Array:
+    encoded = column.combine_chunks().dictionary_encode()
+    keys = pa.array([normalise(name) for name in encoded.dictionary.to_pylist()], pa.string())
+    return keys.take(encoded.indices)
+
+
+def _bases(title_keys: pa.Array) -> pa.Array:
+    encoded = title_keys.dictionary_encode()
+    titles = encoded.dictionary
+    hinted = pc.match_substring_regex(titles, HINT)
+    shorter = pa.array([base_title(key) for key in titles.filter(hinted).to_pylist()], pa.string())
+    bases = pc.replace_with_mask(titles, hinted, shorter) if len(shorter) else titles
+    return bases.take(encoded.indices)

@@ -1,0 +1,82 @@
+"""Plays of listeners, without playlists -> sessions: each longer pause ends one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ingest.sql import literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import duckdb
+
+# A time since 1970 that is no number of seconds tells its unit by its size: a second of today is
+# 2e9, and no song was played before 1973 or after 5000.
+_UNITS = {"milliseconds": 1e11, "microseconds": 1e14, "nanoseconds": 1e17}
+
+_FILES = """
+CREATE TEMP TABLE session_files AS
+SELECT file, base, usual, {unit} AS unit
+FROM files JOIN (
+    SELECT (spot >> 40) << 40 AS base, approx_quantile(abs(position), 0.5) AS usual
+    FROM numbered WHERE position IS NOT NULL GROUP BY 1
+) USING (base)
+WHERE file IN ({files})
+"""
+
+# A session is named after its listener and its first second.
+_SESSIONS = """
+CREATE TEMP TABLE sessions AS
+WITH times AS (
+    SELECT spot, list, owner, position * unit AS moment
+    FROM numbered JOIN lists USING (list) JOIN session_files ON (spot >> 40) << 40 = base
+    WHERE position IS NOT NULL AND owner <> ''
+), plays AS (
+    SELECT spot, list, owner, moment,
+           coalesce(moment - lag(moment) OVER listener > {gap}, true) AS starts
+    FROM times WINDOW listener AS (PARTITION BY owner ORDER BY moment, spot)
+)
+SELECT spot, list, owner || ' ' || max(moment) FILTER (starts) OVER (
+           PARTITION BY owner ORDER BY moment, spot ROWS UNBOUNDED PRECEDING
+       )::BIGINT AS session, moment
+FROM plays;
+CREATE TEMP TABLE session_lists AS
+SELECT (row_number() OVER () + (SELECT max(list) FROM lists))::INTEGER AS new_list, *
+FROM (SELECT DISTINCT list, session FROM sessions);
+INSERT INTO lists
+SELECT new_list, given_id, raw_name, raw_owner, name, owner, session
+FROM session_lists JOIN lists USING (list);
+CREATE OR REPLACE TEMP TABLE numbered AS
+SELECT numbered.* REPLACE (coalesce(new_list, numbered.list) AS list,
+                           coalesce(moment, position) AS position)
+FROM numbered LEFT JOIN (
+    SELECT spot, new_list, moment FROM sessions JOIN session_lists USING (list, session)
+) USING (spot)
+"""
+
+
+def cut_sessions(
+    sql: duckdb.DuckDBPyConnection, files: Sequence[str], gap: float
+) -> dict[str, list[str]]:
+    """Give each session in the rows of `files` a list of its own in the tables of `playlists`.
+
+    Their positions become seconds. A pause of more than `gap` seconds ends a session. Times come in
+    seconds, or in the thousandths, millionths or billionths of them. Returns the files whose times
+    are no seconds, by their unit.
+    """
+    if not files:
+        return {}
+    unit = "1.0"
+    for power, least in enumerate(_UNITS.values(), start=1):
+        unit = f"CASE WHEN usual >= {least} THEN 1e-{3 * power} ELSE {unit} END"
+    listed = ", ".join(literal(file) for file in files)
+    sql.execute(_FILES.format(unit=unit, files=listed))
+    sql.execute(_SESSIONS.format(gap=gap))
+    found = sql.sql("SELECT file, usual FROM session_files ORDER BY file").fetchall()
+    said: dict[str, list[str]] = {}
+    for file, usual in found:
+        name = next((name for name, least in reversed(_UNITS.items()) if usual >= least), "")
+        if name:
+            said.setdefault(name, []).append(file)
+    return said

@@ -1,0 +1,159 @@
+"""Playlists -> train, validation and test, by a seeded hash of the playlist id.
+
+A playlist's split depends on its id and the seed alone: not on row order, machine or the others.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.errors import PlaylistError
+from ingest.prepare.order import NONE
+from ingest.sql import connect, literal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import duckdb
+    from numpy.typing import NDArray
+
+    from catalog.progress import Reporter
+
+BOUNDS = {"train": (0.0, 0.7), "validation": (0.7, 0.9), "test": (0.9, 1.0)}
+"""Each split's share of the hashes, as a range from 0 to 1."""
+
+# The lower 8 bytes of MD5 as a number from 0 to 1: the same in every version and on every machine.
+_HASH = "md5_number_lower($seed || ':' || playlist_id) / 18446744073709551616.0"
+
+
+# What the random order of a playlist depends on, beside its songs: the seed and its id.
+_SALT = "md5_number_lower($seed || ':order:' || playlist_id)"
+
+_SHUFFLED_PLAYS = 1 << 21  # at a time
+
+COVERAGES = (1, 2, 3, 5, 10)
+
+# Where the order says nothing, any song of a playlist may be held out: each is a label in part.
+_COVERAGE = """
+WITH plays AS (SELECT song, count(*) AS playlists
+               FROM (SELECT unnest(songs) AS song FROM read_parquet({train})) GROUP BY song),
+labels AS (SELECT unnest({held_out}) AS song, 1.0 / len({held_out}) AS part
+           FROM read_parquet({held}))
+SELECT {shares} FROM labels LEFT JOIN plays USING (song)
+"""
+
+
+def split(
+    playlists: Path, folder: Path, seed: int, order: str, reporter: Reporter
+) -> dict[str, Any]:
+    """Write `train.parquet`, `validation.parquet` and `test.parquet` to `folder`.
+
+    Each has the columns of `playlists`, in the order of playlist ids. Where `order` is "none", the
+    songs of each playlist are put in a random order, so that nothing later takes the alphabet for a
+    hint; their ids come from `songs.parquet` beside `playlists`. Returns the counts, and which
+    share of validation and test labels occurs in how many training playlists. Raises
+    `PlaylistError` when no playlist falls to training.
+    """
+    source, shuffled = f"SELECT * FROM read_parquet({literal(playlists)})", None
+    with reporter.task("split") as task, connect(folder) as sql:
+        if order == NONE:
+            shuffled = folder / ".shuffled.parquet"
+            pq.write_table(_shuffled(sql, playlists, seed), shuffled)
+            source = f"SELECT * FROM read_parquet({literal(shuffled)})"
+        counts = {}
+        for done, (name, (low, high)) in enumerate(BOUNDS.items(), start=1):
+            hashed = _HASH.replace("$seed", literal(seed))
+            where = f"{hashed} >= {low}" + (f" AND {hashed} < {high}" if high < 1 else "")
+            query = f"SELECT * FROM ({source}) WHERE {where} ORDER BY playlist_id"
+            path = folder / f"{name}.parquet"
+            sql.execute(f"COPY ({query}) TO {literal(path)} (FORMAT parquet, COMPRESSION zstd)")
+            counted = f"SELECT count(*) FROM read_parquet({literal(path)})"
+            counts[name] = sql.sql(counted).fetchall()[0][0]
+            task.advance(done, len(BOUNDS))
+        if shuffled:
+            shuffled.unlink()
+        if not counts["train"]:
+            raise PlaylistError(
+                f"none of {sum(counts.values())} playlists falls to training with --seed {seed}: "
+                f"give more playlists, or another seed"
+            )
+        coverage = {name: _coverage(sql, folder, name, order) for name in ("validation", "test")}
+        text = ", ".join(f"{name} {count:,}" for name, count in counts.items()) + " playlists"
+        if order == NONE:
+            text += ", their songs in random order"
+        task.result(text)
+    return {"text": text, **counts, "order": order, "label_coverage": coverage}
+
+
+def _shuffled(sql: duckdb.DuckDBPyConnection, playlists: Path, seed: int) -> pa.Table:
+    """The playlists, the songs of each in a random order.
+
+    It depends on the seed, the playlist's id and the ids of its songs alone: a song keeps its place
+    among the others when the catalog grows. Each song and playlist is hashed once, and each play
+    mixes the two (the finaliser of SplitMix64: Steele, Lea and Flood, 2014).
+    """
+    songs = literal(playlists.with_name("songs.parquet"))
+    hashes = _numbers(
+        sql, f"SELECT md5_number_lower(song_id) FROM read_parquet({songs}) ORDER BY song"
+    )
+    salt = _SALT.replace("$seed", literal(seed))
+    # Rows of a Parquet file come in its order.
+    salts = _numbers(sql, f"SELECT {salt} FROM read_parquet({literal(playlists)})")
+    table = pq.read_table(playlists)
+    lists = table["songs"].combine_chunks()
+    offsets = lists.offsets.to_numpy().astype(np.int64)
+    plays = lists.values.to_numpy()
+    mixed = np.empty_like(plays)
+    starts = np.unique(
+        np.append(
+            np.searchsorted(offsets, np.arange(offsets[0], offsets[-1], _SHUFFLED_PLAYS)),
+            len(lists),
+        )
+    )
+    for first, last in pairwise(np.append(0, starts[starts > 0]).tolist()):
+        low, high = offsets[first], offsets[last]
+        playlist = np.repeat(np.arange(first, last), np.diff(offsets[first : last + 1]))
+        draws = _mixed(hashes[plays[low:high]] ^ salts[playlist])
+        mixed[low:high] = plays[low:high][np.lexsort((draws, playlist))]
+    shuffled = pa.ListArray.from_arrays(lists.offsets, pa.array(mixed))
+    return table.set_column(table.schema.get_field_index("songs"), "songs", shuffled)
+
+
+def _numbers(sql: duckdb.DuckDBPyConnection, query: str) -> NDArray[np.uint64]:
+    (column,) = sql.sql(query).fetchnumpy().values()
+    numbers: NDArray[np.uint64] = np.asarray(column, np.uint64)
+    return numbers
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
+    return values ^ (values >> np.uint64(31))
+
+
+def _coverage(
+    sql: duckdb.DuckDBPyConnection, folder: Path, name: str, order: str
+) -> dict[str, float | None]:
+    """The share of labels that are in n training playlists or more, by n."""
+    shares = ", ".join(
+        f"sum(part) FILTER (playlists >= {least}) / sum(part)" for least in COVERAGES
+    )
+    query = _COVERAGE.format(
+        train=literal(folder / "train.parquet"),
+        held=literal(folder / f"{name}.parquet"),
+        held_out="songs" if order == NONE else "songs[-1:]",
+        shares=shares,
+    )
+    found = sql.sql(query).fetchall()[0]
+    labels = sql.sql(
+        f"SELECT count(*) FROM read_parquet({literal(folder / f'{name}.parquet')})"
+    ).fetchall()[0][0]
+    return {
+        str(least): (share or 0.0) if labels else None
+        for least, share in zip(COVERAGES, found, strict=True)
+    }

@@ -1,0 +1,1 @@
+"""Playlist files of any supported format, read into batches of rows."""

@@ -1,0 +1,1 @@
+"""Readers for delimited text, JSON and Parquet."""

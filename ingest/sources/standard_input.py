@@ -1,0 +1,58 @@
+"""Standard input as a playlist file: copied to the work folder, as reading takes several passes."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING
+
+from catalog.errors import FileError
+from catalog.files import make_folder, storage_errors
+from ingest.sources.files import STDIN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+_SPOOL = ".standard-input"
+_CHUNK = 4 << 20
+_PACKED = {
+    b"\x1f\x8b": "packed with gzip: unpack it on the way, as `gzip -dc FILE |` does",
+    b"\x28\xb5\x2f\xfd": "packed with zstandard: unpack it on the way, as `zstd -dc FILE |` does",
+    b"BZh": "packed with bzip2: unpack it on the way, as `bzip2 -dc FILE |` does",
+    b"PK\x03\x04": "a .zip archive: save it to a file and name that",
+    b"PAR1": "a Parquet file: save it to a file and name that",
+}
+
+
+@contextmanager
+def spooled(files: Sequence[Path], work: Path) -> Iterator[Path | None]:
+    """Copy standard input to a file in `work` if it is among `files`; the copy goes at the end.
+
+    Raises `FileError` when it cannot be read or what comes is packed, and `StorageError`.
+    """
+    if STDIN not in files:
+        yield None
+        return
+    if sys.stdin is None or sys.stdin.isatty():
+        raise FileError("standard input is no pipe: say `nextsong ingest run - < FILE`")
+    path = make_folder(work) / _SPOOL
+    try:
+        _copy(sys.stdin.buffer, path)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _copy(stream: IO[bytes], path: Path) -> None:
+    try:
+        head = stream.read(4)
+    except OSError as error:
+        raise FileError(f"standard input cannot be read: {error.strerror}") from error
+    for magic, what in _PACKED.items():
+        if head.startswith(magic):
+            raise FileError(f"standard input is {what}")
+    with storage_errors(path), path.open("wb") as file:
+        file.write(head)
+        shutil.copyfileobj(stream, file, _CHUNK)

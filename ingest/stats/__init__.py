@@ -1,0 +1,1 @@
+"""Statistics of the playlists, as figures and as a page."""

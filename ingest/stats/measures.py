@@ -1,0 +1,232 @@
+"""What playlists are made of: how long they are, and how songs and artists spread over them.
+
+The tail of each spread is fitted by a power law and compared with other laws, after Clauset,
+Shalizi and Newman, "Power-law distributions in empirical data", 2009, by the library `powerlaw`.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ingest.stages import finished_stage
+from ingest.stats.charts import extra_needed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from catalog.progress import Reporter
+
+    Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+TOP = 20
+FITTED = 50_000
+"""The fit looks at a sample of at most so many: beyond, it takes minutes and says the same."""
+LEAST_FITTED = 100
+_LAWS = {
+    "lognormal": "log-normal",
+    "truncated_power_law": "power law with cut-off",
+    "stretched_exponential": "stretched exponential",
+    "exponential": "exponential",
+}
+_CERTAIN = 0.05
+
+
+@dataclass(frozen=True)
+class Rival:
+    """Another law beside the power law: `ratio` (normalised log-likelihood) above 0 speaks for the
+    power law, below 0 for the rival; `p` is how likely so large a ratio is by chance.
+    """
+
+    law: str
+    ratio: float
+    p: float
+
+    @property
+    def verdict(self) -> str:
+        """Which of the two fits better, as far as one can tell."""
+        if self.p >= _CERTAIN:
+            return "cannot be told apart"
+        return "power law fits better" if self.ratio > 0 else f"{self.law} fits better"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A power law of this exponent, for values from `least` up, and its rivals.
+
+    `in_tail` is the share of values that it speaks about. `curves` maps the power law and the rival
+    that fits best to the share of the tail that reaches each of `places`.
+    """
+
+    exponent: float
+    least: int
+    in_tail: float
+    sampled: int
+    rivals: list[Rival]
+    places: list[float]
+    curves: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A distribution: its counts, summed up, and the fit of its tail if it has enough of one."""
+
+    values: Counts
+    fit: Fit | None = None
+
+    def figures(self) -> dict[str, Any]:
+        """The distribution in a few numbers."""
+        values = self.values
+        quantiles = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist()
+        names = ("p5", "p25", "median", "p75", "p95")
+        return {
+            "count": len(values),
+            "mean": float(values.mean()),
+            **dict(zip(names, quantiles, strict=True)),
+            "most": int(values.max()),
+            "once": float((values == 1).mean()),
+        }
+
+
+@dataclass(frozen=True)
+class Stats:
+    """All that `nextsong ingest stats` shows. The `top` names come with their playlists."""
+
+    playlists: int
+    plays: int
+    owners: int
+    lengths: Spread
+    artists_in_playlist: Spread
+    playlists_of_song: Spread
+    playlists_of_artist: Spread
+    playlists_of_owner: Spread | None
+    top_songs: list[tuple[str, int]]
+    top_artists: list[tuple[str, int]]
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object, without the single values."""
+        found: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Spread):
+                fit = value.fit and {
+                    key: part
+                    for key, part in asdict(value.fit).items()
+                    if key not in {"places", "curves"}
+                }
+                found[name] = value.figures() | {"power_law": fit}
+            else:
+                found[name] = value
+        return found
+
+
+def measure(work: Path, reporter: Reporter) -> Stats:
+    """Measure the playlists that the last run left in the work folder.
+
+    Raises `MismatchError` if there are none, and `InputError` without the extra `plots`.
+    """
+    folder = finished_stage(work, "prepare").folder
+    with reporter.task("measure") as task:
+        table = pq.read_table(folder / "playlists.parquet", columns=["owner", "songs"])
+        lists = table["songs"].combine_chunks()
+        songs, lengths = lists.flatten().to_numpy(), np.diff(lists.offsets.to_numpy())
+        names = pq.read_table(folder / "songs.parquet", columns=["artist", "title", "artist_key"])
+        of_song = np.bincount(songs, minlength=len(names)).astype(np.int64)
+        coded = names["artist_key"].combine_chunks().dictionary_encode()
+        artist = coded.indices.to_numpy().astype(np.int64)
+        artists = len(coded.dictionary)
+        playlist = np.repeat(np.arange(len(lengths)), lengths)
+        pairs = np.unique(playlist * artists + artist[songs])
+        of_artist = np.bincount(pairs % artists, minlength=artists)
+        in_playlist = np.bincount(pairs // artists, minlength=len(lengths))
+        task.advance(1, 3)
+        best_songs, best_artists = _largest(of_song), _largest(of_artist)
+        spelled = np.zeros(artists, np.int64)
+        by_plays = np.argsort(of_song, kind="stable")
+        spelled[artist[by_plays]] = by_plays  # the spelling of the artist's most played song
+        owners = _owners(table["owner"])
+        song_fit = _fitted(of_song[of_song > 0])
+        task.advance(2, 3)
+        stats = Stats(
+            playlists=len(lengths),
+            plays=len(songs),
+            owners=len(owners),
+            lengths=Spread(lengths.astype(np.int64)),
+            artists_in_playlist=Spread(in_playlist),
+            playlists_of_song=Spread(of_song[of_song > 0], song_fit),
+            playlists_of_artist=Spread(of_artist[of_artist > 0], _fitted(of_artist[of_artist > 0])),
+            playlists_of_owner=Spread(owners) if len(owners) > 1 else None,
+            top_songs=_named(names, best_songs, of_song[best_songs], ("artist", "title")),
+            top_artists=_named(names, spelled[best_artists], of_artist[best_artists], ("artist",)),
+        )
+        task.result(f"{stats.playlists:,} playlists, {stats.plays:,} plays")
+    return stats
+
+
+def _largest(counts: Counts) -> Counts:
+    """The places of the `TOP` largest counts above 0, the largest first."""
+    order = np.argsort(-counts, kind="stable")[:TOP]
+    return order[counts[order] > 0]
+
+
+def _named(
+    names: pa.Table, rows: Counts, counts: Counts, columns: tuple[str, ...]
+) -> list[tuple[str, int]]:
+    taken = names.take(pa.array(rows))
+    texts = zip(*(taken[column].to_pylist() for column in columns), strict=True)
+    return [(" - ".join(text), int(n)) for text, n in zip(texts, counts, strict=True)]
+
+
+def _owners(owner: pa.ChunkedArray) -> Counts:
+    """How many playlists each named owner has."""
+    named = owner.filter(pc.not_equal(owner, ""))
+    counts: Counts = named.value_counts().field("counts").to_numpy()
+    return counts
+
+
+def _fitted(values: Counts) -> Fit | None:
+    if len(values) < LEAST_FITTED or values.max() < 3:
+        return None
+    sample = values
+    if len(values) > FITTED:
+        sample = np.random.default_rng(0).choice(values, FITTED, replace=False)
+    with extra_needed("plots"):
+        import powerlaw
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")  # its optimiser tells of tries that it gave up itself
+        fit = powerlaw.Fit(sample, discrete=True, verbose=0)
+        rivals = []
+        for law, name in _LAWS.items():
+            ratio, p = fit.distribution_compare("power_law", law, normalized_ratio=True)
+            if np.isfinite(ratio) and np.isfinite(p):
+                rivals.append(Rival(name, float(ratio), float(p)))
+        least = round(float(fit.xmin))
+        places = np.unique(np.geomspace(least, int(sample.max()), 60).astype(np.int64))
+        best = min(rivals, key=lambda rival: rival.ratio, default=None)
+        curves = _curves(fit, places, best)
+    return Fit(
+        exponent=float(fit.power_law.alpha),
+        least=least,
+        in_tail=float((values >= least).mean()),
+        sampled=len(sample),
+        rivals=rivals,
+        places=places.tolist(),
+        curves=curves,
+    )
+
+
+def _curves(fit: Any, places: Counts, best: Rival | None) -> dict[str, list[float]]:
+    """The power law, and the rival that fits best."""
+    laws = {"power_law": "power law"}
+    laws |= {law: name for law, name in _LAWS.items() if best and name == best.law}
+    curves = {}
+    for law, name in laws.items():
+        share = np.asarray(getattr(fit, law).ccdf(places.astype(float)), dtype=float)
+        if np.isfinite(share).all() and share[0] > 0:
+            curves[name] = (share / share[0]).tolist()
+    return curves

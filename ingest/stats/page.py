@@ -1,0 +1,321 @@
+"""Pictures and a page of what `ingest.stats.measures` measured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from catalog.files import make_folder
+from ingest.stats.charts import COLOURS, SOFT, drawing, integers, logarithmic, save
+from ingest.stats.html import Fact, Page, Section, Table, write_page
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from ingest.stats.charts import Picture
+    from ingest.stats.measures import Spread, Stats
+
+_LEAD = (
+    "Playlists as they train: names trimmed, each song of a playlist counted once, short playlists "
+    "and rejected rows left out."
+)
+_LONGEST_NAME = 38
+_BARS = 40  # numbers up to this one have a bar each
+
+
+def write(stats: Stats, folder: Path) -> Path:
+    """Write `index.html` and its pictures, as PNG and SVG, to `folder`; returns the page's path.
+
+    Raises `InputError` without the extra `plots`, and `StorageError`.
+    """
+    make_folder(folder)
+    path = folder / "index.html"
+    write_page(_page(stats, folder), path)
+    return path
+
+
+def _page(stats: Stats, folder: Path) -> Page:
+    songs, artists = stats.playlists_of_song, stats.playlists_of_artist
+    facts = [
+        Fact(f"{stats.plays:,}", "plays"),
+        Fact(f"{stats.playlists:,}", "playlists"),
+        Fact(f"{len(songs.values):,}", "songs"),
+        Fact(f"{len(artists.values):,}", "artists"),
+        Fact(f"{np.median(stats.lengths.values):.0f}", "songs in the middle playlist"),
+        Fact(f"{songs.figures()['once']:.0%}", "of songs are in one playlist only"),
+    ]
+    if stats.owners:
+        facts.insert(2, Fact(f"{stats.owners:,}", "owners"))
+    return Page(
+        title="What the playlists are made of",
+        lead=[_LEAD],
+        facts=facts,
+        sections=[
+            _lengths(stats, folder),
+            _spread(stats, folder),
+            _tops(stats, folder),
+            _laws(stats),
+        ],
+        foot="Made by nextsong ingest stats.",
+    )
+
+
+def _lengths(stats: Stats, folder: Path) -> Section:
+    pictures = [
+        _histogram(
+            stats.lengths,
+            folder,
+            ("lengths", "Songs in a playlist", "songs", "playlists"),
+            "How long playlists are",
+        ),
+        _histogram(
+            stats.artists_in_playlist,
+            folder,
+            ("artists-in-playlist", "Artists in a playlist", "different artists", "playlists"),
+            "Few artists mean albums and fans, many mean moods and parties",
+        ),
+    ]
+    rows = [
+        ("songs in a playlist", stats.lengths),
+        ("artists in a playlist", stats.artists_in_playlist),
+        ("playlists of a song", stats.playlists_of_song),
+        ("playlists of an artist", stats.playlists_of_artist),
+    ]
+    if stats.playlists_of_owner:
+        pictures.append(
+            _histogram(
+                stats.playlists_of_owner,
+                folder,
+                ("playlists-of-owner", "Playlists of an owner", "playlists", "owners"),
+                "How many playlists one owner keeps",
+            )
+        )
+        rows.append(("playlists of an owner", stats.playlists_of_owner))
+    table = Table(
+        ["", "mean", "5%", "25%", "median", "75%", "95%", "most"],
+        [[name, *_row(spread)] for name, spread in rows],
+        caption="The percentages are quantiles: so many percent are at or below the value.",
+    )
+    return Section("Playlists", pictures=pictures, tables=[table])
+
+
+def _row(spread: Spread) -> list[str]:
+    figures = spread.figures()
+    quantiles = [f"{figures[name]:,.0f}" for name in ("p5", "p25", "median", "p75", "p95", "most")]
+    return [f"{figures['mean']:,.1f}", *quantiles]
+
+
+def _spread(stats: Stats, folder: Path) -> Section:
+    pictures = [
+        _tail(stats.playlists_of_song, folder, "songs", COLOURS[0]),
+        _tail(stats.playlists_of_artist, folder, "artists", COLOURS[1]),
+        _concentration(stats, folder),
+        _zipf(stats, folder),
+    ]
+    of_songs, of_artists = (
+        _held_by_top(spread, 0.01)
+        for spread in (stats.playlists_of_song, stats.playlists_of_artist)
+    )
+    once = stats.playlists_of_song.figures()["once"]
+    text = (
+        f"The most popular 1% of songs hold {of_songs:.0%} of the plays, the most popular 1% of "
+        f"artists {of_artists:.0%} of all places of an artist in a playlist. {once:.0%} of songs "
+        "are in one playlist only: nothing can be learned about these but from their neighbours "
+        "there."
+    )
+    return Section("Songs and artists over playlists", [text], pictures)
+
+
+def _held_by_top(spread: Spread, share: float) -> float:
+    values = np.sort(spread.values)[::-1]
+    return float(values[: max(1, round(share * len(values)))].sum() / values.sum())
+
+
+def _tops(stats: Stats, folder: Path) -> Section:
+    pictures = [
+        _bars(stats.top_artists, folder, "top-artists", "Artists in most playlists", COLOURS[1]),
+        _bars(stats.top_songs, folder, "top-songs", "Songs in most playlists", COLOURS[0]),
+    ]
+    return Section("The most popular", pictures=pictures)
+
+
+def _laws(stats: Stats) -> Section:
+    rows, text = [], []
+    for name, spread in (
+        ("songs", stats.playlists_of_song),
+        ("artists", stats.playlists_of_artist),
+    ):
+        fit = spread.fit
+        if fit is None:
+            text.append(f"There are too few {name} for a fit.")
+            continue
+        sampled = (
+            f", fitted to a random sample of {fit.sampled:,}"
+            if fit.sampled < len(spread.values)
+            else ""
+        )
+        text.append(
+            f"Among {name} in {fit.least:,} playlists or more ({fit.in_tail:.1%} of them), the "
+            f"share that is in x playlists falls like x to the power of -{fit.exponent:.2f}"
+            f"{sampled}."
+        )
+        rows += [
+            [
+                f"{name}: {rival.law}",
+                f"{rival.ratio:+.1f}",
+                "< 0.001" if rival.p < 0.001 else f"{rival.p:.3f}",
+                rival.verdict,
+            ]
+            for rival in fit.rivals
+        ]
+    table = Table(
+        ["the power law against", "log-likelihood ratio", "p", "verdict"],
+        rows,
+        caption="Ratios are normalised: above 0 the power law fits better, below 0 the other law.",
+    )
+    return Section("Is it a power law?", text, tables=[table] if rows else [])
+
+
+def _histogram(
+    spread: Spread, folder: Path, names: tuple[str, str, str, str], caption: str
+) -> Picture:
+    name, title, across, up = names
+    values = spread.values
+    most, median = int(values.max()), float(np.median(values))
+    with drawing() as (figure, axes):
+        if most <= _BARS:
+            heights = np.bincount(values, minlength=most + 1)
+            axes.bar(np.arange(most + 1), heights, width=0.85, color=COLOURS[0], alpha=0.85)
+            integers(axes.xaxis)
+            axes.set_xlim(0.4, most + 0.6)
+            caption += "."
+        else:
+            edges = np.unique(np.geomspace(1, most + 1, 40).astype(np.int64)) - 0.5
+            # Bins of whole numbers are not equally wide: their counts alone would jump.
+            heights = np.histogram(values, edges)[0] / np.diff(np.log2(edges))
+            axes.stairs(heights, edges, fill=True, color=COLOURS[0], alpha=0.85)
+            logarithmic(axes.xaxis, 1, most)
+            axes.set_xlim(0.5, edges[-1])
+            up += " per doubling"
+            caption += "; equal areas are equally many on the logarithmic axis."
+        integers(axes.yaxis)
+        axes.axvline(median, color=COLOURS[1], linewidth=1.4)
+        axes.set(title=title, xlabel=across, ylabel=up)
+        axes.set_ylim(0, 1.15 * max(1.0, float(heights.max())))
+        axes.annotate(
+            f"median {median:,.0f}",
+            (median, 1),
+            (4, -2),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            va="top",
+            color=COLOURS[1],
+        )
+        axes.grid(visible=False, axis="x")
+        return save(figure, folder, name, caption)
+
+
+def _tail(spread: Spread, folder: Path, name: str, colour: str) -> Picture:
+    values = np.sort(spread.values)
+    at, first = np.unique(values, return_index=True)
+    share = 1 - first / len(values)
+    with drawing() as (figure, axes):
+        axes.plot(at, 100 * share, ".", markersize=4, color=colour, label=name)
+        fit = spread.fit
+        if fit:
+            level = float((values >= fit.least).mean())
+            for (law, curve), style in zip(fit.curves.items(), ("-", "--"), strict=False):
+                shown = np.asarray(curve) * level
+                inside = shown > 0.3 / len(values)
+                axes.plot(
+                    np.asarray(fit.places)[inside],
+                    100 * shown[inside],
+                    style,
+                    color=COLOURS[2] if style == "-" else COLOURS[4],
+                    label=law,
+                )
+        logarithmic(axes.xaxis, 1, int(values[-1]))
+        logarithmic(axes.yaxis, 100 * float(share[-1]), 100, "%")
+        axes.set(title=f"In how many playlists {name} are", xlabel="playlists, or more")
+        axes.set_ylabel(f"share of {name}")
+        axes.legend()
+        caption = f"The share of {name} that are in so many playlists or more"
+        caption += ", and the laws fitted to its tail." if fit else "."
+        return save(figure, folder, f"playlists-of-{name}", caption)
+
+
+def _concentration(stats: Stats, folder: Path) -> Picture:
+    with drawing() as (figure, axes):
+        for name, spread, colour in (
+            ("songs", stats.playlists_of_song, COLOURS[0]),
+            ("artists", stats.playlists_of_artist, COLOURS[1]),
+        ):
+            values = np.sort(spread.values)[::-1]
+            held = np.cumsum(values) / values.sum()
+            places = np.unique(np.geomspace(1, len(values), 200).astype(np.int64))
+            axes.plot(100 * places / len(values), held[places - 1], color=colour, label=name)
+        fewest = max(len(stats.playlists_of_song.values), len(stats.playlists_of_artist.values))
+        logarithmic(axes.xaxis, 100 / fewest, 100, "%")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.6g}%")
+        axes.set(title="How much the most popular hold", ylabel="share of their plays")
+        axes.set_xlabel("share of songs or artists, most popular first")
+        axes.set_ylim(0, 1.02)
+        axes.legend()
+        return save(
+            figure, folder, "concentration", "Far to the left, a few; at the right edge, all."
+        )
+
+
+def _zipf(stats: Stats, folder: Path) -> Picture:
+    with drawing() as (figure, axes):
+        for name, spread, colour in (
+            ("songs", stats.playlists_of_song, COLOURS[0]),
+            ("artists", stats.playlists_of_artist, COLOURS[1]),
+        ):
+            values = np.sort(spread.values)[::-1]
+            places = np.unique(np.geomspace(1, len(values), 200).astype(np.int64))
+            axes.plot(places, values[places - 1], color=colour, label=name)
+        ranks = max(len(stats.playlists_of_song.values), len(stats.playlists_of_artist.values))
+        logarithmic(axes.xaxis, 1, ranks)
+        logarithmic(axes.yaxis, 1, int(stats.playlists_of_artist.values.max()))
+        axes.set(title="Popularity by rank", xlabel="rank", ylabel="playlists")
+        axes.legend()
+        return save(figure, folder, "ranks", "The first, the tenth, the thousandth most popular.")
+
+
+def _bars(
+    top: Sequence[tuple[str, int]], folder: Path, name: str, title: str, colour: str
+) -> Picture:
+    shown = list(reversed(top))
+    with drawing(height=5.2) as (figure, axes):
+        places = np.arange(len(shown))
+        counts = [count for _, count in shown]
+        axes.barh(places, counts, color=colour, alpha=0.85, height=0.72)
+        axes.set_yticks(places, [_short(text) for text, _ in shown])
+        axes.tick_params(axis="y", length=0, labelsize=8.5)
+        for place, count in zip(places, counts, strict=True):
+            axes.annotate(
+                f"{count:,}",
+                (count, place),
+                (3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8.5,
+                color=SOFT,
+            )
+        axes.set_xlim(0, 1.16 * max(counts, default=1))
+        axes.set_ylim(-0.6, len(shown) - 0.4)
+        axes.set_title(title)
+        axes.xaxis.set_visible(False)
+        axes.grid(visible=False)
+        for side in ("bottom", "left"):
+            axes.spines[side].set_visible(False)
+        return save(figure, folder, name, "In how many playlists each is.")
+
+
+def _short(text: str) -> str:
+    # A dollar sign would begin a formula.
+    cut = text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
+    return cut.replace("$", r"\$")

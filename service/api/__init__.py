@@ -1,0 +1,1 @@
+"""The methods of the gRPC API: validation, execution and responses."""

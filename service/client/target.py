@@ -1,0 +1,134 @@
+"""The options that name a running service, and how to be let in: address, TLS and certificates."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from service.client.client import Client
+
+Command = TypeVar("Command", bound="Callable[..., Any]")
+
+KEY = "NEXTSONG_KEY"
+
+LAST_PORT = 65_535
+_HOST_AND_PORT = re.compile(r"(?:[^\s:/\[\]]+|\[[0-9a-fA-F:.]+(?:%\w+)?\]):(?P<port>[0-9]{1,9})")
+_GRPC_TARGETS = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "xds:")
+
+_FILE: click.ParamType[Any] = click.Path(path_type=Path, dir_okay=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A running service."""
+
+    address: str
+    tls: bool
+    ca: Path | None
+    cert: Path | None
+    cert_key: Path | None
+
+    def client(self) -> Client:
+        """A client of it, with the key from the environment. Raises `SettingsError`."""
+        # Read when gRPC is imported: its own log lines would stand before our messages.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        from service.client.client import Client
+
+        return Client(
+            self.address,
+            key=os.environ.get(KEY),
+            tls=self.tls,
+            ca=self.ca,
+            cert=self.cert,
+            key_of_cert=self.cert_key,
+        )
+
+
+def require_address(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> str | None:
+    """Return HOST:PORT, or a target in gRPC's own notation, as it is. Raises `BadParameter`."""
+    if not value or value.startswith(_GRPC_TARGETS):
+        return value
+    match = _HOST_AND_PORT.fullmatch(value)
+    if match is None:
+        raise click.BadParameter(
+            f"{value!r} is not of the form HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051"
+        )
+    if not 1 <= int(match["port"]) <= LAST_PORT:
+        raise click.BadParameter(f"the port of {value!r} must be from 1 to {LAST_PORT:,}")
+    return value
+
+
+_OPTIONS = [
+    click.option(
+        "--address",
+        callback=require_address,
+        envvar="NEXTSONG_ADDRESS",
+        metavar="HOST:PORT",
+        show_envvar=True,
+        help=f"Ask a running service, with the key in {KEY}.  [default: open the current release "
+        "in HOME]",
+    ),
+    click.option(
+        "--tls",
+        is_flag=True,
+        envvar="NEXTSONG_TLS",
+        show_envvar=True,
+        help="Speak TLS with the service, and trust the system's certificates.",
+    ),
+    click.option(
+        "--ca",
+        type=_FILE,
+        envvar="NEXTSONG_CA",
+        show_envvar=True,
+        help="Speak TLS, and trust these certificates (PEM) alone.",
+    ),
+    click.option(
+        "--cert",
+        type=_FILE,
+        envvar="NEXTSONG_CERT",
+        show_envvar=True,
+        help="Show this certificate chain (PEM) to the service: mutual TLS.",
+    ),
+    click.option(
+        "--cert-key",
+        type=_FILE,
+        envvar="NEXTSONG_CERT_KEY",
+        show_envvar=True,
+        help="Private key (PEM) of that certificate.",
+    ),
+]
+
+
+def running_service(command: Command) -> Command:
+    """Add the options that name a service; the command gets `target`, None without an address."""
+
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        address: str | None,
+        tls: bool,
+        ca: Path | None,
+        cert: Path | None,
+        cert_key: Path | None,
+        **kwargs: Any,
+    ) -> Any:
+        if (cert is None) != (cert_key is None):
+            raise click.UsageError("--cert and --cert-key are given together, or neither")
+        target = Target(address, tls, ca, cert, cert_key) if address else None
+        return command(*args, target=target, **kwargs)
+
+    options: Any = wrapped
+    for option in reversed(_OPTIONS):
+        options = option(options)
+    return cast("Command", options)

@@ -1,0 +1,1 @@
+"""Running the service: processes, releases, metrics, traces and logs."""

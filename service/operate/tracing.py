@@ -1,0 +1,113 @@
+"""OpenTelemetry traces: a span for each call, with one for each stage, sent to a collector."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, Protocol
+
+from catalog.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from service.operate.timing import Spans
+
+MAX_EXPORT_S = 2.0
+"""Seconds to send a batch of spans: so much longer the service ends if the collector is away."""
+
+
+class Tracer(Protocol):
+    """Records calls."""
+
+    def record(
+        self, method: str, metadata: Mapping[str, str], code: str, begin_ns: int, spans: Spans
+    ) -> None:
+        """A call has ended that began at `begin_ns` of `time.perf_counter_ns`."""
+
+    def close(self) -> None:
+        """Send what has not been sent."""
+
+
+class NoTracer:
+    """Records nothing."""
+
+    def record(
+        self, method: str, metadata: Mapping[str, str], code: str, begin_ns: int, spans: Spans
+    ) -> None:
+        """Nothing is recorded."""
+
+    def close(self) -> None:
+        """Nothing is to be sent."""
+
+
+class OtlpTracer:
+    """Sends spans to an OpenTelemetry collector at `endpoint`, in batches, from a thread.
+
+    The trace of a caller that sends `traceparent` goes on. Raises `MissingExtraError` where the
+    libraries are not installed.
+    """
+
+    def __init__(self, endpoint: str, *, exporter: Any = None) -> None:
+        try:
+            from opentelemetry import trace
+            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.resources import Resource
+            from opentelemetry.sdk.trace import TracerProvider
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+        except ImportError as error:
+            raise MissingExtraError("OpenTelemetry traces", "tracing") from error
+        resource = Resource.create(
+            {"service.name": "nextsong", "service.version": version("nextsong")}
+        )
+        self._provider = TracerProvider(resource=resource)
+        insecure = not endpoint.startswith("https://")
+        exporter = exporter or OTLPSpanExporter(
+            endpoint=endpoint, insecure=insecure, timeout=MAX_EXPORT_S
+        )
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("nextsong.service")
+        self._propagator = TraceContextTextMapPropagator()
+        self._trace = trace
+
+    def record(
+        self, method: str, metadata: Mapping[str, str], code: str, begin_ns: int, spans: Spans
+    ) -> None:
+        """Send a call and its stages."""
+        offset = time.time_ns() - time.perf_counter_ns()
+        trace = self._trace
+        call = self._tracer.start_span(
+            f"nextsong.v1.Recommender/{method}",
+            context=self._propagator.extract(metadata),
+            kind=trace.SpanKind.SERVER,
+            start_time=begin_ns + offset,
+            attributes={
+                "rpc.system": "grpc",
+                "rpc.service": "nextsong.v1.Recommender",
+                "rpc.method": method,
+                "rpc.grpc.status_code_name": code,
+            },
+        )
+        inside = trace.set_span_in_context(call)
+        for name, begin, end in spans:
+            stage = self._tracer.start_span(name, context=inside, start_time=begin + offset)
+            stage.end(end + offset)
+        if code in {"INTERNAL", "UNAVAILABLE", "UNKNOWN", "DEADLINE_EXCEEDED"}:
+            call.set_status(trace.StatusCode.ERROR, code)
+        call.end()
+
+    def close(self) -> None:
+        """Send what has not been sent."""
+        self._provider.shutdown()
+
+
+@contextmanager
+def tracing(endpoint: str | None) -> Iterator[Tracer]:
+    """A tracer that sends to `endpoint`, or one that does nothing; closed at the end."""
+    tracer: Tracer = OtlpTracer(endpoint) if endpoint else NoTracer()
+    try:
+        yield tracer
+    finally:
+        tracer.close()

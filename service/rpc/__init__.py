@@ -1,0 +1,1 @@
+"""The gRPC server: authentication, admission, deadlines, errors and TLS."""

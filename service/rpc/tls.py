@@ -1,0 +1,77 @@
+"""TLS for the server, with certificates that are read again when they change."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+import grpc
+
+from catalog.errors import SettingsError
+from service.operate.logs import log
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+
+def credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """What the server shows and wants to see, or None without TLS. Raises `SettingsError`."""
+    if settings.tls_cert is None:
+        return None
+    certificates = _Certificates(settings)
+    made: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
+        certificates.load(),
+        certificates.load_if_changed,  # type: ignore[arg-type]  # None: nothing is new
+        settings.tls_client_ca is not None,
+    )
+    return made
+
+
+class _Certificates:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        files = (settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+        self._files = [path for path in files if path is not None]
+        self._stamps: list[tuple[int, int]] = []
+
+    def load(self) -> grpc.ServerCertificateConfiguration:
+        settings = self._settings
+        assert settings.tls_cert is not None
+        assert settings.tls_key is not None
+        try:
+            stamps = self._stamps_of_files()
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                settings.tls_cert, settings.tls_key, password=_no_password
+            )
+            ca = settings.tls_client_ca
+            if ca is not None:
+                ssl.create_default_context(cafile=ca)
+            loaded: grpc.ServerCertificateConfiguration = grpc.ssl_server_certificate_configuration(
+                [(settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())],
+                root_certificates=ca.read_bytes() if ca else None,
+            )
+        except (OSError, ValueError) as error:  # an SSLError is an OSError
+            names = ", ".join(str(path) for path in self._files)
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+            raise SettingsError(f"TLS cannot be set up from {names}: {reason}") from error
+        self._stamps = stamps
+        return loaded
+
+    def load_if_changed(self) -> grpc.ServerCertificateConfiguration | None:
+        # gRPC asks at each handshake, in a thread of its own.
+        try:
+            if self._stamps_of_files() != self._stamps:
+                loaded = self.load()
+                log.info("certificates read")
+                return loaded
+        except (OSError, SettingsError) as error:
+            log.error("the certificates stay as they were", reason=str(error))
+        return None
+
+    def _stamps_of_files(self) -> list[tuple[int, int]]:
+        stats = [path.stat() for path in self._files]
+        return [(stat.st_mtime_ns, stat.st_ino) for stat in stats]
+
+
+def _no_password() -> str:
+    raise ValueError("the private key is encrypted: give one that is not")

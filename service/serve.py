@@ -1,0 +1,126 @@
+"""`nextsong serve`: its options are the fields of `service.settings.Settings`."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+
+import click
+
+from catalog.commands.options import Decimal, config_option, one_line_errors
+from catalog.terminal import echo
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+    from service.operate.lifecycle import Ready
+    from service.settings import Settings
+
+_TYPES: dict[Any, click.ParamType[Any]] = {
+    str: click.STRING,
+    Path: click.Path(path_type=Path),
+}
+
+
+_BOUNDS = {"ge": ("min", False), "gt": ("min", True), "le": ("max", False), "lt": ("max", True)}
+
+
+class _Settings(click.Command):
+    """A command with an option for each setting that is no secret, made when they are needed.
+
+    A secret would show in lists of processes.
+    """
+
+    @functools.cached_property
+    def _of_settings(self) -> list[click.Parameter]:
+        from service.settings import PREFIX, Settings
+
+        options: list[click.Parameter] = []
+        for name, field in Settings.model_fields.items():
+            kind = _kind(field)
+            if kind is None:
+                continue
+            flag = f"--{name.replace('_', '-')}"
+            note = f"env: {PREFIX}{name.upper()}"
+            if field.default is not None and field.default is not False:
+                note += f"; default: {field.default}"
+            if kind is bool:
+                flag, kind = f"{flag}/--no-{flag[2:]}", None
+            text = f"{field.description}  [{note}]"
+            options.append(click.Option([flag], type=kind, default=None, help=text))
+        return options
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """All options."""
+        return [*self._of_settings, *super().get_params(ctx)]
+
+
+def _kind(field: FieldInfo) -> Any:
+    kinds = [field.annotation]
+    if get_origin(field.annotation) in {Union, UnionType}:
+        kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType]
+    kind: Any = kinds[0]
+    if get_origin(kind) is Literal:
+        return click.Choice(get_args(kind))
+    constraints = field.metadata
+    if hasattr(kind, "__metadata__"):  # of an optional number, they are inside
+        constraints = [inner for each in kind.__metadata__ for inner in each.metadata]
+        kind = get_args(kind)[0]
+    if kind in {int, float}:
+        return _number(kind, constraints)
+    return bool if kind is bool else _TYPES.get(kind)
+
+
+def _number(kind: type[int] | type[float], constraints: list[Any]) -> click.ParamType[Any]:
+    """Return the type of a number within pydantic's constraints, such as `Ge(ge=1)`."""
+    bounds: dict[str, Any] = {}
+    for constraint in constraints:
+        for name, (end, is_open) in _BOUNDS.items():
+            if hasattr(constraint, name):
+                bounds |= {end: getattr(constraint, name), f"{end}_open": is_open}
+    return click.IntRange(**bounds) if kind is int else Decimal(**bounds)
+
+
+@click.command(cls=_Settings, short_help="Answer gRPC calls from the current release.")
+@config_option
+@click.option("--print-config", is_flag=True, help="Print all settings as TOML, and end.")
+@one_line_errors
+def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
+    """Answer gRPC calls from the current release until stopped.
+
+    SIGTERM or Ctrl-C drains, as --drain and --grace say; Ctrl-C again ends at once.
+    """
+    from service.operate import lifecycle
+
+    given = {name: value for name, value in flags.items() if value is not None}
+    chosen = _load(given, config)
+    if print_config:
+        echo(chosen.to_toml(), nl=False)
+        return
+    lifecycle.run(chosen, _say_ready)
+
+
+def _load(given: dict[str, Any], config: Path | None) -> Settings:
+    """Return the settings. Raises `click.UsageError` if the flags are what is wrong with them."""
+    from catalog.errors import SettingsError
+    from service import settings
+
+    try:
+        return settings.load(given, config)
+    except SettingsError as error:
+        try:
+            settings.load({}, config)
+        except SettingsError:
+            raise error from None
+        raise click.UsageError(str(error)) from error
+
+
+def _say_ready(ready: Ready) -> None:
+    if ready.metrics_port is not None:
+        echo(f"metrics on port {ready.metrics_port}")
+    if ready.release is None:
+        echo(f"waiting for a release, on {ready.address}")
+    else:
+        echo(f"serving release {ready.release} ({ready.songs:,} songs) on {ready.address}")

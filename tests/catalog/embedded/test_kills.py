@@ -1,0 +1,219 @@
+"""Publishing that is killed leaves a whole release, and two never publish at once."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from catalog.embedded import store
+from catalog.embedded.store import EmbeddedHome
+from catalog.errors import BusyError
+from catalog.progress import Silent
+from tests.support.embedded_releases import Library, home, quick, run, small
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from catalog.draft import Draft
+
+__all__ = ["home", "quick", "small"]  # fixtures
+
+PUBLISH = """
+import pickle, sys
+from pathlib import Path
+from catalog.embedded.store import EmbeddedHome
+from catalog.progress import Silent
+home, draft = pickle.loads(bytes.fromhex(sys.argv[1]))
+print("go", flush=True)
+print(EmbeddedHome(home).publish(draft, Silent()).release, flush=True)
+"""
+
+
+@contextmanager
+def publisher(home: EmbeddedHome, draft: Draft) -> Iterator[subprocess.Popen[str]]:
+    """Another process that is about to publish; it is gone at the end."""
+    argument = pickle.dumps((home.path, draft)).hex()
+    with subprocess.Popen(
+        [sys.executable, "-c", PUBLISH, argument], stdout=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "go\n"
+            yield child
+        finally:
+            child.kill()
+
+
+def builders(home: EmbeddedHome) -> list[str]:
+    """The command lines of processes that build for this home."""
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            commands.append(path.read_bytes().decode(errors="replace"))
+        except OSError:  # it ended meanwhile
+            continue
+    return [one for one in commands if "catalog.embedded.build" in one and str(home.path) in one]
+
+
+def test_killed_at_any_moment(home: EmbeddedHome, small: Library) -> None:
+    chance = random.Random(20261123)
+    for part in range(4):
+        old = home.current()
+        with publisher(home, small.draft) as child:
+            time.sleep(small.seconds * 0.2 * (part + chance.random()))
+            child.kill()
+        release = home.open()
+        # A kill that comes too late finds a whole new release; any other leaves the old one.
+        assert release.manifest.release in {old, home.releases()[-1]}
+        assert run(release.popular(1))[0].song == small.songs[0]
+        release.close()
+    new = home.publish(small.draft, Silent()).release
+    assert home.current() == new
+    home.open().close()
+    assert [path.name for path in (home.path / "releases").iterdir() if path.name[0] == "."] == []
+    deadline = time.monotonic() + 20
+    while builders(home) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert builders(home) == []
+
+
+FOLLOW = '''
+import subprocess, sys
+code = """
+import time
+from catalog.embedded.build import _die_with_parent
+_die_with_parent()
+print("ready", flush=True)
+time.sleep(120)
+"""
+child = subprocess.Popen([sys.executable, "-c", code])
+print(child.pid, flush=True)
+child.wait()
+'''
+
+
+def is_alive(process: Path) -> bool:
+    try:
+        return "\nState:\tZ" not in (process / "status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+def test_a_builder_dies_with_its_parent() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", FOLLOW], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        child = Path("/proc") / parent.stdout.readline().strip()
+        assert parent.stdout.readline() == "ready\n"
+        assert is_alive(child)
+        parent.kill()
+    deadline = time.monotonic() + 30
+    while is_alive(child):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def killed(action: Callable[[], object]) -> None:
+    """Do this in a process of its own, which must end by SIGKILL."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the child calls no engine
+        child = os.fork()
+    if not child:
+        try:
+            action()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+
+
+def die(*_: object, **__: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "is_published"),
+    [
+        (Path, "rename", False),
+        (store, "sync_folder", False),
+        (store, "write_atomically", False),
+        (Path, "replace", False),
+        (EmbeddedHome, "_prune", True),
+    ],
+    ids=["built", "in place", "before the pointer", "at the pointer", "before pruning"],
+)
+def test_killed_at_each_step(
+    home: EmbeddedHome,
+    small: Library,
+    quick: Draft,
+    monkeypatch: pytest.MonkeyPatch,
+    place: Any,
+    name: str,
+    is_published: bool,
+) -> None:
+    old = home.current()
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, die)
+        killed(lambda: home.publish(quick, Silent()))
+    assert (home.current() != old) == is_published
+    home.open().close()
+    new = home.publish(quick, Silent()).release
+    assert home.current() == new
+    home.open().close()
+    left = [path.name for path in home.path.rglob(".*") if path.name != ".lock"]
+    assert left == []
+
+
+def test_killed_while_pruning(
+    tmp_path: Path, quick: Draft, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = EmbeddedHome(tmp_path / "home")
+    published = [home.publish(quick, Silent()).release for _ in range(3)]
+
+    def half(folder: Path, **_: object) -> None:
+        next(path for path in folder.rglob("*") if path.is_file()).unlink()
+        die()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", half)
+        killed(lambda: home.publish(quick, Silent()))
+    kept = home.releases()
+    assert kept[:2] == published[1:]
+    for release in kept:  # none of them is the one that is half gone
+        home.open(release).close()
+    home.publish(quick, Silent())
+    assert len(list((home.path / "releases").iterdir())) == 3
+
+
+def test_two_publishers_at_once(home: EmbeddedHome, small: Library) -> None:
+    old = home.current()
+    with publisher(home, small.draft) as other:
+        deadline = time.monotonic() + 60
+        while not list((home.path / "releases").glob(".*.partial")):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        with pytest.raises(BusyError) as caught:
+            home.publish(small.draft, Silent())
+        assert f"is in use: publishing a release (process {other.pid})" in str(caught.value)
+        assert home.current() == old
+        assert other.stdout is not None
+        release = other.stdout.readline().strip()
+        assert other.wait() == 0
+    assert home.current() == release
+    assert home.releases() == [old, release]
+    home.open().close()

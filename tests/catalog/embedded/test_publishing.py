@@ -1,0 +1,304 @@
+"""Publishing: which releases are kept, and how a failure leaves the current one as it was."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from catalog.embedded import build
+from catalog.embedded.release import EdgeRelease
+from catalog.embedded.store import EmbeddedHome
+from catalog.errors import EngineError, NoReleaseError, StorageError
+from catalog.progress import Silent
+from tests.support.embedded_releases import (
+    Library,
+    Notes,
+    drafted,
+    home,
+    invented,
+    nearest,
+    quick,
+    run,
+    small,
+    vectors_of,
+)
+
+if TYPE_CHECKING:
+    from catalog.draft import Draft
+    from catalog.model import Vector
+
+__all__ = ["home", "quick", "small"]  # fixtures
+
+
+def assert_as_it_was(home: EmbeddedHome, small: Library) -> None:
+    """The copy's one release is current, readable and alone."""
+    assert home.current() == small.release.manifest.release
+    assert [path.name for path in (home.path / "releases").iterdir()] == home.releases()
+    assert home.releases() == [home.current()]
+    release = home.open()
+    assert run(release.popular(1))[0].song == small.songs[0]
+    release.close()
+
+
+# Which release is current, and which are kept.
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "a file"])
+def test_a_home_without_a_release(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "home"
+    if kind == "empty":
+        path.mkdir()
+    elif kind == "a file":
+        path.write_text("x")
+    home = EmbeddedHome(path)
+    assert home.current() is None
+    assert home.releases() == []
+    with pytest.raises(NoReleaseError, match=r"no release in .*home yet: .*ingest run.*--home"):
+        home.open()
+    assert path.exists() == (kind != "missing")
+
+
+def test_a_home_where_nothing_can_be_written(small: Library, tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("x")
+    with pytest.raises(StorageError, match="a file stands where a folder is needed"):
+        EmbeddedHome(tmp_path / "home").publish(small.draft, Silent())
+
+
+def test_two_old_releases_are_kept(tmp_path: Path, quick: Draft) -> None:
+    home = EmbeddedHome(tmp_path / "home")
+    published: list[str] = []
+    for _ in range(5):
+        published.append(home.publish(quick, Silent()).release)
+        assert home.current() == published[-1]
+        assert home.releases() == published[-3:]
+    for release in published[-3:]:
+        opened = home.open(release)
+        assert opened.manifest.release == release
+        opened.close()
+    assert (home.path / "current").read_text() == published[-1] + "\n"
+    assert sorted(path.name for path in home.path.iterdir()) == [".lock", "current", "releases"]
+    assert len(list((home.path / "releases").iterdir())) == 3
+
+
+def test_a_release_that_is_open_outlives_its_files(tmp_path: Path, quick: Draft) -> None:
+    home = EmbeddedHome(tmp_path / "home")
+    first = home.publish(quick, Silent()).release
+    opened = home.open()
+    for _ in range(3):
+        home.publish(quick, Silent())
+    assert first not in home.releases()
+    assert [point.song.ordinal for point in run(opened.popular(3))] == [0, 1, 2]
+    opened.close()
+
+
+def test_the_current_release_is_never_pruned(tmp_path: Path, quick: Draft) -> None:
+    home = EmbeddedHome(tmp_path / "home")
+    first = home.publish(quick, Silent()).release
+    for _ in range(2):
+        home.publish(quick, Silent())
+    (home.path / "current").write_text(first)  # as after a rollback
+    assert home.publish(quick, Silent()).release == home.current()
+    assert len(home.releases()) == 3
+    assert first not in home.releases()
+
+
+# Publishing that fails leaves the current release as it was.
+
+
+def builder(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """Let this shell script be the process that builds."""
+    path = folder / "builder"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(path))
+
+
+@pytest.mark.parametrize(
+    ("script", "word"),
+    [
+        ("exit 3", "ended early: exit code 3"),
+        ("echo bad luck >&2; echo worse luck >&2; exit 1", "ended early: worse luck"),
+        ("kill -9 $$", "ended early: exit code -9"),
+        ("exit 0", "holds 0 songs of 300"),
+        ("""echo '{"points": 299, "indexed": 0}'""", "holds 299 songs of 300"),
+        ("""echo '{"error": "Qdrant Edge failed to build: a panic"}'""", "a panic"),
+        ("echo Traceback; sleep 60", "says 'Traceback"),
+        ("yes | head -c 1000000 >&2; echo flooded >&2; exit 1", "ended early: flooded"),
+    ],
+)
+def test_a_builder_that_dies(
+    home: EmbeddedHome,
+    small: Library,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+    word: str,
+) -> None:
+    builder(tmp_path, monkeypatch, script)
+    with pytest.raises(EngineError) as caught:
+        home.publish(small.draft, Silent())
+    assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert_as_it_was(home, small)
+
+
+def test_a_builder_that_finds_the_disk_full(
+    home: EmbeddedHome, small: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = """echo '{"error": "failed to build: No space left on device (os error 28)"}'"""
+    builder(tmp_path, monkeypatch, script)
+    with pytest.raises(StorageError, match="the disk is full: free some room"):
+        home.publish(small.draft, Silent())
+    assert_as_it_was(home, small)
+
+
+def test_a_builder_that_is_killed(
+    home: EmbeddedHome, small: Library, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[str]] = []
+
+    class Remembered(subprocess.Popen[str]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Remembered)
+    with pytest.raises(EngineError, match="ended early: exit code -9"):
+        home.publish(small.draft, Notes(lambda done, total: started[0].kill()))
+    assert_as_it_was(home, small)
+
+
+def test_an_interrupt_ends_the_builder_too(
+    home: EmbeddedHome, small: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pid_file = tmp_path / "pid"
+    script = f"""echo $$ > {pid_file}; echo '{{"done": 1, "total": 300}}'; exec sleep 60"""
+    builder(tmp_path, monkeypatch, script)
+
+    def interrupt(done: float, total: float | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        home.publish(small.draft, Notes(interrupt))
+    assert not Path(f"/proc/{int(pid_file.read_text())}").exists()
+    assert_as_it_was(home, small)
+
+
+def test_the_working_folder_is_not_asked_for_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("catalog.py", "json.py", "pyarrow.py"):
+        (tmp_path / name).write_text("raise SystemExit('this is not ours')")
+    draft = drafted(tmp_path, vectors_of(3, 4))
+    monkeypatch.chdir(tmp_path)
+    home = EmbeddedHome(Path("home"))
+    home.publish(draft, Silent())
+    home.open().close()
+
+
+def spoiled(kind: str) -> tuple[Vector, pa.Array | None]:
+    """Vectors of 12 songs, of which the ninth is wrong."""
+    vectors = vectors_of(12, 4)
+    lists = vectors.tolist()
+    if kind == "nan":
+        vectors[8, 2] = np.nan
+    elif kind == "infinite":
+        vectors[8, 2] = np.inf
+    elif kind == "zero":
+        vectors[8] = 0
+    elif kind == "long":
+        vectors[8] *= 1.01
+    elif kind == "null number":
+        lists[8][2] = None
+        return vectors, pa.array(lists, pa.list_(pa.float32(), 4))
+    elif kind == "shorter":
+        return vectors, pa.array([*lists[:8], lists[8][:3], *lists[9:]], pa.list_(pa.float32()))
+    elif kind == "longer":
+        return vectors, pa.array([*lists[:8], [*lists[8], 0.0], *lists[9:]])
+    return vectors, None
+
+
+@pytest.mark.parametrize(
+    "kind", ["nan", "infinite", "zero", "long", "null number", "shorter", "longer"]
+)
+def test_a_wrong_vector_is_never_built(tmp_path: Path, kind: str) -> None:
+    vectors, column = spoiled(kind)
+    draft = drafted(tmp_path, vectors, column=column)
+    ninth = invented(12)[8].song_id
+    with pytest.raises(EngineError, match=f"the vector of song {ninth} is not 4 numbers of unit"):
+        build.build(draft.songs_path, 4, {}, tmp_path / "shard")
+
+
+def test_a_list_of_any_kind_is_built(tmp_path: Path) -> None:
+    vectors = vectors_of(12, 4)
+    for kind in (pa.list_(pa.float32()), pa.large_list(pa.float64()), pa.list_(pa.float32(), 4)):
+        draft = drafted(tmp_path, vectors, column=pa.array(vectors.tolist(), kind))
+        build.build(draft.songs_path, 4, {}, tmp_path / f"shard of {kind}")
+
+
+def test_a_release_in_segments_finds_what_one_in_one_piece_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = vectors_of(900, 8)
+    draft = drafted(tmp_path, vectors)
+    manifest = EmbeddedHome(tmp_path / "home").publish(draft, Silent())
+    monkeypatch.setattr(build, "BATCH", 100)
+    releases, segments = [], []
+    for most in (1_000, 300):
+        monkeypatch.setattr(build, "SONGS_PER_SEGMENT", most)
+        shard = tmp_path / f"shard of {most}"
+        build.build(draft.songs_path, 8, {}, shard)
+        segments.append(len(list(shard.glob("segments/*"))))
+        releases.append(EdgeRelease(shard, manifest))
+        releases[-1].verify()
+    assert segments[1] > segments[0]
+    for vector in vectors[::90]:
+        whole, parted = (nearest(release, vector, 20) for release in releases)
+        assert [hit.song for hit in whole] == [hit.song for hit in parted]
+
+
+def test_a_song_without_a_vector_is_kept(tmp_path: Path) -> None:
+    vectors = vectors_of(12, 4)
+    lists = vectors.tolist()
+    column = pa.array([*lists[:8], None, *lists[9:]], pa.list_(pa.float32(), 4))
+    home = EmbeddedHome(tmp_path / "home")
+    home.publish(drafted(tmp_path, vectors, column=column), Silent())
+    release = home.open()
+    ninth = invented(12)[8].song_id
+    assert run(release.points([ninth]))[ninth].vector is None
+    assert [point.song.song_id for point in run(release.popular(20))][8] == ninth
+    assert ninth not in {hit.song.song_id for hit in nearest(release, vectors[0], 20)}
+
+
+def test_a_wrong_vector_is_never_published(
+    home: EmbeddedHome, small: Library, tmp_path: Path
+) -> None:
+    vectors = vectors_of(300, 8)
+    vectors[-1, 0] = np.nan
+    with pytest.raises(EngineError, match=f"the vector of song {small.songs[-1].song_id}"):
+        home.publish(drafted(tmp_path, vectors), Silent())
+    assert_as_it_was(home, small)
+
+
+def test_another_number_of_dimensions_is_never_published(
+    home: EmbeddedHome, small: Library
+) -> None:
+    with pytest.raises(EngineError, match="is not 9 numbers of unit length"):
+        home.publish(replace(small.draft, dimensions=9), Silent())
+    assert_as_it_was(home, small)
+
+
+def test_a_song_given_twice_is_never_published(
+    home: EmbeddedHome, small: Library, tmp_path: Path
+) -> None:
+    draft = drafted(tmp_path, small.vectors, of_songs=[*small.songs[:-1], small.songs[0]])
+    with pytest.raises(EngineError, match="holds 299 songs of 300"):
+        home.publish(draft, Silent())
+    assert_as_it_was(home, small)

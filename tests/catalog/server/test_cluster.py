@@ -1,0 +1,97 @@
+"""Three nodes of Qdrant, two replicas of each shard: one node may die at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from catalog.model import Search
+from catalog.progress import Silent
+from catalog.server.health import health
+from catalog.server.options import Layout
+from catalog.server.store import ServerHome
+from tests.catalog.test_stores import VECTOR, WEIGHTS
+from tests.support.embedded_releases import run
+from tests.support.qdrant_servers import Program, await_ready, free_port, needs_binary, options_of
+from tests.support.store_content import Content, content
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from catalog.model import Hit
+
+__all__ = ["content"]
+
+pytestmark = needs_binary
+
+QUERY = Search(VECTOR, WEIGHTS, limit=30)
+LAYOUT = Layout(shards=3, replicas=2, write_consistency=2)
+
+
+def node(folder: Path, first: int | None) -> tuple[Program, int]:
+    """A node that joins the one with the peers' port `first`, and the peers' port of its own."""
+    folder.mkdir()
+    peers = free_port()
+    server = Program(folder, QDRANT__CLUSTER__ENABLED="true", QDRANT__CLUSTER__P2P__PORT=str(peers))
+    server.arguments = ["--uri", f"http://127.0.0.1:{peers}"]
+    if first is not None:
+        server.arguments += ["--bootstrap", f"http://127.0.0.1:{first}"]
+    return server, peers
+
+
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Program]]:
+    folder = tmp_path_factory.mktemp("nodes")
+    with ExitStack() as stack:
+        one, first = node(folder / "0", None)
+        stack.enter_context(one)
+        others = [node(folder / str(place), first)[0] for place in (1, 2)]
+        for other in others:
+            stack.enter_context(other)
+        yield [one, *others]
+
+
+def test_a_node_dies_under_load_and_no_call_fails(nodes: list[Program], content: Content) -> None:
+    # gRPC is on the port after each node's own.
+    urls = ",".join(server.url for server in nodes)
+    home = ServerHome(replace(options_of(urls), timeout_s=5), layout=LAYOUT)
+    release = home.publish(content.draft, Silent()).release
+    info = home.nodes.ask("look", lambda client: client.get_collection(home.collection(release)))
+    assert info.config.params.shard_number == 3
+    assert info.config.params.replication_factor == 2
+    assert info.config.params.write_consistency_factor == 2
+    assert {level for level, _, _ in health(home)} == {"ok"}
+
+    async def asked() -> list[list[Hit]]:
+        opened = home.open()
+        answers: list[list[Hit]] = []
+        end = time.monotonic() + 6
+
+        async def ask() -> None:
+            while time.monotonic() < end:
+                answers.extend(await opened.find([QUERY]))
+
+        async def kill() -> None:
+            await asyncio.sleep(1)
+            await asyncio.to_thread(nodes[0].kill)
+
+        await asyncio.gather(*[ask() for _ in range(4)], kill())
+        opened.close()
+        await asyncio.sleep(0.05)
+        return answers
+
+    answers = run(asked())  # any failed call is raised here
+    assert len(answers) > 50
+    assert all(len(hits) == 30 for hits in answers)
+    first = [(hit.song, pytest.approx(hit.score, abs=1e-6)) for hit in answers[0]]
+    assert [(hit.song, hit.score) for hit in answers[-1]] == first
+    assert home.current() == release
+    nodes[0].start(wait=False)
+    await_ready(nodes[0].url, nodes[0].port + 1)
+    home.close()

@@ -1,0 +1,239 @@
+"""A real Qdrant server that is cut off, killed, full or locked."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import threading
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from catalog.commands.doctor import examine
+from catalog.errors import EngineError, StorageError, UnavailableError
+from catalog.progress import Silent
+from catalog.server import upload
+from catalog.server.store import ServerHome
+from tests.support.embedded_releases import Notes, drafted, run, vectors_of
+from tests.support.qdrant_servers import (
+    Program,
+    needs_binary,
+    options_of,
+    qdrant_url,
+    server_homes,
+)
+from tests.support.server_content import QUERY, answers, home
+from tests.support.store_content import Content, content, made
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+__all__ = ["content", "home", "qdrant_url", "server_homes"]
+
+
+class Cable:
+    """A TCP proxy in front of a port, that can be cut and mended."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        self._open: list[socket.socket] = []
+        self._cut = False
+        self._closed = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while not self._closed:
+            try:
+                near, _ = self._server.accept()
+            except OSError:
+                return
+            if self._cut:
+                near.close()
+                continue
+            far = socket.create_connection(("127.0.0.1", self._target))
+            self._open += [near, far]
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(target=self._pass, args=(one, other), daemon=True).start()
+
+    def _pass(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(65_536):
+                other.sendall(data)
+        for end in (one, other):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        self._cut = True
+        for end in self._open:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._open.clear()
+
+    def mend(self) -> None:
+        self._cut = False
+
+    def close(self) -> None:
+        self._closed = True
+        self.cut()
+        self._server.close()
+
+
+@contextmanager
+def cabled(home: ServerHome) -> Iterator[tuple[ServerHome, list[Cable]]]:
+    """The same home over cables."""
+    port = urlsplit(home.options.urls[0]).port or 6333
+    cables = [Cable(port), Cable(home.options.grpc_port or port + 1)]
+    url = f"http://127.0.0.1:{cables[0].port}"
+    options = replace(home.options, urls=(url,), grpc_port=cables[1].port, timeout_s=2)
+    try:
+        yield ServerHome(options), cables
+    finally:
+        for cable in cables:
+            cable.close()
+
+
+def test_a_cut_network_is_said_and_survived(home: ServerHome) -> None:
+    async def through() -> None:
+        release = far.open()
+        expected = await release.find([QUERY])
+        for cable in cables:
+            cable.cut()
+        with pytest.raises(UnavailableError, match="does not answer"):
+            await release.find([QUERY])
+        with pytest.raises(UnavailableError):
+            await release.points([expected[0][0].song.song_id])
+        with pytest.raises(UnavailableError):
+            await asyncio.to_thread(far.current)
+        for cable in cables:
+            cable.mend()
+        assert [hit.song for hit in (await patient(release))[0]] == [
+            hit.song for hit in expected[0]
+        ]
+        release.close()
+        await asyncio.sleep(0.05)
+
+    with cabled(home) as (far, cables):
+        run(through())
+        assert far.current() == home.current()
+
+
+async def patient(release: Any) -> Any:
+    """Ask until an answer comes."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            return await release.find([QUERY])
+        except UnavailableError:
+            assert time.monotonic() < end
+            await asyncio.sleep(0.1)
+
+
+def test_a_short_cut_does_not_stop_an_upload(home: ServerHome, tmp_path: Path) -> None:
+    other = made(tmp_path, seed=1)
+    cuts: list[float] = []
+    with cabled(home) as (far, cables):
+
+        def cut_once(done: float, _total: float | None) -> None:
+            if not cuts:
+                cuts.append(done)
+                for cable in cables:
+                    cable.cut()
+                threading.Timer(1.0, lambda: [cable.mend() for cable in cables]).start()
+
+        manifest = far.publish(other.draft, Notes(cut_once))
+    assert cuts
+    assert home.current() == manifest.release
+    assert home.verify(manifest.release, Silent()) == manifest
+
+
+# Servers of our own, to be killed, locked and filled.
+
+
+@needs_binary
+def test_a_server_killed_mid_publish(tmp_path: Path, content: Content) -> None:
+    other = made(tmp_path, seed=1)
+    (tmp_path / "q").mkdir()
+    with Program(tmp_path / "q") as server:
+        home = ServerHome(replace(options_of(server.url), timeout_s=2))
+        home.publish(content.draft, Silent())
+        before, served = home.current(), answers(home)
+        patience = upload.PATIENCE_S
+
+        def kill(_done: float, _total: float | None) -> None:
+            server.kill()
+
+        upload.PATIENCE_S = 0.5
+        try:
+            with pytest.raises(UnavailableError):
+                home.publish(other.draft, Notes(kill))
+        finally:
+            upload.PATIENCE_S = patience
+        server.start()
+        assert (home.current(), answers(home)) == (before, served)
+        again = ServerHome(home.options)
+        manifest = again.publish(other.draft, Silent())
+        assert home.current() == manifest.release
+        assert home.all_releases() == [before, manifest.release]
+        assert home.verify(manifest.release, Silent()) == manifest
+
+
+@needs_binary
+def test_keys_and_what_they_allow(
+    tmp_path: Path, content: Content, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {
+        "QDRANT__SERVICE__API_KEY": "may-write",
+        "QDRANT__SERVICE__READ_ONLY_API_KEY": "may-read",
+    }
+    with Program(tmp_path, **keys) as server:
+        options = options_of(server.url)
+        writer = ServerHome(replace(options, api_key="may-write"))
+        reader = ServerHome(replace(options, api_key="may-read"))
+        release = writer.publish(content.draft, Silent()).release
+        assert answers(reader) == answers(writer)
+        assert reader.current() == release
+        assert reader.verify(release, Silent()).release == release
+        with pytest.raises(EngineError, match=r"refuses to .*NEXTSONG_QDRANT_API_KEY"):
+            reader.publish(content.draft, Silent())
+        for key in ("wrong", None):
+            with pytest.raises(EngineError, match=r"refuses to .*NEXTSONG_QDRANT_API_KEY"):
+                ServerHome(replace(options, api_key=key)).current()
+        findings = list(examine(tmp_path, reader.options))
+        assert "the key may not write" in [each.what for each in findings]
+        assert {each.level for each in findings} == {"ok"}
+        findings = list(examine(tmp_path, replace(options, api_key="wrong")))
+        assert "refuses" in findings[-1].what
+        assert "may-read" not in repr(reader.options)
+
+
+@needs_binary
+def test_a_full_disk_is_said(tmp_path: Path, content: Content) -> None:
+    with suppress(PermissionError, subprocess.CalledProcessError):
+        small = tmp_path / "small"
+        small.mkdir()
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=60m", "tmpfs", str(small)],
+            check=False,
+            capture_output=True,
+        )
+        if mounted.returncode:
+            pytest.skip("a small file system cannot be mounted here")
+        try:
+            with Program(small) as server:
+                home = ServerHome(replace(options_of(server.url), timeout_s=5))
+                draft = drafted(tmp_path, vectors_of(200_000, 64))
+                with pytest.raises(StorageError, match=r"disk of Qdrant .* is full"):
+                    home.publish(draft, Silent())
+        finally:
+            subprocess.run(["umount", str(small)], check=True)

@@ -1,0 +1,48 @@
+"""How long-running work shows how far it is: with a bar, or as lines for programs."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import pytest
+from rich.console import Console
+
+from catalog.progress import Talking
+
+
+def shown(console: Console) -> str:
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue()
+
+
+@pytest.fixture
+def console(monkeypatch: pytest.MonkeyPatch) -> Console:
+    made = Console(file=io.StringIO(), force_terminal=True, width=100, highlight=False)
+    monkeypatch.setattr("catalog.progress.Console", lambda **_: made)
+    return made
+
+
+def test_a_piece_of_work_goes_on_after_its_total_is_reached(console: Console) -> None:
+    with Talking().task("publish") as task:
+        task.advance(3, 3)
+        time.sleep(0.25)
+        assert "100%" in shown(console)
+        task.advance(0, None)  # the index is being built: nobody knows how long
+        before = len(shown(console))
+        time.sleep(1.3)
+        after = shown(console)[before:]
+        assert "%" not in after
+        assert "0:00:01" in after
+        task.advance(1, 4)
+        time.sleep(0.25)
+        assert "25%" in shown(console)[before + len(after) :]
+
+
+def test_a_total_that_is_not_known_has_no_percentage(console: Console) -> None:
+    with Talking().task("index") as task:
+        task.advance(1200)
+        time.sleep(0.25)
+    assert "index" in shown(console)
+    assert "%" not in shown(console)

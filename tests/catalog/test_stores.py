@@ -1,0 +1,379 @@
+"""Both homes keep, find and lose the same: one suite for the folder, the emulation and a server."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from catalog.commands.copy import copy
+from catalog.embedded.store import EmbeddedHome
+from catalog.errors import BusyError, CorruptReleaseError, EngineError, NoReleaseError
+from catalog.model import Condition, Filter, Hit, Search
+from catalog.progress import Silent
+from catalog.song import song_id
+from tests.support.embedded_releases import Notes, invented, run, vectors_of
+from tests.support.qdrant_servers import Shared, memory_home, qdrant_url, server_homes
+from tests.support.store_content import DIMENSIONS, KINDS, SONGS, Content, content
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from catalog.store import Home, OpenRelease
+
+__all__ = ["content", "qdrant_url", "server_homes"]
+
+
+@pytest.fixture(scope="module", params=["folder", "memory", "server"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def make_home(
+    kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """Makes an empty home of the kind."""
+    if kind == "folder":
+        return lambda **more: EmbeddedHome(tmp_path_factory.mktemp("home"), **more)
+    return memory_home if kind == "memory" else request.getfixturevalue("server_homes")
+
+
+@pytest.fixture(scope="module")
+def home(make_home: Any, content: Content) -> Home:
+    """A home with a release of the content that no test changes."""
+    home: Home = make_home()
+    home.publish(content.draft, Silent())
+    return home
+
+
+@pytest.fixture(scope="module")
+def release(home: Home) -> Iterator[OpenRelease]:
+    opened = home.open()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def reference(content: Content, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
+    """The same content in a folder."""
+    home = EmbeddedHome(tmp_path_factory.mktemp("reference"))
+    home.publish(content.draft, Silent())
+    opened = home.open()
+    yield opened
+    opened.close()
+
+
+def test_the_manifest_says_what_was_published(home: Home, content: Content) -> None:
+    release = home.current()
+    assert release is not None
+    assert release.endswith("-00000000")
+    assert home.releases() == [release]
+    manifest = home.manifest(release)
+    assert (manifest.release, manifest.dimensions) == (release, DIMENSIONS)
+    assert (manifest.counts, manifest.origin) == (content.draft.counts, content.draft.origin)
+    assert manifest.payload == KINDS
+    assert manifest.recall == pytest.approx(1.0, abs=0.03)
+    assert len(set(manifest.canaries)) == 8
+
+
+def test_points_are_what_was_published_to_the_bit(release: OpenRelease, content: Content) -> None:
+    ids = [song.song_id for song in content.songs]
+    points = run(release.points(ids))
+    for song, vector in zip(content.songs, content.vectors, strict=True):
+        point = points[song.song_id]
+        assert point.song == song
+        assert point.song.extra == song.extra
+        assert (point.vector is None) == (vector is None)
+        if vector is not None and point.vector is not None:
+            assert point.vector.tobytes() == vector.tobytes()
+    strengths = run(release.strengths(ids))
+    assert [strengths[song_id] for song_id in ids] == content.strengths
+
+
+def test_a_release_may_hold_cooccurrence_alone(
+    make_home: Any, content: Content, tmp_path: Path
+) -> None:
+    table = pq.read_table(content.draft.songs_path)
+    place = table.schema.get_field_index("vector")
+    none = pa.nulls(len(table), table.schema.field("vector").type)
+    pq.write_table(table.set_column(place, "vector", none), tmp_path / "songs.parquet")
+    counts = replace(content.draft.counts, vectors=0)
+    draft = replace(content.draft, songs_path=tmp_path / "songs.parquet", counts=counts)
+    home = make_home()
+    manifest = home.publish(draft, Silent())
+    assert (manifest.canaries, manifest.recall) == ([], 1.0)
+    copied = copy(home, EmbeddedHome(tmp_path / "copy"), None, tmp_path / "scratch", Silent())
+    assert copied.counts == manifest.counts
+    for kept in (home, EmbeddedHome(tmp_path / "copy")):
+        opened = kept.open()
+        try:
+            (found, likely) = run(
+                opened.find([Search(content.vectors[0], limit=5), Search(weights={3: 1.0})])
+            )
+        finally:
+            opened.close()
+        assert found == []
+        assert likely
+        assert all(3 in content.strengths[hit.song.ordinal] for hit in likely)
+
+
+def test_similarities_are_cosines_of_the_songs_asked_about(
+    release: OpenRelease, content: Content
+) -> None:
+    ids = [song.song_id for song in content.songs]
+    having = [place for place, vector in enumerate(content.vectors) if vector is not None]
+    one, other = (content.vectors[place] for place in having[:2])
+    assert one is not None
+    assert other is not None
+    some, stranger = ids[: len(ids) // 2], song_id("nobody", "nothing")
+    asked = [(one, some), (other, [ids[having[-1]], stranger]), (one, [stranger])]
+    found = run(release.similarities(asked))
+    unit = {place: content.vectors[place] for place in having}
+    expected = {ids[place]: float(one @ unit[place]) for place in having if place < len(some)}
+    assert found[0] == pytest.approx(expected, abs=1e-5)
+    assert found[1] == pytest.approx({ids[having[-1]]: float(other @ unit[having[-1]])}, abs=1e-5)
+    assert found[2] == {}
+    assert len(expected) < len(some)  # songs without a vector are left out
+
+
+def test_unknown_songs_are_left_out(release: OpenRelease, content: Content) -> None:
+    known, unknown = content.songs[0].song_id, song_id("nobody", "nothing")
+    assert list(run(release.points([unknown, known]))) == [known]
+    assert list(run(release.strengths([unknown, known]))) == [known]
+    assert run(release.points([])) == run(release.strengths([])) == {}
+
+
+FILTERS = [
+    Filter(),
+    Filter(include_artists=frozenset({"artist 3", "artist 4", "beyonce"})),
+    Filter(exclude_artists=frozenset({"artist 3", "artist 4"})),
+    Filter(exclude_songs=frozenset(song.song_id for song in invented(40))),
+    Filter(min_playlists=100, max_playlists=300),
+    Filter(conditions=(Condition("genre", any_of=("rock", "jazz")),)),
+    Filter(conditions=(Condition("genre", none_of=("rock",)),)),
+    Filter(conditions=(Condition("year", any_of=(1960, 1961)),)),
+    Filter(conditions=(Condition("year", none_of=(1960,), minimum=1955, maximum=1970),)),
+    Filter(conditions=(Condition("tempo", minimum=70.5, maximum=90.25),)),
+    Filter(conditions=(Condition("genre", any_of=("none of them",)),)),
+    Filter(
+        include_artists=frozenset({"artist 1", "artist 2"}),
+        exclude_songs=frozenset({invented(22)[21].song_id}),
+        max_playlists=450,
+        conditions=(Condition("genre", any_of=("pop",)), Condition("year", minimum=1960)),
+    ),
+]
+WORDS = [
+    Filter(conditions=(Condition("notes", text="TAKE 3"),)),
+    Filter(conditions=(Condition("notes", text="tak très"),)),
+    Filter(conditions=(Condition("notes", text="ake"),)),
+]
+VECTOR = vectors_of(1, DIMENSIONS, seed=99)[0]
+WEIGHTS = {3: 1.0, 17: 0.5, 111: 0.25, 400: 2.0}
+
+
+def searches(where: Filter) -> list[Search]:
+    return [
+        Search(VECTOR, where=where),
+        Search(VECTOR, where=where, limit=60, exact=True),
+        Search(VECTOR, where=where, with_vectors=True),
+        Search(weights=WEIGHTS, where=where, limit=50),
+        Search(weights=WEIGHTS | {17: -1.5}, where=where, limit=50),
+        Search(VECTOR, WEIGHTS, where=where),
+        Search(VECTOR, WEIGHTS, where=where, limit=150, dense_weight=0.3),
+        Search(VECTOR, WEIGHTS | {3: -4.0}, where=where, dense_weight=2.0, with_vectors=True),
+        Search(VECTOR, {10_000: 1.0}, where=where),
+        Search(weights={10_000: 1.0}, where=where),
+        Search(where=where),
+    ]
+
+
+def assert_same(found: list[Hit], expected: list[Hit]) -> None:
+    """The same songs with the same scores; those with equal scores in any order."""
+    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=2e-6)
+    if not expected:
+        return
+    last = expected[-1].score + 1e-5  # of those that tie at the end, some may be cut off
+    assert {h.song.song_id for h in found if h.score > last} == {
+        h.song.song_id for h in expected if h.score > last
+    }
+    for one, other in zip(found, expected, strict=True):
+        near = [hit for hit in expected if abs(hit.score - one.score) < 1e-5]
+        if len(near) == 1:
+            assert one.song == other.song
+            assert (one.vector is None) == (other.vector is None)
+            if one.vector is not None and other.vector is not None:
+                assert one.vector.tobytes() == other.vector.tobytes()
+
+
+@pytest.mark.parametrize("where", [*FILTERS, *WORDS])
+def test_both_homes_find_the_same(
+    kind: str, release: OpenRelease, reference: OpenRelease, where: Filter
+) -> None:
+    if kind == "memory" and where in WORDS:
+        pytest.skip("the emulation has no text index")
+    asked = searches(where)
+    found = run(release.find(asked))
+    expected = run(reference.find(asked))
+    for one, other in zip(found, expected, strict=True):
+        assert_same(one, other)
+    if where == Filter():
+        assert [len(hits) for hits in found[:8]] == [10, 60, 10, 50, 50, 10, 150, 10]
+
+
+def test_nothing_is_asked_of_an_empty_batch(release: OpenRelease) -> None:
+    assert run(release.find([])) == []
+    assert run(release.find([Search(VECTOR, limit=0), Search()])) == [[], []]
+
+
+@pytest.mark.parametrize("where", FILTERS)
+def test_popular_songs_are_the_same(
+    release: OpenRelease, reference: OpenRelease, where: Filter
+) -> None:
+    found = run(release.popular(70, where))
+    expected = run(reference.popular(70, where))
+    assert [point.song for point in found] == [point.song for point in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert (one.vector is None) == (other.vector is None)
+    assert run(release.popular(0)) == []
+
+
+NAMES = ["Beyoncé", "b", "eyonce", "deja", "vu bey", "ac/dc", "AC DC", "t.n.t.", "guns n' ro"]
+NAMES += ["宇多", "فيروز", "Supercalifragilisticexpialidocious", "sæglo", "song 1", "the"]
+NAMES += ["", " \t", "!?"]
+
+
+@pytest.mark.parametrize("text", NAMES)
+def test_search_by_name_is_the_same(
+    kind: str, release: OpenRelease, reference: OpenRelease, text: str
+) -> None:
+    if kind == "memory":
+        pytest.skip("the emulation has no text index")
+    where = Filter(exclude_artists=frozenset({"artist 2"}))
+    for limit, filtered in ((5, Filter()), (400, where), (0, Filter())):
+        assert run(release.search(text, limit, filtered)) == run(
+            reference.search(text, limit, filtered)
+        )
+
+
+def test_a_vector_of_another_size_is_an_engine_error(release: OpenRelease) -> None:
+    with pytest.raises(EngineError):
+        run(release.find([Search(vectors_of(1, DIMENSIONS + 1)[0])]))
+
+
+def test_an_empty_home(make_home: Any) -> None:
+    empty = make_home()
+    assert empty.current() is None
+    assert empty.releases() == []
+    with pytest.raises(NoReleaseError, match="nextsong ingest run"):
+        empty.open()
+    with pytest.raises((NoReleaseError, CorruptReleaseError)):
+        empty.open("20260101T000000000-abcdef01")
+    with pytest.raises(NoReleaseError):
+        empty.rollback()
+    assert empty.prune(0) == []
+
+
+def test_releases_come_go_and_come_back(make_home: Any, content: Content) -> None:
+    home = make_home(keep=1)
+    made = [home.publish(content.draft, Silent()).release for _ in range(3)]
+    assert made == sorted(made)
+    assert home.current() == made[2]
+    assert home.releases() == made[1:]
+    assert home.rollback() == made[1]
+    assert home.current() == made[1]
+    opened = home.open()
+    assert opened.manifest.release == made[1]
+    opened.close()
+    with pytest.raises(NoReleaseError):
+        home.rollback()
+    assert home.rollback(made[2]) == made[2]
+    assert home.prune(1) == []
+    assert home.rollback() == made[1]
+    assert home.prune(0) == [made[2]]
+    assert (home.current(), home.releases()) == (made[1], [made[1]])
+    with pytest.raises((NoReleaseError, CorruptReleaseError)):
+        home.rollback(made[0])
+    assert home.current() == made[1]
+    assert home.verify(made[1], Silent()).release == made[1]
+
+
+def test_a_bad_vector_is_refused_and_nothing_changes(
+    make_home: Any, content: Content, tmp_path: Path
+) -> None:
+    home = make_home()
+    before = home.publish(content.draft, Silent()).release
+    table = pq.read_table(content.draft.songs_path)
+    vectors = table["vector"].to_pylist()
+    vectors[100] = [2.0] * DIMENSIONS
+    place = table.schema.get_field_index("vector")
+    bad = table.set_column(
+        place, table.schema.field(place), pa.array(vectors, pa.list_(pa.float32()))
+    )
+    pq.write_table(bad, tmp_path / "bad.parquet")
+    song = content.songs[100].song_id
+    with pytest.raises(EngineError, match=f"the vector of song {song} is not 12 numbers"):
+        home.publish(replace(content.draft, songs_path=tmp_path / "bad.parquet"), Silent())
+    seeds = table["seeds"].to_pylist()
+    place = table.schema.get_field_index("seeds")
+    twice = next(at for at, own in enumerate(seeds) if own and len(own) > 2)
+    seeds[twice][2] = seeds[twice][0]
+    bad = table.set_column(place, table.schema.field(place), pa.array(seeds, pa.list_(pa.uint32())))
+    pq.write_table(bad, tmp_path / "bad.parquet")
+    song = content.songs[twice].song_id
+    with pytest.raises(EngineError, match=f"a seed predicts song {song} twice"):
+        home.publish(replace(content.draft, songs_path=tmp_path / "bad.parquet"), Silent())
+    assert (home.current(), home.releases()) == (before, [before])
+    again = home.publish(content.draft, Silent()).release
+    assert (home.current(), home.releases()) == (again, [before, again])
+
+
+def test_copies_are_the_same_to_the_bit(
+    home: Home, make_home: Any, reference: OpenRelease, tmp_path: Path
+) -> None:
+    there, back = EmbeddedHome(tmp_path / "folder"), make_home()
+    notes = Notes()
+    carried = copy(home, there, None, tmp_path / "scratch", notes)
+    assert carried.release == there.current() == home.current()
+    assert notes.steps[-1][0] == SONGS
+    copy(there, back, None, tmp_path / "scratch", Silent())
+    original, returned = home.manifest(carried.release), back.manifest(carried.release)
+    assert returned.created == original.created
+    assert returned.origin == original.origin
+    assert sorted(returned.canaries) != []
+    draft = home.export(carried.release, tmp_path / "a.parquet", Silent())
+    again = back.export(carried.release, tmp_path / "b.parquet", Silent())
+    tables = [
+        pq.read_table(path).sort_by("song_id") for path in (draft.songs_path, again.songs_path)
+    ]
+    assert tables[0].equals(tables[1])
+    assert tables[0].num_rows == SONGS
+    with pytest.raises(BusyError, match="already"):
+        copy(there, back, None, tmp_path / "scratch", Silent())
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_two_publishers_at_once(make_home: Any, kind: str, content: Content) -> None:
+    home = make_home()
+    other = home
+    if isinstance(make_home, Shared):
+        other = make_home.again(home)
+    elif kind == "folder":
+        other = EmbeddedHome(home.path)
+    refused: list[str] = []
+
+    def meanwhile(_done: float, _total: float | None) -> None:
+        if not refused:
+            with pytest.raises(BusyError) as error:
+                other.publish(content.draft, Silent())
+            refused.append(str(error.value))
+
+    won = home.publish(content.draft, Notes(meanwhile)).release
+    assert "publishing a release" in refused[0]
+    assert (home.current(), home.releases()) == (won, [won])
+    later = other.publish(content.draft, Silent()).release
+    assert home.current() == later

@@ -1,0 +1,111 @@
+"""The bench takes both ways over a raw file, and sees the memory of every process below it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from catalog.errors import FileError, NextsongError
+from catalog.progress import Silent
+from cli.main import main
+from evaluation.bench import ingest
+from evaluation.bench.ingest import Step, Way
+from evaluation.synthetic.raw_form import HEADER, write_raw
+from ingest.parameters import Parameters
+from tests.support.snapshots import check, shape
+
+LINUX = pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux tells the memory")
+
+
+def test_both_ways_over_one_file(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    write_raw(tmp_path / "raw.csv", 2_000, seed=0)
+    out = tmp_path / "bench.json"
+    ran = CliRunner().invoke(
+        main, ["bench", "ingest", str(tmp_path / "raw.csv"), "--out", str(out), "-q"]
+    )
+    assert ran.exit_code == 0, ran.output
+    written = json.loads(out.read_text())
+    ours, theirs = written["ways"]
+    named = [step["name"] for step in ours["steps"]]
+    assert {"read", "prepare", "split", "count", "train"} <= set(named)
+    assert named[-2:] == ["assemble", "publish"]
+    for way in (ours, theirs):
+        assert way["total"] >= sum(step["seconds"] for step in way["steps"])
+    assert [step["name"] for step in theirs["steps"]] == ["clean", "SQL", "train"]
+    assert ours["outcome"]["rows"] == 2_000
+    assert 0 < theirs["outcome"]["rows"] < 2_000  # it drops rows, and says nothing
+    assert all(step["seconds"] >= 0 for way in (ours, theirs) for step in way["steps"])
+    for text in (
+        "nextsong",
+        "tutorial",
+        "file to playlists",
+        "training",
+        "in all",
+        "the whole way",
+    ):
+        assert text in ran.stdout
+    check("bench_ingest", shape([written]))
+
+
+def test_what_cannot_succeed_ends_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("this was measured")
+
+    monkeypatch.setattr(ingest, "_taken", never)
+    write_raw(tmp_path / "raw.csv", 100, seed=0)
+    file = str(tmp_path / "raw.csv")
+    for options, said in (
+        (["--out", f"{file}/bench.json"], "a file stands where a folder is needed"),
+        ([], "needs pandas, which is not installed"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "pandas", None)
+            ran = CliRunner().invoke(main, ["bench", "ingest", file, *options])
+        assert ran.exit_code == 1
+        assert said in ran.output
+
+
+def test_ratios_by_hand() -> None:
+    ours = Way("nextsong", [Step("read", 1, 100), Step("prepare", 2, 300), Step("train", 5, 50)])
+    theirs = Way("tutorial", [Step("clean", 4, 600), Step("SQL", 5, 200), Step("train", 10, 100)])
+    ours.total, theirs.total = 10, 25
+    first, second, whole = ingest._ratios([ours, theirs])
+    assert (whole.route, whole.time, whole.memory) == ("the whole way", 2.5, 2.0)
+    assert (first.time, first.memory) == (3.0, 2.0)
+    assert (second.time, second.memory) == (2.0, 2.0)
+    assert ingest._ratios([ours]) == []
+
+
+@LINUX
+def test_memory_of_a_grandchild_is_seen() -> None:
+    hold = "import time; kept = bytearray(300_000_000); print('held', flush=True); time.sleep(60)"
+    code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
+        memory = ingest._Memory(child.pid)
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "held\n"
+            assert 300e6 < memory.peak_and_reset() < 600e6
+        finally:
+            memory.stop()
+            for process in reversed(ingest._family(child.pid)):
+                subprocess.run(["kill", str(process)], check=True)
+
+
+def test_what_goes_wrong_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="no such file"):
+        ingest.run(tmp_path / "none.csv", Parameters(), Silent(), tutorial=False)
+    (tmp_path / "bad.csv").write_text("user_id,artistname,trackname,playlistname\nu,a,t,p\n")
+    with pytest.raises(FileError, match=r"not in the raw form .*demo --write-raw"):
+        ingest.run(tmp_path / "bad.csv", Parameters(), Silent(), tutorial=True)
+    (tmp_path / "empty.csv").write_bytes(HEADER)
+    with pytest.raises(NextsongError, match="header but no rows"):
+        ingest.run(tmp_path / "empty.csv", Parameters(), Silent(), tutorial=False)

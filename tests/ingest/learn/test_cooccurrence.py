@@ -1,0 +1,162 @@
+"""Strengths of co-occurrence, by hand and against a plain double loop."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catalog.progress import Silent
+from ingest.learn import cooccurrence
+from ingest.parameters import Parameters
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PLAIN = Parameters(distance_power=0.0, backward=0.0, seed_exponent=0.0)
+
+
+def strengths_of(
+    playlists: list[list[int]], parameters: Parameters
+) -> dict[tuple[int, int], float]:
+    offsets = np.cumsum([0, *map(len, playlists)])
+    songs = np.array([song for songs in playlists for song in songs], dtype=np.int32)
+    found = {}
+    for _, _, (seeds, predicted, strength) in cooccurrence.strengths(offsets, songs, parameters):
+        for seed, song, value in zip(seeds, predicted, strength, strict=True):
+            found[int(seed), int(song)] = float(value)
+    return found
+
+
+def test_a_later_song_counts_for_an_earlier_one() -> None:
+    assert strengths_of([[0, 1, 2]], PLAIN) == {(0, 1): 1, (0, 2): 1, (1, 2): 1}
+
+
+def test_an_earlier_song_counts_less() -> None:
+    parameters = Parameters(distance_power=0.0, backward=0.25, seed_exponent=0.0)
+    assert strengths_of([[0, 1]], parameters) == {(0, 1): 1, (1, 0): 0.25}
+
+
+def test_distance_fades() -> None:
+    parameters = Parameters(distance_power=1.0, backward=0.0, seed_exponent=0.0)
+    found = strengths_of([[0, 1, 2, 3]], parameters)
+    assert found[0, 1] == 1
+    assert found[0, 2] == 1 / 2
+    assert found[0, 3] == pytest.approx(1 / 3, rel=1e-4)
+
+
+def test_songs_beyond_the_window_do_not_count() -> None:
+    parameters = Parameters(cooccurrence_window=1, backward=0.0)
+    assert set(strengths_of([[0, 1, 2]], parameters)) == {(0, 1), (1, 2)}
+
+
+def test_playlists_add_up_and_do_not_touch() -> None:
+    found = strengths_of([[0, 1], [0, 1], [2, 3]], PLAIN)
+    assert found == {(0, 1): 2, (2, 3): 1}
+
+
+def test_popularity_is_divided_out() -> None:
+    playlists = [[0, 1], [0, 2], [0, 3], [0, 4]]
+    of_seed = Parameters(distance_power=0.0, backward=0.0, seed_exponent=0.5)
+    assert strengths_of(playlists, of_seed)[0, 1] == 1 / 2
+    of_song = Parameters(distance_power=0.0, backward=1.0, seed_exponent=0.0, song_exponent=0.5)
+    assert strengths_of(playlists, of_song)[1, 0] == 1 / 2
+
+
+def test_each_seed_keeps_its_strongest() -> None:
+    parameters = Parameters(distance_power=1.0, backward=0.0, seed_exponent=0.0, neighbours=2)
+    found = strengths_of([[0, 1, 2, 3, 4]], parameters)
+    assert [song for seed, song in found if seed == 0] == [1, 2]
+
+
+def test_few_are_kept_that_met_once() -> None:
+    # 0 meets 1 twice, far off; and 2, 3 and 4 once, near.
+    playlists = [[0, 2, 3, 4, 1], [5, 0, 6, 7, 1]]
+    parameters = Parameters(
+        distance_power=1.0, backward=0.0, seed_exponent=0.0, lone_neighbours=2, neighbours=2
+    )
+    found = strengths_of(playlists, parameters)
+    assert [song for seed, song in found if seed == 0] == [2, 6]
+    found = strengths_of(playlists, replace(parameters, lone_neighbours=1))
+    assert [song for seed, song in found if seed == 0] == [2, 1]
+    found = strengths_of(playlists, replace(parameters, lone_neighbours=0))
+    assert list(found) == [(0, 1)]
+
+
+def plain_double_loop(
+    playlists: list[list[int]], parameters: Parameters
+) -> dict[tuple[int, int], float]:
+    plays: dict[int, int] = defaultdict(int)
+    counts: dict[tuple[int, int], float] = defaultdict(float)
+    for songs in playlists:
+        for place, seed in enumerate(songs):
+            plays[seed] += 1
+            for other, song in enumerate(songs):
+                distance = abs(other - place)
+                if other == place or distance > parameters.cooccurrence_window:
+                    continue
+                direction = 1.0 if other > place else parameters.backward
+                counts[seed, song] += distance**-parameters.distance_power * direction
+    return {
+        (seed, song): count
+        / plays[seed] ** parameters.seed_exponent
+        / plays[song] ** parameters.song_exponent
+        for (seed, song), count in counts.items()
+        if count > 0
+    }
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=12, unique=True), min_size=1),
+    st.integers(1, 12),
+    st.floats(0, 2),
+    st.floats(0, 1),
+    st.integers(1, 40),
+)
+def test_any_playlists_give_what_a_plain_loop_gives(
+    playlists: list[list[int]], window: int, power: float, backward: float, pairs: int
+) -> None:
+    parameters = Parameters(
+        cooccurrence_window=window,
+        distance_power=power,
+        backward=backward,
+        song_exponent=0.3,
+        neighbours=10_000,
+        lone_neighbours=10_000,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cooccurrence, "PAIRS_PER_PART", pairs)  # many parts, whatever the data
+        found = strengths_of(playlists, parameters)
+    expected = plain_double_loop(playlists, parameters)
+    assert found.keys() >= {pair for pair, value in expected.items() if value > 1e-6}
+    for pair, value in found.items():
+        assert value == pytest.approx(expected[pair], rel=1e-4, abs=1e-6)
+
+
+def test_the_stage_writes_what_was_counted(tmp_path: Path) -> None:
+    train = pa.table({"songs": pa.array([[0, 1, 2], [1, 2]], pa.list_(pa.int32()))})
+    pq.write_table(train, tmp_path / "train.parquet")
+    summary = cooccurrence.count(tmp_path / "train.parquet", tmp_path, PLAIN, Silent())
+    rows = pq.read_table(tmp_path / "cooccurrence.parquet").to_pylist()
+    assert [(row["seed"], row["song"], row["strength"]) for row in rows] == [
+        (0, 1, 1.0),
+        (0, 2, 1.0),
+        (1, 2, 2.0),
+    ]
+    assert summary["strengths"] == 3
+
+
+@pytest.mark.parametrize(
+    ("songs", "lone"), [(0, 200), (100_000, 200), (1_000_000, 20), (2_300_000, 8), (10**8, 5)]
+)
+def test_more_songs_keep_fewer_that_met_once(songs: int, lone: int) -> None:
+    assert Parameters().lone_neighbours_for(songs) == lone
+    assert Parameters(lone_neighbours=3).lone_neighbours_for(songs) == 3

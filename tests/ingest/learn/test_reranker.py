@@ -1,0 +1,396 @@
+"""The ranker: its features by hand, what trains it, and that writer and reader see the same."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import shutil
+import sys
+from dataclasses import replace
+from importlib.abc import MetaPathFinder
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+
+from catalog.embedded.store import EmbeddedHome
+from catalog.errors import CorruptReleaseError, InputError, MissingLibraryError
+from catalog.manifest import StoredRanker
+from catalog.model import Filter
+from catalog.progress import Silent
+from catalog.reranker import (
+    CHANNELS,
+    FEATURES,
+    Ranker,
+    Traits,
+    feature_names,
+    features,
+    merged,
+    pack,
+    ranker_of,
+    unpack,
+)
+from catalog.schema import fused_depths
+from ingest import pipeline
+from ingest.learn import reranker, retrieval
+from ingest.learn.cases import cut, cut_with_lasts
+from ingest.learn.gains import comparison, finds_fewer
+from ingest.learn.retrieval import Arrays
+from ingest.parameters import Parameters
+from ingest.sources.payload import Extra
+from ingest.sources.source import How
+from ingest.stages import finished_stage
+from service.recommend.engine import Ask, Mode, chosen_mode, recommend, recommend_many
+from service.recommend.seeds import Seed
+from tests.support.road import linked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from catalog.embedded.release import EdgeRelease
+    from tests.support.road import Road
+
+NAN = math.nan
+
+
+def test_candidates_of_all_channels_are_merged() -> None:
+    none = (np.zeros(0, np.int64), np.zeros(0))
+    songs, scores = merged(
+        [
+            (np.array([7, 3]), np.array([2.0, 1.0])),
+            none,
+            (np.array([3, 5]), np.array([0.5, 0.25])),
+        ]
+    )
+    assert songs.tolist() == [7, 3, 5]
+    np.testing.assert_array_equal(scores, [[2.0, 1.0, NAN], [NAN, NAN, NAN], [NAN, 0.5, 0.25]])
+    assert merged([none, none])[1].shape == (2, 0)
+
+
+def test_features_by_hand() -> None:
+    scores = np.full((len(CHANNELS), 3), NAN)
+    scores[0] = [4.0, NAN, 1.0]
+    scores[3] = [0.5, -0.25, NAN]
+    songs = Traits(np.array([7, 3, 1]), np.array([[0, 1, 2], [4, -1, 5]]))
+    seeds = Traits(np.array([1, 3, 7, 3]), np.array([[2, 0, 1, 1], [4, 4, -1, 5]]))
+    table = features(scores, np.array([0.5, NAN, -0.25]), songs, seeds)
+    names = feature_names(["album"])
+    column = {name: table[:, place] for place, name in enumerate(names)}
+    assert table.shape == (3, len(FEATURES) + 2)
+    assert names[: len(FEATURES)] == list(FEATURES)
+    popularity = np.log([8, 4, 2])
+    of_seeds = np.log([2, 4, 8, 4])
+    expected: dict[str, Any] = {
+        "near_score": [1.0, NAN, 0.25],
+        "near_rank": [0, NAN, 1],
+        "far_rank": [NAN, NAN, NAN],
+        "dense_score": [1.0, -0.5, NAN],
+        "dense_rank": [0, 1, NAN],
+        "near_for_its_popularity": [
+            -popularity[0] / 2,
+            NAN,
+            math.log(0.25) - popularity[2] / 2,
+        ],
+        "found_by": [2, 1, 1],
+        "popularity": popularity,
+        "popularity_beside_seeds": popularity - of_seeds.mean(),
+        "popularity_beside_last": popularity - math.log(4),
+        "popularity_of_seeds": [of_seeds.mean()] * 3,
+        "seeds": [4, 4, 4],
+        "artist_share": [1 / 4, 2 / 4, 1 / 4],
+        "artist_among_last_3": [1, 2, 0],
+        "artist_of_last": [0, 1, 0],
+        "similar_to_recent": [0.5, NAN, -0.25],
+        "album_share": [2 / 4, 0, 1 / 4],
+        "album_of_last": [0, 0, 1],
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(column[name], values, err_msg=name)
+
+
+def test_features_of_no_candidate() -> None:
+    none = Traits(np.zeros(0, np.int64), np.zeros((1, 0), np.int64))
+    seeds = Traits(np.array([1]), np.array([[0]]))
+    table = features(np.zeros((len(CHANNELS), 0)), np.zeros(0), none, seeds)
+    assert table.shape == (0, len(FEATURES))
+
+
+def test_cuts_leave_a_song_before_them() -> None:
+    playlists = [np.array([5, 6], np.int32), np.arange(20, dtype=np.int32)]
+    cases = cut(playlists, np.random.default_rng(0), cuts=4)
+    assert len(cases.queries) == 1 + 4
+    assert (cases.queries[0].tolist(), cases.labels[0]) == ([5], 6)
+    for query, label in zip(cases.queries[1:], cases.labels[1:], strict=True):
+        assert query.tolist() == list(range(label))
+    assert len({*cases.labels[1:].tolist()}) == 4
+
+
+def test_last_places_come_first_and_once() -> None:
+    playlists = [np.array([5, 6], np.int32), np.arange(20, dtype=np.int32)]
+    cases = cut_with_lasts(playlists, np.random.default_rng(0), cuts=4)
+    assert [query.tolist() for query in cases.queries[:2]] == [[5], [*range(19)]]
+    assert cases.labels[:2].tolist() == [6, 19]
+    assert len(cases.queries) == len(cases.labels) == 2 + 4
+    assert all(label < 19 for label in cases.labels[2:])
+
+
+def test_a_comparison_wants_more_than_chance() -> None:
+    hybrid = np.array([0, 50, 3, 100, 0] * 40)
+    assert not comparison(hybrid, hybrid)["better"]
+    better = comparison(np.array([10, 20, 1, 60, 0] * 40), hybrid)
+    assert better["better"]
+    assert better["ranked HR@10"] == pytest.approx(2 / 5)
+    assert better["hybrid HR@100"] == pytest.approx(3 / 5)
+    assert not comparison(hybrid, np.array([10, 20, 1, 60, 0] * 40))["better"]
+    one_in_many = hybrid.copy()
+    one_in_many[0] = 1
+    assert not comparison(one_in_many, hybrid)["better"]
+    assert not comparison(hybrid[:0], hybrid[:0])["better"]
+
+
+def test_a_ranker_must_not_lose_last_songs() -> None:
+    gain = {"better": True, "fewer": False, "ranked HR@10": 0.2, "hybrid HR@10": 0.1}
+    gain |= {"ranked HR@100": 0.4, "hybrid HR@100": 0.3}
+    verdict = reranker.verdict_of(gain, gain | {"better": False})
+    assert verdict["better"]
+    assert verdict["cuts, ranked HR@10"] == 0.2
+    assert verdict["last songs, hybrid HR@100"] == 0.3
+    assert not reranker.verdict_of(gain, gain | {"fewer": True})["better"]
+    assert not reranker.verdict_of(gain | {"better": False}, gain)["better"]
+
+
+def test_fewer_are_found_where_it_is_no_chance() -> None:
+    found = np.array([5, 0, 50, 0] * 25)
+    assert not finds_fewer(found, found)
+    assert not finds_fewer(found[:0], found[:0])
+    for lost in (found == 5, found == 50):  # within 10, and within 100
+        none, some = found.copy(), found.copy()
+        none[lost] = 0
+        some[np.flatnonzero(lost)[:2]] = 0
+        some[1] = found[lost][0]
+        assert finds_fewer(none, found)
+        assert not finds_fewer(some, found)
+        assert not finds_fewer(found, none)
+
+
+@pytest.fixture(scope="module")
+def work(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = tmp_path_factory.mktemp("ranked") / "work"
+    shutil.copytree(road.work, work, copy_function=linked)
+    return work
+
+
+@pytest.fixture(scope="module")
+def home(road: Road, work: Path) -> EmbeddedHome:
+    home = EmbeddedHome(work.parent / "home")
+    parameters = replace(road.parameters, ranker=True, mode="ranked")
+    how = How(payload=(Extra("album", "album"),))
+    pipeline.run([road.file], {}, home, work, parameters, Silent(), how=how)
+    return home
+
+
+@pytest.fixture(scope="module")
+def release(home: EmbeddedHome) -> Iterator[EdgeRelease]:
+    release = home.open()
+    yield release
+    release.close()
+
+
+def arrays_of(work: Path) -> Arrays:
+    folders = {name: finished_stage(work, name).folder for name in ("prepare", "split", "count")}
+    groups = retrieval.read_groups(folders["prepare"] / "songs.parquet", ["album"])
+    assert len(np.unique(groups[1])) > 50
+    total = groups.shape[1]
+    playlists = retrieval.read_playlists(folders["split"] / "train.parquet")
+    return Arrays(
+        retrieval.read_strengths(folders["count"] / "cooccurrence.parquet", total),
+        *retrieval.read_vectors(finished_stage(work, "train").folder / "vectors.parquet"),
+        np.bincount(np.concatenate(playlists), minlength=total),
+        groups,
+    )
+
+
+def ids_of(work: Path) -> list[str]:
+    import pyarrow.parquet as pq
+
+    folder = finished_stage(work, "prepare").folder
+    ids: list[str] = pq.read_table(folder / "songs.parquet")["song_id"].to_pylist()
+    return ids
+
+
+def seeds_of(work: Path) -> list[list[Seed]]:
+    """The validation playlists without their last songs."""
+    ids = [UUID(song_id) for song_id in ids_of(work)]
+    path = finished_stage(work, "split").folder / "validation.parquet"
+    return [[Seed(ids[song]) for song in songs[:-1]] for songs in retrieval.read_playlists(path)]
+
+
+def test_what_is_worked_out_offline_is_what_the_engine_answers(
+    work: Path, release: EdgeRelease
+) -> None:
+    arrays, ids = arrays_of(work), ids_of(work)
+    playlists = retrieval.read_playlists(
+        finished_stage(work, "split").folder / "validation.parquet"
+    )
+    queries = [songs[:-1] for songs in playlists]
+    seeds = seeds_of(work)
+    parameters = Parameters()
+    of_company, of_likeness = fused_depths(20)
+    company = list(retrieval.predicted(arrays, queries, parameters.cooccurrence_decay, of_company))
+    alike = list(retrieval.similar(arrays, queries, parameters.query_decay, of_likeness))
+    both = [
+        retrieval.fused(*pair, parameters.dense_weight, 20)
+        for pair in zip(company, alike, strict=True)
+    ]
+    for mode, offline in (
+        (Mode.COOCCURRENCE, [songs for songs, _ in company]),
+        (Mode.DENSE, [songs for songs, _ in alike]),
+        (Mode.HYBRID, both),
+    ):
+        asks = [Ask(some, 20, mode=mode) for some in seeds]
+        answers = asyncio.run(recommend_many(release, asks))
+        same = total = 0
+        for answer, songs in zip(answers, offline, strict=True):
+            if answer.mode is mode:
+                expected = {ids[song] for song in songs[:20]}
+                same += len(expected & {str(hit.song.song_id) for hit in answer.songs})
+                total += len(answer.songs)
+        assert total > 100
+        assert same / total > 0.985  # ties fall either way
+
+
+def test_the_ranker_sees_offline_what_it_sees_in_service(work: Path, release: EdgeRelease) -> None:
+    arrays, ids = arrays_of(work), ids_of(work)
+    model = Ranker((finished_stage(work, "rank").folder / reranker.MODEL).read_text())
+    assert model.fields == ["album"]
+    queries = seeds_of(work)[:40]
+    playlists = retrieval.read_playlists(
+        finished_stage(work, "split").folder / "validation.parquet"
+    )[:40]
+    asks = [Ask(query, 10) for query in queries]
+    answers = asyncio.run(recommend_many(release, asks))
+    differences = []
+    for answer, (songs, table) in zip(
+        answers, reranker.tables(arrays, [some[:-1] for some in playlists]), strict=True
+    ):
+        if answer.mode is not Mode.RANKED:
+            continue
+        chances = np.sort(model.score(table))[::-1][:10]
+        known = [hit.score for hit in answer.songs]
+        differences.append(np.abs(np.array(known) - chances).max())
+        assert len(songs) >= len(known)
+    assert len(differences) >= 30
+    # Equal scores may come in another order, so that ranks, and with them chances, differ.
+    assert np.mean(np.array(differences) < 1e-6) >= 0.9
+    assert {str(hit.song.song_id) for answer in answers for hit in answer.songs} <= set(ids)
+
+
+def test_a_release_with_a_ranker_answers_by_it(work: Path, release: EdgeRelease) -> None:
+    assert chosen_mode(release.manifest) is Mode.RANKED
+    assert release.manifest.origin.parameters["ranker"] is True
+    assert {"cuts, ranked HR@100", "cuts, hybrid HR@10"} <= release.manifest.validation.keys()
+    (query, *_) = seeds_of(work)
+    answer = asyncio.run(
+        recommend(release, query, 12, max_per_artist=2, diversity=0.2, explain=True)
+    )
+    assert answer.mode is Mode.RANKED
+    assert len(answer.songs) == 12
+    assert {seed.song_id for seed in query}.isdisjoint(hit.song.song_id for hit in answer.songs)
+    assert all(0 < hit.score < 1 for hit in answer.songs)
+    assert any(answer.reasons)
+    ranked = asyncio.run(recommend(release, query, 30))
+    scores = [hit.score for hit in ranked.songs]
+    assert scores == sorted(scores, reverse=True)
+    artist = ranked.songs[0].song.artist_key
+    where = Filter(include_artists=frozenset([artist]))
+    own = asyncio.run(recommend(release, query, 30, where))
+    assert {hit.song.artist_key for hit in own.songs} == {artist}
+
+
+def test_it_answers_as_many_as_are_wanted(release: EdgeRelease, work: Path) -> None:
+    (query, *_) = seeds_of(work)
+    answer = asyncio.run(recommend(release, query, 500))
+    hybrid = asyncio.run(recommend(release, query, 500, mode=Mode.HYBRID))
+    assert len(answer.songs) >= min(500, len(hybrid.songs))
+
+
+def test_strangers_and_artists_are_answered_too(release: EdgeRelease) -> None:
+    (known, *_) = asyncio.run(release.popular(1))
+    artist = asyncio.run(recommend(release, [Seed(artist=known.song.artist, title="?")]))
+    assert artist.mode in (Mode.RANKED, Mode.HYBRID)
+    assert len(artist.songs) == 10
+    stranger = asyncio.run(recommend(release, [Seed(artist="Nobody at all", title="?")]))
+    assert (stranger.mode, len(stranger.songs)) == (None, 10)
+
+
+@pytest.mark.parametrize("why", ["not installed", "libgomp.so.1: cannot open shared object file"])
+def test_without_the_library_hybrid_answers_and_says_so(
+    home: EmbeddedHome, work: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, why: str
+) -> None:
+    class Missing(MetaPathFinder):
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name == "lightgbm":
+                raise OSError(why) if "libgomp" in why else ImportError(why)
+
+    monkeypatch.delitem(sys.modules, "lightgbm", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
+    ranker_of.cache_clear()
+    release = home.open()
+    (query, *_) = seeds_of(work)
+    answers = [asyncio.run(recommend(release, query)) for _ in range(3)]
+    release.close()
+    ranker_of.cache_clear()
+    assert {answer.mode for answer in answers} == {Mode.HYBRID}
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert f"LightGBM, which cannot be loaded ({why})" in caplog.text
+    with pytest.raises(MissingLibraryError, match="libgomp1"):
+        pipeline.run([], {}, home, work, Parameters(ranker=True), Silent())
+
+
+def test_a_ranker_that_is_no_model_is_a_damaged_release(capfd: pytest.CaptureFixture[str]) -> None:
+    for model in ("", "tree\nversion=v4\n" * 50):
+        with pytest.raises(CorruptReleaseError, match="no model of LightGBM"):
+            ranker_of(StoredRanker(*pack(model)))
+    assert capfd.readouterr().out == ""
+
+
+def test_a_ranker_of_other_features_is_left_alone(caplog: Any) -> None:
+    import lightgbm
+
+    random = np.random.default_rng(0)
+    names = [*feature_names()[:-1], "of_another_version"]
+    labels = random.random(200) < 0.5
+    data = lightgbm.Dataset(random.random((200, len(names))), labels, feature_name=names)
+    model = lightgbm.train({"verbose": -1}, data, 2).model_to_string()
+    ranker_of.cache_clear()
+    assert ranker_of(StoredRanker(*pack(model))) is None
+    assert "another version" in caplog.text
+    ranker_of.cache_clear()
+
+
+def test_a_release_without_a_ranker_answers_hybrid(road: Road) -> None:
+    release = road.home.open()
+    (query, *_) = seeds_of(road.work)
+    answer = asyncio.run(recommend(release, query, mode=Mode.RANKED))
+    release.close()
+    assert answer.mode is Mode.HYBRID
+
+
+def test_the_mode_ranked_wants_a_ranker() -> None:
+    with pytest.raises(InputError, match="--ranker"):
+        Parameters(mode="ranked")
+    assert Parameters(mode="ranked", ranker=True).mode == "ranked"
+
+
+def test_a_model_survives_packing_and_damage_is_noticed() -> None:
+    stored = StoredRanker(*pack("tree\nversion=v4\n" * 50))
+    assert unpack(stored) == "tree\nversion=v4\n" * 50
+    for bad in (
+        replace(stored, sha256="0" * 64),
+        replace(stored, model=stored.model[:-5]),
+        replace(stored, model="\N{SNOWMAN}"),
+    ):
+        with pytest.raises(CorruptReleaseError, match="ranker"):
+            unpack(bad)

@@ -1,0 +1,213 @@
+"""Whether the order of playlists says anything, and what becomes of those whose order does not."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from catalog.errors import InputError
+from catalog.progress import Silent
+from ingest.parameters import Parameters
+from ingest.prepare import order
+from ingest.prepare import split as split_module
+from tests.support.pipeline_runs import Lane, lane, quick
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["lane", "quick"]  # fixtures
+
+
+def measured(folder: Path, playlists: list[list[int]], artists: int = 10) -> dict[str, Any]:
+    """Song n is called as n in five digits, and is by artist n % artists."""
+    songs = max(max(one) for one in playlists) + 1
+    titles = [f"{n:05}" for n in range(songs)]
+    names = [f"a{n % artists:03}" for n in range(songs)]
+    table = {"title": titles, "title_key": titles, "artist": names, "artist_key": names}
+    pq.write_table(pa.table(table), folder / "songs.parquet")
+    lists = pa.array(playlists, pa.list_(pa.int32()))
+    pq.write_table(pa.table({"songs": lists}), folder / "playlists.parquet")
+    return order.measure(folder / "playlists.parquet", folder / "songs.parquet")
+
+
+def draws(seed: int, playlists: int = 200, songs: int = 100, length: int = 20) -> list[list[int]]:
+    chance = random.Random(seed)
+    return [chance.sample(range(songs), length) for _ in range(playlists)]
+
+
+def in_blocks(seed: int) -> list[list[int]]:
+    """Playlists of four blocks, each of five songs that always come in a row."""
+    chance = random.Random(seed)
+    return [
+        [5 * block + step for block in chance.sample(range(20), 4) for step in (2, 0, 4, 1, 3)]
+        for _ in range(200)
+    ]
+
+
+def test_sorted_by_title(tmp_path: Path) -> None:
+    found = measured(tmp_path, [sorted(one) for one in draws(1)])
+    assert found["found"] == "none"
+    assert found["sorted"]["title"] == 1.0
+    assert found["text"] == "100% of playlists are sorted by title"
+
+
+def test_sorted_downwards_and_by_artist(tmp_path: Path) -> None:
+    playlists = [sorted(one, key=lambda n: -(n % 50)) for one in draws(2)]
+    found = measured(tmp_path, playlists, artists=50)
+    assert found["found"] == "none"
+    assert "sorted by artist" in found["text"]
+
+
+def test_a_few_sorted_playlists_are_not_enough(tmp_path: Path) -> None:
+    alphabetical = [sorted(one) for one in draws(3, playlists=20)]
+    found = measured(tmp_path, [*alphabetical, *in_blocks(3)], artists=97)
+    assert found["found"] == "played"
+    assert 0 < found["sorted"]["title"] < 0.5
+
+
+def test_shuffled(tmp_path: Path) -> None:
+    found = measured(tmp_path, draws(4))
+    assert found["found"] == "none"
+    assert found["text"].startswith("as if shuffled")
+    assert found["recurring"] == pytest.approx(1, abs=0.1)
+    assert found["same_artist"] == pytest.approx(1, abs=0.1)
+
+
+def test_neighbours_that_recur(tmp_path: Path) -> None:
+    found = measured(tmp_path, in_blocks(5), artists=97)
+    assert found["found"] == "played"
+    assert found["recurring"] > 2
+    assert found["sorted"]["title"] == 0
+
+
+def test_runs_of_an_artist(tmp_path: Path) -> None:
+    chance = random.Random(6)
+    playlists = []
+    for one in draws(6, songs=10_000):
+        groups = sorted({n % 10 for n in one}, key=lambda _: chance.random())
+        playlists.append([n for group in groups for n in one if n % 10 == group])
+    found = measured(tmp_path, playlists)
+    assert found["found"] == "played"
+    assert found["same_artist"] > 2
+
+
+@pytest.mark.parametrize(
+    "playlists", [draws(7, playlists=3), [[0, 1, 2]] * 50, draws(8, playlists=30, songs=9_000)]
+)
+def test_too_little_to_tell(tmp_path: Path, playlists: list[list[int]]) -> None:
+    found = measured(tmp_path, playlists, artists=9_000)
+    assert found["found"] == "played"
+    assert found["text"].startswith("too ")
+
+
+def test_large_data_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "SAMPLED_PLAYS", 1000)
+    found = measured(tmp_path, [sorted(one) for one in draws(9)])
+    assert found["playlists"] == 50
+    assert found["found"] == "none"
+
+
+# What follows from it.
+
+
+def test_parameters_without_an_order() -> None:
+    given = Parameters(distance_power=2.0, backward=0.25)
+    assert given.in_order("played") == Parameters(distance_power=2.0, backward=0.25, order="played")
+    loose = given.in_order("none")
+    assert (loose.distance_power, loose.backward, loose.query_decay) == (0.0, 1.0, 1.0)
+    assert loose.order == "none"
+    told = given.in_order("none", ["backward", "seed"])
+    assert (told.distance_power, told.backward, told.query_decay) == (0.0, 0.25, 1.0)
+    assert Parameters(order="played").in_order("none") == Parameters(order="played")
+    assert Parameters(order="none").in_order("played").distance_power == 0.0
+    with pytest.raises(InputError, match="auto or played or none"):
+        Parameters(order="sorted")
+
+
+def splits_of(
+    folder: Path, order_of: str, seed: int = 0, *, numbers: Mapping[int, int] | None = None
+) -> list[dict[str, Any]]:
+    """All playlists of the splits of 60; `numbers` are others for their 36 songs."""
+    folder.mkdir(exist_ok=True)
+    numbers = numbers or {song: song for song in range(36)}
+    rows = [
+        {
+            "playlist_id": f"p{n}",
+            "name": "",
+            "owner": "",
+            "songs": [numbers[song] for song in range(n % 7, n % 7 + 30)],
+        }
+        for n in range(60)
+    ]
+    songs = {number: f"id of {song}" for song, number in numbers.items()}
+    ids = [songs.get(number, "of another") for number in range(max(songs) + 1)]
+    pq.write_table(pa.table({"song": range(len(ids)), "song_id": ids}), folder / "songs.parquet")
+    schema = pa.schema(
+        [(name, pa.string()) for name in ("playlist_id", "name", "owner")]
+        + [("songs", pa.list_(pa.int32()))]
+    )
+    pq.write_table(pa.Table.from_pylist(rows, schema), folder / "playlists.parquet")
+    split_module.split(folder / "playlists.parquet", folder, seed, order_of, Silent())
+    names = ("train", "validation", "test")
+    found = [one for name in names for one in pq.read_table(folder / f"{name}.parquet").to_pylist()]
+    return sorted(found, key=lambda one: int(one["playlist_id"][1:]))
+
+
+def test_playlists_without_an_order_are_shuffled(tmp_path: Path) -> None:
+    played = splits_of(tmp_path / "played", "played")
+    loose = splits_of(tmp_path / "none", "none")
+    assert [sorted(one["songs"]) for one in loose] == [one["songs"] for one in played]
+    assert all(one["songs"] != sorted(one["songs"]) for one in loose)
+    # Each playlist has an order of its own, the same each time; another seed gives another.
+    assert loose[0]["songs"] != loose[7]["songs"]
+    assert splits_of(tmp_path / "none", "none") == loose
+    assert splits_of(tmp_path / "none", "none", seed=1) != loose
+    last = [one["songs"][-1] - one["songs"][0] for one in loose]
+    assert any(step < 0 for step in last)
+    assert any(step > 0 for step in last)
+    schema = pq.read_schema(tmp_path / "none" / "train.parquet")
+    assert schema.equals(pq.read_schema(tmp_path / "played" / "train.parquet"))
+
+
+@pytest.mark.parametrize("at_a_time", [1, 100, 1 << 21])
+def test_songs_keep_their_places_when_others_shift_their_numbers(
+    tmp_path: Path, at_a_time: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(split_module, "_SHUFFLED_PLAYS", at_a_time)
+    before = splits_of(tmp_path / "before", "none")
+    shifted = {song: song * 2 + 3 for song in range(36)}
+    after = splits_of(tmp_path / "after", "none", numbers=shifted)
+    assert [one["songs"] for one in after] == [
+        [shifted[song] for song in one["songs"]] for one in before
+    ]
+
+
+def test_any_song_comes_to_any_place(tmp_path: Path) -> None:
+    lists = [one["songs"] for one in splits_of(tmp_path, "none")]
+    places = [songs.index(20) for songs in lists]
+    assert len(set(places)) > 15
+    assert 10 < sum(places) / len(places) < 19
+
+
+def test_a_run_on_sorted_playlists(quick: Lane, tmp_path: Path) -> None:
+    rows = []
+    for playlist, songs in enumerate(draws(10, playlists=120, songs=60, length=8)):
+        rows += [f"{playlist},Artist {song % 9},{song:03}" for song in sorted(songs)]
+    quick.file = tmp_path / "sorted.csv"
+    quick.file.write_text("\n".join(["pid,artist,title", *rows]) + "\n")
+    outcome = quick.run()
+    parameters = outcome.manifest.origin.parameters
+    assert parameters["order"] == "none"
+    assert parameters["query_decay"] == 1.0
+    assert outcome.stages["split"].summary["order"] == "none"
+    first = outcome.manifest.origin.split_fingerprint
+    told = quick.run(order="played")
+    assert quick.listener.done == ["split", "count", "train", "choose", "publish"]
+    assert told.manifest.origin.parameters["order"] == "played"
+    assert told.manifest.origin.parameters["query_decay"] == quick.road.parameters.query_decay
+    assert told.manifest.origin.split_fingerprint != first

@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import pytest
+
+from catalog.errors import ColumnError
+from ingest.sources.columns import find_columns
+
+FILE = Path("songs.csv")
+
+
+def test_nowplaying_header():
+    names = ["user_id", "artistname", "trackname", "playlistname"]
+    assert find_columns(names, {}, FILE) == {
+        "playlist_name": "playlistname",
+        "owner": "user_id",
+        "artist": "artistname",
+        "title": "trackname",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        ("Artist Name(s)", "artist"),
+        (" ARTIST-NAME ", "artist"),
+        ("Track Name", "title"),
+        ("song", "title"),
+        ("PID", "playlist_id"),
+        ("sessionId", "playlist_id"),
+        ("Playlist", "playlist_name"),
+        ("userName", "owner"),
+        ("played_at", "position"),
+        ("Track URI", "track_id"),
+        ("traid", "track_id"),
+        ("musicbrainz-track-id", "track_id"),
+    ],
+)
+def test_spelling_does_not_matter(name, role):
+    others = {"artist": "artist", "title": "title", "playlist_id": "pid"}
+    names = [name, *(other for key, other in others.items() if key != role)]
+    assert find_columns(names, {}, FILE)[role] == name
+
+
+def test_more_specific_name_wins():
+    names = ["index", "timestamp", "pos", "artist", "track", "title", "session", "playlist_id"]
+    found = find_columns(names, {}, FILE)
+    assert (found["position"], found["title"], found["playlist_id"]) == (
+        "pos",
+        "title",
+        "playlist_id",
+    )
+
+
+def test_ambiguous_names_are_not_guessed():
+    with pytest.raises(ColumnError, match=r"missing: title .*--column title=NAME"):
+        find_columns(["name", "artist", "pid"], {}, FILE)
+
+
+def test_given_wins_over_known_names():
+    names = ["artist", "album artist", "title", "pid"]
+    assert find_columns(names, {"artist": "Album_Artist"}, FILE)["artist"] == "album artist"
+
+
+def test_exact_spelling_of_a_given_name_wins():
+    names = ["ARTIST", "artist", "title", "pid"]
+    assert find_columns(names, {"artist": "artist"}, FILE)["artist"] == "artist"
+
+
+def test_given_column_plays_one_role():
+    found = find_columns(["user_id", "artist", "title"], {"playlist_id": "user_id"}, FILE)
+    assert found["playlist_id"] == "user_id"
+    assert "owner" not in found
+
+
+def test_empty_given_name_leaves_a_role_out():
+    names = ["artist", "title", "pid", "timestamp"]
+    assert "position" not in find_columns(names, {"position": ""}, FILE)
+    with pytest.raises(ColumnError, match="missing: artist"):
+        find_columns(names, {"artist": ""}, FILE)
+
+
+def test_given_name_that_the_file_lacks():
+    with pytest.raises(ColumnError, match=r"songs\.csv: there is no column 'singer'.*'artist'"):
+        find_columns(["artist", "title", "pid"], {"artist": "singer"}, FILE)
+
+
+def test_given_role_that_is_unknown():
+    with pytest.raises(ColumnError, match=r"singer.*playlist_id, playlist_name"):
+        find_columns(["artist", "title", "pid"], {"singer": "artist"}, FILE)
+
+
+def test_owner_alone_is_no_playlist():
+    with pytest.raises(ColumnError) as caught:
+        find_columns(["user", "artist", "title"], {}, FILE)
+    message = str(caught.value)
+    assert "'user' (owner)" in message
+    assert "session" in message
+    assert "playlistname" in message
+    assert message.endswith("--column playlist_id=NAME")
+    assert "\n" not in message
+
+
+def test_column_used_twice_in_the_header():
+    with pytest.raises(ColumnError, match="2 columns are called 'artist'"):
+        find_columns(["artist", "artist", "title", "pid"], {}, FILE)
+
+
+def test_unused_twins_do_no_harm():
+    assert find_columns(["x", "x", "artist", "title", "pid"], {}, FILE)["title"] == "title"
+
+
+def test_message_of_a_wide_or_odd_file_stays_one_short_line():
+    names = [f"c{i}\n" + "x" * 500 for i in range(300)]
+    with pytest.raises(ColumnError) as caught:
+        find_columns(names, {}, FILE)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 2000

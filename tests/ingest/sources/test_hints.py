@@ -1,0 +1,88 @@
+"""Files that are nearly right: what is understood all the same, and what the user is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from catalog.errors import ColumnError, FileError
+from catalog.progress import Silent
+from ingest.sources.read import read_files
+from ingest.sources.source import How
+from tests.ingest.sources.test_corpus import read
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "songs.csv"
+
+
+def test_a_date_as_last_fm_writes_it(path: Path) -> None:
+    path.write_text('pid,artist,title,timestamp\n1,a,b,"04 Apr 2010, 13:45"\n')
+    assert read(path)[1][0]["position"] == 1270388700.0
+
+
+def test_where_most_positions_are_no_times_it_is_said_what_to_do(path: Path) -> None:
+    rows = "".join(f"1,a,b{n},04/05/2010 {n}\n" for n in range(3))
+    path.write_text("pid,artist,title,timestamp\n" + rows)
+    account, _, unreadable = read(path)
+    assert len(unreadable) == 3
+    (remark,) = account.notes[0].remarks
+    assert "say --column position= to keep the order of the file" in remark
+    path.write_text("pid,artist,title,pos\n1,a,b,x\n1,a,c,1\n")
+    assert read(path)[0].notes[0].remarks == ()
+
+
+def test_remarks_are_said_once(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    class Heard(Silent):
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    for path in paths:
+        path.write_text("pid,artist,title,pos\n1,a,b,x\n")
+    read_files(paths, {}, tmp_path / "rows", tmp_path / "unreadable", Heard())
+    assert len(said) == 1
+    assert said[0].startswith("  note       a.csv: most of 'pos' is neither a number nor a time")
+
+
+def test_a_long_field_that_nobody_wants_costs_no_row(path: Path) -> None:
+    long = "y" * 200_000
+    path.write_text(f'pid,artist,title,descr\n1,a,b,"{long}\nz"\n1,c,d,e\n')
+    _, rows, unreadable = read(path)
+    assert [row["title"] for row in rows] == ["b", "d"]
+    assert unreadable == []
+
+
+def test_a_file_without_a_header_is_told_of_the_option(path: Path) -> None:
+    path.write_text("u1\t2009-05-04T23:08:57Z\tm1\tDeep Dish\tm2\tFlashdance\n" * 2)
+    with pytest.raises(ColumnError, match=r"say --no-header: .*1 \('u1'\), .*6 \('Flashdance'\)"):
+        read(path)
+    path.write_text("1,a,b\n1,c,d\n")
+    with pytest.raises(ColumnError, match=r"the columns are called 1 \('1'\), 2 \('a'\)"):
+        read(path, how=How(header=False))
+    path.write_text("pid,artist,name\n1,a,b\n")
+    with pytest.raises(ColumnError) as caught:
+        read(path)
+    assert "--no-header" not in str(caught.value)
+
+
+def test_a_line_that_names_the_delimiter(path: Path) -> None:
+    path.write_bytes(b"sep=;\r\npid;artist;title\r\n1;a;b,c\r\n")
+    assert [(row["title"], row["line"]) for row in read(path)[1]] == [("b,c", 3)]
+    path.write_text('"sep=|"\npid|artist|title\n1|a|b\n')
+    assert read(path)[1][0]["title"] == "b"
+
+
+def test_parquet_under_another_format(path: Path) -> None:
+    pq.write_table(pa.table({"pid": [1], "artist": ["a"], "title": ["b"]}), path)
+    with pytest.raises(FileError, match="is a Parquet file, not csv: leave --format out"):
+        read(path, how=How(format="csv"))

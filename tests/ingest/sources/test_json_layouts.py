@@ -1,0 +1,261 @@
+"""JSON files of every arrangement: what comes after a document, and which list holds the songs."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from catalog.errors import ColumnError, FileError
+from catalog.progress import Silent
+from ingest.sources.formats import json_source
+from ingest.sources.read import read_files
+from tests.support.corpus import mpd, slice_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ingest.sources.read import ReadAccount
+
+    Read = Callable[..., tuple[ReadAccount, list[dict[str, Any]]]]
+
+
+def songs(*titles: str) -> list[dict[str, str]]:
+    return [{"artist": "A", "title": title} for title in titles]
+
+
+def objects(*titles: str, pid: int = 1) -> list[dict[str, Any]]:
+    return [{"pid": pid, **song} for song in songs(*titles)]
+
+
+def track(title: str) -> dict[str, Any]:
+    """A track as the API of Spotify gives it."""
+    return {
+        "added_at": "2020-01-01T00:00:00Z",
+        "added_by": {"id": "u"},
+        "track": {
+            "album": {
+                "artists": [{"name": "Various", "id": "v"}],
+                "id": "album",
+                "name": "An album",
+                "uri": "album:1",
+            },
+            "artists": [{"name": "A", "id": "a"}, {"name": "B", "id": "b"}],
+            "id": f"id-{title}",
+            "name": title,
+            "track": True,
+            "uri": f"track:{title}",
+        },
+    }
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    def read(content: Any, given: Any = None) -> tuple[ReadAccount, list[dict[str, Any]]]:
+        text = content if isinstance(content, str | bytes) else json.dumps(content, indent=1)
+        path = tmp_path / "file.json"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        rows = tmp_path / "rows"
+        account = read_files([path], given or {}, rows, tmp_path / "unreadable", Silent())
+        return account, pq.read_table(rows).to_pylist()
+
+    return read
+
+
+def titles(rows: list[dict[str, Any]], role: str = "playlist_id") -> dict[str, str]:
+    """The titles of each playlist, joined."""
+    found: dict[str, str] = {}
+    for row in rows:
+        found[row[role]] = found.get(row[role], "") + row["title"]
+    return found
+
+
+# What comes after a document.
+
+
+@pytest.mark.parametrize("between", ["", "\n", " \r\n\n", "\ufeff"])
+@pytest.mark.parametrize("largest", [1, 1 << 28])
+def test_slices_put_one_after_another_are_all_read(
+    read: Read, between: str, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_source, "LARGEST_DOCUMENT", largest)
+    first, second = mpd(slice_of(1, "a", "b")), mpd(slice_of(2, "c"), slice_of(3, "d"))
+    account, rows = read(first + between.encode() + second)
+    assert titles(rows) == {"1": "ab", "2": "c", "3": "d"}
+    assert [row["line"] for row in rows] == [1, 2, 3, 4]
+    assert account.notes[0].kind == "Million Playlist Dataset"
+
+
+def test_lists_put_one_after_another_are_all_read(read: Read) -> None:
+    _, rows = read(json.dumps(objects("a", "b")) + "\n" + json.dumps(objects("c", pid=2)))
+    assert titles(rows) == {"1": "ab", "2": "c"}
+
+
+def test_objects_put_one_after_another_are_rows(read: Read) -> None:
+    _, rows = read("".join(json.dumps(one, indent=1) for one in objects("a", "b", "c")))
+    assert titles(rows) == {"1": "abc"}
+
+
+def test_playlists_put_one_after_another_are_all_read(read: Read) -> None:
+    documents = [{"name": name, "tracks": songs(*name)} for name in ("ab", "cd")]
+    _, rows = read("\n".join(json.dumps(one, indent=1) for one in documents))
+    assert titles(rows, "playlist_name") == {"ab": "ab", "cd": "cd"}
+
+
+@pytest.mark.parametrize("tail", ["garbage", "]", "}", ", 1", "\0\0", '{"more": 1}', '{"more": [{'])
+@pytest.mark.parametrize("first", [objects("a", "b"), {"playlists": [slice_of(1, "a")]}], ids=len)
+def test_what_follows_a_document_and_is_none_ends_the_run(
+    read: Read, first: Any, tail: str
+) -> None:
+    with pytest.raises(FileError, match=r"not valid JSON|no list|cut short"):
+        read(json.dumps(first, indent=1) + tail)
+
+
+def test_the_rest_of_an_object_is_read_to_its_end(read: Read) -> None:
+    whole = json.dumps({"playlists": [slice_of(1, "a")], "next": {"page": [1, 2]}}, indent=1)
+    assert len(read(whole)[1]) == 1
+    with pytest.raises(FileError, match="cut short"):
+        read(whole[:-3])
+
+
+def test_a_list_deep_in_an_object_is_found(read: Read) -> None:
+    _, rows = read({"data": {"me": {"playlists": [slice_of(1, "a"), slice_of(2, "b")]}}})
+    assert titles(rows) == {"1": "a", "2": "b"}
+
+
+# Which list holds the songs.
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_lists_under_names_are_playlists(read: Read, indent: int | None) -> None:
+    whole = {"version": 1, "Rock": songs("a", "b"), "Pop": songs("c", "d")}
+    _, rows = read(json.dumps(whole, indent=indent))
+    assert titles(rows, "playlist_name") == {"Rock": "ab", "Pop": "cd"}
+    assert len({row["playlist_id"] for row in rows}) == 2
+
+
+def test_several_lists_of_songs_in_each_object_are_refused_by_name(read: Read) -> None:
+    lines = [{"pid": pid, "tracks": songs("a"), "songs": songs("b")} for pid in range(2)]
+    with pytest.raises(FileError, match="several lists of songs: 'tracks', 'songs'"):
+        read("\n".join(map(json.dumps, lines)))
+
+
+def test_a_list_beside_that_of_the_usual_name_is_said(read: Read) -> None:
+    account, rows = read([{"pid": 1, "suggested": songs("x", "y", "z"), "tracks": songs("a")}])
+    assert titles(rows) == {"1": "a"}
+    assert account.notes[0].remarks == ("not read: 'suggested'",)
+
+
+def test_several_lists_of_playlists_are_refused_by_name(read: Read) -> None:
+    lists = {name: [{"id": name, "tracks": songs("a")}] for name in ("mine", "followed")}
+    with pytest.raises(FileError, match="several lists of playlists: 'mine', 'followed'"):
+        read(lists)
+
+
+def test_a_list_beside_the_playlists_is_said(read: Read) -> None:
+    account, rows = read({"playlists": [slice_of(1, "a")], "liked": songs("x")})
+    assert len(rows) == 1
+    assert account.notes[0].remarks == ("not read: 'liked'",)
+
+
+@pytest.mark.parametrize("key", ["rows", "songs", "tracks", "data"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_songs_that_name_their_playlist_are_rows(read: Read, key: str, indent: int | None) -> None:
+    rows_of = [*objects("a", "b", pid=1), *objects("c", "d", pid=2)]
+    _, rows = read(json.dumps({"version": 1, "name": "an export", key: rows_of}, indent=indent))
+    assert titles(rows) == {"1": "ab", "2": "cd"}
+    assert {row["position"] for row in rows} == {None}
+
+
+def test_pages_of_rows_in_lines_are_rows(read: Read) -> None:
+    pages = [{"page": 1, "rows": objects("a", "b")}, {"page": 2, "rows": objects("c")}]
+    _, rows = read("\n".join(map(json.dumps, pages)))
+    assert titles(rows) == {"1": "abc"}
+
+
+def test_plays_in_a_list_become_sessions(read: Read) -> None:
+    plays = [{"user_name": "u", "listened_at": 5, **song} for song in songs("a", "b")]
+    account, rows = read({"payload": {"count": 2, "listens": plays}})
+    assert titles(rows, "owner") == {"u": "ab"}
+    assert "playlist_id" not in account.notes[0].columns
+
+
+def test_a_page_of_the_api_of_spotify(read: Read) -> None:
+    account, rows = read({"href": "x", "items": [track("a"), track("b")], "total": 2})
+    assert account.notes[0].columns["title"] == "items.track.name"
+    first = {role: rows[0][role] for role in ("artist", "title", "track_id")}
+    assert first == {"artist": "A, B", "title": "a", "track_id": "track:a"}
+
+
+def test_a_playlist_of_the_api_of_spotify(read: Read) -> None:
+    owner = {"display_name": "U", "id": "u"}
+    items = {"items": [track("a"), track("b")]}
+    _, rows = read({"name": "Mine", "owner": owner, "id": "P", "tracks": items})
+    assert titles(rows) == {"P": "ab"}
+    assert rows[0]["playlist_name"] == "Mine"
+
+
+def test_of_names_that_end_alike_the_least_nested_counts(read: Read) -> None:
+    line = {"pid": 1, "more": {"artist": "X"}, "artist": "A", "song": {"title": "t", "id": 1}}
+    assert read(json.dumps(line) + "\n" + json.dumps(line))[1][0]["artist"] == "A"
+
+
+@pytest.mark.parametrize(
+    "tags", [[{"name": "rock", "count": 3}, {"name": "pop", "count": 1}], songs("x", "y", "z")]
+)
+def test_a_list_beside_artist_and_title_is_not_the_songs(read: Read, tags: Any) -> None:
+    lines = [{**song, "similar": tags} for song in objects("a", "b")]
+    account, rows = read("\n".join(map(json.dumps, lines)))
+    assert titles(rows) == {"1": "ab"}
+    assert account.rows == 2
+
+
+def test_a_list_of_artists_becomes_their_names(read: Read) -> None:
+    lines = [
+        {"pid": 1, "title": "t", "artists": [{"name": "A", "id": "x"}, {"name": "B", "id": "y"}]},
+        {"pid": 1, "title": "u", "artists": ["A", "C"]},
+    ]
+    _, rows = read("\n".join(map(json.dumps, lines)))
+    assert [row["artist"] for row in rows] == ["A, B", "A, C"]
+
+
+def test_a_list_of_artists_is_never_the_songs(read: Read) -> None:
+    lines = [{"pid": 1, "name": "t", "artists": [{"name": "A", "id": "x"}]}] * 2
+    with pytest.raises(ColumnError, match=r"missing: title"):
+        read("\n".join(map(json.dumps, lines)))
+    _, rows = read("\n".join(map(json.dumps, lines)), {"title": "name"})
+    assert [(row["artist"], row["title"]) for row in rows] == [("A", "t")] * 2
+
+
+# What turns up late.
+
+
+def test_the_layout_is_that_of_the_whole_sample(read: Read) -> None:
+    late = [{**song, "pos": 9 - at} for at, song in enumerate(objects("a", "b", pid=2))]
+    account, rows = read("\n".join(map(json.dumps, objects("x") * 500 + late)))
+    assert [row["position"] for row in rows[-2:]] == [9.0, 8.0]
+    assert account.notes[0].remarks == ()
+
+
+@pytest.mark.parametrize("arrow", [True, False])
+def test_a_role_that_turns_up_after_the_sample_is_said(
+    read: Read, arrow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_source, "SAMPLE", 1000)
+    lines = [*objects("x") * 500, *({**song, "track_id": "i", "pos": 1} for song in objects("y"))]
+    text = "\n".join(map(json.dumps, lines)) if arrow else json.dumps(lines)
+    account, rows = read(text)
+    assert len(rows) == 501
+    said = "\n".join(account.notes[0].remarks)
+    assert "'pos' (position) turns up" in said
+    assert "'track_id' (track_id) turns up" in said
+    assert ("by line 501" in said) == arrow
+
+
+def test_a_role_that_is_left_out_is_not_said(read: Read) -> None:
+    lines = [{**song, "track_id": "i"} for song in objects("a", "b")]
+    account, _ = read("\n".join(map(json.dumps, lines)), {"track_id": ""})
+    assert account.notes[0].remarks == ()

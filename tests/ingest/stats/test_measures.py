@@ -1,0 +1,150 @@
+"""Figures of playlists worked by hand, and the page that shows them."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from catalog.errors import InputError, MismatchError
+from catalog.progress import Silent
+from cli.main import main
+from ingest.stages import WorkFolder
+from ingest.stats import measures
+from ingest.stats import page as stats_page
+from ingest.stats.charts import extra_needed
+from ingest.stats.measures import Rival, measure
+from tests.support.prepared import Row, playlist, prepared, row
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def work_of(folder: Path, rows: list[Row]) -> Path:
+    """A work folder with the stage `prepare` of these rows."""
+    made = prepared(folder, rows)
+
+    def build(out: Path) -> dict[str, Any]:
+        for path in made.folder.iterdir():
+            path.rename(out / path.name)
+        return {"text": ""}
+
+    WorkFolder(folder / "work").stage("prepare", {}, build, Silent())
+    return folder / "work"
+
+
+ROWS = [
+    *playlist("1", "abc", owner="u"),
+    *playlist("2", "ab", owner="u"),
+    *playlist("3", "ad", owner="v"),
+    row("B & <b>$Co$</b>", "e", playlist_id="3"),
+    row("C", "f", playlist_id="3"),
+    row("c", "g", playlist_id="3"),
+]
+
+
+def test_counts_by_hand(tmp_path: Path) -> None:
+    found = measure(work_of(tmp_path, ROWS), Silent())
+    assert (found.playlists, found.plays, found.owners) == (3, 10, 2)
+    assert sorted(found.lengths.values.tolist()) == [2, 3, 5]
+    assert sorted(found.playlists_of_song.values.tolist()) == [1, 1, 1, 1, 1, 2, 3]
+    assert sorted(found.playlists_of_artist.values.tolist()) == [1, 1, 3]
+    assert sorted(found.artists_in_playlist.values.tolist()) == [1, 1, 3]
+    assert found.top_songs[:2] == [("A - a", 3), ("A - b", 2)]
+    assert found.top_artists[0] == ("A", 3)
+    assert len(found.top_artists) == 3
+    assert found.playlists_of_song.fit is None  # far too few
+    figures = found.to_json()
+    assert figures["lengths"]["median"] == 3
+    assert figures["playlists_of_song"]["once"] == pytest.approx(5 / 7)
+
+
+def test_the_page_stands_alone(tmp_path: Path) -> None:
+    found = measure(work_of(tmp_path, ROWS), Silent())
+    page = stats_page.write(found, tmp_path / "stats")
+    html = page.read_text()
+    assert "<script" not in html
+    assert not re.findall(r'(?:src|href)="(?!#)', html)
+    assert "<b>$Co" not in html
+    assert "Co" in html
+    pictures = html.count("<svg")
+    for kind in ("png", "svg"):
+        assert len(list((tmp_path / "stats").glob(f"*.{kind}"))) == pictures
+    ids = re.findall(r'\bid="([^"]*)"', html)
+    assert len(ids) == len(set(ids))
+    missing = set(re.findall(r"url\(#([^)]*)\)", html)) - set(ids)
+    assert not missing
+
+
+def test_a_power_law_is_found_in_one() -> None:
+    uniform = np.random.default_rng(0).random(20_000)
+    values = np.floor((1 - uniform) ** (-1 / 1.5)).astype(np.int64)
+    fit = measures._fitted(values)
+    assert fit is not None
+    assert fit.exponent == pytest.approx(2.5, abs=0.15)
+    verdicts = {rival.law: rival.verdict for rival in fit.rivals}
+    assert verdicts["exponential"] == "power law fits better"
+    for curve in fit.curves.values():
+        assert curve[0] == 1
+        assert all(np.diff(curve) <= 1e-12)
+
+
+def test_a_bell_is_no_power_law() -> None:
+    values = np.random.default_rng(0).lognormal(3, 0.4, 5_000).astype(np.int64) + 1
+    fit = measures._fitted(values)
+    assert fit is not None
+    assert fit.sampled == 5_000
+    assert 0 < fit.in_tail < 0.9  # it speaks about a tail at most
+
+
+@pytest.mark.parametrize(
+    ("ratio", "p", "verdict"),
+    [
+        (3.0, 0.01, "power law fits better"),
+        (-3.0, 0.01, "log-normal fits better"),
+        (-3.0, 0.2, "cannot be told apart"),
+    ],
+)
+def test_a_verdict_needs_certainty(ratio: float, p: float, verdict: str) -> None:
+    assert Rival("log-normal", ratio, p).verdict == verdict
+
+
+def test_large_data_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measures, "FITTED", 500)
+    values = np.random.default_rng(0).zipf(2.2, 3_000).clip(max=10_000)
+    fit = measures._fitted(values)
+    assert fit is not None
+    assert fit.sampled == 500
+
+
+def test_the_command(tmp_path: Path) -> None:
+    work = work_of(tmp_path, ROWS)
+    arguments = ["ingest", "stats", "--work", str(work), "--out", str(tmp_path / "page"), "-q"]
+    ran = CliRunner().invoke(main, [*arguments, "--json"])
+    assert ran.exit_code == 0, ran.output
+    assert json.loads(ran.stdout)["plays"] == 10
+    assert (tmp_path / "page" / "index.html").exists()
+    assert "3 playlists, 10 plays" in CliRunner().invoke(main, arguments).stdout
+
+
+def test_without_a_run_there_is_nothing_to_show(tmp_path: Path) -> None:
+    with pytest.raises(MismatchError, match="ingest run"):
+        measure(tmp_path, Silent())
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported = builtins.__import__
+
+    def without(name: str, *rest: Any) -> Any:
+        if name == "matplotlib":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return imported(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(InputError, match=r"needs matplotlib.*make install-dev"), extra_needed("x"):
+        __import__("matplotlib")

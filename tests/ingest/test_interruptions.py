@@ -1,0 +1,235 @@
+"""Runs that fail or are killed: the current release stays, and the next run goes on from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from catalog.embedded.store import EmbeddedHome
+from catalog.errors import BusyError, EngineError, FileError, PlaylistError
+from catalog.files import locked
+from ingest import pipeline
+from ingest.stages import finished_stage
+from tests.support.pipeline_runs import (
+    STAGES,
+    Lane,
+    Listener,
+    assert_nothing_is_left_over,
+    lane,
+    quick,
+)
+from tests.support.road import QUICK, Road
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["lane", "quick"]  # fixtures
+
+# Failures.
+
+
+@pytest.mark.parametrize("error", [PlaylistError, RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("step", ["read_files", "prepare", "split", "count", "train"])
+def test_a_failing_stage_leaves_the_current_release(
+    quick: Lane, monkeypatch: pytest.MonkeyPatch, step: str, error: type[BaseException]
+) -> None:
+    current = quick.home.current()
+
+    def fail(*_: object) -> None:
+        raise error("this went wrong")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, step, fail)
+        with pytest.raises(error, match="this went wrong"):
+            quick.run(force=True)
+    assert quick.home.current() == current
+    assert quick.home.releases() == [current]
+    assert_nothing_is_left_over(quick)
+    outcome = quick.run()
+    assert quick.listener.done == []
+    assert not outcome.published
+
+
+def test_publishing_that_fails_leaves_the_current_release(
+    lane: Lane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builder = tmp_path / "builder"
+    builder.write_text("#!/bin/sh\nkill -9 $$\n")
+    builder.chmod(0o700)
+    current = lane.home.current()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "executable", str(builder))
+        with pytest.raises(EngineError, match="ended early"):
+            lane.run(query_decay=0.5)
+    assert lane.home.current() == current
+    lane.home.open().close()
+    assert_nothing_is_left_over(lane)
+
+
+def test_a_reader_of_our_output_that_left(quick: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(Listener, "say", gone)
+    with pytest.raises(BrokenPipeError):
+        quick.run()
+
+
+def test_a_file_that_is_not_there(quick: Lane, tmp_path: Path) -> None:
+    quick.file = tmp_path / "none.csv"
+    with pytest.raises(FileError, match=r"none\.csv"):
+        quick.run()
+    assert_nothing_is_left_over(quick)
+
+
+def test_two_runs_in_one_work_folder(quick: Lane, tmp_path: Path) -> None:
+    with locked(quick.work, "an ingest run"):
+        with pytest.raises(BusyError, match=f"is in use: an ingest run .process {os.getpid()}."):
+            quick.run(epochs=1)
+        assert quick.listener.done == []
+    quick.run()
+
+
+# A run that is killed.
+
+OPTIONS = [
+    f"--{name.replace('_', '-')}={getattr(QUICK, name)}"
+    for name in ("dimensions", "epochs", "min_count", "workers")
+]
+KILLED = """
+import os, signal
+from pathlib import Path
+from cli.main import main
+renamed = Path.rename
+def rename(path, target):
+    if path.name == ".{stage}.partial":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return renamed(path, target)
+Path.rename = rename
+main()
+"""
+HELD = """
+import signal, time
+from cli.main import main
+from ingest import pipeline
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where a shell says so
+pipeline.count = lambda *_: time.sleep(60)
+main()
+"""
+
+
+@contextmanager
+def ingesting(file: Path, home: Path, work: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`nextsong ingest run` in a process of its own, with the road's parameters."""
+    options = [
+        f"--{name.replace('_', '-')}={getattr(QUICK, name)}"
+        for name in ("dimensions", "epochs", "min_count", "workers", "mode")
+    ]
+    command = [sys.executable, "-m", "cli.main", "ingest", "run", str(file), *options]
+    with subprocess.Popen([*command, f"--home={home}", f"--work={work}", "--quiet"]) as child:
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+@pytest.mark.parametrize("stage", ["read", "prepare", "split", "count", "choose"])
+def test_killed_in_any_stage_and_run_again(road: Road, tmp_path: Path, stage: str) -> None:
+    """The kill comes when the stage is built, and has not taken its name."""
+    home, work = EmbeddedHome(tmp_path / "home"), tmp_path / "work"
+    shutil.copytree(road.work, work)
+    for name in STAGES[STAGES.index(stage) :]:
+        shutil.rmtree(work / name)
+    code = KILLED.format(stage=stage)
+    command = [sys.executable, "-c", code, "ingest", "run", str(road.file), *OPTIONS]
+    ended = subprocess.run([*command, f"--home={home.path}", f"--work={work}", "-q"], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert home.current() is None
+    assert not (work / stage).exists()
+    lane = Lane(road, work, home, road.file)
+    outcome = lane.run()
+    assert lane.listener.unchanged == STAGES[: STAGES.index(stage)]
+    content = outcome.manifest.origin.content_fingerprint
+    assert content == road.outcome.manifest.origin.content_fingerprint
+    assert_nothing_is_left_over(lane)
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_control_c_ends_a_run_and_leaves_things_clean(
+    road: Road, tmp_path: Path, log_format: str
+) -> None:
+    home, work = EmbeddedHome(tmp_path / "home"), tmp_path / "work"
+    command = [sys.executable, "-c", HELD, "ingest", "run", str(road.file), *OPTIONS]
+    options = [f"--home={home.path}", f"--work={work}", "--log-format", log_format]
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as child:
+        try:
+            deadline = time.monotonic() + 60
+            while not (work / ".count.partial").is_dir():
+                assert child.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            child.send_signal(signal.SIGINT)
+            start = time.monotonic()
+            _, said = child.communicate(timeout=30)
+            seconds = time.monotonic() - start
+        finally:
+            child.kill()
+    assert child.returncode == 1
+    assert seconds < 2
+    assert home.current() is None
+    assert sorted(path.name for path in work.iterdir()) == [".lock", "prepare", "read", "split"]
+    last = said.splitlines()[-1]
+    if log_format == "json":
+        event = json.loads(last)
+        assert (event["event"], event["error"]) == ("error", "Interrupted")
+    else:
+        assert last == "Aborted!"
+    assert "Traceback" not in said
+
+
+def kill_when(child: subprocess.Popen[bytes], reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert child.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+
+
+def test_killed_and_run_again(road: Road, tmp_path: Path) -> None:
+    home, work = EmbeddedHome(tmp_path / "home"), tmp_path / "work"
+    with ingesting(road.file, home.path, work) as child:
+        kill_when(child, (work / ".train.partial").is_dir)
+    assert home.current() is None
+    assert finished_stage(work, "split").fingerprint == road.outcome.stages["split"].fingerprint
+
+    with ingesting(road.file, home.path, work) as child:
+        kill_when(child, lambda: any(home.path.glob("releases/.*.partial")))
+    assert home.current() is None
+    assert home.releases() == []
+
+    lane = Lane(road, work, home, road.file)
+    outcome = lane.run()
+    assert lane.listener.done == ["publish"]
+    assert lane.listener.unchanged == STAGES
+    content = outcome.manifest.origin.content_fingerprint
+    assert content == road.outcome.manifest.origin.content_fingerprint
+    vectors = Path("train") / "vectors.parquet"
+    assert (work / vectors).read_bytes() == (road.work / vectors).read_bytes()
+    assert replace(outcome.manifest, release="", created="", files={}, canaries=[]) == replace(
+        road.outcome.manifest, release="", created="", files={}, canaries=[]
+    )
+    assert_nothing_is_left_over(lane)
+    home.open().close()

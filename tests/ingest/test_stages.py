@@ -1,0 +1,312 @@
+"""The work folder: a stage is reused while nothing changed, and is there whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalog.errors import FileError, MismatchError, StorageError
+from catalog.progress import Silent
+from ingest import stages
+from ingest.stages import (
+    RECORD,
+    Stage,
+    WorkFolder,
+    fingerprint_of,
+    fingerprint_of_files,
+    finished_stage,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Bench:
+    """Builds the stage "count" and remembers how often it had to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.builds = 0
+        self.said: list[str] = []
+
+    def run(self, *, force: bool = False, **inputs: Any) -> Stage:
+        folder = WorkFolder(self.path, force=force)
+        return folder.stage("count", inputs, self._build, self)
+
+    def _build(self, out: Path) -> dict[str, Any]:
+        self.builds += 1
+        (out / "numbers.parquet").write_text("1 2 3")
+        (out / "rest.parquet").write_text("")
+        return {"text": f"build {self.builds}", "count": 3}
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    task = Silent().task
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "work")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_stage_is_built(bench: Bench) -> None:
+    stage = bench.run(seed=1)
+    assert stage.folder == bench.path / "count"
+    assert names(bench.path) == ["count"]
+    assert names(stage.folder) == ["numbers.parquet", "rest.parquet", RECORD]
+    assert stage.summary == {"text": "build 1", "count": 3}
+    assert len(stage.fingerprint) == 64
+
+
+def test_a_stage_is_reused(bench: Bench) -> None:
+    first = bench.run(seed=1, columns={"a": "b"}, files=["x", "y"])
+    again = bench.run(files=["x", "y"], columns={"a": "b"}, seed=1)
+    assert again == first
+    assert bench.builds == 1
+    assert bench.said == ["  count      build 1  (unchanged)"]
+
+
+@pytest.mark.parametrize(
+    "inputs", [{"seed": 2}, {}, {"seed": "1"}, {"seed": 1, "other": None}, {"seed": [1]}]
+)
+def test_a_stage_of_other_inputs_is_built_anew(bench: Bench, inputs: dict[str, Any]) -> None:
+    first = bench.run(seed=1)
+    second = bench.run(**inputs)
+    assert bench.builds == 2
+    assert second.fingerprint != first.fingerprint
+    assert bench.run(seed=1).fingerprint == first.fingerprint
+    assert bench.builds == 3
+
+
+def test_a_stage_of_other_code_is_built_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.run(seed=1)
+    monkeypatch.setattr(stages, "code_fingerprint", lambda: "other")
+    bench.run(seed=1)
+    bench.run(seed=1)
+    assert bench.builds == 2
+
+
+def test_two_stages_do_not_share_a_fingerprint(bench: Bench) -> None:
+    folder = WorkFolder(bench.path)
+    one = folder.stage("one", {}, lambda out: {"text": ""}, Silent())
+    two = folder.stage("two", {}, lambda out: {"text": ""}, Silent())
+    assert one.fingerprint != two.fingerprint
+    assert names(bench.path) == ["one", "two"]
+
+
+def test_force_builds_anew(bench: Bench) -> None:
+    first = bench.run(seed=1)
+    assert bench.run(seed=1, force=True).fingerprint == first.fingerprint
+    assert bench.builds == 2
+
+
+def append(path: Path) -> None:
+    path.write_text(path.read_text() + " ")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "numbers.parquet").unlink(),
+        lambda folder: (folder / "rest.parquet").unlink(),
+        lambda folder: (folder / "numbers.parquet").write_text("1 2"),
+        lambda folder: (folder / "numbers.parquet").write_text(""),
+        lambda folder: append(folder / "numbers.parquet"),
+        lambda folder: (folder / RECORD).unlink(),
+        lambda folder: (folder / RECORD).write_text(""),
+        lambda folder: (folder / RECORD).write_text("{}"),
+        lambda folder: (folder / RECORD).write_text("[]"),
+        lambda folder: (folder / RECORD).write_text("null"),
+        lambda folder: (folder / RECORD).write_bytes(b"\xff\xfe\0"),
+        lambda folder: (folder / RECORD).write_text((folder / RECORD).read_text()[:-20]),
+        lambda folder: (folder / RECORD).write_text('{"files": 3, "fingerprint": 1, "summary": 2}'),
+    ],
+)
+def test_a_damaged_stage_is_built_anew(bench: Bench, damage: Callable[[Path], object]) -> None:
+    first = bench.run(seed=1)
+    damage(first.folder)
+    with pytest.raises(MismatchError):
+        finished_stage(bench.path, "count")
+    second = bench.run(seed=1)
+    assert bench.builds == 2
+    assert second.fingerprint == first.fingerprint
+    assert (second.folder / "numbers.parquet").read_text() == "1 2 3"
+    assert finished_stage(bench.path, "count") == second
+
+
+class BrokenError(Exception):
+    """What a build raises here."""
+
+
+@pytest.mark.parametrize("error", [BrokenError, KeyboardInterrupt, SystemExit])
+def test_a_build_that_raises_leaves_the_former_stage(
+    bench: Bench, error: type[BaseException]
+) -> None:
+    first = bench.run(seed=1)
+
+    def build(out: Path) -> dict[str, Any]:
+        (out / "numbers.parquet").write_text("half")
+        raise error
+
+    with pytest.raises(error):
+        WorkFolder(bench.path).stage("count", {"seed": 2}, build, Silent())
+    assert names(bench.path) == ["count"]
+    assert finished_stage(bench.path, "count") == first
+    assert bench.run(seed=1) == first
+    assert bench.builds == 1
+
+
+def test_a_first_build_that_raises_leaves_nothing(bench: Bench) -> None:
+    def build(out: Path) -> dict[str, Any]:
+        raise BrokenError
+
+    with pytest.raises(BrokenError):
+        WorkFolder(bench.path).stage("count", {}, build, Silent())
+    assert names(bench.path) == []
+
+
+def test_a_summary_that_is_no_json_leaves_the_former_stage(bench: Bench) -> None:
+    first = bench.run(seed=1)
+    with pytest.raises(TypeError):
+        WorkFolder(bench.path).stage("count", {}, lambda out: {"text": object()}, Silent())
+    assert names(bench.path) == ["count"]
+    assert bench.run(seed=1) == first
+
+
+def test_a_full_disk_is_a_storage_error(bench: Bench) -> None:
+    first = bench.run(seed=1)
+
+    def build(out: Path) -> dict[str, Any]:
+        with Path("/dev/full").open("w") as file:
+            file.write("x")
+        return {"text": ""}
+
+    with pytest.raises(StorageError, match="the disk is full"):
+        WorkFolder(bench.path).stage("count", {}, build, Silent())
+    assert finished_stage(bench.path, "count") == first
+
+
+def test_what_a_killed_run_left_is_cleared_away(bench: Bench) -> None:
+    left = bench.path / ".count.partial"
+    left.mkdir(parents=True)
+    (left / "stray.parquet").write_text("half")
+    stage = bench.run(seed=1)
+    assert names(bench.path) == ["count"]
+    assert names(stage.folder) == ["numbers.parquet", "rest.parquet", RECORD]
+
+
+def test_a_smaller_result_leaves_nothing_of_the_former(bench: Bench) -> None:
+    bench.run(seed=1)
+    stage = WorkFolder(bench.path).stage("count", {}, lambda out: {"text": ""}, Silent())
+    assert names(stage.folder) == [RECORD]
+
+
+def test_a_file_stands_where_the_work_folder_goes(tmp_path: Path) -> None:
+    (tmp_path / "work").write_text("x")
+    with pytest.raises(StorageError, match="a file stands where a folder is needed"):
+        WorkFolder(tmp_path / "work")
+
+
+def test_a_stage_that_nobody_built(tmp_path: Path) -> None:
+    with pytest.raises(MismatchError, match=r"holds no finished 'train': .*ingest run.*--work"):
+        finished_stage(tmp_path / "none", "train")
+
+
+def test_the_record_is_readable_by_people(bench: Bench) -> None:
+    record = json.loads((bench.run(seed=1).folder / RECORD).read_text())
+    assert record["files"] == {"numbers.parquet": 5, "rest.parquet": 0}
+    assert record["summary"] == {"text": "build 1", "count": 3}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.text(), json_values), json_values)
+def test_the_order_of_keys_does_not_matter(value: dict[str, Any], other: Any) -> None:
+    turned = dict(reversed(value.items()))
+    assert fingerprint_of(turned) == fingerprint_of(value)
+    assert (fingerprint_of(other) == fingerprint_of(value)) == (
+        json.dumps(other, sort_keys=True) == json.dumps(value, sort_keys=True)
+    )
+
+
+def test_a_fingerprint_is_pinned() -> None:
+    # It ties releases to work folders that may be years apart.
+    expected = "d8497d9d82770a70729261095aa98f7ef5154d7af499f8037b6ca250296785a6"
+    assert fingerprint_of({"b": 2, "a": 1}) == expected
+    assert hashlib.sha256(b'{"a": 1, "b": 2}').hexdigest() == expected
+
+
+def test_files_count_by_content_and_order(tmp_path: Path) -> None:
+    one, two, copy = tmp_path / "one", tmp_path / "two", tmp_path / "copy"
+    one.write_text("1")
+    two.write_text("2")
+    copy.write_text("1")
+    assert fingerprint_of_files([one, two]) == fingerprint_of_files([copy, two])
+    found = [[one, two], [two, one], [one], [one, one], [two], []]
+    assert len({fingerprint_of_files(files) for files in found}) == len(found)
+
+
+def test_the_bytes_that_were_read_are_told(tmp_path: Path) -> None:
+    files = [tmp_path / "large", tmp_path / "small"]
+    files[0].write_bytes(bytes(10_000_000))
+    files[1].write_bytes(bytes(10))
+    told: list[float] = []
+    assert fingerprint_of_files(files, told.append) == fingerprint_of_files(files)
+    assert told == sorted(told)
+    assert len(told) > len(files)
+    assert told[-1] == 10_000_010
+
+
+def test_where_one_file_ends_matters(tmp_path: Path) -> None:
+    (tmp_path / "ab").write_text("ab")
+    (tmp_path / "c").write_text("c")
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "bc").write_text("bc")
+    first = fingerprint_of_files([tmp_path / "ab", tmp_path / "c"])
+    assert fingerprint_of_files([tmp_path / "a", tmp_path / "bc"]) != first
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="none: no such file"):
+        fingerprint_of_files([tmp_path / "none"])
+    with pytest.raises(FileError, match="is a folder: name the files in it"):
+        fingerprint_of_files([tmp_path])
+    with pytest.raises(FileError, match="cannot be read"):
+        fingerprint_of_files([Path("/proc/self/mem")])
+
+
+def test_the_code_is_that_of_this_room_and_the_one_below(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for room in ("ingest", "catalog", "service"):
+        (tmp_path / room).mkdir()
+        (tmp_path / room / "code.py").write_text(room)
+    monkeypatch.setattr(stages, "__file__", str(tmp_path / "ingest" / "work.py"))
+    fingerprint = stages.code_fingerprint.__wrapped__
+    before = fingerprint()
+    (tmp_path / "service" / "code.py").write_text("changed")
+    (tmp_path / "ingest" / "notes.txt").write_text("new")
+    assert fingerprint() == before
+    seen = {before}
+    for room in ("ingest", "catalog"):
+        (tmp_path / room / "code.py").write_text("changed")
+        seen.add(fingerprint())
+        (tmp_path / room / "more.py").write_text("")
+        seen.add(fingerprint())
+    assert len(seen) == 5

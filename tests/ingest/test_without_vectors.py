@@ -1,0 +1,130 @@
+"""A release of playlists in which no song is common enough for a vector: co-occurrence alone."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from catalog.embedded.store import EmbeddedHome
+from catalog.errors import PlaylistError
+from catalog.progress import Silent
+from cli.main import main
+from evaluation.judge import harness
+from evaluation.protocol.dataset import load
+from evaluation.systems.location import Place
+from ingest import pipeline, report
+from service.recommend.engine import Mode, Strategy, recommend, similar
+from service.recommend.seeds import Seed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from catalog.manifest import Manifest
+    from tests.support.road import Road
+
+TOO_HIGH = 100_000
+
+
+@pytest.fixture(scope="module")
+def bare(road: Road, tmp_path_factory: pytest.TempPathFactory) -> pipeline.Outcome:
+    """The road's playlists, published with a --min-count that no song reaches."""
+    folder = tmp_path_factory.mktemp("bare")
+    parameters = replace(road.parameters, min_count=TOO_HIGH, mode="auto")
+    home = EmbeddedHome(folder)
+    return pipeline.run([road.file], {}, home, folder / "work", parameters, Silent())
+
+
+@pytest.fixture(scope="module")
+def home(bare: pipeline.Outcome) -> EmbeddedHome:
+    return EmbeddedHome(bare.stages["train"].folder.parents[1])
+
+
+def test_what_can_be_published_is(bare: pipeline.Outcome, home: EmbeddedHome) -> None:
+    manifest: Manifest = bare.manifest
+    assert home.current() == manifest.release
+    assert (manifest.counts.vectors, manifest.canaries) == (0, [])
+    assert manifest.counts.predicted > 0.9 * manifest.counts.songs
+    assert manifest.origin.parameters["mode"] == "cooccurrence"
+
+
+def test_the_account_says_what_is_missing_and_what_would_change_it(
+    bare: pipeline.Outcome,
+) -> None:
+    train = pq.read_table(bare.stages["split"].folder / "train.parquet")["songs"].to_pylist()
+    plays = [song for songs in train for song in songs]
+    most = max(plays.count(song) for song in set(plays))
+    for told in (report.of(bare), report.report(bare.stages)):
+        (missing,) = (line for line in told.splitlines() if line.startswith("missing"))
+        assert "song vectors" in missing
+        assert f"(the most is {most})" in missing
+        assert f"--min-count {most}" in missing
+
+
+@pytest.mark.parametrize("mode", [None, *Mode])
+def test_every_mode_answers_by_cooccurrence(
+    bare: pipeline.Outcome, home: EmbeddedHome, mode: Mode | None
+) -> None:
+    song = pq.read_table(bare.stages["prepare"].folder / "songs.parquet").to_pylist()[0]
+    seed = Seed(artist=song["artist"], title=song["title"])
+    release = home.open()
+    try:
+        answer = asyncio.run(
+            recommend(release, [seed], 5, mode=mode, max_per_artist=1, diversity=0.3, explain=True)
+        )
+        _, near = asyncio.run(similar(release, seed, 5))
+    finally:
+        release.close()
+    assert len(answer.songs) == len(near) == 5
+    assert (answer.mode, answer.strategy) == (Mode.COOCCURRENCE, Strategy.SEEDS)
+    assert all(answer.reasons)
+
+
+def test_a_ranker_is_trained_without_vectors(
+    road: Road, bare: pipeline.Outcome, home: EmbeddedHome
+) -> None:
+    pytest.importorskip("lightgbm")
+    parameters = replace(road.parameters, min_count=TOO_HIGH, mode="auto", ranker=True)
+    work = bare.stages["train"].folder.parent
+    outcome = pipeline.run([road.file], {}, home, work, parameters, Silent())
+    assert outcome.manifest.ranker is not None
+    assert outcome.manifest.origin.parameters["mode"] == "cooccurrence"
+
+
+def test_it_is_evaluated_and_reported(
+    road: Road, bare: pipeline.Outcome, home: EmbeddedHome, tmp_path: Path
+) -> None:
+    work = bare.stages["train"].folder.parent
+    assert load(work, bare.manifest.origin.parameters).vectors is None
+    plan = harness.Plan(
+        split="validation",
+        baselines=("popularity", "tutorial"),
+        modes=("auto", "dense", "cooccurrence", "hybrid"),
+    )
+    result = harness.evaluate(Place(home.path), work, plan, Silent())
+    hit_rate = {system.key: system.figures["hr@100"].mean for system in result.systems}
+    assert hit_rate["nextsong"] == hit_rate["cooccurrence"] > hit_rate["popularity"]
+    asked = ["--split", "validation", "--baselines", "", "--report", str(tmp_path / "page.html")]
+    command = ["evaluate", "--home", str(home.path), "--quiet", "--modes", "auto", *asked]
+    shown = CliRunner().invoke(main, command)
+    assert shown.exit_code == 0, shown.output
+    assert (tmp_path / "page.html").stat().st_size > 10_000
+
+
+def test_the_doctor_and_a_full_check_find_nothing_wrong(home: EmbeddedHome) -> None:
+    for command in (["doctor"], ["releases", "verify"], ["releases", "list"]):
+        shown = CliRunner().invoke(main, [*command, "--home", str(home.path)])
+        assert shown.exit_code == 0, shown.output
+
+
+def test_nothing_learned_at_all_is_an_error(road: Road, tmp_path: Path) -> None:
+    path = tmp_path / "strangers.csv"
+    rows = [f"{p},Artist {p}.{s},Title {s}" for p in range(20) for s in range(4)]
+    path.write_text("playlist_id,artist,title\n" + "\n".join(rows) + "\n")
+    parameters = replace(road.parameters, min_count=2, lone_neighbours=0)
+    with pytest.raises(PlaylistError, match=r"lower --min-count or raise --lone-neighbours"):
+        pipeline.run([path], {}, EmbeddedHome(tmp_path), tmp_path / "work", parameters, Silent())

@@ -1,0 +1,203 @@
+"""Filters on extra payload fields, asked of a real release through the API's messages."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from catalog.embedded.store import EmbeddedHome
+from catalog.errors import RequestError
+from nextsong.v1 import recommender_pb2 as pb
+from service.api import methods
+from tests.support.api_calls import NOBODY, SEED, ids, recommend, similar
+from tests.support.fakes import points_of, publish
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from catalog.store import OpenRelease
+
+PAYLOAD = {
+    "genre": "keyword",
+    "live": "keyword",
+    "year": "integer",
+    "tempo": "float",
+    "album": "text",
+}
+EXTRAS: list[dict[str, Any]] = [
+    {"genre": "Pop", "live": "false", "year": 1974, "tempo": 147.5, "album": "Waterloo"},
+    {"genre": "Pop", "live": "true", "year": 1976, "tempo": 111.0, "album": "Greatest Hits"},
+    {"genre": "Art Pop", "live": "false", "year": 1997, "tempo": 90.0, "album": "Homogenic"},
+    {"genre": "Rock", "year": 2001, "album": "The Great Hall"},
+    {},
+]
+POINTS = [
+    replace(point, song=replace(point.song, extra=extra))
+    for point, extra in zip(
+        points_of(
+            ("ABBA", "Waterloo", 50, (1, 0)),
+            ("ABBA", "Fernando", 40, (0.9, 0.1)),
+            ("Björk", "Jóga", 30, (0.8, 0.2)),
+            ("Elbow", "Red", 20, (0.7, 0.3)),
+            ("Nobody", "Plain", 10, (0.6, 0.4)),
+        ),
+        EXTRAS,
+        strict=True,
+    )
+]
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
+    home = EmbeddedHome(tmp_path_factory.mktemp("filtering"))
+    publish(home, POINTS, payload=PAYLOAD)
+    release = home.open()
+    yield release
+    release.close()
+
+
+def text(value: str) -> pb.Value:
+    return pb.Value(text=value)
+
+
+def integer(value: int) -> pb.Value:
+    return pb.Value(integer=value)
+
+
+def titles(release: OpenRelease, *conditions: pb.Condition, seed: pb.Seed = SEED) -> set[str]:
+    where = pb.Filter(conditions=conditions)
+    found = recommend(release, seeds=[seed], filter=where)
+    nearby = similar(release, song=seed, filter=where)
+    assert ids(found) == ids(nearby)
+    return {scored.song.title for scored in found.songs}
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        (pb.Condition(field="genre", any_of=[text("Pop")]), {"Fernando"}),
+        (pb.Condition(field="genre", any_of=[text("pop")]), set()),
+        (pb.Condition(field="genre", any_of=[text("Rock"), text("Pop")]), {"Fernando", "Red"}),
+        (pb.Condition(field="genre", none_of=[text("Pop")]), {"Jóga", "Red", "Plain"}),
+        (pb.Condition(field="live", any_of=[pb.Value(boolean=True)]), {"Fernando"}),
+        (pb.Condition(field="live", any_of=[pb.Value(boolean=False)]), {"Jóga"}),
+        (pb.Condition(field="live", any_of=[text("true")]), {"Fernando"}),
+        (pb.Condition(field="live", none_of=[pb.Value(boolean=True)]), {"Jóga", "Red", "Plain"}),
+        (pb.Condition(field="year", any_of=[integer(1976), integer(2001)]), {"Fernando", "Red"}),
+        (pb.Condition(field="year", none_of=[integer(1976)]), {"Jóga", "Red", "Plain"}),
+        (pb.Condition(field="year", minimum=1976), {"Fernando", "Jóga", "Red"}),
+        (pb.Condition(field="year", minimum=1976.5, maximum=1997), {"Jóga"}),
+        (pb.Condition(field="year", maximum=0), set()),
+        (pb.Condition(field="tempo", minimum=90, maximum=111), {"Fernando", "Jóga"}),
+        (pb.Condition(field="tempo", maximum=-0.0), set()),
+        (pb.Condition(field="album", text="great"), {"Fernando", "Red"}),
+        (pb.Condition(field="album", text="HITS gre"), {"Fernando"}),
+        (pb.Condition(field="album", text="nothing"), set()),
+    ],
+    ids=str,
+)
+def test_a_condition_lets_pass_what_it_says(
+    release: OpenRelease, condition: pb.Condition, expected: set[str]
+) -> None:
+    assert titles(release, condition) == expected
+
+
+def test_all_conditions_must_hold(release: OpenRelease) -> None:
+    pop = pb.Condition(field="genre", any_of=[text("Pop"), text("Art Pop")])
+    late = pb.Condition(field="year", minimum=1990)
+    assert titles(release, pop, late) == {"Jóga"}
+    not_1997 = pb.Condition(field="year", minimum=1975, none_of=[integer(1997)])
+    assert titles(release, not_1997) == {"Fernando", "Red"}
+
+
+def test_extra_fields_come_with_the_songs(release: OpenRelease) -> None:
+    songs = {scored.song.title: scored.song for scored in recommend(release).songs}
+    assert dict(songs["Jóga"].extra) == {
+        "genre": text("Art Pop"),
+        "live": text("false"),
+        "year": integer(1997),
+        "tempo": pb.Value(number=90.0),
+        "album": text("Homogenic"),
+    }
+    assert not songs["Plain"].extra
+    fields = asyncio.run(
+        methods.get_release(release, pb.GetReleaseRequest())
+    ).release.payload_fields
+    assert [(field.name, field.kind) for field in fields] == [
+        ("album", pb.FIELD_KIND_TEXT),
+        ("genre", pb.FIELD_KIND_KEYWORD),
+        ("live", pb.FIELD_KIND_KEYWORD),
+        ("tempo", pb.FIELD_KIND_FLOAT),
+        ("year", pb.FIELD_KIND_INTEGER),
+    ]
+
+
+KINDS_THERE_ARE = "album (text), genre (keyword), live (keyword), tempo (float), year (integer)"
+
+
+@pytest.mark.parametrize(
+    ("condition", "field", "said"),
+    [
+        (pb.Condition(field="mood", text="x"), ".field", KINDS_THERE_ARE),
+        (pb.Condition(), ".field", KINDS_THERE_ARE),
+        (pb.Condition(field="artist_key", any_of=[text("a")]), ".field", KINDS_THERE_ARE),
+        (pb.Condition(field="x" * 9999, text="x"), ".field", "no extra field"),
+        (pb.Condition(field="year"), "", "must ask for something"),
+        (pb.Condition(field="year", any_of=[text("1976")]), ".any_of[0]", "must be integer"),
+        (pb.Condition(field="year", none_of=[pb.Value(number=1.5)]), ".none_of[0]", "is number"),
+        (pb.Condition(field="year", text="1976"), ".text", "kind integer; what does: any_of"),
+        (pb.Condition(field="year", text="1976"), ".text", "'year'"),
+        (pb.Condition(field="genre", minimum=1), ".minimum", "kind keyword"),
+        (pb.Condition(field="genre", any_of=[integer(1)]), ".any_of[0]", "boolean or text"),
+        (pb.Condition(field="genre", any_of=[text("a"), pb.Value()]), ".any_of[1]", "is empty"),
+        (pb.Condition(field="tempo", any_of=[pb.Value(number=90)]), ".any_of", "minimum"),
+        (pb.Condition(field="album", any_of=[text("Homogenic")]), ".any_of", "text"),
+        (pb.Condition(field="album", text=" \t"), ".text", "at least one word"),
+        (pb.Condition(field="album", text="x" * 201), ".text", "at most 200"),
+        (pb.Condition(field="year", minimum=float("nan")), ".minimum", "finite"),
+        (pb.Condition(field="tempo", maximum=float("inf")), ".maximum", "finite"),
+        (pb.Condition(field="tempo", minimum=2, maximum=1), ".minimum", "not be above"),
+        (pb.Condition(field="genre", any_of=[text("a")] * 1001), ".any_of", "at most 1,000"),
+    ],
+    ids=range(20),
+)
+def test_a_bad_condition_is_named(
+    release: OpenRelease, condition: pb.Condition, field: str, said: str
+) -> None:
+    good = pb.Condition(field="year", minimum=0)
+    where = pb.Filter(conditions=[good, condition])
+    for call in (recommend, similar):
+        with pytest.raises(RequestError) as caught:
+            call(release, filter=where)
+        assert caught.value.field == f"filter.conditions[1]{field}"
+        assert said in caught.value.problem
+        assert len(str(caught.value)) < 300
+
+
+def test_there_may_be_fifty_conditions(release: OpenRelease) -> None:
+    good = pb.Condition(field="year", minimum=1990)
+    assert titles(release, *[good] * 50) == {"Jóga", "Red"}
+    with pytest.raises(RequestError, match=r"filter.conditions: must hold at most 50"):
+        titles(release, *[good] * 51)
+
+
+def test_an_empty_answer_says_why(release: OpenRelease) -> None:
+    nothing = pb.Filter(conditions=[pb.Condition(field="year", minimum=3000)])
+    only_the_seed = pb.Filter(conditions=[pb.Condition(field="year", maximum=1974)])
+    for where in (nothing, only_the_seed):
+        for response in (recommend(release, filter=where), similar(release, filter=where)):
+            assert not response.songs
+            assert response.empty_reason == pb.EMPTY_REASON_FILTER
+    unpredicted = recommend(release, mode=pb.MODE_COOCCURRENCE)
+    assert not unpredicted.songs or unpredicted.empty_reason == pb.EMPTY_REASON_UNSPECIFIED
+    assert recommend(release).empty_reason == pb.EMPTY_REASON_UNSPECIFIED
+
+
+def test_an_unknown_playlist_with_a_filter_that_leaves_nothing(release: OpenRelease) -> None:
+    nothing = pb.Filter(conditions=[pb.Condition(field="year", minimum=3000)])
+    response = recommend(release, seeds=[pb.Seed(song_id=NOBODY)], filter=nothing)
+    assert response.strategy == pb.STRATEGY_POPULAR
+    assert response.empty_reason == pb.EMPTY_REASON_FILTER

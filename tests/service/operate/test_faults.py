@@ -1,0 +1,135 @@
+"""The service on a server home: what slow questions, silence and the server's death do to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from catalog.progress import Silent
+from catalog.server.store import ServerHome
+from nextsong.v1 import recommender_pb2 as pb
+from nextsong.v1 import recommender_pb2_grpc
+from tests.support.qdrant_servers import (
+    AsyncMemoryNodes,
+    Program,
+    memory_home,
+    needs_binary,
+    options_of,
+)
+from tests.support.rpc_servers import PATIENCE_S, SERVING, Loop, loop, until
+from tests.support.store_content import Content, content
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+__all__ = ["content", "loop"]  # fixtures
+
+SLOW_LIMIT = 499
+
+
+class Delaying(AsyncMemoryNodes):
+    """Takes until `may` for one kind of question."""
+
+    may = False
+    waiting = 0
+
+    async def ask(self, task: str, call: Callable[[Any], Any]) -> Any:
+        if task == "list songs" and self.waiting == 0:
+            self.waiting += 1
+            while not self.may:
+                await asyncio.sleep(0.005)
+        return await super().ask(task, call)
+
+
+def search(address: str, limit: int = 5, timeout: float = PATIENCE_S) -> pb.SearchSongsResponse:
+    with grpc.insecure_channel(address) as channel:
+        stub = recommender_pb2_grpc.RecommenderStub(channel)
+        request = pb.SearchSongsRequest(query="song", limit=limit)
+        answer: pb.SearchSongsResponse = stub.SearchSongs(request, timeout=timeout)
+        return answer
+
+
+def outcome(address: str, timeout: float = PATIENCE_S) -> str:
+    try:
+        search(address, timeout=timeout)
+    except grpc.RpcError as error:
+        return error.code().name
+    return "OK"
+
+
+def healthy(address: str) -> bool:
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        check = stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
+        return bool(check.status == SERVING)
+
+
+def test_one_slow_question_holds_up_no_other(loop: Loop, content: Content) -> None:
+    home = memory_home()
+    home.publish(content.draft, Silent())
+    nodes = Delaying(home.nodes)  # type: ignore[arg-type]
+    home._opened = lambda: nodes  # type: ignore[assignment, return-value]
+    slow: list[pb.SearchSongsResponse] = []
+    with loop.serve(home, look_every=3600) as server:
+        asker = threading.Thread(target=lambda: slow.append(search(server.address, SLOW_LIMIT)))
+        asker.start()
+        until(lambda: nodes.waiting == 1)
+        for _ in range(20):
+            assert outcome(server.address) == "OK"
+        assert not slow
+        nodes.may = True
+        asker.join(PATIENCE_S)
+    assert len(slow) == 1
+
+
+@contextmanager
+def on_a_server(loop: Loop, content: Content, folder: Path) -> Iterator[tuple[Program, str]]:
+    """A server of its own, and the address of a service that takes its release from there."""
+    with Program(folder) as server:
+        home = ServerHome(options_of(server.url))
+        home.publish(content.draft, Silent())
+        with loop.serve(home, look_every=0.2, call_timeout=10) as service:
+            assert outcome(service.address) == "OK"
+            assert healthy(service.address)
+            yield server, service.address
+        home.close()
+
+
+@needs_binary
+def test_the_server_dies_and_comes_back(loop: Loop, content: Content, tmp_path: Path) -> None:
+    with on_a_server(loop, content, tmp_path) as (server, address):
+        server.kill()
+        for _ in range(5):
+            begun = time.monotonic()
+            assert outcome(address) == "UNAVAILABLE"
+            assert time.monotonic() - begun < 5
+        until(lambda: not healthy(address))
+        server.start()
+        until(lambda: healthy(address))
+        until(lambda: outcome(address) == "OK")
+
+
+@needs_binary
+def test_a_server_that_falls_silent(loop: Loop, content: Content, tmp_path: Path) -> None:
+    with on_a_server(loop, content, tmp_path) as (server, address):
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            begun = time.monotonic()
+            assert outcome(address) == "UNAVAILABLE"  # in half of the 10 s that it has
+            assert outcome(address, timeout=3) == "UNAVAILABLE"  # and not DEADLINE_EXCEEDED
+            assert time.monotonic() - begun < 8
+            until(lambda: not healthy(address))
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        until(lambda: healthy(address))
+        until(lambda: outcome(address) == "OK")

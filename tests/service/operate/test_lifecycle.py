@@ -1,0 +1,208 @@
+"""The server's start and its end: ports, hosts and releases, and calls under way."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import grpc
+import prometheus_client as prometheus
+import pytest
+
+from catalog.embedded.store import EmbeddedHome
+from catalog.errors import BusyError, CorruptReleaseError, NoReleaseError, UnavailableError
+from nextsong.v1 import recommender_pb2 as pb
+from nextsong.v1 import recommender_pb2_grpc
+from service.client.client import Client
+from service.operate import lifecycle
+from service.operate.metrics import Metrics
+from service.settings import Settings
+from tests.support.fakes import FakeHome, FakeRelease
+from tests.support.road import ROOT
+from tests.support.rpc_servers import (
+    PATIENCE_S,
+    POINTS,
+    WATERLOO,
+    Call,
+    Loop,
+    Slow,
+    best_known,
+    damage,
+    home,
+    loop,
+    server_of,
+    until,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from catalog.model import Point
+    from tests.support.road import Road
+
+__all__ = ["best_known", "home", "loop"]  # fixtures
+
+# Starting
+
+
+def test_the_collector_of_garbage_is_spared_what_stays(road: Road) -> None:
+    spared = []
+
+    async def served() -> None:
+        stopped = asyncio.Event()
+
+        def ready(_: lifecycle.Ready) -> None:
+            spared.append(gc.get_freeze_count())
+            stopped.set()
+
+        settings = Settings(home=road.home.path, port=0, drain=0.0)
+        await lifecycle.serve(settings, Metrics(prometheus.CollectorRegistry()), ready, stopped)
+
+    asyncio.run(served())
+    assert spared[0] > 10_000
+    assert gc.get_freeze_count() == 0
+
+
+def test_a_port_that_is_taken_is_noticed_and_the_release_let_go(loop: Loop) -> None:
+    release = FakeRelease(POINTS)
+
+    async def second(port: int) -> None:
+        server_of(FakeHome(release), port=port)
+
+    with loop.serve(FakeHome(FakeRelease(POINTS))) as server:
+        with pytest.raises(BusyError, match=f"cannot listen on 127.0.0.1:{server.port}: the port"):
+            loop.run(second(server.port))
+        assert release.closed
+        with Client(server.address) as client:
+            client.recommend(WATERLOO)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "localhost"])
+def test_hosts_may_be_given_in_any_form(loop: Loop, host: str) -> None:
+    if "::1" in host and not ipv6():
+        pytest.skip("no IPv6 here")
+
+    async def answer() -> None:
+        server = server_of(FakeHome(FakeRelease(POINTS)), host=host)
+        await server.start()
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            stub = recommender_pb2_grpc.RecommenderStub(channel)
+            await stub.GetRelease(pb.GetReleaseRequest(), timeout=PATIENCE_S)
+        await server.stop()
+        assert server.address == f"{'[::1]' if '::1' in host else host}:{server.port}"
+
+    loop.run(answer())
+
+
+def ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def test_without_a_release_there_is_no_server(tmp_path: Path) -> None:
+    async def start() -> None:
+        server_of(EmbeddedHome(tmp_path / "nothing"))
+
+    with pytest.raises(NoReleaseError, match="no release in"):
+        asyncio.run(start())
+
+
+def test_a_corrupt_release_is_noticed_at_the_start(home: EmbeddedHome) -> None:
+    async def start() -> None:
+        server_of(home)
+
+    release = home.current()
+    assert release is not None
+    damage(home, release)
+    with pytest.raises(CorruptReleaseError, match=f"release {release} is damaged"):
+        asyncio.run(start())
+
+
+# Ending
+
+
+def turned_away(address: str) -> bool:
+    with Client(address) as late:
+        try:
+            late.get_release()
+        except UnavailableError:
+            return True
+    return False
+
+
+def test_a_call_under_way_is_finished_before_the_end(
+    loop: Loop,
+) -> None:
+    release = Slow(POINTS)
+    with (
+        loop.serve(FakeHome(release), grace=PATIENCE_S) as server,
+        Client(server.address, PATIENCE_S) as client,
+    ):
+        call = Call(client)
+        assert release.asked_for.wait(PATIENCE_S)
+        stopping = loop.start(server.stop())
+        until(lambda: turned_away(server.address))
+        assert not stopping.done()
+        release.may.set()
+        call.join(PATIENCE_S)
+        stopping.result(PATIENCE_S)
+        assert call.answer is not None
+        assert call.answer.release == "slow"
+
+
+def test_a_call_that_never_ends_does_not_keep_the_server(
+    loop: Loop,
+) -> None:
+    release = Slow(POINTS)
+    with (
+        loop.serve(FakeHome(release), grace=0.1) as server,
+        Client(server.address, PATIENCE_S) as client,
+    ):
+        call = Call(client)
+        assert release.asked_for.wait(PATIENCE_S)
+        loop.run(server.stop())
+        call.join(PATIENCE_S)
+        assert isinstance(call.failure, UnavailableError)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_the_command_serves_until_it_is_told_to_end(
+    road: Road, name: str, best_known: list[Point]
+) -> None:
+    command = [sys.executable, "-m", "cli.main", "serve", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--home", str(road.home.path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        release = road.outcome.manifest.release
+        assert line.startswith(f"serving release {release} ({len(best_known):,} songs) on 127.0.")
+        address = line.split()[-1]
+        seed = pb.Seed(song_id=str(best_known[0].song.song_id))
+        with Client(address) as client:
+            assert len(client.recommend(pb.RecommendRequest(seeds=[seed])).songs) == 10
+            begun = time.monotonic()
+            process.send_signal(getattr(signal, name))
+            rest, errors = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0
+        assert time.monotonic() - begun < 5
+        assert rest == ""
+        assert "Traceback" not in errors
+    finally:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,130 @@
+"""The end of the server: all that it began ends, it logs, and a second Ctrl-C ends it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import prometheus_client as prometheus
+import pytest
+
+from service.operate import metrics
+from tests.service.operate.test_supervisor import Service, serving
+from tests.support.fakes import FakeHome, FakeRelease
+from tests.support.road import ROOT
+from tests.support.rpc_servers import PATIENCE_S, POINTS, Loop, loop, server_of, until
+
+if TYPE_CHECKING:
+    from catalog.store import OpenRelease
+    from tests.support.road import Road
+
+__all__ = ["loop"]  # fixtures
+
+
+class SlowToOpen(FakeHome):
+    """Opens the releases after the first only once it may."""
+
+    def __init__(self, release: FakeRelease) -> None:
+        super().__init__(release)
+        self.opening = threading.Event()
+        self.may = threading.Event()
+
+    def open(self, release: str | None = None) -> OpenRelease:
+        if release is not None:
+            self.opening.set()
+            assert self.may.wait(PATIENCE_S)
+        return super().open(release)
+
+
+def test_nothing_is_under_way_after_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    home = SlowToOpen(FakeRelease(POINTS, name="1"))
+    second = FakeRelease(POINTS, name="2")
+    caplog.set_level("INFO", logger="nextsong.service")
+
+    async def serve() -> None:
+        before = asyncio.all_tasks()
+        server = server_of(home)
+        await server.start()
+        home.put("2", second)
+        while not home.opening.is_set():
+            await asyncio.sleep(0.01)
+        stopping = asyncio.create_task(server.stop())
+        while "ending" not in caplog.text:
+            await asyncio.sleep(0.01)
+        assert not stopping.done()
+        home.may.set()
+        await stopping
+        own = asyncio.all_tasks() - before - {stopping}
+        assert not [task for task in own if "grpc" not in repr(task)]
+
+    asyncio.run(serve())
+    assert second.closed
+    assert "draining" in caplog.text
+
+
+def test_a_port_in_use_is_told_in_one_line(road: Road, loop: Loop) -> None:
+    with loop.serve(FakeHome(FakeRelease(POINTS))) as server:
+        command = [sys.executable, "-m", "cli.main", "serve", "--port", str(server.port)]
+        done = subprocess.run(
+            [*command, "--home", str(road.home.path)],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"cannot listen on 127.0.0.1:{server.port}: the port is in use" in line
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_second_interrupt_ends_at_once(road: Road, workers: int) -> None:
+    options = ("--drain", "600", "--workers", str(workers))
+    with serving(road.home.path, *options) as service:
+        pids = service.children()
+        service.process.send_signal(signal.SIGINT)
+        until(lambda: logged(service).count("draining") == workers)
+        assert service.process.poll() is None
+        service.process.send_signal(signal.SIGINT)
+        assert service.ended()[0] == -signal.SIGINT
+        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def logged(service: Service) -> str:
+    # The position in the file is shared with those who write into it.
+    return os.pread(service._log.fileno(), 1 << 20, 0).decode()
+
+
+def test_metrics_keep_no_series_of_a_release_that_is_gone(tmp_path: Path) -> None:
+    for place in range(2):
+        metrics.reserve(tmp_path, place)
+    registry = prometheus.CollectorRegistry()
+    registry.register(metrics.ReleasesInUse(lambda: metrics.releases_in(tmp_path)))
+    processes = [
+        metrics.Metrics(prometheus.CollectorRegistry(), metrics.release_file(tmp_path, place))
+        for place in range(2)
+    ]
+
+    def in_use() -> dict[str, float]:
+        (family,) = registry.collect()
+        return {sample.labels["release"]: sample.value for sample in family.samples}
+
+    assert in_use() == {}
+    sizes = {path: path.stat().st_size for path in tmp_path.iterdir()}
+    for number in range(1_000):
+        for process in processes:
+            process.release_changed(f"release-{number}")
+    assert in_use() == {"release-999": 2}
+    processes[0].release_changed("r")
+    assert in_use() == {"release-999": 1, "r": 1}
+    metrics.reserve(tmp_path, 0)  # its process has died
+    processes[1].release_changed(None)
+    assert in_use() == {}
+    assert {path: path.stat().st_size for path in tmp_path.iterdir()} == sizes

@@ -1,0 +1,375 @@
+"""Several serving processes: one port, one metrics endpoint, and always all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import pytest
+
+from catalog import errors
+from catalog.errors import BusyError, StorageError
+from nextsong.v1 import recommender_pb2 as pb
+from service.client.client import Client
+from service.operate import metrics
+from service.operate.supervisor import _ReservedPort, supervise
+from service.operate.worker import from_line, to_line
+from service.settings import Settings
+from tests.support.road import ROOT
+from tests.support.rpc_servers import PATIENCE_S, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from service.operate.lifecycle import Ready
+    from tests.support.road import Road
+
+STARTING_S = 60.0
+
+
+class Service:
+    """`nextsong serve` in a process of its own.
+
+    Its log goes to a file: a pipe that nobody reads holds it up once there are 64 kB of calls.
+    """
+
+    def __init__(self, log: IO[str], home: Path, *options: str, path: Path | None = None) -> None:
+        self._log = log
+        command = [sys.executable, "-m", "cli.main", "serve", "--home", str(home)]
+        paths = [str(path) if path else "", os.environ.get("PYTHONPATH", "")]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        self.process = subprocess.Popen(
+            [*command, "--port", "0", "--drain", "0", *options],
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            cwd=ROOT,
+            env=environment,
+        )
+        self.said: list[str] = []
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.said.append(line.rstrip())
+            if line.startswith("serving"):
+                return
+
+    @property
+    def address(self) -> str:
+        return self.said[-1].split()[-1]
+
+    def metrics(self) -> str:
+        port = self.said[0].split()[-1]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def children(self) -> list[int]:
+        pid = self.process.pid
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def end(self) -> tuple[int, str]:
+        """Exit code and log."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.ended()
+
+    def ended(self) -> tuple[int, str]:
+        """Exit code and log, once it has ended by itself."""
+        self.process.communicate(timeout=STARTING_S)
+        self._log.seek(0)
+        return self.process.returncode, self._log.read()
+
+
+@contextmanager
+def serving(home: Path, *options: str, path: Path | None = None) -> Iterator[Service]:
+    """`path` is a folder of modules that go before all others."""
+    with tempfile.TemporaryFile("w+") as log:
+        service = Service(log, home, *options, path=path)
+        try:
+            yield service
+        finally:
+            if service.process.poll() is None:
+                service.process.kill()
+                service.process.communicate()
+
+
+def calls_told(text: str) -> float:
+    lines = [line for line in text.splitlines() if line.startswith("nextsong_calls_total{")]
+    return sum(float(line.split()[-1]) for line in lines)
+
+
+def files_of_metrics(pid: int) -> list[Path]:
+    """The files of metrics that the children of a process have in their memory."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    maps = "".join(Path(f"/proc/{child}/maps").read_text() for child in children)
+    (folder,) = {Path(line.split()[-1]).parent for line in maps.splitlines() if ".db" in line}
+    return list(folder.iterdir())
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return "zombie" not in Path(f"/proc/{pid}/status").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_family_of_processes(road: Road) -> None:
+    options = ("--workers", "2", "--metrics-port", "0", "--log-level", "error")
+    with serving(road.home.path, *options) as service:
+        members = service.children()
+        assert len(members) == 2
+        for _ in range(12):  # each connection goes to one of them
+            with Client(service.address) as client:
+                client.get_release()
+        assert calls_told(service.operate.metrics()) == 12
+        release = road.outcome.manifest.release
+        in_use = f'nextsong_release_in_use{{release="{release}"}} 2.0'
+        assert in_use in service.operate.metrics()
+
+        os.kill(members[0], signal.SIGKILL)
+        until(lambda: len(service.children()) == 2 and members[0] not in service.children())
+        until(lambda: in_use in service.operate.metrics())
+        with Client(service.address) as client:
+            client.get_release()
+        assert (
+            calls_told(service.operate.metrics()) == 13
+        )  # what the dead one counted is not forgotten
+        assert len(files_of_metrics(service.process.pid)) == 2 * 4  # and it left none of its own
+
+        with pytest.raises(BusyError, match="the port is in use"):
+            _ReservedPort("127.0.0.1", int(service.address.split(":")[1])).__enter__()
+
+        members = service.children()
+        code, log = service.end()
+        assert code == 0
+        assert "a process ended before its time" in log
+        assert "Traceback" not in log
+        assert not any(alive(member) for member in members)
+
+
+def test_no_call_fails_while_a_family_ends(road: Road) -> None:
+    with serving(road.home.path, "--workers", "2", "--drain", "0.5") as service:
+        seed = pb.Seed(artist="nobody", title="nothing")
+        outcomes: list[str] = []
+        ending = threading.Event()
+
+        def call() -> None:
+            with Client(service.address, timeout=10) as client:
+                while not ending.is_set():
+                    client.recommend(pb.RecommendRequest(seeds=[seed]))
+                    outcomes.append("answered")
+
+        callers = [threading.Thread(target=call) for _ in range(4)]
+        for caller in callers:
+            caller.start()
+        until(lambda: len(outcomes) > 20)
+        service.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)  # it goes on answering for half a second
+        before = len(outcomes)
+        until(lambda: len(outcomes) > before)
+        ending.set()
+        for caller in callers:
+            caller.join(PATIENCE_S)
+        assert not any(caller.is_alive() for caller in callers)
+        code, log = service.ended()
+        assert code == 0
+        assert "code=OK" in log.replace("\x1b", "")
+        assert "INTERNAL" not in log
+
+
+def test_metrics_have_their_room_before_they_are_written(tmp_path: Path) -> None:
+    metrics.reserve(tmp_path, 0)
+    for path in tmp_path.iterdir():
+        room = metrics.LONGEST_RELEASE if path.name == "release_0" else metrics.ROOM
+        assert path.stat().st_blocks * 512 >= path.stat().st_size == room
+    live = tmp_path / f"{metrics.LIVE}_0.db"
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"x" * metrics.ROOM)
+    metrics.reserve(tmp_path, 0)
+    assert {path for path in tmp_path.iterdir() if not any(path.read_bytes())} == {live}
+
+
+def test_a_disk_without_room_for_metrics_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(StorageError, match="the disk is full"):
+        metrics.reserve(tmp_path, 0)
+
+
+def test_a_port_that_a_server_has_just_left_can_be_taken() -> None:
+    with socket.socket() as before:
+        before.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        before.bind(("127.0.0.1", 0))
+        before.listen()
+        port = before.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            accepted, _ = before.accept()
+            accepted.close()  # the side that closes first waits in TIME_WAIT
+    with _ReservedPort("127.0.0.1", port) as reserved:
+        assert reserved == port
+
+
+def test_orphans_end(road: Road) -> None:
+    with serving(road.home.path, "--workers", "2") as service:
+        members = service.children()
+        service.process.kill()
+        service.process.communicate()
+        until(lambda: not any(alive(member) for member in members))
+
+
+def test_what_stops_a_process_is_said_once(tmp_path: Path) -> None:
+    with serving(tmp_path, "--workers", "3") as service:
+        code, log = service.ended()
+        assert code == 1
+        (line,) = [line for line in log.splitlines() if line.startswith("Error: ")]
+        assert "no release in" in line
+        assert "Traceback" not in log
+
+
+def test_a_taken_port_is_noticed() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(BusyError, match=f"cannot listen on 127.0.0.1:{port}"):
+            _ReservedPort("127.0.0.1", port).__enter__()
+    with _ReservedPort("localhost", 0) as free:
+        assert free > 0
+
+
+def test_an_extra_that_a_process_lacks_is_said(road: Road, tmp_path: Path) -> None:
+    (tmp_path / "opentelemetry.py").write_text("raise ImportError('not installed')")
+    options = ("--workers", "2", "--otlp-endpoint", "http://127.0.0.1:1")
+    with serving(road.home.path, *options, path=tmp_path) as service:
+        code, log = service.ended()
+    assert code == 1
+    (line,) = [line for line in log.splitlines() if line.startswith("Error: ")]
+    assert "OpenTelemetry traces need libraries that are not installed" in line
+    assert "Traceback" not in log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_a_process_prints_is_no_answer(road: Road, tmp_path: Path) -> None:
+    prints = ["a greeting", "[]", "{}", '{"ready": 1}', '{"error": "X", "args": []}', "9" * 200_000]
+    (tmp_path / "sitecustomize.py").write_text(f"print(*{prints}, sep='\\n', flush=True)")
+    with serving(road.home.path, "--workers", "2", path=tmp_path) as service:
+        with Client(service.address) as client:
+            client.get_release()
+        members = service.children()
+        os.kill(members[0], signal.SIGKILL)
+        until(lambda: len(service.children()) == 2 and members[0] not in service.children())
+        code, log = service.end()
+    assert code == 0
+    assert "a greeting" in log
+    assert "Traceback" not in log
+
+
+def test_all_errors_can_travel_between_processes() -> None:
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.NextsongError):
+            named = kind in {errors.RequestError, errors.MissingExtraError}
+            error = kind("one", "two") if named else kind("went wrong")
+            for copy in (from_line(to_line(error).encode()), pickle.loads(pickle.dumps(error))):
+                assert type(copy) is kind
+                assert str(copy) == str(error)
+    copy = from_line(to_line(errors.OverloadError("busy", 0.5)).encode())
+    assert isinstance(copy, errors.OverloadError)
+    assert copy.wait_s == 0.5
+
+
+STAND_IN = """
+import sys
+sys.stdin.readline()
+print('{"ready": {"address": "here", "release": null, "songs": 0, "metrics_port": null}}')
+sys.stdout.flush()
+sys.stdin.read()
+"""
+
+
+class Spawning:
+    """Starts stand-ins for serving processes, but for the starts that `fails` are raised at."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: Mapping[int, Exception]) -> None:
+        self.processes: list[asyncio.subprocess.Process] = []
+        self.starts = 0
+        self._fails = fails
+        self._spawn = asyncio.create_subprocess_exec
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", self)
+        monkeypatch.setattr("service.operate.supervisor.FIRST_PAUSE_S", 0.01)
+
+    async def __call__(self, *_command: str, **options: Any) -> asyncio.subprocess.Process:
+        self.starts += 1
+        if self.starts in self._fails:
+            raise self._fails[self.starts]
+        process = await self._spawn(sys.executable, "-c", STAND_IN, **options)
+        self.processes.append(process)
+        return process
+
+
+def supervised(ready: Callable[[Ready], None] = lambda _ready: None) -> None:
+    asyncio.run(supervise(Settings(workers=2, port=0, drain=0, grace=0), ready))
+
+
+@pytest.mark.parametrize("start", [1, 2])
+def test_a_process_that_cannot_be_started_ends_it(
+    monkeypatch: pytest.MonkeyPatch, start: int
+) -> None:
+    full = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    spawning = Spawning(monkeypatch, {start: full})
+    with pytest.raises(errors.SupervisionError, match=r"cannot be started: Resource temporarily"):
+        supervised()
+    assert all(process.returncode is not None for process in spawning.processes)
+
+
+def test_a_process_that_cannot_be_replaced_now_is_replaced_later(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    spawning = Spawning(monkeypatch, {3: full, 4: full})
+
+    async def end_when_replaced() -> None:
+        spawning.processes[0].kill()
+        while len(spawning.processes) < 3:
+            await asyncio.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    tasks = []
+    supervised(lambda _ready: tasks.append(asyncio.ensure_future(end_when_replaced())))
+    assert spawning.starts == 5
+    assert caplog.text.count("a process could not start") == 2
+    assert all(process.returncode is not None for process in spawning.processes)
+
+
+def test_supervision_that_fails_ends_all(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    spawning = Spawning(monkeypatch, {})
+    reserve = metrics.reserve
+
+    def fail_later(folder: Path, number: int) -> None:
+        if len(spawning.processes) == 2:
+            raise ValueError("not foreseen")
+        reserve(folder, number)
+
+    monkeypatch.setattr(metrics, "reserve", fail_later)
+    with pytest.raises(errors.SupervisionError, match="not foreseen"):
+        supervised(lambda _ready: spawning.processes[0].kill())
+    assert "Traceback" in caplog.text
+    assert all(process.returncode is not None for process in spawning.processes)

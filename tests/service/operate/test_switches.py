@@ -1,0 +1,173 @@
+"""Releases that change while 100 calls a second run: none fails, none mixes two, memory returns.
+
+NEXTSONG_SWITCH_S says for how many seconds, where the few of every day are not enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from catalog.embedded.store import EmbeddedHome
+from evaluation.bench.load import Load
+from nextsong.v1 import recommender_pb2 as pb
+from nextsong.v1 import recommender_pb2_grpc
+from tests.service.operate.test_supervisor import serving
+from tests.support.fakes import FakeHome, FakeRelease, points_of, publish
+from tests.support.rpc_servers import PATIENCE_S, POINTS, Loop, loop, until
+
+if TYPE_CHECKING:
+    from catalog.model import Point
+
+__all__ = ["loop"]  # fixtures
+
+SECONDS = float(os.environ.get("NEXTSONG_SWITCH_S", "8"))
+RATE = 100
+SONGS = points_of(
+    *((f"Artist {n % 50}", f"Song {n}", 2_000 - n, (1, n, n * n)) for n in range(1_500))
+)
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def edition(number: int) -> list[Point]:
+    """The same songs and vectors under other titles, so that an answer tells where it is from."""
+    return [
+        replace(point, song=replace(point.song, title=f"{point.song.title} ({number})"))
+        for point in SONGS
+    ]
+
+
+class Calls:
+    """Calls at a steady rate, however many are under way, by stubs that try nothing twice."""
+
+    def __init__(self, address: str) -> None:
+        self.failures: list[str] = []
+        self.answers: list[tuple[str, set[str]]] = []
+        self._address = address
+
+    async def run(self, ended: asyncio.Event) -> None:
+        async with grpc.aio.insecure_channel(
+            self._address, options=[("grpc.enable_retries", 0)]
+        ) as channel:
+            stub = recommender_pb2_grpc.RecommenderStub(channel)
+            begin, number, tasks = time.monotonic(), 0, set[asyncio.Task[None]]()
+            while not ended.is_set():
+                tasks.add(asyncio.create_task(self._call(stub, number)))
+                number += 1
+                await asyncio.sleep(max(0.0, begin + number / RATE - time.monotonic()))
+            await asyncio.gather(*tasks)
+
+    async def _call(self, stub: recommender_pb2_grpc.RecommenderStub, number: int) -> None:
+        places = (number % len(SONGS), (7 * number) % len(SONGS))
+        seeds = [pb.Seed(song_id=str(SONGS[place].song.song_id)) for place in places]
+        try:
+            answer = await stub.Recommend(pb.RecommendRequest(seeds=seeds), timeout=PATIENCE_S)
+        except grpc.aio.AioRpcError as error:
+            self.failures.append(f"{error.code().name}: {error.details()}")
+        else:
+            titles = [scored.song.title for scored in answer.songs]
+            titles += [seed.song.title for seed in answer.seeds]
+            self.answers.append((answer.release, {title.rpartition(" ")[2] for title in titles}))
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def maps_of(pid: int, home: EmbeddedHome) -> set[str]:
+    """The releases of which a process has files in its memory."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    inside = f"{home.path}/releases/"
+    return {line.split(inside)[1].split("/")[0] for line in lines if inside in line}
+
+
+async def switching(
+    home: EmbeddedHome, address: str, pid: int
+) -> tuple[Calls, dict[str, str], int]:
+    """What came of calls during three releases and a step back, and the memory in use before."""
+    calls, ended = Calls(address), asyncio.Event()
+    running = asyncio.create_task(calls.run(ended))
+    names = {home.current() or "": "(0)"}
+    pause = SECONDS / 6
+    await asyncio.sleep(pause)
+    before = resident(pid)
+
+    async def followed(release: str) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not calls.answers or calls.answers[-1][0] != release:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(pause)
+
+    for number in (1, 2, 3):
+        published = await asyncio.to_thread(publish, home, edition(number))
+        names[published.release] = f"({number})"
+        await followed(published.release)
+    await followed(await asyncio.to_thread(home.rollback))
+    ended.set()
+    await running
+    return calls, names, before
+
+
+@pytest.mark.timeout(60 + 10 * SECONDS)
+def test_three_releases_and_a_step_back_under_load(tmp_path: Path) -> None:
+    home = EmbeddedHome(tmp_path / "home")
+    publish(home, edition(0))
+    options = ("--look-every", "0.2", "--log-level", "warning")
+    with serving(home.path, *options) as service:
+        pid = service.process.pid
+        calls, names, before = asyncio.run(switching(home, service.address, pid))
+        assert calls.failures == []
+        assert len(calls.answers) > 0.5 * RATE * SECONDS
+        assert {release for release, _ in calls.answers} == set(names)
+        for release, editions in calls.answers:
+            assert editions == {names[release]}
+        until(lambda: maps_of(pid, home) <= {home.current() or ""})
+        assert resident(pid) < before + (32 << 20)
+        code, log = service.end()
+        assert (code, log) == (0, "")
+
+
+class Freezing(FakeHome):
+    """Holds the interpreter while it opens a release, as the engine does with a large one."""
+
+    def open(self, release: str | None = None) -> FakeRelease:
+        if self.opened:
+            ctypes.PyDLL(None).usleep(700_000)
+        return super().open(release)
+
+
+def test_calls_that_waited_while_a_release_was_loaded_are_not_too_many(loop: Loop) -> None:
+    home = Freezing(FakeRelease(POINTS, name="1"))
+    with loop.serve(home, max_concurrency=4) as server:
+        load = Load(server.address, 10, 2, 5, False, False, 1, RATE, 4.0, 1)
+        with subprocess.Popen(
+            [sys.executable, "-m", "evaluation.bench.load"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as caller:
+            assert caller.stdin is not None
+            caller.stdin.write(json.dumps(asdict(load)))
+            caller.stdin.close()
+            caller.stdin = None
+            until(lambda: home.release_asked("1") > 0.2 * RATE)
+            for name in ("2", "3", "4"):
+                home.put(name, FakeRelease(POINTS, name=name))
+                until(lambda name=name: home.release_asked(name) > 0.5 * RATE)
+            told, _ = caller.communicate(timeout=PATIENCE_S)
+    outcome = json.loads(told)
+    assert outcome["failures"] == {}
+    assert len(outcome["latencies_ms"]) > 2 * RATE

@@ -1,0 +1,328 @@
+"""New releases are taken up under load; what cannot be opened leaves the old one serving."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import shutil
+import threading
+import time
+import weakref
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import grpc
+import numpy as np
+import pytest
+
+from catalog import reranker
+from catalog.errors import CorruptReleaseError, EngineError, UnavailableError
+from catalog.manifest import StoredRanker
+from nextsong.v1 import recommender_pb2 as pb
+from nextsong.v1 import recommender_pb2_grpc
+from service.client.client import Client
+from tests.support.fakes import FakeHome, FakeRelease, publish
+from tests.support.rpc_servers import (
+    PATIENCE_S,
+    POINTS,
+    WATERLOO,
+    Call,
+    Loop,
+    Slow,
+    best_known,
+    damage,
+    home,
+    loop,
+    until,
+)
+
+if TYPE_CHECKING:
+    from catalog.embedded.store import EmbeddedHome
+    from catalog.model import Point
+
+__all__ = ["best_known", "home", "loop"]  # fixtures
+
+
+class Caller(threading.Thread):
+    """Calls all methods in turn until told to end, keeping (release, titles) of every answer."""
+
+    def __init__(self, address: str, seed: pb.Seed) -> None:
+        super().__init__()
+        self.answers: list[tuple[str, list[str]]] = []
+        self.failures: list[Exception] = []
+        self.ended = threading.Event()
+        self._address = address
+        self._seed = seed
+
+    def run(self) -> None:
+        with grpc.insecure_channel(self._address) as channel:
+            stub = recommender_pb2_grpc.RecommenderStub(channel)
+            while not self.ended.is_set():
+                time.sleep(0.002)
+                try:
+                    self._call_all(stub)
+                except Exception as error:  # noqa: BLE001
+                    self.failures.append(error)
+
+    def _call_all(self, stub: Any) -> None:
+        seeds = [self._seed]
+        one = stub.Recommend(pb.RecommendRequest(seeds=seeds, limit=50), timeout=PATIENCE_S)
+        self._keep(one.release, one.songs[0].song, one.seeds[0].song, one.songs[-1].song)
+        two = stub.SimilarSongs(pb.SimilarSongsRequest(song=self._seed), timeout=PATIENCE_S)
+        self._keep(two.release, two.song, *(hit.song for hit in two.songs))
+        three = stub.SearchSongs(pb.SearchSongsRequest(query="the"), timeout=PATIENCE_S)
+        self._keep(three.release, *three.songs)
+        four = stub.GetRelease(pb.GetReleaseRequest(), timeout=PATIENCE_S)
+        self._keep(four.release.id)
+
+    def _keep(self, release: str, *songs: pb.Song) -> None:
+        self.answers.append((release, [song.title for song in songs]))
+
+
+def second_edition(points: list[Point]) -> list[Point]:
+    """The same songs and vectors under other titles, so that an answer tells where it is from."""
+    return [
+        replace(point, song=replace(point.song, title=f"{point.song.title} (2)"))
+        for point in points
+    ]
+
+
+def test_a_new_release_is_taken_up_under_load_with_no_failed_and_no_mixed_answer(
+    loop: Loop, home: EmbeddedHome, best_known: list[Point]
+) -> None:
+    first = home.current()
+    seed = pb.Seed(song_id=str(best_known[0].song.song_id))
+    with loop.serve(home) as server:
+        callers = [Caller(server.address, seed) for _ in range(2)]
+        for caller in callers:
+            caller.start()
+        try:
+            until(lambda: all(caller.answers for caller in callers))
+            second = publish(home, second_edition(best_known)).release
+            until(lambda: all(caller.answers[-1][0] == second for caller in callers))
+        finally:
+            for caller in callers:
+                caller.ended.set()
+                caller.join(PATIENCE_S)
+    for caller in callers:
+        assert caller.failures == []
+        releases = [release for release, _ in caller.answers]
+        assert set(releases) == {first, second}
+        assert releases == sorted(releases), "it went back"
+        for release, titles in caller.answers:
+            assert {title.endswith(" (2)") for title in titles} <= {release == second}
+
+
+def test_a_corrupt_new_release_is_not_taken_up_and_the_next_good_one_is(
+    loop: Loop, home: EmbeddedHome, best_known: list[Point], caplog: pytest.LogCaptureFixture
+) -> None:
+    good = home.current()
+    assert good is not None
+    with loop.serve(home) as server, Client(server.address) as client:
+        point_at(home, damaged_copy(home, good))
+        until(lambda: "is damaged" in caplog.text)
+        assert f"stay on release {good}" in caplog.text
+        time.sleep(0.1)  # a few more looks
+        assert caplog.text.count("stay on release") == 1
+        assert client.get_release().release.id == good
+        better = publish(home, best_known).release
+        until(lambda: client.get_release().release.id == better)
+
+
+def damaged_copy(home: EmbeddedHome, release: str) -> str:
+    name = "20990101T000000000-damaged"
+    shutil.copytree(home.path / "releases" / release, home.path / "releases" / name)
+    manifest = replace(home.manifest(release), release=name)
+    (home.path / "releases" / name / "manifest.json").write_text(manifest.to_json(), "utf-8")
+    damage(home, name)
+    return name
+
+
+def point_at(home: EmbeddedHome, release: str) -> None:
+    partial = home.path / "pointer"
+    partial.write_text(f"{release}\n", "utf-8")
+    partial.replace(home.path / "current")
+
+
+@pytest.mark.parametrize("name", ["20990101T000000000-missing", "../../elsewhere", "caf\u00e9"])
+def test_a_pointer_at_nothing_changes_nothing(
+    loop: Loop, home: EmbeddedHome, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    good = home.current()
+    with loop.serve(home) as server, Client(server.address) as client:
+        point_at(home, name)
+        until(lambda: "stay on release" in caplog.text)
+        time.sleep(0.1)  # a few more looks
+        assert caplog.text.count("stay on release") == 1
+        assert client.get_release().release.id == good
+
+
+def test_a_rollback_is_followed(loop: Loop) -> None:
+    home = FakeHome(FakeRelease(POINTS, name="1"))
+    with loop.serve(home) as server:
+        home.put("2", FakeRelease(POINTS, name="2"))
+        until(lambda: server.release.manifest.release == "2")
+        home.put("1", FakeRelease(POINTS, name="1"))
+        until(lambda: server.release.manifest.release == "1")
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [CorruptReleaseError("x"), EngineError("x"), PermissionError("x"), KeyError()],
+    ids=["corrupt", "engine", "unforeseen", "a bug"],
+)
+def test_no_failure_ends_the_lookout(
+    loop: Loop, caplog: pytest.LogCaptureFixture, failure: Exception
+) -> None:
+    home = FakeHome(FakeRelease(POINTS, name="1"))
+    with loop.serve(home) as server:
+        home.put("2", failure)
+        until(lambda: "stay on release 1" in caplog.text)
+        time.sleep(0.1)  # a few more looks, which do not try it again
+        home.put("3", FakeRelease(POINTS, name="3"))
+        until(lambda: server.release.manifest.release == "3")
+    assert home.opened == ["1", "2", "3"]
+
+
+class Gated(FakeHome):
+    """Takes its time to open a release."""
+
+    def __init__(self, release: FakeRelease) -> None:
+        super().__init__(release)
+        self.opening = threading.Event()
+        self.may_open = threading.Event()
+        self.may_open.set()
+
+    def open(self, release: str | None = None) -> FakeRelease:
+        self.opening.set()
+        assert self.may_open.wait(PATIENCE_S)
+        return super().open(release)
+
+
+def test_calls_are_answered_while_a_new_release_is_opened(loop: Loop) -> None:
+    home = Gated(FakeRelease(POINTS, name="1"))
+    with loop.serve(home) as server, Client(server.address) as client:
+        home.opening.clear()
+        home.may_open.clear()
+        home.put("2", FakeRelease(POINTS, name="2"))
+        assert home.opening.wait(PATIENCE_S)
+        try:
+            assert client.recommend(WATERLOO).release == "1"
+        finally:
+            home.may_open.set()
+        until(lambda: client.get_release().release.id == "2")
+
+
+def test_news_of_releases_are_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "nextsong.service")
+    home = FakeHome(FakeRelease(POINTS, name="1"))
+    with loop.serve(home):
+        home.put("2", FakeRelease(POINTS, name="2"))
+        until(lambda: "now serving release 2" in caplog.text)
+
+
+def test_a_call_keeps_the_release_that_it_began_with_which_is_then_let_go(loop: Loop) -> None:
+    old = Slow(POINTS, name="old")
+    home = FakeHome(old)
+    gone = weakref.ref(old)
+    with loop.serve(home) as server, Client(server.address, PATIENCE_S) as client:
+        call = Call(client)
+        assert old.asked_for.wait(PATIENCE_S)
+        home.put("new", FakeRelease(POINTS, name="new"))
+        home.forget("old")
+        until(lambda: client.get_release().release.id == "new")
+        assert not old.closed
+        old.may.set()
+        call.join(PATIENCE_S)
+        assert call.answer is not None
+        assert call.answer.release == "old"
+        assert client.recommend(WATERLOO).release == "new"
+        assert old.closed
+        del old
+        gc.collect()
+        assert gone() is None
+
+
+class LoadedRanker:
+    """Stands in for a model: `loaded_by` are the threads that loaded one."""
+
+    loaded_by: ClassVar[list[threading.Thread]] = []
+    fields: ClassVar[list[str]] = []
+    understood = True
+
+    def __init__(self, _model: str) -> None:
+        self.loaded_by.append(threading.current_thread())
+
+    def score(self, table: Any) -> Any:
+        return np.ones(len(table))
+
+
+def with_ranker(name: str, stored: StoredRanker) -> FakeRelease:
+    release = FakeRelease(POINTS, name=name, strengths={0: {1: 1.0}})
+    parameters = release.manifest.origin.parameters | {"mode": "ranked"}
+    origin = replace(release.manifest.origin, parameters=parameters)
+    release.manifest = replace(release.manifest, ranker=stored, origin=origin)
+    return release
+
+
+def test_a_ranker_is_loaded_before_its_release_answers_and_not_by_a_call(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reranker, "Ranker", LoadedRanker)
+    threads = LoadedRanker.loaded_by
+    threads.clear()
+    reranker.ranker_of.cache_clear()
+    home = FakeHome(with_ranker("first", StoredRanker(*reranker.pack("first"))))
+    with loop.serve(home) as server, Client(server.address) as client:
+        assert len(threads) == 1
+        assert client.recommend(WATERLOO).mode == pb.MODE_RANKED
+        home.put("second", with_ranker("second", StoredRanker(*reranker.pack("second"))))
+        until(lambda: client.get_release().release.id == "second")
+        assert len(threads) == 2
+        assert threads[1] is not loop.thread
+        assert client.recommend(WATERLOO).mode == pb.MODE_RANKED
+    assert len(threads) == 2
+    reranker.ranker_of.cache_clear()
+
+
+def test_a_release_whose_ranker_is_damaged_is_not_taken_up(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = FakeHome(FakeRelease(POINTS, name="good"))
+    damaged = with_ranker("bad", replace(StoredRanker(*reranker.pack("model")), sha256="0"))
+    with loop.serve(home) as server, Client(server.address) as client:
+        home.put("bad", damaged)
+        until(lambda: "the ranker in the manifest is not as it was published" in caplog.text)
+        assert client.recommend(WATERLOO).release == "good"
+    assert damaged.closed
+
+
+class Leaving(FakeHome):
+    """Is asked for its current release, and fails once it may."""
+
+    def __init__(self) -> None:
+        super().__init__(FakeRelease(POINTS))
+        self.asked, self.may = threading.Event(), threading.Event()
+
+    def current(self) -> str | None:
+        self.asked.set()
+        self.may.wait(PATIENCE_S)
+        raise UnavailableError("it is away")
+
+
+def test_a_look_that_fails_after_the_end_is_not_logged(
+    loop: Loop, caplog: pytest.LogCaptureFixture
+) -> None:
+    home = Leaving()
+    with loop.serve(home):
+        assert home.asked.wait(PATIENCE_S)
+    home.may.set()
+
+    async def others_have_ended() -> None:
+        while len(asyncio.all_tasks()) > 1:
+            await asyncio.sleep(0.01)
+
+    loop.run(others_have_ended())
+    gc.collect()
+    assert "never retrieved" not in caplog.text

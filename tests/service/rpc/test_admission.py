@@ -1,0 +1,100 @@
+"""Admission by work: a large call takes the places of several."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import grpc
+import pytest
+
+from catalog.errors import OverloadError
+from nextsong.v1 import recommender_pb2 as pb
+from nextsong.v1 import recommender_pb2_grpc
+from service.api.validation import work_of
+from service.rpc import admission
+from service.rpc.admission import Admission
+from tests.support.fakes import FakeHome
+from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, loop, until
+
+__all__ = ["loop"]  # fixtures
+
+SEED = pb.Seed(artist="x", title="y")
+
+
+def playlist(seeds: int, **fields: object) -> pb.RecommendRequest:
+    return pb.RecommendRequest(seeds=[SEED] * seeds, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("request_", "work"),
+    [
+        (playlist(20), 30),
+        (playlist(20, limit=500), 520),
+        (playlist(20, limit=500, diversity=0.1), 2_520),
+        (playlist(20, limit=500, max_per_artist=1, diversity=0.1), 2_520),
+        (playlist(20, limit=2**31 - 1), 520),  # refused later, and no reason to count more
+        (playlist(20, limit=-5), 30),
+        (pb.BatchRecommendRequest(requests=[playlist(100)] * 100), 11_000),
+        (pb.BatchRecommendRequest(requests=[playlist(0)] * 100_000), 1_010),
+        (pb.RecordPlaysRequest(plays=[pb.Play(song=SEED)] * 1_000), 1_000),
+        (pb.SearchSongsRequest(query="x", limit=500), 0),
+        (pb.GetReleaseRequest(), 0),
+    ],
+    ids=range(11),
+)
+def test_the_work_of_a_request(request_: object, work: int) -> None:
+    assert work_of(request_) == work
+
+
+def taken(most: int, *works: int) -> int:
+    """How many calls of this much work are taken side by side, one after the other."""
+    own = Admission(most)
+    with ExitStack() as under_way:
+        for number, work in enumerate(works):
+            try:
+                under_way.enter_context(own.admit(work))
+            except OverloadError:
+                return number
+    return len(works)
+
+
+def test_a_large_call_takes_the_places_of_several() -> None:
+    unit = admission.WORK_OF_A_PLACE
+    assert taken(4, 0, 0, 0, 0, 0) == 4
+    assert taken(4, unit, unit, unit, unit, 0) == 4
+    assert taken(4, unit + 1, unit + 1, 0) == 2
+    assert taken(4, 4 * unit, 0) == 1
+    assert taken(4, 1, 4 * unit) == 1
+
+
+def test_any_call_is_taken_alone_and_its_places_are_free_afterwards() -> None:
+    own = Admission(2)
+    for _ in range(3):
+        with own.admit(1_000_000), pytest.raises(OverloadError, match="2 calls, a large one"):
+            own.admit(0).__enter__()
+    with pytest.raises(ZeroDivisionError), own.admit(5_000):
+        raise ZeroDivisionError
+    assert taken(2, 0, 0) == 2
+    with own.admit(0), own.admit(0):
+        pass
+
+
+def test_a_large_batch_leaves_room_for_few_others(loop: Loop) -> None:
+    release = Slow(POINTS)
+    batch = pb.BatchRecommendRequest(requests=[playlist(500, limit=10)] * 4)  # takes three places
+    with (
+        loop.serve(FakeHome(release), max_concurrency=4, grace=PATIENCE_S) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = recommender_pb2_grpc.RecommenderStub(channel)
+        first = stub.BatchRecommend.future(batch, timeout=PATIENCE_S)
+        until(lambda: release.asked.get("points", 0) == 1)
+        second = stub.Recommend.future(WATERLOO, timeout=PATIENCE_S)
+        until(lambda: release.asked.get("points", 0) == 2)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Recommend(WATERLOO, timeout=PATIENCE_S)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        release.may.set()
+        assert len(first.result().responses) == 4
+        assert second.result().songs
+        assert stub.Recommend(WATERLOO, timeout=PATIENCE_S).songs

@@ -1,0 +1,306 @@
+"""What those who run the service rely on: bounds, deadlines, log, metrics, traces."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import prometheus_client as prometheus
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from catalog.errors import EngineError, OverloadError, TooLateError
+from nextsong.v1 import recommender_pb2 as pb
+from nextsong.v1 import recommender_pb2_grpc
+from service.client.client import Client
+from service.operate import logs, metrics
+from service.operate.tracing import OtlpTracer
+from tests.support.fakes import FakeHome, FakeRelease
+from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Call, Loop, Slow, loop, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from catalog.model import Hit, Search
+
+__all__ = ["loop"]  # fixtures
+
+KEY, OTHER = "a-key-of-some-length", "another-key-of-length"
+
+
+def ask(
+    address: str, *metadata: tuple[str, str], timeout: float = PATIENCE_S
+) -> tuple[pb.RecommendResponse, dict[str, Any]]:
+    """The answer to a call with this metadata, and its trailing metadata."""
+    with grpc.insecure_channel(address) as channel:
+        stub = recommender_pb2_grpc.RecommenderStub(channel)
+        response, call = stub.Recommend.with_call(WATERLOO, metadata=metadata, timeout=timeout)
+        return response, dict(call.trailing_metadata())
+
+
+def refused(address: str, *metadata: tuple[str, str]) -> grpc.RpcError:
+    with pytest.raises(grpc.RpcError) as caught:
+        ask(address, *metadata)
+    return caught.value
+
+
+def reason(error: grpc.RpcError) -> str:
+    status = rpc_status.from_call(error)
+    assert status is not None
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    return str(info.reason)
+
+
+@pytest.fixture
+def keys_file(tmp_path: Path) -> Path:
+    path = tmp_path / "keys"
+    path.write_text(f"# ours\n\n{KEY}\nshop {OTHER}\n")
+    return path
+
+
+# Bounds, deadlines, cancellation
+
+
+def test_over_capacity_a_call_is_turned_away_at_once(loop: Loop) -> None:
+    release = Slow(POINTS)
+    with loop.serve(FakeHome(release), max_concurrency=2, grace=PATIENCE_S) as server:
+        with Client(server.address, PATIENCE_S) as client:
+            calls = [Call(client), Call(client)]
+            until(lambda: release.asked.get("points", 0) == 2)
+            error = refused(server.address)
+            assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert reason(error) == "OVERLOAD"
+            status = rpc_status.from_call(error)
+            assert status is not None
+            assert any(
+                detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details
+            )
+            release.may.set()
+            for call in calls:
+                call.join(PATIENCE_S)
+                assert call.answer is not None
+        assert ask(server.address)[0].songs
+
+
+def test_the_client_comes_back_to_a_busy_server(loop: Loop) -> None:
+    release = Slow(POINTS)
+    with (
+        loop.serve(FakeHome(release), max_concurrency=1) as server,
+        Client(server.address, PATIENCE_S) as client,
+        Client(server.address, 1) as hasty,
+    ):
+        first = Call(client)
+        assert release.asked_for.wait(PATIENCE_S)
+        with pytest.raises(OverloadError):
+            hasty.recommend(WATERLOO)
+        second = Call(client)
+        time.sleep(0.1)
+        release.may.set()
+        first.join(PATIENCE_S)
+        second.join(PATIENCE_S)
+        assert first.answer is not None
+        assert second.answer is not None
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_no_call_takes_longer_than_allowed(loop: Loop, own: bool) -> None:
+    release = Slow(POINTS)
+    with (
+        loop.serve(FakeHome(release), call_timeout=0.1 if own else 60) as server,
+        Client(server.address, PATIENCE_S if own else 0.1) as client,
+        pytest.raises(TooLateError, match=r"no answer within|Deadline Exceeded"),
+    ):
+        client.recommend(WATERLOO)
+
+
+class Counting(Slow):
+    """Says how many searches were given up."""
+
+    given_up = 0
+
+    async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        try:
+            return await super().find(searches)
+        except asyncio.CancelledError:
+            self.given_up += 1
+            raise
+
+
+def test_a_call_that_is_given_up_stops_working(loop: Loop) -> None:
+    release = Counting(POINTS)
+    with (
+        loop.serve(FakeHome(release)) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        call = recommender_pb2_grpc.RecommenderStub(channel).Recommend.future(WATERLOO)
+        assert release.asked_for.wait(PATIENCE_S)
+        call.cancel()
+        until(lambda: release.given_up == 1)
+
+
+def test_a_request_that_is_too_large_is_turned_away(loop: Loop) -> None:
+    with loop.serve(FakeHome(FakeRelease(POINTS)), max_request_bytes=1024) as server:
+        assert ask(server.address)[0].songs
+        large = pb.RecommendRequest(seeds=[pb.Seed(artist="x" * 2000, title="y")])
+        with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as e:
+            recommender_pb2_grpc.RecommenderStub(channel).Recommend(large, timeout=PATIENCE_S)
+        assert e.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+# Ids, log, metrics, traces
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"), [("abc-123", True), ("x" * 128, True), ("x" * 129, False), ("a b", False)]
+)
+def test_the_request_id_comes_back(loop: Loop, sent: str, kept: bool) -> None:
+    with loop.serve(FakeHome(FakeRelease(POINTS))) as server:
+        _, trailers = ask(server.address, ("x-request-id", sent))
+        assert (trailers["x-request-id"] == sent) is kept
+        _, trailers = ask(server.address)
+        assert len(trailers["x-request-id"]) == 16
+        with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as e:
+            recommender_pb2_grpc.RecommenderStub(channel).Recommend(
+                pb.RecommendRequest(), metadata=[("x-request-id", "my-id")], timeout=PATIENCE_S
+            )
+        assert ("x-request-id", "my-id") in e.value.trailing_metadata()
+
+
+@contextmanager
+def logged(level: str, form: str, capsys: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
+    """The lines of the log, once the block is left."""
+    root = logging.getLogger()
+    before = root.handlers[:], root.level, logging.getLogger("nextsong").level
+    lines: list[str] = []
+    try:
+        logs.configure(level, form)
+        yield lines
+        lines += capsys.readouterr().err.splitlines()
+    finally:
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        logging.getLogger("nextsong").setLevel(before[2])
+
+
+def test_a_log_line_a_call_with_neither_secrets_nor_songs(
+    loop: Loop, keys_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        logged("info", "json", capsys) as lines,
+        loop.serve(FakeHome(FakeRelease(POINTS)), keys_file=keys_file) as server,
+    ):
+        ask(server.address, ("x-api-key", OTHER), ("x-request-id", "my-id"))
+        refused(server.address, ("x-api-key", "wrong-" + KEY))
+    calls = [json.loads(line) for line in lines if '"call"' in line]
+    assert [call["code"] for call in calls] == ["OK", "UNAUTHENTICATED"]
+    first = calls[0]
+    assert (first["request_id"], first["caller"], first["seeds"]) == ("my-id", "shop", 1)
+    assert (first["method"], first["strategy"]) == ("Recommend", "STRATEGY_SEEDS")
+    assert first["ms"] > 0
+    text = "\n".join(lines)
+    for hidden in (KEY, OTHER, "ABBA", "Waterloo"):
+        assert hidden not in text
+
+
+@pytest.mark.parametrize(
+    ("level", "form", "calls"), [("debug", "json", True), ("warning", "console", False)]
+)
+def test_levels_and_forms_of_the_log(
+    loop: Loop, capsys: pytest.CaptureFixture[str], level: str, form: str, calls: bool
+) -> None:
+    with logged(level, form, capsys) as lines:
+        with loop.serve(FakeHome(FakeRelease(POINTS))) as server:
+            ask(server.address)
+        logging.getLogger("other.library").error("a complaint of a library")
+    text = "\n".join(lines)
+    assert ("Waterloo" in text) is calls
+    assert "a complaint of a library" in text
+    assert all((line[0] == "{") is (form == "json") for line in lines)
+
+
+class Failing(FakeRelease):
+    async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        raise EngineError("no engine")
+
+
+def test_what_prometheus_is_told(loop: Loop) -> None:
+    registry = prometheus.CollectorRegistry()
+    endpoint = metrics.endpoint("127.0.0.1", 0, registry)
+    home = FakeHome(FakeRelease(POINTS, name="1"))
+    try:
+        with loop.serve(home, metrics=metrics.Metrics(registry)) as server:
+            ask(server.address)
+            with grpc.insecure_channel(server.address) as channel:
+                stub = recommender_pb2_grpc.RecommenderStub(channel)
+                nobody = pb.RecommendRequest(seeds=[pb.Seed(artist="x", title="y")])
+                batch = pb.BatchRecommendRequest(requests=[WATERLOO, nobody])
+                stub.BatchRecommend(batch, timeout=PATIENCE_S)
+            home.put("2", Failing(POINTS, name="2"))
+            until(lambda: server.release is not None and server.release.manifest.release == "2")
+            assert refused(server.address).code() is grpc.StatusCode.INTERNAL
+            home.put("3", EngineError("no release"))
+            until(lambda: "refused_releases_total 1.0" in told(endpoint.server_port))
+            text = told(endpoint.server_port)
+    finally:
+        endpoint.shutdown()
+        endpoint.server_close()
+    for line in (
+        'calls_total{code="OK",method="Recommend"} 1.0',
+        'calls_total{code="OK",method="BatchRecommend"} 1.0',
+        'calls_total{code="INTERNAL",method="Recommend"} 1.0',
+        'call_seconds_count{method="Recommend"} 2.0',
+        'stage_seconds_count{stage="resolve"} 3.0',
+        'stage_seconds_count{stage="embed"} 3.0',
+        'stage_seconds_count{stage="search"} 3.0',
+        'stage_seconds_count{stage="rank"} 4.0',
+        'answers_total{strategy="STRATEGY_SEEDS"} 2.0',
+        'answers_total{strategy="STRATEGY_POPULAR"} 1.0',
+        'seeds_total{resolution="RESOLUTION_SONG"} 2.0',
+        'seeds_total{resolution="RESOLUTION_UNKNOWN"} 1.0',
+        "engine_errors_total 1.0",
+        "calls_under_way 0.0",
+        'release_in_use{release="2"} 1.0',
+    ):
+        assert f"nextsong_{line}" in text.splitlines()
+    assert 'release="1"' not in text
+
+
+def told(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
+        return str(answer.read().decode())
+
+
+def test_a_call_and_its_stages_are_traced(loop: Loop) -> None:
+    exporting = pytest.importorskip(
+        "opentelemetry.sdk.trace.export.in_memory_span_exporter", reason="no extra 'tracing'"
+    )
+    exporter = exporting.InMemorySpanExporter()
+    tracer = OtlpTracer("http://127.0.0.1:1", exporter=exporter)
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    with loop.serve(FakeHome(FakeRelease(POINTS)), tracer=tracer) as server:
+        ask(server.address, ("traceparent", parent))
+    tracer.close()
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    call = spans["nextsong.v1.Recommender/Recommend"]
+    assert f"{call.context.trace_id:032x}" == "0af7651916cd43dd8448eb211c80319c"
+    assert f"{call.parent.span_id:016x}" == "b7ad6b7169203331"
+    assert call.attributes["rpc.grpc.status_code_name"] == "OK"
+    for name in ("resolve", "embed", "search", "rank"):
+        assert spans[name].parent.span_id == call.context.span_id
+        assert call.start_time <= spans[name].start_time <= spans[name].end_time <= call.end_time
+
+
+def test_traces_without_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    with pytest.raises(Exception, match="OpenTelemetry traces need libraries"):
+        OtlpTracer("http://127.0.0.1:1")

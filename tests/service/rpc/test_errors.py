@@ -1,0 +1,297 @@
+"""Exceptions as gRPC statuses: each has one, none tells secrets, and all come back as they went."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from catalog import errors
+from catalog.errors import NextsongError
+from service.rpc import errors as statuses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SECRET = "password=hunter2 in /var/lib/nextsong"
+
+
+def tree(kind: type[NextsongError]) -> list[type[NextsongError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in tree(child))]
+
+
+ALL = [kind for kind in tree(NextsongError) if kind.__module__ == errors.__name__]
+
+INVALID, UNAVAILABLE, INTERNAL = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.INTERNAL,
+)
+# Clients rely on these: changing one breaks them.
+CODES_AND_REASONS = {
+    "NextsongError": (INTERNAL, "NEXTSONG"),
+    "InputError": (INVALID, "INPUT"),
+    "FileError": (INVALID, "FILE"),
+    "EmptyFileError": (INVALID, "EMPTY_FILE"),
+    "ColumnError": (INVALID, "COLUMN"),
+    "PlaylistError": (INVALID, "PLAYLIST"),
+    "RejectsError": (INVALID, "REJECTS"),
+    "RequestError": (INVALID, "REQUEST"),
+    "UnknownSongError": (grpc.StatusCode.NOT_FOUND, "UNKNOWN_SONG"),
+    "ReleaseError": (UNAVAILABLE, "RELEASE"),
+    "NoReleaseError": (UNAVAILABLE, "NO_RELEASE"),
+    "CorruptReleaseError": (UNAVAILABLE, "CORRUPT_RELEASE"),
+    "MismatchError": (UNAVAILABLE, "MISMATCH"),
+    "StorageError": (INTERNAL, "STORAGE"),
+    "BusyError": (UNAVAILABLE, "BUSY"),
+    "EngineError": (INTERNAL, "ENGINE"),
+    "MissingLibraryError": (INTERNAL, "MISSING_LIBRARY"),
+    "MissingExtraError": (INTERNAL, "MISSING_EXTRA"),
+    "SupervisionError": (INTERNAL, "SUPERVISION"),
+    "GateError": (INTERNAL, "GATE"),
+    "SettingsError": (INVALID, "SETTINGS"),
+    "NoHistoryError": (grpc.StatusCode.FAILED_PRECONDITION, "NO_HISTORY"),
+    "NoKeyError": (grpc.StatusCode.UNAUTHENTICATED, "NO_KEY"),
+    "OverloadError": (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOAD"),
+    "TooLateError": (grpc.StatusCode.DEADLINE_EXCEEDED, "TOO_LATE"),
+    "UnavailableError": (UNAVAILABLE, "UNAVAILABLE"),
+}
+
+
+def example(kind: type[NextsongError], message: str = "went wrong") -> NextsongError:
+    if kind is errors.RequestError:
+        return errors.RequestError("seeds[2].song_id", message)
+    if kind is errors.MissingExtraError:
+        return errors.MissingExtraError(message, "extra")
+    return kind(message)
+
+
+def sent(error: NextsongError) -> status_pb2.Status:
+    """The google.rpc.Status that travels for an error."""
+    trailers = dict(statuses.status_of(error).trailing_metadata)
+    return status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+
+
+def details(error: NextsongError, kind: type) -> list[object]:
+    unpacked = [(kind(), detail) for detail in sent(error).details]
+    return [message for message, detail in unpacked if detail.Unpack(message)]
+
+
+def names(kind: type[NextsongError]) -> str:
+    return kind.__name__
+
+
+@pytest.mark.parametrize("kind", ALL, ids=names)
+def test_every_exception_has_its_code_and_reason(kind: type[NextsongError]) -> None:
+    error = example(kind)
+    status = statuses.status_of(error)
+    code, reason = CODES_AND_REASONS[kind.__name__]
+    assert statuses.code_of(error) is status.code is code
+    assert sent(error).code == code_pb2.Code.Value(code.name)
+    assert sent(error).message == status.details
+    assert details(error, error_details_pb2.ErrorInfo) == [
+        error_details_pb2.ErrorInfo(reason=reason, domain="nextsong")
+    ]
+
+
+def test_reasons_are_unique_and_well_formed() -> None:
+    reasons = [statuses.reason_of(example(kind)) for kind in ALL]
+    assert len(set(reasons)) == len(reasons)
+    for reason in reasons:  # the rule of google.rpc.ErrorInfo
+        assert re.fullmatch("[A-Z][A-Z0-9_]+[A-Z0-9]", reason)
+
+
+def test_an_exception_to_come_takes_after_its_parent() -> None:
+    local = type("GoneReleaseError", (errors.ReleaseError,), {})("gone")
+    assert statuses.code_of(local) is UNAVAILABLE
+    assert statuses.reason_of(local) == "GONE_RELEASE"
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    drawn = {}
+    path = ["NextsongError"]
+    for line in (errors.__doc__ or "").splitlines():
+        branch = re.match(r"    ((?:[│ ] {3})*)[├└]── (\w+)", line)
+        if branch:
+            depth = len(branch[1]) // 4 + 1
+            path[depth:] = [branch[2]]
+            drawn[branch[2]] = path[depth - 1]
+    own = [kind for kind in ALL if kind.__module__ == errors.__name__]
+    assert drawn == {kind.__name__: kind.__bases__[0].__name__ for kind in own[1:]}
+    assert list(drawn) == [kind.__name__ for kind in own[1:]]
+
+
+WRITTEN_FOR_CALLERS = {
+    "RequestError",
+    "UnknownSongError",
+    "NoHistoryError",
+    "NoKeyError",
+    "OverloadError",
+    "TooLateError",
+}
+INSTEAD = {
+    INTERNAL: "internal error",
+    INVALID: "the request cannot be answered",
+    UNAVAILABLE: "the catalog cannot be asked now: try again soon",
+}
+
+
+@pytest.mark.parametrize("kind", ALL, ids=names)
+def test_only_what_was_written_for_callers_is_told(kind: type[NextsongError]) -> None:
+    error = example(kind, SECRET)
+    status = statuses.status_of(error)
+    told = SECRET.encode() in sent(error).SerializeToString() or SECRET in status.details
+    assert told is (kind.__name__ in WRITTEN_FOR_CALLERS)
+    assert told is statuses.is_told(error)
+    if not told:
+        assert status.details == INSTEAD[status.code]
+
+
+@pytest.mark.parametrize("kind", ALL, ids=names)
+def test_a_field_is_named_where_one_is_to_blame(kind: type[NextsongError]) -> None:
+    expected = []
+    if issubclass(kind, errors.RequestError):
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field="seeds[2].song_id", description="went wrong"
+        )
+        expected = [error_details_pb2.BadRequest(field_violations=[violation])]
+    assert details(example(kind), error_details_pb2.BadRequest) == expected
+
+
+# There and back over a real channel.
+
+Abort = NextsongError | tuple[grpc.StatusCode, str]
+
+
+class Failing(grpc.GenericRpcHandler):
+    """Fails every call as `failure` says."""
+
+    failure: Abort = NextsongError("not set")
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler[bytes, bytes]:
+        return grpc.unary_unary_rpc_method_handler(self._fail)
+
+    def _fail(self, _request: bytes, context: grpc.ServicerContext) -> bytes:
+        if isinstance(self.failure, NextsongError):
+            context.abort_with_status(statuses.status_of(self.failure))
+        else:
+            context.abort(*self.failure)
+        raise AssertionError
+
+
+@pytest.fixture(scope="module")
+def come_back() -> Iterator[Callable[[Abort], NextsongError]]:
+    """Sends a failure through a server and gives what the client makes of it."""
+    failing = Failing()
+    server = grpc.server(ThreadPoolExecutor(1), handlers=[failing])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = channel.unary_unary("/nextsong.v1.Recommender/Recommend")
+
+        def come_back(failure: Abort) -> NextsongError:
+            failing.failure = failure
+            with pytest.raises(grpc.RpcError) as caught:
+                call(b"", timeout=10)
+            return statuses.error_of(caught.value)
+
+        yield come_back
+    server.stop(None).wait()
+
+
+CAME_BACK = {
+    INVALID: errors.InputError,
+    grpc.StatusCode.NOT_FOUND: errors.UnknownSongError,
+    UNAVAILABLE: errors.UnavailableError,
+    INTERNAL: errors.EngineError,
+    grpc.StatusCode.UNAUTHENTICATED: errors.NoKeyError,
+    grpc.StatusCode.FAILED_PRECONDITION: errors.NoHistoryError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: errors.OverloadError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: errors.TooLateError,
+}
+
+
+@pytest.mark.parametrize("kind", ALL, ids=names)
+def test_an_error_comes_back_as_the_kind_that_its_code_tells(
+    come_back: Callable[[Abort], NextsongError], kind: type[NextsongError]
+) -> None:
+    went = example(kind)
+    came = come_back(went)
+    code = statuses.code_of(went)
+    if kind is errors.RequestError:
+        assert isinstance(came, errors.RequestError)
+        assert (came.field, came.problem) == ("seeds[2].song_id", "went wrong")
+    else:
+        assert type(came) is CAME_BACK[code]
+    told = str(went) if statuses.is_told(went) else INSTEAD[code]
+    assert str(came) == (f"the service failed: {told}" if code is INTERNAL else told)
+    assert statuses.code_of(came) is code
+
+
+def test_when_to_come_back_is_told(come_back: Callable[[Abort], NextsongError]) -> None:
+    went = errors.OverloadError("too busy", 1.25)
+    (wait,) = details(went, error_details_pb2.RetryInfo)
+    assert isinstance(wait, error_details_pb2.RetryInfo)
+    assert wait.retry_delay.ToMilliseconds() == 1250
+    came = come_back(went)
+    assert isinstance(came, errors.OverloadError)
+    assert came.wait_s == 1.25
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "plain",
+        "50% of 'a' %41",
+        "caf\u00e9 \u0645\u0631\u062d\u0628\u0627 \U0001f3b5",
+        "two\nlines\r\n",
+        "a\0b",
+        "  spaces  ",
+        "\x7f\x1b[31m",
+        "x" * 500,
+        "",
+    ],
+)
+def test_any_text_comes_back_as_it_went(
+    come_back: Callable[[Abort], NextsongError], problem: str
+) -> None:
+    came = come_back(errors.RequestError("song.song_id", problem))
+    assert isinstance(came, errors.RequestError)
+    assert (came.field, came.problem) == ("song.song_id", problem)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "message"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, errors.InputError, "told"),
+        (grpc.StatusCode.NOT_FOUND, errors.UnknownSongError, "told"),
+        (grpc.StatusCode.UNAVAILABLE, errors.UnavailableError, "told"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, errors.TooLateError, "told"),
+        (grpc.StatusCode.UNAUTHENTICATED, errors.NoKeyError, "told"),
+        (grpc.StatusCode.CANCELLED, errors.UnavailableError, "told"),
+        (grpc.StatusCode.UNIMPLEMENTED, errors.EngineError, "the service failed: told"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.EngineError, "the service failed: told"),
+        (grpc.StatusCode.UNKNOWN, errors.EngineError, "the service failed: told"),
+    ],
+)
+def test_failures_without_our_details_are_understood_by_code(
+    come_back: Callable[[Abort], NextsongError],
+    code: grpc.StatusCode,
+    kind: type[NextsongError],
+    message: str,
+) -> None:
+    came = come_back((code, "told"))
+    assert type(came) is kind
+    assert str(came) == message
+
+
+def test_a_failure_without_a_message_is_told_by_its_code(
+    come_back: Callable[[Abort], NextsongError],
+) -> None:
+    assert str(come_back((grpc.StatusCode.UNAVAILABLE, ""))) == "UNAVAILABLE"

@@ -1,0 +1,209 @@
+"""Who is let in: keys, TLS and mutual TLS."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+
+from catalog.errors import NoKeyError, SettingsError, UnavailableError
+from nextsong.v1 import recommender_pb2 as pb
+from nextsong.v1 import recommender_pb2_grpc
+from service.client.client import Client
+from service.rpc import keys as key_files
+from service.rpc.keys import Keys
+from tests.service.rpc.test_calls import KEY, OTHER, ask, keys_file, reason, refused
+from tests.support.fakes import FakeHome, FakeRelease
+from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, WATERLOO, Loop, loop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["keys_file", "loop"]  # fixtures
+
+# Keys
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "known"),
+    [
+        ("authorization", f"Bearer {KEY}", True),
+        ("authorization", f"bearer  {OTHER} ", True),
+        ("x-api-key", OTHER, True),
+        ("authorization", KEY, False),
+        ("authorization", f"Basic {KEY}", False),
+        ("authorization", f"Bearer {KEY[:-1]}", False),
+        ("authorization", "Bearer ", False),
+        ("x-api-key", f"shop {OTHER}", False),
+        ("x-api-key", "#", False),
+        ("x-other", KEY, False),
+    ],
+)
+def test_only_a_known_key_is_let_in(
+    loop: Loop, keys_file: Path, name: str, value: str, known: bool
+) -> None:
+    with loop.serve(FakeHome(FakeRelease(POINTS)), keys_file=keys_file) as server:
+        if known:
+            assert ask(server.address, (name, value))[0].songs
+        else:
+            error = refused(server.address, (name, value))
+            assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert reason(error) == "NO_KEY"
+            assert KEY[:-1] not in (error.details() or "")
+
+
+def test_reflection_wants_a_key_and_health_does_not(loop: Loop, keys_file: Path) -> None:
+    with (
+        loop.serve(FakeHome(FakeRelease(POINTS)), keys_file=keys_file) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = health_pb2_grpc.HealthStub(channel)
+        check = stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
+        assert check.status == SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            ProtoReflectionDescriptorDatabase(channel).get_services()
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_the_client_brings_its_key(loop: Loop, keys_file: Path) -> None:
+    with loop.serve(FakeHome(FakeRelease(POINTS)), keys_file=keys_file) as server:
+        with Client(server.address, key=KEY) as client:
+            assert client.recommend(WATERLOO).songs
+        with Client(server.address) as client, pytest.raises(NoKeyError, match="a key is needed"):
+            client.recommend(WATERLOO)
+
+
+def test_a_changed_file_counts_and_a_broken_one_does_not(
+    keys_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(key_files, "LOOK_EVERY_S", 0.0)
+    keys = Keys(keys_file)
+    assert keys.caller({"x-api-key": KEY}) == "line 3"
+    assert keys.caller({"x-api-key": OTHER}) == "shop"
+    keys_file.write_text(f"shop {KEY}-new\n")
+    assert keys.caller({"x-api-key": f"{KEY}-new"}) == "shop"
+    with pytest.raises(NoKeyError, match="not known"):
+        keys.caller({"x-api-key": OTHER})
+    keys_file.write_text("short\n")
+    assert keys.caller({"x-api-key": f"{KEY}-new"}) == "shop"
+    keys_file.unlink()
+    assert keys.caller({"x-api-key": f"{KEY}-new"}) == "shop"
+    keys_file.write_text(KEY)
+    assert keys.caller({"x-api-key": KEY}) == "line 1"
+    assert "keys stay as they were" in caplog.text
+    assert KEY not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "holds no key"),
+        (b"# only a comment\n", "holds no key"),
+        (f"{KEY}\nshort-key\n".encode(), "line 2"),
+        (f"a b {KEY}\n".encode(), "line 1"),
+        ("ключ-из-многих-букв\n".encode(), "line 1"),
+        (b"\xff\xfe" + KEY.encode(), "not UTF-8"),
+    ],
+)
+def test_a_file_of_keys_that_is_none(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match=said) as caught:
+        Keys(path)
+    assert "key-of" not in str(caught.value)
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an authority, and certificates of it for the server and for a caller."""
+    folder = tmp_path_factory.mktemp("pem")
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl here")
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ours")
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    for name in ("server", "caller", "renewed"):
+        request = ("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl("req", *new, *request)
+        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
+        openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signed)
+    return folder
+
+
+def test_tls_and_mutual_tls(loop: Loop, pem: Path) -> None:
+    home = FakeHome(FakeRelease(POINTS))
+    tls = {"tls_cert": pem / "server.pem", "tls_key": pem / "server.key"}
+    with loop.serve(home, **tls) as server:
+        with Client(server.address, ca=pem / "ca.pem") as client:
+            assert client.recommend(WATERLOO).songs
+        with Client(server.address, timeout=2) as plain, pytest.raises(UnavailableError):
+            plain.recommend(WATERLOO)
+    with loop.serve(home, **tls, tls_client_ca=pem / "ca.pem") as server:
+        own = {"cert": pem / "caller.pem", "key_of_cert": pem / "caller.key"}
+        with Client(server.address, ca=pem / "ca.pem", **own) as client:
+            assert client.recommend(WATERLOO).songs
+        with (
+            Client(server.address, ca=pem / "ca.pem", timeout=2) as stranger,
+            pytest.raises(UnavailableError),
+        ):
+            stranger.recommend(WATERLOO)
+
+
+def test_renewed_certificates_are_shown_without_a_restart(
+    loop: Loop, pem: Path, tmp_path: Path
+) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+
+    def install(name: str) -> None:
+        shutil.copy(pem / f"{name}.pem", cert)
+        shutil.copy(pem / f"{name}.key", key)
+
+    def shown() -> str:
+        with grpc.secure_channel(
+            server.address, grpc.ssl_channel_credentials((pem / "ca.pem").read_bytes())
+        ) as channel:
+            stub = recommender_pb2_grpc.RecommenderStub(channel)
+            stub.GetRelease(pb.GetReleaseRequest(), timeout=PATIENCE_S)
+        command = ["openssl", "s_client", "-connect", server.address, "-alpn", "h2"]
+        done = subprocess.run(command, input=b"", capture_output=True, check=False)
+        return done.stdout.decode(errors="replace")
+
+    install("server")
+    with loop.serve(FakeHome(FakeRelease(POINTS)), tls_cert=cert, tls_key=key) as server:
+        assert "CN = server" in shown() or "CN=server" in shown()
+        install("renewed")
+        assert "CN = renewed" in shown() or "CN=renewed" in shown()
+        cert.write_text("no certificate")
+        assert "CN = renewed" in shown() or "CN=renewed" in shown()
+
+
+@pytest.mark.parametrize("broken", ["cert", "key", "other key", "ca", "missing"])
+def test_certificates_that_are_none_are_refused_at_the_start(
+    loop: Loop, pem: Path, tmp_path: Path, broken: str
+) -> None:
+    (tmp_path / "bad.pem").write_text("no PEM")
+    bad = tmp_path / ("gone.pem" if broken == "missing" else "bad.pem")
+    chosen = {
+        "tls_cert": bad if broken in {"cert", "missing"} else pem / "server.pem",
+        "tls_key": {"key": bad, "other key": pem / "caller.key"}.get(broken, pem / "server.key"),
+        "tls_client_ca": bad if broken == "ca" else None,
+    }
+    with (
+        pytest.raises(SettingsError, match="TLS cannot be set up"),
+        loop.serve(FakeHome(FakeRelease(POINTS)), **chosen),
+    ):
+        raise AssertionError

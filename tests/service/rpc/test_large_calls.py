@@ -1,0 +1,196 @@
+"""The largest legal calls: others have their turn meanwhile, and a call that is given up ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from catalog import turns
+from catalog.embedded.store import EmbeddedHome
+from catalog.model import ANY
+from nextsong.v1 import recommender_pb2 as pb
+from service.api import methods
+from service.recommend import explain
+from service.recommend.engine import DEEPEST, Ask, Mode, recommend_many
+from service.recommend.seeds import AT_ONCE, Seed, resolve
+from tests.support.fakes import FakeRelease, points_of, publish
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterator, Sequence
+
+    from catalog.model import Filter, Hit, Point, Search
+    from catalog.store import OpenRelease
+
+SONGS = 1_600
+RANDOM = np.random.default_rng(5)
+POINTS = points_of(
+    *(
+        (f"Artist {place % 600}", f"Song {place}", SONGS - place, RANDOM.normal(size=8))
+        for place in range(SONGS)
+    )
+)
+STRENGTHS = {
+    seed: {int(song): float(RANDOM.random() + 0.1) for song in RANDOM.integers(0, SONGS, 30)}
+    for seed in range(SONGS)
+}
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
+    home = EmbeddedHome(tmp_path_factory.mktemp("large"))
+    publish(home, POINTS, strengths=STRENGTHS)
+    release = home.open()
+    yield release
+    release.close()
+
+
+def seeds(count: int, start: int = 0) -> list[pb.Seed]:
+    ids = (str(POINTS[(start + place) % SONGS].song.song_id) for place in range(count))
+    return [pb.Seed(song_id=song_id) for song_id in ids]
+
+
+ONE = pb.RecommendRequest(
+    seeds=seeds(1_000), limit=500, explain=True, diversity=0.5, max_per_artist=1
+)
+MANY = pb.BatchRecommendRequest(
+    requests=[
+        pb.RecommendRequest(
+            seeds=seeds(500, 70 * place), limit=500, explain=True, diversity=0.5, max_per_artist=1
+        )
+        for place in range(20)
+    ]
+)
+
+
+async def turns_during(work: Awaitable[object]) -> int:
+    """How often another task had its turn while `work` was done."""
+    had = 0
+
+    async def other() -> None:
+        nonlocal had
+        while True:
+            had += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await work
+    task.cancel()
+    return had
+
+
+@pytest.mark.parametrize("large", ["one", "many", "unknown"])
+def test_others_have_their_turn_during_the_largest_calls(real: OpenRelease, large: str) -> None:
+    unknown = [pb.Seed(artist=f"Artist {place % 600}", title=f"?{place}") for place in range(1_000)]
+    work = {
+        "one": lambda: methods.recommend(real, ONE),
+        "many": lambda: methods.batch_recommend(real, MANY),
+        "unknown": lambda: methods.recommend(real, pb.RecommendRequest(seeds=unknown)),
+    }[large]
+    assert asyncio.run(turns_during(work())) > 3 * turns.ROUNDS
+
+
+def test_a_small_call_is_not_held_up(real: OpenRelease, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "WORK_S", 60.0)
+    small = methods.recommend(real, pb.RecommendRequest(seeds=seeds(20)))
+    assert asyncio.run(turns_during(small)) == 0
+
+
+class Noting(FakeRelease):
+    """Remembers all searches, and how many questions were asked side by side."""
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        super().__init__(points)
+        self.searches: list[Search] = []
+        self.now = self.most = 0
+
+    async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        self.searches += searches
+        await asyncio.sleep(0)
+        return await super().find(searches)
+
+    async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0)
+        self.now -= 1
+        return []
+
+
+def test_a_batch_that_is_given_up_asks_no_more() -> None:
+    release = Noting(POINTS[:100])
+    request = pb.BatchRecommendRequest(
+        requests=[pb.RecommendRequest(seeds=seeds(500), limit=500)] * 20
+    )
+
+    async def given_up() -> None:
+        task = asyncio.create_task(methods.batch_recommend(release, request))
+        while not release.searches:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(given_up())
+    assert len(release.searches) < 10
+
+
+def test_a_deadline_ends_work_that_never_waits(
+    real: OpenRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "WORK_S", 0.0)
+    answered = []
+
+    async def too_late() -> None:
+        async with asyncio.timeout(0.001):
+            answered.append(await methods.batch_recommend(real, MANY))
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(too_late())
+    assert not answered
+
+
+def test_a_playlist_is_explained_once_for_all_its_songs(
+    real: OpenRelease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: Counter[str] = Counter()
+
+    def counts_of(*arguments: object) -> object:
+        counted["counts"] += 1
+        return counts(*arguments)  # type: ignore[arg-type]
+
+    counts = explain.counts_of
+    monkeypatch.setattr(explain, "counts_of", counts_of)
+    answer = asyncio.run(methods.recommend(real, ONE))
+    assert len(answer.songs) == 500
+    assert counted["counts"] == 2
+    for scored in answer.songs:
+        assert 0 < len(scored.reasons) <= explain.MOST_REASONS
+        assert sum(reason.share for reason in scored.reasons) <= 1 + 1e-5
+    assert answer.ByteSize() < 500 * 400
+
+
+def test_few_questions_are_asked_at_once() -> None:
+    release = Noting(POINTS[:10])
+    unknown = [Seed(artist=f"Nobody {place}", title="?") for place in range(1_000)]
+    resolved = asyncio.run(resolve(release, unknown))
+    assert len(resolved) == 1_000
+    assert release.most == AT_ONCE
+
+
+def test_no_search_is_deeper_than_a_server_allows() -> None:
+    rows = [
+        (f"Artist {artist}", f"{artist}-{place}", 9_000 - len(POINTS), (1 - artist / 10, place))
+        for artist in range(3)
+        for place in range(3_000)
+    ]
+    release = Noting(points_of(*rows))
+    ask = Ask([Seed(artist="Artist 0", title="0-0")], 500, mode=Mode.DENSE, max_per_artist=1)
+    (answer,) = asyncio.run(recommend_many(release, [ask]))
+    assert {hit.song.artist for hit in answer.songs} == {f"Artist {place}" for place in range(3)}
+    assert max(search.limit for search in release.searches) <= DEEPEST
+    # Songs of artists of which there are enough are excluded with the artist, and not one by one.
+    assert max(len(search.where.exclude_songs) for search in release.searches) == 1

@@ -1,0 +1,342 @@
+"""What a service meets: connections that are dropped, broken HTTP/2, slow callers, and any request.
+
+NEXTSONG_FUZZ and NEXTSONG_CONNECTIONS say how many requests and connections are tried, where the
+few of every day are not enough.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+
+from catalog.embedded.store import EmbeddedHome
+from nextsong.v1 import recommender_pb2 as pb
+from nextsong.v1 import recommender_pb2_grpc
+from service.client.client import Client
+from tests.service.api.test_filtering import PAYLOAD
+from tests.service.api.test_filtering import POINTS as SONGS
+from tests.service.operate.test_supervisor import serving
+from tests.support import fuzzing
+from tests.support.fakes import publish
+from tests.support.road import ROOT
+from tests.support.rpc_servers import PATIENCE_S, WATERLOO, Loop, best_known, home, loop, until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.protobuf.message import Message
+
+    from catalog.model import Point
+    from tests.support.road import Road
+
+__all__ = ["best_known", "home", "loop"]  # fixtures
+
+REQUESTS = int(os.environ.get("NEXTSONG_FUZZ", "3000"))
+OVER_NETWORK = 2_000
+CONNECTIONS = int(os.environ.get("NEXTSONG_CONNECTIONS", "300"))
+MAPPED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"}
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes, length: int | None = None) -> bytes:
+    size = len(payload) if length is None else length
+    return struct.pack(">I", size)[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+SETTINGS = frame(4, 0, 0, b"")
+
+
+@pytest.fixture(scope="module")
+def served(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server on a small release with extra fields."""
+    folder = EmbeddedHome(tmp_path_factory.mktemp("survival"))
+    publish(folder, SONGS, payload=PAYLOAD)
+    with loop.serve(folder) as server:
+        yield server.address
+
+
+def connected(address: str) -> socket.socket:
+    host, port = address.rsplit(":", 1)
+    return socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+
+
+def assert_serves(address: str) -> None:
+    with Client(address, PATIENCE_S) as client:
+        assert client.recommend(WATERLOO).songs
+
+
+BROKEN = {
+    "nothing": b"",
+    "HTTP/1.1": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "TLS": bytes.fromhex("16030100a5010000a10303") + bytes(160),
+    "half a preface": PREFACE[:10],
+    "noise": random.Random(1).randbytes(10_000),
+    "no settings": PREFACE + frame(6, 0, 0, bytes(8)),
+    "a huge frame": PREFACE + SETTINGS + frame(0, 0, 1, b"", (1 << 24) - 1),
+    "data on no stream": PREFACE + SETTINGS + frame(0, 0, 0, b"x" * 100),
+    "headers that are none": PREFACE + SETTINGS + frame(1, 4, 1, b"\xff" * 200),
+    "an even stream": PREFACE + SETTINGS + frame(1, 4, 2, b"\x82"),
+    "endless continuation": PREFACE
+    + SETTINGS
+    + frame(1, 0, 1, b"\x82")
+    + frame(9, 0, 1, b"") * 500,
+    "pings": PREFACE + SETTINGS + frame(6, 0, 0, bytes(8)) * 2_000,
+    "resets": PREFACE + SETTINGS + frame(3, 0, 1, bytes(4)) * 2_000,
+    "windows": PREFACE + SETTINGS + frame(8, 0, 0, struct.pack(">I", 0x7FFFFFFF)) * 3,
+    "unknown frames": PREFACE + SETTINGS + frame(200, 255, 1, b"x" * 50) * 200,
+    "settings of another size": PREFACE + frame(4, 0, 0, b"x" * 5),
+}
+
+
+@pytest.mark.parametrize("sent", BROKEN.values(), ids=BROKEN)
+def test_broken_http2_harms_nobody_else(served: str, sent: bytes) -> None:
+    for _ in range(5):
+        with contextlib.suppress(OSError), connected(served) as broken:
+            broken.sendall(sent)
+            broken.settimeout(0.05)
+            broken.recv(1 << 16)
+    assert_serves(served)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\x00",
+        b"\x00\x00\x00\x00\x05ab",
+        b"\xff" * 50,
+        b"\x0a\xff\xff\xff\xff\x0f",
+    ],
+    ids=range(5),
+)
+def test_bytes_that_are_no_message_are_refused(served: str, payload: bytes) -> None:
+    no_message = "request: is not a message of this method"
+    with grpc.insecure_channel(served) as channel:
+        for method in ("Recommend", "BatchRecommend", "SimilarSongs", "SearchSongs"):
+            call = channel.unary_unary(f"/nextsong.v1.Recommender/{method}")
+            with pytest.raises(grpc.RpcError) as caught:
+                call(payload, timeout=PATIENCE_S)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert not payload or caught.value.details() == no_message
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/nextsong.v1.Recommender/Nothing")(b"", timeout=PATIENCE_S)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert_serves(served)
+
+
+def open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def test_connections_that_are_opened_and_dropped(road: Road) -> None:
+    with serving(road.home.path, "--log-level", "error") as service:
+        address, pid = service.address, service.process.pid
+        with Client(address) as client:
+            client.get_release()
+        before = open_files(pid)
+        for start in range(0, CONNECTIONS, 100):
+            some = [connected(address) for _ in range(100)]
+            for number, one in enumerate(some):
+                if number % 3:
+                    one.sendall(PREFACE + SETTINGS if number % 3 == 1 else b"x")
+                if number % 2:  # dropped with a reset
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                one.close()
+            assert start < CONNECTIONS
+        with Client(address, PATIENCE_S) as client:
+            client.get_release()
+        until(lambda: open_files(pid) <= before + 5)
+        code, log = service.end()
+        assert code == 0
+        assert "Traceback" not in log
+
+
+def test_slow_callers_hold_up_nobody(served: str) -> None:
+    slow = []
+    for _ in range(20):
+        one = connected(served)
+        one.sendall(PREFACE + SETTINGS + frame(1, 4, 1, b"\x83")[:-1])  # a frame that never ends
+        slow.append(one)
+    try:
+        for _ in range(20):
+            assert_serves(served)
+    finally:
+        for one in slow:
+            one.close()
+
+
+# Schema-aware fuzz
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a home with a small release with extra fields."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    publish(EmbeddedHome(folder), SONGS, payload=PAYLOAD)
+    return folder
+
+
+@pytest.mark.timeout(60 + REQUESTS / 100)
+def test_any_request_is_answered_or_refused(small: Path) -> None:
+    """By the methods as gRPC calls them, from bytes to bytes, in two processes."""
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("tests.support.fuzzing.py")),
+        str(small),
+    ]
+    running = [
+        subprocess.Popen(
+            [*command, str(seed), str(REQUESTS // 2)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        for seed in (20261124, 20261125)
+    ]
+    for one in running:
+        told, log = one.communicate()
+        assert (one.returncode, log) == (0, "")
+        outcome = json.loads(told)
+        counts = outcome["counts"]
+        assert sum(counts.values()) == REQUESTS // 2
+        assert set(counts) <= MAPPED, counts
+        assert counts["OK"] > REQUESTS // 40, counts
+        assert counts["INVALID_ARGUMENT"] > REQUESTS // 40, counts
+        assert outcome["grown"] < 64 << 20
+
+
+def test_any_request_over_the_network(small: Path) -> None:
+    with serving(small, "--log-level", "error", "--max-concurrency", "1000") as service:
+        pid = service.process.pid
+        counts, warm = asyncio.run(_fuzz(service.address, pid))
+        assert set(counts) <= MAPPED, counts
+        assert counts["OK"] > OVER_NETWORK // 20, counts
+        assert counts["INVALID_ARGUMENT"] > OVER_NETWORK // 20, counts
+        assert fuzzing.resident(pid) < warm + (64 << 20)
+        code, log = service.end()
+        assert (code, log) == (0, "")
+
+
+async def _fuzz(address: str, pid: int) -> tuple[dict[str, int], int]:
+    """How many calls ended with each status, and the memory in use after the first tenth."""
+    fuzz = fuzzing.Fuzz(7)
+    counts: dict[str, int] = {}
+    warm = 0
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = recommender_pb2_grpc.RecommenderStub(channel)
+
+        async def call(name: str, request: Message) -> None:
+            try:
+                await getattr(stub, name)(request, timeout=60)
+                code = "OK"
+            except grpc.aio.AioRpcError as error:
+                code = error.code().name
+            counts[code] = counts.get(code, 0) + 1
+
+        for start in range(0, OVER_NETWORK, 50):
+            await asyncio.gather(*(call(*fuzz.call()) for _ in range(50)))
+            if start <= OVER_NETWORK // 10:
+                warm = fuzzing.resident(pid)
+    return counts, warm
+
+
+# Callers that never read their answers
+
+
+def asking(stream: int, method: str, request: Message) -> bytes:
+    """The frames of a call, with headers that are spelled out."""
+
+    def literal(name: str, value: str) -> bytes:
+        return b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+
+    headers = b"\x83\x86" + literal(":path", f"/nextsong.v1.Recommender/{method}")
+    headers += literal(":authority", "x") + literal("te", "trailers")
+    headers += literal("content-type", "application/grpc")
+    message = request.SerializeToString()
+    body = b"\0" + struct.pack(">I", len(message)) + message
+    return frame(1, 4, stream, headers) + frame(0, 1, stream, body)
+
+
+def test_callers_that_never_read_hold_up_nobody(road: Road) -> None:
+    seeds = [pb.Seed(artist="nobody", title="nothing")]
+    one = pb.RecommendRequest(seeds=seeds, limit=500)
+    large = pb.BatchRecommendRequest(requests=[one] * 5)
+    with serving(road.home.path, "--log-level", "error") as service:
+        pid = service.process.pid
+        assert_serves(service.address)
+        files, memory = open_files(pid), fuzzing.resident(pid)
+        deaf = []
+        for _ in range(10):
+            connection = connected(service.address)
+            connection.sendall(PREFACE + SETTINGS)
+            for stream in range(1, 9, 2):
+                connection.sendall(asking(stream, "BatchRecommend", large))
+            deaf.append(connection)
+        for _ in range(20):
+            assert_serves(service.address)
+        assert fuzzing.resident(pid) < memory + (128 << 20)
+        for connection in deaf:
+            connection.close()
+        until(lambda: open_files(pid) <= files + 5)
+        assert_serves(service.address)
+        code, log = service.end()
+        assert (code, log) == (0, "")
+
+
+# Many switches
+
+
+def test_releases_that_change_under_load(
+    loop: Loop, home: EmbeddedHome, best_known: list[Point]
+) -> None:
+    """Three new releases and two steps back: no call fails, and each is answered by one of them."""
+    first = home.current()
+    assert first is not None
+    seed = pb.Seed(song_id=str(best_known[0].song.song_id))
+    ended = threading.Event()
+    answers: list[str] = []
+    failures: list[Exception] = []
+
+    def call(address: str) -> None:
+        with Client(address, PATIENCE_S) as client:
+            request = pb.RecommendRequest(seeds=[seed], limit=50)
+            while not ended.is_set():
+                try:
+                    answers.append(client.recommend(request).release)
+                except Exception as error:  # noqa: BLE001
+                    failures.append(error)
+                time.sleep(0.005)
+
+    with loop.serve(home) as server:
+        callers = [threading.Thread(target=call, args=(server.address,)) for _ in range(3)]
+        for caller in callers:
+            caller.start()
+        try:
+            expected = [first]
+            for _ in range(3):
+                expected.append(publish(home, best_known).release)
+                until(lambda: bool(answers) and answers[-1] == expected[-1])
+            for back in (expected[2], expected[1]):
+                expected.append(home.rollback(back))
+                until(lambda: answers[-1] == expected[-1])
+        finally:
+            ended.set()
+            for caller in callers:
+                caller.join(PATIENCE_S)
+    assert failures == []
+    assert set(answers) == set(expected)

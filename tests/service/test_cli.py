@@ -1,0 +1,173 @@
+"""The commands that ask, with all their options: a release with extra fields, and a service."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from catalog.embedded.store import EmbeddedHome
+from catalog.errors import RequestError
+from cli.main import main
+from nextsong.v1 import recommender_pb2 as pb
+from service.api.conditions import conditions_of
+from tests.service.api.test_filtering import PAYLOAD, POINTS
+from tests.service.rpc.test_keys import pem
+from tests.support.fakes import publish
+from tests.support.rpc_servers import Loop, loop
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["loop", "pem"]  # fixtures
+
+FIELDS = [
+    pb.PayloadField(name="year", kind=pb.FIELD_KIND_INTEGER),
+    pb.PayloadField(name="genre", kind=pb.FIELD_KIND_KEYWORD),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = EmbeddedHome(tmp_path_factory.mktemp("asking"))
+    publish(home, POINTS, payload=PAYLOAD)
+    return home.path
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def asked(folder: Path, *options: object) -> Any:
+    result = call("recommend", "ABBA - Waterloo", *options, "--home", folder, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.output)
+
+
+def titles(answer: Any) -> set[str]:
+    return {scored["song"]["title"] for scored in answer["songs"]}
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (["year>=1990"], {"Jóga", "Red"}),
+        (["year>=1990", "year<=1999"], {"Jóga"}),
+        ([" genre = Rock | Art Pop "], {"Jóga", "Red"}),
+        (["genre!=Pop", "year<=2100"], {"Jóga", "Red"}),
+        (["year=1976|2001"], {"Fernando", "Red"}),
+        (["live=true"], {"Fernando"}),
+        (["album~great"], {"Fernando", "Red"}),
+    ],
+)
+def test_filters_as_people_write_them(folder: Path, written: list[str], expected: set[str]) -> None:
+    options = [part for text in written for part in ("--filter", text)]
+    assert titles(asked(folder, *options)) == expected
+    near = call("similar", "ABBA - Waterloo", *options, "--home", folder, "--json")
+    assert titles(json.loads(near.output)) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("year", "is none of FIELD>=N"),
+        ("=rock", "is none of"),
+        ("genre=", "is none of"),
+        ("year>=x", "x is not a number"),
+        ("year=19.5", "19.5 is not a whole number"),
+        (f"year={2**63}", "is not a whole number"),
+        ("mood=x", "there are: album (text), genre (keyword)"),
+        (
+            "genre>=1",
+            ">= does not suit 'genre', a field of the kind keyword; write genre=..., genre!=...",
+        ),
+    ],
+)
+def test_a_bad_filter_is_one_clear_line(folder: Path, written: str, said: str) -> None:
+    result = call("recommend", "ABBA - Waterloo", "--filter", written, "--home", folder)
+    assert result.exit_code == 2
+    (line,) = [line for line in result.output.splitlines() if line.startswith("Error: ")]
+    assert said in line
+    assert "--filter" in line
+
+
+def test_operators_are_read_as_the_longest(folder: Path) -> None:
+    (found,) = conditions_of(["genre != a=b"], FIELDS)
+    assert [value.text for value in found.none_of] == ["a=b"]
+    (found,) = conditions_of(["year<=-1e3"], FIELDS)
+    assert found.maximum == -1000
+    with pytest.raises(RequestError):
+        conditions_of(["genre=a|"], [FIELDS[0]]) and conditions_of(["year=1|"], FIELDS)
+
+
+def test_bounds_diversity_and_reasons(folder: Path) -> None:
+    plain = asked(folder)
+    assert "Fernando" in titles(plain)
+    bounded = asked(folder, "--max-per-artist", 1, "--diversity", 0.5, "--explain")
+    artists = [scored["song"]["artist"] for scored in bounded["songs"]]
+    assert len(artists) == len(set(artists))
+    assert all(scored["reasons"] for scored in bounded["songs"])
+    shown = call("recommend", "ABBA - Waterloo", "--explain", "--home", folder)
+    assert "Fernando: because of ABBA - Waterloo (100%)" in shown.output
+    pushed = asked(folder, "--unlike", "Björk - Jóga")
+    assert "Jóga" not in titles(pushed)
+
+
+def test_an_empty_answer_says_why(folder: Path) -> None:
+    result = call("recommend", "ABBA - Waterloo", "--filter", "year>=3000", "--home", folder)
+    assert result.exit_code == 0
+    assert "the filter lets no song pass" in result.output
+
+
+def test_a_service_is_asked_with_a_key(
+    folder: Path, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("a-key-of-some-length\n")
+    with loop.serve(EmbeddedHome(folder), keys_file=keys) as server:
+        options = ("ABBA - Waterloo", "--filter", "year>=1990", "--address", server.address)
+        refused = call("recommend", *options)
+        assert refused.exit_code == 1
+        assert "a key is needed" in refused.output
+        monkeypatch.setenv("NEXTSONG_KEY", "a-key-of-some-length")
+        answered = call("recommend", *options)
+        assert answered.exit_code == 0
+        assert "Red" in answered.output
+
+
+def test_a_service_that_wants_certificates_and_a_key(
+    loop: Loop, folder: Path, pem: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("a-key-of-some-length\n")
+    monkeypatch.setenv("NEXTSONG_KEY", "a-key-of-some-length")
+    settings: dict[str, Any] = {
+        "tls_cert": pem / "server.pem",
+        "tls_key": pem / "server.key",
+        "tls_client_ca": pem / "ca.pem",
+        "keys_file": keys,
+    }
+    own = ("--cert", pem / "caller.pem", "--cert-key", pem / "caller.key")
+    with loop.serve(EmbeddedHome(folder), **settings) as server:
+        command = ("search", "abba", "--address", server.address, "--ca", pem / "ca.pem")
+        assert call(*command, *own).exit_code == 0
+        monkeypatch.setenv("NEXTSONG_CERT", str(pem / "caller.pem"))
+        monkeypatch.setenv("NEXTSONG_CERT_KEY", str(pem / "caller.key"))
+        assert call(*command).exit_code == 0
+        monkeypatch.delenv("NEXTSONG_CERT_KEY")
+        alone = call(*command)
+        assert alone.exit_code == 2
+        assert "--cert and --cert-key are given together" in alone.output
+
+
+def test_the_systems_certificates_can_be_trusted(
+    loop: Loop, folder: Path, pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", str(pem / "ca.pem"))
+    settings: dict[str, Any] = {"tls_cert": pem / "server.pem", "tls_key": pem / "server.key"}
+    with loop.serve(EmbeddedHome(folder), **settings) as server:
+        found = call("search", "abba", "--address", server.address, "--tls")
+        assert found.exit_code == 0, found.output

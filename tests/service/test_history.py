@@ -1,0 +1,215 @@
+"""Listening history: what users have heard is kept, bounded, answered from and forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from catalog.errors import NoHistoryError, RequestError, SettingsError
+from catalog.server.options import QdrantOptions
+from nextsong.v1 import recommender_pb2 as pb
+from service import settings
+from service.client.client import Client
+from service.history import DAY_MS, History, now_ms
+from tests.support.api_calls import NOBODY, ids
+from tests.support.fakes import FakeHome, FakeRelease, points_of
+from tests.support.qdrant_servers import AsyncMemoryNodes, MemoryNodes, options_of, qdrant_url
+from tests.support.rpc_servers import Loop, loop
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["loop", "qdrant_url"]  # fixtures
+
+POINTS = points_of(
+    ("ABBA", "Waterloo", 40, (1, 0)),
+    ("ABBA", "Fernando", 30, (0.8, 0.6)),
+    ("Björk", "Jóga", 20, (0, 1)),
+    ("Björk", "Hunter", 10, (-1, 0)),
+)
+WATERLOO, FERNANDO, JOGA, HUNTER = (point.song.song_id for point in POINTS)
+
+
+class Making:
+    """Makes histories in one place."""
+
+    def __init__(self, options: QdrantOptions, nodes: Any) -> None:
+        self._options = options
+        self._nodes = nodes
+        self.real = nodes is None
+
+    def history(self, plays: int = 3, days: float = 10) -> History:
+        return History(self._options, plays, days, nodes=self._nodes)
+
+
+@pytest.fixture(params=["memory", "server"])
+def making(request: pytest.FixtureRequest) -> Iterator[Making]:
+    if request.param == "memory":
+        yield Making(QdrantOptions((":memory:",)), AsyncMemoryNodes(MemoryNodes()))
+        return
+    options = options_of(request.getfixturevalue("qdrant_url"), f"t-{uuid4().hex[:8]}")
+    yield Making(options, None)
+
+
+def test_the_last_songs_are_kept_in_order(making: Making) -> None:
+    async def listen() -> None:
+        history = making.history()
+        now = now_ms()
+        if making.real:  # the emulation has no word of its own for a collection that is not there
+            assert await history.recent("ann") == []
+            assert not await history.forget("ann")
+        await history.record("ann", [(JOGA, now - 10), (WATERLOO, now - 30)])
+        await history.record("ann", [(WATERLOO, now - 30)])  # told twice
+        await history.record("bob", [(HUNTER, now)])
+        assert await history.recent("ann") == [WATERLOO, JOGA]
+        await history.record("ann", [(FERNANDO, now - 20), (HUNTER, now - 5)])
+        assert await history.recent("ann") == [FERNANDO, JOGA, HUNTER]
+        assert await making.history(plays=2).recent("ann") == [JOGA, HUNTER]
+        assert await history.forget("ann")
+        assert await history.recent("ann") == []
+        assert not await history.forget("ann")
+        assert await history.recent("bob") == [HUNTER]
+
+    asyncio.run(listen())
+
+
+def test_old_plays_are_neither_read_nor_kept(making: Making) -> None:
+    async def listen() -> None:
+        now = now_ms()
+        await making.history(days=30).record("ann", [(JOGA, now - 20 * DAY_MS)])
+        assert await making.history(days=30).recent("ann") == [JOGA]
+        assert await making.history(days=10).recent("ann") == []
+        await making.history(days=10).record("ann", [(WATERLOO, now)])
+        assert await making.history(days=30).recent("ann") == [WATERLOO]
+
+    asyncio.run(listen())
+
+
+def test_old_plays_of_users_who_left_are_removed(
+    making: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.history.PURGE_EVERY_S", 0.01)
+
+    async def listen() -> None:
+        now = now_ms()
+        await making.history(days=10).purge()  # of nothing
+        long = making.history(days=30)
+        await long.record("ann", [(JOGA, now - 20 * DAY_MS), (HUNTER, now)])
+        await long.record("bob", [(JOGA, now - 20 * DAY_MS)])
+        purging = asyncio.create_task(making.history(days=10).purge_at_times())
+        while await long.recent("bob"):
+            await asyncio.sleep(0.01)
+        purging.cancel()
+        assert await long.recent("ann") == [HUNTER]
+
+    asyncio.run(listen())
+
+
+def test_a_history_that_was_removed_begins_anew() -> None:
+    nodes = MemoryNodes()
+    history = Making(QdrantOptions((":memory:",)), AsyncMemoryNodes(nodes)).history()
+
+    async def listen() -> None:
+        await history.record("ann", [(JOGA, now_ms())])
+        nodes.client.delete_collection("nextsong-history")
+        assert await history.recent("ann") == []
+        await history.record("ann", [(HUNTER, now_ms())])
+        assert await history.recent("ann") == [HUNTER]
+
+    asyncio.run(listen())
+
+
+def test_plays_are_kept_on_as_many_nodes_as_are_asked_for() -> None:
+    made = {}
+
+    class Server:
+        async def ask(self, task: str, call: Any) -> Any:
+            return await call(self)
+
+        async def collection_exists(self, _name: str) -> bool:
+            return False
+
+        async def create_collection(self, _name: str, **options: Any) -> None:
+            made.update(options)
+
+        async def create_payload_index(self, *_: Any) -> None:
+            pass
+
+    history = History(QdrantOptions(("a",)), 10, 10, 2, nodes=Server())
+    asyncio.run(history._make())
+    assert made["replication_factor"] == 2
+
+
+def play(song_id: Any, at_ms: int = 0) -> pb.Play:
+    return pb.Play(song=pb.Seed(song_id=str(song_id)), at_ms=at_ms)
+
+
+def test_a_user_is_recommended_what_follows_what_was_heard(loop: Loop, making: Making) -> None:
+    history = making.history()
+    with (
+        loop.serve(FakeHome(FakeRelease(POINTS)), history=history) as server,
+        Client(server.address) as client,
+    ):
+        plays = [play(WATERLOO), play(JOGA), play(NOBODY)]
+        told = client.record_plays(pb.RecordPlaysRequest(user_id="ann", plays=plays))
+        assert told.recorded == 2
+        by_user = client.recommend(pb.RecommendRequest(user_id="ann", limit=5))
+        seeds = [pb.Seed(song_id=str(song)) for song in (WATERLOO, JOGA)]
+        assert by_user == client.recommend(pb.RecommendRequest(seeds=seeds, limit=5))
+        assert not {str(WATERLOO), str(JOGA)} & set(ids(by_user))
+        stranger = client.recommend(pb.RecommendRequest(user_id="nobody"))
+        assert stranger.strategy == pb.STRATEGY_POPULAR
+        assert len(stranger.songs) == 4
+        assert not stranger.seeds
+        assert client.forget_user(pb.ForgetUserRequest(user_id="ann")).known
+        assert not client.forget_user(pb.ForgetUserRequest(user_id="ann")).known
+        again = client.recommend(pb.RecommendRequest(user_id="ann"))
+        assert again.strategy == pb.STRATEGY_POPULAR
+
+
+def test_what_is_wrong_is_named(loop: Loop) -> None:
+    nodes = AsyncMemoryNodes(MemoryNodes())
+    history = Making(QdrantOptions((":memory:",)), nodes).history()
+    good = pb.RecordPlaysRequest(user_id="ann", plays=[play(JOGA)])
+    with (
+        loop.serve(FakeHome(FakeRelease(POINTS)), history=history) as server,
+        Client(server.address) as client,
+    ):
+        assert client.record_plays(good).recorded == 1
+        for request, field in [
+            (pb.RecordPlaysRequest(plays=[play(JOGA)]), "user_id"),
+            (pb.RecordPlaysRequest(user_id="x" * 257, plays=[play(JOGA)]), "user_id"),
+            (pb.RecordPlaysRequest(user_id="ann"), "plays"),
+            (pb.RecordPlaysRequest(user_id="ann", plays=[play(JOGA)] * 1001), "plays"),
+            (pb.RecordPlaysRequest(user_id="ann", plays=[pb.Play()]), "plays[0].song.artist"),
+            (pb.RecordPlaysRequest(user_id="ann", plays=[play(JOGA, -1)]), "plays[0].at_ms"),
+            (
+                pb.RecordPlaysRequest(user_id="ann", plays=[play(JOGA, now_ms() + DAY_MS)]),
+                "plays[0].at_ms",
+            ),
+        ]:
+            with pytest.raises(RequestError) as caught:
+                client.record_plays(request)
+            assert caught.value.field == field
+        both = pb.RecommendRequest(user_id="ann", seeds=[pb.Seed(song_id=NOBODY)])
+        with pytest.raises(RequestError, match="user_id: must not be given beside seeds"):
+            client.recommend(both)
+        one = pb.RecommendRequest(user_id="ann")
+        with pytest.raises(RequestError, match=r"requests\[0\].user_id: is not allowed"):
+            client.batch_recommend(pb.BatchRecommendRequest(requests=[one]))
+
+
+def test_there_is_none_unless_it_is_asked_for(loop: Loop) -> None:
+    with loop.serve(FakeHome(FakeRelease(POINTS))) as server, Client(server.address) as client:
+        for call, request in (
+            (client.recommend, pb.RecommendRequest(user_id="ann")),
+            (client.record_plays, pb.RecordPlaysRequest(user_id="ann", plays=[play(JOGA)])),
+            (client.forget_user, pb.ForgetUserRequest(user_id="ann")),
+        ):
+            with pytest.raises(NoHistoryError, match="keeps no listening history"):
+                call(request)  # type: ignore[operator]
+    with pytest.raises(SettingsError, match="history needs qdrant_url"):
+        settings.load({"history": True, "qdrant_url": None})

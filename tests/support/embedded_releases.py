@@ -1,0 +1,205 @@
+"""Releases of known songs and vectors, a small and a large one, and a copy to be damaged."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from catalog.draft import Draft
+from catalog.embedded import store
+from catalog.embedded.store import EmbeddedHome
+from catalog.manifest import Counts, Manifest, Origin
+from catalog.model import ANY, Filter, Hit, Search, Song, Vector
+from catalog.progress import Silent
+from catalog.song import normalise, search_text, song_id
+from tests.support.road import linked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from catalog.embedded.release import EdgeRelease
+    from catalog.store import OpenRelease
+
+T = TypeVar("T")
+
+# The best known songs, whose names are searched for below; the rest are "Artist 7", "Song 123".
+NAMED = [
+    ("Beyoncé", "Déjà Vu"),
+    ("AC/DC", "T.N.T."),
+    ("Guns N' Roses", "Sweet Child O' Mine"),
+    ("宇多田ヒカル", "First Love"),
+    ("فيروز", "نسم علينا الهوى"),
+    ("Julie Andrews", "Supercalifragilisticexpialidocious"),
+    ("Beyoncé", "Halo"),
+    ("Sigur Rós", "Sæglópur"),
+    ("The The", "This Is the Day"),
+]
+ORIGIN = Origin("d" * 64, "e" * 64, "0123456789abcdef", "0.1.0", {"epochs": 1}, ["a.csv"], False)
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(coroutine)
+
+
+def nearest(release: OpenRelease, vector: Vector, limit: int, where: Filter = ANY) -> list[Hit]:
+    (hits,) = run(release.find([Search(vector, limit=limit, where=where)]))
+    return hits
+
+
+def unit(vectors: Vector) -> Vector:
+    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    result: Vector = (vectors / lengths).astype(np.float32)
+    return result
+
+
+def drafted(
+    folder: Path,
+    vectors: Vector,
+    *,
+    of_songs: Sequence[Song] | None = None,
+    column: pa.Array | None = None,
+) -> Draft:
+    """A draft of these vectors, shape (n, dimensions), or of any other `column` of vectors."""
+    chosen = invented(len(vectors)) if of_songs is None else of_songs
+    dimensions = vectors.shape[1]
+    if column is None:
+        column = pa.FixedSizeListArray.from_arrays(vectors.ravel(), dimensions)
+    table = pa.table(
+        {
+            "song_id": [str(song.song_id) for song in chosen],
+            "artist": [song.artist for song in chosen],
+            "title": [song.title for song in chosen],
+            "artist_key": [song.artist_key for song in chosen],
+            "ordinal": pa.array([song.ordinal for song in chosen], pa.uint32()),
+            "playlists": pa.array([song.playlists for song in chosen], pa.int32()),
+            "search_text": [search_text(song.artist_key, normalise(song.title)) for song in chosen],
+            "vector": column,
+            "seeds": pa.nulls(len(chosen), pa.list_(pa.uint32())),
+            "strengths": pa.nulls(len(chosen), pa.list_(pa.float32())),
+        }
+    )
+    path = folder / "songs.parquet"
+    pq.write_table(table, path)
+    artists = len({song.artist_key for song in chosen})
+    return Draft(path, dimensions, Counts(len(chosen), len(chosen), 0, artists, 10, 100), ORIGIN)
+
+
+def invented(count: int) -> list[Song]:
+    """Songs in the order of their popularity; song i is in `count - i` playlists."""
+    names = NAMED + [(f"Artist {i % 20}", f"Song {i}") for i in range(len(NAMED), count)]
+    return [
+        Song(song_id(artist, title), artist, title, normalise(artist), i, count - i)
+        for i, (artist, title) in enumerate(names[:count])
+    ]
+
+
+def vectors_of(count: int, dimensions: int, seed: int = 0) -> Vector:
+    return unit(np.random.default_rng(seed).normal(size=(count, dimensions)).astype(np.float32))
+
+
+class Notes(Silent):
+    """Remembers what was said, and calls `on_progress` with each step of the work."""
+
+    def __init__(self, on_progress: Callable[[float, float | None], None] | None = None) -> None:
+        self.results: list[str] = []
+        self.steps: list[tuple[float, float | None]] = []
+        self._on_progress = on_progress
+
+    @contextmanager
+    def task(self, title: str) -> Iterator[Notes]:
+        yield self
+
+    def advance(self, done: float, total: float | None = None) -> None:
+        self.steps.append((done, total))
+        if self._on_progress:
+            self._on_progress(done, total)
+
+    def result(self, text: str) -> None:
+        self.results.append(text)
+
+
+@dataclass(frozen=True)
+class Library:
+    """A release of known songs and vectors: what is in it, and where it is."""
+
+    songs: list[Song]
+    vectors: Vector
+    draft: Draft
+    home: EmbeddedHome
+    release: EdgeRelease
+    notes: Notes
+    seconds: float
+
+    @property
+    def shard(self) -> Path:
+        return shard_of(self.home)
+
+    def exact(self, query: Vector, limit: int, where: Callable[[Song], bool]) -> list[Song]:
+        """The songs that an exact search finds."""
+        allowed = [song for song in self.songs if where(song)]
+        scores = self.vectors[[song.ordinal for song in allowed]] @ query
+        return [allowed[i] for i in np.argsort(-scores, kind="stable")[:limit]]
+
+
+def library(folder: Path, count: int, dimensions: int) -> Iterator[Library]:
+    vectors = vectors_of(count, dimensions)
+    draft = drafted(folder, vectors)
+    home = EmbeddedHome(folder / "home")
+    notes = Notes()
+    start = time.perf_counter()
+    home.publish(draft, notes)
+    seconds = time.perf_counter() - start
+    release = home.open()
+    yield Library(invented(count), vectors, draft, home, release, notes, seconds)
+    release.close()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """300 songs: few enough to be searched exactly."""
+    yield from library(tmp_path_factory.mktemp("small"), 300, 8)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
+    """6,000 songs of 64 numbers: enough to be searched by the graph."""
+    yield from library(tmp_path_factory.mktemp("large"), 6_000, 64)
+
+
+def shard_of(home: EmbeddedHome) -> Path:
+    return home.path / "releases" / (home.current() or "") / "shard"
+
+
+@pytest.fixture
+def home(small: Library, tmp_path: Path) -> EmbeddedHome:
+    """A copy of the small home, to be damaged."""
+    shutil.copytree(small.home.path, tmp_path / "home", copy_function=linked)
+    return EmbeddedHome(tmp_path / "home")
+
+
+@pytest.fixture
+def quick(small: Library, monkeypatch: pytest.MonkeyPatch) -> Draft:
+    """Publishing builds nothing from now on, but copies the small release."""
+    template = small.release.manifest
+
+    def build(
+        draft: Draft, folder: Path, release: str, created: datetime, reporter: object
+    ) -> Manifest:
+        shutil.copytree(small.shard, folder / "shard", copy_function=linked)
+        manifest = replace(template, release=release, created=created.isoformat())
+        (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+        return manifest
+
+    monkeypatch.setattr(store, "_build", build)
+    return small.draft

@@ -1,0 +1,304 @@
+"""Releases made by hand: an `OpenRelease` in memory, and the same songs published for real."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections import defaultdict
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.draft import Draft
+from catalog.manifest import FORMAT, Counts, Manifest, Origin
+from catalog.model import ANY, Filter, Hit, Point, Search, Song
+from catalog.progress import Silent
+from catalog.song import normalise, search_text, song_id, song_id_of_track
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from catalog.embedded.store import EmbeddedHome
+    from catalog.model import Vector
+    from catalog.schema import Kind
+
+PARAMETERS: dict[str, Any] = {
+    "query_decay": 0.5,
+    "cooccurrence_decay": 0.5,
+    "dense_weight": 0.5,
+    "epochs": 3,
+    "skip_gram": True,
+}
+
+
+def points_of(
+    *rows: tuple[str, str, int, Sequence[float]], track_ids: Sequence[str] = ()
+) -> list[Point]:
+    """Songs from (artist, title, playlists, vector), ranked by playlists as a release ranks them.
+
+    Vectors are scaled to unit length. With `track_ids`, one a row, they identify the songs.
+    """
+    order = sorted(range(len(rows)), key=lambda row: -rows[row][2])
+    points = []
+    for row, (artist, title, playlists, vector) in enumerate(rows):
+        own_id = song_id_of_track(track_ids[row]) if track_ids else song_id(artist, title)
+        song = Song(own_id, artist, title, normalise(artist), order.index(row), playlists)
+        unit = np.asarray(vector, np.float32) / np.float32(np.linalg.norm(vector))
+        points.append(Point(song, unit))
+    return points
+
+
+def origin_of(name: str, *, decay: float = 0.5, track_ids: bool = False) -> Origin:
+    return Origin(
+        data_fingerprint=f"data of {name}",
+        split_fingerprint=f"split of {name}",
+        content_fingerprint=hashlib.sha256(name.encode()).hexdigest(),
+        code_version="1.2.3",
+        parameters=PARAMETERS | {"query_decay": decay, "cooccurrence_decay": decay},
+        sources=["by-hand.csv"],
+        track_ids=track_ids,
+    )
+
+
+def counts_of(points: Sequence[Point], training_playlists: int) -> Counts:
+    return Counts(
+        songs=len(points),
+        vectors=sum(point.vector is not None for point in points),
+        predicted=0,
+        artists=len({point.song.artist_key for point in points}),
+        training_playlists=training_playlists,
+        training_plays=sum(point.song.playlists for point in points),
+    )
+
+
+def dimensions_of(points: Sequence[Point]) -> int:
+    return next(len(point.vector) for point in points if point.vector is not None)
+
+
+def passes(song: Song, where: Filter) -> bool:
+    """Whether a filter lets a song pass, told anew from the words of `catalog.model.Filter`."""
+    return (
+        (not where.include_artists or song.artist_key in where.include_artists)
+        and song.artist_key not in where.exclude_artists
+        and song.song_id not in where.exclude_songs
+        and song.playlists >= where.min_playlists
+        and (where.max_playlists == 0 or song.playlists <= where.max_playlists)
+    )
+
+
+class FakeRelease:
+    """Exact answers from memory. `asked` counts the calls of each method.
+
+    `strengths` says how strongly a seed predicts a song, both by their ordinals.
+    """
+
+    def __init__(
+        self,
+        points: Sequence[Point],
+        *,
+        name: str = "fake",
+        decay: float = 0.5,
+        track_ids: bool = False,
+        training_playlists: int = 100,
+        strengths: Mapping[int, Mapping[int, float]] | None = None,
+    ) -> None:
+        self.predictions = strengths or {}
+        self.by_popularity = sorted(points, key=lambda point: point.song.ordinal)
+        self.asked: dict[str, int] = {}
+        self.closed = False
+        self.manifest = Manifest(
+            format=FORMAT,
+            release=name,
+            created="2026-11-23T12:00:00+00:00",
+            dimensions=dimensions_of(points),
+            counts=counts_of(points, training_playlists),
+            origin=origin_of(name, decay=decay, track_ids=track_ids),
+            files={},
+            canaries=[],
+            payload={},
+        )
+
+    async def points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
+        self._count("points")
+        wanted = set(song_ids)
+        return {
+            point.song.song_id: point
+            for point in self.by_popularity
+            if point.song.song_id in wanted
+        }
+
+    async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        self._count("find")
+        return [self._found(search)[: search.limit] for search in searches]
+
+    async def strengths(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
+        self._count("strengths")
+        return {
+            song_id: {
+                seed: songs[point.song.ordinal]
+                for seed, songs in self.predictions.items()
+                if point.song.ordinal in songs
+            }
+            for song_id, point in (await self.points(song_ids)).items()
+        }
+
+    async def similarities(
+        self, asked: Sequence[tuple[Vector, Sequence[UUID]]]
+    ) -> list[dict[UUID, float]]:
+        self._count("similarities")
+        return [
+            {
+                song_id: float(point.vector @ vector)
+                for song_id, point in (await self.points(song_ids)).items()
+                if point.vector is not None
+            }
+            for vector, song_ids in asked
+        ]
+
+    def _found(self, search: Search) -> list[Hit]:
+        predicted = self._predicted(search) if search.weights else []
+        nearest = [] if search.vector is None else self._nearest(search)
+        if search.vector is None or not search.weights:
+            return predicted or nearest
+        songs: dict[UUID, Hit] = {}
+        scores: dict[UUID, float] = defaultdict(float)
+        best = predicted[0].score if predicted else 1.0
+        for hits, weight in ((predicted, 1 / best), (nearest, search.dense_weight)):
+            for hit in hits:
+                songs[hit.song.song_id] = hit
+                scores[hit.song.song_id] += weight * hit.score
+        fused = [replace(hit, score=scores[song_id]) for song_id, hit in songs.items()]
+        return sorted(fused, key=lambda hit: -hit.score)
+
+    def _nearest(self, search: Search) -> list[Hit]:
+        hits = [
+            self._hit(point, float(point.vector @ search.vector), search)
+            for point in self.by_popularity
+            if point.vector is not None and passes(point.song, search.where)
+        ]
+        return sorted(hits, key=lambda hit: -hit.score)
+
+    def _predicted(self, search: Search) -> list[Hit]:
+        scores: dict[int, float] = defaultdict(float)
+        for seed, weight in search.weights.items():
+            for song, strength in self.predictions.get(seed, {}).items():
+                scores[song] += weight * strength
+        hits = [
+            self._hit(point, scores[point.song.ordinal], search)
+            for point in self.by_popularity
+            if scores.get(point.song.ordinal, 0.0) > 0 and passes(point.song, search.where)
+        ]
+        return sorted(hits, key=lambda hit: -hit.score)
+
+    def _hit(self, point: Point, score: float, search: Search) -> Hit:
+        return Hit(point.song, score, point.vector if search.with_vectors else None)
+
+    async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
+        self._count("popular")
+        return [point for point in self.by_popularity if passes(point.song, where)][:limit]
+
+    async def search(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
+        self._count("search")
+        beginnings = normalise(text).split()
+        return [
+            point.song
+            for point in self.by_popularity
+            if passes(point.song, where)
+            and all(
+                any(word.startswith(beginning) for word in _words(point.song))
+                for beginning in beginnings
+            )
+        ][:limit]
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _count(self, method: str) -> None:
+        assert not self.closed
+        self.asked[method] = self.asked.get(method, 0) + 1
+
+
+class FakeHome:
+    """Keeps what `put` gives it: releases, or errors to raise instead. The last is current."""
+
+    def __init__(self, release: FakeRelease) -> None:
+        self._contents: dict[str, FakeRelease | Exception] = {}
+        self._current = ""
+        self.opened: list[str] = []
+        self.put(release.manifest.release, release)
+
+    def put(self, name: str, content: FakeRelease | Exception) -> None:
+        self._contents[name] = content
+        self._current = name
+
+    def release_asked(self, name: str) -> int:
+        """How often the popular songs of a release were asked for."""
+        content = self._contents[name]
+        return content.asked.get("popular", 0) if isinstance(content, FakeRelease) else 0
+
+    def forget(self, name: str) -> None:
+        del self._contents[name]
+
+    def current(self) -> str | None:
+        return self._current
+
+    def open(self, release: str | None = None) -> FakeRelease:
+        name = release or self._current
+        self.opened.append(name)
+        content = self._contents[name]
+        if isinstance(content, Exception):
+            raise content
+        content.closed = False
+        return content
+
+
+def publish(
+    home: EmbeddedHome,
+    points: Sequence[Point],
+    *,
+    name: str = "fake",
+    track_ids: bool = False,
+    training_playlists: int = 1_000,
+    strengths: Mapping[int, Mapping[int, float]] | None = None,
+    payload: Mapping[str, Kind] | None = None,
+) -> Manifest:
+    """Publish songs made by hand as a real release; `strengths` as for `FakeRelease`."""
+    rows = []
+    for point in points:
+        ordinal = point.song.ordinal
+        seeds = {
+            seed: float(songs[ordinal])
+            for seed, songs in (strengths or {}).items()
+            if ordinal in songs
+        }
+        rows.append(
+            {name: value for name, value in asdict(point.song).items() if name != "extra"}
+            | dict(point.song.extra)
+            | {
+                "song_id": str(point.song.song_id),
+                "search_text": search_text(point.song.artist_key, normalise(point.song.title)),
+                "vector": None if point.vector is None else point.vector.tolist(),
+                "seeds": list(seeds) or None,
+                "strengths": list(seeds.values()) or None,
+            }
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        songs_path = Path(folder) / "songs.parquet"
+        pq.write_table(pa.Table.from_pylist(rows), songs_path)
+        draft = Draft(
+            songs_path,
+            dimensions_of(points),
+            counts_of(points, training_playlists),
+            origin_of(name, track_ids=track_ids),
+            dict(payload or {}),
+        )
+        return home.publish(draft, Silent())
+
+
+def _words(song: Song) -> list[str]:
+    return search_text(song.artist_key, normalise(song.title)).split()

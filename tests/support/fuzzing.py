@@ -1,0 +1,195 @@
+"""Any requests, made from the proto, and a program that asks them of the service's own methods.
+
+`python tests/fuzzing.py HOME SEED COUNT` answers them from the release in the folder HOME, each
+from bytes to bytes as gRPC does, and prints what came of it as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import string
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import prometheus_client as prometheus
+from google.protobuf.descriptor import FieldDescriptor
+
+from catalog.embedded.store import EmbeddedHome
+from nextsong.v1 import recommender_pb2 as pb
+from service.operate.metrics import Metrics
+from service.operate.tracing import NoTracer
+from service.rpc import server
+from service.rpc.calls import Calls
+from service.settings import Settings
+from tests.service.api.test_filtering import PAYLOAD
+from tests.service.api.test_filtering import POINTS as SONGS
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+
+class Fuzz:
+    """Makes any message of the API, by its descriptor: nearly right, at the edges, or wild."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def call(self) -> tuple[str, Any]:
+        """The name of a method, and a request for it."""
+        (name,) = self.random.choices(list(CALLS), weights=[6, 2, 3, 2, 0.2, 0.5, 0.2])
+        return name, self.message(CALLS[name])
+
+    def message(self, kind: type[Message], depth: int = 0) -> Any:
+        message = kind()
+        for field in message.DESCRIPTOR.fields:
+            if self.random.random() < (0.9 if field.name == "user_id" else 0.45):
+                continue
+            if field.is_repeated:
+                count = self.random.choice([0, 1, 1, 2, 3, 20 if depth == 0 else 2])
+                if field.type == FieldDescriptor.TYPE_MESSAGE:
+                    for _ in range(count):
+                        part = self.message(field.message_type._concrete_class, depth + 1)
+                        getattr(message, field.name).append(part)
+                else:
+                    getattr(message, field.name).extend(self.value(field) for _ in range(count))
+            elif field.type == FieldDescriptor.TYPE_MESSAGE:
+                part = self.message(field.message_type._concrete_class, depth + 1)
+                getattr(message, field.name).CopyFrom(part)
+            else:
+                setattr(message, field.name, self.value(field))
+        return message
+
+    def value(self, field: FieldDescriptor) -> Any:
+        pick = self.random.choice
+        if field.type == FieldDescriptor.TYPE_STRING:
+            return self.text(field.name)
+        if field.type in {FieldDescriptor.TYPE_FLOAT, FieldDescriptor.TYPE_DOUBLE}:
+            return pick([0.0, -0.0, 0.5, 1.0, -1.0, 1990.0, 1e-45, 1e30, -1e30, *map(float, WILD)])
+        if field.type == FieldDescriptor.TYPE_BOOL:
+            return pick([False, True])
+        if field.type == FieldDescriptor.TYPE_ENUM:
+            return pick([0, 1, 2, 3, 4, 5, 99, -1, 2**31 - 1])
+        top = 2**32 - 1 if field.type == FieldDescriptor.TYPE_UINT32 else 2**31 - 1
+        low = 0 if field.type == FieldDescriptor.TYPE_UINT32 else -(2**31)
+        if field.type == FieldDescriptor.TYPE_INT64:
+            low, top = -(2**63), 2**63 - 1
+        return pick([0, 1, 2, 10, 500, 501, 1976, low, top])
+
+    def text(self, name: str) -> str:
+        pick = self.random.choice
+        if "song_id" in name and self.random.random() < 0.7:
+            if self.random.random() < 0.1:  # a hash that Python gives them all
+                return str(UUID(int=self.random.randrange(2**60) * (2**61 - 1)))
+            return pick([str(point.song.song_id) for point in SONGS])
+        if name == "field" and self.random.random() < 0.8:
+            return pick(list(PAYLOAD))
+        if self.random.random() < 0.6:
+            song = pick(SONGS).song
+            return song.artist if "artist" in name else song.title
+        return pick(
+            [
+                "",
+                " ",
+                "\0",
+                "\U0001f3b5" * 50,
+                "\u0301" * 100,
+                "x" * 512,
+                "x" * 5_000,
+                "a" + "(mono)" * 85,
+                "a" + "(mono)" * 4_000,
+                "a" + " - 2010 - remaster" * 28,
+                "a feat. b" * 56 + "(",
+                "\u0f81\u0f39" * 256,
+                "\u0f81\u0f39" * 100_000,
+                "\ufdfa" * 512,
+                "%s%n{0}\r\n",
+                "".join(self.random.choices(string.printable, k=20)),
+                "".join(chr(self.random.randrange(1, 0xD7FF)) for _ in range(10)),
+            ]
+        )
+
+
+WILD = ["nan", "inf", "-inf", "1001", "-1001"]
+CALLS = {
+    "Recommend": pb.RecommendRequest,
+    "BatchRecommend": pb.BatchRecommendRequest,
+    "SimilarSongs": pb.SimilarSongsRequest,
+    "SearchSongs": pb.SearchSongsRequest,
+    "GetRelease": pb.GetReleaseRequest,
+    "RecordPlays": pb.RecordPlaysRequest,
+    "ForgetUser": pb.ForgetUserRequest,
+}
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory that a process has."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+class RefusedError(Exception):
+    """What ends a call that is refused."""
+
+
+class Context:
+    """What a method is told of its call, and tells of it."""
+
+    code = "OK"
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("user-agent", "fuzz"),)
+
+    def time_remaining(self) -> float | None:
+        return None
+
+    def set_trailing_metadata(self, _metadata: Any) -> None:
+        pass
+
+    async def abort_with_status(self, status: Any) -> None:
+        self.code = status.code.name
+        raise RefusedError
+
+
+class Called:
+    """What a handler is told of which method is meant."""
+
+    invocation_metadata = ()
+
+    def __init__(self, name: str) -> None:
+        self.method = f"/{server.SERVICE}/{name}"
+
+
+async def ask_all(folder: Path, seed: int, count: int) -> dict[str, Any]:
+    """How many requests ended with each status, how fast, and by how much memory grew."""
+    metrics = Metrics(prometheus.CollectorRegistry())
+    recommender = server.Recommender(Calls(Settings(), metrics, NoTracer()), metrics, history=None)
+    recommender.take_up(EmbeddedHome(folder).open())
+    handlers: Any = server._handlers(recommender)
+    methods = {name: handlers.service(Called(name)) for name in CALLS}
+    fuzz, counts, warm = Fuzz(seed), dict[str, int](), 0
+    begin = time.perf_counter()
+    for number in range(count):
+        name, request = fuzz.call()
+        context, method = Context(), methods[name]
+        sent = method.request_deserializer(request.SerializeToString())
+        with contextlib.suppress(RefusedError):
+            method.response_serializer(await method.unary_unary(sent, context))
+        counts[context.code] = counts.get(context.code, 0) + 1
+        if number <= count // 10:
+            warm = resident(os.getpid())
+    per_s = count / (time.perf_counter() - begin)
+    recommender.take_up(None)
+    return {"counts": counts, "per_s": per_s, "grown": resident(os.getpid()) - warm}
+
+
+if __name__ == "__main__":
+    logging.getLogger("nextsong").setLevel(logging.ERROR)
+    outcome = asyncio.run(ask_all(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    sys.stdout.write(json.dumps(outcome))

@@ -1,0 +1,114 @@
+"""Copies of the road on which a test may run the ingest again, and a listener to each run."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from catalog.embedded.store import EmbeddedHome
+from catalog.progress import Silent
+from ingest import pipeline
+from ingest.sources.source import AUTO, How
+from tests.support.road import Road, linked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from catalog.draft import Draft
+    from catalog.manifest import Manifest
+    from catalog.progress import Reporter
+
+STAGES = ["read", "prepare", "split", "count", "train", "choose"]
+
+
+class Listener(Silent):
+    """Remembers which pieces of work were begun and which were found unchanged."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.unchanged: list[str] = []
+
+    def say(self, text: str) -> None:
+        assert text.endswith("(unchanged)")
+        self.unchanged.append(text.split(maxsplit=1)[0])
+
+    @contextmanager
+    def task(self, title: str) -> Iterator[Any]:
+        self.done.append(title)
+        with super().task(title) as task:
+            yield task
+
+
+class QuickHome(EmbeddedHome):
+    """A home that builds no shard: a new release is a copy of the current one under its origin."""
+
+    def publish(self, draft: Draft, reporter: Reporter, gate: object = None) -> Manifest:
+        with reporter.task("publish"):
+            old = self.manifest(self.current() or "")
+            release = (
+                f"20991231T{int(old.release[9:18]) + 1:09}-{draft.origin.content_fingerprint[:8]}"
+            )
+            manifest = replace(old, release=release, counts=draft.counts, origin=draft.origin)
+            folder = self.path / "releases" / release
+            folder.mkdir()
+            (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+            shutil.copy(draft.songs_path, folder / "songs.parquet")
+            (self.path / "current").write_text(release)
+        return manifest
+
+
+@dataclass
+class Lane:
+    """A copy of the road on which a test may run again."""
+
+    road: Road
+    work: Path
+    home: EmbeddedHome
+    file: Path
+    listener: Listener = field(default_factory=Listener)
+    how: How = AUTO
+
+    def run(
+        self, *, force: bool = False, max_rejects: float = 0.05, **changes: Any
+    ) -> pipeline.Outcome:
+        self.listener = Listener()
+        return pipeline.run(
+            [self.file],
+            {},
+            self.home,
+            self.work,
+            replace(self.road.parameters, **changes),
+            self.listener,
+            how=self.how,
+            max_rejects=max_rejects,
+            force=force,
+        )
+
+
+@pytest.fixture
+def lane(road: Road, tmp_path: Path) -> Lane:
+    """The road's work and home; publishing is real."""
+    shutil.copytree(road.work, tmp_path / "work")
+    shutil.copytree(road.home.path, tmp_path / "home", copy_function=linked)
+    return Lane(road, tmp_path / "work", EmbeddedHome(tmp_path / "home"), road.file)
+
+
+@pytest.fixture
+def quick(lane: Lane) -> Lane:
+    """The road's work and home; publishing builds nothing."""
+    lane.home = QuickHome(lane.home.path)
+    return lane
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def assert_nothing_is_left_over(lane: Lane) -> None:
+    assert [name for name in names(lane.work) if name not in STAGES] == [".lock"]
+    assert [name for name in names(lane.home.path / "releases") if name.startswith(".")] == []

@@ -1,0 +1,80 @@
+"""Rows as they are read, and what the stage `prepare` makes of them, read back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.progress import Silent
+from ingest.prepare.playlists import Choices, prepare
+from ingest.sources.read import ROWS, UNREADABLE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+Row = dict[str, Any]
+
+
+def row(artist: str | None = "A", title: str | None = "x", **fields: Any) -> Row:
+    """A row as `ingest.sources.read` writes it; what is not given, the file does not have."""
+    blank: Row = dict.fromkeys(ROWS.names)
+    return blank | {"file": "songs.csv", "artist": artist, "title": title} | fields
+
+
+def numbered(rows: list[Row]) -> list[Row]:
+    """The rows with the lines on which they stand, if they have none."""
+    return [{**one, "line": one["line"] or at} for at, one in enumerate(rows, start=2)]
+
+
+def playlist(name: str, songs: str, **fields: Any) -> list[Row]:
+    """A row for each letter: a song of that title."""
+    return [row(title=song, playlist_id=name, **fields) for song in songs]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the stage left, read back."""
+
+    folder: Path
+    summary: dict[str, Any]
+    songs: list[Row]
+    playlists: list[Row]
+    short: list[Row]
+    rejects: list[Row]
+
+    def titles(self, of: list[Row] | None = None) -> dict[str, str]:
+        """The titles of each playlist's songs, in order, one after the other."""
+        return {
+            one["playlist_id"]: "".join(self.songs[song]["title"] for song in one["songs"])
+            for one in (self.playlists if of is None else of)
+        }
+
+
+def prepared(
+    folder: Path,
+    rows: list[Row],
+    min_songs: int = 2,
+    unreadable: list[Row] | None = None,
+    **choices: Any,
+) -> Prepared:
+    source = folder / "source"
+    out = folder / "out"
+    source.mkdir(exist_ok=True)
+    out.mkdir(exist_ok=True)
+    table = pa.Table.from_pylist(numbered(rows), ROWS)
+    for name in choices.get("fields", ()):
+        values = [one.get(f"payload:{name}") for one in rows]
+        table = table.append_column(f"payload:{name}", pa.array(values))
+    pq.write_table(table, source / "rows.parquet")
+    pq.write_table(pa.Table.from_pylist(unreadable or [], UNREADABLE), source / "bad.parquet")
+    chosen = Choices(min_songs, **choices)
+    summary = prepare(source / "rows.parquet", source / "bad.parquet", out, chosen, Silent())
+    names = ("songs", "playlists", "short_playlists", "rejects")
+    assert sorted(path.name for path in out.iterdir()) == sorted(f"{one}.parquet" for one in names)
+    songs, playlists, short, rejects = (
+        pq.read_table(out / f"{name}.parquet").to_pylist() for name in names
+    )
+    return Prepared(out, summary, songs, playlists, short, rejects)

@@ -1,0 +1,306 @@
+"""Qdrant servers for tests, and the client's own emulation of one in memory.
+
+A real server is the one that QDRANT_URL names; or one started from the program that
+NEXTSONG_QDRANT_BINARY names; or one of a container. Without any, tests that need it are skipped,
+and say why at the end of the run; with NEXTSONG_REQUIRE_SERVER=1 they fail.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import time
+import urllib.request
+import warnings
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+from qdrant_client import QdrantClient, models
+
+from catalog.server.connection import Absent, server_errors
+from catalog.server.options import QdrantOptions, qdrant_options
+from catalog.server.store import ServerHome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+IMAGE = "qdrant/qdrant:v1.19.0"
+START_S = 60.0
+BINARY = os.environ.get("NEXTSONG_QDRANT_BINARY", "")
+
+needs_binary = pytest.mark.skipif(
+    not BINARY, reason="NEXTSONG_QDRANT_BINARY names no Qdrant program to start and kill"
+)
+
+
+def without_server(reason: str) -> None:
+    """Skip, or fail where a server is required."""
+    if os.environ.get("NEXTSONG_REQUIRE_SERVER") == "1":
+        pytest.fail(f"NEXTSONG_REQUIRE_SERVER=1, but {reason}")
+    pytest.skip(f"no Qdrant server: {reason}")
+
+
+@pytest.fixture(scope="session")
+def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real server."""
+    if url := os.environ.get("QDRANT_URL"):
+        yield url
+    elif BINARY:
+        with Program(tmp_path_factory.mktemp("qdrant")) as server:
+            yield server.url
+    else:
+        with container() as url:
+            yield url
+
+
+@contextmanager
+def container() -> Iterator[str]:
+    """A server in a container, if there is an engine and the image."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from testcontainers.core.config import testcontainers_config
+            from testcontainers.core.container import DockerContainer
+
+            # We stop it ourselves, and so do without the image of the reaper.
+            testcontainers_config.ryuk_disabled = True
+            logging.getLogger("testcontainers").setLevel(logging.ERROR)
+            started = DockerContainer(IMAGE).with_exposed_ports(6333, 6334)
+            for folder in ("storage", "snapshots"):  # tests need no disk, and are faster without
+                started.with_tmpfs_mount(f"/qdrant/{folder}")
+            started.start()
+    except Exception as error:  # noqa: BLE001 -- no engine, no image, no registry: each library its own errors
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        without_server(f"set QDRANT_URL or NEXTSONG_QDRANT_BINARY; a container failed: {first}")
+    try:
+        host = started.get_container_host_ip()
+        rest, grpc = (int(started.get_exposed_port(port)) for port in (6333, 6334))
+        await_ready(f"http://{host}:{rest}", grpc)
+        yield f"http://{host}:{rest}#{grpc}"
+    finally:
+        started.stop()
+
+
+def await_ready(url: str, grpc_port: int, alive: Callable[[], bool] = lambda: True) -> None:
+    end = time.monotonic() + START_S
+    host = urlsplit(url).hostname
+    while time.monotonic() < end:
+        assert alive(), f"the server at {url} ended"
+        with (
+            suppress(OSError),
+            urllib.request.urlopen(f"{url}/readyz", timeout=2),
+            socket.create_connection((host, grpc_port), timeout=2),
+        ):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"the server at {url} does not get ready")
+
+
+def free_port(*, pair: bool = False) -> int:
+    """A port that is free now; with `pair`, so is the one after it."""
+    while True:
+        with socket.socket() as one, socket.socket() as two:
+            one.bind(("127.0.0.1", 0))
+            port: int = one.getsockname()[1]
+            if not pair:
+                return port
+            with suppress(OSError, OverflowError):
+                two.bind(("127.0.0.1", port + 1))
+                return port
+
+
+class Program:
+    """A server of its own, to be killed and started again with the same data and ports."""
+
+    def __init__(self, folder: Path, **settings: str) -> None:
+        self.port = free_port(pair=True)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.arguments: list[str] = []
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+        self._settings = {
+            "QDRANT__SERVICE__HOST": "127.0.0.1",
+            "QDRANT__SERVICE__HTTP_PORT": str(self.port),
+            "QDRANT__SERVICE__GRPC_PORT": str(self.port + 1),
+            "QDRANT__STORAGE__STORAGE_PATH": str(folder / "storage"),
+            "QDRANT__STORAGE__SNAPSHOTS_PATH": str(folder / "snapshots"),
+            "QDRANT__TELEMETRY_DISABLED": "true",
+            "QDRANT__LOG_LEVEL": "WARN",
+            **settings,
+        }
+
+    def start(self, *, wait: bool = True) -> None:
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [BINARY, *self.arguments],
+                env=os.environ | self._settings,
+                cwd=self._folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        if wait:
+            await_ready(
+                self.url,
+                self.port + 1,
+                lambda: self._process is not None and self._process.poll() is None,
+            )
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> Program:
+        self.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.kill()
+
+
+def options_of(url: str, prefix: str = "nextsong", **more: Any) -> QdrantOptions:
+    """The options for a URL; of a container, the port of gRPC stands behind a #."""
+    address, _, grpc_port = url.partition("#")
+    return qdrant_options(
+        address, prefix=prefix, grpc_port=int(grpc_port) if grpc_port else None, **more
+    )
+
+
+class Shared:
+    """Makes homes on one server, each with names of its own, and removes them at the end."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._made: list[ServerHome] = []
+
+    def __call__(self, **more: Any) -> ServerHome:
+        home = ServerHome(options_of(self.url, f"test-{uuid4().hex[:12]}"), **more)
+        self._made.append(home)
+        return home
+
+    def again(self, home: ServerHome, **more: Any) -> ServerHome:
+        """The same home, as another process sees it."""
+        return ServerHome(home.options, **more)
+
+    def clean(self) -> None:
+        for home in self._made:
+            wipe(home)
+            home.close()
+
+
+def wipe(home: ServerHome) -> None:
+    """Remove all collections of a home."""
+    prefix = home.options.prefix
+    found = home.nodes.ask("list", lambda client: client.get_collections()).collections
+    for name in [each.name for each in found if each.name.startswith(f"{prefix}_")]:
+        home.nodes.ask("remove", lambda client, name=name: client.delete_collection(name))
+
+
+@pytest.fixture(scope="session")
+def server_homes(qdrant_url: str) -> Iterator[Shared]:
+    """Makes homes on the real server."""
+    shared = Shared(qdrant_url)
+    yield shared
+    shared.clean()
+
+
+class Memory(QdrantClient):
+    """The client's emulation in memory, which knows nothing of indexes, nodes and optimisers."""
+
+    def __init__(self) -> None:
+        super().__init__(":memory:")
+        self._indexes: dict[str, dict[str, Any]] = {}
+
+    def create_collection(self, collection_name: str, vectors_config: Any, **more: Any) -> bool:
+        # Of unit vectors the dot product is the cosine, and their bits stay as they are.
+        dot = {"distance": models.Distance.DOT}
+        vectors = {name: one.model_copy(update=dot) for name, one in vectors_config.items()}
+        return super().create_collection(collection_name, vectors, **more)
+
+    def create_payload_index(
+        self, collection_name: str, field_name: str, *args: Any, **_: Any
+    ) -> Any:
+        schema: Any = args[0]
+        info = models.PayloadIndexInfo(data_type=schema.type.value, points=0)
+        self._indexes.setdefault(collection_name, {})[field_name] = info
+
+    def get_collection(self, collection_name: str, **more: Any) -> models.CollectionInfo:
+        if not self.collection_exists(collection_name):
+            raise Absent(f"no collection {collection_name}")
+        info = super().get_collection(collection_name, **more)
+        return info.model_copy(update={"payload_schema": self._indexes.get(collection_name, {})})
+
+    def collection_cluster_info(self, collection_name: str) -> Any:
+        return models.CollectionClusterInfo(
+            peer_id=1, shard_count=1, local_shards=[], remote_shards=[], shard_transfers=[]
+        )
+
+
+class MemoryNodes:
+    """The nodes of such an emulation, asked directly or by coroutines."""
+
+    def __init__(self) -> None:
+        self.client = Memory()
+
+    def ask(self, task: str, call: Callable[[Any], Any], **_: Any) -> Any:
+        with server_errors(task, ":memory:"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says what it does not emulate
+            return call(self.client)
+
+    def patiently(self, _seconds: float) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def close(self) -> None:
+        pass
+
+
+class _Awaited:
+    """Makes the methods of a client coroutines."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            return method(*args, **kwargs)
+
+        return awaited
+
+
+def memory_home(**more: Any) -> ServerHome:
+    """A home in memory, for what the emulation can do."""
+    nodes = MemoryNodes()
+    parts: Any = {"nodes": nodes, "opened": lambda: AsyncMemoryNodes(nodes)}
+    return ServerHome(QdrantOptions((":memory:",)), **parts, **more)
+
+
+class AsyncMemoryNodes:
+    def __init__(self, nodes: MemoryNodes) -> None:
+        self._client = _Awaited(nodes.client)
+
+    async def ask(self, task: str, call: Callable[[Any], Any]) -> Any:
+        with server_errors(task, ":memory:"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                return await call(self._client)
+            except ValueError as error:
+                if "not found" in str(error):
+                    raise Absent(str(error)) from error
+                raise
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,43 @@
+"""A small release of synthetic playlists, and the folders that tests look into."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evaluation.synthetic import playlists
+from ingest.parameters import Parameters
+
+if TYPE_CHECKING:
+    from catalog.embedded.store import EmbeddedHome
+    from ingest import pipeline
+
+
+ROOT = Path(__file__).parents[2]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+SMALL = playlists.Shape(playlists=500, songs=400, genres=4, mean_length=14, longest=60)
+QUICK = Parameters(dimensions=16, epochs=4, min_count=2, workers=1, mode="hybrid")
+
+
+@dataclass(frozen=True)
+class Road:
+    """A file of invented playlists and the release that was made from it."""
+
+    file: Path
+    home: EmbeddedHome
+    work: Path
+    parameters: Parameters
+    outcome: pipeline.Outcome
+
+
+def linked(source: str, target: str) -> str:
+    """Copy a file; a large one by a hard link, as nobody writes into it."""
+    if Path(source).stat().st_size > 1 << 16:
+        os.link(source, target)
+        return target
+    return shutil.copy2(source, target)

@@ -1,0 +1,183 @@
+"""Servers on a real channel in a loop of their own, and those who call them."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2
+from prometheus_client import CollectorRegistry
+
+from catalog.embedded.store import EmbeddedHome
+from catalog.errors import NextsongError
+from nextsong.v1 import recommender_pb2 as pb
+from service.client.client import Client
+from service.operate.metrics import Metrics
+from service.rpc.server import Server
+from service.settings import Settings
+from tests.support.fakes import FakeRelease, points_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from catalog.model import Hit, Point, Search
+    from catalog.store import Home
+    from service.history import History
+    from service.operate.tracing import Tracer
+    from tests.support.road import Road
+
+PATIENCE_S = 20.0
+NOBODY = "00000000-0000-0000-0000-000000000001"
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+POINTS = points_of(("ABBA", "Waterloo", 2, (1, 0)), ("ABBA", "Fernando", 1, (0, 1)))
+WATERLOO = pb.RecommendRequest(seeds=[pb.Seed(artist="ABBA", title="Waterloo")])
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what must come soon."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.01)
+
+
+def server_of(
+    home: Home,
+    *,
+    metrics: Metrics | None = None,
+    tracer: Tracer | None = None,
+    history: History | None = None,
+    **settings: Any,
+) -> Server:
+    """A server on a free port that looks for releases often and does not wait long at the end."""
+    chosen = {"port": 0, "look_every": 0.02, "drain": 0, "grace": 0.5} | settings
+    return Server(
+        home, Settings(**chosen), metrics or Metrics(CollectorRegistry()), tracer, history
+    )
+
+
+class Loop:
+    """An event loop in a thread: all of gRPC's asynchronous calls in one process share one."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self._loop.run_forever)
+        self.thread.start()
+
+    def start(self, task: Coroutine[Any, Any, Any]) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(task, self._loop)
+
+    def run(self, task: Coroutine[Any, Any, Any]) -> Any:
+        return self.start(task).result(PATIENCE_S)
+
+    def close(self) -> None:
+        self.run(self._loop.shutdown_default_executor())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.thread.join(PATIENCE_S)
+        self._loop.close()
+
+    @contextmanager
+    def serve(self, home: Home, **settings: Any) -> Iterator[Server]:
+        """A server, stopped at the end where the test has not done so."""
+        server = self.run(self._started(home, settings))
+        try:
+            yield server
+        finally:
+            self.run(server.stop())
+
+    async def _started(self, home: Home, settings: dict[str, Any]) -> Server:
+        server = server_of(home, **settings)
+        await server.start()
+        return server
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[Loop]:
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def home(road: Road, tmp_path: Path) -> EmbeddedHome:
+    """A copy of the road's home, to publish in."""
+    shutil.copytree(road.home.path, tmp_path / "home")
+    return EmbeddedHome(tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def address(road: Road, loop: Loop) -> Iterator[str]:
+    """A server on the road's home that no test disturbs."""
+    with loop.serve(road.home) as server:
+        yield server.address
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Iterator[Client]:
+    with Client(address) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def channel(address: str) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(address) as channel:
+        yield channel
+
+
+@pytest.fixture(scope="module")
+def best_known(road: Road) -> list[Point]:
+    release = road.home.open()
+    points = asyncio.run(release.popular(10_000))
+    release.close()
+    return points
+
+
+def damage(home: EmbeddedHome, release: str) -> None:
+    """Turn one bit of the largest file of a release."""
+    files = (home.path / "releases" / release / "shard").rglob("*")
+    largest = max((file for file in files if file.is_file()), key=lambda file: file.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+
+
+class Slow(FakeRelease):
+    """Answers only once it may."""
+
+    def __init__(self, points: list[Point], name: str = "slow") -> None:
+        super().__init__(points, name=name)
+        self.asked_for = threading.Event()
+        self.may = threading.Event()
+
+    async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        self.asked_for.set()
+        while not self.may.is_set():
+            await asyncio.sleep(0.005)
+        return await super().find(searches)
+
+
+class Call(threading.Thread):
+    """One call of `Recommend` in a thread of its own: `answer` or `failure` tells its outcome."""
+
+    def __init__(self, client: Client) -> None:
+        super().__init__()
+        self.answer: pb.RecommendResponse | None = None
+        self.failure: NextsongError | None = None
+        self._client = client
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.answer = self._client.recommend(WATERLOO)
+        except NextsongError as error:
+            self.failure = error

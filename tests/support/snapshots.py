@@ -1,0 +1,111 @@
+"""Compare text with a snapshot in `tests/golden`, and describe the shape of JSON documents.
+
+With `NEXTSONG_REWRITE_GOLDEN=1` in the environment, tests write their snapshots instead of
+comparing with them, and are skipped. Most are those of `test_golden`; all that there are:
+
+    NEXTSONG_REWRITE_GOLDEN=1 python -m pytest $(grep -rl "snapshots import" tests)
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+REWRITE = "NEXTSONG_REWRITE_GOLDEN"
+
+DATA_KEY = re.compile(r"[/ ]|\.csv$|^[0-9a-f]{8}-|^\d{8}T")
+"""A key that is data and not part of the surface: a path, a message, an id of a song or release."""
+
+KINDS = ("type", "event", "kind")
+"""Fields that tell of which kind an object is."""
+
+TYPES = {
+    dict: "object",
+    list: "array",
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    type(None): "null",
+}
+
+
+def check(topic: str, lines: Iterable[str]) -> None:
+    """Fail with a diff unless `lines` are those of the snapshot `topic`."""
+    path = GOLDEN / f"{topic}.txt"
+    found = [*lines]
+    if os.environ.get(REWRITE) == "1":
+        path.write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
+        pytest.skip(f"{path.name} is written anew: read `git diff tests/{GOLDEN.name}`")
+    expected = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    if found != expected:
+        test = os.environ["PYTEST_CURRENT_TEST"].split(" ")[0]
+        how = f"If that is intended, run `{REWRITE}=1 python -m pytest {test}` and commit."
+        intended = f"{topic} differs from its snapshot. {how}"
+        pytest.fail("\n".join([intended, *_diff(expected, found)]), pytrace=False)
+
+
+def _diff(expected: list[str], found: list[str]) -> Iterator[str]:
+    """The differences, each below the heading of its part of the snapshot."""
+    for line in difflib.unified_diff(expected, found, "snapshot", "now", lineterm="", n=1):
+        place = re.match(r"@@ -(\d+)", line)
+        above = expected[: int(place[1]) + 1] if place else []
+        heading = [part for part in above if not part.startswith((" ", "."))][-1:]
+        yield " ".join([line, *heading])
+
+
+def json_lines(text: str) -> list[Any]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def document(text: str) -> Any:
+    """The JSON document in `text`, or a list of its JSON lines."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return json_lines(text)
+
+
+def shape(values: Iterable[Any], path: str = "") -> Iterator[str]:
+    """Every path of keys in JSON values of one kind, with its types.
+
+    A key that only some of the objects have is marked `?`, and `*` stands for all keys of data.
+    Small objects without further ones inside are written on one line, and objects of an array
+    that say of which kind they are, each kind for itself.
+    """
+    values = [*values]
+    objects = [value for value in values if isinstance(value, dict)]
+    members: dict[str, list[Any]] = {}
+    for name, member in (pair for one in objects for pair in one.items()):
+        members.setdefault("*" if DATA_KEY.search(name) else name, []).append(member)
+    lines: list[str] = []
+    for name in sorted(members):
+        mark = "?" if name != "*" and len(members[name]) < len(objects) else ""
+        lines += shape(members[name], f".{name}{mark}")
+    types = " | ".join(sorted({TYPES[type(value)] for value in values}))
+    if types == "object" and len(lines) == len(members) <= 4 and "object" not in "".join(lines):
+        yield f"{path or '.'}: object {{{', '.join(line[1:] for line in lines)}}}"
+        return
+    yield f"{path or '.'}: {types}"
+    yield from (f"{path}{line}" for line in lines)
+    items: dict[str, list[Any]] = {}
+    for item in (item for value in values if isinstance(value, list) for item in value):
+        items.setdefault(_kind(item), []).append(item)
+    for kind in sorted(items):
+        yield from shape(items[kind], f"{path}[{kind}]")
+
+
+def _kind(item: Any) -> str:
+    named = [(name, item.get(name)) for name in KINDS] if isinstance(item, dict) else []
+    kinds = [f"{name}={kind}" for name, kind in named if str(kind).isidentifier() and kind]
+    return kinds[0] if kinds else ""

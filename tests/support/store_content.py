@@ -1,0 +1,100 @@
+"""What the tests of homes publish: invented songs with extra fields and vectors of both kinds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from catalog.draft import Draft
+from catalog.manifest import Counts
+from catalog.song import normalise, search_text
+from tests.support.embedded_releases import ORIGIN, invented, vectors_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from catalog.model import Song, Vector
+
+SONGS, DIMENSIONS = 500, 12
+KINDS: Any = {"genre": "keyword", "year": "integer", "tempo": "float", "notes": "text"}
+GENRES = ["rock", "pop", "jazz"]
+
+
+def songs() -> list[Song]:
+    return [replace(song, extra=extra_of(song.ordinal)) for song in invented(SONGS)]
+
+
+def extra_of(place: int) -> dict[str, Any]:
+    if place % 7 == 6:
+        return {}
+    return {
+        "genre": GENRES[place % 3],
+        "year": 1950 + place % 70,
+        "tempo": 60 + place / 8,
+        "notes": f"take {place % 5} très live",
+    }
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is published: songs, their dense vectors (every ninth has none) and sparse ones."""
+
+    songs: list[Song]
+    vectors: list[Vector | None]
+    strengths: list[dict[int, float]]
+    draft: Draft
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory: pytest.TempPathFactory) -> Content:
+    return made(tmp_path_factory.mktemp("draft"), seed=0)
+
+
+def made(folder: Path, seed: int) -> Content:
+    chance = np.random.default_rng(seed)
+    all_vectors = vectors_of(SONGS, DIMENSIONS, seed)
+    vectors = [None if place % 9 == 8 else all_vectors[place] for place in range(SONGS)]
+    strengths = []
+    for place in range(SONGS):
+        seeds = sorted(chance.choice(SONGS, size=0 if place % 11 == 10 else 30, replace=False))
+        values = chance.random(len(seeds)).astype(np.float32)
+        strengths.append(dict(zip(map(int, seeds), map(float, values), strict=True)))
+    rows = [
+        {
+            "song_id": str(song.song_id),
+            "artist": song.artist,
+            "title": song.title,
+            "artist_key": song.artist_key,
+            "ordinal": song.ordinal,
+            "playlists": song.playlists,
+            "search_text": search_text(song.artist_key, normalise(song.title)),
+            "vector": None if vector is None else vector.tolist(),
+            "seeds": list(predicted) or None,
+            "strengths": list(predicted.values()) or None,
+            **{name: song.extra.get(name) for name in KINDS},
+        }
+        for song, vector, predicted in zip(songs(), vectors, strengths, strict=True)
+    ]
+    columns = {"ordinal": pa.uint32(), "playlists": pa.int32(), "vector": pa.list_(pa.float32())}
+    columns |= {"seeds": pa.list_(pa.uint32()), "strengths": pa.list_(pa.float32())}
+    inferred = pa.Table.from_pylist(rows)
+    schema = pa.schema(
+        [pa.field(field.name, columns.get(field.name, field.type)) for field in inferred.schema]
+    )
+    pq.write_table(pa.Table.from_pylist(rows, schema), folder / "songs.parquet")
+    counts = Counts(
+        SONGS,
+        sum(vector is not None for vector in vectors),
+        sum(bool(predicted) for predicted in strengths),
+        len({song.artist_key for song in songs()}),
+        10,
+        100,
+    )
+    origin = replace(ORIGIN, content_fingerprint=f"{seed:064x}")
+    draft = Draft(folder / "songs.parquet", DIMENSIONS, counts, origin, KINDS)
+    return Content(songs(), vectors, strengths, draft)
