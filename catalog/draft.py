@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from catalog.manifest import Counts, Manifest, Origin, StoredRanker
+    from catalog.manifest import Counts, Manifest, Origin, StoredReranker
     from catalog.progress import Reporter
     from catalog.schema import Kind
-    from catalog.store import Home
+    from catalog.store import ReleaseStore
 
 CANARIES = 8
 
@@ -53,7 +53,7 @@ class Draft:
     origin: Origin
     payload: dict[str, Kind] = field(default_factory=dict)
     copy_of: Manifest | None = None
-    ranker: StoredRanker | None = None
+    ranker: StoredReranker | None = None
     validation: dict[str, float] = field(default_factory=dict)
 
 
@@ -124,7 +124,7 @@ def _require_unit_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
         raise EngineError(f"the vector of song {song} is not {dimensions} numbers of unit length")
 
 
-def require_removable(home: Home, release: str) -> None:
+def require_removable(home: ReleaseStore, release: str) -> None:
     """Raise `NoReleaseError` or `InputError` unless the release is there, and is not current."""
     if release not in home.releases():
         raise NoReleaseError(

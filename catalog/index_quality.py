@@ -100,7 +100,7 @@ async def sample_of(release: OpenRelease, size: int = SAMPLE) -> list[Point]:
     return [known[place] for place in spread]
 
 
-async def recall_by_filter(release: OpenRelease, size: int = SAMPLE) -> list[Recall]:
+async def measure_recall_by_filter(release: OpenRelease, size: int = SAMPLE) -> list[Recall]:
     """Recall@10 without a filter, and under filters that let few and many songs pass.
 
     A half, a tenth and a hundredth of the songs with a vector, the best known of them; all but the

@@ -65,7 +65,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class StoredRanker:
+class StoredReranker:
     """The second-stage ranker: its model, packed by `catalog.reranker.pack`, and its SHA-256."""
 
     sha256: str
@@ -97,7 +97,7 @@ class Manifest:
     payload: dict[str, Kind]
     search_ef: int | None = None
     recall: float | None = None
-    ranker: StoredRanker | None = None
+    ranker: StoredReranker | None = None
     validation: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:

@@ -11,24 +11,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.server.options import QdrantOptions
-    from catalog.store import Home
+    from catalog.store import ReleaseStore
 
 
-def open_home(
+def open_store(
     folder: Path,
     qdrant: QdrantOptions | None = None,
     *,
     layout: Layout | None = None,
     keep: int = KEPT,
-) -> Home:
+) -> ReleaseStore:
     """The home on the Qdrant server if one is named, or else the one in `folder`.
 
     Publishing lays releases out as `layout` says, on a server, and keeps `keep` old ones.
     """
     if qdrant is None:
-        from catalog.embedded.store import EmbeddedHome
+        from catalog.embedded.store import EmbeddedStore
 
-        return EmbeddedHome(folder, keep=keep)
-    from catalog.server.store import ServerHome
+        return EmbeddedStore(folder, keep=keep)
+    from catalog.server.store import ServerStore
 
-    return ServerHome(qdrant, layout=layout or Layout(), keep=keep)
+    return ServerStore(qdrant, layout=layout or Layout(), keep=keep)

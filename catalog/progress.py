@@ -58,7 +58,7 @@ class _SilentTask:
         pass
 
 
-class Silent:
+class SilentReporter:
     """Reports nothing."""
 
     def say(self, text: str) -> None:
@@ -88,7 +88,7 @@ class _LiveTask:
         self.text = text
 
 
-class Talking:
+class ConsoleReporter:
     """Reports on standard error: a line a task, and a progress bar while there is a terminal."""
 
     def __init__(self) -> None:
@@ -133,7 +133,7 @@ class _LoggedTask:
         self.text = text
 
 
-class Logged:
+class JsonReporter:
     """Reports on standard error as JSON lines: for programs."""
 
     def say(self, text: str) -> None:

@@ -22,7 +22,7 @@ from catalog.errors import CorruptReleaseError, MissingLibraryError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from catalog.manifest import StoredRanker
+    from catalog.manifest import StoredReranker
 
 log = logging.getLogger("nextsong.ranking")
 
@@ -74,7 +74,7 @@ MOST_FIELDS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Traits:
+class SongTraits:
     """What songs are like: in how many training `playlists` each is, shape (n,), and `groups`.
 
     These have the shape (1 + fields, n): the artist as a number, then what is in each field of the
@@ -85,7 +85,7 @@ class Traits:
     groups: NDArray[np.int64]
 
 
-def merged(
+def merge_candidates(
     lists: Sequence[tuple[NDArray[np.int64], Floats]],
 ) -> tuple[NDArray[np.int64], Floats]:
     """The candidates of all channels, and what each channel scored them, NaN where it lacks one.
@@ -111,7 +111,7 @@ def feature_names(fields: Sequence[str] = ()) -> list[str]:
     return [*FEATURES, *(f"{name}{what}" for name in fields for what in (SHARE, "_of_last"))]
 
 
-def features(scores: Floats, similarities: Floats, songs: Traits, seeds: Traits) -> Floats:
+def features(scores: Floats, similarities: Floats, songs: SongTraits, seeds: SongTraits) -> Floats:
     """What the trees look at, shape (n, len(FEATURES) + 2 * fields), NaN where there is nothing.
 
     For each channel the candidate's score beside the best one, and its rank from 0; the score less
@@ -146,7 +146,7 @@ def features(scores: Floats, similarities: Floats, songs: Traits, seeds: Traits)
     return np.column_stack(columns).astype(np.float64)
 
 
-class Ranker:
+class Reranker:
     """Boosted trees that score candidates by their features: the higher, the likelier the next.
 
     `fields` are the payload fields that they look at, which the model names. Raises
@@ -194,7 +194,7 @@ def pack(model: str) -> tuple[str, str]:
     return hashlib.sha256(content).hexdigest(), packed
 
 
-def unpack(stored: StoredRanker) -> str:
+def unpack(stored: StoredReranker) -> str:
     """The model's text. Raises `CorruptReleaseError`."""
     try:
         content = zlib.decompress(base64.b85decode(stored.model))
@@ -206,7 +206,7 @@ def unpack(stored: StoredRanker) -> str:
 
 
 @lru_cache(maxsize=4)
-def ranker_of(stored: StoredRanker | None) -> Ranker | None:
+def load_reranker(stored: StoredReranker | None) -> Reranker | None:
     """The ranker of a release, loaded once; None where there is none that can be asked.
 
     It cannot where LightGBM is missing, or where it was trained on other features than these, which
@@ -215,7 +215,7 @@ def ranker_of(stored: StoredRanker | None) -> Ranker | None:
     if stored is None:
         return None
     try:
-        ranker = Ranker(unpack(stored))
+        ranker = Reranker(unpack(stored))
     except MissingLibraryError as error:
         log.warning(
             "the release has a ranker, and hybrid search answers in its place: %s",

@@ -67,7 +67,7 @@ Gate = Callable[[OpenRelease], None]
 """Looks at a new release before it becomes current; raises `GateError` where it must not."""
 
 
-class Home(Protocol):
+class ReleaseStore(Protocol):
     """A place that keeps releases, of which at most one is current.
 
     All methods wait for disk or network: a program that serves calls them in a thread. A server
@@ -126,7 +126,7 @@ class Home(Protocol):
         """Let go of connections."""
 
 
-def others_than_current(home: Home) -> list[str]:
+def others_than_current(home: ReleaseStore) -> list[str]:
     """The releases of a home beside its current one, the newest first."""
     current = home.current()
     return [release for release in reversed(home.releases()) if release != current]
@@ -136,7 +136,7 @@ SEE_DOCTOR = "see `nextsong doctor`, or publish again with `nextsong ingest run 
 """The advice of every message about damage: what helps depends on the other releases."""
 
 
-def require_current(home: Home) -> str:
+def require_current(home: ReleaseStore) -> str:
     """Return the id of the current release. Raises `NoReleaseError` if there is none."""
     current = home.current()
     if current is not None:
@@ -153,7 +153,7 @@ def require_current(home: Home) -> str:
     )
 
 
-def release_before(home: Home) -> str:
+def release_before(home: ReleaseStore) -> str:
     """Return the newest release that is older than the current one; without one, the newest.
 
     Raises `NoReleaseError` if there is none.

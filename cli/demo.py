@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import UnavailableError
 from catalog.files import make_folder
 from catalog.terminal import echo
@@ -51,7 +51,7 @@ def run(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
 
     echo("\n2. From the file to a release in Qdrant", bold=True)
     work = home / "work"
-    outcome = pipeline.run([file], {}, EmbeddedHome(home), work, Parameters(seed=seed), reporter)
+    outcome = pipeline.run([file], {}, EmbeddedStore(home), work, Parameters(seed=seed), reporter)
     echo(report.of(outcome))
 
     echo("\n3. How often it finds the held-out last song of a test playlist", bold=True)

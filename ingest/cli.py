@@ -285,13 +285,13 @@ def run(
     (.gz, .zst, .bz2, .zip); or a folder of such files, or a pattern such as 'mpd.slice.*.json'; or
     - for text (not packed) on standard input.
     """
-    from catalog.open_store import open_home
+    from catalog.open_store import open_store
     from ingest import parameter_files, pipeline
     from ingest import report as account
 
     how = How(file_format, delimiter, encoding, quoting, header, payload)
     source_of = click.get_current_context().get_parameter_source
-    place = open_home(home, qdrant, layout=layout, keep=keep)
+    place = open_store(home, qdrant, layout=layout, keep=keep)
     reporter = reporter_for(quiet=quiet, log_format=log_format)
     start = time.perf_counter()
     told = {name for name in parameters if source_of(name) == ParameterSource.COMMANDLINE}

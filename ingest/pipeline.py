@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from catalog.draft import Draft
 from catalog.errors import PlaylistError, RejectsError, ReleaseError
 from catalog.files import locked
-from catalog.manifest import Manifest, Origin, StoredRanker
+from catalog.manifest import Manifest, Origin, StoredReranker
 from catalog.reranker import MOST_FIELDS, load_lightgbm, pack
 from ingest.learn.cooccurrence import count
 from ingest.learn.reranker import MODEL, Places, rank
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from catalog.progress import Reporter
     from catalog.schema import Kind
-    from catalog.store import Home, OpenRelease
+    from catalog.store import OpenRelease, ReleaseStore
     from ingest.parameters import Parameters
     from ingest.sources.files import Inputs
     from ingest.sources.source import How
@@ -56,7 +56,7 @@ class Outcome:
 def run(
     files: Sequence[Path],
     columns: Mapping[str, str],
-    home: Home,
+    home: ReleaseStore,
     work: Path,
     parameters: Parameters,
     reporter: Reporter,
@@ -273,10 +273,10 @@ def _kinds(read: Stage) -> dict[str, Kind]:
     return {name: index_kind(tally["kind"]) for name, tally in read.summary["payload"].items()}
 
 
-def _stored(ranked: Stage | None) -> StoredRanker | None:
+def _stored(ranked: Stage | None) -> StoredReranker | None:
     if ranked is None:
         return None
-    return StoredRanker(*pack((ranked.folder / MODEL).read_text(encoding="utf-8")))
+    return StoredReranker(*pack((ranked.folder / MODEL).read_text(encoding="utf-8")))
 
 
 def _figures(ranked: Stage | None) -> dict[str, float]:
@@ -341,7 +341,7 @@ def require_something_learned(counted: Stage, trained: Stage, parameters: Parame
         )
 
 
-def _same_as_current(home: Home, content: str) -> Manifest | None:
+def _same_as_current(home: ReleaseStore, content: str) -> Manifest | None:
     try:
         release = home.current()
         if release is None:

@@ -226,10 +226,10 @@ def _recommender(
 ) -> Client | Direct:
     if target:
         return target.client()
-    from catalog.open_store import open_home
+    from catalog.open_store import open_store
     from service.client.client import Direct
 
-    return Direct(open_home(home, qdrant).open())
+    return Direct(open_store(home, qdrant).open())
 
 
 def _conditions(recommender: Client | Direct, written: tuple[str, ...]) -> list[pb.Condition]:

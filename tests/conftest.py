@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from catalog.embedded.store import EmbeddedHome
-from catalog.progress import Silent
+from catalog.embedded.store import EmbeddedStore
+from catalog.progress import SilentReporter
 from evaluation.synthetic import playlists
 from ingest import pipeline
 from tests.support.road import QUICK, SHARED_DATA, SMALL, Road
@@ -58,6 +58,6 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
     folder = tmp_path_factory.mktemp("road")
     file = folder / "playlists.csv"
     playlists.write_csv(playlists.generate(SMALL, seed=1), file)
-    home = EmbeddedHome(folder / "home")
-    outcome = pipeline.run([file], {}, home, folder / "work", QUICK, Silent())
+    home = EmbeddedStore(folder / "home")
+    outcome = pipeline.run([file], {}, home, folder / "work", QUICK, SilentReporter())
     return Road(file, home, folder / "work", QUICK, outcome)

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
     from catalog.manifest import Manifest
     from catalog.progress import Reporter, Task
-    from catalog.store import Home, OpenRelease
+    from catalog.store import OpenRelease, ReleaseStore
 
 
 def copy(
-    source: Home, target: Home, release: str | None, scratch: Path, reporter: Reporter
+    source: ReleaseStore,
+    target: ReleaseStore,
+    release: str | None,
+    scratch: Path,
+    reporter: Reporter,
 ) -> Manifest:
     """Publish a release of `source`, the current one if none is named, in `target` under its name.
 

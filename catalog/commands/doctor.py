@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from catalog.errors import CorruptReleaseError, NextsongError, UnavailableError
-from catalog.open_store import open_home
-from catalog.progress import Silent
+from catalog.open_store import open_store
+from catalog.progress import SilentReporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from catalog.manifest import Manifest
     from catalog.server.options import QdrantOptions
-    from catalog.server.store import ServerHome
-    from catalog.store import Home
+    from catalog.server.store import ServerStore
+    from catalog.store import ReleaseStore
 
 LEAST_FREE_BYTES = 1 << 30
 _LIBRARIES = ("qdrant-client", "qdrant-edge-py", "grpcio", "duckdb", "gensim", "pyarrow", "numpy")
@@ -46,12 +46,12 @@ def examine(folder: Path, qdrant: QdrantOptions | None, options: str = "") -> It
         yield finding
         if finding.level == "failure":
             return
-    home = open_home(folder, qdrant)
+    home = open_store(folder, qdrant)
     try:
         if qdrant is not None:
-            from catalog.server.store import ServerHome
+            from catalog.server.store import ServerStore
 
-            assert isinstance(home, ServerHome)
+            assert isinstance(home, ServerStore)
             for finding in _server(home):
                 yield finding
                 if finding.level == "failure":
@@ -89,7 +89,7 @@ def _disk(folder: Path) -> Iterator[Finding]:
         yield Finding("ok", what)
 
 
-def _server(home: ServerHome) -> Iterator[Finding]:
+def _server(home: ServerStore) -> Iterator[Finding]:
     options = home.options
     answered = 0
     for url in options.urls:
@@ -136,7 +136,7 @@ def _secrecy(options: QdrantOptions) -> Iterator[Finding]:
             )
 
 
-def _releases(home: Home, options: str) -> Iterator[Finding]:
+def _releases(home: ReleaseStore, options: str) -> Iterator[Finding]:
     try:
         current, problem = _pointer(home)
         kept = home.releases()[::-1]
@@ -164,7 +164,7 @@ def _releases(home: Home, options: str) -> Iterator[Finding]:
             yield Finding("warning", damage, advice)
 
 
-def _pointer(home: Home) -> tuple[str | None, str]:
+def _pointer(home: ReleaseStore) -> tuple[str | None, str]:
     """Return the current release and, if that cannot be told, what is wrong."""
     try:
         return home.current(), ""
@@ -172,10 +172,10 @@ def _pointer(home: Home) -> tuple[str | None, str]:
         return None, error.problem
 
 
-def _state(home: Home, release: str) -> tuple[Manifest | None, str]:
+def _state(home: ReleaseStore, release: str) -> tuple[Manifest | None, str]:
     """Return the manifest of a release that is intact, or else what is damaged."""
     try:
-        return home.verify(release, Silent()), ""
+        return home.verify(release, SilentReporter()), ""
     except CorruptReleaseError as error:
         return None, error.problem
 
@@ -191,7 +191,7 @@ def _repair(current: str | None, intact: list[str], options: str) -> str:
     return f"{step} with `nextsong releases rollback {release}{options}`"
 
 
-def _collections(home: ServerHome) -> Iterator[Finding]:
+def _collections(home: ServerStore) -> Iterator[Finding]:
     from catalog.server.health import health
 
     for state in health(home):

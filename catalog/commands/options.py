@@ -252,8 +252,8 @@ def reporter_for(*, quiet: bool, log_format: str = "console") -> Reporter:
     from catalog import progress
 
     if quiet:
-        return progress.Silent()
-    return progress.Logged() if log_format == "json" else progress.Talking()
+        return progress.SilentReporter()
+    return progress.JsonReporter() if log_format == "json" else progress.ConsoleReporter()
 
 
 def print_result(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
@@ -292,13 +292,13 @@ def complete_release(
 ) -> list[str]:
     """Return the ids of the releases that begin so, for the completion of a shell."""
     from catalog.errors import NextsongError
-    from catalog.open_store import open_home
+    from catalog.open_store import open_store
 
     try:
         qdrant = _server_of(context.params)
         if qdrant:
             qdrant = dataclasses.replace(qdrant, timeout_s=COMPLETION_S)
-        home = open_home(context.params["home"], qdrant)
+        home = open_store(context.params["home"], qdrant)
         try:
             releases = home.releases()
         finally:

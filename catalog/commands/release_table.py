@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from catalog.manifest import Manifest
-    from catalog.store import Home
+    from catalog.store import ReleaseStore
 
 FEW_SOURCES = 3  # files named in the table; JSON names all
 
@@ -45,7 +45,7 @@ class Entry:
         }
 
 
-def entries(home: Home) -> list[Entry]:
+def entries(home: ReleaseStore) -> list[Entry]:
     """All releases of a home, the newest first."""
     current = home.current()
     found = []
@@ -57,7 +57,7 @@ def entries(home: Home) -> list[Entry]:
     return found
 
 
-def chosen(home: Home, release: str | None) -> str:
+def chosen(home: ReleaseStore, release: str | None) -> str:
     """Return the release that is named, else the current one. Raises `NoReleaseError`."""
     return release or require_current(home)
 

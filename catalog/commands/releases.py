@@ -45,9 +45,9 @@ def releases() -> None:
 def list_releases(home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
     """List the releases of a home, the newest first; * marks the current one."""
     from catalog.commands import release_table
-    from catalog.open_store import open_home
+    from catalog.open_store import open_store
 
-    entries = release_table.entries(open_home(home, qdrant))
+    entries = release_table.entries(open_store(home, qdrant))
     if as_json:
         print_json([entry.to_json() for entry in entries])
     else:
@@ -65,9 +65,9 @@ def show(release: str | None, home: Path, qdrant: QdrantOptions | None) -> None:
     from dataclasses import asdict
 
     from catalog.commands.release_table import chosen
-    from catalog.open_store import open_home
+    from catalog.open_store import open_store
 
-    opened = open_home(home, qdrant)
+    opened = open_store(home, qdrant)
     print_json(asdict(opened.manifest(chosen(opened, release))))
 
 
@@ -82,9 +82,9 @@ def rollback(release: str | None, home: Path, qdrant: QdrantOptions | None, as_j
 
     Without a current release, the newest becomes current.
     """
-    from catalog.open_store import open_home
+    from catalog.open_store import open_store
 
-    current = open_home(home, qdrant).rollback(release)
+    current = open_store(home, qdrant).rollback(release)
     print_result({"release": current}, f"release {current} is the current one", as_json=as_json)
 
 
@@ -96,9 +96,9 @@ def rollback(release: str | None, home: Path, qdrant: QdrantOptions | None, as_j
 @one_line_errors
 def remove(release: str, home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
     """Remove RELEASE, such as a damaged one. The current one stays."""
-    from catalog.open_store import open_home
+    from catalog.open_store import open_store
 
-    open_home(home, qdrant).remove(release)
+    open_store(home, qdrant).remove(release)
     print_result({"removed": [release]}, f"removed {release}", as_json=as_json)
 
 
@@ -116,9 +116,9 @@ def remove(release: str, home: Path, qdrant: QdrantOptions | None, as_json: bool
 @one_line_errors
 def prune(keep: int, home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
     """Remove all releases but the current one and the newest others."""
-    from catalog.open_store import open_home
+    from catalog.open_store import open_store
 
-    removed = open_home(home, qdrant).prune(keep)
+    removed = open_store(home, qdrant).prune(keep)
     text = "\n".join(f"removed {release}" for release in removed) or "nothing to remove"
     print_result({"removed": removed}, text, as_json=as_json)
 
@@ -135,9 +135,9 @@ def verify(
 ) -> None:
     """Read all of RELEASE, or of the current one, and say what is not as it was published."""
     from catalog.commands.release_table import chosen
-    from catalog.open_store import open_home
+    from catalog.open_store import open_store
 
-    opened = open_home(home, qdrant)
+    opened = open_store(home, qdrant)
     manifest = opened.verify(chosen(opened, release), reporter_for(quiet=quiet))
     songs = manifest.counts.songs
     text = f"release {manifest.release} is whole: {songs:,} songs"
@@ -174,12 +174,12 @@ def copy(
     Payloads and vectors are compared afterwards, to the bit.
     """
     from catalog.commands.copy import copy as carry
-    from catalog.open_store import open_home
+    from catalog.open_store import open_store
 
     if qdrant is None:
         raise click.UsageError("name the Qdrant server with --qdrant-url")
-    folder = open_home(home, keep=keep)
-    server = open_home(home, qdrant, layout=layout, keep=keep)
+    folder = open_store(home, keep=keep)
+    server = open_store(home, qdrant, layout=layout, keep=keep)
     here, there = (folder, server) if target == "server" else (server, folder)
     manifest = carry(here, there, release, home, reporter_for(quiet=quiet))
     text = f"release {manifest.release} is the current one of {there.place}"

@@ -55,7 +55,7 @@ def engine_errors(task: str) -> Iterator[None]:
         raise EngineError(f"Qdrant Edge failed to {task}: {first_line}") from error
 
 
-class EdgeRelease:
+class EmbeddedRelease:
     """A release in the embedded home (see `catalog.store.OpenRelease`)."""
 
     def __init__(self, shard: Path, manifest: Manifest) -> None:

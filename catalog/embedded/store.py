@@ -29,7 +29,7 @@ from catalog.draft import (
     require_removable,
     write_songs,
 )
-from catalog.embedded.release import EdgeRelease
+from catalog.embedded.release import EmbeddedRelease
 from catalog.errors import (
     BusyError,
     CorruptReleaseError,
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from catalog.store import Gate, OpenRelease
 
 
-class EmbeddedHome:
+class EmbeddedStore:
     """A home in the folder `path`, which need not exist before the first release.
 
     Publishing keeps `keep` old releases.
@@ -106,7 +106,7 @@ class EmbeddedHome:
             ) from error
         return Manifest.from_json(text, str(path))
 
-    def open(self, release: str | None = None) -> EdgeRelease:
+    def open(self, release: str | None = None) -> EmbeddedRelease:
         """Open a release, the current one if none is named, and verify it."""
         release = release or require_current(self)
         manifest = self.manifest(release)
@@ -174,7 +174,7 @@ class EmbeddedHome:
 
     def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
         """All songs of a release that was opened here, as a draft has them, some at a time."""
-        assert isinstance(release, EdgeRelease)
+        assert isinstance(release, EmbeddedRelease)
         return release.batches()
 
     def export(self, release: str, path: Path, reporter: Reporter) -> Draft:
@@ -210,7 +210,7 @@ class EmbeddedHome:
 
 
 def _ask(gate: Gate, shard: Path, manifest: Manifest) -> None:
-    release = EdgeRelease(shard, manifest)
+    release = EmbeddedRelease(shard, manifest)
     try:
         gate(release)
     finally:
@@ -244,7 +244,7 @@ def _build(
             ranker=draft.ranker,
             validation=draft.validation,
         )
-        manifest = index_quality.settled(manifest, lambda one: EdgeRelease(shard, one))
+        manifest = index_quality.settled(manifest, lambda one: EmbeddedRelease(shard, one))
         write_atomically(folder / "manifest.json", manifest.to_json())
         _open_verified(shard, manifest).close()
         manifests.verify_files(shard, manifest.files)  # reading must not have changed it
@@ -292,12 +292,12 @@ def _build_error(message: str, shard: Path) -> StorageError | EngineError:
     return EngineError(message)
 
 
-def _open_verified(shard: Path, manifest: Manifest) -> EdgeRelease:
+def _open_verified(shard: Path, manifest: Manifest) -> EmbeddedRelease:
     if not shard.is_dir():
         raise CorruptReleaseError(f"release {manifest.release}: {shard} is missing", SEE_DOCTOR)
     try:
         manifests.verify_files(shard, manifest.files)
-        release = EdgeRelease(shard, manifest)
+        release = EmbeddedRelease(shard, manifest)
         release.verify()
     except (EngineError, CorruptReleaseError) as error:
         raise CorruptReleaseError(

@@ -12,12 +12,12 @@ from catalog.errors import CorruptReleaseError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from catalog.server.store import ServerHome
+    from catalog.server.store import ServerStore
 
     State = tuple[Literal["ok", "warning", "failure"], str, str]
 
 
-def health(home: ServerHome) -> Iterator[State]:
+def health(home: ServerStore) -> Iterator[State]:
     """What there is to say about each collection: level, what was found, what to do."""
     try:
         current = home.current()
@@ -39,7 +39,7 @@ def health(home: ServerHome) -> Iterator[State]:
     yield from _lock(home)
 
 
-def _of_current(home: ServerHome, name: str) -> Iterator[State]:
+def _of_current(home: ServerStore, name: str) -> Iterator[State]:
     info = home.nodes.ask("look at the release", lambda client: client.get_collection(name))
     status = info.status.value
     indexed = f"{info.indexed_vectors_count or 0:,} vectors indexed"
@@ -67,7 +67,7 @@ def _of_current(home: ServerHome, name: str) -> Iterator[State]:
         yield "ok", f"{text}, all active", ""
 
 
-def _history(home: ServerHome) -> Iterator[State]:
+def _history(home: ServerStore) -> Iterator[State]:
     name = f"{home.options.prefix}-history"
     if not home.nodes.ask("look for it", lambda client: client.collection_exists(name)):
         return
@@ -83,7 +83,7 @@ def _history(home: ServerHome) -> Iterator[State]:
         yield "ok", text, ""
 
 
-def _lock(home: ServerHome) -> Iterator[State]:
+def _lock(home: ServerStore) -> Iterator[State]:
     name = f"{home.options.prefix}_lock"
     if not home.nodes.ask("look for the lock", lambda client: client.collection_exists(name)):
         return

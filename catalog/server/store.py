@@ -59,7 +59,7 @@ _READY = "ready"
 _UPLOADING = "uploading"
 
 
-class ServerHome:
+class ServerStore:
     """A home on a Qdrant server. Publishing lays out as `layout` says and keeps `keep` releases."""
 
     def __init__(

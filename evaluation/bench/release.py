@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from catalog.manifest import Manifest
     from catalog.progress import Reporter
     from catalog.server.options import Storage
-    from catalog.store import Home
+    from catalog.store import ReleaseStore
 
 DIMENSIONS = 64
 PREDICTED = 100
@@ -37,7 +37,7 @@ def song_of(place: int) -> UUID:
 
 
 def published(
-    home: Home, songs: int, folder: Path, reporter: Reporter, storage: Storage = "memory"
+    home: ReleaseStore, songs: int, folder: Path, reporter: Reporter, storage: Storage = "memory"
 ) -> Manifest:
     """The current release of `home` if it is an invented one of so many songs, or a new one.
 

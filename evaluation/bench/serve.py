@@ -18,7 +18,7 @@ import numpy as np
 
 from catalog.errors import UnavailableError
 from catalog.files import make_folder, write_atomically
-from catalog.open_store import open_home
+from catalog.open_store import open_store
 from catalog.server.options import Layout
 from catalog.tables import Console, Table
 from catalog.terminal import echo, json_text
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from catalog.progress import Reporter
     from catalog.server.options import QdrantOptions, Storage
-    from catalog.store import Home
+    from catalog.store import ReleaseStore
 
 SERVER_STOP_S = 30
 AT_LOADS = (0.25, 0.5, 0.8)
@@ -75,7 +75,7 @@ def run(plan: Plan, folder: Path, qdrant: QdrantOptions | None, reporter: Report
     results: list[Result] = []
     for songs in plan.sizes:
         place = make_folder(folder / f"bench-{songs}")
-        home = open_home(place, qdrant, layout=Layout(storage=plan.storage))
+        home = open_store(place, qdrant, layout=Layout(storage=plan.storage))
         manifest = bench_release.published(home, songs, place, reporter, plan.storage)
         if manifest.recall is not None:
             reporter.say(f"  {songs:,} songs: recall@10 of the index {manifest.recall:.4f}")
@@ -149,7 +149,7 @@ def _best(results: Sequence[Result], where: str, load: str) -> Result | None:
     return max(found, key=lambda one: one.answered_per_s, default=None)
 
 
-def _directly(plan: Plan, home: Home, songs: int, callers: int) -> Iterator[Result]:
+def _directly(plan: Plan, home: ReleaseStore, songs: int, callers: int) -> Iterator[Result]:
     """The engine in this process: the searches of a call alone, and all that a call does."""
     release = home.open()
     try:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import NextsongError
 from ingest import pipeline
 from ingest.parameters import Parameters
@@ -77,7 +77,7 @@ def tutorial(file: Path, folder: Path, parameters: Parameters) -> None:
 
 def nextsong(file: Path, folder: Path, parameters: Parameters) -> None:
     """`nextsong ingest run`, with a home and a work folder of its own."""
-    home = EmbeddedHome(folder / "home")
+    home = EmbeddedStore(folder / "home")
     outcome = pipeline.run([file], {}, home, folder / "work", parameters, _Lines(), max_rejects=1.0)
     prepared = outcome.stages["prepare"].summary
     _say(

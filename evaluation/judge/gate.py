@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.progress import Reporter
-    from catalog.store import Home, OpenRelease
+    from catalog.store import OpenRelease, ReleaseStore
     from evaluation.judge.result import Evaluation
     from evaluation.protocol.cases import Holdout
 
@@ -93,7 +93,9 @@ def not_worse(
     return found
 
 
-def before_publishing(home: Home, reporter: Reporter) -> Callable[[OpenRelease, Path], None]:
+def before_publishing(
+    home: ReleaseStore, reporter: Reporter
+) -> Callable[[OpenRelease, Path], None]:
     """A gate for `ingest.pipeline.run`: `not_worse` than the current release of `home`, if any."""
 
     def gate(new: OpenRelease, work: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from catalog.errors import InputError, MismatchError
-from catalog.index_quality import recall_by_filter
+from catalog.index_quality import measure_recall_by_filter
 from evaluation.baselines import choice
 from evaluation.judge import machine
 from evaluation.judge.behaviour import behaviours
@@ -226,7 +226,7 @@ def _behave(system: System, queries: Queries, data: Data, reporter: Reporter) ->
 
 def _recall(release: OpenRelease, reporter: Reporter) -> list[Recall]:
     with reporter.task("recall") as task:
-        recalls = asyncio.run(recall_by_filter(release))
+        recalls = asyncio.run(measure_recall_by_filter(release))
         task.result(f"{recalls[0].recall:.4f} of what exact search finds, without a filter")
     return recalls
 

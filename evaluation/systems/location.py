@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from catalog.open_store import open_home
+from catalog.open_store import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.server.options import QdrantOptions
-    from catalog.store import Home, OpenRelease
+    from catalog.store import OpenRelease, ReleaseStore
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Place:
     folder: Path
     qdrant: QdrantOptions | None = None
 
-    def home(self) -> Home:
+    def home(self) -> ReleaseStore:
         """The home of the releases, to be closed."""
-        return open_home(self.folder, self.qdrant)
+        return open_store(self.folder, self.qdrant)
 
     def open(self, release: str | None = None) -> OpenRelease:
-        """Open a release, the current one if none is named. Raises as `Home.open` does."""
+        """Open a release, the current one if none is named. Raises as `ReleaseStore.open` does."""
         return self.home().open(release)
 
     def releases(self) -> list[str]:

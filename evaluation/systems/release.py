@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from catalog.errors import MismatchError
-from catalog.reranker import ranker_of
-from service.recommend.engine import Ask, Mode, chosen_mode, recommend_many
+from catalog.reranker import load_reranker
+from service.recommend.engine import Mode, Query, chosen_mode, recommend_many
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from catalog.store import OpenRelease
     from evaluation.protocol.cases import Queries
     from evaluation.protocol.dataset import Data, Numbers, Ragged, Songs
-    from service.recommend.engine import Answer
+    from service.recommend.engine import Recommendation
     from service.recommend.seeds import Seed
 
 BATCH = 128
@@ -67,7 +67,7 @@ def distinct_modes(
     `here` is False if a service answers, which may have libraries that this process lacks. Raises
     `MismatchError` if `ranked` is among the modes and the release has no ranker.
     """
-    can_rank = bool(ranker_of(manifest.ranker) if here else manifest.ranker)
+    can_rank = bool(load_reranker(manifest.ranker) if here else manifest.ranker)
     if "ranked" in modes and not can_rank:
         raise MismatchError(
             f"release {manifest.release} has no ranker that can be used: train it with "
@@ -104,10 +104,10 @@ def numbers_of(answers: Sequence[Sequence[UUID]], songs: Songs, limit: int) -> N
 
 def answers(
     release: OpenRelease, playlists: Sequence[Sequence[Seed]], limit: int, mode: Mode | None
-) -> list[Answer]:
+) -> list[Recommendation]:
     """What the release answers to these playlists, as the service does."""
-    asks = [Ask(seeds, limit=limit, mode=mode) for seeds in playlists]
-    found: list[Answer] = []
+    asks = [Query(seeds, limit=limit, mode=mode) for seeds in playlists]
+    found: list[Recommendation] = []
 
     async def ask() -> None:  # asyncio.run writes out, at its end, all that a coroutine returns
         found.extend(await recommend_many(release, asks))

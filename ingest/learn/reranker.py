@@ -21,11 +21,11 @@ from catalog.files import storage_errors
 from catalog.reranker import (
     CHANNELS,
     RECENT,
-    Ranker,
+    Reranker,
     feature_names,
     features,
     load_lightgbm,
-    merged,
+    merge_candidates,
 )
 from ingest.learn import retrieval
 from ingest.learn.cases import Cases, cut, cut_with_lasts
@@ -131,7 +131,7 @@ def rank(
         model = fit(examples, places.fields, random)
         with storage_errors(folder):
             (folder / MODEL).write_text(model, encoding="utf-8")
-        figures = _validated(Ranker(model), places, playlists, groups, parameters, random)
+        figures = _validated(Reranker(model), places, playlists, groups, parameters, random)
         verdict = "better than hybrid search" if figures["better"] else "no better than hybrid"
         text = (
             f"ranker of {TREES} trees from {len(examples.right):,} cuts; HR@100 on validation cuts "
@@ -183,7 +183,7 @@ def tables(arrays: Arrays, queries: Sequence[Songs]) -> Iterator[tuple[NDArray[A
         *(retrieval.searched(arrays, queries, channel) for channel in CHANNELS), strict=True
     )
     for query, lists in zip(queries, found, strict=True):
-        songs, scores = merged(lists)
+        songs, scores = merge_candidates(lists)
         known = query[arrays.playlists[query] > 0]
         if not len(known):
             songs, scores, known = songs[:0], scores[:, :0], query
@@ -244,7 +244,7 @@ def fit(examples: Examples, fields: Sequence[str], random: np.random.Generator) 
 
 
 def _validated(
-    ranker: Ranker,
+    ranker: Reranker,
     places: Places,
     playlists: Sequence[Songs],
     groups: NDArray[np.int64],
@@ -282,7 +282,7 @@ def verdict_of(on_cuts: dict[str, Any], on_lasts: dict[str, Any]) -> dict[str, A
     }
 
 
-def ranked_ranks(ranker: Ranker, arrays: Arrays, cases: Cases) -> NDArray[np.int64]:
+def ranked_ranks(ranker: Reranker, arrays: Arrays, cases: Cases) -> NDArray[np.int64]:
     """The place of each label in the ranker's answer, from 1 to 100, or 0."""
     ranked = np.zeros(len(cases.labels), np.int64)
     for place, (songs, table) in enumerate(tables(arrays, cases.queries)):

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from catalog.reranker import Traits
+from catalog.reranker import SongTraits
 from catalog.schema import fused_depths
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Arrays:
     `strengths`, shape (songs, songs): how strongly the song of the row predicts that of the column.
     `vectors`, shape (vectors, dimensions), unit length, of the songs `having` in ascending order.
     `playlists`, shape (songs,): in how many playlists; a song in none is not in the catalog: it
-    neither asks nor is found. `groups`, shape (1 + fields, songs): see `catalog.reranker.Traits`.
+    neither asks nor is found. `groups`, shape (1 + fields, songs): see `catalog.reranker.SongTraits`.
     """
 
     strengths: csr_array
@@ -51,9 +51,9 @@ class Arrays:
     playlists: NDArray[np.int64]
     groups: NDArray[np.int64]
 
-    def traits(self, songs: NDArray[Any]) -> Traits:
+    def traits(self, songs: NDArray[Any]) -> SongTraits:
         """What these songs are like."""
-        return Traits(self.playlists[songs], self.groups[:, songs])
+        return SongTraits(self.playlists[songs], self.groups[:, songs])
 
 
 def strengths_of(part: Sequence[Any], total: int) -> csr_array:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from catalog.reranker import Ranker
+from catalog.reranker import Reranker
 from ingest.learn import retrieval
 from ingest.learn.cases import Cases, cut_with_lasts
 from ingest.learn.gains import KS, finds_fewer, gains, hit_rate
@@ -111,7 +111,7 @@ def choose(
         mode = "hybrid" if surely[best] > 0 else "cooccurrence"
         if choice.model:
             # The stage that made it has compared it with hybrid search on more queries than these.
-            ranker = Ranker(choice.model.read_text(encoding="utf-8"))
+            ranker = Reranker(choice.model.read_text(encoding="utf-8"))
             arrays = replace(arrays, groups=retrieval.read_groups(places.songs, ranker.fields))
             found["ranked"] = ranked_ranks(ranker, arrays, cases)
             lasts = min(len(held_out), MOST_PLAYLISTS, len(cases.labels))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from catalog.model import Filter
     from catalog.store import OpenRelease
     from service.history import History
-    from service.recommend.engine import Answer, Ask
+    from service.recommend.engine import Query, Recommendation
 
 UNKNOWN = UUID(int=0)
 
@@ -105,7 +105,7 @@ async def batch_recommend(
     return response
 
 
-def _in_goes(asks: Sequence[Ask]) -> Iterator[Sequence[Ask]]:
+def _in_goes(asks: Sequence[Query]) -> Iterator[Sequence[Query]]:
     """Playlists that follow each other, as many as are searched for in one go."""
     start, weight = 0, 0
     for place, ask in enumerate(asks):
@@ -158,7 +158,9 @@ async def get_release(
     return pb.GetReleaseResponse(release=responses.release_of(release.manifest))
 
 
-async def _answer_all(release: OpenRelease, asks: Sequence[Ask]) -> Iterable[pb.RecommendResponse]:
+async def _answer_all(
+    release: OpenRelease, asks: Sequence[Query]
+) -> Iterable[pb.RecommendResponse]:
     answers = await ranking.recommend_many(release, asks)
     found = []
     for ask, answer in zip(asks, answers, strict=True):
@@ -170,7 +172,9 @@ async def _answer_all(release: OpenRelease, asks: Sequence[Ask]) -> Iterable[pb.
     return found
 
 
-async def _why_answer_empty(release: OpenRelease, ask: Ask, answer: Answer) -> pb.EmptyReason:
+async def _why_answer_empty(
+    release: OpenRelease, ask: Query, answer: Recommendation
+) -> pb.EmptyReason:
     known = [seed for seed in answer.seeds if seed.resolution is Resolution.SONG]
     own = {seed.points[0].song.song_id for seed in known}
     return await _why_empty(

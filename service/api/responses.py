@@ -12,7 +12,7 @@ from service.recommend.seeds import Resolution
 if TYPE_CHECKING:
     from catalog.manifest import Manifest
     from catalog.model import Hit, Song, Value
-    from service.recommend.engine import Answer
+    from service.recommend.engine import Recommendation
     from service.recommend.explain import Reason
     from service.recommend.seeds import ResolvedSeed
 
@@ -42,7 +42,7 @@ _KINDS = {
 
 
 def recommendation(
-    answer: Answer, release: str, empty_reason: pb.EmptyReason
+    answer: Recommendation, release: str, empty_reason: pb.EmptyReason
 ) -> pb.RecommendResponse:
     """A playlist's answer, from the release of this id."""
     return pb.RecommendResponse(

@@ -18,7 +18,7 @@ from catalog.model import Condition, Filter
 from catalog.song import normalise
 from catalog.turns import turn
 from nextsong.v1 import recommender_pb2 as pb
-from service.recommend.engine import Ask, Mode
+from service.recommend.engine import Mode, Query
 from service.recommend.seeds import Seed
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def work_of_query(seeds: int, limit: int, *, varied: bool) -> int:
 
 async def ask_of(
     request: pb.RecommendRequest, payload: Mapping[str, Kind], prefix: str = ""
-) -> Ask:
+) -> Query:
     """The playlist to continue; `payload` says which extra fields its filter may name."""
     if not request.seeds:
         raise RequestError(f"{prefix}seeds", "must hold at least one song")
@@ -104,7 +104,7 @@ async def ask_of(
         raise RequestError(f"{prefix}max_per_artist", f"must be at most {MOST_SONGS}")
     if not 0 <= request.diversity <= 1:
         raise RequestError(f"{prefix}diversity", "must be from 0 to 1")
-    return Ask(
+    return Query(
         seeds,
         limit,
         await filter_of(request.filter, payload, f"{prefix}filter"),
@@ -117,7 +117,7 @@ async def ask_of(
 
 async def asks_of(
     request: pb.BatchRecommendRequest, payload: Mapping[str, Kind]
-) -> AsyncIterator[Ask]:
+) -> AsyncIterator[Query]:
     """The playlists to continue, one after another: what is too much in all is said first."""
     if not request.requests:
         raise RequestError("requests", "must hold at least one playlist")

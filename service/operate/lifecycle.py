@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import prometheus_client as prometheus
 
-from catalog.open_store import open_home
+from catalog.open_store import open_store
 from service.operate import logs, metrics
 from service.operate.logs import log
 from service.operate.tracing import tracing
@@ -83,7 +83,7 @@ async def serve(
 ) -> None:
     """Serve in this process until `stopped` is set."""
     _allow_many_connections()
-    home = open_home(settings.home, settings.qdrant())
+    home = open_store(settings.home, settings.qdrant())
     with tracing(settings.otlp_endpoint) as tracer:
         history = _history(settings)
         server = Server(home, settings, measured, tracer, history)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from catalog.deadline import within
 from catalog.errors import NextsongError, NoReleaseError, ReleaseError, UnavailableError
-from catalog.reranker import ranker_of
+from catalog.reranker import load_reranker
 from service.operate.logs import log
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractContextManager
 
-    from catalog.store import Home, OpenRelease
+    from catalog.store import OpenRelease, ReleaseStore
     from service.operate.metrics import Metrics
     from service.settings import Settings
 
@@ -67,26 +67,26 @@ def _take_exception(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-def open_with_ranker(home: Home, release_id: str | None = None) -> OpenRelease:
+def open_with_ranker(home: ReleaseStore, release_id: str | None = None) -> OpenRelease:
     """Open a release and load its ranker, so that no call waits for LightGBM.
 
-    Raises what `Home.open` raises, and `CorruptReleaseError` if the ranker cannot be read.
+    Raises what `ReleaseStore.open` raises, and `CorruptReleaseError` if the ranker cannot be read.
     """
     release = home.open(release_id)
     try:
-        ranker_of(release.manifest.ranker)
+        load_reranker(release.manifest.ranker)
     except BaseException:
         release.close()
         raise
     return release
 
 
-class Lookout:
+class ReleaseWatcher:
     """Looks every `settings.look_every` seconds, and at once when `wake` is called."""
 
     def __init__(
         self,
-        home: Home,
+        home: ReleaseStore,
         stage: Stage,
         settings: Settings,
         metrics: Metrics,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from catalog.errors import UnknownSongError
 from catalog.model import ANY, Filter, Hit, Search, Song, song_ids
-from catalog.reranker import ranker_of
+from catalog.reranker import load_reranker
 from catalog.turns import turn
 from service.operate.timing import stage
 from service.recommend.diversify import Picks
@@ -62,7 +62,7 @@ class Strategy(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Query:
     """One playlist that wants continuing; its seeds are in play order, the last the most recent.
 
     - `mode`: None takes what the release was found to answer best with.
@@ -81,7 +81,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Recommendation:
     """Ranked songs, best first, what answered, and how each seed was understood.
 
     `mode` is None where popularity answered. `reasons` has a list for each song: empty where
@@ -99,7 +99,7 @@ class Answer:
 class _Task:
     """An ask on its way: what is searched for it, and what has been picked so far."""
 
-    ask: Ask
+    ask: Query
     resolved: list[ResolvedSeed]
     asking: list[ResolvedSeed]
     strategy: Strategy
@@ -119,14 +119,14 @@ async def recommend(
     diversity: float = 0.0,
     *,
     explain: bool = False,
-) -> Answer:
+) -> Recommendation:
     """Say which songs should come next after the seeds: `recommend_many` of one."""
-    ask = Ask(seeds, limit, where, mode, max_per_artist, diversity, explain)
+    ask = Query(seeds, limit, where, mode, max_per_artist, diversity, explain)
     (answer,) = await recommend_many(release, [ask])
     return answer
 
 
-async def recommend_many(release: OpenRelease, asks: Sequence[Ask]) -> list[Answer]:
+async def recommend_many(release: OpenRelease, asks: Sequence[Query]) -> list[Recommendation]:
     """Say for each playlist which songs should come next, all searched for in one go.
 
     Seeds are never recommended back. Where no seed is known, the songs of their artists ask in
@@ -162,7 +162,7 @@ async def recommend_many(release: OpenRelease, asks: Sequence[Ask]) -> list[Answ
     with stage("rank"):
         reasons = await _reasons(release, tasks)
     return [
-        Answer(task.picks.songs, task.strategy, task.mode, task.resolved, why)
+        Recommendation(task.picks.songs, task.strategy, task.mode, task.resolved, why)
         for task, why in zip(tasks, reasons, strict=True)
     ]
 
@@ -189,7 +189,7 @@ def chosen_mode(manifest: Manifest) -> Mode:
     return Mode(manifest.origin.parameters.get("mode", Mode.HYBRID.value))
 
 
-def _task(manifest: Manifest, ask: Ask, resolved: list[ResolvedSeed]) -> _Task:
+def _task(manifest: Manifest, ask: Query, resolved: list[ResolvedSeed]) -> _Task:
     songs = [seed for seed in resolved if seed.resolution is Resolution.SONG]
     own = song_ids([point for seed in songs for point in seed.points])
     where = replace(ask.where, exclude_songs=ask.where.exclude_songs | own)
@@ -214,7 +214,7 @@ def _search(
     search = Search(vector, weights, dense_weight=float(manifest.origin.parameters["dense_weight"]))
     if vector is None:
         return Mode.COOCCURRENCE if weights else None, search
-    if mode is Mode.RANKED and weights and ranker_of(manifest.ranker):
+    if mode is Mode.RANKED and weights and load_reranker(manifest.ranker):
         return Mode.RANKED, search
     return Mode.HYBRID if weights else Mode.DENSE, search
 
@@ -255,7 +255,7 @@ async def _rankings(
 ) -> list[list[Hit]]:
     """A ranking for each task: what its search found, or what the ranker makes of several."""
     rankings = [hits[0] for hits in found]
-    ranker = ranker_of(release.manifest.ranker)
+    ranker = load_reranker(release.manifest.ranker)
     places = [place for place, task in enumerate(tasks) if task.mode is Mode.RANKED]
     if ranker and places:
         several = []

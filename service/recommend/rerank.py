@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from catalog.model import Hit
-from catalog.reranker import CHANNELS, RECENT, Traits, features, merged
+from catalog.reranker import CHANNELS, RECENT, SongTraits, features, merge_candidates
 from service.recommend.seeds import Resolution, embed, weigh
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from catalog.model import Search, Song, Vector
-    from catalog.reranker import Ranker
+    from catalog.reranker import Reranker
     from catalog.store import OpenRelease
     from service.recommend.seeds import ResolvedSeed
 
@@ -66,7 +66,7 @@ def candidates_of(seeds: Sequence[ResolvedSeed], found: Sequence[list[Hit]]) -> 
         hits |= zip(ordinals, some, strict=True)
         scores = np.array([hit.score for hit in some], np.float64)
         lists.append((np.array(ordinals, np.int64), scores))
-    songs, scores = merged(lists)
+    songs, scores = merge_candidates(lists)
     played = _played(seeds)
     recent = embed(played[-RECENT:], 1.0)
     return Candidates(
@@ -90,7 +90,7 @@ async def similarities(
     return [next(answers) if one.recent is not None and one.hits else {} for one in several]
 
 
-def ranked(ranker: Ranker, found: Candidates, cosines: dict[UUID, float]) -> list[Hit]:
+def ranked(ranker: Reranker, found: Candidates, cosines: dict[UUID, float]) -> list[Hit]:
     """The candidates in the order of the ranker's chances, which become the scores."""
     if not found.hits:
         return []
@@ -106,7 +106,9 @@ def ranked(ranker: Ranker, found: Candidates, cosines: dict[UUID, float]) -> lis
     ]
 
 
-def _traits(songs: Sequence[Song], fields: Sequence[str], numbers: list[dict[Any, int]]) -> Traits:
+def _traits(
+    songs: Sequence[Song], fields: Sequence[str], numbers: list[dict[Any, int]]
+) -> SongTraits:
     """What songs are like; `numbers` keeps the number of each artist and each value of a field."""
     groups = np.empty((len(numbers), len(songs)), np.int64)
     of_artist, *of_fields = numbers
@@ -114,7 +116,7 @@ def _traits(songs: Sequence[Song], fields: Sequence[str], numbers: list[dict[Any
     for row, name, own in zip(groups[1:], fields, of_fields, strict=True):
         values = [song.extra.get(name) for song in songs]
         row[:] = [-1 if value is None else own.setdefault(value, len(own)) for value in values]
-    return Traits(np.array([song.playlists for song in songs]), groups)
+    return SongTraits(np.array([song.playlists for song in songs]), groups)
 
 
 def _played(seeds: Sequence[ResolvedSeed]) -> list[ResolvedSeed]:

@@ -27,7 +27,7 @@ from nextsong.v1 import recommender_pb2_grpc
 from service.api import methods as api
 from service.operate.logs import log
 from service.operate.tracing import NoTracer
-from service.operate.watcher import Lookout
+from service.operate.watcher import ReleaseWatcher
 from service.rpc.authentication import RequireKey
 from service.rpc.calls import Calls, Context, NoMessage
 from service.rpc.keys import Keys
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from catalog.store import Home, OpenRelease
+    from catalog.store import OpenRelease, ReleaseStore
     from service.history import History
     from service.operate.metrics import Metrics
     from service.operate.tracing import Tracer
@@ -188,7 +188,7 @@ class Server:
 
     def __init__(
         self,
-        home: Home,
+        home: ReleaseStore,
         settings: Settings,
         metrics: Metrics,
         tracer: Tracer | None = None,
@@ -212,7 +212,7 @@ class Server:
         )
         self._history = history
         self._tasks: list[asyncio.Task[None]] = []
-        self._lookout = Lookout(home, self._recommender, settings, metrics, self._say_health)
+        self._lookout = ReleaseWatcher(home, self._recommender, settings, metrics, self._say_health)
         self._recommender.on_trouble = self._lookout.wake
         self._lookout.open_first()
         self.port = self._listen(secure)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.model import Condition, Filter, Value
 from tests.support.embedded_releases import run
 from tests.support.fakes import points_of, publish
@@ -45,7 +45,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
         replace(point, song=replace(point.song, extra=extra))
         for point, extra in zip(points_of(*rows), EXTRAS, strict=True)
     ]
-    home = EmbeddedHome(tmp_path_factory.mktemp("home"))
+    home = EmbeddedStore(tmp_path_factory.mktemp("home"))
     publish(home, points, payload=KINDS)
     opened = home.open()
     yield opened

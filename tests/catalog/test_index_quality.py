@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from catalog.errors import EngineError
-from catalog.index_quality import recall_by_filter, recall_of, sample_of, settled
+from catalog.index_quality import measure_recall_by_filter, recall_of, sample_of, settled
 from catalog.model import Hit, Point, Search, Song
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def test_a_published_release_says_its_recall(road: Road) -> None:
 
 def test_filters_of_several_selectivities(road: Road) -> None:
     release = road.home.open()
-    measured = asyncio.run(recall_by_filter(release, size=20))
+    measured = asyncio.run(measure_recall_by_filter(release, size=20))
     sample = asyncio.run(sample_of(release, 20))
     release.close()
     assert len(sample) == 20

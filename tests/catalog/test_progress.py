@@ -8,7 +8,7 @@ import time
 import pytest
 from rich.console import Console
 
-from catalog.progress import Talking
+from catalog.progress import ConsoleReporter
 
 
 def shown(console: Console) -> str:
@@ -25,7 +25,7 @@ def console(monkeypatch: pytest.MonkeyPatch) -> Console:
 
 
 def test_a_piece_of_work_goes_on_after_its_total_is_reached(console: Console) -> None:
-    with Talking().task("publish") as task:
+    with ConsoleReporter().task("publish") as task:
         task.advance(3, 3)
         time.sleep(0.25)
         assert "100%" in shown(console)
@@ -41,7 +41,7 @@ def test_a_piece_of_work_goes_on_after_its_total_is_reached(console: Console) ->
 
 
 def test_a_total_that_is_not_known_has_no_percentage(console: Console) -> None:
-    with Talking().task("index") as task:
+    with ConsoleReporter().task("index") as task:
         task.advance(1200)
         time.sleep(0.25)
     assert "index" in shown(console)

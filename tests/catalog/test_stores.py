@@ -10,22 +10,22 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.commands.copy import copy
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError, CorruptReleaseError, EngineError, NoReleaseError
 from catalog.model import Condition, Filter, Hit, Search
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from catalog.song import song_id
 from tests.support.embedded_releases import Notes, invented, run, vectors_of
-from tests.support.qdrant_servers import Shared, memory_home, qdrant_url, server_homes
+from tests.support.qdrant_servers import Shared, memory_store, qdrant_url, server_stores
 from tests.support.store_content import DIMENSIONS, KINDS, SONGS, Content, content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from catalog.store import Home, OpenRelease
+    from catalog.store import OpenRelease, ReleaseStore
 
-__all__ = ["content", "qdrant_url", "server_homes"]
+__all__ = ["content", "qdrant_url", "server_stores"]
 
 
 @pytest.fixture(scope="module", params=["folder", "memory", "server"])
@@ -34,25 +34,25 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def make_home(
+def make_store(
     kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
     """Makes an empty home of the kind."""
     if kind == "folder":
-        return lambda **more: EmbeddedHome(tmp_path_factory.mktemp("home"), **more)
-    return memory_home if kind == "memory" else request.getfixturevalue("server_homes")
+        return lambda **more: EmbeddedStore(tmp_path_factory.mktemp("home"), **more)
+    return memory_store if kind == "memory" else request.getfixturevalue("server_stores")
 
 
 @pytest.fixture(scope="module")
-def home(make_home: Any, content: Content) -> Home:
+def home(make_store: Any, content: Content) -> ReleaseStore:
     """A home with a release of the content that no test changes."""
-    home: Home = make_home()
-    home.publish(content.draft, Silent())
+    home: ReleaseStore = make_store()
+    home.publish(content.draft, SilentReporter())
     return home
 
 
 @pytest.fixture(scope="module")
-def release(home: Home) -> Iterator[OpenRelease]:
+def release(home: ReleaseStore) -> Iterator[OpenRelease]:
     opened = home.open()
     yield opened
     opened.close()
@@ -61,14 +61,14 @@ def release(home: Home) -> Iterator[OpenRelease]:
 @pytest.fixture(scope="module")
 def reference(content: Content, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
     """The same content in a folder."""
-    home = EmbeddedHome(tmp_path_factory.mktemp("reference"))
-    home.publish(content.draft, Silent())
+    home = EmbeddedStore(tmp_path_factory.mktemp("reference"))
+    home.publish(content.draft, SilentReporter())
     opened = home.open()
     yield opened
     opened.close()
 
 
-def test_the_manifest_says_what_was_published(home: Home, content: Content) -> None:
+def test_the_manifest_says_what_was_published(home: ReleaseStore, content: Content) -> None:
     release = home.current()
     assert release is not None
     assert release.endswith("-00000000")
@@ -96,7 +96,7 @@ def test_points_are_what_was_published_to_the_bit(release: OpenRelease, content:
 
 
 def test_a_release_may_hold_cooccurrence_alone(
-    make_home: Any, content: Content, tmp_path: Path
+    make_store: Any, content: Content, tmp_path: Path
 ) -> None:
     table = pq.read_table(content.draft.songs_path)
     place = table.schema.get_field_index("vector")
@@ -104,12 +104,14 @@ def test_a_release_may_hold_cooccurrence_alone(
     pq.write_table(table.set_column(place, "vector", none), tmp_path / "songs.parquet")
     counts = replace(content.draft.counts, vectors=0)
     draft = replace(content.draft, songs_path=tmp_path / "songs.parquet", counts=counts)
-    home = make_home()
-    manifest = home.publish(draft, Silent())
+    home = make_store()
+    manifest = home.publish(draft, SilentReporter())
     assert (manifest.canaries, manifest.recall) == ([], 1.0)
-    copied = copy(home, EmbeddedHome(tmp_path / "copy"), None, tmp_path / "scratch", Silent())
+    copied = copy(
+        home, EmbeddedStore(tmp_path / "copy"), None, tmp_path / "scratch", SilentReporter()
+    )
     assert copied.counts == manifest.counts
-    for kept in (home, EmbeddedHome(tmp_path / "copy")):
+    for kept in (home, EmbeddedStore(tmp_path / "copy")):
         opened = kept.open()
         try:
             (found, likely) = run(
@@ -265,8 +267,8 @@ def test_a_vector_of_another_size_is_an_engine_error(release: OpenRelease) -> No
         run(release.find([Search(vectors_of(1, DIMENSIONS + 1)[0])]))
 
 
-def test_an_empty_home(make_home: Any) -> None:
-    empty = make_home()
+def test_an_empty_home(make_store: Any) -> None:
+    empty = make_store()
     assert empty.current() is None
     assert empty.releases() == []
     with pytest.raises(NoReleaseError, match="nextsong ingest run"):
@@ -278,9 +280,9 @@ def test_an_empty_home(make_home: Any) -> None:
     assert empty.prune(0) == []
 
 
-def test_releases_come_go_and_come_back(make_home: Any, content: Content) -> None:
-    home = make_home(keep=1)
-    made = [home.publish(content.draft, Silent()).release for _ in range(3)]
+def test_releases_come_go_and_come_back(make_store: Any, content: Content) -> None:
+    home = make_store(keep=1)
+    made = [home.publish(content.draft, SilentReporter()).release for _ in range(3)]
     assert made == sorted(made)
     assert home.current() == made[2]
     assert home.releases() == made[1:]
@@ -299,14 +301,14 @@ def test_releases_come_go_and_come_back(make_home: Any, content: Content) -> Non
     with pytest.raises((NoReleaseError, CorruptReleaseError)):
         home.rollback(made[0])
     assert home.current() == made[1]
-    assert home.verify(made[1], Silent()).release == made[1]
+    assert home.verify(made[1], SilentReporter()).release == made[1]
 
 
 def test_a_bad_vector_is_refused_and_nothing_changes(
-    make_home: Any, content: Content, tmp_path: Path
+    make_store: Any, content: Content, tmp_path: Path
 ) -> None:
-    home = make_home()
-    before = home.publish(content.draft, Silent()).release
+    home = make_store()
+    before = home.publish(content.draft, SilentReporter()).release
     table = pq.read_table(content.draft.songs_path)
     vectors = table["vector"].to_pylist()
     vectors[100] = [2.0] * DIMENSIONS
@@ -317,7 +319,7 @@ def test_a_bad_vector_is_refused_and_nothing_changes(
     pq.write_table(bad, tmp_path / "bad.parquet")
     song = content.songs[100].song_id
     with pytest.raises(EngineError, match=f"the vector of song {song} is not 12 numbers"):
-        home.publish(replace(content.draft, songs_path=tmp_path / "bad.parquet"), Silent())
+        home.publish(replace(content.draft, songs_path=tmp_path / "bad.parquet"), SilentReporter())
     seeds = table["seeds"].to_pylist()
     place = table.schema.get_field_index("seeds")
     twice = next(at for at, own in enumerate(seeds) if own and len(own) > 2)
@@ -326,54 +328,54 @@ def test_a_bad_vector_is_refused_and_nothing_changes(
     pq.write_table(bad, tmp_path / "bad.parquet")
     song = content.songs[twice].song_id
     with pytest.raises(EngineError, match=f"a seed predicts song {song} twice"):
-        home.publish(replace(content.draft, songs_path=tmp_path / "bad.parquet"), Silent())
+        home.publish(replace(content.draft, songs_path=tmp_path / "bad.parquet"), SilentReporter())
     assert (home.current(), home.releases()) == (before, [before])
-    again = home.publish(content.draft, Silent()).release
+    again = home.publish(content.draft, SilentReporter()).release
     assert (home.current(), home.releases()) == (again, [before, again])
 
 
 def test_copies_are_the_same_to_the_bit(
-    home: Home, make_home: Any, reference: OpenRelease, tmp_path: Path
+    home: ReleaseStore, make_store: Any, reference: OpenRelease, tmp_path: Path
 ) -> None:
-    there, back = EmbeddedHome(tmp_path / "folder"), make_home()
+    there, back = EmbeddedStore(tmp_path / "folder"), make_store()
     notes = Notes()
     carried = copy(home, there, None, tmp_path / "scratch", notes)
     assert carried.release == there.current() == home.current()
     assert notes.steps[-1][0] == SONGS
-    copy(there, back, None, tmp_path / "scratch", Silent())
+    copy(there, back, None, tmp_path / "scratch", SilentReporter())
     original, returned = home.manifest(carried.release), back.manifest(carried.release)
     assert returned.created == original.created
     assert returned.origin == original.origin
     assert sorted(returned.canaries) != []
-    draft = home.export(carried.release, tmp_path / "a.parquet", Silent())
-    again = back.export(carried.release, tmp_path / "b.parquet", Silent())
+    draft = home.export(carried.release, tmp_path / "a.parquet", SilentReporter())
+    again = back.export(carried.release, tmp_path / "b.parquet", SilentReporter())
     tables = [
         pq.read_table(path).sort_by("song_id") for path in (draft.songs_path, again.songs_path)
     ]
     assert tables[0].equals(tables[1])
     assert tables[0].num_rows == SONGS
     with pytest.raises(BusyError, match="already"):
-        copy(there, back, None, tmp_path / "scratch", Silent())
+        copy(there, back, None, tmp_path / "scratch", SilentReporter())
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_two_publishers_at_once(make_home: Any, kind: str, content: Content) -> None:
-    home = make_home()
+def test_two_publishers_at_once(make_store: Any, kind: str, content: Content) -> None:
+    home = make_store()
     other = home
-    if isinstance(make_home, Shared):
-        other = make_home.again(home)
+    if isinstance(make_store, Shared):
+        other = make_store.again(home)
     elif kind == "folder":
-        other = EmbeddedHome(home.path)
+        other = EmbeddedStore(home.path)
     refused: list[str] = []
 
     def meanwhile(_done: float, _total: float | None) -> None:
         if not refused:
             with pytest.raises(BusyError) as error:
-                other.publish(content.draft, Silent())
+                other.publish(content.draft, SilentReporter())
             refused.append(str(error.value))
 
     won = home.publish(content.draft, Notes(meanwhile)).release
     assert "publishing a release" in refused[0]
     assert (home.current(), home.releases()) == (won, [won])
-    later = other.publish(content.draft, Silent()).release
+    later = other.publish(content.draft, SilentReporter()).release
     assert home.current() == later

@@ -9,27 +9,31 @@ import pytest
 from qdrant_client import models
 
 from catalog.commands.copy import copy
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import EngineError, GateError, NoReleaseError, UnavailableError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from catalog.server import upload
-from tests.catalog.test_stores import home, kind, make_home
-from tests.support.qdrant_servers import qdrant_url, server_homes
+from tests.catalog.test_stores import home, kind, make_store
+from tests.support.qdrant_servers import qdrant_url, server_stores
 from tests.support.store_content import Content, content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from catalog.store import Home, OpenRelease
+    from catalog.store import OpenRelease, ReleaseStore
 
-__all__ = ["content", "home", "kind", "make_home", "qdrant_url", "server_homes"]  # fixtures
+__all__ = ["content", "home", "kind", "make_store", "qdrant_url", "server_stores"]  # fixtures
 
 
 def test_a_copy_that_is_not_the_same_changes_nothing(
-    home: Home, make_home: Any, content: Content, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: ReleaseStore,
+    make_store: Any,
+    content: Content,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    there = make_home()
-    before = there.publish(content.draft, Silent()).release
+    there = make_store()
+    before = there.publish(content.draft, SilentReporter()).release
     batches = there.batches
 
     def altered(release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
@@ -39,22 +43,22 @@ def test_a_copy_that_is_not_the_same_changes_nothing(
 
     monkeypatch.setattr(there, "batches", altered)
     with pytest.raises(GateError, match="not the same to the bit"):
-        copy(home, there, None, tmp_path, Silent())
+        copy(home, there, None, tmp_path, SilentReporter())
     assert (there.current(), there.releases()) == (before, [before])
 
 
 @pytest.mark.parametrize("form", ["./{}", "{}/", "{}/.", "../releases/{}", "nothing", "{}\n"])
-def test_what_is_no_id_is_no_release(make_home: Any, content: Content, form: str) -> None:
-    home = make_home()
-    older = home.publish(content.draft, Silent()).release
-    current = home.publish(content.draft, Silent()).release
+def test_what_is_no_id_is_no_release(make_store: Any, content: Content, form: str) -> None:
+    home = make_store()
+    older = home.publish(content.draft, SilentReporter()).release
+    current = home.publish(content.draft, SilentReporter()).release
     name = form.format(older)
     for use in (
         lambda: home.rollback(name),
         lambda: home.open(name),
         lambda: home.manifest(name),
-        lambda: home.verify(name, Silent()),
-        lambda: home.export(name, Path("unused"), Silent()),
+        lambda: home.verify(name, SilentReporter()),
+        lambda: home.export(name, Path("unused"), SilentReporter()),
     ):
         with pytest.raises(NoReleaseError, match="is no release of"):
             use()
@@ -63,21 +67,21 @@ def test_what_is_no_id_is_no_release(make_home: Any, content: Content, form: str
 
 
 def test_old_releases_that_cannot_be_removed_do_not_undo_a_new_one(
-    make_home: Any, content: Content, monkeypatch: pytest.MonkeyPatch
+    make_store: Any, content: Content, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = make_home()
+    home = make_store()
 
     def failing(_keep: int) -> list[str]:
         raise UnavailableError("away")
 
     monkeypatch.setattr(home, "_prune", failing)
-    published = home.publish(content.draft, Silent()).release
+    published = home.publish(content.draft, SilentReporter()).release
     assert home.current() == published
 
 
 def test_only_releases_are_listed(content: Content, tmp_path: Path) -> None:
-    home = EmbeddedHome(tmp_path)
-    release = home.publish(content.draft, Silent()).release
+    home = EmbeddedStore(tmp_path)
+    release = home.publish(content.draft, SilentReporter()).release
     (tmp_path / "releases" / "lost+found").mkdir()
     (tmp_path / "releases" / "20260101T000000000-afile").write_text("")
     assert home.releases() == [release]
@@ -129,7 +133,7 @@ def test_green_is_not_enough_where_many_vectors_are_not_indexed() -> None:
     early = [("green", 0)] * 8 + [("yellow", 40_000)] * 3
     server: Any = Optimiser(*early, ("green", 97_000))
     large: Any = Large()
-    with Silent().task("") as task:
+    with SilentReporter().task("") as task:
         assert upload.build_index(server, "c", large, task) == 97_000
 
 
@@ -138,7 +142,7 @@ def test_an_index_that_stands_still_is_told_again_and_then_given_up() -> None:
     server: Any = Optimiser(("grey", 40_000))
     large: Any = Large()
     with (
-        Silent().task("") as task,
+        SilentReporter().task("") as task,
         pytest.raises(EngineError, match="no further: 40,000 of 100,000 vectors, grey"),
     ):
         upload.build_index(server, "c", large, task)

@@ -98,7 +98,7 @@ def test_versions_are_counted_and_kept_apart(tmp_path: Path) -> None:
     assert found.summary["versions"] == {
         "songs": 1,
         "more": 2,
-        "merged": False,
+        "merge_candidates": False,
         "examples": [
             {
                 "artist": "bowie",
@@ -116,7 +116,7 @@ def test_versions_are_merged(tmp_path: Path) -> None:
     assert songs[str(song_id("Bowie", "Heroes"))] == ("Bowie", "Heroes")
     assert songs[str(song_id("Queen", "Heroes"))] == ("Queen", "Heroes - Remastered")
     assert len(songs) == 4
-    assert found.summary["versions"]["merged"] is True
+    assert found.summary["versions"]["merge_candidates"] is True
     assert found.summary["versions"]["songs"] == 1
     assert found.summary["repeats"] == 1  # of playlist 0
     keys = {song["title_key"] for song in found.songs}
@@ -132,12 +132,12 @@ def test_versions_with_track_ids_take_the_most_played_ones(tmp_path: Path) -> No
     ]
     apart = prepared(tmp_path, rows)
     assert len(apart.songs) == 4
-    merged = prepared(tmp_path, rows, merge_versions=True)
-    assert {song["song_id"]: song["title"] for song in merged.songs} == {
+    merge_candidates = prepared(tmp_path, rows, merge_versions=True)
+    assert {song["song_id"]: song["title"] for song in merge_candidates.songs} == {
         str(song_id_of_track("t:2")): "Heroes",
         str(song_id_of_track("t:9")): "Fame",
     }
-    assert all(len(one["songs"]) == 2 for one in merged.playlists)
+    assert all(len(one["songs"]) == 2 for one in merge_candidates.playlists)
 
 
 def test_playlists_of_one_name_and_playlists_of_the_same_songs(tmp_path: Path) -> None:

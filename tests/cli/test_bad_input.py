@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from cli.main import main
 
 if TYPE_CHECKING:
@@ -62,11 +62,11 @@ def written(folder: Path, content: str | bytes) -> Path:
     ids=["empty", "header", "columns", "short", "binary", "parquet"],
 )
 def test_unusable_files(home: Path, tmp_path: Path, content: bytes, parts: list[str]) -> None:
-    before = EmbeddedHome(home).current()
+    before = EmbeddedStore(home).current()
     result = call("ingest", "run", written(tmp_path, content), "--home", home, "--epochs", 1)
     assert_one_line(result, 1, *parts)
-    assert EmbeddedHome(home).current() == before
-    EmbeddedHome(home).open().close()
+    assert EmbeddedStore(home).current() == before
+    EmbeddedStore(home).open().close()
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_standard_input_is_read_and_known_again(road: Road, tmp_path: Path) -> N
         assert result.exit_code == 0, result.output
         assert state in result.output
         assert not (tmp_path / "work" / ".standard-input").exists()
-    manifest = EmbeddedHome(tmp_path).manifest(EmbeddedHome(tmp_path).current() or "")
+    manifest = EmbeddedStore(tmp_path).manifest(EmbeddedStore(tmp_path).current() or "")
     assert manifest.origin.sources == ["standard input"]
     assert "standard input: CSV" in call("ingest", "report", "--home", tmp_path).output
 
@@ -143,7 +143,7 @@ def test_before_any_release(tmp_path: Path, command: tuple[object, ...]) -> None
 
 @pytest.mark.parametrize("command", [("serve", "--port", 0), ("recommend", "A - b")])
 def test_a_corrupt_release(home: Path, command: tuple[object, ...]) -> None:
-    release = home / "releases" / (EmbeddedHome(home).current() or "")
+    release = home / "releases" / (EmbeddedStore(home).current() or "")
     victim = max(
         (path for path in (release / "shard").rglob("*") if path.is_file()),
         key=lambda path: path.stat().st_size,
@@ -214,12 +214,12 @@ def test_a_song_that_is_not_text(home: Path, command: str) -> None:
 
 
 def test_a_release_that_cannot_be_read_is_published_over(road: Road, home: Path) -> None:
-    current = home / "releases" / (EmbeddedHome(home).current() or "") / "manifest.json"
+    current = home / "releases" / (EmbeddedStore(home).current() or "") / "manifest.json"
     current.write_text("{}")
     options = ["--dimensions", 16, "--epochs", 1, "--min-count", 2, "--quiet"]
     result = call("ingest", "run", road.file, "--home", home, *options)
     assert result.exit_code == 0, result.output
-    EmbeddedHome(home).open().close()
+    EmbeddedStore(home).open().close()
 
 
 def test_an_unknown_song_has_no_neighbours(home: Path) -> None:

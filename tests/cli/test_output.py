@@ -18,7 +18,7 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
 from catalog import progress, tables
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.files import write_atomically
 from catalog.terminal import json_text, one_line, sanitise
 from cli.main import main
@@ -157,7 +157,7 @@ def test_the_log_of_the_service_writes_controls_out(capsys: pytest.CaptureFixtur
 
 
 def test_progress_writes_controls_out(capsys: pytest.CaptureFixture[str]) -> None:
-    for reporter in (progress.Talking(), progress.Logged()):
+    for reporter in (progress.ConsoleReporter(), progress.JsonReporter()):
         reporter.say(f"from {OSC}{CSI}")
         with reporter.task("read") as task:
             task.result(f"{OSC}{DELETE}")
@@ -187,7 +187,7 @@ def test_tables_are_plain_where_there_is_no_terminal(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "20")
-    release = EmbeddedHome(folder / "home").current() or ""
+    release = EmbeddedStore(folder / "home").current() or ""
     listed = call("releases", "list", "--home", folder / "home").output.splitlines()
     assert listed[0].split() == ["release", "made", "songs", "vectors", "from"]
     assert re.fullmatch(rf"\*  {release}  \S+ \S+ +\d+ +\d+  play.*lists.*csv", listed[1])
@@ -205,7 +205,7 @@ def test_tables_on_a_terminal_cut_no_id(
     from catalog.commands.release_table import entries, table
 
     screen = terminal(width)
-    home = EmbeddedHome(folder / "home")
+    home = EmbeddedStore(folder / "home")
     table(entries(home))
     assert str(home.current()) in screen.shown()
     assert "…" not in screen.shown()
@@ -446,7 +446,7 @@ def test_a_wrong_environment_is_no_wrong_usage(
 )
 def test_json_is_one_document(folder: Path, command: list[str]) -> None:
     home = folder / "home"
-    named = [EmbeddedHome(home).current() if part == "CURRENT" else part for part in command]
+    named = [EmbeddedStore(home).current() if part == "CURRENT" else part for part in command]
     result = call(*named, "--home", home, "--json")
     assert result.exit_code == 0, result.output
     json.loads(result.stdout)
@@ -456,7 +456,7 @@ def test_an_ingest_is_one_document_too(folder: Path) -> None:
     (file,) = folder.glob("*.csv")
     again = call("ingest", "run", file, "--home", folder / "home", *QUICK, "--json")
     assert again.exit_code == 0, again.output
-    assert json.loads(again.stdout)["release"] == EmbeddedHome(folder / "home").current()
+    assert json.loads(again.stdout)["release"] == EmbeddedStore(folder / "home").current()
 
 
 def test_a_traceback_is_shown_if_it_is_wanted(tmp_path: Path) -> None:
@@ -476,7 +476,7 @@ def completed(arguments: list[str], incomplete: str) -> list[str]:
 
 @pytest.fixture
 def release(folder: Path) -> str:
-    return EmbeddedHome(folder / "home").current() or ""
+    return EmbeddedStore(folder / "home").current() or ""
 
 
 @pytest.mark.parametrize(

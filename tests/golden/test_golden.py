@@ -33,11 +33,11 @@ from google.protobuf.json_format import MessageToDict
 from pydantic import TypeAdapter
 
 from catalog.manifest import Manifest
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from cli.main import main
 from nextsong.v1 import recommender_pb2 as pb
 from service.settings import PREFIX, Settings
-from tests.support.qdrant_servers import memory_home
+from tests.support.qdrant_servers import memory_store
 from tests.support.snapshots import check, document, json_lines, shape
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ def surface(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Surface:
 
     def watched(home: Any, draft: Any, *more: Any, **options: Any) -> Any:
         drafts.extend(columns(draft.songs_path))
-        server: Any = memory_home()
-        server.publish(draft, Silent())
+        server: Any = memory_store()
+        server.publish(draft, SilentReporter())
         collections.extend(collection_lines(server.nodes.client))
         return publish(home, draft, *more, **options)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError, EngineError, FileError, PlaylistError
 from catalog.files import locked
 from ingest import pipeline
@@ -147,7 +147,7 @@ def ingesting(file: Path, home: Path, work: Path) -> Iterator[subprocess.Popen[b
 @pytest.mark.parametrize("stage", ["read", "prepare", "split", "count", "choose"])
 def test_killed_in_any_stage_and_run_again(road: Road, tmp_path: Path, stage: str) -> None:
     """The kill comes when the stage is built, and has not taken its name."""
-    home, work = EmbeddedHome(tmp_path / "home"), tmp_path / "work"
+    home, work = EmbeddedStore(tmp_path / "home"), tmp_path / "work"
     shutil.copytree(road.work, work)
     for name in STAGES[STAGES.index(stage) :]:
         shutil.rmtree(work / name)
@@ -169,7 +169,7 @@ def test_killed_in_any_stage_and_run_again(road: Road, tmp_path: Path, stage: st
 def test_control_c_ends_a_run_and_leaves_things_clean(
     road: Road, tmp_path: Path, log_format: str
 ) -> None:
-    home, work = EmbeddedHome(tmp_path / "home"), tmp_path / "work"
+    home, work = EmbeddedStore(tmp_path / "home"), tmp_path / "work"
     command = [sys.executable, "-c", HELD, "ingest", "run", str(road.file), *OPTIONS]
     options = [f"--home={home.path}", f"--work={work}", "--log-format", log_format]
     with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as child:
@@ -209,7 +209,7 @@ def kill_when(child: subprocess.Popen[bytes], reached: Callable[[], bool]) -> No
 
 
 def test_killed_and_run_again(road: Road, tmp_path: Path) -> None:
-    home, work = EmbeddedHome(tmp_path / "home"), tmp_path / "work"
+    home, work = EmbeddedStore(tmp_path / "home"), tmp_path / "work"
     with ingesting(road.file, home.path, work) as child:
         kill_when(child, (work / ".train.partial").is_dir)
     assert home.current() is None

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.song import normalise, song_id
 from ingest import pipeline
 from ingest.stages import fingerprint_of_files
@@ -203,7 +203,7 @@ def test_a_home_without_a_release_is_filled_from_finished_stages(
     quick: Lane, tmp_path: Path
 ) -> None:
     (quick.home.path / "current").unlink()
-    quick.home = EmbeddedHome(tmp_path / "another home")
+    quick.home = EmbeddedStore(tmp_path / "another home")
     outcome = quick.run()
     assert quick.listener.done == ["publish"]
     assert outcome.manifest.release == quick.home.current()

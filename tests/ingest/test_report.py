@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import MismatchError, RejectsError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from cli.main import main
 from ingest import pipeline, report
 from ingest.parameters import Parameters
@@ -200,9 +200,9 @@ class Expected:
     ids=lambda expected: expected.name,
 )
 def test_real_data(shared_data: Path, tmp_path: Path, expected: Expected) -> None:
-    home = EmbeddedHome(tmp_path / "home")
+    home = EmbeddedStore(tmp_path / "home")
     outcome = pipeline.run(
-        [shared_data / expected.name], {}, home, tmp_path / "work", REAL, Silent()
+        [shared_data / expected.name], {}, home, tmp_path / "work", REAL, SilentReporter()
     )
     assert_it_adds_up(outcome)
     prepared = outcome.stages["prepare"].summary

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.errors import FileError, MismatchError, StorageError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from ingest import stages
 from ingest.stages import (
     RECORD,
@@ -48,7 +48,7 @@ class Bench:
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    task = Silent().task
+    task = SilentReporter().task
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ def test_a_stage_of_other_code_is_built_anew(bench: Bench, monkeypatch: pytest.M
 
 def test_two_stages_do_not_share_a_fingerprint(bench: Bench) -> None:
     folder = WorkFolder(bench.path)
-    one = folder.stage("one", {}, lambda out: {"text": ""}, Silent())
-    two = folder.stage("two", {}, lambda out: {"text": ""}, Silent())
+    one = folder.stage("one", {}, lambda out: {"text": ""}, SilentReporter())
+    two = folder.stage("two", {}, lambda out: {"text": ""}, SilentReporter())
     assert one.fingerprint != two.fingerprint
     assert names(bench.path) == ["one", "two"]
 
@@ -160,7 +160,7 @@ def test_a_build_that_raises_leaves_the_former_stage(
         raise error
 
     with pytest.raises(error):
-        WorkFolder(bench.path).stage("count", {"seed": 2}, build, Silent())
+        WorkFolder(bench.path).stage("count", {"seed": 2}, build, SilentReporter())
     assert names(bench.path) == ["count"]
     assert finished_stage(bench.path, "count") == first
     assert bench.run(seed=1) == first
@@ -172,14 +172,14 @@ def test_a_first_build_that_raises_leaves_nothing(bench: Bench) -> None:
         raise BrokenError
 
     with pytest.raises(BrokenError):
-        WorkFolder(bench.path).stage("count", {}, build, Silent())
+        WorkFolder(bench.path).stage("count", {}, build, SilentReporter())
     assert names(bench.path) == []
 
 
 def test_a_summary_that_is_no_json_leaves_the_former_stage(bench: Bench) -> None:
     first = bench.run(seed=1)
     with pytest.raises(TypeError):
-        WorkFolder(bench.path).stage("count", {}, lambda out: {"text": object()}, Silent())
+        WorkFolder(bench.path).stage("count", {}, lambda out: {"text": object()}, SilentReporter())
     assert names(bench.path) == ["count"]
     assert bench.run(seed=1) == first
 
@@ -193,7 +193,7 @@ def test_a_full_disk_is_a_storage_error(bench: Bench) -> None:
         return {"text": ""}
 
     with pytest.raises(StorageError, match="the disk is full"):
-        WorkFolder(bench.path).stage("count", {}, build, Silent())
+        WorkFolder(bench.path).stage("count", {}, build, SilentReporter())
     assert finished_stage(bench.path, "count") == first
 
 
@@ -208,7 +208,7 @@ def test_what_a_killed_run_left_is_cleared_away(bench: Bench) -> None:
 
 def test_a_smaller_result_leaves_nothing_of_the_former(bench: Bench) -> None:
     bench.run(seed=1)
-    stage = WorkFolder(bench.path).stage("count", {}, lambda out: {"text": ""}, Silent())
+    stage = WorkFolder(bench.path).stage("count", {}, lambda out: {"text": ""}, SilentReporter())
     assert names(stage.folder) == [RECORD]
 
 

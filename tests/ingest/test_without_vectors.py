@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import PlaylistError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.judge import harness
 from evaluation.protocol.dataset import load
@@ -35,16 +35,16 @@ def bare(road: Road, tmp_path_factory: pytest.TempPathFactory) -> pipeline.Outco
     """The road's playlists, published with a --min-count that no song reaches."""
     folder = tmp_path_factory.mktemp("bare")
     parameters = replace(road.parameters, min_count=TOO_HIGH, mode="auto")
-    home = EmbeddedHome(folder)
-    return pipeline.run([road.file], {}, home, folder / "work", parameters, Silent())
+    home = EmbeddedStore(folder)
+    return pipeline.run([road.file], {}, home, folder / "work", parameters, SilentReporter())
 
 
 @pytest.fixture(scope="module")
-def home(bare: pipeline.Outcome) -> EmbeddedHome:
-    return EmbeddedHome(bare.stages["train"].folder.parents[1])
+def home(bare: pipeline.Outcome) -> EmbeddedStore:
+    return EmbeddedStore(bare.stages["train"].folder.parents[1])
 
 
-def test_what_can_be_published_is(bare: pipeline.Outcome, home: EmbeddedHome) -> None:
+def test_what_can_be_published_is(bare: pipeline.Outcome, home: EmbeddedStore) -> None:
     manifest: Manifest = bare.manifest
     assert home.current() == manifest.release
     assert (manifest.counts.vectors, manifest.canaries) == (0, [])
@@ -67,7 +67,7 @@ def test_the_account_says_what_is_missing_and_what_would_change_it(
 
 @pytest.mark.parametrize("mode", [None, *Mode])
 def test_every_mode_answers_by_cooccurrence(
-    bare: pipeline.Outcome, home: EmbeddedHome, mode: Mode | None
+    bare: pipeline.Outcome, home: EmbeddedStore, mode: Mode | None
 ) -> None:
     song = pq.read_table(bare.stages["prepare"].folder / "songs.parquet").to_pylist()[0]
     seed = Seed(artist=song["artist"], title=song["title"])
@@ -85,18 +85,18 @@ def test_every_mode_answers_by_cooccurrence(
 
 
 def test_a_ranker_is_trained_without_vectors(
-    road: Road, bare: pipeline.Outcome, home: EmbeddedHome
+    road: Road, bare: pipeline.Outcome, home: EmbeddedStore
 ) -> None:
     pytest.importorskip("lightgbm")
     parameters = replace(road.parameters, min_count=TOO_HIGH, mode="auto", ranker=True)
     work = bare.stages["train"].folder.parent
-    outcome = pipeline.run([road.file], {}, home, work, parameters, Silent())
+    outcome = pipeline.run([road.file], {}, home, work, parameters, SilentReporter())
     assert outcome.manifest.ranker is not None
     assert outcome.manifest.origin.parameters["mode"] == "cooccurrence"
 
 
 def test_it_is_evaluated_and_reported(
-    road: Road, bare: pipeline.Outcome, home: EmbeddedHome, tmp_path: Path
+    road: Road, bare: pipeline.Outcome, home: EmbeddedStore, tmp_path: Path
 ) -> None:
     work = bare.stages["train"].folder.parent
     assert load(work, bare.manifest.origin.parameters).vectors is None
@@ -105,7 +105,7 @@ def test_it_is_evaluated_and_reported(
         baselines=("popularity", "tutorial"),
         modes=("auto", "dense", "cooccurrence", "hybrid"),
     )
-    result = harness.evaluate(Place(home.path), work, plan, Silent())
+    result = harness.evaluate(Place(home.path), work, plan, SilentReporter())
     hit_rate = {system.key: system.figures["hr@100"].mean for system in result.systems}
     assert hit_rate["nextsong"] == hit_rate["cooccurrence"] > hit_rate["popularity"]
     asked = ["--split", "validation", "--baselines", "", "--report", str(tmp_path / "page.html")]
@@ -115,7 +115,7 @@ def test_it_is_evaluated_and_reported(
     assert (tmp_path / "page.html").stat().st_size > 10_000
 
 
-def test_the_doctor_and_a_full_check_find_nothing_wrong(home: EmbeddedHome) -> None:
+def test_the_doctor_and_a_full_check_find_nothing_wrong(home: EmbeddedStore) -> None:
     for command in (["doctor"], ["releases", "verify"], ["releases", "list"]):
         shown = CliRunner().invoke(main, [*command, "--home", str(home.path)])
         assert shown.exit_code == 0, shown.output
@@ -127,4 +127,6 @@ def test_nothing_learned_at_all_is_an_error(road: Road, tmp_path: Path) -> None:
     path.write_text("playlist_id,artist,title\n" + "\n".join(rows) + "\n")
     parameters = replace(road.parameters, min_count=2, lone_neighbours=0)
     with pytest.raises(PlaylistError, match=r"lower --min-count or raise --lone-neighbours"):
-        pipeline.run([path], {}, EmbeddedHome(tmp_path), tmp_path / "work", parameters, Silent())
+        pipeline.run(
+            [path], {}, EmbeddedStore(tmp_path), tmp_path / "work", parameters, SilentReporter()
+        )

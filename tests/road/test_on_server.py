@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.model import Search
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from evaluation.judge import harness
 from evaluation.synthetic import playlists
 from evaluation.systems.location import Place
@@ -19,17 +19,17 @@ from ingest import pipeline
 from service.client.client import Client
 from tests.catalog.test_stores import assert_same
 from tests.service.rpc import test_server
-from tests.support.qdrant_servers import Shared, qdrant_url, server_homes
+from tests.support.qdrant_servers import Shared, qdrant_url, server_stores
 from tests.support.road import QUICK, SMALL
 from tests.support.rpc_servers import Loop, address, best_known, channel, client, loop, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from catalog.server.store import ServerHome
+    from catalog.server.store import ServerStore
 
 __all__ = ["address", "best_known", "channel", "client", "loop"]
-__all__ += ["qdrant_url", "server_homes"]
+__all__ += ["qdrant_url", "server_stores"]
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,19 @@ class Roads:
 
     file: Path
     work: Path
-    folder: EmbeddedHome
-    home: ServerHome
+    folder: EmbeddedStore
+    home: ServerStore
     outcome: pipeline.Outcome
 
 
 @pytest.fixture(scope="module")
-def road(server_homes: Shared, tmp_path_factory: pytest.TempPathFactory) -> Roads:
+def road(server_stores: Shared, tmp_path_factory: pytest.TempPathFactory) -> Roads:
     path = tmp_path_factory.mktemp("roads")
     file = path / "playlists.csv"
     playlists.write_csv(playlists.generate(SMALL, seed=1), file)
-    folder, home = EmbeddedHome(path / "home"), server_homes()
-    pipeline.run([file], {}, folder, path / "work", QUICK, Silent())
-    outcome = pipeline.run([file], {}, home, path / "work", QUICK, Silent())
+    folder, home = EmbeddedStore(path / "home"), server_stores()
+    pipeline.run([file], {}, folder, path / "work", QUICK, SilentReporter())
+    outcome = pipeline.run([file], {}, home, path / "work", QUICK, SilentReporter())
     return Roads(file, path / "work", folder, home, outcome)
 
 
@@ -70,7 +70,7 @@ def test_the_same_is_published(road: Roads) -> None:
 
 
 def test_nothing_is_published_twice(road: Roads) -> None:
-    again = pipeline.run([road.file], {}, road.home, road.work, QUICK, Silent())
+    again = pipeline.run([road.file], {}, road.home, road.work, QUICK, SilentReporter())
     assert not again.published
     assert again.manifest == road.outcome.manifest
 
@@ -101,7 +101,7 @@ def test_every_song_brings_the_same_songs(road: Roads) -> None:
 def test_hit_rates_are_the_same(road: Roads) -> None:
     plan = harness.Plan(split="test", modes=("auto",), baselines=(), behaviours=False, recall=False)
     there, here = (
-        harness.evaluate(place, road.work, plan, Silent()).main.figures
+        harness.evaluate(place, road.work, plan, SilentReporter()).main.figures
         for place in (Place(road.folder.path, road.home.options), Place(road.folder.path))
     )
     for measure in ("hr@10", "hr@100", "mrr@10"):
@@ -110,15 +110,15 @@ def test_hit_rates_are_the_same(road: Roads) -> None:
 
 
 def test_the_service_moves_over_to_a_new_release_and_back(
-    road: Roads, loop: Loop, server_homes: Shared, tmp_path: Path
+    road: Roads, loop: Loop, server_stores: Shared, tmp_path: Path
 ) -> None:
-    home = server_homes()
+    home = server_stores()
     work = tmp_path / "work"
     shutil.copytree(road.work, work)
-    first = pipeline.run([road.file], {}, home, work, QUICK, Silent()).manifest.release
+    first = pipeline.run([road.file], {}, home, work, QUICK, SilentReporter()).manifest.release
     with loop.serve(home) as server, Client(server.address) as client:
         assert client.get_release().release.id == first
-        second = pipeline.run([road.file], {}, home, work, QUICK, Silent(), force=True)
+        second = pipeline.run([road.file], {}, home, work, QUICK, SilentReporter(), force=True)
         until(lambda: client.get_release().release.id == second.manifest.release)
         home.rollback()
         until(lambda: client.get_release().release.id == first)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import RequestError
 from cli.main import main
 from nextsong.v1 import recommender_pb2 as pb
@@ -31,7 +31,7 @@ FIELDS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = EmbeddedHome(tmp_path_factory.mktemp("asking"))
+    home = EmbeddedStore(tmp_path_factory.mktemp("asking"))
     publish(home, POINTS, payload=PAYLOAD)
     return home.path
 
@@ -126,7 +126,7 @@ def test_a_service_is_asked_with_a_key(
 ) -> None:
     keys = tmp_path / "keys"
     keys.write_text("a-key-of-some-length\n")
-    with loop.serve(EmbeddedHome(folder), keys_file=keys) as server:
+    with loop.serve(EmbeddedStore(folder), keys_file=keys) as server:
         options = ("ABBA - Waterloo", "--filter", "year>=1990", "--address", server.address)
         refused = call("recommend", *options)
         assert refused.exit_code == 1
@@ -150,7 +150,7 @@ def test_a_service_that_wants_certificates_and_a_key(
         "keys_file": keys,
     }
     own = ("--cert", pem / "caller.pem", "--cert-key", pem / "caller.key")
-    with loop.serve(EmbeddedHome(folder), **settings) as server:
+    with loop.serve(EmbeddedStore(folder), **settings) as server:
         command = ("search", "abba", "--address", server.address, "--ca", pem / "ca.pem")
         assert call(*command, *own).exit_code == 0
         monkeypatch.setenv("NEXTSONG_CERT", str(pem / "caller.pem"))
@@ -168,6 +168,6 @@ def test_the_systems_certificates_can_be_trusted(
     monkeypatch.delenv("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", raising=False)
     monkeypatch.setenv("SSL_CERT_FILE", str(pem / "ca.pem"))
     settings: dict[str, Any] = {"tls_cert": pem / "server.pem", "tls_key": pem / "server.key"}
-    with loop.serve(EmbeddedHome(folder), **settings) as server:
+    with loop.serve(EmbeddedStore(folder), **settings) as server:
         found = call("search", "abba", "--address", server.address, "--tls")
         assert found.exit_code == 0, found.output

@@ -15,7 +15,7 @@ from service import settings
 from service.client.client import Client
 from service.history import DAY_MS, History, now_ms
 from tests.support.api_calls import NOBODY, ids
-from tests.support.fakes import FakeHome, FakeRelease, points_of
+from tests.support.fakes import FakeRelease, FakeStore, points_of
 from tests.support.qdrant_servers import AsyncMemoryNodes, MemoryNodes, options_of, qdrant_url
 from tests.support.rpc_servers import Loop, loop
 
@@ -150,7 +150,7 @@ def play(song_id: Any, at_ms: int = 0) -> pb.Play:
 def test_a_user_is_recommended_what_follows_what_was_heard(loop: Loop, making: Making) -> None:
     history = making.history()
     with (
-        loop.serve(FakeHome(FakeRelease(POINTS)), history=history) as server,
+        loop.serve(FakeStore(FakeRelease(POINTS)), history=history) as server,
         Client(server.address) as client,
     ):
         plays = [play(WATERLOO), play(JOGA), play(NOBODY)]
@@ -175,7 +175,7 @@ def test_what_is_wrong_is_named(loop: Loop) -> None:
     history = Making(QdrantOptions((":memory:",)), nodes).history()
     good = pb.RecordPlaysRequest(user_id="ann", plays=[play(JOGA)])
     with (
-        loop.serve(FakeHome(FakeRelease(POINTS)), history=history) as server,
+        loop.serve(FakeStore(FakeRelease(POINTS)), history=history) as server,
         Client(server.address) as client,
     ):
         assert client.record_plays(good).recorded == 1
@@ -203,7 +203,7 @@ def test_what_is_wrong_is_named(loop: Loop) -> None:
 
 
 def test_there_is_none_unless_it_is_asked_for(loop: Loop) -> None:
-    with loop.serve(FakeHome(FakeRelease(POINTS))) as server, Client(server.address) as client:
+    with loop.serve(FakeStore(FakeRelease(POINTS))) as server, Client(server.address) as client:
         for call, request in (
             (client.recommend, pb.RecommendRequest(user_id="ann")),
             (client.record_plays, pb.RecordPlaysRequest(user_id="ann", plays=[play(JOGA)])),

@@ -16,10 +16,10 @@ import pytest
 
 from catalog.draft import Draft
 from catalog.embedded import store
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.manifest import Counts, Manifest, Origin
 from catalog.model import ANY, Filter, Hit, Search, Song, Vector
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from catalog.song import normalise, search_text, song_id
 from tests.support.road import linked
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from catalog.embedded.release import EdgeRelease
+    from catalog.embedded.release import EmbeddedRelease
     from catalog.store import OpenRelease
 
 T = TypeVar("T")
@@ -108,7 +108,7 @@ def vectors_of(count: int, dimensions: int, seed: int = 0) -> Vector:
     return unit(np.random.default_rng(seed).normal(size=(count, dimensions)).astype(np.float32))
 
 
-class Notes(Silent):
+class Notes(SilentReporter):
     """Remembers what was said, and calls `on_progress` with each step of the work."""
 
     def __init__(self, on_progress: Callable[[float, float | None], None] | None = None) -> None:
@@ -136,8 +136,8 @@ class Library:
     songs: list[Song]
     vectors: Vector
     draft: Draft
-    home: EmbeddedHome
-    release: EdgeRelease
+    home: EmbeddedStore
+    release: EmbeddedRelease
     notes: Notes
     seconds: float
 
@@ -155,7 +155,7 @@ class Library:
 def library(folder: Path, count: int, dimensions: int) -> Iterator[Library]:
     vectors = vectors_of(count, dimensions)
     draft = drafted(folder, vectors)
-    home = EmbeddedHome(folder / "home")
+    home = EmbeddedStore(folder / "home")
     notes = Notes()
     start = time.perf_counter()
     home.publish(draft, notes)
@@ -177,15 +177,15 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
     yield from library(tmp_path_factory.mktemp("large"), 6_000, 64)
 
 
-def shard_of(home: EmbeddedHome) -> Path:
+def shard_of(home: EmbeddedStore) -> Path:
     return home.path / "releases" / (home.current() or "") / "shard"
 
 
 @pytest.fixture
-def home(small: Library, tmp_path: Path) -> EmbeddedHome:
+def home(small: Library, tmp_path: Path) -> EmbeddedStore:
     """A copy of the small home, to be damaged."""
     shutil.copytree(small.home.path, tmp_path / "home", copy_function=linked)
-    return EmbeddedHome(tmp_path / "home")
+    return EmbeddedStore(tmp_path / "home")
 
 
 @pytest.fixture

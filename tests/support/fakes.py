@@ -16,14 +16,14 @@ import pyarrow.parquet as pq
 from catalog.draft import Draft
 from catalog.manifest import FORMAT, Counts, Manifest, Origin
 from catalog.model import ANY, Filter, Hit, Point, Search, Song
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from catalog.song import normalise, search_text, song_id, song_id_of_track
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    from catalog.embedded.store import EmbeddedHome
+    from catalog.embedded.store import EmbeddedStore
     from catalog.model import Vector
     from catalog.schema import Kind
 
@@ -223,7 +223,7 @@ class FakeRelease:
         self.asked[method] = self.asked.get(method, 0) + 1
 
 
-class FakeHome:
+class FakeStore:
     """Keeps what `put` gives it: releases, or errors to raise instead. The last is current."""
 
     def __init__(self, release: FakeRelease) -> None:
@@ -258,7 +258,7 @@ class FakeHome:
 
 
 def publish(
-    home: EmbeddedHome,
+    home: EmbeddedStore,
     points: Sequence[Point],
     *,
     name: str = "fake",
@@ -297,7 +297,7 @@ def publish(
             origin_of(name, track_ids=track_ids),
             dict(payload or {}),
         )
-        return home.publish(draft, Silent())
+        return home.publish(draft, SilentReporter())
 
 
 def _words(song: Song) -> list[str]:

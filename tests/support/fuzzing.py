@@ -22,7 +22,7 @@ from uuid import UUID
 import prometheus_client as prometheus
 from google.protobuf.descriptor import FieldDescriptor
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from nextsong.v1 import recommender_pb2 as pb
 from service.operate.metrics import Metrics
 from service.operate.tracing import NoTracer
@@ -170,7 +170,7 @@ async def ask_all(folder: Path, seed: int, count: int) -> dict[str, Any]:
     """How many requests ended with each status, how fast, and by how much memory grew."""
     metrics = Metrics(prometheus.CollectorRegistry())
     recommender = server.Recommender(Calls(Settings(), metrics, NoTracer()), metrics, history=None)
-    recommender.take_up(EmbeddedHome(folder).open())
+    recommender.take_up(EmbeddedStore(folder).open())
     handlers: Any = server._handlers(recommender)
     methods = {name: handlers.service(Called(name)) for name in CALLS}
     fuzz, counts, warm = Fuzz(seed), dict[str, int](), 0

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from catalog.embedded.store import EmbeddedHome
-from catalog.progress import Silent
+from catalog.embedded.store import EmbeddedStore
+from catalog.progress import SilentReporter
 from ingest import pipeline
 from ingest.sources.source import AUTO, How
 from tests.support.road import Road, linked
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 STAGES = ["read", "prepare", "split", "count", "train", "choose"]
 
 
-class Listener(Silent):
+class Listener(SilentReporter):
     """Remembers which pieces of work were begun and which were found unchanged."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Listener(Silent):
             yield task
 
 
-class QuickHome(EmbeddedHome):
+class QuickHome(EmbeddedStore):
     """A home that builds no shard: a new release is a copy of the current one under its origin."""
 
     def publish(self, draft: Draft, reporter: Reporter, gate: object = None) -> Manifest:
@@ -68,7 +68,7 @@ class Lane:
 
     road: Road
     work: Path
-    home: EmbeddedHome
+    home: EmbeddedStore
     file: Path
     listener: Listener = field(default_factory=Listener)
     how: How = AUTO
@@ -95,7 +95,7 @@ def lane(road: Road, tmp_path: Path) -> Lane:
     """The road's work and home; publishing is real."""
     shutil.copytree(road.work, tmp_path / "work")
     shutil.copytree(road.home.path, tmp_path / "home", copy_function=linked)
-    return Lane(road, tmp_path / "work", EmbeddedHome(tmp_path / "home"), road.file)
+    return Lane(road, tmp_path / "work", EmbeddedStore(tmp_path / "home"), road.file)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from ingest.prepare.playlists import Choices, prepare
 from ingest.sources.read import ROWS, UNREADABLE
 
@@ -71,7 +71,9 @@ def prepared(
     pq.write_table(table, source / "rows.parquet")
     pq.write_table(pa.Table.from_pylist(unreadable or [], UNREADABLE), source / "bad.parquet")
     chosen = Choices(min_songs, **choices)
-    summary = prepare(source / "rows.parquet", source / "bad.parquet", out, chosen, Silent())
+    summary = prepare(
+        source / "rows.parquet", source / "bad.parquet", out, chosen, SilentReporter()
+    )
     names = ("songs", "playlists", "short_playlists", "rejects")
     assert sorted(path.name for path in out.iterdir()) == sorted(f"{one}.parquet" for one in names)
     songs, playlists, short, rejects = (

@@ -24,7 +24,7 @@ from qdrant_client import QdrantClient, models
 
 from catalog.server.connection import Absent, server_errors
 from catalog.server.options import QdrantOptions, qdrant_options
-from catalog.server.store import ServerHome
+from catalog.server.store import ServerStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -183,16 +183,16 @@ class Shared:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._made: list[ServerHome] = []
+        self._made: list[ServerStore] = []
 
-    def __call__(self, **more: Any) -> ServerHome:
-        home = ServerHome(options_of(self.url, f"test-{uuid4().hex[:12]}"), **more)
+    def __call__(self, **more: Any) -> ServerStore:
+        home = ServerStore(options_of(self.url, f"test-{uuid4().hex[:12]}"), **more)
         self._made.append(home)
         return home
 
-    def again(self, home: ServerHome, **more: Any) -> ServerHome:
+    def again(self, home: ServerStore, **more: Any) -> ServerStore:
         """The same home, as another process sees it."""
-        return ServerHome(home.options, **more)
+        return ServerStore(home.options, **more)
 
     def clean(self) -> None:
         for home in self._made:
@@ -200,7 +200,7 @@ class Shared:
             home.close()
 
 
-def wipe(home: ServerHome) -> None:
+def wipe(home: ServerStore) -> None:
     """Remove all collections of a home."""
     prefix = home.options.prefix
     found = home.nodes.ask("list", lambda client: client.get_collections()).collections
@@ -209,7 +209,7 @@ def wipe(home: ServerHome) -> None:
 
 
 @pytest.fixture(scope="session")
-def server_homes(qdrant_url: str) -> Iterator[Shared]:
+def server_stores(qdrant_url: str) -> Iterator[Shared]:
     """Makes homes on the real server."""
     shared = Shared(qdrant_url)
     yield shared
@@ -281,11 +281,11 @@ class _Awaited:
         return awaited
 
 
-def memory_home(**more: Any) -> ServerHome:
+def memory_store(**more: Any) -> ServerStore:
     """A home in memory, for what the emulation can do."""
     nodes = MemoryNodes()
     parts: Any = {"nodes": nodes, "opened": lambda: AsyncMemoryNodes(nodes)}
-    return ServerHome(QdrantOptions((":memory:",)), **parts, **more)
+    return ServerStore(QdrantOptions((":memory:",)), **parts, **more)
 
 
 class AsyncMemoryNodes:

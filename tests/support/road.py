@@ -12,7 +12,7 @@ from evaluation.synthetic import playlists
 from ingest.parameters import Parameters
 
 if TYPE_CHECKING:
-    from catalog.embedded.store import EmbeddedHome
+    from catalog.embedded.store import EmbeddedStore
     from ingest import pipeline
 
 
@@ -29,7 +29,7 @@ class Road:
     """A file of invented playlists and the release that was made from it."""
 
     file: Path
-    home: EmbeddedHome
+    home: EmbeddedStore
     work: Path
     parameters: Parameters
     outcome: pipeline.Outcome

@@ -14,7 +14,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 from prometheus_client import CollectorRegistry
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import NextsongError
 from nextsong.v1 import recommender_pb2 as pb
 from service.client.client import Client
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.model import Hit, Point, Search
-    from catalog.store import Home
+    from catalog.store import ReleaseStore
     from service.history import History
     from service.operate.tracing import Tracer
     from tests.support.road import Road
@@ -52,7 +52,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def server_of(
-    home: Home,
+    home: ReleaseStore,
     *,
     metrics: Metrics | None = None,
     tracer: Tracer | None = None,
@@ -87,7 +87,7 @@ class Loop:
         self._loop.close()
 
     @contextmanager
-    def serve(self, home: Home, **settings: Any) -> Iterator[Server]:
+    def serve(self, home: ReleaseStore, **settings: Any) -> Iterator[Server]:
         """A server, stopped at the end where the test has not done so."""
         server = self.run(self._started(home, settings))
         try:
@@ -95,7 +95,7 @@ class Loop:
         finally:
             self.run(server.stop())
 
-    async def _started(self, home: Home, settings: dict[str, Any]) -> Server:
+    async def _started(self, home: ReleaseStore, settings: dict[str, Any]) -> Server:
         server = server_of(home, **settings)
         await server.start()
         return server
@@ -109,10 +109,10 @@ def loop() -> Iterator[Loop]:
 
 
 @pytest.fixture
-def home(road: Road, tmp_path: Path) -> EmbeddedHome:
+def home(road: Road, tmp_path: Path) -> EmbeddedStore:
     """A copy of the road's home, to publish in."""
     shutil.copytree(road.home.path, tmp_path / "home")
-    return EmbeddedHome(tmp_path / "home")
+    return EmbeddedStore(tmp_path / "home")
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def best_known(road: Road) -> list[Point]:
     return points
 
 
-def damage(home: EmbeddedHome, release: str) -> None:
+def damage(home: EmbeddedStore, release: str) -> None:
     """Turn one bit of the largest file of a release."""
     files = (home.path / "releases" / release / "shard").rglob("*")
     largest = max((file for file in files if file.is_file()), key=lambda file: file.stat().st_size)

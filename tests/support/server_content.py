@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from catalog.model import Search
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from tests.catalog.test_stores import VECTOR, WEIGHTS
 from tests.support.embedded_releases import run
 
 if TYPE_CHECKING:
-    from catalog.server.store import ServerHome
+    from catalog.server.store import ServerStore
     from tests.support.qdrant_servers import Shared
     from tests.support.store_content import Content
 
@@ -20,17 +20,17 @@ QUERY = Search(VECTOR, WEIGHTS, limit=30)
 
 
 @pytest.fixture
-def home(server_homes: Shared, content: Content) -> ServerHome:
-    home = server_homes()
-    home.publish(content.draft, Silent())
+def home(server_stores: Shared, content: Content) -> ServerStore:
+    home = server_stores()
+    home.publish(content.draft, SilentReporter())
     return home
 
 
-def name_of(home: ServerHome) -> str:
+def name_of(home: ServerStore) -> str:
     return home.collection(home.current() or "")
 
 
-def answers(home: ServerHome, search: Search = QUERY) -> list[str]:
+def answers(home: ServerStore, search: Search = QUERY) -> list[str]:
     release = home.open()
     (hits,) = run(release.find([search]))
     release.close()

@@ -15,14 +15,14 @@ from click.testing import CliRunner
 from qdrant_client import models
 
 from catalog.commands import doctor
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import InputError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from catalog.server import health
 from cli.main import main
 from service.history import History, now_ms
 from service.settings import Settings
-from tests.support.qdrant_servers import AsyncMemoryNodes, memory_home
+from tests.support.qdrant_servers import AsyncMemoryNodes, memory_store
 from tests.support.rpc_servers import damage
 from tests.support.store_content import Content, content
 
@@ -51,13 +51,13 @@ def failures(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def home(content: Content, tmp_path: Path) -> EmbeddedHome:
-    home = EmbeddedHome(tmp_path / "home")
-    home.publish(content.draft, Silent())
+def home(content: Content, tmp_path: Path) -> EmbeddedStore:
+    home = EmbeddedStore(tmp_path / "home")
+    home.publish(content.draft, SilentReporter())
     return home
 
 
-def test_all_is_well(home: EmbeddedHome) -> None:
+def test_all_is_well(home: EmbeddedStore) -> None:
     findings = told(home.path, exit_code=0)
     assert "settings in the environment can be used (127.0.0.1:50051, 1 processes)" in str(findings)
 
@@ -72,7 +72,7 @@ def test_all_is_well(home: EmbeddedHome) -> None:
     ],
 )
 def test_settings_that_the_service_cannot_start_with(
-    home: EmbeddedHome, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+    home: EmbeddedStore, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
 ) -> None:
     monkeypatch.setenv(f"NEXTSONG_{name}", value)
     (failure,) = failures(told(home.path, exit_code=1))
@@ -80,7 +80,7 @@ def test_settings_that_the_service_cannot_start_with(
     assert failure["what"].startswith("the service cannot start: ")
 
 
-def test_a_file_of_settings_is_looked_at(home: EmbeddedHome, tmp_path: Path) -> None:
+def test_a_file_of_settings_is_looked_at(home: EmbeddedStore, tmp_path: Path) -> None:
     config = tmp_path / "service.toml"
     config.write_text("workers = 0\n")
     (failure,) = failures(told(home.path, "--config", config, exit_code=1))
@@ -97,28 +97,28 @@ def test_a_file_is_no_home(tmp_path: Path) -> None:
 
 
 def test_going_back_is_only_advised_where_there_is_something_older(
-    home: EmbeddedHome, content: Content
+    home: EmbeddedStore, content: Content
 ) -> None:
     first = home.current() or ""
     damage(home, first)
     (failure,) = failures(told(home.path, exit_code=1))
     assert "rollback" not in failure["advice"]
     assert "no older one is kept" in failure["advice"]
-    second = home.publish(content.draft, Silent()).release
+    second = home.publish(content.draft, SilentReporter()).release
     assert not failures(told(home.path, exit_code=0))
     damage(home, second)
     (failure,) = failures(told(home.path, exit_code=1))
     assert "rollback" not in failure["advice"]  # the older one is damaged, too
-    third = home.publish(content.draft, Silent()).release
-    fourth = home.publish(content.draft, Silent()).release
+    third = home.publish(content.draft, SilentReporter()).release
+    fourth = home.publish(content.draft, SilentReporter()).release
     damage(home, fourth)
     (failure,) = failures(told(home.path, exit_code=1))
     assert f"go back to {third}" in failure["advice"]
 
 
 def test_the_history_is_looked_at(content: Content) -> None:
-    home = memory_home()
-    home.publish(content.draft, Silent())
+    home = memory_store()
+    home.publish(content.draft, SilentReporter())
     nodes: Any = home.nodes
     assert "history" not in str(list(health.health(home)))
     history = History(home.options, 10, 10, nodes=AsyncMemoryNodes(nodes))
@@ -143,7 +143,7 @@ def repair(finding: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def three(home: EmbeddedHome) -> tuple[EmbeddedHome, list[str]]:
+def three(home: EmbeddedStore) -> tuple[EmbeddedStore, list[str]]:
     """A home of three releases, and their ids, the oldest first: copies of one, for speed."""
     first = home.current() or ""
     ids = [first]
@@ -158,7 +158,7 @@ def three(home: EmbeddedHome) -> tuple[EmbeddedHome, list[str]]:
     return home, ids
 
 
-def test_a_pointer_to_a_missing_release(three: tuple[EmbeddedHome, list[str]]) -> None:
+def test_a_pointer_to_a_missing_release(three: tuple[EmbeddedStore, list[str]]) -> None:
     home, (_, second, third) = three
     shutil.rmtree(home.path / "releases" / third)
     (failure,) = failures(told(home.path, exit_code=1))
@@ -170,7 +170,7 @@ def test_a_pointer_to_a_missing_release(three: tuple[EmbeddedHome, list[str]]) -
 
 @pytest.mark.parametrize("written", [None, "", "\0\0\0", "../../etc"])
 def test_intact_releases_beside_a_pointer_that_names_none(
-    three: tuple[EmbeddedHome, list[str]], written: str | None
+    three: tuple[EmbeddedStore, list[str]], written: str | None
 ) -> None:
     home, (_, _, third) = three
     pointer = home.path / "current"
@@ -184,7 +184,7 @@ def test_intact_releases_beside_a_pointer_that_names_none(
     told(home.path, exit_code=0)
 
 
-def test_going_back_skips_what_is_damaged(three: tuple[EmbeddedHome, list[str]]) -> None:
+def test_going_back_skips_what_is_damaged(three: tuple[EmbeddedStore, list[str]]) -> None:
     home, (first, second, third) = three
     damage(home, second)
     damage(home, third)
@@ -203,7 +203,7 @@ def test_going_back_skips_what_is_damaged(three: tuple[EmbeddedHome, list[str]])
 
 
 def test_a_newer_release_is_named_where_no_older_one_is_intact(
-    three: tuple[EmbeddedHome, list[str]],
+    three: tuple[EmbeddedStore, list[str]],
 ) -> None:
     home, (first, second, third) = three
     home.rollback(first)
@@ -215,7 +215,7 @@ def test_a_newer_release_is_named_where_no_older_one_is_intact(
 
 
 def test_what_is_wrong_and_what_to_do_do_not_contradict(
-    three: tuple[EmbeddedHome, list[str]],
+    three: tuple[EmbeddedStore, list[str]],
 ) -> None:
     home, (*_, third) = three
     damage(home, third)
@@ -225,7 +225,7 @@ def test_what_is_wrong_and_what_to_do_do_not_contradict(
 
 
 def test_rollback_without_a_current_release_takes_the_newest(
-    three: tuple[EmbeddedHome, list[str]],
+    three: tuple[EmbeddedStore, list[str]],
 ) -> None:
     home, (*_, third) = three
     (home.path / "current").unlink()
@@ -237,7 +237,7 @@ def test_rollback_without_a_current_release_takes_the_newest(
     assert home.current() == third
 
 
-def test_the_current_release_is_not_removed(three: tuple[EmbeddedHome, list[str]]) -> None:
+def test_the_current_release_is_not_removed(three: tuple[EmbeddedStore, list[str]]) -> None:
     home, ids = three
     for release, said in ((ids[-1], "is the current one"), ("x", "no release x")):
         arguments = ["releases", "remove", release, "--home", str(home.path)]
@@ -248,8 +248,8 @@ def test_the_current_release_is_not_removed(three: tuple[EmbeddedHome, list[str]
 
 
 def test_a_server_without_an_alias(content: Content) -> None:
-    home = memory_home()
-    first = home.publish(content.draft, Silent()).release
+    home = memory_store()
+    first = home.publish(content.draft, SilentReporter()).release
     nodes: Any = home.nodes
     nodes.client.update_collection_aliases(
         [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name="nextsong"))]

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from catalog.embedded import store
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from tests.support.embedded_releases import Library, home, quick, run, small
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ print(EmbeddedHome(home).publish(draft, Silent()).release, flush=True)
 
 
 @contextmanager
-def publisher(home: EmbeddedHome, draft: Draft) -> Iterator[subprocess.Popen[str]]:
+def publisher(home: EmbeddedStore, draft: Draft) -> Iterator[subprocess.Popen[str]]:
     """Another process that is about to publish; it is gone at the end."""
     argument = pickle.dumps((home.path, draft)).hex()
     with subprocess.Popen(
@@ -56,7 +56,7 @@ def publisher(home: EmbeddedHome, draft: Draft) -> Iterator[subprocess.Popen[str
             child.kill()
 
 
-def builders(home: EmbeddedHome) -> list[str]:
+def builders(home: EmbeddedStore) -> list[str]:
     """The command lines of processes that build for this home."""
     commands = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
@@ -67,7 +67,7 @@ def builders(home: EmbeddedHome) -> list[str]:
     return [one for one in commands if "catalog.embedded.build" in one and str(home.path) in one]
 
 
-def test_killed_at_any_moment(home: EmbeddedHome, small: Library) -> None:
+def test_killed_at_any_moment(home: EmbeddedStore, small: Library) -> None:
     chance = random.Random(20261123)
     for part in range(4):
         old = home.current()
@@ -79,7 +79,7 @@ def test_killed_at_any_moment(home: EmbeddedHome, small: Library) -> None:
         assert release.manifest.release in {old, home.releases()[-1]}
         assert run(release.popular(1))[0].song == small.songs[0]
         release.close()
-    new = home.publish(small.draft, Silent()).release
+    new = home.publish(small.draft, SilentReporter()).release
     assert home.current() == new
     home.open().close()
     assert [path.name for path in (home.path / "releases").iterdir() if path.name[0] == "."] == []
@@ -153,12 +153,12 @@ def die(*_: object, **__: object) -> None:
         (store, "sync_folder", False),
         (store, "write_atomically", False),
         (Path, "replace", False),
-        (EmbeddedHome, "_prune", True),
+        (EmbeddedStore, "_prune", True),
     ],
     ids=["built", "in place", "before the pointer", "at the pointer", "before pruning"],
 )
 def test_killed_at_each_step(
-    home: EmbeddedHome,
+    home: EmbeddedStore,
     small: Library,
     quick: Draft,
     monkeypatch: pytest.MonkeyPatch,
@@ -169,10 +169,10 @@ def test_killed_at_each_step(
     old = home.current()
     with monkeypatch.context() as patch:
         patch.setattr(place, name, die)
-        killed(lambda: home.publish(quick, Silent()))
+        killed(lambda: home.publish(quick, SilentReporter()))
     assert (home.current() != old) == is_published
     home.open().close()
-    new = home.publish(quick, Silent()).release
+    new = home.publish(quick, SilentReporter()).release
     assert home.current() == new
     home.open().close()
     left = [path.name for path in home.path.rglob(".*") if path.name != ".lock"]
@@ -182,8 +182,8 @@ def test_killed_at_each_step(
 def test_killed_while_pruning(
     tmp_path: Path, quick: Draft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = EmbeddedHome(tmp_path / "home")
-    published = [home.publish(quick, Silent()).release for _ in range(3)]
+    home = EmbeddedStore(tmp_path / "home")
+    published = [home.publish(quick, SilentReporter()).release for _ in range(3)]
 
     def half(folder: Path, **_: object) -> None:
         next(path for path in folder.rglob("*") if path.is_file()).unlink()
@@ -191,16 +191,16 @@ def test_killed_while_pruning(
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", half)
-        killed(lambda: home.publish(quick, Silent()))
+        killed(lambda: home.publish(quick, SilentReporter()))
     kept = home.releases()
     assert kept[:2] == published[1:]
     for release in kept:  # none of them is the one that is half gone
         home.open(release).close()
-    home.publish(quick, Silent())
+    home.publish(quick, SilentReporter())
     assert len(list((home.path / "releases").iterdir())) == 3
 
 
-def test_two_publishers_at_once(home: EmbeddedHome, small: Library) -> None:
+def test_two_publishers_at_once(home: EmbeddedStore, small: Library) -> None:
     old = home.current()
     with publisher(home, small.draft) as other:
         deadline = time.monotonic() + 60
@@ -208,7 +208,7 @@ def test_two_publishers_at_once(home: EmbeddedHome, small: Library) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.005)
         with pytest.raises(BusyError) as caught:
-            home.publish(small.draft, Silent())
+            home.publish(small.draft, SilentReporter())
         assert f"is in use: publishing a release (process {other.pid})" in str(caught.value)
         assert home.current() == old
         assert other.stdout is not None

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pytest
 
 from catalog.embedded import build
-from catalog.embedded.release import EdgeRelease
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.release import EmbeddedRelease
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import EngineError, NoReleaseError, StorageError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from tests.support.embedded_releases import (
     Library,
     Notes,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["home", "quick", "small"]  # fixtures
 
 
-def assert_as_it_was(home: EmbeddedHome, small: Library) -> None:
+def assert_as_it_was(home: EmbeddedStore, small: Library) -> None:
     """The copy's one release is current, readable and alone."""
     assert home.current() == small.release.manifest.release
     assert [path.name for path in (home.path / "releases").iterdir()] == home.releases()
@@ -57,7 +57,7 @@ def test_a_home_without_a_release(tmp_path: Path, kind: str) -> None:
         path.mkdir()
     elif kind == "a file":
         path.write_text("x")
-    home = EmbeddedHome(path)
+    home = EmbeddedStore(path)
     assert home.current() is None
     assert home.releases() == []
     with pytest.raises(NoReleaseError, match=r"no release in .*home yet: .*ingest run.*--home"):
@@ -68,14 +68,14 @@ def test_a_home_without_a_release(tmp_path: Path, kind: str) -> None:
 def test_a_home_where_nothing_can_be_written(small: Library, tmp_path: Path) -> None:
     (tmp_path / "home").write_text("x")
     with pytest.raises(StorageError, match="a file stands where a folder is needed"):
-        EmbeddedHome(tmp_path / "home").publish(small.draft, Silent())
+        EmbeddedStore(tmp_path / "home").publish(small.draft, SilentReporter())
 
 
 def test_two_old_releases_are_kept(tmp_path: Path, quick: Draft) -> None:
-    home = EmbeddedHome(tmp_path / "home")
+    home = EmbeddedStore(tmp_path / "home")
     published: list[str] = []
     for _ in range(5):
-        published.append(home.publish(quick, Silent()).release)
+        published.append(home.publish(quick, SilentReporter()).release)
         assert home.current() == published[-1]
         assert home.releases() == published[-3:]
     for release in published[-3:]:
@@ -88,23 +88,23 @@ def test_two_old_releases_are_kept(tmp_path: Path, quick: Draft) -> None:
 
 
 def test_a_release_that_is_open_outlives_its_files(tmp_path: Path, quick: Draft) -> None:
-    home = EmbeddedHome(tmp_path / "home")
-    first = home.publish(quick, Silent()).release
+    home = EmbeddedStore(tmp_path / "home")
+    first = home.publish(quick, SilentReporter()).release
     opened = home.open()
     for _ in range(3):
-        home.publish(quick, Silent())
+        home.publish(quick, SilentReporter())
     assert first not in home.releases()
     assert [point.song.ordinal for point in run(opened.popular(3))] == [0, 1, 2]
     opened.close()
 
 
 def test_the_current_release_is_never_pruned(tmp_path: Path, quick: Draft) -> None:
-    home = EmbeddedHome(tmp_path / "home")
-    first = home.publish(quick, Silent()).release
+    home = EmbeddedStore(tmp_path / "home")
+    first = home.publish(quick, SilentReporter()).release
     for _ in range(2):
-        home.publish(quick, Silent())
+        home.publish(quick, SilentReporter())
     (home.path / "current").write_text(first)  # as after a rollback
-    assert home.publish(quick, Silent()).release == home.current()
+    assert home.publish(quick, SilentReporter()).release == home.current()
     assert len(home.releases()) == 3
     assert first not in home.releases()
 
@@ -134,7 +134,7 @@ def builder(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     ],
 )
 def test_a_builder_that_dies(
-    home: EmbeddedHome,
+    home: EmbeddedStore,
     small: Library,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -143,24 +143,24 @@ def test_a_builder_that_dies(
 ) -> None:
     builder(tmp_path, monkeypatch, script)
     with pytest.raises(EngineError) as caught:
-        home.publish(small.draft, Silent())
+        home.publish(small.draft, SilentReporter())
     assert word in str(caught.value)
     assert "\n" not in str(caught.value)
     assert_as_it_was(home, small)
 
 
 def test_a_builder_that_finds_the_disk_full(
-    home: EmbeddedHome, small: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: EmbeddedStore, small: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = """echo '{"error": "failed to build: No space left on device (os error 28)"}'"""
     builder(tmp_path, monkeypatch, script)
     with pytest.raises(StorageError, match="the disk is full: free some room"):
-        home.publish(small.draft, Silent())
+        home.publish(small.draft, SilentReporter())
     assert_as_it_was(home, small)
 
 
 def test_a_builder_that_is_killed(
-    home: EmbeddedHome, small: Library, monkeypatch: pytest.MonkeyPatch
+    home: EmbeddedStore, small: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[subprocess.Popen[str]] = []
 
@@ -176,7 +176,7 @@ def test_a_builder_that_is_killed(
 
 
 def test_an_interrupt_ends_the_builder_too(
-    home: EmbeddedHome, small: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: EmbeddedStore, small: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pid_file = tmp_path / "pid"
     script = f"""echo $$ > {pid_file}; echo '{{"done": 1, "total": 300}}'; exec sleep 60"""
@@ -198,8 +198,8 @@ def test_the_working_folder_is_not_asked_for_code(
         (tmp_path / name).write_text("raise SystemExit('this is not ours')")
     draft = drafted(tmp_path, vectors_of(3, 4))
     monkeypatch.chdir(tmp_path)
-    home = EmbeddedHome(Path("home"))
-    home.publish(draft, Silent())
+    home = EmbeddedStore(Path("home"))
+    home.publish(draft, SilentReporter())
     home.open().close()
 
 
@@ -248,7 +248,7 @@ def test_a_release_in_segments_finds_what_one_in_one_piece_does(
 ) -> None:
     vectors = vectors_of(900, 8)
     draft = drafted(tmp_path, vectors)
-    manifest = EmbeddedHome(tmp_path / "home").publish(draft, Silent())
+    manifest = EmbeddedStore(tmp_path / "home").publish(draft, SilentReporter())
     monkeypatch.setattr(build, "BATCH", 100)
     releases, segments = [], []
     for most in (1_000, 300):
@@ -256,7 +256,7 @@ def test_a_release_in_segments_finds_what_one_in_one_piece_does(
         shard = tmp_path / f"shard of {most}"
         build.build(draft.songs_path, 8, {}, shard)
         segments.append(len(list(shard.glob("segments/*"))))
-        releases.append(EdgeRelease(shard, manifest))
+        releases.append(EmbeddedRelease(shard, manifest))
         releases[-1].verify()
     assert segments[1] > segments[0]
     for vector in vectors[::90]:
@@ -268,8 +268,8 @@ def test_a_song_without_a_vector_is_kept(tmp_path: Path) -> None:
     vectors = vectors_of(12, 4)
     lists = vectors.tolist()
     column = pa.array([*lists[:8], None, *lists[9:]], pa.list_(pa.float32(), 4))
-    home = EmbeddedHome(tmp_path / "home")
-    home.publish(drafted(tmp_path, vectors, column=column), Silent())
+    home = EmbeddedStore(tmp_path / "home")
+    home.publish(drafted(tmp_path, vectors, column=column), SilentReporter())
     release = home.open()
     ninth = invented(12)[8].song_id
     assert run(release.points([ninth]))[ninth].vector is None
@@ -278,27 +278,27 @@ def test_a_song_without_a_vector_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_wrong_vector_is_never_published(
-    home: EmbeddedHome, small: Library, tmp_path: Path
+    home: EmbeddedStore, small: Library, tmp_path: Path
 ) -> None:
     vectors = vectors_of(300, 8)
     vectors[-1, 0] = np.nan
     with pytest.raises(EngineError, match=f"the vector of song {small.songs[-1].song_id}"):
-        home.publish(drafted(tmp_path, vectors), Silent())
+        home.publish(drafted(tmp_path, vectors), SilentReporter())
     assert_as_it_was(home, small)
 
 
 def test_another_number_of_dimensions_is_never_published(
-    home: EmbeddedHome, small: Library
+    home: EmbeddedStore, small: Library
 ) -> None:
     with pytest.raises(EngineError, match="is not 9 numbers of unit length"):
-        home.publish(replace(small.draft, dimensions=9), Silent())
+        home.publish(replace(small.draft, dimensions=9), SilentReporter())
     assert_as_it_was(home, small)
 
 
 def test_a_song_given_twice_is_never_published(
-    home: EmbeddedHome, small: Library, tmp_path: Path
+    home: EmbeddedStore, small: Library, tmp_path: Path
 ) -> None:
     draft = drafted(tmp_path, small.vectors, of_songs=[*small.songs[:-1], small.songs[0]])
     with pytest.raises(EngineError, match="holds 299 songs of 300"):
-        home.publish(draft, Silent())
+        home.publish(draft, SilentReporter())
     assert_as_it_was(home, small)

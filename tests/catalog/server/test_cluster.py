@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from catalog.model import Search
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from catalog.server.health import health
 from catalog.server.options import Layout
-from catalog.server.store import ServerHome
+from catalog.server.store import ServerStore
 from tests.catalog.test_stores import VECTOR, WEIGHTS
 from tests.support.embedded_releases import run
 from tests.support.qdrant_servers import Program, await_ready, free_port, needs_binary, options_of
@@ -60,8 +60,8 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Program]]:
 def test_a_node_dies_under_load_and_no_call_fails(nodes: list[Program], content: Content) -> None:
     # gRPC is on the port after each node's own.
     urls = ",".join(server.url for server in nodes)
-    home = ServerHome(replace(options_of(urls), timeout_s=5), layout=LAYOUT)
-    release = home.publish(content.draft, Silent()).release
+    home = ServerStore(replace(options_of(urls), timeout_s=5), layout=LAYOUT)
+    release = home.publish(content.draft, SilentReporter()).release
     info = home.nodes.ask("look", lambda client: client.get_collection(home.collection(release)))
     assert info.config.params.shard_number == 3
     assert info.config.params.replication_factor == 2

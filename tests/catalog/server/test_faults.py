@@ -16,16 +16,16 @@ import pytest
 
 from catalog.commands.doctor import examine
 from catalog.errors import EngineError, StorageError, UnavailableError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from catalog.server import upload
-from catalog.server.store import ServerHome
+from catalog.server.store import ServerStore
 from tests.support.embedded_releases import Notes, drafted, run, vectors_of
 from tests.support.qdrant_servers import (
     Program,
     needs_binary,
     options_of,
     qdrant_url,
-    server_homes,
+    server_stores,
 )
 from tests.support.server_content import QUERY, answers, home
 from tests.support.store_content import Content, content, made
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-__all__ = ["content", "home", "qdrant_url", "server_homes"]
+__all__ = ["content", "home", "qdrant_url", "server_stores"]
 
 
 class Cable:
@@ -90,20 +90,20 @@ class Cable:
 
 
 @contextmanager
-def cabled(home: ServerHome) -> Iterator[tuple[ServerHome, list[Cable]]]:
+def cabled(home: ServerStore) -> Iterator[tuple[ServerStore, list[Cable]]]:
     """The same home over cables."""
     port = urlsplit(home.options.urls[0]).port or 6333
     cables = [Cable(port), Cable(home.options.grpc_port or port + 1)]
     url = f"http://127.0.0.1:{cables[0].port}"
     options = replace(home.options, urls=(url,), grpc_port=cables[1].port, timeout_s=2)
     try:
-        yield ServerHome(options), cables
+        yield ServerStore(options), cables
     finally:
         for cable in cables:
             cable.close()
 
 
-def test_a_cut_network_is_said_and_survived(home: ServerHome) -> None:
+def test_a_cut_network_is_said_and_survived(home: ServerStore) -> None:
     async def through() -> None:
         release = far.open()
         expected = await release.find([QUERY])
@@ -139,7 +139,7 @@ async def patient(release: Any) -> Any:
             await asyncio.sleep(0.1)
 
 
-def test_a_short_cut_does_not_stop_an_upload(home: ServerHome, tmp_path: Path) -> None:
+def test_a_short_cut_does_not_stop_an_upload(home: ServerStore, tmp_path: Path) -> None:
     other = made(tmp_path, seed=1)
     cuts: list[float] = []
     with cabled(home) as (far, cables):
@@ -154,7 +154,7 @@ def test_a_short_cut_does_not_stop_an_upload(home: ServerHome, tmp_path: Path) -
         manifest = far.publish(other.draft, Notes(cut_once))
     assert cuts
     assert home.current() == manifest.release
-    assert home.verify(manifest.release, Silent()) == manifest
+    assert home.verify(manifest.release, SilentReporter()) == manifest
 
 
 # Servers of our own, to be killed, locked and filled.
@@ -165,8 +165,8 @@ def test_a_server_killed_mid_publish(tmp_path: Path, content: Content) -> None:
     other = made(tmp_path, seed=1)
     (tmp_path / "q").mkdir()
     with Program(tmp_path / "q") as server:
-        home = ServerHome(replace(options_of(server.url), timeout_s=2))
-        home.publish(content.draft, Silent())
+        home = ServerStore(replace(options_of(server.url), timeout_s=2))
+        home.publish(content.draft, SilentReporter())
         before, served = home.current(), answers(home)
         patience = upload.PATIENCE_S
 
@@ -181,11 +181,11 @@ def test_a_server_killed_mid_publish(tmp_path: Path, content: Content) -> None:
             upload.PATIENCE_S = patience
         server.start()
         assert (home.current(), answers(home)) == (before, served)
-        again = ServerHome(home.options)
-        manifest = again.publish(other.draft, Silent())
+        again = ServerStore(home.options)
+        manifest = again.publish(other.draft, SilentReporter())
         assert home.current() == manifest.release
         assert home.all_releases() == [before, manifest.release]
-        assert home.verify(manifest.release, Silent()) == manifest
+        assert home.verify(manifest.release, SilentReporter()) == manifest
 
 
 @needs_binary
@@ -198,17 +198,17 @@ def test_keys_and_what_they_allow(
     }
     with Program(tmp_path, **keys) as server:
         options = options_of(server.url)
-        writer = ServerHome(replace(options, api_key="may-write"))
-        reader = ServerHome(replace(options, api_key="may-read"))
-        release = writer.publish(content.draft, Silent()).release
+        writer = ServerStore(replace(options, api_key="may-write"))
+        reader = ServerStore(replace(options, api_key="may-read"))
+        release = writer.publish(content.draft, SilentReporter()).release
         assert answers(reader) == answers(writer)
         assert reader.current() == release
-        assert reader.verify(release, Silent()).release == release
+        assert reader.verify(release, SilentReporter()).release == release
         with pytest.raises(EngineError, match=r"refuses to .*NEXTSONG_QDRANT_API_KEY"):
-            reader.publish(content.draft, Silent())
+            reader.publish(content.draft, SilentReporter())
         for key in ("wrong", None):
             with pytest.raises(EngineError, match=r"refuses to .*NEXTSONG_QDRANT_API_KEY"):
-                ServerHome(replace(options, api_key=key)).current()
+                ServerStore(replace(options, api_key=key)).current()
         findings = list(examine(tmp_path, reader.options))
         assert "the key may not write" in [each.what for each in findings]
         assert {each.level for each in findings} == {"ok"}
@@ -231,9 +231,9 @@ def test_a_full_disk_is_said(tmp_path: Path, content: Content) -> None:
             pytest.skip("a small file system cannot be mounted here")
         try:
             with Program(small) as server:
-                home = ServerHome(replace(options_of(server.url), timeout_s=5))
+                home = ServerStore(replace(options_of(server.url), timeout_s=5))
                 draft = drafted(tmp_path, vectors_of(200_000, 64))
                 with pytest.raises(StorageError, match=r"disk of Qdrant .* is full"):
-                    home.publish(draft, Silent())
+                    home.publish(draft, SilentReporter())
         finally:
             subprocess.run(["umount", str(small)], check=True)

@@ -13,13 +13,13 @@ import pytest
 from qdrant_client import models
 
 from catalog.errors import BusyError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from catalog.server import lock as server_lock
 from catalog.server import upload
 from tests.support.embedded_releases import Notes
 from tests.support.qdrant_servers import (
     qdrant_url,
-    server_homes,
+    server_stores,
 )
 from tests.support.server_content import answers, home
 from tests.support.store_content import SONGS, Content, content, made
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.draft import Draft
-    from catalog.server.store import ServerHome
+    from catalog.server.store import ServerStore
 
-__all__ = ["content", "home", "qdrant_url", "server_homes"]
+__all__ = ["content", "home", "qdrant_url", "server_stores"]
 
 
 def test_an_interrupted_upload_goes_on_where_it_was(
-    home: ServerHome, content: Content, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: ServerStore, content: Content, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upload, "BATCH", 50)
     monkeypatch.setattr(upload, "UPLOADERS", 1)
@@ -65,14 +65,14 @@ def test_an_interrupted_upload_goes_on_where_it_was(
 
     monkeypatch.setattr(home.nodes.client(home.options.urls[0]), "upsert", counted)
     monkeypatch.setattr(upload, "point_of", spied)
-    manifest = home.publish(other.draft, Silent())
+    manifest = home.publish(other.draft, SilentReporter())
     assert manifest.release == part == home.current()
     assert sum(size for size in upserts if size > 1) <= SONGS - 200
-    assert home.verify(part, Silent()) == manifest
+    assert home.verify(part, SilentReporter()) == manifest
 
 
 def test_what_another_draft_left_is_removed(
-    home: ServerHome, content: Content, tmp_path: Path
+    home: ServerStore, content: Content, tmp_path: Path
 ) -> None:
     def stop(_done: float, _total: float | None) -> None:
         raise KeyboardInterrupt
@@ -80,12 +80,12 @@ def test_what_another_draft_left_is_removed(
     with pytest.raises(KeyboardInterrupt):
         home.publish(made(tmp_path, seed=1).draft, Notes(stop))
     assert len(home.all_releases()) == 2
-    home.publish(content.draft, Silent())
+    home.publish(content.draft, SilentReporter())
     assert home.all_releases() == home.releases()
 
 
 def test_stopped_between_manifest_and_alias(
-    home: ServerHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: ServerStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = home.current()
     other = made(tmp_path, seed=1)
@@ -96,10 +96,10 @@ def test_stopped_between_manifest_and_alias(
     with monkeypatch.context() as patch:
         patch.setattr(home, "_point_at", stop)
         with pytest.raises(KeyboardInterrupt):
-            home.publish(other.draft, Silent())
+            home.publish(other.draft, SilentReporter())
     assert home.current() == before
     waiting = home.releases()[-1]
-    assert home.publish(other.draft, Silent()).release == waiting == home.current()
+    assert home.publish(other.draft, SilentReporter()).release == waiting == home.current()
     assert home.all_releases() == [before, waiting]
 
 
@@ -125,7 +125,7 @@ print(ServerHome(options).publish(draft, Says()).release, flush=True)
 """
 
 
-def publisher(home: ServerHome, draft: Draft) -> subprocess.Popen[str]:
+def publisher(home: ServerStore, draft: Draft) -> subprocess.Popen[str]:
     import pickle
 
     argument = pickle.dumps((home.options, draft)).hex()
@@ -134,7 +134,7 @@ def publisher(home: ServerHome, draft: Draft) -> subprocess.Popen[str]:
 
 
 def test_a_killed_publisher_leaves_the_old_release_and_the_next_finishes(
-    home: ServerHome, tmp_path: Path
+    home: ServerStore, tmp_path: Path
 ) -> None:
     before, served = home.current(), answers(home)
     other = made(tmp_path, seed=1)
@@ -145,12 +145,12 @@ def test_a_killed_publisher_leaves_the_old_release_and_the_next_finishes(
         os.kill(child.pid, signal.SIGKILL)
     assert (home.current(), answers(home)) == (before, served)
     # Its lease would last a minute, but it ran on this machine and is gone.
-    manifest = home.publish(other.draft, Silent())
+    manifest = home.publish(other.draft, SilentReporter())
     assert home.current() == manifest.release
     assert home.all_releases() == [before, manifest.release]
 
 
-def test_a_lease_that_ran_out_is_taken_over(home: ServerHome, content: Content) -> None:
+def test_a_lease_that_ran_out_is_taken_over(home: ServerStore, content: Content) -> None:
     lock = f"{home.options.prefix}_lock"
 
     def held_until(expires: float) -> None:
@@ -160,15 +160,15 @@ def test_a_lease_that_ran_out_is_taken_over(home: ServerHome, content: Content) 
 
     held_until(time.time() + 30)
     with pytest.raises(BusyError, match=r"another \(process 1 on elsewhere\).* s for its lease"):
-        home.publish(content.draft, Silent())
+        home.publish(content.draft, SilentReporter())
     with pytest.raises(BusyError):
         home.prune(0)
     held_until(time.time() - 1)
-    home.publish(content.draft, Silent())
+    home.publish(content.draft, SilentReporter())
 
 
 def test_a_lease_that_was_lost_moves_no_alias(
-    home: ServerHome, content: Content, monkeypatch: pytest.MonkeyPatch
+    home: ServerStore, content: Content, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = home.current()
 
@@ -183,12 +183,12 @@ def test_a_lease_that_was_lost_moves_no_alias(
 
 
 def test_the_lease_is_renewed(
-    home: ServerHome, content: Content, monkeypatch: pytest.MonkeyPatch
+    home: ServerStore, content: Content, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server_lock, "LEASE_S", 2.0)
     monkeypatch.setattr(server_lock, "RENEW_S", 0.3)
     with server_lock.leased(home.nodes, f"{home.options.prefix}_lock", "a test", None) as lease:
         time.sleep(2.5)
         with pytest.raises(BusyError):
-            home.publish(content.draft, Silent())
+            home.publish(content.draft, SilentReporter())
         lease.require()

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.model import Filter, Search
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from catalog.server.release import ServerRelease
 from tests.support.embedded_releases import run
-from tests.support.qdrant_servers import memory_home
+from tests.support.qdrant_servers import memory_store
 from tests.support.server_content import QUERY
 from tests.support.store_content import content
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from qdrant_client import models
 
-    from catalog.server.store import ServerHome
+    from catalog.server.store import ServerStore
     from tests.support.store_content import Content
 
 __all__ = ["content"]
@@ -32,7 +32,7 @@ SHARDS = 3
 class Shards:
     """Nodes with emulations that each hold some of the songs: what they find is put together."""
 
-    def __init__(self, homes: list[ServerHome]) -> None:
+    def __init__(self, homes: list[ServerStore]) -> None:
         self._homes = homes
 
     async def ask(self, _task: str, call: Any) -> Any:
@@ -60,7 +60,7 @@ def _together(responses: list[models.QueryResponse], limit: int) -> models.Query
 
 
 @pytest.fixture(scope="module")
-def homes(content: Content, tmp_path_factory: pytest.TempPathFactory) -> list[ServerHome]:
+def homes(content: Content, tmp_path_factory: pytest.TempPathFactory) -> list[ServerStore]:
     """A home of all songs, and one for each shard."""
     all_songs = pq.read_table(content.draft.songs_path)
     drafts = [content.draft]
@@ -70,9 +70,9 @@ def homes(content: Content, tmp_path_factory: pytest.TempPathFactory) -> list[Se
         pq.write_table(songs, path)
         counts = replace(content.draft.counts, songs=len(songs))
         drafts.append(replace(content.draft, songs_path=path, counts=counts))
-    made = [memory_home() for _ in drafts]
+    made = [memory_store() for _ in drafts]
     for home, draft in zip(made, drafts, strict=True):
-        home.publish(draft, Silent())
+        home.publish(draft, SilentReporter())
     return made
 
 
@@ -89,7 +89,7 @@ SEARCHES = {
 
 
 @pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES.keys())
-def test_shards_answer_as_one(homes: list[ServerHome], search: Search) -> None:
+def test_shards_answer_as_one(homes: list[ServerStore], search: Search) -> None:
     whole, *parts = homes
     nodes: Any = Shards(parts)
     manifest = whole.manifest(whole.current() or "")
@@ -100,7 +100,7 @@ def test_shards_answer_as_one(homes: list[ServerHome], search: Search) -> None:
     assert bool(found) == (search is not SEARCHES["nothing passes"])
 
 
-def test_without_bounds_they_would_not(homes: list[ServerHome]) -> None:
+def test_without_bounds_they_would_not(homes: list[ServerStore]) -> None:
     whole, *parts = homes
     nodes: Any = Shards(parts)
     several = ServerRelease(nodes, "", whole.manifest(whole.current() or ""), shards=1)

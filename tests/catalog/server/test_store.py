@@ -14,17 +14,17 @@ from qdrant_client import models
 from catalog.commands.doctor import examine
 from catalog.errors import CorruptReleaseError, EngineError, NoReleaseError, UnavailableError
 from catalog.model import Filter
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from catalog.server import connection
 from catalog.server import upload as server_upload
 from catalog.server.options import Layout
-from catalog.server.store import ServerHome
+from catalog.server.store import ServerStore
 from tests.support.embedded_releases import Notes, drafted, run, vectors_of
 from tests.support.qdrant_servers import (
     Shared,
     options_of,
     qdrant_url,
-    server_homes,
+    server_stores,
     wipe,
 )
 from tests.support.server_content import QUERY, answers, home, name_of
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-__all__ = ["content", "home", "qdrant_url", "server_homes"]
+__all__ = ["content", "home", "qdrant_url", "server_stores"]
 
 # How it is kept.
 
 
-def test_the_collection_is_as_it_should_be(home: ServerHome) -> None:
+def test_the_collection_is_as_it_should_be(home: ServerStore) -> None:
     info = home.nodes.ask("look", lambda client: client.get_collection(name_of(home)))
     indexed = {name: index.data_type.value for name, index in info.payload_schema.items()}
     assert indexed == {
@@ -71,9 +71,9 @@ def test_the_collection_is_as_it_should_be(home: ServerHome) -> None:
 
 
 def test_many_vectors_are_indexed_before_the_release_is_current(
-    server_homes: Shared, tmp_path: Path
+    server_stores: Shared, tmp_path: Path
 ) -> None:
-    home = server_homes(layout=Layout(storage="quantized"))
+    home = server_stores(layout=Layout(storage="quantized"))
     draft = drafted(tmp_path, vectors_of(6_000, 200))
     notes = Notes()
     release = home.publish(draft, notes).release
@@ -85,14 +85,16 @@ def test_many_vectors_are_indexed_before_the_release_is_current(
     assert vectors["song"].on_disk
     assert vectors["song"].quantization_config is not None
     assert home.manifest(release).recall == pytest.approx(1.0, abs=0.03)
-    assert home.verify(release, Silent()).counts.songs == 6_000
+    assert home.verify(release, SilentReporter()).counts.songs == 6_000
 
 
 def test_several_shards_answer_as_one(
-    server_homes: Shared, home: ServerHome, content: Content
+    server_stores: Shared, home: ServerStore, content: Content
 ) -> None:
-    sharded = server_homes(layout=Layout(shards=3, replicas=1, write_consistency=1, storage="disk"))
-    sharded.publish(content.draft, Silent())
+    sharded = server_stores(
+        layout=Layout(shards=3, replicas=1, write_consistency=1, storage="disk")
+    )
+    sharded.publish(content.draft, SilentReporter())
     pushed = replace(QUERY, weights={**QUERY.weights, 7: -0.5})
     few = replace(QUERY, where=Filter(max_playlists=90))
     none = replace(QUERY, where=Filter(include_artists=frozenset({"nobody"})))
@@ -105,13 +107,13 @@ def test_several_shards_answer_as_one(
     assert info.config.params.shard_number == 3
 
 
-def test_a_snapshot_brings_a_release_back(home: ServerHome, content: Content) -> None:
+def test_a_snapshot_brings_a_release_back(home: ServerStore, content: Content) -> None:
     release, name, before = home.current() or "", name_of(home), answers(home)
     address = home.options.urls[0]
     with httpx.Client(base_url=address, timeout=60) as http:
         snapshot = http.post(f"/collections/{name}/snapshots").raise_for_status().json()
         file = http.get(f"/collections/{name}/snapshots/{snapshot['result']['name']}").content
-        home.publish(content.draft, Silent())
+        home.publish(content.draft, SilentReporter())
         home.nodes.ask("lose it", lambda client: client.delete_collection(name))
         assert release not in home.releases()
         upload = {"snapshot": ("release.snapshot", file)}
@@ -119,7 +121,7 @@ def test_a_snapshot_brings_a_release_back(home: ServerHome, content: Content) ->
             f"/collections/{name}/snapshots/upload", params={"priority": "snapshot"}, files=upload
         ).raise_for_status()
     assert release in home.releases()
-    home.verify(release, Silent())
+    home.verify(release, SilentReporter())
     assert home.rollback(release) == release
     assert answers(home) == before
 
@@ -129,31 +131,31 @@ def test_a_snapshot_brings_a_release_back(home: ServerHome, content: Content) ->
 FIRST = "ordinal"
 
 
-def point(home: ServerHome, content: Content) -> str:
+def point(home: ServerStore, content: Content) -> str:
     return str(content.songs[3].song_id)
 
 
-def lose_a_song(home: ServerHome, content: Content) -> None:
+def lose_a_song(home: ServerStore, content: Content) -> None:
     chosen: Any = [point(home, content)]
     home.nodes.ask(
         "", lambda client: client.delete(name_of(home), models.PointIdsList(points=chosen))
     )
 
 
-def rename_a_song(home: ServerHome, content: Content) -> None:
+def rename_a_song(home: ServerStore, content: Content) -> None:
     chosen: Any = [point(home, content)]
     home.nodes.ask(
         "", lambda client: client.set_payload(name_of(home), {"title": "x"}, points=chosen)
     )
 
 
-def bend_a_vector(home: ServerHome, content: Content) -> None:
+def bend_a_vector(home: ServerStore, content: Content) -> None:
     moved = vectors_of(1, 12, seed=5)[0].tolist()
     changed = models.PointVectors(id=point(home, content), vector={"song": moved})
     home.nodes.ask("", lambda client: client.update_vectors(name_of(home), [changed]))
 
 
-def bend_all_vectors(home: ServerHome, content: Content) -> None:
+def bend_all_vectors(home: ServerStore, content: Content) -> None:
     for song, vector in zip(content.songs, content.vectors, strict=True):
         if vector is not None and str(song.song_id) in home.manifest(home.current() or "").canaries:
             gone: Any = [str(song.song_id)]
@@ -163,11 +165,11 @@ def bend_all_vectors(home: ServerHome, content: Content) -> None:
             return
 
 
-def drop_an_index(home: ServerHome, content: Content) -> None:
+def drop_an_index(home: ServerStore, content: Content) -> None:
     home.nodes.ask("", lambda client: client.delete_payload_index(name_of(home), "genre"))
 
 
-def forge_the_manifest(home: ServerHome, content: Content) -> None:
+def forge_the_manifest(home: ServerStore, content: Content) -> None:
     forged = {"manifest": {"dimensions": -1}}
     home.nodes.ask("", lambda client: client.update_collection(name_of(home), metadata=forged))
 
@@ -184,25 +186,25 @@ def forge_the_manifest(home: ServerHome, content: Content) -> None:
     ],
 )
 def test_what_was_tampered_with(
-    home: ServerHome,
+    home: ServerStore,
     content: Content,
-    tamper: Callable[[ServerHome, Content], None],
+    tamper: Callable[[ServerStore, Content], None],
     said: str,
     opens: bool,
 ) -> None:
     tamper(home, content)
     with pytest.raises(CorruptReleaseError, match=said):
-        home.verify(home.current() or "", Silent())
+        home.verify(home.current() or "", SilentReporter())
     if opens:
         home.open().close()
     else:
         with pytest.raises(CorruptReleaseError, match=said):
             home.open()
-    again = home.publish(content.draft, Silent())
-    assert home.verify(again.release, Silent()) == again
+    again = home.publish(content.draft, SilentReporter())
+    assert home.verify(again.release, SilentReporter()) == again
 
 
-def test_an_alias_to_something_else(home: ServerHome) -> None:
+def test_an_alias_to_something_else(home: ServerStore) -> None:
     other = f"{home.options.prefix}_mine"
     home.nodes.ask("", lambda client: client.create_collection(other, vectors_config={}))
     alias = models.CreateAlias(collection_name=other, alias_name=home.options.prefix)
@@ -220,7 +222,7 @@ def test_an_alias_to_something_else(home: ServerHome) -> None:
         home.current()
 
 
-def test_the_current_release_was_removed(home: ServerHome) -> None:
+def test_the_current_release_was_removed(home: ServerStore) -> None:
     release = home.open()
     home.nodes.ask("", lambda client: client.delete_collection(name_of(home)))
     with pytest.raises(NoReleaseError, match="is not on the server any more"):
@@ -242,10 +244,10 @@ def test_versions_that_can_be_used(version: str) -> None:
 
 
 def test_a_server_that_is_too_old(
-    home: ServerHome, server_homes: Shared, monkeypatch: pytest.MonkeyPatch
+    home: ServerStore, server_stores: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "OLDEST", (1, 99))
-    late = server_homes.again(home)
+    late = server_stores.again(home)
     with pytest.raises(EngineError, match=r"is version 1\..*needs 1\.99"):
         late.current()
     findings = list(examine(Path(), home.options))
@@ -258,12 +260,12 @@ def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         silent.bind(("127.0.0.1", 0))
         options = options_of(f"http://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(UnavailableError, match=r"does not answer .*does it run"):
-            ServerHome(replace(options, timeout_s=1)).current()
+            ServerStore(replace(options, timeout_s=1)).current()
         findings = list(examine(tmp_path, replace(options, timeout_s=1)))
     assert [each.level for each in findings][-2:] == ["warning", "failure"]
 
 
-def test_doctor_finds_a_healthy_home_healthy(home: ServerHome, tmp_path: Path) -> None:
+def test_doctor_finds_a_healthy_home_healthy(home: ServerStore, tmp_path: Path) -> None:
     findings = list(examine(tmp_path, home.options))
     # A server that is not on this machine is rightly said to need a key.
     others = [each for each in findings if "is asked without a key" not in each.what]
@@ -275,7 +277,7 @@ def test_doctor_finds_a_healthy_home_healthy(home: ServerHome, tmp_path: Path) -
     assert "green" in text
 
 
-def test_doctor_says_what_is_wrong(home: ServerHome, content: Content, tmp_path: Path) -> None:
+def test_doctor_says_what_is_wrong(home: ServerStore, content: Content, tmp_path: Path) -> None:
     rename_a_song(home, content)
     part = f"{home.options.prefix}_20260101T000000000-abcdef01"
     home.nodes.ask(
@@ -291,7 +293,7 @@ def test_doctor_says_what_is_wrong(home: ServerHome, content: Content, tmp_path:
     assert f"{part} is an upload that did not finish" in [each.what for each in findings]
 
 
-def test_the_home_is_wiped(home: ServerHome) -> None:
+def test_the_home_is_wiped(home: ServerStore) -> None:
     wipe(home)
     assert home.current() is None
     assert home.all_releases() == []

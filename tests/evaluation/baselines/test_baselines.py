@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from catalog.errors import InputError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from evaluation.baselines import choice, neighbours, word2vec
 from evaluation.baselines.neighbours import ItemItem, SessionKnn, strongest
 from evaluation.baselines.popular import Popularity, Random
@@ -41,7 +41,7 @@ def queries(road: Road) -> Queries:
 
 @pytest.fixture(scope="module")
 def every(data: Data, queries: Queries) -> dict[str, Any]:
-    built = choice.built(choice.NAMES, data, queries, 600, Silent())
+    built = choice.built(choice.NAMES, data, queries, 600, SilentReporter())
     return {system.key: system for system in built if not isinstance(system, str)}
 
 
@@ -265,7 +265,7 @@ def test_a_list_of_baselines() -> None:
 def test_what_cannot_be_learned_is_said_and_left_out(tmp_path: Path) -> None:
     data = world(tmp_path, [[0, 1], [2, 1], [3, 4]])  # no song in three playlists
     names = ("popularity", "tutorial", "word2vec-mean")
-    found = list(choice.built(names, data, asked([0]), 600, Silent()))
+    found = list(choice.built(names, data, asked([0]), 600, SilentReporter()))
     assert [isinstance(one, str) for one in found] == [False, True, True]
     assert found[1] == (
         "tutorial is left out: no song is in 3 training playlists, as the tutorials' way wants"
@@ -273,7 +273,7 @@ def test_what_cannot_be_learned_is_said_and_left_out(tmp_path: Path) -> None:
 
 
 def test_what_would_take_too_long_is_said_and_left_out(data: Data, queries: Queries) -> None:
-    found = list(choice.built(["popularity", "als"], data, queries, 1e-4, Silent()))
+    found = list(choice.built(["popularity", "als"], data, queries, 1e-4, SilentReporter()))
     assert not isinstance(found[0], str)
     assert isinstance(found[1], str)
     assert "als would take about" in found[1]

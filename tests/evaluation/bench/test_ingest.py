@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from catalog.errors import FileError, NextsongError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.bench import ingest
 from evaluation.bench.ingest import Step, Way
@@ -102,10 +102,10 @@ def test_memory_of_a_grandchild_is_seen() -> None:
 
 def test_what_goes_wrong_is_told(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no such file"):
-        ingest.run(tmp_path / "none.csv", Parameters(), Silent(), tutorial=False)
+        ingest.run(tmp_path / "none.csv", Parameters(), SilentReporter(), tutorial=False)
     (tmp_path / "bad.csv").write_text("user_id,artistname,trackname,playlistname\nu,a,t,p\n")
     with pytest.raises(FileError, match=r"not in the raw form .*demo --write-raw"):
-        ingest.run(tmp_path / "bad.csv", Parameters(), Silent(), tutorial=True)
+        ingest.run(tmp_path / "bad.csv", Parameters(), SilentReporter(), tutorial=True)
     (tmp_path / "empty.csv").write_bytes(HEADER)
     with pytest.raises(NextsongError, match="header but no rows"):
-        ingest.run(tmp_path / "empty.csv", Parameters(), Silent(), tutorial=False)
+        ingest.run(tmp_path / "empty.csv", Parameters(), SilentReporter(), tutorial=False)

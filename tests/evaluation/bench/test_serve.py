@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.bench import engine, serve
 from evaluation.bench.load import Load, cpu_seconds
@@ -32,7 +32,7 @@ ONE = Result(1000, "engine", "closed, 1", 100, 100, 1, 2, 3, 4, {}, None)
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
     folder = tmp_path_factory.mktemp("bench")
     plan = Plan(sizes=[1_000], seeds=5, callers=2, seconds=0.3, rates=[20])
-    return serve.run(plan, folder, None, Silent())
+    return serve.run(plan, folder, None, SilentReporter())
 
 
 def test_all_is_measured(results: list[Result]) -> None:

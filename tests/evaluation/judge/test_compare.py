@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from catalog.errors import GateError, InputError, MismatchError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.judge import compare, gate, harness
 from evaluation.protocol.cases import load_queries
@@ -76,11 +76,13 @@ def test_fewer_clicks_are_better() -> None:
 def test_a_worse_release_is_kept_from_publishing(lane: Lane) -> None:
     before = lane.home.current()
     place = Place(lane.home.path)
-    guard: Any = gate.before_publishing(lane.home, Silent())
+    guard: Any = gate.before_publishing(lane.home, SilentReporter())
     changes = {"query_decay": 0.0, "neighbours": 1, "dimensions": 2, "epochs": 1}
     parameters = replace(lane.road.parameters, **changes)
     with pytest.raises(GateError, match=r"significantly worse .*hr@100 0\.\d+ -> 0\.\d+"):
-        pipeline.run([lane.file], {}, lane.home, lane.work, parameters, Silent(), gate=guard)
+        pipeline.run(
+            [lane.file], {}, lane.home, lane.work, parameters, SilentReporter(), gate=guard
+        )
     assert lane.home.current() == before
     assert place.releases() == [before]
     lane.home.open().close()
@@ -90,23 +92,25 @@ def test_a_worse_release_is_kept_from_publishing(lane: Lane) -> None:
         lane.home,
         lane.work,
         replace(lane.road.parameters, query_decay=0.89),
-        Silent(),
+        SilentReporter(),
         gate=guard,
     )
     assert lane.home.current() == passed.manifest.release != before
 
     found = compare.of_names(
-        place, str(before), passed.manifest.release, lane.work, Silent(), "validation", None
+        place, str(before), passed.manifest.release, lane.work, SilentReporter(), "validation", None
     )
     assert set(verdicts(found).values()) == {"same"}
     assert found.queries == lane.road.outcome.stages["split"].summary["validation"]
     with pytest.raises(InputError, match="not two runs, nor one release each"):
-        compare.of_names(place, str(before), "nothing", lane.work, Silent(), "validation", None)
+        compare.of_names(
+            place, str(before), "nothing", lane.work, SilentReporter(), "validation", None
+        )
 
 
 def test_the_gate_lets_a_first_release_pass(lane: Lane, tmp_path: Path) -> None:
     home = Place(tmp_path / "new").home()
-    guard = gate.before_publishing(home, Silent())
+    guard = gate.before_publishing(home, SilentReporter())
     release = lane.home.open()
     guard(release, lane.work)
     release.close()
@@ -121,7 +125,7 @@ def test_releases_of_other_splits_are_not_compared(lane: Lane) -> None:
         manifest = replace(release.manifest, origin=other)
 
     with pytest.raises(MismatchError, match="split by different seeds"):
-        compare.of_releases(Other(), release, lane.work, Silent())  # type: ignore[arg-type]
+        compare.of_releases(Other(), release, lane.work, SilentReporter())  # type: ignore[arg-type]
     release.close()
 
 
@@ -134,14 +138,14 @@ def test_an_older_release_may_know_songs_that_are_gone(lane: Lane, tmp_path: Pat
     before = lane.home.current()
     lane.file = tmp_path / "fewer.csv"
     lane.file.write_text("\n".join(kept) + "\n")
-    guard: Any = gate.before_publishing(lane.home, Silent())
+    guard: Any = gate.before_publishing(lane.home, SilentReporter())
     after = pipeline.run(
-        [lane.file], {}, lane.home, lane.work, lane.road.parameters, Silent(), gate=guard
+        [lane.file], {}, lane.home, lane.work, lane.road.parameters, SilentReporter(), gate=guard
     ).manifest
     assert after.counts.songs < lane.home.manifest(str(before)).counts.songs
     place = Place(lane.home.path)
     found = compare.of_names(
-        place, str(before), after.release, lane.work, Silent(), "validation", None
+        place, str(before), after.release, lane.work, SilentReporter(), "validation", None
     )
     assert found.queries == len(load_queries(lane.work, "validation", "last", 0))
     assert "was made of other playlists or by another version" in found.remarks[0]
@@ -155,14 +159,14 @@ def test_neither_release_belongs_to_the_work_folder(lane: Lane) -> None:
         manifest = replace(release.manifest, origin=origin)
 
     with pytest.raises(MismatchError, match="was not made from the playlists"):
-        compare.of_releases(Other(), Other(), lane.work, Silent())  # type: ignore[arg-type]
+        compare.of_releases(Other(), Other(), lane.work, SilentReporter())  # type: ignore[arg-type]
     release.close()
 
 
 def test_a_gate_asks_a_sample_and_says_so(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "SAMPLE", 30)
     release = lane.home.open()
-    found = gate.not_worse(release, release, lane.work, Silent())
+    found = gate.not_worse(release, release, lane.work, SilentReporter())
     release.close()
     assert found.queries == 30
     assert found.available > 30
@@ -177,11 +181,11 @@ def test_published_releases_are_asked_in_several_processes(
     monkeypatch.setattr(compare, "Release", lambda *args: (opened.append(args[3]), real(*args))[1])
     release = str(lane.home.current())
     place = Place(lane.home.path)
-    compare.of_names(place, release, release, lane.work, Silent(), "validation", None)
+    compare.of_names(place, release, release, lane.work, SilentReporter(), "validation", None)
     assert len(opened) == 2
     assert all(opened)
     one = lane.home.open()
-    compare.of_releases(one, one, lane.work, Silent())
+    compare.of_releases(one, one, lane.work, SilentReporter())
     one.close()
     assert opened[2:] == [None, None]  # they need not be published
 
@@ -189,7 +193,7 @@ def test_published_releases_are_asked_in_several_processes(
 def test_comparisons_are_recorded_and_uses_of_test_counted(lane: Lane) -> None:
     release, place = str(lane.home.current()), Place(lane.home.path)
     for split, uses in (("validation", 0), ("test", 0), ("test", 1)):
-        found = compare.of_names(place, release, release, lane.work, Silent(), split, None)
+        found = compare.of_names(place, release, release, lane.work, SilentReporter(), split, None)
         payload = log.find(place.folder, found.run).payload
         assert payload["split"] == split
         assert payload["holdout"] == "last"
@@ -200,18 +204,18 @@ def test_comparisons_are_recorded_and_uses_of_test_counted(lane: Lane) -> None:
         )
     # Reading again what was scored uses nothing.
     plan = replace(PLAN, split="test")
-    first = harness.evaluate(place, lane.work, plan, Silent())
+    first = harness.evaluate(place, lane.work, plan, SilentReporter())
     assert first.conditions.test_uses == 2
-    compare.of_names(place, first.run, first.run, lane.work, Silent(), "test", None)
-    assert harness.evaluate(place, lane.work, plan, Silent()).conditions.test_uses == 3
+    compare.of_names(place, first.run, first.run, lane.work, SilentReporter(), "test", None)
+    assert harness.evaluate(place, lane.work, plan, SilentReporter()).conditions.test_uses == 3
     assert [run.kind for run in log.load(place.folder, kind="compare")] == ["compare"] * 4
 
 
 def test_two_runs_are_compared_as_recorded(lane: Lane, terminal: Callable[[int], Terminal]) -> None:
     place = Place(lane.home.path)
-    first = harness.evaluate(place, lane.work, PLAN, Silent())
-    second = harness.evaluate(place, lane.work, replace(PLAN, modes=("dense",)), Silent())
-    other = harness.evaluate(place, lane.work, replace(PLAN, split="test"), Silent())
+    first = harness.evaluate(place, lane.work, PLAN, SilentReporter())
+    second = harness.evaluate(place, lane.work, replace(PLAN, modes=("dense",)), SilentReporter())
+    other = harness.evaluate(place, lane.work, replace(PLAN, split="test"), SilentReporter())
     found = compare.of_runs(place.folder, first.run, second.run)
     assert found.queries == first.conditions.playlists
     by_metric = {row.metric: row for row in found.rows}
@@ -257,7 +261,7 @@ def test_two_runs_are_compared_as_recorded(lane: Lane, terminal: Callable[[int],
 def test_samples_are_compared_on_what_they_share(lane: Lane) -> None:
     place = Place(lane.home.path)
     sampled = [
-        harness.evaluate(place, lane.work, replace(PLAN, sample=size), Silent())
+        harness.evaluate(place, lane.work, replace(PLAN, sample=size), SilentReporter())
         for size in (60, 40)
     ]
     ids = [set(one.queries.playlist_ids) for one in sampled]

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from catalog.errors import GateError, InputError, MismatchError, StorageError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.judge import behaviour, gate, harness
 from evaluation.judge.slices import sliced
@@ -56,7 +56,7 @@ def place(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture(scope="module")
 def result(road: Road, place: Place) -> Evaluation:
-    return harness.evaluate(place, road.work, PLAN, Silent())
+    return harness.evaluate(place, road.work, PLAN, SilentReporter())
 
 
 def test_every_playlist_of_the_split_is_a_query(road: Road, result: Evaluation) -> None:
@@ -111,8 +111,8 @@ def test_several_processes_answer_as_one(
     monkeypatch.setattr(systems, "FEWEST_FOR_PROCESSES", 1)
     monkeypatch.setattr(systems, "BATCH", 16)
     plan = replace(PLAN, modes=("auto",), baselines=(), behaviours=False, recall=False)
-    alone = harness.evaluate(place, road.work, replace(plan, processes=1), Silent())
-    both = harness.evaluate(place, road.work, replace(plan, processes=2), Silent())
+    alone = harness.evaluate(place, road.work, replace(plan, processes=1), SilentReporter())
+    both = harness.evaluate(place, road.work, replace(plan, processes=2), SilentReporter())
     assert (alone.main.rankings == both.main.rankings).all()
 
 
@@ -122,7 +122,7 @@ def test_a_label_outside_the_catalog_is_a_miss_that_counts(road: Road) -> None:
     outside = int(np.flatnonzero(~data.songs.in_catalog)[0])
     queries = replace(queries, labels=ragged([[outside], *([int(q)] for q in queries.label[1:])]))
     release = road.home.open()
-    scored = harness.scored(Release(release, data), queries, data, 100, Silent())
+    scored = harness.scored(Release(release, data), queries, data, 100, SilentReporter())
     release.close()
     assert scored.per_query["hr@100"][0] == 0
     assert len(scored.per_query["hr@100"]) == 3
@@ -151,7 +151,7 @@ def test_halves_are_scored_as_continuations(road: Road, place: Place) -> None:
     plan = harness.Plan(
         split="test", holdout="half", modes=("auto",), baselines=("popularity",), recall=False
     )
-    found = harness.evaluate(place, road.work, plan, Silent())
+    found = harness.evaluate(place, road.work, plan, SilentReporter())
     assert found.conditions.depth == 500
     figures = found.main.figures
     assert 0 < figures["r_precision"].mean <= figures["r_precision_artists"].mean
@@ -176,7 +176,7 @@ def test_data_without_an_order_holds_out_random_songs(
     release = place.open()
     monkeypatch.setattr(Place, "open", lambda *_: Shuffled())
     plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
-    found = harness.evaluate(place, road.work, plan, Silent()).conditions
+    found = harness.evaluate(place, road.work, plan, SilentReporter()).conditions
     assert found.holdout == "random"
     assert found.split == "validation"  # test is for the last word, and must be asked for
 
@@ -252,7 +252,7 @@ def test_a_hit_rate_of_0_is_not_shown_as_certain(
         def recommend(self, _queries: Queries, _limit: int) -> Iterator[Numbers]:
             yield nothing
 
-    found = harness.scored(Nobody(), few, result.data, harness.DEPTH, Silent())
+    found = harness.scored(Nobody(), few, result.data, harness.DEPTH, SilentReporter())
     slices = sliced([found], few, result.data)
     terminal.evaluation(replace(result, systems=[found], comparisons=[], slices=slices))
     shown = capsys.readouterr().out
@@ -301,7 +301,7 @@ def test_uses_of_the_test_playlists_are_counted(road: Road, tmp_path: Path) -> N
     plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
     uses = []
     for split in ("validation", "test", "validation", "test", "test"):
-        found = harness.evaluate(place, road.work, replace(plan, split=split), Silent())
+        found = harness.evaluate(place, road.work, replace(plan, split=split), SilentReporter())
         uses.append(found.conditions.test_uses)
     assert uses == [0, 0, 1, 1, 2]
 
@@ -327,7 +327,7 @@ def test_the_record_says_how_often_test_was_used(road: Road, tmp_path: Path) -> 
     place = Place(tmp_path / "home")
     plan = harness.Plan(split="test", modes=("auto",), baselines=(), behaviours=False, recall=False)
     for times in (1, 2):
-        found = harness.evaluate(place, road.work, replace(plan, sample=9), Silent())
+        found = harness.evaluate(place, road.work, replace(plan, sample=9), SilentReporter())
         payload = log.find(place.folder, found.run).payload
         assert payload["test_uses"] == times
         assert payload["data_fingerprint"] == road.outcome.manifest.origin.data_fingerprint
@@ -390,13 +390,15 @@ def test_modes_that_are_the_same_are_scored_once(
 ) -> None:
     modes = ("auto", "dense", "hybrid", "dense")  # the road's release answers hybrid
     plan = replace(PLAN, modes=modes, baselines=(), behaviours=False, recall=False, sample=9)
-    found = harness.evaluate(place, road.work, plan, Silent())
+    found = harness.evaluate(place, road.work, plan, SilentReporter())
     assert [system.key for system in found.systems] == ["nextsong", "dense"]
     assert {one.other for one in found.comparisons} == {"dense"}
     terminal.evaluation(found, brief=True)
     assert "modes auto and hybrid are the same" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(MismatchError, match="has no ranker that can be used"):
-        harness.evaluate(place, road.work, replace(plan, modes=("auto", "ranked")), Silent())
+        harness.evaluate(
+            place, road.work, replace(plan, modes=("auto", "ranked")), SilentReporter()
+        )
 
 
 def quick_evaluation(road: Road, home: Path, *options: str) -> Result:
@@ -486,6 +488,6 @@ def test_a_running_service_is_scored_as_the_release_is(
 
     with _service(place.folder) as address:
         plan = replace(PLAN, target=address, modes=("auto",), baselines=(), behaviours=False)
-        served = harness.evaluate(place, road.work, plan, Silent())
+        served = harness.evaluate(place, road.work, plan, SilentReporter())
     assert served.main.key == "service"
     assert (served.main.rankings == result.main.rankings).mean() > 0.99

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from evaluation.judge import harness
 from evaluation.report import plots, song_map
 from evaluation.report.examples import examples
@@ -63,7 +63,7 @@ def result(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     home = tmp_path_factory.mktemp("reported") / "home"
     shutil.copytree(road.home.path, home, copy_function=linked)
     plan = harness.Plan(split="validation", baselines=("popularity", "rules", "item-item"))
-    return harness.evaluate(Place(home), road.work, plan, Silent())
+    return harness.evaluate(Place(home), road.work, plan, SilentReporter())
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_a_report_is_written(
 ) -> None:
     monkeypatch.setattr(song_map, "drawn", lambda _data: None)
     path = tmp_path / "new" / "report.html"
-    write(result, path, Silent())
+    write(result, path, SilentReporter())
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
@@ -168,6 +168,6 @@ def test_a_report_of_halves(road: Road, tmp_path: Path, monkeypatch: pytest.Monk
     plan = harness.Plan(
         holdout="half", modes=("auto",), baselines=(), behaviours=False, recall=False, sample=10
     )
-    found = harness.evaluate(Place(tmp_path / "home"), road.work, plan, Silent())
+    found = harness.evaluate(Place(tmp_path / "home"), road.work, plan, SilentReporter())
     monkeypatch.setattr(song_map, "drawn", lambda _data: None)
     assert "R-prec" in page(found)

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from catalog.errors import MissingExtraError, UnavailableError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.runs import log, mlflow_export
 
@@ -141,13 +141,13 @@ def test_runs_are_chosen_as_in_a_list(server: Server, logged: Path) -> None:
 def test_a_server_that_is_down_is_one_line(server: Server, logged: Path) -> None:
     server.down = True
     with pytest.raises(UnavailableError, match=r"MLflow at http://mlflow: connection refused$"):
-        mlflow_export.export(log.load(logged), "http://mlflow", "nextsong", Silent())
+        mlflow_export.export(log.load(logged), "http://mlflow", "nextsong", SilentReporter())
 
 
 def test_without_the_library(logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(MissingExtraError, match=r"'\.\[mlflow\]'"):
-        mlflow_export.export(log.load(logged), "http://mlflow", "nextsong", Silent())
+        mlflow_export.export(log.load(logged), "http://mlflow", "nextsong", SilentReporter())
 
 
 def test_names_that_mlflow_takes() -> None:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.errors import StorageError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from evaluation.synthetic.playlists import Shape, generate
 from evaluation.synthetic.raw_form import HEADER, write_raw
 from ingest.sources.read import read_files
@@ -46,7 +46,9 @@ def test_it_has_the_header_and_the_rows_asked_for(raw: Path, fields: list[Fields
 
 
 def test_every_row_is_read_back_whole(raw: Path, fields: list[Fields], tmp_path: Path) -> None:
-    account = read_files([raw], {}, tmp_path / "rows.parquet", tmp_path / "bad.parquet", Silent())
+    account = read_files(
+        [raw], {}, tmp_path / "rows.parquet", tmp_path / "bad.parquet", SilentReporter()
+    )
     assert (account.rows, account.unreadable) == (ROWS, 0)
     table = pq.read_table(tmp_path / "rows.parquet")
     for place, role in enumerate(("owner", "artist", "title", "playlist_name")):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from catalog.errors import InputError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from evaluation.baselines.popular import Popularity
 from evaluation.judge import harness
 from evaluation.protocol import dataset as datas
@@ -103,7 +103,7 @@ def test_ones_own_is_scored_and_compared(road: Road, data: Data, tmp_path: Path)
     shutil.copytree(road.home.path, home, copy_function=linked)
     plan = harness.Plan(modes=("auto",), baselines=("popularity",), behaviours=False, recall=False)
     found = harness.evaluate(
-        Place(home), road.work, plan, Silent(), own={"mine": Popular(data, "ids")}
+        Place(home), road.work, plan, SilentReporter(), own={"mine": Popular(data, "ids")}
     )
     assert [system.key for system in found.systems] == ["nextsong", "mine", "popularity"]
     mine, popular = found.systems[1:]

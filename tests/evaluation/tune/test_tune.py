@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import FileError, InputError, MismatchError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.judge import harness
 from evaluation.report.terminal import number
@@ -64,7 +64,7 @@ def outcome(place: Place, work: Path) -> dict[str, Any]:
     left = work.parent / "study" / "scratch-killed"
     (left / "tmp").mkdir(parents=True)
     (left / "tmp" / "tests.support.corpus.txt").touch()
-    return tune(place, work, work.parent / "study", QUICK, Budget(trials=9), Silent())
+    return tune(place, work, work.parent / "study", QUICK, Budget(trials=9), SilentReporter())
 
 
 def test_what_was_chosen_has_the_keys_of_the_snapshot(outcome: dict[str, Any]) -> None:
@@ -159,7 +159,9 @@ def test_a_study_starts_from_the_last_run(road: Road, tmp_path: Path) -> None:
     work = tmp_path / "work"
     shutil.copytree(road.work, work, copy_function=linked)
     told = replace(road.parameters, order="none", neighbours=33, catalog_min=2, mode="auto")
-    outcome = pipeline.run([road.file], {}, EmbeddedHome(tmp_path / "home"), work, told, Silent())
+    outcome = pipeline.run(
+        [road.file], {}, EmbeddedStore(tmp_path / "home"), work, told, SilentReporter()
+    )
     found = start_of(work)
     assert (found.order, found.neighbours, found.catalog_min) == ("none", 33, 2)
     assert found.query_decay == 1.0
@@ -190,7 +192,7 @@ def test_the_start_is_the_release_as_it_is_evaluated(
     place: Place, work: Path, outcome: dict[str, Any]
 ) -> None:
     plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
-    evaluated = harness.evaluate(place, work, plan, Silent())
+    evaluated = harness.evaluate(place, work, plan, SilentReporter())
     assert outcome["release"] == evaluated.conditions.release
     assert outcome["holdout"] == evaluated.conditions.holdout
     assert outcome["playlists"]["validation"] == evaluated.conditions.playlists
@@ -202,7 +204,7 @@ def test_a_choice_is_scored_as_a_release_of_it_would_be(
     road: Road, place: Place, work: Path
 ) -> None:
     """The arrays that the road's release was made of answer as that release does."""
-    current = tune_outcome.score_current(place, work, Silent())
+    current = tune_outcome.score_current(place, work, SilentReporter())
     held = Places.of(work, work.parent / "arrays").held(QUICK)
     strengths = retrieval.read_strengths(
         work / "count" / "cooccurrence.parquet", len(held.playlists)
@@ -210,7 +212,7 @@ def test_a_choice_is_scored_as_a_release_of_it_would_be(
     vectors = retrieval.read_vectors(work / "train" / "vectors.parquet")
     arrays = tune_space.arrays_of(held, strengths, vectors)
     system = tune_outcome.Choice(arrays, start_of(road.work))
-    found = harness.scored(system, current.queries, current.data, harness.DEPTH, Silent())
+    found = harness.scored(system, current.queries, current.data, harness.DEPTH, SilentReporter())
     assert (found.rankings == current.scored.rankings).mean() > 0.98
     comparisons = tune_outcome.compare(found, current.scored)
     assert comparisons["ndcg@100"].difference.mean == pytest.approx(0, abs=0.005)
@@ -220,10 +222,10 @@ def test_a_choice_is_scored_as_a_release_of_it_would_be(
 def test_a_choice_that_is_no_better_is_not_offered(place: Place, work: Path) -> None:
     places = Places.of(work, work.parent / "unlucky")
     held = places.held(QUICK)
-    current = tune_outcome.score_current(place, work, Silent())
+    current = tune_outcome.score_current(place, work, SilentReporter())
     for chosen in (QUICK, replace(QUICK, dense_weight=10.0, query_decay=0.0)):
         files.make_best(places, chosen)
-        found = tune_outcome.outcome(places, held, current, QUICK, chosen, Silent())
+        found = tune_outcome.outcome(places, held, current, QUICK, chosen, SilentReporter())
         assert not found["beyond chance"]
         assert found["parameters"] == tune_outcome.written(QUICK, held.plays)
         assert (found["test"], found["test_used"]) == ({}, False)
@@ -235,7 +237,7 @@ def test_a_choice_that_is_no_better_is_not_offered(place: Place, work: Path) -> 
 def test_a_choice_that_is_better_is_offered_and_scored_on_test_once(lane: Lane) -> None:
     lane.run(query_decay=0.0, neighbours=1, dimensions=2, epochs=1, workers=1, mode="dense")
     place, study = Place(lane.home.path), lane.work.parent / "study"
-    found = tune(place, lane.work, study, QUICK, Budget(trials=6), Silent())
+    found = tune(place, lane.work, study, QUICK, Budget(trials=6), SilentReporter())
     assert found["beyond chance"]
     assert found["p"] < 0.05
     figures = found["validation"]
@@ -246,7 +248,7 @@ def test_a_choice_that_is_better_is_offered_and_scored_on_test_once(lane: Lane) 
     assert f"release {place.releases()[-1]}" in current
     assert "significantly better (p" in tuned
     assert f"{number(found['test']['tuned HR@100'])}: {asked} test playlists, asked now" in test
-    again = tune(place, lane.work, study, QUICK, Budget(trials=6), Silent())
+    again = tune(place, lane.work, study, QUICK, Budget(trials=6), SilentReporter())
     # The same choice has the same figure on test: the playlists are not asked once more.
     assert (again["test"], again["test_used"]) == (found["test"], False)
     assert again["playlists"] == found["playlists"]
@@ -285,7 +287,7 @@ def test_a_study_goes_on_where_it_stopped(
         raise AssertionError("the vectors of the best trial are kept")
 
     monkeypatch.setattr(tune_space, "trained", never)
-    again = tune(place, work, work.parent / "study", QUICK, Budget(trials=9), Silent())
+    again = tune(place, work, work.parent / "study", QUICK, Budget(trials=9), SilentReporter())
     assert again["trials"] == outcome["trials"]
     assert again["parameters"] == outcome["parameters"]
     assert again["tried"] == outcome["tried"]
@@ -353,12 +355,14 @@ def test_a_failing_trial_ends_no_worker_and_says_why(work: Path) -> None:
         space={"negative": (3, 5)},
     )
     with pytest.raises(MismatchError, match=r"all 3 trials .* no song is in 900000 training"):
-        run_phase(places, phase, 3, None, 1, Silent().task("x").__enter__(), Silent())
+        run_phase(
+            places, phase, 3, None, 1, SilentReporter().task("x").__enter__(), SilentReporter()
+        )
     assert [t.state.name for t in study_of(places, phase.study).get_trials()] == ["FAIL"] * 3
 
 
 def test_minutes_alone_bound_a_study(place: Place, work: Path) -> None:
-    found = tune(place, work, work.parent / "short", QUICK, Budget(None, 0.2, 1), Silent())
+    found = tune(place, work, work.parent / "short", QUICK, Budget(None, 0.2, 1), SilentReporter())
     assert min(found["trials"].values()) >= 1  # the start is always tried, and judged
     assert found["budget"]["trials"] is None
 
@@ -391,7 +395,7 @@ def test_the_command_writes_a_file_that_makes_a_release(
     run = ["ingest", "run", str(road.file), "--home", str(home), "--params", str(file)]
     result = CliRunner().invoke(main, [*run, "--epochs", "2", "--dimensions", "8", "--quiet"])
     assert result.exit_code == 0, result.output
-    release = EmbeddedHome(home).open()
+    release = EmbeddedStore(home).open()
     release.close()
     chosen = json.loads(file.read_text())
     parameters = release.manifest.origin.parameters
@@ -439,7 +443,7 @@ def test_another_study_makes_another_release(lane: Lane) -> None:
             lane.home,
             lane.work,
             lane.road.parameters,
-            Silent(),
+            SilentReporter(),
             study=study,
         ).published
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from ingest.learn import cooccurrence
 from ingest.parameters import Parameters
 
@@ -144,7 +144,7 @@ def test_any_playlists_give_what_a_plain_loop_gives(
 def test_the_stage_writes_what_was_counted(tmp_path: Path) -> None:
     train = pa.table({"songs": pa.array([[0, 1, 2], [1, 2]], pa.list_(pa.int32()))})
     pq.write_table(train, tmp_path / "train.parquet")
-    summary = cooccurrence.count(tmp_path / "train.parquet", tmp_path, PLAIN, Silent())
+    summary = cooccurrence.count(tmp_path / "train.parquet", tmp_path, PLAIN, SilentReporter())
     rows = pq.read_table(tmp_path / "cooccurrence.parquet").to_pylist()
     assert [(row["seed"], row["song"], row["strength"]) for row in rows] == [
         (0, 1, 1.0),

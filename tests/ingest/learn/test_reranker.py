@@ -14,21 +14,21 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import CorruptReleaseError, InputError, MissingLibraryError
-from catalog.manifest import StoredRanker
+from catalog.manifest import StoredReranker
 from catalog.model import Filter
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from catalog.reranker import (
     CHANNELS,
     FEATURES,
-    Ranker,
-    Traits,
+    Reranker,
+    SongTraits,
     feature_names,
     features,
-    merged,
+    load_reranker,
+    merge_candidates,
     pack,
-    ranker_of,
     unpack,
 )
 from catalog.schema import fused_depths
@@ -41,7 +41,7 @@ from ingest.parameters import Parameters
 from ingest.sources.payload import Extra
 from ingest.sources.source import How
 from ingest.stages import finished_stage
-from service.recommend.engine import Ask, Mode, chosen_mode, recommend, recommend_many
+from service.recommend.engine import Mode, Query, chosen_mode, recommend, recommend_many
 from service.recommend.seeds import Seed
 from tests.support.road import linked
 
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from catalog.embedded.release import EdgeRelease
+    from catalog.embedded.release import EmbeddedRelease
     from tests.support.road import Road
 
 NAN = math.nan
@@ -57,7 +57,7 @@ NAN = math.nan
 
 def test_candidates_of_all_channels_are_merged() -> None:
     none = (np.zeros(0, np.int64), np.zeros(0))
-    songs, scores = merged(
+    songs, scores = merge_candidates(
         [
             (np.array([7, 3]), np.array([2.0, 1.0])),
             none,
@@ -66,15 +66,15 @@ def test_candidates_of_all_channels_are_merged() -> None:
     )
     assert songs.tolist() == [7, 3, 5]
     np.testing.assert_array_equal(scores, [[2.0, 1.0, NAN], [NAN, NAN, NAN], [NAN, 0.5, 0.25]])
-    assert merged([none, none])[1].shape == (2, 0)
+    assert merge_candidates([none, none])[1].shape == (2, 0)
 
 
 def test_features_by_hand() -> None:
     scores = np.full((len(CHANNELS), 3), NAN)
     scores[0] = [4.0, NAN, 1.0]
     scores[3] = [0.5, -0.25, NAN]
-    songs = Traits(np.array([7, 3, 1]), np.array([[0, 1, 2], [4, -1, 5]]))
-    seeds = Traits(np.array([1, 3, 7, 3]), np.array([[2, 0, 1, 1], [4, 4, -1, 5]]))
+    songs = SongTraits(np.array([7, 3, 1]), np.array([[0, 1, 2], [4, -1, 5]]))
+    seeds = SongTraits(np.array([1, 3, 7, 3]), np.array([[2, 0, 1, 1], [4, 4, -1, 5]]))
     table = features(scores, np.array([0.5, NAN, -0.25]), songs, seeds)
     names = feature_names(["album"])
     column = {name: table[:, place] for place, name in enumerate(names)}
@@ -111,8 +111,8 @@ def test_features_by_hand() -> None:
 
 
 def test_features_of_no_candidate() -> None:
-    none = Traits(np.zeros(0, np.int64), np.zeros((1, 0), np.int64))
-    seeds = Traits(np.array([1]), np.array([[0]]))
+    none = SongTraits(np.zeros(0, np.int64), np.zeros((1, 0), np.int64))
+    seeds = SongTraits(np.array([1]), np.array([[0]]))
     table = features(np.zeros((len(CHANNELS), 0)), np.zeros(0), none, seeds)
     assert table.shape == (0, len(FEATURES))
 
@@ -183,16 +183,16 @@ def work(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def home(road: Road, work: Path) -> EmbeddedHome:
-    home = EmbeddedHome(work.parent / "home")
+def home(road: Road, work: Path) -> EmbeddedStore:
+    home = EmbeddedStore(work.parent / "home")
     parameters = replace(road.parameters, ranker=True, mode="ranked")
     how = How(payload=(Extra("album", "album"),))
-    pipeline.run([road.file], {}, home, work, parameters, Silent(), how=how)
+    pipeline.run([road.file], {}, home, work, parameters, SilentReporter(), how=how)
     return home
 
 
 @pytest.fixture(scope="module")
-def release(home: EmbeddedHome) -> Iterator[EdgeRelease]:
+def release(home: EmbeddedStore) -> Iterator[EmbeddedRelease]:
     release = home.open()
     yield release
     release.close()
@@ -228,7 +228,7 @@ def seeds_of(work: Path) -> list[list[Seed]]:
 
 
 def test_what_is_worked_out_offline_is_what_the_engine_answers(
-    work: Path, release: EdgeRelease
+    work: Path, release: EmbeddedRelease
 ) -> None:
     arrays, ids = arrays_of(work), ids_of(work)
     playlists = retrieval.read_playlists(
@@ -249,7 +249,7 @@ def test_what_is_worked_out_offline_is_what_the_engine_answers(
         (Mode.DENSE, [songs for songs, _ in alike]),
         (Mode.HYBRID, both),
     ):
-        asks = [Ask(some, 20, mode=mode) for some in seeds]
+        asks = [Query(some, 20, mode=mode) for some in seeds]
         answers = asyncio.run(recommend_many(release, asks))
         same = total = 0
         for answer, songs in zip(answers, offline, strict=True):
@@ -261,15 +261,17 @@ def test_what_is_worked_out_offline_is_what_the_engine_answers(
         assert same / total > 0.985  # ties fall either way
 
 
-def test_the_ranker_sees_offline_what_it_sees_in_service(work: Path, release: EdgeRelease) -> None:
+def test_the_ranker_sees_offline_what_it_sees_in_service(
+    work: Path, release: EmbeddedRelease
+) -> None:
     arrays, ids = arrays_of(work), ids_of(work)
-    model = Ranker((finished_stage(work, "rank").folder / reranker.MODEL).read_text())
+    model = Reranker((finished_stage(work, "rank").folder / reranker.MODEL).read_text())
     assert model.fields == ["album"]
     queries = seeds_of(work)[:40]
     playlists = retrieval.read_playlists(
         finished_stage(work, "split").folder / "validation.parquet"
     )[:40]
-    asks = [Ask(query, 10) for query in queries]
+    asks = [Query(query, 10) for query in queries]
     answers = asyncio.run(recommend_many(release, asks))
     differences = []
     for answer, (songs, table) in zip(
@@ -287,7 +289,7 @@ def test_the_ranker_sees_offline_what_it_sees_in_service(work: Path, release: Ed
     assert {str(hit.song.song_id) for answer in answers for hit in answer.songs} <= set(ids)
 
 
-def test_a_release_with_a_ranker_answers_by_it(work: Path, release: EdgeRelease) -> None:
+def test_a_release_with_a_ranker_answers_by_it(work: Path, release: EmbeddedRelease) -> None:
     assert chosen_mode(release.manifest) is Mode.RANKED
     assert release.manifest.origin.parameters["ranker"] is True
     assert {"cuts, ranked HR@100", "cuts, hybrid HR@10"} <= release.manifest.validation.keys()
@@ -309,14 +311,14 @@ def test_a_release_with_a_ranker_answers_by_it(work: Path, release: EdgeRelease)
     assert {hit.song.artist_key for hit in own.songs} == {artist}
 
 
-def test_it_answers_as_many_as_are_wanted(release: EdgeRelease, work: Path) -> None:
+def test_it_answers_as_many_as_are_wanted(release: EmbeddedRelease, work: Path) -> None:
     (query, *_) = seeds_of(work)
     answer = asyncio.run(recommend(release, query, 500))
     hybrid = asyncio.run(recommend(release, query, 500, mode=Mode.HYBRID))
     assert len(answer.songs) >= min(500, len(hybrid.songs))
 
 
-def test_strangers_and_artists_are_answered_too(release: EdgeRelease) -> None:
+def test_strangers_and_artists_are_answered_too(release: EmbeddedRelease) -> None:
     (known, *_) = asyncio.run(release.popular(1))
     artist = asyncio.run(recommend(release, [Seed(artist=known.song.artist, title="?")]))
     assert artist.mode in (Mode.RANKED, Mode.HYBRID)
@@ -327,7 +329,7 @@ def test_strangers_and_artists_are_answered_too(release: EdgeRelease) -> None:
 
 @pytest.mark.parametrize("why", ["not installed", "libgomp.so.1: cannot open shared object file"])
 def test_without_the_library_hybrid_answers_and_says_so(
-    home: EmbeddedHome, work: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, why: str
+    home: EmbeddedStore, work: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, why: str
 ) -> None:
     class Missing(MetaPathFinder):
         def find_spec(self, name: str, *_: Any) -> None:
@@ -336,23 +338,23 @@ def test_without_the_library_hybrid_answers_and_says_so(
 
     monkeypatch.delitem(sys.modules, "lightgbm", raising=False)
     monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
-    ranker_of.cache_clear()
+    load_reranker.cache_clear()
     release = home.open()
     (query, *_) = seeds_of(work)
     answers = [asyncio.run(recommend(release, query)) for _ in range(3)]
     release.close()
-    ranker_of.cache_clear()
+    load_reranker.cache_clear()
     assert {answer.mode for answer in answers} == {Mode.HYBRID}
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert f"LightGBM, which cannot be loaded ({why})" in caplog.text
     with pytest.raises(MissingLibraryError, match="libgomp1"):
-        pipeline.run([], {}, home, work, Parameters(ranker=True), Silent())
+        pipeline.run([], {}, home, work, Parameters(ranker=True), SilentReporter())
 
 
 def test_a_ranker_that_is_no_model_is_a_damaged_release(capfd: pytest.CaptureFixture[str]) -> None:
     for model in ("", "tree\nversion=v4\n" * 50):
         with pytest.raises(CorruptReleaseError, match="no model of LightGBM"):
-            ranker_of(StoredRanker(*pack(model)))
+            load_reranker(StoredReranker(*pack(model)))
     assert capfd.readouterr().out == ""
 
 
@@ -364,10 +366,10 @@ def test_a_ranker_of_other_features_is_left_alone(caplog: Any) -> None:
     labels = random.random(200) < 0.5
     data = lightgbm.Dataset(random.random((200, len(names))), labels, feature_name=names)
     model = lightgbm.train({"verbose": -1}, data, 2).model_to_string()
-    ranker_of.cache_clear()
-    assert ranker_of(StoredRanker(*pack(model))) is None
+    load_reranker.cache_clear()
+    assert load_reranker(StoredReranker(*pack(model))) is None
     assert "another version" in caplog.text
-    ranker_of.cache_clear()
+    load_reranker.cache_clear()
 
 
 def test_a_release_without_a_ranker_answers_hybrid(road: Road) -> None:
@@ -385,7 +387,7 @@ def test_the_mode_ranked_wants_a_ranker() -> None:
 
 
 def test_a_model_survives_packing_and_damage_is_noticed() -> None:
-    stored = StoredRanker(*pack("tree\nversion=v4\n" * 50))
+    stored = StoredReranker(*pack("tree\nversion=v4\n" * 50))
     assert unpack(stored) == "tree\nversion=v4\n" * 50
     for bad in (
         replace(stored, sha256="0" * 64),

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from ingest.learn import retrieval, selection
 from ingest.learn.reranker import Places
 from ingest.learn.selection import WEIGHTS, Choice, choose, read_strengths, weights_of
@@ -62,7 +62,7 @@ def test_weak_vectors_are_left_out_and_good_ones_taken(places: Places, tmp_path:
     noise = random.normal(size=(total, 16))
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     weak = with_vectors(places, tmp_path / "weak.parquet", noise)
-    found = choose(weak, Choice((0.6, 2.0), 1), AUTO, Silent())
+    found = choose(weak, Choice((0.6, 2.0), 1), AUTO, SilentReporter())
     assert found["mode"] == "cooccurrence"
     gain = found["figures"]["auto, cooccurrence gain"]
     assert gain > found["figures"]["auto, hybrid at 0.6 gain"]
@@ -78,13 +78,13 @@ def test_weak_vectors_are_left_out_and_good_ones_taken(places: Places, tmp_path:
     strengths = pq.read_table(places.strengths)
     pq.write_table(strengths.take(np.arange(0, len(strengths), 50)), tmp_path / "few.parquet")
     good = replace(good, strengths=tmp_path / "few.parquet")
-    found = choose(good, Choice(WEIGHTS, 1), AUTO, Silent())
+    found = choose(good, Choice(WEIGHTS, 1), AUTO, SilentReporter())
     assert (found["mode"], found["dense_weight"]) == ("hybrid", WEIGHTS[-1])
     assert f"hybrid at {WEIGHTS[-1]:g}" in found["text"]
 
 
 def test_the_figures_are_those_of_the_answers(places: Places) -> None:
-    found = choose(places, Choice((0.2,), 1), AUTO, Silent())
+    found = choose(places, Choice((0.2,), 1), AUTO, SilentReporter())
     held_out = retrieval.read_playlists(places.validation)
     cases = selection._cases(held_out, 10**9, AUTO.seed)
     assert found["queries"] == len(cases.labels) > 3 * len(held_out)
@@ -141,8 +141,8 @@ def test_a_ranker_must_find_more(
 ) -> None:
     model = tmp_path / "model"
     model.write_text("trees")
-    monkeypatch.setattr(selection, "Ranker", lambda _text: SimpleNamespace(fields=[]))
-    without = choose(places, Choice(WEIGHTS, 1), AUTO, Silent())["mode"]
+    monkeypatch.setattr(selection, "Reranker", lambda _text: SimpleNamespace(fields=[]))
+    without = choose(places, Choice(WEIGHTS, 1), AUTO, SilentReporter())["mode"]
     assert without != "ranked"
     for first, mode in ((True, "ranked"), (False, without)):
 
@@ -150,13 +150,13 @@ def test_a_ranker_must_find_more(
             return np.full(len(cases.labels), int(first))
 
         monkeypatch.setattr(selection, "ranked_ranks", ranks)
-        found = choose(places, Choice(WEIGHTS, 1, model), AUTO, Silent())
+        found = choose(places, Choice(WEIGHTS, 1, model), AUTO, SilentReporter())
         assert found["mode"] == mode
         assert found["figures"]["auto, ranked HR@10"] == float(first)
 
 
 def test_what_was_asked_for_is_not_measured(places: Places) -> None:
-    found = choose(places, Choice(WEIGHTS, 1), replace(AUTO, mode="dense"), Silent())
+    found = choose(places, Choice(WEIGHTS, 1), replace(AUTO, mode="dense"), SilentReporter())
     assert found == {
         "mode": "dense",
         "dense_weight": AUTO.dense_weight,
@@ -171,7 +171,7 @@ def test_what_was_asked_for_is_not_measured(places: Places) -> None:
 def test_without_validation_playlists_nothing_is_claimed(places: Places, tmp_path: Path) -> None:
     none = tmp_path / "none.parquet"
     pq.write_table(pq.read_table(places.validation).slice(0, 0), none)
-    found = choose(replace(places, validation=none), Choice(WEIGHTS, 1), AUTO, Silent())
+    found = choose(replace(places, validation=none), Choice(WEIGHTS, 1), AUTO, SilentReporter())
     assert (found["mode"], found["dense_weight"], found["figures"]) == (
         "hybrid",
         AUTO.dense_weight,

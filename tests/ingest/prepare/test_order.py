@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.errors import InputError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from ingest.parameters import Parameters
 from ingest.prepare import order
 from ingest.prepare import split as split_module
@@ -152,7 +152,7 @@ def splits_of(
         + [("songs", pa.list_(pa.int32()))]
     )
     pq.write_table(pa.Table.from_pylist(rows, schema), folder / "playlists.parquet")
-    split_module.split(folder / "playlists.parquet", folder, seed, order_of, Silent())
+    split_module.split(folder / "playlists.parquet", folder, seed, order_of, SilentReporter())
     names = ("train", "validation", "test")
     found = [one for name in names for one in pq.read_table(folder / f"{name}.parquet").to_pylist()]
     return sorted(found, key=lambda one: int(one["playlist_id"][1:]))

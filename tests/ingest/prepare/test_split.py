@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import PlaylistError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from ingest.prepare.split import BOUNDS, split
 
 SCHEMA = pa.schema(
@@ -40,7 +40,7 @@ def splits(
 ) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
     """The summary, and the playlists of each split."""
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "playlists.parquet")
-    summary = split(folder / "playlists.parquet", folder, seed, order, Silent())
+    summary = split(folder / "playlists.parquet", folder, seed, order, SilentReporter())
     found = {name: pq.read_table(folder / f"{name}.parquet") for name in BOUNDS}
     assert all(table.schema.names == SCHEMA.names for table in found.values())
     return summary, {name: table.to_pylist() for name, table in found.items()}

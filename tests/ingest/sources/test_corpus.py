@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import ColumnError, FileError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from ingest.sources.formats import delimited, json_source, json_stream
 from ingest.sources.formats.json_blocks import Blocks
 from ingest.sources.payload import parse_all
@@ -30,7 +30,7 @@ Rows = list[dict[str, Any]]
 
 def read(path: Path, given: Any = None, how: How = AUTO) -> tuple[Any, Rows, Rows]:
     rows, unreadable = path.with_name("rows.parquet"), path.with_name("unreadable.parquet")
-    account = read_files([path], given or {}, rows, unreadable, Silent(), how)
+    account = read_files([path], given or {}, rows, unreadable, SilentReporter(), how)
     return account, pq.read_table(rows).to_pylist(), pq.read_table(unreadable).to_pylist()
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.errors import ColumnError, FileError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from ingest.sources.read import read_files
 from ingest.sources.source import How
 from tests.ingest.sources.test_corpus import read
@@ -42,7 +42,7 @@ def test_where_most_positions_are_no_times_it_is_said_what_to_do(path: Path) -> 
 def test_remarks_are_said_once(tmp_path: Path) -> None:
     said: list[str] = []
 
-    class Heard(Silent):
+    class Heard(SilentReporter):
         def say(self, text: str) -> None:
             said.append(text)
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.errors import ColumnError, FileError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from ingest.sources.formats import json_source
 from ingest.sources.read import read_files
 from tests.support.corpus import mpd, slice_of
@@ -59,7 +59,7 @@ def read(tmp_path: Path) -> Read:
         path = tmp_path / "file.json"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         rows = tmp_path / "rows"
-        account = read_files([path], given or {}, rows, tmp_path / "unreadable", Silent())
+        account = read_files([path], given or {}, rows, tmp_path / "unreadable", SilentReporter())
         return account, pq.read_table(rows).to_pylist()
 
     return read

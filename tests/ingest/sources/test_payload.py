@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import ColumnError, InputError
 from catalog.model import Condition, Filter
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from catalog.schema import RESERVED_FIELDS
 from ingest import pipeline
 from ingest.sources.payload import Extra, Tally, parse, parse_all
@@ -230,8 +230,8 @@ def test_from_the_file_to_the_filter(tmp_path: Path) -> None:
     file = tmp_path / "songs.csv"
     file.write_text("\n".join(lines) + "\n")
     how = How(payload=parse_all(["album", "year:integer", "live:boolean"]))
-    home = EmbeddedHome(tmp_path / "home")
-    outcome = pipeline.run([file], {}, home, tmp_path / "work", QUICK, Silent(), how=how)
+    home = EmbeddedStore(tmp_path / "home")
+    outcome = pipeline.run([file], {}, home, tmp_path / "work", QUICK, SilentReporter(), how=how)
     assert outcome.manifest.payload == {"album": "keyword", "year": "integer", "live": "keyword"}
     release = home.open()
     where = Filter(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import ColumnError, FileError, StorageError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from ingest.sources import read as reading
 from ingest.sources.formats import delimited
 from ingest.sources.read import ROWS, UNREADABLE, read_files
@@ -25,7 +25,11 @@ def read(tmp_path):
         out = tmp_path / "out"
         out.mkdir(exist_ok=True)
         account = read_files(
-            list(files), given or {}, out / "rows.parquet", out / "unreadable.parquet", Silent()
+            list(files),
+            given or {},
+            out / "rows.parquet",
+            out / "unreadable.parquet",
+            SilentReporter(),
         )
         rows = pq.read_table(out / "rows.parquet")
         unreadable = pq.read_table(out / "unreadable.parquet")
@@ -198,7 +202,7 @@ def test_files_of_one_name_are_told_apart(read, write):
 
 
 def test_report_says_how_files_were_understood(write, tmp_path):
-    class Heard(Silent):
+    class Heard(SilentReporter):
         def task(self, title):
             self.title, self.progress, self.text = title, [], ""
             return self
@@ -319,7 +323,7 @@ def test_given_columns(read, write):
 def test_folder_that_cannot_be_written(write, tmp_path):
     path = write(HEADER + "1,a,b\n")
     with pytest.raises(StorageError, match="check the folder and the space"):
-        read_files([path], {}, tmp_path / "no" / "rows", tmp_path / "unreadable", Silent())
+        read_files([path], {}, tmp_path / "no" / "rows", tmp_path / "unreadable", SilentReporter())
     assert sorted(tmp_path.iterdir()) == [path]
 
 
@@ -354,7 +358,9 @@ def test_any_file_is_read_or_refused(tmp_path_factory, content, block):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(delimited, "BLOCK", block)
         try:
-            account = read_files([path], {}, folder / "rows", folder / "unreadable", Silent())
+            account = read_files(
+                [path], {}, folder / "rows", folder / "unreadable", SilentReporter()
+            )
         except (FileError, ColumnError):
             assert list(folder.iterdir()) == [path]
             return

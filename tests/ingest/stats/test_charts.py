@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from ingest.stats import measures
 from ingest.stats import page as stats_page
 from ingest.stats.charts import drawing, integers, logarithmic, save
@@ -108,5 +108,5 @@ def test_the_law_that_fits_best_is_drawn() -> None:
 
 def test_pages_of_little_data_are_drawn(tmp_path: Path) -> None:
     rows = [one for name in "pqr" for one in playlist(name, "ab", owner="u")]
-    page = stats_page.write(measure(work_of(tmp_path, rows), Silent()), tmp_path / "stats")
+    page = stats_page.write(measure(work_of(tmp_path, rows), SilentReporter()), tmp_path / "stats")
     assert page.read_text().count("<svg") == 8

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from catalog.errors import InputError, MismatchError
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from cli.main import main
 from ingest.stages import WorkFolder
 from ingest.stats import measures
@@ -34,7 +34,7 @@ def work_of(folder: Path, rows: list[Row]) -> Path:
             path.rename(out / path.name)
         return {"text": ""}
 
-    WorkFolder(folder / "work").stage("prepare", {}, build, Silent())
+    WorkFolder(folder / "work").stage("prepare", {}, build, SilentReporter())
     return folder / "work"
 
 
@@ -49,7 +49,7 @@ ROWS = [
 
 
 def test_counts_by_hand(tmp_path: Path) -> None:
-    found = measure(work_of(tmp_path, ROWS), Silent())
+    found = measure(work_of(tmp_path, ROWS), SilentReporter())
     assert (found.playlists, found.plays, found.owners) == (3, 10, 2)
     assert sorted(found.lengths.values.tolist()) == [2, 3, 5]
     assert sorted(found.playlists_of_song.values.tolist()) == [1, 1, 1, 1, 1, 2, 3]
@@ -65,7 +65,7 @@ def test_counts_by_hand(tmp_path: Path) -> None:
 
 
 def test_the_page_stands_alone(tmp_path: Path) -> None:
-    found = measure(work_of(tmp_path, ROWS), Silent())
+    found = measure(work_of(tmp_path, ROWS), SilentReporter())
     page = stats_page.write(found, tmp_path / "stats")
     html = page.read_text()
     assert "<script" not in html
@@ -134,7 +134,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 def test_without_a_run_there_is_nothing_to_show(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="ingest run"):
-        measure(tmp_path, Silent())
+        measure(tmp_path, SilentReporter())
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import RequestError
 from nextsong.v1 import recommender_pb2 as pb
 from service.api import methods
@@ -52,7 +52,7 @@ POINTS = [
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
-    home = EmbeddedHome(tmp_path_factory.mktemp("filtering"))
+    home = EmbeddedStore(tmp_path_factory.mktemp("filtering"))
     publish(home, POINTS, payload=PAYLOAD)
     release = home.open()
     yield release

@@ -18,7 +18,7 @@ from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
 from service.rpc.errors import status_of
-from tests.support.fakes import FakeHome, FakeRelease
+from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, loop, until
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def test_a_host_that_does_not_exist_is_said() -> None:
 def test_the_client_gives_up_in_time(loop: Loop) -> None:
     stuck = Slow(POINTS)
     with (
-        loop.serve(FakeHome(stuck)) as server,
+        loop.serve(FakeStore(stuck)) as server,
         Client(server.address, timeout=0.2) as client,
         pytest.raises(TooLateError, match=r"Deadline Exceeded|no answer within"),
     ):
@@ -81,7 +81,7 @@ def test_the_client_gives_up_in_time(loop: Loop) -> None:
 
 
 def test_the_client_finds_a_server_that_was_started_anew(loop: Loop) -> None:
-    home = FakeHome(FakeRelease(POINTS))
+    home = FakeStore(FakeRelease(POINTS))
     with loop.serve(home) as server:
         client = Client(server.address)
         client.recommend(WATERLOO)
@@ -105,7 +105,7 @@ class Flaky(FakeRelease):
 def test_the_client_tries_four_times_in_all(loop: Loop, failures: int, answered: bool) -> None:
     release = Flaky(POINTS)
     release.failures = failures
-    with loop.serve(FakeHome(release)) as server, Client(server.address) as client:
+    with loop.serve(FakeStore(release)) as server, Client(server.address) as client:
         if answered:
             assert client.recommend(WATERLOO).release == "fake"
         else:
@@ -176,7 +176,7 @@ def test_the_largest_answers_arrive() -> None:
 
 def test_no_call_fails_while_one_of_two_servers_ends(loop: Loop) -> None:
     ended, failures, answered = threading.Event(), list[Exception](), 0
-    with loop.serve(FakeHome(FakeRelease(POINTS)), workers=2) as first:
+    with loop.serve(FakeStore(FakeRelease(POINTS)), workers=2) as first:
 
         def call() -> None:
             nonlocal answered
@@ -193,7 +193,7 @@ def test_no_call_fails_while_one_of_two_servers_ends(loop: Loop) -> None:
         for caller in callers:
             caller.start()
         for _ in range(4):
-            with loop.serve(FakeHome(FakeRelease(POINTS)), workers=2, port=first.port):
+            with loop.serve(FakeStore(FakeRelease(POINTS)), workers=2, port=first.port):
                 before = answered
                 until(lambda before=before: answered > before + 50)
         ended.set()
@@ -206,7 +206,7 @@ def test_no_call_fails_while_one_of_two_servers_ends(loop: Loop) -> None:
 def test_connections_are_renewed_and_no_call_fails(loop: Loop, age: float) -> None:
     states = []
     with (
-        loop.serve(FakeHome(FakeRelease(POINTS)), max_connection_age=age) as server,
+        loop.serve(FakeStore(FakeRelease(POINTS)), max_connection_age=age) as server,
         grpc.insecure_channel(server.address, options=[("grpc.enable_retries", 0)]) as channel,
     ):
         channel.subscribe(states.append)
@@ -220,9 +220,9 @@ def test_connections_are_renewed_and_no_call_fails(loop: Loop, age: float) -> No
 def test_calls_are_spread_over_replicas_and_go_on_without_one(loop: Loop) -> None:
     releases = [FakeRelease(POINTS, name=name) for name in ("one", "two", "three")]
     with ExitStack() as running:
-        first = running.enter_context(loop.serve(FakeHome(releases[0])))
+        first = running.enter_context(loop.serve(FakeStore(releases[0])))
         ports = [first.port] + [
-            running.enter_context(loop.serve(FakeHome(release))).port for release in releases[1:]
+            running.enter_context(loop.serve(FakeStore(release))).port for release in releases[1:]
         ]
         address = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
         with Client(address, PATIENCE_S) as client:
@@ -235,14 +235,14 @@ def test_calls_are_spread_over_replicas_and_go_on_without_one(loop: Loop) -> Non
             loop.run(first.stop())
             until(lambda: "one" not in answered_by(2))
             assert answered_by(20) == {"two": 10, "three": 10}
-            with loop.serve(FakeHome(releases[0]), port=first.port):
+            with loop.serve(FakeStore(releases[0]), port=first.port):
                 until(lambda: len(answered_by(3)) == 3)
 
 
 def test_a_service_that_keeps_failing_is_not_asked_four_times_for_each_call(loop: Loop) -> None:
     release = Flaky(POINTS)
     release.failures = 1_000
-    with loop.serve(FakeHome(release)) as server, Client(server.address) as client:
+    with loop.serve(FakeStore(release)) as server, Client(server.address) as client:
         for _ in range(20):
             with pytest.raises(UnavailableError):
                 client.recommend(WATERLOO)

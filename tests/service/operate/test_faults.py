@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from catalog.progress import Silent
-from catalog.server.store import ServerHome
+from catalog.progress import SilentReporter
+from catalog.server.store import ServerStore
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from tests.support.qdrant_servers import (
     AsyncMemoryNodes,
     Program,
-    memory_home,
+    memory_store,
     needs_binary,
     options_of,
 )
@@ -74,8 +74,8 @@ def healthy(address: str) -> bool:
 
 
 def test_one_slow_question_holds_up_no_other(loop: Loop, content: Content) -> None:
-    home = memory_home()
-    home.publish(content.draft, Silent())
+    home = memory_store()
+    home.publish(content.draft, SilentReporter())
     nodes = Delaying(home.nodes)  # type: ignore[arg-type]
     home._opened = lambda: nodes  # type: ignore[assignment, return-value]
     slow: list[pb.SearchSongsResponse] = []
@@ -95,8 +95,8 @@ def test_one_slow_question_holds_up_no_other(loop: Loop, content: Content) -> No
 def on_a_server(loop: Loop, content: Content, folder: Path) -> Iterator[tuple[Program, str]]:
     """A server of its own, and the address of a service that takes its release from there."""
     with Program(folder) as server:
-        home = ServerHome(options_of(server.url))
-        home.publish(content.draft, Silent())
+        home = ServerStore(options_of(server.url))
+        home.publish(content.draft, SilentReporter())
         with loop.serve(home, look_every=0.2, call_timeout=10) as service:
             assert outcome(service.address) == "OK"
             assert healthy(service.address)

@@ -18,20 +18,20 @@ from catalog.errors import (
     UnavailableError,
 )
 from catalog.model import ANY
-from catalog.progress import Silent
+from catalog.progress import SilentReporter
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.operate import watcher
 from service.rpc.server import ALIVE
 from tests.service.rpc.test_calls import ask, reason, refused
-from tests.support.fakes import FakeHome, FakeRelease
-from tests.support.qdrant_servers import memory_home
+from tests.support.fakes import FakeRelease, FakeStore
+from tests.support.qdrant_servers import memory_store
 from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, WATERLOO, Loop, loop, until
 from tests.support.store_content import Content, content
 
 if TYPE_CHECKING:
     from catalog.model import Filter, Point
-    from catalog.server.store import ServerHome
+    from catalog.server.store import ServerStore
 
 __all__ = ["content", "loop"]  # fixtures
 
@@ -63,14 +63,14 @@ def searched(address: str) -> str:
 
 
 @pytest.fixture
-def home(content: Content) -> ServerHome:
-    home = memory_home()
-    home.publish(content.draft, Silent())
+def home(content: Content) -> ServerStore:
+    home = memory_store()
+    home.publish(content.draft, SilentReporter())
     return home
 
 
 def test_a_server_that_lost_everything(
-    loop: Loop, home: ServerHome, content: Content, caplog: pytest.LogCaptureFixture
+    loop: Loop, home: ServerStore, content: Content, caplog: pytest.LogCaptureFixture
 ) -> None:
     with loop.serve(home) as server:
         assert (searched(server.address), healthy(server.address)) == ("OK", True)
@@ -80,12 +80,12 @@ def test_a_server_that_lost_everything(
         assert searched(server.address) == "UNAVAILABLE"
         until(lambda: not healthy(server.address))
         assert "has no current release any more" in caplog.text
-        home.publish(content.draft, Silent())
+        home.publish(content.draft, SilentReporter())
         until(lambda: healthy(server.address))
         assert searched(server.address) == "OK"
 
 
-def test_an_alias_that_is_gone(loop: Loop, home: ServerHome, content: Content) -> None:
+def test_an_alias_that_is_gone(loop: Loop, home: ServerStore, content: Content) -> None:
     gone = models.DeleteAliasOperation(
         delete_alias=models.DeleteAlias(alias_name=home.options.prefix)
     )
@@ -97,7 +97,7 @@ def test_an_alias_that_is_gone(loop: Loop, home: ServerHome, content: Content) -
         until(lambda: healthy(server.address))
 
 
-class Refusing(FakeHome):
+class Refusing(FakeStore):
     """May refuse to say what is current."""
 
     refusal: Exception | None = None
@@ -142,14 +142,14 @@ def test_a_pointer_that_cannot_be_read_harms_no_call(loop: Loop, refusal: Except
 def test_a_call_that_fails_makes_it_look_at_once(loop: Loop) -> None:
     release = Answering(POINTS)
     nobody = pb.RecommendRequest(seeds=[pb.Seed(artist="Nobody", title="?")])
-    with loop.serve(FakeHome(release), look_every=3600) as server:
+    with loop.serve(FakeStore(release), look_every=3600) as server:
         assert outcome(server.address, nobody) == "OK"
         release.failure = CorruptReleaseError("gone")
         assert outcome(server.address, nobody) == "UNAVAILABLE"
         until(lambda: not healthy(server.address))
 
 
-class Once(FakeHome):
+class Once(FakeStore):
     """Cannot open release 2 as often as it says."""
 
     failures = 2
@@ -178,7 +178,7 @@ def test_what_could_not_be_opened_for_once_is_tried_again(
 
 def test_it_is_alive_though_it_cannot_answer(loop: Loop) -> None:
     release = Answering(POINTS)
-    with loop.serve(FakeHome(release)) as server, grpc.insecure_channel(server.address) as channel:
+    with loop.serve(FakeStore(release)) as server, grpc.insecure_channel(server.address) as channel:
         release.failure = EngineError("away")
         until(lambda: not healthy(server.address))
         stub = health_pb2_grpc.HealthStub(channel)
@@ -186,7 +186,7 @@ def test_it_is_alive_though_it_cannot_answer(loop: Loop) -> None:
         assert alive.status == SERVING
 
 
-class Away(FakeHome):
+class Away(FakeStore):
     """Can be away."""
 
     away = False

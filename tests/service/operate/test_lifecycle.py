@@ -15,7 +15,7 @@ import grpc
 import prometheus_client as prometheus
 import pytest
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError, CorruptReleaseError, NoReleaseError, UnavailableError
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
@@ -23,7 +23,7 @@ from service.client.client import Client
 from service.operate import lifecycle
 from service.operate.metrics import Metrics
 from service.settings import Settings
-from tests.support.fakes import FakeHome, FakeRelease
+from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.road import ROOT
 from tests.support.rpc_servers import (
     PATIENCE_S,
@@ -73,9 +73,9 @@ def test_a_port_that_is_taken_is_noticed_and_the_release_let_go(loop: Loop) -> N
     release = FakeRelease(POINTS)
 
     async def second(port: int) -> None:
-        server_of(FakeHome(release), port=port)
+        server_of(FakeStore(release), port=port)
 
-    with loop.serve(FakeHome(FakeRelease(POINTS))) as server:
+    with loop.serve(FakeStore(FakeRelease(POINTS))) as server:
         with pytest.raises(BusyError, match=f"cannot listen on 127.0.0.1:{server.port}: the port"):
             loop.run(second(server.port))
         assert release.closed
@@ -89,7 +89,7 @@ def test_hosts_may_be_given_in_any_form(loop: Loop, host: str) -> None:
         pytest.skip("no IPv6 here")
 
     async def answer() -> None:
-        server = server_of(FakeHome(FakeRelease(POINTS)), host=host)
+        server = server_of(FakeStore(FakeRelease(POINTS)), host=host)
         await server.start()
         async with grpc.aio.insecure_channel(server.address) as channel:
             stub = recommender_pb2_grpc.RecommenderStub(channel)
@@ -111,13 +111,13 @@ def ipv6() -> bool:
 
 def test_without_a_release_there_is_no_server(tmp_path: Path) -> None:
     async def start() -> None:
-        server_of(EmbeddedHome(tmp_path / "nothing"))
+        server_of(EmbeddedStore(tmp_path / "nothing"))
 
     with pytest.raises(NoReleaseError, match="no release in"):
         asyncio.run(start())
 
 
-def test_a_corrupt_release_is_noticed_at_the_start(home: EmbeddedHome) -> None:
+def test_a_corrupt_release_is_noticed_at_the_start(home: EmbeddedStore) -> None:
     async def start() -> None:
         server_of(home)
 
@@ -145,7 +145,7 @@ def test_a_call_under_way_is_finished_before_the_end(
 ) -> None:
     release = Slow(POINTS)
     with (
-        loop.serve(FakeHome(release), grace=PATIENCE_S) as server,
+        loop.serve(FakeStore(release), grace=PATIENCE_S) as server,
         Client(server.address, PATIENCE_S) as client,
     ):
         call = Call(client)
@@ -165,7 +165,7 @@ def test_a_call_that_never_ends_does_not_keep_the_server(
 ) -> None:
     release = Slow(POINTS)
     with (
-        loop.serve(FakeHome(release), grace=0.1) as server,
+        loop.serve(FakeStore(release), grace=0.1) as server,
         Client(server.address, PATIENCE_S) as client,
     ):
         call = Call(client)

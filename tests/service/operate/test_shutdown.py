@@ -16,7 +16,7 @@ import pytest
 
 from service.operate import metrics
 from tests.service.operate.test_supervisor import Service, serving
-from tests.support.fakes import FakeHome, FakeRelease
+from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.road import ROOT
 from tests.support.rpc_servers import PATIENCE_S, POINTS, Loop, loop, server_of, until
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["loop"]  # fixtures
 
 
-class SlowToOpen(FakeHome):
+class SlowToOpen(FakeStore):
     """Opens the releases after the first only once it may."""
 
     def __init__(self, release: FakeRelease) -> None:
@@ -69,7 +69,7 @@ def test_nothing_is_under_way_after_the_end(caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_port_in_use_is_told_in_one_line(road: Road, loop: Loop) -> None:
-    with loop.serve(FakeHome(FakeRelease(POINTS))) as server:
+    with loop.serve(FakeStore(FakeRelease(POINTS))) as server:
         command = [sys.executable, "-m", "cli.main", "serve", "--port", str(server.port)]
         done = subprocess.run(
             [*command, "--home", str(road.home.path)],

@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from evaluation.bench.load import Load
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from tests.service.operate.test_supervisor import serving
-from tests.support.fakes import FakeHome, FakeRelease, points_of, publish
+from tests.support.fakes import FakeRelease, FakeStore, points_of, publish
 from tests.support.rpc_servers import PATIENCE_S, POINTS, Loop, loop, until
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def maps_of(pid: int, home: EmbeddedHome) -> set[str]:
+def maps_of(pid: int, home: EmbeddedStore) -> set[str]:
     """The releases of which a process has files in its memory."""
     lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
     inside = f"{home.path}/releases/"
@@ -95,7 +95,7 @@ def maps_of(pid: int, home: EmbeddedHome) -> set[str]:
 
 
 async def switching(
-    home: EmbeddedHome, address: str, pid: int
+    home: EmbeddedStore, address: str, pid: int
 ) -> tuple[Calls, dict[str, str], int]:
     """What came of calls during three releases and a step back, and the memory in use before."""
     calls, ended = Calls(address), asyncio.Event()
@@ -123,7 +123,7 @@ async def switching(
 
 @pytest.mark.timeout(60 + 10 * SECONDS)
 def test_three_releases_and_a_step_back_under_load(tmp_path: Path) -> None:
-    home = EmbeddedHome(tmp_path / "home")
+    home = EmbeddedStore(tmp_path / "home")
     publish(home, edition(0))
     options = ("--look-every", "0.2", "--log-level", "warning")
     with serving(home.path, *options) as service:
@@ -140,7 +140,7 @@ def test_three_releases_and_a_step_back_under_load(tmp_path: Path) -> None:
         assert (code, log) == (0, "")
 
 
-class Freezing(FakeHome):
+class Freezing(FakeStore):
     """Holds the interpreter while it opens a release, as the engine does with a large one."""
 
     def open(self, release: str | None = None) -> FakeRelease:

@@ -18,11 +18,11 @@ import pytest
 
 from catalog import reranker
 from catalog.errors import CorruptReleaseError, EngineError, UnavailableError
-from catalog.manifest import StoredRanker
+from catalog.manifest import StoredReranker
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
-from tests.support.fakes import FakeHome, FakeRelease, publish
+from tests.support.fakes import FakeRelease, FakeStore, publish
 from tests.support.rpc_servers import (
     PATIENCE_S,
     POINTS,
@@ -38,7 +38,7 @@ from tests.support.rpc_servers import (
 )
 
 if TYPE_CHECKING:
-    from catalog.embedded.store import EmbeddedHome
+    from catalog.embedded.store import EmbeddedStore
     from catalog.model import Point
 
 __all__ = ["best_known", "home", "loop"]  # fixtures
@@ -89,7 +89,7 @@ def second_edition(points: list[Point]) -> list[Point]:
 
 
 def test_a_new_release_is_taken_up_under_load_with_no_failed_and_no_mixed_answer(
-    loop: Loop, home: EmbeddedHome, best_known: list[Point]
+    loop: Loop, home: EmbeddedStore, best_known: list[Point]
 ) -> None:
     first = home.current()
     seed = pb.Seed(song_id=str(best_known[0].song.song_id))
@@ -115,7 +115,7 @@ def test_a_new_release_is_taken_up_under_load_with_no_failed_and_no_mixed_answer
 
 
 def test_a_corrupt_new_release_is_not_taken_up_and_the_next_good_one_is(
-    loop: Loop, home: EmbeddedHome, best_known: list[Point], caplog: pytest.LogCaptureFixture
+    loop: Loop, home: EmbeddedStore, best_known: list[Point], caplog: pytest.LogCaptureFixture
 ) -> None:
     good = home.current()
     assert good is not None
@@ -130,7 +130,7 @@ def test_a_corrupt_new_release_is_not_taken_up_and_the_next_good_one_is(
         until(lambda: client.get_release().release.id == better)
 
 
-def damaged_copy(home: EmbeddedHome, release: str) -> str:
+def damaged_copy(home: EmbeddedStore, release: str) -> str:
     name = "20990101T000000000-damaged"
     shutil.copytree(home.path / "releases" / release, home.path / "releases" / name)
     manifest = replace(home.manifest(release), release=name)
@@ -139,7 +139,7 @@ def damaged_copy(home: EmbeddedHome, release: str) -> str:
     return name
 
 
-def point_at(home: EmbeddedHome, release: str) -> None:
+def point_at(home: EmbeddedStore, release: str) -> None:
     partial = home.path / "pointer"
     partial.write_text(f"{release}\n", "utf-8")
     partial.replace(home.path / "current")
@@ -147,7 +147,7 @@ def point_at(home: EmbeddedHome, release: str) -> None:
 
 @pytest.mark.parametrize("name", ["20990101T000000000-missing", "../../elsewhere", "caf\u00e9"])
 def test_a_pointer_at_nothing_changes_nothing(
-    loop: Loop, home: EmbeddedHome, caplog: pytest.LogCaptureFixture, name: str
+    loop: Loop, home: EmbeddedStore, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     good = home.current()
     with loop.serve(home) as server, Client(server.address) as client:
@@ -159,7 +159,7 @@ def test_a_pointer_at_nothing_changes_nothing(
 
 
 def test_a_rollback_is_followed(loop: Loop) -> None:
-    home = FakeHome(FakeRelease(POINTS, name="1"))
+    home = FakeStore(FakeRelease(POINTS, name="1"))
     with loop.serve(home) as server:
         home.put("2", FakeRelease(POINTS, name="2"))
         until(lambda: server.release.manifest.release == "2")
@@ -175,7 +175,7 @@ def test_a_rollback_is_followed(loop: Loop) -> None:
 def test_no_failure_ends_the_lookout(
     loop: Loop, caplog: pytest.LogCaptureFixture, failure: Exception
 ) -> None:
-    home = FakeHome(FakeRelease(POINTS, name="1"))
+    home = FakeStore(FakeRelease(POINTS, name="1"))
     with loop.serve(home) as server:
         home.put("2", failure)
         until(lambda: "stay on release 1" in caplog.text)
@@ -185,7 +185,7 @@ def test_no_failure_ends_the_lookout(
     assert home.opened == ["1", "2", "3"]
 
 
-class Gated(FakeHome):
+class Gated(FakeStore):
     """Takes its time to open a release."""
 
     def __init__(self, release: FakeRelease) -> None:
@@ -216,7 +216,7 @@ def test_calls_are_answered_while_a_new_release_is_opened(loop: Loop) -> None:
 
 def test_news_of_releases_are_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "nextsong.service")
-    home = FakeHome(FakeRelease(POINTS, name="1"))
+    home = FakeStore(FakeRelease(POINTS, name="1"))
     with loop.serve(home):
         home.put("2", FakeRelease(POINTS, name="2"))
         until(lambda: "now serving release 2" in caplog.text)
@@ -224,7 +224,7 @@ def test_news_of_releases_are_logged(loop: Loop, caplog: pytest.LogCaptureFixtur
 
 def test_a_call_keeps_the_release_that_it_began_with_which_is_then_let_go(loop: Loop) -> None:
     old = Slow(POINTS, name="old")
-    home = FakeHome(old)
+    home = FakeStore(old)
     gone = weakref.ref(old)
     with loop.serve(home) as server, Client(server.address, PATIENCE_S) as client:
         call = Call(client)
@@ -258,7 +258,7 @@ class LoadedRanker:
         return np.ones(len(table))
 
 
-def with_ranker(name: str, stored: StoredRanker) -> FakeRelease:
+def with_ranker(name: str, stored: StoredReranker) -> FakeRelease:
     release = FakeRelease(POINTS, name=name, strengths={0: {1: 1.0}})
     parameters = release.manifest.origin.parameters | {"mode": "ranked"}
     origin = replace(release.manifest.origin, parameters=parameters)
@@ -269,28 +269,28 @@ def with_ranker(name: str, stored: StoredRanker) -> FakeRelease:
 def test_a_ranker_is_loaded_before_its_release_answers_and_not_by_a_call(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reranker, "Ranker", LoadedRanker)
+    monkeypatch.setattr(reranker, "Reranker", LoadedRanker)
     threads = LoadedRanker.loaded_by
     threads.clear()
-    reranker.ranker_of.cache_clear()
-    home = FakeHome(with_ranker("first", StoredRanker(*reranker.pack("first"))))
+    reranker.load_reranker.cache_clear()
+    home = FakeStore(with_ranker("first", StoredReranker(*reranker.pack("first"))))
     with loop.serve(home) as server, Client(server.address) as client:
         assert len(threads) == 1
         assert client.recommend(WATERLOO).mode == pb.MODE_RANKED
-        home.put("second", with_ranker("second", StoredRanker(*reranker.pack("second"))))
+        home.put("second", with_ranker("second", StoredReranker(*reranker.pack("second"))))
         until(lambda: client.get_release().release.id == "second")
         assert len(threads) == 2
         assert threads[1] is not loop.thread
         assert client.recommend(WATERLOO).mode == pb.MODE_RANKED
     assert len(threads) == 2
-    reranker.ranker_of.cache_clear()
+    reranker.load_reranker.cache_clear()
 
 
 def test_a_release_whose_ranker_is_damaged_is_not_taken_up(
     loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    home = FakeHome(FakeRelease(POINTS, name="good"))
-    damaged = with_ranker("bad", replace(StoredRanker(*reranker.pack("model")), sha256="0"))
+    home = FakeStore(FakeRelease(POINTS, name="good"))
+    damaged = with_ranker("bad", replace(StoredReranker(*reranker.pack("model")), sha256="0"))
     with loop.serve(home) as server, Client(server.address) as client:
         home.put("bad", damaged)
         until(lambda: "the ranker in the manifest is not as it was published" in caplog.text)
@@ -298,7 +298,7 @@ def test_a_release_whose_ranker_is_damaged_is_not_taken_up(
     assert damaged.closed
 
 
-class Leaving(FakeHome):
+class Leaving(FakeStore):
     """Is asked for its current release, and fails once it may."""
 
     def __init__(self) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.model import Filter, Hit
 from service.recommend.diversify import Picks
-from service.recommend.engine import Ask, Mode, Strategy, recommend, recommend_many
+from service.recommend.engine import Mode, Query, Strategy, recommend, recommend_many
 from service.recommend.seeds import Seed
 from tests.support.fakes import FakeRelease, points_of, publish
 
@@ -43,7 +43,7 @@ STRENGTHS = {
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
-    home = EmbeddedHome(tmp_path_factory.mktemp("picking"))
+    home = EmbeddedStore(tmp_path_factory.mktemp("picking"))
     publish(home, POINTS, strengths=STRENGTHS)
     release = home.open()
     yield release
@@ -153,13 +153,13 @@ def test_more_diversity_makes_answers_less_alike(release: OpenRelease) -> None:
 
 def test_a_batch_answers_as_its_asks_do_alone(release: OpenRelease) -> None:
     asks = [
-        Ask(seeds(1, 2, 3)),
-        Ask([Seed(artist="Nobody", title="?")], limit=4),
-        Ask(seeds(90), 20, mode=Mode.DENSE, max_per_artist=2, explain=True),
-        Ask([Seed(artist="Flood", title="?")], 7, diversity=0.5),
-        Ask([]),
-        Ask(seeds(5), limit=0),
-        Ask(seeds(1, 2, 3), 12, Filter(min_playlists=50), Mode.COOCCURRENCE),
+        Query(seeds(1, 2, 3)),
+        Query([Seed(artist="Nobody", title="?")], limit=4),
+        Query(seeds(90), 20, mode=Mode.DENSE, max_per_artist=2, explain=True),
+        Query([Seed(artist="Flood", title="?")], 7, diversity=0.5),
+        Query([]),
+        Query(seeds(5), limit=0),
+        Query(seeds(1, 2, 3), 12, Filter(min_playlists=50), Mode.COOCCURRENCE),
     ]
     together = asyncio.run(recommend_many(release, asks))
     alone = [asyncio.run(recommend_many(release, [ask]))[0] for ask in asks]
@@ -180,7 +180,7 @@ def test_a_batch_answers_as_its_asks_do_alone(release: OpenRelease) -> None:
 
 def test_a_batch_is_one_search() -> None:
     fake = FakeRelease(POINTS, strengths=STRENGTHS)
-    asks = [Ask(seeds(place, place + 1), explain=True) for place in range(50)]
+    asks = [Query(seeds(place, place + 1), explain=True) for place in range(50)]
     asyncio.run(recommend_many(fake, asks))
     # `strengths` of the fake looks points up too.
     assert fake.asked == {"points": 2, "find": 1, "strengths": 1}

@@ -11,7 +11,7 @@ import pytest
 
 from catalog.errors import UnknownSongError
 from catalog.model import ANY, Filter
-from service.recommend.engine import Answer, Mode, Strategy, recommend, similar
+from service.recommend.engine import Mode, Recommendation, Strategy, recommend, similar
 from service.recommend.seeds import Resolution, Seed, embed, resolve
 from tests.support.fakes import FakeRelease, passes, points_of
 
@@ -48,7 +48,7 @@ def ask(
     limit: int = 10,
     where: Filter = ANY,
     mode: Mode = Mode.DENSE,
-) -> Answer:
+) -> Recommendation:
     return asyncio.run(recommend(release, seeds, limit, where, mode))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from service.recommend.engine import Mode, Strategy, recommend
 from service.recommend.seeds import Resolution, ResolvedSeed, Seed, embed, weigh
 from tests.support.fakes import FakeRelease, points_of, publish
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from catalog.store import OpenRelease
-    from service.recommend.engine import Answer
+    from service.recommend.engine import Recommendation
 
 A, B, C, D, E = range(5)
 POINTS = points_of(
@@ -32,7 +32,7 @@ STRENGTHS = {A: {C: 3.0, D: 1.0}, B: {C: 0.5, E: 2.0}, D: {C: 4.0}}
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
-    home = EmbeddedHome(tmp_path_factory.mktemp("explain"))
+    home = EmbeddedStore(tmp_path_factory.mktemp("explain"))
     publish(home, POINTS, strengths=STRENGTHS)
     release = home.open()
     yield release
@@ -48,11 +48,11 @@ def seed(place: int, weight: float = 1.0) -> Seed:
     return Seed(song_id=POINTS[place].song.song_id, weight=weight)
 
 
-def ask(release: OpenRelease, *seeds: Seed, mode: Mode | None = None) -> Answer:
+def ask(release: OpenRelease, *seeds: Seed, mode: Mode | None = None) -> Recommendation:
     return asyncio.run(recommend(release, seeds, mode=mode, explain=True))
 
 
-def shares(answer: Answer) -> dict[int, dict[int, float]]:
+def shares(answer: Recommendation) -> dict[int, dict[int, float]]:
     assert len(answer.songs) == len(answer.reasons)
     return {
         hit.song.ordinal: {reason.seed: reason.share for reason in reasons}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.errors import RequestError
 from catalog.model import Filter, Point
 from nextsong.v1 import recommender_pb2 as pb
@@ -19,7 +19,7 @@ from tests.support.fakes import FakeRelease, points_of, publish
 
 if TYPE_CHECKING:
     from catalog.store import OpenRelease
-    from service.recommend.engine import Answer
+    from service.recommend.engine import Recommendation
 
 ROWS = (
     ("Abba", "Waterloo", 50, (1, 0)),
@@ -41,7 +41,7 @@ POINTS[RARE] = Point(POINTS[RARE].song, None)
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> OpenRelease:
-    home = EmbeddedHome(tmp_path_factory.mktemp("modes"))
+    home = EmbeddedStore(tmp_path_factory.mktemp("modes"))
     publish(home, POINTS, strengths=STRENGTHS)
     return home.open()
 
@@ -51,16 +51,18 @@ def release(request: pytest.FixtureRequest, real: OpenRelease) -> OpenRelease:
     return FakeRelease(POINTS, strengths=STRENGTHS) if request.param == "memory" else real
 
 
-def ask(release: OpenRelease, *places: int, mode: Mode, where: Filter | None = None) -> Answer:
+def ask(
+    release: OpenRelease, *places: int, mode: Mode, where: Filter | None = None
+) -> Recommendation:
     seeds = [Seed(song_id=POINTS[place].song.song_id) for place in places]
     return asyncio.run(recommend(release, seeds, 10, where or Filter(), mode))
 
 
-def places_of(answer: Answer) -> list[int]:
+def places_of(answer: Recommendation) -> list[int]:
     return [hit.song.ordinal for hit in answer.songs]
 
 
-def scores_of(answer: Answer) -> dict[int, float]:
+def scores_of(answer: Recommendation) -> dict[int, float]:
     return {hit.song.ordinal: hit.score for hit in answer.songs}
 
 

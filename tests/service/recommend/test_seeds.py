@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.song import song_id
 from service.recommend.seeds import ARTIST_SONGS, Resolution, ResolvedSeed, Seed, embed, resolve
 from tests.support.fakes import FakeRelease, points_of, publish
@@ -179,7 +179,7 @@ SAME_NAMES = points_of(
 
 @pytest.fixture(scope="module")
 def tracks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
-    home = EmbeddedHome(tmp_path_factory.mktemp("tracks"))
+    home = EmbeddedStore(tmp_path_factory.mktemp("tracks"))
     publish(home, SAME_NAMES, track_ids=True)
     release = home.open()
     yield release

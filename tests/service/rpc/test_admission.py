@@ -13,7 +13,7 @@ from nextsong.v1 import recommender_pb2_grpc
 from service.api.validation import work_of
 from service.rpc import admission
 from service.rpc.admission import Admission
-from tests.support.fakes import FakeHome
+from tests.support.fakes import FakeStore
 from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, loop, until
 
 __all__ = ["loop"]  # fixtures
@@ -83,7 +83,7 @@ def test_a_large_batch_leaves_room_for_few_others(loop: Loop) -> None:
     release = Slow(POINTS)
     batch = pb.BatchRecommendRequest(requests=[playlist(500, limit=10)] * 4)  # takes three places
     with (
-        loop.serve(FakeHome(release), max_concurrency=4, grace=PATIENCE_S) as server,
+        loop.serve(FakeStore(release), max_concurrency=4, grace=PATIENCE_S) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         stub = recommender_pb2_grpc.RecommenderStub(channel)

@@ -13,7 +13,7 @@ from nextsong.v1 import recommender_pb2 as pb
 from service.operate.metrics import Metrics
 from service.rpc.server import SERVICE
 from tests.service.rpc.test_calls import KEY, keys_file, reason
-from tests.support.fakes import FakeHome, FakeRelease
+from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, Loop, Slow, loop, until
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def registry() -> prometheus.CollectorRegistry:
 def channel(
     loop: Loop, keys_file: Path, registry: prometheus.CollectorRegistry
 ) -> Iterator[grpc.Channel]:
-    home = FakeHome(FakeRelease(POINTS))
+    home = FakeStore(FakeRelease(POINTS))
     with (
         loop.serve(
             home, keys_file=keys_file, metrics=Metrics(registry), max_request_bytes=1024
@@ -100,7 +100,7 @@ def test_strangers_are_refused_by_a_server_that_is_full(loop: Loop, keys_file: P
     request = pb.RecommendRequest(seeds=[seed]).SerializeToString()
     path = f"/{SERVICE}/Recommend"
     with (
-        loop.serve(FakeHome(release), keys_file=keys_file, max_concurrency=1) as server,
+        loop.serve(FakeStore(release), keys_file=keys_file, max_concurrency=1) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         key = [("x-api-key", KEY)]

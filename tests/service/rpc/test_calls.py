@@ -23,7 +23,7 @@ from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
 from service.operate import logs, metrics
 from service.operate.tracing import OtlpTracer
-from tests.support.fakes import FakeHome, FakeRelease
+from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Call, Loop, Slow, loop, until
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def keys_file(tmp_path: Path) -> Path:
 
 def test_over_capacity_a_call_is_turned_away_at_once(loop: Loop) -> None:
     release = Slow(POINTS)
-    with loop.serve(FakeHome(release), max_concurrency=2, grace=PATIENCE_S) as server:
+    with loop.serve(FakeStore(release), max_concurrency=2, grace=PATIENCE_S) as server:
         with Client(server.address, PATIENCE_S) as client:
             calls = [Call(client), Call(client)]
             until(lambda: release.asked.get("points", 0) == 2)
@@ -95,7 +95,7 @@ def test_over_capacity_a_call_is_turned_away_at_once(loop: Loop) -> None:
 def test_the_client_comes_back_to_a_busy_server(loop: Loop) -> None:
     release = Slow(POINTS)
     with (
-        loop.serve(FakeHome(release), max_concurrency=1) as server,
+        loop.serve(FakeStore(release), max_concurrency=1) as server,
         Client(server.address, PATIENCE_S) as client,
         Client(server.address, 1) as hasty,
     ):
@@ -116,7 +116,7 @@ def test_the_client_comes_back_to_a_busy_server(loop: Loop) -> None:
 def test_no_call_takes_longer_than_allowed(loop: Loop, own: bool) -> None:
     release = Slow(POINTS)
     with (
-        loop.serve(FakeHome(release), call_timeout=0.1 if own else 60) as server,
+        loop.serve(FakeStore(release), call_timeout=0.1 if own else 60) as server,
         Client(server.address, PATIENCE_S if own else 0.1) as client,
         pytest.raises(TooLateError, match=r"no answer within|Deadline Exceeded"),
     ):
@@ -139,7 +139,7 @@ class Counting(Slow):
 def test_a_call_that_is_given_up_stops_working(loop: Loop) -> None:
     release = Counting(POINTS)
     with (
-        loop.serve(FakeHome(release)) as server,
+        loop.serve(FakeStore(release)) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         call = recommender_pb2_grpc.RecommenderStub(channel).Recommend.future(WATERLOO)
@@ -149,7 +149,7 @@ def test_a_call_that_is_given_up_stops_working(loop: Loop) -> None:
 
 
 def test_a_request_that_is_too_large_is_turned_away(loop: Loop) -> None:
-    with loop.serve(FakeHome(FakeRelease(POINTS)), max_request_bytes=1024) as server:
+    with loop.serve(FakeStore(FakeRelease(POINTS)), max_request_bytes=1024) as server:
         assert ask(server.address)[0].songs
         large = pb.RecommendRequest(seeds=[pb.Seed(artist="x" * 2000, title="y")])
         with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as e:
@@ -164,7 +164,7 @@ def test_a_request_that_is_too_large_is_turned_away(loop: Loop) -> None:
     ("sent", "kept"), [("abc-123", True), ("x" * 128, True), ("x" * 129, False), ("a b", False)]
 )
 def test_the_request_id_comes_back(loop: Loop, sent: str, kept: bool) -> None:
-    with loop.serve(FakeHome(FakeRelease(POINTS))) as server:
+    with loop.serve(FakeStore(FakeRelease(POINTS))) as server:
         _, trailers = ask(server.address, ("x-request-id", sent))
         assert (trailers["x-request-id"] == sent) is kept
         _, trailers = ask(server.address)
@@ -197,7 +197,7 @@ def test_a_log_line_a_call_with_neither_secrets_nor_songs(
 ) -> None:
     with (
         logged("info", "json", capsys) as lines,
-        loop.serve(FakeHome(FakeRelease(POINTS)), keys_file=keys_file) as server,
+        loop.serve(FakeStore(FakeRelease(POINTS)), keys_file=keys_file) as server,
     ):
         ask(server.address, ("x-api-key", OTHER), ("x-request-id", "my-id"))
         refused(server.address, ("x-api-key", "wrong-" + KEY))
@@ -219,7 +219,7 @@ def test_levels_and_forms_of_the_log(
     loop: Loop, capsys: pytest.CaptureFixture[str], level: str, form: str, calls: bool
 ) -> None:
     with logged(level, form, capsys) as lines:
-        with loop.serve(FakeHome(FakeRelease(POINTS))) as server:
+        with loop.serve(FakeStore(FakeRelease(POINTS))) as server:
             ask(server.address)
         logging.getLogger("other.library").error("a complaint of a library")
     text = "\n".join(lines)
@@ -236,7 +236,7 @@ class Failing(FakeRelease):
 def test_what_prometheus_is_told(loop: Loop) -> None:
     registry = prometheus.CollectorRegistry()
     endpoint = metrics.endpoint("127.0.0.1", 0, registry)
-    home = FakeHome(FakeRelease(POINTS, name="1"))
+    home = FakeStore(FakeRelease(POINTS, name="1"))
     try:
         with loop.serve(home, metrics=metrics.Metrics(registry)) as server:
             ask(server.address)
@@ -287,7 +287,7 @@ def test_a_call_and_its_stages_are_traced(loop: Loop) -> None:
     exporter = exporting.InMemorySpanExporter()
     tracer = OtlpTracer("http://127.0.0.1:1", exporter=exporter)
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    with loop.serve(FakeHome(FakeRelease(POINTS)), tracer=tracer) as server:
+    with loop.serve(FakeStore(FakeRelease(POINTS)), tracer=tracer) as server:
         ask(server.address, ("traceparent", parent))
     tracer.close()
     spans = {span.name: span for span in exporter.get_finished_spans()}

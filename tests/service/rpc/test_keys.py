@@ -20,7 +20,7 @@ from service.client.client import Client
 from service.rpc import keys as key_files
 from service.rpc.keys import Keys
 from tests.service.rpc.test_calls import KEY, OTHER, ask, keys_file, reason, refused
-from tests.support.fakes import FakeHome, FakeRelease
+from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, WATERLOO, Loop, loop
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ __all__ = ["keys_file", "loop"]  # fixtures
 def test_only_a_known_key_is_let_in(
     loop: Loop, keys_file: Path, name: str, value: str, known: bool
 ) -> None:
-    with loop.serve(FakeHome(FakeRelease(POINTS)), keys_file=keys_file) as server:
+    with loop.serve(FakeStore(FakeRelease(POINTS)), keys_file=keys_file) as server:
         if known:
             assert ask(server.address, (name, value))[0].songs
         else:
@@ -61,7 +61,7 @@ def test_only_a_known_key_is_let_in(
 
 def test_reflection_wants_a_key_and_health_does_not(loop: Loop, keys_file: Path) -> None:
     with (
-        loop.serve(FakeHome(FakeRelease(POINTS)), keys_file=keys_file) as server,
+        loop.serve(FakeStore(FakeRelease(POINTS)), keys_file=keys_file) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         stub = health_pb2_grpc.HealthStub(channel)
@@ -73,7 +73,7 @@ def test_reflection_wants_a_key_and_health_does_not(loop: Loop, keys_file: Path)
 
 
 def test_the_client_brings_its_key(loop: Loop, keys_file: Path) -> None:
-    with loop.serve(FakeHome(FakeRelease(POINTS)), keys_file=keys_file) as server:
+    with loop.serve(FakeStore(FakeRelease(POINTS)), keys_file=keys_file) as server:
         with Client(server.address, key=KEY) as client:
             assert client.recommend(WATERLOO).songs
         with Client(server.address) as client, pytest.raises(NoKeyError, match="a key is needed"):
@@ -145,7 +145,7 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_tls_and_mutual_tls(loop: Loop, pem: Path) -> None:
-    home = FakeHome(FakeRelease(POINTS))
+    home = FakeStore(FakeRelease(POINTS))
     tls = {"tls_cert": pem / "server.pem", "tls_key": pem / "server.key"}
     with loop.serve(home, **tls) as server:
         with Client(server.address, ca=pem / "ca.pem") as client:
@@ -183,7 +183,7 @@ def test_renewed_certificates_are_shown_without_a_restart(
         return done.stdout.decode(errors="replace")
 
     install("server")
-    with loop.serve(FakeHome(FakeRelease(POINTS)), tls_cert=cert, tls_key=key) as server:
+    with loop.serve(FakeStore(FakeRelease(POINTS)), tls_cert=cert, tls_key=key) as server:
         assert "CN = server" in shown() or "CN=server" in shown()
         install("renewed")
         assert "CN = renewed" in shown() or "CN=renewed" in shown()
@@ -204,6 +204,6 @@ def test_certificates_that_are_none_are_refused_at_the_start(
     }
     with (
         pytest.raises(SettingsError, match="TLS cannot be set up"),
-        loop.serve(FakeHome(FakeRelease(POINTS)), **chosen),
+        loop.serve(FakeStore(FakeRelease(POINTS)), **chosen),
     ):
         raise AssertionError

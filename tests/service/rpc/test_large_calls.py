@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from catalog import turns
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.model import ANY
 from nextsong.v1 import recommender_pb2 as pb
 from service.api import methods
 from service.recommend import explain
-from service.recommend.engine import DEEPEST, Ask, Mode, recommend_many
+from service.recommend.engine import DEEPEST, Mode, Query, recommend_many
 from service.recommend.seeds import AT_ONCE, Seed, resolve
 from tests.support.fakes import FakeRelease, points_of, publish
 
@@ -41,7 +41,7 @@ STRENGTHS = {
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
-    home = EmbeddedHome(tmp_path_factory.mktemp("large"))
+    home = EmbeddedStore(tmp_path_factory.mktemp("large"))
     publish(home, POINTS, strengths=STRENGTHS)
     release = home.open()
     yield release
@@ -188,7 +188,7 @@ def test_no_search_is_deeper_than_a_server_allows() -> None:
         for place in range(3_000)
     ]
     release = Noting(points_of(*rows))
-    ask = Ask([Seed(artist="Artist 0", title="0-0")], 500, mode=Mode.DENSE, max_per_artist=1)
+    ask = Query([Seed(artist="Artist 0", title="0-0")], 500, mode=Mode.DENSE, max_per_artist=1)
     (answer,) = asyncio.run(recommend_many(release, [ask]))
     assert {hit.song.artist for hit in answer.songs} == {f"Artist {place}" for place in range(3)}
     assert max(search.limit for search in release.searches) <= DEEPEST

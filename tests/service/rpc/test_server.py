@@ -19,7 +19,7 @@ from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client, Direct
 from service.rpc.server import SERVICE
-from tests.support.fakes import FakeHome, FakeRelease
+from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_servers import (
     NOBODY,
     NOT_SERVING,
@@ -188,7 +188,7 @@ def test_failures_inside_are_logged_and_not_told(
     release = Broken(POINTS)
     release.failure = failure
     with (
-        loop.serve(FakeHome(release)) as server,
+        loop.serve(FakeStore(release)) as server,
         grpc.insecure_channel(server.address) as channel,
         pytest.raises(grpc.RpcError) as caught,
     ):
@@ -219,7 +219,7 @@ def test_health_of_another_service_is_not_found(channel: grpc.Channel) -> None:
 @pytest.mark.parametrize("service", ["", SERVICE])
 def test_health_is_not_serving_once_the_stop_begins(loop: Loop, service: str) -> None:
     async def watch() -> list[int]:
-        server = server_of(FakeHome(FakeRelease(POINTS)))
+        server = server_of(FakeStore(FakeRelease(POINTS)))
         await server.start()
         async with grpc.aio.insecure_channel(server.address) as channel:
             stub = health_pb2_grpc.HealthStub(channel)

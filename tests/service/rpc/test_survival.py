@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
@@ -63,7 +63,7 @@ SETTINGS = frame(4, 0, 0, b"")
 @pytest.fixture(scope="module")
 def served(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server on a small release with extra fields."""
-    folder = EmbeddedHome(tmp_path_factory.mktemp("survival"))
+    folder = EmbeddedStore(tmp_path_factory.mktemp("survival"))
     publish(folder, SONGS, payload=PAYLOAD)
     with loop.serve(folder) as server:
         yield server.address
@@ -186,7 +186,7 @@ def test_slow_callers_hold_up_nobody(served: str) -> None:
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a home with a small release with extra fields."""
     folder = tmp_path_factory.mktemp("fuzz")
-    publish(EmbeddedHome(folder), SONGS, payload=PAYLOAD)
+    publish(EmbeddedStore(folder), SONGS, payload=PAYLOAD)
     return folder
 
 
@@ -302,7 +302,7 @@ def test_callers_that_never_read_hold_up_nobody(road: Road) -> None:
 
 
 def test_releases_that_change_under_load(
-    loop: Loop, home: EmbeddedHome, best_known: list[Point]
+    loop: Loop, home: EmbeddedStore, best_known: list[Point]
 ) -> None:
     """Three new releases and two steps back: no call fails, and each is answered by one of them."""
     first = home.current()
