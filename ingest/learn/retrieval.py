@@ -42,7 +42,8 @@ class Arrays:
     `strengths`, shape (songs, songs): how strongly the song of the row predicts that of the column.
     `vectors`, shape (vectors, dimensions), unit length, of the songs `having` in ascending order.
     `playlists`, shape (songs,): in how many playlists; a song in none is not in the catalog: it
-    neither asks nor is found. `groups`, shape (1 + fields, songs): see `catalog.reranker.SongTraits`.
+    neither asks nor is found. `groups`, shape (1 + fields, songs): see
+    `catalog.reranker.SongTraits`.
     """
 
     strengths: csr_array
