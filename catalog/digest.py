@@ -1,4 +1,4 @@
-"""A sum over all songs of a release, the same wherever it is kept and in whatever order."""
+"""A checksum of all songs of a release, independent of the store and of their order."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _MODULUS = 1 << 128
 
 
 def digest_of_row(row: Mapping[str, Any]) -> int:
-    """128 bits of one song: payload without its nulls, dense and sparse vector, each bit of them.
+    """Return a 128-bit digest of one song: payload without nulls, dense and sparse vector.
 
-    `row` is as `catalog.draft.Draft` has them.
+    `row` has the fields of a row of `catalog.draft.Draft`.
     """
     payload = {
         name: value for name, value in row.items() if value is not None and name not in _VECTORS
@@ -34,18 +34,18 @@ def digest_of_row(row: Mapping[str, Any]) -> int:
 
 
 class Digest:
-    """The sum of the digests of all songs seen so far."""
+    """The sum of the digests of all songs added so far."""
 
     def __init__(self) -> None:
         self.songs = 0
         self._sum = 0
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """See these songs too."""
+        """Add songs."""
         for row in rows:
             self.songs += 1
             self._sum = (self._sum + digest_of_row(row)) % _MODULUS
 
     def hex(self) -> str:
-        """The sum, as 32 hexadecimal digits."""
+        """Return the sum as 32 hexadecimal digits."""
         return f"{self._sum:032x}"

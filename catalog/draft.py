@@ -1,4 +1,4 @@
-"""What is to be published: the songs of a release in a Parquet file, and what to say about them."""
+"""A draft: everything that a store needs to publish a release."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CANARIES = 8
 
 LONGEST_DEVIATION = 1e-3
-"""How far from 1 the length of a unit vector may be."""
+"""Largest accepted difference of the length of a unit vector from 1."""
 
 _TYPES: Mapping[Kind, pa.DataType] = {
     "keyword": pa.string(),
@@ -38,13 +38,15 @@ _TYPES: Mapping[Kind, pa.DataType] = {
 
 @dataclass(frozen=True)
 class Draft:
-    """What is to be published.
+    """A release to be published.
 
-    `songs_path` is a Parquet file with a row a song: the fields of the payload (see
-    `catalog.schema`); `vector`, a list of `dimensions` floats of unit length, null where there is
-    none; `seeds` and `strengths`, the ordinals and values of its sparse vector, likewise.
-    `payload` says of what kind each extra field is. `copy_of` is the release that this one is to
-    be the same as, in another home. `ranker` and `validation` go into the manifest as they are.
+    - `songs_path`: a Parquet file with a row for each song. Its columns are the fields of the
+      payload (see `catalog.schema`); `vector`, a list of `dimensions` floats of unit length, or
+      null; `seeds` and `strengths`, the indices (seed ordinals) and values (co-occurrence weights)
+      of the sparse vector, or null.
+    - `payload`: index type of each extra payload field.
+    - `copy_of`: the manifest of the release in another store that this one is a copy of.
+    - `ranker`, `validation`: copied to the manifest.
     """
 
     songs_path: Path
@@ -58,7 +60,7 @@ class Draft:
 
 
 def draft_of(manifest: Manifest, songs_path: Path) -> Draft:
-    """The draft that publishes a release's songs once more."""
+    """Return a draft that publishes the songs of an existing release again."""
     return Draft(
         songs_path,
         manifest.dimensions,
@@ -72,19 +74,19 @@ def draft_of(manifest: Manifest, songs_path: Path) -> Draft:
 
 
 def release_named(draft: Draft, created: datetime) -> str:
-    """The id of the release that a draft becomes at this time; ids sort by time."""
+    """Return the id of the release made of the draft at this time. Ids sort by time."""
     if draft.copy_of:
         return draft.copy_of.release
     return f"{created:%Y%m%dT%H%M%S%f}"[:-3] + f"-{draft.origin.content_fingerprint[:8]}"
 
 
 def created_of(draft: Draft, created: datetime) -> str:
-    """When the release was made, in ISO 8601."""
+    """Return the creation time of the release, in ISO 8601."""
     return draft.copy_of.created if draft.copy_of else created.isoformat(timespec="seconds")
 
 
 def canaries_of(songs_path: Path) -> list[str]:
-    """The ids of up to `CANARIES` songs with a vector, spread over the file."""
+    """Return the ids of up to `CANARIES` songs with a vector, evenly spread over the file."""
     songs = pq.read_table(songs_path, columns=["song_id"], filters=pc.field("vector").is_valid())
     ids = songs["song_id"]
     spread = np.linspace(0, len(ids) - 1, min(CANARIES, len(ids)), dtype=int)
@@ -92,9 +94,10 @@ def canaries_of(songs_path: Path) -> list[str]:
 
 
 def require_sound_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
-    """Raise `EngineError` for vectors that an engine refuses, or takes and never finds again.
+    """Raise `EngineError` for vectors that the engine refuses, or accepts but never returns.
 
-    A dense one of another size, or not of unit length; a sparse one that names a seed twice.
+    These are dense vectors of a wrong size or not of unit length, and sparse vectors with the same
+    index twice.
     """
     _require_unit_vectors(batch, dimensions)
     lists = batch["seeds"]
@@ -111,7 +114,7 @@ def require_sound_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
 
 
 def _require_unit_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
-    # The engine takes NaN and zero vectors without a word, and nobody ever finds those songs.
+    # The engine accepts NaN and zero vectors silently, but no search returns those songs.
     given = batch.filter(pc.is_valid(batch["vector"]))
     vectors = given["vector"]
     right = np.array(pc.equal(pc.list_value_length(vectors), dimensions).fill_null(False))
@@ -140,8 +143,8 @@ def require_removable(home: ReleaseStore, release: str) -> None:
 def write_songs(
     batches: Iterable[list[dict[str, Any]]], manifest: Manifest, path: Path, reporter: Reporter
 ) -> None:
-    """Write songs, batch by batch, to a Parquet file as `Draft` wants it."""
-    # A server keeps the manifest's fields in no order, and the same songs must make the same file.
+    """Write batches of songs to a Parquet file in the form of `Draft.songs_path`."""
+    # A server returns the fields of the manifest in any order, but the file must not depend on it.
     extras = [pa.field(name, _TYPES[kind]) for name, kind in sorted(manifest.payload.items())]
     fields = [pa.field(name, kind) for name, kind in _SONG_TYPES.items()]
     schema = pa.schema([*fields, *extras])

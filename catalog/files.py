@@ -1,4 +1,4 @@
-"""Writing to disk so that a reader finds the old or the new, never a half."""
+"""Atomic writes, locks and plain error messages for files."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _HINTS = {
 
 
 @contextmanager
-def storage_errors(place: Path) -> Iterator[None]:
-    """Turn the operating system's errors about `place` into `StorageError`."""
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn errors of the operating system about `path` into `StorageError`."""
     try:
         yield
-    except BrokenPipeError:  # the reader of our output left: nothing is wrong with `place`
+    except BrokenPipeError:  # the reader of the output has gone: nothing is wrong with `path`
         raise
     except OSError as error:
-        raise StorageError(f"cannot write {error.filename or place}: {reason_of(error)}") from error
+        raise StorageError(f"cannot write {error.filename or path}: {reason_of(error)}") from error
 
 
 def reason_of(error: OSError) -> str:
@@ -43,17 +43,14 @@ def reason_of(error: OSError) -> str:
 
 
 def make_folder(folder: Path) -> Path:
-    """Create `folder` and its parents where they are missing. Raises `StorageError`."""
+    """Create `folder` and its parents if they are missing. Raises `StorageError`."""
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def require_writable(path: Path) -> None:
-    """Raise `StorageError` unless a file can be created at `path`, before the work for it begins.
-
-    Creates the folder that is to hold it.
-    """
+    """Raise `StorageError` unless a file can be created at `path`. Creates the parent folder."""
     folder = make_folder(path.parent)
     with storage_errors(path), tempfile.TemporaryFile(dir=folder):
         pass
@@ -61,9 +58,9 @@ def require_writable(path: Path) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file whose content replaces `path`, on disk, when the block ends without an error.
+    """Yield a file whose content replaces `path` when the context ends without an error.
 
-    A device or a pipe is written to instead. Raises `StorageError`.
+    A device or a pipe is written to directly. Raises `StorageError`.
     """
     with storage_errors(path):
         if path.exists() and not path.is_file():
@@ -84,13 +81,13 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by a file that holds `text`, on disk when this returns."""
+    """Replace `path` by a file that contains `text`, flushed to disk."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names in `folder` on disk, such as one that was just renamed into it."""
+    """Flush the entries of `folder` to disk, for example after a rename into it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -100,9 +97,9 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, task: str) -> Iterator[None]:
-    """Hold `folder` for one process's `task`; raises `BusyError` while another holds it.
+    """Lock `folder` for `task` of this process. Raises `BusyError` if another process holds it.
 
-    The lock goes with the process, however it ends.
+    The lock is released when the process ends, however it ends.
     """
     path = make_folder(folder) / ".lock"
     with storage_errors(path), path.open("a+", encoding="utf-8") as file:

@@ -1,7 +1,7 @@
-"""How often the index finds what exact search finds: its recall, with and without filters.
+"""Recall of the vector index against exact search, with and without filters.
 
-Asked with the vectors of songs of the release itself, spread over the catalog by popularity; both
-homes are measured alike.
+The queries are the vectors of songs of the release, evenly spread over the catalog by popularity.
+Both stores are measured by the same code.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ K = 10
 SAMPLE = 200
 
 LEAST_RECALL = 0.97
-"""A release whose recall@10 without a filter is lower is not published."""
+"""Lowest recall@10 without a filter at which a release is published."""
 
 _SHARES = (0.5, 0.1, 0.01)
 GOOD_RECALL = 0.99
-"""The narrowest search that reaches this is the one that answers: a wider one takes longer."""
+"""The narrowest search width that reaches this recall@10 is used: a wider one takes longer."""
 
 WIDTHS = (100, 200, 400, 800)
-"""The widths of the search through the index (HNSW's ef) that are tried, the narrowest first."""
-_SPARE = 4  # songs drawn for each one wanted: rare ones have no vector
+"""HNSW search widths (ef) to try, narrowest first."""
+_SPARE = 4  # songs drawn for each one needed, because rare songs have no vector
 _MOST_OF_AN_ARTIST = 10_000
 
 
@@ -42,9 +42,10 @@ _MOST_OF_AN_ARTIST = 10_000
 class Recall:
     """Recall@10 under one filter.
 
-    `selectivity` is the share of the songs with a vector that pass it, as far as it is known;
-    `recall` the mean share of the first ten of an exact search that the index finds among its first
-    ten; `lowest` the lowest share of any query.
+    - `selectivity`: share of the songs with a vector that pass the filter.
+    - `recall`: mean share of the ten hits of an exact search that are among the ten hits of the
+      index.
+    - `lowest`: lowest such share of any query.
     """
 
     name: str
@@ -61,10 +62,10 @@ async def recall_of(
     name: str = "no filter",
     selectivity: float = 1.0,
 ) -> Recall:
-    """Measure the recall of the index, asked with the vectors of these songs.
+    """Measure the recall of the index with the vectors of these songs as queries.
 
-    Songs without a vector are left out, and queries to which exact search finds nothing: with none
-    left the recall is 1.
+    Songs without a vector are left out, and so are queries for which exact search returns nothing.
+    Without any query the recall is 1.
     """
     searches = [
         Search(point.vector, limit=K, where=where) for point in songs if point.vector is not None
@@ -75,7 +76,7 @@ async def recall_of(
     for found, true in zip(by_index, exact, strict=True):
         if not true:
             continue
-        # Songs as near as the last of the ten are as right as it: ties are no errors.
+        # A song that ties with the last of the ten counts as right.
         edge = true[-1].score - 1e-6
         wanted = {hit.song.song_id for hit in true}
         right = sum(hit.song.song_id in wanted or hit.score >= edge for hit in found)
@@ -90,7 +91,7 @@ async def recall_of(
 
 
 async def sample_of(release: OpenRelease, size: int = SAMPLE) -> list[Point]:
-    """At most `size` songs with a vector, evenly spread over the catalog by popularity."""
+    """Return at most `size` songs with a vector, evenly spread over the catalog by popularity."""
     songs = release.manifest.counts.songs
     places = np.linspace(0, songs - 1, min(songs, _SPARE * size), dtype=int)
     drawn = Condition("ordinal", any_of=tuple(places.tolist()))
@@ -101,10 +102,10 @@ async def sample_of(release: OpenRelease, size: int = SAMPLE) -> list[Point]:
 
 
 async def measure_recall_by_filter(release: OpenRelease, size: int = SAMPLE) -> list[Recall]:
-    """Recall@10 without a filter, and under filters that let few and many songs pass.
+    """Measure recall@10 without a filter, and under filters of high and low selectivity.
 
-    A half, a tenth and a hundredth of the songs with a vector, the best known of them; all but the
-    best-known artist's, and that artist's alone.
+    The filters pass the most popular half, tenth and hundredth of the songs with a vector; all
+    songs but those of one popular artist; and the songs of that artist alone.
     """
     songs = await sample_of(release, size)
     measured = [await recall_of(release, songs)]
@@ -127,12 +128,12 @@ async def measure_recall_by_filter(release: OpenRelease, size: int = SAMPLE) -> 
     return measured
 
 
-def settled(manifest: Manifest, open_with: Callable[[Manifest], OpenRelease]) -> Manifest:
-    """The manifest with the narrowest search whose recall@10 is good, and with that recall.
+def with_search_width(manifest: Manifest, open_with: Callable[[Manifest], OpenRelease]) -> Manifest:
+    """Return the manifest with the narrowest good search width, and the recall at that width.
 
-    The widest, where none is. `open_with` opens the new release, to be searched as the manifest
-    that it is given says; it is closed again. Raises `EngineError` where even the widest search
-    finds too little.
+    A width is good if its recall@10 is at least `GOOD_RECALL`; without a good one the widest is
+    used. `open_with` opens the new release with the search width of a manifest. Raises
+    `EngineError` if even the widest search has a recall below `LEAST_RECALL`.
     """
     for width in WIDTHS:
         candidate = replace(manifest, search_ef=width)

@@ -1,4 +1,4 @@
-"""The manifest: what a release was made from and what it must contain to be whole."""
+"""The manifest: the origin of a release, and what it must contain to be complete."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class FileSum:
 
 @dataclass(frozen=True)
 class Counts:
-    """How much a release holds, and from how much it was learned.
+    """The size of a release and of its training data.
 
-    Of the `songs`, `vectors` have a dense vector and `predicted` a sparse one.
+    Of the `songs`, `vectors` have a dense vector and `predicted` have a sparse one.
     """
 
     songs: int
@@ -47,12 +47,14 @@ class Counts:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a release comes from.
+    """The origin of a release.
 
-    `data_fingerprint` is that of the input files, `content_fingerprint` that of everything that
-    shaped the vectors: two releases with the same one are interchangeable. `split_fingerprint`
-    ties the release to the playlists that it was not trained on. `track_ids` says that songs are
-    identified by their source's own ids, so that several may share artist and title.
+    - `data_fingerprint`: fingerprint of the input files.
+    - `split_fingerprint`: fingerprint of the split, which identifies the held-out playlists.
+    - `content_fingerprint`: fingerprint of everything that shaped the vectors. Two releases with
+      the same one are interchangeable.
+    - `track_ids`: whether songs are identified by the track ids of their source, so that several
+      songs may have the same artist and title.
     """
 
     data_fingerprint: str
@@ -66,7 +68,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class StoredReranker:
-    """The second-stage ranker: its model, packed by `catalog.reranker.pack`, and its SHA-256."""
+    """The re-ranker: its model, packed by `catalog.reranker.pack`, and its SHA-256."""
 
     sha256: str
     model: str = field(repr=False)
@@ -74,14 +76,16 @@ class StoredReranker:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The account of one release.
+    """The manifest of one release.
 
-    `files` maps each file of the engine's folder to its size and sum. `canaries` are songs that
-    must each find themselves first when the release is opened. `payload` says which extra fields
-    songs may have, and of what kind each is. `search_ef` is how widely the index is searched, and
-    `recall` the recall@10 of exact search that it then had, from 0 to 1 (see
-    `catalog.index_quality`). `ranker` is the second-stage ranker, if it has one, and `validation`
-    what was measured on the validation split when it was made, such as `hybrid HR@100`.
+    - `files`: size and checksum of each file in the folder of the embedded engine.
+    - `canaries`: ids of songs that must each be their own nearest neighbour when the release is
+      opened.
+    - `payload`: index type of each extra payload field.
+    - `search_ef`: HNSW search width.
+    - `recall`: recall@10 of the index at that width, from 0 to 1 (see `catalog.index_quality`).
+    - `ranker`: the re-ranker, if the release has one.
+    - `validation`: figures measured on the validation split at ingest, such as `hybrid HR@100`.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
@@ -101,29 +105,29 @@ class Manifest:
     validation: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """As JSON text that `from_json` reads back."""
+        """Return the manifest as JSON text for `from_json`."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @staticmethod
     def from_json(text: str | bytes, where: str) -> Manifest:
-        """Read a manifest; `where` names it in the `CorruptReleaseError` that a bad one raises."""
-        found = _validated(_NUMBERED, text, where).format
-        if found != FORMAT:
+        """Parse a manifest. Raises `CorruptReleaseError`, which names the manifest `where`."""
+        number = _validated(_NUMBERED, text, where).format
+        if number != FORMAT:
             raise CorruptReleaseError(
-                f"{where}: format {found}, and this nextsong reads format {FORMAT}",
+                f"{where}: format {number}, and this nextsong reads format {FORMAT}",
                 "publish again with `nextsong ingest run FILE`",
             )
         return _validated(_MANIFEST, text, where)
 
 
 def from_values(values: object, where: str) -> Manifest:
-    """`Manifest.from_json` for what was JSON and has been parsed."""
+    """Do the same as `Manifest.from_json` for JSON that has been parsed already."""
     return Manifest.from_json(json.dumps(values), where)
 
 
 @dataclass(frozen=True)
 class _Numbered:
-    """What every format has in common."""
+    """The part that all manifest formats share."""
 
     __pydantic_config__ = ConfigDict(strict=True)
 
@@ -144,7 +148,7 @@ def _validated(adapter: TypeAdapter[_Shape], text: str | bytes, where: str) -> _
 
 
 def sum_files(folder: Path) -> dict[str, FileSum]:
-    """Size and SHA-256 of every file under `folder`, by its path relative to it."""
+    """Return size and SHA-256 of every file under `folder`, by relative path."""
     sums = {}
     for path in sorted(_files(folder)):
         with path.open("rb") as file:
@@ -154,15 +158,15 @@ def sum_files(folder: Path) -> dict[str, FileSum]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    # Qdrant Edge writes some files anew, with the same content, whenever a process opens or closes
-    # a release. What it writes to first belongs to that process, and is gone when it is done.
+    # Qdrant Edge rewrites some files with the same content whenever a process opens or closes a
+    # release. It writes to temporary folders first, which are not part of the release.
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".atomicwrite")]
         yield from (Path(parent, name) for name in names)
 
 
 def verify_files(folder: Path, expected: dict[str, FileSum]) -> None:
-    """Raise `CorruptReleaseError`, naming the first file that is missing, added or changed."""
+    """Raise `CorruptReleaseError` for the first file that is missing, added or changed."""
     found = sum_files(folder)
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:

@@ -1,4 +1,4 @@
-"""What a release holds and how it is asked, the same for both homes."""
+"""The model of a release: songs, points, filters and searches, the same for both stores."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ Vector = NDArray[np.float32]
 
 
 Value = str | int | float
-"""What an extra payload field may hold."""
+"""A value of an extra payload field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Song:
     """One song of the catalog.
 
-    `ordinal` is its place by popularity, 0 the first, unique in a release; `playlists` the number
-    of training playlists that hold it; `artist_key` the normalised artist; `extra` its extra
-    payload fields, those without a value left out.
+    - `artist_key`: the normalised artist.
+    - `ordinal`: rank by popularity, from 0, unique in a release.
+    - `playlists`: number of training playlists that contain the song.
+    - `extra`: extra payload fields; fields without a value are left out.
     """
 
     song_id: UUID
@@ -44,7 +45,7 @@ class Song:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A song found, and its score: see `Search`. `vector` is there if it was asked for."""
+    """A search result: a song and its score (see `Search`), with its dense vector if requested."""
 
     song: Song
     score: float
@@ -53,7 +54,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A song with its vector: unit length, shape (dimensions,), or None where it is too rare."""
+    """A song with its dense vector: unit length, shape (dimensions,), or None for a rare song."""
 
     song: Song
     vector: Vector | None
@@ -61,11 +62,12 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What an extra payload field must hold; but for `none_of`, a song without the field fails.
+    """A condition on one extra payload field.
 
-    All that is given must hold: one of `any_of`, none of `none_of`, a number from `minimum` to
-    `maximum`, both included, and a word for each beginning in `text`; text and whole numbers alone
-    can be in `any_of` and `none_of`.
+    All parts that are set must hold: the value is one of `any_of`, none of `none_of`, a number from
+    `minimum` to `maximum` (both included), and contains a word for each prefix in `text`. Only text
+    and whole numbers can be in `any_of` and `none_of`. A song without the field passes `none_of`
+    alone.
     """
 
     field: str
@@ -78,9 +80,9 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which songs may be found; all conditions must hold, and an empty one always does.
+    """The songs that a search may return: all conditions must hold; an empty one always does.
 
-    Artists are given by their normalised names. `max_playlists` 0 means no upper bound.
+    Artists are normalised names. `max_playlists` 0 means no upper bound.
     """
 
     include_artists: frozenset[str] = field(default=frozenset())
@@ -96,19 +98,19 @@ ANY = Filter()
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A ranking that is asked for: by a vector, by co-occurring seeds, or by both, fused.
+    """A search by a dense vector, by co-occurrence, or by both, fused.
 
-    - `vector` alone, shape (dimensions,): the most similar songs; a score is the cosine
-      similarity, -1 to 1. Songs without a vector are not found.
-    - `weights` alone, what each seed counts by its ordinal: the songs that co-occur with the seeds;
-      a score is the sum, over the seeds, of weight times strength. Weights may be negative; songs
-      whose score is not above 0 are not found.
-    - both: the first songs of the two rankings (see `schema.fused_depths`), fused. A score is the
-      song's score by co-occurrence divided by the best one, so that it is from 0 to 1, plus
-      `dense_weight` times the cosine; what a song lacks in one ranking counts 0.
+    - `vector` alone, shape (dimensions,): the most similar songs. The score is the cosine
+      similarity, from -1 to 1. Songs without a vector are not returned.
+    - `weights` alone, the weight of each seed by its ordinal: the songs that co-occur with the
+      seeds. The score is the sum over the seeds of seed weight times co-occurrence weight. Seed
+      weights may be negative; songs whose score is not above 0 are not returned.
+    - both: the best songs of the two rankings (see `schema.fusion_depths`), fused. The score is the
+      co-occurrence score divided by the best one, hence from 0 to 1, plus `dense_weight` times the
+      cosine. A song that is missing in one ranking scores 0 there.
 
-    `exact` compares `vector` with every song instead of going through the index; `with_vectors`
-    gives hits their vectors.
+    `exact` compares `vector` with every song instead of using the index. `with_vectors` adds the
+    vectors to the hits.
     """
 
     vector: Vector | None = None
@@ -121,18 +123,18 @@ class Search:
 
 
 def by_score(hit: Hit) -> tuple[float, int]:
-    """A sort key: the highest score first, and of equal ones the best-known song.
+    """Return a sort key: highest score first, then the most popular song.
 
-    The engine gives songs of equal scores in any order, another one each time.
+    The engine returns songs of equal score in an arbitrary order.
     """
     return -hit.score, hit.song.ordinal
 
 
 def is_release_id(text: str) -> bool:
-    """Whether this can be the id of a release: of another, no file may be looked for."""
+    """Return whether the text has the form of a release id, so that it is safe in a path."""
     return _ID.fullmatch(text) is not None
 
 
 def song_ids(points: Collection[Point]) -> frozenset[UUID]:
-    """The ids of these points' songs."""
+    """Return the song ids of the points."""
     return frozenset(point.song.song_id for point in points)

@@ -1,4 +1,4 @@
-"""The two homes of releases: a folder, or a Qdrant server."""
+"""Open the release store that the options name: a folder, or a Qdrant server."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def open_store(
     layout: Layout | None = None,
     keep: int = KEPT,
 ) -> ReleaseStore:
-    """The home on the Qdrant server if one is named, or else the one in `folder`.
+    """Return the store on the Qdrant server if one is named, else the store in `folder`.
 
-    Publishing lays releases out as `layout` says, on a server, and keeps `keep` old ones.
+    Publishing keeps `keep` old releases, and creates collections on a server by `layout`.
     """
     if qdrant is None:
         from catalog.embedded.store import EmbeddedStore

@@ -1,6 +1,6 @@
-"""How long-running work says what it does: one interface, a talking reporter and a silent twin.
+"""Progress of long-running work: one interface, and reporters for terminals, programs and tests.
 
-Library code takes a `Reporter` and never asks whether there is a terminal.
+Library code takes a `Reporter` and does not care whether there is a terminal.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 LOGGED_EVERY_S = 5.0
-"""How often a log says how far a piece of work is."""
+"""Seconds between two progress lines of one task in the JSON log."""
 
 
 class Task(Protocol):
-    """A piece of work under way."""
+    """A task in progress."""
 
     def advance(self, done: float, total: float | None = None) -> None:
-        """Say that `done` of `total` is finished (absolute numbers, any unit)."""
+        """Report that `done` of `total` is finished (absolute numbers, any unit)."""
 
     def result(self, text: str) -> None:
-        """Say, once, what came of it."""
+        """Set the result of the task, reported when it ends."""
 
 
 class Reporter(Protocol):
-    """Where work reports to."""
+    """A destination for progress reports."""
 
     def say(self, text: str) -> None:
         """Report one line."""
 
     def task(self, title: str) -> AbstractContextManager[Task]:
-        """Open a piece of work; at its end its result and duration are reported."""
+        """Start a task; its result and duration are reported when the context ends."""
 
 
 class _SilentTask:
@@ -59,14 +59,14 @@ class _SilentTask:
 
 
 class SilentReporter:
-    """Reports nothing."""
+    """A reporter that reports nothing."""
 
     def say(self, text: str) -> None:
-        """Report one line: to nobody."""
+        """Do nothing."""
 
     @contextmanager
     def task(self, title: str) -> Iterator[Task]:  # noqa: ARG002
-        """Open a piece of work that nobody hears of."""
+        """Start a task that is not reported."""
         yield _SilentTask()
 
 
@@ -78,8 +78,8 @@ class _LiveTask:
         self.text = ""
 
     def advance(self, done: float, total: float | None = None) -> None:
-        # Rich never forgets a total, and stops the clock where it is reached; but more may follow,
-        # as the building of the index follows the upload.
+        # Rich keeps the first total and stops the clock when it is reached, but a second phase with
+        # its own total may follow, as indexing follows the upload.
         self._shown.total = total
         self._progress.update(self._id, completed=done)
         self._shown.finished_time = None
@@ -89,7 +89,7 @@ class _LiveTask:
 
 
 class ConsoleReporter:
-    """Reports on standard error: a line a task, and a progress bar while there is a terminal."""
+    """A reporter to standard error: a line for each task, and a progress bar on a terminal."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -100,7 +100,7 @@ class ConsoleReporter:
 
     @contextmanager
     def task(self, title: str) -> Iterator[Task]:
-        """Open a piece of work, with a bar that vanishes when it is done."""
+        """Start a task with a progress bar that is removed when the task ends."""
         start = time.perf_counter()
         with Progress(
             TextColumn("  {task.description:<10}"),
@@ -134,7 +134,7 @@ class _LoggedTask:
 
 
 class JsonReporter:
-    """Reports on standard error as JSON lines: for programs."""
+    """A reporter to standard error in JSON lines, for programs."""
 
     def say(self, text: str) -> None:
         """Report one line."""
@@ -142,7 +142,7 @@ class JsonReporter:
 
     @contextmanager
     def task(self, title: str) -> Iterator[Task]:
-        """Open a piece of work; begin and end are lines, and now and then its progress."""
+        """Start a task: a line at its begin and its end, and regular lines of progress between."""
         start = time.perf_counter()
         log("begin", task=title)
         task = _LoggedTask(title)
@@ -152,7 +152,7 @@ class JsonReporter:
 
 
 def log(event: str, **fields: Any) -> None:
-    """Write a JSON line to standard error: time (UTC), event and fields."""
+    """Write a JSON line to standard error: UTC time, event and fields."""
     moment = datetime.now(UTC).isoformat(timespec="milliseconds")
     line = {"time": moment, "event": event, **fields}
     sys.stderr.write(json_text(line) + "\n")

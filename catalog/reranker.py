@@ -1,7 +1,7 @@
-"""The second-stage ranker: candidates of several searches -> one ranking, by boosted trees.
+"""The re-ranker: candidates of several searches, ordered by boosted trees.
 
-What is searched for and what the trees look at are said once here, for `ingest`, which trains them
-on training playlists, and for `service`, which asks them. LightGBM does the trees.
+The candidate channels and the features are defined here once, for `ingest`, which trains the model
+on training playlists, and for `service`, which applies it. The trees are LightGBM's.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHARE = "_share"
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A search for candidates: the first `depth` songs, a seed counting `decay` of the next one."""
+    """A search for the first `depth` candidates; seed weights fall by the factor `decay` per song."""
 
     name: str
     dense: bool
@@ -47,7 +47,7 @@ CHANNELS = (
     Channel("dense", dense=True, decay=0.9, depth=100),
     Channel("dense_last", dense=True, decay=0.0, depth=50),
 )
-"""The searches: the whole playlist by co-occurrence, at two decays, and by Word2Vec; and the last
+"""The searches: the whole playlist by co-occurrence at two decays and by Word2Vec, and the last
 song alone by each."""
 
 FEATURES = (
@@ -64,21 +64,23 @@ FEATURES = (
     "artist_of_last",
     "artist_among_last_3",
 )
-"""What the trees look at; see `features`. Of each keyword field (album, genre) follow two more."""
+"""Columns of the feature matrix (see `features`), followed by two for each keyword field (album,
+genre)."""
 
 RECENT = 10
-"""Of so many songs, the last of the playlist, the similarity of a candidate is looked at."""
+"""Number of last songs of the playlist that the similarity of a candidate refers to."""
 
 MOST_FIELDS = 5
-"""Trees look at so many of the payload's keyword fields, the first by name."""
+"""Maximum number of keyword payload fields used as features, the first by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class SongTraits:
-    """What songs are like: in how many training `playlists` each is, shape (n,), and `groups`.
+    """Attributes of n songs.
 
-    These have the shape (1 + fields, n): the artist as a number, then what is in each field of the
-    ranker, as a number, -1 where a song has nothing there.
+    - `playlists`, shape (n,): in how many training playlists each song is.
+    - `groups`, shape (1 + fields, n): the artist as a number, then the value of each keyword field
+      as a number, -1 for no value.
     """
 
     playlists: NDArray[np.int64]
@@ -88,36 +90,37 @@ class SongTraits:
 def merge_candidates(
     lists: Sequence[tuple[NDArray[np.int64], Floats]],
 ) -> tuple[NDArray[np.int64], Floats]:
-    """The candidates of all channels, and what each channel scored them, NaN where it lacks one.
+    """Return the distinct candidates of all channels, and their score in each channel.
 
-    A channel's list is the numbers of its songs and their scores, the best first. Returns the n
-    songs, shape (n,), as they come up first, and an array of shape (channels, n).
+    `lists` holds for each channel the numbers of its songs and their scores, best first. Returns
+    the n songs in the order in which they first appear, shape (n,), and their scores, shape
+    (channels, n), NaN if a channel lacks the song.
     """
-    songs = np.concatenate([found for found, _ in lists])
-    numbers, first, places = np.unique(songs, return_index=True, return_inverse=True)
-    order = np.argsort(first)  # as they come up first
+    songs = np.concatenate([channel_songs for channel_songs, _ in lists])
+    numbers, first, positions = np.unique(songs, return_index=True, return_inverse=True)
+    order = np.argsort(first)
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     scores = np.full((len(lists), len(numbers)), np.nan)
     start = 0
-    for row, (found, values) in zip(scores, lists, strict=True):
-        row[rank[places[start : start + len(found)]]] = values
-        start += len(found)
+    for row, (channel_songs, values) in zip(scores, lists, strict=True):
+        row[rank[positions[start : start + len(channel_songs)]]] = values
+        start += len(channel_songs)
     return numbers[order], scores
 
 
 def feature_names(fields: Sequence[str] = ()) -> list[str]:
-    """The columns of `features`, where songs are looked at by these fields too."""
+    """Return the names of the columns of `features` for these keyword fields."""
     return [*FEATURES, *(f"{name}{what}" for name in fields for what in (SHARE, "_of_last"))]
 
 
 def features(scores: Floats, similarities: Floats, songs: SongTraits, seeds: SongTraits) -> Floats:
-    """What the trees look at, shape (n, len(FEATURES) + 2 * fields), NaN where there is nothing.
+    """Return the feature matrix, shape (n, len(FEATURES) + 2 * fields), NaN for missing values.
 
-    For each channel the candidate's score beside the best one, and its rank from 0; the score less
-    half the popularity, in logarithms. Popularity is the logarithm of `playlists`.
-    `similarities`, shape (n,), are those with the `RECENT` last seeds; `seeds` are in play order,
-    and at least one.
+    Features of a channel are the candidate's score relative to the best, its rank from 0, and the
+    logarithm of the score minus half the popularity. Popularity is the logarithm of `playlists`.
+    `similarities`, shape (n,), are cosines with the mean of the `RECENT` last seeds. `seeds` are in
+    play order; there is at least one.
     """
     best = np.fmax.reduce(scores, axis=1, initial=1e-9, keepdims=True) if scores.size else scores
     relative = scores / best
@@ -127,11 +130,11 @@ def features(scores: Floats, similarities: Floats, songs: SongTraits, seeds: Son
     of_seeds = np.log1p(seeds.playlists)
     same = songs.groups[:, :, None] == seeds.groups[:, None, :]
     same &= songs.groups[:, :, None] >= 0
-    of_field = [(some.mean(axis=1), some[:, -1]) for some in same]
-    sparse = [place for place, channel in enumerate(CHANNELS) if not channel.dense]
+    of_field = [(field.mean(axis=1), field[:, -1]) for field in same]
+    sparse = [row for row, channel in enumerate(CHANNELS) if not channel.dense]
     columns = [
         *(column for pair in zip(relative, order, strict=True) for column in pair),
-        *(np.log(np.maximum(relative[place], 1e-9)) - popularity / 2 for place in sparse),
+        *(np.log(np.maximum(relative[row], 1e-9)) - popularity / 2 for row in sparse),
         (~np.isnan(scores)).sum(axis=0),
         popularity,
         popularity - of_seeds.mean(),
@@ -147,10 +150,10 @@ def features(scores: Floats, similarities: Floats, songs: SongTraits, seeds: Son
 
 
 class Reranker:
-    """Boosted trees that score candidates by their features: the higher, the likelier the next.
+    """Boosted trees that score candidates by their features; a higher score is a likelier song.
 
-    `fields` are the payload fields that they look at, which the model names. Raises
-    `CorruptReleaseError` or `MissingLibraryError`.
+    `fields` are the keyword payload fields that the model uses. Raises `CorruptReleaseError` or
+    `MissingLibraryError`.
     """
 
     def __init__(self, model: str) -> None:
@@ -164,10 +167,10 @@ class Reranker:
         self.understood = own == feature_names(self.fields)
 
     def score(self, table: Floats) -> Floats:
-        """A chance for each candidate, shape (n,), from 0 to 1; comparable within a query."""
-        # Threads would cost more than they bring on a few hundred rows.
-        chances: Floats = self._booster.predict(table, num_threads=1)
-        return chances
+        """Return a score for each candidate, shape (n,), from 0 to 1, comparable within a query."""
+        # On a few hundred rows, threads cost more than they save.
+        scores: Floats = self._booster.predict(table, num_threads=1)
+        return scores
 
 
 def load_lightgbm() -> Any:
@@ -188,14 +191,14 @@ def load_lightgbm() -> Any:
 
 
 def pack(model: str) -> tuple[str, str]:
-    """A model's text for a manifest: its SHA-256, and itself compressed, as ASCII."""
+    """Return the SHA-256 of a model's text, and the text compressed as ASCII, for a manifest."""
     content = model.encode()
     packed = base64.b85encode(zlib.compress(content, 9)).decode()
     return hashlib.sha256(content).hexdigest(), packed
 
 
 def unpack(stored: StoredReranker) -> str:
-    """The model's text. Raises `CorruptReleaseError`."""
+    """Return the text of a stored model. Raises `CorruptReleaseError`."""
     try:
         content = zlib.decompress(base64.b85decode(stored.model))
     except (ValueError, zlib.error) as error:

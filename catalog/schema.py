@@ -1,4 +1,4 @@
-"""The collection's schema: names, payload, indexes and search settings, the same for both homes."""
+"""The schema of a collection: vectors, payload and indexes, the same for both stores."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DENSE = "song"
-"""The name of the dense vector: Word2Vec, cosine."""
+"""Name of the dense vector: Word2Vec, cosine distance."""
 
 SPARSE = "cooccurrence"
-"""The name of the sparse vector: an index is a seed's ordinal, its value how strongly that seed
-predicts this song."""
+"""Name of the sparse vector: an index is a seed's ordinal, the value the co-occurrence weight of
+that seed for this song."""
 
 FUSED_PREDICTED, FUSED_NEAREST = 200, 100
-"""So many songs are fused of those that co-occur, and of the most similar, at least."""
+"""Minimum number of songs taken from the co-occurrence and from the dense ranking for fusion."""
 
 SMALLEST_SCORE = 1e-9
-"""What a song must score by co-occurrence to be found, where weights may be negative."""
+"""Lowest co-occurrence score of a result if seed weights can be negative."""
 
 Kind = Literal["keyword", "integer", "float", "text"]
-"""How a payload field is indexed, and so how it can be filtered on.
+"""Index type of a payload field, which decides how it can be filtered on.
 
 A boolean is a keyword, "true" or "false": Qdrant Edge cannot match booleans."""
 
@@ -34,55 +34,56 @@ PAYLOAD_INDEXES: Mapping[str, Kind] = {
     "playlists": "integer",
     "search_text": "text",
 }
-"""The payload fields that can be filtered or sorted on, and how each is indexed."""
+"""Payload fields that can be filtered or sorted on, with their index types."""
 
 UNLINKED = frozenset(["ordinal", "search_text"])
-"""Those that no search by vectors is filtered on: they need no links in its graph, which for all
-beginnings of words take many times as long to build as the graph itself."""
+"""Indexed fields that no vector search filters on, so HNSW builds no extra links for them.
+
+For the word prefixes of `search_text`, such links take many times as long as the graph itself."""
 
 SONG_FIELDS = ["song_id", "artist", "title", "artist_key", "ordinal", "playlists"]
-"""The payload fields that make a `Song`, beside the extra ones."""
+"""Payload fields of a `Song`, without the extra ones."""
 
 RESERVED_FIELDS = frozenset([*SONG_FIELDS, "search_text"])
-"""Names that no extra payload field may take."""
+"""Names that an extra payload field must not have."""
 
 HNSW_M = 16
 HNSW_EF_CONSTRUCT = 100
 INDEXING_THRESHOLD_KB = 1
-"""Every segment but the tiniest is optimised: one that is not goes on changing on disk."""
+"""Size above which a segment is indexed, in KB. A segment that is not keeps changing on disk."""
 
 FULL_SCAN_THRESHOLD_KB = 1000
-"""Below this size a search is exact, which is then faster than by the graph."""
+"""Size below which a search is exact, in KB: it is then faster than the graph."""
 
 LONGEST_PREFIX = 20
-"""Words are found by their beginnings, up to this many characters."""
+"""Longest word prefix in the text index, in characters."""
 
 
-def fused_depths(limit: int) -> tuple[int, int]:
-    """How many of the songs that co-occur, and of the most similar, are fused into so many."""
+def fusion_depths(limit: int) -> tuple[int, int]:
+    """Return how many songs of the sparse and the dense ranking are fused for `limit` hits."""
     return max(FUSED_PREDICTED, 2 * limit), max(FUSED_NEAREST, limit)
 
 
 def floor_of(weights: Mapping[int, float]) -> float | None:
-    """What a song must score to be predicted by seeds that count so, or None where all do.
+    """Return the lowest co-occurrence score of a result for these seed weights, or None for any.
 
-    Negative weights can bring a song below 0, which then is not predicted at all.
+    With negative weights a score can be 0 or less; such songs are not returned.
     """
     return SMALLEST_SCORE if min(weights.values(), default=0.0) < 0 else None
 
 
 def cosine_of(score: float) -> float:
-    """A cosine that the engine worked out: its rounding can pass 1."""
+    """Clip a cosine from the engine to -1 to 1, which its rounding can exceed."""
     return min(1.0, max(-1.0, score))
 
 
 def search_ef(songs: int) -> int:
-    """How widely the index of a release is searched whose manifest does not say."""
+    """Return the HNSW search width (ef) for a release whose manifest has none."""
     return 128 if songs < 500_000 else 256
 
 
 def song_of(payload: Mapping[str, Any]) -> Song:
-    """The song that a point's payload describes."""
+    """Return the song that the payload of a point describes."""
     return Song(
         song_id=UUID(payload["song_id"]),
         artist=payload["artist"],

@@ -1,4 +1,4 @@
-"""Song identity: when two spellings are the same song, and the id that it keeps across releases."""
+"""Song identity: normalisation of names, and stable song ids."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _SEPARATOR = "\x1f"  # cannot stand in a normalised name: str.split() takes it f
 
 
 def normalise(name: str) -> str:
-    """Fold case, width, accents and runs of white space, so that spellings of one name meet.
+    """Fold case, width, accents and runs of white space, so that spellings of one name are equal.
 
-    Only the combining accents of Latin, Greek and Cyrillic go: in other scripts (Devanagari, Thai,
-    the voicing marks of kana) combining marks are letters. Idempotent. May return "".
+    Only combining accents of Latin, Greek and Cyrillic are removed: in other scripts (Devanagari,
+    Thai, the voicing marks of kana) combining marks are letters. Idempotent. May return "".
     """
     if name.isascii():
         return " ".join(name.lower().split())

@@ -22,7 +22,7 @@ from catalog.schema import (
     SPARSE,
     cosine_of,
     floor_of,
-    fused_depths,
+    fusion_depths,
     search_ef,
     song_of,
 )
@@ -156,7 +156,7 @@ class EmbeddedRelease:
         floor = floor_of(search.weights)
         request: dict[str, Any]
         if nearest and predicted:
-            of_company, of_likeness = fused_depths(search.limit)
+            of_company, of_likeness = fusion_depths(search.limit)
             best = self._best(predicted, passing, floor)
             request = {
                 "prefetches": [

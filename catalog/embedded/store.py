@@ -244,7 +244,9 @@ def _build(
             ranker=draft.ranker,
             validation=draft.validation,
         )
-        manifest = index_quality.settled(manifest, lambda one: EmbeddedRelease(shard, one))
+        manifest = index_quality.with_search_width(
+            manifest, lambda one: EmbeddedRelease(shard, one)
+        )
         write_atomically(folder / "manifest.json", manifest.to_json())
         _open_verified(shard, manifest).close()
         manifests.verify_files(shard, manifest.files)  # reading must not have changed it

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qdrant_client import models
 
-from catalog.schema import DENSE, SPARSE, floor_of, fused_depths, search_ef, song_of
+from catalog.schema import DENSE, SPARSE, floor_of, fusion_depths, search_ef, song_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -52,7 +52,7 @@ def rankings_of(
     """
     if search.vector is None or not search.weights or search.limit <= 0:
         return None, None
-    of_company, of_likeness = fused_depths(search.limit)
+    of_company, of_likeness = fusion_depths(search.limit)
     if not sharded:
         return _scores(1, _predicted(search)), None
     return _scores(of_company, _predicted(search)), _scores(of_likeness, _nearest(search, params))
@@ -68,7 +68,7 @@ def bounds_of(
     nearest: Sequence[models.ScoredPoint],
 ) -> Bounds:
     """The bounds of a search for both kinds, by what its `rankings_of` found."""
-    of_company, of_likeness = fused_depths(search.limit)
+    of_company, of_likeness = fusion_depths(search.limit)
     return Bounds(
         best=predicted[0].score if predicted else 1.0,
         predicted=_passing(predicted, of_company) or floor_of(search.weights),
@@ -98,7 +98,7 @@ def request_of(
         return None
     if search.vector is not None and search.weights:
         assert bounds
-        of_company, of_likeness = fused_depths(search.limit)
+        of_company, of_likeness = fusion_depths(search.limit)
         predicted = {**_predicted(search), "score_threshold": bounds.predicted}
         nearest = {**_nearest(search, params), "score_threshold": bounds.nearest}
         request = {

@@ -293,7 +293,7 @@ class ServerStore:
                 ranker=draft.ranker,
                 validation=draft.validation,
             )
-            manifest = index_quality.settled(
+            manifest = index_quality.with_search_width(
                 manifest,
                 lambda one: ServerRelease(self._opened(), name, one),
             )

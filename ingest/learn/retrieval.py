@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from catalog.reranker import SongTraits
-from catalog.schema import fused_depths
+from catalog.schema import fusion_depths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -175,7 +175,7 @@ def both(
     arrays: Arrays, queries: Sequence[Songs], parameters: Parameters, limit: int
 ) -> Iterator[tuple[Ranking, Ranking]]:
     """What hybrid search fuses into `limit` songs for each query: who co-occurs, who is similar."""
-    of_company, of_likeness = fused_depths(limit)
+    of_company, of_likeness = fusion_depths(limit)
     return zip(
         predicted(arrays, queries, parameters.cooccurrence_decay, of_company),
         similar(arrays, queries, parameters.query_decay, of_likeness),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from catalog.errors import EngineError
-from catalog.index_quality import measure_recall_by_filter, recall_of, sample_of, settled
+from catalog.index_quality import measure_recall_by_filter, recall_of, sample_of, with_search_width
 from catalog.model import Hit, Point, Search, Song
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def test_the_search_is_widened_until_it_finds_enough(road: Road) -> None:
         opened.append(Index(manifest, 10 if manifest.search_ef >= 200 else 5))
         return opened[-1]
 
-    manifest = settled(road.outcome.manifest, open_with)
+    manifest = with_search_width(road.outcome.manifest, open_with)
     assert manifest.search_ef == 200
     assert manifest.recall == 1.0
     assert [one.manifest.search_ef for one in opened] == [100, 200]
@@ -86,7 +86,7 @@ def test_the_search_is_widened_until_it_finds_enough(road: Road) -> None:
 
 def test_a_hopeless_index_is_not_published(road: Road) -> None:
     with pytest.raises(EngineError, match=r"only 90\.0% .* 97% is the least"):
-        settled(road.outcome.manifest, lambda manifest: Index(manifest, 9))  # type: ignore[arg-type]
+        with_search_width(road.outcome.manifest, lambda manifest: Index(manifest, 9))  # type: ignore[arg-type]
 
 
 def test_a_published_release_says_its_recall(road: Road) -> None:

@@ -31,7 +31,7 @@ from catalog.reranker import (
     pack,
     unpack,
 )
-from catalog.schema import fused_depths
+from catalog.schema import fusion_depths
 from ingest import pipeline
 from ingest.learn import reranker, retrieval
 from ingest.learn.cases import cut, cut_with_lasts
@@ -237,7 +237,7 @@ def test_what_is_worked_out_offline_is_what_the_engine_answers(
     queries = [songs[:-1] for songs in playlists]
     seeds = seeds_of(work)
     parameters = Parameters()
-    of_company, of_likeness = fused_depths(20)
+    of_company, of_likeness = fusion_depths(20)
     company = list(retrieval.predicted(arrays, queries, parameters.cooccurrence_decay, of_company))
     alike = list(retrieval.similar(arrays, queries, parameters.query_decay, of_likeness))
     both = [
