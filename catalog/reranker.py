@@ -32,7 +32,7 @@ SHARE = "_share"
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A search for `depth` candidates. Each later seed multiplies the weight of a seed by `decay`."""
+    """A search for `depth` candidates; each later seed multiplies a weight of a seed by `decay`."""
 
     name: str
     dense: bool

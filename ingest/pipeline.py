@@ -11,13 +11,13 @@ from catalog.errors import PlaylistError, RejectsError, ReleaseError
 from catalog.files import locked
 from catalog.manifest import Manifest, Origin, StoredReranker
 from catalog.reranker import MOST_FIELDS, load_lightgbm, pack
-from ingest.learn.cooccurrence import count
-from ingest.learn.reranker import MODEL, Places, rank
-from ingest.learn.selection import Choice, choose, weights_of
+from ingest.learn.cooccurrence import count_cooccurrence
+from ingest.learn.reranker import MODEL, StageFiles, train_reranker
+from ingest.learn.selection import Candidates, dense_weights_to_try, select_mode
 from ingest.learn.word2vec import too_rare, train
 from ingest.prepare.playlists import Choices, prepare
 from ingest.prepare.split import split
-from ingest.publish.points import assembled
+from ingest.publish.points import assemble_points
 from ingest.sources.columns import has_sessions
 from ingest.sources.files import STDIN, find_inputs
 from ingest.sources.payload import index_kind
@@ -131,7 +131,9 @@ def run(
         counted = folder.stage(
             "count",
             {"split": splits.fingerprint, **parameters.of_stage("count")},
-            lambda out: count(splits.folder / "train.parquet", out, parameters, reporter),
+            lambda out: count_cooccurrence(
+                splits.folder / "train.parquet", out, parameters, reporter
+            ),
             reporter,
         )
         trained = folder.stage(
@@ -186,7 +188,7 @@ def run(
             track_ids=prepared.summary["track_ids"],
         )
         payload = _kinds(read)
-        with assembled(stages, work, least, payload) as (songs_path, counts):
+        with assemble_points(stages, work, least, payload) as (songs_path, counts):
             draft = Draft(
                 songs_path,
                 parameters.dimensions,
@@ -213,17 +215,17 @@ def _ranked(
 ) -> Stage | None:
     if not parameters.ranker:
         return None
-    places = _places(stages)
+    files = _stage_files(stages)
     return folder.stage(
         "rank",
         {
             "count": stages["count"].fingerprint,
             "train": stages["train"].fingerprint,
-            "fields": list(places.fields),
+            "fields": list(files.fields),
             **parameters.of_stage("query"),
             "seed": parameters.seed,
         },
-        lambda out: rank(places, out, parameters, reporter),
+        lambda out: train_reranker(files, out, parameters, reporter),
         reporter,
     )
 
@@ -239,8 +241,8 @@ def _chosen(
     """How the release answers where nothing is asked for; all its query parameters are inputs."""
     ranked = stages.get("rank")
     model = ranked.folder / MODEL if ranked and ranked.summary["better"] else None
-    choice = Choice(weights_of(parameters, told), least, model)
-    places = _places(stages)
+    candidates = Candidates(dense_weights_to_try(parameters, told), least, model)
+    files = _stage_files(stages)
     return folder.stage(
         "choose",
         {
@@ -248,21 +250,21 @@ def _chosen(
             "count": stages["count"].fingerprint,
             "train": stages["train"].fingerprint,
             "rank": ranked and ranked.fingerprint,
-            "weights": list(choice.weights),
+            "weights": list(candidates.dense_weights),
             **parameters.of_stage("query"),
         },
-        lambda _: choose(places, choice, parameters, reporter),
+        lambda _: select_mode(files, candidates, parameters, reporter),
         reporter,
     )
 
 
-def _places(stages: Mapping[str, Stage]) -> Places:
+def _stage_files(stages: Mapping[str, Stage]) -> StageFiles:
     keywords = [name for name, kind in _kinds(stages["read"]).items() if kind == "keyword"]
-    return Places(
+    return StageFiles(
         songs=stages["prepare"].folder / "songs.parquet",
         train=stages["split"].folder / "train.parquet",
         validation=stages["split"].folder / "validation.parquet",
-        strengths=stages["count"].folder / "cooccurrence.parquet",
+        cooccurrence=stages["count"].folder / "cooccurrence.parquet",
         vectors=stages["train"].folder / "vectors.parquet",
         fields=sorted(keywords)[:MOST_FIELDS],
     )

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from evaluation.tune.space import Held
-    from ingest.learn.retrieval import Arrays
+    from ingest.learn.retrieval import ReleaseArrays
     from ingest.parameters import Parameters
 
 Vectors = tuple["NDArray[np.int32]", "NDArray[np.float32]"]
@@ -171,7 +171,7 @@ def make_best(places: Places, parameters: Parameters) -> str:
     return digest.hexdigest()[:12]
 
 
-def best_arrays(places: Places, held: Held, parameters: Parameters) -> Arrays:
+def best_arrays(places: Places, held: Held, parameters: Parameters) -> ReleaseArrays:
     """What `make_best` has made, as a release's arrays."""
     from scipy.sparse import csr_array
 

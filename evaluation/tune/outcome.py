@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from evaluation.systems.location import Place
     from evaluation.tune.files import Places
     from evaluation.tune.space import Held
-    from ingest.learn.retrieval import Arrays
+    from ingest.learn.retrieval import ReleaseArrays
 
 FILE = "outcome.json"
 
@@ -69,7 +69,7 @@ class Choice:
 
     key = name = "tuned"
 
-    def __init__(self, arrays: Arrays, parameters: Parameters) -> None:
+    def __init__(self, arrays: ReleaseArrays, parameters: Parameters) -> None:
         self._arrays = arrays
         self._parameters = parameters
 
@@ -79,9 +79,9 @@ class Choice:
             part = queries.seeds.take(slice(start, start + BATCH))
             seeds = [part[row] for row in range(len(part))]
             rankings = np.full((len(seeds), limit), -1, dtype=np.int32)
-            pairs = retrieval.both(self._arrays, seeds, self._parameters, limit)
+            pairs = retrieval.rank_for_fusion(self._arrays, seeds, self._parameters, limit)
             for row, pair in enumerate(pairs):
-                songs = retrieval.fused(*pair, self._parameters.dense_weight, limit)
+                songs = retrieval.fuse(*pair, self._parameters.dense_weight, limit)
                 rankings[row, : len(songs)] = songs
             yield rankings
 

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from catalog.errors import PlaylistError
 from ingest.learn import reranker, retrieval
-from ingest.learn.cases import cut_with_lasts
-from ingest.learn.cooccurrence import strengths
-from ingest.learn.gains import gains
-from ingest.learn.retrieval import Arrays
+from ingest.learn.cases import sample_cases_with_last
+from ingest.learn.cooccurrence import compute_weights
+from ingest.learn.rank_metrics import discounted_gains
+from ingest.learn.retrieval import ReleaseArrays
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,8 +130,8 @@ def load(songs: Path, train: Path, held_out: Path, parameters: Parameters) -> He
     others = retrieval.read_playlists(held_out)
     random = np.random.default_rng(parameters.seed)
     some = [others[place] for place in random.permutation(len(others))[:MOST_PLAYLISTS]]
-    cases = cut_with_lasts(some, random, CUTS - 1)
-    known = retrieval.playlists_of(playlists, total, parameters)
+    cases = sample_cases_with_last(some, random, CUTS - 1)
+    known = retrieval.count_playlists(playlists, total, parameters)
     return Held(playlists, known, cases)
 
 
@@ -154,9 +154,9 @@ def counted(held: Held, parameters: Parameters) -> csr_array:
     """The strengths that these parameters make of the training playlists."""
     songs = np.concatenate(held.train)
     offsets = np.cumsum([0, *map(len, held.train)])
-    parts = [part for _, _, part in strengths(offsets, songs, parameters)]
+    parts = [part for _, _, part in compute_weights(offsets, songs, parameters)]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return retrieval.strengths_of(columns, len(held.playlists))
+    return retrieval.weight_matrix(columns, len(held.playlists))
 
 
 def trained(
@@ -171,45 +171,41 @@ def trained(
         raise PlaylistError(
             f"no song is in {parameters.min_count} training playlists (the most is {most})"
         )
-    return reranker.vectors_of(held.train, parameters, folder)
+    return reranker.learn_vectors(held.train, parameters, folder)
 
 
 def arrays_of(
     held: Held,
     strengths: csr_array | None = None,
     vectors: tuple[NDArray[np.int32], NDArray[np.float32]] | None = None,
-) -> Arrays:
+) -> ReleaseArrays:
     """A release's arrays, of which one kind may be missing."""
     total = len(held.playlists)
-    return Arrays(
-        retrieval.strengths_of([[], [], []], total) if strengths is None else strengths,
+    return ReleaseArrays(
+        retrieval.weight_matrix([[], [], []], total) if strengths is None else strengths,
         *(vectors or (np.zeros(0, np.int32), np.zeros((0, 1), np.float32))),
         held.playlists,
         np.zeros((1, total), np.int64),
     )
 
 
-def ranks(arrays: Arrays, cases: Cases, parameters: Parameters, phase: str) -> NDArray[np.int64]:
+def ranks(
+    arrays: ReleaseArrays, cases: Cases, parameters: Parameters, phase: str
+) -> NDArray[np.int64]:
     """The place of each label in what the phase's kind of search answers, 1 to 100, or 0."""
     if phase == "query":
         return reranker.hybrid_ranks(arrays, cases, parameters)
     if phase == "count":
-        decay = parameters.cooccurrence_decay
-        found = retrieval.predicted(arrays, cases.queries, decay, DEPTH)
+        rank, decay = retrieval.rank_by_cooccurrence, parameters.cooccurrence_decay
     else:
-        found = retrieval.similar(arrays, cases.queries, parameters.query_decay, DEPTH)
-    return np.array(
-        [
-            retrieval.rank_in(songs, int(label))
-            for (songs, _), label in zip(found, cases.labels, strict=True)
-        ],
-        np.int64,
-    )
+        rank, decay = retrieval.rank_by_similarity, parameters.query_decay
+    rankings = rank(arrays, cases.queries, decay, DEPTH)
+    return retrieval.ranks_of_labels((songs for songs, _ in rankings), cases.labels)
 
 
-def value_of(arrays: Arrays, held: Held, parameters: Parameters, phase: str) -> float:
+def value_of(arrays: ReleaseArrays, held: Held, parameters: Parameters, phase: str) -> float:
     """What trials are judged by: the mean discounted gain over all queries, 0 to 1."""
-    return float(gains(ranks(arrays, held.cases, parameters, phase)).mean())
+    return float(discounted_gains(ranks(arrays, held.cases, parameters, phase)).mean())
 
 
 def with_chosen(parameters: Parameters, chosen: Mapping[str, Any]) -> Parameters:

@@ -1,4 +1,4 @@
-"""Places where playlists are cut: the songs before are a query, the next one is to be found."""
+"""Held-out cases made from playlists: the first songs are the query, the next is the label."""
 
 from __future__ import annotations
 
@@ -17,25 +17,32 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cases:
-    """Queries and the song that came next in each."""
+    """Queries, and the song that came next in each."""
 
     queries: list[Songs]
     labels: NDArray[np.int64]
 
 
-def cut(playlists: Sequence[Songs], random: np.random.Generator, cuts: int) -> Cases:
-    """At most `cuts` places of each playlist, chosen at random, the first song never being one."""
+def last_song_cases(playlists: Sequence[Songs]) -> Cases:
+    """Return the case of each playlist whose label is its last song."""
+    labels = np.array([songs[-1] for songs in playlists], np.int64)
+    return Cases([songs[:-1] for songs in playlists], labels)
+
+
+def sample_cases(playlists: Sequence[Songs], random: np.random.Generator, count: int) -> Cases:
+    """Draw at most `count` cases of each playlist; the first song is never a label."""
     queries, labels = [], []
     for songs in playlists:
-        places = random.choice(len(songs) - 1, min(cuts, len(songs) - 1), replace=False) + 1
-        queries += [songs[:place] for place in places]
-        labels += [int(songs[place]) for place in places]
+        positions = random.choice(len(songs) - 1, min(count, len(songs) - 1), replace=False) + 1
+        queries += [songs[:position] for position in positions]
+        labels += [int(songs[position]) for position in positions]
     return Cases(queries, np.array(labels, np.int64))
 
 
-def cut_with_lasts(playlists: Sequence[Songs], random: np.random.Generator, cuts: int) -> Cases:
-    """The last place of each playlist, in their order, and then at most `cuts` others of each."""
-    others = cut([songs[:-1] for songs in playlists if len(songs) > 2], random, cuts)
-    lasts = np.array([songs[-1] for songs in playlists], np.int64)
-    queries = [*(songs[:-1] for songs in playlists), *others.queries]
-    return Cases(queries, np.concatenate([lasts, others.labels]))
+def sample_cases_with_last(
+    playlists: Sequence[Songs], random: np.random.Generator, count: int
+) -> Cases:
+    """Return the last-song case of each playlist, followed by at most `count` others of each."""
+    others = sample_cases([songs[:-1] for songs in playlists if len(songs) > 2], random, count)
+    last = last_song_cases(playlists)
+    return Cases([*last.queries, *others.queries], np.concatenate([last.labels, others.labels]))

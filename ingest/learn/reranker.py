@@ -1,10 +1,10 @@
-"""Training playlists -> the second-stage ranker, and whether it ranks better than hybrid search.
+"""Training of the re-ranker, and its comparison with hybrid search.
 
-A quarter of the training playlists is held in: strengths and vectors are made once more from the
-others alone, and songs of the held-in ones are to be found from the songs before them. Otherwise
-the trees would learn how well a playlist is remembered, not how well it is foreseen. Where these
-are few, the other quarters follow. What was learned is then applied to the vectors of all training
-playlists, and measured on validation playlists.
+A quarter of the training playlists is set aside. Co-occurrence weights and vectors are learned
+again from the others alone, and the model learns to rank the next songs of the playlists set aside:
+counts that include a playlist would teach it to recognise that playlist. If there are few
+playlists, the other quarters follow. The model is then applied to the vectors of all training
+playlists and measured on validation playlists.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from catalog.reranker import (
     merge_candidates,
 )
 from ingest.learn import retrieval
-from ingest.learn.cases import Cases, cut, cut_with_lasts
-from ingest.learn.cooccurrence import strengths
-from ingest.learn.gains import comparison
-from ingest.learn.retrieval import Arrays, Songs
+from ingest.learn.cases import Cases, last_song_cases, sample_cases, sample_cases_with_last
+from ingest.learn.cooccurrence import compute_weights
+from ingest.learn.rank_metrics import compare_ranks
+from ingest.learn.retrieval import ReleaseArrays, Songs
 from ingest.learn.word2vec import train_vectors
 
 if TYPE_CHECKING:
@@ -42,23 +42,25 @@ if TYPE_CHECKING:
     from catalog.progress import Reporter, Task
     from ingest.parameters import Parameters
 
-PARTS = 4
-ENOUGH = 4_000
-"""One of so many parts of the training playlists is held in after the other, but not more playlists
-than these in all: each part takes as long as training does."""
+FOLDS = 4
+"""Parts of the training playlists, set aside one after the other."""
 
-CUTS, MOST_CUTS, ENOUGH_CUTS = 8, 40, 12_000
-"""So many songs of a playlist are to be found, and its last; more where playlists are few."""
+ENOUGH_PLAYLISTS = 4_000
+"""Playlists to learn from, after which no further part is used: each costs as much as training."""
 
-LAST = 5.0
-"""What the last song of a playlist counts beside another: where playlists end, other songs come
-next than within them, and it is the end of a playlist that is to be continued."""
+CASES_PER_PLAYLIST, MAX_CASES_PER_PLAYLIST, ENOUGH_CASES = 8, 40, 12_000
+"""Cases of a playlist beside its last song; up to 40 if there are few playlists."""
 
-MOST_VALIDATED = 2_000
-NOISE = 0.1
-"""The share of the candidates that were not the next song that is learned from."""
+LAST_SONG_WEIGHT = 5.0
+"""Weight of the last song of a playlist against other songs: a query continues a playlist at its
+end, where other songs follow than within it."""
+
+MAX_VALIDATION_PLAYLISTS = 2_000
+NEGATIVE_SHARE = 0.1
+"""Share of the candidates other than the label that the model is trained on."""
 
 MODEL = "ranker.txt"
+DEPTH = 100
 
 TREES = 200
 SETTINGS = {
@@ -77,121 +79,122 @@ SETTINGS = {
 
 @dataclass
 class Examples:
-    """What the trees learn from: features of candidates, and which of them came next."""
+    """Training data: feature matrices of candidates, which of them are labels, and weights."""
 
     tables: list[NDArray[np.float32]]
-    right: list[NDArray[np.bool_]]
+    is_label: list[NDArray[np.bool_]]
     weights: list[NDArray[np.float64]]
 
     def add(
         self,
-        next_song: NDArray[np.bool_],
+        is_label: NDArray[np.bool_],
         table: NDArray[Any],
         weight: float,
         random: np.random.Generator,
     ) -> None:
-        """Take the candidates of one cut: the next song, and a sample of the others."""
-        kept = next_song | (random.random(len(next_song)) < NOISE)
+        """Add the candidates of one case: the label, and a sample of the others."""
+        kept = is_label | (random.random(len(is_label)) < NEGATIVE_SHARE)
         self.tables.append(table[kept].astype(np.float32))
-        self.right.append(next_song[kept])
+        self.is_label.append(is_label[kept])
         self.weights.append(np.full(np.count_nonzero(kept), weight))
 
 
 @dataclass(frozen=True)
-class Places:
-    """The files that the ranker is made from; see the stages that write them.
+class StageFiles:
+    """The files of the stages that re-ranker and model selection read.
 
-    `fields` are the fields of the songs that it looks at.
+    `fields` are the keyword payload fields of the songs to be used as features.
     """
 
     songs: Path
     train: Path
     validation: Path
-    strengths: Path
+    cooccurrence: Path
     vectors: Path
     fields: Sequence[str] = ()
 
 
-def rank(
-    places: Places, folder: Path, parameters: Parameters, reporter: Reporter
+def train_reranker(
+    files: StageFiles, folder: Path, parameters: Parameters, reporter: Reporter
 ) -> dict[str, Any]:
-    """Write `ranker.txt`, LightGBM's model, to `folder`; returns what it brings on validation.
+    """Write the LightGBM model `ranker.txt` to `folder`; return its figures on validation cases.
 
-    `better` in the result says whether it may answer in the place of hybrid search: its gain on
-    many cuts must be beyond chance (the discounted gain, 1 / log2(1 + rank) within 100, of the same
-    queries, compared in pairs), and it must not find fewer of the playlists' last songs (see
-    `ingest.learn.gains.finds_fewer`).
+    `better` in the result says whether it may replace hybrid search: its mean discounted gain must
+    be significantly higher, and it must not find fewer of the last songs of playlists (see
+    `ingest.learn.rank_metrics`). Raises `PlaylistError` if there are too few playlists.
     """
     with reporter.task("rank") as task:
-        groups = retrieval.read_groups(places.songs, places.fields)
-        playlists = retrieval.read_playlists(places.train)
+        groups = retrieval.read_groups(files.songs, files.fields)
+        playlists = retrieval.read_playlists(files.train)
         random = np.random.default_rng(parameters.seed)
-        examples = _examples(playlists, groups, parameters, folder, random, task)
+        examples = _collect_examples(playlists, groups, parameters, folder, random, task)
         task.advance(2, 3)
-        model = fit(examples, places.fields, random)
+        model = fit_trees(examples, files.fields, random)
         with storage_errors(folder):
             (folder / MODEL).write_text(model, encoding="utf-8")
-        figures = _validated(Reranker(model), places, playlists, groups, parameters, random)
-        verdict = "better than hybrid search" if figures["better"] else "no better than hybrid"
+        figures = _validate(Reranker(model), files, playlists, groups, parameters, random)
+        verdict = "better than hybrid search" if figures["better"] else "not better than hybrid"
         text = (
-            f"ranker of {TREES} trees from {len(examples.right):,} cuts; HR@100 on validation cuts "
-            f"{figures['cuts, ranked HR@100']:.4f}, hybrid {figures['cuts, hybrid HR@100']:.4f}: "
-            f"{verdict}"
+            f"re-ranker of {TREES} trees from {len(examples.is_label):,} cases; HR@100 on "
+            f"validation cases {figures['cuts, ranked HR@100']:.4f}, hybrid "
+            f"{figures['cuts, hybrid HR@100']:.4f}: {verdict}"
         )
         task.result(text)
-    return {"text": text, "cuts": len(examples.right), **figures}
+    return {"text": text, "cuts": len(examples.is_label), **figures}
 
 
-def arrays_of(
+def learn_arrays(
     playlists: Sequence[Songs],
     queries: Sequence[Songs],
     groups: NDArray[np.int64],
     parameters: Parameters,
     folder: Path,
-) -> Arrays:
-    """Count and train on these playlists; strengths only of seeds of these queries."""
+) -> ReleaseArrays:
+    """Learn weights and vectors from these playlists; weights only of the seeds of the queries."""
     songs = np.concatenate(playlists)
     offsets = np.cumsum([0, *map(len, playlists)])
     total = groups.shape[1]
-    needed = np.zeros(total, bool)
-    needed[np.concatenate([np.zeros(0, np.int32), *queries])] = True
+    needed = retrieval.seed_mask(queries, total)
     parts = []
-    for _, _, (seeds, predicted, strength) in strengths(offsets, songs, parameters):
-        wanted = needed[seeds]
-        parts.append((seeds[wanted], predicted[wanted], strength[wanted]))
-    pairs = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    having, vectors = vectors_of(playlists, parameters, folder)
-    counts = retrieval.playlists_of(playlists, total, parameters)
-    return Arrays(retrieval.strengths_of(pairs, total), having, vectors, counts, groups)
+    for _, _, part in compute_weights(offsets, songs, parameters):
+        selected = needed[part[0]]
+        parts.append(tuple(column[selected] for column in part))
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    vector_songs, vectors = learn_vectors(playlists, parameters, folder)
+    counts = retrieval.count_playlists(playlists, total, parameters)
+    weights = retrieval.weight_matrix(columns, total)
+    return ReleaseArrays(weights, vector_songs, vectors, counts, groups)
 
 
-def vectors_of(
+def learn_vectors(
     playlists: Sequence[Songs], parameters: Parameters, folder: Path
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Train Word2Vec on these playlists: songs and vectors, as `train_vectors` gives them."""
+    """Train Word2Vec on these playlists; return songs and vectors like `train_vectors`."""
     plays = sum(map(len, playlists))
     with tempfile.TemporaryDirectory(dir=folder) as name:
         corpus = Path(name) / "corpus.txt"
         with storage_errors(corpus), corpus.open("w", encoding="ascii") as file:
-            file.writelines(" ".join(map(str, some.tolist())) + "\n" for some in playlists)
+            file.writelines(" ".join(map(str, songs.tolist())) + "\n" for songs in playlists)
         return train_vectors(corpus, parameters.epochs_for(plays), parameters)
 
 
-def tables(arrays: Arrays, queries: Sequence[Songs]) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """For each query its candidates' numbers, shape (n,), and features."""
-    found = zip(
-        *(retrieval.searched(arrays, queries, channel) for channel in CHANNELS), strict=True
+def candidate_features(
+    arrays: ReleaseArrays, queries: Sequence[Songs]
+) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    """Yield for each query the numbers of its candidates, shape (n,), and their features."""
+    rankings = zip(
+        *(retrieval.search_channel(arrays, queries, channel) for channel in CHANNELS), strict=True
     )
-    for query, lists in zip(queries, found, strict=True):
-        songs, scores = merge_candidates(lists)
+    for query, by_channel in zip(queries, rankings, strict=True):
+        songs, scores = merge_candidates(by_channel)
         known = query[arrays.playlists[query] > 0]
         if not len(known):
             songs, scores, known = songs[:0], scores[:, :0], query
-        similarities = retrieval.similarities(arrays, query, songs, RECENT)
+        similarities = retrieval.recent_similarities(arrays, query, songs, RECENT)
         yield songs, features(scores, similarities, arrays.traits(songs), arrays.traits(known))
 
 
-def _examples(
+def _collect_examples(
     playlists: Sequence[Songs],
     groups: NDArray[np.int64],
     parameters: Parameters,
@@ -199,42 +202,44 @@ def _examples(
     random: np.random.Generator,
     task: Task,
 ) -> Examples:
-    """What there is to learn from in the playlists, part after part until it is enough."""
-    part_of = random.integers(PARTS, size=len(playlists))
+    """Collect training data, fold after fold until there are enough playlists."""
+    fold_of = random.integers(FOLDS, size=len(playlists))
     examples = Examples([], [], [])
-    cuts = min(max(CUTS, ENOUGH_CUTS // max(1, len(playlists))), MOST_CUTS)
-    enough = ENOUGH
-    for part in range(PARTS):
-        held_in = [songs for songs, own in zip(playlists, part_of, strict=True) if own == part]
-        others = [songs for songs, own in zip(playlists, part_of, strict=True) if own != part]
-        held_in = held_in[:enough]
-        if not held_in or not others:
+    count = min(
+        max(CASES_PER_PLAYLIST, ENOUGH_CASES // max(1, len(playlists))), MAX_CASES_PER_PLAYLIST
+    )
+    missing = ENOUGH_PLAYLISTS
+    for fold in range(FOLDS):
+        inside = [songs for songs, own in zip(playlists, fold_of, strict=True) if own == fold]
+        others = [songs for songs, own in zip(playlists, fold_of, strict=True) if own != fold]
+        inside = inside[:missing]
+        if not inside or not others:
             continue
-        cases = cut_with_lasts(held_in, random, cuts)
-        task.advance(part * 2, PARTS * 3)
-        arrays = arrays_of(others, cases.queries, groups, parameters, folder)
-        for place, (songs, table) in enumerate(tables(arrays, cases.queries)):
-            weight = LAST if place < len(held_in) else 1.0
-            examples.add(songs == cases.labels[place], table, weight, random)
-            if place % 500 == 0:
-                task.advance(part * 2 + 1 + place / len(cases.labels), PARTS * 3)
-        enough -= len(held_in)
-        if enough <= 0:
+        cases = sample_cases_with_last(inside, random, count)
+        task.advance(fold * 2, FOLDS * 3)
+        arrays = learn_arrays(others, cases.queries, groups, parameters, folder)
+        for index, (songs, table) in enumerate(candidate_features(arrays, cases.queries)):
+            weight = LAST_SONG_WEIGHT if index < len(inside) else 1.0
+            examples.add(songs == cases.labels[index], table, weight, random)
+            if index % 500 == 0:
+                task.advance(fold * 2 + 1 + index / len(cases.labels), FOLDS * 3)
+        missing -= len(inside)
+        if missing <= 0:
             break
-    if not examples.right:
+    if not examples.is_label:
         raise PlaylistError(
-            f"{len(playlists)} training playlists are too few for a ranker: give more, or leave "
-            f"out --ranker"
+            f"{len(playlists)} training playlists are too few for a re-ranker: add playlists, or "
+            f"leave out --ranker"
         )
     return examples
 
 
-def fit(examples: Examples, fields: Sequence[str], random: np.random.Generator) -> str:
-    """LightGBM's model as text: which of a query's candidates came next."""
+def fit_trees(examples: Examples, fields: Sequence[str], random: np.random.Generator) -> str:
+    """Fit LightGBM to tell labels from other candidates; return the model as text."""
     lightgbm = load_lightgbm()
     data = lightgbm.Dataset(
         np.concatenate(examples.tables),
-        np.concatenate(examples.right),
+        np.concatenate(examples.is_label),
         weight=np.concatenate(examples.weights),
         feature_name=feature_names(fields),
     )
@@ -243,38 +248,39 @@ def fit(examples: Examples, fields: Sequence[str], random: np.random.Generator) 
     return model
 
 
-def _validated(
-    ranker: Reranker,
-    places: Places,
+def _validate(
+    reranker: Reranker,
+    files: StageFiles,
     playlists: Sequence[Songs],
     groups: NDArray[np.int64],
     parameters: Parameters,
     random: np.random.Generator,
 ) -> dict[str, Any]:
-    held_out = retrieval.read_playlists(places.validation)[:MOST_VALIDATED]
-    cuts = cut(held_out, random, CUTS)
-    lasts = Cases(
-        [songs[:-1] for songs in held_out], np.array([songs[-1] for songs in held_out], np.int64)
-    )
-    seeds = np.unique(np.concatenate([np.zeros(0, np.int32), *cuts.queries, *lasts.queries]))
+    validation = retrieval.read_playlists(files.validation)[:MAX_VALIDATION_PLAYLISTS]
+    sampled = sample_cases(validation, random, CASES_PER_PLAYLIST)
+    last = last_song_cases(validation)
     total = groups.shape[1]
-    arrays = Arrays(
-        retrieval.read_strengths(places.strengths, total, seeds),
-        *retrieval.read_vectors(places.vectors),
-        retrieval.playlists_of(playlists, total, parameters),
+    arrays = ReleaseArrays(
+        retrieval.read_weights(
+            files.cooccurrence, retrieval.seed_mask([*sampled.queries, *last.queries], total)
+        ),
+        *retrieval.read_vectors(files.vectors),
+        retrieval.count_playlists(playlists, total, parameters),
         groups,
     )
-    on_cuts, on_lasts = (
-        comparison(ranked_ranks(ranker, arrays, cases), hybrid_ranks(arrays, cases, parameters))
-        for cases in (cuts, lasts)
+    on_sampled, on_last = (
+        compare_ranks(
+            rerank_cases(reranker, arrays, cases), hybrid_ranks(arrays, cases, parameters)
+        )
+        for cases in (sampled, last)
     )
-    return verdict_of(on_cuts, on_lasts)
+    return combine_comparisons(on_sampled, on_last)
 
 
-def verdict_of(on_cuts: dict[str, Any], on_lasts: dict[str, Any]) -> dict[str, Any]:
-    """One result of two comparisons: see `rank`."""
-    named = {"cuts": on_cuts, "last songs": on_lasts}
-    return {"better": on_cuts["better"] and not on_lasts["fewer"]} | {
+def combine_comparisons(on_sampled: dict[str, Any], on_last: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of two comparisons, and the verdict `better` (see `train_reranker`)."""
+    named = {"cuts": on_sampled, "last songs": on_last}
+    return {"better": on_sampled["better"] and not on_last["fewer"]} | {
         f"{kind}, {name}": value
         for kind, figures in named.items()
         for name, value in figures.items()
@@ -282,23 +288,23 @@ def verdict_of(on_cuts: dict[str, Any], on_lasts: dict[str, Any]) -> dict[str, A
     }
 
 
-def ranked_ranks(ranker: Reranker, arrays: Arrays, cases: Cases) -> NDArray[np.int64]:
-    """The place of each label in the ranker's answer, from 1 to 100, or 0."""
-    ranked = np.zeros(len(cases.labels), np.int64)
-    for place, (songs, table) in enumerate(tables(arrays, cases.queries)):
-        if len(songs):
-            order = np.argsort(-ranker.score(table), kind="stable")[:100]
-            ranked[place] = retrieval.rank_in(songs[order], int(cases.labels[place]))
-    return ranked
+def rerank_cases(reranker: Reranker, arrays: ReleaseArrays, cases: Cases) -> NDArray[np.int64]:
+    """Return the rank of each label in the re-ranked candidates, from 1 to 100, or 0."""
+    return retrieval.ranks_of_labels(
+        (
+            songs[np.argsort(-reranker.score(table), kind="stable")[:DEPTH]]
+            if len(songs)
+            else songs
+            for songs, table in candidate_features(arrays, cases.queries)
+        ),
+        cases.labels,
+    )
 
 
-def hybrid_ranks(arrays: Arrays, cases: Cases, parameters: Parameters) -> NDArray[np.int64]:
-    """The place of each label in the answer of hybrid search, from 1 to 100, or 0."""
-    pairs = retrieval.both(arrays, cases.queries, parameters, 100)
-    return np.array(
-        [
-            retrieval.rank_in(retrieval.fused(*pair, parameters.dense_weight, 100), int(label))
-            for pair, label in zip(pairs, cases.labels, strict=True)
-        ],
-        np.int64,
+def hybrid_ranks(arrays: ReleaseArrays, cases: Cases, parameters: Parameters) -> NDArray[np.int64]:
+    """Return the rank of each label in hybrid search, from 1 to 100, or 0."""
+    pairs = retrieval.rank_for_fusion(arrays, cases.queries, parameters, DEPTH)
+    weight = parameters.dense_weight
+    return retrieval.ranks_of_labels(
+        (retrieval.fuse(*pair, weight, DEPTH) for pair in pairs), cases.labels
     )

@@ -1,7 +1,7 @@
-"""What a release would answer, worked out from the stages' arrays without publishing it.
+"""Retrieval in memory: the answers of a release, computed from the arrays of the stages.
 
-For the training of the ranker and for tuning. Exact search in place of the index; otherwise the
-same as `service` and the engine do, which a test sees to.
+For the training of the re-ranker, model selection and tuning. Search is exact, without an index;
+otherwise the results are those of `service`, which a test compares.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
@@ -20,58 +19,85 @@ from catalog.reranker import SongTraits
 from catalog.schema import fusion_depths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from catalog.reranker import Channel
     from ingest.parameters import Parameters
 
-CELLS = 20_000_000
-"""So many similarities are held at a time."""
+MAX_SIMILARITIES = 20_000_000
+"""Number of cosines held in memory at a time."""
 
-QUERIES = 256
+QUERIES_PER_BATCH = 256
 
 Songs = NDArray[np.int32]
 Ranking = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""Song numbers, best first, and their scores."""
 
 
 @dataclass(frozen=True)
-class Arrays:
-    """The vectors of a release by the songs' numbers.
+class ReleaseArrays:
+    """The vectors of a release by song number.
 
-    `strengths`, shape (songs, songs): how strongly the song of the row predicts that of the column.
-    `vectors`, shape (vectors, dimensions), unit length, of the songs `having` in ascending order.
-    `playlists`, shape (songs,): in how many playlists; a song in none is not in the catalog: it
-    neither asks nor is found. `groups`, shape (1 + fields, songs): see
-    `catalog.reranker.SongTraits`.
+    - `weights`, shape (songs, songs): the co-occurrence weight of the row's song for the column's.
+    - `vector_songs`, shape (vectors,): the songs that have a dense vector, ascending.
+    - `vectors`, shape (vectors, dimensions): their dense vectors, unit length.
+    - `playlists`, shape (songs,): number of training playlists of each song. A song with 0 is not
+      in the catalog: it is ignored as a seed and never returned.
+    - `groups`, shape (1 + fields, songs): see `catalog.reranker.SongTraits`.
     """
 
-    strengths: csr_array
-    having: NDArray[np.int32]
+    weights: csr_array
+    vector_songs: NDArray[np.int32]
     vectors: NDArray[np.float32]
     playlists: NDArray[np.int64]
     groups: NDArray[np.int64]
 
     def traits(self, songs: NDArray[Any]) -> SongTraits:
-        """What these songs are like."""
+        """Return the attributes of the songs that the re-ranker uses."""
         return SongTraits(self.playlists[songs], self.groups[:, songs])
 
 
-def strengths_of(part: Sequence[Any], total: int) -> csr_array:
-    """Strengths as an array of shape (total, total), from the arrays seed, song and strength."""
-    seeds, songs, values = part
-    return csr_array((values, (seeds, songs)), shape=(total, total), dtype=np.float32)
+def weight_matrix(columns: Sequence[Any], total: int) -> csr_array:
+    """Return co-occurrence weights as a matrix, shape (total, total), from seed, song, weight."""
+    seeds, songs, weights = columns
+    return csr_array((weights, (seeds, songs)), shape=(total, total), dtype=np.float32)
 
 
-def read_strengths(path: Path, total: int, seeds: NDArray[np.int32] | None = None) -> csr_array:
-    """The strengths of a `cooccurrence.parquet`, all or only those of these seeds."""
-    filters = None if seeds is None else pc.field("seed").isin(seeds)
-    table = pq.read_table(path, filters=filters)
-    return strengths_of([table[name].to_numpy() for name in ("seed", "song", "strength")], total)
+def read_weights(path: Path, seeds: NDArray[np.bool_]) -> csr_array:
+    """Read the weights of the selected seeds, mask of shape (songs,), of a `cooccurrence.parquet`.
+
+    Seeds ascend in the file, so row groups without a selected seed are skipped, and only one row
+    group is in memory at a time.
+    """
+    parts: list[tuple[NDArray[Any], ...]] = [
+        (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    ]
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            statistics = file.metadata.row_group(group).column(0).statistics
+            if statistics and statistics.has_min_max:
+                span = slice(int(statistics.min), int(statistics.max) + 1)
+                if not seeds[span].any():
+                    continue
+            table = file.read_row_group(group, columns=["seed", "song", "strength"])
+            columns = [table[name].to_numpy() for name in ("seed", "song", "strength")]
+            selected = seeds[columns[0]]
+            parts.append(tuple(column[selected] for column in columns))
+    return weight_matrix(
+        [np.concatenate(column) for column in zip(*parts, strict=True)], len(seeds)
+    )
+
+
+def seed_mask(queries: Iterable[Songs], total: int) -> NDArray[np.bool_]:
+    """Return which of the `total` songs are in one of the queries."""
+    mask = np.zeros(total, bool)
+    mask[np.concatenate([np.zeros(0, np.int32), *queries])] = True
+    return mask
 
 
 def read_vectors(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The songs and vectors of a `vectors.parquet`."""
+    """Read the songs and dense vectors of a `vectors.parquet`."""
     table = pq.read_table(path, columns=["song", "vector"]).combine_chunks()
     vectors = table["vector"].combine_chunks()
     size = vectors.type.list_size
@@ -79,25 +105,25 @@ def read_vectors(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
 
 
 def read_playlists(path: Path) -> list[Songs]:
-    """The songs of each playlist of a split, in play order."""
+    """Read the songs of each playlist of a split, in play order."""
     lists = pq.read_table(path, columns=["songs"])["songs"].combine_chunks()
     offsets, songs = lists.offsets.to_numpy(), lists.flatten().to_numpy().astype(np.int32)
     return [songs[low:high] for low, high in pairwise(offsets)]
 
 
-def playlists_of(
+def count_playlists(
     playlists: Sequence[Songs], total: int, parameters: Parameters
 ) -> NDArray[np.int64]:
-    """In how many playlists each song is, shape (total,); 0 where that is too few for a catalog."""
+    """Return in how many playlists each song is, shape (total,); 0 if too few for the catalog."""
     counts = np.bincount(np.concatenate(playlists), minlength=total)
     counts[counts < parameters.catalog_min_for(int(np.count_nonzero(counts)))] = 0
     return counts
 
 
 def read_groups(path: Path, fields: Sequence[str] = ()) -> NDArray[np.int64]:
-    """The artist of each song of a `songs.parquet`, and what it has in these fields, as numbers.
+    """Read artist and keyword fields of a `songs.parquet` as numbers, shape (1 + fields, songs).
 
-    Shape (1 + fields, songs); -1 where a song has nothing in a field.
+    -1 stands for no value.
     """
     table = pq.read_table(path, columns=["song", "artist_key", *fields])
     groups = np.empty((1 + len(fields), table.num_rows), np.int64)
@@ -107,106 +133,116 @@ def read_groups(path: Path, fields: Sequence[str] = ()) -> NDArray[np.int64]:
     return groups
 
 
-def predicted(
-    arrays: Arrays, queries: Sequence[Songs], decay: float, depth: int
+def rank_by_cooccurrence(
+    arrays: ReleaseArrays, queries: Sequence[Songs], decay: float, depth: int
 ) -> Iterator[Ranking]:
-    """For each query the songs that it predicts, best first, at most `depth`, and their scores."""
-    for start in range(0, len(queries), QUERIES):
-        some = queries[start : start + QUERIES]
-        weights, known, ends = [np.zeros(0)], [np.zeros(0, np.int32)], [0]
-        for query in some:
-            there = arrays.playlists[query] > 0
-            weights.append(_weights(there, decay))
-            known.append(query[there])
-            ends.append(ends[-1] + len(known[-1]))
-        total = arrays.strengths.shape[0]
-        songs = np.concatenate(known)
-        asked = csr_array((np.concatenate(weights), songs, ends), shape=(len(some), total))
-        asked.sum_duplicates()
-        scores = asked @ arrays.strengths
-        for row, query in enumerate(some):
+    """Yield for each query its best `depth` songs by co-occurrence, and their scores."""
+    total = arrays.weights.shape[0]
+    for start in range(0, len(queries), QUERIES_PER_BATCH):
+        batch = queries[start : start + QUERIES_PER_BATCH]
+        seed_weights, seeds, ends = [np.zeros(0)], [np.zeros(0, np.int32)], [0]
+        for query in batch:
+            is_known = arrays.playlists[query] > 0
+            seed_weights.append(_seed_weights(is_known, decay))
+            seeds.append(query[is_known])
+            ends.append(ends[-1] + len(seeds[-1]))
+        query_vectors = csr_array(
+            (np.concatenate(seed_weights), np.concatenate(seeds), ends), shape=(len(batch), total)
+        )
+        query_vectors.sum_duplicates()
+        scores = query_vectors @ arrays.weights
+        for row, query in enumerate(batch):
             part = slice(scores.indptr[row], scores.indptr[row + 1])
-            found, values = scores.indices[part].astype(np.int64), scores.data[part].copy()
-            values[np.isin(found, query) | (arrays.playlists[found] == 0)] = 0.0
-            ranking, values = _first(found, values, depth)
-            positive = values > 0
-            yield ranking[positive], values[positive]
+            songs, values = scores.indices[part].astype(np.int64), scores.data[part].copy()
+            values[np.isin(songs, query) | (arrays.playlists[songs] == 0)] = 0.0
+            ranking, values = _best(songs, values, depth)
+            yield ranking[values > 0], values[values > 0]
 
 
-def similar(
-    arrays: Arrays, queries: Sequence[Songs], decay: float, depth: int
+def rank_by_similarity(
+    arrays: ReleaseArrays, queries: Sequence[Songs], decay: float, depth: int
 ) -> Iterator[Ranking]:
-    """For each query the songs most similar to its mean vector, likewise; none without a vector."""
-    step = max(1, CELLS // max(1, len(arrays.having)))
+    """Yield for each query the best `depth` songs by cosine with its mean vector, and the cosines.
+
+    Both are empty for a query without a vector.
+    """
+    step = max(1, MAX_SIMILARITIES // max(1, len(arrays.vector_songs)))
     for start in range(0, len(queries), step):
-        some = queries[start : start + step]
-        means = [_mean(arrays, query, decay) for query in some]
-        there = [mean is not None for mean in means]
+        batch = queries[start : start + step]
+        means = [_mean_vector(arrays, query, decay) for query in batch]
         stacked = np.array([mean for mean in means if mean is not None], np.float32)
-        scores = iter(stacked @ arrays.vectors.T if any(there) else [])
-        for query, asks in zip(some, there, strict=True):
-            if not asks:
+        scores = iter(stacked @ arrays.vectors.T if len(stacked) else [])
+        for query, mean in zip(batch, means, strict=True):
+            if mean is None:
                 yield np.zeros(0, np.int64), np.zeros(0)
                 continue
             row = next(scores)
-            row[_rows(arrays, query)[0]] = -np.inf
-            ranking, values = _first(arrays.having, row, depth)
-            finite = np.isfinite(values)
-            yield ranking[finite].astype(np.int64), values[finite]
+            row[_vector_rows(arrays, query)[0]] = -np.inf
+            ranking, values = _best(arrays.vector_songs, row, depth)
+            is_finite = np.isfinite(values)
+            yield ranking[is_finite].astype(np.int64), values[is_finite]
 
 
-def similarities(
-    arrays: Arrays, query: Songs, songs: NDArray[np.int64], recent: int
+def recent_similarities(
+    arrays: ReleaseArrays, query: Songs, songs: NDArray[np.int64], recent: int
 ) -> NDArray[np.float64]:
-    """The cosine of each song with the plain mean of the query's last known songs, shape (n,).
+    """Return the cosine of each song with the mean of the last `recent` known seeds, shape (n,).
 
-    NaN for songs without a vector, and for all where none of the last has one.
+    NaN for a song without a vector, and for all songs if none of these seeds has one.
     """
     cosines = np.full(len(songs), np.nan)
     known = query[arrays.playlists[query] > 0]
-    mean = _mean(arrays, known[-recent:], 1.0)
+    mean = _mean_vector(arrays, known[-recent:], 1.0)
     if mean is not None:
-        rows, there = _rows(arrays, songs)
-        cosines[there] = arrays.vectors[rows] @ mean
+        rows, has_vector = _vector_rows(arrays, songs)
+        cosines[has_vector] = arrays.vectors[rows] @ mean
     return cosines
 
 
-def both(
-    arrays: Arrays, queries: Sequence[Songs], parameters: Parameters, limit: int
+def rank_for_fusion(
+    arrays: ReleaseArrays, queries: Sequence[Songs], parameters: Parameters, limit: int
 ) -> Iterator[tuple[Ranking, Ranking]]:
-    """What hybrid search fuses into `limit` songs for each query: who co-occurs, who is similar."""
-    of_company, of_likeness = fusion_depths(limit)
+    """Yield for each query the sparse and the dense ranking that hybrid search fuses."""
+    sparse_depth, dense_depth = fusion_depths(limit)
     return zip(
-        predicted(arrays, queries, parameters.cooccurrence_decay, of_company),
-        similar(arrays, queries, parameters.query_decay, of_likeness),
+        rank_by_cooccurrence(arrays, queries, parameters.cooccurrence_decay, sparse_depth),
+        rank_by_similarity(arrays, queries, parameters.query_decay, dense_depth),
         strict=True,
     )
 
 
-def fused(one: Ranking, other: Ranking, dense_weight: float, depth: int) -> NDArray[np.int64]:
-    """The songs of hybrid search, best first: by co-occurrence and Word2Vec, as `Search` says."""
-    if not len(one[0]) or not len(other[0]):
-        return (one[0] if len(one[0]) else other[0])[:depth]
-    songs, place = np.unique(np.concatenate([one[0], other[0]]), return_inverse=True)
-    parts = np.concatenate([one[1] / one[1][0], dense_weight * other[1]])
-    scores = np.bincount(place, parts, len(songs))
-    ranking: NDArray[np.int64] = _first(songs, scores, depth)[0]
+def fuse(sparse: Ranking, dense: Ranking, dense_weight: float, depth: int) -> NDArray[np.int64]:
+    """Return the songs of hybrid search, best first; `catalog.model.Search` has the formula."""
+    if not len(sparse[0]) or not len(dense[0]):
+        return (sparse[0] if len(sparse[0]) else dense[0])[:depth]
+    songs, positions = np.unique(np.concatenate([sparse[0], dense[0]]), return_inverse=True)
+    parts = np.concatenate([sparse[1] / sparse[1][0], dense_weight * dense[1]])
+    scores = np.bincount(positions, parts, len(songs))
+    ranking: NDArray[np.int64] = _best(songs, scores, depth)[0]
     return ranking
 
 
-def searched(arrays: Arrays, queries: Sequence[Songs], channel: Channel) -> Iterator[Ranking]:
-    """For each query what a channel of the ranker finds."""
-    search = similar if channel.dense else predicted
+def search_channel(
+    arrays: ReleaseArrays, queries: Sequence[Songs], channel: Channel
+) -> Iterator[Ranking]:
+    """Yield for each query the candidates of one channel of the re-ranker."""
+    search = rank_by_similarity if channel.dense else rank_by_cooccurrence
     return search(arrays, queries, channel.decay, channel.depth)
 
 
-def rank_in(ranking: NDArray[np.int64], label: int) -> int:
-    """The place of a song in a ranking, from 1, or 0."""
-    found = np.flatnonzero(ranking == label)
-    return int(found[0]) + 1 if len(found) else 0
+def ranks_of_labels(
+    rankings: Iterable[NDArray[np.int64]], labels: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the rank of each label in its ranking, from 1, or 0 if it is not there."""
+    ranks = np.zeros(len(labels), np.int64)
+    for row, (ranking, label) in enumerate(zip(rankings, labels, strict=True)):
+        positions = np.flatnonzero(ranking == label)
+        if len(positions):
+            ranks[row] = positions[0] + 1
+    return ranks
 
 
-def _first(songs: Any, scores: Any, depth: int) -> tuple[Any, Any]:
+def _best(songs: Any, scores: Any, depth: int) -> tuple[Any, Any]:
     if len(scores) > depth:
         chosen = np.argpartition(-scores, depth - 1)[:depth]
         songs, scores = songs[chosen], scores[chosen]
@@ -214,27 +250,33 @@ def _first(songs: Any, scores: Any, depth: int) -> tuple[Any, Any]:
     return songs[order], scores[order]
 
 
-def _rows(arrays: Arrays, query: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    if not len(arrays.having):
-        return np.zeros(0, np.int64), np.zeros(len(query), bool)
-    rows = np.searchsorted(arrays.having, query)
-    rows[rows == len(arrays.having)] = 0
-    there = arrays.having[rows] == query
-    return rows[there], there
+def _vector_rows(
+    arrays: ReleaseArrays, songs: NDArray[Any]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the rows of `vectors` of those songs that have one, and which songs these are."""
+    if not len(arrays.vector_songs):
+        return np.zeros(0, np.int64), np.zeros(len(songs), bool)
+    rows = np.searchsorted(arrays.vector_songs, songs)
+    rows[rows == len(arrays.vector_songs)] = 0
+    has_vector = arrays.vector_songs[rows] == songs
+    return rows[has_vector], has_vector
 
 
-def _mean(arrays: Arrays, query: Songs, decay: float) -> NDArray[np.float64] | None:
-    rows, there = _rows(arrays, query)
+def _mean_vector(arrays: ReleaseArrays, query: Songs, decay: float) -> NDArray[np.float64] | None:
+    rows, has_vector = _vector_rows(arrays, query)
     if not len(rows):
         return None
-    total = _weights(there, decay) @ arrays.vectors[rows].astype(np.float64)
+    total = _seed_weights(has_vector, decay) @ arrays.vectors[rows].astype(np.float64)
     norm = float(np.linalg.norm(total))
     mean: NDArray[np.float64] = total / norm if norm > 1e-9 else arrays.vectors[rows[-1]]
     return mean
 
 
-def _weights(there: NDArray[np.bool_], decay: float) -> NDArray[np.float64]:
-    # Recency counts from the youngest song that is there; the others age those before them.
-    ages = np.arange(len(there) - 1, -1, -1.0)[there]
+def _seed_weights(is_used: NDArray[np.bool_], decay: float) -> NDArray[np.float64]:
+    """Return the recency weight of each used seed; the most recent used one has weight 1.
+
+    Seeds that are not used still add to the age of those before them.
+    """
+    ages = np.arange(len(is_used) - 1, -1, -1.0)[is_used]
     weights: NDArray[np.float64] = decay ** (ages - ages.min(initial=np.inf))
     return weights

@@ -1,8 +1,8 @@
-"""How a release answers where nothing is asked for: as finds most in validation playlists.
+"""Model selection: the mode and the dense weight that rank best on cases of validation playlists.
 
-Co-occurrence alone, hybrid search at several weights of Word2Vec, and the ranker, where there is
-one, are worked out for the same queries (see `ingest.learn.retrieval`). Fusing is not always a
-gain: weak vectors beside good co-occurrence lose what that alone would find.
+Co-occurrence alone, hybrid search at several dense weights, and the re-ranker, if there is one,
+answer the same cases in memory (see `ingest.learn.retrieval`). Fusion is not always a gain: weak
+vectors beside good co-occurrence lose songs that co-occurrence alone finds.
 """
 
 from __future__ import annotations
@@ -15,215 +15,190 @@ import pyarrow.parquet as pq
 
 from catalog.reranker import Reranker
 from ingest.learn import retrieval
-from ingest.learn.cases import Cases, cut_with_lasts
-from ingest.learn.gains import KS, finds_fewer, gains, hit_rate
-from ingest.learn.reranker import ranked_ranks
-from ingest.learn.retrieval import Arrays
+from ingest.learn.cases import Cases, sample_cases_with_last
+from ingest.learn.rank_metrics import KS, discounted_gains, finds_fewer, hit_rate
+from ingest.learn.reranker import rerank_cases
+from ingest.learn.retrieval import ReleaseArrays
 from ingest.parameters import Parameters
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from scipy.sparse import csr_array
 
     from catalog.progress import Reporter
-    from ingest.learn.reranker import Places
+    from ingest.learn.reranker import StageFiles
 
-WEIGHTS = (0.05, 0.1, 0.2, 0.35, 0.6)
-"""What Word2Vec counts beside co-occurrence: the weights that are tried."""
+DENSE_WEIGHTS = (0.05, 0.1, 0.2, 0.35, 0.6)
+"""Dense weights of hybrid search that are tried."""
 
-MOST_PLAYLISTS = 1_000
-CUTS = 4
-"""A playlist is asked about its last song, and about so many others less one."""
+MAX_PLAYLISTS = 1_000
+"""Number of validation playlists that cases are made from."""
 
-SIMILARITIES = 1_200_000_000
-"""About so many are worked out at most: with many songs, fewer places are asked about."""
+CASES_PER_PLAYLIST = 4
+"""The last song of a playlist, and three others."""
+
+MAX_SIMILARITIES = 1_200_000_000
+"""Number of cosines computed; with many songs, fewer cases are used."""
 
 DEPTH = 100
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What is chosen from: `weights` of hybrid search, and the `model` of a ranker, if it is good.
+class Candidates:
+    """The alternatives to select from.
 
-    `least` is in how many training playlists a song of the catalog must be.
+    - `dense_weights`: those of hybrid search.
+    - `catalog_min`: training playlists that a song of the catalog must be in.
+    - `model`: file of the re-ranker, if it won against hybrid search in training.
     """
 
-    weights: Sequence[float]
-    least: int
+    dense_weights: Sequence[float]
+    catalog_min: int
     model: Path | None = None
 
 
-def weights_of(parameters: Parameters, told: Collection[str]) -> tuple[float, ...]:
-    """The weights to be tried: the one that was given, or else several."""
-    if "dense_weight" in told or parameters.dense_weight != Parameters.dense_weight:
+def dense_weights_to_try(parameters: Parameters, given: Collection[str]) -> tuple[float, ...]:
+    """Return the dense weight of the parameters if it was given, else `DENSE_WEIGHTS`."""
+    if "dense_weight" in given or parameters.dense_weight != Parameters.dense_weight:
         return (parameters.dense_weight,)
-    return WEIGHTS
+    return DENSE_WEIGHTS
 
 
-def choose(
-    places: Places, choice: Choice, parameters: Parameters, reporter: Reporter
+def select_mode(
+    files: StageFiles, candidates: Candidates, parameters: Parameters, reporter: Reporter
 ) -> dict[str, Any]:
-    """Say how to answer: `mode`, `dense_weight`, and the `figures` by which they were chosen.
+    """Return the selected `mode` and `dense_weight`, and the `figures` of all candidates.
 
-    By the discounted gain, 1 / log2(1 + rank) within 100: the weight is the one by which hybrid
-    search gains most over co-occurrence, less a standard error of the difference. Where that is not
-    above 0, co-occurrence answers, which costs less. The ranker must gain more than the better of
-    the two, and not find fewer of the playlists' last songs.
-    A mode that `parameters` name is taken as it is. If no song has a vector, co-occurrence
-    answers; else if no playlist falls to validation, hybrid search does, unmeasured. Reads only the
-    strengths that the queries' seeds need.
+    The criterion is the mean discounted gain within 100. The dense weight is the one whose gain
+    over co-occurrence, minus its standard error, is largest; if that is not above 0, co-occurrence
+    is selected, which costs less. The re-ranker must have a larger gain than the better of the two
+    and must not find fewer of the last songs of the playlists. A mode that the parameters name is
+    kept; without validation playlists, hybrid search is selected unmeasured. Only the co-occurrence
+    weights of the seeds of the cases are read.
     """
-    asked_for = {"mode": parameters.mode, "dense_weight": parameters.dense_weight, "figures": {}}
     with reporter.task("choose") as task:
+        fixed = {"mode": parameters.mode, "dense_weight": parameters.dense_weight, "figures": {}}
         if parameters.mode != "auto":
-            text = f"{parameters.mode}, as asked for"
+            text = f"{parameters.mode}, as requested"
             task.result(text)
-            return asked_for | {"text": text}
-        having, vectors = retrieval.read_vectors(places.vectors)
-        if not len(having):
-            text = "cooccurrence, as no song has a vector"
+            return fixed | {"text": text}
+        if not pq.read_metadata(files.vectors).num_rows:
+            text = "cooccurrence, because no song has a vector"
             task.result(text)
-            return asked_for | {"mode": "cooccurrence", "text": text}
-        held_out = retrieval.read_playlists(places.validation)
-        if not held_out:
-            text = "hybrid, unmeasured: no playlist falls to validation"
+            return fixed | {"mode": "cooccurrence", "text": text}
+        playlists = retrieval.read_playlists(files.validation)
+        if not playlists:
+            text = "hybrid, unmeasured: no validation playlist"
             task.result(text)
-            return asked_for | {"mode": "hybrid", "text": text}
-        cases = _cases(held_out, SIMILARITIES // max(1, len(having)), parameters.seed)
-        arrays = _arrays(places, choice, having, vectors, cases)
+            return fixed | {"mode": "hybrid", "text": text}
+        cases, arrays = _load(files, candidates, playlists, parameters.seed)
         task.advance(1, 3)
-        pairs = list(retrieval.both(arrays, cases.queries, parameters, DEPTH))
+        pairs = list(retrieval.rank_for_fusion(arrays, cases.queries, parameters, DEPTH))
         task.advance(2, 3)
-        found = {"cooccurrence": _ranks([songs[:DEPTH] for (songs, _), _ in pairs], cases)}
-        by_weight = {}
-        for weight in choice.weights:
-            answers = [retrieval.fused(*pair, weight, DEPTH) for pair in pairs]
-            by_weight[weight] = _ranks(answers, cases)
-        surely = {
-            weight: _surely_gained(ranks, found["cooccurrence"])
-            for weight, ranks in by_weight.items()
+        ranks = {
+            "cooccurrence": retrieval.ranks_of_labels(
+                [songs[:DEPTH] for (songs, _), _ in pairs], cases.labels
+            )
         }
-        best = max(surely, key=lambda weight: surely[weight])
-        found["hybrid"] = by_weight[best]
-        mode = "hybrid" if surely[best] > 0 else "cooccurrence"
-        if choice.model:
-            # The stage that made it has compared it with hybrid search on more queries than these.
-            ranker = Reranker(choice.model.read_text(encoding="utf-8"))
-            arrays = replace(arrays, groups=retrieval.read_groups(places.songs, ranker.fields))
-            found["ranked"] = ranked_ranks(ranker, arrays, cases)
-            lasts = min(len(held_out), MOST_PLAYLISTS, len(cases.labels))
-            if _is_better(found["ranked"], found[mode], lasts):
+        by_weight = {
+            weight: retrieval.ranks_of_labels(
+                [retrieval.fuse(*pair, weight, DEPTH) for pair in pairs], cases.labels
+            )
+            for weight in candidates.dense_weights
+        }
+        mode, weight = _select_weight(ranks["cooccurrence"], by_weight)
+        ranks["hybrid"] = by_weight[weight]
+        if candidates.model:
+            # Training has compared it with hybrid search already, on more cases than these.
+            ranks["ranked"] = _rerank(candidates.model, files, arrays, cases)
+            last = min(len(playlists), MAX_PLAYLISTS, len(cases.labels))
+            if _is_better(ranks["ranked"], ranks[mode], last):
                 mode = "ranked"
-        figures = {
-            f"auto, {name} HR@{k}": hit_rate(ranks, k) for name, ranks in found.items() for k in KS
-        }
-        figures |= {f"auto, {name} gain": _gain(ranks) for name, ranks in found.items()}
-        figures |= {
-            f"auto, hybrid at {weight:g} gain": _gain(ranks) for weight, ranks in by_weight.items()
-        }
-        text = _text(mode, best, found, cases)
+        text = _describe(mode, weight, ranks, len(cases.labels))
         task.result(text)
     return {
         "text": text,
         "mode": mode,
-        "dense_weight": best,
-        "figures": figures,
+        "dense_weight": weight,
+        "figures": _figures(ranks, by_weight),
         "queries": len(cases.labels),
     }
 
 
-def _cases(held_out: Sequence[retrieval.Songs], most: int, seed: int) -> Cases:
-    """The last songs of a sample of the playlists, and then other places of them."""
+def _load(
+    files: StageFiles, candidates: Candidates, playlists: Sequence[retrieval.Songs], seed: int
+) -> tuple[Cases, ReleaseArrays]:
+    vector_songs, vectors = retrieval.read_vectors(files.vectors)
+    cases = _sample(playlists, MAX_SIMILARITIES // max(1, len(vector_songs)), seed)
+    total = pq.read_metadata(files.songs).num_rows
+    lists = pq.read_table(files.train, columns=["songs"])["songs"].combine_chunks()
+    counts = np.bincount(lists.flatten().to_numpy(), minlength=total)
+    counts[counts < candidates.catalog_min] = 0
+    weights = retrieval.read_weights(files.cooccurrence, retrieval.seed_mask(cases.queries, total))
+    no_groups = np.zeros((1, total), np.int64)
+    return cases, ReleaseArrays(weights, vector_songs, vectors, counts, no_groups)
+
+
+def _sample(playlists: Sequence[retrieval.Songs], most: int, seed: int) -> Cases:
+    """Return the last-song cases of a sample of the playlists, and then other cases of them."""
     random = np.random.default_rng(seed)
-    some = [held_out[place] for place in random.permutation(len(held_out))[:MOST_PLAYLISTS]]
-    cases = cut_with_lasts(some, random, CUTS - 1)
-    most = max(most, MOST_PLAYLISTS)
+    order = random.permutation(len(playlists))[:MAX_PLAYLISTS]
+    sample = [playlists[index] for index in order]
+    cases = sample_cases_with_last(sample, random, CASES_PER_PLAYLIST - 1)
+    most = max(most, MAX_PLAYLISTS)
     return Cases(cases.queries[:most], cases.labels[:most])
 
 
-def _arrays(
-    places: Places,
-    choice: Choice,
-    having: NDArray[np.int32],
-    vectors: NDArray[np.float32],
-    cases: Cases,
-) -> Arrays:
-    total = pq.read_metadata(places.songs).num_rows
-    lists = pq.read_table(places.train, columns=["songs"])["songs"].combine_chunks()
-    playlists = np.bincount(lists.flatten().to_numpy(), minlength=total)
-    playlists[playlists < choice.least] = 0
-    needed = np.zeros(total, bool)
-    needed[np.concatenate(cases.queries)] = True
-    return Arrays(
-        read_strengths(places.strengths, needed),
-        having,
-        vectors,
-        playlists,
-        np.zeros((1, total), np.int64),
-    )
+def _select_weight(
+    cooccurrence: NDArray[np.int64], by_weight: Mapping[float, NDArray[np.int64]]
+) -> tuple[str, float]:
+    """Return `hybrid` or `cooccurrence`, and the best dense weight."""
+    lower_bounds = {
+        weight: _gain_lower_bound(ranks, cooccurrence) for weight, ranks in by_weight.items()
+    }
+    best = max(lower_bounds, key=lambda weight: lower_bounds[weight])
+    return "hybrid" if lower_bounds[best] > 0 else "cooccurrence", best
 
 
-def read_strengths(path: Path, needed: NDArray[np.bool_]) -> csr_array:
-    """The strengths of the `needed` seeds, shape (songs,), in a `cooccurrence.parquet`.
-
-    Memory holds a row group at a time beside them; seeds ascend in the file, so that many groups
-    need not be read where few seeds are needed.
-    """
-    parts: list[tuple[NDArray[Any], ...]] = [
-        (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
-    ]
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            seeds_of = file.metadata.row_group(group).column(0).statistics
-            if seeds_of and seeds_of.has_min_max:
-                span = slice(int(seeds_of.min), int(seeds_of.max) + 1)
-                if not needed[span].any():
-                    continue
-            table = file.read_row_group(group, columns=["seed", "song", "strength"])
-            seeds = table["seed"].to_numpy()
-            wanted = needed[seeds]
-            parts.append(
-                (
-                    seeds[wanted],
-                    table["song"].to_numpy()[wanted],
-                    table["strength"].to_numpy()[wanted],
-                )
-            )
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return retrieval.strengths_of(columns, len(needed))
+def _gain_lower_bound(ranks: NDArray[np.int64], other: NDArray[np.int64]) -> float:
+    """Return the mean gain over another ranking of the same cases, minus its standard error."""
+    gain = discounted_gains(ranks) - discounted_gains(other)
+    return float(gain.mean() - gain.std() / len(gain) ** 0.5)
 
 
-def _ranks(answers: Sequence[NDArray[np.int64]], cases: Cases) -> NDArray[np.int64]:
-    return np.array(
-        [
-            retrieval.rank_in(songs, int(label))
-            for songs, label in zip(answers, cases.labels, strict=True)
-        ],
-        np.int64,
-    )
+def _rerank(
+    model: Path, files: StageFiles, arrays: ReleaseArrays, cases: Cases
+) -> NDArray[np.int64]:
+    reranker = Reranker(model.read_text(encoding="utf-8"))
+    groups = retrieval.read_groups(files.songs, reranker.fields)
+    return rerank_cases(reranker, replace(arrays, groups=groups), cases)
 
 
-def _is_better(ranked: NDArray[np.int64], other: NDArray[np.int64], lasts: int) -> bool:
-    return _gain(ranked) > _gain(other) and not finds_fewer(ranked[:lasts], other[:lasts])
+def _is_better(reranked: NDArray[np.int64], other: NDArray[np.int64], last: int) -> bool:
+    is_fewer = finds_fewer(reranked[:last], other[:last])
+    return _mean_gain(reranked) > _mean_gain(other) and not is_fewer
 
 
-def _surely_gained(ranks: NDArray[np.int64], other: NDArray[np.int64]) -> float:
-    """The mean gain over another answer to the same queries, less its standard error."""
-    gained = gains(ranks) - gains(other)
-    return float(gained.mean() - gained.std() / len(gained) ** 0.5)
+def _mean_gain(ranks: NDArray[np.int64]) -> float:
+    return float(discounted_gains(ranks).mean())
 
 
-def _gain(ranks: NDArray[np.int64]) -> float:
-    return float(gains(ranks).mean())
+def _figures(
+    ranks: Mapping[str, NDArray[np.int64]], by_weight: Mapping[float, NDArray[np.int64]]
+) -> dict[str, float]:
+    figures = {f"auto, {name} HR@{k}": hit_rate(own, k) for name, own in ranks.items() for k in KS}
+    figures |= {f"auto, {name} gain": _mean_gain(own) for name, own in ranks.items()}
+    return figures | {
+        f"auto, hybrid at {weight:g} gain": _mean_gain(own) for weight, own in by_weight.items()
+    }
 
 
-def _text(mode: str, weight: float, found: dict[str, NDArray[np.int64]], cases: Cases) -> str:
+def _describe(mode: str, weight: float, ranks: Mapping[str, NDArray[np.int64]], cases: int) -> str:
     figures = "; ".join(
         f"{name}{f' at {weight:g}' if name == 'hybrid' else ''} "
-        f"{hit_rate(ranks, 10):.4f} and {hit_rate(ranks, 100):.4f}"
-        for name, ranks in found.items()
+        f"{hit_rate(own, 10):.4f} and {hit_rate(own, 100):.4f}"
+        for name, own in ranks.items()
     )
-    return f"{mode}; HR@10 and 100 at {len(cases.labels):,} places of validation: {figures}"
+    return f"{mode}; HR@10 and HR@100 on {cases:,} validation cases: {figures}"

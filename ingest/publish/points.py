@@ -1,4 +1,4 @@
-"""The results of the stages -> the songs of a release, as they go into Qdrant."""
+"""The points of a release, assembled from the results of the stages."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 SONGS_PER_BATCH = 20_000
 
-# A song too rare for a vector is there too: as a seed it predicts others. The ordinal is the place
-# by popularity; the id settles ties.
+# Songs that are too rare for a vector are included: as seeds they predict other songs. The ordinal
+# is the rank by popularity; ties are broken by the id.
 _CATALOG = """
 SELECT song, song_id, artist, title, artist_key,
        (row_number() OVER (ORDER BY playlists DESC, song_id) - 1)::UINTEGER AS ordinal,
@@ -41,13 +41,14 @@ ORDER BY ordinal
 
 
 @contextmanager
-def assembled(
+def assemble_points(
     stages: Mapping[str, Stage], work: Path, least: int = 1, fields: Iterable[str] = ()
 ) -> Iterator[tuple[Path, Counts]]:
-    """A Parquet file as `catalog.draft.Draft` wants it, and its counts; gone at the end.
+    """Write the Parquet file of a `catalog.draft.Draft`; yield its path and counts.
 
-    Songs of fewer than `least` training playlists stay out. `fields` are the extra payload fields,
-    columns of the songs. Memory holds the strengths twice, 20 bytes each, and the vectors.
+    The file is removed when the context ends. Songs in fewer than `least` training playlists are
+    left out. `fields` are the extra payload fields, columns of the songs. Memory holds the
+    co-occurrence weights twice, 20 bytes each, and the vectors.
     """
     path = work / ".points.parquet"
     try:
@@ -73,19 +74,21 @@ def _write(
     )
     catalog = sql.sql(query).to_arrow_table()
     ordinal_of = _ordinals(catalog["song"].to_numpy())
-    lists = _Predicted(stages["count"].folder / "cooccurrence.parquet", ordinal_of, len(catalog))
-    vectors = _Vectors(stages["train"].folder / "vectors.parquet", ordinal_of, len(catalog))
+    lists = _SparseVectors(
+        stages["count"].folder / "cooccurrence.parquet", ordinal_of, len(catalog)
+    )
+    vectors = _DenseVectors(stages["train"].folder / "vectors.parquet", ordinal_of, len(catalog))
     with_vector = with_list = 0
     writer: pq.ParquetWriter | None = None
     try:
         for start in range(0, len(catalog), SONGS_PER_BATCH):
             batch = catalog.slice(start, SONGS_PER_BATCH).drop_columns(["song"])
             stop = start + len(batch)
-            seeds, strengths = lists.of(start, stop)
+            seeds, weights = lists.rows(start, stop)
             for name, column in (
-                ("vector", vectors.of(start, stop)),
+                ("vector", vectors.rows(start, stop)),
                 ("seeds", seeds),
-                ("strengths", strengths),
+                ("strengths", weights),
             ):
                 batch = batch.append_column(name, column)
             with_vector += stop - start - batch["vector"].null_count
@@ -106,80 +109,85 @@ def _write(
 
 
 def _ordinals(songs: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The ordinal of each song by its number, -1 for those that the catalog lacks."""
+    """Return the ordinal of each song by its number, -1 for songs not in the catalog."""
     ordinal_of = np.full(int(songs.max(initial=-1)) + 1, -1, np.int32)
     ordinal_of[songs] = np.arange(len(songs), dtype=np.int32)
     return ordinal_of
 
 
-def _known(ordinal_of: NDArray[np.int32], songs: NDArray[np.int32]) -> NDArray[np.int32]:
-    found = ordinal_of[np.minimum(songs, len(ordinal_of) - 1)]
-    return np.where(songs < len(ordinal_of), found, np.int32(-1))
+def _look_up(ordinal_of: NDArray[np.int32], songs: NDArray[np.int32]) -> NDArray[np.int32]:
+    ordinals = ordinal_of[np.minimum(songs, len(ordinal_of) - 1)]
+    return np.where(songs < len(ordinal_of), ordinals, np.int32(-1))
 
 
-class _Predicted:
-    """For each song, by ordinal, the ordinals and strengths of the seeds that predict it."""
+class _SparseVectors:
+    """The sparse vector of each song by ordinal: seed ordinals and co-occurrence weights."""
 
     def __init__(self, pairs: Path, ordinal_of: NDArray[np.int32], songs: int) -> None:
         of_seed = np.zeros(len(ordinal_of), np.int64)
         predicted: list[NDArray[np.int32]] = []
-        strengths: list[NDArray[np.float32]] = []
+        weights: list[NDArray[np.float32]] = []
         with pq.ParquetFile(pairs) as file:
             for group in range(file.num_row_groups):
                 part = file.read_row_group(group)
-                seed, song = part["seed"].to_numpy(), _known(ordinal_of, part["song"].to_numpy())
-                both = (song >= 0) & (_known(ordinal_of, seed) >= 0)
+                seed, song = part["seed"].to_numpy(), _look_up(ordinal_of, part["song"].to_numpy())
+                both = (song >= 0) & (_look_up(ordinal_of, seed) >= 0)
                 of_seed += np.bincount(seed[both], minlength=len(of_seed))
                 predicted.append(song[both])
-                strengths.append(part["strength"].to_numpy()[both])
+                weights.append(part["strength"].to_numpy()[both])
         by_number = csr_array(
-            (_joined(strengths, np.float32), _joined(predicted, np.int32), _starts(of_seed)),
+            (
+                _concatenate(weights, np.float32),
+                _concatenate(predicted, np.int32),
+                _starts(of_seed),
+            ),
             shape=(len(of_seed), songs),
         )
         number_of = np.flatnonzero(ordinal_of >= 0)
         by_ordinal = by_number[number_of[np.argsort(ordinal_of[number_of])]]
         del by_number
-        by_song = by_ordinal.tocsc()  # with the seeds of each song in ascending order
-        self._starts, self._seeds, self._strengths = by_song.indptr, by_song.indices, by_song.data
+        by_song = by_ordinal.tocsc()  # the seeds of each song ascend
+        self._starts, self._seeds, self._weights = by_song.indptr, by_song.indices, by_song.data
 
-    def of(self, start: int, stop: int) -> tuple[pa.Array, pa.Array]:
-        """Lists for the songs from `start` to before `stop`, null for those that nothing predicts.
+    def rows(self, start: int, stop: int) -> tuple[pa.Array, pa.Array]:
+        """Return lists of seeds (uint32) and weights (float32) of songs `start` to before `stop`.
 
-        One of seeds (uint32), one of strengths (float32).
+        Both are null for a song without any weight.
         """
         low, high = self._starts[start], self._starts[stop]
         offsets = (self._starts[start : stop + 1] - low).astype(np.int32)
         empty = pa.array(np.append(np.diff(offsets) == 0, False))
-        places = pa.array(offsets, mask=np.asarray(empty))
+        starts = pa.array(offsets, mask=np.asarray(empty))
         return (
-            pa.ListArray.from_arrays(places, self._seeds[low:high].astype(np.uint32)),
-            pa.ListArray.from_arrays(places, self._strengths[low:high]),
+            pa.ListArray.from_arrays(starts, self._seeds[low:high].astype(np.uint32)),
+            pa.ListArray.from_arrays(starts, self._weights[low:high]),
         )
 
 
 def _starts(counts: NDArray[np.int64]) -> NDArray[np.integer[Any]]:
-    # SciPy copies the larger arrays too, unless all have the same integer type.
+    # SciPy copies the index arrays unless all have the same integer type.
     starts = np.append(0, np.cumsum(counts))
     return starts.astype(np.int32) if starts[-1] < 1 << 31 else starts
 
 
-def _joined(parts: list[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
-    joined: NDArray[Any] = np.concatenate([*parts, np.zeros(0, kind)])
+def _concatenate(parts: list[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
+    """Concatenate arrays, and clear the list so that their memory is freed."""
+    whole: NDArray[Any] = np.concatenate([*parts, np.zeros(0, kind)])
     parts.clear()
-    return joined
+    return whole
 
 
-class _Vectors:
-    """The vector of each song, by ordinal."""
+class _DenseVectors:
+    """The dense vector of each song by ordinal."""
 
     def __init__(self, path: Path, ordinal_of: NDArray[np.int32], songs: int) -> None:
         table = pq.read_table(path, columns=["song", "vector"])
         self._vectors = table["vector"].combine_chunks()
         self._row = np.full(songs, -1, np.int64)
-        ordinal = _known(ordinal_of, table["song"].to_numpy())
+        ordinal = _look_up(ordinal_of, table["song"].to_numpy())
         self._row[ordinal[ordinal >= 0]] = np.flatnonzero(ordinal >= 0)
 
-    def of(self, start: int, stop: int) -> pa.Array:
-        """Those of the songs from `start` to before `stop`, null where there is none."""
+    def rows(self, start: int, stop: int) -> pa.Array:
+        """Return the vectors of songs `start` to before `stop`, null for a song without one."""
         rows = self._row[start:stop]
         return self._vectors.take(pa.array(rows, mask=rows < 0))

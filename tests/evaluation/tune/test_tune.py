@@ -499,5 +499,5 @@ def test_a_missing_parameter_file(tmp_path: Path) -> None:
 
 def test_gains_by_hand() -> None:
     np.testing.assert_allclose(
-        tune_space.gains(np.array([1, 3, 0, 100])), [1.0, 0.5, 0.0, 1 / np.log2(101)]
+        tune_space.discounted_gains(np.array([1, 3, 0, 100])), [1.0, 0.5, 0.0, 1 / np.log2(101)]
     )

@@ -29,7 +29,9 @@ def strengths_of(
     offsets = np.cumsum([0, *map(len, playlists)])
     songs = np.array([song for songs in playlists for song in songs], dtype=np.int32)
     found = {}
-    for _, _, (seeds, predicted, strength) in cooccurrence.strengths(offsets, songs, parameters):
+    for _, _, (seeds, predicted, strength) in cooccurrence.compute_weights(
+        offsets, songs, parameters
+    ):
         for seed, song, value in zip(seeds, predicted, strength, strict=True):
             found[int(seed), int(song)] = float(value)
     return found
@@ -144,7 +146,9 @@ def test_any_playlists_give_what_a_plain_loop_gives(
 def test_the_stage_writes_what_was_counted(tmp_path: Path) -> None:
     train = pa.table({"songs": pa.array([[0, 1, 2], [1, 2]], pa.list_(pa.int32()))})
     pq.write_table(train, tmp_path / "train.parquet")
-    summary = cooccurrence.count(tmp_path / "train.parquet", tmp_path, PLAIN, SilentReporter())
+    summary = cooccurrence.count_cooccurrence(
+        tmp_path / "train.parquet", tmp_path, PLAIN, SilentReporter()
+    )
     rows = pq.read_table(tmp_path / "cooccurrence.parquet").to_pylist()
     assert [(row["seed"], row["song"], row["strength"]) for row in rows] == [
         (0, 1, 1.0),

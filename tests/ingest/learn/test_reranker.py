@@ -34,9 +34,9 @@ from catalog.reranker import (
 from catalog.schema import fusion_depths
 from ingest import pipeline
 from ingest.learn import reranker, retrieval
-from ingest.learn.cases import cut, cut_with_lasts
-from ingest.learn.gains import comparison, finds_fewer
-from ingest.learn.retrieval import Arrays
+from ingest.learn.cases import sample_cases, sample_cases_with_last
+from ingest.learn.rank_metrics import compare_ranks, finds_fewer
+from ingest.learn.retrieval import ReleaseArrays
 from ingest.parameters import Parameters
 from ingest.sources.payload import Extra
 from ingest.sources.source import How
@@ -119,7 +119,7 @@ def test_features_of_no_candidate() -> None:
 
 def test_cuts_leave_a_song_before_them() -> None:
     playlists = [np.array([5, 6], np.int32), np.arange(20, dtype=np.int32)]
-    cases = cut(playlists, np.random.default_rng(0), cuts=4)
+    cases = sample_cases(playlists, np.random.default_rng(0), 4)
     assert len(cases.queries) == 1 + 4
     assert (cases.queries[0].tolist(), cases.labels[0]) == ([5], 6)
     for query, label in zip(cases.queries[1:], cases.labels[1:], strict=True):
@@ -129,7 +129,7 @@ def test_cuts_leave_a_song_before_them() -> None:
 
 def test_last_places_come_first_and_once() -> None:
     playlists = [np.array([5, 6], np.int32), np.arange(20, dtype=np.int32)]
-    cases = cut_with_lasts(playlists, np.random.default_rng(0), cuts=4)
+    cases = sample_cases_with_last(playlists, np.random.default_rng(0), 4)
     assert [query.tolist() for query in cases.queries[:2]] == [[5], [*range(19)]]
     assert cases.labels[:2].tolist() == [6, 19]
     assert len(cases.queries) == len(cases.labels) == 2 + 4
@@ -138,27 +138,27 @@ def test_last_places_come_first_and_once() -> None:
 
 def test_a_comparison_wants_more_than_chance() -> None:
     hybrid = np.array([0, 50, 3, 100, 0] * 40)
-    assert not comparison(hybrid, hybrid)["better"]
-    better = comparison(np.array([10, 20, 1, 60, 0] * 40), hybrid)
+    assert not compare_ranks(hybrid, hybrid)["better"]
+    better = compare_ranks(np.array([10, 20, 1, 60, 0] * 40), hybrid)
     assert better["better"]
     assert better["ranked HR@10"] == pytest.approx(2 / 5)
     assert better["hybrid HR@100"] == pytest.approx(3 / 5)
-    assert not comparison(hybrid, np.array([10, 20, 1, 60, 0] * 40))["better"]
+    assert not compare_ranks(hybrid, np.array([10, 20, 1, 60, 0] * 40))["better"]
     one_in_many = hybrid.copy()
     one_in_many[0] = 1
-    assert not comparison(one_in_many, hybrid)["better"]
-    assert not comparison(hybrid[:0], hybrid[:0])["better"]
+    assert not compare_ranks(one_in_many, hybrid)["better"]
+    assert not compare_ranks(hybrid[:0], hybrid[:0])["better"]
 
 
 def test_a_ranker_must_not_lose_last_songs() -> None:
     gain = {"better": True, "fewer": False, "ranked HR@10": 0.2, "hybrid HR@10": 0.1}
     gain |= {"ranked HR@100": 0.4, "hybrid HR@100": 0.3}
-    verdict = reranker.verdict_of(gain, gain | {"better": False})
+    verdict = reranker.combine_comparisons(gain, gain | {"better": False})
     assert verdict["better"]
     assert verdict["cuts, ranked HR@10"] == 0.2
     assert verdict["last songs, hybrid HR@100"] == 0.3
-    assert not reranker.verdict_of(gain, gain | {"fewer": True})["better"]
-    assert not reranker.verdict_of(gain | {"better": False}, gain)["better"]
+    assert not reranker.combine_comparisons(gain, gain | {"fewer": True})["better"]
+    assert not reranker.combine_comparisons(gain | {"better": False}, gain)["better"]
 
 
 def test_fewer_are_found_where_it_is_no_chance() -> None:
@@ -198,14 +198,14 @@ def release(home: EmbeddedStore) -> Iterator[EmbeddedRelease]:
     release.close()
 
 
-def arrays_of(work: Path) -> Arrays:
+def arrays_of(work: Path) -> ReleaseArrays:
     folders = {name: finished_stage(work, name).folder for name in ("prepare", "split", "count")}
     groups = retrieval.read_groups(folders["prepare"] / "songs.parquet", ["album"])
     assert len(np.unique(groups[1])) > 50
     total = groups.shape[1]
     playlists = retrieval.read_playlists(folders["split"] / "train.parquet")
-    return Arrays(
-        retrieval.read_strengths(folders["count"] / "cooccurrence.parquet", total),
+    return ReleaseArrays(
+        retrieval.read_weights(folders["count"] / "cooccurrence.parquet", np.ones(total, bool)),
         *retrieval.read_vectors(finished_stage(work, "train").folder / "vectors.parquet"),
         np.bincount(np.concatenate(playlists), minlength=total),
         groups,
@@ -238,10 +238,12 @@ def test_what_is_worked_out_offline_is_what_the_engine_answers(
     seeds = seeds_of(work)
     parameters = Parameters()
     of_company, of_likeness = fusion_depths(20)
-    company = list(retrieval.predicted(arrays, queries, parameters.cooccurrence_decay, of_company))
-    alike = list(retrieval.similar(arrays, queries, parameters.query_decay, of_likeness))
+    company = list(
+        retrieval.rank_by_cooccurrence(arrays, queries, parameters.cooccurrence_decay, of_company)
+    )
+    alike = list(retrieval.rank_by_similarity(arrays, queries, parameters.query_decay, of_likeness))
     both = [
-        retrieval.fused(*pair, parameters.dense_weight, 20)
+        retrieval.fuse(*pair, parameters.dense_weight, 20)
         for pair in zip(company, alike, strict=True)
     ]
     for mode, offline in (
@@ -275,7 +277,7 @@ def test_the_ranker_sees_offline_what_it_sees_in_service(
     answers = asyncio.run(recommend_many(release, asks))
     differences = []
     for answer, (songs, table) in zip(
-        answers, reranker.tables(arrays, [some[:-1] for some in playlists]), strict=True
+        answers, reranker.candidate_features(arrays, [some[:-1] for some in playlists]), strict=True
     ):
         if answer.mode is not Mode.RANKED:
             continue

@@ -1,0 +1,59 @@
+"""Comparison of two systems on the same cases, by the rank of the label in each ranking.
+
+A rank counts from 1; 0 means that the label was not found. The discounted gain of a rank is
+1 / log2(1 + rank), and 0 for rank 0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+KS = (10, 100)
+
+SIGNIFICANCE = 2.0
+"""A mean gain counts as real if it is this many standard errors above 0."""
+
+
+def compare_ranks(reranked: NDArray[np.int64], hybrid: NDArray[np.int64]) -> dict[str, Any]:
+    """Return the hit rates of both, and whether the re-ranking is `better` or finds `fewer`."""
+    gain = discounted_gains(reranked) - discounted_gains(hybrid)
+    error = standard_error(gain)
+    figures: dict[str, Any] = {
+        "better": bool(error and gain.mean() > SIGNIFICANCE * error),
+        "fewer": finds_fewer(reranked, hybrid),
+    }
+    for name, ranks in (("ranked", reranked), ("hybrid", hybrid)):
+        for k in KS:
+            figures[f"{name} HR@{k}"] = hit_rate(ranks, k)
+    return figures
+
+
+def finds_fewer(ranks: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
+    """Return whether `ranks` has fewer hits than `other` at some k, by over a standard error."""
+    losses = [hits(other, k).astype(np.float64) - hits(ranks, k) for k in KS]
+    return any(len(loss) > 0 and loss.mean() > standard_error(loss) for loss in losses)
+
+
+def hits(ranks: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
+    """Return which ranks are from 1 to k."""
+    return (ranks > 0) & (ranks <= k)
+
+
+def hit_rate(ranks: NDArray[np.int64], k: int) -> float:
+    """Return the share of the ranks that are from 1 to k; 0 without any rank."""
+    return float(hits(ranks, k).sum()) / max(1, len(ranks))
+
+
+def standard_error(values: NDArray[np.float64]) -> float:
+    """Return the standard error of the mean of the values; 0 for fewer than two."""
+    return float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+
+
+def discounted_gains(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the discounted gain of each rank."""
+    return np.where(ranks > 0, 1 / np.log2(1.0 + np.maximum(ranks, 1)), 0.0)
