@@ -14,7 +14,7 @@ from catalog.reranker import MOST_FIELDS, load_lightgbm, pack
 from ingest.learn.cooccurrence import count_cooccurrence
 from ingest.learn.reranker import MODEL, StageFiles, train_reranker
 from ingest.learn.selection import Candidates, dense_weights_to_try, select_mode
-from ingest.learn.word2vec import too_rare, train
+from ingest.learn.word2vec import describe_rarity, train_word2vec
 from ingest.prepare.playlists import Choices, prepare
 from ingest.prepare.split import split
 from ingest.publish.points import assemble_points
@@ -139,7 +139,7 @@ def run(
         trained = folder.stage(
             "train",
             {"split": splits.fingerprint, **parameters.of_stage("train")},
-            lambda out: train(splits.folder / "train.parquet", out, parameters, reporter),
+            lambda out: train_word2vec(splits.folder / "train.parquet", out, parameters, reporter),
             reporter,
         )
         require_something_learned(counted, trained, parameters)
@@ -338,8 +338,8 @@ def require_something_learned(counted: Stage, trained: Stage, parameters: Parame
     """Raise `PlaylistError` when there are neither song vectors nor co-occurrence to publish."""
     if not trained.summary["songs"] and not counted.summary["strengths"]:
         raise PlaylistError(
-            f"{too_rare(trained.summary['most'], parameters.min_count)}, and no two songs co-occur "
-            f"often enough: give more playlists, or lower --min-count or raise --lone-neighbours"
+            f"{describe_rarity(trained.summary['most'], parameters.min_count)}, and no two songs "
+            f"co-occur often enough: give more playlists, or lower --min-count or raise --lone-neighbours"
         )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from catalog.errors import MismatchError
 from catalog.terminal import one_line
-from ingest.learn.word2vec import too_rare
+from ingest.learn.word2vec import describe_rarity
 from ingest.prepare.split import COVERAGES
 from ingest.sql import connect, literal
 from ingest.stages import finished_stage
@@ -296,7 +296,7 @@ def _missing(stages: Mapping[str, Stage]) -> Iterator[Line]:
         yield (
             "missing",
             (
-                f"song vectors, as {too_rare(most, min_count)}: every mode answers by "
+                f"song vectors, as {describe_rarity(most, min_count)}: every mode answers by "
                 f"co-occurrence; more playlists, or --min-count {most}, would give some"
             ),
         )

@@ -75,8 +75,9 @@ def select_mode(
     over co-occurrence, minus its standard error, is largest; if that is not above 0, co-occurrence
     is selected, which costs less. The re-ranker must have a larger gain than the better of the two
     and must not find fewer of the last songs of the playlists. A mode that the parameters name is
-    kept; without validation playlists, hybrid search is selected unmeasured. Only the co-occurrence
-    weights of the seeds of the cases are read.
+    kept. If no song has a vector, co-occurrence is selected, and without validation playlists
+    hybrid search, both unmeasured. Only the co-occurrence weights of the seeds of the cases are
+    read.
     """
     with reporter.task("choose") as task:
         fixed = {"mode": parameters.mode, "dense_weight": parameters.dense_weight, "figures": {}}

@@ -1,8 +1,8 @@
-"""Training playlists -> one dense vector a song, with gensim's Word2Vec.
+"""Dense song vectors, trained on the training playlists with gensim's Word2Vec.
 
 Mikolov et al., "Efficient Estimation of Word Representations in Vector Space", 2013. A song is a
-word and a playlist a sentence; gensim reads the songs' numbers from a file, so that its workers
-need not wait for Python.
+word and a playlist a sentence. gensim reads the numbers of the songs from a file, so that its
+workers do not wait for Python.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from catalog.progress import Reporter
     from ingest.parameters import Parameters
 
-# gensim silently cuts longer lines, so a longer playlist goes in as several: each begins with the
-# last songs of the one before, as many as a window holds, so that no neighbours are torn apart.
+# gensim silently cuts lines of more than MAX_WORDS_IN_BATCH words, so a longer playlist is written
+# as several lines that overlap by one window, which keeps all neighbours together.
 _CORPUS = """
 SELECT array_to_string(list_slice(songs, start + 1, start + {longest}), ' ') AS line
 FROM read_parquet({train}),
@@ -48,14 +48,14 @@ GROUP BY song
 """
 
 
-def train(
+def train_word2vec(
     train_path: Path, folder: Path, parameters: Parameters, reporter: Reporter
 ) -> dict[str, Any]:
     """Write `vectors.parquet` to `folder`: a row for each song with a vector.
 
-    Columns: song, vector (fixed-size list of float32, unit length). Returns the counts, and as
-    `most` in how many playlists the most common song is. The table has no rows if that is less
-    than `min_count`.
+    Columns: song, vector (fixed-size list of float32, unit length). Returns counts for the report;
+    `most` is the number of playlists of the most common song. The table has no rows if `most` is
+    less than `min_count`.
     """
     with reporter.task("train") as task, connect(folder) as sql:
         corpus = folder / "corpus.txt"
@@ -83,7 +83,7 @@ def train(
             f"{len(songs):,} song vectors of {parameters.dimensions} numbers, {epochs} "
             f"{'epoch' if epochs == 1 else 'epochs'} over {plays:,} plays"
             if len(songs)
-            else f"no song vectors: {too_rare(most, parameters.min_count)}"
+            else f"no song vectors: {describe_rarity(most, parameters.min_count)}"
         )
         task.result(text)
     return {
@@ -96,15 +96,15 @@ def train(
     }
 
 
-def too_rare(most: int, min_count: int) -> str:
-    """Return why no song has a vector, when the most common one is in `most` training playlists."""
+def describe_rarity(most: int, min_count: int) -> str:
+    """Return why no song has a vector if the most common one is in `most` training playlists."""
     return f"no song is in {min_count} training playlists or more (the most is {most})"
 
 
 def write_corpus(
     sql: duckdb.DuckDBPyConnection, train_path: Path, corpus: Path, window: int
 ) -> None:
-    """Write the training playlists as text: a playlist a line, song numbers between spaces."""
+    """Write the training playlists as text: a line for each playlist, song numbers and spaces."""
     overlap = min(window, MAX_WORDS_IN_BATCH // 2)
     query = _CORPUS.format(train=literal(train_path), longest=MAX_WORDS_IN_BATCH, overlap=overlap)
     sql.execute(
@@ -118,11 +118,11 @@ def train_vectors(
     parameters: Parameters,
     on_epoch: Callable[[float, float], None] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Train on a text file with a playlist a line, songs as numbers between spaces.
+    """Train on a text file with a line for each playlist, song numbers separated by spaces.
 
-    Returns the songs, shape (n,), ascending, and their vectors, shape (n, dimensions), unit length:
-    none if no song is in `min_count` playlists. `on_epoch(done, total)`, if given, is called after
-    each epoch.
+    Returns the songs, shape (n,), ascending, and their vectors, shape (n, dimensions), unit length;
+    n is 0 if no song is in `min_count` playlists. `on_epoch(done, total)` is called after each
+    epoch.
     """
     model = Word2Vec(
         vector_size=parameters.dimensions,

@@ -12,7 +12,7 @@ import pytest
 
 from catalog.errors import StorageError
 from catalog.progress import SilentReporter
-from ingest.learn.word2vec import train, train_vectors, write_corpus
+from ingest.learn.word2vec import train_vectors, train_word2vec, write_corpus
 from ingest.parameters import Parameters
 from ingest.sql import connect
 
@@ -52,7 +52,7 @@ def trained(
 ) -> tuple[dict[str, Any], pa.Table]:
     out = folder / "out"
     out.mkdir(exist_ok=True)
-    summary = train(write_playlists(folder, playlists), out, parameters, SilentReporter())
+    summary = train_word2vec(write_playlists(folder, playlists), out, parameters, SilentReporter())
     assert [path.name for path in out.iterdir()] == ["vectors.parquet"]
     return summary, pq.read_table(out / "vectors.parquet")
 

@@ -97,7 +97,6 @@ def titles(release: OpenRelease, *conditions: pb.Condition, seed: pb.Seed = SEED
         (pb.Condition(field="album", text="HITS gre"), {"Fernando"}),
         (pb.Condition(field="album", text="nothing"), set()),
     ],
-    ids=str,
 )
 def test_a_condition_lets_pass_what_it_says(
     release: OpenRelease, condition: pb.Condition, expected: set[str]
