@@ -339,7 +339,8 @@ def require_something_learned(counted: Stage, trained: Stage, parameters: Parame
     if not trained.summary["songs"] and not counted.summary["strengths"]:
         raise PlaylistError(
             f"{describe_rarity(trained.summary['most'], parameters.min_count)}, and no two songs "
-            f"co-occur often enough: give more playlists, or lower --min-count or raise --lone-neighbours"
+            f"co-occur often enough: give more playlists, or lower --min-count or raise "
+            f"--lone-neighbours"
         )
 
 
