@@ -134,18 +134,18 @@ def test_a_family_of_processes(road: Road) -> None:
         for _ in range(12):  # each connection goes to one of them
             with Client(service.address) as client:
                 client.get_release()
-        assert calls_told(service.operate.metrics()) == 12
+        assert calls_told(service.metrics()) == 12
         release = road.outcome.manifest.release
         in_use = f'nextsong_release_in_use{{release="{release}"}} 2.0'
-        assert in_use in service.operate.metrics()
+        assert in_use in service.metrics()
 
         os.kill(members[0], signal.SIGKILL)
         until(lambda: len(service.children()) == 2 and members[0] not in service.children())
-        until(lambda: in_use in service.operate.metrics())
+        until(lambda: in_use in service.metrics())
         with Client(service.address) as client:
             client.get_release()
         assert (
-            calls_told(service.operate.metrics()) == 13
+            calls_told(service.metrics()) == 13
         )  # what the dead one counted is not forgotten
         assert len(files_of_metrics(service.process.pid)) == 2 * 4  # and it left none of its own
 
