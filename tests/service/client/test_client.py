@@ -265,7 +265,7 @@ def test_callers_that_are_turned_away_together_come_back_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pauses: list[float] = []
-    monkeypatch.setattr("service.client.time.sleep", pauses.append)
+    monkeypatch.setattr("service.client.client.time.sleep", pauses.append)
     with answering(Busy()) as client:
         for _ in range(5):
             with pytest.raises(OverloadError):
