@@ -1,6 +1,8 @@
-# make demo   the whole road on invented playlists, in a few minutes
-# make test   the tests
-# make lint   format, lint, types, proto, generated code and what is in deploy
+# make demo       the whole road on synthetic playlists, in a few minutes
+# make test       the quick tests, on all cores
+# make test-slow  the tests marked `slow` or `server`: fuzzing, kills, benches, a real Qdrant server
+# make test-all   both in one run
+# make lint       format, lint, types, proto, generated code and what is in deploy
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -8,14 +10,23 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 GENERATED := recommender_pb2.py recommender_pb2.pyi recommender_pb2_grpc.py
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
 
-.PHONY: demo test lint format generate lock install install-dev clean
+.PHONY: demo test test-slow test-all lint format generate lock install install-dev clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.runtime
 	$(BIN)/nextsong demo
 
+# Pytest on all cores. A worker that runs out of tests takes some from the other.
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not slow and not server"
+
+test-slow: $(VENV)/.dev
+	$(PYTEST) -m "slow or server"
+
+test-all: $(VENV)/.dev
+	$(PYTEST)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

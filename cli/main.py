@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "bench": "evaluation.bench.cli:bench",
-    "demo": "evaluation.cli:demo",
+    "demo": "cli.commands:demo",
     "doctor": "catalog.commands.releases:doctor",
     "evaluate": "evaluation.cli:evaluate",
     "ingest": "ingest.cli:ingest",

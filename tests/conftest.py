@@ -1,9 +1,12 @@
-"""What several test files share: a small release of invented playlists, and the data beside us."""
+"""Fixtures that several packages share: a small release, stores' content, a Qdrant server, a loop.
+
+Every other fixture is defined in the conftest of the folder that uses it.
+"""
 
 from __future__ import annotations
 
-import io
-import re
+import os
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,35 +16,28 @@ from catalog.embedded.store import EmbeddedStore
 from catalog.progress import SilentReporter
 from evaluation.synthetic import playlists
 from ingest import pipeline
-from tests.support.road import QUICK, SHARED_DATA, SMALL, Road
+from tests.support.pipeline_runs import Lane
+from tests.support.qdrant_servers import BINARY, Program, Shared, container
+from tests.support.road import QUICK, SHARED_DATA, SMALL, Road, ServerRoad, Terminal, linked
+from tests.support.rpc_servers import Loop
+from tests.support.store_content import Content, made
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data beside the checkout; tests that need it are skipped without it."""
+    """The folder of real data beside the checkout. Tests that need it are skipped without it."""
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real data in {SHARED_DATA}")
     return SHARED_DATA
 
 
-class Terminal(io.StringIO):
-    """Standard output as a terminal."""
-
-    def isatty(self) -> bool:
-        return True
-
-    def shown(self) -> str:
-        """All that was printed, without colours."""
-        return re.sub(r"\x1b\[[\d;]*m", "", self.getvalue())
-
-
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Terminal]:
-    """Makes standard output a terminal of so many columns."""
+    """Make standard output a terminal with the given number of columns."""
 
     def make(width: int) -> Terminal:
         made = Terminal()
@@ -54,10 +50,65 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Terminal]:
 
 @pytest.fixture(scope="session")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
-    """A release of 500 invented playlists, to be read: tests that publish copy it."""
+    """A release of 500 synthetic playlists, read only: tests that publish copy it."""
     folder = tmp_path_factory.mktemp("road")
     file = folder / "playlists.csv"
     playlists.write_csv(playlists.generate(SMALL, seed=1), file)
     home = EmbeddedStore(folder / "home")
     outcome = pipeline.run([file], {}, home, folder / "work", QUICK, SilentReporter())
     return Road(file, home, folder / "work", QUICK, outcome)
+
+
+@pytest.fixture(scope="session")
+def server_road(
+    road: Road, server_stores: Shared, tmp_path_factory: pytest.TempPathFactory
+) -> ServerRoad:
+    """The playlists of `road`, published to a Qdrant server."""
+    work = tmp_path_factory.mktemp("server-road") / "work"
+    shutil.copytree(road.work, work)
+    home = server_stores()
+    outcome = pipeline.run([road.file], {}, home, work, road.parameters, SilentReporter())
+    return ServerRoad(road.file, home, work, outcome)
+
+
+@pytest.fixture
+def lane(road: Road, tmp_path: Path) -> Lane:
+    """A copy of the road's work folder and store, in which an ingest really publishes."""
+    shutil.copytree(road.work, tmp_path / "work")
+    shutil.copytree(road.home.path, tmp_path / "home", copy_function=linked)
+    return Lane(road, tmp_path / "work", EmbeddedStore(tmp_path / "home"), road.file)
+
+
+@pytest.fixture(scope="session")
+def content(tmp_path_factory: pytest.TempPathFactory) -> Content:
+    """Songs with extra fields and vectors of both kinds, as a draft to publish. Read only."""
+    return made(tmp_path_factory.mktemp("draft"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real Qdrant server. Tests that need it are marked `server`."""
+    if url := os.environ.get("QDRANT_URL"):
+        yield url
+    elif BINARY:
+        with Program(tmp_path_factory.mktemp("qdrant")) as server:
+            yield server.url
+    else:
+        with container() as url:
+            yield url
+
+
+@pytest.fixture(scope="session")
+def server_stores(qdrant_url: str) -> Iterator[Shared]:
+    """Make stores on the real server, and remove them at the end."""
+    shared = Shared(qdrant_url)
+    yield shared
+    shared.clean()
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[Loop]:
+    """An event loop in a thread of its own, for servers and asynchronous calls."""
+    loop = Loop()
+    yield loop
+    loop.close()

@@ -12,43 +12,26 @@ import pytest
 from catalog.commands.copy import copy
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError, CorruptReleaseError, EngineError, NoReleaseError
-from catalog.model import Condition, Filter, Hit, Search
+from catalog.model import Condition, Filter, Search
 from catalog.progress import SilentReporter
 from catalog.song import song_id
 from tests.support.embedded_releases import Notes, invented, run, vectors_of
-from tests.support.qdrant_servers import Shared, memory_store, qdrant_url, server_stores
-from tests.support.store_content import DIMENSIONS, KINDS, SONGS, Content, content
+from tests.support.qdrant_servers import Shared
+from tests.support.store_content import (
+    DIMENSIONS,
+    KINDS,
+    SONGS,
+    VECTOR,
+    WEIGHTS,
+    Content,
+    assert_same,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from catalog.store import OpenRelease, ReleaseStore
-
-__all__ = ["content", "qdrant_url", "server_stores"]
-
-
-@pytest.fixture(scope="module", params=["folder", "memory", "server"])
-def kind(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
-def make_store(
-    kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Any:
-    """Makes an empty home of the kind."""
-    if kind == "folder":
-        return lambda **more: EmbeddedStore(tmp_path_factory.mktemp("home"), **more)
-    return memory_store if kind == "memory" else request.getfixturevalue("server_stores")
-
-
-@pytest.fixture(scope="module")
-def home(make_store: Any, content: Content) -> ReleaseStore:
-    """A home with a release of the content that no test changes."""
-    home: ReleaseStore = make_store()
-    home.publish(content.draft, SilentReporter())
-    return home
 
 
 @pytest.fixture(scope="module")
@@ -174,8 +157,6 @@ WORDS = [
     Filter(conditions=(Condition("notes", text="tak très"),)),
     Filter(conditions=(Condition("notes", text="ake"),)),
 ]
-VECTOR = vectors_of(1, DIMENSIONS, seed=99)[0]
-WEIGHTS = {3: 1.0, 17: 0.5, 111: 0.25, 400: 2.0}
 
 
 def searches(where: Filter) -> list[Search]:
@@ -192,24 +173,6 @@ def searches(where: Filter) -> list[Search]:
         Search(weights={10_000: 1.0}, where=where),
         Search(where=where),
     ]
-
-
-def assert_same(found: list[Hit], expected: list[Hit]) -> None:
-    """The same songs with the same scores; those with equal scores in any order."""
-    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=2e-6)
-    if not expected:
-        return
-    last = expected[-1].score + 1e-5  # of those that tie at the end, some may be cut off
-    assert {h.song.song_id for h in found if h.score > last} == {
-        h.song.song_id for h in expected if h.score > last
-    }
-    for one, other in zip(found, expected, strict=True):
-        near = [hit for hit in expected if abs(hit.score - one.score) < 1e-5]
-        if len(near) == 1:
-            assert one.song == other.song
-            assert (one.vector is None) == (other.vector is None)
-            if one.vector is not None and other.vector is not None:
-                assert one.vector.tobytes() == other.vector.tobytes()
 
 
 @pytest.mark.parametrize("where", [*FILTERS, *WORDS])

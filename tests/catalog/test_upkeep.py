@@ -13,16 +13,12 @@ from catalog.embedded.store import EmbeddedStore
 from catalog.errors import EngineError, GateError, NoReleaseError, UnavailableError
 from catalog.progress import SilentReporter
 from catalog.server import upload
-from tests.catalog.test_stores import home, kind, make_store
-from tests.support.qdrant_servers import qdrant_url, server_stores
-from tests.support.store_content import Content, content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from catalog.store import OpenRelease, ReleaseStore
-
-__all__ = ["content", "home", "kind", "make_store", "qdrant_url", "server_stores"]  # fixtures
+    from tests.support.store_content import Content
 
 
 def test_a_copy_that_is_not_the_same_changes_nothing(

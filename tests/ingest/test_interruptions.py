@@ -21,20 +21,12 @@ from catalog.errors import BusyError, EngineError, FileError, PlaylistError
 from catalog.files import locked
 from ingest import pipeline
 from ingest.stages import finished_stage
-from tests.support.pipeline_runs import (
-    STAGES,
-    Lane,
-    Listener,
-    assert_nothing_is_left_over,
-    lane,
-    quick,
-)
+from tests.support.pipeline_runs import STAGES, Lane, Listener, assert_nothing_is_left_over
 from tests.support.road import QUICK, Road
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["lane", "quick"]  # fixtures
 
 # Failures.
 

@@ -17,20 +17,12 @@ from catalog.embedded.store import EmbeddedStore
 from catalog.song import normalise, song_id
 from ingest import pipeline
 from ingest.stages import fingerprint_of_files
-from tests.support.pipeline_runs import (
-    STAGES,
-    Lane,
-    assert_nothing_is_left_over,
-    lane,
-    names,
-    quick,
-)
+from tests.support.pipeline_runs import STAGES, Lane, assert_nothing_is_left_over, names
 from tests.support.road import QUICK, Road
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["lane", "quick"]  # fixtures
 
 # What a run makes.
 

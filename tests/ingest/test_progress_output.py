@@ -18,14 +18,12 @@ from catalog.errors import FileError
 from cli.main import main
 from ingest.sources import read
 from ingest.sql import connect
-from tests.support.pipeline_runs import Lane, lane, quick
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.pipeline_runs import Lane
     from tests.support.road import Road
-
-__all__ = ["lane", "quick"]  # fixtures
 
 
 def lines(text: str) -> list[dict[str, Any]]:

@@ -20,14 +20,13 @@ from ingest import pipeline, report
 from ingest.parameters import Parameters
 from ingest.sources.payload import parse_all
 from ingest.sources.source import How
-from tests.support.pipeline_runs import Lane, lane, quick
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.pipeline_runs import Lane
     from tests.support.road import Road
 
-__all__ = ["lane", "quick"]  # fixtures
 
 # The account.
 

@@ -13,15 +13,14 @@ from catalog.errors import RequestError
 from cli.main import main
 from nextsong.v1 import recommender_pb2 as pb
 from service.api.conditions import conditions_of
-from tests.service.api.test_filtering import PAYLOAD, POINTS
-from tests.service.rpc.test_keys import pem
+from tests.support.extra_fields import PAYLOAD, POINTS
 from tests.support.fakes import publish
-from tests.support.rpc_servers import Loop, loop
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["loop", "pem"]  # fixtures
+    from tests.support.rpc_servers import Loop
+
 
 FIELDS = [
     pb.PayloadField(name="year", kind=pb.FIELD_KIND_INTEGER),

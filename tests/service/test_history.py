@@ -16,13 +16,13 @@ from service.client.client import Client
 from service.history import DAY_MS, History, now_ms
 from tests.support.api_calls import NOBODY, ids
 from tests.support.fakes import FakeRelease, FakeStore, points_of
-from tests.support.qdrant_servers import AsyncMemoryNodes, MemoryNodes, options_of, qdrant_url
-from tests.support.rpc_servers import Loop, loop
+from tests.support.qdrant_servers import AsyncMemoryNodes, MemoryNodes, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["loop", "qdrant_url"]  # fixtures
+    from tests.support.rpc_servers import Loop
+
 
 POINTS = points_of(
     ("ABBA", "Waterloo", 40, (1, 0)),
@@ -45,7 +45,7 @@ class Making:
         return History(self._options, plays, days, nodes=self._nodes)
 
 
-@pytest.fixture(params=["memory", "server"])
+@pytest.fixture(params=["memory", pytest.param("server", marks=pytest.mark.server)])
 def making(request: pytest.FixtureRequest) -> Iterator[Making]:
     if request.param == "memory":
         yield Making(QdrantOptions((":memory:",)), AsyncMemoryNodes(MemoryNodes()))

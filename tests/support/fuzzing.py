@@ -1,7 +1,7 @@
 """Any requests, made from the proto, and a program that asks them of the service's own methods.
 
-`python tests/fuzzing.py HOME SEED COUNT` answers them from the release in the folder HOME, each
-from bytes to bytes as gRPC does, and prints what came of it as JSON.
+`python -m tests.support.fuzzing HOME SEED COUNT` sends COUNT requests to the release in the folder
+HOME, each from bytes to bytes as gRPC does, and prints the outcome as JSON.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from service.operate.tracing import NoTracer
 from service.rpc import server
 from service.rpc.calls import Calls
 from service.settings import Settings
-from tests.service.api.test_filtering import PAYLOAD
-from tests.service.api.test_filtering import POINTS as SONGS
+from tests.support.extra_fields import PAYLOAD
+from tests.support.extra_fields import POINTS as SONGS
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message

@@ -7,13 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from catalog.embedded.store import EmbeddedStore
 from catalog.progress import SilentReporter
 from ingest import pipeline
 from ingest.sources.source import AUTO, How
-from tests.support.road import Road, linked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +19,7 @@ if TYPE_CHECKING:
     from catalog.draft import Draft
     from catalog.manifest import Manifest
     from catalog.progress import Reporter
+    from tests.support.road import Road
 
 STAGES = ["read", "prepare", "split", "count", "train", "choose"]
 
@@ -88,21 +86,6 @@ class Lane:
             max_rejects=max_rejects,
             force=force,
         )
-
-
-@pytest.fixture
-def lane(road: Road, tmp_path: Path) -> Lane:
-    """The road's work and home; publishing is real."""
-    shutil.copytree(road.work, tmp_path / "work")
-    shutil.copytree(road.home.path, tmp_path / "home", copy_function=linked)
-    return Lane(road, tmp_path / "work", EmbeddedStore(tmp_path / "home"), road.file)
-
-
-@pytest.fixture
-def quick(lane: Lane) -> Lane:
-    """The road's work and home; publishing builds nothing."""
-    lane.home = QuickHome(lane.home.path)
-    return lane
 
 
 def names(folder: Path) -> list[str]:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from catalog.progress import SilentReporter
 from ingest.prepare.playlists import Choices, prepare
 from ingest.sources.read import ROWS, UNREADABLE
+from ingest.stages import WorkFolder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,3 +81,16 @@ def prepared(
         pq.read_table(out / f"{name}.parquet").to_pylist() for name in names
     )
     return Prepared(out, summary, songs, playlists, short, rejects)
+
+
+def work_of(folder: Path, rows: list[Row]) -> Path:
+    """A work folder with the stage `prepare` of these rows."""
+    made = prepared(folder, rows)
+
+    def build(out: Path) -> dict[str, Any]:
+        for path in made.folder.iterdir():
+            path.rename(out / path.name)
+        return {"text": ""}
+
+    WorkFolder(folder / "work").stage("prepare", {}, build, SilentReporter())
+    return folder / "work"

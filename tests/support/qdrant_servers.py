@@ -47,19 +47,6 @@ def without_server(reason: str) -> None:
     pytest.skip(f"no Qdrant server: {reason}")
 
 
-@pytest.fixture(scope="session")
-def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a real server."""
-    if url := os.environ.get("QDRANT_URL"):
-        yield url
-    elif BINARY:
-        with Program(tmp_path_factory.mktemp("qdrant")) as server:
-            yield server.url
-    else:
-        with container() as url:
-            yield url
-
-
 @contextmanager
 def container() -> Iterator[str]:
     """A server in a container, if there is an engine and the image."""
@@ -206,14 +193,6 @@ def wipe(home: ServerStore) -> None:
     found = home.nodes.ask("list", lambda client: client.get_collections()).collections
     for name in [each.name for each in found if each.name.startswith(f"{prefix}_")]:
         home.nodes.ask("remove", lambda client, name=name: client.delete_collection(name))
-
-
-@pytest.fixture(scope="session")
-def server_stores(qdrant_url: str) -> Iterator[Shared]:
-    """Makes homes on the real server."""
-    shared = Shared(qdrant_url)
-    yield shared
-    shared.clean()
 
 
 class Memory(QdrantClient):

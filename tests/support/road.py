@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from ingest.parameters import Parameters
 
 if TYPE_CHECKING:
     from catalog.embedded.store import EmbeddedStore
+    from catalog.server.store import ServerStore
     from ingest import pipeline
 
 
@@ -35,9 +38,30 @@ class Road:
     outcome: pipeline.Outcome
 
 
+@dataclass(frozen=True)
+class ServerRoad:
+    """The same playlists, published to a Qdrant server."""
+
+    file: Path
+    home: ServerStore
+    work: Path
+    outcome: pipeline.Outcome
+
+
 def linked(source: str, target: str) -> str:
     """Copy a file; a large one by a hard link, as nobody writes into it."""
     if Path(source).stat().st_size > 1 << 16:
         os.link(source, target)
         return target
     return shutil.copy2(source, target)
+
+
+class Terminal(io.StringIO):
+    """Standard output as a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def shown(self) -> str:
+        """All that was printed, without colours."""
+        return re.sub(r"\x1b\[[\d;]*m", "", self.getvalue())

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import grpc
-import pytest
 from grpc_health.v1 import health_pb2
 from prometheus_client import CollectorRegistry
 
-from catalog.embedded.store import EmbeddedStore
 from catalog.errors import NextsongError
 from nextsong.v1 import recommender_pb2 as pb
-from service.client.client import Client
 from service.operate.metrics import Metrics
 from service.rpc.server import Server
 from service.settings import Settings
@@ -26,13 +21,13 @@ from tests.support.fakes import FakeRelease, points_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
     from concurrent.futures import Future
-    from pathlib import Path
 
+    from catalog.embedded.store import EmbeddedStore
     from catalog.model import Hit, Point, Search
     from catalog.store import ReleaseStore
+    from service.client.client import Client
     from service.history import History
     from service.operate.tracing import Tracer
-    from tests.support.road import Road
 
 PATIENCE_S = 20.0
 NOBODY = "00000000-0000-0000-0000-000000000001"
@@ -99,47 +94,6 @@ class Loop:
         server = server_of(home, **settings)
         await server.start()
         return server
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def home(road: Road, tmp_path: Path) -> EmbeddedStore:
-    """A copy of the road's home, to publish in."""
-    shutil.copytree(road.home.path, tmp_path / "home")
-    return EmbeddedStore(tmp_path / "home")
-
-
-@pytest.fixture(scope="module")
-def address(road: Road, loop: Loop) -> Iterator[str]:
-    """A server on the road's home that no test disturbs."""
-    with loop.serve(road.home) as server:
-        yield server.address
-
-
-@pytest.fixture(scope="module")
-def client(address: str) -> Iterator[Client]:
-    with Client(address) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def channel(address: str) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(address) as channel:
-        yield channel
-
-
-@pytest.fixture(scope="module")
-def best_known(road: Road) -> list[Point]:
-    release = road.home.open()
-    points = asyncio.run(release.popular(10_000))
-    release.close()
-    return points
 
 
 def damage(home: EmbeddedStore, release: str) -> None:

@@ -18,7 +18,7 @@ from tests.support.embedded_releases import ORIGIN, invented, vectors_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from catalog.model import Song, Vector
+    from catalog.model import Hit, Song, Vector
 
 SONGS, DIMENSIONS = 500, 12
 KINDS: Any = {"genre": "keyword", "year": "integer", "tempo": "float", "notes": "text"}
@@ -48,11 +48,6 @@ class Content:
     vectors: list[Vector | None]
     strengths: list[dict[int, float]]
     draft: Draft
-
-
-@pytest.fixture(scope="module")
-def content(tmp_path_factory: pytest.TempPathFactory) -> Content:
-    return made(tmp_path_factory.mktemp("draft"), seed=0)
 
 
 def made(folder: Path, seed: int) -> Content:
@@ -98,3 +93,27 @@ def made(folder: Path, seed: int) -> Content:
     origin = replace(ORIGIN, content_fingerprint=f"{seed:064x}")
     draft = Draft(folder / "songs.parquet", DIMENSIONS, counts, origin, KINDS)
     return Content(songs(), vectors, strengths, draft)
+
+
+VECTOR = vectors_of(1, DIMENSIONS, seed=99)[0]
+
+
+WEIGHTS = {3: 1.0, 17: 0.5, 111: 0.25, 400: 2.0}
+
+
+def assert_same(found: list[Hit], expected: list[Hit]) -> None:
+    """The same songs with the same scores; those with equal scores in any order."""
+    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=2e-6)
+    if not expected:
+        return
+    last = expected[-1].score + 1e-5  # of those that tie at the end, some may be cut off
+    assert {h.song.song_id for h in found if h.score > last} == {
+        h.song.song_id for h in expected if h.score > last
+    }
+    for one, other in zip(found, expected, strict=True):
+        near = [hit for hit in expected if abs(hit.score - one.score) < 1e-5]
+        if len(near) == 1:
+            assert one.song == other.song
+            assert (one.vector is None) == (other.vector is None)
+            if one.vector is not None and other.vector is not None:
+                assert one.vector.tobytes() == other.vector.tobytes()

@@ -24,12 +24,11 @@ from service.history import History, now_ms
 from service.settings import Settings
 from tests.support.qdrant_servers import AsyncMemoryNodes, memory_store
 from tests.support.rpc_servers import damage
-from tests.support.store_content import Content, content
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["content"]  # fixtures
+    from tests.support.store_content import Content
 
 
 @pytest.fixture(autouse=True)

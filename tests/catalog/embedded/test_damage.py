@@ -15,15 +15,13 @@ import pytest
 
 from catalog.errors import CorruptReleaseError, NoReleaseError, ReleaseError
 from catalog.progress import SilentReporter
-from tests.support.embedded_releases import Library, home, quick, shard_of, small
+from tests.support.embedded_releases import Library, shard_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from catalog.draft import Draft
     from catalog.embedded.store import EmbeddedStore
-
-__all__ = ["home", "quick", "small"]  # fixtures
 
 
 def one_line(home: EmbeddedStore, error: type[ReleaseError] = CorruptReleaseError) -> str:

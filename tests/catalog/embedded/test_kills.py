@@ -21,14 +21,13 @@ from catalog.embedded import store
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError
 from catalog.progress import SilentReporter
-from tests.support.embedded_releases import Library, home, quick, run, small
+from tests.support.embedded_releases import Library, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from catalog.draft import Draft
 
-__all__ = ["home", "quick", "small"]  # fixtures
 
 PUBLISH = """
 import pickle, sys

@@ -21,20 +21,15 @@ from tests.support.embedded_releases import (
     Library,
     Notes,
     drafted,
-    home,
     invented,
     nearest,
-    quick,
     run,
-    small,
     vectors_of,
 )
 
 if TYPE_CHECKING:
     from catalog.draft import Draft
     from catalog.model import Vector
-
-__all__ = ["home", "quick", "small"]  # fixtures
 
 
 def assert_as_it_was(home: EmbeddedStore, small: Library) -> None:

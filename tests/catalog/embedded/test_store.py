@@ -17,21 +17,10 @@ from catalog import draft
 from catalog.errors import EngineError
 from catalog.manifest import sum_files
 from catalog.model import Filter, Search, Song
-from tests.support.embedded_releases import (
-    ORIGIN,
-    Library,
-    invented,
-    large,
-    nearest,
-    run,
-    small,
-    vectors_of,
-)
+from tests.support.embedded_releases import ORIGIN, Library, invented, nearest, run, vectors_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-__all__ = ["large", "small"]  # fixtures
 
 
 def test_songs_and_vectors_are_those_that_were_given(small: Library) -> None:

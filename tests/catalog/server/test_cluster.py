@@ -15,10 +15,9 @@ from catalog.progress import SilentReporter
 from catalog.server.health import health
 from catalog.server.options import Layout
 from catalog.server.store import ServerStore
-from tests.catalog.test_stores import VECTOR, WEIGHTS
 from tests.support.embedded_releases import run
 from tests.support.qdrant_servers import Program, await_ready, free_port, needs_binary, options_of
-from tests.support.store_content import Content, content
+from tests.support.store_content import VECTOR, WEIGHTS, Content
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 
     from catalog.model import Hit
 
-__all__ = ["content"]
 
 pytestmark = needs_binary
 

@@ -20,22 +20,13 @@ from catalog.progress import SilentReporter
 from catalog.server import upload
 from catalog.server.store import ServerStore
 from tests.support.embedded_releases import Notes, drafted, run, vectors_of
-from tests.support.qdrant_servers import (
-    Program,
-    needs_binary,
-    options_of,
-    qdrant_url,
-    server_stores,
-)
-from tests.support.server_content import QUERY, answers, home
-from tests.support.store_content import Content, content, made
+from tests.support.qdrant_servers import Program, needs_binary, options_of
+from tests.support.server_content import QUERY, answers
+from tests.support.store_content import Content, made
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-
-__all__ = ["content", "home", "qdrant_url", "server_stores"]
 
 
 class Cable:

@@ -17,20 +17,14 @@ from catalog.progress import SilentReporter
 from catalog.server import lock as server_lock
 from catalog.server import upload
 from tests.support.embedded_releases import Notes
-from tests.support.qdrant_servers import (
-    qdrant_url,
-    server_stores,
-)
-from tests.support.server_content import answers, home
-from tests.support.store_content import SONGS, Content, content, made
+from tests.support.server_content import answers
+from tests.support.store_content import SONGS, Content, made
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.draft import Draft
     from catalog.server.store import ServerStore
-
-__all__ = ["content", "home", "qdrant_url", "server_stores"]
 
 
 def test_an_interrupted_upload_goes_on_where_it_was(

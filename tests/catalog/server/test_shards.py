@@ -14,7 +14,6 @@ from catalog.server.release import ServerRelease
 from tests.support.embedded_releases import run
 from tests.support.qdrant_servers import memory_store
 from tests.support.server_content import QUERY
-from tests.support.store_content import content
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from catalog.server.store import ServerStore
     from tests.support.store_content import Content
 
-__all__ = ["content"]
 
 SHARDS = 3
 

@@ -20,21 +20,13 @@ from catalog.server import upload as server_upload
 from catalog.server.options import Layout
 from catalog.server.store import ServerStore
 from tests.support.embedded_releases import Notes, drafted, run, vectors_of
-from tests.support.qdrant_servers import (
-    Shared,
-    options_of,
-    qdrant_url,
-    server_stores,
-    wipe,
-)
-from tests.support.server_content import QUERY, answers, home, name_of
-from tests.support.store_content import SONGS, Content, content
+from tests.support.qdrant_servers import Shared, options_of, wipe
+from tests.support.server_content import QUERY, answers, name_of
+from tests.support.store_content import SONGS, Content
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-__all__ = ["content", "home", "qdrant_url", "server_stores"]
 
 # How it is kept.
 

@@ -19,7 +19,6 @@ from evaluation.report import comparison_table
 from evaluation.runs import log
 from evaluation.systems.location import Place
 from ingest import pipeline
-from tests.support.pipeline_runs import lane
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from tests.support.pipeline_runs import Lane
     from tests.support.road import Terminal
 
-__all__ = ["lane"]
 
 PLAN = harness.Plan(
     split="validation", modes=("auto",), baselines=("random",), behaviours=False, recall=False

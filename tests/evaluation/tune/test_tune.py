@@ -31,7 +31,6 @@ from evaluation.tune.trials import Phase, judged, run_phase, study_of
 from ingest import parameter_files, pipeline
 from ingest.learn import retrieval
 from ingest.parameters import Parameters
-from tests.support.pipeline_runs import lane
 from tests.support.road import QUICK, linked
 from tests.support.snapshots import check, shape
 
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 
     from tests.support.pipeline_runs import Lane
     from tests.support.road import Road
-
-__all__ = ["lane"]  # a fixture
 
 
 @pytest.fixture(scope="module")

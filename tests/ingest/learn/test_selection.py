@@ -21,7 +21,6 @@ from ingest.learn.selection import (
     select_mode,
 )
 from ingest.parameters import Parameters
-from tests.support.pipeline_runs import lane
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from tests.support.pipeline_runs import Lane
     from tests.support.road import Road
 
-__all__ = ["lane"]  # a fixture
 
 AUTO = Parameters(min_count=2)
 

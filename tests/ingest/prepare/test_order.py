@@ -14,13 +14,12 @@ from catalog.progress import SilentReporter
 from ingest.parameters import Parameters
 from ingest.prepare import order
 from ingest.prepare import split as split_module
-from tests.support.pipeline_runs import Lane, lane, quick
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-__all__ = ["lane", "quick"]  # fixtures
+    from tests.support.pipeline_runs import Lane
 
 
 def measured(folder: Path, playlists: list[list[int]], artists: int = 10) -> dict[str, Any]:

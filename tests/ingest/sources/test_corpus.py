@@ -7,31 +7,21 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import ColumnError, FileError
-from catalog.progress import SilentReporter
 from ingest.sources.formats import delimited, json_source, json_stream
 from ingest.sources.formats.json_blocks import Blocks
 from ingest.sources.payload import parse_all
-from ingest.sources.read import read_files
-from ingest.sources.source import AUTO, How
+from ingest.sources.source import How
 from tests.support.corpus import BROKEN, CORPUS, Nasty, mpd, slice_of, tracks
+from tests.support.source_files import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-Rows = list[dict[str, Any]]
-
-
-def read(path: Path, given: Any = None, how: How = AUTO) -> tuple[Any, Rows, Rows]:
-    rows, unreadable = path.with_name("rows.parquet"), path.with_name("unreadable.parquet")
-    account = read_files([path], given or {}, rows, unreadable, SilentReporter(), how)
-    return account, pq.read_table(rows).to_pylist(), pq.read_table(unreadable).to_pylist()
 
 
 @pytest.mark.parametrize("nasty", CORPUS, ids=lambda nasty: nasty.name)

@@ -9,7 +9,7 @@ import pytest
 from catalog.errors import FileError, InputError
 from ingest.sources.encodings import detect, named
 from ingest.sources.source import How
-from tests.ingest.sources.test_corpus import read
+from tests.support.source_files import read
 
 if TYPE_CHECKING:
     from pathlib import Path

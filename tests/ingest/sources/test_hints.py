@@ -12,7 +12,7 @@ from catalog.errors import ColumnError, FileError
 from catalog.progress import SilentReporter
 from ingest.sources.read import read_files
 from ingest.sources.source import How
-from tests.ingest.sources.test_corpus import read
+from tests.support.source_files import read
 
 if TYPE_CHECKING:
     from pathlib import Path

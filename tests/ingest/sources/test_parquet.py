@@ -12,12 +12,12 @@ from catalog.errors import FileError
 from ingest.sources.formats import parquet
 from ingest.sources.payload import parse_all
 from ingest.sources.source import How
-from tests.ingest.sources.test_corpus import read
+from tests.support.source_files import read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.ingest.sources.test_corpus import Rows
+    from tests.support.source_files import Rows
 
 
 def rows_of(folder: Path, columns: Any, payload: tuple[str, ...] = ()) -> tuple[Rows, Rows]:

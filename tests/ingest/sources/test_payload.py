@@ -22,9 +22,9 @@ from catalog.schema import RESERVED_FIELDS
 from ingest import pipeline
 from ingest.sources.payload import Extra, Tally, parse, parse_all
 from ingest.sources.source import How
-from tests.ingest.sources.test_corpus import read
 from tests.support.prepared import prepared, row
 from tests.support.road import QUICK
+from tests.support.source_files import read
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,8 +13,7 @@ from ingest.stats import measures
 from ingest.stats import page as stats_page
 from ingest.stats.charts import drawing, integers, logarithmic, save
 from ingest.stats.measures import Fit, Rival, Spread, measure
-from tests.ingest.stats.test_measures import work_of
-from tests.support.prepared import playlist
+from tests.support.prepared import playlist, work_of
 
 if TYPE_CHECKING:
     from pathlib import Path

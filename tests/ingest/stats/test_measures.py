@@ -14,28 +14,14 @@ from click.testing import CliRunner
 from catalog.errors import InputError, MismatchError
 from catalog.progress import SilentReporter
 from cli.main import main
-from ingest.stages import WorkFolder
 from ingest.stats import measures
 from ingest.stats import page as stats_page
 from ingest.stats.charts import extra_needed
 from ingest.stats.measures import Rival, measure
-from tests.support.prepared import Row, playlist, prepared, row
+from tests.support.prepared import playlist, row, work_of
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-def work_of(folder: Path, rows: list[Row]) -> Path:
-    """A work folder with the stage `prepare` of these rows."""
-    made = prepared(folder, rows)
-
-    def build(out: Path) -> dict[str, Any]:
-        for path in made.folder.iterdir():
-            path.rename(out / path.name)
-        return {"text": ""}
-
-    WorkFolder(folder / "work").stage("prepare", {}, build, SilentReporter())
-    return folder / "work"
 
 
 ROWS = [

@@ -14,7 +14,7 @@ from catalog.versions import base_title
 from nextsong.v1 import recommender_pb2 as pb
 from service.api import methods, validation
 from service.recommend import seeds
-from tests.service.api.test_filtering import PAYLOAD
+from tests.support.extra_fields import PAYLOAD
 from tests.support.fakes import FakeRelease
 from tests.support.rpc_servers import POINTS
 

@@ -19,14 +19,12 @@ from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
 from service.rpc.errors import status_of
 from tests.support.fakes import FakeRelease, FakeStore
-from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, loop, until
+from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from catalog.model import Hit, Search
-
-__all__ = ["loop"]  # fixtures
 
 
 def test_the_client_says_when_nothing_listens() -> None:

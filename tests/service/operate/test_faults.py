@@ -24,14 +24,14 @@ from tests.support.qdrant_servers import (
     needs_binary,
     options_of,
 )
-from tests.support.rpc_servers import PATIENCE_S, SERVING, Loop, loop, until
-from tests.support.store_content import Content, content
+from tests.support.rpc_servers import PATIENCE_S, SERVING, Loop, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["content", "loop"]  # fixtures
+    from tests.support.store_content import Content
+
 
 SLOW_LIMIT = 499
 

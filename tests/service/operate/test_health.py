@@ -23,17 +23,15 @@ from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.operate import watcher
 from service.rpc.server import ALIVE
-from tests.service.rpc.test_calls import ask, reason, refused
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.qdrant_servers import memory_store
-from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, WATERLOO, Loop, loop, until
-from tests.support.store_content import Content, content
+from tests.support.rpc_calls import ask, reason, refused
+from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, WATERLOO, Loop, until
 
 if TYPE_CHECKING:
     from catalog.model import Filter, Point
     from catalog.server.store import ServerStore
-
-__all__ = ["content", "loop"]  # fixtures
+    from tests.support.store_content import Content
 
 
 def healthy(address: str) -> bool:

@@ -32,10 +32,7 @@ from tests.support.rpc_servers import (
     Call,
     Loop,
     Slow,
-    best_known,
     damage,
-    home,
-    loop,
     server_of,
     until,
 )
@@ -46,7 +43,6 @@ if TYPE_CHECKING:
     from catalog.model import Point
     from tests.support.road import Road
 
-__all__ = ["best_known", "home", "loop"]  # fixtures
 
 # Starting
 

@@ -15,16 +15,14 @@ import prometheus_client as prometheus
 import pytest
 
 from service.operate import metrics
-from tests.service.operate.test_supervisor import Service, serving
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.road import ROOT
-from tests.support.rpc_servers import PATIENCE_S, POINTS, Loop, loop, server_of, until
+from tests.support.rpc_servers import PATIENCE_S, POINTS, Loop, server_of, until
+from tests.support.service_process import Service, serving
 
 if TYPE_CHECKING:
     from catalog.store import OpenRelease
     from tests.support.road import Road
-
-__all__ = ["loop"]  # fixtures
 
 
 class SlowToOpen(FakeStore):

@@ -8,15 +8,11 @@ import os
 import pickle
 import signal
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
-import urllib.request
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,80 +24,14 @@ from service.operate import metrics
 from service.operate.supervisor import _ReservedPort, supervise
 from service.operate.worker import from_line, to_line
 from service.settings import Settings
-from tests.support.road import ROOT
 from tests.support.rpc_servers import PATIENCE_S, until
+from tests.support.service_process import serving
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from service.operate.lifecycle import Ready
     from tests.support.road import Road
-
-STARTING_S = 60.0
-
-
-class Service:
-    """`nextsong serve` in a process of its own.
-
-    Its log goes to a file: a pipe that nobody reads holds it up once there are 64 kB of calls.
-    """
-
-    def __init__(self, log: IO[str], home: Path, *options: str, path: Path | None = None) -> None:
-        self._log = log
-        command = [sys.executable, "-m", "cli.main", "serve", "--home", str(home)]
-        paths = [str(path) if path else "", os.environ.get("PYTHONPATH", "")]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
-        self.process = subprocess.Popen(
-            [*command, "--port", "0", "--drain", "0", *options],
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            cwd=ROOT,
-            env=environment,
-        )
-        self.said: list[str] = []
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.said.append(line.rstrip())
-            if line.startswith("serving"):
-                return
-
-    @property
-    def address(self) -> str:
-        return self.said[-1].split()[-1]
-
-    def metrics(self) -> str:
-        port = self.said[0].split()[-1]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-            return str(answer.read().decode())
-
-    def children(self) -> list[int]:
-        pid = self.process.pid
-        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-    def end(self) -> tuple[int, str]:
-        """Exit code and log."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.ended()
-
-    def ended(self) -> tuple[int, str]:
-        """Exit code and log, once it has ended by itself."""
-        self.process.communicate(timeout=STARTING_S)
-        self._log.seek(0)
-        return self.process.returncode, self._log.read()
-
-
-@contextmanager
-def serving(home: Path, *options: str, path: Path | None = None) -> Iterator[Service]:
-    """`path` is a folder of modules that go before all others."""
-    with tempfile.TemporaryFile("w+") as log:
-        service = Service(log, home, *options, path=path)
-        try:
-            yield service
-        finally:
-            if service.process.poll() is None:
-                service.process.kill()
-                service.process.communicate()
 
 
 def calls_told(text: str) -> float:

@@ -23,14 +23,13 @@ from catalog.embedded.store import EmbeddedStore
 from evaluation.bench.load import Load
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
-from tests.service.operate.test_supervisor import serving
 from tests.support.fakes import FakeRelease, FakeStore, points_of, publish
-from tests.support.rpc_servers import PATIENCE_S, POINTS, Loop, loop, until
+from tests.support.rpc_servers import PATIENCE_S, POINTS, Loop, until
+from tests.support.service_process import serving
 
 if TYPE_CHECKING:
     from catalog.model import Point
 
-__all__ = ["loop"]  # fixtures
 
 SECONDS = float(os.environ.get("NEXTSONG_SWITCH_S", "8"))
 RATE = 100

@@ -23,25 +23,11 @@ from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
 from tests.support.fakes import FakeRelease, FakeStore, publish
-from tests.support.rpc_servers import (
-    PATIENCE_S,
-    POINTS,
-    WATERLOO,
-    Call,
-    Loop,
-    Slow,
-    best_known,
-    damage,
-    home,
-    loop,
-    until,
-)
+from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Call, Loop, Slow, damage, until
 
 if TYPE_CHECKING:
     from catalog.embedded.store import EmbeddedStore
     from catalog.model import Point
-
-__all__ = ["best_known", "home", "loop"]  # fixtures
 
 
 class Caller(threading.Thread):

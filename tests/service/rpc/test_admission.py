@@ -14,9 +14,7 @@ from service.api.validation import work_of
 from service.rpc import admission
 from service.rpc.admission import Admission
 from tests.support.fakes import FakeStore
-from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, loop, until
-
-__all__ = ["loop"]  # fixtures
+from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, until
 
 SEED = pb.Seed(artist="x", title="y")
 

@@ -12,15 +12,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from nextsong.v1 import recommender_pb2 as pb
 from service.operate.metrics import Metrics
 from service.rpc.server import SERVICE
-from tests.service.rpc.test_calls import KEY, keys_file, reason
 from tests.support.fakes import FakeRelease, FakeStore
-from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, Loop, Slow, loop, until
+from tests.support.rpc_calls import KEY, reason
+from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, Loop, Slow, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["keys_file", "loop"]  # fixtures
 
 METHODS = [method.name for method in pb.DESCRIPTOR.services_by_name["Recommender"].methods]
 PATHS = [

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import prometheus_client as prometheus
@@ -24,48 +24,14 @@ from service.client.client import Client
 from service.operate import logs, metrics
 from service.operate.tracing import OtlpTracer
 from tests.support.fakes import FakeRelease, FakeStore
-from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Call, Loop, Slow, loop, until
+from tests.support.rpc_calls import KEY, OTHER, ask, reason, refused
+from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Call, Loop, Slow, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from catalog.model import Hit, Search
-
-__all__ = ["loop"]  # fixtures
-
-KEY, OTHER = "a-key-of-some-length", "another-key-of-length"
-
-
-def ask(
-    address: str, *metadata: tuple[str, str], timeout: float = PATIENCE_S
-) -> tuple[pb.RecommendResponse, dict[str, Any]]:
-    """The answer to a call with this metadata, and its trailing metadata."""
-    with grpc.insecure_channel(address) as channel:
-        stub = recommender_pb2_grpc.RecommenderStub(channel)
-        response, call = stub.Recommend.with_call(WATERLOO, metadata=metadata, timeout=timeout)
-        return response, dict(call.trailing_metadata())
-
-
-def refused(address: str, *metadata: tuple[str, str]) -> grpc.RpcError:
-    with pytest.raises(grpc.RpcError) as caught:
-        ask(address, *metadata)
-    return caught.value
-
-
-def reason(error: grpc.RpcError) -> str:
-    status = rpc_status.from_call(error)
-    assert status is not None
-    info = error_details_pb2.ErrorInfo()
-    assert status.details[0].Unpack(info)
-    return str(info.reason)
-
-
-@pytest.fixture
-def keys_file(tmp_path: Path) -> Path:
-    path = tmp_path / "keys"
-    path.write_text(f"# ours\n\n{KEY}\nshop {OTHER}\n")
-    return path
 
 
 # Bounds, deadlines, cancellation

@@ -19,14 +19,13 @@ from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
 from service.rpc import keys as key_files
 from service.rpc.keys import Keys
-from tests.service.rpc.test_calls import KEY, OTHER, ask, keys_file, reason, refused
 from tests.support.fakes import FakeRelease, FakeStore
-from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, WATERLOO, Loop, loop
+from tests.support.rpc_calls import KEY, OTHER, ask, reason, refused
+from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, WATERLOO, Loop
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["keys_file", "loop"]  # fixtures
 
 # Keys
 
@@ -121,27 +120,6 @@ def test_a_file_of_keys_that_is_none(tmp_path: Path, content: bytes, said: str) 
 
 
 # TLS
-
-
-@pytest.fixture(scope="module")
-def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an authority, and certificates of it for the server and for a caller."""
-    folder = tmp_path_factory.mktemp("pem")
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl here")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ours")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for name in ("server", "caller", "renewed"):
-        request = ("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        openssl("req", *new, *request)
-        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
-        openssl("x509", "-req", "-in", f"{name}.csr", "-out", f"{name}.pem", *signed)
-    return folder
 
 
 def test_tls_and_mutual_tls(loop: Loop, pem: Path) -> None:

@@ -28,27 +28,51 @@ from tests.support.rpc_servers import (
     SERVING,
     WATERLOO,
     Loop,
-    address,
-    best_known,
-    channel,
-    client,
-    loop,
     server_of,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from catalog.model import Hit, Point, Search
-    from tests.support.road import Road
+    from tests.support.road import Road, ServerRoad
 
-__all__ = ["address", "best_known", "channel", "client", "loop"]  # fixtures
+
+@pytest.fixture(
+    scope="module", params=["embedded", pytest.param("server", marks=pytest.mark.server)]
+)
+def road(request: pytest.FixtureRequest) -> Road | ServerRoad:
+    """The release that is served, in a folder or on a Qdrant server."""
+    chosen: Road | ServerRoad = request.getfixturevalue(
+        "road" if request.param == "embedded" else "server_road"
+    )
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def address(road: Road | ServerRoad, loop: Loop) -> Iterator[str]:
+    """A server on the road's home that no test disturbs."""
+    with loop.serve(road.home) as server:
+        yield server.address
+
+
+@pytest.fixture(scope="module")
+def client(address: str) -> Iterator[Client]:
+    with Client(address) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def channel(address: str) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(address) as channel:
+        yield channel
+
 
 # The four methods
 
 
 def test_all_methods_answer_as_the_release_does_without_a_server(
-    client: Client, road: Road, best_known: list[Point]
+    client: Client, road: Road | ServerRoad, best_known: list[Point]
 ) -> None:
     song = best_known[0].song
     seeds = [pb.Seed(song_id=str(point.song.song_id)) for point in best_known[:3]]
@@ -62,7 +86,7 @@ def test_all_methods_answer_as_the_release_does_without_a_server(
         assert client.get_release() == direct.get_release()
 
 
-def test_answers_are_full(client: Client, road: Road, best_known: list[Point]) -> None:
+def test_answers_are_full(client: Client, road: Road | ServerRoad, best_known: list[Point]) -> None:
     song = best_known[0].song
     recommended = client.recommend(
         pb.RecommendRequest(

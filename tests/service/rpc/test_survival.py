@@ -27,13 +27,13 @@ from catalog.embedded.store import EmbeddedStore
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
-from tests.service.api.test_filtering import PAYLOAD
-from tests.service.api.test_filtering import POINTS as SONGS
-from tests.service.operate.test_supervisor import serving
 from tests.support import fuzzing
+from tests.support.extra_fields import PAYLOAD
+from tests.support.extra_fields import POINTS as SONGS
 from tests.support.fakes import publish
 from tests.support.road import ROOT
-from tests.support.rpc_servers import PATIENCE_S, WATERLOO, Loop, best_known, home, loop, until
+from tests.support.rpc_servers import PATIENCE_S, WATERLOO, Loop, until
+from tests.support.service_process import serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from catalog.model import Point
     from tests.support.road import Road
 
-__all__ = ["best_known", "home", "loop"]  # fixtures
 
 REQUESTS = int(os.environ.get("NEXTSONG_FUZZ", "3000"))
 OVER_NETWORK = 2_000
@@ -193,11 +192,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.timeout(60 + REQUESTS / 100)
 def test_any_request_is_answered_or_refused(small: Path) -> None:
     """By the methods as gRPC calls them, from bytes to bytes, in two processes."""
-    command = [
-        sys.executable,
-        str(Path(__file__).with_name("tests.support.fuzzing.py")),
-        str(small),
-    ]
+    command = [sys.executable, "-m", "tests.support.fuzzing", str(small)]
     running = [
         subprocess.Popen(
             [*command, str(seed), str(REQUESTS // 2)],

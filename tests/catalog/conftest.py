@@ -1,0 +1,41 @@
+"""Fixtures of the catalog: a store of each kind with a release."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from catalog.embedded.store import EmbeddedStore
+from catalog.progress import SilentReporter
+from tests.support.qdrant_servers import memory_store
+
+if TYPE_CHECKING:
+    from catalog.store import ReleaseStore
+    from tests.support.store_content import Content
+
+
+@pytest.fixture(
+    scope="module",
+    params=["folder", "memory", pytest.param("server", marks=pytest.mark.server)],
+)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def make_store(
+    kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Any:
+    """Makes an empty home of the kind."""
+    if kind == "folder":
+        return lambda **more: EmbeddedStore(tmp_path_factory.mktemp("home"), **more)
+    return memory_store if kind == "memory" else request.getfixturevalue("server_stores")
+
+
+@pytest.fixture(scope="module")
+def home(make_store: Any, content: Content) -> ReleaseStore:
+    """A home with a release of the content that no test changes."""
+    home: ReleaseStore = make_store()
+    home.publish(content.draft, SilentReporter())
+    return home

@@ -1,0 +1,21 @@
+"""Fixtures of the server store: a store with a release on a real Qdrant server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from catalog.progress import SilentReporter
+
+if TYPE_CHECKING:
+    from catalog.server.store import ServerStore
+    from tests.support.qdrant_servers import Shared
+    from tests.support.store_content import Content
+
+
+@pytest.fixture
+def home(server_stores: Shared, content: Content) -> ServerStore:
+    home = server_stores()
+    home.publish(content.draft, SilentReporter())
+    return home

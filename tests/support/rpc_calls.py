@@ -1,0 +1,40 @@
+"""Calls of `Recommend` on a raw channel, with metadata, and the reason for which one is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from nextsong.v1 import recommender_pb2 as pb
+from nextsong.v1 import recommender_pb2_grpc
+from tests.support.rpc_servers import PATIENCE_S, WATERLOO
+
+KEY, OTHER = "a-key-of-some-length", "another-key-of-length"
+
+
+def ask(
+    address: str, *metadata: tuple[str, str], timeout: float = PATIENCE_S
+) -> tuple[pb.RecommendResponse, dict[str, Any]]:
+    """The answer to a call with this metadata, and its trailing metadata."""
+    with grpc.insecure_channel(address) as channel:
+        stub = recommender_pb2_grpc.RecommenderStub(channel)
+        response, call = stub.Recommend.with_call(WATERLOO, metadata=metadata, timeout=timeout)
+        return response, dict(call.trailing_metadata())
+
+
+def refused(address: str, *metadata: tuple[str, str]) -> grpc.RpcError:
+    with pytest.raises(grpc.RpcError) as caught:
+        ask(address, *metadata)
+    return caught.value
+
+
+def reason(error: grpc.RpcError) -> str:
+    status = rpc_status.from_call(error)
+    assert status is not None
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    return str(info.reason)
