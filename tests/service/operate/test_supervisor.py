@@ -74,9 +74,7 @@ def test_a_family_of_processes(road: Road) -> None:
         until(lambda: in_use in service.metrics())
         with Client(service.address) as client:
             client.get_release()
-        assert (
-            calls_told(service.metrics()) == 13
-        )  # what the dead one counted is not forgotten
+        assert calls_told(service.metrics()) == 13  # what the dead one counted is not forgotten
         assert len(files_of_metrics(service.process.pid)) == 2 * 4  # and it left none of its own
 
         with pytest.raises(BusyError, match="the port is in use"):
