@@ -98,7 +98,7 @@ def test_versions_are_counted_and_kept_apart(tmp_path: Path) -> None:
     assert found.summary["versions"] == {
         "songs": 1,
         "more": 2,
-        "merge_candidates": False,
+        "merged": False,
         "examples": [
             {
                 "artist": "bowie",
@@ -116,7 +116,7 @@ def test_versions_are_merged(tmp_path: Path) -> None:
     assert songs[str(song_id("Bowie", "Heroes"))] == ("Bowie", "Heroes")
     assert songs[str(song_id("Queen", "Heroes"))] == ("Queen", "Heroes - Remastered")
     assert len(songs) == 4
-    assert found.summary["versions"]["merge_candidates"] is True
+    assert found.summary["versions"]["merged"] is True
     assert found.summary["versions"]["songs"] == 1
     assert found.summary["repeats"] == 1  # of playlist 0
     keys = {song["title_key"] for song in found.songs}

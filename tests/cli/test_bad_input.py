@@ -193,8 +193,8 @@ def test_what_is_pushed_away_is_marked_and_nothing_found_is_said(home: Path, roa
     one, other = pq.read_table(road.work / "prepare" / "songs.parquet").to_pylist()[:2]
     names = [f"{song['artist']} - {song['title']}" for song in (one, other)]
     shown = call("recommend", names[0], "--unlike", names[1], "--home", home).output
-    assert f"  unlike {names[1]}" in shown
-    assert f"  {names[0]}" in shown
+    assert f"unlike {names[1]}" in shown
+    assert names[0] in shown
     for command in (
         ("recommend", names[0], "--include-artist", "Nobody"),
         ("search", "zzzz"),

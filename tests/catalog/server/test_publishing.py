@@ -100,12 +100,12 @@ def test_stopped_between_manifest_and_alias(
 PUBLISHER = """
 import pickle, sys
 from catalog import server_upload
-from catalog.progress import Silent
-from catalog.server.store import ServerHome
+from catalog.progress import SilentReporter
+from catalog.server.store import ServerStore
 server_upload.BATCH, server_upload.UPLOADERS = 20, 1
 options, draft = pickle.loads(bytes.fromhex(sys.argv[1]))
 
-class Says(Silent):
+class Says(SilentReporter):
     def task(self, title):
         task = super().task(title)
         class Telling:
@@ -115,7 +115,7 @@ class Says(Silent):
             def result(self, text): pass
         return Telling()
 
-print(ServerHome(options).publish(draft, Says()).release, flush=True)
+print(ServerStore(options).publish(draft, Says()).release, flush=True)
 """
 
 

@@ -24,7 +24,7 @@ class Server:
     """What the client was told."""
 
     experiments: dict[str, str] = field(default_factory=dict)
-    log: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
     down: bool = False
 
 
