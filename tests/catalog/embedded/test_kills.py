@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 PUBLISH = """
 import pickle, sys
 from pathlib import Path
-from catalog.embedded.store import EmbeddedHome
-from catalog.progress import Silent
+from catalog.embedded.store import EmbeddedStore
+from catalog.progress import SilentReporter
 home, draft = pickle.loads(bytes.fromhex(sys.argv[1]))
 print("go", flush=True)
-print(EmbeddedHome(home).publish(draft, Silent()).release, flush=True)
+print(EmbeddedStore(home).publish(draft, SilentReporter()).release, flush=True)
 """
 
 

@@ -236,9 +236,9 @@ def test_reading_does_not_change_a_byte(small: Library) -> None:
 READ = """
 import asyncio, sys
 from pathlib import Path
-from catalog.embedded.store import EmbeddedHome
+from catalog.embedded.store import EmbeddedStore
 from catalog.model import Search
-release = EmbeddedHome(Path(sys.argv[1])).open()
+release = EmbeddedStore(Path(sys.argv[1])).open()
 for point in asyncio.run(release.popular(20)):
     (hits,) = asyncio.run(release.find([Search(point.vector, limit=5)]))
     print(*[hit.song.song_id for hit in hits], flush=True)
