@@ -96,7 +96,7 @@ class History:
         with suppress(Absent):
             await self._delete(models.Filter(must=[old]))
 
-    async def purge_at_times(self) -> None:
+    async def purge_regularly(self) -> None:
         """Do so every `PURGE_EVERY_S` seconds, until cancelled."""
         while True:
             # Several processes and replicas need not do it all at once.

@@ -1,4 +1,4 @@
-"""Running the service: in this process, or in several that share a port."""
+"""Run the service in this process, or in several that share a port."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import asyncio
 import gc
 import resource
 import signal
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import prometheus_client as prometheus
 
 from catalog.open_store import open_store
-from service.operate import logs, metrics
+from service.operate import logs
 from service.operate.logs import log
+from service.operate.metrics import Metrics, serve_metrics
 from service.operate.tracing import tracing
 from service.rpc.server import Server
 
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
     from service.history import History
     from service.settings import Settings
 
-MOST_FILES = 1 << 16
+MAX_OPEN_FILES = 1 << 16
 
 
 @dataclass(frozen=True)
 class Ready:
-    """That calls are answered: where, and from which release of how many songs, if there is one."""
+    """The address at which calls are answered, and the release and its songs, if there is one."""
 
     address: str
     release: str | None
@@ -39,14 +40,14 @@ class Ready:
 
 
 def run(settings: Settings, ready: Callable[[Ready], None]) -> None:
-    """Serve until SIGTERM or SIGINT; `ready` is called once calls are answered.
+    """Serve until SIGTERM or SIGINT; call `ready` once calls are answered.
 
-    Raises `SettingsError`, `NoReleaseError`, `CorruptReleaseError`, `EngineError`, `BusyError` or
-    `UnavailableError`.
+    Raises `SettingsError`, `NoReleaseError`, `CorruptReleaseError`, `EngineError`, `BusyError`,
+    `UnavailableError` or `SupervisionError`.
     """
     logs.configure(settings.log_level, settings.log_format)
     if settings.keys_file and not settings.tls_cert and not _is_loopback(settings.host):
-        log.warning("keys travel in clear without TLS: give tls_cert and tls_key")
+        log.warning("keys are sent unencrypted without TLS: set tls_cert and tls_key")
     if settings.workers > 1:
         from service.operate.supervisor import supervise
 
@@ -57,40 +58,37 @@ def run(settings: Settings, ready: Callable[[Ready], None]) -> None:
 
 async def _serve_alone(settings: Settings, ready: Callable[[Ready], None]) -> None:
     registry = prometheus.CollectorRegistry()
-    measured = metrics.Metrics(registry)
+    metrics = Metrics(registry)
     prometheus.ProcessCollector(registry=registry)
     prometheus.PlatformCollector(registry=registry)
-    with ExitStack() as ending:
-        port = None
-        if settings.metrics_port is not None:
-            endpoint = metrics.endpoint(settings.metrics_host, settings.metrics_port, registry)
-            ending.callback(endpoint.server_close)
-            ending.callback(endpoint.shutdown)
-            port = endpoint.server_port
-        await serve(settings, measured, lambda one: ready(replace_port(one, port)), stop_signal())
-
-
-def replace_port(ready: Ready, port: int | None) -> Ready:
-    """The same, with the port of the metrics endpoint."""
-    return Ready(ready.address, ready.release, ready.songs, port)
+    with serve_metrics(settings.metrics_host, settings.metrics_port, registry) as port:
+        await serve(
+            settings,
+            metrics,
+            lambda message: ready(replace(message, metrics_port=port)),
+            stop_signal(),
+        )
 
 
 async def serve(
     settings: Settings,
-    measured: metrics.Metrics,
+    metrics: Metrics,
     ready: Callable[[Ready], None],
     stopped: asyncio.Event,
 ) -> None:
     """Serve in this process until `stopped` is set."""
-    _allow_many_connections()
-    home = open_store(settings.home, settings.qdrant())
-    with tracing(settings.otlp_endpoint) as tracer:
-        history = _history(settings)
-        server = Server(home, settings, measured, tracer, history)
+    _raise_open_files_limit()
+    history = _open_history(settings)
+    with (
+        closing(open_store(settings.home, settings.qdrant())) as store,
+        tracing(settings.otlp_endpoint) as tracer,
+        closing(history) if history else nullcontext(),
+    ):
+        server = Server(store, settings, metrics, tracer, history)
         await server.start()
         manifest = server.release.manifest if server.release else None
         try:
-            with sparing_what_stays():
+            with freeze_garbage_collector():
                 ready(
                     Ready(
                         server.address,
@@ -101,16 +99,13 @@ async def serve(
                 await stopped.wait()
         finally:
             await server.stop()
-        if history:
-            history.close()
-    home.close()
 
 
 @contextmanager
-def sparing_what_stays() -> Iterator[None]:
-    """Spare the garbage collector what there is now, as nearly all of it stays.
+def freeze_garbage_collector() -> Iterator[None]:
+    """Exempt all present objects from garbage collection inside this block.
 
-    To look through it takes tens of milliseconds, in which calls wait.
+    Nearly all of them stay, and each look through them delays calls by tens of milliseconds.
     """
     gc.collect()
     gc.freeze()
@@ -120,7 +115,7 @@ def sparing_what_stays() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _history(settings: Settings) -> History | None:
+def _open_history(settings: Settings) -> History | None:
     qdrant = settings.qdrant()
     if not settings.history or qdrant is None:
         return None
@@ -132,7 +127,7 @@ def _history(settings: Settings) -> History | None:
 def stop_signal() -> asyncio.Event:
     """Return an event that SIGTERM and SIGINT set from now on.
 
-    After the first of them, SIGINT ends the process at once, whatever it does then.
+    After the first signal, SIGINT ends the process at once.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -142,17 +137,17 @@ def stop_signal() -> asyncio.Event:
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(stopped.set)
 
-    # A handler of the loop would wait for it, while a release is loaded for example.
+    # A handler of the event loop would wait while the loop is blocked, as by loading a release.
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, stop)
     return stopped
 
 
-def _allow_many_connections() -> None:
+def _raise_open_files_limit() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _is_loopback(host: str) -> bool:

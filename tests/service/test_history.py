@@ -99,7 +99,7 @@ def test_old_plays_of_users_who_left_are_removed(
         long = making.history(days=30)
         await long.record("ann", [(JOGA, now - 20 * DAY_MS), (HUNTER, now)])
         await long.record("bob", [(JOGA, now - 20 * DAY_MS)])
-        purging = asyncio.create_task(making.history(days=10).purge_at_times())
+        purging = asyncio.create_task(making.history(days=10).purge_regularly())
         while await long.recent("bob"):
             await asyncio.sleep(0.01)
         purging.cancel()

@@ -22,7 +22,7 @@ from catalog.progress import SilentReporter
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.operate import watcher
-from service.rpc.server import ALIVE
+from service.rpc.health import ALIVE
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.qdrant_servers import memory_store
 from tests.support.rpc_calls import ask, reason, refused
@@ -209,7 +209,7 @@ def test_health_says_that_the_home_is_away_and_that_it_is_back(
         home.away = True
         until(lambda: not healthy(server.address))
         time.sleep(0.1)  # a few more looks
-        assert caplog.text.count("the home of releases is away") == 1
+        assert caplog.text.count("the release store cannot be reached") == 1
         home.away = False
         until(lambda: healthy(server.address))
         home.put("2", FakeRelease(POINTS, name="2"))

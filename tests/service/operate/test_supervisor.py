@@ -21,8 +21,8 @@ from catalog.errors import BusyError, StorageError
 from nextsong.v1 import recommender_pb2 as pb
 from service.client.client import Client
 from service.operate import metrics
-from service.operate.supervisor import _ReservedPort, supervise
-from service.operate.worker import from_line, to_line
+from service.operate.supervisor import supervise
+from service.operate.worker import format_message, parse_message
 from service.settings import Settings
 from tests.support.rpc_servers import PATIENCE_S, until
 from tests.support.service_process import serving
@@ -78,7 +78,7 @@ def test_a_family_of_processes(road: Road) -> None:
         assert len(files_of_metrics(service.process.pid)) == 2 * 4  # and it left none of its own
 
         with pytest.raises(BusyError, match="the port is in use"):
-            _ReservedPort("127.0.0.1", int(service.address.split(":")[1])).__enter__()
+            reserve_port("127.0.0.1", int(service.address.split(":")[1])).__enter__()
 
         members = service.children()
         code, log = service.end()
@@ -150,7 +150,7 @@ def test_a_port_that_a_server_has_just_left_can_be_taken() -> None:
         with socket.create_connection(("127.0.0.1", port)):
             accepted, _ = before.accept()
             accepted.close()  # the side that closes first waits in TIME_WAIT
-    with _ReservedPort("127.0.0.1", port) as reserved:
+    with reserve_port("127.0.0.1", port) as reserved:
         assert reserved == port
 
 
@@ -177,8 +177,8 @@ def test_a_taken_port_is_noticed() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(BusyError, match=f"cannot listen on 127.0.0.1:{port}"):
-            _ReservedPort("127.0.0.1", port).__enter__()
-    with _ReservedPort("localhost", 0) as free:
+            reserve_port("127.0.0.1", port).__enter__()
+    with reserve_port("localhost", 0) as free:
         assert free > 0
 
 
@@ -214,10 +214,10 @@ def test_all_errors_can_travel_between_processes() -> None:
         if isinstance(kind, type) and issubclass(kind, errors.NextsongError):
             named = kind in {errors.RequestError, errors.MissingExtraError}
             error = kind("one", "two") if named else kind("went wrong")
-            for copy in (from_line(to_line(error).encode()), pickle.loads(pickle.dumps(error))):
+            for copy in (parse_message(format_message(error).encode()), pickle.loads(pickle.dumps(error))):
                 assert type(copy) is kind
                 assert str(copy) == str(error)
-    copy = from_line(to_line(errors.OverloadError("busy", 0.5)).encode())
+    copy = parse_message(format_message(errors.OverloadError("busy", 0.5)).encode())
     assert isinstance(copy, errors.OverloadError)
     assert copy.wait_s == 0.5
 
@@ -240,7 +240,7 @@ class Spawning:
         self._fails = fails
         self._spawn = asyncio.create_subprocess_exec
         monkeypatch.setattr(asyncio, "create_subprocess_exec", self)
-        monkeypatch.setattr("service.operate.supervisor.FIRST_PAUSE_S", 0.01)
+        monkeypatch.setattr("service.operate.supervisor.MIN_PAUSE_S", 0.01)
 
     async def __call__(self, *_command: str, **options: Any) -> asyncio.subprocess.Process:
         self.starts += 1

@@ -11,8 +11,8 @@ from catalog.errors import OverloadError
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.api.validation import work_of
-from service.rpc import admission
-from service.rpc.admission import Admission
+from service.rpc.interceptors import admission
+from service.rpc.interceptors.admission import Admission
 from tests.support.fakes import FakeStore
 from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, until
 
@@ -57,7 +57,7 @@ def taken(most: int, *works: int) -> int:
 
 
 def test_a_large_call_takes_the_places_of_several() -> None:
-    unit = admission.WORK_OF_A_PLACE
+    unit = admission.WORK_PER_SLOT
     assert taken(4, 0, 0, 0, 0, 0) == 4
     assert taken(4, unit, unit, unit, unit, 0) == 4
     assert taken(4, unit + 1, unit + 1, 0) == 2
@@ -68,7 +68,7 @@ def test_a_large_call_takes_the_places_of_several() -> None:
 def test_any_call_is_taken_alone_and_its_places_are_free_afterwards() -> None:
     own = Admission(2)
     for _ in range(3):
-        with own.admit(1_000_000), pytest.raises(OverloadError, match="2 calls, a large one"):
+        with own.admit(1_000_000), pytest.raises(OverloadError, match="2 calls, where a large call"):
             own.admit(0).__enter__()
     with pytest.raises(ZeroDivisionError), own.admit(5_000):
         raise ZeroDivisionError

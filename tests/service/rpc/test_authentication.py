@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from nextsong.v1 import recommender_pb2 as pb
 from service.operate.metrics import Metrics
-from service.rpc.server import SERVICE
+from service.rpc.health import SERVICE
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_calls import KEY, reason
 from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, Loop, Slow, until

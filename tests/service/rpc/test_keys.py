@@ -17,8 +17,8 @@ from catalog.errors import NoKeyError, SettingsError, UnavailableError
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
-from service.rpc import keys as key_files
-from service.rpc.keys import Keys
+from service.rpc.interceptors import keys as key_files
+from service.rpc.interceptors.keys import Keys
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_calls import KEY, OTHER, ask, reason, refused
 from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, WATERLOO, Loop
@@ -75,36 +75,36 @@ def test_the_client_brings_its_key(loop: Loop, keys_file: Path) -> None:
     with loop.serve(FakeStore(FakeRelease(POINTS)), keys_file=keys_file) as server:
         with Client(server.address, key=KEY) as client:
             assert client.recommend(WATERLOO).songs
-        with Client(server.address) as client, pytest.raises(NoKeyError, match="a key is needed"):
+        with Client(server.address) as client, pytest.raises(NoKeyError, match="a key is required"):
             client.recommend(WATERLOO)
 
 
 def test_a_changed_file_counts_and_a_broken_one_does_not(
     keys_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(key_files, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(key_files, "RELOAD_INTERVAL_S", 0.0)
     keys = Keys(keys_file)
-    assert keys.caller({"x-api-key": KEY}) == "line 3"
-    assert keys.caller({"x-api-key": OTHER}) == "shop"
+    assert keys.find_caller({"x-api-key": KEY}) == "line 3"
+    assert keys.find_caller({"x-api-key": OTHER}) == "shop"
     keys_file.write_text(f"shop {KEY}-new\n")
-    assert keys.caller({"x-api-key": f"{KEY}-new"}) == "shop"
-    with pytest.raises(NoKeyError, match="not known"):
-        keys.caller({"x-api-key": OTHER})
+    assert keys.find_caller({"x-api-key": f"{KEY}-new"}) == "shop"
+    with pytest.raises(NoKeyError, match="unknown"):
+        keys.find_caller({"x-api-key": OTHER})
     keys_file.write_text("short\n")
-    assert keys.caller({"x-api-key": f"{KEY}-new"}) == "shop"
+    assert keys.find_caller({"x-api-key": f"{KEY}-new"}) == "shop"
     keys_file.unlink()
-    assert keys.caller({"x-api-key": f"{KEY}-new"}) == "shop"
+    assert keys.find_caller({"x-api-key": f"{KEY}-new"}) == "shop"
     keys_file.write_text(KEY)
-    assert keys.caller({"x-api-key": KEY}) == "line 1"
-    assert "keys stay as they were" in caplog.text
+    assert keys.find_caller({"x-api-key": KEY}) == "line 1"
+    assert "the old ones stay valid" in caplog.text
     assert KEY not in caplog.text
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "holds no key"),
-        (b"# only a comment\n", "holds no key"),
+        (b"", "contains no key"),
+        (b"# only a comment\n", "contains no key"),
         (f"{KEY}\nshort-key\n".encode(), "line 2"),
         (f"a b {KEY}\n".encode(), "line 1"),
         ("ключ-из-многих-букв\n".encode(), "line 1"),

@@ -18,7 +18,7 @@ from catalog.errors import EngineError, RequestError, UnknownSongError
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client, Direct
-from service.rpc.server import SERVICE
+from service.rpc.health import SERVICE
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_servers import (
     NOBODY,

@@ -12,7 +12,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from catalog import errors
 from catalog.errors import NextsongError
-from service.rpc import errors as statuses
+from service.rpc import status as statuses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -136,7 +136,7 @@ WRITTEN_FOR_CALLERS = {
 INSTEAD = {
     INTERNAL: "internal error",
     INVALID: "the request cannot be answered",
-    UNAVAILABLE: "the catalog cannot be asked now: try again soon",
+    UNAVAILABLE: "the catalog is not available now: try again soon",
 }
 
 
@@ -146,7 +146,7 @@ def test_only_what_was_written_for_callers_is_told(kind: type[NextsongError]) ->
     status = statuses.status_of(error)
     told = SECRET.encode() in sent(error).SerializeToString() or SECRET in status.details
     assert told is (kind.__name__ in WRITTEN_FOR_CALLERS)
-    assert told is statuses.is_told(error)
+    assert told is statuses.is_for_callers(error)
     if not told:
         assert status.details == INSTEAD[status.code]
 
@@ -229,7 +229,7 @@ def test_an_error_comes_back_as_the_kind_that_its_code_tells(
         assert (came.field, came.problem) == ("seeds[2].song_id", "went wrong")
     else:
         assert type(came) is CAME_BACK[code]
-    told = str(went) if statuses.is_told(went) else INSTEAD[code]
+    told = str(went) if statuses.is_for_callers(went) else INSTEAD[code]
     assert str(came) == (f"the service failed: {told}" if code is INTERNAL else told)
     assert statuses.code_of(came) is code
 

@@ -1,0 +1,142 @@
+"""The methods of the `Recommender` service, each answered from the current release."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from catalog.errors import EngineError, ReleaseError, UnavailableError
+from nextsong.v1 import recommender_pb2 as pb
+from service.api import methods as api
+from service.rpc.call import Call, chain, text_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from catalog.store import OpenRelease
+    from service.history import History
+    from service.operate.current_release import CurrentRelease
+    from service.rpc.call import Context, Handler, Interceptor
+
+_SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
+
+
+class Recommender:
+    """Answers the calls of each method by its name in the API.
+
+    `on_failure` is called if a call fails because the release or its store may be gone.
+    """
+
+    def __init__(
+        self,
+        current: CurrentRelease,
+        history: History | None,
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._current = current
+        self._history = history
+        self._on_failure = on_failure
+
+    @contextmanager
+    def _lease(self) -> Iterator[OpenRelease]:
+        with self._current.lease() as release:
+            try:
+                yield release
+            except (ReleaseError, EngineError, UnavailableError):
+                self._on_failure()
+                raise
+
+    async def Recommend(self, request: pb.RecommendRequest) -> pb.RecommendResponse:  # noqa: N802
+        """Continue one playlist."""
+        with self._lease() as release:
+            return await api.recommend_user(release, request, self._history)
+
+    async def BatchRecommend(  # noqa: N802
+        self, request: pb.BatchRecommendRequest
+    ) -> pb.BatchRecommendResponse:
+        """Continue many playlists."""
+        with self._lease() as release:
+            return await api.batch_recommend(release, request)
+
+    async def SimilarSongs(  # noqa: N802
+        self, request: pb.SimilarSongsRequest
+    ) -> pb.SimilarSongsResponse:
+        """Return the songs nearest to a song."""
+        with self._lease() as release:
+            return await api.similar_songs(release, request)
+
+    async def SearchSongs(self, request: pb.SearchSongsRequest) -> pb.SearchSongsResponse:  # noqa: N802
+        """Find songs by name."""
+        with self._lease() as release:
+            return await api.search_songs(release, request)
+
+    async def GetRelease(self, request: pb.GetReleaseRequest) -> pb.GetReleaseResponse:  # noqa: N802
+        """Describe the current release."""
+        with self._lease() as release:
+            return await api.get_release(release, request)
+
+    async def RecordPlays(self, request: pb.RecordPlaysRequest) -> pb.RecordPlaysResponse:  # noqa: N802
+        """Add to a user's history."""
+        with self._lease() as release:
+            return await api.record_plays(release, request, self._history)
+
+    async def ForgetUser(self, request: pb.ForgetUserRequest) -> pb.ForgetUserResponse:  # noqa: N802
+        """Remove a user's history."""
+        return await api.forget_user(request, self._history)
+
+
+class RecommenderHandler(grpc.GenericRpcHandler):
+    """Routes gRPC's calls through interceptors to the methods of a `Recommender`.
+
+    It replaces the generated registration, which answers bytes that are not a message with UNKNOWN.
+    """
+
+    def __init__(self, recommender: Recommender, interceptors: Sequence[Interceptor]) -> None:
+        self._methods = {
+            f"/{_SERVICE.full_name}/{method.name}": _Method(
+                method, chain(interceptors, _invoke(getattr(recommender, method.name)))
+            )
+            for method in _SERVICE.methods
+        }
+
+    def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Return the handler of a call, or None if it is not one of a `Recommender` method."""
+        method = self._methods.get(handler_call_details.method)
+        if method is None:
+            return None
+        return method.handle(getattr(handler_call_details, "caller", ""))
+
+
+class _Method:
+    def __init__(self, descriptor: Any, answer: Handler) -> None:
+        self._name = descriptor.name
+        self._answer = answer
+        self._request_type = GetMessageClass(descriptor.input_type)
+        self._serialize = GetMessageClass(descriptor.output_type).SerializeToString
+
+    def handle(self, caller: str) -> grpc.RpcMethodHandler[Any, Any]:
+        """Return gRPC's handler of one call, by a caller whose key has this name."""
+
+        async def answer(request: Message | None, context: Context) -> Message:
+            metadata = text_metadata(context.invocation_metadata())
+            return await self._answer(Call(self._name, request, context, metadata, caller))
+
+        return grpc.unary_unary_rpc_method_handler(answer, self._parse, self._serialize)
+
+    def _parse(self, received: bytes) -> Message | None:
+        try:
+            return self._request_type.FromString(received)
+        except DecodeError:
+            return None
+
+
+def _invoke(method: Callable[[Any], Any]) -> Handler:
+    async def invoke(call: Call) -> Message:
+        response: Message = await method(call.request)
+        return response
+
+    return invoke
