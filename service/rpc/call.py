@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from service.operate.timing import Timings, collect
 
@@ -71,6 +71,32 @@ def chain(interceptors: Sequence[Interceptor], method: Handler) -> Handler:
     for interceptor in reversed(interceptors):
         handler = partial(interceptor, proceed=handler)
     return handler
+
+
+@dataclass(frozen=True)
+class MethodHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic in stubs only
+    """Hands gRPC's calls of one method to `answer`, as calls of `caller`, the name of a key."""
+
+    method: str
+    answer: Handler
+    request_type: type[Message]
+    response_serializer: Callable[[Any], bytes]
+    caller: str = ""
+
+    request_streaming = response_streaming = False
+    unary_stream = stream_unary = stream_stream = None
+
+    async def unary_unary(self, request: Message | None, context: Any) -> Message:
+        """Answer a call."""
+        metadata = text_metadata(context.invocation_metadata())
+        return await self.answer(Call(self.method, request, context, metadata, self.caller))
+
+    def request_deserializer(self, received: bytes) -> Message | None:
+        """Parse a request; None if it is malformed, for which gRPC itself would send UNKNOWN."""
+        try:
+            return self.request_type.FromString(received)
+        except DecodeError:
+            return None
 
 
 def text_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> dict[str, str]:

@@ -6,21 +6,22 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from catalog.errors import EngineError, ReleaseError, UnavailableError
 from nextsong.v1 import recommender_pb2 as pb
 from service.api import methods as api
-from service.rpc.call import Call, chain, text_metadata
+from service.rpc.call import MethodHandler, chain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
+
+    from google.protobuf.message import Message
 
     from catalog.store import OpenRelease
     from service.history import History
     from service.operate.current_release import CurrentRelease
-    from service.rpc.call import Context, Handler, Interceptor
+    from service.rpc.call import Call, Handler, Interceptor
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
 
@@ -90,53 +91,26 @@ class Recommender:
 
 
 class RecommenderHandler(grpc.GenericRpcHandler):
-    """Routes gRPC's calls through interceptors to the methods of a `Recommender`.
-
-    It replaces the generated registration, which answers bytes that are not a message with UNKNOWN.
-    """
+    """Routes the calls of each method through interceptors to a `Recommender`."""
 
     def __init__(self, recommender: Recommender, interceptors: Sequence[Interceptor]) -> None:
-        self._methods = {
-            f"/{_SERVICE.full_name}/{method.name}": _Method(
-                method, chain(interceptors, _invoke(getattr(recommender, method.name)))
+        self._handlers = {
+            f"/{_SERVICE.full_name}/{method.name}": MethodHandler(
+                method.name,
+                chain(interceptors, _invoke(getattr(recommender, method.name))),
+                GetMessageClass(method.input_type),
+                GetMessageClass(method.output_type).SerializeToString,
             )
             for method in _SERVICE.methods
         }
 
-    def service(self, handler_call_details: Any) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Return the handler of a call, or None if it is not one of a `Recommender` method."""
-        method = self._methods.get(handler_call_details.method)
-        if method is None:
-            return None
-        return method.handle(getattr(handler_call_details, "caller", ""))
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> MethodHandler | None:
+        """Return the handler of a call, or None for a call of another service."""
+        return self._handlers.get(handler_call_details.method)
 
 
-class _Method:
-    def __init__(self, descriptor: Any, answer: Handler) -> None:
-        self._name = descriptor.name
-        self._answer = answer
-        self._request_type = GetMessageClass(descriptor.input_type)
-        self._serialize = GetMessageClass(descriptor.output_type).SerializeToString
-
-    def handle(self, caller: str) -> grpc.RpcMethodHandler[Any, Any]:
-        """Return gRPC's handler of one call, by a caller whose key has this name."""
-
-        async def answer(request: Message | None, context: Context) -> Message:
-            metadata = text_metadata(context.invocation_metadata())
-            return await self._answer(Call(self._name, request, context, metadata, caller))
-
-        return grpc.unary_unary_rpc_method_handler(answer, self._parse, self._serialize)
-
-    def _parse(self, received: bytes) -> Message | None:
-        try:
-            return self._request_type.FromString(received)
-        except DecodeError:
-            return None
-
-
-def _invoke(method: Callable[[Any], Any]) -> Handler:
+def _invoke(method: Callable[[Any], Awaitable[Message]]) -> Handler:
     async def invoke(call: Call) -> Message:
-        response: Message = await method(call.request)
-        return response
+        return await method(call.request)
 
     return invoke

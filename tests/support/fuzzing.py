@@ -24,10 +24,13 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from catalog.embedded.store import EmbeddedStore
 from nextsong.v1 import recommender_pb2 as pb
+from service.operate.current_release import CurrentRelease
 from service.operate.metrics import Metrics
 from service.operate.tracing import NoTracer
-from service.rpc import server
-from service.rpc.calls import Calls
+from service.rpc.health import SERVICE
+from service.rpc.interceptors.admission import Admission
+from service.rpc.recommender import Recommender, RecommenderHandler
+from service.rpc.server import build_interceptors
 from service.settings import Settings
 from tests.support.extra_fields import PAYLOAD
 from tests.support.extra_fields import POINTS as SONGS
@@ -163,16 +166,19 @@ class Called:
     invocation_metadata = ()
 
     def __init__(self, name: str) -> None:
-        self.method = f"/{server.SERVICE}/{name}"
+        self.method = f"/{SERVICE}/{name}"
 
 
 async def ask_all(folder: Path, seed: int, count: int) -> dict[str, Any]:
     """How many requests ended with each status, how fast, and by how much memory grew."""
     metrics = Metrics(prometheus.CollectorRegistry())
-    recommender = server.Recommender(Calls(Settings(), metrics, NoTracer()), metrics, history=None)
-    recommender.take_up(EmbeddedStore(folder).open())
-    handlers: Any = server._handlers(recommender)
-    methods = {name: handlers.service(Called(name)) for name in CALLS}
+    settings = Settings()
+    admission = Admission(settings.max_concurrency)
+    current = CurrentRelease(metrics, admission.stall)
+    current.replace(EmbeddedStore(folder).open())
+    interceptors = build_interceptors(settings, admission, metrics, NoTracer())
+    handler = RecommenderHandler(Recommender(current, history=None), interceptors)
+    methods: dict[str, Any] = {name: handler.service(Called(name)) for name in CALLS}
     fuzz, counts, warm = Fuzz(seed), dict[str, int](), 0
     begin = time.perf_counter()
     for number in range(count):
@@ -185,7 +191,7 @@ async def ask_all(folder: Path, seed: int, count: int) -> dict[str, Any]:
         if number <= count // 10:
             warm = resident(os.getpid())
     per_s = count / (time.perf_counter() - begin)
-    recommender.take_up(None)
+    current.replace(None)
     return {"counts": counts, "per_s": per_s, "grown": resident(os.getpid()) - warm}
 
 

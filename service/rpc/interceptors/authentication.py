@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from catalog.errors import NoKeyError
 from service.operate.logs import log
-from service.rpc.call import REQUEST_ID, request_id_from, text_metadata
+from service.rpc.call import REQUEST_ID, MethodHandler, request_id_from, text_metadata
 from service.rpc.status import code_of, status_of
 
 if TYPE_CHECKING:
@@ -23,15 +23,6 @@ OPEN_SERVICE = "/grpc.health.v1.Health/"
 
 MAX_LOGGED_METHOD = 100
 """Characters of a method's name in the log, because callers can send any name."""
-
-
-@dataclass(frozen=True)
-class AuthenticatedCall(grpc.HandlerCallDetails):
-    """The details of a call whose key is known; `caller` is the name of the key."""
-
-    method: str
-    invocation_metadata: Any
-    caller: str
 
 
 class RequireKey(grpc.aio.ServerInterceptor):
@@ -60,9 +51,8 @@ class RequireKey(grpc.aio.ServerInterceptor):
             code = code_of(error).name
             log.info("call", method=method[:MAX_LOGGED_METHOD], request_id=request_id, code=code)
             return _refuse_with(status_of(error, ((REQUEST_ID, request_id),)))
-        return await continuation(
-            AuthenticatedCall(method, handler_call_details.invocation_metadata, caller)
-        )
+        handler = await continuation(handler_call_details)
+        return replace(handler, caller=caller) if isinstance(handler, MethodHandler) else handler
 
 
 def _refuse_with(status: grpc.Status) -> grpc.RpcMethodHandler[Any, Any]:

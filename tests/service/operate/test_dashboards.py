@@ -32,13 +32,13 @@ def told() -> dict[str, set[str]]:
     """The series of the service by name, each with its labels."""
     registry = prometheus.CollectorRegistry()
     metrics = Metrics(registry)
-    metrics.begun()
-    metrics.ended("Recommend", "OK", 0.1, [("search", 0, 1)])
-    metrics.release_changed("1")
+    metrics.begin_call()
+    metrics.end_call("Recommend", "OK", 0.1, [("search", 0, 1)])
+    metrics.set_release("1")
     answer = pb.RecommendResponse(
         strategy=pb.STRATEGY_POPULAR, empty_reason=pb.EMPTY_REASON_FILTER, seeds=[pb.ResolvedSeed()]
     )
-    metrics.answered(answer)
+    metrics.count_answers(answer)
     samples = [sample for family in registry.collect() for sample in family.samples]
     return {sample.name: set(sample.labels) for sample in samples}
 

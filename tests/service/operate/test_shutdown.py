@@ -100,15 +100,15 @@ def logged(service: Service) -> str:
     return os.pread(service._log.fileno(), 1 << 20, 0).decode()
 
 
-def test_metrics_keep_no_series_of_a_release_that_is_gone(tmp_path: Path) -> None:
-    for place in range(2):
-        metrics.reserve(tmp_path, place)
+def test_metrics_keep_no_series_of_a_release_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getpid", iter([7, 8]).__next__)
+    for pid in (7, 8):
+        metrics.reserve_files(tmp_path, pid)
     registry = prometheus.CollectorRegistry()
-    registry.register(metrics.ReleasesInUse(lambda: metrics.releases_in(tmp_path)))
-    processes = [
-        metrics.Metrics(prometheus.CollectorRegistry(), metrics.release_file(tmp_path, place))
-        for place in range(2)
-    ]
+    registry.register(metrics.ReleasesInUse(lambda: metrics.read_releases(tmp_path)))
+    processes = [metrics.Metrics(prometheus.CollectorRegistry(), tmp_path) for _ in range(2)]
 
     def in_use() -> dict[str, float]:
         (family,) = registry.collect()
@@ -118,11 +118,11 @@ def test_metrics_keep_no_series_of_a_release_that_is_gone(tmp_path: Path) -> Non
     sizes = {path: path.stat().st_size for path in tmp_path.iterdir()}
     for number in range(1_000):
         for process in processes:
-            process.release_changed(f"release-{number}")
+            process.set_release(f"release-{number}")
     assert in_use() == {"release-999": 2}
-    processes[0].release_changed("r")
+    processes[0].set_release("r")
     assert in_use() == {"release-999": 1, "r": 1}
-    metrics.reserve(tmp_path, 0)  # its process has died
-    processes[1].release_changed(None)
+    metrics.clear_files(tmp_path, 7)  # its process has died
+    processes[1].set_release(None)
     assert in_use() == {}
     assert {path: path.stat().st_size for path in tmp_path.iterdir()} == sizes

@@ -23,6 +23,7 @@ from service.client.client import Client
 from service.operate import metrics
 from service.operate.supervisor import supervise
 from service.operate.worker import format_message, parse_message
+from service.rpc.port import reserve_port
 from service.settings import Settings
 from tests.support.rpc_servers import PATIENCE_S, until
 from tests.support.service_process import serving
@@ -119,15 +120,23 @@ def test_no_call_fails_while_a_family_ends(road: Road) -> None:
 
 
 def test_metrics_have_their_room_before_they_are_written(tmp_path: Path) -> None:
-    metrics.reserve(tmp_path, 0)
+    metrics.reserve_files(tmp_path, 7)
     for path in tmp_path.iterdir():
-        room = metrics.LONGEST_RELEASE if path.name == "release_0" else metrics.ROOM
-        assert path.stat().st_blocks * 512 >= path.stat().st_size == room
-    live = tmp_path / f"{metrics.LIVE}_0.db"
+        is_release = path.name == "release_7"
+        size = metrics.RELEASE_FILE_SIZE if is_release else metrics.METRICS_FILE_SIZE
+        assert path.stat().st_blocks * 512 >= path.stat().st_size == size
+
+
+def test_a_process_continues_the_counters_of_the_one_that_it_replaces(tmp_path: Path) -> None:
+    metrics.reserve_files(tmp_path, 7)
     for path in tmp_path.iterdir():
-        path.write_bytes(b"x" * metrics.ROOM)
-    metrics.reserve(tmp_path, 0)
-    assert {path for path in tmp_path.iterdir() if not any(path.read_bytes())} == {live}
+        path.write_bytes(b"x" * path.stat().st_size)
+    metrics.clear_files(tmp_path, 7)
+    metrics.reserve_files(tmp_path, 8, predecessor=7)
+    kept = {path.name for path in tmp_path.iterdir() if any(path.read_bytes())}
+    cleared = {path.name for path in tmp_path.iterdir() if not any(path.read_bytes())}
+    assert kept == {"counter_8.db", "histogram_8.db"}
+    assert cleared == {"gauge_livesum_8.db", "release_8"}
 
 
 def test_a_disk_without_room_for_metrics_is_said(
@@ -138,7 +147,7 @@ def test_a_disk_without_room_for_metrics_is_said(
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(StorageError, match="the disk is full"):
-        metrics.reserve(tmp_path, 0)
+        metrics.reserve_files(tmp_path, 0)
 
 
 def test_a_port_that_a_server_has_just_left_can_be_taken() -> None:
@@ -214,7 +223,10 @@ def test_all_errors_can_travel_between_processes() -> None:
         if isinstance(kind, type) and issubclass(kind, errors.NextsongError):
             named = kind in {errors.RequestError, errors.MissingExtraError}
             error = kind("one", "two") if named else kind("went wrong")
-            for copy in (parse_message(format_message(error).encode()), pickle.loads(pickle.dumps(error))):
+            for copy in (
+                parse_message(format_message(error).encode()),
+                pickle.loads(pickle.dumps(error)),
+            ):
                 assert type(copy) is kind
                 assert str(copy) == str(error)
     copy = parse_message(format_message(errors.OverloadError("busy", 0.5)).encode())
@@ -289,14 +301,14 @@ def test_supervision_that_fails_ends_all(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     spawning = Spawning(monkeypatch, {})
-    reserve = metrics.reserve
+    reserve_files = metrics.reserve_files
 
-    def fail_later(folder: Path, number: int) -> None:
-        if len(spawning.processes) == 2:
+    def fail_later(folder: Path, pid: int, predecessor: int | None = None) -> None:
+        if predecessor is not None:
             raise ValueError("not foreseen")
-        reserve(folder, number)
+        reserve_files(folder, pid)
 
-    monkeypatch.setattr(metrics, "reserve", fail_later)
+    monkeypatch.setattr(metrics, "reserve_files", fail_later)
     with pytest.raises(errors.SupervisionError, match="not foreseen"):
         supervised(lambda _ready: spawning.processes[0].kill())
     assert "Traceback" in caplog.text

@@ -68,7 +68,10 @@ def test_a_large_call_takes_the_places_of_several() -> None:
 def test_any_call_is_taken_alone_and_its_places_are_free_afterwards() -> None:
     own = Admission(2)
     for _ in range(3):
-        with own.admit(1_000_000), pytest.raises(OverloadError, match="2 calls, where a large call"):
+        with (
+            own.admit(1_000_000),
+            pytest.raises(OverloadError, match="2 calls, where a large call"),
+        ):
             own.admit(0).__enter__()
     with pytest.raises(ZeroDivisionError), own.admit(5_000):
         raise ZeroDivisionError

@@ -201,25 +201,24 @@ class Failing(FakeRelease):
 
 def test_what_prometheus_is_told(loop: Loop) -> None:
     registry = prometheus.CollectorRegistry()
-    endpoint = metrics.endpoint("127.0.0.1", 0, registry)
     home = FakeStore(FakeRelease(POINTS, name="1"))
-    try:
-        with loop.serve(home, metrics=metrics.Metrics(registry)) as server:
-            ask(server.address)
-            with grpc.insecure_channel(server.address) as channel:
-                stub = recommender_pb2_grpc.RecommenderStub(channel)
-                nobody = pb.RecommendRequest(seeds=[pb.Seed(artist="x", title="y")])
-                batch = pb.BatchRecommendRequest(requests=[WATERLOO, nobody])
-                stub.BatchRecommend(batch, timeout=PATIENCE_S)
-            home.put("2", Failing(POINTS, name="2"))
-            until(lambda: server.release is not None and server.release.manifest.release == "2")
-            assert refused(server.address).code() is grpc.StatusCode.INTERNAL
-            home.put("3", EngineError("no release"))
-            until(lambda: "refused_releases_total 1.0" in told(endpoint.server_port))
-            text = told(endpoint.server_port)
-    finally:
-        endpoint.shutdown()
-        endpoint.server_close()
+    with (
+        metrics.serve_metrics("127.0.0.1", 0, registry) as port,
+        loop.serve(home, metrics=metrics.Metrics(registry)) as server,
+    ):
+        assert port is not None
+        ask(server.address)
+        with grpc.insecure_channel(server.address) as channel:
+            stub = recommender_pb2_grpc.RecommenderStub(channel)
+            nobody = pb.RecommendRequest(seeds=[pb.Seed(artist="x", title="y")])
+            batch = pb.BatchRecommendRequest(requests=[WATERLOO, nobody])
+            stub.BatchRecommend(batch, timeout=PATIENCE_S)
+        home.put("2", Failing(POINTS, name="2"))
+        until(lambda: server.release is not None and server.release.manifest.release == "2")
+        assert refused(server.address).code() is grpc.StatusCode.INTERNAL
+        home.put("3", EngineError("no release"))
+        until(lambda: "refused_releases_total 1.0" in told(port))
+        text = told(port)
     for line in (
         'calls_total{code="OK",method="Recommend"} 1.0',
         'calls_total{code="OK",method="BatchRecommend"} 1.0',
