@@ -15,7 +15,7 @@ from catalog.terminal import echo
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from service.operate.lifecycle import Ready
+    from service.operate.process import Ready
     from service.settings import Settings
 
 _TYPES: dict[Any, click.ParamType[Any]] = {

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING, Any
 from catalog.errors import NextsongError, StorageError, SupervisionError
 from catalog.files import storage_errors
 from service.operate import metrics
-from service.operate.lifecycle import stop_signal
 from service.operate.logs import log
+from service.operate.process import stop_signal
 from service.operate.worker import parse_message
 from service.rpc.port import reserve_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from service.operate.lifecycle import Ready
+    from service.operate.process import Ready
     from service.settings import Settings
 
 MIN_PAUSE_S, MAX_PAUSE_S = 0.25, 15.0

@@ -21,9 +21,9 @@ import prometheus_client as prometheus
 
 from catalog import errors
 from service import settings as service_settings
-from service.operate import lifecycle, logs
-from service.operate.lifecycle import Ready
+from service.operate import logs
 from service.operate.metrics import Metrics
+from service.operate.process import Ready, serve, stop_signal
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -51,11 +51,11 @@ def parse_message(line: bytes) -> Ready | errors.NextsongError | None:
 
 
 async def _serve(settings: Settings, output: TextIO) -> None:
-    stopped = lifecycle.stop_signal()
+    stopped = stop_signal()
     asyncio.get_running_loop().add_reader(sys.stdin, _end_without_parent, stopped)
     folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     metrics = Metrics(prometheus.CollectorRegistry(), folder)
-    await lifecycle.serve(settings, metrics, partial(_send, output), stopped)
+    await serve(settings, metrics, partial(_send, output), stopped)
 
 
 def _end_without_parent(stopped: asyncio.Event) -> None:

@@ -20,8 +20,8 @@ from catalog.errors import BusyError, CorruptReleaseError, NoReleaseError, Unava
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
-from service.operate import lifecycle
 from service.operate.metrics import Metrics
+from service.operate.process import Ready, serve
 from service.settings import Settings
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.road import ROOT
@@ -53,12 +53,12 @@ def test_the_collector_of_garbage_is_spared_what_stays(road: Road) -> None:
     async def served() -> None:
         stopped = asyncio.Event()
 
-        def ready(_: lifecycle.Ready) -> None:
+        def ready(_: Ready) -> None:
             spared.append(gc.get_freeze_count())
             stopped.set()
 
         settings = Settings(home=road.home.path, port=0, drain=0.0)
-        await lifecycle.serve(settings, Metrics(prometheus.CollectorRegistry()), ready, stopped)
+        await serve(settings, Metrics(prometheus.CollectorRegistry()), ready, stopped)
 
     asyncio.run(served())
     assert spared[0] > 10_000

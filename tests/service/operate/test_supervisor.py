@@ -31,7 +31,7 @@ from tests.support.service_process import serving
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from service.operate.lifecycle import Ready
+    from service.operate.process import Ready
     from tests.support.road import Road
 
 
