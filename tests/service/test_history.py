@@ -139,7 +139,7 @@ def test_plays_are_kept_on_as_many_nodes_as_are_asked_for() -> None:
             pass
 
     history = History(QdrantOptions(("a",)), 10, 10, 2, nodes=Server())
-    asyncio.run(history._make())
+    asyncio.run(history._create_collection())
     assert made["replication_factor"] == 2
 
 

@@ -94,7 +94,7 @@ def test_the_key_of_the_server_is_passed_on(tmp_path: Path) -> None:
         ("workers = 0", "workers: Input should be greater than or equal to 1"),
         ("call_timeout = 0", "call_timeout: Input should be greater than 0"),
         ('log_level = "loud"', "log_level: Input should be 'debug', 'info', 'warning' or 'error'"),
-        ('tls_cert = "a.pem"', "tls_cert and tls_key are given together"),
+        ('tls_cert = "a.pem"', "tls_cert and tls_key must be given together"),
         ('tls_client_ca = "a.pem"', "tls_client_ca needs tls_cert and tls_key"),
         ("port = ", "is not TOML"),
         ("[service]\nport = 1", "there is no setting 'service'"),
