@@ -54,7 +54,7 @@ def making(request: pytest.FixtureRequest) -> Iterator[Making]:
     yield Making(options, None)
 
 
-def test_the_last_songs_are_kept_in_order(making: Making) -> None:
+def test_the_last_plays_are_kept_in_order(making: Making) -> None:
     async def listen() -> None:
         history = making.history()
         now = now_ms()
@@ -108,7 +108,7 @@ def test_old_plays_of_users_who_left_are_removed(
     asyncio.run(listen())
 
 
-def test_a_history_that_was_removed_begins_anew() -> None:
+def test_a_removed_history_is_created_again() -> None:
     nodes = MemoryNodes()
     history = Making(QdrantOptions((":memory:",)), AsyncMemoryNodes(nodes)).history()
 
@@ -122,7 +122,7 @@ def test_a_history_that_was_removed_begins_anew() -> None:
     asyncio.run(listen())
 
 
-def test_plays_are_kept_on_as_many_nodes_as_are_asked_for() -> None:
+def test_plays_are_kept_on_the_configured_number_of_nodes() -> None:
     made = {}
 
     class Server:
@@ -147,7 +147,7 @@ def play(song_id: Any, at_ms: int = 0) -> pb.Play:
     return pb.Play(song=pb.Seed(song_id=str(song_id)), at_ms=at_ms)
 
 
-def test_a_user_is_recommended_what_follows_what_was_heard(loop: Loop, making: Making) -> None:
+def test_recommendations_for_a_user_follow_the_history(loop: Loop, making: Making) -> None:
     history = making.history()
     with (
         loop.serve(FakeStore(FakeRelease(POINTS)), history=history) as server,
@@ -170,7 +170,7 @@ def test_a_user_is_recommended_what_follows_what_was_heard(loop: Loop, making: M
         assert again.strategy == pb.STRATEGY_POPULAR
 
 
-def test_what_is_wrong_is_named(loop: Loop) -> None:
+def test_malformed_requests_name_the_field(loop: Loop) -> None:
     nodes = AsyncMemoryNodes(MemoryNodes())
     history = Making(QdrantOptions((":memory:",)), nodes).history()
     good = pb.RecordPlaysRequest(user_id="ann", plays=[play(JOGA)])
@@ -202,7 +202,7 @@ def test_what_is_wrong_is_named(loop: Loop) -> None:
             client.batch_recommend(pb.BatchRecommendRequest(requests=[one]))
 
 
-def test_there_is_none_unless_it_is_asked_for(loop: Loop) -> None:
+def test_a_service_without_history_refuses_its_methods(loop: Loop) -> None:
     with loop.serve(FakeStore(FakeRelease(POINTS))) as server, Client(server.address) as client:
         for call, request in (
             (client.recommend, pb.RecommendRequest(user_id="ann")),

@@ -44,7 +44,7 @@ def told() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("query", queries())
-def test_it_asks_for_what_is_told(query: str, told: dict[str, set[str]]) -> None:
+def test_queries_use_existing_series_and_labels(query: str, told: dict[str, set[str]]) -> None:
     names = set(re.findall(r"nextsong_\w+", query))
     assert names <= set(told)
     labels = {name for found in re.findall(r"by \(([^)]*)\)", query) for name in found.split(", ")}
@@ -55,7 +55,7 @@ def test_it_asks_for_what_is_told(query: str, told: dict[str, set[str]]) -> None
         assert pb.Strategy.Value(strategy)
 
 
-def test_the_panels_lie_side_by_side() -> None:
+def test_panels_do_not_overlap() -> None:
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
     for one, other in combinations([panel["gridPos"] for panel in panels], 2):
@@ -67,7 +67,7 @@ def apart(one: dict[str, int], other: dict[str, int], start: str, size: str) -> 
     return one[start] + one[size] <= other[start] or other[start] + other[size] <= one[start]
 
 
-def test_every_panel_asks_the_source_that_is_provisioned() -> None:
+def test_every_panel_uses_the_provisioned_source() -> None:
     (path,) = (DEPLOY / "grafana" / "provisioning" / "datasources").iterdir()
     (source,) = yaml.safe_load(path.read_text())["datasources"]
     asking: list[Any] = [*DASHBOARD["panels"], *DASHBOARD["annotations"]["list"]]

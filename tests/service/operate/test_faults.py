@@ -73,7 +73,7 @@ def healthy(address: str) -> bool:
         return bool(check.status == SERVING)
 
 
-def test_one_slow_question_holds_up_no_other(loop: Loop, content: Content) -> None:
+def test_a_slow_query_delays_no_other(loop: Loop, content: Content) -> None:
     home = memory_store()
     home.publish(content.draft, SilentReporter())
     nodes = Delaying(home.nodes)  # type: ignore[arg-type]
@@ -105,7 +105,7 @@ def on_a_server(loop: Loop, content: Content, folder: Path) -> Iterator[tuple[Pr
 
 
 @needs_binary
-def test_the_server_dies_and_comes_back(loop: Loop, content: Content, tmp_path: Path) -> None:
+def test_a_server_that_dies_and_restarts(loop: Loop, content: Content, tmp_path: Path) -> None:
     with on_a_server(loop, content, tmp_path) as (server, address):
         server.kill()
         for _ in range(5):
@@ -119,7 +119,7 @@ def test_the_server_dies_and_comes_back(loop: Loop, content: Content, tmp_path: 
 
 
 @needs_binary
-def test_a_server_that_falls_silent(loop: Loop, content: Content, tmp_path: Path) -> None:
+def test_a_server_that_stops_answering(loop: Loop, content: Content, tmp_path: Path) -> None:
     with on_a_server(loop, content, tmp_path) as (server, address):
         assert server.pid is not None
         os.kill(server.pid, signal.SIGSTOP)

@@ -67,7 +67,7 @@ def home(content: Content) -> ServerStore:
     return home
 
 
-def test_a_server_that_lost_everything(
+def test_health_follows_a_store_that_loses_its_releases(
     loop: Loop, home: ServerStore, content: Content, caplog: pytest.LogCaptureFixture
 ) -> None:
     with loop.serve(home) as server:
@@ -83,7 +83,7 @@ def test_a_server_that_lost_everything(
         assert searched(server.address) == "OK"
 
 
-def test_an_alias_that_is_gone(loop: Loop, home: ServerStore, content: Content) -> None:
+def test_health_follows_a_lost_alias(loop: Loop, home: ServerStore, content: Content) -> None:
     gone = models.DeleteAliasOperation(
         delete_alias=models.DeleteAlias(alias_name=home.options.prefix)
     )
@@ -117,7 +117,7 @@ class Answering(FakeRelease):
         return await super().popular(limit, where)
 
 
-def test_a_key_that_is_refused(loop: Loop) -> None:
+def test_health_follows_a_refused_api_key(loop: Loop) -> None:
     release = Answering(POINTS)
     home = Refusing(release)
     with loop.serve(home) as server:
@@ -128,7 +128,7 @@ def test_a_key_that_is_refused(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize("refusal", [CorruptReleaseError("a bad pointer"), StorageError("EMFILE")])
-def test_a_pointer_that_cannot_be_read_harms_no_call(loop: Loop, refusal: Exception) -> None:
+def test_an_unreadable_pointer_fails_no_call(loop: Loop, refusal: Exception) -> None:
     home = Refusing(FakeRelease(POINTS))
     with loop.serve(home) as server:
         home.refusal = refusal
@@ -137,7 +137,7 @@ def test_a_pointer_that_cannot_be_read_harms_no_call(loop: Loop, refusal: Except
         assert outcome(server.address) == "OK"
 
 
-def test_a_call_that_fails_makes_it_look_at_once(loop: Loop) -> None:
+def test_a_failed_call_starts_a_check_at_once(loop: Loop) -> None:
     release = Answering(POINTS)
     nobody = pb.RecommendRequest(seeds=[pb.Seed(artist="Nobody", title="?")])
     with loop.serve(FakeStore(release), look_every=3600) as server:
@@ -161,7 +161,7 @@ class Once(FakeStore):
         return super().open(release)
 
 
-def test_what_could_not_be_opened_for_once_is_tried_again(
+def test_a_release_that_could_not_be_opened_is_tried_again(
     loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(watcher, "FIRST_PAUSE_S", 0.1)
@@ -174,7 +174,7 @@ def test_what_could_not_be_opened_for_once_is_tried_again(
     assert caplog.text.count("stay on release 1") == 1
 
 
-def test_it_is_alive_though_it_cannot_answer(loop: Loop) -> None:
+def test_liveness_is_serving_even_if_no_call_can_be_answered(loop: Loop) -> None:
     release = Answering(POINTS)
     with loop.serve(FakeStore(release)) as server, grpc.insecure_channel(server.address) as channel:
         release.failure = EngineError("away")
@@ -200,9 +200,7 @@ class Away(FakeStore):
         return super().open(release)
 
 
-def test_health_says_that_the_home_is_away_and_that_it_is_back(
-    loop: Loop, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_health_follows_an_unreachable_store(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
     home = Away(FakeRelease(POINTS))
     with loop.serve(home) as server:
         assert healthy(server.address)
@@ -216,7 +214,7 @@ def test_health_says_that_the_home_is_away_and_that_it_is_back(
         until(lambda: ask(server.address)[0].release == "2")
 
 
-def test_a_server_may_wait_for_its_first_release(loop: Loop) -> None:
+def test_a_server_can_wait_for_its_first_release(loop: Loop) -> None:
     home = Away(FakeRelease(POINTS))
     home.away = True
     with loop.serve(home, wait=True) as server:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 # Starting
 
 
-def test_the_collector_of_garbage_is_spared_what_stays(road: Road) -> None:
+def test_present_objects_are_exempt_from_garbage_collection(road: Road) -> None:
     spared = []
 
     async def served() -> None:
@@ -65,7 +65,7 @@ def test_the_collector_of_garbage_is_spared_what_stays(road: Road) -> None:
     assert gc.get_freeze_count() == 0
 
 
-def test_a_port_that_is_taken_is_noticed_and_the_release_let_go(loop: Loop) -> None:
+def test_a_port_in_use_is_reported_and_the_release_closed(loop: Loop) -> None:
     release = FakeRelease(POINTS)
 
     async def second(port: int) -> None:
@@ -80,7 +80,7 @@ def test_a_port_that_is_taken_is_noticed_and_the_release_let_go(loop: Loop) -> N
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]", "localhost"])
-def test_hosts_may_be_given_in_any_form(loop: Loop, host: str) -> None:
+def test_hosts_are_accepted_in_any_form(loop: Loop, host: str) -> None:
     if "::1" in host and not ipv6():
         pytest.skip("no IPv6 here")
 
@@ -105,7 +105,7 @@ def ipv6() -> bool:
     return True
 
 
-def test_without_a_release_there_is_no_server(tmp_path: Path) -> None:
+def test_a_server_needs_a_release(tmp_path: Path) -> None:
     async def start() -> None:
         server_of(EmbeddedStore(tmp_path / "nothing"))
 
@@ -113,7 +113,7 @@ def test_without_a_release_there_is_no_server(tmp_path: Path) -> None:
         asyncio.run(start())
 
 
-def test_a_corrupt_release_is_noticed_at_the_start(home: EmbeddedStore) -> None:
+def test_a_corrupt_release_is_reported_at_the_start(home: EmbeddedStore) -> None:
     async def start() -> None:
         server_of(home)
 
@@ -136,7 +136,7 @@ def turned_away(address: str) -> bool:
     return False
 
 
-def test_a_call_under_way_is_finished_before_the_end(
+def test_calls_under_way_finish_before_the_stop(
     loop: Loop,
 ) -> None:
     release = Slow(POINTS)
@@ -156,7 +156,7 @@ def test_a_call_under_way_is_finished_before_the_end(
         assert call.answer.release == "slow"
 
 
-def test_a_call_that_never_ends_does_not_keep_the_server(
+def test_a_call_that_never_ends_does_not_delay_the_stop(
     loop: Loop,
 ) -> None:
     release = Slow(POINTS)
@@ -172,9 +172,7 @@ def test_a_call_that_never_ends_does_not_keep_the_server(
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_the_command_serves_until_it_is_told_to_end(
-    road: Road, name: str, best_known: list[Point]
-) -> None:
+def test_the_command_serves_until_a_signal(road: Road, name: str, best_known: list[Point]) -> None:
     command = [sys.executable, "-m", "cli.main", "serve", "--port", "0"]
     process = subprocess.Popen(
         [*command, "--home", str(road.home.path)],

@@ -40,7 +40,7 @@ class SlowToOpen(FakeStore):
         return super().open(release)
 
 
-def test_nothing_is_under_way_after_the_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_task_remains_after_the_stop(caplog: pytest.LogCaptureFixture) -> None:
     home = SlowToOpen(FakeRelease(POINTS, name="1"))
     second = FakeRelease(POINTS, name="2")
     caplog.set_level("INFO", logger="nextsong.service")
@@ -66,7 +66,7 @@ def test_nothing_is_under_way_after_the_end(caplog: pytest.LogCaptureFixture) ->
     assert "draining" in caplog.text
 
 
-def test_a_port_in_use_is_told_in_one_line(road: Road, loop: Loop) -> None:
+def test_a_port_in_use_is_reported_in_one_line(road: Road, loop: Loop) -> None:
     with loop.serve(FakeStore(FakeRelease(POINTS))) as server:
         command = [sys.executable, "-m", "cli.main", "serve", "--port", str(server.port)]
         done = subprocess.run(
@@ -83,7 +83,7 @@ def test_a_port_in_use_is_told_in_one_line(road: Road, loop: Loop) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_second_interrupt_ends_at_once(road: Road, workers: int) -> None:
+def test_a_second_interrupt_ends_the_service_at_once(road: Road, workers: int) -> None:
     options = ("--drain", "600", "--workers", str(workers))
     with serving(road.home.path, *options) as service:
         pids = service.children()
@@ -100,9 +100,7 @@ def logged(service: Service) -> str:
     return os.pread(service._log.fileno(), 1 << 20, 0).decode()
 
 
-def test_metrics_keep_no_series_of_a_release_that_is_gone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unused_release_has_no_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getpid", iter([7, 8]).__next__)
     for pid in (7, 8):
         metrics.reserve_files(tmp_path, pid)

@@ -57,7 +57,7 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_family_of_processes(road: Road) -> None:
+def test_processes_share_a_port_and_metrics_and_are_replaced(road: Road) -> None:
     options = ("--workers", "2", "--metrics-port", "0", "--log-level", "error")
     with serving(road.home.path, *options) as service:
         members = service.children()
@@ -89,7 +89,7 @@ def test_a_family_of_processes(road: Road) -> None:
         assert not any(alive(member) for member in members)
 
 
-def test_no_call_fails_while_a_family_ends(road: Road) -> None:
+def test_no_call_fails_while_several_processes_stop(road: Road) -> None:
     with serving(road.home.path, "--workers", "2", "--drain", "0.5") as service:
         seed = pb.Seed(artist="nobody", title="nothing")
         outcomes: list[str] = []
@@ -119,7 +119,7 @@ def test_no_call_fails_while_a_family_ends(road: Road) -> None:
         assert "INTERNAL" not in log
 
 
-def test_metrics_have_their_room_before_they_are_written(tmp_path: Path) -> None:
+def test_metrics_files_have_their_full_size_before_they_are_written(tmp_path: Path) -> None:
     metrics.reserve_files(tmp_path, 7)
     for path in tmp_path.iterdir():
         is_release = path.name == "release_7"
@@ -139,7 +139,7 @@ def test_a_process_continues_the_counters_of_the_one_that_it_replaces(tmp_path: 
     assert cleared == {"gauge_livesum_8.db", "release_8"}
 
 
-def test_a_disk_without_room_for_metrics_is_said(
+def test_a_full_disk_is_reported_before_metrics_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -150,7 +150,7 @@ def test_a_disk_without_room_for_metrics_is_said(
         metrics.reserve_files(tmp_path, 0)
 
 
-def test_a_port_that_a_server_has_just_left_can_be_taken() -> None:
+def test_a_port_in_time_wait_can_be_reserved() -> None:
     with socket.socket() as before:
         before.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         before.bind(("127.0.0.1", 0))
@@ -163,7 +163,7 @@ def test_a_port_that_a_server_has_just_left_can_be_taken() -> None:
         assert reserved == port
 
 
-def test_orphans_end(road: Road) -> None:
+def test_processes_end_if_their_parent_dies(road: Road) -> None:
     with serving(road.home.path, "--workers", "2") as service:
         members = service.children()
         service.process.kill()
@@ -171,7 +171,7 @@ def test_orphans_end(road: Road) -> None:
         until(lambda: not any(alive(member) for member in members))
 
 
-def test_what_stops_a_process_is_said_once(tmp_path: Path) -> None:
+def test_the_error_that_stops_the_first_start_is_reported_once(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "3") as service:
         code, log = service.ended()
         assert code == 1
@@ -180,7 +180,7 @@ def test_what_stops_a_process_is_said_once(tmp_path: Path) -> None:
         assert "Traceback" not in log
 
 
-def test_a_taken_port_is_noticed() -> None:
+def test_a_port_in_use_cannot_be_reserved() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -191,7 +191,7 @@ def test_a_taken_port_is_noticed() -> None:
         assert free > 0
 
 
-def test_an_extra_that_a_process_lacks_is_said(road: Road, tmp_path: Path) -> None:
+def test_an_extra_missing_in_a_process_is_reported(road: Road, tmp_path: Path) -> None:
     (tmp_path / "opentelemetry.py").write_text("raise ImportError('not installed')")
     options = ("--workers", "2", "--otlp-endpoint", "http://127.0.0.1:1")
     with serving(road.home.path, *options, path=tmp_path) as service:
@@ -203,7 +203,7 @@ def test_an_extra_that_a_process_lacks_is_said(road: Road, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_what_a_process_prints_is_no_answer(road: Road, tmp_path: Path) -> None:
+def test_lines_printed_by_a_process_are_not_messages(road: Road, tmp_path: Path) -> None:
     prints = ["a greeting", "[]", "{}", '{"ready": 1}', '{"error": "X", "args": []}', "9" * 200_000]
     (tmp_path / "sitecustomize.py").write_text(f"print(*{prints}, sep='\\n', flush=True)")
     with serving(road.home.path, "--workers", "2", path=tmp_path) as service:
@@ -218,7 +218,7 @@ def test_what_a_process_prints_is_no_answer(road: Road, tmp_path: Path) -> None:
     assert "Traceback" not in log
 
 
-def test_all_errors_can_travel_between_processes() -> None:
+def test_all_errors_can_be_sent_between_processes() -> None:
     for kind in vars(errors).values():
         if isinstance(kind, type) and issubclass(kind, errors.NextsongError):
             named = kind in {errors.RequestError, errors.MissingExtraError}
@@ -268,7 +268,7 @@ def supervised(ready: Callable[[Ready], None] = lambda _ready: None) -> None:
 
 
 @pytest.mark.parametrize("start", [1, 2])
-def test_a_process_that_cannot_be_started_ends_it(
+def test_a_first_start_that_fails_ends_the_service(
     monkeypatch: pytest.MonkeyPatch, start: int
 ) -> None:
     full = OSError(errno.EAGAIN, "Resource temporarily unavailable")
@@ -278,7 +278,7 @@ def test_a_process_that_cannot_be_started_ends_it(
     assert all(process.returncode is not None for process in spawning.processes)
 
 
-def test_a_process_that_cannot_be_replaced_now_is_replaced_later(
+def test_a_failed_replacement_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     full = OSError(errno.EAGAIN, "Resource temporarily unavailable")
@@ -297,7 +297,7 @@ def test_a_process_that_cannot_be_replaced_now_is_replaced_later(
     assert all(process.returncode is not None for process in spawning.processes)
 
 
-def test_supervision_that_fails_ends_all(
+def test_a_failure_of_supervision_ends_all_processes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     spawning = Spawning(monkeypatch, {})

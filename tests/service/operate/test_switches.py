@@ -121,7 +121,7 @@ async def switching(
 
 
 @pytest.mark.timeout(60 + 10 * SECONDS)
-def test_three_releases_and_a_step_back_under_load(tmp_path: Path) -> None:
+def test_three_releases_and_a_rollback_under_load(tmp_path: Path) -> None:
     home = EmbeddedStore(tmp_path / "home")
     publish(home, edition(0))
     options = ("--look-every", "0.2", "--log-level", "warning")
@@ -148,7 +148,7 @@ class Freezing(FakeStore):
         return super().open(release)
 
 
-def test_calls_that_waited_while_a_release_was_loaded_are_not_too_many(loop: Loop) -> None:
+def test_calls_that_queued_during_a_stall_are_admitted(loop: Loop) -> None:
     home = Freezing(FakeRelease(POINTS, name="1"))
     with loop.serve(home, max_concurrency=4) as server:
         load = Load(server.address, 10, 2, 5, False, False, 1, RATE, 4.0, 1)

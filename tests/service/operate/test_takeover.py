@@ -74,7 +74,7 @@ def second_edition(points: list[Point]) -> list[Point]:
     ]
 
 
-def test_a_new_release_is_taken_up_under_load_with_no_failed_and_no_mixed_answer(
+def test_a_switch_under_load_fails_no_call_and_mixes_no_releases(
     loop: Loop, home: EmbeddedStore, best_known: list[Point]
 ) -> None:
     first = home.current()
@@ -100,7 +100,7 @@ def test_a_new_release_is_taken_up_under_load_with_no_failed_and_no_mixed_answer
             assert {title.endswith(" (2)") for title in titles} <= {release == second}
 
 
-def test_a_corrupt_new_release_is_not_taken_up_and_the_next_good_one_is(
+def test_a_corrupt_release_is_skipped_and_the_next_one_is_served(
     loop: Loop, home: EmbeddedStore, best_known: list[Point], caplog: pytest.LogCaptureFixture
 ) -> None:
     good = home.current()
@@ -132,7 +132,7 @@ def point_at(home: EmbeddedStore, release: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["20990101T000000000-missing", "../../elsewhere", "caf\u00e9"])
-def test_a_pointer_at_nothing_changes_nothing(
+def test_a_pointer_to_a_missing_release_changes_nothing(
     loop: Loop, home: EmbeddedStore, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     good = home.current()
@@ -158,7 +158,7 @@ def test_a_rollback_is_followed(loop: Loop) -> None:
     [CorruptReleaseError("x"), EngineError("x"), PermissionError("x"), KeyError()],
     ids=["corrupt", "engine", "unforeseen", "a bug"],
 )
-def test_no_failure_ends_the_lookout(
+def test_no_failure_ends_the_release_watcher(
     loop: Loop, caplog: pytest.LogCaptureFixture, failure: Exception
 ) -> None:
     home = FakeStore(FakeRelease(POINTS, name="1"))
@@ -200,7 +200,7 @@ def test_calls_are_answered_while_a_new_release_is_opened(loop: Loop) -> None:
         until(lambda: client.get_release().release.id == "2")
 
 
-def test_news_of_releases_are_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+def test_switches_of_releases_are_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "nextsong.service")
     home = FakeStore(FakeRelease(POINTS, name="1"))
     with loop.serve(home):
@@ -208,7 +208,7 @@ def test_news_of_releases_are_logged(loop: Loop, caplog: pytest.LogCaptureFixtur
         until(lambda: "now serving release 2" in caplog.text)
 
 
-def test_a_call_keeps_the_release_that_it_began_with_which_is_then_let_go(loop: Loop) -> None:
+def test_a_call_keeps_its_release_which_is_closed_afterwards(loop: Loop) -> None:
     old = Slow(POINTS, name="old")
     home = FakeStore(old)
     gone = weakref.ref(old)
@@ -252,7 +252,7 @@ def with_ranker(name: str, stored: StoredReranker) -> FakeRelease:
     return release
 
 
-def test_a_ranker_is_loaded_before_its_release_answers_and_not_by_a_call(
+def test_a_reranker_is_loaded_before_its_release_answers(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reranker, "Reranker", LoadedRanker)
@@ -272,7 +272,7 @@ def test_a_ranker_is_loaded_before_its_release_answers_and_not_by_a_call(
     reranker.load_reranker.cache_clear()
 
 
-def test_a_release_whose_ranker_is_damaged_is_not_taken_up(
+def test_a_release_with_a_damaged_reranker_is_not_served(
     loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     home = FakeStore(FakeRelease(POINTS, name="good"))
@@ -297,7 +297,7 @@ class Leaving(FakeStore):
         raise UnavailableError("it is away")
 
 
-def test_a_look_that_fails_after_the_end_is_not_logged(
+def test_a_check_that_fails_after_the_stop_is_not_logged(
     loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     home = Leaving()

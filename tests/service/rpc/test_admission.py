@@ -56,7 +56,7 @@ def taken(most: int, *works: int) -> int:
     return len(works)
 
 
-def test_a_large_call_takes_the_places_of_several() -> None:
+def test_a_large_call_takes_several_slots() -> None:
     unit = admission.WORK_PER_SLOT
     assert taken(4, 0, 0, 0, 0, 0) == 4
     assert taken(4, unit, unit, unit, unit, 0) == 4
@@ -65,7 +65,7 @@ def test_a_large_call_takes_the_places_of_several() -> None:
     assert taken(4, 1, 4 * unit) == 1
 
 
-def test_any_call_is_taken_alone_and_its_places_are_free_afterwards() -> None:
+def test_any_call_is_admitted_alone_and_frees_its_slots() -> None:
     own = Admission(2)
     for _ in range(3):
         with (
@@ -80,7 +80,7 @@ def test_any_call_is_taken_alone_and_its_places_are_free_afterwards() -> None:
         pass
 
 
-def test_a_large_batch_leaves_room_for_few_others(loop: Loop) -> None:
+def test_a_large_batch_leaves_few_slots(loop: Loop) -> None:
     release = Slow(POINTS)
     batch = pb.BatchRecommendRequest(requests=[playlist(500, limit=10)] * 4)  # takes three places
     with (

@@ -57,7 +57,7 @@ def refusal(channel: grpc.Channel, path: str, sent: bytes, **options: Any) -> gr
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("sent", [b"", b"\xff" * 50, b"\0" * 100_000], ids=["", "broken", "large"])
-def test_no_method_does_anything_without_a_key(
+def test_every_method_refuses_calls_without_a_key(
     channel: grpc.Channel,
     registry: prometheus.CollectorRegistry,
     path: str,
@@ -76,7 +76,7 @@ def test_no_method_does_anything_without_a_key(
     assert values["nextsong_calls_under_way"] == 0
 
 
-def test_the_same_calls_with_a_key_are_looked_at(channel: grpc.Channel) -> None:
+def test_the_same_calls_with_a_key_are_examined(channel: grpc.Channel) -> None:
     key = [("x-api-key", KEY)]
     large = refusal(channel, f"/{SERVICE}/Recommend", b"\0" * 100_000, metadata=key)
     assert large.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -86,14 +86,16 @@ def test_the_same_calls_with_a_key_are_looked_at(channel: grpc.Channel) -> None:
     assert absent.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_health_is_open(channel: grpc.Channel) -> None:
+def test_health_needs_no_key(channel: grpc.Channel) -> None:
     stub = health_pb2_grpc.HealthStub(channel)
     request = health_pb2.HealthCheckRequest()
     assert stub.Check(request, timeout=PATIENCE_S).status == SERVING
     assert next(stub.Watch(request, timeout=PATIENCE_S)).status == SERVING
 
 
-def test_strangers_are_refused_by_a_server_that_is_full(loop: Loop, keys_file: Path) -> None:
+def test_a_full_server_refuses_calls_without_a_key_as_unauthenticated(
+    loop: Loop, keys_file: Path
+) -> None:
     release = Slow(POINTS)
     seed = pb.Seed(artist="ABBA", title="Waterloo")
     request = pb.RecommendRequest(seeds=[seed]).SerializeToString()

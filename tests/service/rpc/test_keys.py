@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         ("x-other", KEY, False),
     ],
 )
-def test_only_a_known_key_is_let_in(
+def test_only_a_known_key_is_accepted(
     loop: Loop, keys_file: Path, name: str, value: str, known: bool
 ) -> None:
     with loop.serve(FakeStore(FakeRelease(POINTS)), keys_file=keys_file) as server:
@@ -58,7 +58,7 @@ def test_only_a_known_key_is_let_in(
             assert KEY[:-1] not in (error.details() or "")
 
 
-def test_reflection_wants_a_key_and_health_does_not(loop: Loop, keys_file: Path) -> None:
+def test_reflection_requires_a_key_and_health_does_not(loop: Loop, keys_file: Path) -> None:
     with (
         loop.serve(FakeStore(FakeRelease(POINTS)), keys_file=keys_file) as server,
         grpc.insecure_channel(server.address) as channel,
@@ -71,7 +71,7 @@ def test_reflection_wants_a_key_and_health_does_not(loop: Loop, keys_file: Path)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_the_client_brings_its_key(loop: Loop, keys_file: Path) -> None:
+def test_the_client_sends_its_key(loop: Loop, keys_file: Path) -> None:
     with loop.serve(FakeStore(FakeRelease(POINTS)), keys_file=keys_file) as server:
         with Client(server.address, key=KEY) as client:
             assert client.recommend(WATERLOO).songs
@@ -79,7 +79,7 @@ def test_the_client_brings_its_key(loop: Loop, keys_file: Path) -> None:
             client.recommend(WATERLOO)
 
 
-def test_a_changed_file_counts_and_a_broken_one_does_not(
+def test_a_changed_file_is_loaded_and_a_broken_one_ignored(
     keys_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(key_files, "RELOAD_INTERVAL_S", 0.0)
@@ -111,7 +111,7 @@ def test_a_changed_file_counts_and_a_broken_one_does_not(
         (b"\xff\xfe" + KEY.encode(), "not UTF-8"),
     ],
 )
-def test_a_file_of_keys_that_is_none(tmp_path: Path, content: bytes, said: str) -> None:
+def test_an_invalid_file_of_keys_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "keys"
     path.write_bytes(content)
     with pytest.raises(SettingsError, match=said) as caught:
@@ -141,7 +141,7 @@ def test_tls_and_mutual_tls(loop: Loop, pem: Path) -> None:
             stranger.recommend(WATERLOO)
 
 
-def test_renewed_certificates_are_shown_without_a_restart(
+def test_renewed_certificates_are_used_without_a_restart(
     loop: Loop, pem: Path, tmp_path: Path
 ) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -170,7 +170,7 @@ def test_renewed_certificates_are_shown_without_a_restart(
 
 
 @pytest.mark.parametrize("broken", ["cert", "key", "other key", "ca", "missing"])
-def test_certificates_that_are_none_are_refused_at_the_start(
+def test_invalid_certificates_are_refused_at_the_start(
     loop: Loop, pem: Path, tmp_path: Path, broken: str
 ) -> None:
     (tmp_path / "bad.pem").write_text("no PEM")

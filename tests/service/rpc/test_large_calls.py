@@ -83,7 +83,7 @@ async def turns_during(work: Awaitable[object]) -> int:
 
 
 @pytest.mark.parametrize("large", ["one", "many", "unknown"])
-def test_others_have_their_turn_during_the_largest_calls(real: OpenRelease, large: str) -> None:
+def test_other_tasks_run_during_the_largest_calls(real: OpenRelease, large: str) -> None:
     unknown = [pb.Seed(artist=f"Artist {place % 600}", title=f"?{place}") for place in range(1_000)]
     work = {
         "one": lambda: methods.recommend(real, ONE),
@@ -93,7 +93,7 @@ def test_others_have_their_turn_during_the_largest_calls(real: OpenRelease, larg
     assert asyncio.run(turns_during(work())) > 3 * turns.ROUNDS
 
 
-def test_a_small_call_is_not_held_up(real: OpenRelease, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_call_never_yields(real: OpenRelease, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "WORK_S", 60.0)
     small = methods.recommend(real, pb.RecommendRequest(seeds=seeds(20)))
     assert asyncio.run(turns_during(small)) == 0
@@ -120,7 +120,7 @@ class Noting(FakeRelease):
         return []
 
 
-def test_a_batch_that_is_given_up_asks_no_more() -> None:
+def test_a_cancelled_batch_stops_searching() -> None:
     release = Noting(POINTS[:100])
     request = pb.BatchRecommendRequest(
         requests=[pb.RecommendRequest(seeds=seeds(500), limit=500)] * 20
@@ -173,7 +173,7 @@ def test_a_playlist_is_explained_once_for_all_its_songs(
     assert answer.ByteSize() < 500 * 400
 
 
-def test_few_questions_are_asked_at_once() -> None:
+def test_few_queries_run_at_once() -> None:
     release = Noting(POINTS[:10])
     unknown = [Seed(artist=f"Nobody {place}", title="?") for place in range(1_000)]
     resolved = asyncio.run(resolve(release, unknown))

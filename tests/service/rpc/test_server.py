@@ -71,7 +71,7 @@ def channel(address: str) -> Iterator[grpc.Channel]:
 # The four methods
 
 
-def test_all_methods_answer_as_the_release_does_without_a_server(
+def test_all_methods_answer_as_without_a_server(
     client: Client, road: Road | ServerRoad, best_known: list[Point]
 ) -> None:
     song = best_known[0].song
@@ -86,7 +86,9 @@ def test_all_methods_answer_as_the_release_does_without_a_server(
         assert client.get_release() == direct.get_release()
 
 
-def test_answers_are_full(client: Client, road: Road | ServerRoad, best_known: list[Point]) -> None:
+def test_answers_are_complete(
+    client: Client, road: Road | ServerRoad, best_known: list[Point]
+) -> None:
     song = best_known[0].song
     recommended = client.recommend(
         pb.RecommendRequest(
@@ -107,7 +109,7 @@ def test_answers_are_full(client: Client, road: Road | ServerRoad, best_known: l
     }
 
 
-def test_asynchronous_callers_are_answered_side_by_side(
+def test_concurrent_calls_get_their_own_answers(
     loop: Loop, address: str, best_known: list[Point]
 ) -> None:
     requests = [
@@ -161,7 +163,7 @@ def test_a_refusal_names_the_field_in_its_details(
     assert caught.value.details() == f"{field}: {bad.field_violations[0].description}"
 
 
-def test_the_client_raises_what_the_service_refused(client: Client) -> None:
+def test_the_client_raises_request_errors_with_the_field(client: Client) -> None:
     for call, field in [
         (lambda: client.recommend(pb.RecommendRequest()), "seeds"),
         (lambda: client.similar_songs(pb.SimilarSongsRequest()), "song"),
@@ -206,7 +208,7 @@ class Broken(FakeRelease):
 
 
 @pytest.mark.parametrize("failure", [EngineError("disk /var/secret"), KeyError("/var/secret")])
-def test_failures_inside_are_logged_and_not_told(
+def test_internal_failures_are_logged_but_not_sent(
     loop: Loop, caplog: pytest.LogCaptureFixture, failure: Exception
 ) -> None:
     release = Broken(POINTS)
@@ -233,7 +235,7 @@ def test_health_is_serving(channel: grpc.Channel, service: str) -> None:
     assert stub.Check(request, timeout=PATIENCE_S).status == SERVING
 
 
-def test_health_of_another_service_is_not_found(channel: grpc.Channel) -> None:
+def test_health_of_an_unknown_service_is_not_found(channel: grpc.Channel) -> None:
     stub = health_pb2_grpc.HealthStub(channel)
     with pytest.raises(grpc.RpcError) as caught:
         stub.Check(health_pb2.HealthCheckRequest(service="other"), timeout=PATIENCE_S)
@@ -241,7 +243,7 @@ def test_health_of_another_service_is_not_found(channel: grpc.Channel) -> None:
 
 
 @pytest.mark.parametrize("service", ["", SERVICE])
-def test_health_is_not_serving_once_the_stop_begins(loop: Loop, service: str) -> None:
+def test_health_is_not_serving_after_the_stop_began(loop: Loop, service: str) -> None:
     async def watch() -> list[int]:
         server = server_of(FakeStore(FakeRelease(POINTS)))
         await server.start()

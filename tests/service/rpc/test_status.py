@@ -105,13 +105,13 @@ def test_reasons_are_unique_and_well_formed() -> None:
         assert re.fullmatch("[A-Z][A-Z0-9_]+[A-Z0-9]", reason)
 
 
-def test_an_exception_to_come_takes_after_its_parent() -> None:
+def test_a_new_exception_has_the_code_of_its_base_class() -> None:
     local = type("GoneReleaseError", (errors.ReleaseError,), {})("gone")
     assert statuses.code_of(local) is UNAVAILABLE
     assert statuses.reason_of(local) == "GONE_RELEASE"
 
 
-def test_the_tree_in_the_docstring_is_the_tree() -> None:
+def test_the_docstring_shows_the_tree_of_exceptions() -> None:
     drawn = {}
     path = ["NextsongError"]
     for line in (errors.__doc__ or "").splitlines():
@@ -141,7 +141,7 @@ INSTEAD = {
 
 
 @pytest.mark.parametrize("kind", ALL, ids=names)
-def test_only_what_was_written_for_callers_is_told(kind: type[NextsongError]) -> None:
+def test_only_messages_written_for_callers_are_sent(kind: type[NextsongError]) -> None:
     error = example(kind, SECRET)
     status = statuses.status_of(error)
     told = SECRET.encode() in sent(error).SerializeToString() or SECRET in status.details
@@ -152,7 +152,7 @@ def test_only_what_was_written_for_callers_is_told(kind: type[NextsongError]) ->
 
 
 @pytest.mark.parametrize("kind", ALL, ids=names)
-def test_a_field_is_named_where_one_is_to_blame(kind: type[NextsongError]) -> None:
+def test_a_malformed_field_is_named(kind: type[NextsongError]) -> None:
     expected = []
     if issubclass(kind, errors.RequestError):
         violation = error_details_pb2.BadRequest.FieldViolation(
@@ -218,7 +218,7 @@ CAME_BACK = {
 
 
 @pytest.mark.parametrize("kind", ALL, ids=names)
-def test_an_error_comes_back_as_the_kind_that_its_code_tells(
+def test_the_client_raises_the_exception_of_the_code(
     come_back: Callable[[Abort], NextsongError], kind: type[NextsongError]
 ) -> None:
     went = example(kind)
@@ -234,7 +234,9 @@ def test_an_error_comes_back_as_the_kind_that_its_code_tells(
     assert statuses.code_of(came) is code
 
 
-def test_when_to_come_back_is_told(come_back: Callable[[Abort], NextsongError]) -> None:
+def test_an_overloaded_service_sends_when_to_retry(
+    come_back: Callable[[Abort], NextsongError],
+) -> None:
     went = errors.OverloadError("too busy", 1.25)
     (wait,) = details(went, error_details_pb2.RetryInfo)
     assert isinstance(wait, error_details_pb2.RetryInfo)
@@ -258,7 +260,7 @@ def test_when_to_come_back_is_told(come_back: Callable[[Abort], NextsongError]) 
         "",
     ],
 )
-def test_any_text_comes_back_as_it_went(
+def test_any_message_is_sent_unchanged(
     come_back: Callable[[Abort], NextsongError], problem: str
 ) -> None:
     came = come_back(errors.RequestError("song.song_id", problem))
@@ -280,7 +282,7 @@ def test_any_text_comes_back_as_it_went(
         (grpc.StatusCode.UNKNOWN, errors.EngineError, "the service failed: told"),
     ],
 )
-def test_failures_without_our_details_are_understood_by_code(
+def test_failures_without_details_are_converted_by_code(
     come_back: Callable[[Abort], NextsongError],
     code: grpc.StatusCode,
     kind: type[NextsongError],
@@ -291,7 +293,7 @@ def test_failures_without_our_details_are_understood_by_code(
     assert str(came) == message
 
 
-def test_a_failure_without_a_message_is_told_by_its_code(
+def test_a_failure_without_a_message_shows_its_code(
     come_back: Callable[[Abort], NextsongError],
 ) -> None:
     assert str(come_back((grpc.StatusCode.UNAVAILABLE, ""))) == "UNAVAILABLE"

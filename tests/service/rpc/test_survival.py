@@ -102,7 +102,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("sent", BROKEN.values(), ids=BROKEN)
-def test_broken_http2_harms_nobody_else(served: str, sent: bytes) -> None:
+def test_broken_http2_harms_no_other_caller(served: str, sent: bytes) -> None:
     for _ in range(5):
         with contextlib.suppress(OSError), connected(served) as broken:
             broken.sendall(sent)
@@ -122,7 +122,7 @@ def test_broken_http2_harms_nobody_else(served: str, sent: bytes) -> None:
     ],
     ids=range(5),
 )
-def test_bytes_that_are_no_message_are_refused(served: str, payload: bytes) -> None:
+def test_malformed_messages_are_refused(served: str, payload: bytes) -> None:
     no_message = "request: is not a message of this method"
     with grpc.insecure_channel(served) as channel:
         for method in ("Recommend", "BatchRecommend", "SimilarSongs", "SearchSongs"):
@@ -141,7 +141,7 @@ def open_files(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def test_connections_that_are_opened_and_dropped(road: Road) -> None:
+def test_dropped_connections_leak_no_files(road: Road) -> None:
     with serving(road.home.path, "--log-level", "error") as service:
         address, pid = service.address, service.process.pid
         with Client(address) as client:
@@ -164,7 +164,7 @@ def test_connections_that_are_opened_and_dropped(road: Road) -> None:
         assert "Traceback" not in log
 
 
-def test_slow_callers_hold_up_nobody(served: str) -> None:
+def test_slow_callers_delay_no_other(served: str) -> None:
     slow = []
     for _ in range(20):
         one = connected(served)
@@ -267,7 +267,7 @@ def asking(stream: int, method: str, request: Message) -> bytes:
     return frame(1, 4, stream, headers) + frame(0, 1, stream, body)
 
 
-def test_callers_that_never_read_hold_up_nobody(road: Road) -> None:
+def test_callers_that_never_read_delay_no_other(road: Road) -> None:
     seeds = [pb.Seed(artist="nobody", title="nothing")]
     one = pb.RecommendRequest(seeds=seeds, limit=500)
     large = pb.BatchRecommendRequest(requests=[one] * 5)
@@ -296,7 +296,7 @@ def test_callers_that_never_read_hold_up_nobody(road: Road) -> None:
 # Many switches
 
 
-def test_releases_that_change_under_load(
+def test_switches_of_releases_under_load(
     loop: Loop, home: EmbeddedStore, best_known: list[Point]
 ) -> None:
     """Three new releases and two steps back: no call fails, and each is answered by one of them."""
