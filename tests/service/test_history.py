@@ -1,4 +1,4 @@
-"""Listening history: what users have heard is kept, bounded, answered from and forgotten."""
+"""Listening history: plays are kept, bounded, used for recommendations and removed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WATERLOO, FERNANDO, JOGA, HUNTER = (point.song.song_id for point in POINTS)
 
 
 class Making:
-    """Makes histories in one place."""
+    """Opens histories on one set of nodes."""
 
     def __init__(self, options: QdrantOptions, nodes: Any) -> None:
         self._options = options
@@ -58,11 +58,11 @@ def test_the_last_plays_are_kept_in_order(making: Making) -> None:
     async def listen() -> None:
         history = making.history()
         now = now_ms()
-        if making.real:  # the emulation has no word of its own for a collection that is not there
+        if making.real:  # the emulation has no error of its own for a missing collection
             assert await history.recent("ann") == []
             assert not await history.forget("ann")
         await history.record("ann", [(JOGA, now - 10), (WATERLOO, now - 30)])
-        await history.record("ann", [(WATERLOO, now - 30)])  # told twice
+        await history.record("ann", [(WATERLOO, now - 30)])  # recorded twice
         await history.record("bob", [(HUNTER, now)])
         assert await history.recent("ann") == [WATERLOO, JOGA]
         await history.record("ann", [(FERNANDO, now - 20), (HUNTER, now - 5)])
@@ -95,7 +95,7 @@ def test_old_plays_of_users_who_left_are_removed(
 
     async def listen() -> None:
         now = now_ms()
-        await making.history(days=10).purge()  # of nothing
+        await making.history(days=10).purge()  # without a collection
         long = making.history(days=30)
         await long.record("ann", [(JOGA, now - 20 * DAY_MS), (HUNTER, now)])
         await long.record("bob", [(JOGA, now - 20 * DAY_MS)])
@@ -154,8 +154,8 @@ def test_recommendations_for_a_user_follow_the_history(loop: Loop, making: Makin
         Client(server.address) as client,
     ):
         plays = [play(WATERLOO), play(JOGA), play(NOBODY)]
-        told = client.record_plays(pb.RecordPlaysRequest(user_id="ann", plays=plays))
-        assert told.recorded == 2
+        response = client.record_plays(pb.RecordPlaysRequest(user_id="ann", plays=plays))
+        assert response.recorded == 2
         by_user = client.recommend(pb.RecommendRequest(user_id="ann", limit=5))
         seeds = [pb.Seed(song_id=str(song)) for song in (WATERLOO, JOGA)]
         assert by_user == client.recommend(pb.RecommendRequest(seeds=seeds, limit=5))
@@ -197,9 +197,9 @@ def test_malformed_requests_name_the_field(loop: Loop) -> None:
         both = pb.RecommendRequest(user_id="ann", seeds=[pb.Seed(song_id=NOBODY)])
         with pytest.raises(RequestError, match="user_id: must not be given beside seeds"):
             client.recommend(both)
-        one = pb.RecommendRequest(user_id="ann")
+        query = pb.RecommendRequest(user_id="ann")
         with pytest.raises(RequestError, match=r"requests\[0\].user_id: is not allowed"):
-            client.batch_recommend(pb.BatchRecommendRequest(requests=[one]))
+            client.batch_recommend(pb.BatchRecommendRequest(requests=[query]))
 
 
 def test_a_service_without_history_refuses_its_methods(loop: Loop) -> None:

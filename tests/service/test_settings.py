@@ -1,4 +1,4 @@
-"""The service's configuration: where each setting comes from, and what is wrong with one."""
+"""Settings of the service: sources, precedence, and messages about invalid settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any requests, made from the proto, and a program that asks them of the service's own methods.
+"""Random requests made from the proto, and a program that sends them to the service's methods.
 
 `python -m tests.support.fuzzing HOME SEED COUNT` sends COUNT requests to the release in the folder
 HOME, each from bytes to bytes as gRPC does, and prints the outcome as JSON.
@@ -40,13 +40,13 @@ if TYPE_CHECKING:
 
 
 class Fuzz:
-    """Makes any message of the API, by its descriptor: nearly right, at the edges, or wild."""
+    """Makes random messages of the API by their descriptors: nearly valid, extreme or wild."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
 
     def call(self) -> tuple[str, Any]:
-        """The name of a method, and a request for it."""
+        """Return the name of a method, and a request for it."""
         (name,) = self.random.choices(list(CALLS), weights=[6, 2, 3, 2, 0.2, 0.5, 0.2])
         return name, self.message(CALLS[name])
 
@@ -89,7 +89,7 @@ class Fuzz:
     def text(self, name: str) -> str:
         pick = self.random.choice
         if "song_id" in name and self.random.random() < 0.7:
-            if self.random.random() < 0.1:  # a hash that Python gives them all
+            if self.random.random() < 0.1:  # ids with one hash
                 return str(UUID(int=self.random.randrange(2**60) * (2**61 - 1)))
             return pick([str(point.song.song_id) for point in SONGS])
         if name == "field" and self.random.random() < 0.8:
@@ -133,16 +133,16 @@ CALLS = {
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process has."""
+    """Return the resident memory of a process in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class RefusedError(Exception):
-    """What ends a call that is refused."""
+    """Ends a refused call."""
 
 
 class Context:
-    """What a method is told of its call, and tells of it."""
+    """A stand-in for gRPC's context of a call."""
 
     code = "OK"
 
@@ -161,7 +161,7 @@ class Context:
 
 
 class Called:
-    """What a handler is told of which method is meant."""
+    """A stand-in for gRPC's details of a call."""
 
     invocation_metadata = ()
 
@@ -170,7 +170,7 @@ class Called:
 
 
 async def ask_all(folder: Path, seed: int, count: int) -> dict[str, Any]:
-    """How many requests ended with each status, how fast, and by how much memory grew."""
+    """Return the number of requests by status, their rate, and the growth of memory."""
     metrics = Metrics(prometheus.CollectorRegistry())
     settings = Settings()
     admission = Admission(settings.max_concurrency)

@@ -1,4 +1,4 @@
-"""The server's start and its end: ports, hosts and releases, and calls under way."""
+"""Start and stop of the server: ports, hosts, releases and calls under way."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from tests.support.road import Road
 
 
-# Starting
+# Start
 
 
 def test_present_objects_are_exempt_from_garbage_collection(road: Road) -> None:
@@ -113,18 +113,18 @@ def test_a_server_needs_a_release(tmp_path: Path) -> None:
         asyncio.run(start())
 
 
-def test_a_corrupt_release_is_reported_at_the_start(home: EmbeddedStore) -> None:
+def test_a_corrupt_release_is_reported_at_the_start(store: EmbeddedStore) -> None:
     async def start() -> None:
-        server_of(home)
+        server_of(store)
 
-    release = home.current()
+    release = store.current()
     assert release is not None
-    damage(home, release)
+    damage(store, release)
     with pytest.raises(CorruptReleaseError, match=f"release {release} is damaged"):
         asyncio.run(start())
 
 
-# Ending
+# Stop
 
 
 def turned_away(address: str) -> bool:

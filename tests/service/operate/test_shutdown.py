@@ -1,4 +1,4 @@
-"""The end of the server: all that it began ends, it logs, and a second Ctrl-C ends it at once."""
+"""Stop of the server: tasks end, the log says so, and a second Ctrl-C ends it at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class SlowToOpen(FakeStore):
-    """Opens the releases after the first only once it may."""
+    """Opens releases after the first only once `may` is set."""
 
     def __init__(self, release: FakeRelease) -> None:
         super().__init__(release)
@@ -41,22 +41,22 @@ class SlowToOpen(FakeStore):
 
 
 def test_no_task_remains_after_the_stop(caplog: pytest.LogCaptureFixture) -> None:
-    home = SlowToOpen(FakeRelease(POINTS, name="1"))
+    store = SlowToOpen(FakeRelease(POINTS, name="1"))
     second = FakeRelease(POINTS, name="2")
     caplog.set_level("INFO", logger="nextsong.service")
 
     async def serve() -> None:
         before = asyncio.all_tasks()
-        server = server_of(home)
+        server = server_of(store)
         await server.start()
-        home.put("2", second)
-        while not home.opening.is_set():
+        store.put("2", second)
+        while not store.opening.is_set():
             await asyncio.sleep(0.01)
         stopping = asyncio.create_task(server.stop())
         while "ending" not in caplog.text:
             await asyncio.sleep(0.01)
         assert not stopping.done()
-        home.may.set()
+        store.may.set()
         await stopping
         own = asyncio.all_tasks() - before - {stopping}
         assert not [task for task in own if "grpc" not in repr(task)]
@@ -96,7 +96,7 @@ def test_a_second_interrupt_ends_the_service_at_once(road: Road, workers: int) -
 
 
 def logged(service: Service) -> str:
-    # The position in the file is shared with those who write into it.
+    # pread, because the writers share the position in the file.
     return os.pread(service._log.fileno(), 1 << 20, 0).decode()
 
 

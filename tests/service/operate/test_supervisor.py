@@ -1,4 +1,4 @@
-"""Several serving processes: one port, one metrics endpoint, and always all of them."""
+"""Several serving processes on one port, with one metrics endpoint."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ if TYPE_CHECKING:
     from tests.support.road import Road
 
 
-def calls_told(text: str) -> float:
+def count_calls(text: str) -> float:
     lines = [line for line in text.splitlines() if line.startswith("nextsong_calls_total{")]
     return sum(float(line.split()[-1]) for line in lines)
 
 
 def files_of_metrics(pid: int) -> list[Path]:
-    """The files of metrics that the children of a process have in their memory."""
+    """Return the metrics files that the children of a process have mapped."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     maps = "".join(Path(f"/proc/{child}/maps").read_text() for child in children)
     (folder,) = {Path(line.split()[-1]).parent for line in maps.splitlines() if ".db" in line}
@@ -60,33 +60,34 @@ def alive(pid: int) -> bool:
 def test_processes_share_a_port_and_metrics_and_are_replaced(road: Road) -> None:
     options = ("--workers", "2", "--metrics-port", "0", "--log-level", "error")
     with serving(road.home.path, *options) as service:
-        members = service.children()
-        assert len(members) == 2
-        for _ in range(12):  # each connection goes to one of them
+        pids = service.children()
+        assert len(pids) == 2
+        for _ in range(12):  # each connection goes to one process
             with Client(service.address) as client:
                 client.get_release()
-        assert calls_told(service.metrics()) == 12
+        assert count_calls(service.metrics()) == 12
         release = road.outcome.manifest.release
         in_use = f'nextsong_release_in_use{{release="{release}"}} 2.0'
         assert in_use in service.metrics()
 
-        os.kill(members[0], signal.SIGKILL)
-        until(lambda: len(service.children()) == 2 and members[0] not in service.children())
+        os.kill(pids[0], signal.SIGKILL)
+        until(lambda: len(service.children()) == 2 and pids[0] not in service.children())
         until(lambda: in_use in service.metrics())
         with Client(service.address) as client:
             client.get_release()
-        assert calls_told(service.metrics()) == 13  # what the dead one counted is not forgotten
-        assert len(files_of_metrics(service.process.pid)) == 2 * 4  # and it left none of its own
+        # The calls that the dead process counted are kept, and it left no other files.
+        assert count_calls(service.metrics()) == 13
+        assert len(files_of_metrics(service.process.pid)) == 2 * 4
 
         with pytest.raises(BusyError, match="the port is in use"):
             reserve_port("127.0.0.1", int(service.address.split(":")[1])).__enter__()
 
-        members = service.children()
+        pids = service.children()
         code, log = service.end()
         assert code == 0
         assert "a process ended before its time" in log
         assert "Traceback" not in log
-        assert not any(alive(member) for member in members)
+        assert not any(alive(pid) for pid in pids)
 
 
 def test_no_call_fails_while_several_processes_stop(road: Road) -> None:
@@ -106,7 +107,7 @@ def test_no_call_fails_while_several_processes_stop(road: Road) -> None:
             caller.start()
         until(lambda: len(outcomes) > 20)
         service.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)  # it goes on answering for half a second
+        time.sleep(0.2)  # the drain takes half a second
         before = len(outcomes)
         until(lambda: len(outcomes) > before)
         ending.set()
@@ -165,10 +166,10 @@ def test_a_port_in_time_wait_can_be_reserved() -> None:
 
 def test_processes_end_if_their_parent_dies(road: Road) -> None:
     with serving(road.home.path, "--workers", "2") as service:
-        members = service.children()
+        pids = service.children()
         service.process.kill()
         service.process.communicate()
-        until(lambda: not any(alive(member) for member in members))
+        until(lambda: not any(alive(pid) for pid in pids))
 
 
 def test_the_error_that_stops_the_first_start_is_reported_once(tmp_path: Path) -> None:
@@ -209,9 +210,9 @@ def test_lines_printed_by_a_process_are_not_messages(road: Road, tmp_path: Path)
     with serving(road.home.path, "--workers", "2", path=tmp_path) as service:
         with Client(service.address) as client:
             client.get_release()
-        members = service.children()
-        os.kill(members[0], signal.SIGKILL)
-        until(lambda: len(service.children()) == 2 and members[0] not in service.children())
+        pids = service.children()
+        os.kill(pids[0], signal.SIGKILL)
+        until(lambda: len(service.children()) == 2 and pids[0] not in service.children())
         code, log = service.end()
     assert code == 0
     assert "a greeting" in log
@@ -244,7 +245,7 @@ sys.stdin.read()
 
 
 class Spawning:
-    """Starts stand-ins for serving processes, but for the starts that `fails` are raised at."""
+    """Starts stand-ins for serving processes, and raises `fails` by the number of the start."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: Mapping[int, Exception]) -> None:
         self.processes: list[asyncio.subprocess.Process] = []

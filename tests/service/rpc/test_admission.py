@@ -1,4 +1,4 @@
-"""Admission by work: a large call takes the places of several."""
+"""Admission by work: a large call takes several slots."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def playlist(seeds: int, **fields: object) -> pb.RecommendRequest:
         (playlist(20, limit=500), 520),
         (playlist(20, limit=500, diversity=0.1), 2_520),
         (playlist(20, limit=500, max_per_artist=1, diversity=0.1), 2_520),
-        (playlist(20, limit=2**31 - 1), 520),  # refused later, and no reason to count more
+        (playlist(20, limit=2**31 - 1), 520),  # refused later, so it counts no more
         (playlist(20, limit=-5), 30),
         (pb.BatchRecommendRequest(requests=[playlist(100)] * 100), 11_000),
         (pb.BatchRecommendRequest(requests=[playlist(0)] * 100_000), 1_010),
@@ -45,7 +45,7 @@ def test_the_work_of_a_request(request_: object, work: int) -> None:
 
 
 def taken(most: int, *works: int) -> int:
-    """How many calls of this much work are taken side by side, one after the other."""
+    """Return how many concurrent calls of this much work are admitted, in order."""
     own = Admission(most)
     with ExitStack() as under_way:
         for number, work in enumerate(works):
@@ -82,7 +82,7 @@ def test_any_call_is_admitted_alone_and_frees_its_slots() -> None:
 
 def test_a_large_batch_leaves_few_slots(loop: Loop) -> None:
     release = Slow(POINTS)
-    batch = pb.BatchRecommendRequest(requests=[playlist(500, limit=10)] * 4)  # takes three places
+    batch = pb.BatchRecommendRequest(requests=[playlist(500, limit=10)] * 4)  # takes three slots
     with (
         loop.serve(FakeStore(release), max_concurrency=4, grace=PATIENCE_S) as server,
         grpc.insecure_channel(server.address) as channel,

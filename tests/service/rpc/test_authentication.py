@@ -1,4 +1,4 @@
-"""Calls without a known key are refused before anything else is done with them."""
+"""Calls without a known key are refused before anything else happens."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def registry() -> prometheus.CollectorRegistry:
 def channel(
     loop: Loop, keys_file: Path, registry: prometheus.CollectorRegistry
 ) -> Iterator[grpc.Channel]:
-    home = FakeStore(FakeRelease(POINTS))
+    store = FakeStore(FakeRelease(POINTS))
     with (
         loop.serve(
-            home, keys_file=keys_file, metrics=Metrics(registry), max_request_bytes=1024
+            store, keys_file=keys_file, metrics=Metrics(registry), max_request_bytes=1024
         ) as server,
         grpc.insecure_channel(server.address) as channel,
     ):

@@ -1,4 +1,4 @@
-"""What those who run the service rely on: bounds, deadlines, log, metrics, traces."""
+"""Calls on a real channel: capacity, deadlines, cancellation, log, metrics and traces."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from catalog.model import Hit, Search
 
 
-# Bounds, deadlines, cancellation
+# Capacity, deadlines, cancellation
 
 
 def test_a_call_over_capacity_is_refused_at_once(loop: Loop) -> None:
@@ -90,7 +90,7 @@ def test_no_call_takes_longer_than_allowed(loop: Loop, own: bool) -> None:
 
 
 class Counting(Slow):
-    """Says how many searches were given up."""
+    """Counts cancelled searches."""
 
     given_up = 0
 
@@ -144,7 +144,7 @@ def test_the_request_id_is_returned(loop: Loop, sent: str, kept: bool) -> None:
 
 @contextmanager
 def logged(level: str, form: str, capsys: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
-    """The lines of the log, once the block is left."""
+    """Yield a list that holds the log lines of the block after its end."""
     root = logging.getLogger()
     before = root.handlers[:], root.level, logging.getLogger("nextsong").level
     lines: list[str] = []
@@ -201,10 +201,10 @@ class Failing(FakeRelease):
 
 def test_metrics_count_calls_answers_and_failures(loop: Loop) -> None:
     registry = prometheus.CollectorRegistry()
-    home = FakeStore(FakeRelease(POINTS, name="1"))
+    store = FakeStore(FakeRelease(POINTS, name="1"))
     with (
         metrics.serve_metrics("127.0.0.1", 0, registry) as port,
-        loop.serve(home, metrics=metrics.Metrics(registry)) as server,
+        loop.serve(store, metrics=metrics.Metrics(registry)) as server,
     ):
         assert port is not None
         ask(server.address)
@@ -213,12 +213,12 @@ def test_metrics_count_calls_answers_and_failures(loop: Loop) -> None:
             nobody = pb.RecommendRequest(seeds=[pb.Seed(artist="x", title="y")])
             batch = pb.BatchRecommendRequest(requests=[WATERLOO, nobody])
             stub.BatchRecommend(batch, timeout=PATIENCE_S)
-        home.put("2", Failing(POINTS, name="2"))
+        store.put("2", Failing(POINTS, name="2"))
         until(lambda: server.release is not None and server.release.manifest.release == "2")
         assert refused(server.address).code() is grpc.StatusCode.INTERNAL
-        home.put("3", EngineError("no release"))
-        until(lambda: "refused_releases_total 1.0" in told(port))
-        text = told(port)
+        store.put("3", EngineError("no release"))
+        until(lambda: "refused_releases_total 1.0" in scrape(port))
+        text = scrape(port)
     for line in (
         'calls_total{code="OK",method="Recommend"} 1.0',
         'calls_total{code="OK",method="BatchRecommend"} 1.0',
@@ -240,7 +240,7 @@ def test_metrics_count_calls_answers_and_failures(loop: Loop) -> None:
     assert 'release="1"' not in text
 
 
-def told(port: int) -> str:
+def scrape(port: int) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
         return str(answer.read().decode())
 

@@ -1,4 +1,4 @@
-"""Who is let in: keys, TLS and mutual TLS."""
+"""Access to the service: keys, TLS and mutual TLS."""
 
 from __future__ import annotations
 
@@ -123,14 +123,14 @@ def test_an_invalid_file_of_keys_is_refused(tmp_path: Path, content: bytes, said
 
 
 def test_tls_and_mutual_tls(loop: Loop, pem: Path) -> None:
-    home = FakeStore(FakeRelease(POINTS))
+    store = FakeStore(FakeRelease(POINTS))
     tls = {"tls_cert": pem / "server.pem", "tls_key": pem / "server.key"}
-    with loop.serve(home, **tls) as server:
+    with loop.serve(store, **tls) as server:
         with Client(server.address, ca=pem / "ca.pem") as client:
             assert client.recommend(WATERLOO).songs
         with Client(server.address, timeout=2) as plain, pytest.raises(UnavailableError):
             plain.recommend(WATERLOO)
-    with loop.serve(home, **tls, tls_client_ca=pem / "ca.pem") as server:
+    with loop.serve(store, **tls, tls_client_ca=pem / "ca.pem") as server:
         own = {"cert": pem / "caller.pem", "key_of_cert": pem / "caller.key"}
         with Client(server.address, ca=pem / "ca.pem", **own) as client:
             assert client.recommend(WATERLOO).songs

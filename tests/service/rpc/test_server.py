@@ -51,7 +51,7 @@ def road(request: pytest.FixtureRequest) -> Road | ServerRoad:
 
 @pytest.fixture(scope="module")
 def address(road: Road | ServerRoad, loop: Loop) -> Iterator[str]:
-    """A server on the road's home that no test disturbs."""
+    """A server on the release of the road, which no test changes."""
     with loop.serve(road.home) as server:
         yield server.address
 
@@ -68,7 +68,7 @@ def channel(address: str) -> Iterator[grpc.Channel]:
         yield channel
 
 
-# The four methods
+# Methods
 
 
 def test_all_methods_answer_as_without_a_server(
@@ -95,16 +95,16 @@ def test_answers_are_complete(
             seeds=[pb.Seed(song_id=str(song.song_id))], limit=500, mode=pb.MODE_HYBRID
         )
     )
-    having = [point for point in best_known if point.vector is not None]
-    assert len(having) - 1 <= len(recommended.songs) <= len(best_known) - 1
+    with_vector = [point for point in best_known if point.vector is not None]
+    assert len(with_vector) - 1 <= len(recommended.songs) <= len(best_known) - 1
     assert recommended.seeds[0].song.title == song.title
     similar = client.similar_songs(pb.SimilarSongsRequest(song=pb.Seed(song_id=str(song.song_id))))
     assert (similar.song.title, len(similar.songs)) == (song.title, 10)
-    found = client.search_songs(pb.SearchSongsRequest(query=f"{song.artist} {song.title}"))
-    assert str(song.song_id) in [one.song_id for one in found.songs]
+    search = client.search_songs(pb.SearchSongsRequest(query=f"{song.artist} {song.title}"))
+    assert str(song.song_id) in [found.song_id for found in search.songs]
     release = client.get_release().release
     assert release.songs == len(best_known)
-    assert {release.id, recommended.release, similar.release, found.release} == {
+    assert {release.id, recommended.release, similar.release, search.release} == {
         road.outcome.manifest.release
     }
 
@@ -191,7 +191,7 @@ def test_an_unknown_id_is_not_found(channel: grpc.Channel) -> None:
 
 
 def test_the_largest_request_is_answered(client: Client) -> None:
-    seeds = [pb.Seed(artist=f"{place} " + "x" * 990, title="y" * 1_000) for place in range(1_000)]
+    seeds = [pb.Seed(artist=f"{number} " + "x" * 990, title="y" * 1_000) for number in range(1_000)]
     where = pb.Filter(exclude_song_ids=[NOBODY] * 10_000)
     response = client.recommend(pb.RecommendRequest(seeds=seeds, limit=500, filter=where))
     assert response.strategy == pb.STRATEGY_POPULAR
@@ -199,7 +199,7 @@ def test_the_largest_request_is_answered(client: Client) -> None:
 
 
 class Broken(FakeRelease):
-    """Fails as `failure` says, once it is opened."""
+    """Raises `failure` in every search."""
 
     failure: Exception = EngineError("disk /var/secret")
 

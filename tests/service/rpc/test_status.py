@@ -1,4 +1,4 @@
-"""Exceptions as gRPC statuses: each has one, none tells secrets, and all come back as they went."""
+"""Exceptions and gRPC statuses: codes, details, withheld messages, and the way back."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def example(kind: type[NextsongError], message: str = "went wrong") -> NextsongE
 
 
 def sent(error: NextsongError) -> status_pb2.Status:
-    """The google.rpc.Status that travels for an error."""
+    """Return the google.rpc.Status that is sent for an error."""
     trailers = dict(statuses.status_of(error).trailing_metadata)
     return status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
 
@@ -144,10 +144,10 @@ INSTEAD = {
 def test_only_messages_written_for_callers_are_sent(kind: type[NextsongError]) -> None:
     error = example(kind, SECRET)
     status = statuses.status_of(error)
-    told = SECRET.encode() in sent(error).SerializeToString() or SECRET in status.details
-    assert told is (kind.__name__ in WRITTEN_FOR_CALLERS)
-    assert told is statuses.is_for_callers(error)
-    if not told:
+    is_sent = SECRET.encode() in sent(error).SerializeToString() or SECRET in status.details
+    assert is_sent is (kind.__name__ in WRITTEN_FOR_CALLERS)
+    assert is_sent is statuses.is_for_callers(error)
+    if not is_sent:
         assert status.details == INSTEAD[status.code]
 
 
@@ -162,13 +162,13 @@ def test_a_malformed_field_is_named(kind: type[NextsongError]) -> None:
     assert details(example(kind), error_details_pb2.BadRequest) == expected
 
 
-# There and back over a real channel.
+# From server to client over a real channel
 
 Abort = NextsongError | tuple[grpc.StatusCode, str]
 
 
 class Failing(grpc.GenericRpcHandler):
-    """Fails every call as `failure` says."""
+    """Fails every call with `failure`."""
 
     failure: Abort = NextsongError("not set")
 
@@ -187,7 +187,7 @@ class Failing(grpc.GenericRpcHandler):
 
 @pytest.fixture(scope="module")
 def come_back() -> Iterator[Callable[[Abort], NextsongError]]:
-    """Sends a failure through a server and gives what the client makes of it."""
+    """Send a failure through a server, and return the exception that the client raises."""
     failing = Failing()
     server = grpc.server(ThreadPoolExecutor(1), handlers=[failing])
     port = server.add_insecure_port("127.0.0.1:0")
@@ -229,8 +229,8 @@ def test_the_client_raises_the_exception_of_the_code(
         assert (came.field, came.problem) == ("seeds[2].song_id", "went wrong")
     else:
         assert type(came) is CAME_BACK[code]
-    told = str(went) if statuses.is_for_callers(went) else INSTEAD[code]
-    assert str(came) == (f"the service failed: {told}" if code is INTERNAL else told)
+    message = str(went) if statuses.is_for_callers(went) else INSTEAD[code]
+    assert str(came) == (f"the service failed: {message}" if code is INTERNAL else message)
     assert statuses.code_of(came) is code
 
 
@@ -271,15 +271,15 @@ def test_any_message_is_sent_unchanged(
 @pytest.mark.parametrize(
     ("code", "kind", "message"),
     [
-        (grpc.StatusCode.INVALID_ARGUMENT, errors.InputError, "told"),
-        (grpc.StatusCode.NOT_FOUND, errors.UnknownSongError, "told"),
-        (grpc.StatusCode.UNAVAILABLE, errors.UnavailableError, "told"),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, errors.TooLateError, "told"),
-        (grpc.StatusCode.UNAUTHENTICATED, errors.NoKeyError, "told"),
-        (grpc.StatusCode.CANCELLED, errors.UnavailableError, "told"),
-        (grpc.StatusCode.UNIMPLEMENTED, errors.EngineError, "the service failed: told"),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.EngineError, "the service failed: told"),
-        (grpc.StatusCode.UNKNOWN, errors.EngineError, "the service failed: told"),
+        (grpc.StatusCode.INVALID_ARGUMENT, errors.InputError, "a message"),
+        (grpc.StatusCode.NOT_FOUND, errors.UnknownSongError, "a message"),
+        (grpc.StatusCode.UNAVAILABLE, errors.UnavailableError, "a message"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, errors.TooLateError, "a message"),
+        (grpc.StatusCode.UNAUTHENTICATED, errors.NoKeyError, "a message"),
+        (grpc.StatusCode.CANCELLED, errors.UnavailableError, "a message"),
+        (grpc.StatusCode.UNIMPLEMENTED, errors.EngineError, "the service failed: a message"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.EngineError, "the service failed: a message"),
+        (grpc.StatusCode.UNKNOWN, errors.EngineError, "the service failed: a message"),
     ],
 )
 def test_failures_without_details_are_converted_by_code(
@@ -288,7 +288,7 @@ def test_failures_without_details_are_converted_by_code(
     kind: type[NextsongError],
     message: str,
 ) -> None:
-    came = come_back((code, "told"))
+    came = come_back((code, "a message"))
     assert type(came) is kind
     assert str(came) == message
 
