@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from google.protobuf.message import Message
+    from prometheus_client.metrics_core import Metric
 
     from service.operate.timing import Timings
 
@@ -152,12 +153,24 @@ class ReleasesInUse(Collector):
         yield family
 
 
-def collect_folder(folder: Path) -> prometheus.CollectorRegistry:
-    """Return a registry of the metrics that all processes write into `folder`."""
-    registry = prometheus.CollectorRegistry()
-    MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
-    registry.register(ReleasesInUse(partial(read_releases, folder)))
-    return registry
+class FolderCollector(Collector):
+    """The sum of the metrics that all processes write into `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._releases = ReleasesInUse(partial(read_releases, folder))
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics."""
+        try:
+            metrics = self._read()
+        except FileNotFoundError:  # a process was replaced meanwhile, and its files renamed
+            metrics = self._read()
+        yield from metrics
+
+    def _read(self) -> list[Metric]:
+        collector = MultiProcessCollector(None, str(self._folder))  # type: ignore[no-untyped-call]
+        return [*collector.collect(), *self._releases.collect()]  # type: ignore[no-untyped-call]
 
 
 def read_releases(folder: Path) -> list[str]:

@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import prometheus_client as prometheus
+
 from catalog.errors import NextsongError, StorageError, SupervisionError
 from catalog.files import storage_errors
 from service.operate import metrics
@@ -49,13 +51,15 @@ async def supervise(settings: Settings, ready: Callable[[Ready], None]) -> None:
     processes cannot be started or watched any more.
     """
     stop = stop_signal()
+    registry = prometheus.CollectorRegistry()
     with (
         reserve_port(settings.host, settings.port) as port,
         _metrics_folder() as folder,
         metrics.serve_metrics(
-            settings.metrics_host, settings.metrics_port, metrics.collect_folder(folder)
+            settings.metrics_host, settings.metrics_port, registry
         ) as metrics_port,
     ):
+        registry.register(metrics.FolderCollector(folder))
         own = settings.model_copy(update={"port": port})
         workers = [_Worker(own, folder) for _ in range(settings.workers)]
         stopped = asyncio.create_task(stop.wait())

@@ -140,6 +140,25 @@ def test_a_process_continues_the_counters_of_the_one_that_it_replaces(tmp_path: 
     assert cleared == {"gauge_livesum_8.db", "release_8"}
 
 
+def test_metrics_are_read_again_if_files_are_renamed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_releases, calls = metrics.read_releases, list[Path]()
+
+    def rename_before_the_first_read(folder: Path) -> list[str]:
+        calls.append(folder)
+        if len(calls) == 1:
+            raise FileNotFoundError
+        return read_releases(folder)
+
+    monkeypatch.setattr(metrics, "read_releases", rename_before_the_first_read)
+    metrics.reserve_files(tmp_path, 7)
+    (tmp_path / "release_7").write_bytes(b"r-1".ljust(metrics.RELEASE_FILE_SIZE, b"\0"))
+    (family,) = metrics.FolderCollector(tmp_path).collect()
+    assert [sample.labels for sample in family.samples] == [{"release": "r-1"}]
+    assert len(calls) == 2
+
+
 def test_a_full_disk_is_reported_before_metrics_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
