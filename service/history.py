@@ -1,7 +1,7 @@
-"""Listening history: the last songs of each user, in a Qdrant collection of their own.
+"""Listening history: the last plays of each user, in a Qdrant collection of its own.
 
-A point is one play: no vector, and a payload of the user, the song and the time. Its id follows
-from the three, so that what is recorded twice is there once.
+A point is one play. It has no vector, and its payload holds the user, the song and the time. Its id
+is derived from the three, so a play that is recorded twice is kept once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DAY_MS = 86_400_000
 
 PURGE_EVERY_S = 3600.0
-"""How often the old plays of users who record none any more are removed."""
+"""Seconds between two removals of the old plays of users who no longer record any."""
 
 _INDEXES = {
     "user": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD),
@@ -38,10 +38,10 @@ _INDEXES = {
 
 
 class History:
-    """The last `plays` songs of each user, none older than `days`, on `replicas` nodes each.
+    """The last `plays` plays of each user, none older than `days`, each on `replicas` nodes.
 
-    All methods raise `UnavailableError` where the server cannot be reached, and `EngineError` where
-    it fails.
+    All methods raise `UnavailableError` if the server cannot be reached, and `EngineError` if it
+    fails.
     """
 
     def __init__(
@@ -56,13 +56,13 @@ class History:
         self._nodes = nodes or AsyncNodes(options)
         self._collection = f"{options.prefix}-history"
         self._plays = plays
-        self._kept_ms = round(days * DAY_MS)
+        self._max_age_ms = round(days * DAY_MS)
         self._replicas = replicas
-        self._made = False
+        self._is_created = False
 
     async def record(self, user: str, plays: Sequence[tuple[UUID, int]]) -> None:
-        """Add plays, each of a song at a time in milliseconds since 1970."""
-        await self._make()
+        """Add plays, each a song and its time in milliseconds since 1970."""
+        await self._create_collection()
         points = [
             models.PointStruct(
                 id=str(uuid5(NAMESPACE, f"{user}\x1f{song_id}\x1f{at_ms}")),
@@ -72,35 +72,35 @@ class History:
             for song_id, at_ms in plays
         ]
         try:
-            await self._put(points)
-        except MissingCollectionError:  # somebody removed it since
-            self._made = False
-            await self._make()
-            await self._put(points)
+            await self._upsert(points)
+        except MissingCollectionError:  # the collection was removed meanwhile
+            self._is_created = False
+            await self._create_collection()
+            await self._upsert(points)
         await self._drop_old(user)
 
     async def recent(self, user: str) -> list[UUID]:
-        """The user's last songs, the most recent last."""
+        """Return the songs of the user's last plays, the most recent last."""
         newest = await self._newest(user, self._plays)
         return [UUID(record.payload["song_id"]) for record in reversed(newest)]
 
     async def forget(self, user: str) -> bool:
-        """Remove all that is known of a user; says whether anything was."""
-        known = bool(await self._newest(user, 1, expired=True))
-        if known:
-            await self._delete(models.Filter(must=[_of(user)]))
-        return known
+        """Remove all plays of a user, and return whether there were any."""
+        has_plays = bool(await self._newest(user, 1, with_expired=True))
+        if has_plays:
+            await self._delete(models.Filter(must=[_is_user(user)]))
+        return has_plays
 
     async def purge(self) -> None:
-        """Remove what is too old, whoever heard it."""
-        old = models.FieldCondition(key="at_ms", range=models.Range(lt=self._begin_ms()))
+        """Remove the plays of all users that are too old."""
+        is_old = models.FieldCondition(key="at_ms", range=models.Range(lt=self._begin_ms()))
         with suppress(MissingCollectionError):
-            await self._delete(models.Filter(must=[old]))
+            await self._delete(models.Filter(must=[is_old]))
 
-    async def purge_at_times(self) -> None:
-        """Do so every `PURGE_EVERY_S` seconds, until cancelled."""
+    async def purge_regularly(self) -> None:
+        """Remove plays that are too old every `PURGE_EVERY_S` seconds, until cancelled."""
         while True:
-            # Several processes and replicas need not do it all at once.
+            # The random factor keeps processes and replicas from purging at the same time.
             await asyncio.sleep(PURGE_EVERY_S * random.uniform(0.5, 1.5))
             try:
                 await self.purge()
@@ -108,23 +108,23 @@ class History:
                 log.warning("old plays could not be removed", reason=str(error))
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._nodes.close()
 
-    async def _put(self, points: list[models.PointStruct]) -> None:
+    async def _upsert(self, points: list[models.PointStruct]) -> None:
         await self._ask("record plays", lambda client: client.upsert(self._collection, points))
 
     async def _drop_old(self, user: str) -> None:
-        newest = await self._newest(user, self._plays + 1, expired=True)
-        ends = [self._begin_ms()]
+        newest = await self._newest(user, self._plays + 1, with_expired=True)
+        begins = [self._begin_ms()]
         if len(newest) > self._plays:
-            ends.append(newest[self._plays - 1].payload["at_ms"])
-        old = models.FieldCondition(key="at_ms", range=models.Range(lt=max(ends)))
-        await self._delete(models.Filter(must=[_of(user), old]))
+            begins.append(newest[self._plays - 1].payload["at_ms"])
+        is_old = models.FieldCondition(key="at_ms", range=models.Range(lt=max(begins)))
+        await self._delete(models.Filter(must=[_is_user(user), is_old]))
 
-    async def _newest(self, user: str, limit: int, *, expired: bool = False) -> list[Any]:
-        conditions: list[Any] = [_of(user)]
-        if not expired:
+    async def _newest(self, user: str, limit: int, *, with_expired: bool = False) -> list[Any]:
+        conditions: list[Any] = [_is_user(user)]
+        if not with_expired:
             span = models.Range(gte=self._begin_ms())
             conditions.append(models.FieldCondition(key="at_ms", range=span))
         try:
@@ -142,24 +142,28 @@ class History:
             return []
         return list(records)
 
-    async def _delete(self, which: models.Filter) -> None:
-        selector = models.FilterSelector(filter=which)
+    async def _delete(self, condition: models.Filter) -> None:
+        selector = models.FilterSelector(filter=condition)
         await self._ask("forget plays", lambda client: client.delete(self._collection, selector))
 
-    async def _make(self) -> None:
-        if self._made:
+    async def _create_collection(self) -> None:
+        if self._is_created:
             return
         name = self._collection
-        if not await self._ask("look", lambda client: client.collection_exists(name)):
+        if not await self._ask(
+            "look for the history", lambda client: client.collection_exists(name)
+        ):
             try:
                 await self._ask(
-                    "make the history",
+                    "create the history",
                     lambda client: client.create_collection(
                         name, vectors_config={}, replication_factor=self._replicas
                     ),
                 )
-            except Exception:  # another process was first, or else it is not there
-                if not await self._ask("look", lambda client: client.collection_exists(name)):
+            except Exception:  # expected if another process created it at the same time
+                if not await self._ask(
+                    "look for the history", lambda client: client.collection_exists(name)
+                ):
                     raise
         for field, kind in _INDEXES.items():
             await self._ask(
@@ -168,19 +172,19 @@ class History:
                     name, field, kind
                 ),
             )
-        self._made = True
+        self._is_created = True
 
     async def _ask(self, task: str, call: Any) -> Any:
         return await self._nodes.request(task, call)
 
     def _begin_ms(self) -> int:
-        return now_ms() - self._kept_ms
+        return now_ms() - self._max_age_ms
 
 
 def now_ms() -> int:
-    """Milliseconds since 1970."""
+    """Return the current time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
-def _of(user: str) -> models.FieldCondition:
+def _is_user(user: str) -> models.FieldCondition:
     return models.FieldCondition(key="user", match=models.MatchValue(value=user))

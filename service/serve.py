@@ -1,4 +1,4 @@
-"""`nextsong serve`: its options are the fields of `service.settings.Settings`."""
+"""`nextsong serve`, whose options are the fields of `service.settings.Settings`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from catalog.terminal import echo
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
-    from service.operate.lifecycle import Ready
+    from service.operate.process import Ready
     from service.settings import Settings
 
 _TYPES: dict[Any, click.ParamType[Any]] = {
@@ -27,19 +27,19 @@ _TYPES: dict[Any, click.ParamType[Any]] = {
 _BOUNDS = {"ge": ("min", False), "gt": ("min", True), "le": ("max", False), "lt": ("max", True)}
 
 
-class _Settings(click.Command):
-    """A command with an option for each setting that is no secret, made when they are needed.
+class _ServeCommand(click.Command):
+    """A command with an option for each setting except secrets, which lists of processes show.
 
-    A secret would show in lists of processes.
+    The options are created on first use, so that other commands need not import the settings.
     """
 
     @functools.cached_property
-    def _of_settings(self) -> list[click.Parameter]:
+    def _setting_options(self) -> list[click.Parameter]:
         from service.settings import PREFIX, Settings
 
         options: list[click.Parameter] = []
         for name, field in Settings.model_fields.items():
-            kind = _kind(field)
+            kind = _option_type(field)
             if kind is None:
                 continue
             flag = f"--{name.replace('_', '-')}"
@@ -53,11 +53,12 @@ class _Settings(click.Command):
         return options
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """All options."""
-        return [*self._of_settings, *super().get_params(ctx)]
+        """Return all options."""
+        return [*self._setting_options, *super().get_params(ctx)]
 
 
-def _kind(field: FieldInfo) -> Any:
+def _option_type(field: FieldInfo) -> Any:
+    """Return the type of the option of a setting, or None if it is a secret."""
     kinds = [field.annotation]
     if get_origin(field.annotation) in {Union, UnionType}:
         kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType]
@@ -65,7 +66,7 @@ def _kind(field: FieldInfo) -> Any:
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
     constraints = field.metadata
-    if hasattr(kind, "__metadata__"):  # of an optional number, they are inside
+    if hasattr(kind, "__metadata__"):  # an optional number has its constraints inside
         constraints = [inner for each in kind.__metadata__ for inner in each.metadata]
         kind = get_args(kind)[0]
     if kind in {int, float}:
@@ -74,7 +75,7 @@ def _kind(field: FieldInfo) -> Any:
 
 
 def _number(kind: type[int] | type[float], constraints: list[Any]) -> click.ParamType[Any]:
-    """Return the type of a number within pydantic's constraints, such as `Ge(ge=1)`."""
+    """Return the option type of a number with pydantic's constraints, such as `Ge(ge=1)`."""
     bounds: dict[str, Any] = {}
     for constraint in constraints:
         for name, (end, is_open) in _BOUNDS.items():
@@ -83,32 +84,31 @@ def _number(kind: type[int] | type[float], constraints: list[Any]) -> click.Para
     return click.IntRange(**bounds) if kind is int else Decimal(**bounds)
 
 
-@click.command(cls=_Settings, short_help="Answer gRPC calls from the current release.")
+@click.command(cls=_ServeCommand, short_help="Answer gRPC calls from the current release.")
 @config_option
-@click.option("--print-config", is_flag=True, help="Print all settings as TOML, and end.")
+@click.option("--print-config", is_flag=True, help="Print all settings as TOML and exit.")
 @one_line_errors
 def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
     """Answer gRPC calls from the current release until stopped.
 
-    SIGTERM or Ctrl-C drains, as --drain and --grace say; Ctrl-C again ends at once.
+    SIGTERM or Ctrl-C stops it after --drain and --grace; another Ctrl-C stops it at once.
     """
     from service.operate import lifecycle
 
-    given = {name: value for name, value in flags.items() if value is not None}
-    chosen = _load(given, config)
+    settings = _load({name: value for name, value in flags.items() if value is not None}, config)
     if print_config:
-        echo(chosen.to_toml(), nl=False)
+        echo(settings.to_toml(), nl=False)
         return
-    lifecycle.run(chosen, _say_ready)
+    lifecycle.run(settings, _print_ready)
 
 
-def _load(given: dict[str, Any], config: Path | None) -> Settings:
-    """Return the settings. Raises `click.UsageError` if the flags are what is wrong with them."""
+def _load(flags: dict[str, Any], config: Path | None) -> Settings:
+    """Return the settings. Raises `click.UsageError` if they are wrong because of the flags."""
     from catalog.errors import SettingsError
     from service import settings
 
     try:
-        return settings.load(given, config)
+        return settings.load(flags, config)
     except SettingsError as error:
         try:
             settings.load({}, config)
@@ -117,10 +117,10 @@ def _load(given: dict[str, Any], config: Path | None) -> Settings:
         raise click.UsageError(str(error)) from error
 
 
-def _say_ready(ready: Ready) -> None:
+def _print_ready(ready: Ready) -> None:
     if ready.metrics_port is not None:
         echo(f"metrics on port {ready.metrics_port}")
     if ready.release is None:
-        echo(f"waiting for a release, on {ready.address}")
+        echo(f"waiting for a release on {ready.address}")
     else:
         echo(f"serving release {ready.release} ({ready.songs:,} songs) on {ready.address}")

@@ -1,6 +1,6 @@
-"""The configuration of the service: flags, over the environment, over a TOML file, over defaults.
+"""The settings of the service: from flags, else the environment, else a TOML file, else defaults.
 
-A setting `max_concurrency` is the flag `--max-concurrency`, the variable
+The setting `max_concurrency` is the flag `--max-concurrency`, the variable
 `NEXTSONG_MAX_CONCURRENCY` and the key `max_concurrency` of the file.
 """
 
@@ -30,12 +30,12 @@ PREFIX = "NEXTSONG_"
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-def _set(default: Any, text: str, **bounds: Any) -> Any:
+def _setting(default: Any, text: str, **bounds: Any) -> Any:
     return Field(default, description=text, **bounds)
 
 
 class Settings(BaseSettings):
-    """All that `nextsong serve` can be told."""
+    """The settings of `nextsong serve`."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -45,95 +45,104 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    home: Path = _set(Path(".nextsong"), "Folder that keeps the releases.")
-    qdrant_url: str | None = _set(
+    home: Path = _setting(Path(".nextsong"), "Folder of the release store.")
+    qdrant_url: str | None = _setting(
         None,
-        "Take releases from this Qdrant server; nodes of a cluster with commas between. Its key "
-        "comes from NEXTSONG_QDRANT_API_KEY.",
+        "URL of a Qdrant server that keeps the releases; for a cluster, the URLs of its nodes, "
+        "separated by commas. NEXTSONG_QDRANT_API_KEY holds its API key.",
     )
-    qdrant_api_key: SecretStr | None = _set(None, "The key of the Qdrant server.")
-    qdrant_api_key_file: Path | None = _set(None, "File that holds the key of the Qdrant server.")
-    qdrant_ca: Path | None = _set(
-        None, "File of certificates (PEM) to trust in the Qdrant server, not the system's."
+    qdrant_api_key: SecretStr | None = _setting(None, "API key of the Qdrant server.")
+    qdrant_api_key_file: Path | None = _setting(
+        None, "File that holds the API key of the Qdrant server."
     )
-    qdrant_grpc_port: Annotated[int, Field(ge=1, le=65535)] | None = _set(
-        None, "Port of Qdrant's gRPC API, where it is not the one after the URL's."
+    qdrant_ca: Path | None = _setting(
+        None, "File of certificates (PEM) to trust for the Qdrant server, instead of the system's."
     )
-    qdrant_prefix: str = _set("nextsong", "How the names of the collections begin.")
-    host: str = _set("127.0.0.1", "Address to listen on.", min_length=1)
-    port: Port = _set(50051, "Port to listen on; 0 takes a free one.")
-    workers: int = _set(1, "Processes that answer, all on one port.", ge=1, le=256)
-    wait: bool = _set(
-        False, "Start without a release, and answer UNAVAILABLE until one can be opened."
+    qdrant_grpc_port: Annotated[int, Field(ge=1, le=65535)] | None = _setting(
+        None, "Port of Qdrant's gRPC API, if it is not the port of the URL plus one."
     )
-    max_concurrency: int = _set(
+    qdrant_prefix: str = _setting("nextsong", "Prefix of the names of the collections.")
+    host: str = _setting("127.0.0.1", "Address to listen on.", min_length=1)
+    port: Port = _setting(50051, "Port to listen on; 0 selects a free port.")
+    workers: int = _setting(1, "Number of serving processes, all on one port.", ge=1, le=256)
+    wait: bool = _setting(
+        False, "Start without a release, and answer UNAVAILABLE until a release can be opened."
+    )
+    max_concurrency: int = _setting(
         64,
-        "Calls under way in a process; further ones are turned away at once. A call counts once "
-        "for each 1,000 of its seeds and songs (5 times its limit with diversity or "
-        "max_per_artist).",
+        "Calls under way in a process; further calls are refused at once. A call counts once for "
+        "each 1,000 of its seeds and songs to examine (its limit, or 5 times its limit with "
+        "diversity or max_per_artist).",
         ge=1,
         le=100_000,
     )
-    max_request_bytes: int = _set(
-        4 << 20, "Larger requests are turned away.", ge=1 << 10, le=1 << 30
+    max_request_bytes: int = _setting(
+        4 << 20, "Size of the largest request that is accepted.", ge=1 << 10, le=1 << 30
     )
-    call_timeout: float = _set(
-        10.0, "Seconds that a call may take, if its caller does not allow less.", gt=0, le=3600
+    call_timeout: float = _setting(
+        10.0, "Seconds that a call may take, unless its own deadline is earlier.", gt=0, le=3600
     )
-    max_connection_age: float = _set(
+    max_connection_age: float = _setting(
         300.0,
-        "Seconds after which a caller is told to connect anew, which may lead to another process; "
-        "0: never.",
+        "Seconds after which a client must reconnect, perhaps to another process; 0: never.",
         ge=0,
         le=86400,
     )
-    drain: float = _set(
-        3.0, "Seconds to go on answering at the end, already NOT_SERVING.", ge=0, le=3600
+    drain: float = _setting(
+        3.0,
+        "Seconds to go on answering after a stop signal, while the health is NOT_SERVING.",
+        ge=0,
+        le=3600,
     )
-    grace: float = _set(
-        5.0, "Seconds that calls under way have to finish at the end.", ge=0, le=3600
+    grace: float = _setting(
+        5.0, "Seconds for calls under way to finish after the drain.", ge=0, le=3600
     )
-    history: bool = _set(
-        False, "Keep what users have heard, on the Qdrant server: RecordPlays, and user_id."
+    history: bool = _setting(
+        False,
+        "Keep users' listening history on the Qdrant server: enables RecordPlays and user_id.",
     )
-    history_plays: int = _set(100, "Songs of a user that are kept, the last.", ge=1, le=1000)
-    history_days: float = _set(90.0, "Days that a play is kept.", gt=0, le=36500)
-    history_replicas: Annotated[int, Field(ge=1, le=16)] | None = _set(
-        None, "On how many nodes of a cluster each play is kept; as the server says, if unset."
+    history_plays: int = _setting(
+        100, "Number of most recent plays kept for each user.", ge=1, le=1000
     )
-    look_every: float = _set(1.0, "Seconds between two looks for a new release.", gt=0, le=3600)
-    tls_cert: Path | None = _set(None, "Certificate chain (PEM) to show to callers.")
-    tls_key: Path | None = _set(None, "Private key (PEM) of the certificate.")
-    tls_client_ca: Path | None = _set(
-        None, "Certificates (PEM) one of which must have signed the caller's: mutual TLS."
+    history_days: float = _setting(90.0, "Days for which a play is kept.", gt=0, le=36500)
+    history_replicas: Annotated[int, Field(ge=1, le=16)] | None = _setting(
+        None, "Nodes of a cluster on which each play is kept; unset: the server's default."
     )
-    keys_file: Path | None = _set(
-        None, "File of the keys that callers must bring, a line each, read again on change."
+    look_every: float = _setting(
+        1.0, "Seconds between two checks for a new release.", gt=0, le=3600
     )
-    metrics_host: str = _set("127.0.0.1", "Address of the metrics endpoint.", min_length=1)
-    metrics_port: Port | None = _set(None, "Port of the Prometheus metrics endpoint.")
-    log_level: Literal["debug", "info", "warning", "error"] = _set(
-        "info", "The least urgent kind of log lines; each call has one at info."
+    tls_cert: Path | None = _setting(None, "Certificate chain (PEM) of the service.")
+    tls_key: Path | None = _setting(None, "Private key (PEM) of the certificate.")
+    tls_client_ca: Path | None = _setting(
+        None, "Certificates (PEM) of the authorities that sign callers' certificates: mutual TLS."
     )
-    log_format: Literal["console", "json"] = _set("console", "How log lines look.")
-    otlp_endpoint: str | None = _set(
+    keys_file: Path | None = _setting(
+        None, "File of the keys that callers must send, one per line, reloaded when it changes."
+    )
+    metrics_host: str = _setting("127.0.0.1", "Address of the metrics endpoint.", min_length=1)
+    metrics_port: Port | None = _setting(None, "Port of the Prometheus metrics endpoint.")
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "info", "Lowest level of log lines that are written; each call has one line at info."
+    )
+    log_format: Literal["console", "json"] = _setting("console", "Format of log lines.")
+    otlp_endpoint: str | None = _setting(
         None, "Send OpenTelemetry traces to this collector (OTLP over gRPC)."
     )
 
     @model_validator(mode="after")
-    def _fit_together(self) -> Self:
+    def _check_combinations(self) -> Self:
         if (self.tls_cert is None) != (self.tls_key is None):
-            raise ValueError("tls_cert and tls_key are given together, or neither")
+            raise ValueError("tls_cert and tls_key must be given together")
         if self.tls_client_ca and not self.tls_cert:
             raise ValueError("tls_client_ca needs tls_cert and tls_key")
         if self.history and not self.qdrant_url:
             raise ValueError(
-                "history needs qdrant_url: the embedded home cannot change while it serves"
+                "history needs qdrant_url: an embedded store cannot change while it is served"
             )
         return self
 
     def qdrant(self) -> QdrantOptions | None:
-        """How to reach the Qdrant server, or None for the home in a folder."""
+        """Return the options of the Qdrant server, or None for an embedded store."""
         if not self.qdrant_url:
             return None
         options = qdrant_options(
@@ -148,7 +157,7 @@ class Settings(BaseSettings):
         return options
 
     def to_toml(self) -> str:
-        """As a TOML file; secrets hidden, and what is not set as a comment."""
+        """Return the settings as TOML, with secrets hidden and unset settings as comments."""
         values = self.model_dump(mode="json")
         for name in ("qdrant_url", "otlp_endpoint"):
             if values[name]:
@@ -159,7 +168,7 @@ class Settings(BaseSettings):
         )
 
     def to_json(self) -> str:
-        """For a process of our own, secrets and all."""
+        """Return the settings for a worker process, secrets included."""
         values = self.model_dump(mode="json")
         if self.qdrant_api_key:
             values["qdrant_api_key"] = self.qdrant_api_key.get_secret_value()
@@ -167,7 +176,7 @@ class Settings(BaseSettings):
 
 
 def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
-    """The settings from all their sources. Raises `SettingsError`."""
+    """Return the settings from all sources. Raises `SettingsError`."""
     if config is not None:
         _require_toml(config)
 
@@ -187,17 +196,17 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
     try:
         return Sourced(**flags)
     except ValidationError as error:
-        raise SettingsError(_problem(error)) from error
+        raise SettingsError(_describe(error)) from error
 
 
 def from_json(text: str) -> Settings:
-    """The settings that `Settings.to_json` wrote, and nothing of the environment."""
+    """Return the settings that `Settings.to_json` wrote, without the environment."""
     return Settings(**json.loads(text))
 
 
 def _toml(value: Any) -> str:
-    # A string of JSON is one of TOML, but for pairs of surrogates and the control characters that
-    # JSON lets pass.
+    # A JSON string is a TOML string, except for surrogate pairs and the control characters that
+    # JSON allows.
     text = json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
     return escape_controls(text)
 
@@ -211,11 +220,11 @@ def _require_toml(config: Path) -> None:
         raise SettingsError(f"{config} is not TOML: {error}") from error
 
 
-def _problem(error: ValidationError) -> str:
+def _describe(error: ValidationError) -> str:
     first = error.errors(include_input=False)[0]
     name = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         return f"there is no setting '{name}': see `nextsong serve --help`"
-    where = f" (--{name.replace('_', '-')}, {PREFIX}{name.upper()} or {name} in the file)"
-    return f"{name}: {message}{where}" if name else message
+    sources = f" (--{name.replace('_', '-')}, {PREFIX}{name.upper()} or {name} in the file)"
+    return f"{name}: {message}{sources}" if name else message

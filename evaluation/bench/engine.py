@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.bench.load import Load, due_times, requests_of
 from service.api import validation as parsing
-from service.operate import lifecycle
+from service.operate.process import freeze_garbage_collector
 from service.recommend.engine import recommend_many
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Measured:
 
 def measured(release: OpenRelease, load: Load, callers: int) -> Iterator[Measured]:
     """The engine and the ranking, in closed loops of one and of `callers`, and half loaded."""
-    with lifecycle.sparing_what_stays():  # as the service does
+    with freeze_garbage_collector():  # as the service does
         for where, whole in (("engine", False), ("ranking", True)):
             name = where + (", filtered" if load.filtered else "")
             yield from asyncio.run(_measured(release, load, callers, name, whole))

@@ -17,7 +17,7 @@ from catalog.errors import OverloadError, SettingsError
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.api import methods
-from service.rpc.errors import error_of
+from service.rpc.status import error_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

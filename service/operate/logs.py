@@ -1,4 +1,4 @@
-"""The service's log: one line an event on standard error, for people or as JSON."""
+"""The log of the service: one line per event on standard error, as text or as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
 
 log: Any = structlog.stdlib.get_logger("nextsong.service")
-"""`log.info("event", key=value)`; the standard library's logger of this name stands behind it."""
+"""`log.info("event", key=value)` writes through the standard library's logger of this name."""
 
 _SHARED: list[Processor] = [
     structlog.stdlib.add_log_level,
@@ -34,13 +34,13 @@ structlog.configure(
 )
 
 
-def _no_caller_left(record: logging.LogRecord) -> bool:
-    # gRPC calls it an error, with a traceback, that a caller did not wait for its answer.
+def _is_not_left_caller(record: logging.LogRecord) -> bool:
+    # gRPC logs an error with a traceback if a caller does not wait for its answer.
     return not record.getMessage().startswith("ExecuteBatchError raised in core")
 
 
-def _write_out_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Write control characters out, for no log line to be forged; a traceback keeps its lines."""
+def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """Escape control characters, so that no log line can be forged; a traceback keeps its lines."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = sanitise(value) if name in {"exception", "stack"} else one_line(value)
@@ -48,7 +48,7 @@ def _write_out_controls(_logger: Any, _method: str, event: EventDict) -> EventDi
 
 
 def configure(level: str, form: str) -> None:
-    """Write what is at least as urgent as `level`, ours and the libraries', as `form` says."""
+    """Write our events from `level` on, and the warnings of libraries; `form`: console or json."""
     renderer: Processor = (
         structlog.processors.JSONRenderer(serializer=json_text)
         if form == "json"
@@ -60,13 +60,13 @@ def configure(level: str, form: str) -> None:
             foreign_pre_chain=[*_SHARED, structlog.processors.format_exc_info],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                _write_out_controls,
+                _escape_controls,
                 renderer,
             ],
         )
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)  # libraries tell much, and may tell secrets
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_no_caller_left)
+    root.setLevel(logging.WARNING)  # libraries log much below it, perhaps secrets
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_not_left_caller)
     logging.getLogger("nextsong").setLevel(level.upper())

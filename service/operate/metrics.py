@@ -1,14 +1,20 @@
-"""What Prometheus is told of the service."""
+"""The Prometheus metrics of the service, in one process or in several.
+
+Several serving processes write their metrics into files of one folder, as prometheus_client's
+multiprocess mode does if `PROMETHEUS_MULTIPROC_DIR` is set. The parent process serves their sum.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import prometheus_client as prometheus
-from prometheus_client import values
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from catalog.errors import BusyError
@@ -21,154 +27,105 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from google.protobuf.message import Message
+    from prometheus_client.metrics_core import Metric
 
-    from service.operate.timing import Spans
+    from service.operate.timing import Timings
 
-ROOM = 1 << 20
-"""Bytes of one file of metrics, of which a process fills a few thousand."""
+METRICS_FILE_SIZE = 1 << 20
+"""Bytes of a file of metrics, of which a process fills a few thousand."""
 
-LIVE = "gauge_livesum"
+RELEASE_FILE_SIZE = 256
+"""Bytes of the file that holds the id of a process's release."""
 
-LONGEST_RELEASE = 256
-"""Bytes of the file that names a release."""
+_KEPT_FILES = ("counter_{pid}.db", "histogram_{pid}.db")
+_RELEASE_FILE = "release_{pid}"
+_CLEARED_FILES = ("gauge_livesum_{pid}.db", _RELEASE_FILE)
 
 _BUCKETS = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1, 5]
 
 
 class Metrics:
-    """The service's metrics in `registry`.
+    """The metrics of this process, in `registry`.
 
-    After `share`, each process writes into files of its place in the family, its release into
-    `release_file`, and what is in a registry is not asked for.
+    One of several processes also writes the id of its release into a file of `folder`.
     """
 
-    def __init__(
-        self, registry: prometheus.CollectorRegistry, release_file: Path | None = None
-    ) -> None:
-        def made(kind: Callable[..., Any], name: str, text: str, *labels: str, **more: Any) -> Any:
-            return kind(f"nextsong_{name}", text, labels, registry=registry, **more)
+    def __init__(self, registry: prometheus.CollectorRegistry, folder: Path | None = None) -> None:
+        def create(
+            kind: Callable[..., Any], name: str, text: str, *labels: str, **options: Any
+        ) -> Any:
+            return kind(f"nextsong_{name}", text, labels, registry=registry, **options)
 
         counter, histogram, gauge = prometheus.Counter, prometheus.Histogram, prometheus.Gauge
-        self._calls = made(counter, "calls", "Calls by outcome.", "method", "code")
-        self._seconds = made(
-            histogram, "call_seconds", "How long calls took.", "method", buckets=_BUCKETS
+        self._calls = create(counter, "calls", "Calls by outcome.", "method", "code")
+        self._seconds = create(
+            histogram, "call_seconds", "Time of calls.", "method", buckets=_BUCKETS
         )
-        self._stages = made(
-            histogram, "stage_seconds", "How long stages took.", "stage", buckets=_BUCKETS
+        self._stages = create(
+            histogram, "stage_seconds", "Time of stages of calls.", "stage", buckets=_BUCKETS
         )
-        self._answers = made(
-            counter, "answers", "Playlists by what answered: a fall-back, or not.", "strategy"
+        self._answers = create(
+            counter, "answers", "Answered playlists by strategy, fallbacks included.", "strategy"
         )
-        self._seeds = made(counter, "seeds", "Seeds by how they were understood.", "resolution")
-        self._empty = made(counter, "empty_answers", "Answers without a song.", "reason")
-        self._unauthenticated = made(
-            counter, "unauthenticated_calls", "Calls without a key that is known."
+        self._seeds = create(counter, "seeds", "Seeds by how they were resolved.", "resolution")
+        self._empty = create(counter, "empty_answers", "Answers without a song.", "reason")
+        self._unauthenticated = create(
+            counter, "unauthenticated_calls", "Calls without a known key."
         )
-        self._engine_errors = made(counter, "engine_errors", "Failures of Qdrant.")
-        self._under_way = made(
+        self._engine_errors = create(counter, "engine_errors", "Failures of Qdrant.")
+        self._under_way = create(
             gauge, "calls_under_way", "Calls under way.", multiprocess_mode="livesum"
         )
+        self._refused = create(
+            counter, "refused_releases", "New releases that could not be opened."
+        )
         self._release: str | None = None
-        self._release_file = release_file
+        self._release_file = _file_in(folder, _RELEASE_FILE, os.getpid()) if folder else None
         registry.register(ReleasesInUse(lambda: [self._release] if self._release else []))
-        self._refused = made(counter, "refused_releases", "New releases that could not be opened.")
 
-    def begun(self) -> None:
-        """A call has begun."""
+    def begin_call(self) -> None:
+        """Count a call as under way."""
         self._under_way.inc()
 
-    def ended(self, method: str, code: str, seconds: float, spans: Spans) -> None:
-        """It has ended."""
+    def end_call(self, method: str, code: str, seconds: float, timings: Timings) -> None:
+        """Count a call that has ended, and measure its time."""
         self._under_way.dec()
         self._calls.labels(method, code).inc()
         self._seconds.labels(method).observe(seconds)
-        for name, begin, end in spans:
+        for name, begin, end in timings:
             self._stages.labels(name).observe((end - begin) / 1e9)
 
-    def answered(self, response: Message) -> None:
-        """An answer was found; what it says of seeds and fall-backs is counted."""
-        for one in _recommendations(response):
-            self._answers.labels(pb.Strategy.Name(one.strategy)).inc()
-            kinds = [seed.resolution for seed in one.seeds]
-            for kind in set(kinds):
-                self._seeds.labels(pb.Resolution.Name(kind)).inc(kinds.count(kind))
-            if one.empty_reason:
-                self._empty.labels(pb.EmptyReason.Name(one.empty_reason)).inc()
+    def count_answers(self, response: Message) -> None:
+        """Count the strategies and resolved seeds in a response."""
+        for recommendation in _recommendations(response):
+            self._answers.labels(pb.Strategy.Name(recommendation.strategy)).inc()
+            resolutions = Counter(seed.resolution for seed in recommendation.seeds)
+            for resolution, count in resolutions.items():
+                self._seeds.labels(pb.Resolution.Name(resolution)).inc(count)
+            if recommendation.empty_reason:
+                self._empty.labels(pb.EmptyReason.Name(recommendation.empty_reason)).inc()
 
-    def unauthenticated(self) -> None:
-        """Count a call that was refused for its key; it counts nowhere else."""
+    def count_unauthenticated(self) -> None:
+        """Count a call that was refused for its key, and that no other metric counts."""
         self._unauthenticated.inc()
 
-    def engine_failed(self) -> None:
-        """Qdrant failed, or could not be reached."""
+    def count_engine_error(self) -> None:
+        """Count a call for which Qdrant failed or could not be reached."""
         self._engine_errors.inc()
 
-    def release_changed(self, new: str | None) -> None:
-        """Another release answers now, or none."""
-        self._release = new
+    def count_refused_release(self) -> None:
+        """Count a new release that could not be opened."""
+        self._refused.inc()
+
+    def set_release(self, release_id: str | None) -> None:
+        """Report the release that answers from now on."""
+        self._release = release_id
         if self._release_file:
             try:
                 with self._release_file.open("r+b") as file:
-                    file.write((new or "").encode().ljust(LONGEST_RELEASE, b"\0"))
+                    file.write((release_id or "").encode().ljust(RELEASE_FILE_SIZE, b"\0"))
             except OSError as error:
-                log.warning("the metrics do not say which release is in use", reason=str(error))
-
-    def release_refused(self) -> None:
-        """A new release could not be opened."""
-        self._refused.inc()
-
-
-class ReleasesInUse(Collector):
-    """How many processes answer from each release that `releases` lists, once for each process.
-
-    There is no series of a release that no process answers from any more.
-    """
-
-    def __init__(self, releases: Callable[[], Sequence[str]]) -> None:
-        self._releases = releases
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        """The one metric."""
-        family = GaugeMetricFamily(
-            "nextsong_release_in_use",
-            "How many processes answer from a release.",
-            labels=["release"],
-        )
-        for release, processes in Counter(self._releases()).items():
-            family.add_metric([release], processes)
-        yield family
-
-
-def release_file(folder: Path, place: int) -> Path:
-    """The file that says from which release the process of a place answers."""
-    return folder / f"release_{place}"
-
-
-def releases_in(folder: Path) -> list[str]:
-    """The releases that the processes of a family answer from."""
-    files = (path.read_bytes() for path in sorted(folder.glob("release_*")))
-    return [release.decode() for content in files if (release := content.rstrip(b"\0"))]
-
-
-def reserve(folder: Path, place: int) -> None:
-    """Make the files of one place in a family of processes; counts that are there go on.
-
-    The library maps them into memory. They have all their room from the start: a process that
-    writes into a file for which the disk has none left is killed. Raises `StorageError`.
-    """
-    live, release = folder / f"{LIVE}_{place}.db", release_file(folder, place)
-    lasting = [folder / f"{kind}_{place}.db" for kind in ("counter", "histogram")]
-    for path in (*lasting, live, release):
-        room = LONGEST_RELEASE if path == release else ROOM
-        with storage_errors(path), path.open("r+b" if path.exists() else "w+b") as file:
-            os.posix_fallocate(file.fileno(), 0, room)
-            if path in {live, release}:  # what a dead process was doing is over
-                file.write(bytes(room))
-
-
-def share(place: int) -> None:
-    """Write the metrics that are made from now on into the files of this place."""
-    values.ValueClass = values.MultiProcessValue(lambda: place)  # type: ignore[no-untyped-call]
+                log.warning("the metrics do not show the release in use", reason=str(error))
 
 
 def _recommendations(response: Message) -> Iterable[pb.RecommendResponse]:
@@ -177,16 +134,102 @@ def _recommendations(response: Message) -> Iterable[pb.RecommendResponse]:
     return response.responses if isinstance(response, pb.BatchRecommendResponse) else []
 
 
-def endpoint(host: str, port: int, registry: prometheus.CollectorRegistry) -> Any:
-    """Answer HTTP with what `registry` holds, in a thread; `server_port` and `shutdown()` are its.
+class ReleasesInUse(Collector):
+    """The number of processes that answer from each release; `releases` has one id per process.
+
+    A release that no process uses any more has no series.
+    """
+
+    def __init__(self, releases: Callable[[], Sequence[str]]) -> None:
+        self._releases = releases
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield the metric."""
+        family = GaugeMetricFamily(
+            "nextsong_release_in_use", "Processes that answer from a release.", labels=["release"]
+        )
+        for release, processes in Counter(self._releases()).items():
+            family.add_metric([release], processes)
+        yield family
+
+
+class FolderCollector(Collector):
+    """The sum of the metrics that all processes write into `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._releases = ReleasesInUse(partial(read_releases, folder))
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics."""
+        try:
+            metrics = self._read()
+        except FileNotFoundError:  # a process was replaced meanwhile, and its files renamed
+            metrics = self._read()
+        yield from metrics
+
+    def _read(self) -> list[Metric]:
+        collector = MultiProcessCollector(None, str(self._folder))  # type: ignore[no-untyped-call]
+        return [*collector.collect(), *self._releases.collect()]  # type: ignore[no-untyped-call]
+
+
+def read_releases(folder: Path) -> list[str]:
+    """Return the release of each process that writes into `folder`."""
+    contents = (path.read_bytes() for path in sorted(folder.glob(_RELEASE_FILE.format(pid="*"))))
+    return [release.decode() for content in contents if (release := content.rstrip(b"\0"))]
+
+
+def reserve_files(folder: Path, pid: int, predecessor: int | None = None) -> None:
+    """Create the metrics files of a process, or rename those of the process that it replaces.
+
+    Renamed counters continue. prometheus_client maps the files into memory, and a process that
+    writes to a mapped page for which the disk has no space is killed, so the files have their full
+    size from the start. Raises `StorageError`.
+    """
+    for name in (*_KEPT_FILES, *_CLEARED_FILES):
+        path = _file_in(folder, name, pid)
+        size = RELEASE_FILE_SIZE if name == _RELEASE_FILE else METRICS_FILE_SIZE
+        with storage_errors(path):
+            if predecessor is not None:
+                _file_in(folder, name, predecessor).rename(path)
+            else:
+                with path.open("wb") as file:
+                    os.posix_fallocate(file.fileno(), 0, size)
+
+
+def clear_files(folder: Path, pid: int) -> None:
+    """Clear the gauges and the release of a process that has ended; its counters stay."""
+    for name in _CLEARED_FILES:
+        path = _file_in(folder, name, pid)
+        with storage_errors(path), path.open("r+b") as file:
+            file.write(bytes(path.stat().st_size))
+
+
+def _file_in(folder: Path, name: str, pid: int) -> Path:
+    return folder / name.format(pid=pid)
+
+
+@contextmanager
+def serve_metrics(
+    host: str, port: int | None, registry: prometheus.CollectorRegistry
+) -> Iterator[int | None]:
+    """Serve the metrics of `registry` over HTTP, and yield the port; without `port`, serve none.
 
     Raises `BusyError`.
     """
+    if port is None:
+        yield None
+        return
     try:
-        server, _thread = prometheus.start_http_server(port, host, registry)
+        server, thread = prometheus.start_http_server(port, host, registry)
     except OSError as error:
         raise BusyError(
             f"cannot serve metrics on {host}:{port} ({error.strerror}): choose another with "
             f"--metrics-port or --metrics-host"
         ) from error
-    return server
+    try:
+        yield int(server.server_port)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,4 +1,4 @@
-"""What `nextsong doctor` says of the service's settings: whether it could start with them."""
+"""The part of `nextsong doctor` that checks whether the service could start with its settings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from catalog.commands.doctor import Finding
 from catalog.errors import NextsongError
-from service import settings as sources
-from service.rpc.keys import Keys
-from service.rpc.tls import credentials
+from service import settings as service_settings
+from service.rpc.interceptors.keys import Keys
+from service.rpc.tls import load_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,34 +18,36 @@ if TYPE_CHECKING:
 
 
 def examine_settings(config: Path | None) -> Iterator[Finding]:
-    """Look at what the environment and the TOML file `config` say, and at the files they name."""
+    """Check the settings in the environment and the TOML file `config`, and the files they name."""
     where = f"the environment and {config}" if config else "the environment"
     try:
-        found = sources.load({}, config)
-        found.qdrant()
+        settings = service_settings.load({}, config)
+        settings.qdrant()
     except NextsongError as error:
         yield Finding(
-            "failure", f"the service cannot start: {error}", f"mend the setting in {where}"
+            "failure", f"the service cannot start: {error}", f"correct the setting in {where}"
         )
         return
-    problems = list(_of_files(found))
+    problems = list(_check_files(settings))
     yield from problems
     if not problems:
-        listens = f"{found.host}:{found.port}, {found.workers} processes"
-        yield Finding("ok", f"the service's settings in {where} can be used ({listens})")
+        listener = f"{settings.host}:{settings.port}, {settings.workers} processes"
+        yield Finding("ok", f"the service's settings in {where} can be used ({listener})")
 
 
-def _of_files(found: Settings) -> Iterator[Finding]:
+def _check_files(settings: Settings) -> Iterator[Finding]:
     try:
-        credentials(found)
+        load_credentials(settings)
     except NextsongError as error:
-        yield Finding("failure", f"the service cannot start: {error}", "mend the certificate files")
+        yield Finding(
+            "failure", f"the service cannot start: {error}", "correct the certificate files"
+        )
     try:
-        if found.keys_file:
-            Keys(found.keys_file)
+        if settings.keys_file:
+            Keys(settings.keys_file)
     except NextsongError as error:
-        yield Finding("failure", f"the service cannot start: {error}", "mend the file of keys")
-    if found.keys_file and not found.tls_cert:
+        yield Finding("failure", f"the service cannot start: {error}", "correct the file of keys")
+    if settings.keys_file and not settings.tls_cert:
         yield Finding(
             "warning", "callers' keys travel in clear without TLS", "set tls_cert and tls_key"
         )

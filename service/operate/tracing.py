@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: a span for each call, with one for each stage, sent to a collector."""
+"""OpenTelemetry traces: a span of each call and of each of its stages, sent to a collector."""
 
 from __future__ import annotations
 
@@ -12,41 +12,41 @@ from catalog.errors import MissingExtraError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from service.operate.timing import Spans
+    from service.operate.timing import Timings
 
 MAX_EXPORT_S = 2.0
-"""Seconds to send a batch of spans: so much longer the service ends if the collector is away."""
+"""Seconds to send a batch of spans, and to wait at the end if the collector cannot be reached."""
 
 
 class Tracer(Protocol):
     """Records calls."""
 
     def record(
-        self, method: str, metadata: Mapping[str, str], code: str, begin_ns: int, spans: Spans
+        self, method: str, metadata: Mapping[str, str], code: str, begin_ns: int, timings: Timings
     ) -> None:
-        """A call has ended that began at `begin_ns` of `time.perf_counter_ns`."""
+        """Record a call that ends now and began at `begin_ns` of `time.perf_counter_ns`."""
 
     def close(self) -> None:
-        """Send what has not been sent."""
+        """Send the spans that are not sent yet."""
 
 
 class NoTracer:
     """Records nothing."""
 
     def record(
-        self, method: str, metadata: Mapping[str, str], code: str, begin_ns: int, spans: Spans
+        self, method: str, metadata: Mapping[str, str], code: str, begin_ns: int, timings: Timings
     ) -> None:
-        """Nothing is recorded."""
+        """Record nothing."""
 
     def close(self) -> None:
-        """Nothing is to be sent."""
+        """Send nothing."""
 
 
 class OtlpTracer:
     """Sends spans to an OpenTelemetry collector at `endpoint`, in batches, from a thread.
 
-    The trace of a caller that sends `traceparent` goes on. Raises `MissingExtraError` where the
-    libraries are not installed.
+    A caller's own trace continues if the call has a `traceparent`. Raises `MissingExtraError` if
+    the libraries are not installed.
     """
 
     def __init__(self, endpoint: str, *, exporter: Any = None) -> None:
@@ -73,9 +73,9 @@ class OtlpTracer:
         self._trace = trace
 
     def record(
-        self, method: str, metadata: Mapping[str, str], code: str, begin_ns: int, spans: Spans
+        self, method: str, metadata: Mapping[str, str], code: str, begin_ns: int, timings: Timings
     ) -> None:
-        """Send a call and its stages."""
+        """Record a span of the call and of each of its stages."""
         offset = time.time_ns() - time.perf_counter_ns()
         trace = self._trace
         call = self._tracer.start_span(
@@ -91,7 +91,7 @@ class OtlpTracer:
             },
         )
         inside = trace.set_span_in_context(call)
-        for name, begin, end in spans:
+        for name, begin, end in timings:
             stage = self._tracer.start_span(name, context=inside, start_time=begin + offset)
             stage.end(end + offset)
         if code in {"INTERNAL", "UNAVAILABLE", "UNKNOWN", "DEADLINE_EXCEEDED"}:
@@ -99,13 +99,13 @@ class OtlpTracer:
         call.end()
 
     def close(self) -> None:
-        """Send what has not been sent."""
+        """Send the spans that are not sent yet."""
         self._provider.shutdown()
 
 
 @contextmanager
 def tracing(endpoint: str | None) -> Iterator[Tracer]:
-    """A tracer that sends to `endpoint`, or one that does nothing; closed at the end."""
+    """Yield a tracer that sends to `endpoint`, or one that does nothing, and close it."""
     tracer: Tracer = OtlpTracer(endpoint) if endpoint else NoTracer()
     try:
         yield tracer

@@ -1,4 +1,4 @@
-"""TLS for the server, with certificates that are read again when they change."""
+"""TLS for the server, with certificates that are reloaded when their files change."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 
-def credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """What the server shows and wants to see, or None without TLS. Raises `SettingsError`."""
+def load_credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    """Return the server's certificates, or None without TLS. Raises `SettingsError`."""
     if settings.tls_cert is None:
         return None
     certificates = _Certificates(settings)
-    made: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
+    credentials: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
         certificates.load(),
-        certificates.load_if_changed,  # type: ignore[arg-type]  # None: nothing is new
+        certificates.load_if_changed,  # type: ignore[arg-type]  # None: unchanged
         settings.tls_client_ca is not None,
     )
-    return made
+    return credentials
 
 
 class _Certificates:
@@ -39,7 +39,7 @@ class _Certificates:
         assert settings.tls_cert is not None
         assert settings.tls_key is not None
         try:
-            stamps = self._stamps_of_files()
+            stamps = self._read_stamps()
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
                 settings.tls_cert, settings.tls_key, password=_no_password
             )
@@ -58,20 +58,22 @@ class _Certificates:
         return loaded
 
     def load_if_changed(self) -> grpc.ServerCertificateConfiguration | None:
-        # gRPC asks at each handshake, in a thread of its own.
+        # gRPC calls this at each handshake, in a thread of its own.
         try:
-            if self._stamps_of_files() != self._stamps:
+            if self._read_stamps() != self._stamps:
                 loaded = self.load()
                 log.info("certificates read")
                 return loaded
         except (OSError, SettingsError) as error:
-            log.error("the certificates stay as they were", reason=str(error))
+            log.error(
+                "changed certificates cannot be used: the old ones stay in use", reason=str(error)
+            )
         return None
 
-    def _stamps_of_files(self) -> list[tuple[int, int]]:
+    def _read_stamps(self) -> list[tuple[int, int]]:
         stats = [path.stat() for path in self._files]
         return [(stat.st_mtime_ns, stat.st_ino) for stat in stats]
 
 
 def _no_password() -> str:
-    raise ValueError("the private key is encrypted: give one that is not")
+    raise ValueError("the private key is encrypted: give one without a password")

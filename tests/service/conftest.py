@@ -1,4 +1,4 @@
-"""Fixtures of the service: a server on the release of the road, and those who call it."""
+"""Fixtures of the service: a server on the release of the road, and callers."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def home(road: Road, tmp_path: Path) -> EmbeddedStore:
-    """A copy of the road's home, to publish in."""
+def store(road: Road, tmp_path: Path) -> EmbeddedStore:
+    """A copy of the road's store, to publish in."""
     shutil.copytree(road.home.path, tmp_path / "home")
     return EmbeddedStore(tmp_path / "home")
 
@@ -35,7 +35,7 @@ def best_known(road: Road) -> list[Point]:
 
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an authority, and certificates of it for the server and for a caller."""
+    """A folder with an authority, and its certificates for the server and a caller."""
     folder = tmp_path_factory.mktemp("pem")
     if shutil.which("openssl") is None:
         pytest.skip("no openssl here")

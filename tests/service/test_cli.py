@@ -129,7 +129,7 @@ def test_a_service_is_asked_with_a_key(
         options = ("ABBA - Waterloo", "--filter", "year>=1990", "--address", server.address)
         refused = call("recommend", *options)
         assert refused.exit_code == 1
-        assert "a key is needed" in refused.output
+        assert "a key is required" in refused.output
         monkeypatch.setenv("NEXTSONG_KEY", "a-key-of-some-length")
         answered = call("recommend", *options)
         assert answered.exit_code == 0

@@ -1,4 +1,4 @@
-"""Listening history: what users have heard is kept, bounded, answered from and forgotten."""
+"""Listening history: plays are kept, bounded, used for recommendations and removed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WATERLOO, FERNANDO, JOGA, HUNTER = (point.song.song_id for point in POINTS)
 
 
 class Making:
-    """Makes histories in one place."""
+    """Opens histories on one set of nodes."""
 
     def __init__(self, options: QdrantOptions, nodes: Any) -> None:
         self._options = options
@@ -54,15 +54,15 @@ def making(request: pytest.FixtureRequest) -> Iterator[Making]:
     yield Making(options, None)
 
 
-def test_the_last_songs_are_kept_in_order(making: Making) -> None:
+def test_the_last_plays_are_kept_in_order(making: Making) -> None:
     async def listen() -> None:
         history = making.history()
         now = now_ms()
-        if making.real:  # the emulation has no word of its own for a collection that is not there
+        if making.real:  # the emulation has no error of its own for a missing collection
             assert await history.recent("ann") == []
             assert not await history.forget("ann")
         await history.record("ann", [(JOGA, now - 10), (WATERLOO, now - 30)])
-        await history.record("ann", [(WATERLOO, now - 30)])  # told twice
+        await history.record("ann", [(WATERLOO, now - 30)])  # recorded twice
         await history.record("bob", [(HUNTER, now)])
         assert await history.recent("ann") == [WATERLOO, JOGA]
         await history.record("ann", [(FERNANDO, now - 20), (HUNTER, now - 5)])
@@ -95,11 +95,11 @@ def test_old_plays_of_users_who_left_are_removed(
 
     async def listen() -> None:
         now = now_ms()
-        await making.history(days=10).purge()  # of nothing
+        await making.history(days=10).purge()  # without a collection
         long = making.history(days=30)
         await long.record("ann", [(JOGA, now - 20 * DAY_MS), (HUNTER, now)])
         await long.record("bob", [(JOGA, now - 20 * DAY_MS)])
-        purging = asyncio.create_task(making.history(days=10).purge_at_times())
+        purging = asyncio.create_task(making.history(days=10).purge_regularly())
         while await long.recent("bob"):
             await asyncio.sleep(0.01)
         purging.cancel()
@@ -108,7 +108,7 @@ def test_old_plays_of_users_who_left_are_removed(
     asyncio.run(listen())
 
 
-def test_a_history_that_was_removed_begins_anew() -> None:
+def test_a_removed_history_is_created_again() -> None:
     nodes = MemoryNodes()
     history = Making(QdrantOptions((":memory:",)), AsyncMemoryNodes(nodes)).history()
 
@@ -122,7 +122,7 @@ def test_a_history_that_was_removed_begins_anew() -> None:
     asyncio.run(listen())
 
 
-def test_plays_are_kept_on_as_many_nodes_as_are_asked_for() -> None:
+def test_plays_are_kept_on_the_configured_number_of_nodes() -> None:
     made = {}
 
     class Server:
@@ -139,7 +139,7 @@ def test_plays_are_kept_on_as_many_nodes_as_are_asked_for() -> None:
             pass
 
     history = History(QdrantOptions(("a",)), 10, 10, 2, nodes=Server())
-    asyncio.run(history._make())
+    asyncio.run(history._create_collection())
     assert made["replication_factor"] == 2
 
 
@@ -147,15 +147,15 @@ def play(song_id: Any, at_ms: int = 0) -> pb.Play:
     return pb.Play(song=pb.Seed(song_id=str(song_id)), at_ms=at_ms)
 
 
-def test_a_user_is_recommended_what_follows_what_was_heard(loop: Loop, making: Making) -> None:
+def test_recommendations_for_a_user_follow_the_history(loop: Loop, making: Making) -> None:
     history = making.history()
     with (
         loop.serve(FakeStore(FakeRelease(POINTS)), history=history) as server,
         Client(server.address) as client,
     ):
         plays = [play(WATERLOO), play(JOGA), play(NOBODY)]
-        told = client.record_plays(pb.RecordPlaysRequest(user_id="ann", plays=plays))
-        assert told.recorded == 2
+        response = client.record_plays(pb.RecordPlaysRequest(user_id="ann", plays=plays))
+        assert response.recorded == 2
         by_user = client.recommend(pb.RecommendRequest(user_id="ann", limit=5))
         seeds = [pb.Seed(song_id=str(song)) for song in (WATERLOO, JOGA)]
         assert by_user == client.recommend(pb.RecommendRequest(seeds=seeds, limit=5))
@@ -170,7 +170,7 @@ def test_a_user_is_recommended_what_follows_what_was_heard(loop: Loop, making: M
         assert again.strategy == pb.STRATEGY_POPULAR
 
 
-def test_what_is_wrong_is_named(loop: Loop) -> None:
+def test_malformed_requests_name_the_field(loop: Loop) -> None:
     nodes = AsyncMemoryNodes(MemoryNodes())
     history = Making(QdrantOptions((":memory:",)), nodes).history()
     good = pb.RecordPlaysRequest(user_id="ann", plays=[play(JOGA)])
@@ -197,12 +197,12 @@ def test_what_is_wrong_is_named(loop: Loop) -> None:
         both = pb.RecommendRequest(user_id="ann", seeds=[pb.Seed(song_id=NOBODY)])
         with pytest.raises(RequestError, match="user_id: must not be given beside seeds"):
             client.recommend(both)
-        one = pb.RecommendRequest(user_id="ann")
+        query = pb.RecommendRequest(user_id="ann")
         with pytest.raises(RequestError, match=r"requests\[0\].user_id: is not allowed"):
-            client.batch_recommend(pb.BatchRecommendRequest(requests=[one]))
+            client.batch_recommend(pb.BatchRecommendRequest(requests=[query]))
 
 
-def test_there_is_none_unless_it_is_asked_for(loop: Loop) -> None:
+def test_a_service_without_history_refuses_its_methods(loop: Loop) -> None:
     with loop.serve(FakeStore(FakeRelease(POINTS))) as server, Client(server.address) as client:
         for call, request in (
             (client.recommend, pb.RecommendRequest(user_id="ann")),

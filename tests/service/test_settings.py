@@ -1,4 +1,4 @@
-"""The service's configuration: where each setting comes from, and what is wrong with one."""
+"""Settings of the service: sources, precedence, and messages about invalid settings."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def serve(*arguments: object) -> Result:
     return CliRunner().invoke(main, ["serve", *[str(argument) for argument in arguments]])
 
 
-def test_flags_go_over_the_environment_over_the_file_over_defaults(
+def test_flags_override_the_environment_the_file_and_defaults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = written(tmp_path, 'port = 1\nworkers = 2\ngrace = 3.5\nhost = "::1"\n')
@@ -48,7 +48,7 @@ def test_flags_go_over_the_environment_over_the_file_over_defaults(
     assert found.max_concurrency == 64
 
 
-def test_what_is_printed_can_be_read_again_and_hides_secrets(
+def test_printed_settings_can_be_loaded_and_hide_secrets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NEXTSONG_QDRANT_API_KEY", SECRET)
@@ -64,7 +64,7 @@ def test_what_is_printed_can_be_read_again_and_hides_secrets(
     assert again.port == 7
 
 
-def test_a_process_of_ours_gets_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_process_gets_all_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = Settings(port=7, qdrant_api_key=SecretStr(SECRET), drain=1.5)
     monkeypatch.setenv("NEXTSONG_PORT", "8")
     monkeypatch.setenv("NEXTSONG_TLS_CERT", "elsewhere.pem")
@@ -72,7 +72,7 @@ def test_a_process_of_ours_gets_all_of_them(monkeypatch: pytest.MonkeyPatch) -> 
     assert SECRET not in repr(sent)
 
 
-def test_the_key_of_the_server_is_passed_on(tmp_path: Path) -> None:
+def test_the_api_key_is_passed_to_the_qdrant_options(tmp_path: Path) -> None:
     assert Settings().qdrant() is None
     given: dict[str, Any] = {"qdrant_url": "http://q:6333", "qdrant_prefix": "mine"}
     plain = Settings(qdrant_api_key=SecretStr(SECRET), **given).qdrant()
@@ -94,13 +94,13 @@ def test_the_key_of_the_server_is_passed_on(tmp_path: Path) -> None:
         ("workers = 0", "workers: Input should be greater than or equal to 1"),
         ("call_timeout = 0", "call_timeout: Input should be greater than 0"),
         ('log_level = "loud"', "log_level: Input should be 'debug', 'info', 'warning' or 'error'"),
-        ('tls_cert = "a.pem"', "tls_cert and tls_key are given together"),
+        ('tls_cert = "a.pem"', "tls_cert and tls_key must be given together"),
         ('tls_client_ca = "a.pem"', "tls_client_ca needs tls_cert and tls_key"),
         ("port = ", "is not TOML"),
         ("[service]\nport = 1", "there is no setting 'service'"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_setting_is_reported_in_one_line(tmp_path: Path, text: str, said: str) -> None:
     result = serve("--config", written(tmp_path, text), "--print-config")
     assert result.exit_code == 1
     (line,) = result.output.splitlines()
@@ -120,7 +120,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         settings.load({}, tmp_path / "gone.toml")
 
 
-def test_every_setting_but_secrets_has_an_option_that_names_its_default() -> None:
+def test_every_setting_except_secrets_has_an_option() -> None:
     result = serve("--help")
     text = " ".join(result.output.split())
     for name, field in Settings.model_fields.items():
@@ -139,7 +139,7 @@ def test_every_setting_but_secrets_has_an_option_that_names_its_default() -> Non
         ("qdrant_api_key_file", "no.key"),
     ],
 )
-def test_what_cannot_be_used_ends_the_start_in_one_line(
+def test_unusable_files_and_addresses_are_reported_in_one_line(
     tmp_path: Path, name: str, value: str
 ) -> None:
     given: dict[str, object] = {name: value if "url" in name else str(tmp_path / value)}
@@ -174,7 +174,7 @@ def test_passwords_in_addresses_are_not_printed(given: str, printed: str) -> Non
 
 
 @pytest.mark.parametrize("home", ["\U0001f3b5/music", 'q"uo\\te', "new\nline\x7f\x01", "caf\u00e9"])
-def test_any_name_can_be_read_again(tmp_path: Path, home: str) -> None:
+def test_any_folder_name_can_be_printed_and_loaded(tmp_path: Path, home: str) -> None:
     text = Settings(home=home).to_toml()
     assert str(settings.load({}, written(tmp_path, text)).home) == home
 

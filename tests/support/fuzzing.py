@@ -1,4 +1,4 @@
-"""Any requests, made from the proto, and a program that asks them of the service's own methods.
+"""Random requests made from the proto, and a program that sends them to the service's methods.
 
 `python -m tests.support.fuzzing HOME SEED COUNT` sends COUNT requests to the release in the folder
 HOME, each from bytes to bytes as gRPC does, and prints the outcome as JSON.
@@ -24,10 +24,13 @@ from google.protobuf.descriptor import FieldDescriptor
 
 from catalog.embedded.store import EmbeddedStore
 from nextsong.v1 import recommender_pb2 as pb
+from service.operate.current_release import CurrentRelease
 from service.operate.metrics import Metrics
 from service.operate.tracing import NoTracer
-from service.rpc import server
-from service.rpc.calls import Calls
+from service.rpc.health import SERVICE
+from service.rpc.interceptors.admission import Admission
+from service.rpc.recommender import Recommender, RecommenderHandler
+from service.rpc.server import build_interceptors
 from service.settings import Settings
 from tests.support.extra_fields import PAYLOAD
 from tests.support.extra_fields import POINTS as SONGS
@@ -37,13 +40,13 @@ if TYPE_CHECKING:
 
 
 class Fuzz:
-    """Makes any message of the API, by its descriptor: nearly right, at the edges, or wild."""
+    """Makes random messages of the API by their descriptors: nearly valid, extreme or wild."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
 
     def call(self) -> tuple[str, Any]:
-        """The name of a method, and a request for it."""
+        """Return the name of a method, and a request for it."""
         (name,) = self.random.choices(list(CALLS), weights=[6, 2, 3, 2, 0.2, 0.5, 0.2])
         return name, self.message(CALLS[name])
 
@@ -86,7 +89,7 @@ class Fuzz:
     def text(self, name: str) -> str:
         pick = self.random.choice
         if "song_id" in name and self.random.random() < 0.7:
-            if self.random.random() < 0.1:  # a hash that Python gives them all
+            if self.random.random() < 0.1:  # ids with one hash
                 return str(UUID(int=self.random.randrange(2**60) * (2**61 - 1)))
             return pick([str(point.song.song_id) for point in SONGS])
         if name == "field" and self.random.random() < 0.8:
@@ -130,16 +133,16 @@ CALLS = {
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process has."""
+    """Return the resident memory of a process in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class RefusedError(Exception):
-    """What ends a call that is refused."""
+    """Ends a refused call."""
 
 
 class Context:
-    """What a method is told of its call, and tells of it."""
+    """A stand-in for gRPC's context of a call."""
 
     code = "OK"
 
@@ -158,21 +161,24 @@ class Context:
 
 
 class Called:
-    """What a handler is told of which method is meant."""
+    """A stand-in for gRPC's details of a call."""
 
     invocation_metadata = ()
 
     def __init__(self, name: str) -> None:
-        self.method = f"/{server.SERVICE}/{name}"
+        self.method = f"/{SERVICE}/{name}"
 
 
 async def ask_all(folder: Path, seed: int, count: int) -> dict[str, Any]:
-    """How many requests ended with each status, how fast, and by how much memory grew."""
+    """Return the number of requests by status, their rate, and the growth of memory."""
     metrics = Metrics(prometheus.CollectorRegistry())
-    recommender = server.Recommender(Calls(Settings(), metrics, NoTracer()), metrics, history=None)
-    recommender.take_up(EmbeddedStore(folder).open())
-    handlers: Any = server._handlers(recommender)
-    methods = {name: handlers.service(Called(name)) for name in CALLS}
+    settings = Settings()
+    admission = Admission(settings.max_concurrency)
+    current = CurrentRelease(metrics, admission.stall)
+    current.replace(EmbeddedStore(folder).open())
+    interceptors = build_interceptors(settings, admission, metrics, NoTracer())
+    handler = RecommenderHandler(Recommender(current, history=None), interceptors)
+    methods: dict[str, Any] = {name: handler.service(Called(name)) for name in CALLS}
     fuzz, counts, warm = Fuzz(seed), dict[str, int](), 0
     begin = time.perf_counter()
     for number in range(count):
@@ -185,7 +191,7 @@ async def ask_all(folder: Path, seed: int, count: int) -> dict[str, Any]:
         if number <= count // 10:
             warm = resident(os.getpid())
     per_s = count / (time.perf_counter() - begin)
-    recommender.take_up(None)
+    current.replace(None)
     return {"counts": counts, "per_s": per_s, "grown": resident(os.getpid()) - warm}
 
 

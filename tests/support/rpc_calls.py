@@ -1,4 +1,4 @@
-"""Calls of `Recommend` on a raw channel, with metadata, and the reason for which one is refused."""
+"""Calls of `Recommend` on a raw channel with metadata, and the reasons of refusals."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY, OTHER = "a-key-of-some-length", "another-key-of-length"
 def ask(
     address: str, *metadata: tuple[str, str], timeout: float = PATIENCE_S
 ) -> tuple[pb.RecommendResponse, dict[str, Any]]:
-    """The answer to a call with this metadata, and its trailing metadata."""
+    """Return the answer to a call with this metadata, and its trailing metadata."""
     with grpc.insecure_channel(address) as channel:
         stub = recommender_pb2_grpc.RecommenderStub(channel)
         response, call = stub.Recommend.with_call(WATERLOO, metadata=metadata, timeout=timeout)

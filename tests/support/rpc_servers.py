@@ -1,4 +1,4 @@
-"""Servers on a real channel in a loop of their own, and those who call them."""
+"""Servers on a real channel in an event loop of their own, and callers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WATERLOO = pb.RecommendRequest(seeds=[pb.Seed(artist="ABBA", title="Waterloo")])
 
 
 def until(condition: Callable[[], bool]) -> None:
-    """Wait for what must come soon."""
+    """Wait until a condition holds, or fail."""
     end = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end, "it never came"
@@ -47,22 +47,22 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def server_of(
-    home: ReleaseStore,
+    store: ReleaseStore,
     *,
     metrics: Metrics | None = None,
     tracer: Tracer | None = None,
     history: History | None = None,
     **settings: Any,
 ) -> Server:
-    """A server on a free port that looks for releases often and does not wait long at the end."""
+    """Return a server on a free port that checks for releases often and stops quickly."""
     chosen = {"port": 0, "look_every": 0.02, "drain": 0, "grace": 0.5} | settings
     return Server(
-        home, Settings(**chosen), metrics or Metrics(CollectorRegistry()), tracer, history
+        store, Settings(**chosen), metrics or Metrics(CollectorRegistry()), tracer, history
     )
 
 
 class Loop:
-    """An event loop in a thread: all of gRPC's asynchronous calls in one process share one."""
+    """An event loop in a thread, which all asynchronous gRPC objects of a process share."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -82,23 +82,23 @@ class Loop:
         self._loop.close()
 
     @contextmanager
-    def serve(self, home: ReleaseStore, **settings: Any) -> Iterator[Server]:
-        """A server, stopped at the end where the test has not done so."""
-        server = self.run(self._started(home, settings))
+    def serve(self, store: ReleaseStore, **settings: Any) -> Iterator[Server]:
+        """Run a server, and stop it at the end."""
+        server = self.run(self._started(store, settings))
         try:
             yield server
         finally:
             self.run(server.stop())
 
-    async def _started(self, home: ReleaseStore, settings: dict[str, Any]) -> Server:
-        server = server_of(home, **settings)
+    async def _started(self, store: ReleaseStore, settings: dict[str, Any]) -> Server:
+        server = server_of(store, **settings)
         await server.start()
         return server
 
 
-def damage(home: EmbeddedStore, release: str) -> None:
-    """Turn one bit of the largest file of a release."""
-    files = (home.path / "releases" / release / "shard").rglob("*")
+def damage(store: EmbeddedStore, release: str) -> None:
+    """Flip one bit of the largest file of a release."""
+    files = (store.path / "releases" / release / "shard").rglob("*")
     largest = max((file for file in files if file.is_file()), key=lambda file: file.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
@@ -106,7 +106,7 @@ def damage(home: EmbeddedStore, release: str) -> None:
 
 
 class Slow(FakeRelease):
-    """Answers only once it may."""
+    """Answers searches only once `may` is set."""
 
     def __init__(self, points: list[Point], name: str = "slow") -> None:
         super().__init__(points, name=name)
@@ -121,7 +121,7 @@ class Slow(FakeRelease):
 
 
 class Call(threading.Thread):
-    """One call of `Recommend` in a thread of its own: `answer` or `failure` tells its outcome."""
+    """A call of `Recommend` in a thread of its own, with its `answer` or `failure`."""
 
     def __init__(self, client: Client) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ STARTING_S = 60.0
 class Service:
     """`nextsong serve` in a process of its own.
 
-    Its log goes to a file: a pipe that nobody reads holds it up once there are 64 kB of calls.
+    Its log goes to a file, because a pipe that is not read blocks the service after 64 kB.
     """
 
     def __init__(self, log: IO[str], home: Path, *options: str, path: Path | None = None) -> None:
@@ -60,12 +60,12 @@ class Service:
         return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
     def end(self) -> tuple[int, str]:
-        """Exit code and log."""
+        """Stop the service; return its exit code and its log."""
         self.process.send_signal(signal.SIGTERM)
         return self.ended()
 
     def ended(self) -> tuple[int, str]:
-        """Exit code and log, once it has ended by itself."""
+        """Wait for the end; return the exit code and the log."""
         self.process.communicate(timeout=STARTING_S)
         self._log.seek(0)
         return self.process.returncode, self._log.read()
@@ -73,7 +73,7 @@ class Service:
 
 @contextmanager
 def serving(home: Path, *options: str, path: Path | None = None) -> Iterator[Service]:
-    """`path` is a folder of modules that go before all others."""
+    """Run the service. `path` is a folder of modules that precede all others."""
     with tempfile.TemporaryFile("w+") as log:
         service = Service(log, home, *options, path=path)
         try:

@@ -17,7 +17,7 @@ from catalog.errors import BusyError, OverloadError, TooLateError, UnavailableEr
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
-from service.rpc.errors import status_of
+from service.rpc.status import status_of
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, until
 
@@ -41,7 +41,7 @@ def test_the_client_says_when_nothing_listens() -> None:
 
 @pytest.mark.parametrize(
     ("more", "said"),
-    [({}, "no nextsong service of this version"), ({"tls": True}, "speaks no TLS")],
+    [({}, "not a nextsong service of this version"), ({"tls": True}, "does not use TLS")],
     ids=["another service", "TLS"],
 )
 def test_the_client_says_what_to_do_when_something_else_listens(

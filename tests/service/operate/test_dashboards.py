@@ -1,4 +1,4 @@
-"""The dashboard of Grafana and Prometheus' alerts ask for what the service tells."""
+"""The Grafana dashboard and the Prometheus alerts use series that the service has."""
 
 from __future__ import annotations
 
@@ -21,56 +21,61 @@ ALERTS = yaml.safe_load((DEPLOY / "prometheus" / "alerts.yml").read_text())
 OF_QUANTILES = {"le"}
 
 
-def queries() -> list[str]:
-    asked = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
-    asked += [note["expr"] for note in DASHBOARD["annotations"]["list"]]
-    return asked + [rule["expr"] for group in ALERTS["groups"] for rule in group["rules"]]
+def all_queries() -> list[str]:
+    queries = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+    queries += [note["expr"] for note in DASHBOARD["annotations"]["list"]]
+    return queries + [rule["expr"] for group in ALERTS["groups"] for rule in group["rules"]]
 
 
 @pytest.fixture(scope="module")
-def told() -> dict[str, set[str]]:
-    """The series of the service by name, each with its labels."""
+def series() -> dict[str, set[str]]:
+    """Return the labels of each series of the service."""
     registry = prometheus.CollectorRegistry()
     metrics = Metrics(registry)
-    metrics.begun()
-    metrics.ended("Recommend", "OK", 0.1, [("search", 0, 1)])
-    metrics.release_changed("1")
+    metrics.begin_call()
+    metrics.end_call("Recommend", "OK", 0.1, [("search", 0, 1)])
+    metrics.set_release("1")
     answer = pb.RecommendResponse(
         strategy=pb.STRATEGY_POPULAR, empty_reason=pb.EMPTY_REASON_FILTER, seeds=[pb.ResolvedSeed()]
     )
-    metrics.answered(answer)
+    metrics.count_answers(answer)
     samples = [sample for family in registry.collect() for sample in family.samples]
     return {sample.name: set(sample.labels) for sample in samples}
 
 
-@pytest.mark.parametrize("query", queries())
-def test_it_asks_for_what_is_told(query: str, told: dict[str, set[str]]) -> None:
+@pytest.mark.parametrize("query", all_queries())
+def test_queries_use_existing_series_and_labels(query: str, series: dict[str, set[str]]) -> None:
     names = set(re.findall(r"nextsong_\w+", query))
-    assert names <= set(told)
+    assert names <= set(series)
     labels = {name for found in re.findall(r"by \(([^)]*)\)", query) for name in found.split(", ")}
     labels |= set(re.findall(r"(\w+)=~?\"", query))
     if names:
-        assert labels - OF_QUANTILES <= set[str]().union(*(told[name] for name in names))
+        assert labels - OF_QUANTILES <= set[str]().union(*(series[name] for name in names))
     for strategy in re.findall(r'strategy="(\w+)"', query):
         assert pb.Strategy.Value(strategy)
 
 
-def test_the_panels_lie_side_by_side() -> None:
+def test_panels_do_not_overlap() -> None:
     panels = DASHBOARD["panels"]
     assert len({panel["id"] for panel in panels}) == len(panels)
-    for one, other in combinations([panel["gridPos"] for panel in panels], 2):
-        assert apart(one, other, "x", "w") or apart(one, other, "y", "h"), (one, other)
-    assert all(place["gridPos"]["x"] + place["gridPos"]["w"] <= 24 for place in panels)
+    for first, second in combinations([panel["gridPos"] for panel in panels], 2):
+        assert is_apart(first, second, "x", "w") or is_apart(first, second, "y", "h"), (
+            first,
+            second,
+        )
+    assert all(panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24 for panel in panels)
 
 
-def apart(one: dict[str, int], other: dict[str, int], start: str, size: str) -> bool:
-    return one[start] + one[size] <= other[start] or other[start] + other[size] <= one[start]
+def is_apart(first: dict[str, int], second: dict[str, int], start: str, size: str) -> bool:
+    return (
+        first[start] + first[size] <= second[start] or second[start] + second[size] <= first[start]
+    )
 
 
-def test_every_panel_asks_the_source_that_is_provisioned() -> None:
+def test_every_panel_uses_the_provisioned_source() -> None:
     (path,) = (DEPLOY / "grafana" / "provisioning" / "datasources").iterdir()
     (source,) = yaml.safe_load(path.read_text())["datasources"]
-    asking: list[Any] = [*DASHBOARD["panels"], *DASHBOARD["annotations"]["list"]]
-    assert {(one["datasource"]["type"], one["datasource"]["uid"]) for one in asking} == {
+    users: list[Any] = [*DASHBOARD["panels"], *DASHBOARD["annotations"]["list"]]
+    assert {(user["datasource"]["type"], user["datasource"]["uid"]) for user in users} == {
         (source["type"], source["uid"])
     }

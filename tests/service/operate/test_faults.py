@@ -1,4 +1,4 @@
-"""The service on a server home: what slow questions, silence and the server's death do to it."""
+"""The service on a Qdrant server that is slow, stops answering or dies."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SLOW_LIMIT = 499
 
 
 class Delaying(AsyncMemoryNodes):
-    """Takes until `may` for one kind of question."""
+    """Delays the first query of one kind until `may`."""
 
     may = False
     waiting = 0
@@ -73,13 +73,13 @@ def healthy(address: str) -> bool:
         return bool(check.status == SERVING)
 
 
-def test_one_slow_question_holds_up_no_other(loop: Loop, content: Content) -> None:
-    home = memory_store()
-    home.publish(content.draft, SilentReporter())
-    nodes = Delaying(home.nodes)  # type: ignore[arg-type]
-    home._opened = lambda: nodes  # type: ignore[assignment, return-value]
+def test_a_slow_query_delays_no_other(loop: Loop, content: Content) -> None:
+    store = memory_store()
+    store.publish(content.draft, SilentReporter())
+    nodes = Delaying(store.nodes)  # type: ignore[arg-type]
+    store._opened = lambda: nodes  # type: ignore[assignment, return-value]
     slow: list[pb.SearchSongsResponse] = []
-    with loop.serve(home, look_every=3600) as server:
+    with loop.serve(store, look_every=3600) as server:
         asker = threading.Thread(target=lambda: slow.append(search(server.address, SLOW_LIMIT)))
         asker.start()
         until(lambda: nodes.waiting == 1)
@@ -93,19 +93,19 @@ def test_one_slow_question_holds_up_no_other(loop: Loop, content: Content) -> No
 
 @contextmanager
 def on_a_server(loop: Loop, content: Content, folder: Path) -> Iterator[tuple[Program, str]]:
-    """A server of its own, and the address of a service that takes its release from there."""
+    """Start a Qdrant server, and yield it with the address of a service that uses it."""
     with Program(folder) as server:
-        home = ServerStore(options_of(server.url))
-        home.publish(content.draft, SilentReporter())
-        with loop.serve(home, look_every=0.2, call_timeout=10) as service:
+        store = ServerStore(options_of(server.url))
+        store.publish(content.draft, SilentReporter())
+        with loop.serve(store, look_every=0.2, call_timeout=10) as service:
             assert outcome(service.address) == "OK"
             assert healthy(service.address)
             yield server, service.address
-        home.close()
+        store.close()
 
 
 @needs_binary
-def test_the_server_dies_and_comes_back(loop: Loop, content: Content, tmp_path: Path) -> None:
+def test_a_server_that_dies_and_restarts(loop: Loop, content: Content, tmp_path: Path) -> None:
     with on_a_server(loop, content, tmp_path) as (server, address):
         server.kill()
         for _ in range(5):
@@ -119,13 +119,13 @@ def test_the_server_dies_and_comes_back(loop: Loop, content: Content, tmp_path: 
 
 
 @needs_binary
-def test_a_server_that_falls_silent(loop: Loop, content: Content, tmp_path: Path) -> None:
+def test_a_server_that_stops_answering(loop: Loop, content: Content, tmp_path: Path) -> None:
     with on_a_server(loop, content, tmp_path) as (server, address):
         assert server.pid is not None
         os.kill(server.pid, signal.SIGSTOP)
         try:
             begun = time.monotonic()
-            assert outcome(address) == "UNAVAILABLE"  # in half of the 10 s that it has
+            assert outcome(address) == "UNAVAILABLE"  # after half of its 10 s
             assert outcome(address, timeout=3) == "UNAVAILABLE"  # and not DEADLINE_EXCEEDED
             assert time.monotonic() - begun < 8
             until(lambda: not healthy(address))

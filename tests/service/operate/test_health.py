@@ -1,4 +1,4 @@
-"""Health says whether calls can be answered, and what could not be opened is tried again."""
+"""Health follows the release and its store, and releases that fail to open are tried again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from catalog.progress import SilentReporter
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.operate import watcher
-from service.rpc.server import ALIVE
+from service.rpc.health import ALIVE
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.qdrant_servers import memory_store
 from tests.support.rpc_calls import ask, reason, refused
@@ -61,42 +61,42 @@ def searched(address: str) -> str:
 
 
 @pytest.fixture
-def home(content: Content) -> ServerStore:
-    home = memory_store()
-    home.publish(content.draft, SilentReporter())
-    return home
+def store(content: Content) -> ServerStore:
+    store = memory_store()
+    store.publish(content.draft, SilentReporter())
+    return store
 
 
-def test_a_server_that_lost_everything(
-    loop: Loop, home: ServerStore, content: Content, caplog: pytest.LogCaptureFixture
+def test_health_follows_a_store_that_loses_its_releases(
+    loop: Loop, store: ServerStore, content: Content, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with loop.serve(home) as server:
+    with loop.serve(store) as server:
         assert (searched(server.address), healthy(server.address)) == ("OK", True)
-        home.nodes.request(
-            "", lambda client: client.delete_collection(home.collection(home.current() or ""))
+        store.nodes.request(
+            "", lambda client: client.delete_collection(store.collection(store.current() or ""))
         )
         assert searched(server.address) == "UNAVAILABLE"
         until(lambda: not healthy(server.address))
         assert "has no current release any more" in caplog.text
-        home.publish(content.draft, SilentReporter())
+        store.publish(content.draft, SilentReporter())
         until(lambda: healthy(server.address))
         assert searched(server.address) == "OK"
 
 
-def test_an_alias_that_is_gone(loop: Loop, home: ServerStore, content: Content) -> None:
+def test_health_follows_a_lost_alias(loop: Loop, store: ServerStore, content: Content) -> None:
     gone = models.DeleteAliasOperation(
-        delete_alias=models.DeleteAlias(alias_name=home.options.prefix)
+        delete_alias=models.DeleteAlias(alias_name=store.options.prefix)
     )
-    with loop.serve(home) as server:
-        release = home.current() or ""
-        home.nodes.request("", lambda client: client.update_collection_aliases([gone]))
+    with loop.serve(store) as server:
+        release = store.current() or ""
+        store.nodes.request("", lambda client: client.update_collection_aliases([gone]))
         until(lambda: not healthy(server.address))
-        home._move_alias(release)
+        store._move_alias(release)
         until(lambda: healthy(server.address))
 
 
 class Refusing(FakeStore):
-    """May refuse to say what is current."""
+    """Raises `refusal` when asked for the current release."""
 
     refusal: Exception | None = None
 
@@ -107,7 +107,7 @@ class Refusing(FakeStore):
 
 
 class Answering(FakeRelease):
-    """May fail to answer."""
+    """Raises `failure` when queried."""
 
     failure: Exception | None = None
 
@@ -117,27 +117,27 @@ class Answering(FakeRelease):
         return await super().popular(limit, where)
 
 
-def test_a_key_that_is_refused(loop: Loop) -> None:
+def test_health_follows_a_refused_api_key(loop: Loop) -> None:
     release = Answering(POINTS)
-    home = Refusing(release)
-    with loop.serve(home) as server:
-        home.refusal = release.failure = EngineError("Qdrant refuses with this API key")
+    store = Refusing(release)
+    with loop.serve(store) as server:
+        store.refusal = release.failure = EngineError("Qdrant refuses with this API key")
         until(lambda: not healthy(server.address))
-        home.refusal = release.failure = None
+        store.refusal = release.failure = None
         until(lambda: healthy(server.address))
 
 
 @pytest.mark.parametrize("refusal", [CorruptReleaseError("a bad pointer"), StorageError("EMFILE")])
-def test_a_pointer_that_cannot_be_read_harms_no_call(loop: Loop, refusal: Exception) -> None:
-    home = Refusing(FakeRelease(POINTS))
-    with loop.serve(home) as server:
-        home.refusal = refusal
-        time.sleep(0.1)  # a few looks
+def test_an_unreadable_pointer_fails_no_call(loop: Loop, refusal: Exception) -> None:
+    store = Refusing(FakeRelease(POINTS))
+    with loop.serve(store) as server:
+        store.refusal = refusal
+        time.sleep(0.1)  # a few checks
         assert healthy(server.address)
         assert outcome(server.address) == "OK"
 
 
-def test_a_call_that_fails_makes_it_look_at_once(loop: Loop) -> None:
+def test_a_failed_call_starts_a_check_at_once(loop: Loop) -> None:
     release = Answering(POINTS)
     nobody = pb.RecommendRequest(seeds=[pb.Seed(artist="Nobody", title="?")])
     with loop.serve(FakeStore(release), look_every=3600) as server:
@@ -148,7 +148,7 @@ def test_a_call_that_fails_makes_it_look_at_once(loop: Loop) -> None:
 
 
 class Once(FakeStore):
-    """Cannot open release 2 as often as it says."""
+    """Fails to open release 2 `failures` times."""
 
     failures = 2
     tried = 0
@@ -161,20 +161,20 @@ class Once(FakeStore):
         return super().open(release)
 
 
-def test_what_could_not_be_opened_for_once_is_tried_again(
+def test_a_release_that_could_not_be_opened_is_tried_again(
     loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(watcher, "FIRST_PAUSE_S", 0.1)
-    home = Once(FakeRelease(POINTS, name="1"))
-    with loop.serve(home) as server:
-        home.put("2", FakeRelease(POINTS, name="2"))
+    store = Once(FakeRelease(POINTS, name="1"))
+    with loop.serve(store) as server:
+        store.put("2", FakeRelease(POINTS, name="2"))
         until(lambda: server.release.manifest.release == "2")
         assert healthy(server.address)
-    assert home.tried == 3
+    assert store.tried == 3
     assert caplog.text.count("stay on release 1") == 1
 
 
-def test_it_is_alive_though_it_cannot_answer(loop: Loop) -> None:
+def test_liveness_is_serving_even_if_no_call_can_be_answered(loop: Loop) -> None:
     release = Answering(POINTS)
     with loop.serve(FakeStore(release)) as server, grpc.insecure_channel(server.address) as channel:
         release.failure = EngineError("away")
@@ -185,48 +185,46 @@ def test_it_is_alive_though_it_cannot_answer(loop: Loop) -> None:
 
 
 class Away(FakeStore):
-    """Can be away."""
+    """Cannot be reached while `away`."""
 
     away = False
 
     def current(self) -> str | None:
         if self.away:
-            raise UnavailableError("the home does not answer")
+            raise UnavailableError("the store does not answer")
         return super().current()
 
     def open(self, release: str | None = None) -> FakeRelease:
         if self.away:
-            raise UnavailableError("the home does not answer")
+            raise UnavailableError("the store does not answer")
         return super().open(release)
 
 
-def test_health_says_that_the_home_is_away_and_that_it_is_back(
-    loop: Loop, caplog: pytest.LogCaptureFixture
-) -> None:
-    home = Away(FakeRelease(POINTS))
-    with loop.serve(home) as server:
+def test_health_follows_an_unreachable_store(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+    store = Away(FakeRelease(POINTS))
+    with loop.serve(store) as server:
         assert healthy(server.address)
-        home.away = True
+        store.away = True
         until(lambda: not healthy(server.address))
-        time.sleep(0.1)  # a few more looks
-        assert caplog.text.count("the home of releases is away") == 1
-        home.away = False
+        time.sleep(0.1)  # a few more checks
+        assert caplog.text.count("the release store cannot be reached") == 1
+        store.away = False
         until(lambda: healthy(server.address))
-        home.put("2", FakeRelease(POINTS, name="2"))
+        store.put("2", FakeRelease(POINTS, name="2"))
         until(lambda: ask(server.address)[0].release == "2")
 
 
-def test_a_server_may_wait_for_its_first_release(loop: Loop) -> None:
-    home = Away(FakeRelease(POINTS))
-    home.away = True
-    with loop.serve(home, wait=True) as server:
+def test_a_server_can_wait_for_its_first_release(loop: Loop) -> None:
+    store = Away(FakeRelease(POINTS))
+    store.away = True
+    with loop.serve(store, wait=True) as server:
         assert not healthy(server.address)
         error = refused(server.address)
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert reason(error) == "NO_RELEASE"
-        home.away = False
+        store.away = False
         until(lambda: healthy(server.address))
         assert ask(server.address)[0].songs
-    home.put("none", NoReleaseError("none yet"))
-    with loop.serve(home, wait=True) as server:
+    store.put("none", NoReleaseError("none yet"))
+    with loop.serve(store, wait=True) as server:
         assert not healthy(server.address)

@@ -1,4 +1,4 @@
-"""The server's start and its end: ports, hosts and releases, and calls under way."""
+"""Start and stop of the server: ports, hosts, releases and calls under way."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from catalog.errors import BusyError, CorruptReleaseError, NoReleaseError, Unava
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
-from service.operate import lifecycle
 from service.operate.metrics import Metrics
+from service.operate.process import Ready, serve
 from service.settings import Settings
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.road import ROOT
@@ -44,28 +44,28 @@ if TYPE_CHECKING:
     from tests.support.road import Road
 
 
-# Starting
+# Start
 
 
-def test_the_collector_of_garbage_is_spared_what_stays(road: Road) -> None:
+def test_present_objects_are_exempt_from_garbage_collection(road: Road) -> None:
     spared = []
 
     async def served() -> None:
         stopped = asyncio.Event()
 
-        def ready(_: lifecycle.Ready) -> None:
+        def ready(_: Ready) -> None:
             spared.append(gc.get_freeze_count())
             stopped.set()
 
         settings = Settings(home=road.home.path, port=0, drain=0.0)
-        await lifecycle.serve(settings, Metrics(prometheus.CollectorRegistry()), ready, stopped)
+        await serve(settings, Metrics(prometheus.CollectorRegistry()), ready, stopped)
 
     asyncio.run(served())
     assert spared[0] > 10_000
     assert gc.get_freeze_count() == 0
 
 
-def test_a_port_that_is_taken_is_noticed_and_the_release_let_go(loop: Loop) -> None:
+def test_a_port_in_use_is_reported_and_the_release_closed(loop: Loop) -> None:
     release = FakeRelease(POINTS)
 
     async def second(port: int) -> None:
@@ -80,7 +80,7 @@ def test_a_port_that_is_taken_is_noticed_and_the_release_let_go(loop: Loop) -> N
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]", "localhost"])
-def test_hosts_may_be_given_in_any_form(loop: Loop, host: str) -> None:
+def test_hosts_are_accepted_in_any_form(loop: Loop, host: str) -> None:
     if "::1" in host and not ipv6():
         pytest.skip("no IPv6 here")
 
@@ -105,7 +105,7 @@ def ipv6() -> bool:
     return True
 
 
-def test_without_a_release_there_is_no_server(tmp_path: Path) -> None:
+def test_a_server_needs_a_release(tmp_path: Path) -> None:
     async def start() -> None:
         server_of(EmbeddedStore(tmp_path / "nothing"))
 
@@ -113,18 +113,18 @@ def test_without_a_release_there_is_no_server(tmp_path: Path) -> None:
         asyncio.run(start())
 
 
-def test_a_corrupt_release_is_noticed_at_the_start(home: EmbeddedStore) -> None:
+def test_a_corrupt_release_is_reported_at_the_start(store: EmbeddedStore) -> None:
     async def start() -> None:
-        server_of(home)
+        server_of(store)
 
-    release = home.current()
+    release = store.current()
     assert release is not None
-    damage(home, release)
+    damage(store, release)
     with pytest.raises(CorruptReleaseError, match=f"release {release} is damaged"):
         asyncio.run(start())
 
 
-# Ending
+# Stop
 
 
 def turned_away(address: str) -> bool:
@@ -136,7 +136,7 @@ def turned_away(address: str) -> bool:
     return False
 
 
-def test_a_call_under_way_is_finished_before_the_end(
+def test_calls_under_way_finish_before_the_stop(
     loop: Loop,
 ) -> None:
     release = Slow(POINTS)
@@ -156,7 +156,7 @@ def test_a_call_under_way_is_finished_before_the_end(
         assert call.answer.release == "slow"
 
 
-def test_a_call_that_never_ends_does_not_keep_the_server(
+def test_a_call_that_never_ends_does_not_delay_the_stop(
     loop: Loop,
 ) -> None:
     release = Slow(POINTS)
@@ -172,9 +172,7 @@ def test_a_call_that_never_ends_does_not_keep_the_server(
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_the_command_serves_until_it_is_told_to_end(
-    road: Road, name: str, best_known: list[Point]
-) -> None:
+def test_the_command_serves_until_a_signal(road: Road, name: str, best_known: list[Point]) -> None:
     command = [sys.executable, "-m", "cli.main", "serve", "--port", "0"]
     process = subprocess.Popen(
         [*command, "--home", str(road.home.path)],

@@ -1,4 +1,4 @@
-"""The end of the server: all that it began ends, it logs, and a second Ctrl-C ends it at once."""
+"""Stop of the server: tasks end, the log says so, and a second Ctrl-C ends it at once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class SlowToOpen(FakeStore):
-    """Opens the releases after the first only once it may."""
+    """Opens releases after the first only once `may` is set."""
 
     def __init__(self, release: FakeRelease) -> None:
         super().__init__(release)
@@ -40,23 +40,23 @@ class SlowToOpen(FakeStore):
         return super().open(release)
 
 
-def test_nothing_is_under_way_after_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    home = SlowToOpen(FakeRelease(POINTS, name="1"))
+def test_no_task_remains_after_the_stop(caplog: pytest.LogCaptureFixture) -> None:
+    store = SlowToOpen(FakeRelease(POINTS, name="1"))
     second = FakeRelease(POINTS, name="2")
     caplog.set_level("INFO", logger="nextsong.service")
 
     async def serve() -> None:
         before = asyncio.all_tasks()
-        server = server_of(home)
+        server = server_of(store)
         await server.start()
-        home.put("2", second)
-        while not home.opening.is_set():
+        store.put("2", second)
+        while not store.opening.is_set():
             await asyncio.sleep(0.01)
         stopping = asyncio.create_task(server.stop())
         while "ending" not in caplog.text:
             await asyncio.sleep(0.01)
         assert not stopping.done()
-        home.may.set()
+        store.may.set()
         await stopping
         own = asyncio.all_tasks() - before - {stopping}
         assert not [task for task in own if "grpc" not in repr(task)]
@@ -66,7 +66,7 @@ def test_nothing_is_under_way_after_the_end(caplog: pytest.LogCaptureFixture) ->
     assert "draining" in caplog.text
 
 
-def test_a_port_in_use_is_told_in_one_line(road: Road, loop: Loop) -> None:
+def test_a_port_in_use_is_reported_in_one_line(road: Road, loop: Loop) -> None:
     with loop.serve(FakeStore(FakeRelease(POINTS))) as server:
         command = [sys.executable, "-m", "cli.main", "serve", "--port", str(server.port)]
         done = subprocess.run(
@@ -83,7 +83,7 @@ def test_a_port_in_use_is_told_in_one_line(road: Road, loop: Loop) -> None:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_second_interrupt_ends_at_once(road: Road, workers: int) -> None:
+def test_a_second_interrupt_ends_the_service_at_once(road: Road, workers: int) -> None:
     options = ("--drain", "600", "--workers", str(workers))
     with serving(road.home.path, *options) as service:
         pids = service.children()
@@ -96,19 +96,17 @@ def test_a_second_interrupt_ends_at_once(road: Road, workers: int) -> None:
 
 
 def logged(service: Service) -> str:
-    # The position in the file is shared with those who write into it.
+    # pread, because the writers share the position in the file.
     return os.pread(service._log.fileno(), 1 << 20, 0).decode()
 
 
-def test_metrics_keep_no_series_of_a_release_that_is_gone(tmp_path: Path) -> None:
-    for place in range(2):
-        metrics.reserve(tmp_path, place)
+def test_an_unused_release_has_no_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "getpid", iter([7, 8]).__next__)
+    for pid in (7, 8):
+        metrics.reserve_files(tmp_path, pid)
     registry = prometheus.CollectorRegistry()
-    registry.register(metrics.ReleasesInUse(lambda: metrics.releases_in(tmp_path)))
-    processes = [
-        metrics.Metrics(prometheus.CollectorRegistry(), metrics.release_file(tmp_path, place))
-        for place in range(2)
-    ]
+    registry.register(metrics.ReleasesInUse(lambda: metrics.read_releases(tmp_path)))
+    processes = [metrics.Metrics(prometheus.CollectorRegistry(), tmp_path) for _ in range(2)]
 
     def in_use() -> dict[str, float]:
         (family,) = registry.collect()
@@ -118,11 +116,11 @@ def test_metrics_keep_no_series_of_a_release_that_is_gone(tmp_path: Path) -> Non
     sizes = {path: path.stat().st_size for path in tmp_path.iterdir()}
     for number in range(1_000):
         for process in processes:
-            process.release_changed(f"release-{number}")
+            process.set_release(f"release-{number}")
     assert in_use() == {"release-999": 2}
-    processes[0].release_changed("r")
+    processes[0].set_release("r")
     assert in_use() == {"release-999": 1, "r": 1}
-    metrics.reserve(tmp_path, 0)  # its process has died
-    processes[1].release_changed(None)
+    metrics.clear_files(tmp_path, 7)  # its process has died
+    processes[1].set_release(None)
     assert in_use() == {}
     assert {path: path.stat().st_size for path in tmp_path.iterdir()} == sizes

@@ -1,4 +1,4 @@
-"""Several serving processes: one port, one metrics endpoint, and always all of them."""
+"""Several serving processes on one port, with one metrics endpoint."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from catalog.errors import BusyError, StorageError
 from nextsong.v1 import recommender_pb2 as pb
 from service.client.client import Client
 from service.operate import metrics
-from service.operate.supervisor import _ReservedPort, supervise
-from service.operate.worker import from_line, to_line
+from service.operate.supervisor import supervise
+from service.operate.worker import format_message, parse_message
+from service.rpc.port import reserve_port
 from service.settings import Settings
 from tests.support.rpc_servers import PATIENCE_S, until
 from tests.support.service_process import serving
@@ -30,17 +31,17 @@ from tests.support.service_process import serving
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from service.operate.lifecycle import Ready
+    from service.operate.process import Ready
     from tests.support.road import Road
 
 
-def calls_told(text: str) -> float:
+def count_calls(text: str) -> float:
     lines = [line for line in text.splitlines() if line.startswith("nextsong_calls_total{")]
     return sum(float(line.split()[-1]) for line in lines)
 
 
 def files_of_metrics(pid: int) -> list[Path]:
-    """The files of metrics that the children of a process have in their memory."""
+    """Return the metrics files that the children of a process have mapped."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     maps = "".join(Path(f"/proc/{child}/maps").read_text() for child in children)
     (folder,) = {Path(line.split()[-1]).parent for line in maps.splitlines() if ".db" in line}
@@ -56,39 +57,40 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_family_of_processes(road: Road) -> None:
+def test_processes_share_a_port_and_metrics_and_are_replaced(road: Road) -> None:
     options = ("--workers", "2", "--metrics-port", "0", "--log-level", "error")
     with serving(road.home.path, *options) as service:
-        members = service.children()
-        assert len(members) == 2
-        for _ in range(12):  # each connection goes to one of them
+        pids = service.children()
+        assert len(pids) == 2
+        for _ in range(12):  # each connection goes to one process
             with Client(service.address) as client:
                 client.get_release()
-        assert calls_told(service.metrics()) == 12
+        assert count_calls(service.metrics()) == 12
         release = road.outcome.manifest.release
         in_use = f'nextsong_release_in_use{{release="{release}"}} 2.0'
         assert in_use in service.metrics()
 
-        os.kill(members[0], signal.SIGKILL)
-        until(lambda: len(service.children()) == 2 and members[0] not in service.children())
+        os.kill(pids[0], signal.SIGKILL)
+        until(lambda: len(service.children()) == 2 and pids[0] not in service.children())
         until(lambda: in_use in service.metrics())
         with Client(service.address) as client:
             client.get_release()
-        assert calls_told(service.metrics()) == 13  # what the dead one counted is not forgotten
-        assert len(files_of_metrics(service.process.pid)) == 2 * 4  # and it left none of its own
+        # The calls that the dead process counted are kept, and it left no other files.
+        assert count_calls(service.metrics()) == 13
+        assert len(files_of_metrics(service.process.pid)) == 2 * 4
 
         with pytest.raises(BusyError, match="the port is in use"):
-            _ReservedPort("127.0.0.1", int(service.address.split(":")[1])).__enter__()
+            reserve_port("127.0.0.1", int(service.address.split(":")[1])).__enter__()
 
-        members = service.children()
+        pids = service.children()
         code, log = service.end()
         assert code == 0
         assert "a process ended before its time" in log
         assert "Traceback" not in log
-        assert not any(alive(member) for member in members)
+        assert not any(alive(pid) for pid in pids)
 
 
-def test_no_call_fails_while_a_family_ends(road: Road) -> None:
+def test_no_call_fails_while_several_processes_stop(road: Road) -> None:
     with serving(road.home.path, "--workers", "2", "--drain", "0.5") as service:
         seed = pb.Seed(artist="nobody", title="nothing")
         outcomes: list[str] = []
@@ -105,7 +107,7 @@ def test_no_call_fails_while_a_family_ends(road: Road) -> None:
             caller.start()
         until(lambda: len(outcomes) > 20)
         service.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)  # it goes on answering for half a second
+        time.sleep(0.2)  # the drain takes half a second
         before = len(outcomes)
         until(lambda: len(outcomes) > before)
         ending.set()
@@ -118,19 +120,46 @@ def test_no_call_fails_while_a_family_ends(road: Road) -> None:
         assert "INTERNAL" not in log
 
 
-def test_metrics_have_their_room_before_they_are_written(tmp_path: Path) -> None:
-    metrics.reserve(tmp_path, 0)
+def test_metrics_files_have_their_full_size_before_they_are_written(tmp_path: Path) -> None:
+    metrics.reserve_files(tmp_path, 7)
     for path in tmp_path.iterdir():
-        room = metrics.LONGEST_RELEASE if path.name == "release_0" else metrics.ROOM
-        assert path.stat().st_blocks * 512 >= path.stat().st_size == room
-    live = tmp_path / f"{metrics.LIVE}_0.db"
-    for path in tmp_path.iterdir():
-        path.write_bytes(b"x" * metrics.ROOM)
-    metrics.reserve(tmp_path, 0)
-    assert {path for path in tmp_path.iterdir() if not any(path.read_bytes())} == {live}
+        is_release = path.name == "release_7"
+        size = metrics.RELEASE_FILE_SIZE if is_release else metrics.METRICS_FILE_SIZE
+        assert path.stat().st_blocks * 512 >= path.stat().st_size == size
 
 
-def test_a_disk_without_room_for_metrics_is_said(
+def test_a_process_continues_the_counters_of_the_one_that_it_replaces(tmp_path: Path) -> None:
+    metrics.reserve_files(tmp_path, 7)
+    for path in tmp_path.iterdir():
+        path.write_bytes(b"x" * path.stat().st_size)
+    metrics.clear_files(tmp_path, 7)
+    metrics.reserve_files(tmp_path, 8, predecessor=7)
+    kept = {path.name for path in tmp_path.iterdir() if any(path.read_bytes())}
+    cleared = {path.name for path in tmp_path.iterdir() if not any(path.read_bytes())}
+    assert kept == {"counter_8.db", "histogram_8.db"}
+    assert cleared == {"gauge_livesum_8.db", "release_8"}
+
+
+def test_metrics_are_read_again_if_files_are_renamed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_releases, calls = metrics.read_releases, list[Path]()
+
+    def rename_before_the_first_read(folder: Path) -> list[str]:
+        calls.append(folder)
+        if len(calls) == 1:
+            raise FileNotFoundError
+        return read_releases(folder)
+
+    monkeypatch.setattr(metrics, "read_releases", rename_before_the_first_read)
+    metrics.reserve_files(tmp_path, 7)
+    (tmp_path / "release_7").write_bytes(b"r-1".ljust(metrics.RELEASE_FILE_SIZE, b"\0"))
+    (family,) = metrics.FolderCollector(tmp_path).collect()
+    assert [sample.labels for sample in family.samples] == [{"release": "r-1"}]
+    assert len(calls) == 2
+
+
+def test_a_full_disk_is_reported_before_metrics_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -138,10 +167,10 @@ def test_a_disk_without_room_for_metrics_is_said(
 
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(StorageError, match="the disk is full"):
-        metrics.reserve(tmp_path, 0)
+        metrics.reserve_files(tmp_path, 0)
 
 
-def test_a_port_that_a_server_has_just_left_can_be_taken() -> None:
+def test_a_port_in_time_wait_can_be_reserved() -> None:
     with socket.socket() as before:
         before.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         before.bind(("127.0.0.1", 0))
@@ -150,19 +179,19 @@ def test_a_port_that_a_server_has_just_left_can_be_taken() -> None:
         with socket.create_connection(("127.0.0.1", port)):
             accepted, _ = before.accept()
             accepted.close()  # the side that closes first waits in TIME_WAIT
-    with _ReservedPort("127.0.0.1", port) as reserved:
+    with reserve_port("127.0.0.1", port) as reserved:
         assert reserved == port
 
 
-def test_orphans_end(road: Road) -> None:
+def test_processes_end_if_their_parent_dies(road: Road) -> None:
     with serving(road.home.path, "--workers", "2") as service:
-        members = service.children()
+        pids = service.children()
         service.process.kill()
         service.process.communicate()
-        until(lambda: not any(alive(member) for member in members))
+        until(lambda: not any(alive(pid) for pid in pids))
 
 
-def test_what_stops_a_process_is_said_once(tmp_path: Path) -> None:
+def test_the_error_that_stops_the_first_start_is_reported_once(tmp_path: Path) -> None:
     with serving(tmp_path, "--workers", "3") as service:
         code, log = service.ended()
         assert code == 1
@@ -171,18 +200,18 @@ def test_what_stops_a_process_is_said_once(tmp_path: Path) -> None:
         assert "Traceback" not in log
 
 
-def test_a_taken_port_is_noticed() -> None:
+def test_a_port_in_use_cannot_be_reserved() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(BusyError, match=f"cannot listen on 127.0.0.1:{port}"):
-            _ReservedPort("127.0.0.1", port).__enter__()
-    with _ReservedPort("localhost", 0) as free:
+            reserve_port("127.0.0.1", port).__enter__()
+    with reserve_port("localhost", 0) as free:
         assert free > 0
 
 
-def test_an_extra_that_a_process_lacks_is_said(road: Road, tmp_path: Path) -> None:
+def test_an_extra_missing_in_a_process_is_reported(road: Road, tmp_path: Path) -> None:
     (tmp_path / "opentelemetry.py").write_text("raise ImportError('not installed')")
     options = ("--workers", "2", "--otlp-endpoint", "http://127.0.0.1:1")
     with serving(road.home.path, *options, path=tmp_path) as service:
@@ -194,30 +223,33 @@ def test_an_extra_that_a_process_lacks_is_said(road: Road, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_what_a_process_prints_is_no_answer(road: Road, tmp_path: Path) -> None:
+def test_lines_printed_by_a_process_are_not_messages(road: Road, tmp_path: Path) -> None:
     prints = ["a greeting", "[]", "{}", '{"ready": 1}', '{"error": "X", "args": []}', "9" * 200_000]
     (tmp_path / "sitecustomize.py").write_text(f"print(*{prints}, sep='\\n', flush=True)")
     with serving(road.home.path, "--workers", "2", path=tmp_path) as service:
         with Client(service.address) as client:
             client.get_release()
-        members = service.children()
-        os.kill(members[0], signal.SIGKILL)
-        until(lambda: len(service.children()) == 2 and members[0] not in service.children())
+        pids = service.children()
+        os.kill(pids[0], signal.SIGKILL)
+        until(lambda: len(service.children()) == 2 and pids[0] not in service.children())
         code, log = service.end()
     assert code == 0
     assert "a greeting" in log
     assert "Traceback" not in log
 
 
-def test_all_errors_can_travel_between_processes() -> None:
+def test_all_errors_can_be_sent_between_processes() -> None:
     for kind in vars(errors).values():
         if isinstance(kind, type) and issubclass(kind, errors.NextsongError):
             named = kind in {errors.RequestError, errors.MissingExtraError}
             error = kind("one", "two") if named else kind("went wrong")
-            for copy in (from_line(to_line(error).encode()), pickle.loads(pickle.dumps(error))):
+            for copy in (
+                parse_message(format_message(error).encode()),
+                pickle.loads(pickle.dumps(error)),
+            ):
                 assert type(copy) is kind
                 assert str(copy) == str(error)
-    copy = from_line(to_line(errors.OverloadError("busy", 0.5)).encode())
+    copy = parse_message(format_message(errors.OverloadError("busy", 0.5)).encode())
     assert isinstance(copy, errors.OverloadError)
     assert copy.wait_s == 0.5
 
@@ -232,7 +264,7 @@ sys.stdin.read()
 
 
 class Spawning:
-    """Starts stand-ins for serving processes, but for the starts that `fails` are raised at."""
+    """Starts stand-ins for serving processes, and raises `fails` by the number of the start."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: Mapping[int, Exception]) -> None:
         self.processes: list[asyncio.subprocess.Process] = []
@@ -240,7 +272,7 @@ class Spawning:
         self._fails = fails
         self._spawn = asyncio.create_subprocess_exec
         monkeypatch.setattr(asyncio, "create_subprocess_exec", self)
-        monkeypatch.setattr("service.operate.supervisor.FIRST_PAUSE_S", 0.01)
+        monkeypatch.setattr("service.operate.supervisor.MIN_PAUSE_S", 0.01)
 
     async def __call__(self, *_command: str, **options: Any) -> asyncio.subprocess.Process:
         self.starts += 1
@@ -256,7 +288,7 @@ def supervised(ready: Callable[[Ready], None] = lambda _ready: None) -> None:
 
 
 @pytest.mark.parametrize("start", [1, 2])
-def test_a_process_that_cannot_be_started_ends_it(
+def test_a_first_start_that_fails_ends_the_service(
     monkeypatch: pytest.MonkeyPatch, start: int
 ) -> None:
     full = OSError(errno.EAGAIN, "Resource temporarily unavailable")
@@ -266,7 +298,7 @@ def test_a_process_that_cannot_be_started_ends_it(
     assert all(process.returncode is not None for process in spawning.processes)
 
 
-def test_a_process_that_cannot_be_replaced_now_is_replaced_later(
+def test_a_failed_replacement_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     full = OSError(errno.EAGAIN, "Resource temporarily unavailable")
@@ -285,18 +317,18 @@ def test_a_process_that_cannot_be_replaced_now_is_replaced_later(
     assert all(process.returncode is not None for process in spawning.processes)
 
 
-def test_supervision_that_fails_ends_all(
+def test_a_failure_of_supervision_ends_all_processes(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     spawning = Spawning(monkeypatch, {})
-    reserve = metrics.reserve
+    reserve_files = metrics.reserve_files
 
-    def fail_later(folder: Path, number: int) -> None:
-        if len(spawning.processes) == 2:
+    def fail_later(folder: Path, pid: int, predecessor: int | None = None) -> None:
+        if predecessor is not None:
             raise ValueError("not foreseen")
-        reserve(folder, number)
+        reserve_files(folder, pid)
 
-    monkeypatch.setattr(metrics, "reserve", fail_later)
+    monkeypatch.setattr(metrics, "reserve_files", fail_later)
     with pytest.raises(errors.SupervisionError, match="not foreseen"):
         supervised(lambda _ready: spawning.processes[0].kill())
     assert "Traceback" in caplog.text

@@ -1,6 +1,6 @@
-"""Releases that change while 100 calls a second run: none fails, none mixes two, memory returns.
+"""Switches of releases under 100 calls per second: no failure, no mixed answer, no leak.
 
-NEXTSONG_SWITCH_S says for how many seconds, where the few of every day are not enough.
+NEXTSONG_SWITCH_S sets the seconds under load.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 
 def edition(number: int) -> list[Point]:
-    """The same songs and vectors under other titles, so that an answer tells where it is from."""
+    """Return the same songs and vectors with other titles, which identify the release."""
     return [
         replace(point, song=replace(point.song, title=f"{point.song.title} ({number})"))
         for point in SONGS
@@ -49,7 +49,7 @@ def edition(number: int) -> list[Point]:
 
 
 class Calls:
-    """Calls at a steady rate, however many are under way, by stubs that try nothing twice."""
+    """Calls at a steady rate without retries, however many are under way."""
 
     def __init__(self, address: str) -> None:
         self.failures: list[str] = []
@@ -69,8 +69,8 @@ class Calls:
             await asyncio.gather(*tasks)
 
     async def _call(self, stub: recommender_pb2_grpc.RecommenderStub, number: int) -> None:
-        places = (number % len(SONGS), (7 * number) % len(SONGS))
-        seeds = [pb.Seed(song_id=str(SONGS[place].song.song_id)) for place in places]
+        numbers = (number % len(SONGS), (7 * number) % len(SONGS))
+        seeds = [pb.Seed(song_id=str(SONGS[song].song.song_id)) for song in numbers]
         try:
             answer = await stub.Recommend(pb.RecommendRequest(seeds=seeds), timeout=PATIENCE_S)
         except grpc.aio.AioRpcError as error:
@@ -82,24 +82,24 @@ class Calls:
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory that a process has."""
+    """Return the resident memory of a process in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def maps_of(pid: int, home: EmbeddedStore) -> set[str]:
-    """The releases of which a process has files in its memory."""
+def maps_of(pid: int, store: EmbeddedStore) -> set[str]:
+    """Return the releases whose files a process has mapped."""
     lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    inside = f"{home.path}/releases/"
+    inside = f"{store.path}/releases/"
     return {line.split(inside)[1].split("/")[0] for line in lines if inside in line}
 
 
 async def switching(
-    home: EmbeddedStore, address: str, pid: int
+    store: EmbeddedStore, address: str, pid: int
 ) -> tuple[Calls, dict[str, str], int]:
-    """What came of calls during three releases and a step back, and the memory in use before."""
+    """Return the calls during three releases and a rollback, and the memory in use before."""
     calls, ended = Calls(address), asyncio.Event()
     running = asyncio.create_task(calls.run(ended))
-    names = {home.current() or "": "(0)"}
+    names = {store.current() or "": "(0)"}
     pause = SECONDS / 6
     await asyncio.sleep(pause)
     before = resident(pid)
@@ -111,29 +111,29 @@ async def switching(
         await asyncio.sleep(pause)
 
     for number in (1, 2, 3):
-        published = await asyncio.to_thread(publish, home, edition(number))
+        published = await asyncio.to_thread(publish, store, edition(number))
         names[published.release] = f"({number})"
         await followed(published.release)
-    await followed(await asyncio.to_thread(home.rollback))
+    await followed(await asyncio.to_thread(store.rollback))
     ended.set()
     await running
     return calls, names, before
 
 
 @pytest.mark.timeout(60 + 10 * SECONDS)
-def test_three_releases_and_a_step_back_under_load(tmp_path: Path) -> None:
-    home = EmbeddedStore(tmp_path / "home")
-    publish(home, edition(0))
+def test_three_releases_and_a_rollback_under_load(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path / "home")
+    publish(store, edition(0))
     options = ("--look-every", "0.2", "--log-level", "warning")
-    with serving(home.path, *options) as service:
+    with serving(store.path, *options) as service:
         pid = service.process.pid
-        calls, names, before = asyncio.run(switching(home, service.address, pid))
+        calls, names, before = asyncio.run(switching(store, service.address, pid))
         assert calls.failures == []
         assert len(calls.answers) > 0.5 * RATE * SECONDS
         assert {release for release, _ in calls.answers} == set(names)
         for release, editions in calls.answers:
             assert editions == {names[release]}
-        until(lambda: maps_of(pid, home) <= {home.current() or ""})
+        until(lambda: maps_of(pid, store) <= {store.current() or ""})
         assert resident(pid) < before + (32 << 20)
         code, log = service.end()
         assert (code, log) == (0, "")
@@ -148,9 +148,9 @@ class Freezing(FakeStore):
         return super().open(release)
 
 
-def test_calls_that_waited_while_a_release_was_loaded_are_not_too_many(loop: Loop) -> None:
-    home = Freezing(FakeRelease(POINTS, name="1"))
-    with loop.serve(home, max_concurrency=4) as server:
+def test_calls_that_queued_during_a_stall_are_admitted(loop: Loop) -> None:
+    store = Freezing(FakeRelease(POINTS, name="1"))
+    with loop.serve(store, max_concurrency=4) as server:
         load = Load(server.address, 10, 2, 5, False, False, 1, RATE, 4.0, 1)
         with subprocess.Popen(
             [sys.executable, "-m", "evaluation.bench.load"],
@@ -162,11 +162,11 @@ def test_calls_that_waited_while_a_release_was_loaded_are_not_too_many(loop: Loo
             caller.stdin.write(json.dumps(asdict(load)))
             caller.stdin.close()
             caller.stdin = None
-            until(lambda: home.release_asked("1") > 0.2 * RATE)
+            until(lambda: store.release_asked("1") > 0.2 * RATE)
             for name in ("2", "3", "4"):
-                home.put(name, FakeRelease(POINTS, name=name))
-                until(lambda name=name: home.release_asked(name) > 0.5 * RATE)
-            told, _ = caller.communicate(timeout=PATIENCE_S)
-    outcome = json.loads(told)
+                store.put(name, FakeRelease(POINTS, name=name))
+                until(lambda name=name: store.release_asked(name) > 0.5 * RATE)
+            output, _ = caller.communicate(timeout=PATIENCE_S)
+    outcome = json.loads(output)
     assert outcome["failures"] == {}
     assert len(outcome["latencies_ms"]) > 2 * RATE

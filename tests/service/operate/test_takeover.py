@@ -1,4 +1,4 @@
-"""New releases are taken up under load; what cannot be opened leaves the old one serving."""
+"""The service switches to new releases, and keeps the old one if a new one cannot be opened."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Caller(threading.Thread):
-    """Calls all methods in turn until told to end, keeping (release, titles) of every answer."""
+    """Calls all methods in turn until `ended`, and keeps (release, titles) of every answer."""
 
     def __init__(self, address: str, seed: pb.Seed) -> None:
         super().__init__()
@@ -67,25 +67,25 @@ class Caller(threading.Thread):
 
 
 def second_edition(points: list[Point]) -> list[Point]:
-    """The same songs and vectors under other titles, so that an answer tells where it is from."""
+    """Return the same songs and vectors with other titles, which identify the release."""
     return [
         replace(point, song=replace(point.song, title=f"{point.song.title} (2)"))
         for point in points
     ]
 
 
-def test_a_new_release_is_taken_up_under_load_with_no_failed_and_no_mixed_answer(
-    loop: Loop, home: EmbeddedStore, best_known: list[Point]
+def test_a_switch_under_load_fails_no_call_and_mixes_no_releases(
+    loop: Loop, store: EmbeddedStore, best_known: list[Point]
 ) -> None:
-    first = home.current()
+    first = store.current()
     seed = pb.Seed(song_id=str(best_known[0].song.song_id))
-    with loop.serve(home) as server:
+    with loop.serve(store) as server:
         callers = [Caller(server.address, seed) for _ in range(2)]
         for caller in callers:
             caller.start()
         try:
             until(lambda: all(caller.answers for caller in callers))
-            second = publish(home, second_edition(best_known)).release
+            second = publish(store, second_edition(best_known)).release
             until(lambda: all(caller.answers[-1][0] == second for caller in callers))
         finally:
             for caller in callers:
@@ -100,56 +100,56 @@ def test_a_new_release_is_taken_up_under_load_with_no_failed_and_no_mixed_answer
             assert {title.endswith(" (2)") for title in titles} <= {release == second}
 
 
-def test_a_corrupt_new_release_is_not_taken_up_and_the_next_good_one_is(
-    loop: Loop, home: EmbeddedStore, best_known: list[Point], caplog: pytest.LogCaptureFixture
+def test_a_corrupt_release_is_skipped_and_the_next_one_is_served(
+    loop: Loop, store: EmbeddedStore, best_known: list[Point], caplog: pytest.LogCaptureFixture
 ) -> None:
-    good = home.current()
+    good = store.current()
     assert good is not None
-    with loop.serve(home) as server, Client(server.address) as client:
-        point_at(home, damaged_copy(home, good))
+    with loop.serve(store) as server, Client(server.address) as client:
+        point_at(store, damaged_copy(store, good))
         until(lambda: "is damaged" in caplog.text)
         assert f"stay on release {good}" in caplog.text
-        time.sleep(0.1)  # a few more looks
+        time.sleep(0.1)  # a few more checks
         assert caplog.text.count("stay on release") == 1
         assert client.get_release().release.id == good
-        better = publish(home, best_known).release
+        better = publish(store, best_known).release
         until(lambda: client.get_release().release.id == better)
 
 
-def damaged_copy(home: EmbeddedStore, release: str) -> str:
+def damaged_copy(store: EmbeddedStore, release: str) -> str:
     name = "20990101T000000000-damaged"
-    shutil.copytree(home.path / "releases" / release, home.path / "releases" / name)
-    manifest = replace(home.manifest(release), release=name)
-    (home.path / "releases" / name / "manifest.json").write_text(manifest.to_json(), "utf-8")
-    damage(home, name)
+    shutil.copytree(store.path / "releases" / release, store.path / "releases" / name)
+    manifest = replace(store.manifest(release), release=name)
+    (store.path / "releases" / name / "manifest.json").write_text(manifest.to_json(), "utf-8")
+    damage(store, name)
     return name
 
 
-def point_at(home: EmbeddedStore, release: str) -> None:
-    partial = home.path / "pointer"
+def point_at(store: EmbeddedStore, release: str) -> None:
+    partial = store.path / "pointer"
     partial.write_text(f"{release}\n", "utf-8")
-    partial.replace(home.path / "current")
+    partial.replace(store.path / "current")
 
 
 @pytest.mark.parametrize("name", ["20990101T000000000-missing", "../../elsewhere", "caf\u00e9"])
-def test_a_pointer_at_nothing_changes_nothing(
-    loop: Loop, home: EmbeddedStore, caplog: pytest.LogCaptureFixture, name: str
+def test_a_pointer_to_a_missing_release_changes_nothing(
+    loop: Loop, store: EmbeddedStore, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    good = home.current()
-    with loop.serve(home) as server, Client(server.address) as client:
-        point_at(home, name)
+    good = store.current()
+    with loop.serve(store) as server, Client(server.address) as client:
+        point_at(store, name)
         until(lambda: "stay on release" in caplog.text)
-        time.sleep(0.1)  # a few more looks
+        time.sleep(0.1)  # a few more checks
         assert caplog.text.count("stay on release") == 1
         assert client.get_release().release.id == good
 
 
 def test_a_rollback_is_followed(loop: Loop) -> None:
-    home = FakeStore(FakeRelease(POINTS, name="1"))
-    with loop.serve(home) as server:
-        home.put("2", FakeRelease(POINTS, name="2"))
+    store = FakeStore(FakeRelease(POINTS, name="1"))
+    with loop.serve(store) as server:
+        store.put("2", FakeRelease(POINTS, name="2"))
         until(lambda: server.release.manifest.release == "2")
-        home.put("1", FakeRelease(POINTS, name="1"))
+        store.put("1", FakeRelease(POINTS, name="1"))
         until(lambda: server.release.manifest.release == "1")
 
 
@@ -158,21 +158,21 @@ def test_a_rollback_is_followed(loop: Loop) -> None:
     [CorruptReleaseError("x"), EngineError("x"), PermissionError("x"), KeyError()],
     ids=["corrupt", "engine", "unforeseen", "a bug"],
 )
-def test_no_failure_ends_the_lookout(
+def test_no_failure_ends_the_release_watcher(
     loop: Loop, caplog: pytest.LogCaptureFixture, failure: Exception
 ) -> None:
-    home = FakeStore(FakeRelease(POINTS, name="1"))
-    with loop.serve(home) as server:
-        home.put("2", failure)
+    store = FakeStore(FakeRelease(POINTS, name="1"))
+    with loop.serve(store) as server:
+        store.put("2", failure)
         until(lambda: "stay on release 1" in caplog.text)
-        time.sleep(0.1)  # a few more looks, which do not try it again
-        home.put("3", FakeRelease(POINTS, name="3"))
+        time.sleep(0.1)  # a few more checks, which do not try it again
+        store.put("3", FakeRelease(POINTS, name="3"))
         until(lambda: server.release.manifest.release == "3")
-    assert home.opened == ["1", "2", "3"]
+    assert store.opened == ["1", "2", "3"]
 
 
 class Gated(FakeStore):
-    """Takes its time to open a release."""
+    """Opens releases slowly."""
 
     def __init__(self, release: FakeRelease) -> None:
         super().__init__(release)
@@ -187,36 +187,36 @@ class Gated(FakeStore):
 
 
 def test_calls_are_answered_while_a_new_release_is_opened(loop: Loop) -> None:
-    home = Gated(FakeRelease(POINTS, name="1"))
-    with loop.serve(home) as server, Client(server.address) as client:
-        home.opening.clear()
-        home.may_open.clear()
-        home.put("2", FakeRelease(POINTS, name="2"))
-        assert home.opening.wait(PATIENCE_S)
+    store = Gated(FakeRelease(POINTS, name="1"))
+    with loop.serve(store) as server, Client(server.address) as client:
+        store.opening.clear()
+        store.may_open.clear()
+        store.put("2", FakeRelease(POINTS, name="2"))
+        assert store.opening.wait(PATIENCE_S)
         try:
             assert client.recommend(WATERLOO).release == "1"
         finally:
-            home.may_open.set()
+            store.may_open.set()
         until(lambda: client.get_release().release.id == "2")
 
 
-def test_news_of_releases_are_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
+def test_switches_of_releases_are_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "nextsong.service")
-    home = FakeStore(FakeRelease(POINTS, name="1"))
-    with loop.serve(home):
-        home.put("2", FakeRelease(POINTS, name="2"))
+    store = FakeStore(FakeRelease(POINTS, name="1"))
+    with loop.serve(store):
+        store.put("2", FakeRelease(POINTS, name="2"))
         until(lambda: "now serving release 2" in caplog.text)
 
 
-def test_a_call_keeps_the_release_that_it_began_with_which_is_then_let_go(loop: Loop) -> None:
+def test_a_call_keeps_its_release_which_is_closed_afterwards(loop: Loop) -> None:
     old = Slow(POINTS, name="old")
-    home = FakeStore(old)
+    store = FakeStore(old)
     gone = weakref.ref(old)
-    with loop.serve(home) as server, Client(server.address, PATIENCE_S) as client:
+    with loop.serve(store) as server, Client(server.address, PATIENCE_S) as client:
         call = Call(client)
         assert old.asked_for.wait(PATIENCE_S)
-        home.put("new", FakeRelease(POINTS, name="new"))
-        home.forget("old")
+        store.put("new", FakeRelease(POINTS, name="new"))
+        store.forget("old")
         until(lambda: client.get_release().release.id == "new")
         assert not old.closed
         old.may.set()
@@ -231,7 +231,7 @@ def test_a_call_keeps_the_release_that_it_began_with_which_is_then_let_go(loop: 
 
 
 class LoadedRanker:
-    """Stands in for a model: `loaded_by` are the threads that loaded one."""
+    """A stand-in for a model; `loaded_by` lists the threads that loaded it."""
 
     loaded_by: ClassVar[list[threading.Thread]] = []
     fields: ClassVar[list[str]] = []
@@ -252,18 +252,18 @@ def with_ranker(name: str, stored: StoredReranker) -> FakeRelease:
     return release
 
 
-def test_a_ranker_is_loaded_before_its_release_answers_and_not_by_a_call(
+def test_a_reranker_is_loaded_before_its_release_answers(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reranker, "Reranker", LoadedRanker)
     threads = LoadedRanker.loaded_by
     threads.clear()
     reranker.load_reranker.cache_clear()
-    home = FakeStore(with_ranker("first", StoredReranker(*reranker.pack("first"))))
-    with loop.serve(home) as server, Client(server.address) as client:
+    store = FakeStore(with_ranker("first", StoredReranker(*reranker.pack("first"))))
+    with loop.serve(store) as server, Client(server.address) as client:
         assert len(threads) == 1
         assert client.recommend(WATERLOO).mode == pb.MODE_RANKED
-        home.put("second", with_ranker("second", StoredReranker(*reranker.pack("second"))))
+        store.put("second", with_ranker("second", StoredReranker(*reranker.pack("second"))))
         until(lambda: client.get_release().release.id == "second")
         assert len(threads) == 2
         assert threads[1] is not loop.thread
@@ -272,20 +272,20 @@ def test_a_ranker_is_loaded_before_its_release_answers_and_not_by_a_call(
     reranker.load_reranker.cache_clear()
 
 
-def test_a_release_whose_ranker_is_damaged_is_not_taken_up(
+def test_a_release_with_a_damaged_reranker_is_not_served(
     loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    home = FakeStore(FakeRelease(POINTS, name="good"))
+    store = FakeStore(FakeRelease(POINTS, name="good"))
     damaged = with_ranker("bad", replace(StoredReranker(*reranker.pack("model")), sha256="0"))
-    with loop.serve(home) as server, Client(server.address) as client:
-        home.put("bad", damaged)
+    with loop.serve(store) as server, Client(server.address) as client:
+        store.put("bad", damaged)
         until(lambda: "the ranker in the manifest is not as it was published" in caplog.text)
         assert client.recommend(WATERLOO).release == "good"
     assert damaged.closed
 
 
 class Leaving(FakeStore):
-    """Is asked for its current release, and fails once it may."""
+    """Fails to return the current release once `may` is set."""
 
     def __init__(self) -> None:
         super().__init__(FakeRelease(POINTS))
@@ -297,13 +297,13 @@ class Leaving(FakeStore):
         raise UnavailableError("it is away")
 
 
-def test_a_look_that_fails_after_the_end_is_not_logged(
+def test_a_check_that_fails_after_the_stop_is_not_logged(
     loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    home = Leaving()
-    with loop.serve(home):
-        assert home.asked.wait(PATIENCE_S)
-    home.may.set()
+    store = Leaving()
+    with loop.serve(store):
+        assert store.asked.wait(PATIENCE_S)
+    store.may.set()
 
     async def others_have_ended() -> None:
         while len(asyncio.all_tasks()) > 1:

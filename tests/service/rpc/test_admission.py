@@ -1,4 +1,4 @@
-"""Admission by work: a large call takes the places of several."""
+"""Admission by work: a large call takes several slots."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from catalog.errors import OverloadError
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.api.validation import work_of
-from service.rpc import admission
-from service.rpc.admission import Admission
+from service.rpc.interceptors import admission
+from service.rpc.interceptors.admission import Admission
 from tests.support.fakes import FakeStore
 from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, until
 
@@ -30,7 +30,7 @@ def playlist(seeds: int, **fields: object) -> pb.RecommendRequest:
         (playlist(20, limit=500), 520),
         (playlist(20, limit=500, diversity=0.1), 2_520),
         (playlist(20, limit=500, max_per_artist=1, diversity=0.1), 2_520),
-        (playlist(20, limit=2**31 - 1), 520),  # refused later, and no reason to count more
+        (playlist(20, limit=2**31 - 1), 520),  # refused later, so it counts no more
         (playlist(20, limit=-5), 30),
         (pb.BatchRecommendRequest(requests=[playlist(100)] * 100), 11_000),
         (pb.BatchRecommendRequest(requests=[playlist(0)] * 100_000), 1_010),
@@ -45,7 +45,7 @@ def test_the_work_of_a_request(request_: object, work: int) -> None:
 
 
 def taken(most: int, *works: int) -> int:
-    """How many calls of this much work are taken side by side, one after the other."""
+    """Return how many concurrent calls of this much work are admitted, in order."""
     own = Admission(most)
     with ExitStack() as under_way:
         for number, work in enumerate(works):
@@ -56,8 +56,8 @@ def taken(most: int, *works: int) -> int:
     return len(works)
 
 
-def test_a_large_call_takes_the_places_of_several() -> None:
-    unit = admission.WORK_OF_A_PLACE
+def test_a_large_call_takes_several_slots() -> None:
+    unit = admission.WORK_PER_SLOT
     assert taken(4, 0, 0, 0, 0, 0) == 4
     assert taken(4, unit, unit, unit, unit, 0) == 4
     assert taken(4, unit + 1, unit + 1, 0) == 2
@@ -65,10 +65,13 @@ def test_a_large_call_takes_the_places_of_several() -> None:
     assert taken(4, 1, 4 * unit) == 1
 
 
-def test_any_call_is_taken_alone_and_its_places_are_free_afterwards() -> None:
+def test_any_call_is_admitted_alone_and_frees_its_slots() -> None:
     own = Admission(2)
     for _ in range(3):
-        with own.admit(1_000_000), pytest.raises(OverloadError, match="2 calls, a large one"):
+        with (
+            own.admit(1_000_000),
+            pytest.raises(OverloadError, match="2 calls, where a large call"),
+        ):
             own.admit(0).__enter__()
     with pytest.raises(ZeroDivisionError), own.admit(5_000):
         raise ZeroDivisionError
@@ -77,9 +80,9 @@ def test_any_call_is_taken_alone_and_its_places_are_free_afterwards() -> None:
         pass
 
 
-def test_a_large_batch_leaves_room_for_few_others(loop: Loop) -> None:
+def test_a_large_batch_leaves_few_slots(loop: Loop) -> None:
     release = Slow(POINTS)
-    batch = pb.BatchRecommendRequest(requests=[playlist(500, limit=10)] * 4)  # takes three places
+    batch = pb.BatchRecommendRequest(requests=[playlist(500, limit=10)] * 4)  # takes three slots
     with (
         loop.serve(FakeStore(release), max_concurrency=4, grace=PATIENCE_S) as server,
         grpc.insecure_channel(server.address) as channel,

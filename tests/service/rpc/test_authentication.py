@@ -1,4 +1,4 @@
-"""Calls without a known key are refused before anything else is done with them."""
+"""Calls without a known key are refused before anything else happens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from nextsong.v1 import recommender_pb2 as pb
 from service.operate.metrics import Metrics
-from service.rpc.server import SERVICE
+from service.rpc.health import SERVICE
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_calls import KEY, reason
 from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, Loop, Slow, until
@@ -39,10 +39,10 @@ def registry() -> prometheus.CollectorRegistry:
 def channel(
     loop: Loop, keys_file: Path, registry: prometheus.CollectorRegistry
 ) -> Iterator[grpc.Channel]:
-    home = FakeStore(FakeRelease(POINTS))
+    store = FakeStore(FakeRelease(POINTS))
     with (
         loop.serve(
-            home, keys_file=keys_file, metrics=Metrics(registry), max_request_bytes=1024
+            store, keys_file=keys_file, metrics=Metrics(registry), max_request_bytes=1024
         ) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
@@ -57,7 +57,7 @@ def refusal(channel: grpc.Channel, path: str, sent: bytes, **options: Any) -> gr
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("sent", [b"", b"\xff" * 50, b"\0" * 100_000], ids=["", "broken", "large"])
-def test_no_method_does_anything_without_a_key(
+def test_every_method_refuses_calls_without_a_key(
     channel: grpc.Channel,
     registry: prometheus.CollectorRegistry,
     path: str,
@@ -76,7 +76,7 @@ def test_no_method_does_anything_without_a_key(
     assert values["nextsong_calls_under_way"] == 0
 
 
-def test_the_same_calls_with_a_key_are_looked_at(channel: grpc.Channel) -> None:
+def test_the_same_calls_with_a_key_are_examined(channel: grpc.Channel) -> None:
     key = [("x-api-key", KEY)]
     large = refusal(channel, f"/{SERVICE}/Recommend", b"\0" * 100_000, metadata=key)
     assert large.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -86,14 +86,16 @@ def test_the_same_calls_with_a_key_are_looked_at(channel: grpc.Channel) -> None:
     assert absent.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_health_is_open(channel: grpc.Channel) -> None:
+def test_health_needs_no_key(channel: grpc.Channel) -> None:
     stub = health_pb2_grpc.HealthStub(channel)
     request = health_pb2.HealthCheckRequest()
     assert stub.Check(request, timeout=PATIENCE_S).status == SERVING
     assert next(stub.Watch(request, timeout=PATIENCE_S)).status == SERVING
 
 
-def test_strangers_are_refused_by_a_server_that_is_full(loop: Loop, keys_file: Path) -> None:
+def test_a_full_server_refuses_calls_without_a_key_as_unauthenticated(
+    loop: Loop, keys_file: Path
+) -> None:
     release = Slow(POINTS)
     seed = pb.Seed(artist="ABBA", title="Waterloo")
     request = pb.RecommendRequest(seeds=[seed]).SerializeToString()

@@ -1,4 +1,4 @@
-"""What those who run the service rely on: bounds, deadlines, log, metrics, traces."""
+"""Calls on a real channel: capacity, deadlines, cancellation, log, metrics and traces."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from catalog.model import Hit, Search
 
 
-# Bounds, deadlines, cancellation
+# Capacity, deadlines, cancellation
 
 
-def test_over_capacity_a_call_is_turned_away_at_once(loop: Loop) -> None:
+def test_a_call_over_capacity_is_refused_at_once(loop: Loop) -> None:
     release = Slow(POINTS)
     with loop.serve(FakeStore(release), max_concurrency=2, grace=PATIENCE_S) as server:
         with Client(server.address, PATIENCE_S) as client:
@@ -58,7 +58,7 @@ def test_over_capacity_a_call_is_turned_away_at_once(loop: Loop) -> None:
         assert ask(server.address)[0].songs
 
 
-def test_the_client_comes_back_to_a_busy_server(loop: Loop) -> None:
+def test_the_client_retries_an_overloaded_server(loop: Loop) -> None:
     release = Slow(POINTS)
     with (
         loop.serve(FakeStore(release), max_concurrency=1) as server,
@@ -90,7 +90,7 @@ def test_no_call_takes_longer_than_allowed(loop: Loop, own: bool) -> None:
 
 
 class Counting(Slow):
-    """Says how many searches were given up."""
+    """Counts cancelled searches."""
 
     given_up = 0
 
@@ -102,7 +102,7 @@ class Counting(Slow):
             raise
 
 
-def test_a_call_that_is_given_up_stops_working(loop: Loop) -> None:
+def test_a_cancelled_call_stops_its_work(loop: Loop) -> None:
     release = Counting(POINTS)
     with (
         loop.serve(FakeStore(release)) as server,
@@ -114,7 +114,7 @@ def test_a_call_that_is_given_up_stops_working(loop: Loop) -> None:
         until(lambda: release.given_up == 1)
 
 
-def test_a_request_that_is_too_large_is_turned_away(loop: Loop) -> None:
+def test_a_request_that_is_too_large_is_refused(loop: Loop) -> None:
     with loop.serve(FakeStore(FakeRelease(POINTS)), max_request_bytes=1024) as server:
         assert ask(server.address)[0].songs
         large = pb.RecommendRequest(seeds=[pb.Seed(artist="x" * 2000, title="y")])
@@ -129,7 +129,7 @@ def test_a_request_that_is_too_large_is_turned_away(loop: Loop) -> None:
 @pytest.mark.parametrize(
     ("sent", "kept"), [("abc-123", True), ("x" * 128, True), ("x" * 129, False), ("a b", False)]
 )
-def test_the_request_id_comes_back(loop: Loop, sent: str, kept: bool) -> None:
+def test_the_request_id_is_returned(loop: Loop, sent: str, kept: bool) -> None:
     with loop.serve(FakeStore(FakeRelease(POINTS))) as server:
         _, trailers = ask(server.address, ("x-request-id", sent))
         assert (trailers["x-request-id"] == sent) is kept
@@ -144,7 +144,7 @@ def test_the_request_id_comes_back(loop: Loop, sent: str, kept: bool) -> None:
 
 @contextmanager
 def logged(level: str, form: str, capsys: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
-    """The lines of the log, once the block is left."""
+    """Yield a list that holds the log lines of the block after its end."""
     root = logging.getLogger()
     before = root.handlers[:], root.level, logging.getLogger("nextsong").level
     lines: list[str] = []
@@ -158,7 +158,7 @@ def logged(level: str, form: str, capsys: pytest.CaptureFixture[str]) -> Iterato
         logging.getLogger("nextsong").setLevel(before[2])
 
 
-def test_a_log_line_a_call_with_neither_secrets_nor_songs(
+def test_each_call_has_a_log_line_without_secrets_or_songs(
     loop: Loop, keys_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with (
@@ -181,7 +181,7 @@ def test_a_log_line_a_call_with_neither_secrets_nor_songs(
 @pytest.mark.parametrize(
     ("level", "form", "calls"), [("debug", "json", True), ("warning", "console", False)]
 )
-def test_levels_and_forms_of_the_log(
+def test_levels_and_formats_of_the_log(
     loop: Loop, capsys: pytest.CaptureFixture[str], level: str, form: str, calls: bool
 ) -> None:
     with logged(level, form, capsys) as lines:
@@ -199,27 +199,26 @@ class Failing(FakeRelease):
         raise EngineError("no engine")
 
 
-def test_what_prometheus_is_told(loop: Loop) -> None:
+def test_metrics_count_calls_answers_and_failures(loop: Loop) -> None:
     registry = prometheus.CollectorRegistry()
-    endpoint = metrics.endpoint("127.0.0.1", 0, registry)
-    home = FakeStore(FakeRelease(POINTS, name="1"))
-    try:
-        with loop.serve(home, metrics=metrics.Metrics(registry)) as server:
-            ask(server.address)
-            with grpc.insecure_channel(server.address) as channel:
-                stub = recommender_pb2_grpc.RecommenderStub(channel)
-                nobody = pb.RecommendRequest(seeds=[pb.Seed(artist="x", title="y")])
-                batch = pb.BatchRecommendRequest(requests=[WATERLOO, nobody])
-                stub.BatchRecommend(batch, timeout=PATIENCE_S)
-            home.put("2", Failing(POINTS, name="2"))
-            until(lambda: server.release is not None and server.release.manifest.release == "2")
-            assert refused(server.address).code() is grpc.StatusCode.INTERNAL
-            home.put("3", EngineError("no release"))
-            until(lambda: "refused_releases_total 1.0" in told(endpoint.server_port))
-            text = told(endpoint.server_port)
-    finally:
-        endpoint.shutdown()
-        endpoint.server_close()
+    store = FakeStore(FakeRelease(POINTS, name="1"))
+    with (
+        metrics.serve_metrics("127.0.0.1", 0, registry) as port,
+        loop.serve(store, metrics=metrics.Metrics(registry)) as server,
+    ):
+        assert port is not None
+        ask(server.address)
+        with grpc.insecure_channel(server.address) as channel:
+            stub = recommender_pb2_grpc.RecommenderStub(channel)
+            nobody = pb.RecommendRequest(seeds=[pb.Seed(artist="x", title="y")])
+            batch = pb.BatchRecommendRequest(requests=[WATERLOO, nobody])
+            stub.BatchRecommend(batch, timeout=PATIENCE_S)
+        store.put("2", Failing(POINTS, name="2"))
+        until(lambda: server.release is not None and server.release.manifest.release == "2")
+        assert refused(server.address).code() is grpc.StatusCode.INTERNAL
+        store.put("3", EngineError("no release"))
+        until(lambda: "refused_releases_total 1.0" in scrape(port))
+        text = scrape(port)
     for line in (
         'calls_total{code="OK",method="Recommend"} 1.0',
         'calls_total{code="OK",method="BatchRecommend"} 1.0',
@@ -241,7 +240,7 @@ def test_what_prometheus_is_told(loop: Loop) -> None:
     assert 'release="1"' not in text
 
 
-def told(port: int) -> str:
+def scrape(port: int) -> str:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_S) as answer:
         return str(answer.read().decode())
 
@@ -266,7 +265,7 @@ def test_a_call_and_its_stages_are_traced(loop: Loop) -> None:
         assert call.start_time <= spans[name].start_time <= spans[name].end_time <= call.end_time
 
 
-def test_traces_without_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tracing_without_its_libraries_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(Exception, match="OpenTelemetry traces need libraries"):
         OtlpTracer("http://127.0.0.1:1")

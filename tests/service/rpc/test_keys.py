@@ -1,4 +1,4 @@
-"""Who is let in: keys, TLS and mutual TLS."""
+"""Access to the service: keys, TLS and mutual TLS."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from catalog.errors import NoKeyError, SettingsError, UnavailableError
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
-from service.rpc import keys as key_files
-from service.rpc.keys import Keys
+from service.rpc.interceptors import keys as key_files
+from service.rpc.interceptors.keys import Keys
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_calls import KEY, OTHER, ask, reason, refused
 from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, WATERLOO, Loop
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
         ("x-other", KEY, False),
     ],
 )
-def test_only_a_known_key_is_let_in(
+def test_only_a_known_key_is_accepted(
     loop: Loop, keys_file: Path, name: str, value: str, known: bool
 ) -> None:
     with loop.serve(FakeStore(FakeRelease(POINTS)), keys_file=keys_file) as server:
@@ -58,7 +58,7 @@ def test_only_a_known_key_is_let_in(
             assert KEY[:-1] not in (error.details() or "")
 
 
-def test_reflection_wants_a_key_and_health_does_not(loop: Loop, keys_file: Path) -> None:
+def test_reflection_requires_a_key_and_health_does_not(loop: Loop, keys_file: Path) -> None:
     with (
         loop.serve(FakeStore(FakeRelease(POINTS)), keys_file=keys_file) as server,
         grpc.insecure_channel(server.address) as channel,
@@ -71,47 +71,47 @@ def test_reflection_wants_a_key_and_health_does_not(loop: Loop, keys_file: Path)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_the_client_brings_its_key(loop: Loop, keys_file: Path) -> None:
+def test_the_client_sends_its_key(loop: Loop, keys_file: Path) -> None:
     with loop.serve(FakeStore(FakeRelease(POINTS)), keys_file=keys_file) as server:
         with Client(server.address, key=KEY) as client:
             assert client.recommend(WATERLOO).songs
-        with Client(server.address) as client, pytest.raises(NoKeyError, match="a key is needed"):
+        with Client(server.address) as client, pytest.raises(NoKeyError, match="a key is required"):
             client.recommend(WATERLOO)
 
 
-def test_a_changed_file_counts_and_a_broken_one_does_not(
+def test_a_changed_file_is_loaded_and_a_broken_one_ignored(
     keys_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(key_files, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(key_files, "RELOAD_INTERVAL_S", 0.0)
     keys = Keys(keys_file)
-    assert keys.caller({"x-api-key": KEY}) == "line 3"
-    assert keys.caller({"x-api-key": OTHER}) == "shop"
+    assert keys.find_caller({"x-api-key": KEY}) == "line 3"
+    assert keys.find_caller({"x-api-key": OTHER}) == "shop"
     keys_file.write_text(f"shop {KEY}-new\n")
-    assert keys.caller({"x-api-key": f"{KEY}-new"}) == "shop"
-    with pytest.raises(NoKeyError, match="not known"):
-        keys.caller({"x-api-key": OTHER})
+    assert keys.find_caller({"x-api-key": f"{KEY}-new"}) == "shop"
+    with pytest.raises(NoKeyError, match="unknown"):
+        keys.find_caller({"x-api-key": OTHER})
     keys_file.write_text("short\n")
-    assert keys.caller({"x-api-key": f"{KEY}-new"}) == "shop"
+    assert keys.find_caller({"x-api-key": f"{KEY}-new"}) == "shop"
     keys_file.unlink()
-    assert keys.caller({"x-api-key": f"{KEY}-new"}) == "shop"
+    assert keys.find_caller({"x-api-key": f"{KEY}-new"}) == "shop"
     keys_file.write_text(KEY)
-    assert keys.caller({"x-api-key": KEY}) == "line 1"
-    assert "keys stay as they were" in caplog.text
+    assert keys.find_caller({"x-api-key": KEY}) == "line 1"
+    assert "the old ones stay valid" in caplog.text
     assert KEY not in caplog.text
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "holds no key"),
-        (b"# only a comment\n", "holds no key"),
+        (b"", "contains no key"),
+        (b"# only a comment\n", "contains no key"),
         (f"{KEY}\nshort-key\n".encode(), "line 2"),
         (f"a b {KEY}\n".encode(), "line 1"),
         ("ключ-из-многих-букв\n".encode(), "line 1"),
         (b"\xff\xfe" + KEY.encode(), "not UTF-8"),
     ],
 )
-def test_a_file_of_keys_that_is_none(tmp_path: Path, content: bytes, said: str) -> None:
+def test_an_invalid_file_of_keys_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "keys"
     path.write_bytes(content)
     with pytest.raises(SettingsError, match=said) as caught:
@@ -123,14 +123,14 @@ def test_a_file_of_keys_that_is_none(tmp_path: Path, content: bytes, said: str) 
 
 
 def test_tls_and_mutual_tls(loop: Loop, pem: Path) -> None:
-    home = FakeStore(FakeRelease(POINTS))
+    store = FakeStore(FakeRelease(POINTS))
     tls = {"tls_cert": pem / "server.pem", "tls_key": pem / "server.key"}
-    with loop.serve(home, **tls) as server:
+    with loop.serve(store, **tls) as server:
         with Client(server.address, ca=pem / "ca.pem") as client:
             assert client.recommend(WATERLOO).songs
         with Client(server.address, timeout=2) as plain, pytest.raises(UnavailableError):
             plain.recommend(WATERLOO)
-    with loop.serve(home, **tls, tls_client_ca=pem / "ca.pem") as server:
+    with loop.serve(store, **tls, tls_client_ca=pem / "ca.pem") as server:
         own = {"cert": pem / "caller.pem", "key_of_cert": pem / "caller.key"}
         with Client(server.address, ca=pem / "ca.pem", **own) as client:
             assert client.recommend(WATERLOO).songs
@@ -141,7 +141,7 @@ def test_tls_and_mutual_tls(loop: Loop, pem: Path) -> None:
             stranger.recommend(WATERLOO)
 
 
-def test_renewed_certificates_are_shown_without_a_restart(
+def test_renewed_certificates_are_used_without_a_restart(
     loop: Loop, pem: Path, tmp_path: Path
 ) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -170,7 +170,7 @@ def test_renewed_certificates_are_shown_without_a_restart(
 
 
 @pytest.mark.parametrize("broken", ["cert", "key", "other key", "ca", "missing"])
-def test_certificates_that_are_none_are_refused_at_the_start(
+def test_invalid_certificates_are_refused_at_the_start(
     loop: Loop, pem: Path, tmp_path: Path, broken: str
 ) -> None:
     (tmp_path / "bad.pem").write_text("no PEM")

@@ -1,4 +1,4 @@
-"""The largest legal calls: others have their turn meanwhile, and a call that is given up ends."""
+"""The largest legal calls: other tasks run meanwhile, and a cancelled call ends."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ SONGS = 1_600
 RANDOM = np.random.default_rng(5)
 POINTS = points_of(
     *(
-        (f"Artist {place % 600}", f"Song {place}", SONGS - place, RANDOM.normal(size=8))
-        for place in range(SONGS)
+        (f"Artist {number % 600}", f"Song {number}", SONGS - number, RANDOM.normal(size=8))
+        for number in range(SONGS)
     )
 )
 STRENGTHS = {
@@ -41,15 +41,15 @@ STRENGTHS = {
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
-    home = EmbeddedStore(tmp_path_factory.mktemp("large"))
-    publish(home, POINTS, strengths=STRENGTHS)
-    release = home.open()
+    store = EmbeddedStore(tmp_path_factory.mktemp("large"))
+    publish(store, POINTS, strengths=STRENGTHS)
+    release = store.open()
     yield release
     release.close()
 
 
 def seeds(count: int, start: int = 0) -> list[pb.Seed]:
-    ids = (str(POINTS[(start + place) % SONGS].song.song_id) for place in range(count))
+    ids = (str(POINTS[(start + number) % SONGS].song.song_id) for number in range(count))
     return [pb.Seed(song_id=song_id) for song_id in ids]
 
 
@@ -59,15 +59,15 @@ ONE = pb.RecommendRequest(
 MANY = pb.BatchRecommendRequest(
     requests=[
         pb.RecommendRequest(
-            seeds=seeds(500, 70 * place), limit=500, explain=True, diversity=0.5, max_per_artist=1
+            seeds=seeds(500, 70 * number), limit=500, explain=True, diversity=0.5, max_per_artist=1
         )
-        for place in range(20)
+        for number in range(20)
     ]
 )
 
 
 async def turns_during(work: Awaitable[object]) -> int:
-    """How often another task had its turn while `work` was done."""
+    """Return how often another task ran during `work`."""
     had = 0
 
     async def other() -> None:
@@ -83,8 +83,10 @@ async def turns_during(work: Awaitable[object]) -> int:
 
 
 @pytest.mark.parametrize("large", ["one", "many", "unknown"])
-def test_others_have_their_turn_during_the_largest_calls(real: OpenRelease, large: str) -> None:
-    unknown = [pb.Seed(artist=f"Artist {place % 600}", title=f"?{place}") for place in range(1_000)]
+def test_other_tasks_run_during_the_largest_calls(real: OpenRelease, large: str) -> None:
+    unknown = [
+        pb.Seed(artist=f"Artist {number % 600}", title=f"?{number}") for number in range(1_000)
+    ]
     work = {
         "one": lambda: methods.recommend(real, ONE),
         "many": lambda: methods.batch_recommend(real, MANY),
@@ -93,14 +95,14 @@ def test_others_have_their_turn_during_the_largest_calls(real: OpenRelease, larg
     assert asyncio.run(turns_during(work())) > 3 * turns.ROUNDS
 
 
-def test_a_small_call_is_not_held_up(real: OpenRelease, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_call_never_yields(real: OpenRelease, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(turns, "WORK_S", 60.0)
     small = methods.recommend(real, pb.RecommendRequest(seeds=seeds(20)))
     assert asyncio.run(turns_during(small)) == 0
 
 
 class Noting(FakeRelease):
-    """Remembers all searches, and how many questions were asked side by side."""
+    """Records all searches, and how many queries ran concurrently."""
 
     def __init__(self, points: Sequence[Point]) -> None:
         super().__init__(points)
@@ -120,7 +122,7 @@ class Noting(FakeRelease):
         return []
 
 
-def test_a_batch_that_is_given_up_asks_no_more() -> None:
+def test_a_cancelled_batch_stops_searching() -> None:
     release = Noting(POINTS[:100])
     request = pb.BatchRecommendRequest(
         requests=[pb.RecommendRequest(seeds=seeds(500), limit=500)] * 20
@@ -173,9 +175,9 @@ def test_a_playlist_is_explained_once_for_all_its_songs(
     assert answer.ByteSize() < 500 * 400
 
 
-def test_few_questions_are_asked_at_once() -> None:
+def test_few_queries_run_at_once() -> None:
     release = Noting(POINTS[:10])
-    unknown = [Seed(artist=f"Nobody {place}", title="?") for place in range(1_000)]
+    unknown = [Seed(artist=f"Nobody {number}", title="?") for number in range(1_000)]
     resolved = asyncio.run(resolve(release, unknown))
     assert len(resolved) == 1_000
     assert release.most == AT_ONCE
@@ -183,14 +185,14 @@ def test_few_questions_are_asked_at_once() -> None:
 
 def test_no_search_is_deeper_than_a_server_allows() -> None:
     rows = [
-        (f"Artist {artist}", f"{artist}-{place}", 9_000 - len(POINTS), (1 - artist / 10, place))
+        (f"Artist {artist}", f"{artist}-{number}", 9_000 - len(POINTS), (1 - artist / 10, number))
         for artist in range(3)
-        for place in range(3_000)
+        for number in range(3_000)
     ]
     release = Noting(points_of(*rows))
     ask = Query([Seed(artist="Artist 0", title="0-0")], 500, mode=Mode.DENSE, max_per_artist=1)
     (answer,) = asyncio.run(recommend_many(release, [ask]))
-    assert {hit.song.artist for hit in answer.songs} == {f"Artist {place}" for place in range(3)}
+    assert {hit.song.artist for hit in answer.songs} == {f"Artist {number}" for number in range(3)}
     assert max(search.limit for search in release.searches) <= DEEPEST
-    # Songs of artists of which there are enough are excluded with the artist, and not one by one.
+    # Songs of an artist who reached the limit are excluded with the artist, and not one by one.
     assert max(len(search.where.exclude_songs) for search in release.searches) == 1

@@ -18,7 +18,7 @@ from catalog.errors import EngineError, RequestError, UnknownSongError
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client, Direct
-from service.rpc.server import SERVICE
+from service.rpc.health import SERVICE
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_servers import (
     NOBODY,
@@ -51,7 +51,7 @@ def road(request: pytest.FixtureRequest) -> Road | ServerRoad:
 
 @pytest.fixture(scope="module")
 def address(road: Road | ServerRoad, loop: Loop) -> Iterator[str]:
-    """A server on the road's home that no test disturbs."""
+    """A server on the release of the road, which no test changes."""
     with loop.serve(road.home) as server:
         yield server.address
 
@@ -68,10 +68,10 @@ def channel(address: str) -> Iterator[grpc.Channel]:
         yield channel
 
 
-# The four methods
+# Methods
 
 
-def test_all_methods_answer_as_the_release_does_without_a_server(
+def test_all_methods_answer_as_without_a_server(
     client: Client, road: Road | ServerRoad, best_known: list[Point]
 ) -> None:
     song = best_known[0].song
@@ -86,28 +86,30 @@ def test_all_methods_answer_as_the_release_does_without_a_server(
         assert client.get_release() == direct.get_release()
 
 
-def test_answers_are_full(client: Client, road: Road | ServerRoad, best_known: list[Point]) -> None:
+def test_answers_are_complete(
+    client: Client, road: Road | ServerRoad, best_known: list[Point]
+) -> None:
     song = best_known[0].song
     recommended = client.recommend(
         pb.RecommendRequest(
             seeds=[pb.Seed(song_id=str(song.song_id))], limit=500, mode=pb.MODE_HYBRID
         )
     )
-    having = [point for point in best_known if point.vector is not None]
-    assert len(having) - 1 <= len(recommended.songs) <= len(best_known) - 1
+    with_vector = [point for point in best_known if point.vector is not None]
+    assert len(with_vector) - 1 <= len(recommended.songs) <= len(best_known) - 1
     assert recommended.seeds[0].song.title == song.title
     similar = client.similar_songs(pb.SimilarSongsRequest(song=pb.Seed(song_id=str(song.song_id))))
     assert (similar.song.title, len(similar.songs)) == (song.title, 10)
-    found = client.search_songs(pb.SearchSongsRequest(query=f"{song.artist} {song.title}"))
-    assert str(song.song_id) in [one.song_id for one in found.songs]
+    search = client.search_songs(pb.SearchSongsRequest(query=f"{song.artist} {song.title}"))
+    assert str(song.song_id) in [found.song_id for found in search.songs]
     release = client.get_release().release
     assert release.songs == len(best_known)
-    assert {release.id, recommended.release, similar.release, found.release} == {
+    assert {release.id, recommended.release, similar.release, search.release} == {
         road.outcome.manifest.release
     }
 
 
-def test_asynchronous_callers_are_answered_side_by_side(
+def test_concurrent_calls_get_their_own_answers(
     loop: Loop, address: str, best_known: list[Point]
 ) -> None:
     requests = [
@@ -161,7 +163,7 @@ def test_a_refusal_names_the_field_in_its_details(
     assert caught.value.details() == f"{field}: {bad.field_violations[0].description}"
 
 
-def test_the_client_raises_what_the_service_refused(client: Client) -> None:
+def test_the_client_raises_request_errors_with_the_field(client: Client) -> None:
     for call, field in [
         (lambda: client.recommend(pb.RecommendRequest()), "seeds"),
         (lambda: client.similar_songs(pb.SimilarSongsRequest()), "song"),
@@ -189,7 +191,7 @@ def test_an_unknown_id_is_not_found(channel: grpc.Channel) -> None:
 
 
 def test_the_largest_request_is_answered(client: Client) -> None:
-    seeds = [pb.Seed(artist=f"{place} " + "x" * 990, title="y" * 1_000) for place in range(1_000)]
+    seeds = [pb.Seed(artist=f"{number} " + "x" * 990, title="y" * 1_000) for number in range(1_000)]
     where = pb.Filter(exclude_song_ids=[NOBODY] * 10_000)
     response = client.recommend(pb.RecommendRequest(seeds=seeds, limit=500, filter=where))
     assert response.strategy == pb.STRATEGY_POPULAR
@@ -197,7 +199,7 @@ def test_the_largest_request_is_answered(client: Client) -> None:
 
 
 class Broken(FakeRelease):
-    """Fails as `failure` says, once it is opened."""
+    """Raises `failure` in every search."""
 
     failure: Exception = EngineError("disk /var/secret")
 
@@ -206,7 +208,7 @@ class Broken(FakeRelease):
 
 
 @pytest.mark.parametrize("failure", [EngineError("disk /var/secret"), KeyError("/var/secret")])
-def test_failures_inside_are_logged_and_not_told(
+def test_internal_failures_are_logged_but_not_sent(
     loop: Loop, caplog: pytest.LogCaptureFixture, failure: Exception
 ) -> None:
     release = Broken(POINTS)
@@ -233,7 +235,7 @@ def test_health_is_serving(channel: grpc.Channel, service: str) -> None:
     assert stub.Check(request, timeout=PATIENCE_S).status == SERVING
 
 
-def test_health_of_another_service_is_not_found(channel: grpc.Channel) -> None:
+def test_health_of_an_unknown_service_is_not_found(channel: grpc.Channel) -> None:
     stub = health_pb2_grpc.HealthStub(channel)
     with pytest.raises(grpc.RpcError) as caught:
         stub.Check(health_pb2.HealthCheckRequest(service="other"), timeout=PATIENCE_S)
@@ -241,7 +243,7 @@ def test_health_of_another_service_is_not_found(channel: grpc.Channel) -> None:
 
 
 @pytest.mark.parametrize("service", ["", SERVICE])
-def test_health_is_not_serving_once_the_stop_begins(loop: Loop, service: str) -> None:
+def test_health_is_not_serving_after_the_stop_began(loop: Loop, service: str) -> None:
     async def watch() -> list[int]:
         server = server_of(FakeStore(FakeRelease(POINTS)))
         await server.start()

@@ -1,7 +1,6 @@
-"""What a service meets: connections that are dropped, broken HTTP/2, slow callers, and any request.
+"""Robustness: dropped connections, broken HTTP/2, slow callers and random requests.
 
-NEXTSONG_FUZZ and NEXTSONG_CONNECTIONS say how many requests and connections are tried, where the
-few of every day are not enough.
+NEXTSONG_FUZZ and NEXTSONG_CONNECTIONS set the numbers of requests and connections.
 """
 
 from __future__ import annotations
@@ -102,7 +101,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("sent", BROKEN.values(), ids=BROKEN)
-def test_broken_http2_harms_nobody_else(served: str, sent: bytes) -> None:
+def test_broken_http2_harms_no_other_caller(served: str, sent: bytes) -> None:
     for _ in range(5):
         with contextlib.suppress(OSError), connected(served) as broken:
             broken.sendall(sent)
@@ -122,7 +121,7 @@ def test_broken_http2_harms_nobody_else(served: str, sent: bytes) -> None:
     ],
     ids=range(5),
 )
-def test_bytes_that_are_no_message_are_refused(served: str, payload: bytes) -> None:
+def test_malformed_messages_are_refused(served: str, payload: bytes) -> None:
     no_message = "request: is not a message of this method"
     with grpc.insecure_channel(served) as channel:
         for method in ("Recommend", "BatchRecommend", "SimilarSongs", "SearchSongs"):
@@ -141,20 +140,22 @@ def open_files(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def test_connections_that_are_opened_and_dropped(road: Road) -> None:
+def test_dropped_connections_leak_no_files(road: Road) -> None:
     with serving(road.home.path, "--log-level", "error") as service:
         address, pid = service.address, service.process.pid
         with Client(address) as client:
             client.get_release()
         before = open_files(pid)
         for start in range(0, CONNECTIONS, 100):
-            some = [connected(address) for _ in range(100)]
-            for number, one in enumerate(some):
+            connections = [connected(address) for _ in range(100)]
+            for number, connection in enumerate(connections):
                 if number % 3:
-                    one.sendall(PREFACE + SETTINGS if number % 3 == 1 else b"x")
+                    connection.sendall(PREFACE + SETTINGS if number % 3 == 1 else b"x")
                 if number % 2:  # dropped with a reset
-                    one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                one.close()
+                    connection.setsockopt(
+                        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                    )
+                connection.close()
             assert start < CONNECTIONS
         with Client(address, PATIENCE_S) as client:
             client.get_release()
@@ -164,18 +165,20 @@ def test_connections_that_are_opened_and_dropped(road: Road) -> None:
         assert "Traceback" not in log
 
 
-def test_slow_callers_hold_up_nobody(served: str) -> None:
+def test_slow_callers_delay_no_other(served: str) -> None:
     slow = []
     for _ in range(20):
-        one = connected(served)
-        one.sendall(PREFACE + SETTINGS + frame(1, 4, 1, b"\x83")[:-1])  # a frame that never ends
-        slow.append(one)
+        connection = connected(served)
+        connection.sendall(
+            PREFACE + SETTINGS + frame(1, 4, 1, b"\x83")[:-1]
+        )  # a frame that never ends
+        slow.append(connection)
     try:
         for _ in range(20):
             assert_serves(served)
     finally:
-        for one in slow:
-            one.close()
+        for connection in slow:
+            connection.close()
 
 
 # Schema-aware fuzz
@@ -183,7 +186,7 @@ def test_slow_callers_hold_up_nobody(served: str) -> None:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a home with a small release with extra fields."""
+    """The folder of a store with a small release with extra fields."""
     folder = tmp_path_factory.mktemp("fuzz")
     publish(EmbeddedStore(folder), SONGS, payload=PAYLOAD)
     return folder
@@ -191,7 +194,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(60 + REQUESTS / 100)
 def test_any_request_is_answered_or_refused(small: Path) -> None:
-    """By the methods as gRPC calls them, from bytes to bytes, in two processes."""
+    """The methods are called as gRPC calls them, from bytes to bytes, in two processes."""
     command = [sys.executable, "-m", "tests.support.fuzzing", str(small)]
     running = [
         subprocess.Popen(
@@ -203,10 +206,10 @@ def test_any_request_is_answered_or_refused(small: Path) -> None:
         )
         for seed in (20261124, 20261125)
     ]
-    for one in running:
-        told, log = one.communicate()
-        assert (one.returncode, log) == (0, "")
-        outcome = json.loads(told)
+    for process in running:
+        output, log = process.communicate()
+        assert (process.returncode, log) == (0, "")
+        outcome = json.loads(output)
         counts = outcome["counts"]
         assert sum(counts.values()) == REQUESTS // 2
         assert set(counts) <= MAPPED, counts
@@ -228,7 +231,7 @@ def test_any_request_over_the_network(small: Path) -> None:
 
 
 async def _fuzz(address: str, pid: int) -> tuple[dict[str, int], int]:
-    """How many calls ended with each status, and the memory in use after the first tenth."""
+    """Return the number of calls by status, and the memory in use after the first tenth."""
     fuzz = fuzzing.Fuzz(7)
     counts: dict[str, int] = {}
     warm = 0
@@ -254,7 +257,7 @@ async def _fuzz(address: str, pid: int) -> tuple[dict[str, int], int]:
 
 
 def asking(stream: int, method: str, request: Message) -> bytes:
-    """The frames of a call, with headers that are spelled out."""
+    """Return the frames of a call, with literal headers."""
 
     def literal(name: str, value: str) -> bytes:
         return b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
@@ -267,10 +270,10 @@ def asking(stream: int, method: str, request: Message) -> bytes:
     return frame(1, 4, stream, headers) + frame(0, 1, stream, body)
 
 
-def test_callers_that_never_read_hold_up_nobody(road: Road) -> None:
+def test_callers_that_never_read_delay_no_other(road: Road) -> None:
     seeds = [pb.Seed(artist="nobody", title="nothing")]
-    one = pb.RecommendRequest(seeds=seeds, limit=500)
-    large = pb.BatchRecommendRequest(requests=[one] * 5)
+    query = pb.RecommendRequest(seeds=seeds, limit=500)
+    large = pb.BatchRecommendRequest(requests=[query] * 5)
     with serving(road.home.path, "--log-level", "error") as service:
         pid = service.process.pid
         assert_serves(service.address)
@@ -293,14 +296,14 @@ def test_callers_that_never_read_hold_up_nobody(road: Road) -> None:
         assert (code, log) == (0, "")
 
 
-# Many switches
+# Switches
 
 
-def test_releases_that_change_under_load(
-    loop: Loop, home: EmbeddedStore, best_known: list[Point]
+def test_switches_of_releases_under_load(
+    loop: Loop, store: EmbeddedStore, best_known: list[Point]
 ) -> None:
-    """Three new releases and two steps back: no call fails, and each is answered by one of them."""
-    first = home.current()
+    """Three new releases and two rollbacks: no call fails, and each is answered by one release."""
+    first = store.current()
     assert first is not None
     seed = pb.Seed(song_id=str(best_known[0].song.song_id))
     ended = threading.Event()
@@ -317,17 +320,17 @@ def test_releases_that_change_under_load(
                     failures.append(error)
                 time.sleep(0.005)
 
-    with loop.serve(home) as server:
+    with loop.serve(store) as server:
         callers = [threading.Thread(target=call, args=(server.address,)) for _ in range(3)]
         for caller in callers:
             caller.start()
         try:
             expected = [first]
             for _ in range(3):
-                expected.append(publish(home, best_known).release)
+                expected.append(publish(store, best_known).release)
                 until(lambda: bool(answers) and answers[-1] == expected[-1])
             for back in (expected[2], expected[1]):
-                expected.append(home.rollback(back))
+                expected.append(store.rollback(back))
                 until(lambda: answers[-1] == expected[-1])
         finally:
             ended.set()

@@ -1,4 +1,4 @@
-"""The keys that callers must bring, in a file that is read again when it changes."""
+"""The keys that callers must send, in a file that is reloaded when it changes."""
 
 from __future__ import annotations
 
@@ -14,54 +14,55 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-SHORTEST_KEY = 16
-LOOK_EVERY_S = 1.0
+MIN_KEY = 16  # characters
+RELOAD_INTERVAL_S = 1.0
 
 
 class Keys:
-    """The keys in a file: a line each, `KEY` or `NAME KEY`; blank and `#` lines count nothing.
+    """The keys in a file with one `KEY` or `NAME KEY` per line; blank and `#` lines are skipped.
 
-    Only digests are kept. A change of the file counts within `LOOK_EVERY_S` seconds; a file that
-    cannot be used any more leaves the keys as they were. Raises `SettingsError` at the start.
+    Only digests are kept. A change of the file is noticed within `RELOAD_INTERVAL_S` seconds. If
+    the changed file cannot be used, the old keys stay valid. Raises `SettingsError` at the start.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._stamp = self._stamp_of_file()
+        self._stamp = self._read_stamp()
         self._names = _read(path)
-        self._looked = time.monotonic()
+        self._last_check = time.monotonic()
         self._complaint = ""
 
-    def caller(self, metadata: Mapping[str, str]) -> str:
-        """The name of the key that a call brings, as `authorization: Bearer` or `x-api-key`.
+    def find_caller(self, metadata: Mapping[str, str]) -> str:
+        """Return the name of the key in a call's `authorization: Bearer` or `x-api-key`.
 
         Raises `NoKeyError`.
         """
-        self._look()
-        given = metadata.get("x-api-key", "")
-        if not given:
+        self._reload_if_changed()
+        key = metadata.get("x-api-key", "")
+        if not key:
             scheme, _, token = metadata.get("authorization", "").partition(" ")
-            given = token.strip() if scheme.lower() == "bearer" else ""
-        if not given:
+            key = token.strip() if scheme.lower() == "bearer" else ""
+        if not key:
             raise NoKeyError(
-                "a key is needed: send 'authorization: Bearer KEY' or 'x-api-key: KEY'"
+                "a key is required: send 'authorization: Bearer KEY' or 'x-api-key: KEY'"
             )
-        digest = _digest(given)
+        digest = _digest(key)
         name = None
-        for known, its_name in self._names.items():  # all of them: the time tells nothing
-            if hmac.compare_digest(known, digest):
-                name = its_name
+        for known_digest, known_name in self._names.items():
+            # Compare with every key, so that the time does not depend on the one that matches.
+            if hmac.compare_digest(known_digest, digest):
+                name = known_name
         if name is None:
-            raise NoKeyError("the key is not known")
+            raise NoKeyError("the key is unknown")
         return name
 
-    def _look(self) -> None:
+    def _reload_if_changed(self) -> None:
         now = time.monotonic()
-        if now - self._looked < LOOK_EVERY_S:
+        if now - self._last_check < RELOAD_INTERVAL_S:
             return
-        self._looked = now
+        self._last_check = now
         try:
-            stamp = self._stamp_of_file()
+            stamp = self._read_stamp()
             if stamp != self._stamp:
                 self._names, self._stamp = _read(self._path), stamp
                 self._complaint = ""
@@ -69,9 +70,11 @@ class Keys:
         except SettingsError as error:
             if str(error) != self._complaint:
                 self._complaint = str(error)
-                log.error("the keys stay as they were", reason=self._complaint)
+                log.error(
+                    "changed keys cannot be used: the old ones stay valid", reason=self._complaint
+                )
 
-    def _stamp_of_file(self) -> tuple[int, int, int]:
+    def _read_stamp(self) -> tuple[int, int, int]:
         try:
             stat = self._path.stat()
         except OSError as error:
@@ -90,14 +93,14 @@ def _read(path: Path) -> dict[bytes, str]:
         if not words or words[0].startswith("#"):
             continue
         key = words[-1]
-        if len(words) > 2 or len(key) < SHORTEST_KEY or not key.isascii():
+        if len(words) > 2 or len(key) < MIN_KEY or not key.isascii():
             raise SettingsError(
-                f"{path}, line {number}: not 'KEY' or 'NAME KEY', the key of {SHORTEST_KEY} or "
-                f"more ASCII characters"
+                f"{path}, line {number}: must be 'KEY' or 'NAME KEY', with a key of at least "
+                f"{MIN_KEY} ASCII characters"
             )
         names[_digest(key)] = words[0] if len(words) == 2 else f"line {number}"
     if not names:
-        raise SettingsError(f"{path} holds no key")
+        raise SettingsError(f"{path} contains no key")
     return names
 
 

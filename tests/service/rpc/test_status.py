@@ -1,4 +1,4 @@
-"""Exceptions as gRPC statuses: each has one, none tells secrets, and all come back as they went."""
+"""Exceptions and gRPC statuses: codes, details, withheld messages, and the way back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from catalog import errors
 from catalog.errors import NextsongError
-from service.rpc import errors as statuses
+from service.rpc import status as statuses
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,7 +71,7 @@ def example(kind: type[NextsongError], message: str = "went wrong") -> NextsongE
 
 
 def sent(error: NextsongError) -> status_pb2.Status:
-    """The google.rpc.Status that travels for an error."""
+    """Return the google.rpc.Status that is sent for an error."""
     trailers = dict(statuses.status_of(error).trailing_metadata)
     return status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
 
@@ -105,13 +105,13 @@ def test_reasons_are_unique_and_well_formed() -> None:
         assert re.fullmatch("[A-Z][A-Z0-9_]+[A-Z0-9]", reason)
 
 
-def test_an_exception_to_come_takes_after_its_parent() -> None:
+def test_a_new_exception_has_the_code_of_its_base_class() -> None:
     local = type("GoneReleaseError", (errors.ReleaseError,), {})("gone")
     assert statuses.code_of(local) is UNAVAILABLE
     assert statuses.reason_of(local) == "GONE_RELEASE"
 
 
-def test_the_tree_in_the_docstring_is_the_tree() -> None:
+def test_the_docstring_shows_the_tree_of_exceptions() -> None:
     drawn = {}
     path = ["NextsongError"]
     for line in (errors.__doc__ or "").splitlines():
@@ -136,23 +136,23 @@ WRITTEN_FOR_CALLERS = {
 INSTEAD = {
     INTERNAL: "internal error",
     INVALID: "the request cannot be answered",
-    UNAVAILABLE: "the catalog cannot be asked now: try again soon",
+    UNAVAILABLE: "the catalog is not available now: try again soon",
 }
 
 
 @pytest.mark.parametrize("kind", ALL, ids=names)
-def test_only_what_was_written_for_callers_is_told(kind: type[NextsongError]) -> None:
+def test_only_messages_written_for_callers_are_sent(kind: type[NextsongError]) -> None:
     error = example(kind, SECRET)
     status = statuses.status_of(error)
-    told = SECRET.encode() in sent(error).SerializeToString() or SECRET in status.details
-    assert told is (kind.__name__ in WRITTEN_FOR_CALLERS)
-    assert told is statuses.is_told(error)
-    if not told:
+    is_sent = SECRET.encode() in sent(error).SerializeToString() or SECRET in status.details
+    assert is_sent is (kind.__name__ in WRITTEN_FOR_CALLERS)
+    assert is_sent is statuses.is_for_callers(error)
+    if not is_sent:
         assert status.details == INSTEAD[status.code]
 
 
 @pytest.mark.parametrize("kind", ALL, ids=names)
-def test_a_field_is_named_where_one_is_to_blame(kind: type[NextsongError]) -> None:
+def test_a_malformed_field_is_named(kind: type[NextsongError]) -> None:
     expected = []
     if issubclass(kind, errors.RequestError):
         violation = error_details_pb2.BadRequest.FieldViolation(
@@ -162,13 +162,13 @@ def test_a_field_is_named_where_one_is_to_blame(kind: type[NextsongError]) -> No
     assert details(example(kind), error_details_pb2.BadRequest) == expected
 
 
-# There and back over a real channel.
+# From server to client over a real channel
 
 Abort = NextsongError | tuple[grpc.StatusCode, str]
 
 
 class Failing(grpc.GenericRpcHandler):
-    """Fails every call as `failure` says."""
+    """Fails every call with `failure`."""
 
     failure: Abort = NextsongError("not set")
 
@@ -187,7 +187,7 @@ class Failing(grpc.GenericRpcHandler):
 
 @pytest.fixture(scope="module")
 def come_back() -> Iterator[Callable[[Abort], NextsongError]]:
-    """Sends a failure through a server and gives what the client makes of it."""
+    """Send a failure through a server, and return the exception that the client raises."""
     failing = Failing()
     server = grpc.server(ThreadPoolExecutor(1), handlers=[failing])
     port = server.add_insecure_port("127.0.0.1:0")
@@ -218,7 +218,7 @@ CAME_BACK = {
 
 
 @pytest.mark.parametrize("kind", ALL, ids=names)
-def test_an_error_comes_back_as_the_kind_that_its_code_tells(
+def test_the_client_raises_the_exception_of_the_code(
     come_back: Callable[[Abort], NextsongError], kind: type[NextsongError]
 ) -> None:
     went = example(kind)
@@ -229,12 +229,14 @@ def test_an_error_comes_back_as_the_kind_that_its_code_tells(
         assert (came.field, came.problem) == ("seeds[2].song_id", "went wrong")
     else:
         assert type(came) is CAME_BACK[code]
-    told = str(went) if statuses.is_told(went) else INSTEAD[code]
-    assert str(came) == (f"the service failed: {told}" if code is INTERNAL else told)
+    message = str(went) if statuses.is_for_callers(went) else INSTEAD[code]
+    assert str(came) == (f"the service failed: {message}" if code is INTERNAL else message)
     assert statuses.code_of(came) is code
 
 
-def test_when_to_come_back_is_told(come_back: Callable[[Abort], NextsongError]) -> None:
+def test_an_overloaded_service_sends_when_to_retry(
+    come_back: Callable[[Abort], NextsongError],
+) -> None:
     went = errors.OverloadError("too busy", 1.25)
     (wait,) = details(went, error_details_pb2.RetryInfo)
     assert isinstance(wait, error_details_pb2.RetryInfo)
@@ -258,7 +260,7 @@ def test_when_to_come_back_is_told(come_back: Callable[[Abort], NextsongError]) 
         "",
     ],
 )
-def test_any_text_comes_back_as_it_went(
+def test_any_message_is_sent_unchanged(
     come_back: Callable[[Abort], NextsongError], problem: str
 ) -> None:
     came = come_back(errors.RequestError("song.song_id", problem))
@@ -269,29 +271,29 @@ def test_any_text_comes_back_as_it_went(
 @pytest.mark.parametrize(
     ("code", "kind", "message"),
     [
-        (grpc.StatusCode.INVALID_ARGUMENT, errors.InputError, "told"),
-        (grpc.StatusCode.NOT_FOUND, errors.UnknownSongError, "told"),
-        (grpc.StatusCode.UNAVAILABLE, errors.UnavailableError, "told"),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, errors.TooLateError, "told"),
-        (grpc.StatusCode.UNAUTHENTICATED, errors.NoKeyError, "told"),
-        (grpc.StatusCode.CANCELLED, errors.UnavailableError, "told"),
-        (grpc.StatusCode.UNIMPLEMENTED, errors.EngineError, "the service failed: told"),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.EngineError, "the service failed: told"),
-        (grpc.StatusCode.UNKNOWN, errors.EngineError, "the service failed: told"),
+        (grpc.StatusCode.INVALID_ARGUMENT, errors.InputError, "a message"),
+        (grpc.StatusCode.NOT_FOUND, errors.UnknownSongError, "a message"),
+        (grpc.StatusCode.UNAVAILABLE, errors.UnavailableError, "a message"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, errors.TooLateError, "a message"),
+        (grpc.StatusCode.UNAUTHENTICATED, errors.NoKeyError, "a message"),
+        (grpc.StatusCode.CANCELLED, errors.UnavailableError, "a message"),
+        (grpc.StatusCode.UNIMPLEMENTED, errors.EngineError, "the service failed: a message"),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, errors.EngineError, "the service failed: a message"),
+        (grpc.StatusCode.UNKNOWN, errors.EngineError, "the service failed: a message"),
     ],
 )
-def test_failures_without_our_details_are_understood_by_code(
+def test_failures_without_details_are_converted_by_code(
     come_back: Callable[[Abort], NextsongError],
     code: grpc.StatusCode,
     kind: type[NextsongError],
     message: str,
 ) -> None:
-    came = come_back((code, "told"))
+    came = come_back((code, "a message"))
     assert type(came) is kind
     assert str(came) == message
 
 
-def test_a_failure_without_a_message_is_told_by_its_code(
+def test_a_failure_without_a_message_shows_its_code(
     come_back: Callable[[Abort], NextsongError],
 ) -> None:
     assert str(come_back((grpc.StatusCode.UNAVAILABLE, ""))) == "UNAVAILABLE"

@@ -1,0 +1,114 @@
+"""Serve in this process until a signal."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import resource
+import signal
+from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from catalog.open_store import open_store
+from service.operate.tracing import tracing
+from service.rpc.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from service.history import History
+    from service.operate.metrics import Metrics
+    from service.settings import Settings
+
+MAX_OPEN_FILES = 1 << 16
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The address at which calls are answered, and the release and its songs, if there is one."""
+
+    address: str
+    release: str | None
+    songs: int
+    metrics_port: int | None = None
+
+
+async def serve(
+    settings: Settings,
+    metrics: Metrics,
+    ready: Callable[[Ready], None],
+    stopped: asyncio.Event,
+) -> None:
+    """Serve in this process until `stopped` is set."""
+    _raise_open_files_limit()
+    history = _open_history(settings)
+    with (
+        closing(open_store(settings.home, settings.qdrant())) as store,
+        tracing(settings.otlp_endpoint) as tracer,
+        closing(history) if history else nullcontext(),
+    ):
+        server = Server(store, settings, metrics, tracer, history)
+        await server.start()
+        manifest = server.release.manifest if server.release else None
+        try:
+            with freeze_garbage_collector():
+                ready(
+                    Ready(
+                        server.address,
+                        manifest.release if manifest else None,
+                        manifest.counts.songs if manifest else 0,
+                    )
+                )
+                await stopped.wait()
+        finally:
+            await server.stop()
+
+
+@contextmanager
+def freeze_garbage_collector() -> Iterator[None]:
+    """Exempt all present objects from garbage collection inside this block.
+
+    Nearly all of them stay, and each look through them delays calls by tens of milliseconds.
+    """
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def _open_history(settings: Settings) -> History | None:
+    qdrant = settings.qdrant()
+    if not settings.history or qdrant is None:
+        return None
+    from service.history import History
+
+    return History(qdrant, settings.history_plays, settings.history_days, settings.history_replicas)
+
+
+def stop_signal() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set from now on.
+
+    After the first signal, SIGINT ends the process at once.
+    """
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        with suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(stopped.set)
+
+    # A handler of the event loop would wait while the loop is blocked, as by loading a release.
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, stop)
+    return stopped
+
+
+def _raise_open_files_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limit = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

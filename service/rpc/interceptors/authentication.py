@@ -1,0 +1,67 @@
+"""Authentication: every service but health requires a key, before a message is read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from catalog.errors import NoKeyError
+from service.operate.logs import log
+from service.rpc.call import REQUEST_ID, MethodHandler, request_id_from, text_metadata
+from service.rpc.status import code_of, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from service.operate.metrics import Metrics
+    from service.rpc.interceptors.keys import Keys
+
+OPEN_SERVICE = "/grpc.health.v1.Health/"
+"""Prefix of the methods that need no key, because load balancers and probes have none."""
+
+MAX_LOGGED_METHOD = 100
+"""Characters of a method's name in the log, because callers can send any name."""
+
+
+class RequireKey(grpc.aio.ServerInterceptor):
+    """Refuses calls without a known key, even of methods that do not exist.
+
+    The message of a refused call is not read, parsed or counted.
+    """
+
+    def __init__(self, keys: Keys, metrics: Metrics) -> None:
+        self._keys = keys
+        self._metrics = metrics
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
+    ) -> Any:
+        """Return the handler of a call, or one that refuses it."""
+        method = handler_call_details.method
+        if method.startswith(OPEN_SERVICE):
+            return await continuation(handler_call_details)
+        metadata = text_metadata(handler_call_details.invocation_metadata)
+        try:
+            caller = self._keys.find_caller(metadata)
+        except NoKeyError as error:
+            request_id = request_id_from(metadata)
+            self._metrics.count_unauthenticated()
+            code = code_of(error).name
+            log.info("call", method=method[:MAX_LOGGED_METHOD], request_id=request_id, code=code)
+            return _refuse_with(status_of(error, ((REQUEST_ID, request_id),)))
+        handler = await continuation(handler_call_details)
+        return replace(handler, caller=caller) if isinstance(handler, MethodHandler) else handler
+
+
+def _refuse_with(status: grpc.Status) -> grpc.RpcMethodHandler[Any, Any]:
+    """Return a handler for any method that refuses the call.
+
+    It is declared as streaming, so that it need not wait for a message.
+    """
+
+    async def refuse(_requests: Any, context: Any) -> None:
+        await context.abort_with_status(status)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)

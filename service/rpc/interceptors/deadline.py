@@ -1,0 +1,32 @@
+"""Limit the time of a call."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from catalog.deadline import within
+from catalog.errors import TooLateError
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from service.rpc.call import Call, Handler
+
+
+class LimitTime:
+    """Ends a call after `timeout_s` seconds, or earlier if the caller's own deadline is earlier."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+
+    async def __call__(self, call: Call, proceed: Handler) -> Message:
+        """Answer the call in time. Raises `TooLateError`."""
+        remaining_s = call.context.time_remaining()
+        allowed_s = self._timeout_s if remaining_s is None else min(remaining_s, self._timeout_s)
+        try:
+            async with asyncio.timeout(allowed_s):
+                with within(allowed_s):
+                    return await proceed(call)
+        except TimeoutError as error:
+            raise TooLateError(f"no answer within {allowed_s:.3g} seconds") from error

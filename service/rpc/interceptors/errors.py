@@ -1,0 +1,39 @@
+"""Report exceptions to the caller as gRPC statuses."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from catalog.errors import NextsongError, RequestError
+from service.rpc.call import REQUEST_ID
+from service.rpc.status import code_of, status_of
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from service.rpc.call import Call, Handler
+
+
+async def report_errors(call: Call, proceed: Handler) -> Message:
+    """Turn an exception into a status, and send the request id with every answer."""
+    trailers = ((REQUEST_ID, call.request_id),)
+    try:
+        response = await proceed(call)
+    except asyncio.CancelledError:
+        call.code = "CANCELLED"
+        raise
+    except Exception as error:  # noqa: BLE001 -- gRPC would send its message to the caller
+        own = error if isinstance(error, NextsongError) else NextsongError(str(error))
+        call.code, call.error = code_of(own).name, error
+        await call.context.abort_with_status(status_of(own, trailers))
+        raise AssertionError from None  # abort_with_status has raised
+    call.context.set_trailing_metadata(trailers)
+    return response
+
+
+async def reject_unreadable_request(call: Call, proceed: Handler) -> Message:
+    """Raise `RequestError` if the bytes received are not a message of the method."""
+    if call.request is None:
+        raise RequestError("request", "is not a message of this method")
+    return await proceed(call)
