@@ -20,8 +20,8 @@ MOST_BEHIND = 5_000
 
 
 WORK_OF_A_PLACE = 1_000
-"""Work (see `service.api.validation.work_of`) for which a call takes one place: about a tenth of a
-second on two cores."""
+"""Work (see `service.api.validation.estimate_work`) for which a call takes one place: about a tenth
+of a second on two cores."""
 
 
 class Admission:

@@ -16,7 +16,7 @@ from google.protobuf import json_format
 from catalog.deadline import within
 from catalog.errors import EngineError, NextsongError, RequestError, TooLateError, UnavailableError
 from nextsong.v1 import recommender_pb2 as pb
-from service.api.validation import work_of
+from service.api.validation import estimate_work
 from service.operate import timing
 from service.operate.logs import log
 from service.rpc.admission import Admission
@@ -96,7 +96,7 @@ class Calls:
         try:
             if isinstance(request, NoMessage):
                 raise RequestError("request", "is not a message of this method")
-            with self.admission.admit(work_of(request)):
+            with self.admission.admit(estimate_work(request)):
                 response = await self._in_time(work, context)
             self._metrics.answered(response)
             if isinstance(response, pb.RecommendResponse):

@@ -96,7 +96,7 @@ class Recommender(recommender_pb2_grpc.RecommenderServicer):
         self, request: pb.RecommendRequest, context: Context
     ) -> pb.RecommendResponse:
         """Answer one playlist."""
-        method = partial(api.recommend_user, history=self._history)
+        method = partial(api.recommend, history=self._history)
         return await self._answer("Recommend", method, request, context)
 
     async def BatchRecommend(  # noqa: N802
