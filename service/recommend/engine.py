@@ -18,6 +18,7 @@ from service.recommend.seeds import Resolution, resolve_playlists
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from catalog.model import Hit, Search
     from catalog.store import OpenRelease
     from service.recommend.plan import Plan
     from service.recommend.seeds import Seed
@@ -84,28 +85,30 @@ async def _select_songs(release: OpenRelease, plans: Sequence[Plan]) -> list[Div
         DiverseSelection(plan.query.limit, plan.query.max_per_artist, plan.query.diversity)
         for plan in plans
     ]
-    unfinished = [index for index, plan in enumerate(plans) if plan.query.limit]
+    unfinished = [pair for pair in zip(plans, selections, strict=True) if pair[0].query.limit]
     while unfinished:
-        open_plans = [plans[index] for index in unfinished]
+        open_plans = [plan for plan, _ in unfinished]
         searches = []
-        for index in unfinished:
-            searches.append(build_searches(plans[index], selections[index]))
+        for plan, selection in unfinished:
+            searches.append(build_searches(plan, selection))
             await turn()
         with stage("search"):
             hits = await retrieve(release, open_plans, searches)
         with stage("rank"):
             rankings = await rank(release, open_plans, hits)
-            still_open = []
-            for index, own_searches, own_hits, ranking in zip(
-                unfinished, searches, hits, rankings, strict=True
-            ):
-                selections[index].add(ranking)
-                is_exhausted = all(
-                    len(search_hits) < search.limit
-                    for search_hits, search in zip(own_hits, own_searches, strict=True)
-                )
-                if not (selections[index].is_complete or is_exhausted):
-                    still_open.append(index)
+            for (_, selection), ranking in zip(unfinished, rankings, strict=True):
+                selection.add(ranking)
                 await turn()
-            unfinished = still_open
+        unfinished = [
+            (plan, selection)
+            for (plan, selection), own_searches, own_hits in zip(
+                unfinished, searches, hits, strict=True
+            )
+            if not (selection.is_complete or _are_exhausted(own_searches, own_hits))
+        ]
     return selections
+
+
+def _are_exhausted(searches: Sequence[Search], hits: Sequence[Sequence[Hit]]) -> bool:
+    """Return whether each search returned fewer songs than its limit, so that no songs are left."""
+    return all(len(own) < search.limit for search, own in zip(searches, hits, strict=True))

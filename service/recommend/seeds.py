@@ -105,10 +105,8 @@ async def resolve_playlists(
 
 async def _find_songs(release: OpenRelease, seeds: Collection[Seed]) -> dict[Seed, Point | None]:
     """Return the song of each seed, or None."""
-    ids = {}
-    for seed in seeds:
-        ids[seed] = _possible_ids(seed)
-        await turn()
+    ids = {seed: _possible_ids(seed) for seed in seeds}
+    await turn()
     points = await release.points(list({song_id for own in ids.values() for song_id in own}))
     songs = {
         seed: next((points[song_id] for song_id in own if song_id in points), None)

@@ -145,8 +145,8 @@ def test_a_negative_seed_lowers_cosines(release: OpenRelease) -> None:
 
 def test_a_negative_seed_lowers_both_scores_of_a_hybrid_search(release: OpenRelease) -> None:
     songs = [hit.song.ordinal for hit in recommend_for(release, seed(A), seed(B, -6.0)).songs]
-    # a predicts c with 0.5 * 3 and the negative seed b with -6 * 0.5, so c is not retrieved by
-    # co-occurrence any more.
+    # The co-occurrence score of c is 3 from a minus 6 * 0.5 from b, so only d is retrieved by
+    # co-occurrence.
     assert set(songs) == {C, D, E}
     assert songs[0] == D
 
