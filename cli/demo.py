@@ -69,7 +69,7 @@ def run(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
             seeds=[pb.Seed(artist=seed.artist, title=seed.title) for seed in seeds]
         )
         response = client.recommend(request)
-        answers.recommendations(request, response)
+        answers.print_recommendations(request, response)
     echo(_outcome(label, response))
     echo("The service has stopped.\n")
 

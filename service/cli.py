@@ -1,4 +1,4 @@
-"""The questions to ask: `nextsong recommend`, `similar` and `search`."""
+"""The commands `nextsong recommend`, `similar` and `search`."""
 
 from __future__ import annotations
 
@@ -23,24 +23,32 @@ if TYPE_CHECKING:
 
     from catalog.server.options import QdrantOptions
     from nextsong.v1 import recommender_pb2 as pb
+    from service.api.conditions import WrittenCondition
     from service.client.client import Client, Direct
     from service.client.target import Target
 
 
-class Condition(Text):
-    """A condition that is written like one; whether it suits the release shows later."""
+class ConditionType(click.ParamType["WrittenCondition"]):
+    """A condition of the right form; the release decides later whether it has the field."""
 
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the text, or fail."""
+    name = "condition"
+
+    def convert(
+        self,
+        value: str | WrittenCondition,
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> WrittenCondition:
+        """Return the parsed condition, or fail."""
         from catalog.errors import RequestError
-        from service.api.conditions import require_condition
+        from service.api.conditions import parse_condition
 
-        text = super().convert(value, param, ctx)
+        if not isinstance(value, str):
+            return value
         try:
-            require_condition(text)
+            return parse_condition(Text().convert(value, param, ctx))
         except RequestError as error:
             self.fail(error.problem, param, ctx)
-        return text
 
 
 song_argument = click.argument("song", type=Text())
@@ -50,37 +58,46 @@ limit_option = click.option(
     default=10,
     show_default=True,
     type=click.IntRange(1, 500),
-    help="How many songs.",
+    help="Number of songs.",
 )
 filter_option = click.option(
     "--filter",
     "conditions",
     multiple=True,
     metavar="CONDITION",
-    type=Condition(),
-    help="What an extra field must hold: 'year>=1990', 'year<=1999', 'genre=rock|pop', "
+    type=ConditionType(),
+    help="Only songs whose extra field matches: 'year>=1990', 'year<=1999', 'genre=rock|pop', "
     "'genre!=live' or 'album~best of'. May be given several times.",
 )
 
 
-@click.command(short_help="Say which songs come next in a playlist.")
+@click.command(short_help="Recommend the songs that come next in a playlist.")
 @click.argument("songs", nargs=-1, required=True, metavar="SONG...", type=Text())
 @running_service
 @home_option
 @qdrant_server
 @limit_option
 @click.option(
-    "--include-artist", multiple=True, metavar="ARTIST", type=Text(), help="Only these artists."
+    "--include-artist",
+    multiple=True,
+    metavar="ARTIST",
+    type=Text(),
+    help="Only songs of these artists.",
 )
 @click.option(
-    "--exclude-artist", multiple=True, metavar="ARTIST", type=Text(), help="None of these artists."
+    "--exclude-artist",
+    multiple=True,
+    metavar="ARTIST",
+    type=Text(),
+    help="No songs of these artists.",
 )
 @click.option(
     "--mode",
     type=click.Choice(["auto", "dense", "cooccurrence", "hybrid", "ranked"]),
     default="auto",
     show_default=True,
-    help="Rank by Word2Vec vectors, by co-occurrence, by both, or by the ranker.",
+    help="Rank by Word2Vec vectors, by co-occurrence, by both, or by the re-ranker. auto is the "
+    "mode selected when the release was trained.",
 )
 @filter_option
 @click.option(
@@ -88,23 +105,23 @@ filter_option = click.option(
     multiple=True,
     metavar="SONG",
     type=Text(),
-    help="Push away what is like this song; it is not recommended either.",
+    help="Make songs like this one less likely; it is not recommended itself.",
 )
 @click.option(
     "--max-per-artist",
     default=0,
     show_default=True,
     type=click.IntRange(0, 500),
-    help="At most this many songs of one artist; 0: no bound.",
+    help="Maximum number of songs of one artist; 0 for no maximum.",
 )
 @click.option(
     "--diversity",
     default=0.0,
     show_default=True,
     type=Decimal(0, 1),
-    help="How unlike each other the songs should be: 0, only the fit counts, to 1.",
+    help="How different from each other the songs should be, from 0 (relevance only) to 1.",
 )
-@click.option("--explain", is_flag=True, help="Say which songs brought each one in.")
+@click.option("--explain", is_flag=True, help="Show which songs of the playlist led to each song.")
 @json_option
 @one_line_errors
 @request_errors_as_usage
@@ -117,17 +134,17 @@ def recommend(
     include_artist: tuple[str, ...],
     exclude_artist: tuple[str, ...],
     mode: str,
-    conditions: tuple[str, ...],
+    conditions: tuple[WrittenCondition, ...],
     unlike: tuple[str, ...],
     max_per_artist: int,
     diversity: float,
     explain: bool,
     as_json: bool,
 ) -> None:
-    """Say which songs come next in a playlist.
+    """Recommend the songs that come next in a playlist.
 
-    Each SONG is "Artist - Title", a title alone that only one song has, or a song id, in play
-    order, the most recent last.
+    Each SONG is "Artist - Title", a title that only one song has, or a song id. They are given in
+    play order, the most recent last.
     """
     from nextsong.v1 import recommender_pb2 as pb
     from service.client import render
@@ -140,19 +157,19 @@ def recommend(
         diversity=diversity,
         explain=explain,
     )
-    with _recommender(target, home, qdrant) as recommender:
-        request.seeds.extend(_seeds(recommender, [*songs, *unlike]))
+    with _open_recommender(target, home, qdrant) as recommender:
+        request.seeds.extend(_resolve_seeds(recommender, [*songs, *unlike]))
         for seed in request.seeds[len(songs) :]:
             seed.weight = -1
-        request.filter.conditions.extend(_conditions(recommender, conditions))
+        request.filter.conditions.extend(_build_conditions(recommender, conditions))
         response = recommender.recommend(request)
-    notice = render.other_mode(request, response)
-    if notice:
-        echo(f"Note: {notice}", err=True)
+    note = render.describe_other_mode(request, response)
+    if note:
+        echo(f"Note: {note}", err=True)
     if as_json:
-        render.as_json(response)
+        render.print_message(response)
     else:
-        render.recommendations(request, response)
+        render.print_recommendations(request, response)
 
 
 @click.command(short_help="List the songs nearest to a song.")
@@ -171,26 +188,29 @@ def similar(
     home: Path,
     qdrant: QdrantOptions | None,
     limit: int,
-    conditions: tuple[str, ...],
+    conditions: tuple[WrittenCondition, ...],
     as_json: bool,
 ) -> None:
-    """List the songs nearest to SONG: "Artist - Title", a title alone, or a song id."""
+    """List the songs nearest to SONG.
+
+    SONG is "Artist - Title", a title that only one song has, or a song id.
+    """
     from nextsong.v1 import recommender_pb2 as pb
     from service.client import render
 
-    with _recommender(target, home, qdrant) as recommender:
-        (seed,) = _seeds(recommender, [song])
-        where = pb.Filter(conditions=_conditions(recommender, conditions))
+    with _open_recommender(target, home, qdrant) as recommender:
+        (seed,) = _resolve_seeds(recommender, [song])
+        where = pb.Filter(conditions=_build_conditions(recommender, conditions))
         response = recommender.similar_songs(
             pb.SimilarSongsRequest(song=seed, limit=limit, filter=where)
         )
     if as_json:
-        render.as_json(response)
+        render.print_message(response)
     else:
-        render.similar_songs(response)
+        render.print_similar_songs(response)
 
 
-@click.command(short_help="Find songs by part of their names.")
+@click.command(short_help="Find songs by part of their artist or title.")
 @click.argument("words", nargs=-1, required=True, metavar="WORD...", type=Text())
 @running_service
 @home_option
@@ -207,43 +227,45 @@ def search(
     limit: int,
     as_json: bool,
 ) -> None:
-    """Find songs in whose artist or title a word begins with each WORD."""
+    """Find songs that have, in artist or title, a word that begins with each WORD."""
     from nextsong.v1 import recommender_pb2 as pb
     from service.client import render
 
-    with _recommender(target, home, qdrant) as recommender:
+    with _open_recommender(target, home, qdrant) as recommender:
         response = recommender.search_songs(
             pb.SearchSongsRequest(query=" ".join(words), limit=limit)
         )
     if as_json:
-        render.as_json(response)
+        render.print_message(response)
     else:
-        render.found_songs(" ".join(words), response)
+        render.print_search_results(" ".join(words), response)
 
 
-def _recommender(
+def _open_recommender(
     target: Target | None, home: Path, qdrant: QdrantOptions | None
 ) -> Client | Direct:
     if target:
-        return target.client()
+        return target.connect()
     from catalog.open_store import open_store
     from service.client.client import Direct
 
     return Direct(open_store(home, qdrant).open())
 
 
-def _conditions(recommender: Client | Direct, written: tuple[str, ...]) -> list[pb.Condition]:
-    from service.api.conditions import conditions_of
+def _build_conditions(
+    recommender: Client | Direct, conditions: tuple[WrittenCondition, ...]
+) -> list[pb.Condition]:
+    from service.api.conditions import build_conditions
 
-    if not written:
+    if not conditions:
         return []
-    return conditions_of(written, recommender.get_release().release.payload_fields)
+    return build_conditions(conditions, recommender.get_release().release.payload_fields)
 
 
-def _seeds(recommender: Client | Direct, texts: list[str]) -> list[pb.Seed]:
-    from service.client.seed_texts import SeedTextError, seeds_of
+def _resolve_seeds(recommender: Client | Direct, texts: list[str]) -> list[pb.Seed]:
+    from service.client.seed_texts import SeedTextError, resolve_texts
 
     try:
-        return seeds_of(recommender, texts)
+        return resolve_texts(recommender, texts)
     except SeedTextError as error:
         raise click.BadParameter(str(error), param_hint="SONG") from error

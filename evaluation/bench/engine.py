@@ -64,7 +64,10 @@ async def _question(
 ) -> Callable[[int], Awaitable[Any]]:
     """What is asked at a place in a row of different questions."""
     payload = release.manifest.payload
-    asks = [await parsing.ask_of(one, payload) for one in requests_of(load)]
+    asks = [
+        await parsing.parse_query(one, await parsing.parse_seeds(one.seeds), payload)
+        for one in requests_of(load)
+    ]
     if whole:
         return lambda number: recommend_many(release, [asks[number % len(asks)]])
     searches = []

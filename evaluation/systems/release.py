@@ -12,7 +12,9 @@ import numpy as np
 
 from catalog.errors import MismatchError
 from catalog.reranker import load_reranker
-from service.recommend.engine import Mode, Query, chosen_mode, recommend_many
+from service.recommend.engine import recommend_many
+from service.recommend.plan import get_default_mode
+from service.recommend.query import Mode, Query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from catalog.store import OpenRelease
     from evaluation.protocol.cases import Queries
     from evaluation.protocol.dataset import Data, Numbers, Ragged, Songs
-    from service.recommend.engine import Recommendation
+    from service.recommend.query import Recommendation
     from service.recommend.seeds import Seed
 
 BATCH = 128
@@ -77,7 +79,7 @@ def distinct_modes(
     kept: dict[Mode, str] = {}
     skipped = []
     for mode in dict.fromkeys(modes):
-        resolved = MODES[mode] or chosen_mode(manifest)
+        resolved = MODES[mode] or get_default_mode(manifest)
         if resolved is Mode.RANKED and not can_rank:
             resolved = Mode.HYBRID
         if resolved in kept:

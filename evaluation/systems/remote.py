@@ -9,7 +9,7 @@ from uuid import UUID
 from catalog.errors import MismatchError
 from evaluation.systems.release import MODE_NAMES, numbers_of
 from nextsong.v1 import recommender_pb2 as pb
-from service.api.validation import LONGEST_NAME
+from service.api.validation import MAX_NAME_LENGTH
 from service.client.client import Client
 
 if TYPE_CHECKING:
@@ -72,8 +72,8 @@ class Service:
                     seeds=[
                         pb.Seed(
                             song_id=str(seed.song_id or ""),
-                            artist=seed.artist[:LONGEST_NAME],
-                            title=seed.title[:LONGEST_NAME],
+                            artist=seed.artist[:MAX_NAME_LENGTH],
+                            title=seed.title[:MAX_NAME_LENGTH],
                         )
                         for seed in seeds[-LONGEST_QUERY:]
                     ],

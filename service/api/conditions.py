@@ -1,9 +1,10 @@
-"""Conditions as people write them, `year>=1990` or `genre=rock|pop`, as messages of the API."""
+"""Conditions as people write them, such as `year>=1990` or `genre=rock|pop`, as API messages."""
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from catalog.errors import RequestError
@@ -12,93 +13,116 @@ from nextsong.v1 import recommender_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-_WRITTEN = re.compile(r"\s*([^<>=!~]+?)\s*(>=|<=|!=|=|~)\s*(.*?)\s*", re.DOTALL)
-_KINDS: dict[pb.FieldKind, tuple[str, tuple[str, ...]]] = {
-    pb.FIELD_KIND_KEYWORD: ("keyword", ("=", "!=")),
-    pb.FIELD_KIND_INTEGER: ("integer", ("=", "!=", ">=", "<=")),
-    pb.FIELD_KIND_FLOAT: ("float", (">=", "<=")),
-    pb.FIELD_KIND_TEXT: ("text", ("~",)),
+_FORM = re.compile(r"\s*([^<>=!~]+?)\s*(>=|<=|!=|=|~)\s*(.*?)\s*", re.DOTALL)
+_BOUNDS = {">=", "<="}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """The name of a kind of field, and the operators that it supports."""
+
+    name: str
+    operators: tuple[str, ...]
+
+
+_KINDS = {
+    pb.FIELD_KIND_KEYWORD: _Kind("keyword", ("=", "!=")),
+    pb.FIELD_KIND_INTEGER: _Kind("integer", ("=", "!=", ">=", "<=")),
+    pb.FIELD_KIND_FLOAT: _Kind("float", (">=", "<=")),
+    pb.FIELD_KIND_TEXT: _Kind("text", ("~",)),
 }
-"""The name of each kind of field, and the operators that suit it."""
-
-_UNKNOWN = ("unknown", ("=", "!=", ">=", "<=", "~"))  # of a newer service
+_KIND_OF_NEWER_SERVICE = _Kind("unknown", ("=", "!=", ">=", "<=", "~"))
 
 
-def conditions_of(written: Iterable[str], fields: Sequence[pb.PayloadField]) -> list[pb.Condition]:
-    """Return the conditions; `fields` are those of the release that is asked.
+@dataclass(frozen=True, slots=True)
+class WrittenCondition:
+    """A condition as it was written: `text` is all of it, and the rest are its parts."""
 
-    `>=` and `<=` bound a number, `=` and `!=` take one or several values with `|` between, `~`
-    words of a text. Raises `RequestError`, whose message speaks of conditions as they are written.
-    """
-    kinds = {field.name: field.kind for field in fields}
-    return [_condition(text, kinds) for text in written]
-
-
-def require_condition(text: str) -> None:
-    """Raise `RequestError` unless the text is written like a condition."""
-    _parts(text)
+    text: str
+    field: str
+    operator: str
+    value: str
 
 
-def _parts(text: str) -> tuple[str, str, str]:
-    match = _WRITTEN.fullmatch(text)
+def parse_condition(text: str) -> WrittenCondition:
+    """Return the parts of a condition. Raises `RequestError` if it does not have the right form."""
+    match = _FORM.fullmatch(text)
     if match is None or not match[3]:
         raise RequestError(
-            "filter", f"'{text}' is none of FIELD>=N, FIELD<=N, FIELD=A|B, FIELD!=A|B, FIELD~WORDS"
+            "filter",
+            f"'{text}' is not of the form FIELD>=N, FIELD<=N, FIELD=A|B, FIELD!=A|B or FIELD~WORDS",
         )
-    field, operator, value = match.groups()
-    if operator in {">=", "<="}:
-        _number(value, text)
-    return field, operator, value
+    condition = WrittenCondition(text, *match.groups())
+    if condition.operator in _BOUNDS:
+        _parse_number(condition)
+    return condition
 
 
-def _condition(text: str, kinds: dict[str, pb.FieldKind]) -> pb.Condition:
-    field, operator, value = _parts(text)
-    _require_suits(text, field, operator, kinds)
+def build_conditions(
+    conditions: Iterable[WrittenCondition], fields: Sequence[pb.PayloadField]
+) -> list[pb.Condition]:
+    """Return the messages for conditions on `fields`, the extra fields of the release.
+
+    `>=` and `<=` compare numbers, `=` and `!=` take one or several values separated by `|`, and `~`
+    takes words of a text. Raises `RequestError`.
+    """
+    kinds = {field.name: field.kind for field in fields}
+    return [_build_condition(condition, kinds) for condition in conditions]
+
+
+def _build_condition(condition: WrittenCondition, kinds: dict[str, pb.FieldKind]) -> pb.Condition:
+    _require_supported(condition, kinds)
+    field, operator = condition.field, condition.operator
     if operator == "~":
-        return pb.Condition(field=field, text=value)
+        return pb.Condition(field=field, text=condition.value)
     if operator == ">=":
-        return pb.Condition(field=field, minimum=_number(value, text))
+        return pb.Condition(field=field, minimum=_parse_number(condition))
     if operator == "<=":
-        return pb.Condition(field=field, maximum=_number(value, text))
-    values = [_value(part.strip(), text, kinds[field]) for part in value.split("|")]
+        return pb.Condition(field=field, maximum=_parse_number(condition))
+    values = [
+        _build_value(part.strip(), condition, kinds[field]) for part in condition.value.split("|")
+    ]
     if operator == "=":
         return pb.Condition(field=field, any_of=values)
     return pb.Condition(field=field, none_of=values)
 
 
-def _require_suits(text: str, field: str, operator: str, kinds: dict[str, pb.FieldKind]) -> None:
+def _require_supported(condition: WrittenCondition, kinds: dict[str, pb.FieldKind]) -> None:
+    text, field = condition.text, condition.field
     if field not in kinds:
         known = ", ".join(
-            f"{name} ({_KINDS.get(kind, _UNKNOWN)[0]})" for name, kind in sorted(kinds.items())
+            f"{name} ({_KINDS.get(kind, _KIND_OF_NEWER_SERVICE).name})"
+            for name, kind in sorted(kinds.items())
         )
         raise RequestError(
             "filter",
-            f"'{text}': '{field}' is no extra field of this release; there are: {known or 'none'}",
+            f"'{text}': '{field}' is not an extra field of this release, which has: "
+            f"{known or 'none'}",
         )
-    kind, operators = _KINDS.get(kinds[field], _UNKNOWN)
-    if operator not in operators:
-        forms = ", ".join(f"{field}{suits}..." for suits in operators)
+    kind = _KINDS.get(kinds[field], _KIND_OF_NEWER_SERVICE)
+    if condition.operator not in kind.operators:
+        forms = ", ".join(f"{field}{operator}..." for operator in kind.operators)
         raise RequestError(
             "filter",
-            f"'{text}': {operator} does not suit '{field}', a field of the kind {kind}; "
-            f"write {forms}",
+            f"'{text}': {condition.operator} cannot be used with '{field}', a field of the kind "
+            f"{kind.name}; write {forms}",
         )
 
 
-def _number(value: str, text: str) -> float:
+def _parse_number(condition: WrittenCondition) -> float:
     try:
-        number = float(value)
+        number = float(condition.value)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise RequestError("filter", f"'{text}': {value} is not a number")
+        raise RequestError("filter", f"'{condition.text}': {condition.value} is not a number")
     return number
 
 
-def _value(part: str, text: str, kind: pb.FieldKind) -> pb.Value:
+def _build_value(text: str, condition: WrittenCondition, kind: pb.FieldKind) -> pb.Value:
     if kind != pb.FIELD_KIND_INTEGER:
-        return pb.Value(text=part)
+        return pb.Value(text=text)
     try:
-        return pb.Value(integer=int(part))
+        return pb.Value(integer=int(text))
     except ValueError:  # not a number, or one beyond 64 bits
-        raise RequestError("filter", f"'{text}': {part} is not a whole number") from None
+        raise RequestError("filter", f"'{condition.text}': {text} is not a whole number") from None

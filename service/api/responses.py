@@ -1,4 +1,4 @@
-"""What the rooms below answer -> messages of the API."""
+"""Build the messages of the API from recommendations, songs and manifests."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import json
 from typing import TYPE_CHECKING
 
 from nextsong.v1 import recommender_pb2 as pb
-from service.recommend.engine import Mode, Strategy
+from service.recommend.query import Mode, Strategy
 from service.recommend.seeds import Resolution
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from catalog.manifest import Manifest
     from catalog.model import Hit, Song, Value
-    from service.recommend.engine import Recommendation
-    from service.recommend.explain import Reason
+    from service.recommend.query import Reason, Recommendation
     from service.recommend.seeds import ResolvedSeed
 
 _STRATEGIES = {
@@ -41,41 +42,47 @@ _KINDS = {
 }
 
 
-def recommendation(
-    answer: Recommendation, release: str, empty_reason: pb.EmptyReason
+def build_recommend_response(
+    recommendation: Recommendation, release: str, empty_reason: pb.EmptyReason
 ) -> pb.RecommendResponse:
-    """A playlist's answer, from the release of this id."""
+    """Return the response for a recommendation of the release with this id."""
     return pb.RecommendResponse(
         songs=[
-            scored_song(hit, why) for hit, why in zip(answer.songs, answer.reasons, strict=True)
+            build_scored_song(hit, reasons)
+            for hit, reasons in zip(recommendation.songs, recommendation.reasons, strict=True)
         ],
-        strategy=_STRATEGIES[answer.strategy],
-        seeds=[_resolved(seed) for seed in answer.seeds],
+        strategy=_STRATEGIES[recommendation.strategy],
+        seeds=[_build_resolved_seed(seed) for seed in recommendation.seeds],
         release=release,
-        mode=_MODES[answer.mode],
+        mode=_MODES[recommendation.mode],
         empty_reason=empty_reason,
     )
 
 
-def song(found: Song) -> pb.Song:
-    """A song of the catalog."""
+def build_song(song: Song) -> pb.Song:
+    """Return the message for a song of the catalog."""
     return pb.Song(
-        song_id=str(found.song_id),
-        artist=found.artist,
-        title=found.title,
-        playlists=found.playlists,
-        extra={name: _value(value) for name, value in found.extra.items()} if found.extra else None,
+        song_id=str(song.song_id),
+        artist=song.artist,
+        title=song.title,
+        playlists=song.playlists,
+        extra={name: _build_value(value) for name, value in song.extra.items()}
+        if song.extra
+        else None,
     )
 
 
-def scored_song(hit: Hit, why: list[Reason] | None = None) -> pb.ScoredSong:
-    """A song that was found."""
-    reasons = [pb.Reason(seed=reason.seed, share=reason.share) for reason in why or ()]
-    return pb.ScoredSong(song=song(hit.song), score=hit.score, reasons=reasons)
+def build_scored_song(hit: Hit, reasons: Sequence[Reason] = ()) -> pb.ScoredSong:
+    """Return the message for a recommended song."""
+    return pb.ScoredSong(
+        song=build_song(hit.song),
+        score=hit.score,
+        reasons=[pb.Reason(seed=reason.seed, share=reason.share) for reason in reasons],
+    )
 
 
-def release_of(manifest: Manifest) -> pb.Release:
-    """The account of a release."""
+def build_release(manifest: Manifest) -> pb.Release:
+    """Return the message that describes a release."""
     return pb.Release(
         id=manifest.release,
         created=manifest.created,
@@ -93,15 +100,15 @@ def release_of(manifest: Manifest) -> pb.Release:
     )
 
 
-def _value(value: Value) -> pb.Value:
+def _build_value(value: Value) -> pb.Value:
     if isinstance(value, str):
         return pb.Value(text=value)
     return pb.Value(integer=value) if isinstance(value, int) else pb.Value(number=value)
 
 
-def _resolved(seed: ResolvedSeed) -> pb.ResolvedSeed:
-    known = seed.resolution is Resolution.SONG
+def _build_resolved_seed(seed: ResolvedSeed) -> pb.ResolvedSeed:
+    is_known = seed.resolution is Resolution.SONG
     return pb.ResolvedSeed(
         resolution=_RESOLUTIONS[seed.resolution],
-        song=song(seed.points[0].song) if known else None,
+        song=build_song(seed.points[0].song) if is_known else None,
     )

@@ -1,8 +1,8 @@
-"""Messages of the API as queries: the one place where the input of callers is checked.
+"""Parse the messages of the API: the only place where input of callers is checked.
 
-Everything raises `RequestError`, naming the field that is malformed or out of range. Every text has
-an upper bound, which is checked before any work on the text; long requests let other calls have
-their turn.
+All functions raise `RequestError`, which names the field, if it is malformed or out of range. Every
+text has a maximum length, which is checked before any work on the text. Long requests let other
+calls proceed in between.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -18,37 +19,40 @@ from catalog.model import Condition, Filter
 from catalog.song import normalise
 from catalog.turns import turn
 from nextsong.v1 import recommender_pb2 as pb
-from service.recommend.engine import Mode, Query
+from service.recommend.query import Mode, Query
 from service.recommend.seeds import Seed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from catalog.model import Value
     from catalog.schema import Kind
 
 DEFAULT_LIMIT = 10
-MOST_SONGS = 500
-MOST_SEEDS = 1_000
-MOST_ARTISTS = 1_000
-MOST_EXCLUDED = 10_000
-MOST_CONDITIONS = 50
-MOST_VALUES = 1_000
-MOST_PLAYLISTS = 100
-MOST_SEEDS_OF_ALL = 10_000
-MOST_SONGS_OF_ALL = 10_000
-LONGEST_NAME = 512
-"""Characters of an artist or a title, as it is given and normalised. Unicode normalisation takes
-time in proportion to the square of a run of combining marks, so this bounds it to a millisecond;
-and it may turn one character into eighteen."""
-LONGEST_VALUE = 2_048
-"""Characters of a text that a keyword field is compared with."""
-LONGEST_QUERY = 200
-"""Characters of words to search for."""
-LONGEST_USER = 256
-"""Characters of the name of a user."""
-FASTEST_CLOCK_MS = 60_000
-HEAVIEST_SEED = 1_000.0
+MAX_LIMIT = 500
+MAX_SEEDS = 1_000
+MAX_ARTISTS = 1_000
+MAX_EXCLUDED_SONGS = 10_000
+MAX_CONDITIONS = 50
+MAX_VALUES = 1_000
+MAX_PLAYLISTS = 100
+MAX_SEEDS_OF_BATCH = 10_000
+MAX_SONGS_OF_BATCH = 10_000
+MAX_SEED_WEIGHT = 1_000.0
+
+MAX_NAME_LENGTH = 512
+"""Characters of an artist or a title, before and after normalisation. Unicode normalisation takes
+time proportional to the square of a run of combining marks, a millisecond at this length; and it
+may turn one character into eighteen."""
+
+MAX_VALUE_LENGTH = 2_048  # characters of a text that a keyword field is compared with
+MAX_SEARCH_LENGTH = 200  # characters of words to search for
+MAX_USER_ID_LENGTH = 256  # characters
+MAX_VALUE_IN_MESSAGE = 40  # characters of a bad value that are repeated in the message
+MAX_CLOCK_LEAD_MS = 60_000  # by which a caller's clock may be ahead of ours
+
+VARIED_WORK_FACTOR = 5
+"""Candidates per song of a query with `max_per_artist` or `diversity`, which refuse songs."""
 
 MODES = {
     pb.MODE_DENSE: Mode.DENSE,
@@ -56,58 +60,74 @@ MODES = {
     pb.MODE_HYBRID: Mode.HYBRID,
     pb.MODE_RANKED: Mode.RANKED,
 }
-# What each kind of field can be asked, and the kinds of value that it is compared with.
-_SUITS: Mapping[Kind, tuple[set[str], set[str]]] = {
-    "keyword": ({"any_of", "none_of"}, {"text", "boolean"}),
-    "integer": ({"any_of", "none_of", "minimum", "maximum"}, {"integer"}),
-    "float": ({"minimum", "maximum"}, set()),
-    "text": ({"text"}, set()),
+
+
+@dataclass(frozen=True, slots=True)
+class _Comparisons:
+    """The parts of a condition that a kind of field supports, and the kinds of value in them."""
+
+    parts: frozenset[str]
+    values: frozenset[str] = frozenset()
+
+
+_COMPARISONS: Mapping[Kind, _Comparisons] = {
+    "keyword": _Comparisons(frozenset({"any_of", "none_of"}), frozenset({"text", "boolean"})),
+    "integer": _Comparisons(
+        frozenset({"any_of", "none_of", "minimum", "maximum"}), frozenset({"integer"})
+    ),
+    "float": _Comparisons(frozenset({"minimum", "maximum"})),
+    "text": _Comparisons(frozenset({"text"})),
 }
 _UUID = re.compile("[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
-def work_of(request: object) -> int:
-    """How much a request asks for, before it is checked: 0 if that does not depend on it."""
+def estimate_work(request: object) -> int:
+    """Return the work of a request that is not validated yet; 0 if it does not depend on it."""
     if isinstance(request, pb.BatchRecommendRequest):
-        return sum(work_of(one) for one in request.requests[: MOST_PLAYLISTS + 1])
+        return sum(estimate_work(own) for own in request.requests[: MAX_PLAYLISTS + 1])
     if isinstance(request, pb.RecommendRequest):
-        limit = min(max(0, request.limit) or DEFAULT_LIMIT, MOST_SONGS)
-        varied = bool(request.diversity or request.max_per_artist)
-        return work_of_query(len(request.seeds), limit, varied=varied)
+        limit = min(max(0, request.limit) or DEFAULT_LIMIT, MAX_LIMIT)
+        is_varied = bool(request.diversity or request.max_per_artist)
+        return estimate_query_work(len(request.seeds), limit, is_varied=is_varied)
     return len(request.plays) if isinstance(request, pb.RecordPlaysRequest) else 0
 
 
-def work_of_query(seeds: int, limit: int, *, varied: bool) -> int:
-    """How much a playlist asks for: its seeds, and the songs that have to be looked at.
-
-    `varied` answers, which leave out songs for others, are chosen from five times as many.
-    """
-    return seeds + limit * (5 if varied else 1)
+def estimate_query_work(seeds: int, limit: int, *, is_varied: bool) -> int:
+    """Return the work of a query: the number of its seeds and of the candidates to look at."""
+    return seeds + limit * (VARIED_WORK_FACTOR if is_varied else 1)
 
 
-async def ask_of(
-    request: pb.RecommendRequest, payload: Mapping[str, Kind], prefix: str = ""
-) -> Query:
-    """The playlist to continue; `payload` says which extra fields its filter may name."""
-    if not request.seeds:
+async def parse_seeds(messages: Sequence[pb.Seed], prefix: str = "") -> list[Seed]:
+    """Return the seeds of a query. `prefix` is the path of the query in a batch."""
+    if not messages:
         raise RequestError(f"{prefix}seeds", "must hold at least one song")
-    _at_most(f"{prefix}seeds", request.seeds, MOST_SEEDS)
+    _require_count(f"{prefix}seeds", messages, MAX_SEEDS)
     seeds = []
-    for place, seed in enumerate(request.seeds):
-        seeds.append(seed_of(f"{prefix}seeds[{place}]", seed))
+    for index, message in enumerate(messages):
+        seeds.append(_parse_seed(f"{prefix}seeds[{index}]", message))
         await turn()
-    _require_spread(f"{prefix}seeds", (seed.song_id for seed in seeds))
-    limit = limit_of(request.limit, f"{prefix}limit")
+    _require_distinct_hashes(f"{prefix}seeds", (seed.song_id for seed in seeds))
+    return seeds
+
+
+async def parse_query(
+    request: pb.RecommendRequest,
+    seeds: Sequence[Seed],
+    payload: Mapping[str, Kind],
+    prefix: str = "",
+) -> Query:
+    """Return the query. Its filter may name the extra fields in `payload`."""
+    limit = parse_limit(request.limit, f"{prefix}limit")
     if request.mode and request.mode not in MODES:
-        raise RequestError(f"{prefix}mode", f"{request.mode} is none of the modes there are")
-    if request.max_per_artist > MOST_SONGS:
-        raise RequestError(f"{prefix}max_per_artist", f"must be at most {MOST_SONGS}")
+        raise RequestError(f"{prefix}mode", f"{request.mode} is not a mode")
+    if request.max_per_artist > MAX_LIMIT:
+        raise RequestError(f"{prefix}max_per_artist", f"must be at most {MAX_LIMIT}")
     if not 0 <= request.diversity <= 1:
         raise RequestError(f"{prefix}diversity", "must be from 0 to 1")
     return Query(
         seeds,
         limit,
-        await filter_of(request.filter, payload, f"{prefix}filter"),
+        await parse_filter(request.filter, payload, f"{prefix}filter"),
         MODES.get(request.mode),
         request.max_per_artist,
         request.diversity,
@@ -115,217 +135,225 @@ async def ask_of(
     )
 
 
-async def asks_of(
+async def parse_batch(
     request: pb.BatchRecommendRequest, payload: Mapping[str, Kind]
-) -> AsyncIterator[Query]:
-    """The playlists to continue, one after another: what is too much in all is said first."""
+) -> list[Query]:
+    """Return the queries of a batch. The totals are checked before the single queries."""
     if not request.requests:
         raise RequestError("requests", "must hold at least one playlist")
-    _at_most("requests", request.requests, MOST_PLAYLISTS)
-    for place, one in enumerate(request.requests):
-        if one.user_id:
-            raise RequestError(f"requests[{place}].user_id", "is not allowed in a batch")
-    limits = (one.limit or DEFAULT_LIMIT for one in request.requests)
-    for name, total, most in (
-        ("seeds", sum(len(one.seeds) for one in request.requests), MOST_SEEDS_OF_ALL),
-        ("songs to answer with", sum(limit for limit in limits if limit > 0), MOST_SONGS_OF_ALL),
+    _require_count("requests", request.requests, MAX_PLAYLISTS)
+    for index, own in enumerate(request.requests):
+        if own.user_id:
+            raise RequestError(f"requests[{index}].user_id", "is not allowed in a batch")
+    limits = (own.limit or DEFAULT_LIMIT for own in request.requests)
+    for name, total, maximum in (
+        ("seeds", sum(len(own.seeds) for own in request.requests), MAX_SEEDS_OF_BATCH),
+        ("songs to return", sum(limit for limit in limits if limit > 0), MAX_SONGS_OF_BATCH),
     ):
-        if total > most:
-            raise RequestError("requests", f"may have {most:,} {name} in all, and have {total:,}")
-    for place, one in enumerate(request.requests):
-        yield await ask_of(one, payload, f"requests[{place}].")
+        if total > maximum:
+            raise RequestError(
+                "requests", f"may have {maximum:,} {name} in all, and have {total:,}"
+            )
+    queries = []
+    for index, own in enumerate(request.requests):
+        prefix = f"requests[{index}]."
+        seeds = await parse_seeds(own.seeds, prefix)
+        queries.append(await parse_query(own, seeds, payload, prefix))
+    return queries
 
 
-def user_of(user_id: str) -> str:
-    """Whose plays are meant."""
-    if not 1 <= len(user_id) <= LONGEST_USER:
-        raise RequestError("user_id", f"must have 1 to {LONGEST_USER} characters")
+def parse_user_id(user_id: str) -> str:
+    """Return the id of a user."""
+    if not 1 <= len(user_id) <= MAX_USER_ID_LENGTH:
+        raise RequestError("user_id", f"must have 1 to {MAX_USER_ID_LENGTH} characters")
     return user_id
 
 
-async def plays_of(request: pb.RecordPlaysRequest) -> list[tuple[Seed, int]]:
-    """Songs that were heard, and when, in milliseconds since 1970."""
+async def parse_plays(request: pb.RecordPlaysRequest) -> list[tuple[Seed, int]]:
+    """Return the songs that were played, each with its time in milliseconds since 1970."""
     if not request.plays:
         raise RequestError("plays", "must hold at least one")
-    _at_most("plays", request.plays, MOST_SEEDS)
+    _require_count("plays", request.plays, MAX_SEEDS)
     now = time.time_ns() // 1_000_000
     plays = []
-    for place, play in enumerate(request.plays):
-        if not 0 <= play.at_ms <= now + FASTEST_CLOCK_MS:
-            raise RequestError(f"plays[{place}].at_ms", "must be from 1970 to now")
-        # Plays without a time were heard in the order in which they are told.
-        at_ms = play.at_ms or now - (len(request.plays) - 1 - place)
-        plays.append((song_of(f"plays[{place}].song", play.song), at_ms))
+    for index, play in enumerate(request.plays):
+        if not 0 <= play.at_ms <= now + MAX_CLOCK_LEAD_MS:
+            raise RequestError(f"plays[{index}].at_ms", "must be from 1970 to now")
+        # Plays without a time were played in the order in which they are listed.
+        at_ms = play.at_ms or now - (len(request.plays) - 1 - index)
+        plays.append((parse_song(f"plays[{index}].song", play.song), at_ms))
         await turn()
-    _require_spread("plays", (seed.song_id for seed, _ in plays))
+    _require_distinct_hashes("plays", (seed.song_id for seed, _ in plays))
     return plays
 
 
-def seed_of(field: str, seed: pb.Seed) -> Seed:
-    """A song of a playlist, named by id, or by artist and title, with its weight."""
-    weight = seed.weight if seed.HasField("weight") else 1.0
-    if not (weight and -HEAVIEST_SEED <= weight <= HEAVIEST_SEED):
-        most = f"{HEAVIEST_SEED:g}"
-        raise RequestError(f"{field}.weight", f"must be from -{most} to {most}, and not 0")
-    return song_of(field, seed, weight)
-
-
-def song_of(field: str, seed: pb.Seed, weight: float = 1.0) -> Seed:
-    """A song that is named by id, or by artist and title; the weight that it brings is not used."""
-    song_id = _uuid(f"{field}.song_id", seed.song_id) if seed.song_id else None
-    _no_longer(f"{field}.artist", seed.artist, LONGEST_NAME)
-    _no_longer(f"{field}.title", seed.title, LONGEST_NAME)
-    named = Seed(song_id, seed.artist, seed.title, weight)
-    for name, key in (("artist", named.artist_key), ("title", named.title_key)):
-        _no_longer(f"{field}.{name}", key, LONGEST_NAME)
+def parse_song(field: str, message: pb.Seed, weight: float = 1.0) -> Seed:
+    """Return a song named by id, or by artist and title. The weight of the message is ignored."""
+    song_id = _parse_uuid(f"{field}.song_id", message.song_id) if message.song_id else None
+    _require_length(f"{field}.artist", message.artist, MAX_NAME_LENGTH)
+    _require_length(f"{field}.title", message.title, MAX_NAME_LENGTH)
+    seed = Seed(song_id, message.artist, message.title, weight)
+    for name, key in (("artist", seed.artist_key), ("title", seed.title_key)):
+        _require_length(f"{field}.{name}", key, MAX_NAME_LENGTH)
         if not (key or song_id):
-            raise RequestError(f"{field}.{name}", "must be given where there is no song_id")
-    return named
+            raise RequestError(f"{field}.{name}", "must be given if there is no song_id")
+    return seed
 
 
-async def filter_of(given: pb.Filter, payload: Mapping[str, Kind], field: str = "filter") -> Filter:
-    """Which songs may be recommended."""
-    _at_most(f"{field}.exclude_song_ids", given.exclude_song_ids, MOST_EXCLUDED)
-    if given.max_playlists and given.min_playlists > given.max_playlists:
+async def parse_filter(
+    message: pb.Filter, payload: Mapping[str, Kind], field: str = "filter"
+) -> Filter:
+    """Return the filter. Its conditions may name the extra fields in `payload`."""
+    _require_count(f"{field}.exclude_song_ids", message.exclude_song_ids, MAX_EXCLUDED_SONGS)
+    if message.max_playlists and message.min_playlists > message.max_playlists:
         raise RequestError(f"{field}.min_playlists", f"must not be above {field}.max_playlists")
-    _at_most(f"{field}.conditions", given.conditions, MOST_CONDITIONS)
+    _require_count(f"{field}.conditions", message.conditions, MAX_CONDITIONS)
     excluded = [
-        _uuid(f"{field}.exclude_song_ids[{place}]", value)
-        for place, value in enumerate(given.exclude_song_ids)
+        _parse_uuid(f"{field}.exclude_song_ids[{index}]", text)
+        for index, text in enumerate(message.exclude_song_ids)
     ]
-    _require_spread(f"{field}.exclude_song_ids", excluded)
+    _require_distinct_hashes(f"{field}.exclude_song_ids", excluded)
     conditions = []
-    for place, condition in enumerate(given.conditions):
-        conditions.append(_condition(f"{field}.conditions[{place}]", condition, payload))
+    for index, condition in enumerate(message.conditions):
+        conditions.append(_parse_condition(f"{field}.conditions[{index}]", condition, payload))
         await turn()
     return Filter(
-        include_artists=await _artists(f"{field}.include_artists", given.include_artists),
-        exclude_artists=await _artists(f"{field}.exclude_artists", given.exclude_artists),
+        include_artists=await _parse_artists(f"{field}.include_artists", message.include_artists),
+        exclude_artists=await _parse_artists(f"{field}.exclude_artists", message.exclude_artists),
         exclude_songs=frozenset(excluded),
-        min_playlists=given.min_playlists,
-        max_playlists=given.max_playlists,
+        min_playlists=message.min_playlists,
+        max_playlists=message.max_playlists,
         conditions=tuple(conditions),
     )
 
 
-def query_of(query: str) -> str:
-    """Words to find songs by."""
-    _no_longer("query", query, LONGEST_QUERY)
-    if not normalise(query):
+def parse_search_text(text: str) -> str:
+    """Return the words to search for."""
+    _require_length("query", text, MAX_SEARCH_LENGTH)
+    if not normalise(text):
         raise RequestError("query", "must hold at least one word")
-    return query
+    return text
 
 
-def limit_of(limit: int, field: str = "limit") -> int:
-    """How many songs to answer with."""
-    if not 0 <= limit <= MOST_SONGS:
-        raise RequestError(field, f"must be from 1 to {MOST_SONGS}, or 0 for {DEFAULT_LIMIT}")
+def parse_limit(limit: int, field: str = "limit") -> int:
+    """Return the number of songs to return."""
+    if not 0 <= limit <= MAX_LIMIT:
+        raise RequestError(field, f"must be from 1 to {MAX_LIMIT}, or 0 for {DEFAULT_LIMIT}")
     return limit or DEFAULT_LIMIT
 
 
-def _condition(field: str, given: pb.Condition, payload: Mapping[str, Kind]) -> Condition:
-    if given.field not in payload:
-        there_are = ", ".join(f"{name} ({kind})" for name, kind in sorted(payload.items()))
+def _parse_seed(field: str, message: pb.Seed) -> Seed:
+    weight = message.weight if message.HasField("weight") else 1.0
+    if not (weight and -MAX_SEED_WEIGHT <= weight <= MAX_SEED_WEIGHT):
+        maximum = f"{MAX_SEED_WEIGHT:g}"
+        raise RequestError(f"{field}.weight", f"must be from -{maximum} to {maximum}, and not 0")
+    return parse_song(field, message, weight)
+
+
+def _parse_condition(field: str, message: pb.Condition, payload: Mapping[str, Kind]) -> Condition:
+    if message.field not in payload:
+        known = ", ".join(f"{name} ({kind})" for name, kind in sorted(payload.items()))
         raise RequestError(
             f"{field}.field",
-            f"'{given.field[:40]}' is no extra field of this release; there are: "
-            f"{there_are or 'none'}",
+            f"'{message.field[:MAX_VALUE_IN_MESSAGE]}' is not an extra field of this release, "
+            f"which has: {known or 'none'}",
         )
-    kind = payload[given.field]
-    asked = {descriptor.name for descriptor, _ in given.ListFields()} - {"field"}
-    if not asked:
-        raise RequestError(field, "must ask for something")
-    suits, compared_with = _SUITS[kind]
-    for name in sorted(asked - suits):
+    kind = payload[message.field]
+    parts = {descriptor.name for descriptor, _ in message.ListFields()} - {"field"}
+    if not parts:
+        raise RequestError(field, "must have at least one comparison")
+    comparisons = _COMPARISONS[kind]
+    for name in sorted(parts - comparisons.parts):
         raise RequestError(
             f"{field}.{name}",
-            f"does not suit '{given.field}', a field of the kind {kind}; what does: "
-            f"{', '.join(sorted(suits))}",
+            f"cannot be used with '{message.field}', a field of the kind {kind}; use "
+            f"{', '.join(sorted(comparisons.parts))}",
         )
-    minimum = _bound(f"{field}.minimum", given.minimum) if given.HasField("minimum") else None
-    maximum = _bound(f"{field}.maximum", given.maximum) if given.HasField("maximum") else None
+    minimum = _parse_bound(f"{field}.minimum", message.minimum, message.HasField("minimum"))
+    maximum = _parse_bound(f"{field}.maximum", message.maximum, message.HasField("maximum"))
     if minimum is not None and maximum is not None and minimum > maximum:
         raise RequestError(f"{field}.minimum", f"must not be above {field}.maximum")
-    _no_longer(f"{field}.text", given.text, LONGEST_QUERY)
-    if given.text and not normalise(given.text):
+    _require_length(f"{field}.text", message.text, MAX_SEARCH_LENGTH)
+    if message.text and not normalise(message.text):
         raise RequestError(f"{field}.text", "must hold at least one word")
     return Condition(
-        given.field,
-        any_of=_values(f"{field}.any_of", given.any_of, kind, compared_with),
-        none_of=_values(f"{field}.none_of", given.none_of, kind, compared_with),
+        message.field,
+        any_of=_parse_values(f"{field}.any_of", message.any_of, kind),
+        none_of=_parse_values(f"{field}.none_of", message.none_of, kind),
         minimum=minimum,
         maximum=maximum,
-        text=given.text,
+        text=message.text,
     )
 
 
-def _values(
-    field: str, given: Sequence[pb.Value], kind: Kind, compared_with: set[str]
-) -> tuple[Value, ...]:
-    _at_most(field, given, MOST_VALUES)
-    return tuple(dict.fromkeys(_each_value(field, given, kind, compared_with)))
+def _parse_values(field: str, values: Sequence[pb.Value], kind: Kind) -> tuple[Value, ...]:
+    """Return the distinct values, in order."""
+    _require_count(field, values, MAX_VALUES)
+    return tuple(dict.fromkeys(_parse_each_value(field, values, kind)))
 
 
-def _each_value(
-    field: str, given: Sequence[pb.Value], kind: Kind, compared_with: set[str]
-) -> Iterable[Value]:
-    for place, value in enumerate(given):
-        chosen = value.WhichOneof("kind")
-        if chosen not in compared_with:
-            wanted = " or ".join(sorted(compared_with))
+def _parse_each_value(field: str, values: Sequence[pb.Value], kind: Kind) -> Iterator[Value]:
+    allowed = _COMPARISONS[kind].values
+    for index, value in enumerate(values):
+        value_kind = value.WhichOneof("kind")
+        if value_kind not in allowed:
             raise RequestError(
-                f"{field}[{place}]",
-                f"must be {wanted} for a field of the kind {kind}, and is {chosen or 'empty'}",
+                f"{field}[{index}]",
+                f"must be {' or '.join(sorted(allowed))} for a field of the kind {kind}, and is "
+                f"{value_kind or 'empty'}",
             )
-        _no_longer(f"{field}[{place}].text", value.text, LONGEST_VALUE)
-        if chosen == "boolean":
+        _require_length(f"{field}[{index}].text", value.text, MAX_VALUE_LENGTH)
+        if value_kind == "boolean":
             yield "true" if value.boolean else "false"
         else:
-            yield value.integer if chosen == "integer" else value.text
+            yield value.integer if value_kind == "integer" else value.text
 
 
-def _bound(field: str, value: float) -> float:
-    if not math.isfinite(value):
+def _parse_bound(field: str, value: float, is_set: bool) -> float | None:
+    if is_set and not math.isfinite(value):
         raise RequestError(field, "must be finite")
-    return value
+    return value if is_set else None
 
 
-async def _artists(field: str, names: Sequence[str]) -> frozenset[str]:
-    _at_most(field, names, MOST_ARTISTS)
+async def _parse_artists(field: str, names: Sequence[str]) -> frozenset[str]:
+    """Return the normalised artists."""
+    _require_count(field, names, MAX_ARTISTS)
     keys = set()
-    for place, name in enumerate(names):
-        _no_longer(f"{field}[{place}]", name, LONGEST_NAME)
+    for index, name in enumerate(names):
+        _require_length(f"{field}[{index}]", name, MAX_NAME_LENGTH)
         key = normalise(name)
-        _no_longer(f"{field}[{place}]", key, LONGEST_NAME)
+        _require_length(f"{field}[{index}]", key, MAX_NAME_LENGTH)
         if not key:
-            raise RequestError(f"{field}[{place}]", "must not be empty")
+            raise RequestError(f"{field}[{index}]", "must not be empty")
         keys.add(key)
         await turn()
     return frozenset(keys)
 
 
-def _at_most(field: str, values: Sequence[object], most: int) -> None:
-    if len(values) > most:
-        raise RequestError(field, f"must hold at most {most:,}, and holds {len(values):,}")
+def _require_count(field: str, values: Collection[object], maximum: int) -> None:
+    if len(values) > maximum:
+        raise RequestError(field, f"must hold at most {maximum:,}, and holds {len(values):,}")
 
 
-def _no_longer(field: str, text: str, most: int) -> None:
-    if len(text) > most:
-        raise RequestError(field, f"must have at most {most:,} characters, and has {len(text):,}")
+def _require_length(field: str, text: str, maximum: int) -> None:
+    if len(text) > maximum:
+        raise RequestError(
+            field, f"must have at most {maximum:,} characters, and has {len(text):,}"
+        )
 
 
-def _require_spread(field: str, ids: Iterable[UUID | None]) -> None:
-    """Refuse ids that were made to have one hash.
+def _require_distinct_hashes(field: str, ids: Iterable[UUID | None]) -> None:
+    """Raise `RequestError` if two different ids have the same hash.
 
-    Python hashes a UUID as a number, without a secret: a set of 10,000 that collide takes many
-    seconds. By chance no two of them ever do.
+    Python hashes a UUID as a number, without a secret: a set of 10,000 ids that were made to
+    collide takes many seconds. By chance, no two ids ever collide.
     """
-    distinct = {song_id.bytes: hash(song_id) for song_id in ids if song_id}
-    if len(set(distinct.values())) < len(distinct):
+    hashes = {song_id.bytes: hash(song_id) for song_id in ids if song_id}
+    if len(set(hashes.values())) < len(hashes):
         raise RequestError(field, "must not hold song ids that were made to collide")
 
 
-def _uuid(field: str, text: str) -> UUID:
-    if not _UUID.fullmatch(text):  # UUID() alone takes signs, blanks and digits of any script
-        raise RequestError(field, f"'{text[:40]}' is not a UUID")
+def _parse_uuid(field: str, text: str) -> UUID:
+    if not _UUID.fullmatch(text):  # UUID() accepts signs, spaces and digits of any script
+        raise RequestError(field, f"'{text[:MAX_VALUE_IN_MESSAGE]}' is not a UUID")
     return UUID(text)

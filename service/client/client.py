@@ -1,4 +1,4 @@
-"""The API from Python: of a running service over gRPC, or of a release opened in this process."""
+"""The API in Python: `Client` calls a service over gRPC, `Direct` an open release in process."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 Response = TypeVar("Response", bound="Message")
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0  # of a call, with all its attempts
 
 _SERVICE_CONFIG = json.dumps(
     {
-        # By default all calls would go to the first address that answers.
+        # By default, all calls go to the first address that answers.
         "loadBalancingConfig": [{"round_robin": {}}],
-        # A service that keeps failing gets each call once, not four times: a failure costs a token,
-        # a success brings a tenth of one back, and below half of them nothing is tried again.
+        # A service that keeps failing gets each call once instead of four times: a failure takes a
+        # token, a success returns a tenth of one, and nothing is retried below half of the tokens.
         "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
         "methodConfig": [
             {
@@ -46,7 +46,7 @@ _SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "1s",
                     "backoffMultiplier": 2,
-                    # A server that ends cancels what comes too late for it.
+                    # A server that is shutting down cancels the calls that arrive too late.
                     "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
@@ -54,33 +54,36 @@ _SERVICE_CONFIG = json.dumps(
     }
 )
 
-LARGEST_ANSWER = 64 << 20
-"""The largest legal answers, of batches, are above the 4 MiB that gRPC takes by default."""
+MAX_RESPONSE_BYTES = 64 << 20
+"""Responses to large batches exceed the 4 MiB that gRPC accepts by default."""
 
 _OPTIONS = [
     ("grpc.service_config", _SERVICE_CONFIG),
     ("grpc.enable_retries", 1),
-    # A replica that was away is tried again within seconds: by default gRPC waits up to 2 minutes.
+    # Reconnect to a replica within seconds; by default, gRPC waits up to 2 minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
-    ("grpc.max_receive_message_length", LARGEST_ANSWER),
+    ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
 ]
 
 
 class Client:
-    """Calls a service at `address` (host:port), each call within `timeout` seconds in all.
+    """A client of the service at `address` (host:port).
 
-    If the host's name stands for several addresses, calls go to all of them in turn; so they do
-    with `ipv4:HOST:PORT,HOST:PORT`. Calls that find the service unavailable, or ending, are tried
-    again, up to four times in all, and less if most calls fail; calls that find it busy, after the
-    time that it names and up to as much again, as long as `timeout` allows. Every call can be
-    repeated safely. Failures raise `RequestError`, `UnknownSongError`, `NoKeyError`,
-    `OverloadError`, `UnavailableError`, `TooLateError` or `EngineError`. May be used by several
-    threads, and not across a fork.
+    Each call takes at most `timeout` seconds, including retries. If the host name resolves to
+    several addresses, calls go to them in turn, as they do with `ipv4:HOST:PORT,HOST:PORT`. Calls
+    are made up to four times if the service is unavailable or shutting down, and fewer times if
+    most calls fail. If the service is busy, a call is repeated after the delay that it asks for and
+    up to as much again. Every call can be repeated safely. Clients can be shared by threads, but
+    not used across a fork.
 
     - `key`: sent as a bearer token.
-    - `ca`: speak TLS, and trust these certificates (a PEM file); `tls`: trust the system's.
-    - `cert`, `key_of_cert`: show this certificate (PEM files): mutual TLS.
+    - `ca`: use TLS and trust only the certificates in this PEM file.
+    - `tls`: use TLS and trust the certificates that the system trusts.
+    - `cert`, `key_of_cert`: PEM files of the certificate and private key for mutual TLS.
+
+    Failures raise `RequestError`, `UnknownSongError`, `NoKeyError`, `OverloadError`,
+    `UnavailableError`, `TooLateError` or `EngineError`.
     """
 
     def __init__(
@@ -100,7 +103,7 @@ class Client:
         if tls or ca or cert:
             try:
                 credentials = grpc.ssl_channel_credentials(
-                    ca.read_bytes() if ca else _trusted_by_the_system(),
+                    ca.read_bytes() if ca else _read_system_certificates(),
                     key_of_cert.read_bytes() if key_of_cert else None,
                     cert.read_bytes() if cert else None,
                 )
@@ -112,36 +115,35 @@ class Client:
         self._stub = recommender_pb2_grpc.RecommenderStub(self._channel)
 
     def recommend(self, request: pb.RecommendRequest) -> pb.RecommendResponse:
-        """Ask which songs come next in a playlist."""
+        """Recommend the songs that should come next in a playlist."""
         return self._call(self._stub.Recommend, request, pb.RecommendResponse)
 
     def batch_recommend(self, request: pb.BatchRecommendRequest) -> pb.BatchRecommendResponse:
-        """Ask which songs come next in each of many playlists."""
+        """Recommend songs for each of many playlists."""
         return self._call(self._stub.BatchRecommend, request, pb.BatchRecommendResponse)
 
     def similar_songs(self, request: pb.SimilarSongsRequest) -> pb.SimilarSongsResponse:
-        """Ask for the songs nearest to one."""
+        """List the songs nearest to a song."""
         return self._call(self._stub.SimilarSongs, request, pb.SimilarSongsResponse)
 
     def search_songs(self, request: pb.SearchSongsRequest) -> pb.SearchSongsResponse:
-        """Look for songs by part of their names."""
+        """Find songs by part of their artist or title."""
         return self._call(self._stub.SearchSongs, request, pb.SearchSongsResponse)
 
     def get_release(self) -> pb.GetReleaseResponse:
-        """Ask which release answers."""
+        """Describe the current release."""
         return self._call(self._stub.GetRelease, pb.GetReleaseRequest(), pb.GetReleaseResponse)
 
     def record_plays(self, request: pb.RecordPlaysRequest) -> pb.RecordPlaysResponse:
-        """Add to a user's history. Raises `NoHistoryError` too.
+        """Add plays to a user's history. Raises `NoHistoryError` too.
 
-        Plays without a time are given the present one, so that a call that is tried again adds
-        nothing twice.
+        Plays without a time get the current time, so that a retried call does not add them twice.
         """
         timed = pb.RecordPlaysRequest()
         timed.CopyFrom(request)
-        now, last = time.time_ns() // 1_000_000, len(timed.plays) - 1
-        for place, play in enumerate(timed.plays):
-            play.at_ms = play.at_ms or now - (last - place)
+        now = time.time_ns() // 1_000_000
+        for age_ms, play in enumerate(reversed(timed.plays)):
+            play.at_ms = play.at_ms or now - age_ms
         return self._call(self._stub.RecordPlays, timed, pb.RecordPlaysResponse)
 
     def forget_user(self, request: pb.ForgetUserRequest) -> pb.ForgetUserResponse:
@@ -159,29 +161,29 @@ class Client:
         self.close()
 
     def _call(self, method: Callable[..., Any], request: Message, kind: type[Response]) -> Response:
-        end = time.monotonic() + self._timeout
-        wait_s = 0.0
+        deadline = time.monotonic() + self._timeout
+        delay_s = 0.0
         while True:
-            left = end - time.monotonic()
+            timeout = deadline - time.monotonic()
             try:
-                response = method(request, timeout=left, metadata=self._metadata)
+                response = method(request, timeout=timeout, metadata=self._metadata)
             except grpc.RpcError as error:
-                ours = error_of(error, self._address)
-                if not isinstance(ours, OverloadError):
-                    raise ours from error
-                wait_s = max(2 * wait_s, ours.wait_s)
-                # Callers that were turned away together do not come back together.
-                pause_s = wait_s * random.uniform(1, 2)
-                if time.monotonic() + pause_s >= end:
-                    raise ours from error
+                mapped = error_of(error, self._address)
+                if not isinstance(mapped, OverloadError):
+                    raise mapped from error
+                delay_s = max(2 * delay_s, mapped.wait_s)
+                # Jitter keeps callers that were refused together from returning together.
+                pause_s = delay_s * random.uniform(1, 2)
+                if time.monotonic() + pause_s >= deadline:
+                    raise mapped from error
                 time.sleep(pause_s)
             else:
                 assert isinstance(response, kind)
                 return response
 
 
-def _trusted_by_the_system() -> bytes | None:
-    """The certificates that the system trusts; None leaves it to those that gRPC brings."""
+def _read_system_certificates() -> bytes | None:
+    """Return the certificates that the system trusts, or None to use those of gRPC."""
     file = ssl.get_default_verify_paths().cafile
     if file is None or "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH" in os.environ:
         return None
@@ -189,25 +191,25 @@ def _trusted_by_the_system() -> bytes | None:
 
 
 class Direct:
-    """The same calls, answered by an open release in this process, which `close` closes."""
+    """The calls of `Client`, answered in this process by an open release, which `close` closes."""
 
     def __init__(self, release: OpenRelease) -> None:
         self.release = release
 
     def recommend(self, request: pb.RecommendRequest) -> pb.RecommendResponse:
-        """Say which songs come next in a playlist."""
+        """Recommend the songs that should come next in a playlist."""
         return asyncio.run(methods.recommend(self.release, request))
 
     def batch_recommend(self, request: pb.BatchRecommendRequest) -> pb.BatchRecommendResponse:
-        """Say which songs come next in each of many playlists."""
+        """Recommend songs for each of many playlists."""
         return asyncio.run(methods.batch_recommend(self.release, request))
 
     def similar_songs(self, request: pb.SimilarSongsRequest) -> pb.SimilarSongsResponse:
-        """List the songs nearest to one."""
+        """List the songs nearest to a song."""
         return asyncio.run(methods.similar_songs(self.release, request))
 
     def search_songs(self, request: pb.SearchSongsRequest) -> pb.SearchSongsResponse:
-        """Find songs by part of their names."""
+        """Find songs by part of their artist or title."""
         return asyncio.run(methods.search_songs(self.release, request))
 
     def get_release(self) -> pb.GetReleaseResponse:

@@ -1,4 +1,4 @@
-"""Answers as a person likes to read them, and as programs do."""
+"""Print responses of the API, as tables for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,16 @@ if TYPE_CHECKING:
 
 _STRATEGIES = {
     pb.STRATEGY_SEEDS: "from the songs of the playlist",
-    pb.STRATEGY_ARTISTS: "no song of the playlist is known: from other songs of its artists",
-    pb.STRATEGY_POPULAR: "neither its songs nor their artists are known: the most popular songs",
+    pb.STRATEGY_ARTISTS: "from other songs of its artists, because no song of the playlist is "
+    "known",
+    pb.STRATEGY_POPULAR: "the most popular songs, because no song of the playlist and no artist of "
+    "them is known",
 }
-_EMPTY = {
+_EMPTY_REASONS = {
     pb.EMPTY_REASON_UNSPECIFIED: "No song was found.",
-    pb.EMPTY_REASON_FILTER: "No song was found: none passes the filter.",
-    pb.EMPTY_REASON_SEEDS: "No song was found: songs pass the filter, but the songs that were "
-    "given lead to none of them.",
+    pb.EMPTY_REASON_FILTER: "No song was found: no song passes the filter.",
+    pb.EMPTY_REASON_SEEDS: "No song was found: some songs pass the filter, but none of them is "
+    "related to the given songs.",
 }
 _MODES = {
     pb.MODE_DENSE: "dense",
@@ -33,10 +35,11 @@ _MODES = {
     pb.MODE_HYBRID: "hybrid",
     pb.MODE_RANKED: "ranked",
 }
+SHOWN_REASONS = 3
 
 
-def as_json(message: Message) -> None:
-    """Print a message as JSON, every field given."""
+def print_message(message: Message) -> None:
+    """Print a message as JSON, with all its fields."""
     print_json(
         json_format.MessageToDict(
             message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
@@ -44,74 +47,78 @@ def as_json(message: Message) -> None:
     )
 
 
-def other_mode(request: pb.RecommendRequest, response: pb.RecommendResponse) -> str:
-    """Return a sentence if another mode answered than the request names, else ""."""
-    asked, answered = request.mode, response.mode
-    if asked == pb.MODE_UNSPECIFIED or answered in {asked, pb.MODE_UNSPECIFIED}:
+def describe_other_mode(request: pb.RecommendRequest, response: pb.RecommendResponse) -> str:
+    """Return a sentence if another mode was used than the request names, else ""."""
+    requested, used = request.mode, response.mode
+    if requested == pb.MODE_UNSPECIFIED or used in {requested, pb.MODE_UNSPECIFIED}:
         return ""
-    if asked == pb.MODE_RANKED and answered == pb.MODE_HYBRID:
-        why = "the release has no ranker, or it cannot be run here (`nextsong ingest run --ranker`)"
-    elif asked == pb.MODE_RANKED:
-        why = "it takes a ranker (`nextsong ingest run --ranker`), and songs that have a vector"
+    if requested == pb.MODE_RANKED and used == pb.MODE_HYBRID:
+        reason = (
+            "the release has no ranker (train it with `nextsong ingest run --ranker`), or LightGBM "
+            "cannot be loaded"
+        )
+    elif requested == pb.MODE_RANKED:
+        reason = (
+            "it needs a ranker (train it with `nextsong ingest run --ranker`), and songs that have "
+            "a vector"
+        )
     else:
-        why = "the songs that were given, or the whole release, lack what that mode needs"
-    return f"--mode {_MODES[asked]} was asked for, and {_MODES[answered]} answered: {why}"
+        reason = "the given songs, or the whole release, lack the data that it needs"
+    return f"--mode {_MODES[requested]} could not be used, and {_MODES[used]} was: {reason}"
 
 
-def recommendations(request: pb.RecommendRequest, response: pb.RecommendResponse) -> None:
-    """Print the playlist as it was understood, and the songs that come next."""
+def print_recommendations(request: pb.RecommendRequest, response: pb.RecommendResponse) -> None:
+    """Print the resolved playlist, and the songs that come next."""
     console = Console()
-    after = Table("After", show_header=False)
-    for asked, resolved in zip(request.seeds, response.seeds, strict=True):
-        name, note = _understood(asked, resolved)
-        after.add_row(f"unlike {name}" if asked.weight < 0 else name, note)
-    console.print(after)
+    playlist = Table("After", show_header=False)
+    for seed, resolved in zip(request.seeds, response.seeds, strict=True):
+        name, note = _describe_seed(seed, resolved)
+        playlist.add_row(f"unlike {name}" if seed.weight < 0 else name, note)
+    console.print(playlist)
     if response.songs:
         title = f"Next, {_STRATEGIES[response.strategy]}"
-        console.print(_scored(title, response.songs))
+        console.print(_build_scored_table(title, response.songs))
     for scored in response.songs:
         if scored.reasons:
-            console.print(f"  {_because(request, response, scored)}", style="dim")
-    _say_release(console, response.release, response.empty_reason, empty=not response.songs)
+            console.print(f"  {_describe_reasons(request, response, scored)}", style="dim")
+    _print_footer(console, response)
 
 
-def similar_songs(response: pb.SimilarSongsResponse) -> None:
-    """Print the songs nearest to one."""
+def print_similar_songs(response: pb.SimilarSongsResponse) -> None:
+    """Print the songs nearest to a song."""
     console = Console()
     if response.songs:
         title = f"Near {response.song.artist} - {response.song.title}"
-        console.print(_scored(title, response.songs))
-    _say_release(console, response.release, response.empty_reason, empty=not response.songs)
+        console.print(_build_scored_table(title, response.songs))
+    _print_footer(console, response)
 
 
-def found_songs(query: str, response: pb.SearchSongsResponse) -> None:
+def print_search_results(query: str, response: pb.SearchSongsResponse) -> None:
     """Print the songs found by name."""
     console = Console()
     if response.songs:
-        console.print(_songs("Found", response.songs))
+        console.print(_build_table("Found", response.songs))
     else:
         console.print(
-            escape(
-                f"No song was found: in no artist and title together does a word begin with each "
-                f"of: {query}"
-            )
+            escape(f"No song has, in its artist or title, a word that begins with each of: {query}")
         )
-    _say_release(console, response.release, empty=False)
+    _print_release(console, response.release)
 
 
-def _because(
+def _describe_reasons(
     request: pb.RecommendRequest, response: pb.RecommendResponse, scored: pb.ScoredSong
 ) -> str:
-    """The song and the three seeds that did most to bring it in."""
-    named = []
-    for reason in scored.reasons[:3]:
-        name, _ = _understood(request.seeds[reason.seed], response.seeds[reason.seed])
-        named.append(f"{name} ({reason.share:.0%})")
-    return f"{escape(one_line(scored.song.title))}: because of {', '.join(named)}"
+    """Return the song and the seeds with the largest shares in it."""
+    names = []
+    for reason in scored.reasons[:SHOWN_REASONS]:
+        name, _ = _describe_seed(request.seeds[reason.seed], response.seeds[reason.seed])
+        names.append(f"{name} ({reason.share:.0%})")
+    return f"{escape(one_line(scored.song.title))}: because of {', '.join(names)}"
 
 
-def _understood(asked: pb.Seed, resolved: pb.ResolvedSeed) -> tuple[str, str]:
-    name = one_line(f"{asked.artist} - {asked.title}" if asked.title else asked.song_id)
+def _describe_seed(seed: pb.Seed, resolved: pb.ResolvedSeed) -> tuple[str, str]:
+    """Return the name of a seed, and a note unless the catalog has the song."""
+    name = one_line(f"{seed.artist} - {seed.title}" if seed.title else seed.song_id)
     if resolved.resolution == pb.RESOLUTION_SONG:
         return escape(one_line(f"{resolved.song.artist} - {resolved.song.title}")), ""
     if resolved.resolution == pb.RESOLUTION_ARTIST:
@@ -119,12 +126,11 @@ def _understood(asked: pb.Seed, resolved: pb.ResolvedSeed) -> tuple[str, str]:
     return escape(name), "[yellow]not in the catalog[/]"
 
 
-def _scored(title: str, hits: Iterable[pb.ScoredSong]) -> Table:
-    hits = list(hits)
-    return _songs(title, [hit.song for hit in hits], [hit.score for hit in hits])
+def _build_scored_table(title: str, hits: Sequence[pb.ScoredSong]) -> Table:
+    return _build_table(title, [hit.song for hit in hits], [hit.score for hit in hits])
 
 
-def _songs(title: str, songs: Iterable[pb.Song], scores: Sequence[float] = ()) -> Table:
+def _build_table(title: str, songs: Iterable[pb.Song], scores: Sequence[float] = ()) -> Table:
     table = Table(escape(title))
     table.add_column("#", justify="right", style="dim")
     table.add_column("artist", style="bold")
@@ -132,19 +138,19 @@ def _songs(title: str, songs: Iterable[pb.Song], scores: Sequence[float] = ()) -
     table.add_column("playlists", justify="right")
     if scores:
         table.add_column("score", justify="right")
-    for place, song in enumerate(songs, start=1):
-        cells = [str(place), escape(song.artist), escape(song.title), f"{song.playlists:,}"]
-        table.add_row(*cells, *([f"{scores[place - 1]:.3f}"] if scores else []))
+    for rank, song in enumerate(songs, start=1):
+        cells = [str(rank), escape(song.artist), escape(song.title), f"{song.playlists:,}"]
+        table.add_row(*cells, *([f"{scores[rank - 1]:.3f}"] if scores else []))
     return table
 
 
-def _say_release(
-    console: Console,
-    release: str,
-    reason: pb.EmptyReason = pb.EMPTY_REASON_UNSPECIFIED,
-    *,
-    empty: bool,
+def _print_footer(
+    console: Console, response: pb.RecommendResponse | pb.SimilarSongsResponse
 ) -> None:
-    if empty:
-        console.print(_EMPTY[reason])
+    if not response.songs:
+        console.print(_EMPTY_REASONS[response.empty_reason])
+    _print_release(console, response.release)
+
+
+def _print_release(console: Console, release: str) -> None:
     console.print(f"  release {release}", style="dim")

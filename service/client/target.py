@@ -1,4 +1,4 @@
-"""The options that name a running service, and how to be let in: address, TLS and certificates."""
+"""The options that name a running service: address, TLS and certificates."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 
 KEY = "NEXTSONG_KEY"
 
-LAST_PORT = 65_535
+MAX_PORT = 65_535
 _HOST_AND_PORT = re.compile(r"(?:[^\s:/\[\]]+|\[[0-9a-fA-F:.]+(?:%\w+)?\]):(?P<port>[0-9]{1,9})")
 _GRPC_TARGETS = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:", "xds:")
 
@@ -29,7 +29,7 @@ _FILE: click.ParamType[Any] = click.Path(path_type=Path, dir_okay=False)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A running service."""
+    """The address of a running service, and the TLS settings to connect with."""
 
     address: str
     tls: bool
@@ -37,9 +37,9 @@ class Target:
     cert: Path | None
     cert_key: Path | None
 
-    def client(self) -> Client:
-        """A client of it, with the key from the environment. Raises `SettingsError`."""
-        # Read when gRPC is imported: its own log lines would stand before our messages.
+    def connect(self) -> Client:
+        """Return a client, with the key from the environment. Raises `SettingsError`."""
+        # gRPC reads this when it is imported; its own log lines would precede our messages.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from service.client.client import Client
 
@@ -56,7 +56,7 @@ class Target:
 def require_address(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> str | None:
-    """Return HOST:PORT, or a target in gRPC's own notation, as it is. Raises `BadParameter`."""
+    """Return HOST:PORT, or a target in gRPC's own notation. Raises `BadParameter` for others."""
     if not value or value.startswith(_GRPC_TARGETS):
         return value
     match = _HOST_AND_PORT.fullmatch(value)
@@ -64,8 +64,8 @@ def require_address(
         raise click.BadParameter(
             f"{value!r} is not of the form HOST:PORT, such as 127.0.0.1:50051 or [::1]:50051"
         )
-    if not 1 <= int(match["port"]) <= LAST_PORT:
-        raise click.BadParameter(f"the port of {value!r} must be from 1 to {LAST_PORT:,}")
+    if not 1 <= int(match["port"]) <= MAX_PORT:
+        raise click.BadParameter(f"the port of {value!r} must be from 1 to {MAX_PORT:,}")
     return value
 
 
@@ -76,42 +76,42 @@ _OPTIONS = [
         envvar="NEXTSONG_ADDRESS",
         metavar="HOST:PORT",
         show_envvar=True,
-        help=f"Ask a running service, with the key in {KEY}.  [default: open the current release "
-        "in HOME]",
+        help=f"Call a running service, with the key in {KEY}.  [default: open the current "
+        "release in HOME]",
     ),
     click.option(
         "--tls",
         is_flag=True,
         envvar="NEXTSONG_TLS",
         show_envvar=True,
-        help="Speak TLS with the service, and trust the system's certificates.",
+        help="Use TLS, and trust the certificates that the system trusts.",
     ),
     click.option(
         "--ca",
         type=_FILE,
         envvar="NEXTSONG_CA",
         show_envvar=True,
-        help="Speak TLS, and trust these certificates (PEM) alone.",
+        help="Use TLS, and trust only the certificates in this PEM file.",
     ),
     click.option(
         "--cert",
         type=_FILE,
         envvar="NEXTSONG_CERT",
         show_envvar=True,
-        help="Show this certificate chain (PEM) to the service: mutual TLS.",
+        help="PEM file of a certificate chain for mutual TLS.",
     ),
     click.option(
         "--cert-key",
         type=_FILE,
         envvar="NEXTSONG_CERT_KEY",
         show_envvar=True,
-        help="Private key (PEM) of that certificate.",
+        help="PEM file of the private key of --cert.",
     ),
 ]
 
 
 def running_service(command: Command) -> Command:
-    """Add the options that name a service; the command gets `target`, None without an address."""
+    """Add the options that name a service; the command gets `target`, None without --address."""
 
     @functools.wraps(command)
     def wrapped(
@@ -124,7 +124,7 @@ def running_service(command: Command) -> Command:
         **kwargs: Any,
     ) -> Any:
         if (cert is None) != (cert_key is None):
-            raise click.UsageError("--cert and --cert-key are given together, or neither")
+            raise click.UsageError("--cert and --cert-key must be given together")
         target = Target(address, tls, ca, cert, cert_key) if address else None
         return command(*args, target=target, **kwargs)
 

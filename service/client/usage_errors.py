@@ -1,4 +1,4 @@
-"""Refused requests as errors of the command line: they name the option instead of the field."""
+"""Report refused requests as usage errors that name an option instead of a field."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _OPTIONS = {
     "max_per_artist": "--max-per-artist",
     "diversity": "--diversity",
 }
-"""Where the fields that begin so come from."""
+"""Option or argument of each field of a request, by the prefix of its path."""
 
 
 def request_errors_as_usage(command: Command) -> Command:
-    """Turn `RequestError` into a usage error: what was asked was written on the command line."""
+    """Turn `RequestError` into a usage error, because requests are built from the command line."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:

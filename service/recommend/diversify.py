@@ -1,4 +1,4 @@
-"""Ranked songs -> those that are shown: not too many of one artist, not too much alike."""
+"""Diversify a ranking: cap the songs per artist, and apply maximal marginal relevance."""
 
 from __future__ import annotations
 
@@ -16,106 +16,113 @@ if TYPE_CHECKING:
     from catalog.model import Hit
 
 
-class Picks:
-    """Takes `limit` songs from rankings that come one after another, the best first.
+class DiverseSelection:
+    """A selection of `limit` songs from rankings that are added one after another, best first.
 
-    Of each artist at most `max_per_artist`, 0 being no bound. With `diversity` d above 0 the songs
-    of a ranking are taken by maximal marginal relevance (Carbonell and Goldstein, 1998): next
-    comes the song with the highest (1 - d) * relevance - d * similarity, where relevance is its
-    score, scaled so that the ranking's scores go from 0 to 1, and similarity the highest cosine
-    with a song taken before. A song without a vector is as similar as songs of that
-    ranking are on average.
+    At most `max_per_artist` songs of one artist are selected; 0 means no maximum. With `diversity`
+    d above 0, songs of a ranking are selected by maximal marginal relevance (Carbonell and
+    Goldstein, 1998): the next song is the one with the highest (1 - d) * relevance - d *
+    similarity. The relevance is its score, scaled to 0 to 1 within the ranking; the similarity is
+    its highest cosine with a song selected before. A song without a vector has the mean similarity
+    of all pairs of songs.
     """
 
     def __init__(self, limit: int, max_per_artist: int = 0, diversity: float = 0.0) -> None:
         self.songs: list[Hit] = []
         self.full_artists: frozenset[str] = frozenset()
         self._limit = limit
-        self._most = max_per_artist
+        self._max_per_artist = max_per_artist
         self._diversity = diversity
-        self._by_artist: Counter[str] = Counter()
+        self._artist_counts: Counter[str] = Counter()
         self._seen: dict[UUID, str] = {}
 
     @property
-    def complete(self) -> bool:
-        """Whether all songs that are wanted have been taken."""
+    def is_complete(self) -> bool:
+        """Whether `limit` songs are selected."""
         return len(self.songs) >= self._limit
 
     @property
-    def skipped(self) -> frozenset[UUID]:
-        """The songs that must not come again, but for those of `full_artists`."""
+    def seen_songs(self) -> frozenset[UUID]:
+        """Songs of the rankings added so far, without those of `full_artists`."""
         return frozenset(
             song_id for song_id, artist in self._seen.items() if artist not in self.full_artists
         )
 
     @property
-    def refused(self) -> int:
-        """How many songs came and were not taken."""
+    def rejected(self) -> int:
+        """Number of songs of the rankings that were not selected."""
         return len(self._seen) - len(self.songs)
 
     def add(self, ranking: Sequence[Hit]) -> None:
-        """Take what can be taken of a ranking that holds no song that was there before."""
+        """Select songs of a ranking, which must not contain songs of an earlier one."""
         if self._diversity:
-            self._take_diverse(ranking)
+            self._select_diverse(ranking)
         else:
             for hit in ranking:
-                self._take(hit)
+                if not self.is_complete and hit.song.artist_key not in self.full_artists:
+                    self._select(hit)
         self._seen.update((hit.song.song_id, hit.song.artist_key) for hit in ranking)
 
-    def _take(self, hit: Hit) -> bool:
+    def _select(self, hit: Hit) -> None:
         artist = hit.song.artist_key
-        if self.complete or artist in self.full_artists:
-            return False
         self.songs.append(hit)
-        self._by_artist[artist] += 1
-        if self._by_artist[artist] == self._most:
+        self._artist_counts[artist] += 1
+        if self._artist_counts[artist] == self._max_per_artist:
             self.full_artists |= {artist}
-        return True
 
-    def _take_diverse(self, ranking: Sequence[Hit]) -> None:
+    def _select_diverse(self, ranking: Sequence[Hit]) -> None:
         if not ranking:
             return
-        scores = np.array([hit.score for hit in ranking])
-        spread = scores.max() - scores.min()
-        relevance = (scores - scores.min()) / spread if spread else np.ones(len(scores))
-        gain = (1 - self._diversity) * relevance
-        alike = _Likeness([*self.songs, *ranking])
-        before = len(self.songs)
+        relevance = _scale(np.array([hit.score for hit in ranking]))
+        cosines = _Cosines([*self.songs, *ranking])
+        selected = len(self.songs)
+        # Highest cosine of each song of the ranking with a selected song.
         nearest = np.full(len(ranking), -np.inf)
-        for place in range(before):
-            nearest = np.maximum(nearest, alike.with_song(place)[before:])
+        for index in range(selected):
+            nearest = np.maximum(nearest, cosines.with_song(index)[selected:])
         artists = np.array([hit.song.artist_key for hit in ranking])
-        left = ~np.isin(artists, list(self.full_artists))
-        while left.any() and not self.complete:
-            worth = gain - self._diversity * nearest if self.songs else relevance
-            best = int(np.argmax(np.where(left, worth, -np.inf)))
-            left[best] = False
-            self._take(ranking[best])
-            nearest = np.maximum(nearest, alike.with_song(before + best)[before:])
+        is_left = ~np.isin(artists, list(self.full_artists))
+        while is_left.any() and not self.is_complete:
+            marginal = relevance
+            if self.songs:
+                marginal = (1 - self._diversity) * relevance - self._diversity * nearest
+            best = int(np.argmax(np.where(is_left, marginal, -np.inf)))
+            is_left[best] = False
+            self._select(ranking[best])
+            nearest = np.maximum(nearest, cosines.with_song(selected + best)[selected:])
             if ranking[best].song.artist_key in self.full_artists:
-                left &= artists != ranking[best].song.artist_key
+                is_left &= artists != ranking[best].song.artist_key
 
 
-class _Likeness:
-    """The cosines of songs with one of them at a time; the mean of all pairs without a vector."""
+class _Cosines:
+    """Cosines of songs with one of them; the mean of all pairs for songs without a vector."""
 
     def __init__(self, hits: Sequence[Hit]) -> None:
-        self._having = np.array([hit.vector is not None for hit in hits])
+        self._has_vector = np.array([hit.vector is not None for hit in hits])
         vectors = [hit.vector for hit in hits if hit.vector is not None]
         self._vectors = np.array(vectors, np.float64)
-        self._row = np.cumsum(self._having) - 1
+        self._rows = np.cumsum(self._has_vector) - 1
         self._mean = _mean_cosine(self._vectors) if len(vectors) > 1 else 0.0
 
-    def with_song(self, place: int) -> NDArray[np.float64]:
-        """The cosine of each song with the one at `place`, shape (songs,)."""
-        cosines = np.full(len(self._having), self._mean)
-        if self._having[place]:
-            cosines[self._having] = self._vectors @ self._vectors[self._row[place]]
+    def with_song(self, index: int) -> NDArray[np.float64]:
+        """Return the cosine of each song with the song at `index`, shape (songs,)."""
+        cosines = np.full(len(self._has_vector), self._mean)
+        if self._has_vector[index]:
+            cosines[self._has_vector] = self._vectors @ self._vectors[self._rows[index]]
         return cosines
 
 
+def _scale(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale scores to 0 to 1; equal scores become 1."""
+    spread = scores.max() - scores.min()
+    if not spread:
+        return np.ones(len(scores))
+    scaled: NDArray[np.float64] = (scores - scores.min()) / spread
+    return scaled
+
+
 def _mean_cosine(vectors: NDArray[np.float64]) -> float:
-    """The mean dot product of all pairs of two different rows."""
+    """Return the mean dot product of all pairs of two different rows."""
     total = vectors.sum(axis=0)
     pairs = len(vectors) * (len(vectors) - 1)
     return float(total @ total - np.square(vectors).sum()) / pairs

@@ -1,112 +1,158 @@
-"""Why a song was recommended: the seeds that brought it in, and their shares in that."""
+"""Explain a recommendation: the share of each seed in each song."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from service.recommend.seeds import counts_of, mean_of, with_vectors
+from catalog.turns import turn
+from service.recommend.query import Mode, Reason
+from service.recommend.weights import keep_songs_with_vector, mean_vector, weigh_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from uuid import UUID
 
     from numpy.typing import NDArray
 
     from catalog.model import Hit
-    from service.recommend.seeds import ResolvedSeed
+    from catalog.store import OpenRelease
+    from service.recommend.plan import Plan
 
-MOST_REASONS = 10
-"""So many seeds are named for a song: of more, nobody reads the last, and all must be sent."""
+MAX_REASONS = 10
+"""Maximum number of reasons of a song. Nobody reads more, and all of them have to be sent."""
 
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """A seed, by its place in the query, and its share in a recommendation: above 0, at most 1."""
-
-    seed: int
-    share: float
+SONGS_PER_STEP = 200
+"""Number of songs whose co-occurrence weights are fetched, or that are explained, in one step."""
 
 
-class Explanation:
-    """What the seeds of one playlist say for songs; without `decay`, by Word2Vec alone.
+async def explain(
+    release: OpenRelease, plans: Sequence[Plan], rankings: Sequence[Sequence[Hit]]
+) -> list[list[list[Reason]]]:
+    """Return the reasons of each song of each plan, empty unless its query asks for them."""
+    explainers = [
+        Explainer(plan) if plan.query.explain and plan.mode is not None else None for plan in plans
+    ]
+    weights = await _fetch_cooccurrence_weights(release, explainers, rankings)
+    reasons = []
+    for explainer, songs in zip(explainers, rankings, strict=True):
+        own: list[list[Reason]] = []
+        for start in range(0, len(songs), SONGS_PER_STEP):
+            step = songs[start : start + SONGS_PER_STEP]
+            if explainer is None:
+                own += [[] for _ in step]
+            else:
+                own += explainer.explain(step, [weights.get(h.song.song_id, {}) for h in step])
+                await turn()
+        reasons.append(own)
+    return reasons
 
-    By co-occurrence, a seed's share is its part of the score, weight times strength: exact. By
-    Word2Vec it is its part of the cosine similarity: exact as well. Where both kinds of search
-    speak, parts are added as scores are (see `catalog.model.Search`): that of co-occurrence
-    beside the most that any of the songs has, and `dense_weight` times that of the cosine. Seeds
-    that speak against the song have no share.
+
+class Explainer:
+    """Computes the shares of the seeds of one query in recommended songs.
+
+    The part of a seed in a co-occurrence score is its weight times the co-occurrence weight, and
+    its part in a cosine is its weight times its own cosine; both are exact. In a hybrid search the
+    parts are added as the scores are (see `catalog.model.Search`): co-occurrence parts divided by
+    the highest co-occurrence score of the songs, plus `dense_weight` times the cosine parts. Seeds
+    whose part is negative get no share.
     """
 
-    def __init__(
-        self,
-        seeds: Sequence[ResolvedSeed],
-        decay: float | None,
-        dense_decay: float,
-        dense_weight: float,
-    ) -> None:
+    def __init__(self, plan: Plan) -> None:
+        seeds = plan.search_seeds
         self._seeds = len(seeds)
-        self._dense_weight = dense_weight
-        self._shares_of: dict[int, list[tuple[int, float]]] = {}
-        for count, place in () if decay is None else counts_of(seeds, decay):
-            points = seeds[place].points
-            for point in points:
-                shares = self._shares_of.setdefault(point.song.ordinal, [])
-                shares.append((place, count / len(points)))
-        counts = counts_of([with_vectors(seed) for seed in seeds], dense_decay)
-        self._places = [place for _, place in counts]
+        self._dense_weight = plan.search.dense_weight if plan.search.weights else 1.0
+        # For each song of a seed, by its ordinal: the seeds that contain it and their weights.
+        self._song_weights: dict[int, list[tuple[int, float]]] = {}
+        if plan.mode is not Mode.DENSE:
+            for index, weight in weigh_seeds(seeds, plan.decays.cooccurrence).items():
+                points = seeds[index].points
+                for point in points:
+                    shares = self._song_weights.setdefault(point.song.ordinal, [])
+                    shares.append((index, weight / len(points)))
+        dense_seeds = [keep_songs_with_vector(seed) for seed in seeds]
+        weights = weigh_seeds(dense_seeds, plan.decays.dense)
+        self._dense_indices = list(weights)
         parts = np.array(
-            [count * mean_of(seeds[place]) for count, place in counts], dtype=np.float64
+            [weight * mean_vector(dense_seeds[index]) for index, weight in weights.items()],
+            dtype=np.float64,
         )
-        length = float(np.linalg.norm(parts.sum(axis=0))) if counts else 0.0
-        self._vectors = parts / length if length > 0 else parts
+        length = float(np.linalg.norm(parts.sum(axis=0))) if weights else 0.0
+        self._dense_parts = parts / length if length > 0 else parts
 
     @property
     def ordinals(self) -> frozenset[int]:
-        """The songs of the playlist that may have predicted others."""
-        return frozenset(self._shares_of)
+        """The ordinals of the songs whose co-occurrence weights are needed."""
+        return frozenset(self._song_weights)
 
-    def reasons(
-        self, hits: Sequence[Hit], strengths: Sequence[Mapping[int, float]]
+    def explain(
+        self, hits: Sequence[Hit], cooccurrence: Sequence[Mapping[int, float]]
     ) -> list[list[Reason]]:
-        """For each song the `MOST_REASONS` seeds with the largest shares, the largest first.
+        """Return the `MAX_REASONS` largest shares in each song, the largest first.
 
-        `strengths` says how strongly songs, by their ordinals, predict each of them. The shares of
-        all seeds of a song add up to 1.
+        `cooccurrence` holds for each song its co-occurrence weights, by the ordinal of the seed's
+        song. The shares of all seeds in a song add up to 1.
         """
-        company = self._company(strengths)
-        most = company.sum(axis=1).max(initial=0.0)
-        shares = _shares(
-            company / (most if most > 0 else 1.0) + self._dense_weight * self._likeness(hits)
-        )
-        order = np.argsort(-shares, axis=1, kind="stable")[:, :MOST_REASONS]
+        parts = self._cooccurrence_parts(cooccurrence)
+        best = parts.sum(axis=1).max(initial=0.0)
+        if best > 0:
+            parts /= best
+        shares = _normalise_rows(parts + self._dense_weight * self._cosine_parts(hits))
+        order = np.argsort(-shares, axis=1, kind="stable")[:, :MAX_REASONS]
         largest = np.take_along_axis(shares, order, axis=1)
         return [
             [Reason(seed, share) for seed, share in zip(*row, strict=True) if share > 0]
             for row in zip(order.tolist(), largest.tolist(), strict=True)
         ]
 
-    def _company(self, strengths: Sequence[Mapping[int, float]]) -> NDArray[np.float64]:
-        parts = np.zeros((len(strengths), self._seeds))
-        known = self._shares_of.keys()
-        for row, own in zip(parts, strengths, strict=True):
-            for ordinal in known & own.keys():
-                for place, share in self._shares_of[ordinal]:
-                    row[place] += share * own[ordinal]
+    def _cooccurrence_parts(
+        self, cooccurrence: Sequence[Mapping[int, float]]
+    ) -> NDArray[np.float64]:
+        """Return the part of each seed in each co-occurrence score, shape (songs, seeds)."""
+        parts = np.zeros((len(cooccurrence), self._seeds))
+        ordinals = self._song_weights.keys()
+        for row, weights in zip(parts, cooccurrence, strict=True):
+            for ordinal in ordinals & weights.keys():
+                for index, seed_weight in self._song_weights[ordinal]:
+                    row[index] += seed_weight * weights[ordinal]
         return parts
 
-    def _likeness(self, hits: Sequence[Hit]) -> NDArray[np.float64]:
+    def _cosine_parts(self, hits: Sequence[Hit]) -> NDArray[np.float64]:
+        """Return the part of each seed in each cosine, shape (songs, seeds)."""
         parts = np.zeros((len(hits), self._seeds))
         rows = [row for row, hit in enumerate(hits) if hit.vector is not None]
-        if rows and self._places:
+        if rows and self._dense_indices:
             vectors = np.array([hits[row].vector for row in rows], dtype=np.float64)
-            parts[np.ix_(rows, self._places)] = vectors @ self._vectors.T
+            parts[np.ix_(rows, self._dense_indices)] = vectors @ self._dense_parts.T
         return parts
 
 
-def _shares(parts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Each row's positive parts, scaled to add up to 1; a row of none stays 0."""
+async def _fetch_cooccurrence_weights(
+    release: OpenRelease,
+    explainers: Sequence[Explainer | None],
+    rankings: Sequence[Sequence[Hit]],
+) -> dict[UUID, dict[int, float]]:
+    """Return the co-occurrence weights of all songs to explain, by the seed's ordinal."""
+    ordinals: set[int] = set()
+    song_ids: set[UUID] = set()
+    for explainer, songs in zip(explainers, rankings, strict=True):
+        if explainer is not None and explainer.ordinals:
+            ordinals |= explainer.ordinals
+            song_ids |= {hit.song.song_id for hit in songs}
+    waiting = list(song_ids)
+    weights = {}
+    for start in range(0, len(waiting), SONGS_PER_STEP):
+        fetched = await release.cooccurrence_weights(waiting[start : start + SONGS_PER_STEP])
+        for song_id, own in fetched.items():
+            # A popular song has tens of thousands of weights, nearly all of other seeds.
+            weights[song_id] = {ordinal: own[ordinal] for ordinal in ordinals & own.keys()}
+        await turn()
+    return weights
+
+
+def _normalise_rows(parts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale the positive parts of each row to add up to 1; a row without any becomes 0."""
     positive = np.maximum(parts, 0.0)
     total = positive.sum(axis=1, keepdims=True)
     shares: NDArray[np.float64] = np.divide(

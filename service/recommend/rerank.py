@@ -1,4 +1,4 @@
-"""Ranking by the release's second-stage ranker: candidates of several searches, one order."""
+"""Re-rank the candidates of several searches by the release's LightGBM model."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from catalog.model import Hit
 from catalog.reranker import CHANNELS, RECENT, SongTraits, features, merge_candidates
-from service.recommend.seeds import Resolution, embed, weigh
+from service.recommend.seeds import Resolution
+from service.recommend.weights import build_query_vector, weigh_songs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,109 +17,117 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from catalog.model import Search, Song, Vector
+    from catalog.model import Hit, Search, Song, Vector
     from catalog.reranker import Reranker
     from catalog.store import OpenRelease
     from service.recommend.seeds import ResolvedSeed
 
-DEEPEST_CHANNEL = max(channel.depth for channel in CHANNELS)
+MAX_CHANNEL_DEPTH = max(channel.depth for channel in CHANNELS)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What the channels found for a playlist.
+    """The candidates of a query.
 
-    `hits` are the songs, in the order they come up first; `scores`, shape (channels, n), what each
-    channel scored them, NaN where it lacks one; `played` the songs of the playlist; `recent` the
-    mean vector of the last of them, if they have any.
+    - `hits`: the n distinct songs, in the order in which they first appear.
+    - `scores`: the score of each in each channel, shape (channels, n), NaN if a channel lacks it.
+    - `played`: the known songs of the playlist, in play order.
+    - `recent_vector`: the mean vector of the last `RECENT` of them, None if none has a vector.
     """
 
     hits: list[Hit]
     scores: NDArray[np.float64]
     played: list[Song]
-    recent: Vector | None
+    recent_vector: Vector | None
 
 
-def searches_of(search: Search, seeds: Sequence[ResolvedSeed]) -> list[Search]:
-    """A search for each channel of the ranker, to be asked in one go.
+def build_channel_searches(search: Search, seeds: Sequence[ResolvedSeed]) -> list[Search]:
+    """Return a search for each channel of the re-ranker.
 
-    Each goes as deep as in training, as ranks and scores mean something else among others; deeper
-    only where more songs are wanted than the deepest of them finds.
+    Searches have the depth used in training, because ranks and scores depend on it. They are deeper
+    only if more songs are wanted than the deepest channel returns.
     """
     return [
         replace(
             search,
-            vector=embed(seeds, channel.decay) if channel.dense else None,
-            weights={} if channel.dense else weigh(seeds, channel.decay),
-            limit=channel.depth if search.limit <= DEEPEST_CHANNEL else search.limit,
+            vector=build_query_vector(seeds, channel.decay) if channel.dense else None,
+            weights={} if channel.dense else weigh_songs(seeds, channel.decay),
+            limit=channel.depth if search.limit <= MAX_CHANNEL_DEPTH else search.limit,
         )
         for channel in CHANNELS
     ]
 
 
-def candidates_of(seeds: Sequence[ResolvedSeed], found: Sequence[list[Hit]]) -> Candidates:
-    """The songs that the channels found, each once."""
+def gather_candidates(seeds: Sequence[ResolvedSeed], channels: Sequence[list[Hit]]) -> Candidates:
+    """Return the distinct candidates of the channels."""
     hits: dict[int, Hit] = {}
     lists = []
-    for some in found:
-        ordinals = [hit.song.ordinal for hit in some]
-        hits |= zip(ordinals, some, strict=True)
-        scores = np.array([hit.score for hit in some], np.float64)
-        lists.append((np.array(ordinals, np.int64), scores))
+    for channel_hits in channels:
+        ordinals = [hit.song.ordinal for hit in channel_hits]
+        hits |= zip(ordinals, channel_hits, strict=True)
+        channel_scores = np.array([hit.score for hit in channel_hits], np.float64)
+        lists.append((np.array(ordinals, np.int64), channel_scores))
     songs, scores = merge_candidates(lists)
-    played = _played(seeds)
-    recent = embed(played[-RECENT:], 1.0)
+    played = _keep_played(seeds)
     return Candidates(
         [hits[ordinal] for ordinal in songs.tolist()],
         scores,
         [seed.points[0].song for seed in played],
-        recent,
+        build_query_vector(played[-RECENT:], decay=1.0),
     )
 
 
-async def similarities(
-    release: OpenRelease, several: Sequence[Candidates]
+async def fetch_similarities(
+    release: OpenRelease, queries: Sequence[Candidates]
 ) -> list[dict[UUID, float]]:
-    """For each playlist the candidates' cosines with the last of its songs, asked in one go."""
-    asked = [
-        (one.recent, [hit.song.song_id for hit in one.hits])
-        for one in several
-        if one.recent is not None and one.hits
+    """Return the cosines of each query's candidates with its `recent_vector`, in one request."""
+    pairs = [
+        (candidates.recent_vector, [hit.song.song_id for hit in candidates.hits])
+        for candidates in queries
+        if candidates.recent_vector is not None and candidates.hits
     ]
-    answers = iter(await release.similarities(asked) if asked else [])
-    return [next(answers) if one.recent is not None and one.hits else {} for one in several]
-
-
-def ranked(ranker: Reranker, found: Candidates, cosines: dict[UUID, float]) -> list[Hit]:
-    """The candidates in the order of the ranker's chances, which become the scores."""
-    if not found.hits:
-        return []
-    songs = [hit.song for hit in found.hits]
-    similar = np.array([cosines.get(song.song_id, np.nan) for song in songs])
-    numbers: list[dict[Any, int]] = [{} for _ in ("artist", *ranker.fields)]
-    of_seeds = _traits(found.played, ranker.fields, numbers)
-    table = features(found.scores, similar, _traits(songs, ranker.fields, numbers), of_seeds)
-    chances = ranker.score(table)
+    cosines = iter(await release.similarities(pairs) if pairs else [])
     return [
-        Hit(songs[place], float(chances[place]), found.hits[place].vector)
-        for place in np.argsort(-chances, kind="stable").tolist()
+        next(cosines) if candidates.recent_vector is not None and candidates.hits else {}
+        for candidates in queries
     ]
 
 
-def _traits(
+def rerank(
+    reranker: Reranker, candidates: Candidates, similarities: dict[UUID, float]
+) -> list[Hit]:
+    """Return the candidates ordered by the model, whose probabilities become their scores."""
+    if not candidates.hits:
+        return []
+    songs = [hit.song for hit in candidates.hits]
+    cosines = np.array([similarities.get(song.song_id, np.nan) for song in songs])
+    numbers: list[dict[Any, int]] = [{} for _ in ("artist", *reranker.fields)]
+    seed_traits = _number_traits(candidates.played, reranker.fields, numbers)
+    song_traits = _number_traits(songs, reranker.fields, numbers)
+    scores = reranker.score(features(candidates.scores, cosines, song_traits, seed_traits))
+    return [
+        replace(candidates.hits[index], score=float(scores[index]))
+        for index in np.argsort(-scores, kind="stable").tolist()
+    ]
+
+
+def _number_traits(
     songs: Sequence[Song], fields: Sequence[str], numbers: list[dict[Any, int]]
 ) -> SongTraits:
-    """What songs are like; `numbers` keeps the number of each artist and each value of a field."""
+    """Return the traits of songs.
+
+    `numbers` assigns a number to each artist, then to each value of each field; new ones are added.
+    """
     groups = np.empty((len(numbers), len(songs)), np.int64)
-    of_artist, *of_fields = numbers
-    groups[0] = [of_artist.setdefault(song.artist_key, len(of_artist)) for song in songs]
-    for row, name, own in zip(groups[1:], fields, of_fields, strict=True):
+    artist_numbers, *field_numbers = numbers
+    groups[0] = [artist_numbers.setdefault(song.artist_key, len(artist_numbers)) for song in songs]
+    for row, name, own in zip(groups[1:], fields, field_numbers, strict=True):
         values = [song.extra.get(name) for song in songs]
         row[:] = [-1 if value is None else own.setdefault(value, len(own)) for value in values]
     return SongTraits(np.array([song.playlists for song in songs]), groups)
 
 
-def _played(seeds: Sequence[ResolvedSeed]) -> list[ResolvedSeed]:
-    """The songs of the playlist as far as they are known; else those that stand in for them."""
-    asking = [seed for seed in seeds if seed.weight > 0 and seed.points]
-    return [seed for seed in asking if seed.resolution is Resolution.SONG] or asking
+def _keep_played(seeds: Sequence[ResolvedSeed]) -> list[ResolvedSeed]:
+    """Return the known seeds; if there are none, those that songs of their artists replace."""
+    positive = [seed for seed in seeds if seed.weight > 0 and seed.points]
+    return [seed for seed in positive if seed.resolution is Resolution.SONG] or positive

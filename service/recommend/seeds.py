@@ -1,46 +1,42 @@
-"""Query playlist -> songs of the catalog: how each seed is understood, and one vector of all."""
+"""Seeds of a query, and how they are resolved to songs of the catalog."""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
-from catalog.model import Filter, Point, Vector
+from catalog.model import Filter, Point
 from catalog.song import normalise, search_text, song_id_of_keys
 from catalog.turns import turn
 from catalog.versions import base_title
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Sequence
     from uuid import UUID
 
     from catalog.store import OpenRelease
 
 Key = TypeVar("Key")
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
-ARTIST_SONGS = 10
-"""How many of an artist's songs, the best known, stand in for a song that is unknown."""
+SONGS_PER_ARTIST = 10
+"""Number of an artist's most popular songs that replace an unknown song."""
 
-SAME_NAME_LIMIT = 100
+MAX_SAME_NAME = 100
+"""Number of search results among which a song of the same name is looked for."""
 
-LONGEST_SEARCH = 200
-"""Characters of a name that are searched for: all of it is compared with the songs found."""
+MAX_SEARCH_TEXT = 200
+"""Number of characters of a name to search for; the whole name is compared with the results."""
 
-AT_ONCE = 16
-"""So many questions about single artists or names are put to the engine side by side."""
-
-SMALLEST_SHARE = 1e-30
-"""Songs that count less than this, far below what float32 can add up, are left out."""
+MAX_CONCURRENT_LOOKUPS = 16
+"""Number of look-ups of single artists or names that run at the same time."""
 
 
 class Resolution(Enum):
-    """How a seed was understood."""
+    """How a seed was resolved: to a song, to songs of its artist, or not at all."""
 
     SONG = "song"
     ARTIST = "artist"
@@ -49,9 +45,9 @@ class Resolution(Enum):
 
 @dataclass(frozen=True)
 class Seed:
-    """One song of a query playlist: by id, by artist and title, or both (the id goes first).
+    """A song of a query, named by id, by artist and title, or by both (the id takes precedence).
 
-    A seed with a negative weight pushes away songs that are like it.
+    A negative weight makes similar songs less likely.
     """
 
     song_id: UUID | None = None
@@ -72,9 +68,9 @@ class Seed:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedSeed:
-    """A seed as it was understood.
+    """A resolved seed.
 
-    `points` is the song itself; or the best-known songs of its artist; or empty.
+    - `points`: the song itself, the most popular songs of its artist, or nothing, by `resolution`.
     """
 
     resolution: Resolution
@@ -82,140 +78,86 @@ class ResolvedSeed:
     weight: float
 
 
-async def resolve(release: OpenRelease, seeds: Sequence[Seed]) -> list[ResolvedSeed]:
-    """Find each seed in the catalog: one answer for each, in the same order."""
-    (resolved,) = await resolve_many(release, [seeds])
+async def resolve_seeds(release: OpenRelease, seeds: Sequence[Seed]) -> list[ResolvedSeed]:
+    """Resolve the seeds of one playlist, in the same order."""
+    (resolved,) = await resolve_playlists(release, [seeds])
     return resolved
 
 
-async def resolve_many(
+async def resolve_playlists(
     release: OpenRelease, playlists: Sequence[Sequence[Seed]]
 ) -> list[list[ResolvedSeed]]:
-    """Find the seeds of several playlists, all asked for in one go."""
-    ids: dict[Seed, list[UUID]] = {}
-    for seeds in playlists:
-        for seed in seeds:
-            ids[seed] = _candidate_ids(seed)
-            await turn()
-    points = await release.points(list({one for some in ids.values() for one in some}))
-    found = {seed: next((points[one] for one in ids[seed] if one in points), None) for seed in ids}
-    missing = [seed for seed in found if found[seed] is None]
+    """Resolve the seeds of several playlists, with each distinct seed and artist looked up once."""
+    songs = await _find_songs(release, {seed for seeds in playlists for seed in seeds})
+    artists = {seed.artist_key for seed, song in songs.items() if song is None} - {""}
+    artist_songs = await _look_up_each(artists, partial(_find_popular_songs, release))
+
+    def resolve(seed: Seed) -> ResolvedSeed:
+        song = songs[seed]
+        if song is not None:
+            return ResolvedSeed(Resolution.SONG, (song,), seed.weight)
+        points = artist_songs.get(seed.artist_key, ())
+        resolution = Resolution.ARTIST if points else Resolution.UNKNOWN
+        return ResolvedSeed(resolution, points, seed.weight)
+
+    return [[resolve(seed) for seed in seeds] for seeds in playlists]
+
+
+async def _find_songs(release: OpenRelease, seeds: Collection[Seed]) -> dict[Seed, Point | None]:
+    """Return the song of each seed, or None."""
+    ids = {seed: _possible_ids(seed) for seed in seeds}
+    await turn()
+    points = await release.points(list({song_id for own in ids.values() for song_id in own}))
+    songs = {
+        seed: next((points[song_id] for song_id in own if song_id in points), None)
+        for seed, own in ids.items()
+    }
     if release.manifest.origin.track_ids:
-        found |= await _each(missing, partial(_by_name, release))
-    artists = {seed.artist_key for seed in missing if found[seed] is None} - {""}
-    stand_ins = await _each(artists, partial(_best_known, release))
-
-    def resolved(seed: Seed) -> ResolvedSeed:
-        point = found[seed]
-        if point is not None:
-            return ResolvedSeed(Resolution.SONG, (point,), seed.weight)
-        songs = stand_ins.get(seed.artist_key, ())
-        resolution = Resolution.ARTIST if songs else Resolution.UNKNOWN
-        return ResolvedSeed(resolution, songs, seed.weight)
-
-    return [[resolved(seed) for seed in seeds] for seeds in playlists]
+        missing = [seed for seed, song in songs.items() if song is None]
+        songs |= await _look_up_each(missing, partial(_find_by_name, release))
+    return songs
 
 
-async def _each(
-    asked: Iterable[Key], answer: Callable[[Key], Awaitable[Found]]
-) -> dict[Key, Found]:
-    """What `answer` says to each, a few at once: a server takes no thousands of questions."""
-    waiting, found = list(asked), dict[Key, Found]()
-    for start in range(0, len(waiting), AT_ONCE):
-        some = waiting[start : start + AT_ONCE]
-        answers = await asyncio.gather(*(answer(one) for one in some))
-        found |= zip(some, answers, strict=True)
-        await turn()
-    return found
-
-
-async def _best_known(release: OpenRelease, artist: str) -> tuple[Point, ...]:
-    where = Filter(include_artists=frozenset([artist]))
-    return tuple(await release.popular(ARTIST_SONGS, where))
-
-
-def _candidate_ids(seed: Seed) -> list[UUID]:
+def _possible_ids(seed: Seed) -> list[UUID]:
+    """Return the ids that the song may have in the catalog, in order of precedence."""
     ids = [seed.song_id] if seed.song_id else []
     if seed.artist and seed.title:
         ids.append(song_id_of_keys(seed.artist_key, seed.title_key))
-        # A version of a song that the catalog has under its plain title alone.
+        # The catalog may have a version, such as a remaster, under its plain title only.
         base = base_title(seed.title_key)
         if base != seed.title_key:
             ids.append(song_id_of_keys(seed.artist_key, base))
     return ids
 
 
-async def _by_name(release: OpenRelease, seed: Seed) -> Point | None:
-    # Where songs are identified by track ids, the best known of those with this very name.
+async def _look_up_each(
+    keys: Collection[Key], look_up: Callable[[Key], Awaitable[Result]]
+) -> dict[Key, Result]:
+    """Return the result for each key, with at most `MAX_CONCURRENT_LOOKUPS` at the same time."""
+    waiting, results = list(keys), dict[Key, Result]()
+    for start in range(0, len(waiting), MAX_CONCURRENT_LOOKUPS):
+        group = waiting[start : start + MAX_CONCURRENT_LOOKUPS]
+        results |= zip(group, await asyncio.gather(*map(look_up, group)), strict=True)
+        await turn()
+    return results
+
+
+async def _find_popular_songs(release: OpenRelease, artist_key: str) -> tuple[Point, ...]:
+    where = Filter(include_artists=frozenset([artist_key]))
+    return tuple(await release.popular(SONGS_PER_ARTIST, where))
+
+
+async def _find_by_name(release: OpenRelease, seed: Seed) -> Point | None:
+    """Return the most popular of the songs with exactly this name.
+
+    Needed for releases whose songs are identified by track ids instead of names.
+    """
     artist, title = seed.artist_key, seed.title_key
     if not (artist and title):
         return None
     where = Filter(include_artists=frozenset([artist]))
-    words = search_text(artist, title)[:LONGEST_SEARCH]
-    for song in await release.search(words, SAME_NAME_LIMIT, where):
+    words = search_text(artist, title)[:MAX_SEARCH_TEXT]
+    for song in await release.search(words, MAX_SAME_NAME, where):
         if normalise(song.title) == title:
             return (await release.points([song.song_id])).get(song.song_id)
     return None
-
-
-def embed(seeds: Sequence[ResolvedSeed], decay: float) -> Vector | None:
-    """One unit vector for the playlist: the mean of its seeds, recent ones counting more.
-
-    A seed counts what `counts_of` says; an artist's songs share their seed's count. Where seeds
-    cancel out, the most recent one speaks alone. Returns shape (dimensions,), or None when no seed
-    that is not negative has a vector.
-    """
-    counts = counts_of([with_vectors(seed) for seed in seeds], decay)
-    if not counts:
-        return None
-    shares = np.array([count for count, _ in counts])
-    total = shares @ np.array([mean_of(seeds[place]) for _, place in counts], dtype=np.float64)
-    norm = np.linalg.norm(total)
-    if norm < 1e-6 * np.abs(shares).sum():
-        return with_vectors(seeds[counts[0][1]]).points[0].vector
-    unit: Vector = (total / norm).astype(np.float32)
-    return unit
-
-
-def weigh(seeds: Sequence[ResolvedSeed], decay: float) -> dict[int, float]:
-    """What each song of the playlist counts in `Search.weights`, by its ordinal.
-
-    Seeds count as in `embed`, and a song that comes twice counts twice. Empty when no seed that is
-    not negative has a song.
-    """
-    weights: dict[int, float] = {}
-    for count, place in counts_of(seeds, decay):
-        points = seeds[place].points
-        share = count / len(points)
-        if abs(share) > SMALLEST_SHARE:
-            for point in points:
-                weights[point.song.ordinal] = weights.get(point.song.ordinal, 0.0) + share
-    return {ordinal: weight for ordinal, weight in weights.items() if weight}
-
-
-def counts_of(seeds: Sequence[ResolvedSeed], decay: float) -> list[tuple[float, int]]:
-    """What each seed that has songs counts, and its place: the youngest first, then negative ones.
-
-    A seed counts `weight * decay**age`, its age the number of seeds after it. Negative ones are
-    none of the songs that were played: they count their weight wherever they stand, and age nobody.
-    Nothing counts where no other seed has songs.
-    """
-    played = [place for place, seed in enumerate(seeds) if seed.weight > 0][::-1]
-    known = [(age, place) for age, place in enumerate(played) if seeds[place].points]
-    # Only the ratios matter. Counted from the youngest, they never all vanish.
-    counts = [(seeds[place].weight * decay ** (age - known[0][0]), place) for age, place in known]
-    away = [(s.weight, place) for place, s in enumerate(seeds) if s.weight < 0 and s.points]
-    return counts + away if counts else []
-
-
-def with_vectors(seed: ResolvedSeed) -> ResolvedSeed:
-    """The seed with only those of its songs that have a vector."""
-    return replace(seed, points=tuple(p for p in seed.points if p.vector is not None))
-
-
-def mean_of(seed: ResolvedSeed) -> Vector:
-    """The mean vector of a seed's songs, of which at least one must have a vector."""
-    if len(seed.points) == 1 and seed.points[0].vector is not None:
-        return seed.points[0].vector
-    mean: Vector = np.mean([p.vector for p in seed.points if p.vector is not None], axis=0)
-    return mean

@@ -54,7 +54,7 @@ class Recommender:
     async def Recommend(self, request: pb.RecommendRequest) -> pb.RecommendResponse:  # noqa: N802
         """Continue one playlist."""
         with self._lease() as release:
-            return await api.recommend_user(release, request, self._history)
+            return await api.recommend(release, request, self._history)
 
     async def BatchRecommend(  # noqa: N802
         self, request: pb.BatchRecommendRequest

@@ -183,7 +183,7 @@ def test_ranked_without_a_ranker_is_said(home: Path, road: Road) -> None:
     for more in ([], ["--json"]):
         result = call("recommend", name, "--home", home, "--mode", "ranked", *more)
         assert result.exit_code == 0, result.output
-        assert "--mode ranked was asked for, and hybrid answered" in result.stderr
+        assert "--mode ranked could not be used, and hybrid was" in result.stderr
         assert "no ranker" in result.stderr
     json.loads(result.stdout)
     assert not call("recommend", name, "--home", home, "--mode", "hybrid").stderr

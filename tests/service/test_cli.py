@@ -1,4 +1,4 @@
-"""The commands that ask, with all their options: a release with extra fields, and a service."""
+"""`recommend`, `similar` and `search`, on a release with extra fields and on a service."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from catalog.embedded.store import EmbeddedStore
 from catalog.errors import RequestError
 from cli.main import main
 from nextsong.v1 import recommender_pb2 as pb
-from service.api.conditions import conditions_of
+from service.api.conditions import build_conditions, parse_condition
 from tests.support.extra_fields import PAYLOAD, POINTS
 from tests.support.fakes import publish
 
@@ -30,27 +30,27 @@ FIELDS = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    home = EmbeddedStore(tmp_path_factory.mktemp("asking"))
-    publish(home, POINTS, payload=PAYLOAD)
-    return home.path
+    store = EmbeddedStore(tmp_path_factory.mktemp("commands"))
+    publish(store, POINTS, payload=PAYLOAD)
+    return store.path
 
 
 def call(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def asked(folder: Path, *options: object) -> Any:
+def recommend(folder: Path, *options: object) -> Any:
     result = call("recommend", "ABBA - Waterloo", *options, "--home", folder, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.output)
 
 
-def titles(answer: Any) -> set[str]:
-    return {scored["song"]["title"] for scored in answer["songs"]}
+def titles(response: Any) -> set[str]:
+    return {scored["song"]["title"] for scored in response["songs"]}
 
 
 @pytest.mark.parametrize(
-    ("written", "expected"),
+    ("conditions", "expected"),
     [
         (["year>=1990"], {"Jóga", "Red"}),
         (["year>=1990", "year<=1999"], {"Jóga"}),
@@ -61,66 +61,73 @@ def titles(answer: Any) -> set[str]:
         (["album~great"], {"Fernando", "Red"}),
     ],
 )
-def test_filters_as_people_write_them(folder: Path, written: list[str], expected: set[str]) -> None:
-    options = [part for text in written for part in ("--filter", text)]
-    assert titles(asked(folder, *options)) == expected
+def test_conditions_on_the_command_line(
+    folder: Path, conditions: list[str], expected: set[str]
+) -> None:
+    options = [part for text in conditions for part in ("--filter", text)]
+    assert titles(recommend(folder, *options)) == expected
     near = call("similar", "ABBA - Waterloo", *options, "--home", folder, "--json")
     assert titles(json.loads(near.output)) == expected
 
 
 @pytest.mark.parametrize(
-    ("written", "said"),
+    ("condition", "message"),
     [
-        ("year", "is none of FIELD>=N"),
-        ("=rock", "is none of"),
-        ("genre=", "is none of"),
+        ("year", "is not of the form FIELD>=N"),
+        ("=rock", "is not of the form"),
+        ("genre=", "is not of the form"),
         ("year>=x", "x is not a number"),
         ("year=19.5", "19.5 is not a whole number"),
         (f"year={2**63}", "is not a whole number"),
-        ("mood=x", "there are: album (text), genre (keyword)"),
+        ("mood=x", "which has: album (text), genre (keyword)"),
         (
             "genre>=1",
-            ">= does not suit 'genre', a field of the kind keyword; write genre=..., genre!=...",
+            ">= cannot be used with 'genre', a field of the kind keyword; write genre=...",
         ),
     ],
 )
-def test_a_bad_filter_is_one_clear_line(folder: Path, written: str, said: str) -> None:
-    result = call("recommend", "ABBA - Waterloo", "--filter", written, "--home", folder)
+def test_a_bad_condition_is_a_usage_error_of_one_line(
+    folder: Path, condition: str, message: str
+) -> None:
+    result = call("recommend", "ABBA - Waterloo", "--filter", condition, "--home", folder)
     assert result.exit_code == 2
     (line,) = [line for line in result.output.splitlines() if line.startswith("Error: ")]
-    assert said in line
+    assert message in line
     assert "--filter" in line
 
 
-def test_operators_are_read_as_the_longest(folder: Path) -> None:
-    (found,) = conditions_of(["genre != a=b"], FIELDS)
-    assert [value.text for value in found.none_of] == ["a=b"]
-    (found,) = conditions_of(["year<=-1e3"], FIELDS)
-    assert found.maximum == -1000
-    with pytest.raises(RequestError):
-        conditions_of(["genre=a|"], [FIELDS[0]]) and conditions_of(["year=1|"], FIELDS)
+def test_the_longest_operator_is_used() -> None:
+    (condition,) = build_conditions([parse_condition("genre != a=b")], FIELDS)
+    assert [value.text for value in condition.none_of] == ["a=b"]
+    (condition,) = build_conditions([parse_condition("year<=-1e3")], FIELDS)
+    assert condition.maximum == -1000
 
 
-def test_bounds_diversity_and_reasons(folder: Path) -> None:
-    plain = asked(folder)
+def test_an_empty_value_of_an_integer_field_is_refused() -> None:
+    with pytest.raises(RequestError, match="is not a whole number"):
+        build_conditions([parse_condition("year=1|")], FIELDS)
+
+
+def test_max_per_artist_diversity_explain_and_unlike(folder: Path) -> None:
+    plain = recommend(folder)
     assert "Fernando" in titles(plain)
-    bounded = asked(folder, "--max-per-artist", 1, "--diversity", 0.5, "--explain")
+    bounded = recommend(folder, "--max-per-artist", 1, "--diversity", 0.5, "--explain")
     artists = [scored["song"]["artist"] for scored in bounded["songs"]]
     assert len(artists) == len(set(artists))
     assert all(scored["reasons"] for scored in bounded["songs"])
     shown = call("recommend", "ABBA - Waterloo", "--explain", "--home", folder)
     assert "Fernando: because of ABBA - Waterloo (100%)" in shown.output
-    pushed = asked(folder, "--unlike", "Björk - Jóga")
+    pushed = recommend(folder, "--unlike", "Björk - Jóga")
     assert "Jóga" not in titles(pushed)
 
 
-def test_an_empty_answer_says_why(folder: Path) -> None:
+def test_an_empty_response_has_a_reason(folder: Path) -> None:
     result = call("recommend", "ABBA - Waterloo", "--filter", "year>=3000", "--home", folder)
     assert result.exit_code == 0
-    assert "No song was found: none passes the filter." in result.output
+    assert "no song passes the filter" in result.output
 
 
-def test_a_service_is_asked_with_a_key(
+def test_a_service_is_called_with_the_key_from_the_environment(
     folder: Path, loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = tmp_path / "keys"
@@ -136,7 +143,7 @@ def test_a_service_is_asked_with_a_key(
         assert "Red" in answered.output
 
 
-def test_a_service_that_wants_certificates_and_a_key(
+def test_a_service_is_called_with_certificates_and_a_key(
     loop: Loop, folder: Path, pem: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = tmp_path / "keys"
@@ -158,10 +165,10 @@ def test_a_service_that_wants_certificates_and_a_key(
         monkeypatch.delenv("NEXTSONG_CERT_KEY")
         alone = call(*command)
         assert alone.exit_code == 2
-        assert "--cert and --cert-key are given together" in alone.output
+        assert "--cert and --cert-key must be given together" in alone.output
 
 
-def test_the_systems_certificates_can_be_trusted(
+def test_the_certificates_of_the_system_are_trusted(
     loop: Loop, folder: Path, pem: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GRPC_DEFAULT_SSL_ROOTS_FILE_PATH", raising=False)

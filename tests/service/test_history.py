@@ -195,7 +195,7 @@ def test_malformed_requests_name_the_field(loop: Loop) -> None:
                 client.record_plays(request)
             assert caught.value.field == field
         both = pb.RecommendRequest(user_id="ann", seeds=[pb.Seed(song_id=NOBODY)])
-        with pytest.raises(RequestError, match="user_id: must not be given beside seeds"):
+        with pytest.raises(RequestError, match="user_id: must not be given together with seeds"):
             client.recommend(both)
         query = pb.RecommendRequest(user_id="ann")
         with pytest.raises(RequestError, match=r"requests\[0\].user_id: is not allowed"):

@@ -26,26 +26,28 @@ if _version_not_supported:
 
 
 class RecommenderStub:
-    """Recommender answers from one release of the catalog at a time: no answer mixes two.
+    """Recommender recommends the songs that should come next in a playlist. Each response comes from a
+    single release of the catalog.
 
-    Failures carry a google.rpc.ErrorInfo detail of the domain "nextsong", with a stable reason.
-    Every method may answer
-    - INVALID_ARGUMENT, with a google.rpc.BadRequest detail that names the field, when a field is
-    malformed or out of range (reason REQUEST);
-    - UNAUTHENTICATED when the server wants a key and the call brings none that it knows (NO_KEY);
-    - RESOURCE_EXHAUSTED, at once and with a google.rpc.RetryInfo detail, when the server has as many
-    calls under way as it takes, a large one counting as several (OVERLOAD);
-    - DEADLINE_EXCEEDED when the call's deadline, or the server's own, has passed (TOO_LATE);
-    - UNAVAILABLE when the release cannot be asked now: try again;
-    - CANCELLED when the server ended as the call arrived: try again, every call may be repeated;
-    - INTERNAL for all else.
+    Errors carry a google.rpc.ErrorInfo detail with the domain "nextsong" and a stable reason. Every
+    method can fail with
+    - INVALID_ARGUMENT if a field is malformed or out of range (reason REQUEST). A
+    google.rpc.BadRequest detail names the field.
+    - UNAUTHENTICATED if the server requires a key and the call has no valid one (NO_KEY).
+    - RESOURCE_EXHAUSTED, without delay, if the server is processing as many calls as it accepts; a
+    large call counts as several (OVERLOAD). A google.rpc.RetryInfo detail says when to retry.
+    - DEADLINE_EXCEEDED if the deadline of the call, or the server's own, has passed (TOO_LATE).
+    - UNAVAILABLE if the release cannot be reached. Retry the call.
+    - CANCELLED if the server was shutting down when the call arrived. Retry the call; every call can
+    be repeated.
+    - INTERNAL for any other error.
 
-    What a message says of UNAVAILABLE and INTERNAL is the same always; the reason is in the server's
-    log. Answers to large batches may exceed the 4 MiB that gRPC clients take by default: allow 64 MiB
-    (max_receive_message_length) where you send them.
+    The messages of UNAVAILABLE and INTERNAL are always the same; the cause is in the server's log.
+    Responses to large batches can exceed the 4 MiB that gRPC clients accept by default: set
+    max_receive_message_length to 64 MiB to send such batches.
 
-    A call may bring metadata: `x-request-id` (1 to 128 visible ASCII characters; one is made where
-    there is none) comes back in the trailing metadata and is in the server's log.
+    A call can have the metadata `x-request-id`, 1 to 128 visible ASCII characters; by default, an id
+    is generated. It is returned in the trailing metadata and written to the server's log.
     """
 
     def __init__(self, channel):
@@ -92,75 +94,78 @@ class RecommenderStub:
 
 
 class RecommenderServicer:
-    """Recommender answers from one release of the catalog at a time: no answer mixes two.
+    """Recommender recommends the songs that should come next in a playlist. Each response comes from a
+    single release of the catalog.
 
-    Failures carry a google.rpc.ErrorInfo detail of the domain "nextsong", with a stable reason.
-    Every method may answer
-    - INVALID_ARGUMENT, with a google.rpc.BadRequest detail that names the field, when a field is
-    malformed or out of range (reason REQUEST);
-    - UNAUTHENTICATED when the server wants a key and the call brings none that it knows (NO_KEY);
-    - RESOURCE_EXHAUSTED, at once and with a google.rpc.RetryInfo detail, when the server has as many
-    calls under way as it takes, a large one counting as several (OVERLOAD);
-    - DEADLINE_EXCEEDED when the call's deadline, or the server's own, has passed (TOO_LATE);
-    - UNAVAILABLE when the release cannot be asked now: try again;
-    - CANCELLED when the server ended as the call arrived: try again, every call may be repeated;
-    - INTERNAL for all else.
+    Errors carry a google.rpc.ErrorInfo detail with the domain "nextsong" and a stable reason. Every
+    method can fail with
+    - INVALID_ARGUMENT if a field is malformed or out of range (reason REQUEST). A
+    google.rpc.BadRequest detail names the field.
+    - UNAUTHENTICATED if the server requires a key and the call has no valid one (NO_KEY).
+    - RESOURCE_EXHAUSTED, without delay, if the server is processing as many calls as it accepts; a
+    large call counts as several (OVERLOAD). A google.rpc.RetryInfo detail says when to retry.
+    - DEADLINE_EXCEEDED if the deadline of the call, or the server's own, has passed (TOO_LATE).
+    - UNAVAILABLE if the release cannot be reached. Retry the call.
+    - CANCELLED if the server was shutting down when the call arrived. Retry the call; every call can
+    be repeated.
+    - INTERNAL for any other error.
 
-    What a message says of UNAVAILABLE and INTERNAL is the same always; the reason is in the server's
-    log. Answers to large batches may exceed the 4 MiB that gRPC clients take by default: allow 64 MiB
-    (max_receive_message_length) where you send them.
+    The messages of UNAVAILABLE and INTERNAL are always the same; the cause is in the server's log.
+    Responses to large batches can exceed the 4 MiB that gRPC clients accept by default: set
+    max_receive_message_length to 64 MiB to send such batches.
 
-    A call may bring metadata: `x-request-id` (1 to 128 visible ASCII characters; one is made where
-    there is none) comes back in the trailing metadata and is in the server's log.
+    A call can have the metadata `x-request-id`, 1 to 128 visible ASCII characters; by default, an id
+    is generated. It is returned in the trailing metadata and written to the server's log.
     """
 
     def Recommend(self, request, context):
-        """Recommend says which songs should come next in a playlist.
+        """Recommend returns the songs that should come next in a playlist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchRecommend(self, request, context):
-        """BatchRecommend answers many playlists in one call, for much less than as many calls. All are
-        answered from one release. If one of them is malformed, none is answered.
+        """BatchRecommend returns recommendations for many playlists, at a much lower cost than single
+        calls. All of them come from the same release. If one request is invalid, the call fails.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SimilarSongs(self, request, context):
-        """SimilarSongs lists the songs nearest to one song. NOT_FOUND if the catalog lacks it.
+        """SimilarSongs returns the songs nearest to a song. NOT_FOUND if the catalog does not have it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SearchSongs(self, request, context):
-        """SearchSongs finds songs by typing part of their artist or title.
+        """SearchSongs returns songs by the beginnings of words in artist and title.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRelease(self, request, context):
-        """GetRelease describes the release that answers now.
+        """GetRelease describes the current release.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RecordPlays(self, request, context):
-        """RecordPlays adds to a user's listening history, from which Recommend can continue. It may be
-        repeated safely where every play says when it was. The history is off unless the server keeps one: FAILED_PRECONDITION (reason
-        NO_HISTORY).
+        """RecordPlays adds plays to a user's listening history, which Recommend can use instead of seeds.
+        It can be repeated safely if every play has a time. FAILED_PRECONDITION (reason NO_HISTORY) if
+        the server keeps no history.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ForgetUser(self, request, context):
-        """ForgetUser removes all that is known of a user. FAILED_PRECONDITION as RecordPlays.
+        """ForgetUser removes all data of a user. FAILED_PRECONDITION (reason NO_HISTORY) if the server
+        keeps no history.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -213,26 +218,28 @@ def add_RecommenderServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Recommender:
-    """Recommender answers from one release of the catalog at a time: no answer mixes two.
+    """Recommender recommends the songs that should come next in a playlist. Each response comes from a
+    single release of the catalog.
 
-    Failures carry a google.rpc.ErrorInfo detail of the domain "nextsong", with a stable reason.
-    Every method may answer
-    - INVALID_ARGUMENT, with a google.rpc.BadRequest detail that names the field, when a field is
-    malformed or out of range (reason REQUEST);
-    - UNAUTHENTICATED when the server wants a key and the call brings none that it knows (NO_KEY);
-    - RESOURCE_EXHAUSTED, at once and with a google.rpc.RetryInfo detail, when the server has as many
-    calls under way as it takes, a large one counting as several (OVERLOAD);
-    - DEADLINE_EXCEEDED when the call's deadline, or the server's own, has passed (TOO_LATE);
-    - UNAVAILABLE when the release cannot be asked now: try again;
-    - CANCELLED when the server ended as the call arrived: try again, every call may be repeated;
-    - INTERNAL for all else.
+    Errors carry a google.rpc.ErrorInfo detail with the domain "nextsong" and a stable reason. Every
+    method can fail with
+    - INVALID_ARGUMENT if a field is malformed or out of range (reason REQUEST). A
+    google.rpc.BadRequest detail names the field.
+    - UNAUTHENTICATED if the server requires a key and the call has no valid one (NO_KEY).
+    - RESOURCE_EXHAUSTED, without delay, if the server is processing as many calls as it accepts; a
+    large call counts as several (OVERLOAD). A google.rpc.RetryInfo detail says when to retry.
+    - DEADLINE_EXCEEDED if the deadline of the call, or the server's own, has passed (TOO_LATE).
+    - UNAVAILABLE if the release cannot be reached. Retry the call.
+    - CANCELLED if the server was shutting down when the call arrived. Retry the call; every call can
+    be repeated.
+    - INTERNAL for any other error.
 
-    What a message says of UNAVAILABLE and INTERNAL is the same always; the reason is in the server's
-    log. Answers to large batches may exceed the 4 MiB that gRPC clients take by default: allow 64 MiB
-    (max_receive_message_length) where you send them.
+    The messages of UNAVAILABLE and INTERNAL are always the same; the cause is in the server's log.
+    Responses to large batches can exceed the 4 MiB that gRPC clients accept by default: set
+    max_receive_message_length to 64 MiB to send such batches.
 
-    A call may bring metadata: `x-request-id` (1 to 128 visible ASCII characters; one is made where
-    there is none) comes back in the trailing metadata and is in the server's log.
+    A call can have the metadata `x-request-id`, 1 to 128 visible ASCII characters; by default, an id
+    is generated. It is returned in the trailing metadata and written to the server's log.
     """
 
     @staticmethod

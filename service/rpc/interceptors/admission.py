@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from catalog.errors import OverloadError
-from service.api.validation import work_of
+from service.api.validation import estimate_work
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from service.rpc.call import Call, Handler
 
 WORK_PER_SLOT = 1_000
-"""Work (see `service.api.validation.work_of`) of a call that takes one slot: about 0.1 s on two
+"""Work (see `validation.estimate_work`) of a call that takes one slot: about 0.1 s on two
 cores."""
 
 MIN_CATCH_UP_S, MAX_CATCH_UP_S = 1.0, 20.0
@@ -91,7 +91,7 @@ class AdmitCalls:
         """Answer the call if it is admitted. Raises `OverloadError`."""
         self._pause.arrivals += 1
         try:
-            with self._admission.admit(work_of(call.request)):
+            with self._admission.admit(estimate_work(call.request)):
                 await self._pause.accept_arrivals()
                 return await proceed(call)
         finally:

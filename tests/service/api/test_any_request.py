@@ -1,4 +1,4 @@
-"""Whatever comes in: an answer that keeps its promises, or an error of ours."""
+"""Any request gets a response with the documented properties, or a `NextsongError`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def real(road: Road) -> Iterator[OpenRelease]:
     release.close()
 
 
-NASTY = [
+UNUSUAL_TEXTS = [
     "\0",
     "a\0b",
     "\u202eevil\u202c",
@@ -53,10 +53,10 @@ NASTY = [
     "NaN",
     "-" * 36,
 ]
-nasty = st.integers(0, len(NASTY) - 1).map(lambda place: NASTY[place])
-texts = st.one_of(nasty, st.text(max_size=30), st.just(""))
-names = st.one_of(nasty, st.text(min_size=1, max_size=30)).filter(normalise)
-some_ids = st.one_of(st.uuids().map(str), texts)
+unusual = st.integers(0, len(UNUSUAL_TEXTS) - 1).map(lambda index: UNUSUAL_TEXTS[index])
+texts = st.one_of(unusual, st.text(max_size=30), st.just(""))
+names = st.one_of(unusual, st.text(min_size=1, max_size=30)).filter(normalise)
+song_ids = st.one_of(st.uuids().map(str), texts)
 limits = st.one_of(st.integers(0, 500), st.integers(0, 500), st.integers(-(2**31), 2**31 - 1))
 counts = st.one_of(st.just(0), st.integers(0, 100), st.integers(0, 2**32 - 1))
 plain_seeds = st.builds(pb.Seed, artist=names, title=names)
@@ -64,7 +64,7 @@ plain_seeds = st.builds(pb.Seed, artist=names, title=names)
 
 any_seeds = st.builds(
     pb.Seed,
-    song_id=st.one_of(st.just(""), some_ids),
+    song_id=st.one_of(st.just(""), song_ids),
     artist=texts,
     title=texts,
     weight=st.one_of(st.none(), st.floats(0, 1000, width=32), st.floats(width=32)),
@@ -75,13 +75,13 @@ filters = st.builds(
     pb.Filter,
     include_artists=st.one_of(st.just([]), st.lists(texts, max_size=2)),
     exclude_artists=st.one_of(st.lists(names), st.lists(texts, max_size=2)),
-    exclude_song_ids=st.one_of(st.lists(st.uuids().map(str)), st.lists(some_ids, max_size=2)),
+    exclude_song_ids=st.one_of(st.lists(st.uuids().map(str)), st.lists(song_ids, max_size=2)),
     min_playlists=counts,
     max_playlists=st.one_of(st.just(0), counts),
 )
 
 
-arbitrarily = settings(
+many_examples = settings(
     max_examples=300,
     derandomize=True,
     deadline=None,
@@ -104,7 +104,7 @@ def outcome(call: Callable[[], T]) -> T | NextsongError:
     return response
 
 
-@arbitrarily
+@many_examples
 @given(data=st.data(), limit=limits, where=st.one_of(st.none(), filters))
 def test_any_request_is_answered_or_refused(
     real: OpenRelease, data: st.DataObject, limit: int, where: pb.Filter | None
@@ -113,21 +113,21 @@ def test_any_request_is_answered_or_refused(
     request = pb.RecommendRequest(seeds=data.draw(seeds), limit=limit, filter=where)
     response = outcome(lambda: asyncio.run(methods.recommend(real, request)))
     if isinstance(response, pb.RecommendResponse):
-        check_promises(request, response)
+        check_properties(request, response)
         assert response.release == real.manifest.release
     else:
         assert isinstance(response, RequestError)
         assert re.match(r"(seeds|limit|filter)\b", response.field)
 
 
-def check_promises(request: pb.RecommendRequest, response: pb.RecommendResponse) -> None:
+def check_properties(request: pb.RecommendRequest, response: pb.RecommendResponse) -> None:
     where = request.filter
-    found = ids(response)
+    recommended = ids(response)
     assert len(response.seeds) == len(request.seeds)
-    assert len(found) <= (request.limit or 10)
-    assert len(set(found)) == len(found)
-    assert not {seed.song.song_id for seed in response.seeds} & set(found)
-    assert not set(where.exclude_song_ids) & set(found)
+    assert len(recommended) <= (request.limit or 10)
+    assert len(set(recommended)) == len(recommended)
+    assert not {seed.song.song_id for seed in response.seeds} & set(recommended)
+    assert not set(where.exclude_song_ids) & set(recommended)
     excluded = {normalise(name) for name in where.exclude_artists}
     included = {normalise(name) for name in where.include_artists}
     highest = 1.0 + (Parameters.dense_weight if response.mode == pb.MODE_HYBRID else 0.0)
@@ -141,7 +141,7 @@ def check_promises(request: pb.RecommendRequest, response: pb.RecommendResponse)
     assert scores == sorted(scores, reverse=True)
 
 
-@arbitrarily
+@many_examples
 @given(data=st.data(), limit=limits, where=filters)
 def test_any_song_is_answered_or_refused(
     real: OpenRelease, data: st.DataObject, limit: int, where: pb.Filter
@@ -153,7 +153,7 @@ def test_any_song_is_answered_or_refused(
         assert len(str(response)) < 200
 
 
-@arbitrarily
+@many_examples
 @given(query=names, limit=limits)
 def test_any_search_is_answered_or_refused(real: OpenRelease, query: str, limit: int) -> None:
     response = outcome(lambda: search(real, query=query, limit=limit))
@@ -165,8 +165,8 @@ def test_any_search_is_answered_or_refused(real: OpenRelease, query: str, limit:
         assert response.field in {"query", "limit"}
 
 
-@pytest.mark.parametrize("query", NASTY)
-def test_nasty_queries_find_nothing_or_what_they_say(real: OpenRelease, query: str) -> None:
+@pytest.mark.parametrize("query", UNUSUAL_TEXTS)
+def test_unusual_searches_return_only_songs_that_match(real: OpenRelease, query: str) -> None:
     if len(query) > 200 or not normalise(query):
         with pytest.raises(RequestError):
             search(real, query=query)
@@ -174,10 +174,10 @@ def test_nasty_queries_find_nothing_or_what_they_say(real: OpenRelease, query: s
     response = search(real, query=query, limit=500)
     for song in response.songs:
         words = normalise(f"{song.artist} {song.title}").split()
-        for beginning in re.findall(r"\w+", normalise(query)):
-            assert any(word.startswith(beginning) for word in words)
+        for prefix in re.findall(r"\w+", normalise(query)):
+            assert any(word.startswith(prefix) for word in words)
 
 
-def test_a_lone_surrogate_never_gets_into_a_request() -> None:
+def test_a_request_cannot_contain_a_lone_surrogate() -> None:
     with pytest.raises(UnicodeEncodeError):
         pb.Seed(artist="\ud800")

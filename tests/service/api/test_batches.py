@@ -1,4 +1,4 @@
-"""Many playlists in one call: each answered as it would be alone, or all refused with the place."""
+"""Batches: each query is answered as it would be alone, or the batch is refused."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def batch(release: OpenRelease, *requests: pb.RecommendRequest) -> list[pb.Recom
     return list(asyncio.run(methods.batch_recommend(release, request)).responses)
 
 
-def best(answer: pb.RecommendResponse) -> tuple[list[float], set[str]]:
-    """All scores, and the songs that score above the last."""
-    scores = [scored.score for scored in answer.songs]
-    return scores, {s.song.song_id for s in answer.songs if s.score > scores[-1]}
+def best(response: pb.RecommendResponse) -> tuple[list[float], set[str]]:
+    """Return all scores, and the songs whose score is above the last."""
+    scores = [scored.score for scored in response.songs]
+    return scores, {s.song.song_id for s in response.songs if s.score > scores[-1]}
 
 
-def test_each_is_answered_as_it_would_be_alone(real: OpenRelease) -> None:
+def test_a_query_gets_the_same_response_in_a_batch_as_alone(real: OpenRelease) -> None:
     points = asyncio.run(real.popular(45))
     seeds = [named(str(point.song.song_id)) for point in points]
     artist = pb.Seed(artist=points[0].song.artist, title="no such song")
@@ -51,18 +51,18 @@ def test_each_is_answered_as_it_would_be_alone(real: OpenRelease) -> None:
         {"seeds": seeds[:2], "filter": pb.Filter(include_artists=["nobody"])},
     ]
     together = batch(real, *[pb.RecommendRequest(**fields) for fields in many])
-    for fields, answer in zip(many, together, strict=True):
+    for fields, response in zip(many, together, strict=True):
         alone = recommend(real, **fields)
-        assert best(answer) == best(alone)  # the engine may turn round what scores alike
-        for each in (answer, alone):
+        assert best(response) == best(alone)  # the order of equal scores is arbitrary
+        for each in (response, alone):
             del each.songs[:]
-        assert answer == alone
-    assert {answer.release for answer in together} == {real.manifest.release}
+        assert response == alone
+    assert {response.release for response in together} == {real.manifest.release}
     assert together[-1].empty_reason == pb.EMPTY_REASON_FILTER
 
 
-def test_the_engine_is_asked_together() -> None:
-    points = points_of(*[("A", f"Song {place}", 40 - place, (1, place)) for place in range(40)])
+def test_a_batch_is_one_request_to_the_engine() -> None:
+    points = points_of(*[("A", f"Song {rank}", 40 - rank, (1, rank)) for rank in range(40)])
     fake = FakeRelease(points)
     requests = [
         pb.RecommendRequest(seeds=[named(str(point.song.song_id))]) for point in points[:20]
@@ -86,9 +86,7 @@ def test_the_engine_is_asked_together() -> None:
     ],
     ids=str,
 )
-def test_one_bad_playlist_is_named_and_none_is_answered(
-    request_: pb.RecommendRequest, field: str
-) -> None:
+def test_a_batch_with_a_bad_query_is_refused(request_: pb.RecommendRequest, field: str) -> None:
     fake = FakeRelease(points_of(("ABBA", "Waterloo", 40, (1, 0))))
     with pytest.raises(RequestError) as caught:
         batch(fake, pb.RecommendRequest(seeds=[SEED]), request_)
@@ -97,27 +95,29 @@ def test_one_bad_playlist_is_named_and_none_is_answered(
 
 
 @pytest.mark.parametrize(
-    ("requests", "said"),
+    ("requests", "message"),
     [
         ([], "at least one playlist"),
         ([pb.RecommendRequest(seeds=[SEED])] * 101, "at most 100, and holds 101"),
         ([pb.RecommendRequest(seeds=[SEED] * 1000)] * 11, "10,000 seeds in all, and have 11,000"),
         (
             [pb.RecommendRequest(seeds=[SEED], limit=500)] * 21,
-            "10,000 songs to answer with in all, and have 10,500",
+            "10,000 songs to return in all, and have 10,500",
         ),
     ],
     ids=["none", "many playlists", "many seeds", "many songs"],
 )
-def test_the_size_of_a_batch_is_bounded(requests: list[pb.RecommendRequest], said: str) -> None:
+def test_a_batch_that_is_too_large_is_refused(
+    requests: list[pb.RecommendRequest], message: str
+) -> None:
     fake = FakeRelease(points_of(("ABBA", "Waterloo", 40, (1, 0))))
-    with pytest.raises(RequestError, match=said) as caught:
+    with pytest.raises(RequestError, match=message) as caught:
         batch(fake, *requests)
     assert caught.value.field == "requests"
     assert fake.asked == {}
 
 
-def test_what_is_asked_for_reaches_the_ranking(real: OpenRelease) -> None:
+def test_all_options_of_a_query_change_the_recommendation(real: OpenRelease) -> None:
     points = asyncio.run(real.popular(10))
     seeds = [named(str(point.song.song_id)) for point in points[:6]]
     plain = recommend(real, seeds=seeds, limit=20)
@@ -136,7 +136,7 @@ def test_what_is_asked_for_reaches_the_ranking(real: OpenRelease) -> None:
     assert not any(scored.reasons for scored in plain.songs)
 
 
-def test_a_negative_seed_is_neither_followed_nor_recommended(real: OpenRelease) -> None:
+def test_a_negative_seed_changes_scores_and_is_not_recommended(real: OpenRelease) -> None:
     points = asyncio.run(real.popular(8))
     seeds = [named(str(point.song.song_id)) for point in points[:4]]
     away = pb.Seed(song_id=str(points[7].song.song_id), weight=-5)

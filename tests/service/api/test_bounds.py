@@ -1,4 +1,4 @@
-"""Bounds of a request: every text has one, and no text costs more than its length."""
+"""Maximum lengths of texts in requests, and work proportional to the length."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MANY = 100_000
 COLLIDING = [str(UUID(int=7 + number * (2**61 - 1))) for number in range(1_000)]
-"""Ids that Python gives one hash."""
+"""Ids that have the same hash in Python."""
 
 VALID: dict[type[Message], dict[str, Any]] = {
     pb.RecommendRequest: {"seeds": [pb.Seed(artist="x", title="y")]},
@@ -42,7 +42,7 @@ VALID: dict[type[Message], dict[str, Any]] = {
 }
 
 
-class Bounded(FakeRelease):
+class ReleaseWithFields(FakeRelease):
     """A release with extra fields."""
 
     def __init__(self) -> None:
@@ -50,8 +50,8 @@ class Bounded(FakeRelease):
         self.manifest = replace(self.manifest, payload=PAYLOAD)
 
 
-class Unasked:
-    """A listening history that must not be asked."""
+class UnusedHistory:
+    """A listening history that must not be used."""
 
     async def recent(self, _user: str) -> list[UUID]:
         raise AssertionError
@@ -60,11 +60,11 @@ class Unasked:
         raise AssertionError
 
 
-NOBODY_HEARD: Any = Unasked()
+UNUSED_HISTORY: Any = UnusedHistory()
 
 
 def long_texts(kind: type[Message]) -> Iterator[tuple[str, Message]]:
-    """Each text of a message and of the messages in it, with a message in which it is too long."""
+    """Yield the path of each text of a message, with a message in which it is too long."""
     for field in kind.DESCRIPTOR.fields:
         message = kind(**VALID.get(kind, {}))
         if field.message_type:
@@ -80,7 +80,7 @@ def long_texts(kind: type[Message]) -> Iterator[tuple[str, Message]]:
         elif field.type == field.TYPE_STRING:
             if kind is pb.Condition and field.name == "text":
                 message = pb.Condition(field="album")
-            if kind is pb.RecommendRequest:  # a user in the place of seeds
+            if kind is pb.RecommendRequest:  # a user id instead of seeds
                 message.ClearField("seeds")
             long = "x" * MANY
             if field.is_repeated:
@@ -92,35 +92,39 @@ def long_texts(kind: type[Message]) -> Iterator[tuple[str, Message]]:
 
 
 METHODS: dict[type[Message], Callable[..., Any]] = {
-    pb.RecommendRequest: lambda release, one: methods.recommend_user(release, one, NOBODY_HEARD),
+    pb.RecommendRequest: lambda release, request: methods.recommend(
+        release, request, UNUSED_HISTORY
+    ),
     pb.BatchRecommendRequest: methods.batch_recommend,
     pb.SimilarSongsRequest: methods.similar_songs,
     pb.SearchSongsRequest: methods.search_songs,
-    pb.RecordPlaysRequest: lambda release, one: methods.record_plays(release, one, NOBODY_HEARD),
-    pb.ForgetUserRequest: lambda _release, one: methods.forget_user(one, NOBODY_HEARD),
+    pb.RecordPlaysRequest: lambda release, request: methods.record_plays(
+        release, request, UNUSED_HISTORY
+    ),
+    pb.ForgetUserRequest: lambda _release, request: methods.forget_user(request, UNUSED_HISTORY),
 }
-LONG = [(kind, path, one) for kind in METHODS for path, one in long_texts(kind)]
+LONG = [(kind, path, request) for kind in METHODS for path, request in long_texts(kind)]
 
 
 @pytest.mark.parametrize(
     ("kind", "path", "request_"), LONG, ids=[f"{kind.__name__}.{path}" for kind, path, _ in LONG]
 )
-def test_every_text_is_bounded(kind: type[Message], path: str, request_: Message) -> None:
+def test_every_text_has_a_maximum_length(kind: type[Message], path: str, request_: Message) -> None:
     with pytest.raises(RequestError) as caught:
-        asyncio.run(METHODS[kind](Bounded(), request_))
+        asyncio.run(METHODS[kind](ReleaseWithFields(), request_))
     assert caught.value.field == path
     assert len(str(caught.value)) < 300
 
 
-def test_the_texts_of_all_requests_were_found() -> None:
+def test_the_texts_of_all_requests_are_covered() -> None:
     paths = {path for _, path, _ in LONG}
     assert {"query", "user_id", "plays[0].song.artist", "filter.exclude_artists[0]"} <= paths
     assert {"seeds[0].song_id", "filter.conditions[0].any_of[0].text"} <= paths
     assert "requests[0].filter.conditions[0].text" in paths
 
 
-def test_names_of_the_greatest_length_are_taken() -> None:
-    release, most = Bounded(), validation.LONGEST_NAME
+def test_names_of_the_maximum_length_are_accepted() -> None:
+    release, most = ReleaseWithFields(), validation.MAX_NAME_LENGTH
     seed = pb.Seed(artist="x" * most, title="y" * most)
     where = pb.Filter(
         include_artists=["x" * most],
@@ -148,11 +152,11 @@ def test_names_of_the_greatest_length_are_taken() -> None:
     ],
     ids=["filter.exclude_song_ids", "seeds"],
 )
-def test_ids_that_were_made_to_collide_are_refused(
+def test_ids_with_the_same_hash_are_refused(
     request_: pb.RecommendRequest, request: pytest.FixtureRequest
 ) -> None:
     with pytest.raises(RequestError, match="made to collide") as caught:
-        asyncio.run(methods.recommend(Bounded(), request_))
+        asyncio.run(methods.recommend(ReleaseWithFields(), request_))
     assert caught.value.field == request.node.callspec.id
 
 
@@ -166,17 +170,19 @@ def test_a_seed_is_normalised_once(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (validation, seeds):
         monkeypatch.setattr(module, "normalise", counting)
     named = [pb.Seed(artist=f"A{n}", title=f"T{n} (feat. x) [mono]") for n in range(3)]
-    asyncio.run(methods.recommend(Bounded(), pb.RecommendRequest(seeds=named)))
+    asyncio.run(methods.recommend(ReleaseWithFields(), pb.RecommendRequest(seeds=named)))
     assert sorted(normalised) == sorted(
         name for seed in named for name in (seed.artist, seed.title)
     )
     normalised.clear()
     with pytest.raises(Exception, match="no song"):
-        asyncio.run(methods.similar_songs(Bounded(), pb.SimilarSongsRequest(song=named[0])))
+        asyncio.run(
+            methods.similar_songs(ReleaseWithFields(), pb.SimilarSongsRequest(song=named[0]))
+        )
     assert sorted(normalised) == [named[0].artist, named[0].title]
 
 
-@pytest.mark.timeout(120)  # minutes to hours where the time grows with the square
+@pytest.mark.timeout(120)  # minutes to hours if the time grew with the square
 @pytest.mark.parametrize(
     ("title", "base"),
     [
@@ -192,5 +198,7 @@ def test_a_seed_is_normalised_once(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=range(9),
 )
-def test_a_title_costs_its_length(title: str, base: str | None) -> None:
+def test_the_base_of_a_title_takes_time_proportional_to_its_length(
+    title: str, base: str | None
+) -> None:
     assert base_title(title) == (title if base is None else base)

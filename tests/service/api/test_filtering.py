@@ -1,4 +1,4 @@
-"""Filters on extra payload fields, asked of a real release through the API's messages."""
+"""Filters on extra payload fields, on a published release through the API's messages."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
-    home = EmbeddedStore(tmp_path_factory.mktemp("filtering"))
-    publish(home, POINTS, payload=PAYLOAD)
-    release = home.open()
+    store = EmbeddedStore(tmp_path_factory.mktemp("filtering"))
+    publish(store, POINTS, payload=PAYLOAD)
+    release = store.open()
     yield release
     release.close()
 
@@ -40,10 +40,10 @@ def integer(value: int) -> pb.Value:
 
 def titles(release: OpenRelease, *conditions: pb.Condition, seed: pb.Seed = SEED) -> set[str]:
     where = pb.Filter(conditions=conditions)
-    found = recommend(release, seeds=[seed], filter=where)
+    recommended = recommend(release, seeds=[seed], filter=where)
     nearby = similar(release, song=seed, filter=where)
-    assert ids(found) == ids(nearby)
-    return {scored.song.title for scored in found.songs}
+    assert ids(recommended) == ids(nearby)
+    return {scored.song.title for scored in recommended.songs}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def titles(release: OpenRelease, *conditions: pb.Condition, seed: pb.Seed = SEED
         (pb.Condition(field="album", text="nothing"), set()),
     ],
 )
-def test_a_condition_lets_pass_what_it_says(
+def test_only_songs_that_meet_the_condition_are_recommended(
     release: OpenRelease, condition: pb.Condition, expected: set[str]
 ) -> None:
     assert titles(release, condition) == expected
@@ -83,7 +83,7 @@ def test_all_conditions_must_hold(release: OpenRelease) -> None:
     assert titles(release, not_1997) == {"Fernando", "Red"}
 
 
-def test_extra_fields_come_with_the_songs(release: OpenRelease) -> None:
+def test_songs_have_their_extra_fields(release: OpenRelease) -> None:
     songs = {scored.song.title: scored.song for scored in recommend(release).songs}
     assert dict(songs["Jóga"].extra) == {
         "genre": text("Art Pop"),
@@ -105,20 +105,20 @@ def test_extra_fields_come_with_the_songs(release: OpenRelease) -> None:
     ]
 
 
-KINDS_THERE_ARE = "album (text), genre (keyword), live (keyword), tempo (float), year (integer)"
+KINDS = "album (text), genre (keyword), live (keyword), tempo (float), year (integer)"
 
 
 @pytest.mark.parametrize(
-    ("condition", "field", "said"),
+    ("condition", "field", "message"),
     [
-        (pb.Condition(field="mood", text="x"), ".field", KINDS_THERE_ARE),
-        (pb.Condition(), ".field", KINDS_THERE_ARE),
-        (pb.Condition(field="artist_key", any_of=[text("a")]), ".field", KINDS_THERE_ARE),
-        (pb.Condition(field="x" * 9999, text="x"), ".field", "no extra field"),
-        (pb.Condition(field="year"), "", "must ask for something"),
+        (pb.Condition(field="mood", text="x"), ".field", KINDS),
+        (pb.Condition(), ".field", KINDS),
+        (pb.Condition(field="artist_key", any_of=[text("a")]), ".field", KINDS),
+        (pb.Condition(field="x" * 9999, text="x"), ".field", "not an extra field"),
+        (pb.Condition(field="year"), "", "at least one comparison"),
         (pb.Condition(field="year", any_of=[text("1976")]), ".any_of[0]", "must be integer"),
         (pb.Condition(field="year", none_of=[pb.Value(number=1.5)]), ".none_of[0]", "is number"),
-        (pb.Condition(field="year", text="1976"), ".text", "kind integer; what does: any_of"),
+        (pb.Condition(field="year", text="1976"), ".text", "kind integer; use any_of"),
         (pb.Condition(field="year", text="1976"), ".text", "'year'"),
         (pb.Condition(field="genre", minimum=1), ".minimum", "kind keyword"),
         (pb.Condition(field="genre", any_of=[integer(1)]), ".any_of[0]", "boolean or text"),
@@ -134,8 +134,8 @@ KINDS_THERE_ARE = "album (text), genre (keyword), live (keyword), tempo (float),
     ],
     ids=range(20),
 )
-def test_a_bad_condition_is_named(
-    release: OpenRelease, condition: pb.Condition, field: str, said: str
+def test_the_field_of_a_bad_condition_is_named(
+    release: OpenRelease, condition: pb.Condition, field: str, message: str
 ) -> None:
     good = pb.Condition(field="year", minimum=0)
     where = pb.Filter(conditions=[good, condition])
@@ -143,30 +143,30 @@ def test_a_bad_condition_is_named(
         with pytest.raises(RequestError) as caught:
             call(release, filter=where)
         assert caught.value.field == f"filter.conditions[1]{field}"
-        assert said in caught.value.problem
+        assert message in caught.value.problem
         assert len(str(caught.value)) < 300
 
 
-def test_there_may_be_fifty_conditions(release: OpenRelease) -> None:
+def test_up_to_fifty_conditions_are_accepted(release: OpenRelease) -> None:
     good = pb.Condition(field="year", minimum=1990)
     assert titles(release, *[good] * 50) == {"Jóga", "Red"}
     with pytest.raises(RequestError, match=r"filter.conditions: must hold at most 50"):
         titles(release, *[good] * 51)
 
 
-def test_an_empty_answer_says_why(release: OpenRelease) -> None:
+def test_an_empty_response_has_a_reason(release: OpenRelease) -> None:
     nothing = pb.Filter(conditions=[pb.Condition(field="year", minimum=3000)])
     only_the_seed = pb.Filter(conditions=[pb.Condition(field="year", maximum=1974)])
     for where in (nothing, only_the_seed):
         for response in (recommend(release, filter=where), similar(release, filter=where)):
             assert not response.songs
             assert response.empty_reason == pb.EMPTY_REASON_FILTER
-    unpredicted = recommend(release, mode=pb.MODE_COOCCURRENCE)
-    assert not unpredicted.songs or unpredicted.empty_reason == pb.EMPTY_REASON_UNSPECIFIED
+    cooccurrence = recommend(release, mode=pb.MODE_COOCCURRENCE)
+    assert not cooccurrence.songs or cooccurrence.empty_reason == pb.EMPTY_REASON_UNSPECIFIED
     assert recommend(release).empty_reason == pb.EMPTY_REASON_UNSPECIFIED
 
 
-def test_an_unknown_playlist_with_a_filter_that_leaves_nothing(release: OpenRelease) -> None:
+def test_an_unknown_playlist_with_a_filter_that_no_song_passes(release: OpenRelease) -> None:
     nothing = pb.Filter(conditions=[pb.Condition(field="year", minimum=3000)])
     response = recommend(release, seeds=[pb.Seed(song_id=NOBODY)], filter=nothing)
     assert response.strategy == pb.STRATEGY_POPULAR

@@ -1,4 +1,4 @@
-"""The API's methods: every field is checked by name, and answers are filled in right."""
+"""The API's methods: which requests are refused, which field is named, and the responses."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def fake() -> FakeRelease:
     return FakeRelease(POINTS, name="20261123", training_playlists=80)
 
 
-def weighing(weight: float) -> pb.Seed:
+def weighted(weight: float) -> pb.Seed:
     return pb.Seed(artist="abba", title="waterloo", weight=weight)
 
 
-# What is refused, and the field that is blamed.
+# Requests that are refused, and the field that is named.
 
-BAD_SEEDS = [
+BAD_SONGS = [
     pytest.param(pb.Seed(), "artist", id="nothing"),
     pytest.param(pb.Seed(title="Waterloo"), "artist", id="no artist"),
     pytest.param(pb.Seed(artist="ABBA"), "title", id="no title"),
@@ -59,13 +59,17 @@ BAD_SEEDS = [
     pytest.param(
         pb.Seed(song_id="x", artist="abba", title="waterloo"), "song_id", id="bad id, good name"
     ),
-    pytest.param(weighing(0), "weight", id="weight 0"),
-    pytest.param(weighing(-0.0), "weight", id="weight -0"),
-    pytest.param(weighing(-1000.001), "weight", id="weight too light"),
-    pytest.param(weighing(NAN), "weight", id="weight NaN"),
-    pytest.param(weighing(INFINITY), "weight", id="weight infinite"),
-    pytest.param(weighing(-INFINITY), "weight", id="weight below all"),
-    pytest.param(weighing(1000.001), "weight", id="weight too heavy"),
+]
+
+BAD_SEEDS = [
+    *BAD_SONGS,
+    pytest.param(weighted(0), "weight", id="weight 0"),
+    pytest.param(weighted(-0.0), "weight", id="weight -0"),
+    pytest.param(weighted(-1000.001), "weight", id="weight too light"),
+    pytest.param(weighted(NAN), "weight", id="weight NaN"),
+    pytest.param(weighted(INFINITY), "weight", id="weight infinite"),
+    pytest.param(weighted(-INFINITY), "weight", id="weight below all"),
+    pytest.param(weighted(1000.001), "weight", id="weight too heavy"),
 ]
 
 
@@ -84,18 +88,29 @@ BAD_FILTERS = [
 
 
 @pytest.mark.parametrize(("seed", "field"), BAD_SEEDS)
-def test_a_bad_seed_is_named(fake: FakeRelease, seed: pb.Seed, field: str) -> None:
+def test_the_field_of_a_bad_seed_is_named(fake: FakeRelease, seed: pb.Seed, field: str) -> None:
     with pytest.raises(RequestError) as caught:
         recommend(fake, seeds=[SEED, SEED, seed, seed])
     assert caught.value.field == f"seeds[2].{field}"
+    assert fake.asked == {}
+
+
+@pytest.mark.parametrize(("song", "field"), BAD_SONGS)
+def test_the_field_of_a_bad_song_is_named(fake: FakeRelease, song: pb.Seed, field: str) -> None:
     with pytest.raises(RequestError) as caught:
-        similar(fake, song=seed)
+        similar(fake, song=song)
     assert caught.value.field == f"song.{field}"
     assert fake.asked == {}
 
 
+def test_similar_songs_ignore_the_weight(fake: FakeRelease) -> None:
+    assert similar(fake, song=weighted(NAN)) == similar(fake, song=SEED)
+
+
 @pytest.mark.parametrize(("where", "field"), BAD_FILTERS)
-def test_a_bad_filter_is_named(fake: FakeRelease, where: dict[str, Any], field: str) -> None:
+def test_the_field_of_a_bad_filter_is_named(
+    fake: FakeRelease, where: dict[str, Any], field: str
+) -> None:
     for method in (recommend, similar):
         with pytest.raises(RequestError) as caught:
             method(fake, filter=pb.Filter(**where))
@@ -104,7 +119,7 @@ def test_a_bad_filter_is_named(fake: FakeRelease, where: dict[str, Any], field: 
 
 
 @pytest.mark.parametrize("limit", [-1, 501, 2**31 - 1, -(2**31)])
-def test_a_limit_out_of_range_is_named(fake: FakeRelease, limit: int) -> None:
+def test_a_limit_out_of_range_is_refused(fake: FakeRelease, limit: int) -> None:
     for method, fields in ((recommend, {}), (similar, {}), (search, {"query": "a"})):
         with pytest.raises(RequestError, match="must be from 1 to 500, or 0 for 10") as caught:
             method(fake, limit=limit, **fields)
@@ -118,20 +133,20 @@ def test_the_number_of_seeds_is_checked(fake: FakeRelease, count: int) -> None:
     assert caught.value.field == "seeds"
 
 
-def test_similar_songs_wants_a_song(fake: FakeRelease) -> None:
+def test_similar_songs_require_a_song(fake: FakeRelease) -> None:
     with pytest.raises(RequestError) as caught:
         asyncio.run(methods.similar_songs(fake, pb.SimilarSongsRequest(limit=3)))
     assert caught.value.field == "song"
 
 
 @pytest.mark.parametrize("query", ["", " ", "\t\n\u3000", "\u0301", "a" * 201, " " * 201])
-def test_a_bad_query_is_named(fake: FakeRelease, query: str) -> None:
+def test_a_bad_search_is_refused(fake: FakeRelease, query: str) -> None:
     with pytest.raises(RequestError) as caught:
         search(fake, query=query)
     assert caught.value.field == "query"
 
 
-def test_the_first_thing_wrong_is_told_with_its_value(fake: FakeRelease) -> None:
+def test_the_message_names_the_first_bad_field_and_its_value(fake: FakeRelease) -> None:
     with pytest.raises(RequestError) as caught:
         recommend(fake, seeds=[named("not-an-id"), pb.Seed()], limit=-1)
     assert str(caught.value) == "seeds[0].song_id: 'not-an-id' is not a UUID"
@@ -139,36 +154,36 @@ def test_the_first_thing_wrong_is_told_with_its_value(fake: FakeRelease) -> None
         recommend(fake, seeds=[SEED] * 1001)
 
 
-def test_a_long_id_is_cut_in_the_message(fake: FakeRelease) -> None:
+def test_a_long_id_is_shortened_in_the_message(fake: FakeRelease) -> None:
     with pytest.raises(RequestError) as caught:
         recommend(fake, seeds=[named("x" * 10_000)])
     assert len(str(caught.value)) < 100
 
 
-# What is accepted, up to the edges.
+# Requests that are accepted, up to the maximums.
 
 
 @pytest.mark.parametrize(
-    ("limit", "found"), [(0, 10), (1, 1), (2, 2), (10, 10), (499, 499), (500, 500)]
+    ("limit", "expected"), [(0, 10), (1, 1), (2, 2), (10, 10), (499, 499), (500, 500)]
 )
-def test_limits_within_range_are_kept(limit: int, found: int) -> None:
-    many = FakeRelease(points_of(*[("A", f"Song {place}", 1, (1, 0)) for place in range(600)]))
+def test_limits_within_range_are_accepted(limit: int, expected: int) -> None:
+    many = FakeRelease(points_of(*[("A", f"Song {number}", 1, (1, 0)) for number in range(600)]))
     seed = pb.Seed(artist="A", title="Song 7")
-    assert len(recommend(many, seeds=[seed], limit=limit).songs) == found
-    assert len(similar(many, song=seed, limit=limit).songs) == found
-    assert len(search(many, query="song", limit=limit).songs) == found
+    assert len(recommend(many, seeds=[seed], limit=limit).songs) == expected
+    assert len(similar(many, song=seed, limit=limit).songs) == expected
+    assert len(search(many, query="song", limit=limit).songs) == expected
 
 
 def test_an_unset_limit_is_ten() -> None:
-    many = FakeRelease(points_of(*[("A", f"Song {place}", 1, (1, 0)) for place in range(30)]))
+    many = FakeRelease(points_of(*[("A", f"Song {number}", 1, (1, 0)) for number in range(30)]))
     assert len(recommend(many).songs) == 10
 
 
-def test_a_thousand_seeds_are_taken(fake: FakeRelease) -> None:
+def test_a_thousand_seeds_are_accepted(fake: FakeRelease) -> None:
     assert len(recommend(fake, seeds=[SEED] * 1000).seeds) == 1000
 
 
-def test_full_filters_are_taken(fake: FakeRelease) -> None:
+def test_filters_of_maximum_size_are_accepted(fake: FakeRelease) -> None:
     where = pb.Filter(
         include_artists=["Björk", *["x"] * 999],
         exclude_artists=["x"] * 1000,
@@ -178,44 +193,46 @@ def test_full_filters_are_taken(fake: FakeRelease) -> None:
 
 
 @pytest.mark.parametrize("weight", [1e-45, 0.5, 1, 1000])
-def test_weights_within_range_are_taken(fake: FakeRelease, weight: float) -> None:
-    assert recommend(fake, seeds=[weighing(weight)]).strategy == pb.STRATEGY_SEEDS
+def test_weights_within_range_are_accepted(fake: FakeRelease, weight: float) -> None:
+    assert recommend(fake, seeds=[weighted(weight)]).strategy == pb.STRATEGY_SEEDS
 
 
-def test_a_seed_without_weight_weighs_one(fake: FakeRelease) -> None:
-    # Fernando lies at 37 degrees. Of two equal weights, at decay .5, the last counts double.
+def test_the_default_weight_is_one(fake: FakeRelease) -> None:
+    # Fernando is at 37 degrees. With a decay of 0.5, the last seed has twice the weight.
     plain = recommend(fake, seeds=[SEED, named(str(JOGA.song_id))], mode=pb.MODE_DENSE)
-    one = recommend(fake, seeds=[weighing(1), named(str(JOGA.song_id))], mode=pb.MODE_DENSE)
-    assert plain == one
+    explicit = recommend(fake, seeds=[weighted(1), named(str(JOGA.song_id))], mode=pb.MODE_DENSE)
+    assert plain == explicit
     assert plain.songs[0].score == pytest.approx((0.5 * 0.8 + 0.6) / math.sqrt(1.25), abs=1e-6)
 
 
 @pytest.mark.parametrize(
-    "written",
+    "song_id",
     [str(JOGA.song_id), str(JOGA.song_id).upper(), JOGA.song_id.hex],
     ids=["plain", "upper case", "no hyphens"],
 )
-def test_ids_are_taken_in_their_usual_forms(fake: FakeRelease, written: str) -> None:
-    response = recommend(fake, seeds=[named(written)])
+def test_ids_are_accepted_in_their_usual_forms(fake: FakeRelease, song_id: str) -> None:
+    response = recommend(fake, seeds=[named(song_id)])
     assert response.seeds[0].song.song_id == str(JOGA.song_id)
-    excluding = recommend(fake, filter=pb.Filter(exclude_song_ids=[written]))
+    excluding = recommend(fake, filter=pb.Filter(exclude_song_ids=[song_id]))
     assert str(JOGA.song_id) not in ids(excluding)
 
 
 @pytest.mark.parametrize("bounds", [(0, 0), (2, 2), (2, 0), (0, 2), (2**32 - 1, 0)])
-def test_bounds_that_hold_are_taken(fake: FakeRelease, bounds: tuple[int, int]) -> None:
+def test_possible_ranges_of_playlists_are_accepted(
+    fake: FakeRelease, bounds: tuple[int, int]
+) -> None:
     recommend(fake, filter=pb.Filter(min_playlists=bounds[0], max_playlists=bounds[1]))
 
 
 @pytest.mark.parametrize("query", ["a", "a" * 200, "\U0001f3b5" * 200, " abba "])
-def test_queries_of_up_to_200_characters_are_taken(fake: FakeRelease, query: str) -> None:
+def test_searches_of_up_to_200_characters_are_accepted(fake: FakeRelease, query: str) -> None:
     search(fake, query=query)
 
 
-# What is answered.
+# Responses.
 
 
-def test_an_answer_is_filled_in(fake: FakeRelease) -> None:
+def test_all_fields_of_a_recommendation(fake: FakeRelease) -> None:
     response = recommend(
         fake,
         seeds=[
@@ -255,23 +272,23 @@ def test_an_answer_is_filled_in(fake: FakeRelease) -> None:
     )
 
 
-def test_an_answer_says_its_strategy(fake: FakeRelease) -> None:
-    lost = pb.Seed(artist="Björk", title="lost")
+def test_the_strategy_of_a_recommendation(fake: FakeRelease) -> None:
+    unheard = pb.Seed(artist="Björk", title="unheard")
     nobody = pb.Seed(artist="nobody", title="nothing")
-    assert recommend(fake, seeds=[lost, nobody]).strategy == pb.STRATEGY_ARTISTS
+    assert recommend(fake, seeds=[unheard, nobody]).strategy == pb.STRATEGY_ARTISTS
     popular = recommend(fake, seeds=[nobody])
     assert popular.strategy == pb.STRATEGY_POPULAR
     assert [scored.score for scored in popular.songs] == [40 / 80, 30 / 80, 20 / 80, 10 / 80]
 
 
-def test_filters_match_names_as_seeds_do(fake: FakeRelease) -> None:
+def test_filters_normalise_names_like_seeds(fake: FakeRelease) -> None:
     only = recommend(fake, filter=pb.Filter(include_artists=["BJORK"]))
     none = recommend(fake, filter=pb.Filter(exclude_artists=["  bj\uff4frk "]))
     assert ids(only) == [str(JOGA.song_id), str(HUNTER.song_id)]
     assert ids(none) == [str(FERNANDO.song_id)]
 
 
-def test_similar_songs_are_filled_in(fake: FakeRelease) -> None:
+def test_all_fields_of_similar_songs(fake: FakeRelease) -> None:
     response = similar(fake, song=named(str(JOGA.song_id)), limit=1)
     assert response.song == pb.Song(
         song_id=str(JOGA.song_id), artist="Björk", title="Jóga", playlists=20
@@ -283,7 +300,7 @@ def test_similar_songs_are_filled_in(fake: FakeRelease) -> None:
         similar(fake, song=named(NOBODY))
 
 
-def test_found_songs_are_filled_in(fake: FakeRelease) -> None:
+def test_all_fields_of_search_results(fake: FakeRelease) -> None:
     response = search(fake, query="BJÖ")
     assert [song.title for song in response.songs] == ["Jóga", "Hunter"]
     assert response.songs[0].song_id == str(JOGA.song_id)
@@ -291,7 +308,7 @@ def test_found_songs_are_filled_in(fake: FakeRelease) -> None:
     assert search(fake, query="nothing of the kind").release == "20261123"
 
 
-def test_the_release_is_described(fake: FakeRelease) -> None:
+def test_all_fields_of_the_release(fake: FakeRelease) -> None:
     response = asyncio.run(methods.get_release(fake, pb.GetReleaseRequest()))
     release = response.release
     assert json.loads(release.parameters_json) == fake.manifest.origin.parameters

@@ -1,4 +1,4 @@
-"""The client and the network: what it says of a server that is gone, stuck, busy or new."""
+"""The client: servers that are absent, stuck, busy or restarted, retries and load balancing."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from catalog.model import Hit, Search
 
 
-def test_the_client_says_when_nothing_listens() -> None:
-    with socket.socket() as taken:  # bound, and so nobody else's, but not listening
+def test_an_error_says_that_no_service_listens() -> None:
+    with socket.socket() as taken:  # bound, so that no other process can listen there
         taken.bind(("127.0.0.1", 0))
         begun = time.monotonic()
         with (
@@ -40,27 +40,25 @@ def test_the_client_says_when_nothing_listens() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("options", "message"),
     [({}, "not a nextsong service of this version"), ({"tls": True}, "does not use TLS")],
     ids=["another service", "TLS"],
 )
-def test_the_client_says_what_to_do_when_something_else_listens(
-    more: dict[str, Any], said: str
-) -> None:
+def test_an_error_says_that_something_else_listens(options: dict[str, Any], message: str) -> None:
     other = grpc.server(ThreadPoolExecutor(1))
     address = f"127.0.0.1:{other.add_insecure_port('127.0.0.1:0')}"
     other.start()
     try:
         with (
-            Client(address, **more) as client,
-            pytest.raises(UnavailableError, match=f"^{address}: .*{said}"),
+            Client(address, **options) as client,
+            pytest.raises(UnavailableError, match=f"^{address}: .*{message}"),
         ):
             client.get_release()
     finally:
         other.stop(None)
 
 
-def test_a_host_that_does_not_exist_is_said() -> None:
+def test_an_error_says_that_the_host_does_not_exist() -> None:
     with (
         Client("no-such-host.invalid:1") as client,
         pytest.raises(UnavailableError, match="correct the address"),
@@ -68,7 +66,7 @@ def test_a_host_that_does_not_exist_is_said() -> None:
         client.get_release()
 
 
-def test_the_client_gives_up_in_time(loop: Loop) -> None:
+def test_a_call_fails_after_the_timeout(loop: Loop) -> None:
     stuck = Slow(POINTS)
     with (
         loop.serve(FakeStore(stuck)) as server,
@@ -78,17 +76,17 @@ def test_the_client_gives_up_in_time(loop: Loop) -> None:
         client.recommend(WATERLOO)
 
 
-def test_the_client_finds_a_server_that_was_started_anew(loop: Loop) -> None:
-    home = FakeStore(FakeRelease(POINTS))
-    with loop.serve(home) as server:
+def test_the_client_reconnects_to_a_restarted_server(loop: Loop) -> None:
+    store = FakeStore(FakeRelease(POINTS))
+    with loop.serve(store) as server:
         client = Client(server.address)
         client.recommend(WATERLOO)
-    with loop.serve(home, port=server.port), client:
+    with loop.serve(store, port=server.port), client:
         client.recommend(WATERLOO)
 
 
-class Flaky(FakeRelease):
-    """Is busy for the first `failures` calls."""
+class FlakyRelease(FakeRelease):
+    """A release that is busy during the first `failures` calls."""
 
     failures = 0
 
@@ -100,8 +98,8 @@ class Flaky(FakeRelease):
 
 
 @pytest.mark.parametrize(("failures", "answered"), [(3, True), (4, False)])
-def test_the_client_tries_four_times_in_all(loop: Loop, failures: int, answered: bool) -> None:
-    release = Flaky(POINTS)
+def test_a_call_is_made_at_most_four_times(loop: Loop, failures: int, answered: bool) -> None:
+    release = FlakyRelease(POINTS)
     release.failures = failures
     with loop.serve(FakeStore(release)) as server, Client(server.address) as client:
         if answered:
@@ -112,27 +110,26 @@ def test_the_client_tries_four_times_in_all(loop: Loop, failures: int, answered:
     assert release.failures == (-1 if answered else 0)
 
 
-class Ending(grpc.GenericRpcHandler):
-    """Cancels the first `cancelled` calls, as a server does that ends; then answers."""
+class CancellingHandler(grpc.GenericRpcHandler):
+    """Cancels the first calls, like a server that is shutting down, and answers the others."""
 
-    def __init__(self, answer: bytes, cancelled: int = 1) -> None:
-        self.left = cancelled
-        self.asked: list[bytes] = []
-        self._answer = answer
+    def __init__(self, response: bytes, cancelled: int = 1) -> None:
+        self.requests: list[bytes] = []
+        self._cancelled = cancelled
+        self._response = response
 
     def service(self, handler_call_details: Any) -> Any:
         return grpc.unary_unary_rpc_method_handler(self._serve)
 
     def _serve(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        self.asked.append(request)
-        self.left -= 1
-        if self.left >= 0:
+        self.requests.append(request)
+        if len(self.requests) <= self._cancelled:
             context.abort(grpc.StatusCode.CANCELLED, "Server shutdown")
-        return self._answer
+        return self._response
 
 
 @contextmanager
-def answering(handler: grpc.GenericRpcHandler) -> Iterator[Client]:
+def serve(handler: grpc.GenericRpcHandler) -> Iterator[Client]:
     server = grpc.server(
         ThreadPoolExecutor(1), handlers=[handler], options=[("grpc.max_send_message_length", -1)]
     )
@@ -143,36 +140,36 @@ def answering(handler: grpc.GenericRpcHandler) -> Iterator[Client]:
     server.stop(None).wait()
 
 
-def test_a_call_that_a_server_cancels_as_it_ends_is_tried_again() -> None:
-    ending = Ending(pb.RecommendResponse(release="next").SerializeToString())
-    with answering(ending) as client:
+def test_a_call_cancelled_by_a_server_that_shuts_down_is_repeated() -> None:
+    handler = CancellingHandler(pb.RecommendResponse(release="next").SerializeToString())
+    with serve(handler) as client:
         assert client.recommend(WATERLOO).release == "next"
-    assert len(ending.asked) == 2
+    assert len(handler.requests) == 2
 
 
-def test_plays_have_a_time_so_that_trying_again_adds_none() -> None:
-    ending = Ending(pb.RecordPlaysResponse(recorded=2).SerializeToString())
-    given = pb.RecordPlaysRequest(user_id="ann", plays=[pb.Play(), pb.Play(at_ms=7), pb.Play()])
+def test_a_repeated_call_sends_plays_with_the_same_time() -> None:
+    handler = CancellingHandler(pb.RecordPlaysResponse(recorded=2).SerializeToString())
+    request = pb.RecordPlaysRequest(user_id="ann", plays=[pb.Play(), pb.Play(at_ms=7), pb.Play()])
     before = time.time_ns() // 1_000_000
-    with answering(ending) as client:
-        assert client.record_plays(given).recorded == 2
-    first, again = (pb.RecordPlaysRequest.FromString(sent) for sent in ending.asked)
-    assert first == again
-    one, two, three = (play.at_ms for play in first.plays)
-    assert two == 7
-    assert before - 2 <= one < three <= time.time_ns() // 1_000_000
-    assert [play.at_ms for play in given.plays] == [0, 7, 0]
+    with serve(handler) as client:
+        assert client.record_plays(request).recorded == 2
+    first, repeated = (pb.RecordPlaysRequest.FromString(sent) for sent in handler.requests)
+    assert first == repeated
+    oldest, timed, newest = (play.at_ms for play in first.plays)
+    assert timed == 7
+    assert before - 2 <= oldest < newest <= time.time_ns() // 1_000_000
+    assert [play.at_ms for play in request.plays] == [0, 7, 0]
 
 
-def test_the_largest_answers_arrive() -> None:
+def test_large_responses_are_received() -> None:
     songs = [pb.ScoredSong(song=pb.Song(title="x" * 1_000))] * 10_000
     large = pb.RecommendResponse(songs=songs).SerializeToString()
     assert len(large) > 2 * (4 << 20)
-    with answering(Ending(large, cancelled=0)) as client:
+    with serve(CancellingHandler(large, cancelled=0)) as client:
         assert len(client.recommend(WATERLOO).songs) == 10_000
 
 
-def test_no_call_fails_while_one_of_two_servers_ends(loop: Loop) -> None:
+def test_no_call_fails_while_one_of_two_servers_shuts_down(loop: Loop) -> None:
     ended, failures, answered = threading.Event(), list[Exception](), 0
     with loop.serve(FakeStore(FakeRelease(POINTS)), workers=2) as first:
 
@@ -201,7 +198,7 @@ def test_no_call_fails_while_one_of_two_servers_ends(loop: Loop) -> None:
 
 
 @pytest.mark.parametrize("age", [0.5, 0])
-def test_connections_are_renewed_and_no_call_fails(loop: Loop, age: float) -> None:
+def test_no_call_fails_while_connections_are_renewed(loop: Loop, age: float) -> None:
     states = []
     with (
         loop.serve(FakeStore(FakeRelease(POINTS)), max_connection_age=age) as server,
@@ -215,7 +212,7 @@ def test_connections_are_renewed_and_no_call_fails(loop: Loop, age: float) -> No
     assert (states.count(grpc.ChannelConnectivity.READY) > 1) is bool(age)
 
 
-def test_calls_are_spread_over_replicas_and_go_on_without_one(loop: Loop) -> None:
+def test_calls_are_distributed_over_the_replicas_that_are_up(loop: Loop) -> None:
     releases = [FakeRelease(POINTS, name=name) for name in ("one", "two", "three")]
     with ExitStack() as running:
         first = running.enter_context(loop.serve(FakeStore(releases[0])))
@@ -237,19 +234,19 @@ def test_calls_are_spread_over_replicas_and_go_on_without_one(loop: Loop) -> Non
                 until(lambda: len(answered_by(3)) == 3)
 
 
-def test_a_service_that_keeps_failing_is_not_asked_four_times_for_each_call(loop: Loop) -> None:
-    release = Flaky(POINTS)
+def test_calls_are_not_repeated_if_most_calls_fail(loop: Loop) -> None:
+    release = FlakyRelease(POINTS)
     release.failures = 1_000
     with loop.serve(FakeStore(release)) as server, Client(server.address) as client:
         for _ in range(20):
             with pytest.raises(UnavailableError):
                 client.recommend(WATERLOO)
-    # Four times for the first call, and once for each of the others, but for what successes allow.
+    # Four attempts for the first call, and one for each of the others.
     assert 1_000 - release.failures == 4 + 19
 
 
-class Busy(grpc.GenericRpcHandler):
-    """Turns all calls away, to come back after half a second."""
+class BusyHandler(grpc.GenericRpcHandler):
+    """Refuses all calls and asks to repeat them after half a second."""
 
     def service(self, handler_call_details: Any) -> Any:
         return grpc.unary_unary_rpc_method_handler(self._serve)
@@ -259,15 +256,15 @@ class Busy(grpc.GenericRpcHandler):
         return b""
 
 
-def test_callers_that_are_turned_away_together_come_back_apart(
+def test_refused_calls_are_repeated_after_different_delays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pauses: list[float] = []
     monkeypatch.setattr("service.client.client.time.sleep", pauses.append)
-    with answering(Busy()) as client:
+    with serve(BusyHandler()) as client:
         for _ in range(5):
             with pytest.raises(OverloadError):
                 client.recommend(WATERLOO)
-    firsts = [pause for pause in pauses if pause <= 1]  # the second one is twice as long or more
+    firsts = [pause for pause in pauses if pause <= 1]  # the second pause is at least twice as long
     assert len(set(firsts)) == 5
     assert min(firsts) >= 0.5

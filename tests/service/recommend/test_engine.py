@@ -1,4 +1,4 @@
-"""Ranking: strategies and their order, what a filter lets pass, and that seeds never come back."""
+"""Recommendations: strategies and their order, filters, and the exclusion of seeds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 
 from catalog.errors import UnknownSongError
 from catalog.model import ANY, Filter
-from service.recommend.engine import Mode, Recommendation, Strategy, recommend, similar
-from service.recommend.seeds import Resolution, Seed, embed, resolve
+from service.recommend.engine import find_similar, recommend
+from service.recommend.query import Mode, Query, Recommendation, Strategy
+from service.recommend.seeds import Resolution, Seed, resolve_seeds
+from service.recommend.weights import build_query_vector
 from tests.support.fakes import FakeRelease, passes, points_of
 
 if TYPE_CHECKING:
@@ -23,16 +25,16 @@ if TYPE_CHECKING:
     from catalog.store import OpenRelease
     from tests.support.road import Road
 
-# Ten songs on the quarter circle from x to y, 10 degrees apart: neighbours are near each other.
+# Ten songs on the quarter circle from x to y, 10 degrees apart.
 SONGS = points_of(
     *(
         (
-            f"Artist {place // 3}",
-            f"Song {place}",
-            10 * (place + 1),
-            (np.cos(np.radians(10 * place)), np.sin(np.radians(10 * place))),
+            f"Artist {index // 3}",
+            f"Song {index}",
+            10 * (index + 1),
+            (np.cos(np.radians(10 * index)), np.sin(np.radians(10 * index))),
         )
-        for place in range(10)
+        for index in range(10)
     )
 )
 
@@ -42,124 +44,135 @@ def fake() -> FakeRelease:
     return FakeRelease(SONGS, decay=0.5, training_playlists=200)
 
 
-def ask(
+def recommend_for(
     release: OpenRelease,
     seeds: Sequence[Seed],
     limit: int = 10,
     where: Filter = ANY,
     mode: Mode = Mode.DENSE,
 ) -> Recommendation:
-    return asyncio.run(recommend(release, seeds, limit, where, mode))
+    return asyncio.run(recommend(release, Query(seeds, limit, where, mode)))
 
 
-def songs(*places: int) -> list[Seed]:
-    return [Seed(song_id=SONGS[place].song.song_id) for place in places]
+def seeds_at(*indices: int) -> list[Seed]:
+    return [Seed(song_id=SONGS[index].song.song_id) for index in indices]
 
 
 def titles(hits: Sequence[Hit]) -> list[str]:
     return [hit.song.title for hit in hits]
 
 
-def called(*places: int) -> list[str]:
-    return [f"Song {place}" for place in places]
+def titles_of(*indices: int) -> list[str]:
+    return [f"Song {index}" for index in indices]
 
 
-OF_ARTIST_0 = Seed(artist="Artist 0", title="lost")
-OF_ARTIST_3 = Seed(artist="ARTIST 3", title="lost too")
-OF_NOBODY = Seed(artist="Nobody", title="lost as well")
+UNHEARD_OF_ARTIST_0 = Seed(artist="Artist 0", title="unheard")
+UNHEARD_OF_ARTIST_3 = Seed(artist="ARTIST 3", title="unheard too")
+UNKNOWN_SEED = Seed(artist="Nobody", title="unheard as well")
 
 
-def test_known_seeds_answer_by_their_vectors(fake: FakeRelease) -> None:
-    answer = ask(fake, songs(0), limit=3)
-    assert answer.strategy is Strategy.SEEDS
-    assert titles(answer.songs) == called(1, 2, 3)
-    scores = [hit.score for hit in answer.songs]
+def test_known_seeds_are_ranked_by_their_vectors(fake: FakeRelease) -> None:
+    recommendation = recommend_for(fake, seeds_at(0), limit=3)
+    assert recommendation.strategy is Strategy.SEEDS
+    assert titles(recommendation.songs) == titles_of(1, 2, 3)
+    scores = [hit.score for hit in recommendation.songs]
     assert scores == pytest.approx(np.cos(np.radians([10, 20, 30])), abs=1e-6)
 
 
-def test_the_most_recent_seed_pulls_hardest(fake: FakeRelease) -> None:
-    # x/2 + y points 63.4 degrees up: song 6 lies at 60, then 7 and 5.
-    assert titles(ask(fake, songs(0, 9), limit=3).songs) == called(6, 7, 5)
-    assert titles(ask(fake, songs(9, 0), limit=3).songs) == called(3, 2, 4)
+def test_the_most_recent_seed_has_the_largest_weight(fake: FakeRelease) -> None:
+    # x/2 + y is at 63.4 degrees: song 6 is at 60, followed by 7 and 5.
+    assert titles(recommend_for(fake, seeds_at(0, 9), limit=3).songs) == titles_of(6, 7, 5)
+    assert titles(recommend_for(fake, seeds_at(9, 0), limit=3).songs) == titles_of(3, 2, 4)
 
 
-def test_the_decay_is_that_of_the_release() -> None:
+def test_the_decay_of_the_release_is_used() -> None:
     for decay, best in [(1.0, "Song 4"), (0.0, "Song 8")]:
-        hits = ask(FakeRelease(SONGS, decay=decay), songs(0, 9), where=but("Song 5")).songs
-        assert hits[0].song.title == best
+        release = FakeRelease(SONGS, decay=decay)
+        recommendation = recommend_for(release, seeds_at(0, 9), where=all_but("Song 5"))
+        assert recommendation.songs[0].song.title == best
 
 
-def but(*left_out: str) -> Filter:
+def all_but(*excluded: str) -> Filter:
     return Filter(
         exclude_songs=frozenset(
-            point.song.song_id for point in SONGS if point.song.title in left_out
+            point.song.song_id for point in SONGS if point.song.title in excluded
         )
     )
 
 
-def test_weights_reach_the_ranking(fake: FakeRelease) -> None:
-    heavy, light = songs(0, 9)
-    hits = ask(fake, [replace(heavy, weight=1000.0), light], limit=1).songs
-    assert titles(hits) == called(1)
+def test_seed_weights_change_the_ranking(fake: FakeRelease) -> None:
+    heavy, light = seeds_at(0, 9)
+    hits = recommend_for(fake, [replace(heavy, weight=1000.0), light], limit=1).songs
+    assert titles(hits) == titles_of(1)
 
 
-def test_artists_of_unknown_seeds_are_not_asked_where_a_seed_is_known(fake: FakeRelease) -> None:
-    alone = ask(fake, [*songs(0), OF_NOBODY])
-    beside = ask(fake, [*songs(0), OF_ARTIST_3])
+def test_artists_of_unknown_seeds_are_ignored_if_a_seed_is_known(fake: FakeRelease) -> None:
+    alone = recommend_for(fake, [*seeds_at(0), UNKNOWN_SEED])
+    beside = recommend_for(fake, [*seeds_at(0), UNHEARD_OF_ARTIST_3])
     assert beside.strategy is Strategy.SEEDS
     assert beside.songs == alone.songs
     assert [seed.resolution for seed in beside.seeds] == [Resolution.SONG, Resolution.ARTIST]
 
 
-def test_artists_stand_in_where_no_seed_is_known(fake: FakeRelease) -> None:
-    answer = ask(fake, [OF_NOBODY, OF_ARTIST_0, OF_NOBODY], limit=4)
-    assert answer.strategy is Strategy.ARTISTS
-    # Their own songs are new to the playlist, so they may be recommended: 0, 1, 2 centre on 1.
-    assert titles(answer.songs)[0] == "Song 1"
-    assert set(titles(answer.songs)) == set(called(0, 1, 2, 3))
+def test_songs_of_the_artists_replace_the_seeds_if_none_is_known(fake: FakeRelease) -> None:
+    recommendation = recommend_for(fake, [UNKNOWN_SEED, UNHEARD_OF_ARTIST_0, UNKNOWN_SEED], limit=4)
+    assert recommendation.strategy is Strategy.ARTISTS
+    # Songs of the artist are not in the playlist, so they may be recommended. The mean of 0, 1 and
+    # 2 is at 1.
+    assert titles(recommendation.songs)[0] == "Song 1"
+    assert set(titles(recommendation.songs)) == set(titles_of(0, 1, 2, 3))
 
 
-def test_artists_count_by_recency(fake: FakeRelease) -> None:
-    # Artist 0's mean lies at 10 degrees, .99 long; artist 3's song at 90. Half of the one and the
-    # other make 66 degrees, the one and half of the other 35.
-    assert titles(ask(fake, [OF_ARTIST_0, OF_ARTIST_3]).songs)[:2] == called(7, 6)
-    assert titles(ask(fake, [OF_ARTIST_3, OF_ARTIST_0]).songs)[:2] == called(3, 4)
+def test_artists_are_weighted_by_recency(fake: FakeRelease) -> None:
+    # The mean of artist 0 is at 10 degrees, with length 0.99; the song of artist 3 is at 90. Half
+    # of the first plus the second is at 66 degrees, the first plus half of the second at 35.
+    recent_3 = recommend_for(fake, [UNHEARD_OF_ARTIST_0, UNHEARD_OF_ARTIST_3], limit=2)
+    recent_0 = recommend_for(fake, [UNHEARD_OF_ARTIST_3, UNHEARD_OF_ARTIST_0], limit=2)
+    assert titles(recent_3.songs) == titles_of(7, 6)
+    assert titles(recent_0.songs) == titles_of(3, 4)
 
 
-def test_popular_songs_answer_where_neither_is_known(fake: FakeRelease) -> None:
-    answer = ask(fake, [OF_NOBODY], limit=3)
-    assert answer.strategy is Strategy.POPULAR
-    assert titles(answer.songs) == called(9, 8, 7)
-    assert [hit.score for hit in answer.songs] == [100 / 200, 90 / 200, 80 / 200]
-    assert [seed.resolution for seed in answer.seeds] == [Resolution.UNKNOWN]
+def test_popular_songs_are_recommended_if_no_artist_is_known(fake: FakeRelease) -> None:
+    recommendation = recommend_for(fake, [UNKNOWN_SEED], limit=3)
+    assert recommendation.strategy is Strategy.POPULAR
+    assert titles(recommendation.songs) == titles_of(9, 8, 7)
+    assert [hit.score for hit in recommendation.songs] == [100 / 200, 90 / 200, 80 / 200]
+    assert [seed.resolution for seed in recommendation.seeds] == [Resolution.UNKNOWN]
 
 
-def test_popular_scores_survive_a_release_of_no_playlists() -> None:
-    answer = ask(FakeRelease(SONGS, training_playlists=0), [OF_NOBODY], limit=1)
-    assert titles(answer.songs) == called(9)
+def test_popular_songs_have_scores_in_a_release_without_playlists() -> None:
+    recommendation = recommend_for(
+        FakeRelease(SONGS, training_playlists=0), [UNKNOWN_SEED], limit=1
+    )
+    assert titles(recommendation.songs) == titles_of(9)
 
 
-def test_no_seeds_at_all_are_a_playlist_of_unknown_songs(fake: FakeRelease) -> None:
-    answer = ask(fake, [], limit=2)
-    assert (answer.strategy, titles(answer.songs)) == (Strategy.POPULAR, called(9, 8))
+def test_popular_songs_are_recommended_without_seeds(fake: FakeRelease) -> None:
+    recommendation = recommend_for(fake, [], limit=2)
+    assert recommendation.strategy is Strategy.POPULAR
+    assert titles(recommendation.songs) == titles_of(9, 8)
 
 
-def test_seeds_are_never_returned(fake: FakeRelease) -> None:
-    answer = ask(fake, [*songs(0, 3, 3), Seed(artist="artist 1", title="SONG 4"), OF_ARTIST_0])
-    assert sorted(titles(answer.songs)) == called(1, 2, 5, 6, 7, 8, 9)
+def test_seeds_are_never_recommended(fake: FakeRelease) -> None:
+    recommendation = recommend_for(
+        fake, [*seeds_at(0, 3, 3), Seed(artist="artist 1", title="SONG 4"), UNHEARD_OF_ARTIST_0]
+    )
+    assert sorted(titles(recommendation.songs)) == titles_of(1, 2, 5, 6, 7, 8, 9)
 
 
-def test_seeds_are_left_out_beside_the_songs_of_the_filter(fake: FakeRelease) -> None:
-    answer = ask(fake, songs(0), where=but("Song 1", "Song 2"))
-    assert sorted(titles(answer.songs)) == called(3, 4, 5, 6, 7, 8, 9)
+def test_seeds_are_excluded_in_addition_to_the_songs_of_the_filter(fake: FakeRelease) -> None:
+    recommendation = recommend_for(fake, seeds_at(0), where=all_but("Song 1", "Song 2"))
+    assert sorted(titles(recommendation.songs)) == titles_of(3, 4, 5, 6, 7, 8, 9)
 
 
-def test_a_playlist_of_the_whole_catalog_leaves_nothing(fake: FakeRelease) -> None:
-    answer = ask(fake, songs(*range(10)))
-    assert (answer.songs, answer.strategy) == ([], Strategy.SEEDS)
+def test_a_playlist_of_the_whole_catalog_has_no_recommendations(fake: FakeRelease) -> None:
+    recommendation = recommend_for(fake, seeds_at(*range(10)))
+    assert (recommendation.songs, recommendation.strategy) == ([], Strategy.SEEDS)
 
 
-@pytest.mark.parametrize("seeds", [songs(4), [OF_ARTIST_0], [OF_NOBODY]], ids=list("sap"))
+@pytest.mark.parametrize(
+    "seeds", [seeds_at(4), [UNHEARD_OF_ARTIST_0], [UNKNOWN_SEED]], ids=list("sap")
+)
 @pytest.mark.parametrize(
     ("where", "expected"),
     [
@@ -173,7 +186,7 @@ def test_a_playlist_of_the_whole_catalog_leaves_nothing(fake: FakeRelease) -> No
             ),
             (0, 1, 2),
         ),
-        (but("Song 0", "Song 9"), (1, 2, 3, 5, 6, 7, 8)),
+        (all_but("Song 0", "Song 9"), (1, 2, 3, 5, 6, 7, 8)),
         (Filter(min_playlists=80), (7, 8, 9)),
         (Filter(max_playlists=30), (0, 1, 2)),
         (Filter(min_playlists=20, max_playlists=20), (1,)),
@@ -182,58 +195,61 @@ def test_a_playlist_of_the_whole_catalog_leaves_nothing(fake: FakeRelease) -> No
         (Filter(min_playlists=101), ()),
     ],
 )
-def test_every_strategy_obeys_the_filter(
+def test_every_strategy_applies_the_filter(
     fake: FakeRelease, seeds: list[Seed], where: Filter, expected: tuple[int, ...]
 ) -> None:
-    found = {*titles(ask(fake, seeds, where=where).songs)} - {"Song 4"}
-    assert found == set(called(*expected))
+    recommended = {*titles(recommend_for(fake, seeds, where=where).songs)} - {"Song 4"}
+    assert recommended == set(titles_of(*expected))
 
 
-def test_a_filter_does_not_change_how_seeds_are_understood(fake: FakeRelease) -> None:
+def test_a_filter_does_not_change_how_seeds_are_resolved(fake: FakeRelease) -> None:
     nobody = Filter(include_artists=frozenset(["nobody"]))
     for seeds, strategy in [
-        (songs(0), Strategy.SEEDS),
-        ([OF_ARTIST_0], Strategy.ARTISTS),
-        ([OF_NOBODY], Strategy.POPULAR),
+        (seeds_at(0), Strategy.SEEDS),
+        ([UNHEARD_OF_ARTIST_0], Strategy.ARTISTS),
+        ([UNKNOWN_SEED], Strategy.POPULAR),
     ]:
-        answer = ask(fake, seeds, where=nobody)
-        assert (answer.songs, answer.strategy) == ([], strategy)
+        recommendation = recommend_for(fake, seeds, where=nobody)
+        assert (recommendation.songs, recommendation.strategy) == ([], strategy)
 
 
-def test_similar_leaves_the_song_itself_out(fake: FakeRelease) -> None:
-    song, hits = asyncio.run(similar(fake, Seed(artist="ARTIST 1", title="song 4"), 10))
+def test_similar_songs_do_not_contain_the_song_itself(fake: FakeRelease) -> None:
+    song, nearest = asyncio.run(find_similar(fake, Seed(artist="ARTIST 1", title="song 4"), 10))
+    hits = nearest.songs
     assert song == SONGS[4].song
     assert len(hits) == 9
     assert set(titles(hits)[:2]) == {"Song 3", "Song 5"}
     assert hits[0].score == pytest.approx(np.cos(np.radians(10)), abs=1e-6)
 
 
-def test_similar_obeys_limit_and_filter(fake: FakeRelease) -> None:
-    (seed,) = songs(4)
-    where = replace(but("Song 6"), exclude_artists=frozenset(["artist 1"]))
-    _, hits = asyncio.run(similar(fake, seed, 2, where))
-    assert titles(hits) == called(2, 7)
+def test_similar_songs_obey_limit_and_filter(fake: FakeRelease) -> None:
+    (seed,) = seeds_at(4)
+    where = replace(all_but("Song 6"), exclude_artists=frozenset(["artist 1"]))
+    _, nearest = asyncio.run(find_similar(fake, seed, 2, where))
+    assert titles(nearest.songs) == titles_of(2, 7)
 
 
-@pytest.mark.parametrize("seed", [OF_ARTIST_0, OF_NOBODY], ids=["artist known", "unknown"])
-def test_similar_wants_a_song_that_is_known(fake: FakeRelease, seed: Seed) -> None:
+@pytest.mark.parametrize(
+    "seed", [UNHEARD_OF_ARTIST_0, UNKNOWN_SEED], ids=["artist known", "unknown"]
+)
+def test_similar_songs_of_an_unknown_song_are_an_error(fake: FakeRelease, seed: Seed) -> None:
     with pytest.raises(UnknownSongError, match=f"no song {seed.artist} - {seed.title}; look"):
-        asyncio.run(similar(fake, seed))
+        asyncio.run(find_similar(fake, seed))
 
 
-def test_an_unknown_id_is_named(fake: FakeRelease) -> None:
+def test_an_unknown_id_is_in_the_message(fake: FakeRelease) -> None:
     unknown = points_of(("Nobody", "Nothing", 1, (1, 0)))[0].song.song_id
     with pytest.raises(UnknownSongError, match=f"no song {unknown}; look"):
-        asyncio.run(similar(fake, Seed(song_id=unknown)))
+        asyncio.run(find_similar(fake, Seed(song_id=unknown)))
 
 
-def test_a_long_name_is_cut_in_the_message(fake: FakeRelease) -> None:
+def test_a_long_name_is_shortened_in_the_message(fake: FakeRelease) -> None:
     with pytest.raises(UnknownSongError) as caught:
-        asyncio.run(similar(fake, Seed(artist="a" * 10_000, title="b")))
+        asyncio.run(find_similar(fake, Seed(artist="a" * 10_000, title="b")))
     assert len(str(caught.value)) < 200
 
 
-# The same on a real release, against NumPy over all of its vectors.
+# A published release, compared with brute force in NumPy over all vectors.
 
 
 @pytest.fixture(scope="module")
@@ -254,15 +270,15 @@ def random_filter(points: list[Point], seeds: list[UUID], random: np.random.Gene
     artists = sorted({point.song.artist_key for point in points})
     counts = sorted(point.song.playlists for point in points)
 
-    def some(most: int) -> frozenset[str]:
+    def random_artists(most: int) -> frozenset[str]:
         return frozenset(random.choice(artists, random.integers(1, most)).tolist())
 
     low, high = sorted(random.choice(counts, 2).tolist())
-    excluded = [points[place].song.song_id for place in random.integers(0, len(points), 40)]
+    excluded = [points[index].song.song_id for index in random.integers(0, len(points), 40)]
     use = random.random(5) < 0.4
     return Filter(
-        include_artists=some(25) if use[0] else frozenset(),
-        exclude_artists=some(25) if use[1] else frozenset(),
+        include_artists=random_artists(25) if use[0] else frozenset(),
+        exclude_artists=random_artists(25) if use[1] else frozenset(),
         exclude_songs=frozenset([*excluded, *seeds[:1]]) if use[2] else frozenset(),
         min_playlists=low if use[3] else 0,
         max_playlists=high if use[4] else 0,
@@ -272,18 +288,18 @@ def random_filter(points: list[Point], seeds: list[UUID], random: np.random.Gene
 def random_seeds(
     points: list[Point], strategy: Strategy, random: np.random.Generator
 ) -> tuple[list[Seed], list[UUID]]:
-    """Seeds that this strategy must answer, and the ids of those that are known."""
+    """Return seeds that lead to this strategy, and the ids of those that are known."""
     artists = sorted({point.song.artist for point in points})
-    unknown = [Seed(artist=f"Nobody {place}", title="?") for place in range(random.integers(1, 3))]
-    lost = [
+    unknown = [Seed(artist=f"Nobody {index}", title="?") for index in range(random.integers(1, 3))]
+    of_artists = [
         Seed(artist=str(artist).upper(), title="no such title")
         for artist in random.choice(artists, random.integers(1, 4))
     ]
-    places = random.integers(0, len(points), random.integers(1, 9))
-    chosen = [points[place].song for place in places]
+    indices = random.integers(0, len(points), random.integers(1, 9))
+    chosen = [points[index].song for index in indices]
     seeds = unknown
     if strategy is not Strategy.POPULAR:
-        seeds = seeds + lost
+        seeds = seeds + of_artists
     if strategy is Strategy.SEEDS:
         seeds = seeds + [
             Seed(song.song_id)
@@ -292,14 +308,14 @@ def random_seeds(
             for song in chosen
         ]
     order = random.permutation(len(seeds))
-    weighted = [replace(seeds[place], weight=float(random.uniform(0.1, 3))) for place in order]
+    weighted = [replace(seeds[index], weight=float(random.uniform(0.1, 3))) for index in order]
     known = [song.song_id for song in chosen] if strategy is Strategy.SEEDS else []
     return weighted, known
 
 
 @pytest.mark.parametrize("strategy", Strategy)
 @pytest.mark.parametrize("seed", range(20))
-def test_a_real_release_answers_as_brute_force_does(
+def test_recommendations_equal_brute_force(
     real: OpenRelease, all_points: list[Point], strategy: Strategy, seed: int
 ) -> None:
     random = np.random.default_rng(seed)
@@ -307,7 +323,7 @@ def test_a_real_release_answers_as_brute_force_does(
     where = random_filter(all_points, known, random)
     limit = int(random.choice([1, 10, 500]))
 
-    answer = ask(real, seeds, limit, where)
+    recommendation = recommend_for(real, seeds, limit, where)
 
     scores = brute_force_scores(real, all_points, seeds, strategy)
     own = frozenset(known)
@@ -317,12 +333,12 @@ def test_a_real_release_answers_as_brute_force_does(
         if passes(point.song, where) and point.song.song_id not in own and np.isfinite(score)
     }
     best = sorted(allowed.values(), reverse=True)[:limit]
-    found: list[Song] = [hit.song for hit in answer.songs]
-    assert answer.strategy is strategy
-    assert len({song.song_id for song in found}) == len(found)
-    assert [hit.score for hit in answer.songs] == pytest.approx(best, abs=1e-5)
-    assert [allowed[song.song_id] for song in found] == pytest.approx(best, abs=1e-5)
-    assert {song.song_id for song in found} <= allowed.keys()
+    songs: list[Song] = [hit.song for hit in recommendation.songs]
+    assert recommendation.strategy is strategy
+    assert len({song.song_id for song in songs}) == len(songs)
+    assert [hit.score for hit in recommendation.songs] == pytest.approx(best, abs=1e-5)
+    assert [allowed[song.song_id] for song in songs] == pytest.approx(best, abs=1e-5)
+    assert {song.song_id for song in songs} <= allowed.keys()
 
 
 def brute_force_scores(
@@ -352,36 +368,35 @@ def brute_force_scores(
 
 
 @pytest.mark.parametrize("strategy", Strategy)
-def test_a_real_filter_that_leaves_nothing_gives_an_empty_answer(
+def test_a_filter_that_no_song_passes_gives_an_empty_recommendation(
     real: OpenRelease, all_points: list[Point], strategy: Strategy
 ) -> None:
     seeds, _ = random_seeds(all_points, strategy, np.random.default_rng(1))
     for where in [Filter(include_artists=frozenset(["nobody"])), Filter(min_playlists=100_000)]:
-        answer = ask(real, seeds, where=where)
-        assert (answer.songs, answer.strategy) == ([], strategy)
+        recommendation = recommend_for(real, seeds, where=where)
+        assert (recommendation.songs, recommendation.strategy) == ([], strategy)
 
 
-@pytest.mark.parametrize("place", [0, 1, 100, -1])
-def test_similar_on_a_real_release_answers_as_brute_force_does(
-    real: OpenRelease, all_points: list[Point], place: int
+@pytest.mark.parametrize("index", [0, 1, 100, -1])
+def test_similar_songs_equal_brute_force(
+    real: OpenRelease, all_points: list[Point], index: int
 ) -> None:
-    having = [point for point in all_points if point.vector is not None]
-    itself = having[place]
-    song, hits = asyncio.run(similar(real, Seed(song_id=itself.song.song_id), 20))
-    others = [point.vector for point in having if point is not itself]
+    with_vector = [point for point in all_points if point.vector is not None]
+    itself = with_vector[index]
+    song, nearest = asyncio.run(find_similar(real, Seed(song_id=itself.song.song_id), 20))
+    hits = nearest.songs
+    others = [point.vector for point in with_vector if point is not itself]
     scores = np.array(others) @ itself.vector
     assert song == itself.song
     assert itself.song not in [hit.song for hit in hits]
     assert [hit.score for hit in hits] == pytest.approx(np.sort(scores)[::-1][:20], abs=1e-5)
 
 
-def test_every_song_of_a_real_release_is_found_by_its_name(
-    real: OpenRelease, all_points: list[Point]
-) -> None:
+def test_every_song_is_resolved_by_its_name(real: OpenRelease, all_points: list[Point]) -> None:
     seeds = [
         Seed(artist=point.song.artist.swapcase(), title=point.song.title) for point in all_points
     ]
-    resolved = asyncio.run(resolve(real, seeds))
+    resolved = asyncio.run(resolve_seeds(real, seeds))
     assert [seed.points[0].song for seed in resolved] == [point.song for point in all_points]
     assert all(seed.resolution is Resolution.SONG for seed in resolved)
-    assert embed(resolved, 0.9) is not None
+    assert build_query_vector(resolved, 0.9) is not None

@@ -1,4 +1,4 @@
-"""Ranking by vectors, by co-occurrence and by both: by hand, and the engine against memory."""
+"""Modes: expectations worked out by hand, and Qdrant Edge compared with the fake release."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from catalog.errors import RequestError
 from catalog.model import Filter, Point
 from nextsong.v1 import recommender_pb2 as pb
 from service.api import methods
-from service.recommend.engine import Mode, Strategy, recommend, similar
-from service.recommend.seeds import Resolution, ResolvedSeed, Seed, weigh
+from service.recommend.engine import find_similar, recommend
+from service.recommend.query import Mode, Query, Strategy
+from service.recommend.seeds import Seed
 from tests.support.fakes import FakeRelease, points_of, publish
 
 if TYPE_CHECKING:
     from catalog.store import OpenRelease
-    from service.recommend.engine import Recommendation
+    from service.recommend.query import Recommendation
 
 ROWS = (
     ("Abba", "Waterloo", 50, (1, 0)),
@@ -30,7 +31,7 @@ ROWS = (
     ("Enya", "Caribbean Blue", 1, (1, 1)),
 )
 WATERLOO, FERNANDO, BELIEVE, STRONG, THANKS, RARE = range(6)
-STRENGTHS = {
+WEIGHTS = {
     WATERLOO: {BELIEVE: 0.5, THANKS: 0.25, RARE: 0.125},
     FERNANDO: {BELIEVE: 0.25, STRONG: 1.0},
     RARE: {WATERLOO: 2.0},
@@ -41,142 +42,137 @@ POINTS[RARE] = Point(POINTS[RARE].song, None)
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> OpenRelease:
-    home = EmbeddedStore(tmp_path_factory.mktemp("modes"))
-    publish(home, POINTS, strengths=STRENGTHS)
-    return home.open()
+    store = EmbeddedStore(tmp_path_factory.mktemp("modes"))
+    publish(store, POINTS, strengths=WEIGHTS)
+    return store.open()
 
 
-@pytest.fixture(params=["memory", "engine"])
+@pytest.fixture(params=["fake", "edge"])
 def release(request: pytest.FixtureRequest, real: OpenRelease) -> OpenRelease:
-    return FakeRelease(POINTS, strengths=STRENGTHS) if request.param == "memory" else real
+    return FakeRelease(POINTS, strengths=WEIGHTS) if request.param == "fake" else real
 
 
-def ask(
-    release: OpenRelease, *places: int, mode: Mode, where: Filter | None = None
+def recommend_for(
+    release: OpenRelease, *ordinals: int, mode: Mode, where: Filter | None = None
 ) -> Recommendation:
-    seeds = [Seed(song_id=POINTS[place].song.song_id) for place in places]
-    return asyncio.run(recommend(release, seeds, 10, where or Filter(), mode))
+    seeds = [Seed(song_id=POINTS[ordinal].song.song_id) for ordinal in ordinals]
+    return asyncio.run(recommend(release, Query(seeds, 10, where or Filter(), mode)))
 
 
-def places_of(answer: Recommendation) -> list[int]:
-    return [hit.song.ordinal for hit in answer.songs]
+def ordinals_of(recommendation: Recommendation) -> list[int]:
+    return [hit.song.ordinal for hit in recommendation.songs]
 
 
-def scores_of(answer: Recommendation) -> dict[int, float]:
-    return {hit.song.ordinal: hit.score for hit in answer.songs}
+def scores_of(recommendation: Recommendation) -> dict[int, float]:
+    return {hit.song.ordinal: hit.score for hit in recommendation.songs}
 
 
-def test_cooccurrence_adds_up_what_recent_seeds_predict(release: OpenRelease) -> None:
-    answer = ask(release, WATERLOO, FERNANDO, mode=Mode.COOCCURRENCE)
-    assert places_of(answer) == [STRONG, BELIEVE, THANKS, RARE]
-    scores = [hit.score for hit in answer.songs]
-    # Decay .5: Fernando, the last, counts 1 and Waterloo .5.
+def test_cooccurrence_adds_up_the_weights_of_the_seeds(release: OpenRelease) -> None:
+    recommendation = recommend_for(release, WATERLOO, FERNANDO, mode=Mode.COOCCURRENCE)
+    assert ordinals_of(recommendation) == [STRONG, BELIEVE, THANKS, RARE]
+    scores = [hit.score for hit in recommendation.songs]
+    # With a decay of 0.5, the weight of Fernando, the last, is 1 and that of Waterloo 0.5.
     assert scores == pytest.approx([1.0, 0.25 + 0.5 * 0.5, 0.5 * 0.25, 0.5 * 0.125])
-    assert (answer.mode, answer.strategy) == (Mode.COOCCURRENCE, Strategy.SEEDS)
+    assert (recommendation.mode, recommendation.strategy) == (Mode.COOCCURRENCE, Strategy.SEEDS)
 
 
 def test_the_order_of_the_seeds_matters(release: OpenRelease) -> None:
-    answer = ask(release, FERNANDO, WATERLOO, mode=Mode.COOCCURRENCE)
-    assert [hit.score for hit in answer.songs] == pytest.approx([0.5 + 0.125, 0.5, 0.25, 0.125])
-    assert places_of(answer) == [BELIEVE, STRONG, THANKS, RARE]
+    recommendation = recommend_for(release, FERNANDO, WATERLOO, mode=Mode.COOCCURRENCE)
+    assert [hit.score for hit in recommendation.songs] == pytest.approx(
+        [0.5 + 0.125, 0.5, 0.25, 0.125]
+    )
+    assert ordinals_of(recommendation) == [BELIEVE, STRONG, THANKS, RARE]
 
 
 def test_dense_ranks_by_cosine(release: OpenRelease) -> None:
-    answer = ask(release, WATERLOO, mode=Mode.DENSE)
-    assert places_of(answer) == [FERNANDO, BELIEVE, STRONG, THANKS]
-    assert answer.songs[-1].score == pytest.approx(-1)
-    assert answer.mode is Mode.DENSE
+    recommendation = recommend_for(release, WATERLOO, mode=Mode.DENSE)
+    assert ordinals_of(recommendation) == [FERNANDO, BELIEVE, STRONG, THANKS]
+    assert recommendation.songs[-1].score == pytest.approx(-1)
+    assert recommendation.mode is Mode.DENSE
 
 
 def test_hybrid_adds_the_scores(release: OpenRelease) -> None:
-    by_company = scores_of(ask(release, WATERLOO, mode=Mode.COOCCURRENCE))
-    by_likeness = scores_of(ask(release, WATERLOO, mode=Mode.DENSE))
-    answer = ask(release, WATERLOO, mode=Mode.HYBRID)
-    best = max(by_company.values())
-    assert by_company.keys() == {BELIEVE, THANKS, RARE}
+    cooccurrence = scores_of(recommend_for(release, WATERLOO, mode=Mode.COOCCURRENCE))
+    cosine = scores_of(recommend_for(release, WATERLOO, mode=Mode.DENSE))
+    recommendation = recommend_for(release, WATERLOO, mode=Mode.HYBRID)
+    best = max(cooccurrence.values())
+    assert cooccurrence.keys() == {BELIEVE, THANKS, RARE}
     expected = {
-        place: by_company.get(place, 0.0) / best + 0.5 * by_likeness.get(place, 0.0)
-        for place in {*by_company, *by_likeness}
+        ordinal: cooccurrence.get(ordinal, 0.0) / best + 0.5 * cosine.get(ordinal, 0.0)
+        for ordinal in {*cooccurrence, *cosine}
     }
-    assert scores_of(answer) == pytest.approx(expected)
-    assert answer.mode is Mode.HYBRID
-    assert places_of(answer)[0] == BELIEVE
+    assert scores_of(recommendation) == pytest.approx(expected)
+    assert recommendation.mode is Mode.HYBRID
+    assert ordinals_of(recommendation)[0] == BELIEVE
 
 
-def test_a_seed_without_a_vector_still_predicts(release: OpenRelease) -> None:
+def test_a_seed_without_a_vector_is_searched_with_by_cooccurrence(release: OpenRelease) -> None:
     for mode in Mode:
-        answer = ask(release, RARE, mode=mode)
-        assert places_of(answer) == [WATERLOO]
-        assert (answer.mode, answer.strategy) == (Mode.COOCCURRENCE, Strategy.SEEDS)
+        recommendation = recommend_for(release, RARE, mode=mode)
+        assert ordinals_of(recommendation) == [WATERLOO]
+        assert (recommendation.mode, recommendation.strategy) == (Mode.COOCCURRENCE, Strategy.SEEDS)
 
 
-def test_seeds_are_never_recommended_back(release: OpenRelease) -> None:
+def test_seeds_are_never_recommended_in_any_mode(release: OpenRelease) -> None:
     for mode in Mode:
         assert not {WATERLOO, FERNANDO} & set(
-            places_of(ask(release, WATERLOO, FERNANDO, mode=mode))
+            ordinals_of(recommend_for(release, WATERLOO, FERNANDO, mode=mode))
         )
 
 
 @pytest.mark.parametrize("mode", Mode)
-def test_filters_hold_in_every_mode(release: OpenRelease, mode: Mode) -> None:
+def test_filters_apply_in_every_mode(release: OpenRelease, mode: Mode) -> None:
     only = Filter(include_artists=frozenset(["cher"]))
-    assert set(places_of(ask(release, WATERLOO, mode=mode, where=only))) <= {BELIEVE, STRONG}
+    assert set(ordinals_of(recommend_for(release, WATERLOO, mode=mode, where=only))) <= {
+        BELIEVE,
+        STRONG,
+    }
     without = Filter(exclude_artists=frozenset(["cher"]), min_playlists=5)
-    found = set(places_of(ask(release, WATERLOO, mode=mode, where=without)))
-    assert found <= {FERNANDO, THANKS}
-    assert found
+    ordinals = set(ordinals_of(recommend_for(release, WATERLOO, mode=mode, where=without)))
+    assert ordinals
+    assert ordinals <= {FERNANDO, THANKS}
     nothing = Filter(include_artists=frozenset(["nobody"]))
-    assert places_of(ask(release, WATERLOO, mode=mode, where=nothing)) == []
+    assert ordinals_of(recommend_for(release, WATERLOO, mode=mode, where=nothing)) == []
 
 
-def test_the_artists_songs_stand_in(release: OpenRelease) -> None:
-    answer = asyncio.run(
-        recommend(release, [Seed(artist="ABBA", title="Unheard")], 10, mode=Mode.COOCCURRENCE)
+def test_songs_of_the_artist_replace_an_unknown_seed(release: OpenRelease) -> None:
+    recommendation = asyncio.run(
+        recommend(release, Query([Seed(artist="ABBA", title="Unheard")], mode=Mode.COOCCURRENCE))
     )
-    assert answer.strategy is Strategy.ARTISTS
-    # Waterloo and Fernando share one seed's count.
-    scores = {hit.song.ordinal: hit.score for hit in answer.songs}
+    assert recommendation.strategy is Strategy.ARTISTS
+    # Waterloo and Fernando share the weight of one seed.
+    scores = {hit.song.ordinal: hit.score for hit in recommendation.songs}
     assert scores == pytest.approx({STRONG: 0.5, BELIEVE: 0.375, THANKS: 0.125, RARE: 0.0625})
 
 
 def test_popularity_has_no_mode(release: OpenRelease) -> None:
-    answer = asyncio.run(recommend(release, [Seed(artist="Nobody", title="Nothing")]))
-    assert (answer.strategy, answer.mode) == (Strategy.POPULAR, None)
+    recommendation = asyncio.run(
+        recommend(release, Query([Seed(artist="Nobody", title="Nothing")]))
+    )
+    assert (recommendation.strategy, recommendation.mode) == (Strategy.POPULAR, None)
 
 
 def test_similar_songs_of_a_song_without_a_vector(release: OpenRelease) -> None:
-    _, hits = asyncio.run(similar(release, Seed(song_id=POINTS[RARE].song.song_id)))
-    assert [hit.song.ordinal for hit in hits] == [WATERLOO]
+    _, nearest = asyncio.run(find_similar(release, Seed(song_id=POINTS[RARE].song.song_id)))
+    assert [hit.song.ordinal for hit in nearest.songs] == [WATERLOO]
 
 
 @pytest.mark.parametrize("mode", Mode)
-def test_the_engine_ranks_as_memory_does(real: OpenRelease, mode: Mode) -> None:
-    memory = FakeRelease(POINTS, strengths=STRENGTHS)
+def test_edge_ranks_like_the_fake_release(real: OpenRelease, mode: Mode) -> None:
+    fake = FakeRelease(POINTS, strengths=WEIGHTS)
     random = np.random.default_rng(5)
     for _ in range(30):
         seeds = random.choice(len(ROWS), random.integers(1, 5))
-        expected, found = (ask(one, *seeds, mode=mode) for one in (memory, real))
-        assert found.mode is expected.mode
-        assert [hit.score for hit in found.songs] == pytest.approx(
+        expected, recommendation = (
+            recommend_for(release, *seeds, mode=mode) for release in (fake, real)
+        )
+        assert recommendation.mode is expected.mode
+        assert [hit.score for hit in recommendation.songs] == pytest.approx(
             [hit.score for hit in expected.songs], abs=1e-5
         )
 
 
-def resolved(*places: int, weight: float = 1.0) -> ResolvedSeed:
-    points = tuple(POINTS[place] for place in places)
-    return ResolvedSeed(Resolution.SONG, points, weight)
-
-
-def test_weights_by_hand() -> None:
-    assert weigh([resolved(1), resolved(2)], 0.5) == {2: 1.0, 1: 0.5}
-    assert weigh([resolved(1), resolved(1)], 0.5) == {1: 1.5}
-    assert weigh([resolved(1, weight=8), resolved(2)], 0.5) == {2: 1.0, 1: 4.0}
-    assert weigh([resolved(1, 3), resolved()], 0.5) == {1: 0.5, 3: 0.5}
-    assert weigh([resolved(1), resolved(2)], 0.0) == {2: 1.0}
-    assert weigh([], 0.5) == {}
-
-
-def test_the_mode_travels_in_request_and_answer(release: OpenRelease) -> None:
+def test_the_mode_of_the_request_is_in_the_response(release: OpenRelease) -> None:
     seeds = [pb.Seed(artist="Abba", title="Waterloo")]
     for mode, used in [
         (pb.MODE_UNSPECIFIED, pb.MODE_HYBRID),

@@ -10,7 +10,7 @@ import pytest
 from catalog.errors import OverloadError
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
-from service.api.validation import work_of
+from service.api.validation import estimate_work
 from service.rpc.interceptors import admission
 from service.rpc.interceptors.admission import Admission
 from tests.support.fakes import FakeStore
@@ -40,8 +40,8 @@ def playlist(seeds: int, **fields: object) -> pb.RecommendRequest:
     ],
     ids=range(11),
 )
-def test_the_work_of_a_request(request_: object, work: int) -> None:
-    assert work_of(request_) == work
+def test_the_estimate_work_a_request(request_: object, work: int) -> None:
+    assert estimate_work(request_) == work
 
 
 def taken(most: int, *works: int) -> int:

@@ -15,8 +15,10 @@ from catalog.model import ANY
 from nextsong.v1 import recommender_pb2 as pb
 from service.api import methods
 from service.recommend import explain
-from service.recommend.engine import DEEPEST, Mode, Query, recommend_many
-from service.recommend.seeds import AT_ONCE, Seed, resolve
+from service.recommend.engine import recommend_many
+from service.recommend.query import Mode, Query
+from service.recommend.retrieval import MAX_SEARCH_DEPTH
+from service.recommend.seeds import MAX_CONCURRENT_LOOKUPS, Seed, resolve_seeds
 from tests.support.fakes import FakeRelease, points_of, publish
 
 if TYPE_CHECKING:
@@ -160,27 +162,27 @@ def test_a_playlist_is_explained_once_for_all_its_songs(
 ) -> None:
     counted: Counter[str] = Counter()
 
-    def counts_of(*arguments: object) -> object:
+    def weigh_seeds(*arguments: object) -> object:
         counted["counts"] += 1
         return counts(*arguments)  # type: ignore[arg-type]
 
-    counts = explain.counts_of
-    monkeypatch.setattr(explain, "counts_of", counts_of)
+    counts = explain.weigh_seeds
+    monkeypatch.setattr(explain, "weigh_seeds", weigh_seeds)
     answer = asyncio.run(methods.recommend(real, ONE))
     assert len(answer.songs) == 500
     assert counted["counts"] == 2
     for scored in answer.songs:
-        assert 0 < len(scored.reasons) <= explain.MOST_REASONS
+        assert 0 < len(scored.reasons) <= explain.MAX_REASONS
         assert sum(reason.share for reason in scored.reasons) <= 1 + 1e-5
     assert answer.ByteSize() < 500 * 400
 
 
 def test_few_queries_run_at_once() -> None:
     release = Noting(POINTS[:10])
-    unknown = [Seed(artist=f"Nobody {number}", title="?") for number in range(1_000)]
-    resolved = asyncio.run(resolve(release, unknown))
+    unknown = [Seed(artist=f"Nobody {place}", title="?") for place in range(1_000)]
+    resolved = asyncio.run(resolve_seeds(release, unknown))
     assert len(resolved) == 1_000
-    assert release.most == AT_ONCE
+    assert release.most == MAX_CONCURRENT_LOOKUPS
 
 
 def test_no_search_is_deeper_than_a_server_allows() -> None:
@@ -192,7 +194,7 @@ def test_no_search_is_deeper_than_a_server_allows() -> None:
     release = Noting(points_of(*rows))
     ask = Query([Seed(artist="Artist 0", title="0-0")], 500, mode=Mode.DENSE, max_per_artist=1)
     (answer,) = asyncio.run(recommend_many(release, [ask]))
-    assert {hit.song.artist for hit in answer.songs} == {f"Artist {number}" for number in range(3)}
-    assert max(search.limit for search in release.searches) <= DEEPEST
-    # Songs of an artist who reached the limit are excluded with the artist, and not one by one.
+    assert {hit.song.artist for hit in answer.songs} == {f"Artist {place}" for place in range(3)}
+    assert max(search.limit for search in release.searches) <= MAX_SEARCH_DEPTH
+    # Songs of artists of which there are enough are excluded with the artist, and not one by one.
     assert max(len(search.where.exclude_songs) for search in release.searches) == 1

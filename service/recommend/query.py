@@ -1,0 +1,92 @@
+"""A query and its recommendation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from catalog.model import ANY, Filter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from catalog.model import Hit
+    from service.recommend.seeds import ResolvedSeed, Seed
+
+
+class Mode(Enum):
+    """How songs are retrieved and ranked.
+
+    - DENSE: by Word2Vec vectors.
+    - COOCCURRENCE: by co-occurrence in playlists.
+    - HYBRID: by both, scores added.
+    - RANKED: by the release's re-ranker, from the candidates of several searches. HYBRID if the
+      release has none.
+    """
+
+    DENSE = "dense"
+    COOCCURRENCE = "cooccurrence"
+    HYBRID = "hybrid"
+    RANKED = "ranked"
+
+
+class Strategy(Enum):
+    """The source of a recommendation.
+
+    - SEEDS: the seeds that the catalog knows.
+    - ARTISTS: no seed is known; the most popular songs of their artists replace them.
+    - POPULAR: neither seeds nor artists are known; the most popular songs of the catalog.
+    """
+
+    SEEDS = "seeds"
+    ARTISTS = "artists"
+    POPULAR = "popular"
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A playlist to continue.
+
+    - `seeds`: songs of the playlist in play order, the most recent last.
+    - `mode`: None for the mode that was selected when the release was trained.
+    - `max_per_artist`: maximum number of songs of one artist; 0 for no maximum.
+    - `diversity`: from 0 (relevance only) to 1 (dissimilarity only); see `DiverseSelection`.
+    - `explain`: whether to compute the share of each seed in each song.
+    """
+
+    seeds: Sequence[Seed]
+    limit: int = 10
+    where: Filter = ANY
+    mode: Mode | None = None
+    max_per_artist: int = 0
+    diversity: float = 0.0
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A seed, by its index in the query, and its share in a song: above 0, at most 1."""
+
+    seed: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """The answer to a query.
+
+    - `songs`: best first.
+    - `mode`: the mode that was used, None for `Strategy.POPULAR`.
+    - `seeds`: each seed of the query as it was resolved, in the same order.
+    - `reasons`: a list for each song, empty for `Strategy.POPULAR` and unless the query asks for
+      explanations.
+    - `where`: the filter of the query, with the seeds excluded.
+    """
+
+    songs: list[Hit]
+    strategy: Strategy
+    mode: Mode | None
+    seeds: list[ResolvedSeed]
+    reasons: list[list[Reason]]
+    where: Filter

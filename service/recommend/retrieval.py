@@ -1,0 +1,116 @@
+"""Retrieve the candidates of queries and rank them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from catalog.model import Hit
+from catalog.reranker import load_reranker
+from catalog.turns import turn
+from service.recommend.query import Mode
+from service.recommend.rerank import (
+    build_channel_searches,
+    fetch_similarities,
+    gather_candidates,
+    rerank,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from catalog.model import Search
+    from catalog.store import OpenRelease
+    from service.recommend.diversify import DiverseSelection
+    from service.recommend.plan import Plan
+
+DIVERSITY_POOL = 100
+"""Minimum number of candidates of a query with diversity."""
+
+DIVERSITY_FACTOR = 5
+"""Number of candidates per song of a query with diversity, if that is more."""
+
+ARTIST_CAP_FACTOR = 3
+"""Number of candidates per missing song of a query with `max_per_artist`."""
+
+MAX_SEARCH_DEPTH = 5_000
+"""Maximum limit of one search, because a Qdrant server in strict mode refuses deeper ones.
+
+A fused search retrieves twice as many candidates of each kind. If a selection refuses all of them,
+the next search excludes them.
+"""
+
+
+def build_searches(plan: Plan, selection: DiverseSelection) -> list[Search]:
+    """Return the searches for the songs that the selection still lacks.
+
+    They ask for more songs than that if some may be refused. Songs that were retrieved before, and
+    artists that have reached their maximum, are excluded.
+    """
+    query, where = plan.query, plan.search.where
+    where = replace(
+        where,
+        exclude_songs=where.exclude_songs | selection.seen_songs,
+        exclude_artists=where.exclude_artists | selection.full_artists,
+    )
+    limit = query.limit - len(selection.songs)
+    if query.max_per_artist:
+        limit = ARTIST_CAP_FACTOR * limit + selection.rejected
+    if query.diversity:
+        limit = max(limit, DIVERSITY_POOL, DIVERSITY_FACTOR * query.limit)
+    search = replace(
+        plan.search,
+        limit=min(limit, MAX_SEARCH_DEPTH),
+        where=where,
+        with_vectors=bool(query.diversity)
+        or (query.explain and plan.mode is not Mode.COOCCURRENCE),
+    )
+    if plan.mode is Mode.RANKED:
+        return build_channel_searches(search, plan.search_seeds)
+    return [search]
+
+
+async def retrieve(
+    release: OpenRelease, plans: Sequence[Plan], searches: Sequence[list[Search]]
+) -> list[list[list[Hit]]]:
+    """Return the hits of each search of each plan; all searches go to Qdrant in one request.
+
+    Plans without a mode get the most popular songs.
+    """
+    pairs = list(zip(plans, searches, strict=True))
+    request = [search for plan, own in pairs if plan.mode for search in own]
+    hits = iter(await release.find(request) if request else [])
+    popular = iter(
+        await asyncio.gather(
+            *(_find_popular(release, own[0]) for plan, own in pairs if not plan.mode)
+        )
+    )
+    return [[next(hits if plan.mode else popular) for _ in own] for plan, own in pairs]
+
+
+async def rank(
+    release: OpenRelease, plans: Sequence[Plan], hits: Sequence[list[list[Hit]]]
+) -> list[list[Hit]]:
+    """Return a ranking for each plan: the hits of its search, or the re-ranked ones of several."""
+    rankings = [plan_hits[0] for plan_hits in hits]
+    ranked = [index for index, plan in enumerate(plans) if plan.mode is Mode.RANKED]
+    reranker = load_reranker(release.manifest.ranker) if ranked else None
+    if reranker is None:
+        return rankings
+    queries = []
+    for index in ranked:
+        queries.append(gather_candidates(plans[index].search_seeds, hits[index]))
+        await turn()
+    similarities = await fetch_similarities(release, queries)
+    for index, candidates, cosines in zip(ranked, queries, similarities, strict=True):
+        rankings[index] = rerank(reranker, candidates, cosines)
+        await turn()
+    return rankings
+
+
+async def _find_popular(release: OpenRelease, search: Search) -> list[Hit]:
+    """Return the most popular songs, scored by their share of the training playlists."""
+    playlists = max(1, release.manifest.counts.training_playlists)
+    points = await release.popular(search.limit, search.where)
+    return [Hit(point.song, point.song.playlists / playlists, point.vector) for point in points]
