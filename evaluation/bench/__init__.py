@@ -1,1 +1,1 @@
-"""Benchmarks of ingest and service."""
+"""Benchmarks of ingest and of the service."""

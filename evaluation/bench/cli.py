@@ -1,4 +1,4 @@
-"""`nextsong bench`: how fast it is on this machine."""
+"""The command `nextsong bench`."""
 
 from __future__ import annotations
 
@@ -25,87 +25,92 @@ if TYPE_CHECKING:
     from catalog.server.options import QdrantOptions, Storage
 
 
-LEAST_SONGS = 1_000
-"""The smallest release that the bench measures."""
+MIN_SONGS = 1_000  # of an invented release
 
 
 class _Numbers(click.ParamType[list[int]]):
-    """Whole numbers with commas between."""
+    """Whole numbers, separated by commas."""
 
     name = "numbers"
 
-    def __init__(self, least: int = 1) -> None:
-        self._least = least
+    def __init__(self, minimum: int = 1) -> None:
+        self._minimum = minimum
 
     def convert(
         self, value: str | list[int], param: click.Parameter | None, ctx: click.Context | None
     ) -> list[int]:
-        """Return the numbers, or fail."""
+        """Convert the value to numbers, or fail."""
         if isinstance(value, list):
             return value
         try:
             numbers = [int(part) for part in value.split(",")]
         except ValueError:
-            self.fail(f"'{value}' is not whole numbers with commas between", param, ctx)
-        if min(numbers) < self._least:
-            self.fail(f"all must be {self._least:,} or more", param, ctx)
+            self.fail(f"'{value}' is not a list of whole numbers, separated by commas", param, ctx)
+        if min(numbers) < self._minimum:
+            self.fail(f"all must be {self._minimum:,} or more", param, ctx)
         return numbers
 
 
-@click.group(short_help="Measure how fast it is on this machine.")
+@click.group(short_help="Measure speed and memory on this machine.")
 def bench() -> None:
-    """Measure how fast it is on this machine."""
+    """Measure speed and memory on this machine."""
 
 
-@bench.command(short_help="The service under load, beside its engine called directly.")
+@bench.command(short_help="Measure the service under load, and its engine.")
 @home_option
 @qdrant_server
 @click.option(
     "--sizes",
-    type=_Numbers(LEAST_SONGS),
+    type=_Numbers(MIN_SONGS),
     default="10000,100000",
     show_default=True,
-    help="Songs of the invented releases, which are kept in HOME/bench-SIZE.",
+    help="Songs of each invented release; releases are kept in HOME/bench-SIZE.",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(1, 1000),
     default=20,
     show_default=True,
-    help="Songs of a playlist.",
+    help="Songs of a query.",
 )
 @click.option(
-    "--limit", type=click.IntRange(1, 500), default=10, show_default=True, help="Songs answered."
+    "--limit",
+    type=click.IntRange(1, 500),
+    default=10,
+    show_default=True,
+    help="Songs of an answer.",
 )
 @click.option(
     "--callers",
     type=click.IntRange(1, 1000),
     default=8,
     show_default=True,
-    help="Calls under way in a closed loop.",
+    help="Concurrent callers in a closed loop.",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
     default=1,
     show_default=True,
-    help="Processes that answer.",
+    help="Serving processes.",
 )
 @click.option(
     "--seconds",
     type=Decimal(0.1, 3600),
     default=5.0,
     show_default=True,
-    help="How long each measurement takes.",
+    help="Duration of each measurement.",
 )
 @storage_option
 @click.option(
-    "--rates", type=_Numbers(), help="Calls per second of more open loops, commas between."
+    "--rates",
+    type=_Numbers(),
+    help="Calls per second of additional open loops, separated by commas.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the results to this file too, as JSON.",
+    help="Also write the results to this file, as JSON.",
 )
 @json_option
 @quiet_option
@@ -125,10 +130,11 @@ def serve(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Put the service under load, and call its engine directly, with invented releases.
+    """Measure the service under load, and its engine called directly, with invented releases.
 
-    On a Qdrant server, releases are published below the prefix with "-bench" added.
+    On a Qdrant server, the releases are published with "-bench" appended to the prefix.
     """
+    from evaluation.bench import results as bench_results
     from evaluation.bench import serve as bench_serve
 
     if out:
@@ -138,43 +144,44 @@ def serve(
         qdrant = dataclasses.replace(qdrant, prefix=f"{qdrant.prefix}-bench")
     results = bench_serve.run(plan, home, qdrant, reporter_for(quiet=quiet))
     if as_json:
-        print_json(bench_serve.to_json(results))
+        print_json(bench_results.to_json(results))
     else:
-        bench_serve.show(results)
+        bench_results.show(results)
     if out:
-        bench_serve.write_json(results, out)
+        bench_results.write_json(results, out)
 
 
-@bench.command(name="ingest", short_help="An ingest, beside the tutorials' way.")
+@bench.command(name="ingest", short_help="Measure an ingest, and the tutorials' way.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--tutorial/--no-tutorial",
     default=True,
     show_default=True,
-    help="Also take the tutorials' way over the same file (the extra `bench`).",
+    help="Also process the file as tutorials do it (needs the extra `bench`).",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the results to this file too, as JSON.",
+    help="Also write the results to this file, as JSON.",
 )
 @json_option
 @quiet_option
 @one_line_errors
 def bench_ingest(file: Path, tutorial: bool, out: Path | None, as_json: bool, quiet: bool) -> None:
-    """Take FILE, in the raw form of #nowplaying, to a release; show each stage's time and memory.
+    """Make a release of FILE, in the raw form of #nowplaying; show time and memory of each stage.
 
-    Beside it: the tutorials' way, with pandas, SQL and gensim on Python lists.
+    For comparison, the file is also processed as tutorials do it: with pandas, SQL, and gensim on
+    Python lists.
     """
-    from evaluation.bench import ingest as measured
+    from evaluation.bench import ingest as ingest_bench
     from ingest.parameters import Parameters
 
     if out:
         require_writable(out)
-    comparison = measured.run(file, Parameters(), reporter_for(quiet=quiet), tutorial=tutorial)
+    comparison = ingest_bench.run(file, Parameters(), reporter_for(quiet=quiet), tutorial=tutorial)
     if as_json:
         print_json(comparison.to_json())
     else:
-        measured.show(comparison)
+        ingest_bench.show(comparison)
     if out:
-        measured.write_json(comparison, out)
+        ingest_bench.write_json(comparison, out)

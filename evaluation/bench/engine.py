@@ -1,17 +1,17 @@
-"""The engine called directly, in this process: what the service is measured beside.
+"""The engine called directly in this process, as a reference for the service.
 
-`engine` are the searches of a call alone, as the service asks them; `ranking` is all that a call
-does but for gRPC.
+`engine` measures the searches of a call alone, and `ranking` all of a call except gRPC.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from evaluation.bench.load import Load, due_times, requests_of
+from evaluation.bench.load import Load, create_requests, drive
+from evaluation.bench.results import Measurement
 from service.api import validation as parsing
 from service.operate.process import freeze_garbage_collector
 from service.recommend.engine import recommend_many
@@ -22,58 +22,59 @@ if TYPE_CHECKING:
     from catalog.model import Hit, Search
     from catalog.store import OpenRelease
 
-AT_LOAD = 0.5
-"""The open loop runs at this share of what the closed loop reached."""
+    Call = Callable[[int], Awaitable[Any]]
+
+OPEN_LOAD = 0.5  # rate of the open loop, as a share of the rate of the closed loop
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Latencies in milliseconds of what was asked within `seconds`; `rate` 0: a closed loop."""
-
-    where: str
-    load: str
-    seconds: float
-    latencies: list[float]
-    rate: float = 0.0
-
-
-def measured(release: OpenRelease, load: Load, callers: int) -> Iterator[Measured]:
-    """The engine and the ranking, in closed loops of one and of `callers`, and half loaded."""
-    with freeze_garbage_collector():  # as the service does
+def measure_engine(release: OpenRelease, load: Load, callers: int) -> Iterator[Measurement]:
+    """Measure the engine and the ranking: a single caller, `callers`, and an open loop."""
+    with freeze_garbage_collector():  # as in the service
         for where, whole in (("engine", False), ("ranking", True)):
             name = where + (", filtered" if load.filtered else "")
-            yield from asyncio.run(_measured(release, load, callers, name, whole))
+            yield from asyncio.run(_measure(release, load, callers, name, whole))
 
 
-async def _measured(
+async def _measure(
     release: OpenRelease, load: Load, callers: int, where: str, whole: bool
-) -> list[Measured]:
-    ask = await _question(release, load, whole)
-    found = []
+) -> list[Measurement]:
+    call = await _prepare_call(release, load, whole)
+    measurements = []
     for number in sorted({1, callers}):
-        closed = await _closed_loop(ask, number, load.seconds)
-        found.append(Measured(where, f"closed, {number}", load.seconds, closed))
-    rate = AT_LOAD * max(len(one.latencies) for one in found) / load.seconds
-    latencies = await _open_loop(ask, rate, load)
-    found.append(Measured(where, f"open, {AT_LOAD:.0%}", load.seconds, latencies, rate))
-    return found
+        latencies = await _time_calls(call, replace(load, callers=number))
+        measurements.append(Measurement(where, f"closed, {number}", load.seconds, latencies))
+    most = max(len(measurement.latencies) for measurement in measurements)
+    rate = OPEN_LOAD * most / load.seconds
+    latencies = await _time_calls(call, replace(load, rate=rate))
+    name = f"open, {OPEN_LOAD:.0%}"
+    return [*measurements, Measurement(where, name, load.seconds, latencies, rate)]
 
 
-async def _question(
-    release: OpenRelease, load: Load, whole: bool
-) -> Callable[[int], Awaitable[Any]]:
-    """What is asked at a place in a row of different questions."""
+async def _time_calls(call: Call, load: Load) -> list[float]:
+    """Return the latencies of the calls in milliseconds."""
+    latencies: list[float] = []
+
+    async def timed_call(number: int, due: float) -> None:
+        await call(number)
+        latencies.append((time.perf_counter() - due) * 1e3)
+
+    await drive(load, timed_call, load.seconds)
+    return latencies
+
+
+async def _prepare_call(release: OpenRelease, load: Load, whole: bool) -> Call:
+    """Return a function that makes call number n: a whole call, or its searches alone."""
     payload = release.manifest.payload
-    asks = [
-        await parsing.parse_query(one, await parsing.parse_seeds(one.seeds), payload)
-        for one in requests_of(load)
+    queries = [
+        await parsing.parse_query(request, await parsing.parse_seeds(request.seeds), payload)
+        for request in create_requests(load)
     ]
     if whole:
-        return lambda number: recommend_many(release, [asks[number % len(asks)]])
+        return lambda number: recommend_many(release, [queries[number % len(queries)]])
     searches = []
 
-    class Noting:
-        """The release, noting what is searched for."""
+    class Recorder:
+        """The release, which records the searches of each query."""
 
         manifest = release.manifest
         points = staticmethod(release.points)
@@ -84,46 +85,13 @@ async def _question(
             searches.append(wanted)
             return await release.find(wanted)
 
-    for ask in asks:
-        await recommend_many(Noting, [ask])  # type: ignore[arg-type]
-    own = [[seed.song_id for seed in ask.seeds if seed.song_id] for ask in asks]
+    for query in queries:
+        await recommend_many(Recorder, [query])  # type: ignore[arg-type]
+    seeds = [[seed.song_id for seed in query.seeds if seed.song_id] for query in queries]
 
     async def search(number: int) -> None:
-        place = number % len(asks)
-        await release.points(own[place])
-        await release.find(searches[place])
+        index = number % len(queries)
+        await release.points(seeds[index])
+        await release.find(searches[index])
 
     return search
-
-
-async def _closed_loop(
-    ask: Callable[[int], Awaitable[Any]], callers: int, seconds: float
-) -> list[float]:
-    latencies: list[float] = []
-    end = time.perf_counter() + seconds
-
-    async def caller(number: int) -> None:
-        while (begin := time.perf_counter()) < end:
-            await ask(number)
-            latencies.append((time.perf_counter() - begin) * 1e3)
-            number += callers
-
-    await asyncio.gather(*(caller(number) for number in range(callers)))
-    return latencies
-
-
-async def _open_loop(ask: Callable[[int], Awaitable[Any]], rate: float, load: Load) -> list[float]:
-    latencies: list[float] = []
-
-    async def call(number: int, due: float) -> None:
-        await ask(number)
-        latencies.append((time.perf_counter() - due) * 1e3)
-
-    under_way = set[asyncio.Task[None]]()
-    for number, due in enumerate(due_times(rate, load.seconds, load.random)):
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        task = asyncio.create_task(call(number, due))
-        under_way.add(task)
-        task.add_done_callback(under_way.discard)
-    await asyncio.gather(*under_way)
-    return latencies

@@ -1,7 +1,7 @@
-"""One way from a raw playlist file to a model, as a process: `python -m evaluation.bench.steps`.
+"""A process that turns a raw playlist file into a model: `python -m evaluation.bench.steps`.
 
-Its parent gives the way, the file and a folder, watches its memory, and reads a JSON line from
-standard output for each step that is done: {"step", "seconds"} and what came of it.
+Arguments are the way, the file, a folder and the parameters. Standard output has a JSON line for
+each finished step: {"step", "seconds"} and its counts. The parent process measures the memory.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ORDER BY user, playlist, plays.rowid
 
 
 def tutorial(file: Path, folder: Path, parameters: Parameters) -> None:
-    """The way of the tutorials: pandas cleans, SQL numbers, gensim trains on Python lists."""
+    """Process the file as tutorials do it: pandas, SQL, and gensim on Python lists."""
     with extra_needed("bench"):
         import pandas as pd
     from gensim.models import Word2Vec
@@ -57,7 +57,7 @@ def tutorial(file: Path, folder: Path, parameters: Parameters) -> None:
         del playlists
         result["playlists"] = len(sentences)
     with _step("train") as result:
-        # As much training as the other way does: 70% of the playlists, with the same parameters.
+        # The same training as nextsong: 70% of the playlists, with the same parameters.
         sentences = sentences[: round(0.7 * len(sentences))]
         plays = sum(map(len, sentences))
         model = Word2Vec(
@@ -76,11 +76,13 @@ def tutorial(file: Path, folder: Path, parameters: Parameters) -> None:
 
 
 def nextsong(file: Path, folder: Path, parameters: Parameters) -> None:
-    """`nextsong ingest run`, with a home and a work folder of its own."""
-    home = EmbeddedStore(folder / "home")
-    outcome = pipeline.run([file], {}, home, folder / "work", parameters, _Lines(), max_rejects=1.0)
+    """Run `nextsong ingest run` with a store and a work folder of its own."""
+    store = EmbeddedStore(folder / "home")
+    outcome = pipeline.run(
+        [file], {}, store, folder / "work", parameters, _StepReporter(), max_rejects=1.0
+    )
     prepared = outcome.stages["prepare"].summary
-    _say(
+    _write_line(
         rows=prepared["rows"],
         playlists=prepared["playlists"],
         songs=outcome.manifest.counts.songs,
@@ -92,10 +94,10 @@ def _step(name: str) -> Iterator[dict[str, Any]]:
     start = time.perf_counter()
     result: dict[str, Any] = {}
     yield result
-    _say(step=name, seconds=round(time.perf_counter() - start, 3), **result)
+    _write_line(step=name, seconds=round(time.perf_counter() - start, 3), **result)
 
 
-class _Quiet:
+class _SilentTask:
     def advance(self, done: float, total: float | None = None) -> None:
         pass
 
@@ -103,29 +105,29 @@ class _Quiet:
         pass
 
 
-class _Lines:
-    """A reporter that says when each stage is done.
+class _StepReporter:
+    """A reporter that writes a line for each stage.
 
-    What the stages left is put together before it is published, in no stage: a step all the same.
+    The points are assembled before publishing, outside of any stage; they count as a step too.
     """
 
     def __init__(self) -> None:
         self._end = time.perf_counter()
 
     def say(self, text: str) -> None:
-        """Say nothing: no stage is reused here."""
+        """Ignore the text."""
 
     @contextmanager
-    def task(self, title: str) -> Iterator[_Quiet]:
-        """A stage: its name and seconds are a line."""
+    def task(self, title: str) -> Iterator[_SilentTask]:
+        """Write the name and the seconds of the stage as a line."""
         if title == "publish":
-            _say(step="assemble", seconds=round(time.perf_counter() - self._end, 3))
+            _write_line(step="assemble", seconds=round(time.perf_counter() - self._end, 3))
         with _step(title):
-            yield _Quiet()
+            yield _SilentTask()
         self._end = time.perf_counter()
 
 
-def _say(**fields: Any) -> None:
+def _write_line(**fields: Any) -> None:
     sys.stdout.write(json.dumps(fields) + "\n")
     sys.stdout.flush()
 
@@ -134,11 +136,11 @@ WAYS = {"nextsong": nextsong, "tutorial": tutorial}
 
 
 def main(way: str, file: str, folder: str, parameters: str) -> int:
-    """Go that way, or say what went wrong."""
+    """Run the way, and write an error as a line."""
     try:
         WAYS[way](Path(file), Path(folder), Parameters(**json.loads(parameters)))
     except NextsongError as error:
-        _say(error=str(error))
+        _write_line(error=str(error))
         return 1
     return 0
 

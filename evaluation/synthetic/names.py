@@ -1,8 +1,8 @@
 """Invented names of genres, artists, songs, albums and playlists, in bulk.
 
-A name is a template filled with two words. Every function maps whole numbers to names one to one,
-by arithmetic on the indices of word lists; numbers beyond what the words can tell apart get a
-numeral at the end. No two names of a kind meet after `catalog.song.normalise`.
+A name is a template with one or two words. Names are computed from the indices of word lists, so
+that each number has a name of its own; after the last combination of words, names get a numeral.
+No two names of a kind are equal after `catalog.song.normalise`, because no two words of a list are.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.song import normalise
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -25,28 +23,23 @@ if TYPE_CHECKING:
 
 
 class _Template(NamedTuple):
-    """Its text is `before`, the first word unless `single`, `between`, the second word, `after`."""
+    """A name: `before`, the first word, `between`, the second word, `after`.
+
+    `single` templates lack the first word and `between`. `share` is the template's weight.
+    """
 
     share: float
     before: str = ""
-    between: str = " "  # unused in a `single` one
+    between: str = " "
     after: str = ""
     single: bool = False
 
 
-def _distinct(words: Iterable[str]) -> list[str]:
-    return list({normalise(word): word for word in reversed(list(words))}.values())[::-1]
+def _combine(starts: str, ends: str) -> list[str]:
+    return [start + end for start in starts.split() for end in ends.split()]
 
 
-def _words(text: str) -> list[str]:
-    return _distinct(text.split())
-
-
-def _joined(starts: str, ends: str) -> list[str]:
-    return _distinct(start + end for start in starts.split() for end in ends.split())
-
-
-_QUALITIES = _words("""
+_ADJECTIVES = """
 Amber Ashen Backward Barefoot Borrowed Brittle Broken Burnished Candlelit Careless Cobalt Copper
 Crooked Distant Drowsy Dusty Early Electric Endless Faded Faithful Feathered Final Flickering
 Floating Foreign Forgotten Fragile Frozen Gentle Gilded Golden Hollow Honest Humble Idle
@@ -57,9 +50,9 @@ Scarlet Second Secret Silent Silver Sleepless Slow Southern Spare Speckled Stole
 Tangerine Tender Thirteenth Threadbare Timid Tin Tranquil Ultramarine Uncertain Unfinished
 Velvet Violet Wandering Weightless Western Wicker Wild Windswept Winter Wooden Yellow Über
 Émigré
-""")
+""".split()  # noqa: SIM905 -- wrapped, not a word a line
 
-_THINGS = _words("""
+_NOUNS = """
 Afternoon Almanac Anchor Apricot Archive Arrow Attic Avenue Balcony Balloon Barometer Beacon
 Bicycle Blueprint Bonfire Bouquet Bridge Café Calendar Candle Canyon Carousel Cathedral Chimney
 Cinema Cinnamon Clock Cloud Comet Compass Corridor Crossing Current Daybreak Declaración
@@ -74,9 +67,9 @@ Rêverie Ribbon River Rooftop Satellite Season Shadow Shoreline Signal Skyline S
 Staircase Station Stranger Sunday Suitcase Telegram Telescope Theatre Thunder Tide Timetable
 Tomorrow Tramline Tunnel Umbrella Valley Veranda Viaduct Volcano Voyage Waltz Waterfall
 Wednesday Weekend Whistle Window Wire Yesterday Zeppelin
-""")
+""".split()  # noqa: SIM905 -- wrapped, not a word a line
 
-_PLAYERS = _words("""
+_PLURALS = """
 Abacuses Almanacs Anemometers Awnings Barometers Bellhops Bobbins Bookends Brambles Buttonholes
 Cartographers Chandeliers Cloakrooms Coathangers Colanders Corduroys Cufflinks Custards
 Deckchairs Dinghies Doorbells Dormice Earmuffs Egrets Envelopes Escalators Fenceposts Ferrymen
@@ -87,9 +80,9 @@ Paperweights Parsnips Pendulums Periscopes Piñatas Pinwheels Postboxes Quinces 
 Rhubarbs Rowboats Sandbars Saucers Semaphores Sextants Shoehorns Sousaphones Spindles
 Stationmasters Sundials Teacosies Teaspoons Thimbles Timetables Toboggans Trellises Tricycles
 Trolleys Turnstiles Umbrellas Viaducts Wardrobes Weathervanes Wheelbarrows Windmills Zeppelins
-""")
+""".split()  # noqa: SIM905 -- wrapped, not a word a line
 
-_GIVEN = _joined(
+_FIRST_NAMES = _combine(
     """
     Al Be Bri Ca Da De El Fe Fi Gre Ha I Jo Ka Li Ma Mi Ne No O Pe Qui Ra Ro Sa Se Ta Ti U Va Ve
     Wi Yo Zé
@@ -98,7 +91,7 @@ _GIVEN = _joined(
     bren dra fira jan kko la lian mo nna nor rek ris sko sså tta va vin zel
     """,
 )
-_FAMILY = _joined(
+_LAST_NAMES = _combine(
     """
     Ald Arb Bel Bjø Bran Cas Cor Dov Drum Ell Fal Fen Gal Grim Hal Hest Ing Jarr Kest Kol Lam
     Lind Lor Marr Mel Nor O'Br Oss Pell Quar Rav Ros Sel Sten Tam Thorn Ul Vand Ves Wex Yar Zim
@@ -108,7 +101,7 @@ _FAMILY = _joined(
     mere mond nova orin quist rell shaw son stad tova ueño wick worth
     """,
 )
-_MONONYMS = _joined(
+_MONONYMS = _combine(
     """
     A Bri Cy Dae Dro E Fau Glo Hy I Jin Ko Ky Lu Mae My Ny O Pha Qua Rhy Sa Sho Sy Thi Tu U Vey
     Vo Wy Xa Zu
@@ -150,13 +143,13 @@ _ALBUMS = (
     _Template(0.1, 'Music for "', " ", '"'),
 )
 _BANDS = (
-    (_Template(24), _QUALITIES, _PLAYERS),
-    (_Template(20, "The "), _QUALITIES, _PLAYERS),
-    (_Template(30), _GIVEN, _FAMILY),
+    (_Template(24), _ADJECTIVES, _PLURALS),
+    (_Template(20, "The "), _ADJECTIVES, _PLURALS),
+    (_Template(30), _FIRST_NAMES, _LAST_NAMES),
     (_Template(12, "", ""), _MONONYMS, [""]),
-    (_Template(8, "", " & the "), _GIVEN, _PLAYERS),
-    (_Template(3, "", ", ", " & Sons"), _FAMILY, _FAMILY),
-    (_Template(0.5, '"', '" '), _MONONYMS, _FAMILY),
+    (_Template(8, "", " & the "), _FIRST_NAMES, _PLURALS),
+    (_Template(3, "", ", ", " & Sons"), _LAST_NAMES, _LAST_NAMES),
+    (_Template(0.5, '"', '" '), _MONONYMS, _LAST_NAMES),
 )
 _GENRES = """
 dustwave;glimmercore;harbour folk;tin disco;moss pop;night tramline;salt soul;paper punk;slowglass;
@@ -172,113 +165,113 @@ forgotten {};{} - favourites;slow {};más {};{} till dawn;kitchen {};{} on repea
 
 
 def genre_names(count: int) -> pa.StringArray:
-    """The names of genres 0 to `count` - 1."""
+    """Return the names of `count` genres, shape (count,)."""
     number = np.arange(count)
-    return _numbered(_taken(_GENRES, number % len(_GENRES)), number // len(_GENRES), " ")
+    return _append_numerals(_take(_GENRES, number % len(_GENRES)), number // len(_GENRES), " ")
 
 
 def user_ids(count: int) -> pa.StringArray:
-    """The names of users 0 to `count` - 1."""
+    """Return the ids of `count` users, shape (count,)."""
     number = pc.utf8_lpad(pa.array(np.arange(count)).cast(pa.string()), 6, "0")
     return pc.binary_join_element_wise("listener-", number, "")
 
 
 def artist_names(count: int, rng: np.random.Generator) -> pa.StringArray:
-    """`count` different names of artists, in no order."""
+    """Return `count` different names of artists, in random order."""
     shares = np.array([template.share for template, _, _ in _BANDS])
     kind = rng.choice(len(_BANDS), size=count, p=shares / shares.sum())
-    names, places = [], []
+    names, artists = [], []
     for k, (template, first, second) in enumerate(_BANDS):
-        place = np.flatnonzero(kind == k)
+        artists.append(np.flatnonzero(kind == k))
         pairs = len(first) * len(second)
-        number = np.arange(len(place))
-        pair = (rng.integers(pairs) + number * _stride(pairs)) % pairs
-        words = _taken(first, pair % len(first)), _taken(second, pair // len(first))
-        name = _filled([template], np.zeros_like(pair), *words)
-        names.append(_numbered(name, number // pairs, " "))
-        places.append(place)
-    return pa.concat_arrays(names).take(pa.array(np.argsort(np.concatenate(places))))
+        number = np.arange(len(artists[-1]))
+        pair = (rng.integers(pairs) + number * _coprime_stride(pairs)) % pairs
+        words = _take(first, pair % len(first)), _take(second, pair // len(first))
+        name = _fill_templates([template], np.zeros_like(pair), *words)
+        names.append(_append_numerals(name, number // pairs, " "))
+    return pa.concat_arrays(names).take(pa.array(np.argsort(np.concatenate(artists))))
 
 
 def song_titles(
     artist: Ints, ordinal: Ints, artists: pa.StringArray, rng: np.random.Generator
 ) -> pa.StringArray:
-    """A title for each song, different for every two songs of an artist.
+    """Return a title for each of n songs; an artist's titles are all different.
 
-    `artist` (n,) says whose song it is, `ordinal` (n,) counts the songs of an artist from 0, and
-    `artists` holds the names, for the guests of about 2% of the songs.
+    `artist`, shape (n,), is the song's artist, `ordinal`, (n,), counts the artist's songs from 0,
+    and `artists` are all names, because about 2% of the songs feature a guest.
     """
-    title = _titles(artist, ordinal, _TITLES, rng)
+    title = _make_titles(artist, ordinal, _TITLES, rng)
     guest = artists.take(pa.array(rng.integers(len(artists), size=len(artist))))
     featuring = pc.binary_join_element_wise(title, " (feat. ", guest, ")", "")
     return pc.if_else(pa.array(rng.random(len(artist)) < 0.02), featuring, title)
 
 
 def album_titles(artist: Ints, ordinal: Ints, rng: np.random.Generator) -> pa.StringArray:
-    """A title for each album, different for every two of an artist: see `song_titles`."""
-    return _titles(artist, ordinal, _ALBUMS, rng)
+    """Return a title for each of n albums; an artist's titles are all different."""
+    return _make_titles(artist, ordinal, _ALBUMS, rng)
 
 
 def playlist_names(
     genre: Ints, owner: Ints, ordinal: Ints, genres: pa.StringArray
 ) -> pa.StringArray:
-    """A name for each playlist, different for every two of an owner.
+    """Return a name for each of n playlists; an owner's names are all different.
 
-    `genre`, `owner` and `ordinal` have shape (n,); `ordinal` counts the playlists of an owner
-    from 0. `genres` holds the names that `genre` points into.
+    `genre`, `owner` and `ordinal` have shape (n,). `genre` indexes `genres`, and `ordinal` counts
+    the playlists of an owner from 0.
     """
     mood = (owner.astype(np.int64) * 7 + ordinal) % len(_MOODS)
     before, after = zip(*(mood.split("{}") for mood in _MOODS), strict=True)
     name = pc.binary_join_element_wise(
-        _taken(before, mood), genres.take(pa.array(genre)), _taken(after, mood), ""
+        _take(before, mood), genres.take(pa.array(genre)), _take(after, mood), ""
     )
-    return _numbered(name, ordinal // len(_MOODS), " ")
+    return _append_numerals(name, ordinal // len(_MOODS), " ")
 
 
-def _titles(
+def _make_titles(
     artist: Ints, ordinal: Ints, templates: Sequence[_Template], rng: np.random.Generator
 ) -> pa.StringArray:
-    pairs = len(_QUALITIES) * len(_THINGS)
+    pairs = len(_ADJECTIVES) * len(_NOUNS)
     start = rng.integers(pairs, size=int(artist.max()) + 1)
-    pair = (start[artist] + ordinal.astype(np.int64) * _stride(pairs)) % pairs
+    pair = (start[artist] + ordinal.astype(np.int64) * _coprime_stride(pairs)) % pairs
     shares = np.array([template.share for template in templates])
     kind = rng.choice(len(templates), size=len(artist), p=shares / shares.sum())
-    # An artist runs through all second words before one comes again; only then would a title of
-    # one word repeat.
+    # An artist's titles use each noun once before any noun again. Titles of a single word would
+    # repeat from then on.
     singles = np.array([template.single for template in templates])
-    kind[singles[kind] & (ordinal >= len(_THINGS))] = 0
-    first, second = pair // len(_THINGS), pair % len(_THINGS)
-    title = _filled(templates, kind, _taken(_QUALITIES, first), _taken(_THINGS, second))
-    return _numbered(title, ordinal // pairs, ", Pt. ")
+    kind[singles[kind] & (ordinal >= len(_NOUNS))] = 0
+    first, second = pair // len(_NOUNS), pair % len(_NOUNS)
+    title = _fill_templates(templates, kind, _take(_ADJECTIVES, first), _take(_NOUNS, second))
+    return _append_numerals(title, ordinal // pairs, ", Pt. ")
 
 
-def _filled(
+def _fill_templates(
     templates: Sequence[_Template], kind: Ints, first: pa.StringArray, second: pa.StringArray
 ) -> pa.StringArray:
     single = np.array([template.single for template in templates])[kind]
     return pc.binary_join_element_wise(
-        _taken([template.before for template in templates], kind),
+        _take([template.before for template in templates], kind),
         pc.if_else(pa.array(single), "", first),
-        _taken(["" if template.single else template.between for template in templates], kind),
+        _take(["" if template.single else template.between for template in templates], kind),
         second,
-        _taken([template.after for template in templates], kind),
+        _take([template.after for template in templates], kind),
         "",
     )
 
 
-def _numbered(names: pa.StringArray, turn: Ints, mark: str) -> pa.StringArray:
-    if not turn.any():
+def _append_numerals(names: pa.StringArray, repetition: Ints, mark: str) -> pa.StringArray:
+    """Append `mark` and a numeral from 2 on to the names whose `repetition` is not 0."""
+    if not repetition.any():
         return names
-    numeral = pc.binary_join_element_wise(mark, pa.array(turn + 1).cast(pa.string()), "")
-    return pc.binary_join_element_wise(names, pc.if_else(pa.array(turn > 0), numeral, ""), "")
+    numeral = pc.binary_join_element_wise(mark, pa.array(repetition + 1).cast(pa.string()), "")
+    return pc.binary_join_element_wise(names, pc.if_else(pa.array(repetition > 0), numeral, ""), "")
 
 
-def _taken(words: Sequence[str], index: Ints) -> Any:
+def _take(words: Sequence[str], index: Ints) -> Any:
     return pa.array(words, pa.string()).take(pa.array(index))
 
 
-def _stride(count: int) -> int:
-    """A step that visits all of `count` numbers before one again, neighbours far apart."""
+def _coprime_stride(count: int) -> int:
+    """Return a step, near the golden ratio, that visits `count` numbers before any repeats."""
     step = max(1, round(count * 0.618))
     while math.gcd(step, count) > 1:
         step += 1

@@ -1,11 +1,10 @@
-"""Invented playlists with the structure of real ones, of any size, the same for the same seed.
+"""Invented playlists of any size with the structure of real ones; a seed determines them.
 
-The world is a line of probability mass. Songs lie on it, as wide as they are popular; those of an
-album stand side by side in track order, so do the albums of an artist and the artists of a genre,
-like next to like. A playlist is a walk on that line: a step nearby, back to a favourite place of
-its owner, somewhere in the genre, to the same artist, or on to the next track of the album. A
-uniform draw from any stretch of the line is then a draw by popularity, and one binary search per
-step serves all playlists at once.
+The songs are intervals of the line from 0 to 1, as wide as they are popular, so a uniform draw from
+any stretch of the line is a draw by popularity. Songs of an album are adjacent in track order, and
+so are the albums of an artist and the artists of a genre. A playlist is a random walk on the line:
+a step goes nearby, to a favourite point of the owner, to anywhere in the genre, to the same artist,
+or to the next track of the album. One binary search per step serves all playlists.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from catalog.files import replacing
 from evaluation.synthetic import names as invented_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -36,10 +35,9 @@ if TYPE_CHECKING:
 
 COLUMNS = ("playlist_id", "playlist_name", "user_id", "position", "artist", "title", "album")
 _ROWS_PER_CHUNK = 1 << 18
-_TASTES = 3
-_COLLECTED = 6_000  # songs of a collection, the middle one
-_SPARE = 1.5  # songs drawn per song wanted: the surplus makes up for the repeats that go
-# The keys that `_without_repeats` sorts hold a playlist of a chunk, a song and a place: 63 bits.
+_MAX_FAVOURITES = 3  # favourite points of an owner
+_COLLECTION_LENGTH = 6_000  # songs of a collection (median)
+_SURPLUS = 1.5  # songs drawn per song wanted, because repeats are dropped
 _DRAWS_PER_CHUNK = 1 << 20
 _BOUNDS = {
     "playlists": (1, 1 << 30),
@@ -53,31 +51,31 @@ _BOUNDS = {
 
 @dataclass(frozen=True)
 class Shape:
-    """How large the data is, and how it is built. Raises `InputError` if it cannot be.
+    """The size and structure of the playlists. Raises `InputError` for impossible values.
 
-    Sizes are counts, rates are shares from 0 to 1. `near`, `home`, `same_artist` and `in_genre`
-    are the shares of the steps that follow no album; what they leave goes to any song at all.
+    Sizes are counts, rates are shares from 0 to 1. `near`, `favourite`, `same_artist` and
+    `in_genre` are shares of the steps that do not follow an album. The other steps go to any song.
     """
 
     playlists: int = 8_000
-    songs: int = 28_000  # that exist: those that nobody plays do not show in the data
+    songs: int = 28_000  # including songs that no playlist has
     genres: int = 12
     songs_per_artist: float = 8.0
     playlists_per_owner: float = 3.0
-    mean_length: float = 32.0  # as wanted: a tenth is lost where playlists run out of new songs
-    spread_of_length: float = 1.05  # standard deviation of its logarithm
+    mean_length: float = 32.0  # about a tenth less if playlists run out of new songs
+    spread_of_length: float = 1.05  # standard deviation of the logarithm
     longest: int = 3_000
-    artist_skew: float = 0.62  # exponent of the power law of artists' popularity by rank
-    song_skew: float = 1.5  # standard deviation of log popularity: of albums, and of songs in one
-    neighbours: float = 2.0  # length of a step in a playlist of 32 songs, in average artists
-    near: float = 0.1  # steps on from the last song
-    home: float = 0.62  # steps from a favourite place of the owner
+    artist_skew: float = 0.62  # exponent of the power law of artist popularity by rank
+    song_skew: float = 1.5  # standard deviation of log popularity, of albums and of their songs
+    neighbours: float = 2.0  # step length in a playlist of 32 songs, in average artists
+    near: float = 0.1  # steps from the last song
+    favourite: float = 0.62  # steps from a favourite point of the owner
     same_artist: float = 0.08
     in_genre: float = 0.12
-    album_run: float = 0.03  # how often a step goes to an album's first track and follows it
+    album_run: float = 0.03  # how often a step begins an album
     album_stay: float = 0.92  # how often a step along an album is followed by another
-    repeats: float = 0.03  # the share that stays of the draws of a song that was there before
-    collections: float = 0.0  # share of playlists in which somebody keeps everything
+    repeats: float = 0.03  # share of the repeated draws that are kept
+    collections: float = 0.0  # share of playlists that are very long collections
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -87,25 +85,26 @@ class Shape:
             if not low <= value <= high:
                 raise InputError(f"{field.name}: {value} is not between {low} and {high}")
         if self.genres > self.songs:
-            raise InputError(f"genres: {self.genres} is more than there are songs ({self.songs})")
-        if self.near + self.home + self.same_artist + self.in_genre > 1 + 1e-9:
-            raise InputError("near, home, same_artist and in_genre: their sum is more than 1")
+            raise InputError(
+                f"genres: {self.genres} is more than the number of songs ({self.songs})"
+            )
+        if self.near + self.favourite + self.same_artist + self.in_genre > 1 + 1e-9:
+            raise InputError("near, favourite, same_artist and in_genre: their sum is more than 1")
 
 
 @dataclass(frozen=True)
 class Playlists:
-    """p playlists of n plays in all, by o owners; s songs, a artists, b albums, g genres.
+    """Invented playlists: p playlists, n plays, o owners, s songs, a artists, b albums, g genres.
 
     The songs of playlist i are `songs[offsets[i]:offsets[i + 1]]`, in play order. Songs are
-    numbered by genre, artist, album and track. Names are Arrow string arrays: those of users,
-    artists and genres are all different, and so are those of an artist's songs, an artist's
-    albums and an owner's playlists.
+    numbered by genre, artist, album and track. Names are Arrow string arrays. Users, artists and
+    genres have different names, and so have an artist's songs and albums, and an owner's playlists.
     """
 
     offsets: Int64  # (p + 1,)
     songs: Int32  # (n,)
     owner: Int32  # (p,), ascending
-    genre: Int32  # (p,), where most songs of the playlist come from
+    genre: Int32  # (p,), the genre of most songs of the playlist
     playlist_name: Any  # (p,)
     user_id: Any  # (o,)
     artist: Int32  # (s,), ascending
@@ -119,9 +118,9 @@ class Playlists:
 
 
 def generate(shape: Shape, seed: int) -> Playlists:
-    """Invent playlists; the same `shape` and `seed` (0 or more) give the same ones.
+    """Invent playlists; the same `shape` and `seed` (0 or more) give the same playlists.
 
-    The result takes 4 bytes per play, its making about 30. Raises `InputError`.
+    The result takes 4 bytes per play; generating it takes about 30. Raises `InputError`.
     """
     if seed < 0:
         raise InputError(f"seed: {seed} is less than 0")
@@ -131,10 +130,10 @@ def generate(shape: Shape, seed: int) -> Playlists:
     artist_name = invented_names.artist_names(len(world.artist_genre), names_rng)
     ordinal = _ordinals(world.artist)
     album_artist = world.artist[world.track == 1]
-    owner, home, length = _owners(shape, owners_rng)
-    genre = np.searchsorted(world.genre_edge[1:-1], home, side="right").astype(np.int32)
-    offsets, songs = _walk(shape, world, home, length, walk_rng)
-    offsets, songs = _without_repeats(shape, offsets, songs, length, walk_rng)
+    owner, favourite, length = _draw_owners(shape, owners_rng)
+    genre = np.searchsorted(world.genre_edge[1:-1], favourite, side="right").astype(np.int32)
+    offsets, songs = _walk(shape, world, favourite, length, walk_rng)
+    offsets, songs = _drop_repeats(shape, offsets, songs, length, walk_rng)
     return Playlists(
         offsets=offsets,
         songs=songs,
@@ -159,7 +158,7 @@ class _World:
     album: Int32
     track: Int32
     artist_genre: Int32
-    song_end: Float64  # (s,): where each song's stretch of the line ends; the line ends at 1
+    song_end: Float64  # (s,), the end of each song's interval; the last one is 1
     artist_edge: Float64  # (a + 1,)
     genre_edge: Float64  # (g + 1,)
 
@@ -168,17 +167,19 @@ def _world(shape: Shape, rng: np.random.Generator) -> _World:
     artists = min(shape.songs, max(shape.genres, round(shape.songs / shape.songs_per_artist)))
     popularity = rng.permutation((np.arange(artists) + 1.0) ** -shape.artist_skew)
     popularity *= rng.lognormal(0, 0.7, artists)
-    # Artists who are heard more have recorded more, though not in proportion.
-    sizes = _shared_out(shape.songs, np.sqrt(popularity) * rng.lognormal(0, 0.5, artists), rng)
+    # Popular artists have more songs, but not in proportion.
+    sizes = _divide_at_random(
+        shape.songs, np.sqrt(popularity) * rng.lognormal(0, 0.5, artists), rng
+    )
     unevenness = rng.permutation((np.arange(shape.genres) + 1.0) ** -0.7)
-    genre_sizes = _shared_out(artists, unevenness, rng)
+    genre_sizes = _divide_at_random(artists, unevenness, rng)
     artist_genre = np.repeat(np.arange(shape.genres, dtype=np.int32), genre_sizes)
 
     artist = np.repeat(np.arange(artists, dtype=np.int32), sizes)
     track = (_ordinals(artist) % rng.integers(7, 15, artists)[artist] + 1).astype(np.int32)
     album = np.cumsum(track == 1, dtype=np.int32) - np.int32(1)
 
-    # Whole albums are forgotten, not only songs: runs along an album then leave them so.
+    # Popularity differs between albums, so that runs along an album do not level it out.
     weight = rng.lognormal(0, shape.song_skew, int(album[-1]) + 1)[album]
     weight *= rng.lognormal(0, shape.song_skew, shape.songs)
     weight *= (popularity / np.bincount(artist, weight))[artist]
@@ -189,162 +190,143 @@ def _world(shape: Shape, rng: np.random.Generator) -> _World:
     return _World(artist, album, track, artist_genre, song_end, artist_edge, genre_edge)
 
 
-def _owners(shape: Shape, rng: np.random.Generator) -> tuple[Int32, Float64, Int64]:
-    """Per playlist: its owner, one of that one's favourite places on the line, songs wanted."""
+def _draw_owners(shape: Shape, rng: np.random.Generator) -> tuple[Int32, Float64, Int64]:
+    """Return the owner of each playlist, a favourite point of the owner, and the length wanted."""
     owners = max(1, round(shape.playlists / shape.playlists_per_owner))
     owner = np.sort(rng.integers(owners, size=shape.playlists, dtype=np.int32))
-    places, tastes = rng.random((owners, _TASTES)), rng.integers(1, _TASTES + 1, owners)
-    home = places[owner, (rng.random(shape.playlists) * tastes[owner]).astype(np.int64)]
+    points = rng.random((owners, _MAX_FAVOURITES))
+    counts = rng.integers(1, _MAX_FAVOURITES + 1, owners)
+    favourite = points[owner, (rng.random(shape.playlists) * counts[owner]).astype(np.int64)]
     spread = shape.spread_of_length
     length = rng.lognormal(math.log(shape.mean_length) - spread**2 / 2, spread, shape.playlists)
     if shape.collections:
-        collects = rng.random(shape.playlists) < shape.collections
-        length[collects] = _COLLECTED * rng.lognormal(0, 0.6, int(collects.sum()))
-    return owner, home, np.clip(np.rint(length), 1, shape.longest).astype(np.int64)
+        is_collection = rng.random(shape.playlists) < shape.collections
+        length[is_collection] = _COLLECTION_LENGTH * rng.lognormal(0, 0.6, int(is_collection.sum()))
+    return owner, favourite, np.clip(np.rint(length), 1, shape.longest).astype(np.int64)
 
 
 def _walk(
-    shape: Shape, world: _World, home: Float64, length: Int64, rng: np.random.Generator
+    shape: Shape, world: _World, favourite: Float64, length: Int64, rng: np.random.Generator
 ) -> tuple[Int64, Int32]:
-    """Draw more songs for each playlist than are wanted: as `Playlists.offsets` and `.songs`."""
-    draws = np.ceil(length * _SPARE).astype(np.int64)
+    """Draw a surplus of songs for each playlist: `offsets` and `songs` as in `Playlists`."""
+    draws = np.ceil(length * _SURPLUS).astype(np.int64)
     offsets = np.append(np.int64(0), np.cumsum(draws))
     songs = np.empty(int(offsets[-1]), np.int32)
 
-    # Longest first: those still under way at a step are then the first `active` ones.
+    # Longest first, so that the playlists with a further step are always the first `active` ones.
     order = np.argsort(-draws, kind="stable")
     descending = -draws[order]
-    slot, home = offsets[order], home[order]
-    genre = np.searchsorted(world.genre_edge[1:-1], home, side="right")
+    first_draw, favourite = offsets[order], favourite[order]
+    genre = np.searchsorted(world.genre_edge[1:-1], favourite, side="right")
     low, span = world.genre_edge[genre], np.diff(world.genre_edge)[genre]
-    # Long playlists range wider than short ones, and would run out of songs if they did not.
+    # Long playlists take longer steps, or they would run out of songs.
     reach = shape.neighbours / len(world.artist_genre) * np.sqrt(length[order] / 32)
     width = reach * rng.lognormal(0, 0.7, len(order))
     middle = world.song_end - np.diff(world.song_end, prepend=0.0) / 2
     first_track = np.flatnonzero(world.track == 1)[world.album]
     runs_on = np.append(np.diff(world.album) == 0, False)
-    to_home, to_artist, to_genre = np.cumsum([shape.near, shape.home, shape.same_artist])
-    to_any = to_genre + shape.in_genre
+    near_end, favourite_end, artist_end = np.cumsum(
+        [shape.near, shape.favourite, shape.same_artist]
+    )
+    genre_end = artist_end + shape.in_genre
 
-    here, song, running = home.copy(), np.zeros(len(order), np.int64), np.zeros(len(order), bool)
+    here, song = favourite.copy(), np.zeros(len(order), np.int64)
+    running = np.zeros(len(order), bool)
     for step in range(-int(descending[0])):
         active = int(np.searchsorted(descending, -step))
         here, song, running = here[:active], song[:active], running[:active]
         move, pick, stay, begin = rng.random((4, active))
         if step == 0:
-            move[:] = -1  # no song yet, so only a step nearby makes sense
+            move[:] = -1  # a step nearby, because there is no song yet
         running = running & runs_on[song] & (stay < shape.album_stay)
         begins = ~running & (begin < shape.album_run)
 
-        near = np.where(move < to_home, here, home[:active])
+        near = np.where(move < near_end, here, favourite[:active])
         left, wide = low[:active], span[:active]
         near = left + np.mod(near + rng.laplace(size=active) * width[:active] - left, wide)
         artist = world.artist[song]
         own = world.artist_edge[artist]
         own += (world.artist_edge[artist + 1] - own) * pick
-        far = np.where(move < to_any, left + wide * pick, pick)
-        aim = np.where(move < to_artist, near, np.where(move < to_genre, own, far))
-        found = np.minimum(np.searchsorted(world.song_end, aim, side="right"), shape.songs - 1)
-        song = np.where(running, song + 1, np.where(begins, first_track[found], found))
+        far = np.where(move < genre_end, left + wide * pick, pick)
+        aim = np.where(move < favourite_end, near, np.where(move < artist_end, own, far))
+        hit = np.minimum(np.searchsorted(world.song_end, aim, side="right"), shape.songs - 1)
+        song = np.where(running, song + 1, np.where(begins, first_track[hit], hit))
         running |= begins
-        # A song from anywhere is an excursion: the walk goes on from where it was.
-        here = np.where(running, middle[song], np.where(move < to_any, aim, here))
-        songs[slot[:active] + step] = song
+        # After a song from anywhere, the walk continues from its previous point.
+        here = np.where(running, middle[song], np.where(move < genre_end, aim, here))
+        songs[first_draw[:active] + step] = song
     return offsets, songs
 
 
-def _without_repeats(
+def _drop_repeats(
     shape: Shape, offsets: Int64, songs: Int32, length: Int64, rng: np.random.Generator
 ) -> tuple[Int64, Int32]:
-    """Drop most draws of a song that came before in its playlist, and what `length` cuts off."""
+    """Drop most repeated songs of a playlist, and all songs beyond its `length`."""
     keep = np.empty(len(songs), bool)
     for start, stop in chunks(offsets, _DRAWS_PER_CHUNK):
         first, last = offsets[start], offsets[stop]
-        counts = np.diff(offsets[start : stop + 1])
-        place = _places(counts)
-        playlist = np.repeat(np.arange(stop - start), counts)
-        bits = int(place.max()).bit_length()
-        key = np.sort(((playlist * shape.songs + songs[first:last]) << bits) | place)
-        again = np.flatnonzero(np.diff(key >> bits) == 0) + 1
-        again = again[rng.random(len(again)) >= shape.repeats]
-        at = (key[again] >> bits) // shape.songs
-        fresh = np.ones(last - first, bool)
-        fresh[offsets[start:stop][at] - first + (key[again] & ((1 << bits) - 1))] = False
-        rank = np.cumsum(fresh)
+        playlist = np.repeat(np.arange(stop - start), np.diff(offsets[start : stop + 1]))
+        key = playlist * shape.songs + songs[first:last]
+        order = np.argsort(key, kind="stable")
+        repeated = order[1:][np.diff(key[order]) == 0]
+        is_kept = np.ones(last - first, bool)
+        is_kept[repeated[rng.random(len(repeated)) >= shape.repeats]] = False
+        rank = np.cumsum(is_kept)
         before = np.append(0, rank)[offsets[start:stop] - first]
-        keep[first:last] = fresh & (rank - before[playlist] <= length[start:stop][playlist])
+        keep[first:last] = is_kept & (rank - before[playlist] <= length[start:stop][playlist])
     kept = np.add.reduceat(keep, offsets[:-1], dtype=np.int64)
     return np.append(np.int64(0), np.cumsum(kept)), songs[keep]
 
 
-def to_table(playlists: Playlists) -> pa.Table:
-    """One row per play, n in all, in play order, with the columns `COLUMNS`.
-
-    `playlist_id` counts from 0 and `position` from 1 in each playlist; the other columns are
-    dictionary-encoded strings.
-    """
-    return _rows(playlists, 0, len(playlists.owner), _encoded)
-
-
 def write_csv(playlists: Playlists, path: Path) -> int:
-    """Write the rows of `to_table` as CSV (RFC 4180, LF, UTF-8); returns how many.
+    """Write a row for each play, in play order, with the columns `COLUMNS`; return their number.
 
-    Writes in chunks, so memory does not grow with the rows; `path` appears, or is replaced, when
-    all is written. Raises `StorageError`.
+    `playlist_id` counts from 0, and `position` from 1 in each playlist. The file is CSV (RFC 4180,
+    LF, UTF-8). It appears, or is replaced, when it is complete. Memory does not grow with the rows.
+    Raises `StorageError`.
     """
     options = pa.csv.WriteOptions(include_header=False, batch_size=1 << 14)
     with replacing(path) as file:
         file.write(f"{','.join(COLUMNS)}\n".encode())
         for start, stop in chunks(playlists.offsets, _ROWS_PER_CHUNK):
-            pa.csv.write_csv(_rows(playlists, start, stop, _plain), file, options)
+            pa.csv.write_csv(_rows(playlists, start, stop), file, options)
     return len(playlists.songs)
 
 
-def _rows(
-    playlists: Playlists, start: int, stop: int, named: Callable[[Any, Int32], Any]
-) -> pa.Table:
+def _rows(playlists: Playlists, start: int, stop: int) -> pa.Table:
     offsets = playlists.offsets[start : stop + 1]
     counts = np.diff(offsets)
-    songs = playlists.songs[offsets[0] : offsets[-1]]
-    playlist = np.repeat(np.arange(start, stop, dtype=np.int32), counts)
+    songs = pa.array(playlists.songs[offsets[0] : offsets[-1]])
+    playlist = pa.array(np.repeat(np.arange(start, stop, dtype=np.int32), counts))
     columns = (
-        pa.array(playlist),
-        named(playlists.playlist_name, playlist),
-        named(playlists.user_id, playlists.owner[playlist]),
-        pa.array(_places(counts).astype(np.int32) + np.int32(1)),
-        named(playlists.artist_name, playlists.artist[songs]),
-        named(playlists.title, songs),
-        named(playlists.album_title, playlists.album[songs]),
+        playlist,
+        playlists.playlist_name.take(playlist),
+        playlists.user_id.take(pa.array(playlists.owner).take(playlist)),
+        pa.array(_positions(counts) + 1),
+        playlists.artist_name.take(pa.array(playlists.artist).take(songs)),
+        playlists.title.take(songs),
+        playlists.album_title.take(pa.array(playlists.album).take(songs)),
     )
     return pa.table(dict(zip(COLUMNS, columns, strict=True)))
 
 
-def _plain(names: Any, index: Int32) -> Any:
-    return names.take(pa.array(index))
-
-
-def _encoded(names: Any, index: Int32) -> Any:
-    # No value may stand twice in a dictionary: engines group by its indices.
-    words = names.dictionary_encode()
-    return pa.DictionaryArray.from_arrays(words.indices.take(pa.array(index)), words.dictionary)
-
-
 def _ordinals(group: Int32) -> Int64:
-    """How many equal values stand before each, in ascending `group`."""
+    """Return the number of equal values before each value of the ascending `group`."""
     changes = np.flatnonzero(np.diff(group)) + 1
-    return _places(np.diff(changes, prepend=0, append=len(group)))
+    return _positions(np.diff(changes, prepend=0, append=len(group)))
 
 
-def _places(counts: Int64) -> Int64:
+def _positions(counts: Int64) -> Int64:
+    """Return the position, from 0, of each item in its group; `counts` are the group sizes."""
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def _shared_out(total: int, weight: Float64, rng: np.random.Generator) -> Int64:
-    """Split `total` in proportion to `weight`, by lot, so that each gets at least 1."""
+def _divide_at_random(total: int, weight: Float64, rng: np.random.Generator) -> Int64:
+    """Divide `total` at random in proportion to `weight`, with at least 1 for each."""
     return 1 + rng.multinomial(total - len(weight), weight / weight.sum())
 
 
 def chunks(offsets: Int64, rows: int) -> Iterator[tuple[int, int]]:
-    """Ranges of playlists, as start and stop, that hold about `rows` rows each."""
+    """Yield ranges of playlists, as start and stop, with about `rows` rows each."""
     edges = np.searchsorted(offsets, np.append(np.arange(0, offsets[-1], rows), offsets[-1]))
     yield from pairwise(np.unique(edges).tolist())

@@ -1,9 +1,10 @@
-"""Invented playlists as a file in the raw form of the #nowplaying playlists, with its quirks.
+"""Invented playlists in the raw form of the #nowplaying playlists file, with its quirks.
 
-Every field stands in quotes, quotes inside are neither doubled nor escaped, the header has a space
-after each comma, playlists are sorted by title in code point order, some rows have no artist and
-some playlist names end in spaces. There is no playlist id: owner and name stand for it. The rates
-are those of the first 10,000 rows of the real file; that of empty artists is of the whole.
+Every field is in quotes, but quotes inside a field are neither doubled nor escaped. The header has
+a space after each comma. Playlists are sorted by title in code point order. Some rows have no
+artist, and some playlist names end in a space. There is no playlist id: user and name identify a
+playlist. The rates are those of the first 10,000 rows of the real file; the rate of missing artists
+is that of the whole file.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ if TYPE_CHECKING:
     from evaluation.synthetic.playlists import Playlists
 
 HEADER = b'"user_id", "artistname", "trackname", "playlistname"\n'
-NO_ARTIST = 0.0026
-TRAILING_SPACE = 0.03
-LONE_QUOTE = 0.001  # of the playlists have a name that begins with a quote that nothing closes
-# Shares of the rows that hold such a mark in title, artist and name of the playlist.
+NO_ARTIST = 0.0026  # share of rows
+TRAILING_SPACE = 0.03  # share of playlist names
+LONE_QUOTE = 0.001  # share of playlist names that begin with an unclosed quote
+# Shares of the rows with this mark in the title, the artist and the playlist name.
 INNER_QUOTES = (0.0015, 0.0006, 0.0005)
 INNER_COMMAS = (0.012, 0.010, 0.005)
 
@@ -40,24 +41,20 @@ _ROWS_PER_CHUNK = 1 << 18
 
 
 def write_raw(path: Path, rows: int, seed: int) -> int:
-    """Invent `rows` rows and write them to `path`; returns the number of playlists.
+    """Invent `rows` rows and write them to `path`; return the number of playlists.
 
-    The same `rows` and `seed` give the same file. Of 12.9 million rows, 2.3 million are different
-    songs and 0.9 million of those come 5 times or more. `path` appears, or is replaced, when all is
-    written. Raises `InputError` and `StorageError`.
+    The same `rows` and `seed` give the same file. 12.9 million rows have 2.3 million different
+    songs, of which 0.9 million occur 5 times or more. The file appears, or is replaced, when it is
+    complete. Raises `InputError` and `StorageError`.
     """
-    playlists = _of_rows(rows, seed)
+    playlists = _generate_rows(rows, seed)
     rng = np.random.default_rng([seed, rows])
     plays = np.bincount(playlists.songs, minlength=len(playlists.title))
     lengths = np.diff(playlists.offsets)
-    titles = _thinned(playlists.title, plays, 0, rng)
-    artists = _thinned(
-        playlists.artist_name,
-        np.bincount(playlists.artist, plays, len(playlists.artist_name)),
-        1,
-        rng,
-    )
-    names = _thinned(playlists.playlist_name, lengths, 2, rng)
+    artist_plays = np.bincount(playlists.artist, plays, len(playlists.artist_name))
+    titles = _reduce_marks(playlists.title, plays, 0, rng)
+    artists = _reduce_marks(playlists.artist_name, artist_plays, 1, rng)
+    names = _reduce_marks(playlists.playlist_name, lengths, 2, rng)
     spaced = pa.array(rng.random(len(names)) < TRAILING_SPACE)
     lone = pa.array(rng.random(len(names)) < LONE_QUOTE)
     unquoted = pc.replace_substring(names, pattern='"', replacement="'")
@@ -66,19 +63,19 @@ def write_raw(path: Path, rows: int, seed: int) -> int:
     users = pa.array(
         [hashlib.md5(user.encode()).hexdigest() for user in playlists.user_id.to_pylist()]  # noqa: S324
     )
-    by_title = np.empty(len(titles), np.int64)
-    by_title[pc.array_sort_indices(titles.cast(pa.binary())).to_numpy()] = np.arange(len(titles))
+    title_rank = np.empty(len(titles), np.int64)
+    title_rank[pc.array_sort_indices(titles.cast(pa.binary())).to_numpy()] = np.arange(len(titles))
     with replacing(path) as file:
         file.write(HEADER)
         for start, stop in chunks(playlists.offsets, _ROWS_PER_CHUNK):
             songs = playlists.songs[playlists.offsets[start] : playlists.offsets[stop]]
             playlist = np.repeat(np.arange(start, stop), lengths[start:stop])
-            songs = songs[np.lexsort((by_title[songs], playlist))]
+            songs = songs[np.lexsort((title_rank[songs], playlist))]
             artist = artists.take(pa.array(playlists.artist[songs]))
-            nameless = pa.array(rng.random(len(songs)) < NO_ARTIST)
-            lines = _lines(
+            has_no_artist = pa.array(rng.random(len(songs)) < NO_ARTIST)
+            lines = _join_fields(
                 users.take(pa.array(playlists.owner[playlist])),
-                pc.if_else(nameless, "", artist),
+                pc.if_else(has_no_artist, "", artist),
                 titles.take(pa.array(songs)),
                 names.take(pa.array(playlist)),
             )
@@ -86,8 +83,8 @@ def write_raw(path: Path, rows: int, seed: int) -> int:
     return len(lengths)
 
 
-def _of_rows(rows: int, seed: int) -> Playlists:
-    """Playlists with the shape of the real ones, and exactly `rows` plays."""
+def _generate_rows(rows: int, seed: int) -> Playlists:
+    """Generate playlists with the structure of the real ones and exactly `rows` plays."""
     count = max(20, rows // _ROWS_PER_PLAYLIST)
     while True:
         shape = Shape(
@@ -98,35 +95,38 @@ def _of_rows(rows: int, seed: int) -> Playlists:
             longest=20_000,
             collections=5e-5,
         )
-        made = generate(shape, seed)
-        if len(made.songs) >= rows:
+        playlists = generate(shape, seed)
+        if len(playlists.songs) >= rows:
             break
         count += count // 4
-    kept = int(np.searchsorted(made.offsets, rows))
+    complete = int(np.searchsorted(playlists.offsets, rows))
     return replace(
-        made,
-        offsets=np.append(made.offsets[:kept], rows),
-        songs=made.songs[:rows],
-        owner=made.owner[:kept],
-        genre=made.genre[:kept],
-        playlist_name=made.playlist_name[:kept],
+        playlists,
+        offsets=np.append(playlists.offsets[:complete], rows),
+        songs=playlists.songs[:rows],
+        owner=playlists.owner[:complete],
+        genre=playlists.genre[:complete],
+        playlist_name=playlists.playlist_name[:complete],
     )
 
 
-def _thinned(names: Any, plays: NDArray[Any], field: int, rng: np.random.Generator) -> Any:
-    """Other marks for quotes and commas in most of `names`, so that few rows still hold one."""
+def _reduce_marks(names: Any, plays: NDArray[Any], field: int, rng: np.random.Generator) -> Any:
+    """Replace quotes and commas in most names, so that they occur at the rates of `field`.
+
+    `plays`, shape (names,), is the number of rows with each name.
+    """
     for mark, other, shares in ((", ", " - ", INNER_COMMAS), ('"', "'", INNER_QUOTES)):
-        holds = pc.match_substring(names, pattern=mark)
-        found = plays[holds.to_numpy(zero_copy_only=False)].sum() / plays.sum()
-        keeps = shares[field] / found if found else 1.0
-        changed = pc.and_(holds, pa.array(rng.random(len(names)) >= keeps))
+        has_mark = pc.match_substring(names, pattern=mark)
+        share = plays[has_mark.to_numpy(zero_copy_only=False)].sum() / plays.sum()
+        kept_share = shares[field] / share if share else 1.0
+        changed = pc.and_(has_mark, pa.array(rng.random(len(names)) >= kept_share))
         names = pc.if_else(
             changed, pc.replace_substring(names, pattern=mark, replacement=other), names
         )
     return names
 
 
-def _lines(users: Any, artists: Any, titles: Any, names: Any) -> pa.Buffer:
+def _join_fields(users: Any, artists: Any, titles: Any, names: Any) -> pa.Buffer:
     lines = pc.binary_join_element_wise(users, artists, titles, names, '","')
     lines = pc.binary_join_element_wise('"', lines, '"\n', "")
     _, offsets, text = lines.buffers()

@@ -1,1 +1,1 @@
-"""Tuning of parameters on validation playlists."""
+"""Parameter tuning on validation playlists."""

@@ -1,4 +1,4 @@
-"""`nextsong tune`."""
+"""The command `nextsong tune`."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ if TYPE_CHECKING:
     from catalog.server.options import QdrantOptions
 
 
-@click.command(short_help="Search parameters that find more held-out songs.")
+@click.command(short_help="Search for parameters with a higher hit rate.")
 @home_option
 @qdrant_server
 @work_option
 @click.option(
     "--trials",
     type=click.IntRange(6, 100_000),
-    help="How many choices to try, those of earlier runs included.  [default: 60; with --minutes, "
-    "as many as there is time for]",
+    help="Number of trials, those of earlier runs included.  [default: 60; with --minutes, as many "
+    "as there is time for]",
 )
 @click.option(
     "--minutes",
     type=Decimal(0.1),
-    help="Stop after about so long; trials under way are given up.  [default: no bound]",
+    help="Stop after about this time, and abandon running trials.  [default: no limit]",
 )
 @click.option(
     "--processes",
     default=2,
     show_default=True,
     type=click.IntRange(1, 256),
-    help="How many trials at a time.",
+    help="Number of trials at a time.",
 )
 @click.option(
     "--study",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder of the trials, from which a later run goes on.  [default: HOME/tune]",
+    help="Folder that keeps the trials; a later run continues there.  [default: HOME/tune]",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File for what was chosen, for `ingest run --params`.  [default: STUDY/tuned.json]",
+    help="File for the chosen parameters, for `ingest run --params`.  [default: STUDY/tuned.json]",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**31 - 1),
-    help="Seed of the training.  [default: the last run's]",
+    help="Seed of the training.  [default: the seed of the last ingest run]",
 )
 @json_option
 @quiet_option
@@ -76,36 +76,37 @@ def tune(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Search parameters that find more held-out songs of the last ingest run's playlists.
+    """Search for parameters with a higher hit rate on the playlists of the last ingest run.
 
-    It starts from that run's parameters. Trials are judged on the validation playlists; then the
-    choice is compared with the current release, as `nextsong evaluate` scores it. Only a choice
-    that is significantly better is offered for `ingest run --params`, and scored, once, on the test
-    playlists. Weak trials are ended early. A run that was stopped goes on where it was.
+    The search starts from the parameters of that run. Trials are scored on the validation
+    playlists, and weak ones are pruned. The best parameters are then compared with the current
+    release, as `nextsong evaluate` scores it. Only if they are significantly better, they are
+    offered for `ingest run --params` and scored once on the test playlists. A later run continues
+    a study that was stopped.
     """
     from catalog.files import require_writable, write_atomically
     from evaluation.runs import log
     from evaluation.systems.location import Place
-    from evaluation.tune import outcome as tune_outcome
-    from evaluation.tune import page as tune_page
+    from evaluation.tune import page
     from evaluation.tune import study as tuning
+    from evaluation.tune.outcome import describe
     from ingest.parameter_files import text_of
 
     work, study = work or home / "work", study or home / "tune"
     target = out or study / "tuned.json"
-    tune_page.require_libraries()
+    page.require_libraries()
     require_writable(target)
     budget = tuning.Budget(trials or (None if minutes else 60), minutes, processes)
     reporter = reporter_for(quiet=quiet)
-    place, start = Place(home, qdrant), tuning.start_of(work, seed)
-    outcome = tuning.tune(place, work, study, start, budget, reporter)
+    start = tuning.read_start(work, seed)
+    outcome = tuning.tune(Place(home, qdrant), work, study, start, budget, reporter)
     write_atomically(target, text_of(outcome))
-    log.note(home, "tune", tuning.payload(outcome), reporter)
-    page = tune_page.write(outcome, tuning.studies(work, study), study)
-    result = {"parameters": str(target), "report": str(page), "outcome": outcome}
-    lines = [*tune_outcome.describe(outcome)]
+    log.note(home, "tune", tuning.log_payload(outcome), reporter)
+    report = page.write_report(outcome, tuning.open_studies(work, study), study)
     if outcome["beyond chance"]:
-        lines.append(f"parameters  {target}: nextsong ingest run --params {target} FILE...")
+        advice = f"{target}: nextsong ingest run --params {target} FILE..."
     else:
-        lines.append(f"parameters  none to offer: {target} has those that the study began with")
-    print_result(result, "\n".join([*lines, f"report      {page}"]), as_json=as_json)
+        advice = f"none is better: {target} holds those of the start"
+    lines = [*describe(outcome), f"parameters  {advice}", f"report      {report}"]
+    result = {"parameters": str(target), "report": str(report), "outcome": outcome}
+    print_result(result, "\n".join(lines), as_json=as_json)

@@ -1,12 +1,12 @@
-"""What a study reads and keeps: the ingest run's files, its journal, and what trials have made.
+"""The files that a study reads and keeps.
 
 STUDY/trials.journal        the trials of all phases (optuna's journal file)
-STUDY/vectors-DIGEST.npz    Word2Vec vectors of the best trial
-STUDY/best-DIGEST.npz       strengths and vectors of the two best, for the phase `query`
-STUDY/outcome.json          what was chosen last
-STUDY/scratch-*             what is being written, removed at the end
+STUDY/vectors-DIGEST.npz    the Word2Vec vectors of the best trial of the phase `train`
+STUDY/best-DIGEST.npz       the co-occurrence weights and vectors that the phase `query` combines
+STUDY/outcome.json          the last outcome
+STUDY/scratch-*             temporary files, removed at the end
 
-A digest is of the parameters, of the playlists and of the code that makes vectors of them.
+A digest depends on the parameters, the playlists and the code that prepared the playlists.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from catalog.errors import BusyError, MismatchError
 from catalog.files import locked, make_folder, storage_errors
@@ -30,24 +31,20 @@ from ingest.stages import fingerprint_of, finished_stage
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
-    from evaluation.tune.space import Held
+    from evaluation.tune.space import TuningData, Vectors
     from ingest.learn.retrieval import ReleaseArrays
     from ingest.parameters import Parameters
 
-Vectors = tuple["NDArray[np.int32]", "NDArray[np.float32]"]
-
-NO_MATTER = ("workers", "mode", "ranker")
-"""Parameters that change nothing that is tuned."""
+UNTUNED = ("workers", "mode", "ranker")
+"""Parameters without an effect on trials."""
 
 
 @dataclass(frozen=True)
-class Places:
-    """Files of the ingest run whose playlists are tuned for, and the study's own folder.
+class StudyFiles:
+    """The files of the last ingest run, and the folder of the study.
 
-    `scratch` is a folder in it for files that are being written. `split` and `data` are the
-    fingerprints of the split and of the files that were read.
+    `scratch` is a folder for temporary files. `split` and `data` are the fingerprints of the split
+    and of the input files.
     """
 
     songs: Path
@@ -60,125 +57,123 @@ class Places:
     data: str
 
     @staticmethod
-    def of(work: Path, study: Path) -> Places:
-        """The files in a work folder. Raises `MismatchError`."""
-        splits = finished_stage(work, "split")
-        if not (splits.summary["validation"] and splits.summary["test"]):
-            raise MismatchError("no playlist falls to validation or test: give more playlists")
-        folder = splits.folder
-        return Places(
-            finished_stage(work, "prepare").folder / "songs.parquet",
-            folder / "train.parquet",
-            folder / "validation.parquet",
-            folder / "test.parquet",
-            make_folder(study),
-            study,
-            splits.fingerprint,
-            finished_stage(work, "read").inputs["data"],
+    def locate(work: Path, study: Path) -> StudyFiles:
+        """Find the files of the last ingest run in its work folder; create the study's folder.
+
+        Raises `MismatchError` if the run is unfinished or has no validation or test playlists.
+        """
+        split = finished_stage(work, "split")
+        if not (split.summary["validation"] and split.summary["test"]):
+            raise MismatchError(
+                "no playlist is in the validation or the test split: ingest more playlists"
+            )
+        return StudyFiles(
+            songs=finished_stage(work, "prepare").folder / "songs.parquet",
+            train=split.folder / "train.parquet",
+            validation=split.folder / "validation.parquet",
+            test=split.folder / "test.parquet",
+            study=make_folder(study),
+            scratch=study,
+            split=split.fingerprint,
+            data=finished_stage(work, "read").inputs["data"],
         )
 
-    def held(self, parameters: Parameters) -> Held:
-        """What trials are judged on."""
-        return space.load(self.songs, self.train, self.validation, parameters)
+    def read_data(self, parameters: Parameters) -> TuningData:
+        """Read the playlists that trials learn from and are scored on."""
+        return space.read_tuning_data(self.songs, self.train, self.validation, parameters)
+
+    def digest(self, parameters: Parameters, *stages: str) -> str:
+        """Return a digest of the playlists and of the parameters of `stages`, all by default."""
+        values = {
+            name: value for stage in stages for name, value in parameters.of_stage(stage).items()
+        } or asdict(parameters)
+        tuned = {name: value for name, value in values.items() if name not in UNTUNED}
+        return fingerprint_of([self.split, parameters.seed, tuned])[:12]
+
+    def vectors_path(self, parameters: Parameters) -> Path:
+        """Return the path of the vectors that `parameters` train."""
+        return self.study / f"vectors-{self.digest(parameters, 'train')}.npz"
+
+    def best_path(self, parameters: Parameters) -> Path:
+        """Return the path of the weights and vectors that `parameters` produce."""
+        return self.study / f"best-{self.digest(parameters, 'count', 'train')}.npz"
 
 
 @contextmanager
-def with_scratch(places: Places) -> Iterator[Places]:
-    """Give a study a scratch folder, which is removed at the end, whatever its trials leave there.
+def with_scratch(files: StudyFiles) -> Iterator[StudyFiles]:
+    """Give a study a scratch folder, and remove it at the end.
 
-    Those of earlier runs that were killed are removed too.
+    Scratch folders of runs that were killed are removed too.
     """
-    for old in places.study.glob("scratch-*"):
+    for old in files.study.glob("scratch-*"):
         with suppress(BusyError), locked(old, "tune"):
             shutil.rmtree(old, ignore_errors=True)
-    with storage_errors(places.study):
+    with storage_errors(files.study):
         scratch = tempfile.TemporaryDirectory(
-            prefix="scratch-", dir=places.study, ignore_cleanup_errors=True
+            prefix="scratch-", dir=files.study, ignore_cleanup_errors=True
         )
     with scratch as name, locked(Path(name), "tune"):
-        yield replace(places, scratch=Path(name))
+        yield replace(files, scratch=Path(name))
 
 
-def digest_of(places: Places, parameters: Parameters, *stages: str) -> str:
-    """What the parameters of these stages, all if none is named, make of these playlists."""
-    chosen = {
-        name: value
-        for stage in stages
-        for name, value in parameters.of_stage(stage).items()
-        if name not in NO_MATTER
-    } or {name: value for name, value in asdict(parameters).items() if name not in NO_MATTER}
-    return fingerprint_of([places.split, parameters.seed, chosen])[:12]
+def save_vectors(files: StudyFiles, parameters: Parameters, vectors: Vectors) -> None:
+    """Keep the vectors that these parameters trained."""
+    vector_songs, values = vectors
+    _save(files.vectors_path(parameters), files.scratch, vector_songs=vector_songs, vectors=values)
 
 
-def vectors_of(places: Places, held: Held, parameters: Parameters, *, keep: bool) -> Vectors:
-    """Word2Vec's songs and vectors: as they are kept, or trained now, and then kept if wanted."""
-    path = _path_of_vectors(places, parameters)
-    if path.is_file():
-        with np.load(path) as kept:
-            return kept["having"], kept["vectors"]
-    found = space.trained(held, parameters, places.scratch)
-    if keep:
-        keep_vectors(places, parameters, found)
-    return found
-
-
-def keep_vectors(places: Places, parameters: Parameters, found: Vectors) -> None:
-    """Keep the vectors that these parameters make, so that they need not be trained again."""
-    path = _path_of_vectors(places, parameters)
-    _save(path, places.scratch, having=found[0], vectors=found[1])
-
-
-def forget_vectors(places: Places, kept: list[Parameters]) -> None:
+def remove_other_vectors(files: StudyFiles, parameters: Parameters) -> None:
     """Remove all vectors but those of these parameters."""
-    names = {_path_of_vectors(places, parameters).name for parameters in kept}
-    for path in places.study.glob("vectors-*.npz"):
-        if path.name not in names:
-            path.unlink(missing_ok=True)
+    _remove_others(files.vectors_path(parameters), "vectors-*.npz")
 
 
-def _path_of_vectors(places: Places, parameters: Parameters) -> Path:
-    return places.study / f"vectors-{digest_of(places, parameters, 'train')}.npz"
-
-
-def best_path(places: Places, parameters: Parameters) -> Path:
-    """Where the strengths and vectors of what was chosen are kept."""
-    return places.study / f"best-{digest_of(places, parameters, 'count', 'train')}.npz"
-
-
-def make_best(places: Places, parameters: Parameters) -> str:
-    """Make and keep the strengths and vectors of these parameters, if need be: their digest."""
-    path = best_path(places, parameters)
+def make_best_arrays(files: StudyFiles, parameters: Parameters) -> str:
+    """Make the weights and vectors of these parameters unless kept; return their digest."""
+    path = files.best_path(parameters)
     if not path.is_file():
-        held = places.held(parameters)
-        strengths = space.counted(held, parameters)
-        having, vectors = vectors_of(places, held, parameters, keep=True)
+        data = files.read_data(parameters)
+        weights = space.count_cooccurrence(data, parameters)
+        vector_songs, vectors = _read_or_train_vectors(files, data, parameters)
         _save(
             path,
-            places.scratch,
-            data=strengths.data,
-            indices=strengths.indices,
-            indptr=strengths.indptr,
-            having=having,
+            files.scratch,
+            data=weights.data,
+            indices=weights.indices,
+            indptr=weights.indptr,
+            vector_songs=vector_songs,
             vectors=vectors,
         )
-        for other in places.study.glob("best-*.npz"):
-            if other != path:
-                other.unlink(missing_ok=True)
-    with np.load(path) as best:
-        digest = hashlib.sha256()
-        for name in sorted(best.files):
-            digest.update(best[name].tobytes())
+        _remove_others(path, "best-*.npz")
+    digest = hashlib.sha256()
+    with np.load(path) as arrays:
+        for name in sorted(arrays.files):
+            digest.update(arrays[name].tobytes())
     return digest.hexdigest()[:12]
 
 
-def best_arrays(places: Places, held: Held, parameters: Parameters) -> ReleaseArrays:
-    """What `make_best` has made, as a release's arrays."""
-    from scipy.sparse import csr_array
+def read_best_arrays(files: StudyFiles, data: TuningData, parameters: Parameters) -> ReleaseArrays:
+    """Read the arrays that `make_best_arrays` made."""
+    total = len(data.playlist_counts)
+    with np.load(files.best_path(parameters)) as arrays:
+        columns = (arrays["data"], arrays["indices"], arrays["indptr"])
+        weights = csr_array(columns, shape=(total, total))
+        return space.build_arrays(data, weights, (arrays["vector_songs"], arrays["vectors"]))
 
-    with np.load(best_path(places, parameters)) as best:
-        total = len(held.playlists)
-        strengths = csr_array((best["data"], best["indices"], best["indptr"]), shape=(total, total))
-        return space.arrays_of(held, strengths, (best["having"], best["vectors"]))
+
+def _read_or_train_vectors(files: StudyFiles, data: TuningData, parameters: Parameters) -> Vectors:
+    path = files.vectors_path(parameters)
+    if path.is_file():
+        with np.load(path) as arrays:
+            return arrays["vector_songs"], arrays["vectors"]
+    vectors = space.train_vectors(data, parameters, files.scratch)
+    save_vectors(files, parameters, vectors)
+    return vectors
+
+
+def _remove_others(path: Path, pattern: str) -> None:
+    for other in path.parent.glob(pattern):
+        if other != path:
+            other.unlink(missing_ok=True)
 
 
 def _save(path: Path, scratch: Path, **arrays: Any) -> None:

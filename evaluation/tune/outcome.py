@@ -1,8 +1,8 @@
-"""What came of a study: how the choice does beside the current release, as evaluations score both.
+"""The outcome of a study: its choice compared with the current release, as `evaluate` scores both.
 
-The release is asked the validation playlists that `nextsong evaluate` asks, in the same way, and so
-are the arrays that a release of the choice would be made of. Test playlists are asked only about a
-choice that is significantly better.
+The release answers the validation queries of `nextsong evaluate`, and so do the arrays that a
+release with the chosen parameters would have. The test playlists are scored only for a choice that
+is significantly better.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import numpy as np
 from evaluation.judge.comparison import compared
 from evaluation.judge.harness import DEPTH, scored
 from evaluation.judge.significance import p_equals
-from evaluation.protocol import dataset as datas
+from evaluation.protocol import dataset
 from evaluation.protocol.cases import load_queries
 from evaluation.report.terminal import number
 from evaluation.systems.release import BATCH, Release
-from evaluation.tune import files, space
-from evaluation.tune.space import PHASES
+from evaluation.tune import files as study_files
+from evaluation.tune.space import PHASES, parameter_names
 from ingest.learn import retrieval
 from ingest.parameters import Parameters
 
@@ -35,24 +35,24 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import Holdout, Queries
     from evaluation.protocol.dataset import Data, Numbers
     from evaluation.systems.location import Place
-    from evaluation.tune.files import Places
-    from evaluation.tune.space import Held
+    from evaluation.tune.files import StudyFiles
+    from evaluation.tune.space import TuningData
     from ingest.learn.retrieval import ReleaseArrays
 
 FILE = "outcome.json"
 
-NOT_WRITTEN = ("seed", *files.NO_MATTER)
-"""Parameters that a file of what was chosen leaves to the run that reads it."""
+UNWRITTEN = ("seed", *study_files.UNTUNED)
+"""Parameters that the file of the choice leaves to the ingest run that reads it."""
 
 KS = (10, 100)
 
 GAIN = "ndcg@100"
-"""By this a choice must be better: the gain that trials are judged by, 1 / log2(1 + rank)."""
+"""The metric by which a choice must be better: the objective of trials, 1 / log2(1 + rank)."""
 
 
 @dataclass(frozen=True)
 class Current:
-    """The current release as `nextsong evaluate` scores it on validation: what is to be beaten."""
+    """The current release, scored on the validation playlists as `nextsong evaluate` does."""
 
     release: str
     holdout: Holdout
@@ -62,9 +62,9 @@ class Current:
 
 
 class Choice:
-    """A choice of parameters as a system: what a release of it answers by hybrid search.
+    """Chosen parameters as a system: the hybrid search of a release with these parameters.
 
-    It answers nothing to a playlist of which the catalog knows no song.
+    A query gets no songs if the catalog has none of its seeds.
     """
 
     key = name = "tuned"
@@ -74,10 +74,10 @@ class Choice:
         self._parameters = parameters
 
     def recommend(self, queries: Queries, limit: int) -> Iterator[Numbers]:
-        """For each query in turn, its songs, best first, in batches."""
+        """Yield rankings in batches, shape (queries, limit), best song first; -1 is no song."""
         for start in range(0, len(queries), BATCH):
-            part = queries.seeds.take(slice(start, start + BATCH))
-            seeds = [part[row] for row in range(len(part))]
+            batch = queries.seeds.take(slice(start, start + BATCH))
+            seeds = [batch[row] for row in range(len(batch))]
             rankings = np.full((len(seeds), limit), -1, dtype=np.int32)
             pairs = retrieval.rank_for_fusion(self._arrays, seeds, self._parameters, limit)
             for row, pair in enumerate(pairs):
@@ -87,129 +87,135 @@ class Choice:
 
 
 def score_current(place: Place, work: Path, reporter: Reporter) -> Current:
-    """Score the current release. Raises `NoReleaseError`, or `MismatchError` if `work` is not the
-    folder that it was made in.
+    """Score the current release.
+
+    Raises `NoReleaseError`, or `MismatchError` if it was not made in the folder `work`.
     """
     release = place.open()
     try:
         manifest = release.manifest
         parameters = manifest.origin.parameters
-        holdout: Holdout = "last" if datas.is_ordered(parameters) else "random"
+        holdout: Holdout = "last" if dataset.is_ordered(parameters) else "random"
         queries = load_queries(work, "validation", holdout, 0, manifest)
-        data = datas.load(work, parameters)
-        opened = partial(place.open, manifest.release)
-        system = Release(release, data, "auto", opened)
-        found = scored(system, queries, data, DEPTH, reporter)
+        data = dataset.load(work, parameters)
+        system = Release(release, data, "auto", partial(place.open, manifest.release))
+        result = scored(system, queries, data, DEPTH, reporter)
     finally:
         release.close()
-    return Current(manifest.release, holdout, queries, data, found)
+    return Current(manifest.release, holdout, queries, data, result)
 
 
-def outcome(
-    places: Places,
-    held: Held,
+def assess(
+    files: StudyFiles,
+    data: TuningData,
     current: Current,
     start: Parameters,
     chosen: Parameters,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """Return the figures of the current release and of `chosen`, and whether that is better.
+    """Return the figures of the current release and of `chosen`, and whether `chosen` is better.
 
-    If it is not, the parameters are those of `start`, and the test playlists are not asked. They
-    are not asked either about a choice of which an earlier run of this study did so.
+    If it is not, the parameters are those of `start`, and the test playlists are not scored. They
+    are not scored either if an earlier run of this study did so for the same choice.
     """
-    system = Choice(files.best_arrays(places, held, chosen), chosen)
+    system = Choice(study_files.read_best_arrays(files, data, chosen), chosen)
     tried = scored(system, current.queries, current.data, DEPTH, reporter)
     comparisons = compare(tried, current.scored)
     better = is_better(comparisons)
-    digest, known = files.digest_of(places, chosen), last(places)
-    test, used = {}, False
+    digest, known = files.digest(chosen), read_last(files)
+    test: dict[str, float] = {}
+    test_used = False
     playlists = {"validation": len(current.queries)}
     if better and known and known["chosen"] == digest and known["test"]:
-        test, playlists = known["test"], playlists | {"test": known["playlists"]["test"]}
+        test = known["test"]
+        playlists["test"] = known["playlists"]["test"]
     elif better:
-        work = current.data.work
-        queries = load_queries(work, "test", current.holdout, 0)
-        test = _figures("tuned", scored(system, queries, current.data, DEPTH, reporter))
-        playlists, used = playlists | {"test": len(queries)}, True
+        queries = load_queries(current.data.work, "test", current.holdout, 0)
+        test = _hit_rates("tuned", scored(system, queries, current.data, DEPTH, reporter))
+        playlists["test"] = len(queries)
+        test_used = True
     return {
-        "parameters": written(chosen if better else start, held.plays),
-        "validation": _figures("tuned", tried if better else current.scored)
-        | _figures("start", current.scored),
-        "tried": _figures("tuned", tried),
+        "parameters": parameters_to_write(chosen if better else start, data.plays),
+        "validation": _hit_rates("tuned", tried if better else current.scored)
+        | _hit_rates("start", current.scored),
+        "tried": _hit_rates("tuned", tried),
         "p": comparisons[GAIN].p_holm,
         "beyond chance": better,
         "test": test,
-        "test_used": used,
+        "test_used": test_used,
         "playlists": playlists,
         "release": current.release,
         "holdout": current.holdout,
         "chosen": digest,
-        "split_fingerprint": places.split,
+        "split_fingerprint": files.split,
         "split_seed": start.seed,
-        "data_fingerprint": places.data,
+        "data_fingerprint": files.data,
     }
 
 
 def compare(tried: Scored, current: Scored) -> dict[str, Comparison]:
-    """Return the paired tests of a choice and the current release, by metric."""
+    """Return the paired tests of a choice against the current release, by metric."""
     metrics = (GAIN, *(f"hr@{k}" for k in KS))
-    found = compared(tried.per_query, {"current": current.per_query}, metrics)
-    return {one.metric: one for one in found}
+    comparisons = compared(tried.per_query, {"current": current.per_query}, metrics)
+    return {comparison.metric: comparison for comparison in comparisons}
 
 
 def is_better(comparisons: Mapping[str, Comparison]) -> bool:
-    """Whether a choice gains significantly, and hits significantly less by no hit rate."""
+    """Return whether the gain is significantly higher and no hit rate significantly lower."""
     gain = comparisons[GAIN]
-    fewer = any(one.significant and one.difference.mean < 0 for one in comparisons.values())
-    return gain.significant and gain.difference.mean > 0 and not fewer
+    is_worse = any(
+        comparison.significant and comparison.difference.mean < 0
+        for comparison in comparisons.values()
+    )
+    return gain.significant and gain.difference.mean > 0 and not is_worse
 
 
 def describe(outcome: Mapping[str, Any]) -> Iterator[str]:
-    """Return the figures of an outcome as lines for a terminal."""
-    asked, test = outcome["playlists"], outcome["test"]
-    held_out = f"{asked['validation']:,} validation playlists"
-    current = _text("start", outcome["validation"])
-    yield f"current     {current}: release {outcome['release']}, {held_out}"
-    tried = _text("tuned", outcome["tried"])
+    """Yield the figures of an outcome as lines for a terminal."""
+    playlists, test = outcome["playlists"], outcome["test"]
+    validation = f"{playlists['validation']:,} validation playlists"
+    current = _format("start", outcome["validation"])
+    yield f"current     {current}: release {outcome['release']}, {validation}"
+    tried = _format("tuned", outcome["tried"])
     verdict = "significantly" if outcome["beyond chance"] else "not significantly"
     yield f"tuned       {tried}: {verdict} better ({p_equals(outcome['p'])})"
     if test:
         when = "now" if outcome["test_used"] else "by an earlier run"
-        yield f"test        {_text('tuned', test)}: {asked['test']:,} test playlists, asked {when}"
+        scored_on = f"{playlists['test']:,} test playlists, scored {when}"
+        yield f"test        {_format('tuned', test)}: {scored_on}"
 
 
-def _text(name: str, figures: Mapping[str, float]) -> str:
+def _format(name: str, figures: Mapping[str, float]) -> str:
     return ", ".join(f"HR@{k} {number(figures[f'{name} HR@{k}'])}" for k in KS)
 
 
-def _figures(name: str, found: Scored) -> dict[str, float]:
-    return {f"{name} HR@{k}": found.figures[f"hr@{k}"].mean for k in KS}
+def _hit_rates(name: str, result: Scored) -> dict[str, float]:
+    return {f"{name} HR@{k}": result.figures[f"hr@{k}"].mean for k in KS}
 
 
-def written(chosen: Parameters, plays: int) -> dict[str, Any]:
-    """What makes such a release: all that was tuned, and all else that is not as by default.
+def parameters_to_write(chosen: Parameters, plays: int) -> dict[str, Any]:
+    """Return the parameters that were tuned, and all others that differ from the defaults.
 
-    Epochs and window that the playlists would be trained with anyway are left to follow the plays.
+    Epochs and window are None, which follows the number of plays, if they equal the defaults for
+    this number.
     """
-    tuned = {name for phase in PHASES for name in space.names(phase)}
+    tuned = {name for phase in PHASES for name in parameter_names(phase)}
     defaults = Parameters()
-    found = {
-        one.name: getattr(chosen, one.name)
-        for one in fields(Parameters)
-        if one.name not in NOT_WRITTEN
-        and (one.name in tuned or getattr(chosen, one.name) != getattr(defaults, one.name))
+    values = {
+        field.name: getattr(chosen, field.name)
+        for field in fields(Parameters)
+        if field.name not in UNWRITTEN
+        and (field.name in tuned or getattr(chosen, field.name) != getattr(defaults, field.name))
     }
-    usual = {"epochs": defaults.epochs_for(plays), "window": defaults.window_for(plays)}
-    found |= {name: None for name, value in usual.items() if found[name] == value}
-    return found
+    by_plays = {"epochs": defaults.epochs_for(plays), "window": defaults.window_for(plays)}
+    return values | {name: None for name, value in by_plays.items() if values[name] == value}
 
 
-def last(places: Places) -> dict[str, Any] | None:
-    """The outcome that the study's folder holds, if it is of these playlists."""
+def read_last(files: StudyFiles) -> dict[str, Any] | None:
+    """Return the outcome in the study's folder, or None if it is of other playlists."""
     try:
-        found = json.loads((places.study / FILE).read_text(encoding="utf-8"))
+        outcome = json.loads((files.study / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    same = isinstance(found, dict) and found.get("split_fingerprint") == places.split
-    return found if same and "chosen" in found else None
+    is_same = isinstance(outcome, dict) and outcome.get("split_fingerprint") == files.split
+    return outcome if is_same and "chosen" in outcome else None

@@ -1,4 +1,4 @@
-"""The report of a study: its trials as tables, parallel coordinates and importances."""
+"""The HTML report of a study: tables of trials, parallel coordinates and importances."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TITLES = {
     "train": "Word2Vec",
     "query": "Both, fused",
 }
-BEST = 15
+BEST = 15  # trials in a table
 
 
 def require_libraries() -> None:
@@ -29,27 +29,27 @@ def require_libraries() -> None:
     with extra_needed("plots"):
         import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
-        import sklearn  # noqa: F401 -- by which optuna tells what made the difference
+        import sklearn  # noqa: F401 -- optuna computes importances with it
 
 
-def write(outcome: Mapping[str, Any], studies: Mapping[str, Any], folder: Path) -> Path:
-    """Write `report.html` and its pictures to `folder`; returns the page.
+def write_report(outcome: Mapping[str, Any], studies: Mapping[str, Any], folder: Path) -> Path:
+    """Write `report.html` and its pictures to `folder`; return the path of the page.
 
     Raises `InputError` without the extra `plots`.
     """
     figures, tried, test = outcome["validation"], outcome["tried"], outcome["test"]
     verdict = "" if outcome["beyond chance"] else "not "
     page = Page(
-        title="Trials of parameters",
+        title="Tuning of parameters",
         lead=[
-            "Trials were judged on validation playlists, by the mean discounted gain of labels.",
+            "Trials were scored on validation playlists, by the mean discounted gain of labels.",
             (
-                f"The choice is {verdict}significantly better there than the current release, "
-                f"{outcome['release']} ({p_equals(outcome['p'])}, a paired test)."
+                f"There, the best parameters are {verdict}significantly better than the current "
+                f"release, {outcome['release']} ({p_equals(outcome['p'])}, a paired test)."
             ),
-            "The test playlists were asked about it, and each use of them is counted."
+            "They were also scored on the test playlists; the log of runs counts each such use."
             if test
-            else "The test playlists were not asked about it.",
+            else "They were not scored on the test playlists.",
         ],
         facts=[
             Fact(f"{tried['tuned HR@10']:.4f}", "validation HR@10"),
@@ -60,7 +60,7 @@ def write(outcome: Mapping[str, Any], studies: Mapping[str, Any], folder: Path) 
         ],
         sections=[
             Section(
-                "What was chosen" if outcome["beyond chance"] else "What the study began with",
+                "Chosen parameters" if outcome["beyond chance"] else "Parameters of the start",
                 tables=[
                     Table(
                         ["parameter", "value"],
@@ -83,7 +83,7 @@ def _section(phase: str, study: Any, folder: Path) -> Section:
     )
     pruned = sum(trial.state.name == "PRUNED" for trial in trials)
     failed = sum(trial.state.name == "FAIL" for trial in trials)
-    more = f" {failed} failed or were given up." if failed else ""
+    more = f" {failed} failed or were abandoned." if failed else ""
     names = sorted({name for trial in complete for name in trial.params})
     rows = [
         [str(trial.number), f"{trial.value:.5f}", *(_text(trial.params.get(n)) for n in names)]
@@ -94,7 +94,7 @@ def _section(phase: str, study: Any, folder: Path) -> Section:
         pictures.append(_importance(phase, study, folder))
     return Section(
         TITLES[phase],
-        text=[f"{len(complete)} trials finished; {pruned} weak ones were ended early.{more}"],
+        text=[f"{len(complete)} trials completed; {pruned} weak ones were pruned.{more}"],
         pictures=pictures,
         tables=[Table(["trial", "gain", *names], rows, "The best trials", marked=[0])],
     )
@@ -103,12 +103,12 @@ def _section(phase: str, study: Any, folder: Path) -> Section:
 def _coordinates(phase: str, trials: list[Any], names: list[str], folder: Path) -> Picture:
     values = np.array([trial.value for trial in trials])
     shade = (values - values.min()) / (np.ptp(values) or 1.0)
-    axes_of = [*names, "gain"]
+    labels = [*names, "gain"]
     columns = [_scaled([trial.params.get(name) for trial in trials]) for name in names]
     heights = np.array([*(column for column, _ in columns), shade])
-    rows = np.arange(len(axes_of))
-    # An axis a line, from above: on a phone as many axes beside each other could not be read.
-    with drawing(NARROW, 0.6 + 0.42 * len(axes_of)) as (figure, axes):
+    rows = np.arange(len(labels))
+    # Axes are stacked as rows: side by side, this many could not be read on a phone.
+    with drawing(NARROW, 0.6 + 0.42 * len(labels)) as (figure, axes):
         for line in range(len(trials) - 1, -1, -1):
             axes.plot(
                 heights[:, line],
@@ -117,15 +117,15 @@ def _coordinates(phase: str, trials: list[Any], names: list[str], folder: Path) 
                 alpha=1.0 if line == 0 else 0.15 + 0.6 * float(shade[line]),
                 linewidth=2.4 if line == 0 else 1.0,
             )
-        axes.set_yticks(rows, [name.replace("cooccurrence_", "co_") for name in axes_of])
+        axes.set_yticks(rows, [name.replace("cooccurrence_", "co_") for name in labels])
         axes.set_xticks([])
         axes.set_xlim(-0.22, 1.22)
-        axes.set_ylim(len(axes_of) - 0.5, -0.5)
+        axes.set_ylim(len(labels) - 0.5, -0.5)
         ends = [*(ends for _, ends in columns), (f"{values.min():.3g}", f"{values.max():.3g}")]
-        for place, (low, high) in enumerate(ends):
-            axes.annotate(low, (-0.03, place), ha="right", va="center", fontsize=9)
-            axes.annotate(high, (1.03, place), ha="left", va="center", fontsize=9)
-        caption = "Each line is a trial; the best one stands out, better ones are darker."
+        for row, (low, high) in enumerate(ends):
+            axes.annotate(low, (-0.03, row), ha="right", va="center", fontsize=9)
+            axes.annotate(high, (1.03, row), ha="left", va="center", fontsize=9)
+        caption = "Each line is a trial. The best one is highlighted, and better ones are darker."
         return save(figure, folder, f"{phase}-coordinates", caption)
 
 
@@ -137,23 +137,30 @@ def _history(phase: str, trials: list[Any], folder: Path) -> Picture:
         axes.plot(numbers, np.maximum.accumulate([trial.value for trial in order]))
         axes.set_xlabel("trial")
         axes.set_ylabel("gain")
-        return save(figure, folder, f"{phase}-history", "The gain of each trial, and the best yet.")
+        return save(
+            figure, folder, f"{phase}-history", "The gain of each trial, and the best gain so far."
+        )
 
 
 def _importance(phase: str, study: Any, folder: Path) -> Picture:
     with extra_needed("tune"):
         import optuna
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    names = list(found)[::-1]
+    importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    names = list(importances)[::-1]
     with drawing(NARROW) as (figure, axes):
-        axes.barh(names, [found[name] for name in names])
-        axes.set_xlabel("share of the differences between trials")
-        return save(figure, folder, f"{phase}-importance", "What made the difference.")
+        axes.barh(names, [importances[name] for name in names])
+        axes.set_xlabel("share of the variance between trials")
+        return save(
+            figure,
+            folder,
+            f"{phase}-importance",
+            "How much each parameter contributes to the differences in gain.",
+        )
 
 
 def _scaled(values: list[Any]) -> tuple[np.ndarray[Any, Any], tuple[str, str]]:
-    """Values as heights from 0 to 1, and the texts of the lowest and the highest."""
+    """Return the values scaled to 0 to 1, and the texts of the lowest and the highest value."""
     levels = sorted({value for value in values if value is not None})
     if len(levels) <= 8:
         heights = [levels.index(v) / max(1, len(levels) - 1) if v in levels else 0 for v in values]

@@ -1,7 +1,7 @@
-"""What `nextsong tune` tries: which parameters in which phase, and how well a choice does.
+"""The search space of a study and the objective of its trials.
 
-Each phase tunes what one kind of search needs, so that nothing is made again that has not changed:
-`count` tries co-occurrence alone, `train` Word2Vec alone, `query` how the two best are joined.
+A study has three phases, so that only what a trial changes is computed: `count` tunes co-occurrence
+alone, `train` tunes Word2Vec alone, and `query` tunes how the best of both are combined.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ingest.learn.rank_metrics import discounted_gains
 from ingest.learn.retrieval import ReleaseArrays
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -30,14 +30,16 @@ if TYPE_CHECKING:
     from ingest.learn.retrieval import Songs
     from ingest.parameters import Parameters
 
+Vectors = tuple["NDArray[np.int32]", "NDArray[np.float32]"]
+"""Songs that have a dense vector, shape (vectors,), and the vectors, (vectors, dimensions)."""
+
 PHASES = ("count", "train", "query")
 
-MOST_PLAYLISTS = 1_500
-CUTS = 4
-"""A validation playlist is asked about its last song, and about so many others less one: many more
-queries than playlists tell small differences apart."""
+MAX_PLAYLISTS = 1_500  # validation playlists that trials are scored on
+CASES_PER_PLAYLIST = 4  # more cases than playlists resolve smaller differences
+DEPTH = 100  # songs of a ranking
 
-DEPTH = 100
+EPOCH_SHARES = (0.25, 0.5, 1.0, 2.0)  # of the default epochs for this number of plays
 
 _SPACE: Mapping[str, Mapping[str, Any]] = {
     "count": {
@@ -52,7 +54,7 @@ _SPACE: Mapping[str, Mapping[str, Any]] = {
         "skip_gram": (True, False),
         "dimensions": (32, 64, 128),
         "window": (5, 10, 20, 60, 200),
-        "epochs": (),
+        "epochs": (),  # depends on the number of plays: see `EPOCH_SHARES`
         "min_count": (1, 2, 3, 5, 8),
         "negative": (3, 5, 10, 20),
         "ns_exponent": (-1.0, 1.0),
@@ -65,134 +67,135 @@ _SPACE: Mapping[str, Mapping[str, Any]] = {
         "cooccurrence_decay": (0.5, 1.0),
     },
 }
-
-EPOCHS = (0.25, 0.5, 1.0, 2.0)
-"""Epochs that are tried, as shares of those that so many plays are trained with by default."""
-
-_OF_ORDER = {"distance_power", "backward", "query_decay", "cooccurrence_decay"}
+_NEEDS_ORDER = {"distance_power", "backward", "query_decay", "cooccurrence_decay"}
 _LOGARITHMIC = {"dense_weight"}
 
 
-def space(phase: str, start: Parameters, plays: int) -> dict[str, Any]:
-    """The parameters that a phase tries: a range of two floats, or the values to choose from.
+def search_space(phase: str, start: Parameters, plays: int) -> dict[str, Any]:
+    """Return the values that a phase tries: by parameter, a range of two floats or the choices.
 
-    What `start` has is always among the values. Without an order, what weighs it is left out.
+    The space always contains the value of `start`. Parameters that weigh the order of songs are
+    left out if the playlists have no order.
     """
-    found = {}
+    space = {}
     for name, values in _SPACE[phase].items():
-        if start.order == "none" and name in _OF_ORDER:
+        if start.order == "none" and name in _NEEDS_ORDER:
             continue
-        own = _own(start, name, plays)
+        own = _value_of(start, name, plays)
         if is_range(values):
-            found[name] = (min(values[0], own), max(values[1], own))
+            space[name] = (min(values[0], own), max(values[1], own))
             continue
-        tried = values
+        choices = values
         if name == "epochs":
-            usual = replace(start, epochs=None).epochs_for(plays)
-            tried = tuple(sorted({max(1, round(share * usual)) for share in EPOCHS}))
-        found[name] = tried if own in tried else (*tried, own)
-    return found
+            default = replace(start, epochs=None).epochs_for(plays)
+            choices = tuple(sorted({max(1, round(share * default)) for share in EPOCH_SHARES}))
+        space[name] = choices if own in choices else (*choices, own)
+    return space
 
 
-def names(phase: str) -> tuple[str, ...]:
-    """The parameters that a phase may change."""
+def parameter_names(phase: str) -> tuple[str, ...]:
+    """Return the names of the parameters that a phase may change."""
     return tuple(_SPACE[phase])
 
 
 def is_range(values: Any) -> bool:
-    """Whether these are the ends of a range, not values to choose from."""
+    """Return whether the values are the ends of a range, rather than choices."""
     return len(values) == 2 and isinstance(values[0], float)
 
 
-def _own(start: Parameters, name: str, plays: int) -> Any:
-    by_size = {"epochs": start.epochs_for, "window": start.window_for}
-    return by_size[name](plays) if name in by_size else getattr(start, name)
+def start_values(start: Parameters, space: Iterable[str], plays: int) -> dict[str, Any]:
+    """Return the values of `start` for the parameters of a search space."""
+    return {name: _value_of(start, name, plays) for name in space}
 
 
-@dataclass(frozen=True)
-class Held:
-    """What trials are judged on."""
-
-    train: list[Songs]
-    playlists: NDArray[np.int64]
-    cases: Cases
-
-    @property
-    def plays(self) -> int:
-        """How many songs there are to learn from, each as often as it is played."""
-        return sum(map(len, self.train))
-
-
-def load(songs: Path, train: Path, held_out: Path, parameters: Parameters) -> Held:
-    """Read the playlists to train on and those to be judged on."""
-    playlists = retrieval.read_playlists(train)
-    total = pq.read_metadata(songs).num_rows
-    others = retrieval.read_playlists(held_out)
-    random = np.random.default_rng(parameters.seed)
-    some = [others[place] for place in random.permutation(len(others))[:MOST_PLAYLISTS]]
-    cases = sample_cases_with_last(some, random, CUTS - 1)
-    known = retrieval.count_playlists(playlists, total, parameters)
-    return Held(playlists, known, cases)
-
-
-def suggest(trial: Any, values_of: Mapping[str, Any]) -> dict[str, Any]:
-    """A choice from a `space`, made by an optuna trial."""
+def suggest(trial: Any, space: Mapping[str, Any]) -> dict[str, Any]:
+    """Let an optuna trial choose a value for each parameter of a search space."""
     return {
         name: trial.suggest_float(name, *values, log=name in _LOGARITHMIC)
         if is_range(values)
         else trial.suggest_categorical(name, values)
-        for name, values in values_of.items()
+        for name, values in space.items()
     }
 
 
-def start_of(start: Parameters, values_of: Mapping[str, Any], plays: int) -> dict[str, Any]:
-    """The choice that `start` itself is: what every phase tries first."""
-    return {name: _own(start, name, plays) for name in values_of}
+def _value_of(start: Parameters, name: str, plays: int) -> Any:
+    by_plays = {"epochs": start.epochs_for, "window": start.window_for}
+    return by_plays[name](plays) if name in by_plays else getattr(start, name)
 
 
-def counted(held: Held, parameters: Parameters) -> csr_array:
-    """The strengths that these parameters make of the training playlists."""
-    songs = np.concatenate(held.train)
-    offsets = np.cumsum([0, *map(len, held.train)])
+@dataclass(frozen=True)
+class TuningData:
+    """The training playlists, and the validation cases that trials are scored on.
+
+    `playlist_counts`, shape (songs,), is the number of training playlists of each song.
+    """
+
+    train: list[Songs]
+    playlist_counts: NDArray[np.int64]
+    cases: Cases
+
+    @property
+    def plays(self) -> int:
+        """The number of plays in the training playlists."""
+        return sum(map(len, self.train))
+
+
+def read_tuning_data(
+    songs: Path, train: Path, validation: Path, parameters: Parameters
+) -> TuningData:
+    """Read the training playlists and sample held-out cases from the validation playlists."""
+    playlists = retrieval.read_playlists(train)
+    total = pq.read_metadata(songs).num_rows
+    held_out = retrieval.read_playlists(validation)
+    random = np.random.default_rng(parameters.seed)
+    sample = [held_out[row] for row in random.permutation(len(held_out))[:MAX_PLAYLISTS]]
+    cases = sample_cases_with_last(sample, random, CASES_PER_PLAYLIST - 1)
+    return TuningData(playlists, retrieval.count_playlists(playlists, total, parameters), cases)
+
+
+def count_cooccurrence(data: TuningData, parameters: Parameters) -> csr_array:
+    """Return the co-occurrence weights of the training playlists, shape (songs, songs)."""
+    songs = np.concatenate(data.train)
+    offsets = np.cumsum([0, *map(len, data.train)])
     parts = [part for _, _, part in compute_weights(offsets, songs, parameters)]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return retrieval.weight_matrix(columns, len(held.playlists))
+    return retrieval.weight_matrix(columns, len(data.playlist_counts))
 
 
-def trained(
-    held: Held, parameters: Parameters, folder: Path
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """The songs and vectors that these parameters make of the training playlists.
+def train_vectors(data: TuningData, parameters: Parameters, folder: Path) -> Vectors:
+    """Train Word2Vec; return the songs that have a vector, and the vectors.
 
-    Raises `PlaylistError` where no song is in enough of them.
+    `folder` is for temporary files. Raises `PlaylistError` if no song is in `min_count` training
+    playlists.
     """
-    most = int(np.bincount(np.concatenate(held.train)).max(initial=0))
+    most = int(np.bincount(np.concatenate(data.train)).max(initial=0))
     if most < parameters.min_count:
         raise PlaylistError(
             f"no song is in {parameters.min_count} training playlists (the most is {most})"
         )
-    return reranker.learn_vectors(held.train, parameters, folder)
+    return reranker.learn_vectors(data.train, parameters, folder)
 
 
-def arrays_of(
-    held: Held,
-    strengths: csr_array | None = None,
-    vectors: tuple[NDArray[np.int32], NDArray[np.float32]] | None = None,
+def build_arrays(
+    data: TuningData, weights: csr_array | None = None, vectors: Vectors | None = None
 ) -> ReleaseArrays:
-    """A release's arrays, of which one kind may be missing."""
-    total = len(held.playlists)
+    """Return the arrays of a release; without weights or vectors, these are empty."""
+    total = len(data.playlist_counts)
     return ReleaseArrays(
-        retrieval.weight_matrix([[], [], []], total) if strengths is None else strengths,
+        retrieval.weight_matrix([[], [], []], total) if weights is None else weights,
         *(vectors or (np.zeros(0, np.int32), np.zeros((0, 1), np.float32))),
-        held.playlists,
+        data.playlist_counts,
         np.zeros((1, total), np.int64),
     )
 
 
-def ranks(
+def rank_labels(
     arrays: ReleaseArrays, cases: Cases, parameters: Parameters, phase: str
 ) -> NDArray[np.int64]:
-    """The place of each label in what the phase's kind of search answers, 1 to 100, or 0."""
+    """Return the rank of each label, shape (cases,), from 1 to `DEPTH`, or 0 for a miss.
+
+    `phase` determines the search: by co-occurrence, by similarity, or hybrid.
+    """
     if phase == "query":
         return reranker.hybrid_ranks(arrays, cases, parameters)
     if phase == "count":
@@ -203,11 +206,6 @@ def ranks(
     return retrieval.ranks_of_labels((songs for songs, _ in rankings), cases.labels)
 
 
-def value_of(arrays: ReleaseArrays, held: Held, parameters: Parameters, phase: str) -> float:
-    """What trials are judged by: the mean discounted gain over all queries, 0 to 1."""
-    return float(discounted_gains(ranks(arrays, held.cases, parameters, phase)).mean())
-
-
-def with_chosen(parameters: Parameters, chosen: Mapping[str, Any]) -> Parameters:
-    """The parameters, changed as chosen."""
-    return replace(parameters, **chosen)
+def mean_gain(arrays: ReleaseArrays, cases: Cases, parameters: Parameters, phase: str) -> float:
+    """Return the objective of trials: the mean discounted gain of the labels, from 0 to 1."""
+    return float(discounted_gains(rank_labels(arrays, cases, parameters, phase)).mean())

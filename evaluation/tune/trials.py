@@ -1,4 +1,4 @@
-"""The trials of one phase of a study, done in processes of their own."""
+"""The trials of one phase of a study, run in worker processes that share an optuna journal."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from catalog.errors import MismatchError
-from evaluation.tune import files
-from evaluation.tune import space as tune_space
+from evaluation.tune import files as study_files
+from evaluation.tune import space as tuning_space
+from ingest.learn.cases import Cases
 from ingest.parameters import Parameters
 from ingest.stages import fingerprint_of
 
@@ -20,62 +21,69 @@ if TYPE_CHECKING:
     from multiprocessing.synchronize import Semaphore
 
     from catalog.progress import Reporter, Task
-    from evaluation.tune.files import Places
-    from evaluation.tune.space import Held
+    from evaluation.tune.files import StudyFiles
+    from evaluation.tune.space import TuningData
+    from ingest.learn.retrieval import ReleaseArrays
 
-LOOK_S = 0.3
-CHUNKS = 4
-"""A trial is judged in so many steps, after each of which a weak one is ended."""
-
-UNLIMITED = 1_000_000
+POLL_S = 0.3
+CHUNKS = 4  # parts of the cases; a weak trial is pruned after any of them
+UNLIMITED = 1_000_000  # trials
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One phase: which parameters it changes (`space`), from what, and what it depends on.
+    """A phase of a study: the search space, the parameters it starts from, and the trials' digest.
 
-    `made_of` is the digest of what does not change; trials of another one say nothing of this.
-    `plays` are those of the training playlists.
+    `plays` is the number of plays in the training playlists. `digest` covers all that the trials
+    depend on and do not tune: trials with another digest cannot be compared.
     """
 
     name: str
     start: Parameters
     space: dict[str, Any]
     plays: int
-    made_of: str
+    digest: str
 
     @staticmethod
-    def of(places: Places, name: str, start: Parameters, plays: int) -> Phase:
-        """The phase as it begins at `start`; for `query`, makes what its trials are judged with."""
-        space = tune_space.space(name, start, plays)
-        # What is tuned here is no condition of the trials, all else is.
-        rest = replace(start, **{one: getattr(Parameters, one) for one in space})
+    def prepare(files: StudyFiles, name: str, start: Parameters, plays: int) -> Phase:
+        """Return the phase that starts from `start`; make the arrays that `query` trials share."""
+        space = tuning_space.search_space(name, start, plays)
+        untuned = replace(start, **{tuned: getattr(Parameters, tuned) for tuned in space})
         stages = ("count", "train", "query") if name == "query" else (name,)
-        made_of = [
-            files.digest_of(places, rest, *stages),
+        inputs = [
+            files.digest(untuned, *stages),
             start.catalog_min,
-            {one: list(v) for one, v in space.items() if not tune_space.is_range(v)},
+            {key: list(v) for key, v in space.items() if not tuning_space.is_range(v)},
         ]
         if name == "query":
-            made_of.append(files.make_best(places, start))
-        return Phase(name, start, space, plays, fingerprint_of(made_of)[:16])
+            inputs.append(study_files.make_best_arrays(files, start))
+        return Phase(name, start, space, plays, fingerprint_of(inputs)[:16])
 
     @property
-    def study(self) -> str:
-        """The name of its study in the journal."""
-        return f"{self.name} {self.made_of}"
+    def study_name(self) -> str:
+        """The name of the phase's study in the journal."""
+        return f"{self.name} {self.digest}"
 
 
-def study_of(places: Places, name: str, seed: int = 0) -> Any:
-    """The optuna study of this name, created if need be. It maximises the mean discounted gain.
+@dataclass(frozen=True)
+class Limits:
+    """When a phase ends: after `trials`, or at `deadline` (`time.monotonic`); None is no limit."""
 
-    `seed` is that of its sampler: each process has its own.
+    trials: int | None
+    deadline: float | None
+    processes: int
+
+
+def open_study(files: StudyFiles, name: str, seed: int = 0) -> Any:
+    """Open the optuna study `name` in the journal, or create it; it maximises the mean gain.
+
+    `seed` is the seed of the sampler. Each process needs its own.
     """
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    journal = JournalFileBackend(str(places.study / "trials.journal"))
+    journal = JournalFileBackend(str(files.study / "trials.journal"))
     with warnings.catch_warnings():  # multivariate sampling is marked as experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.TPESampler(
@@ -91,192 +99,217 @@ def study_of(places: Places, name: str, seed: int = 0) -> Any:
     )
 
 
-def finished(study: Any) -> list[Any]:
-    """The trials that came to an end, by themselves or early, or that failed by themselves."""
+def finished_trials(study: Any) -> list[Any]:
+    """Return the trials that completed, were pruned, or raised an error.
+
+    Trials that were abandoned at a deadline are not among them.
+    """
     return [
         trial
         for trial in study.get_trials(deepcopy=False)
-        if trial.state.name in ("COMPLETE", "PRUNED")
-        or (trial.state.name == "FAIL" and "error" in trial.user_attrs)
+        if trial.state.name in ("COMPLETE", "PRUNED") or _has_failed(trial)
     ]
 
 
-def complete(study: Any) -> list[Any]:
-    """The trials that have a figure."""
-    return [trial for trial in finished(study) if trial.state.name == "COMPLETE"]
+def complete_trials(study: Any) -> list[Any]:
+    """Return the trials that have a value."""
+    return [trial for trial in finished_trials(study) if trial.state.name == "COMPLETE"]
 
 
 def run_phase(
-    places: Places,
-    phase: Phase,
-    wanted: int | None,
-    deadline: float | None,
-    processes: int,
-    task: Task,
-    reporter: Reporter,
+    files: StudyFiles, phase: Phase, limits: Limits, task: Task, reporter: Reporter
 ) -> dict[str, Any]:
-    """Have trials done until there are `wanted` in all, or until the deadline: the best choice.
+    """Run trials until a limit is reached; return the parameters of the best one.
 
-    At the deadline, a time of `time.monotonic`, trials under way are given up, but for the first
-    one. Raises `MismatchError` where none has a figure.
+    Trials of earlier runs count towards the limit. At the deadline, running trials are abandoned,
+    except that the first trial of a study always completes. Raises `MismatchError` if no trial has
+    a value.
     """
-    study = study_of(places, phase.study)
-    first = tune_space.start_of(phase.start, phase.space, phase.plays)
+    study = open_study(files, phase.study_name)
+    first = tuning_space.start_values(phase.start, phase.space, phase.plays)
     if all(trial.params != first for trial in study.get_trials(deepcopy=False)):
         study.enqueue_trial(first, skip_if_exists=True)
-    left = UNLIMITED if wanted is None else max(0, wanted - len(finished(study)))
+    _run_workers(files, phase, limits, _Progress(phase, task, reporter))
+    if not complete_trials(study):
+        in_time = limits.deadline is not None
+        raise MismatchError(_explain_failure(study, phase.name, in_time=in_time))
+    states = [trial.state.name for trial in finished_trials(study)]
+    failed = f", {states.count('FAIL')} failed" if "FAIL" in states else ""
+    task.result(
+        f"{len(states)} trials, {states.count('PRUNED')} ended early{failed}; best gain "
+        f"{study.best_value:.5f}"
+    )
+    best: dict[str, Any] = study.best_trial.params
+    return best
+
+
+class _Progress:
+    """Reports how many trials are finished, and each new best value."""
+
+    def __init__(self, phase: Phase, task: Task, reporter: Reporter) -> None:
+        self._phase = phase
+        self._task = task
+        self._reporter = reporter
+        self._best = -1.0
+
+    def update(self, study: Any, wanted: int | None) -> None:
+        self._task.advance(len(finished_trials(study)), wanted)
+        values = [trial.value for trial in complete_trials(study)]
+        best = max(values, default=-1.0)
+        if best > self._best:
+            self._best = best
+            self._reporter.say(
+                f"  {self._phase.name:<10} best so far: gain {best:.5f}, trial {len(values)}"
+            )
+
+
+def _run_workers(files: StudyFiles, phase: Phase, limits: Limits, progress: _Progress) -> None:
+    """Run the trials that are still missing, and abandon them at the deadline."""
+    study = open_study(files, phase.study_name)
+    before = len(finished_trials(study))
+    left = UNLIMITED if limits.trials is None else max(0, limits.trials - before)
+    count = min(limits.processes, left)
     context = multiprocessing.get_context("spawn")
-    # A process takes one of these before each trial: together they do no more than is wanted.
-    turns = context.Semaphore(left)
+    # Each worker begins with one trial, and takes a permit for each further one.
+    permits = context.Semaphore(left - count)
+    first_seed = phase.start.seed + 7_919 * before
     workers = [
-        context.Process(target=_work, args=(places, phase, turns, deadline, number), daemon=True)
-        for number in range(min(processes, left))
+        context.Process(
+            target=_work,
+            args=(files, phase, permits, limits.deadline, first_seed + number),
+            daemon=True,
+        )
+        for number in range(count)
     ]
     for worker in workers:
         worker.start()
-    best = -1.0
     try:
         while any(worker.is_alive() for worker in workers):
-            time.sleep(LOOK_S)
-            task.advance(len(finished(study)), wanted)
-            best = _say_if_better(study, phase.name, best, reporter)
-            if deadline is not None and time.monotonic() > deadline and complete(study):
+            time.sleep(POLL_S)
+            progress.update(study, limits.trials)
+            if _is_past(limits.deadline) and complete_trials(study):
                 break
     finally:
         for worker in workers:
             if worker.is_alive():
                 worker.terminate()
             worker.join()
-        _give_up(study)
-    _say_if_better(study, phase.name, best, reporter)
-    chosen = complete(study)
-    if not chosen:
-        raise MismatchError(_why_none(study, phase.name, in_time=deadline is not None))
-    ended = finished(study)
-    counts = {state: sum(t.state.name == state for t in ended) for state in ("PRUNED", "FAIL")}
-    failed = f", {counts['FAIL']} failed" if counts["FAIL"] else ""
-    task.result(
-        f"{len(ended)} trials, {counts['PRUNED']} ended early{failed}; best gain "
-        f"{study.best_value:.5f}"
-    )
-    found: dict[str, Any] = study.best_trial.params
-    return found
-
-
-def _give_up(study: Any) -> None:
-    """Take trials that nobody works on any more for failed: the sampler would wait for them."""
-    from optuna.trial import TrialState
-
-    for trial in study.get_trials(deepcopy=False):
-        if trial.state == TrialState.RUNNING:
-            study.tell(trial.number, state=TrialState.FAIL)
-
-
-def _why_none(study: Any, phase: str, *, in_time: bool) -> str:
-    failed = [trial for trial in finished(study) if trial.state.name == "FAIL"]
-    if failed:
-        why = failed[-1].user_attrs["error"]
-        return f"all {len(failed)} trials of '{phase}' failed, the last one so: {why}"
-    if in_time:
-        return f"no trial of '{phase}' ended in time: give more --minutes"
-    return f"no trial of '{phase}' has a figure: start it anew in another --study"
-
-
-def _say_if_better(study: Any, phase: str, best: float, reporter: Reporter) -> float:
-    values = [trial.value for trial in complete(study)]
-    found = max(values, default=-1.0)
-    if found > best:
-        reporter.say(f"  {phase:<10} best so far: gain {found:.5f}, trial {len(values)}")
-    return float(max(found, best))
+        _abandon_running(study)
+    progress.update(study, limits.trials)
 
 
 def _work(
-    places: Places, phase: Phase, turns: Semaphore, deadline: float | None, number: int
+    files: StudyFiles, phase: Phase, permits: Semaphore, deadline: float | None, seed: int
 ) -> None:
-    """Do trials, in a process of its own, as long as there are turns, and time for one more."""
-    done = len(finished(study_of(places, phase.study)))
-    study = study_of(places, phase.study, seed=phase.start.seed + 7_919 * done + number)
-    trial = Trials(places, phase)
-    while turns.acquire(block=False):
-        if deadline is not None and complete(study):
-            durations = [one.duration.total_seconds() for one in finished(study) if one.duration]
-            if time.monotonic() + float(np.median(durations)) > deadline:
-                return
-        study.optimize(trial.value_of, n_trials=1, catch=(Exception,))
+    """Run trials in a worker process, until permits or time are used up."""
+
+    def stop_without_permit(study: Any, _trial: Any) -> None:
+        if _is_past(deadline) or not permits.acquire(block=False):
+            study.stop()
+
+    study = open_study(files, phase.study_name, seed)
+    objective = Objective(files, phase)
+    study.optimize(objective, callbacks=[stop_without_permit], catch=(Exception,))
 
 
-class Trials:
-    """What a process needs for its trials, read once."""
+def _is_past(deadline: float | None) -> bool:
+    return deadline is not None and time.monotonic() > deadline
 
-    def __init__(self, places: Places, phase: Phase) -> None:
-        self._places = places
+
+def _abandon_running(study: Any) -> None:
+    """Mark running trials as failed: the sampler would treat them as running forever."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _explain_failure(study: Any, phase: str, *, in_time: bool) -> str:
+    errors = [trial.user_attrs["error"] for trial in finished_trials(study) if _has_failed(trial)]
+    if errors:
+        return f"all {len(errors)} trials of '{phase}' failed, the last one with {errors[-1]}"
+    if in_time:
+        return f"no trial of '{phase}' ended in time: give more --minutes"
+    return f"no trial of '{phase}' has a value: start a new study with --study"
+
+
+def _has_failed(trial: Any) -> bool:
+    return trial.state.name == "FAIL" and "error" in trial.user_attrs
+
+
+class Objective:
+    """The objective of a phase's trials, with the data that a worker process reads once."""
+
+    def __init__(self, files: StudyFiles, phase: Phase) -> None:
+        self._files = files
         self._phase = phase
-        self._held = places.held(phase.start)
-        self._ready = (
-            files.best_arrays(places, self._held, phase.start) if phase.name == "query" else None
-        )
+        self._data = files.read_data(phase.start)
+        self._best_arrays: ReleaseArrays | None = None
+        if phase.name == "query":
+            self._best_arrays = study_files.read_best_arrays(files, self._data, phase.start)
 
-    def value_of(self, trial: Any) -> float:
-        """Make and judge what a trial chooses; why one fails is kept with it."""
+    def __call__(self, trial: Any) -> float:
+        """Return the mean gain of the parameters that the trial suggests.
+
+        Raises `optuna.TrialPruned` if the trial is weak. Any other error is kept as the trial's
+        attribute `error`.
+        """
+        import optuna
+
+        parameters = replace(self._phase.start, **tuning_space.suggest(trial, self._phase.space))
         try:
-            return self._value_of(trial)
+            if self._phase.name == "train":
+                return self._train_and_score(trial, parameters)
+            arrays = self._best_arrays
+            if arrays is None:
+                weights = tuning_space.count_cooccurrence(self._data, parameters)
+                arrays = tuning_space.build_arrays(self._data, weights)
+            return score_in_chunks(trial, arrays, self._data, parameters, self._phase.name)
+        except optuna.TrialPruned:
+            raise
         except Exception as error:
-            import optuna
-
-            if not isinstance(error, optuna.TrialPruned):
-                trial.set_user_attr("error", f"{type(error).__name__}: {error}")
+            trial.set_user_attr("error", f"{type(error).__name__}: {error}")
             raise
 
-    def _value_of(self, trial: Any) -> float:
-        held, places, phase = self._held, self._places, self._phase
-        chosen = tune_space.suggest(trial, phase.space)
-        these = tune_space.with_chosen(phase.start, chosen)
-        arrays: Any
-        if phase.name == "count":
-            arrays = tune_space.arrays_of(held, tune_space.counted(held, these))
-        elif phase.name == "train":
-            quarter = replace(these, epochs=max(1, these.epochs_for(held.plays) // 4))
-            short = files.vectors_of(places, held, quarter, keep=False)
-            early = tune_space.arrays_of(held, vectors=short)
-            trial.report(tune_space.value_of(early, held, these, phase.name), 0)
-            _end_if_weak(trial)
-            vectors = files.vectors_of(places, held, these, keep=False)
-            arrays = tune_space.arrays_of(held, vectors=vectors)
-        else:
-            arrays = self._ready
-        value = judged(trial, arrays, held, these, phase.name)
-        if phase.name == "train":
-            figures = [one.value for one in complete(trial.study)]
-            if value >= max(figures, default=-1.0):
-                files.keep_vectors(places, these, vectors)
-        return value
+    def _train_and_score(self, trial: Any, parameters: Parameters) -> float:
+        """Score vectors, after a quarter of the epochs first; keep the best trial's vectors."""
+        data, files = self._data, self._files
+        short = replace(parameters, epochs=max(1, parameters.epochs_for(data.plays) // 4))
+        vectors = tuning_space.train_vectors(data, short, files.scratch)
+        arrays = tuning_space.build_arrays(data, vectors=vectors)
+        trial.report(tuning_space.mean_gain(arrays, data.cases, parameters, "train"), 0)
+        _prune_if_weak(trial)
+        vectors = tuning_space.train_vectors(data, parameters, files.scratch)
+        arrays = tuning_space.build_arrays(data, vectors=vectors)
+        gain = score_in_chunks(trial, arrays, data, parameters, "train")
+        if gain >= max((other.value for other in complete_trials(trial.study)), default=-1.0):
+            study_files.save_vectors(files, parameters, vectors)
+        return gain
 
 
-def judged(trial: Any, arrays: Any, held: Held, parameters: Parameters, phase: str) -> float:
-    """The mean gain over all queries, in steps after each of which a weak trial is ended.
+def score_in_chunks(
+    trial: Any, arrays: ReleaseArrays, data: TuningData, parameters: Parameters, phase: str
+) -> float:
+    """Return the mean gain over all cases; report it after each chunk, so that optuna can prune.
 
     Raises `optuna.TrialPruned`.
     """
-    order = np.random.default_rng(0).permutation(len(held.cases.labels))
+    cases = data.cases
+    order = np.random.default_rng(0).permutation(len(cases.labels))
     total, seen = 0.0, 0
-    for step, some in enumerate(np.array_split(order, CHUNKS), start=1):
-        if not len(some):
+    for step, rows in enumerate(np.array_split(order, CHUNKS), start=1):
+        if not len(rows):
             continue
-        part = replace(
-            held,
-            cases=type(held.cases)(
-                [held.cases.queries[place] for place in some], held.cases.labels[some]
-            ),
-        )
-        total += tune_space.value_of(arrays, part, parameters, phase) * len(some)
-        seen += len(some)
+        chunk = Cases([cases.queries[row] for row in rows], cases.labels[rows])
+        total += tuning_space.mean_gain(arrays, chunk, parameters, phase) * len(rows)
+        seen += len(rows)
         if step < CHUNKS:
             trial.report(total / seen, step)
-            _end_if_weak(trial)
+            _prune_if_weak(trial)
     return total / max(1, seen)
 
 
-def _end_if_weak(trial: Any) -> None:
+def _prune_if_weak(trial: Any) -> None:
     import optuna
 
     if trial.should_prune():

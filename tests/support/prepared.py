@@ -83,7 +83,7 @@ def prepared(
     return Prepared(out, summary, songs, playlists, short, rejects)
 
 
-def estimate_work(folder: Path, rows: list[Row]) -> Path:
+def work_of(folder: Path, rows: list[Row]) -> Path:
     """A work folder with the stage `prepare` of these rows."""
     made = prepared(folder, rows)
 

@@ -1,4 +1,4 @@
-"""The bench takes both ways over a raw file, and sees the memory of every process below it."""
+"""`nextsong bench ingest`: both ways, their ratios, and the memory of all child processes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from catalog.errors import FileError, NextsongError
 from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.bench import ingest
-from evaluation.bench.ingest import Step, Way
+from evaluation.bench.ingest import Step, Way, compute_ratios
+from evaluation.bench.processes import MemoryWatch, process_tree
 from evaluation.synthetic.raw_form import HEADER, write_raw
 from ingest.parameters import Parameters
 from tests.support.snapshots import check, shape
 
-LINUX = pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux tells the memory")
+LINUX = pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux reports the memory")
 
 
 def test_both_ways_over_one_file(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_both_ways_over_one_file(tmp_path: Path) -> None:
         assert way["total"] >= sum(step["seconds"] for step in way["steps"])
     assert [step["name"] for step in theirs["steps"]] == ["clean", "SQL", "train"]
     assert ours["outcome"]["rows"] == 2_000
-    assert 0 < theirs["outcome"]["rows"] < 2_000  # it drops rows, and says nothing
+    assert 0 < theirs["outcome"]["rows"] < 2_000  # it drops rows silently
     assert all(step["seconds"] >= 0 for way in (ours, theirs) for step in way["steps"])
     for text in (
         "nextsong",
@@ -53,16 +54,16 @@ def test_both_ways_over_one_file(tmp_path: Path) -> None:
     check("bench_ingest", shape([written]))
 
 
-def test_what_cannot_succeed_ends_before_anything_is_measured(
+def test_a_command_that_cannot_succeed_fails_before_measuring(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object) -> None:
-        raise AssertionError("this was measured")
+        raise AssertionError("nothing may be measured")
 
-    monkeypatch.setattr(ingest, "_taken", never)
+    monkeypatch.setattr(ingest, "_measure", never)
     write_raw(tmp_path / "raw.csv", 100, seed=0)
     file = str(tmp_path / "raw.csv")
-    for options, said in (
+    for options, message in (
         (["--out", f"{file}/bench.json"], "a file stands where a folder is needed"),
         ([], "needs pandas, which is not installed"),
     ):
@@ -70,37 +71,37 @@ def test_what_cannot_succeed_ends_before_anything_is_measured(
             patch.setitem(sys.modules, "pandas", None)
             ran = CliRunner().invoke(main, ["bench", "ingest", file, *options])
         assert ran.exit_code == 1
-        assert said in ran.output
+        assert message in ran.output
 
 
 def test_ratios_by_hand() -> None:
     ours = Way("nextsong", [Step("read", 1, 100), Step("prepare", 2, 300), Step("train", 5, 50)])
     theirs = Way("tutorial", [Step("clean", 4, 600), Step("SQL", 5, 200), Step("train", 10, 100)])
     ours.total, theirs.total = 10, 25
-    first, second, whole = ingest._ratios([ours, theirs])
+    first, second, whole = compute_ratios([ours, theirs])
     assert (whole.route, whole.time, whole.memory) == ("the whole way", 2.5, 2.0)
     assert (first.time, first.memory) == (3.0, 2.0)
     assert (second.time, second.memory) == (2.0, 2.0)
-    assert ingest._ratios([ours]) == []
+    assert compute_ratios([ours]) == []
 
 
 @LINUX
-def test_memory_of_a_grandchild_is_seen() -> None:
+def test_memory_of_a_grandchild_is_included() -> None:
     hold = "import time; kept = bytearray(300_000_000); print('held', flush=True); time.sleep(60)"
     code = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as child:
-        memory = ingest._Memory(child.pid)
+        memory = MemoryWatch(child.pid)
         try:
             assert child.stdout is not None
             assert child.stdout.readline() == "held\n"
-            assert 300e6 < memory.peak_and_reset() < 600e6
+            assert 300e6 < memory.take_peak() < 600e6
         finally:
             memory.stop()
-            for process in reversed(ingest._family(child.pid)):
+            for process in reversed(process_tree(child.pid)):
                 subprocess.run(["kill", str(process)], check=True)
 
 
-def test_what_goes_wrong_is_told(tmp_path: Path) -> None:
+def test_errors_are_explained(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no such file"):
         ingest.run(tmp_path / "none.csv", Parameters(), SilentReporter(), tutorial=False)
     (tmp_path / "bad.csv").write_text("user_id,artistname,trackname,playlistname\nu,a,t,p\n")

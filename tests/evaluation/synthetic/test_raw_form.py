@@ -1,4 +1,4 @@
-"""The raw form: as broken as the real file, and yet no row of it is lost."""
+"""The raw form has the quirks of the real file, and no row of it is lost."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fields(raw: Path) -> list[Fields]:
-    """User, artist, title and playlist of each row: the outer quotes off, cut at `","`."""
+    """User, artist, title and playlist of each row, without the outer quotes, split at `","`."""
     lines = raw.read_bytes().decode().split("\n")
     assert lines.pop() == ""
     return [line[1:-1].split('","') for line in lines[1:]]
 
 
-def test_it_has_the_header_and_the_rows_asked_for(raw: Path, fields: list[Fields]) -> None:
+def test_the_file_has_the_header_and_the_number_of_rows(raw: Path, fields: list[Fields]) -> None:
     assert raw.read_bytes().startswith(HEADER)
     assert len(fields) == ROWS
     assert {len(row) for row in fields} == {4}
 
 
-def test_every_row_is_read_back_whole(raw: Path, fields: list[Fields], tmp_path: Path) -> None:
+def test_every_row_is_read_back(raw: Path, fields: list[Fields], tmp_path: Path) -> None:
     account = read_files(
         [raw], {}, tmp_path / "rows.parquet", tmp_path / "bad.parquet", SilentReporter()
     )
     assert (account.rows, account.unreadable) == (ROWS, 0)
     table = pq.read_table(tmp_path / "rows.parquet")
-    for place, role in enumerate(("owner", "artist", "title", "playlist_name")):
-        assert table[role].to_pylist() == [row[place] for row in fields]
+    for column, role in enumerate(("owner", "artist", "title", "playlist_name")):
+        assert table[role].to_pylist() == [row[column] for row in fields]
 
 
-def test_the_quirks_come_at_their_real_rates(fields: list[Fields]) -> None:
+def test_the_quirks_occur_at_their_real_rates(fields: list[Fields]) -> None:
     def share(mark: str) -> float:
         return float(np.mean([any(mark in field for field in row[1:]) for row in fields]))
 
@@ -72,7 +72,7 @@ def test_some_names_begin_with_a_lone_quote(fields: list[Fields]) -> None:
     assert all(name.count('"') == 1 for _, name in names)
 
 
-def test_other_readers_trip_over_it(raw: Path, fields: list[Fields]) -> None:
+def test_a_csv_reader_misreads_it(raw: Path, fields: list[Fields]) -> None:
     with raw.open(encoding="utf-8", newline="") as file:
         read = list(csv.reader(file))[1:]
     assert read != fields
@@ -94,12 +94,12 @@ def test_the_same_seed_writes_the_same_file(raw: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [100, 101, 5_000])
-def test_small_files_have_their_rows_too(tmp_path: Path, rows: int) -> None:
+def test_small_files_have_the_number_of_rows(tmp_path: Path, rows: int) -> None:
     write_raw(tmp_path / "playlists.csv", rows, seed=3)
     assert (tmp_path / "playlists.csv").read_bytes().count(b"\n") == rows + 1
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+def test_a_path_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot write"):
         write_raw(tmp_path / "none" / "playlists.csv", 100, seed=0)
     assert not list(tmp_path.iterdir())

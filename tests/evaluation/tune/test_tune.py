@@ -1,4 +1,4 @@
-"""Tuning: what is tried, that it goes on where it stopped, and that its file makes a release."""
+"""Tuning: the search space, trials, continued studies, the outcome, and the command."""
 
 from __future__ import annotations
 
@@ -22,12 +22,19 @@ from evaluation.judge import harness
 from evaluation.report.terminal import number
 from evaluation.runs import log as runs
 from evaluation.systems.location import Place
-from evaluation.tune import files
-from evaluation.tune import outcome as tune_outcome
-from evaluation.tune import space as tune_space
-from evaluation.tune.files import Places
-from evaluation.tune.study import Budget, deadline_of, start_of, studies, trials_of, tune
-from evaluation.tune.trials import Phase, judged, run_phase, study_of
+from evaluation.tune import files as study_files
+from evaluation.tune import outcome as tuning_outcome
+from evaluation.tune import space as tuning_space
+from evaluation.tune.files import StudyFiles
+from evaluation.tune.study import (
+    Budget,
+    divide_trials,
+    open_studies,
+    phase_deadline,
+    read_start,
+    tune,
+)
+from evaluation.tune.trials import Limits, Phase, open_study, run_phase, score_in_chunks
 from ingest import parameter_files, pipeline
 from ingest.learn import retrieval
 from ingest.parameters import Parameters
@@ -50,7 +57,7 @@ def work(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def place(road: Road, work: Path) -> Place:
-    """A copy of the road's home: runs are recorded in it."""
+    """A copy of the road's store, because runs are recorded in it."""
     home = work.parent / "home"
     shutil.copytree(road.home.path, home, copy_function=linked)
     return Place(home)
@@ -58,114 +65,117 @@ def place(road: Road, work: Path) -> Place:
 
 @pytest.fixture(scope="module")
 def outcome(place: Place, work: Path) -> dict[str, Any]:
-    left = work.parent / "study" / "scratch-killed"
-    (left / "tmp").mkdir(parents=True)
-    (left / "tmp" / "tests.support.corpus.txt").touch()
+    scratch = work.parent / "study" / "scratch-killed"
+    (scratch / "tmp").mkdir(parents=True)
+    (scratch / "tmp" / "corpus.txt").touch()
     return tune(place, work, work.parent / "study", QUICK, Budget(trials=9), SilentReporter())
 
 
-def test_what_was_chosen_has_the_keys_of_the_snapshot(outcome: dict[str, Any]) -> None:
+def test_the_outcome_has_the_keys_of_the_snapshot(outcome: dict[str, Any]) -> None:
     chosen = dict.fromkeys(outcome["parameters"])  # the values depend on how long trials take
     check("tune", shape([outcome | {"parameters": chosen}]))
 
 
-class Chooser:
-    """Stands in for an optuna trial: takes the first or the last of what there is."""
+class FakeChoices:
+    """A fake optuna trial that suggests the first or the last value."""
 
     def __init__(self, last: bool) -> None:
-        self._place = -1 if last else 0
+        self._row = -1 if last else 0
 
     def suggest_float(self, _name: str, low: float, high: float, *, log: bool) -> float:
         assert low > 0 or not log
-        return (low, high)[self._place]
+        return (low, high)[self._row]
 
     def suggest_categorical(self, _name: str, values: Any) -> Any:
-        return values[self._place]
+        return values[self._row]
 
 
 PLAYED = Parameters(order="played")
 PLAYS = 100_000
 
 
-@pytest.mark.parametrize("phase", tune_space.PHASES)
+@pytest.mark.parametrize("phase", tuning_space.PHASES)
 @pytest.mark.parametrize("last", [False, True])
-def test_every_choice_makes_parameters(phase: str, last: bool) -> None:
-    space = tune_space.space(phase, PLAYED, PLAYS)
-    chosen = tune_space.suggest(Chooser(last), space)
-    tune_space.with_chosen(Parameters(), chosen)
-    assert chosen.keys() == space.keys() == {*tune_space.names(phase)}
+def test_every_suggestion_is_valid(phase: str, last: bool) -> None:
+    space = tuning_space.search_space(phase, PLAYED, PLAYS)
+    chosen = tuning_space.suggest(FakeChoices(last), space)
+    replace(Parameters(), **chosen)
+    assert chosen.keys() == space.keys() == {*tuning_space.parameter_names(phase)}
 
 
-@pytest.mark.parametrize("phase", tune_space.PHASES)
+@pytest.mark.parametrize("phase", tuning_space.PHASES)
 @pytest.mark.parametrize(
     "start", [PLAYED, replace(PLAYED, dimensions=7, dense_weight=0.001, epochs=9, query_decay=0.1)]
 )
-def test_the_start_can_be_chosen(phase: str, start: Parameters) -> None:
-    space = tune_space.space(phase, start, PLAYS)
-    for name, value in tune_space.start_of(start, space, PLAYS).items():
-        if tune_space.is_range(space[name]):
+def test_the_search_space_contains_the_start(phase: str, start: Parameters) -> None:
+    space = tuning_space.search_space(phase, start, PLAYS)
+    for name, value in tuning_space.start_values(start, space, PLAYS).items():
+        if tuning_space.is_range(space[name]):
             assert space[name][0] <= value <= space[name][1]
         else:
             assert value in space[name]
 
 
-def test_epochs_are_tried_around_the_usual_ones() -> None:
-    assert tune_space.space("train", PLAYED, PLAYS)["epochs"] == (15, 30, 60, 120)
-    few = tune_space.space("train", replace(PLAYED, epochs=2), PLAYS)["epochs"]
+def test_epochs_are_tried_around_the_default() -> None:
+    assert tuning_space.search_space("train", PLAYED, PLAYS)["epochs"] == (15, 30, 60, 120)
+    few = tuning_space.search_space("train", replace(PLAYED, epochs=2), PLAYS)["epochs"]
     assert few == (15, 30, 60, 120, 2)
 
 
-def test_without_an_order_nothing_of_it_is_tried() -> None:
+def test_without_an_order_its_parameters_are_not_tuned() -> None:
     start = Parameters().in_order("none")
-    tried = [name for phase in tune_space.PHASES for name in tune_space.space(phase, start, PLAYS)]
+    tried = [
+        name
+        for phase in tuning_space.PHASES
+        for name in tuning_space.search_space(phase, start, PLAYS)
+    ]
     assert not {"distance_power", "backward", "query_decay", "cooccurrence_decay"} & {*tried}
     assert {"seed_exponent", "window", "dense_weight", "epochs"} <= {*tried}
 
 
 def test_trials_are_divided_exactly() -> None:
     for trials in (6, 7, 8, 9, 13, 60, 100):
-        assert sum(filter(None, trials_of(trials).values())) == trials
-        assert min(filter(None, trials_of(trials).values())) >= 2
-    assert trials_of(None) == {"count": None, "train": None, "query": None}
+        assert sum(filter(None, divide_trials(trials).values())) == trials
+        assert min(filter(None, divide_trials(trials).values())) >= 2
+    assert divide_trials(None) == {"count": None, "train": None, "query": None}
 
 
-def test_time_is_divided_over_the_phases_that_are_left() -> None:
-    first = deadline_of("count", 100.0, 200.0)
+def test_time_is_divided_among_the_remaining_phases() -> None:
+    first = phase_deadline("count", 100.0, 200.0)
     assert first == pytest.approx(135.0)
-    assert deadline_of("train", 110.0, 200.0) == pytest.approx(110 + 90 * 0.5 / 0.65)
-    assert deadline_of("query", 150.0, 200.0) == 200.0
-    assert deadline_of("query", 210.0, 200.0) == 210.0
+    assert phase_deadline("train", 110.0, 200.0) == pytest.approx(110 + 90 * 0.5 / 0.65)
+    assert phase_deadline("query", 150.0, 200.0) == 200.0
+    assert phase_deadline("query", 210.0, 200.0) == 210.0
 
 
-def test_queries_are_of_validation_alone(work: Path) -> None:
-    places = Places.of(work, work.parent / "other")
-    held = tune_space.load(places.songs, places.train, places.validation, QUICK)
-    others = tune_space.load(places.songs, places.train, places.test, QUICK)
-    assert len(held.cases.labels) != len(others.cases.labels)
-    assert len(held.cases.labels) > 3 * pq.read_metadata(places.validation).num_rows
-    assert all(len(query) for query in held.cases.queries)
-    assert held.playlists.sum() == sum(map(len, held.train)) == held.plays
+def test_cases_come_from_validation_playlists_alone(work: Path) -> None:
+    files = StudyFiles.locate(work, work.parent / "other")
+    data = tuning_space.read_tuning_data(files.songs, files.train, files.validation, QUICK)
+    others = tuning_space.read_tuning_data(files.songs, files.train, files.test, QUICK)
+    assert len(data.cases.labels) != len(others.cases.labels)
+    assert len(data.cases.labels) > 3 * pq.read_metadata(files.validation).num_rows
+    assert all(len(query) for query in data.cases.queries)
+    assert data.playlist_counts.sum() == sum(map(len, data.train)) == data.plays
 
 
 def test_a_study_starts_from_the_last_run(road: Road, tmp_path: Path) -> None:
-    found = start_of(road.work)
     expected = replace(road.parameters, order="played")
-    assert found == expected
-    assert start_of(road.work, seed=5) == replace(expected, seed=5)
-    # An order that was told, against what is measured, is kept, and all else too.
+    assert read_start(road.work) == expected
+    assert read_start(road.work, seed=5) == replace(expected, seed=5)
+    # An explicit order is kept, even if another one was detected, and so is everything else.
     work = tmp_path / "work"
     shutil.copytree(road.work, work, copy_function=linked)
-    told = replace(road.parameters, order="none", neighbours=33, catalog_min=2, mode="auto")
+    explicit = replace(road.parameters, order="none", neighbours=33, catalog_min=2, mode="auto")
     outcome = pipeline.run(
-        [road.file], {}, EmbeddedStore(tmp_path / "home"), work, told, SilentReporter()
+        [road.file], {}, EmbeddedStore(tmp_path / "home"), work, explicit, SilentReporter()
     )
-    found = start_of(work)
-    assert (found.order, found.neighbours, found.catalog_min) == ("none", 33, 2)
-    assert found.query_decay == 1.0
-    assert found.dense_weight == outcome.manifest.origin.parameters["dense_weight"]
+    start = read_start(work)
+    assert (start.order, start.neighbours, start.catalog_min) == ("none", 33, 2)
+    assert start.query_decay == 1.0
+    assert start.dense_weight == outcome.manifest.origin.parameters["dense_weight"]
 
 
-def test_what_came_of_a_study(outcome: dict[str, Any]) -> None:
+def test_the_outcome_is_complete(outcome: dict[str, Any]) -> None:
     figures = outcome["validation"]
     assert figures.keys() == {
         "tuned HR@10",
@@ -180,12 +190,12 @@ def test_what_came_of_a_study(outcome: dict[str, Any]) -> None:
     assert sum(outcome["trials"].values()) == 9
     assert all(count >= 2 for count in outcome["trials"].values())
     Parameters(**outcome["parameters"])
-    # What was not tuned, and is not as by default, is written too, or it would be lost.
+    # Untuned parameters that differ from the default are written too.
     assert outcome["parameters"]["order"] == "played"
     assert not {"seed", "workers", "mode", "ranker"} & outcome["parameters"].keys()
 
 
-def test_the_start_is_the_release_as_it_is_evaluated(
+def test_the_figures_of_the_start_are_those_of_evaluate(
     place: Place, work: Path, outcome: dict[str, Any]
 ) -> None:
     plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
@@ -200,33 +210,34 @@ def test_the_start_is_the_release_as_it_is_evaluated(
 def test_a_choice_is_scored_as_a_release_of_it_would_be(
     road: Road, place: Place, work: Path
 ) -> None:
-    """The arrays that the road's release was made of answer as that release does."""
-    current = tune_outcome.score_current(place, work, SilentReporter())
-    held = Places.of(work, work.parent / "arrays").held(QUICK)
-    strengths = retrieval.read_strengths(
-        work / "count" / "cooccurrence.parquet", len(held.playlists)
-    )
+    """The arrays of the road's release give the same rankings as the release."""
+    current = tuning_outcome.score_current(place, work, SilentReporter())
+    data = StudyFiles.locate(work, work.parent / "arrays").read_data(QUICK)
+    all_songs = np.ones(len(data.playlist_counts), bool)
+    weights = retrieval.read_weights(work / "count" / "cooccurrence.parquet", all_songs)
     vectors = retrieval.read_vectors(work / "train" / "vectors.parquet")
-    arrays = tune_space.arrays_of(held, strengths, vectors)
-    system = tune_outcome.Choice(arrays, start_of(road.work))
-    found = harness.scored(system, current.queries, current.data, harness.DEPTH, SilentReporter())
-    assert (found.rankings == current.scored.rankings).mean() > 0.98
-    comparisons = tune_outcome.compare(found, current.scored)
+    arrays = tuning_space.build_arrays(data, weights, vectors)
+    system = tuning_outcome.Choice(arrays, read_start(road.work))
+    rescored = harness.scored(
+        system, current.queries, current.data, harness.DEPTH, SilentReporter()
+    )
+    assert (rescored.rankings == current.scored.rankings).mean() > 0.98
+    comparisons = tuning_outcome.compare(rescored, current.scored)
     assert comparisons["ndcg@100"].difference.mean == pytest.approx(0, abs=0.005)
-    assert not tune_outcome.is_better(comparisons)
+    assert not tuning_outcome.is_better(comparisons)
 
 
 def test_a_choice_that_is_no_better_is_not_offered(place: Place, work: Path) -> None:
-    places = Places.of(work, work.parent / "unlucky")
-    held = places.held(QUICK)
-    current = tune_outcome.score_current(place, work, SilentReporter())
+    files = StudyFiles.locate(work, work.parent / "unlucky")
+    data = files.read_data(QUICK)
+    current = tuning_outcome.score_current(place, work, SilentReporter())
     for chosen in (QUICK, replace(QUICK, dense_weight=10.0, query_decay=0.0)):
-        files.make_best(places, chosen)
-        found = tune_outcome.outcome(places, held, current, QUICK, chosen, SilentReporter())
-        assert not found["beyond chance"]
-        assert found["parameters"] == tune_outcome.written(QUICK, held.plays)
-        assert (found["test"], found["test_used"]) == ({}, False)
-        lines = list(tune_outcome.describe(found))
+        study_files.make_best_arrays(files, chosen)
+        outcome = tuning_outcome.assess(files, data, current, QUICK, chosen, SilentReporter())
+        assert not outcome["beyond chance"]
+        assert outcome["parameters"] == tuning_outcome.parameters_to_write(QUICK, data.plays)
+        assert (outcome["test"], outcome["test_used"]) == ({}, False)
+        lines = list(tuning_outcome.describe(outcome))
         assert [line.split()[0] for line in lines] == ["current", "tuned"]
         assert "not significantly better (p = " in lines[1]
 
@@ -234,56 +245,58 @@ def test_a_choice_that_is_no_better_is_not_offered(place: Place, work: Path) -> 
 def test_a_choice_that_is_better_is_offered_and_scored_on_test_once(lane: Lane) -> None:
     lane.run(query_decay=0.0, neighbours=1, dimensions=2, epochs=1, workers=1, mode="dense")
     place, study = Place(lane.home.path), lane.work.parent / "study"
-    found = tune(place, lane.work, study, QUICK, Budget(trials=6), SilentReporter())
-    assert found["beyond chance"]
-    assert found["p"] < 0.05
-    figures = found["validation"]
-    assert figures["tuned HR@100"] == found["tried"]["tuned HR@100"] > figures["start HR@100"]
-    assert found["test_used"]
-    asked = pq.read_metadata(lane.work / "split" / "test.parquet").num_rows
-    current, tuned, test = tune_outcome.describe(found)
+    first = tune(place, lane.work, study, QUICK, Budget(trials=6), SilentReporter())
+    assert first["beyond chance"]
+    assert first["p"] < 0.05
+    figures = first["validation"]
+    assert figures["tuned HR@100"] == first["tried"]["tuned HR@100"] > figures["start HR@100"]
+    assert first["test_used"]
+    playlists = pq.read_metadata(lane.work / "split" / "test.parquet").num_rows
+    current, tuned, test = tuning_outcome.describe(first)
     assert f"release {place.releases()[-1]}" in current
     assert "significantly better (p" in tuned
-    assert f"{number(found['test']['tuned HR@100'])}: {asked} test playlists, asked now" in test
+    assert (
+        f"{number(first['test']['tuned HR@100'])}: {playlists} test playlists, scored now" in test
+    )
     again = tune(place, lane.work, study, QUICK, Budget(trials=6), SilentReporter())
-    # The same choice has the same figure on test: the playlists are not asked once more.
-    assert (again["test"], again["test_used"]) == (found["test"], False)
-    assert again["playlists"] == found["playlists"]
-    assert list(tune_outcome.describe(again))[2].endswith("asked by an earlier run")
+    # The same choice has the same figure on test: the playlists are not scored again.
+    assert (again["test"], again["test_used"]) == (first["test"], False)
+    assert again["playlists"] == first["playlists"]
+    assert list(tuning_outcome.describe(again))[2].endswith("scored by an earlier run")
 
 
-def test_nothing_is_left_behind_but_the_study(
-    place: Place, work: Path, outcome: dict[str, Any]
-) -> None:
+def test_scratch_folders_are_removed(place: Place, work: Path, outcome: dict[str, Any]) -> None:
     assert outcome
     study = work.parent / "study"
     names = {path.name.split("-")[0] for path in study.iterdir()}
     assert names <= {"trials.journal", "vectors", "best", "outcome.json"}
-    places = Places.of(work, study)
-    with files.with_scratch(places) as first, files.with_scratch(places) as second:
-        assert first.scratch.is_dir()  # of a run that still goes on
+    files = StudyFiles.locate(work, study)
+    with study_files.with_scratch(files) as first, study_files.with_scratch(files) as second:
+        assert first.scratch.is_dir()  # of another run that is not finished
         assert second.scratch.is_dir()
         (first.scratch / "tmp").mkdir()
-        (first.scratch / "tmp" / "tests.support.corpus.txt").touch()  # of a trial that was given up
+        (first.scratch / "tmp" / "corpus.txt").touch()  # of an abandoned trial
     assert not list(study.glob("scratch-*"))
 
 
 def test_the_first_trial_is_the_start(work: Path, outcome: dict[str, Any]) -> None:
-    study = studies(work, work.parent / "study")["count"]
-    assert {*outcome["trials"]} == {*tune_space.PHASES}
+    study = open_studies(work, work.parent / "study")["count"]
+    assert {*outcome["trials"]} == {*tuning_space.PHASES}
     first = study.get_trials()[0]
     start = replace(QUICK, order="played")
-    assert first.params == tune_space.start_of(start, tune_space.space("count", start, 1), 1)
+    assert first.params == tuning_space.start_values(
+        start, tuning_space.search_space("count", start, 1), 1
+    )
     assert study.best_value >= first.value
 
 
-def test_a_study_goes_on_where_it_stopped(
+def test_a_study_continues_where_it_stopped(
     place: Place, work: Path, outcome: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object) -> None:
-        raise AssertionError("the vectors of the best trial are kept")
+        raise AssertionError("the vectors of the best trial must be reused")
 
-    monkeypatch.setattr(tune_space, "trained", never)
+    monkeypatch.setattr(tuning_space, "train_vectors", never)
     again = tune(place, work, work.parent / "study", QUICK, Budget(trials=9), SilentReporter())
     assert again["trials"] == outcome["trials"]
     assert again["parameters"] == outcome["parameters"]
@@ -292,14 +305,18 @@ def test_a_study_goes_on_where_it_stopped(
     assert not again["test_used"]
 
 
-def test_trials_of_other_arrays_are_not_believed(work: Path, outcome: dict[str, Any]) -> None:
+def test_trials_with_other_inputs_are_another_study(work: Path, outcome: dict[str, Any]) -> None:
     assert outcome
-    places = Places.of(work, work.parent / "names")
+    files = StudyFiles.locate(work, work.parent / "names")
     start = replace(QUICK, order="played")
-    names = {phase: Phase.of(places, phase, start, 1).study for phase in tune_space.PHASES}
-    same = {phase: Phase.of(places, phase, start, 1).study for phase in tune_space.PHASES}
+    names = {
+        phase: Phase.prepare(files, phase, start, 1).study_name for phase in tuning_space.PHASES
+    }
+    same = {
+        phase: Phase.prepare(files, phase, start, 1).study_name for phase in tuning_space.PHASES
+    }
     assert names == same
-    for change, differ in (
+    for change, expected in (
         ({"backward": 0.9}, {"query"}),
         ({"neighbours": 50}, {"count", "query"}),
         ({"window": 5}, {"query"}),
@@ -307,17 +324,17 @@ def test_trials_of_other_arrays_are_not_believed(work: Path, outcome: dict[str, 
         ({"dense_weight": 0.3, "workers": 2, "mode": "dense"}, set()),
     ):
         changed = replace(start, **change)  # type: ignore[arg-type]
-        found = {
+        differing = {
             phase
-            for phase in tune_space.PHASES
-            if Phase.of(places, phase, changed, 1).study != names[phase]
+            for phase in tuning_space.PHASES
+            if Phase.prepare(files, phase, changed, 1).study_name != names[phase]
         }
-        assert found == differ, change
-    assert len(list(places.study.glob("best-*.npz"))) == 1  # the others are superseded
+        assert differing == expected, change
+    assert len(list(files.study.glob("best-*.npz"))) == 1  # older ones are removed
 
 
-class Judge:
-    """Stands in for an optuna trial that is judged: weak from a step on."""
+class FakeTrial:
+    """A fake optuna trial that should be pruned from a step on."""
 
     def __init__(self, weak_from: int) -> None:
         self._weak_from = weak_from
@@ -330,45 +347,46 @@ class Judge:
         return self.steps[-1] >= self._weak_from
 
 
-def test_a_weak_trial_is_ended_early(work: Path) -> None:
-    places = Places.of(work, work.parent / "pruned")
-    held = places.held(QUICK)
-    arrays = tune_space.arrays_of(held, tune_space.counted(held, QUICK))
-    weak, strong = Judge(2), Judge(9)
+def test_a_weak_trial_is_pruned(work: Path) -> None:
+    files = StudyFiles.locate(work, work.parent / "pruned")
+    data = files.read_data(QUICK)
+    arrays = tuning_space.build_arrays(data, tuning_space.count_cooccurrence(data, QUICK))
+    weak, strong = FakeTrial(2), FakeTrial(9)
     with pytest.raises(optuna.TrialPruned):
-        judged(weak, arrays, held, QUICK, "count")
+        score_in_chunks(weak, arrays, data, QUICK, "count")
     assert weak.steps == [1, 2]
-    value = judged(strong, arrays, held, QUICK, "count")
+    value = score_in_chunks(strong, arrays, data, QUICK, "count")
     assert strong.steps == [1, 2, 3]
-    assert value == pytest.approx(tune_space.value_of(arrays, held, QUICK, "count"))
+    assert value == pytest.approx(tuning_space.mean_gain(arrays, data.cases, QUICK, "count"))
 
 
-def test_a_failing_trial_ends_no_worker_and_says_why(work: Path) -> None:
-    places = Places.of(work, work.parent / "failing")
+def test_a_failing_trial_does_not_end_its_worker(work: Path) -> None:
+    files = StudyFiles.locate(work, work.parent / "failing")
     start = replace(QUICK, order="played")
     phase = replace(
-        Phase.of(places, "train", start, 1),
+        Phase.prepare(files, "train", start, 1),
         start=replace(start, min_count=900_000),
         space={"negative": (3, 5)},
     )
-    with pytest.raises(MismatchError, match=r"all 3 trials .* no song is in 900000 training"):
-        run_phase(
-            places, phase, 3, None, 1, SilentReporter().task("x").__enter__(), SilentReporter()
-        )
-    assert [t.state.name for t in study_of(places, phase.study).get_trials()] == ["FAIL"] * 3
+    with (
+        SilentReporter().task("train") as task,
+        pytest.raises(MismatchError, match=r"all 3 trials .* no song is in 900000 training"),
+    ):
+        run_phase(files, phase, Limits(3, None, 1), task, SilentReporter())
+    assert [t.state.name for t in open_study(files, phase.study_name).get_trials()] == ["FAIL"] * 3
 
 
-def test_minutes_alone_bound_a_study(place: Place, work: Path) -> None:
-    found = tune(place, work, work.parent / "short", QUICK, Budget(None, 0.2, 1), SilentReporter())
-    assert min(found["trials"].values()) >= 1  # the start is always tried, and judged
-    assert found["budget"]["trials"] is None
+def test_minutes_alone_limit_a_study(place: Place, work: Path) -> None:
+    short = tune(place, work, work.parent / "short", QUICK, Budget(None, 0.2, 1), SilentReporter())
+    assert min(short["trials"].values()) >= 1  # the start always completes
+    assert short["budget"]["trials"] is None
 
 
 def test_samplers_are_seeded(work: Path) -> None:
-    places = Places.of(work, work.parent / "seeded")
+    files = StudyFiles.locate(work, work.parent / "seeded")
 
     def drawn(name: str, seed: int) -> list[float]:
-        study = study_of(places, name, seed)
+        study = open_study(files, name, seed)
         return [study.ask().suggest_float("x", 0, 1) for _ in range(3)]
 
     assert drawn("a", 1) == drawn("b", 1) != drawn("c", 2)
@@ -396,12 +414,12 @@ def test_the_command_writes_a_file_that_makes_a_release(
     release.close()
     chosen = json.loads(file.read_text())
     parameters = release.manifest.origin.parameters
-    # What is said on the command line goes first.
+    # Options of the command line override the file.
     assert (parameters["dimensions"], parameters["epochs"]) == (8, 2)
     for name, value in chosen["parameters"].items():
         follows_the_plays = value is None
-        told = name in ("dimensions", "epochs")
-        assert told or follows_the_plays or parameters[name] == value
+        is_overridden = name in ("dimensions", "epochs")
+        assert is_overridden or follows_the_plays or parameters[name] == value
     assert chosen["validation"].items() <= release.manifest.validation.items()
     study = parameters["study"]
     for name in ("trials", "validation", "test", "split_fingerprint"):
@@ -409,10 +427,10 @@ def test_the_command_writes_a_file_that_makes_a_release(
     (tuned,) = runs.load(home, kind="tune")
     assert tuned.payload["figures"]["hr@100"] == chosen["validation"]["tuned HR@100"]
     assert (tuned.payload["split"], tuned.payload["holdout"]) == ("validation", "last")
-    assert not tuned.payload["test_used"]  # an earlier run of the study asked, and is counted
+    assert not tuned.payload["test_used"]  # an earlier run of the study used them
 
 
-def test_what_cannot_succeed_ends_before_a_trial(
+def test_a_command_that_cannot_succeed_fails_before_the_first_trial(
     place: Place, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def tuned(*options: str) -> str:
@@ -480,7 +498,7 @@ def test_a_parameter_file_may_be_toml(tmp_path: Path) -> None:
         ('{"parameters": {}, "validation": {"a": "b"}}', "must hold numbers"),
     ],
 )
-def test_what_is_wrong_in_a_parameter_file_is_named(
+def test_an_error_names_what_is_wrong_in_a_parameter_file(
     tmp_path: Path, text: str, problem: str
 ) -> None:
     path = tmp_path / "bad.json"
@@ -496,5 +514,5 @@ def test_a_missing_parameter_file(tmp_path: Path) -> None:
 
 def test_gains_by_hand() -> None:
     np.testing.assert_allclose(
-        tune_space.discounted_gains(np.array([1, 3, 0, 100])), [1.0, 0.5, 0.0, 1 / np.log2(101)]
+        tuning_space.discounted_gains(np.array([1, 3, 0, 100])), [1.0, 0.5, 0.0, 1 / np.log2(101)]
     )

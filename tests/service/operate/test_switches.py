@@ -151,7 +151,7 @@ class Freezing(FakeStore):
 def test_calls_that_queued_during_a_stall_are_admitted(loop: Loop) -> None:
     store = Freezing(FakeRelease(POINTS, name="1"))
     with loop.serve(store, max_concurrency=4) as server:
-        load = Load(server.address, 10, 2, 5, False, False, 1, RATE, 4.0, 1)
+        load = Load(server.address, songs=10, seeds=2, limit=5, rate=RATE, seconds=4.0)
         with subprocess.Popen(
             [sys.executable, "-m", "evaluation.bench.load"],
             stdin=subprocess.PIPE,

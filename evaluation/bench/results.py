@@ -1,0 +1,139 @@
+"""The results of `nextsong bench serve`: figures of each measurement, and ratios between them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from catalog.files import write_atomically
+from catalog.tables import Console, Table
+from catalog.terminal import echo, json_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """The outcome of the calls within `seconds`.
+
+    `where` is the part that answered, and `load` how it was called. `latencies` are in milliseconds
+    and of answered calls only. `rate` is the calls per second of an open loop, and 0 for a closed
+    loop. `failures` counts failed calls by status code. `cpu` is the load of all serving processes,
+    in cores.
+    """
+
+    where: str
+    load: str
+    seconds: float
+    latencies: Sequence[float]
+    rate: float = 0.0
+    failures: Mapping[str, int] = field(default_factory=dict)
+    cpu: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The figures of a measurement. Latencies (p50 to p999) are in milliseconds."""
+
+    songs: int
+    where: str
+    load: str
+    asked_per_s: float
+    answered_per_s: float
+    p50: float
+    p90: float
+    p99: float
+    p999: float
+    failures: dict[str, int]
+    cpu: float | None
+
+
+def summarise(songs: int, measurement: Measurement) -> Result:
+    """Return the figures of a measurement; percentiles are NaN if no call was answered."""
+    answered, failed = len(measurement.latencies), sum(measurement.failures.values())
+    latencies = np.array(measurement.latencies if answered else [np.nan])
+    p50, p90, p99, p999 = (float(value) for value in np.percentile(latencies, [50, 90, 99, 99.9]))
+    return Result(
+        songs=songs,
+        where=measurement.where,
+        load=measurement.load,
+        asked_per_s=measurement.rate or (answered + failed) / measurement.seconds,
+        answered_per_s=answered / measurement.seconds,
+        p50=p50,
+        p90=p90,
+        p99=p99,
+        p999=p999,
+        failures=dict(measurement.failures),
+        cpu=measurement.cpu,
+    )
+
+
+def show(results: Sequence[Result]) -> None:
+    """Print a table, and compare the service with its engine."""
+    table = Table()
+    for name in ("songs", "what answers", "load"):
+        table.add_column(name, justify="right" if name == "songs" else "left")
+    for name in ("asked/s", "answered/s", "p50 ms", "p90", "p99", "p99.9", "failed", "CPU"):
+        table.add_column(name, justify="right")
+    for result in results:
+        table.add_row(
+            f"{result.songs:,}",
+            result.where,
+            result.load,
+            f"{result.asked_per_s:,.0f}",
+            f"{result.answered_per_s:,.0f}",
+            *(f"{value:.2f}" for value in (result.p50, result.p90, result.p99, result.p999)),
+            ", ".join(f"{count:,} {code}" for code, count in result.failures.items()) or "0",
+            "" if result.cpu is None else f"{result.cpu:.2f}",
+        )
+    Console().print(table)
+    for line in describe_ratios(results):
+        echo(line)
+
+
+def describe_ratios(results: Sequence[Result]) -> Iterator[str]:
+    """Yield lines that compare the service with the engine called directly, for each size."""
+    for songs in dict.fromkeys(result.songs for result in results):
+        of_size = [result for result in results if result.songs == songs]
+        for kind in ("", ", filtered"):
+            service = _fastest(of_size, f"service{kind}", "closed")
+            engine = _fastest(of_size, f"engine{kind}", "closed")
+            if engine and service:
+                yield (
+                    f"{songs:,} songs{kind}: the service answers "
+                    f"{service.answered_per_s / engine.answered_per_s:.2f} times as many as the "
+                    f"engine called directly"
+                )
+            service = _fastest(of_size, f"service{kind}", "open, 50%")
+            engine = _fastest(of_size, f"engine{kind}", "open, 50%")
+            if engine and service:
+                yield (
+                    f"{songs:,} songs{kind}: p99 of the half loaded service is "
+                    f"{service.p99 - engine.p99:+.1f} ms beside that of the half loaded engine"
+                )
+
+
+def to_json(results: Sequence[Result]) -> dict[str, Any]:
+    """Return all results and a description of the machine."""
+    machine = {"cpus": os.cpu_count(), "python": sys.version.split()[0], "at": int(time.time())}
+    return {"machine": machine, "results": [asdict(result) for result in results]}
+
+
+def write_json(results: Sequence[Result], path: Path) -> None:
+    """Write the results as JSON. Raises `StorageError`."""
+    write_atomically(path, json_text(to_json(results), indent=2) + "\n")
+
+
+def _fastest(results: Sequence[Result], where: str, load: str) -> Result | None:
+    """Return the result with the most answers per second among the loads that begin so."""
+    matching = [
+        result for result in results if result.where == where and result.load.startswith(load)
+    ]
+    return max(matching, key=lambda result: result.answered_per_s, default=None)
