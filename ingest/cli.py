@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +13,6 @@ from click.core import ParameterSource
 
 from catalog.commands.options import (
     Decimal,
-    from_above,
     home_option,
     json_option,
     log_format_option,
@@ -32,17 +31,28 @@ from ingest.sources.source import FORMATS, QUOTINGS, Format, How, Quoting
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from catalog.progress import Reporter
     from catalog.server.options import Layout, QdrantOptions
+    from catalog.store import OpenRelease, ReleaseStore
     from ingest.sources.payload import Extra
+
+    Gate = Callable[[OpenRelease, Path], None]
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
 _ROLES = "playlist_id, playlist_name, owner, artist, title, position or track_id"
 
 
-@click.group()
-def ingest() -> None:
-    """Make a release of playlist files."""
+@dataclass(frozen=True)
+class RunHooks:
+    """Functions of higher layers that `nextsong ingest run` calls. The context object of click.
+
+    - `make_gate(store, reporter)`: the gate that `--gate` asks for.
+    - `record(home, run, reporter)`: add the run, as JSON values, to the log of runs.
+    """
+
+    make_gate: Callable[[ReleaseStore, Reporter], Gate]
+    record: Callable[[Path, Mapping[str, Any], Reporter], object]
 
 
 def _columns(
@@ -212,7 +222,7 @@ def stopped_as_json(command: Command) -> Command:
     return wrapped  # type: ignore[return-value]
 
 
-@ingest.command()
+@click.command()
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
 )
@@ -254,9 +264,12 @@ def stopped_as_json(command: Command) -> Command:
 @json_option
 @quiet_option
 @log_format_option
+@click.pass_obj
 @one_line_errors
 @stopped_as_json
 def run(
+    hooks: RunHooks,
+    /,
     files: tuple[Path, ...],
     columns: Mapping[str, str],
     file_format: Format,
@@ -310,14 +323,14 @@ def run(
         study=chosen.study,
         max_rejects=max_rejects,
         force=force,
-        gate=from_above("gate")(place, reporter) if gate else None,
+        gate=hooks.make_gate(place, reporter) if gate else None,
     )
     recorded = account.payload(outcome) | {"seconds": round(time.perf_counter() - start, 1)}
-    from_above("record")(home, "ingest", recorded, reporter)
+    hooks.record(home, recorded, reporter)
     print_result(recorded, account.of(outcome), as_json=as_json)
 
 
-@ingest.command()
+@click.command()
 @home_option
 @work_option
 @click.option(
@@ -341,7 +354,7 @@ def stats(home: Path, work: Path | None, out: Path | None, as_json: bool, quiet:
         echo(f"{found.playlists:,} playlists, {found.plays:,} plays: see {page}")
 
 
-@ingest.command()
+@click.command()
 @home_option
 @work_option
 @json_option
