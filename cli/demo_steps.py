@@ -19,8 +19,9 @@ from evaluation.report import terminal
 from evaluation.synthetic import playlists as synthetic
 from evaluation.synthetic import raw_form
 from evaluation.systems.location import Place
-from ingest import pipeline, report
+from ingest import pipeline
 from ingest.parameters import Parameters
+from ingest.report import describe_run
 from nextsong.v1 import recommender_pb2 as pb
 from service.client import render
 from service.client.client import Client
@@ -51,8 +52,9 @@ def run_demo(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
 
     echo("\n2. From the file to a release in Qdrant", bold=True)
     work = home / "work"
-    outcome = pipeline.run([file], {}, EmbeddedStore(home), work, Parameters(seed=seed), reporter)
-    echo(report.of(outcome))
+    store, parameters = EmbeddedStore(home), Parameters(seed=seed)
+    outcome = pipeline.run([file], store, work, parameters, reporter)
+    echo(describe_run(outcome))
 
     echo("\n3. Hit rate: how often it finds the held-out last song of a test playlist", bold=True)
     # The final figures come from the test playlists; this is their only use, and the log counts it.

@@ -78,11 +78,12 @@ def tutorial(file: Path, folder: Path, parameters: Parameters) -> None:
 def nextsong(file: Path, folder: Path, parameters: Parameters) -> None:
     """`nextsong ingest run`, with a home and a work folder of its own."""
     home = EmbeddedStore(folder / "home")
-    outcome = pipeline.run([file], {}, home, folder / "work", parameters, _Lines(), max_rejects=1.0)
-    prepared = outcome.stages["prepare"].summary
+    options = pipeline.RunOptions(max_rejects=1.0)
+    outcome = pipeline.run([file], home, folder / "work", parameters, _Lines(), options)
+    prepared = outcome.stages.prepare.summary
     _say(
-        rows=prepared["rows"],
-        playlists=prepared["playlists"],
+        rows=prepared.rows,
+        playlists=prepared.playlists,
         songs=outcome.manifest.counts.songs,
     )
 

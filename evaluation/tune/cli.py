@@ -89,7 +89,7 @@ def tune(
     from evaluation.tune import outcome as tune_outcome
     from evaluation.tune import page as tune_page
     from evaluation.tune import study as tuning
-    from ingest.parameter_files import text_of
+    from ingest.saved_parameters import format_parameter_file
 
     work, study = work or home / "work", study or home / "tune"
     target = out or study / "tuned.json"
@@ -99,7 +99,7 @@ def tune(
     reporter = reporter_for(quiet=quiet)
     place, start = Place(home, qdrant), tuning.start_of(work, seed)
     outcome = tuning.tune(place, work, study, start, budget, reporter)
-    write_atomically(target, text_of(outcome))
+    write_atomically(target, format_parameter_file(outcome))
     log.note(home, "tune", tuning.payload(outcome), reporter)
     page = tune_page.write(outcome, tuning.studies(work, study), study)
     result = {"parameters": str(target), "report": str(page), "outcome": outcome}

@@ -19,7 +19,7 @@ from evaluation.tune import outcome as tune_outcome
 from evaluation.tune.files import Places
 from evaluation.tune.space import PHASES
 from evaluation.tune.trials import Phase, finished, run_phase, study_of
-from ingest.last_run import last_parameters
+from ingest.saved_parameters import last_parameters
 from ingest.stages import finished_stage
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def studies(work: Path, study: Path) -> dict[str, Any]:
 def _settled(work: Path, start: Parameters) -> Parameters:
     if start.order != "auto":
         return start
-    return start.in_order(finished_stage(work, "prepare").summary["order"]["found"])
+    return start.with_order(finished_stage(work, "prepare").summary["order"]["found"])
 
 
 def _require_optuna() -> None:

@@ -19,7 +19,6 @@ import pytest
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError, EngineError, FileError, PlaylistError
 from catalog.files import locked
-from ingest import pipeline
 from ingest.stages import finished_stage
 from tests.support.pipeline_runs import STAGES, Lane, Listener, assert_nothing_is_left_over
 from tests.support.road import QUICK, Road
@@ -32,9 +31,18 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("error", [PlaylistError, RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize("step", ["read_files", "prepare", "split", "count", "train"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        "pipeline.read_files",
+        "prepare.playlists.prepare",
+        "prepare.split.split",
+        "learn.cooccurrence.count_cooccurrence",
+        "learn.word2vec.train_word2vec",
+    ],
+)
 def test_a_failing_stage_leaves_the_current_release(
-    quick: Lane, monkeypatch: pytest.MonkeyPatch, step: str, error: type[BaseException]
+    quick: Lane, monkeypatch: pytest.MonkeyPatch, function: str, error: type[BaseException]
 ) -> None:
     current = quick.home.current()
 
@@ -42,7 +50,7 @@ def test_a_failing_stage_leaves_the_current_release(
         raise error("this went wrong")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, step, fail)
+        patch.setattr(f"ingest.{function}", fail)
         with pytest.raises(error, match="this went wrong"):
             quick.run(force=True)
     assert quick.home.current() == current
@@ -114,9 +122,9 @@ main()
 HELD = """
 import signal, time
 from cli.main import main
-from ingest import pipeline
+from ingest.learn import cooccurrence
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where a shell says so
-pipeline.count = lambda *_: time.sleep(60)
+cooccurrence.count_cooccurrence = lambda *_: time.sleep(60)
 main()
 """
 
@@ -205,7 +213,7 @@ def test_killed_and_run_again(road: Road, tmp_path: Path) -> None:
     with ingesting(road.file, home.path, work) as child:
         kill_when(child, (work / ".train.partial").is_dir)
     assert home.current() is None
-    assert finished_stage(work, "split").fingerprint == road.outcome.stages["split"].fingerprint
+    assert finished_stage(work, "split").fingerprint == road.outcome.stages.split.fingerprint
 
     with ingesting(road.file, home.path, work) as child:
         kill_when(child, lambda: any(home.path.glob("releases/.*.partial")))

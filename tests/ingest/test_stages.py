@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +15,11 @@ from hypothesis import strategies as st
 
 from catalog.errors import FileError, MismatchError, StorageError
 from catalog.progress import SilentReporter
-from ingest import stages
+from ingest.source_code import SourceCode
 from ingest.stages import (
     RECORD,
     Stage,
+    StageDefinition,
     WorkFolder,
     fingerprint_of,
     fingerprint_of_files,
@@ -27,23 +30,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+@dataclass(frozen=True)
+class Built:
+    """The summary of the stage that the tests build."""
+
+    text: str
+    count: int = 0
+
+
+COUNT = StageDefinition("count", Built, ())
+
+
 class Bench:
-    """Builds the stage "count" and remembers how often it had to."""
+    """Builds the stage "count" and counts how often it is built."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.builds = 0
         self.said: list[str] = []
+        self.code: SourceCode | None = None
 
-    def run(self, *, force: bool = False, **inputs: Any) -> Stage:
-        folder = WorkFolder(self.path, force=force)
-        return folder.stage("count", inputs, self._build, self)
+    def folder(self, *, force: bool = False) -> WorkFolder:
+        return WorkFolder(self.path, self, force=force, code=self.code)
 
-    def _build(self, out: Path) -> dict[str, Any]:
+    def run(self, *, force: bool = False, **inputs: Any) -> Stage[Built]:
+        return self.folder(force=force).run_stage(COUNT, inputs, self._build)
+
+    def _build(self, out: Path) -> Built:
         self.builds += 1
         (out / "numbers.parquet").write_text("1 2 3")
         (out / "rest.parquet").write_text("")
-        return {"text": f"build {self.builds}", "count": 3}
+        return Built(f"build {self.builds}", 3)
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -65,7 +82,7 @@ def test_a_stage_is_built(bench: Bench) -> None:
     assert stage.folder == bench.path / "count"
     assert names(bench.path) == ["count"]
     assert names(stage.folder) == ["numbers.parquet", "rest.parquet", RECORD]
-    assert stage.summary == {"text": "build 1", "count": 3}
+    assert stage.summary == Built("build 1", 3)
     assert len(stage.fingerprint) == 64
 
 
@@ -89,18 +106,35 @@ def test_a_stage_of_other_inputs_is_built_anew(bench: Bench, inputs: dict[str, A
     assert bench.builds == 3
 
 
-def test_a_stage_of_other_code_is_built_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.run(seed=1)
-    monkeypatch.setattr(stages, "code_fingerprint", lambda: "other")
-    bench.run(seed=1)
-    bench.run(seed=1)
+def test_a_stage_of_other_code_is_built_anew(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "code.py"
+    monkeypatch.setattr(f"{__name__}.COUNT", replace(COUNT, modules=(ModuleType("code"),)))
+    for text in ("a = 1", "a = 2", "a = 2"):
+        code.write_text(text)
+        bench.code = SourceCode(tmp_path)
+        bench.run(seed=1)
     assert bench.builds == 2
 
 
+def test_a_stage_whose_summary_does_not_fit_is_built_anew(bench: Bench) -> None:
+    record = bench.run(seed=1).folder / RECORD
+    content = json.loads(record.read_text())
+    del content["summary"]["text"]
+    record.write_text(json.dumps(content))
+    with pytest.raises(MismatchError, match=r"another version of nextsong \(count, text: .*run"):
+        finished_stage(bench.path, "count", Built)
+    bench.run(seed=1)
+    assert bench.builds == 2
+    assert finished_stage(bench.path, "count", Built).summary == Built("build 2", 3)
+
+
 def test_two_stages_do_not_share_a_fingerprint(bench: Bench) -> None:
-    folder = WorkFolder(bench.path)
-    one = folder.stage("one", {}, lambda out: {"text": ""}, SilentReporter())
-    two = folder.stage("two", {}, lambda out: {"text": ""}, SilentReporter())
+    one, two = (
+        bench.folder().run_stage(StageDefinition(name, Built, ()), {}, lambda _: Built(""))
+        for name in ("one", "two")
+    )
     assert one.fingerprint != two.fingerprint
     assert names(bench.path) == ["one", "two"]
 
@@ -142,7 +176,7 @@ def test_a_damaged_stage_is_built_anew(bench: Bench, damage: Callable[[Path], ob
     assert bench.builds == 2
     assert second.fingerprint == first.fingerprint
     assert (second.folder / "numbers.parquet").read_text() == "1 2 3"
-    assert finished_stage(bench.path, "count") == second
+    assert finished_stage(bench.path, "count", Built) == second
 
 
 class BrokenError(Exception):
@@ -155,31 +189,31 @@ def test_a_build_that_raises_leaves_the_former_stage(
 ) -> None:
     first = bench.run(seed=1)
 
-    def build(out: Path) -> dict[str, Any]:
+    def build(out: Path) -> Built:
         (out / "numbers.parquet").write_text("half")
         raise error
 
     with pytest.raises(error):
-        WorkFolder(bench.path).stage("count", {"seed": 2}, build, SilentReporter())
+        bench.folder().run_stage(COUNT, {"seed": 2}, build)
     assert names(bench.path) == ["count"]
-    assert finished_stage(bench.path, "count") == first
+    assert finished_stage(bench.path, "count", Built) == first
     assert bench.run(seed=1) == first
     assert bench.builds == 1
 
 
 def test_a_first_build_that_raises_leaves_nothing(bench: Bench) -> None:
-    def build(out: Path) -> dict[str, Any]:
+    def build(out: Path) -> Built:
         raise BrokenError
 
     with pytest.raises(BrokenError):
-        WorkFolder(bench.path).stage("count", {}, build, SilentReporter())
+        bench.folder().run_stage(COUNT, {}, build)
     assert names(bench.path) == []
 
 
 def test_a_summary_that_is_no_json_leaves_the_former_stage(bench: Bench) -> None:
     first = bench.run(seed=1)
     with pytest.raises(TypeError):
-        WorkFolder(bench.path).stage("count", {}, lambda out: {"text": object()}, SilentReporter())
+        bench.folder().run_stage(COUNT, {}, lambda _: Built(object()))  # type: ignore[arg-type]
     assert names(bench.path) == ["count"]
     assert bench.run(seed=1) == first
 
@@ -187,14 +221,14 @@ def test_a_summary_that_is_no_json_leaves_the_former_stage(bench: Bench) -> None
 def test_a_full_disk_is_a_storage_error(bench: Bench) -> None:
     first = bench.run(seed=1)
 
-    def build(out: Path) -> dict[str, Any]:
+    def build(out: Path) -> Built:
         with Path("/dev/full").open("w") as file:
             file.write("x")
-        return {"text": ""}
+        return Built("")
 
     with pytest.raises(StorageError, match="the disk is full"):
-        WorkFolder(bench.path).stage("count", {}, build, SilentReporter())
-    assert finished_stage(bench.path, "count") == first
+        bench.folder().run_stage(COUNT, {}, build)
+    assert finished_stage(bench.path, "count", Built) == first
 
 
 def test_what_a_killed_run_left_is_cleared_away(bench: Bench) -> None:
@@ -208,14 +242,14 @@ def test_what_a_killed_run_left_is_cleared_away(bench: Bench) -> None:
 
 def test_a_smaller_result_leaves_nothing_of_the_former(bench: Bench) -> None:
     bench.run(seed=1)
-    stage = WorkFolder(bench.path).stage("count", {}, lambda out: {"text": ""}, SilentReporter())
+    stage = bench.folder().run_stage(COUNT, {}, lambda _: Built(""))
     assert names(stage.folder) == [RECORD]
 
 
 def test_a_file_stands_where_the_work_folder_goes(tmp_path: Path) -> None:
     (tmp_path / "work").write_text("x")
     with pytest.raises(StorageError, match="a file stands where a folder is needed"):
-        WorkFolder(tmp_path / "work")
+        WorkFolder(tmp_path / "work", SilentReporter())
 
 
 def test_a_stage_that_nobody_built(tmp_path: Path) -> None:
@@ -289,24 +323,3 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         fingerprint_of_files([tmp_path])
     with pytest.raises(FileError, match="cannot be read"):
         fingerprint_of_files([Path("/proc/self/mem")])
-
-
-def test_the_code_is_that_of_this_room_and_the_one_below(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for room in ("ingest", "catalog", "service"):
-        (tmp_path / room).mkdir()
-        (tmp_path / room / "code.py").write_text(room)
-    monkeypatch.setattr(stages, "__file__", str(tmp_path / "ingest" / "work.py"))
-    fingerprint = stages.code_fingerprint.__wrapped__
-    before = fingerprint()
-    (tmp_path / "service" / "code.py").write_text("changed")
-    (tmp_path / "ingest" / "notes.txt").write_text("new")
-    assert fingerprint() == before
-    seen = {before}
-    for room in ("ingest", "catalog"):
-        (tmp_path / room / "code.py").write_text("changed")
-        seen.add(fingerprint())
-        (tmp_path / room / "more.py").write_text("")
-        seen.add(fingerprint())
-    assert len(seen) == 5

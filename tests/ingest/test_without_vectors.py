@@ -36,12 +36,12 @@ def bare(road: Road, tmp_path_factory: pytest.TempPathFactory) -> pipeline.Outco
     folder = tmp_path_factory.mktemp("bare")
     parameters = replace(road.parameters, min_count=TOO_HIGH, mode="auto")
     home = EmbeddedStore(folder)
-    return pipeline.run([road.file], {}, home, folder / "work", parameters, SilentReporter())
+    return pipeline.run([road.file], home, folder / "work", parameters, SilentReporter())
 
 
 @pytest.fixture(scope="module")
 def home(bare: pipeline.Outcome) -> EmbeddedStore:
-    return EmbeddedStore(bare.stages["train"].folder.parents[1])
+    return EmbeddedStore(bare.stages.train.folder.parents[1])
 
 
 def test_what_can_be_published_is(bare: pipeline.Outcome, home: EmbeddedStore) -> None:
@@ -55,11 +55,12 @@ def test_what_can_be_published_is(bare: pipeline.Outcome, home: EmbeddedStore) -
 def test_the_account_says_what_is_missing_and_what_would_change_it(
     bare: pipeline.Outcome,
 ) -> None:
-    train = pq.read_table(bare.stages["split"].folder / "train.parquet")["songs"].to_pylist()
+    train = pq.read_table(bare.stages.split.folder / "train.parquet")["songs"].to_pylist()
     plays = [song for songs in train for song in songs]
     most = max(plays.count(song) for song in set(plays))
-    for told in (report.of(bare), report.report(bare.stages)):
-        (missing,) = (line for line in told.splitlines() if line.startswith("missing"))
+    work = bare.stages.train.folder.parent
+    for text in (report.describe_run(bare), report.describe_last_run(report.load_last_run(work))):
+        (missing,) = (line for line in text.splitlines() if line.startswith("missing"))
         assert "song vectors" in missing
         assert f"(the most is {most})" in missing
         assert f"--min-count {most}" in missing
@@ -69,7 +70,7 @@ def test_the_account_says_what_is_missing_and_what_would_change_it(
 def test_every_mode_answers_by_cooccurrence(
     bare: pipeline.Outcome, home: EmbeddedStore, mode: Mode | None
 ) -> None:
-    song = pq.read_table(bare.stages["prepare"].folder / "songs.parquet").to_pylist()[0]
+    song = pq.read_table(bare.stages.prepare.folder / "songs.parquet").to_pylist()[0]
     seed = Seed(artist=song["artist"], title=song["title"])
     release = home.open()
     try:
@@ -89,8 +90,8 @@ def test_a_ranker_is_trained_without_vectors(
 ) -> None:
     pytest.importorskip("lightgbm")
     parameters = replace(road.parameters, min_count=TOO_HIGH, mode="auto", ranker=True)
-    work = bare.stages["train"].folder.parent
-    outcome = pipeline.run([road.file], {}, home, work, parameters, SilentReporter())
+    work = bare.stages.train.folder.parent
+    outcome = pipeline.run([road.file], home, work, parameters, SilentReporter())
     assert outcome.manifest.ranker is not None
     assert outcome.manifest.origin.parameters["mode"] == "cooccurrence"
 
@@ -98,7 +99,7 @@ def test_a_ranker_is_trained_without_vectors(
 def test_it_is_evaluated_and_reported(
     road: Road, bare: pipeline.Outcome, home: EmbeddedStore, tmp_path: Path
 ) -> None:
-    work = bare.stages["train"].folder.parent
+    work = bare.stages.train.folder.parent
     assert load(work, bare.manifest.origin.parameters).vectors is None
     plan = harness.Plan(
         split="validation",
@@ -129,5 +130,5 @@ def test_nothing_learned_at_all_is_an_error(road: Road, tmp_path: Path) -> None:
     parameters = replace(road.parameters, min_count=2, lone_neighbours=0)
     with pytest.raises(PlaylistError, match=r"lower --min-count or raise --lone-neighbours"):
         pipeline.run(
-            [path], {}, EmbeddedStore(tmp_path), tmp_path / "work", parameters, SilentReporter()
+            [path], EmbeddedStore(tmp_path), tmp_path / "work", parameters, SilentReporter()
         )

@@ -155,7 +155,7 @@ def test_the_stage_writes_what_was_counted(tmp_path: Path) -> None:
         (0, 2, 1.0),
         (1, 2, 2.0),
     ]
-    assert summary["strengths"] == 3
+    assert summary.strengths == 3
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ from catalog.schema import fusion_depths
 from ingest import pipeline
 from ingest.learn import reranker, retrieval
 from ingest.learn.cases import sample_cases, sample_cases_with_last
-from ingest.learn.rank_metrics import compare_ranks, finds_fewer
+from ingest.learn.rank_metrics import Comparison, compare_ranks, finds_fewer
 from ingest.learn.retrieval import ReleaseArrays
 from ingest.parameters import Parameters
 from ingest.sources.payload import Extra
@@ -138,27 +138,27 @@ def test_last_places_come_first_and_once() -> None:
 
 def test_a_comparison_wants_more_than_chance() -> None:
     hybrid = np.array([0, 50, 3, 100, 0] * 40)
-    assert not compare_ranks(hybrid, hybrid)["better"]
+    assert not compare_ranks(hybrid, hybrid).better
     better = compare_ranks(np.array([10, 20, 1, 60, 0] * 40), hybrid)
-    assert better["better"]
-    assert better["ranked HR@10"] == pytest.approx(2 / 5)
-    assert better["hybrid HR@100"] == pytest.approx(3 / 5)
-    assert not compare_ranks(hybrid, np.array([10, 20, 1, 60, 0] * 40))["better"]
+    assert better.better
+    assert better.hit_rates["ranked HR@10"] == pytest.approx(2 / 5)
+    assert better.hit_rates["hybrid HR@100"] == pytest.approx(3 / 5)
+    assert not compare_ranks(hybrid, np.array([10, 20, 1, 60, 0] * 40)).better
     one_in_many = hybrid.copy()
     one_in_many[0] = 1
-    assert not compare_ranks(one_in_many, hybrid)["better"]
-    assert not compare_ranks(hybrid[:0], hybrid[:0])["better"]
+    assert not compare_ranks(one_in_many, hybrid).better
+    assert not compare_ranks(hybrid[:0], hybrid[:0]).better
 
 
 def test_a_ranker_must_not_lose_last_songs() -> None:
-    gain = {"better": True, "fewer": False, "ranked HR@10": 0.2, "hybrid HR@10": 0.1}
-    gain |= {"ranked HR@100": 0.4, "hybrid HR@100": 0.3}
-    verdict = reranker.combine_comparisons(gain, gain | {"better": False})
-    assert verdict["better"]
-    assert verdict["cuts, ranked HR@10"] == 0.2
-    assert verdict["last songs, hybrid HR@100"] == 0.3
-    assert not reranker.combine_comparisons(gain, gain | {"fewer": True})["better"]
-    assert not reranker.combine_comparisons(gain | {"better": False}, gain)["better"]
+    rates = {"ranked HR@10": 0.2, "hybrid HR@10": 0.1, "ranked HR@100": 0.4, "hybrid HR@100": 0.3}
+    gain = Comparison(better=True, fewer=False, hit_rates=rates)
+    better, figures = reranker.combine_comparisons(gain, replace(gain, better=False))
+    assert better
+    assert figures["cuts, ranked HR@10"] == 0.2
+    assert figures["last songs, hybrid HR@100"] == 0.3
+    assert not reranker.combine_comparisons(gain, replace(gain, fewer=True))[0]
+    assert not reranker.combine_comparisons(replace(gain, better=False), gain)[0]
 
 
 def test_fewer_are_found_where_it_is_no_chance() -> None:
@@ -187,7 +187,9 @@ def home(road: Road, work: Path) -> EmbeddedStore:
     home = EmbeddedStore(work.parent / "home")
     parameters = replace(road.parameters, ranker=True, mode="ranked")
     how = How(payload=(Extra("album", "album"),))
-    pipeline.run([road.file], {}, home, work, parameters, SilentReporter(), how=how)
+    pipeline.run(
+        [road.file], home, work, parameters, SilentReporter(), pipeline.RunOptions(how=how)
+    )
     return home
 
 
@@ -350,7 +352,7 @@ def test_without_the_library_hybrid_answers_and_says_so(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert f"LightGBM, which cannot be loaded ({why})" in caplog.text
     with pytest.raises(MissingLibraryError, match="libgomp1"):
-        pipeline.run([], {}, home, work, Parameters(ranker=True), SilentReporter())
+        pipeline.run([], home, work, Parameters(ranker=True), SilentReporter())
 
 
 def test_a_ranker_that_is_no_model_is_a_damaged_release(capfd: pytest.CaptureFixture[str]) -> None:

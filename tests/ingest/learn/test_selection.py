@@ -17,6 +17,7 @@ from ingest.learn.reranker import StageFiles
 from ingest.learn.selection import (
     DENSE_WEIGHTS,
     Candidates,
+    ChooseSummary,
     dense_weights_to_try,
     select_mode,
 )
@@ -66,10 +67,10 @@ def test_weak_vectors_are_left_out_and_good_ones_taken(files: StageFiles, tmp_pa
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     weak = with_vectors(files, tmp_path / "weak.parquet", noise)
     found = select_mode(weak, Candidates((0.6, 2.0), 1), AUTO, SilentReporter())
-    assert found["mode"] == "cooccurrence"
-    gain = found["figures"]["auto, cooccurrence gain"]
-    assert gain > found["figures"]["auto, hybrid at 0.6 gain"]
-    assert gain > found["figures"]["auto, hybrid at 2 gain"]
+    assert found.mode == "cooccurrence"
+    gain = found.figures["auto, cooccurrence gain"]
+    assert gain > found.figures["auto, hybrid at 0.6 gain"]
+    assert gain > found.figures["auto, hybrid at 2 gain"]
 
     # Vectors that have seen the validation playlists, beside hardly any co-occurrence.
     held_out = retrieval.read_playlists(files.validation)
@@ -82,15 +83,15 @@ def test_weak_vectors_are_left_out_and_good_ones_taken(files: StageFiles, tmp_pa
     pq.write_table(strengths.take(np.arange(0, len(strengths), 50)), tmp_path / "few.parquet")
     good = replace(good, cooccurrence=tmp_path / "few.parquet")
     found = select_mode(good, Candidates(DENSE_WEIGHTS, 1), AUTO, SilentReporter())
-    assert (found["mode"], found["dense_weight"]) == ("hybrid", DENSE_WEIGHTS[-1])
-    assert f"hybrid at {DENSE_WEIGHTS[-1]:g}" in found["text"]
+    assert (found.mode, found.dense_weight) == ("hybrid", DENSE_WEIGHTS[-1])
+    assert f"hybrid at {DENSE_WEIGHTS[-1]:g}" in found.text
 
 
 def test_the_figures_are_those_of_the_answers(files: StageFiles) -> None:
     found = select_mode(files, Candidates((0.2,), 1), AUTO, SilentReporter())
     held_out = retrieval.read_playlists(files.validation)
     cases, arrays = selection._load(files, Candidates((0.2,), 1), held_out, AUTO.seed)
-    assert found["queries"] == len(cases.labels) > 3 * len(held_out)
+    assert found.queries == len(cases.labels) > 3 * len(held_out)
     total = pq.read_metadata(files.songs).num_rows
     whole = retrieval.read_weights(files.cooccurrence, np.ones(total, bool))
     rankings = retrieval.rank_by_cooccurrence(
@@ -98,8 +99,8 @@ def test_the_figures_are_those_of_the_answers(files: StageFiles) -> None:
     )
     ranks = retrieval.ranks_of_labels((songs[:100] for songs, _ in rankings), cases.labels)
     hits = np.mean([0 < rank <= 100 for rank in ranks])
-    assert found["figures"]["auto, cooccurrence HR@100"] == pytest.approx(hits)
-    assert found["figures"].keys() >= {"auto, hybrid HR@10", "auto, hybrid at 0.2 gain"}
+    assert found.figures["auto, cooccurrence HR@100"] == pytest.approx(hits)
+    assert found.figures.keys() >= {"auto, hybrid HR@10", "auto, hybrid at 0.2 gain"}
 
 
 def test_only_the_strengths_of_the_seeds_are_read(
@@ -138,7 +139,7 @@ def test_a_ranker_must_find_more(
     model = tmp_path / "model"
     model.write_text("trees")
     monkeypatch.setattr(selection, "Reranker", lambda _text: SimpleNamespace(fields=[]))
-    without = select_mode(files, Candidates(DENSE_WEIGHTS, 1), AUTO, SilentReporter())["mode"]
+    without = select_mode(files, Candidates(DENSE_WEIGHTS, 1), AUTO, SilentReporter()).mode
     assert without != "ranked"
     for first, mode in ((True, "ranked"), (False, without)):
 
@@ -147,20 +148,15 @@ def test_a_ranker_must_find_more(
 
         monkeypatch.setattr(selection, "rerank_cases", ranks)
         found = select_mode(files, Candidates(DENSE_WEIGHTS, 1, model), AUTO, SilentReporter())
-        assert found["mode"] == mode
-        assert found["figures"]["auto, ranked HR@10"] == float(first)
+        assert found.mode == mode
+        assert found.figures["auto, ranked HR@10"] == float(first)
 
 
 def test_what_was_asked_for_is_not_measured(files: StageFiles) -> None:
     found = select_mode(
         files, Candidates(DENSE_WEIGHTS, 1), replace(AUTO, mode="dense"), SilentReporter()
     )
-    assert found == {
-        "mode": "dense",
-        "dense_weight": AUTO.dense_weight,
-        "figures": {},
-        "text": "dense, as requested",
-    }
+    assert found == ChooseSummary("dense, as requested", "dense", AUTO.dense_weight, {})
     assert dense_weights_to_try(AUTO, ()) == DENSE_WEIGHTS
     assert dense_weights_to_try(AUTO, {"dense_weight"}) == (AUTO.dense_weight,)
     assert dense_weights_to_try(replace(AUTO, dense_weight=0.7), ()) == (0.7,)
@@ -172,21 +168,21 @@ def test_without_validation_playlists_nothing_is_claimed(files: StageFiles, tmp_
     found = select_mode(
         replace(files, validation=none), Candidates(DENSE_WEIGHTS, 1), AUTO, SilentReporter()
     )
-    assert (found["mode"], found["dense_weight"], found["figures"]) == (
+    assert (found.mode, found.dense_weight, found.figures) == (
         "hybrid",
         AUTO.dense_weight,
         {},
     )
-    assert "unmeasured" in found["text"]
+    assert "unmeasured" in found.text
 
 
 def test_the_manifest_has_the_choice_and_its_figures(lane: Lane) -> None:
     outcome = lane.run(mode="auto")
-    summary = outcome.stages["choose"].summary
+    summary = outcome.stages.choose.summary
     parameters = outcome.manifest.origin.parameters
-    assert parameters["mode"] == summary["mode"] in ("hybrid", "cooccurrence")
-    assert parameters["dense_weight"] == summary["dense_weight"] in DENSE_WEIGHTS
-    assert summary["figures"].items() <= outcome.manifest.validation.items()
+    assert parameters["mode"] == summary.mode in ("hybrid", "cooccurrence")
+    assert parameters["dense_weight"] == summary.dense_weight in DENSE_WEIGHTS
+    assert summary.figures.items() <= outcome.manifest.validation.items()
     assert "auto, cooccurrence HR@100" in outcome.manifest.validation
     # What is given is not tried against others.
     given = lane.run(mode="auto", dense_weight=0.7)

@@ -12,7 +12,7 @@ import pytest
 
 from catalog.errors import StorageError
 from catalog.progress import SilentReporter
-from ingest.learn.word2vec import train_vectors, train_word2vec, write_corpus
+from ingest.learn.word2vec import TrainSummary, train_vectors, train_word2vec, write_corpus
 from ingest.parameters import Parameters
 from ingest.sql import connect
 
@@ -49,7 +49,7 @@ def corpus_of(
 
 def trained(
     folder: Path, playlists: list[list[int]], parameters: Parameters = PARAMETERS
-) -> tuple[dict[str, Any], pa.Table]:
+) -> tuple[TrainSummary, pa.Table]:
     out = folder / "out"
     out.mkdir(exist_ok=True)
     summary = train_word2vec(write_playlists(folder, playlists), out, parameters, SilentReporter())
@@ -143,14 +143,14 @@ def test_counts_by_hand(tmp_path: Path) -> None:
     playlists = [[5, 2, 9], [2, 5], [5, 7], [5]]
     summary, table = trained(tmp_path, playlists, replace(PARAMETERS, min_count=2))
     assert table["song"].to_pylist() == [2, 5]
-    assert {name: value for name, value in summary.items() if name != "text"} == {
+    assert {name: value for name, value in vars(summary).items() if name != "text"} == {
         "songs": 2,
         "plays": 8,
         "most": 4,
         "epochs": 3,
         "window": 5,
     }
-    assert summary["text"] == "2 song vectors of 8 numbers, 3 epochs over 8 plays"
+    assert summary.text == "2 song vectors of 8 numbers, 3 epochs over 8 plays"
 
 
 @pytest.mark.parametrize("min_count", [1, 2, 3, 4])
@@ -227,8 +227,8 @@ def test_a_long_playlist_is_learned_from_to_its_end(tmp_path: Path) -> None:
 
 def test_no_song_is_frequent_enough(tmp_path: Path) -> None:
     summary, table = trained(tmp_path, [[1, 2], [2, 3], [2]], replace(PARAMETERS, min_count=4))
-    assert (summary["songs"], summary["most"], table.num_rows) == (0, 3, 0)
-    assert "no song is in 4 training playlists or more (the most is 3)" in summary["text"]
+    assert (summary.songs, summary.most, table.num_rows) == (0, 3, 0)
+    assert "no song is in 4 training playlists or more (the most is 3)" in summary.text
     assert table.schema.field("vector").type.list_size == PARAMETERS.dimensions
 
 

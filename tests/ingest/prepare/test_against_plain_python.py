@@ -100,14 +100,14 @@ def test_against_plain_python(rows: list[Row], min_songs: int) -> None:
     rejected = [(one["file"], one["line"], one["reason"]) for one in found.rejects]
     assert rejected == expected.rejected
     summary = found.summary
-    assert summary["rows"] == len(rows) == summary["used"] + len(rejected)
-    assert summary["used"] == expected.used
-    assert summary["rejected"] == dict(Counter(reason for _, _, reason in rejected))
-    assert sum(summary["rejected"].values()) == len(rejected)
-    assert summary["plays"] == sum(map(len, expected.kept.values()))
-    different = summary["plays"] + sum(map(len, expected.short.values()))
-    assert summary["used"] == different + summary["repeats"]
-    assert (summary["playlists"], summary["short_playlists"]) == (
+    assert summary.rows == len(rows) == summary.used + len(rejected)
+    assert summary.used == expected.used
+    assert summary.rejected == dict(Counter(reason for _, _, reason in rejected))
+    assert sum(summary.rejected.values()) == len(rejected)
+    assert summary.plays == sum(map(len, expected.kept.values()))
+    different = summary.plays + sum(map(len, expected.short.values()))
+    assert summary.used == different + summary.repeats
+    assert (summary.playlists, summary.short_playlists) == (
         len(expected.kept),
         len(expected.short),
     )
@@ -116,7 +116,7 @@ def test_against_plain_python(rows: list[Row], min_songs: int) -> None:
     }
     assert [song["song_id"] for song in found.songs] == sorted(everything)
     assert [song["song"] for song in found.songs] == list(range(len(everything)))
-    assert summary["songs"] == len(everything)
+    assert summary.songs == len(everything)
     for song in found.songs:
         assert song["artist_key"] == normalise(song["artist"])
         assert song["title_key"] == normalise(song["title"])

@@ -31,7 +31,7 @@ def measured(folder: Path, playlists: list[list[int]], artists: int = 10) -> dic
     pq.write_table(pa.table(table), folder / "songs.parquet")
     lists = pa.array(playlists, pa.list_(pa.int32()))
     pq.write_table(pa.table({"songs": lists}), folder / "playlists.parquet")
-    return order.measure(folder / "playlists.parquet", folder / "songs.parquet")
+    return order.measure_order(folder / "playlists.parquet", folder / "songs.parquet")
 
 
 def draws(seed: int, playlists: int = 200, songs: int = 100, length: int = 20) -> list[list[int]]:
@@ -50,38 +50,38 @@ def in_blocks(seed: int) -> list[list[int]]:
 
 def test_sorted_by_title(tmp_path: Path) -> None:
     found = measured(tmp_path, [sorted(one) for one in draws(1)])
-    assert found["found"] == "none"
-    assert found["sorted"]["title"] == 1.0
-    assert found["text"] == "100% of playlists are sorted by title"
+    assert found.found == "none"
+    assert found.sorted["title"] == 1.0
+    assert found.text == "100% of playlists are sorted by title"
 
 
 def test_sorted_downwards_and_by_artist(tmp_path: Path) -> None:
     playlists = [sorted(one, key=lambda n: -(n % 50)) for one in draws(2)]
     found = measured(tmp_path, playlists, artists=50)
-    assert found["found"] == "none"
-    assert "sorted by artist" in found["text"]
+    assert found.found == "none"
+    assert "sorted by artist" in found.text
 
 
 def test_a_few_sorted_playlists_are_not_enough(tmp_path: Path) -> None:
     alphabetical = [sorted(one) for one in draws(3, playlists=20)]
     found = measured(tmp_path, [*alphabetical, *in_blocks(3)], artists=97)
-    assert found["found"] == "played"
-    assert 0 < found["sorted"]["title"] < 0.5
+    assert found.found == "played"
+    assert 0 < found.sorted["title"] < 0.5
 
 
 def test_shuffled(tmp_path: Path) -> None:
     found = measured(tmp_path, draws(4))
-    assert found["found"] == "none"
-    assert found["text"].startswith("as if shuffled")
-    assert found["recurring"] == pytest.approx(1, abs=0.1)
-    assert found["same_artist"] == pytest.approx(1, abs=0.1)
+    assert found.found == "none"
+    assert found.text.startswith("as if shuffled")
+    assert found.recurring == pytest.approx(1, abs=0.1)
+    assert found.same_artist == pytest.approx(1, abs=0.1)
 
 
 def test_neighbours_that_recur(tmp_path: Path) -> None:
     found = measured(tmp_path, in_blocks(5), artists=97)
-    assert found["found"] == "played"
-    assert found["recurring"] > 2
-    assert found["sorted"]["title"] == 0
+    assert found.found == "played"
+    assert found.recurring > 2
+    assert found.sorted["title"] == 0
 
 
 def test_runs_of_an_artist(tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ def test_runs_of_an_artist(tmp_path: Path) -> None:
         groups = sorted({n % 10 for n in one}, key=lambda _: chance.random())
         playlists.append([n for group in groups for n in one if n % 10 == group])
     found = measured(tmp_path, playlists)
-    assert found["found"] == "played"
-    assert found["same_artist"] > 2
+    assert found.found == "played"
+    assert found.same_artist > 2
 
 
 @pytest.mark.parametrize(
@@ -100,15 +100,15 @@ def test_runs_of_an_artist(tmp_path: Path) -> None:
 )
 def test_too_little_to_tell(tmp_path: Path, playlists: list[list[int]]) -> None:
     found = measured(tmp_path, playlists, artists=9_000)
-    assert found["found"] == "played"
-    assert found["text"].startswith("too ")
+    assert found.found == "played"
+    assert found.text.startswith("too ")
 
 
 def test_large_data_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order, "SAMPLED_PLAYS", 1000)
     found = measured(tmp_path, [sorted(one) for one in draws(9)])
-    assert found["playlists"] == 50
-    assert found["found"] == "none"
+    assert found.playlists == 50
+    assert found.found == "none"
 
 
 # What follows from it.
@@ -116,14 +116,16 @@ def test_large_data_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_parameters_without_an_order() -> None:
     given = Parameters(distance_power=2.0, backward=0.25)
-    assert given.in_order("played") == Parameters(distance_power=2.0, backward=0.25, order="played")
-    loose = given.in_order("none")
+    assert given.with_order("played") == Parameters(
+        distance_power=2.0, backward=0.25, order="played"
+    )
+    loose = given.with_order("none")
     assert (loose.distance_power, loose.backward, loose.query_decay) == (0.0, 1.0, 1.0)
     assert loose.order == "none"
-    told = given.in_order("none", ["backward", "seed"])
+    told = given.with_order("none", ["backward", "seed"])
     assert (told.distance_power, told.backward, told.query_decay) == (0.0, 0.25, 1.0)
-    assert Parameters(order="played").in_order("none") == Parameters(order="played")
-    assert Parameters(order="none").in_order("played").distance_power == 0.0
+    assert Parameters(order="played").with_order("none") == Parameters(order="played")
+    assert Parameters(order="none").with_order("played").distance_power == 0.0
     with pytest.raises(InputError, match="auto or played or none"):
         Parameters(order="sorted")
 
@@ -203,7 +205,7 @@ def test_a_run_on_sorted_playlists(quick: Lane, tmp_path: Path) -> None:
     parameters = outcome.manifest.origin.parameters
     assert parameters["order"] == "none"
     assert parameters["query_decay"] == 1.0
-    assert outcome.stages["split"].summary["order"] == "none"
+    assert outcome.stages.split.summary.order == "none"
     first = outcome.manifest.origin.split_fingerprint
     told = quick.run(order="played")
     assert quick.listener.done == ["split", "count", "train", "choose", "publish"]

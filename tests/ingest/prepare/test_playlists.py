@@ -119,13 +119,13 @@ def test_track_ids_are_the_identity(tmp_path: Path) -> None:
         str(song_id_of_track("t:2")),
         str(song_id("queen", "bohemian rhapsody")),
     }
-    assert found.summary["repeats"] == 1
-    assert found.summary["track_ids"] is True
-    assert found.summary["artists"] == 1
+    assert found.summary.repeats == 1
+    assert found.summary.track_ids is True
+    assert found.summary.artists == 1
 
 
 def test_without_track_ids(tmp_path: Path) -> None:
-    assert prepared(tmp_path, playlist("1", "ab", track_id=" ")).summary["track_ids"] is False
+    assert prepared(tmp_path, playlist("1", "ab", track_id=" ")).summary.track_ids is False
 
 
 def test_a_track_without_a_name_is_rejected(tmp_path: Path) -> None:
@@ -175,9 +175,9 @@ def test_order_is_by_file_and_line_where_positions_are_equal(tmp_path: Path) -> 
 def test_the_first_of_a_songs_repeats_stays(tmp_path: Path) -> None:
     found = prepared(tmp_path, playlist("1", "abacbba"))
     assert found.titles() == {"1": "abc"}
-    assert found.summary["repeats"] == 4
-    assert found.summary["used"] == 7
-    assert found.summary["plays"] == 3
+    assert found.summary.repeats == 4
+    assert found.summary.used == 7
+    assert found.summary.plays == 3
 
 
 def test_the_first_by_position_stays_not_the_first_by_line(tmp_path: Path) -> None:
@@ -253,8 +253,8 @@ def test_playlists_that_were_two_in_the_files_are_counted(tmp_path: Path) -> Non
     ]
     found = prepared(tmp_path, rows)
     assert len(found.playlists) == 4
-    assert found.summary["merged_files"] == 1
-    assert found.summary["merged_blanks"] == 2
+    assert found.summary.merged_files == 1
+    assert found.summary.merged_blanks == 2
 
 
 def test_where_a_row_has_no_id_owner_and_name_tell_its_playlist(tmp_path: Path) -> None:
@@ -277,12 +277,12 @@ def test_short_playlists_are_kept_beside(tmp_path: Path) -> None:
     found = prepared(tmp_path, rows, min_songs=3)
     assert found.titles() == {"1": "abc"}
     assert found.titles(found.short) == {"2": "ab", "3": "ab", "4": "c"}
-    assert found.summary["playlists"] == 1
-    assert found.summary["short_playlists"] == 3
-    assert found.summary["plays"] == 3
+    assert found.summary.playlists == 1
+    assert found.summary.short_playlists == 3
+    assert found.summary.plays == 3
     dropped = "3 playlists shorter than 3 songs dropped, 9 rows with them"
-    assert dropped in found.summary["text"]
-    assert found.summary["short_rows"] == 9
+    assert dropped in found.summary.text
+    assert found.summary.short_rows == 9
 
 
 def test_songs_of_short_playlists_have_numbers_and_songs_of_no_playlist_have_not(
@@ -291,7 +291,7 @@ def test_songs_of_short_playlists_have_numbers_and_songs_of_no_playlist_have_not
     rows = playlist("1", "ab") + playlist("2", "c") + playlist("", "d")
     found = prepared(tmp_path, rows)
     assert sorted(song["title"] for song in found.songs) == ["a", "b", "c"]
-    assert found.summary["songs"] == 3
+    assert found.summary.songs == 3
 
 
 # Rows that cannot be used.
@@ -326,9 +326,9 @@ def test_rejects_have_their_reason_file_line_and_text(tmp_path: Path) -> None:
         ]
     ]
     assert found.titles() == {"1": "ab"}
-    assert found.summary["rows"] == 9
-    assert found.summary["used"] == 2
-    assert found.summary["rejected"] == {
+    assert found.summary.rows == 9
+    assert found.summary.used == 2
+    assert found.summary.rejected == {
         "no artist": 4,
         "no playlist": 2,
         "no title": 1,
@@ -336,7 +336,7 @@ def test_rejects_have_their_reason_file_line_and_text(tmp_path: Path) -> None:
     }
     assert (
         "8 rows rejected (4 no artist, 2 no playlist, 1 no title, 1 not UTF-8)"
-        in found.summary["text"]
+        in found.summary.text
     )
 
 
@@ -346,13 +346,13 @@ def test_reasons_are_counted_by_their_kind(tmp_path: Path) -> None:
         for line in range(1000)
     ]
     found = prepared(tmp_path, playlist("1", "ab"), unreadable=unreadable)
-    assert found.summary["rejected"] == {"the position is no number": 1000}
+    assert found.summary.rejected == {"the position is no number": 1000}
     assert len({reject["reason"] for reject in found.rejects}) == 1000
 
 
 def test_nothing_is_said_of_rejects_when_there_are_none(tmp_path: Path) -> None:
     found = prepared(tmp_path, playlist("1", "ab") + playlist("2", "bc"))
-    assert found.summary["text"] == "2 playlists, 3 songs of 1 artists"
+    assert found.summary.text == "2 playlists, 3 songs of 1 artists"
     assert found.rejects == []
 
 

@@ -30,7 +30,7 @@ def test_pauses_cut_sessions_where_there_are_no_playlists(tmp_path: Path) -> Non
     made = prepared(tmp_path, rows, session_gap=10.0, session_files=("log.csv",))
     assert made.titles() == {"listed": "mn", "u 100": "ab", "u 800": "cd", "v 150": "xy"}
     assert [one["reason"] for one in made.rejects] == ["no playlist", "no playlist"]
-    assert made.summary["sessions"] is True
+    assert made.summary.sessions is True
 
 
 @pytest.mark.parametrize(
@@ -49,4 +49,4 @@ def test_times_in_parts_of_a_second_are_told_by_their_size(
     rows.append(row(title="f", owner="u", position=1_600_009_200.0, file="more.csv"))
     made = prepared(tmp_path, rows, session_files=("log.csv", "more.csv"))
     assert made.titles() == {"u 1600000000": "abc", "u 1600009000": "def"}
-    assert made.summary["units"] == ({unit: ["log.csv"]} if unit else {})
+    assert made.summary.units == ({unit: ["log.csv"]} if unit else {})

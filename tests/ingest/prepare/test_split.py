@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from catalog.errors import PlaylistError
 from catalog.progress import SilentReporter
-from ingest.prepare.split import BOUNDS, split
+from ingest.prepare.split import BOUNDS, SplitSummary, split
 
 SCHEMA = pa.schema(
     [
@@ -37,7 +37,7 @@ def playlists(ids: list[str]) -> list[dict[str, Any]]:
 
 def splits(
     folder: Path, rows: list[dict[str, Any]], seed: int = 0, order: str = "played"
-) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+) -> tuple[SplitSummary, dict[str, list[dict[str, Any]]]]:
     """The summary, and the playlists of each split."""
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "playlists.parquet")
     summary = split(folder / "playlists.parquet", folder, seed, order, SilentReporter())
@@ -99,8 +99,8 @@ def test_shares(tmp_path: Path) -> None:
     assert counts["train"] == pytest.approx(3_500, abs=130)  # 4 standard deviations
     assert counts["validation"] == pytest.approx(1_000, abs=113)
     assert counts["test"] == pytest.approx(500, abs=85)
-    assert {name: summary[name] for name in BOUNDS} == counts
-    assert summary["text"] == (
+    assert {name: getattr(summary, name) for name in BOUNDS} == counts
+    assert summary.text == (
         f"train {counts['train']:,}, validation {counts['validation']:,}, "
         f"test {counts['test']:,} playlists"
     )
@@ -172,14 +172,14 @@ def test_few_playlists_may_leave_test_empty(tmp_path: Path) -> None:
     (train,) = [one for one in ("a", "b", "c", "d") if by_hand(one, 0) == "train"][:1]
     summary, found = splits(tmp_path, playlists([train]))
     assert [len(rows) for rows in found.values()] == [1, 0, 0]
-    assert summary["text"] == "train 1, validation 0, test 0 playlists"
+    assert summary.text == "train 1, validation 0, test 0 playlists"
 
 
 def test_nothing_to_train_on(tmp_path: Path) -> None:
     others = [one for one in map(str, range(40)) if by_hand(one, 5) != "train"]
     with pytest.raises(PlaylistError) as caught:
         splits(tmp_path, playlists(others), seed=5)
-    assert f"none of {len(others)} playlists falls to training with --seed 5" in str(caught.value)
+    assert f"no training playlist among {len(others)} playlists with --seed 5" in str(caught.value)
 
 
 def test_a_folder_with_an_odd_name(tmp_path: Path) -> None:
