@@ -93,7 +93,7 @@ def test_a_bell_is_no_power_law() -> None:
     [
         (3.0, 0.01, "power law fits better"),
         (-3.0, 0.01, "log-normal fits better"),
-        (-3.0, 0.2, "cannot be told apart"),
+        (-3.0, 0.2, "no significant difference"),
     ],
 )
 def test_a_verdict_needs_certainty(ratio: float, p: float, verdict: str) -> None:
