@@ -26,7 +26,7 @@ COLOURS = ("#2f6fb2", "#c8553d", "#3c8d6b", "#8a5fb0", "#b5892e")
 NARROW, WIDE = 4.9, 10.0
 """Widths of a picture in inches: next to another one, and alone."""
 
-# Fonts of several systems for names in other scripts than Latin, Greek, Cyrillic, Arabic and Hebrew.
+# Fonts of several systems, for scripts other than Latin, Greek, Cyrillic, Arabic and Hebrew.
 _OTHER_SCRIPTS = (
     "Noto Sans CJK JP",
     "Noto Sans CJK SC",

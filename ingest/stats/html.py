@@ -65,7 +65,7 @@ def write_page(page: Page, path: Path) -> None:
     """Write `page` as HTML. Raises `InputError` without the extra `plots`, and `StorageError`."""
     with extra_needed("plots"):
         from jinja2 import Environment, StrictUndefined
-    template = (files("ingest.stats") / "page.html").read_text(encoding="utf-8")
+    template = (files(__package__) / "page.html").read_text(encoding="utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

@@ -1,4 +1,4 @@
-"""Runs that fail or are killed: the current release stays, and the next run goes on from there."""
+"""Runs that fail or are killed: the current release is kept, and the next run resumes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,9 @@ def test_publishing_that_fails_leaves_the_current_release(
     assert_nothing_is_left_over(lane)
 
 
-def test_a_reader_of_our_output_that_left(quick: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_pipe_of_the_progress_output_is_raised(
+    quick: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def gone(*_: object) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
@@ -86,14 +88,14 @@ def test_a_reader_of_our_output_that_left(quick: Lane, monkeypatch: pytest.Monke
         quick.run()
 
 
-def test_a_file_that_is_not_there(quick: Lane, tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(quick: Lane, tmp_path: Path) -> None:
     quick.file = tmp_path / "none.csv"
     with pytest.raises(FileError, match=r"none\.csv"):
         quick.run()
     assert_nothing_is_left_over(quick)
 
 
-def test_two_runs_in_one_work_folder(quick: Lane, tmp_path: Path) -> None:
+def test_a_second_run_in_the_same_work_folder_is_refused(quick: Lane, tmp_path: Path) -> None:
     with locked(quick.work, "an ingest run"):
         with pytest.raises(BusyError, match=f"is in use: an ingest run .process {os.getpid()}."):
             quick.run(epochs=1)
@@ -131,7 +133,7 @@ main()
 
 @contextmanager
 def ingesting(file: Path, home: Path, work: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`nextsong ingest run` in a process of its own, with the road's parameters."""
+    """Run `nextsong ingest run` in a child process, with the parameters of the road."""
     options = [
         f"--{name.replace('_', '-')}={getattr(QUICK, name)}"
         for name in ("dimensions", "epochs", "min_count", "workers", "mode")
@@ -145,8 +147,8 @@ def ingesting(file: Path, home: Path, work: Path) -> Iterator[subprocess.Popen[b
 
 
 @pytest.mark.parametrize("stage", ["read", "prepare", "split", "count", "choose"])
-def test_killed_in_any_stage_and_run_again(road: Road, tmp_path: Path, stage: str) -> None:
-    """The kill comes when the stage is built, and has not taken its name."""
+def test_a_run_killed_in_any_stage_is_resumed(road: Road, tmp_path: Path, stage: str) -> None:
+    """The process is killed when the stage is built, before it is renamed."""
     home, work = EmbeddedStore(tmp_path / "home"), tmp_path / "work"
     shutil.copytree(road.work, work)
     for name in STAGES[STAGES.index(stage) :]:
@@ -166,7 +168,7 @@ def test_killed_in_any_stage_and_run_again(road: Road, tmp_path: Path, stage: st
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
-def test_control_c_ends_a_run_and_leaves_things_clean(
+def test_ctrl_c_ends_a_run_and_leaves_no_partial_files(
     road: Road, tmp_path: Path, log_format: str
 ) -> None:
     home, work = EmbeddedStore(tmp_path / "home"), tmp_path / "work"
@@ -208,7 +210,7 @@ def kill_when(child: subprocess.Popen[bytes], reached: Callable[[], bool]) -> No
     assert child.wait() == -signal.SIGKILL
 
 
-def test_killed_and_run_again(road: Road, tmp_path: Path) -> None:
+def test_a_run_killed_while_training_or_publishing_is_resumed(road: Road, tmp_path: Path) -> None:
     home, work = EmbeddedStore(tmp_path / "home"), tmp_path / "work"
     with ingesting(road.file, home.path, work) as child:
         kill_when(child, (work / ".train.partial").is_dir)

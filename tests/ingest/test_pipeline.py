@@ -1,4 +1,4 @@
-"""The whole ingest: what a run makes, and what the next one redoes."""
+"""The ingest: the result of a run, and the stages that the next run redoes."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_release_holds_the_songs_and_vectors_of_its_stages(road: Road) -> No
     assert road.outcome.manifest.counts.artists == len(artists)
 
 
-def test_songs_count_in_training_playlists_alone(road: Road) -> None:
+def test_songs_count_only_in_training_playlists(road: Road) -> None:
     train = pq.read_table(road.work / "split" / "train.parquet")["songs"].to_pylist()
     vectors = pq.read_table(road.work / "train" / "vectors.parquet").to_pylist()
     plays = Counter(song for one in train for song in one)
@@ -146,7 +146,7 @@ def test_a_changed_decay_keeps_the_vectors(quick: Lane) -> None:
     assert second.manifest.origin.split_fingerprint == first.manifest.origin.split_fingerprint
 
 
-def test_going_back_publishes_again(quick: Lane) -> None:
+def test_a_parameter_changed_back_publishes_again(quick: Lane) -> None:
     quick.run(query_decay=0.5)
     outcome = quick.run()
     assert quick.listener.done == ["choose", "publish"]
@@ -190,7 +190,7 @@ def test_a_damaged_stage_is_redone_and_not_published_again(quick: Lane) -> None:
     assert not outcome.published
 
 
-def test_a_home_without_a_release_is_filled_from_finished_stages(
+def test_a_store_without_a_release_is_filled_from_finished_stages(
     quick: Lane, tmp_path: Path
 ) -> None:
     (quick.home.path / "current").unlink()

@@ -1,4 +1,4 @@
-"""The account of a run adds up, on invented and on real data."""
+"""The account of a run adds up, on synthetic and on real data."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def lines_of(outcome: pipeline.Outcome) -> dict[str, str]:
 
 
 def assert_it_adds_up(outcome: pipeline.Outcome) -> None:
-    """All that was read is in the account, and all parts make their wholes."""
+    """Every row that was read is in the account, and the parts add up."""
     lines = lines_of(outcome)
     summaries = {name: stage.summary for name, stage in outcome.stages.items()}
     read, used, rejected = numbers(lines["rows"])
@@ -66,7 +66,7 @@ def assert_it_adds_up(outcome: pipeline.Outcome) -> None:
     assert lines["release"].startswith(outcome.manifest.release)
 
 
-def test_the_account_of_a_run(road: Road) -> None:
+def test_the_account_of_a_run_adds_up(road: Road) -> None:
     assert_it_adds_up(road.outcome)
     lines = lines_of(road.outcome)
     assert list(lines) == ["rows", "playlists", "order", "repeats", "split", "catalog", "release"]
@@ -110,7 +110,7 @@ def written(tmp_path: Path, bad: int) -> Path:
     return file
 
 
-def test_the_report(quick: Lane, tmp_path: Path) -> None:
+def test_the_report_has_every_part(quick: Lane, tmp_path: Path) -> None:
     quick.file = written(tmp_path, bad=3)
     (tmp_path / "files").mkdir()
     quick.file = quick.file.rename(tmp_path / "files" / "some.csv")
@@ -143,7 +143,7 @@ def test_the_report(quick: Lane, tmp_path: Path) -> None:
     assert found["split"]["label_coverage"]["validation"]["10"] == 1.0
 
 
-def test_too_many_rejects_stop_a_run_and_can_be_looked_at(quick: Lane, tmp_path: Path) -> None:
+def test_too_many_rejects_stop_a_run_and_are_reported(quick: Lane, tmp_path: Path) -> None:
     before = quick.home.current()
     quick.file = written(tmp_path, bad=9)
     with pytest.raises(RejectsError, match=r"9 of 170 rows \(5.3%\) were rejected \(9 no artist\)"):
@@ -157,7 +157,7 @@ def test_too_many_rejects_stop_a_run_and_can_be_looked_at(quick: Lane, tmp_path:
     assert quick.listener.unchanged == ["read", "prepare"]
 
 
-def test_a_run_of_another_version_is_reported_by_that_version(quick: Lane) -> None:
+def test_a_run_of_another_version_is_not_reported(quick: Lane) -> None:
     record = quick.work / "prepare" / "stage.json"
     content = json.loads(record.read_text())
     del content["summary"]["versions"]
@@ -166,7 +166,7 @@ def test_a_run_of_another_version_is_reported_by_that_version(quick: Lane) -> No
         report.load_last_run(quick.work)
 
 
-def test_there_is_nothing_to_report(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="holds no finished 'read'"):
         report.load_last_run(tmp_path)
 
@@ -179,7 +179,7 @@ REAL = Parameters(dimensions=16, epochs=1, min_count=2)
 
 @dataclass(frozen=True)
 class Expected:
-    """What is known of a file of real data."""
+    """Known figures of a file of real data."""
 
     name: str
     rows: int
@@ -199,7 +199,7 @@ class Expected:
     ],
     ids=lambda expected: expected.name,
 )
-def test_real_data(shared_data: Path, tmp_path: Path, expected: Expected) -> None:
+def test_the_account_of_real_data(shared_data: Path, tmp_path: Path, expected: Expected) -> None:
     home = EmbeddedStore(tmp_path / "home")
     outcome = pipeline.run(
         [shared_data / expected.name], home, tmp_path / "work", REAL, SilentReporter()

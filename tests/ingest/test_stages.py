@@ -1,4 +1,4 @@
-"""The work folder: a stage is reused while nothing changed, and is there whole or not at all."""
+"""The work folder: a stage is reused if nothing changed, and is complete or absent."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_stage_is_reused(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "inputs", [{"seed": 2}, {}, {"seed": "1"}, {"seed": 1, "other": None}, {"seed": [1]}]
 )
-def test_a_stage_of_other_inputs_is_built_anew(bench: Bench, inputs: dict[str, Any]) -> None:
+def test_other_inputs_rebuild_a_stage(bench: Bench, inputs: dict[str, Any]) -> None:
     first = bench.run(seed=1)
     second = bench.run(**inputs)
     assert bench.builds == 2
@@ -106,7 +106,7 @@ def test_a_stage_of_other_inputs_is_built_anew(bench: Bench, inputs: dict[str, A
     assert bench.builds == 3
 
 
-def test_a_stage_of_other_code_is_built_anew(
+def test_other_code_rebuilds_a_stage(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = tmp_path / "code.py"
@@ -118,7 +118,7 @@ def test_a_stage_of_other_code_is_built_anew(
     assert bench.builds == 2
 
 
-def test_a_stage_whose_summary_does_not_fit_is_built_anew(bench: Bench) -> None:
+def test_a_summary_that_does_not_fit_rebuilds_a_stage(bench: Bench) -> None:
     record = bench.run(seed=1).folder / RECORD
     content = json.loads(record.read_text())
     del content["summary"]["text"]
@@ -130,7 +130,7 @@ def test_a_stage_whose_summary_does_not_fit_is_built_anew(bench: Bench) -> None:
     assert finished_stage(bench.path, "count", Built).summary == Built("build 2", 3)
 
 
-def test_two_stages_do_not_share_a_fingerprint(bench: Bench) -> None:
+def test_stages_have_different_fingerprints(bench: Bench) -> None:
     one, two = (
         bench.folder().run_stage(StageDefinition(name, Built, ()), {}, lambda _: Built(""))
         for name in ("one", "two")
@@ -139,7 +139,7 @@ def test_two_stages_do_not_share_a_fingerprint(bench: Bench) -> None:
     assert names(bench.path) == ["one", "two"]
 
 
-def test_force_builds_anew(bench: Bench) -> None:
+def test_force_rebuilds_a_stage(bench: Bench) -> None:
     first = bench.run(seed=1)
     assert bench.run(seed=1, force=True).fingerprint == first.fingerprint
     assert bench.builds == 2
@@ -167,7 +167,7 @@ def append(path: Path) -> None:
         lambda folder: (folder / RECORD).write_text('{"files": 3, "fingerprint": 1, "summary": 2}'),
     ],
 )
-def test_a_damaged_stage_is_built_anew(bench: Bench, damage: Callable[[Path], object]) -> None:
+def test_a_damaged_stage_is_rebuilt(bench: Bench, damage: Callable[[Path], object]) -> None:
     first = bench.run(seed=1)
     damage(first.folder)
     with pytest.raises(MismatchError):
@@ -180,13 +180,11 @@ def test_a_damaged_stage_is_built_anew(bench: Bench, damage: Callable[[Path], ob
 
 
 class BrokenError(Exception):
-    """What a build raises here."""
+    """Raised by a build."""
 
 
 @pytest.mark.parametrize("error", [BrokenError, KeyboardInterrupt, SystemExit])
-def test_a_build_that_raises_leaves_the_former_stage(
-    bench: Bench, error: type[BaseException]
-) -> None:
+def test_a_failed_build_keeps_the_previous_stage(bench: Bench, error: type[BaseException]) -> None:
     first = bench.run(seed=1)
 
     def build(out: Path) -> Built:
@@ -201,7 +199,7 @@ def test_a_build_that_raises_leaves_the_former_stage(
     assert bench.builds == 1
 
 
-def test_a_first_build_that_raises_leaves_nothing(bench: Bench) -> None:
+def test_a_failed_first_build_leaves_nothing(bench: Bench) -> None:
     def build(out: Path) -> Built:
         raise BrokenError
 
@@ -210,7 +208,7 @@ def test_a_first_build_that_raises_leaves_nothing(bench: Bench) -> None:
     assert names(bench.path) == []
 
 
-def test_a_summary_that_is_no_json_leaves_the_former_stage(bench: Bench) -> None:
+def test_a_summary_that_is_not_json_keeps_the_previous_stage(bench: Bench) -> None:
     first = bench.run(seed=1)
     with pytest.raises(TypeError):
         bench.folder().run_stage(COUNT, {}, lambda _: Built(object()))  # type: ignore[arg-type]
@@ -231,7 +229,7 @@ def test_a_full_disk_is_a_storage_error(bench: Bench) -> None:
     assert finished_stage(bench.path, "count", Built) == first
 
 
-def test_what_a_killed_run_left_is_cleared_away(bench: Bench) -> None:
+def test_files_of_a_killed_run_are_removed(bench: Bench) -> None:
     left = bench.path / ".count.partial"
     left.mkdir(parents=True)
     (left / "stray.parquet").write_text("half")
@@ -240,19 +238,19 @@ def test_what_a_killed_run_left_is_cleared_away(bench: Bench) -> None:
     assert names(stage.folder) == ["numbers.parquet", "rest.parquet", RECORD]
 
 
-def test_a_smaller_result_leaves_nothing_of_the_former(bench: Bench) -> None:
+def test_a_rebuilt_stage_has_no_files_of_the_previous_one(bench: Bench) -> None:
     bench.run(seed=1)
     stage = bench.folder().run_stage(COUNT, {}, lambda _: Built(""))
     assert names(stage.folder) == [RECORD]
 
 
-def test_a_file_stands_where_the_work_folder_goes(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_work_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "work").write_text("x")
     with pytest.raises(StorageError, match="a file stands where a folder is needed"):
         WorkFolder(tmp_path / "work", SilentReporter())
 
 
-def test_a_stage_that_nobody_built(tmp_path: Path) -> None:
+def test_a_missing_stage_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match=r"holds no finished 'train': .*ingest run.*--work"):
         finished_stage(tmp_path / "none", "train")
 
@@ -286,7 +284,7 @@ def test_a_fingerprint_is_pinned() -> None:
     assert hashlib.sha256(b'{"a": 1, "b": 2}').hexdigest() == expected
 
 
-def test_files_count_by_content_and_order(tmp_path: Path) -> None:
+def test_the_fingerprint_of_files_depends_on_content_and_order(tmp_path: Path) -> None:
     one, two, copy = tmp_path / "one", tmp_path / "two", tmp_path / "copy"
     one.write_text("1")
     two.write_text("2")
@@ -296,7 +294,7 @@ def test_files_count_by_content_and_order(tmp_path: Path) -> None:
     assert len({fingerprint_of_files(files) for files in found}) == len(found)
 
 
-def test_the_bytes_that_were_read_are_told(tmp_path: Path) -> None:
+def test_the_number_of_bytes_read_is_reported(tmp_path: Path) -> None:
     files = [tmp_path / "large", tmp_path / "small"]
     files[0].write_bytes(bytes(10_000_000))
     files[1].write_bytes(bytes(10))
@@ -307,7 +305,7 @@ def test_the_bytes_that_were_read_are_told(tmp_path: Path) -> None:
     assert told[-1] == 10_000_010
 
 
-def test_where_one_file_ends_matters(tmp_path: Path) -> None:
+def test_the_end_of_each_file_matters(tmp_path: Path) -> None:
     (tmp_path / "ab").write_text("ab")
     (tmp_path / "c").write_text("c")
     (tmp_path / "a").write_text("a")
@@ -316,7 +314,7 @@ def test_where_one_file_ends_matters(tmp_path: Path) -> None:
     assert fingerprint_of_files([tmp_path / "a", tmp_path / "bc"]) != first
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="none: no such file"):
         fingerprint_of_files([tmp_path / "none"])
     with pytest.raises(FileError, match="is a folder: name the files in it"):

@@ -32,7 +32,7 @@ TOO_HIGH = 100_000
 
 @pytest.fixture(scope="module")
 def bare(road: Road, tmp_path_factory: pytest.TempPathFactory) -> pipeline.Outcome:
-    """The road's playlists, published with a --min-count that no song reaches."""
+    """The playlists of the road, published with a --min-count that no song reaches."""
     folder = tmp_path_factory.mktemp("bare")
     parameters = replace(road.parameters, min_count=TOO_HIGH, mode="auto")
     home = EmbeddedStore(folder)
@@ -44,7 +44,9 @@ def home(bare: pipeline.Outcome) -> EmbeddedStore:
     return EmbeddedStore(bare.stages.train.folder.parents[1])
 
 
-def test_what_can_be_published_is(bare: pipeline.Outcome, home: EmbeddedStore) -> None:
+def test_a_release_of_cooccurrence_alone_is_published(
+    bare: pipeline.Outcome, home: EmbeddedStore
+) -> None:
     manifest: Manifest = bare.manifest
     assert home.current() == manifest.release
     assert (manifest.counts.vectors, manifest.canaries) == (0, [])
@@ -52,7 +54,7 @@ def test_what_can_be_published_is(bare: pipeline.Outcome, home: EmbeddedStore) -
     assert manifest.origin.parameters["mode"] == "cooccurrence"
 
 
-def test_the_account_says_what_is_missing_and_what_would_change_it(
+def test_the_account_names_missing_vectors_and_a_remedy(
     bare: pipeline.Outcome,
 ) -> None:
     train = pq.read_table(bare.stages.split.folder / "train.parquet")["songs"].to_pylist()
@@ -67,7 +69,7 @@ def test_the_account_says_what_is_missing_and_what_would_change_it(
 
 
 @pytest.mark.parametrize("mode", [None, *Mode])
-def test_every_mode_answers_by_cooccurrence(
+def test_every_mode_uses_cooccurrence(
     bare: pipeline.Outcome, home: EmbeddedStore, mode: Mode | None
 ) -> None:
     song = pq.read_table(bare.stages.prepare.folder / "songs.parquet").to_pylist()[0]
@@ -85,7 +87,7 @@ def test_every_mode_answers_by_cooccurrence(
     assert all(answer.reasons)
 
 
-def test_a_ranker_is_trained_without_vectors(
+def test_a_reranker_is_trained_without_vectors(
     road: Road, bare: pipeline.Outcome, home: EmbeddedStore
 ) -> None:
     pytest.importorskip("lightgbm")
@@ -96,7 +98,7 @@ def test_a_ranker_is_trained_without_vectors(
     assert outcome.manifest.origin.parameters["mode"] == "cooccurrence"
 
 
-def test_it_is_evaluated_and_reported(
+def test_the_release_is_evaluated_and_reported(
     road: Road, bare: pipeline.Outcome, home: EmbeddedStore, tmp_path: Path
 ) -> None:
     work = bare.stages.train.folder.parent
@@ -117,13 +119,13 @@ def test_it_is_evaluated_and_reported(
     assert (tmp_path / "page.html").stat().st_size > 10_000
 
 
-def test_the_doctor_and_a_full_check_find_nothing_wrong(home: EmbeddedStore) -> None:
+def test_doctor_and_verify_find_no_fault(home: EmbeddedStore) -> None:
     for command in (["doctor"], ["releases", "verify"], ["releases", "list"]):
         shown = CliRunner().invoke(main, [*command, "--home", str(home.path)])
         assert shown.exit_code == 0, shown.output
 
 
-def test_nothing_learned_at_all_is_an_error(road: Road, tmp_path: Path) -> None:
+def test_nothing_learned_is_an_error(road: Road, tmp_path: Path) -> None:
     path = tmp_path / "strangers.csv"
     rows = [f"{p},Artist {p}.{s},Title {s}" for p in range(20) for s in range(4)]
     path.write_text("playlist_id,artist,title\n" + "\n".join(rows) + "\n")

@@ -38,7 +38,8 @@ def test_the_same_is_published(road: Road, server_road: ServerRoad) -> None:
 
 
 def test_nothing_is_published_twice(server_road: ServerRoad) -> None:
-    again = pipeline.run([server_road.file], server_road.home, server_road.work, QUICK, SilentReporter()
+    again = pipeline.run(
+        [server_road.file], server_road.home, server_road.work, QUICK, SilentReporter()
     )
     assert not again.published
     assert again.manifest == server_road.outcome.manifest

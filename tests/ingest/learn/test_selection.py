@@ -1,4 +1,4 @@
-"""How a release answers where nothing is asked for: chosen by validation playlists, and said."""
+"""Model selection: the default mode of a release, chosen on validation playlists."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_weak_vectors_are_left_out_and_good_ones_taken(files: StageFiles, tmp_pa
     assert f"hybrid at {DENSE_WEIGHTS[-1]:g}" in found.text
 
 
-def test_the_figures_are_those_of_the_answers(files: StageFiles) -> None:
+def test_the_figures_are_those_of_the_rankings(files: StageFiles) -> None:
     found = select_mode(files, Candidates((0.2,), 1), AUTO, SilentReporter())
     held_out = retrieval.read_playlists(files.validation)
     cases, arrays = selection._load(files, Candidates((0.2,), 1), held_out, AUTO.seed)
@@ -103,7 +103,7 @@ def test_the_figures_are_those_of_the_answers(files: StageFiles) -> None:
     assert found.figures.keys() >= {"auto, hybrid HR@10", "auto, hybrid at 0.2 gain"}
 
 
-def test_only_the_strengths_of_the_seeds_are_read(
+def test_only_the_weights_of_the_seeds_are_read(
     files: StageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = pq.read_table(files.cooccurrence)
@@ -125,7 +125,7 @@ def test_only_the_strengths_of_the_seeds_are_read(
     assert len(read) < pq.ParquetFile(path).num_row_groups / 2
 
 
-def test_many_songs_are_asked_about_fewer_places(files: StageFiles) -> None:
+def test_many_songs_mean_fewer_cases(files: StageFiles) -> None:
     held_out = [np.arange(20, dtype=np.int32)] * 3_000
     assert len(selection._sample(held_out, 10**9, 0).labels) == 4_000
     few = selection._sample(held_out, 10, 0)
@@ -133,7 +133,7 @@ def test_many_songs_are_asked_about_fewer_places(files: StageFiles) -> None:
     assert set(few.labels.tolist()) == {19}  # the last songs come first
 
 
-def test_a_ranker_must_find_more(
+def test_a_selected_reranker_must_have_a_larger_gain(
     files: StageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tmp_path / "model"
@@ -152,7 +152,7 @@ def test_a_ranker_must_find_more(
         assert found.figures["auto, ranked HR@10"] == float(first)
 
 
-def test_what_was_asked_for_is_not_measured(files: StageFiles) -> None:
+def test_a_given_mode_is_not_measured(files: StageFiles) -> None:
     found = select_mode(
         files, Candidates(DENSE_WEIGHTS, 1), replace(AUTO, mode="dense"), SilentReporter()
     )
@@ -162,7 +162,9 @@ def test_what_was_asked_for_is_not_measured(files: StageFiles) -> None:
     assert dense_weights_to_try(replace(AUTO, dense_weight=0.7), ()) == (0.7,)
 
 
-def test_without_validation_playlists_nothing_is_claimed(files: StageFiles, tmp_path: Path) -> None:
+def test_without_validation_playlists_nothing_is_measured(
+    files: StageFiles, tmp_path: Path
+) -> None:
     none = tmp_path / "none.parquet"
     pq.write_table(pq.read_table(files.validation).slice(0, 0), none)
     found = select_mode(

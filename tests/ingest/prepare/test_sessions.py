@@ -1,4 +1,4 @@
-"""Plays of listeners without playlists: where sessions end, and in which unit their times are."""
+"""Sessions of files without playlists: their ends, and the unit of times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_pauses_cut_sessions_where_there_are_no_playlists(tmp_path: Path) -> None:
+def test_pauses_end_sessions_in_files_without_playlists(tmp_path: Path) -> None:
     def play(title: str, owner: str, second: float | None, file: str = "log.csv") -> Row:
         return row(title=title, owner=owner, position=second, file=file)
 
@@ -37,7 +37,7 @@ def test_pauses_cut_sessions_where_there_are_no_playlists(tmp_path: Path) -> Non
     ("unit", "scale"),
     [("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9), (None, 1)],
 )
-def test_times_in_parts_of_a_second_are_told_by_their_size(
+def test_the_unit_of_times_is_detected_from_their_size(
     tmp_path: Path, unit: str | None, scale: float
 ) -> None:
     seconds = [1_600_000_000 + step for step in (0, 200, 400, 9_000, 9_100)]
