@@ -15,7 +15,7 @@ from ingest import parameters as parameters_module
 from ingest.learn import cooccurrence, reranker, selection, word2vec
 from ingest.learn.cooccurrence import CountSummary
 from ingest.learn.reranker import RankSummary, StageFiles
-from ingest.learn.selection import Candidates, ChooseSummary, dense_weights_to_try
+from ingest.learn.selection import Alternatives, ChooseSummary, dense_weights_to_try
 from ingest.learn.word2vec import TrainSummary, describe_rarity
 from ingest.prepare import playlists, split
 from ingest.prepare.playlists import PrepareSummary, prepare_options
@@ -265,7 +265,7 @@ def _learn(
             **parameters.of_stage("query"),
         },
         lambda _: selection.select_mode(
-            files, Candidates(weights, catalog_min, model), parameters, reporter
+            files, Alternatives(weights, catalog_min, model), parameters, reporter
         ),
     )
     return Stages(read, prepared, splits, counted, trained, ranked, chosen, files)

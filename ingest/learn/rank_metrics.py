@@ -21,7 +21,7 @@ SIGNIFICANCE = 2.0
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RankComparison:
     """A re-ranking compared with hybrid search on the same cases.
 
     - `better`: its mean discounted gain is significantly higher.
@@ -34,11 +34,11 @@ class Comparison:
     hit_rates: dict[str, float]
 
 
-def compare_ranks(reranked: NDArray[np.int64], hybrid: NDArray[np.int64]) -> Comparison:
+def compare_ranks(reranked: NDArray[np.int64], hybrid: NDArray[np.int64]) -> RankComparison:
     """Compare a re-ranking with hybrid search, by the ranks of the labels."""
     gain = discounted_gains(reranked) - discounted_gains(hybrid)
     error = standard_error(gain)
-    return Comparison(
+    return RankComparison(
         better=bool(error and gain.mean() > SIGNIFICANCE * error),
         fewer=finds_fewer(reranked, hybrid),
         hit_rates={

@@ -30,7 +30,7 @@ from catalog.reranker import (
 from ingest.learn import retrieval
 from ingest.learn.cases import Cases, last_song_cases, sample_cases, sample_cases_with_last
 from ingest.learn.cooccurrence import compute_weights
-from ingest.learn.rank_metrics import Comparison, compare_ranks
+from ingest.learn.rank_metrics import RankComparison, compare_ranks
 from ingest.learn.retrieval import ReleaseArrays, Songs
 from ingest.learn.word2vec import train_vectors
 
@@ -293,7 +293,7 @@ def _validate(
 
 
 def combine_comparisons(
-    on_sampled: Comparison, on_last: Comparison
+    on_sampled: RankComparison, on_last: RankComparison
 ) -> tuple[bool, dict[str, float]]:
     """Return whether the re-ranker is better (see `RankSummary`), and the hit rates of both."""
     figures = {f"cuts, {name}": rate for name, rate in on_sampled.hit_rates.items()}

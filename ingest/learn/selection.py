@@ -46,7 +46,7 @@ DEPTH = 100
 
 
 @dataclass(frozen=True)
-class Candidates:
+class Alternatives:
     """The alternatives to select from.
 
     - `dense_weights`: those of hybrid search.
@@ -64,7 +64,7 @@ class ChooseSummary:
     """Result of the stage `choose`.
 
     - `mode`, `dense_weight`: those of the release.
-    - `figures`: hit rates and mean discounted gains of all candidates, by name.
+    - `figures`: hit rates and mean discounted gains of all alternatives, by name.
     - `queries`: number of validation cases; 0 if nothing was measured.
     """
 
@@ -83,9 +83,9 @@ def dense_weights_to_try(parameters: Parameters, given: Collection[str]) -> tupl
 
 
 def select_mode(
-    files: StageFiles, candidates: Candidates, parameters: Parameters, reporter: Reporter
+    files: StageFiles, alternatives: Alternatives, parameters: Parameters, reporter: Reporter
 ) -> ChooseSummary:
-    """Select the mode and the dense weight, and return the figures of all candidates.
+    """Select the mode and the dense weight, and return the figures of all alternatives.
 
     The criterion is the mean discounted gain within 100. The dense weight is the one whose gain
     over co-occurrence, minus its standard error, is largest; if that is not above 0, co-occurrence
@@ -97,7 +97,7 @@ def select_mode(
     """
     with reporter.task("choose") as task:
         summary = _select_unmeasured(files, parameters) or _select_measured(
-            files, candidates, parameters, task
+            files, alternatives, parameters, task
         )
         task.result(summary.text)
     return summary
@@ -117,11 +117,11 @@ def _select_unmeasured(files: StageFiles, parameters: Parameters) -> ChooseSumma
 
 
 def _select_measured(
-    files: StageFiles, candidates: Candidates, parameters: Parameters, task: Task
+    files: StageFiles, alternatives: Alternatives, parameters: Parameters, task: Task
 ) -> ChooseSummary:
-    """Rank the candidates on cases of validation playlists."""
+    """Rank the alternatives on cases of validation playlists."""
     playlists = retrieval.read_playlists(files.validation)
-    cases, arrays = _load(files, candidates, playlists, parameters.seed)
+    cases, arrays = _load(files, alternatives, playlists, parameters.seed)
     task.advance(1, 3)
     pairs = list(retrieval.rank_for_fusion(arrays, cases.queries, parameters, DEPTH))
     task.advance(2, 3)
@@ -134,13 +134,13 @@ def _select_measured(
         weight: retrieval.ranks_of_labels(
             [retrieval.fuse(*pair, weight, DEPTH) for pair in pairs], cases.labels
         )
-        for weight in candidates.dense_weights
+        for weight in alternatives.dense_weights
     }
     mode, weight = _select_weight(ranks["cooccurrence"], by_weight)
     ranks["hybrid"] = by_weight[weight]
-    if candidates.model:
+    if alternatives.model:
         # Training has compared it with hybrid search already, on more cases than these.
-        ranks["ranked"] = _rerank(candidates.model, files, arrays, cases)
+        ranks["ranked"] = _rerank(alternatives.model, files, arrays, cases)
         last = min(len(playlists), MAX_PLAYLISTS, len(cases.labels))
         if _is_better(ranks["ranked"], ranks[mode], last):
             mode = "ranked"
@@ -150,14 +150,14 @@ def _select_measured(
 
 
 def _load(
-    files: StageFiles, candidates: Candidates, playlists: Sequence[retrieval.Songs], seed: int
+    files: StageFiles, alternatives: Alternatives, playlists: Sequence[retrieval.Songs], seed: int
 ) -> tuple[Cases, ReleaseArrays]:
     vector_songs, vectors = retrieval.read_vectors(files.vectors)
     cases = _sample(playlists, MAX_SIMILARITIES // max(1, len(vector_songs)), seed)
     total = pq.read_metadata(files.songs).num_rows
     lists = pq.read_table(files.train, columns=["songs"])["songs"].combine_chunks()
     counts = np.bincount(lists.flatten().to_numpy(), minlength=total)
-    counts[counts < candidates.catalog_min] = 0
+    counts[counts < alternatives.catalog_min] = 0
     weights = retrieval.read_weights(files.cooccurrence, retrieval.seed_mask(cases.queries, total))
     no_groups = np.zeros((1, total), np.int64)
     return cases, ReleaseArrays(weights, vector_songs, vectors, counts, no_groups)

@@ -35,7 +35,7 @@ from catalog.schema import fusion_depths
 from ingest import pipeline
 from ingest.learn import reranker, retrieval
 from ingest.learn.cases import sample_cases, sample_cases_with_last
-from ingest.learn.rank_metrics import Comparison, compare_ranks, finds_fewer
+from ingest.learn.rank_metrics import RankComparison, compare_ranks, finds_fewer
 from ingest.learn.retrieval import ReleaseArrays
 from ingest.parameters import Parameters
 from ingest.sources.payload import Extra
@@ -152,7 +152,7 @@ def test_a_better_ranking_needs_more_than_chance() -> None:
 
 def test_a_better_reranker_must_not_lose_last_songs() -> None:
     rates = {"ranked HR@10": 0.2, "hybrid HR@10": 0.1, "ranked HR@100": 0.4, "hybrid HR@100": 0.3}
-    gain = Comparison(better=True, fewer=False, hit_rates=rates)
+    gain = RankComparison(better=True, fewer=False, hit_rates=rates)
     better, figures = reranker.combine_comparisons(gain, replace(gain, better=False))
     assert better
     assert figures["cuts, ranked HR@10"] == 0.2

@@ -16,7 +16,7 @@ from ingest.learn import retrieval, selection
 from ingest.learn.reranker import StageFiles
 from ingest.learn.selection import (
     DENSE_WEIGHTS,
-    Candidates,
+    Alternatives,
     ChooseSummary,
     dense_weights_to_try,
     select_mode,
@@ -66,7 +66,7 @@ def test_weak_vectors_are_left_out_and_good_ones_taken(files: StageFiles, tmp_pa
     noise = random.normal(size=(total, 16))
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     weak = with_vectors(files, tmp_path / "weak.parquet", noise)
-    found = select_mode(weak, Candidates((0.6, 2.0), 1), AUTO, SilentReporter())
+    found = select_mode(weak, Alternatives((0.6, 2.0), 1), AUTO, SilentReporter())
     assert found.mode == "cooccurrence"
     gain = found.figures["auto, cooccurrence gain"]
     assert gain > found.figures["auto, hybrid at 0.6 gain"]
@@ -82,15 +82,15 @@ def test_weak_vectors_are_left_out_and_good_ones_taken(files: StageFiles, tmp_pa
     strengths = pq.read_table(files.cooccurrence)
     pq.write_table(strengths.take(np.arange(0, len(strengths), 50)), tmp_path / "few.parquet")
     good = replace(good, cooccurrence=tmp_path / "few.parquet")
-    found = select_mode(good, Candidates(DENSE_WEIGHTS, 1), AUTO, SilentReporter())
+    found = select_mode(good, Alternatives(DENSE_WEIGHTS, 1), AUTO, SilentReporter())
     assert (found.mode, found.dense_weight) == ("hybrid", DENSE_WEIGHTS[-1])
     assert f"hybrid at {DENSE_WEIGHTS[-1]:g}" in found.text
 
 
 def test_the_figures_are_those_of_the_rankings(files: StageFiles) -> None:
-    found = select_mode(files, Candidates((0.2,), 1), AUTO, SilentReporter())
+    found = select_mode(files, Alternatives((0.2,), 1), AUTO, SilentReporter())
     held_out = retrieval.read_playlists(files.validation)
-    cases, arrays = selection._load(files, Candidates((0.2,), 1), held_out, AUTO.seed)
+    cases, arrays = selection._load(files, Alternatives((0.2,), 1), held_out, AUTO.seed)
     assert found.queries == len(cases.labels) > 3 * len(held_out)
     total = pq.read_metadata(files.songs).num_rows
     whole = retrieval.read_weights(files.cooccurrence, np.ones(total, bool))
@@ -139,7 +139,7 @@ def test_a_selected_reranker_must_have_a_larger_gain(
     model = tmp_path / "model"
     model.write_text("trees")
     monkeypatch.setattr(selection, "Reranker", lambda _text: SimpleNamespace(fields=[]))
-    without = select_mode(files, Candidates(DENSE_WEIGHTS, 1), AUTO, SilentReporter()).mode
+    without = select_mode(files, Alternatives(DENSE_WEIGHTS, 1), AUTO, SilentReporter()).mode
     assert without != "ranked"
     for first, mode in ((True, "ranked"), (False, without)):
 
@@ -147,14 +147,14 @@ def test_a_selected_reranker_must_have_a_larger_gain(
             return np.full(len(cases.labels), int(first))
 
         monkeypatch.setattr(selection, "rerank_cases", ranks)
-        found = select_mode(files, Candidates(DENSE_WEIGHTS, 1, model), AUTO, SilentReporter())
+        found = select_mode(files, Alternatives(DENSE_WEIGHTS, 1, model), AUTO, SilentReporter())
         assert found.mode == mode
         assert found.figures["auto, ranked HR@10"] == float(first)
 
 
 def test_a_given_mode_is_not_measured(files: StageFiles) -> None:
     found = select_mode(
-        files, Candidates(DENSE_WEIGHTS, 1), replace(AUTO, mode="dense"), SilentReporter()
+        files, Alternatives(DENSE_WEIGHTS, 1), replace(AUTO, mode="dense"), SilentReporter()
     )
     assert found == ChooseSummary("dense, as requested", "dense", AUTO.dense_weight, {})
     assert dense_weights_to_try(AUTO, ()) == DENSE_WEIGHTS
@@ -168,7 +168,7 @@ def test_without_validation_playlists_nothing_is_measured(
     none = tmp_path / "none.parquet"
     pq.write_table(pq.read_table(files.validation).slice(0, 0), none)
     found = select_mode(
-        replace(files, validation=none), Candidates(DENSE_WEIGHTS, 1), AUTO, SilentReporter()
+        replace(files, validation=none), Alternatives(DENSE_WEIGHTS, 1), AUTO, SilentReporter()
     )
     assert (found.mode, found.dense_weight, found.figures) == (
         "hybrid",
