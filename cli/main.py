@@ -1,4 +1,4 @@
-"""The command `nextsong`: the top floor gathers every room's commands, loaded when asked for."""
+"""The command `nextsong`: gathers the commands of all packages and imports each when needed."""
 
 from __future__ import annotations
 
@@ -21,40 +21,34 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "bench": "evaluation.bench.cli:bench",
-    "demo": "cli.commands:demo",
-    "doctor": "catalog.commands.releases:doctor",
+    "demo": "cli.demo:demo",
+    "doctor": "cli.doctor:doctor",
     "evaluate": "evaluation.cli:evaluate",
-    "ingest": "ingest.cli:ingest",
+    "ingest": "cli.ingest:ingest",
     "recommend": "service.cli:recommend",
     "releases": "catalog.commands.releases:releases",
     "runs": "evaluation.runs.cli:runs",
     "search": "service.cli:search",
     "serve": "service.serve:serve",
-    "tune": "evaluation.tune.cli:tune",
     "similar": "service.cli:similar",
+    "tune": "evaluation.tune.cli:tune",
 }
+"""Where each command is defined, as `module:attribute`."""
 
 
-LENT = {
-    "gate": "evaluation.judge.gate:before_publishing",
-    "record": "evaluation.runs.log:note",
-    "settings": "service.operate.settings_check:examine_settings",
-}
-"""What commands use of the rooms above theirs (see `catalog.commands.options.from_above`)."""
+class LazyGroup(click.Group):
+    """A group that imports a command when it is needed.
 
-
-class Rooms(click.Group):
-    """A group whose commands are imported by the name that the user typed.
-
-    Errors of all commands end here: in one line, or in none if the reader of the output left.
+    An error of any command becomes one line on standard error, or none if the reader of the output
+    has left.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """The names of all commands."""
+        """Return the names of all commands."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command of this name, or None."""
+        """Return the command of this name, or None."""
         if cmd_name not in COMMANDS:
             return None
         module, attribute = COMMANDS[cmd_name].split(":")
@@ -64,7 +58,7 @@ class Rooms(click.Group):
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
     ) -> Any:
-        """Run, and end the process with 0, 1 (failed) or 2 (wrong usage)."""
+        """Run, and end the process with exit code 0, 1 (failed) or 2 (wrong usage)."""
         if not standalone_mode:
             return super().main(args, standalone_mode=False, **extra)
         try:
@@ -79,13 +73,13 @@ class Rooms(click.Group):
         except BrokenPipeError:
             code = 1
         except OSError as error:
-            code = _fail(click.ClickException(_problem(error)))
+            code = _fail(click.ClickException(_describe(error)))
         if code:
             _drop_unwritten()
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command, and show the traceback of its error if that is wanted."""
+        """Run the command. Print the traceback of an error if `--debug` was given."""
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, OSError) as error:
@@ -96,7 +90,7 @@ class Rooms(click.Group):
 
 
 def _fail(error: click.ClickException) -> int:
-    """Say what went wrong, as far as standard error can be written, and return the exit code."""
+    """Print the error if standard error can be written to, and return the exit code."""
     shown = io.StringIO()
     error.show(shown)
     with suppress(OSError):
@@ -104,13 +98,13 @@ def _fail(error: click.ClickException) -> int:
     return error.exit_code
 
 
-def _problem(error: OSError) -> str:
+def _describe(error: OSError) -> str:
     reason = reason_of(error)
     return f"{error.filename}: {reason}" if error.filename else f"cannot write the output: {reason}"
 
 
 def _drop_unwritten() -> None:
-    """Give up output that could not be written, which would fail again when the process ends."""
+    """Discard buffered output that could not be written: it would fail again at exit."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
@@ -119,11 +113,11 @@ def _drop_unwritten() -> None:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-@click.command(cls=Rooms, context_settings={"help_option_names": ["-h", "--help"], "obj": LENT})
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(version("nextsong"), prog_name="nextsong")
 def main(debug: bool) -> None:
-    """Given a playlist, say which song should come next."""
+    """Given a playlist, recommend the songs that should come next."""
 
 
 if __name__ == "__main__":

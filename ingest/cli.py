@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import time
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 from click.core import ParameterSource
 
 from catalog.commands.options import (
     Decimal,
-    from_above,
     home_option,
     json_option,
     log_format_option,
@@ -27,25 +26,51 @@ from catalog.commands.options import (
 )
 from catalog.terminal import echo, print_json
 from ingest.parameters import Parameters
-from ingest.sources.source import FORMATS, QUOTINGS, Format, How, Quoting
+from ingest.sources.source import FORMATS, QUOTINGS, How
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from dataclasses import Field
 
+    from catalog.progress import Reporter
     from catalog.server.options import CollectionLayout, QdrantOptions
+    from catalog.store import OpenRelease, ReleaseStore
     from ingest.sources.payload import Extra
+
+    Gate = Callable[[OpenRelease, Path], None]
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
-_ROLES = "playlist_id, playlist_name, owner, artist, title, position or track_id"
+_ROLES = ("playlist_id", "playlist_name", "owner", "artist", "title", "position", "track_id")
 
 
-@click.group()
-def ingest() -> None:
-    """Make a release of playlist files."""
+@dataclass(frozen=True)
+class RunHooks:
+    """Functions of higher layers that `nextsong ingest run` calls: the context object of click.
+
+    - `make_gate(store, reporter)`: returns the gate of `--gate`.
+    - `record(home, run, reporter)`: adds the run, as JSON values, to the log of runs.
+    """
+
+    make_gate: Callable[[ReleaseStore, Reporter], Gate]
+    record: Callable[[Path, Mapping[str, Any], Reporter], object]
 
 
-def _columns(
+@dataclass(frozen=True)
+class ParameterArguments:
+    """The parameters of the command line.
+
+    - `values`: all parameters by name, with their defaults.
+    - `given`: names of those that are on the command line.
+    - `file`: parameter file whose values are used for the others, if any.
+    """
+
+    values: dict[str, Any]
+    given: frozenset[str]
+    file: Path | None
+
+
+def _parse_columns(
     _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
     columns = {}
@@ -53,14 +78,14 @@ def _columns(
         role, equals, name = value.partition("=")
         if not role or not equals:
             raise click.BadParameter(f"'{value}' is not of the form ROLE=NAME")
-        if role not in _ROLES.replace(" or ", ", ").split(", "):
-            raise click.BadParameter(f"there is no role '{role}'; the roles are {_ROLES}")
+        if role not in _ROLES:
+            raise click.BadParameter(f"no role '{role}'; the roles are {', '.join(_ROLES)}")
         columns[role] = name
     return columns
 
 
 class Share(click.ParamType[float]):
-    """A share, as 0.05 or 5%."""
+    """A share, such as 0.05 or 5%."""
 
     name = "share"
 
@@ -74,18 +99,18 @@ class Share(click.ParamType[float]):
         except ValueError:
             share = -1.0
         if not 0 <= share <= 1:
-            self.fail(f"{value!r} is no share: write 5% or 0.05", param, ctx)
+            self.fail(f"{value!r} must be from 0 to 1, such as 0.05 or 5%", param, ctx)
         return share
 
 
-def _delimiter(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def _parse_delimiter(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     value = {"tab": "\t", "\\t": "\t"}.get(value.lower(), value)
     if len(value) > 1 or value in {'"', "\n", "\r"}:
-        raise click.BadParameter(f"{value!r} is not one character that can stand between fields")
+        raise click.BadParameter(f"{value!r} must be one character, and no quote or line break")
     return value
 
 
-def _encoding(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def _check_encoding(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     from catalog.errors import InputError
     from ingest.sources.encodings import named
 
@@ -97,7 +122,7 @@ def _encoding(_context: click.Context, _parameter: click.Parameter, value: str) 
     return value
 
 
-def _payload(
+def _parse_payload(
     _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> tuple[Extra, ...]:
     from catalog.errors import InputError
@@ -109,93 +134,119 @@ def _payload(
         raise click.BadParameter(str(error)) from error
 
 
+_READING = [
+    click.option(
+        "--format",
+        "file_format",
+        type=click.Choice(FORMATS),
+        default="auto",
+        show_default=True,
+        help="Format of the files; auto: detected from their content.",
+    ),
+    click.option(
+        "--delimiter",
+        default="",
+        callback=_parse_delimiter,
+        metavar="CHARACTER",
+        help="Delimiter between the fields of text (tab: a tab).  [default: detected]",
+    ),
+    click.option(
+        "--encoding",
+        default="",
+        callback=_check_encoding,
+        help="Encoding of text, such as latin-1 or shift_jis.  [default: detected, if UTF or "
+        "Latin]",
+    ),
+    click.option(
+        "--quoting",
+        type=click.Choice(QUOTINGS),
+        default="auto",
+        show_default=True,
+        help="How fields are quoted; wrapped: all of them, with plain quotes inside.",
+    ),
+    click.option(
+        "--header/--no-header",
+        default=True,
+        show_default=True,
+        help="Whether the first line has the names of the columns; otherwise they are 1, 2, 3.",
+    ),
+    click.option(
+        "--payload",
+        multiple=True,
+        callback=_parse_payload,
+        metavar="[FIELD=]COLUMN[:KIND]",
+        help="An additional column that is kept with each song and can be filtered on. Kinds: "
+        "keyword, integer, float, boolean, text.  [default: as in the file, or keyword]",
+    ),
+]
+
+
 def reading_options(command: Command) -> Command:
-    """Add the options that say how files are read, where their content does not tell."""
-    for option in reversed(
-        [
-            click.option(
-                "--format",
-                "file_format",
-                type=click.Choice(FORMATS),
-                default="auto",
-                show_default=True,
-                help="What the files are; auto: told by their content.",
-            ),
-            click.option(
-                "--delimiter",
-                default="",
-                callback=_delimiter,
-                metavar="CHARACTER",
-                help="What stands between fields of text (tab: a tab).  [default: found out]",
-            ),
-            click.option(
-                "--encoding",
-                default="",
-                callback=_encoding,
-                help="Encoding of text, such as latin-1 or shift_jis.  [default: found out, if UTF "
-                "or Latin]",
-            ),
-            click.option(
-                "--quoting",
-                type=click.Choice(QUOTINGS),
-                default="auto",
-                show_default=True,
-                help="How fields are quoted; wrapped: all of them, with plain quotes inside.",
-            ),
-            click.option(
-                "--header/--no-header",
-                default=True,
-                show_default=True,
-                help="Whether the first line names the columns; without it they are 1, 2, 3.",
-            ),
-            click.option(
-                "--payload",
-                multiple=True,
-                callback=_payload,
-                metavar="[FIELD=]COLUMN[:KIND]",
-                help="A further column that travels with each song, to be filtered on. Kinds: "
-                "keyword, integer, float, boolean, text.  [default: as in the file, or keyword]",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+    """Add the options that say how files are read; the command gets `how`."""
+
+    @functools.wraps(command)
+    def wrapped(
+        *args: Any,
+        file_format: Any,
+        delimiter: str,
+        encoding: str,
+        quoting: Any,
+        header: bool,
+        payload: tuple[Extra, ...],
+        **kwargs: Any,
+    ) -> Any:
+        how = How(file_format, delimiter, encoding, quoting, header, payload)
+        return command(*args, how=how, **kwargs)
+
+    return cast("Command", _add(_READING, wrapped))
 
 
 def parameter_options(command: Command) -> Command:
-    """Add an option for each field of `Parameters`, with its default and its help."""
-    for parameter in reversed(fields(Parameters)):
-        name = parameter.name.replace("_", "-")
-        default, text = parameter.default, parameter.metadata["help"]
-        choices = parameter.metadata.get("choices")
-        if choices:
-            option = click.option(
-                f"--{name}",
-                type=click.Choice(choices),
-                default=default,
-                show_default=True,
-                help=text,
-            )
-        elif isinstance(default, bool):
-            option = click.option(
-                f"--{name}/--no-{name}", default=default, show_default=True, help=text
-            )
-        else:
-            low, high = parameter.metadata["range"]
-            number = Decimal(low, high) if isinstance(default, float) else click.IntRange(low, high)
-            option = click.option(
-                f"--{name}",
-                type=number,
-                default=default,
-                show_default=default is not None,
-                help=text,
-            )
+    """Add an option for each parameter, and `--params`; the command gets `parameters`."""
+    names = [parameter.name for parameter in fields(Parameters)]
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, parameter_file: Path | None, **kwargs: Any) -> Any:
+        source_of = click.get_current_context().get_parameter_source
+        values = {name: kwargs.pop(name) for name in names}
+        given = frozenset(name for name in names if source_of(name) == ParameterSource.COMMANDLINE)
+        parameters = ParameterArguments(values, given, parameter_file)
+        return command(*args, parameters=parameters, **kwargs)
+
+    file_option = click.option(
+        "--params",
+        "parameter_file",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="File with parameters (JSON or TOML), as `nextsong tune` writes it. Options override "
+        "it.",
+    )
+    options = [_parameter_option(parameter) for parameter in fields(Parameters)]
+    return cast("Command", _add([*options, file_option], wrapped))
+
+
+def _parameter_option(parameter: Field[Any]) -> Callable[[Any], Any]:
+    name, default = parameter.name.replace("_", "-"), parameter.default
+    text, choices = parameter.metadata["help"], parameter.metadata.get("choices")
+    if isinstance(default, bool):
+        return click.option(f"--{name}/--no-{name}", default=default, show_default=True, help=text)
+    kind: click.ParamType[Any]
+    if choices:
+        kind = click.Choice(choices)
+    else:
+        low, high = parameter.metadata["range"]
+        kind = Decimal(low, high) if isinstance(default, float) else click.IntRange(low, high)
+    shown = default is not None
+    return click.option(f"--{name}", type=kind, default=default, show_default=shown, help=text)
+
+
+def _add(options: list[Callable[[Any], Any]], command: Any) -> Any:
+    for option in reversed(options):
         command = option(command)
     return command
 
 
-def stopped_as_json(command: Command) -> Command:
-    """Say that Ctrl-C ended the command as a JSON line too, where progress comes as such."""
+def log_interruption(command: Command) -> Command:
+    """Report Ctrl-C as a JSON line if progress is reported as JSON lines."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -206,13 +257,13 @@ def stopped_as_json(command: Command) -> Command:
                 raise
             from catalog.progress import log
 
-            log("error", error="Interrupted", text="stopped; the current release is as it was")
+            log("error", error="Interrupted", text="stopped; the current release is unchanged")
             raise click.exceptions.Exit(1) from None
 
-    return wrapped  # type: ignore[return-value]
+    return cast("Command", wrapped)
 
 
-@ingest.command()
+@click.command()
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
 )
@@ -220,10 +271,10 @@ def stopped_as_json(command: Command) -> Command:
     "--column",
     "columns",
     multiple=True,
-    callback=_columns,
+    callback=_parse_columns,
     metavar="ROLE=NAME",
-    help=f"The file's column for a role: {_ROLES}. Common names are found without it; an empty "
-    "NAME leaves a role out.",
+    help=f"The file's column for a role: {', '.join(_ROLES[:-1])} or {_ROLES[-1]}. Common names "
+    "are recognised; an empty NAME ignores the role.",
 )
 @reading_options
 @home_option
@@ -232,17 +283,11 @@ def stopped_as_json(command: Command) -> Command:
 @work_option
 @parameter_options
 @click.option(
-    "--params",
-    "parameter_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Parameters from a file (JSON or TOML) as `nextsong tune` writes it; options go first.",
-)
-@click.option(
     "--max-rejects",
     type=Share(),
     default="5%",
     show_default=True,
-    help="Share of rejected rows beyond which nothing is published.",
+    help="Share of rejected rows above which nothing is published.",
 )
 @click.option("--force", is_flag=True, help="Redo every stage and publish again.")
 @click.option(
@@ -254,30 +299,27 @@ def stopped_as_json(command: Command) -> Command:
 @json_option
 @quiet_option
 @log_format_option
+@click.pass_obj
 @one_line_errors
-@stopped_as_json
+@log_interruption
 def run(
+    hooks: RunHooks,
+    /,
     files: tuple[Path, ...],
     columns: Mapping[str, str],
-    file_format: Format,
-    delimiter: str,
-    encoding: str,
-    quoting: Quoting,
-    header: bool,
-    payload: tuple[Extra, ...],
+    how: How,
     home: Path,
     work: Path | None,
     qdrant: QdrantOptions | None,
     layout: CollectionLayout,
     keep: int,
-    parameter_file: Path | None,
+    parameters: ParameterArguments,
     max_rejects: float,
     force: bool,
     gate: bool,
     as_json: bool,
     quiet: bool,
     log_format: str,
-    **parameters: Any,
 ) -> None:
     """Read FILEs of playlists, learn from them and publish a release.
 
@@ -286,38 +328,39 @@ def run(
     - for text (not packed) on standard input.
     """
     from catalog.open_store import open_store
-    from ingest import parameter_files, pipeline
-    from ingest import report as account
+    from ingest import pipeline
+    from ingest.report import describe_run, run_record
+    from ingest.saved_parameters import ParameterFile, read_parameter_file
 
-    how = How(file_format, delimiter, encoding, quoting, header, payload)
-    source_of = click.get_current_context().get_parameter_source
-    place = open_store(home, qdrant, layout=layout, keep=keep)
-    reporter = reporter_for(quiet=quiet, log_format=log_format)
     start = time.perf_counter()
-    told = {name for name in parameters if source_of(name) == ParameterSource.COMMANDLINE}
-    chosen = parameter_files.read(parameter_file) if parameter_file else parameter_files.NONE
-    parameters |= {name: value for name, value in chosen.parameters.items() if name not in told}
+    store = open_store(home, qdrant, layout=layout, keep=keep)
+    reporter = reporter_for(quiet=quiet, log_format=log_format)
+    saved = read_parameter_file(parameters.file) if parameters.file else ParameterFile()
+    on_command_line = {name: parameters.values[name] for name in parameters.given}
+    options = pipeline.RunOptions(
+        columns=columns,
+        how=how,
+        given=parameters.given | saved.parameters.keys(),
+        max_rejects=max_rejects,
+        validation=saved.validation,
+        study=saved.study,
+        force=force,
+        gate=hooks.make_gate(store, reporter) if gate else None,
+    )
     outcome = pipeline.run(
         files,
-        columns,
-        place,
+        store,
         work or home / "work",
-        Parameters(**parameters),
+        Parameters(**parameters.values | saved.parameters | on_command_line),
         reporter,
-        how=how,
-        told=told | chosen.parameters.keys(),
-        validation=chosen.validation,
-        study=chosen.study,
-        max_rejects=max_rejects,
-        force=force,
-        gate=from_above("gate")(place, reporter) if gate else None,
+        options,
     )
-    recorded = account.payload(outcome) | {"seconds": round(time.perf_counter() - start, 1)}
-    from_above("record")(home, "ingest", recorded, reporter)
-    print_result(recorded, account.of(outcome), as_json=as_json)
+    record = run_record(outcome) | {"seconds": round(time.perf_counter() - start, 1)}
+    hooks.record(home, record, reporter)
+    print_result(record, describe_run(outcome), as_json=as_json)
 
 
-@ingest.command()
+@click.command()
 @home_option
 @work_option
 @click.option(
@@ -329,29 +372,30 @@ def run(
 @quiet_option
 @one_line_errors
 def stats(home: Path, work: Path | None, out: Path | None, as_json: bool, quiet: bool) -> None:
-    """Show what the playlists of the last run are made of: a page with pictures, and figures."""
-    from ingest.stats import measures as figures
-    from ingest.stats import page as stats_page
+    """Show statistics of the playlists of the last run, as figures and as a page with pictures."""
+    from ingest.stats.measures import measure
+    from ingest.stats.page import write
 
-    found = figures.measure(work or home / "work", reporter_for(quiet=quiet))
-    page = stats_page.write(found, out or home / "stats")
+    found = measure(work or home / "work", reporter_for(quiet=quiet))
+    page = write(found, out or home / "stats")
     if as_json:
         print_json(found.to_json())
     else:
         echo(f"{found.playlists:,} playlists, {found.plays:,} plays: see {page}")
 
 
-@ingest.command()
+@click.command()
 @home_option
 @work_option
 @json_option
 @one_line_errors
 def report(home: Path, work: Path | None, as_json: bool) -> None:
-    """Show the account of the last run: what was read, used and rejected, and what it means."""
-    from ingest import report as account
+    """Show the account of the last run: rows read, used and rejected, and findings about them."""
+    from ingest.report import as_json as report_json
+    from ingest.report import describe_last_run, load_last_run
 
-    stages = account.load(work or home / "work")
+    stages = load_last_run(work or home / "work")
     if as_json:
-        print_json(account.as_json(stages))
+        print_json(report_json(stages))
     else:
-        echo(account.report(stages))
+        echo(describe_last_run(stages))

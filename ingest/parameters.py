@@ -1,4 +1,4 @@
-"""The parameters of an ingest run: what the release's manifest records, and what redoes a stage."""
+"""The parameters of an ingest run. A change of one redoes the stages that it belongs to."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 TRAINED_PLAYS = 6_000_000
+"""Plays that training takes in, over all epochs, if the number of epochs is not given."""
+
 NARROWEST_WINDOW, WIDEST_WINDOW = 10, 60
 FEWEST_EPOCHS, MOST_EPOCHS = 1, 60
+
 LONE_PAIRS = 20_000_000
-LARGE_CATALOG = 1_000_000
+"""Default total of the co-occurrence weights of songs that share a single playlist."""
+
 FEWEST_LONE, MOST_LONE = 5, 200
 
+LARGE_CATALOG = 1_000_000
+"""Songs from which those in a single training playlist are left out of the catalog."""
 
 ORDERS = ("auto", "played", "none")
 _WITHOUT_ORDER: Mapping[str, float] = {
@@ -39,34 +45,37 @@ def _choice(stage: str, choices: tuple[str, ...], text: str) -> Any:
 
 @dataclass(frozen=True)
 class Parameters:
-    """All that shapes a release, beside the input files. Raises `InputError` when out of range."""
+    """The parameters of a release. Raises `InputError` if a value is out of range."""
 
     seed: int = _parameter("split", 0, 0, 2**31 - 1, "Seed of the split and of the training.")
     min_songs: int = _parameter("prepare", 3, 2, 1_000, "Drop playlists of fewer songs.")
     merge_versions: bool = _parameter(
-        "prepare", False, 0, 1, "Take remasters, radio edits and the like for one song."
+        "prepare",
+        False,
+        0,
+        1,
+        "Treat remasters, radio edits and other versions of a song as one song.",
     )
     session_gap: float = _parameter(
         "prepare",
         30.0,
         0.1,
         100_000.0,
-        "In files of plays without playlists: minutes of silence that end a session.",
+        "In files of plays without playlists: minutes without a play that end a session.",
     )
     order: str = _choice(
         "split",
         ORDERS,
-        "Whether songs stand in the order they were played; auto: measure it. Without an order, "
-        "each playlist is shuffled, and distance and direction count for nothing.",
+        "Whether songs are in the order in which they were played; auto: measure it. Without an "
+        "order, each playlist is shuffled, and distance and direction are ignored.",
     )
-    dimensions: int = _parameter("train", 64, 2, 2_048, "Numbers in a song vector.")
+    dimensions: int = _parameter("train", 64, 2, 2_048, "Dimensions of a song vector.")
     window: int | None = _parameter(
         "train",
         None,
         1,
         10_000,
-        "Songs to either side that count as context.  [default: 60, down to 10 for more data than "
-        "one epoch can take in]",
+        "Songs on either side that count as context.  [default: 60, down to 10 for large data]",
     )
     epochs: int | None = _parameter(
         "train",
@@ -76,83 +85,101 @@ class Parameters:
         "Passes over the training playlists.  [default: 60 to 1, fewer for more data]",
     )
     min_count: int = _parameter(
-        "train", 5, 1, 1_000_000, "Songs in fewer training playlists get no vector."
+        "train", 5, 1, 1_000_000, "Minimum number of training playlists of a song with a vector."
     )
-    negative: int = _parameter("train", 5, 1, 100, "Noise songs drawn for each true pair.")
+    negative: int = _parameter("train", 5, 1, 100, "Noise songs drawn for each pair of songs.")
     ns_exponent: float = _parameter(
-        "train", 0.75, -2.0, 2.0, "How far noise songs follow popularity: 1 fully, 0 not at all."
+        "train",
+        0.75,
+        -2.0,
+        2.0,
+        "Influence of popularity on the choice of noise songs, from 0 (none) to 1 (full).",
     )
     sample: float = _parameter(
-        "train", 0.0, 0.0, 1.0, "Thin out songs with more than this share of the plays; 0: none."
+        "train", 0.0, 0.0, 1.0, "Downsample songs with more than this share of the plays; 0: none."
     )
-    skip_gram: bool = _parameter("train", True, 0, 1, "Train skip-gram, or else CBOW.")
+    skip_gram: bool = _parameter("train", True, 0, 1, "Train skip-gram instead of CBOW.")
     cooccurrence_window: int = _parameter(
-        "count", 60, 1, 10_000, "Songs of a playlist this far apart still count as co-occurring."
+        "count",
+        60,
+        1,
+        10_000,
+        "Maximum distance of two songs of a playlist that count as co-occurring.",
     )
     distance_power: float = _parameter(
-        "count", 0.5, 0.0, 4.0, "How fast co-occurrence fades with distance; 0: not at all."
+        "count", 0.5, 0.0, 4.0, "Decrease of the co-occurrence weight with distance; 0: none."
     )
     backward: float = _parameter(
         "count",
         0.5,
         0.0,
         1.0,
-        "What a song that comes before the seed counts, beside one after it.",
+        "Weight of a song before the seed, relative to one after it.",
     )
     seed_exponent: float = _parameter(
-        "count", 0.5, 0.0, 1.0, "How far a seed's own popularity is divided out of co-occurrence."
+        "count",
+        0.5,
+        0.0,
+        1.0,
+        "Correction of co-occurrence for the popularity of the seed; 0: none.",
     )
     song_exponent: float = _parameter(
-        "count", 0.0, 0.0, 1.0, "How far the predicted song's popularity is divided out."
+        "count",
+        0.0,
+        0.0,
+        1.0,
+        "Correction of co-occurrence for the popularity of the predicted song; 0: none.",
     )
     neighbours: int = _parameter(
-        "count", 200, 1, 10_000, "Songs that each seed predicts, the strongest."
+        "count", 200, 1, 10_000, "Maximum number of songs that each seed predicts."
     )
     lone_neighbours: int | None = _parameter(
         "count",
         None,
         0,
         10_000,
-        "Of those, songs that met the seed in one playlist only.  [default: 200 to 5, fewer for "
-        "more songs]",
+        "Maximum number of these that share a single playlist with the seed.  [default: 200 to 5, "
+        "fewer for more songs]",
     )
     catalog_min: int | None = _parameter(
         "query",
         None,
         1,
         1_000_000,
-        "Songs in fewer training playlists are left out of the catalog.  [default: 1, or 2 where "
-        "that leaves more than a million songs]",
+        "Minimum number of training playlists of a song in the catalog.  [default: 1, or 2 if "
+        "there are more than a million songs]",
     )
     dense_weight: float = _parameter(
         "query",
         0.2,
         0.001,
         10.0,
-        "Weight of the cosine beside the score of co-occurrence, from 0 to 1, in hybrid answers; "
-        "mode auto tries several, where none is given.",
+        "Weight of the cosine relative to the co-occurrence score in hybrid search; mode auto "
+        "tries several unless this is given.",
     )
     query_decay: float = _parameter(
         "query",
         0.9,
         0.0,
         1.0,
-        "What a song of a query counts by Word2Vec, relative to the one after it.",
+        "Weight of a song of a query, relative to the next one, in the Word2Vec search.",
     )
-    cooccurrence_decay: float = _parameter("query", 0.95, 0.0, 1.0, "The same by co-occurrence.")
-    ranker: bool = _parameter("rank", False, 0, 1, "Train the second-stage ranker too.")
+    cooccurrence_decay: float = _parameter(
+        "query", 0.95, 0.0, 1.0, "The same in the co-occurrence search."
+    )
+    ranker: bool = _parameter("rank", False, 0, 1, "Train a re-ranker as well.")
     mode: str = _choice(
         "query",
         MODES,
-        "How the release answers where nothing is asked for; auto: what finds most in validation "
-        "playlists of co-occurrence, hybrid search and the ranker, if there is one.",
+        "Default mode of the release; auto: of co-occurrence, hybrid search and the re-ranker, if "
+        "there is one, the best on validation playlists.",
     )
     workers: int | None = _parameter(
         "train",
         None,
         1,
         256,
-        "Training threads; 1 gives the same vectors each time.  [default: all cores]",
+        "Training threads; 1 makes the vectors reproducible.  [default: all cores]",
     )
 
     def __post_init__(self) -> None:
@@ -167,21 +194,21 @@ class Parameters:
             if value is not None and not low <= value <= high:
                 raise InputError(f"{name} is {value}, and must be from {low} to {high}")
         if self.mode == "ranked" and not self.ranker:
-            raise InputError("mode 'ranked' needs a ranker: add --ranker")
+            raise InputError("mode 'ranked' needs a re-ranker: add --ranker")
 
-    def in_order(self, found: str, told: Collection[str] = ()) -> Parameters:
-        """The same, with the order settled: as it was told, or else as it was `found`.
+    def with_order(self, measured: str, given: Collection[str] = ()) -> Parameters:
+        """Return the parameters with a definite order: the measured one if it is "auto".
 
-        Without an order, distance, direction and recency mean nothing: the parameters that weigh
-        them are set to count nothing, but those that the user has `told`, by name.
+        Without an order, distance, direction and recency mean nothing, so the parameters that weigh
+        them are neutralised, except those whose names are in `given`.
         """
-        settled = found if self.order == "auto" else self.order
-        changes = _WITHOUT_ORDER if settled == "none" else {}
-        kept = {name: value for name, value in changes.items() if name not in told}
-        return replace(self, order=settled, **kept)  # type: ignore[arg-type]
+        order = measured if self.order == "auto" else self.order
+        changes = _WITHOUT_ORDER if order == "none" else {}
+        neutral = {name: value for name, value in changes.items() if name not in given}
+        return replace(self, order=order, **neutral)  # type: ignore[arg-type]
 
     def of_stage(self, stage: str) -> dict[str, Any]:
-        """The parameters, by name, that shape what this stage makes of its input."""
+        """Return the parameters that the result of this stage depends on, by name."""
         return {
             name: getattr(self, name)
             for name, parameter in self.__dataclass_fields__.items()
@@ -189,18 +216,18 @@ class Parameters:
         }
 
     def epochs_for(self, plays: int) -> int:
-        """How many epochs to train on this many training plays.
+        """Return the number of epochs for this many training plays.
 
-        Small data needs many passes before rare songs settle; large data brings its own repetition.
+        Rare songs of small data need many passes; in large data songs are repeated anyway.
         """
         if self.epochs is not None:
             return self.epochs
         return min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(TRAINED_PLAYS / max(1, plays))))
 
     def window_for(self, plays: int) -> int:
-        """How many songs to either side are context, with this many training plays.
+        """Return the window for this many training plays.
 
-        Time grows with plays and window; where one epoch is more than enough, the window narrows.
+        Training time grows with plays and window, so the window narrows if one epoch is enough.
         """
         if self.window is not None:
             return self.window
@@ -208,20 +235,20 @@ class Parameters:
         return min(WIDEST_WINDOW, max(NARROWEST_WINDOW, allowed))
 
     def lone_neighbours_for(self, songs: int) -> int:
-        """How many neighbours that it met only once a seed keeps, with this many songs in all.
+        """Return the `lone_neighbours` of a seed for this many songs in all.
 
-        They help rare songs most, and are what makes a large release large.
+        They help rare songs most, and take most of the space of a large release.
         """
         if self.lone_neighbours is not None:
             return self.lone_neighbours
         return min(MOST_LONE, max(FEWEST_LONE, LONE_PAIRS // max(1, songs)))
 
     def catalog_min_for(self, songs: int) -> int:
-        """In how many training playlists a song must be, where `songs` are in one or more."""
+        """Return the `catalog_min` if this many songs are in training playlists."""
         if self.catalog_min is not None:
             return self.catalog_min
         return 1 if songs <= LARGE_CATALOG else 2
 
     def training_threads(self) -> int:
-        """How many threads to train with."""
+        """Return the number of threads to train with."""
         return self.workers or os.cpu_count() or 1

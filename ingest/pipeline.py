@@ -1,8 +1,8 @@
-"""The whole ingest: files -> rows -> playlists -> splits -> vectors -> a published release."""
+"""The ingest: files -> rows -> playlists -> splits -> vectors -> a published release."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -11,23 +11,32 @@ from catalog.errors import PlaylistError, RejectsError, ReleaseError
 from catalog.files import locked
 from catalog.manifest import Manifest, Origin, StoredReranker
 from catalog.reranker import MOST_FIELDS, load_lightgbm, pack
-from ingest.learn.cooccurrence import count_cooccurrence
-from ingest.learn.reranker import MODEL, StageFiles, train_reranker
-from ingest.learn.selection import Candidates, dense_weights_to_try, select_mode
-from ingest.learn.word2vec import describe_rarity, train_word2vec
-from ingest.prepare.playlists import Choices, prepare
-from ingest.prepare.split import split
+from ingest import parameters as parameters_module
+from ingest.learn import cooccurrence, reranker, selection, word2vec
+from ingest.learn.cooccurrence import CountSummary
+from ingest.learn.reranker import RankSummary, StageFiles
+from ingest.learn.selection import Alternatives, ChooseSummary, dense_weights_to_try
+from ingest.learn.word2vec import TrainSummary, describe_rarity
+from ingest.prepare import playlists, split
+from ingest.prepare.playlists import PrepareSummary, prepare_options
+from ingest.prepare.split import SplitSummary
 from ingest.publish.points import assemble_points
-from ingest.sources.columns import has_sessions
+from ingest.sources import read as read_module
 from ingest.sources.files import STDIN, find_inputs
 from ingest.sources.payload import index_kind
-from ingest.sources.read import changed, read_files
-from ingest.sources.source import AUTO
+from ingest.sources.read import ReadAccount, changed, read_files
+from ingest.sources.source import AUTO, How
 from ingest.sources.standard_input import spooled
-from ingest.stages import Stage, WorkFolder, fingerprint_of, fingerprint_of_files
+from ingest.stages import (
+    Stage,
+    StageDefinition,
+    WorkFolder,
+    fingerprint_of,
+    fingerprint_of_files,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from catalog.progress import Reporter
@@ -35,321 +44,374 @@ if TYPE_CHECKING:
     from catalog.store import OpenRelease, ReleaseStore
     from ingest.parameters import Parameters
     from ingest.sources.files import Inputs
-    from ingest.sources.source import How
 
-LARGE = 1 << 29
-"""Bytes of files from which on it takes a while to see whether they have changed."""
+    Gate = Callable[[OpenRelease, Path], None]
+
+LARGE_INPUT = 1 << 29
+"""Bytes of input from which progress is shown while it is fingerprinted."""
 
 MAX_REJECTS = 0.05
-"""The share of rejected rows beyond which nothing is published."""
+"""Share of rejected rows above which nothing is published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadSummary(ReadAccount):
+    """Result of the stage `read`: the account of the files."""
+
+    text: str
+
+
+READ = StageDefinition("read", ReadSummary, (read_module,))
+PREPARE = StageDefinition("prepare", PrepareSummary, (playlists, parameters_module))
+SPLIT = StageDefinition("split", SplitSummary, (split,))
+COUNT = StageDefinition("count", CountSummary, (cooccurrence, parameters_module))
+TRAIN = StageDefinition("train", TrainSummary, (word2vec, parameters_module))
+RANK = StageDefinition("rank", RankSummary, (reranker, parameters_module))
+CHOOSE = StageDefinition("choose", ChooseSummary, (selection, parameters_module))
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The finished stages of a run, in order, and their files.
+
+    `rank` is None if no re-ranker was trained.
+    """
+
+    read: Stage[ReadSummary]
+    prepare: Stage[PrepareSummary]
+    split: Stage[SplitSummary]
+    count: Stage[CountSummary]
+    train: Stage[TrainSummary]
+    rank: Stage[RankSummary] | None
+    choose: Stage[ChooseSummary]
+    files: StageFiles
+
+    def items(self) -> Iterator[tuple[str, Stage[Any]]]:
+        """Yield the name of each stage, and the stage."""
+        yield from ((name, stage) for name, stage in vars(self).items() if isinstance(stage, Stage))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to: the current release, and whether this run published it."""
+    """The result of a run: the current release, and whether this run published it."""
 
     manifest: Manifest
     published: bool
-    stages: dict[str, Stage]
+    stages: Stages
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of a run, beside the parameters of the release.
+
+    - `columns`: the file's column for a role, if it is not found by its name.
+    - `how`: how the files are read, and which columns become payload fields.
+    - `given`: names of parameters that are kept even if the playlists have no order (see
+      `Parameters.with_order`).
+    - `max_rejects`: share of rejected rows above which the run ends before training.
+    - `validation`, `study`: figures by which the parameters were chosen, and the study that chose
+      them. Both go into the manifest. Another study makes another release.
+    - `force`: redo every stage, and publish even if the release would equal the current one.
+    - `gate`: called with the new release and the work folder. It raises an error if the release
+      must not become current.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    how: How = AUTO
+    given: Collection[str] = ()
+    max_rejects: float = MAX_REJECTS
+    validation: Mapping[str, float] = field(default_factory=dict)
+    study: Mapping[str, Any] = field(default_factory=dict)
+    force: bool = False
+    gate: Gate | None = None
+
+
+DEFAULT_OPTIONS = RunOptions()
 
 
 def run(
     files: Sequence[Path],
-    columns: Mapping[str, str],
-    home: ReleaseStore,
+    store: ReleaseStore,
     work: Path,
     parameters: Parameters,
     reporter: Reporter,
-    *,
-    how: How = AUTO,
-    told: Collection[str] = (),
-    max_rejects: float = MAX_REJECTS,
-    validation: Mapping[str, float] | None = None,
-    study: Mapping[str, Any] | None = None,
-    force: bool = False,
-    gate: Callable[[OpenRelease, Path], None] | None = None,
+    options: RunOptions = DEFAULT_OPTIONS,
 ) -> Outcome:
-    """Make a release of playlist files and publish it in `home`.
+    """Make a release of playlist files and publish it in `store`.
 
-    `STDIN` among `files` stands for standard input. `columns` says which column plays which role,
-    where the aliases do not find it; `how`, how the files are read and which columns travel with
-    the songs. `told` names the parameters that stay as they are also for playlists without an order
-    (see `Parameters.in_order`). More rejected rows than the share `max_rejects` end the run before
-    anything is trained. Stages that an earlier run finished in `work` with the same input,
-    parameters and code are reused, and a release that would equal the current one is not published
-    again, unless `force`. `validation` are figures that the parameters were chosen by, and `study`
-    says more of how they were, for the manifest: another study makes another release. `gate` is
-    given the new release and `work`, and raises where it must not become current. Whatever goes
-    wrong, the current release stays as it was. If no song reaches `min_count`, the release holds
-    co-occurrence alone. Raises any `NextsongError` but those of requests.
+    `STDIN` among `files` stands for standard input. Stages that an earlier run finished in `work`
+    with the same input, parameters and code are reused. A release that would equal the current one
+    is not published again. If no song reaches `min_count`, the release has co-occurrence alone.
+    After an error, the current release is unchanged. Raises any `NextsongError` but those of
+    requests.
     """
     if parameters.ranker:
         load_lightgbm()  # fails before hours of work, not after
     with locked(work, "an ingest run"), spooled(files, work) as spool:
-        folder = WorkFolder(work, force=force)
-        inputs = find_inputs(files, spool)
-        states = inputs.states()
-        data = _fingerprint(inputs, sum(size for size, _, _ in states), reporter)
-        read = folder.stage(
-            "read",
-            {
-                "data": data,
-                "files": [str(file) for file in inputs.files],
-                "columns": dict(columns),
-                "how": asdict(how),
-            },
-            lambda out: _read(inputs, columns, how, states, out, reporter),
-            reporter,
-        )
-        choices = _choices(read.summary, parameters)
-        prepared = folder.stage(
-            "prepare",
-            {"read": read.fingerprint, **parameters.of_stage("prepare")},
-            lambda out: prepare(
-                read.folder / "rows.parquet",
-                read.folder / "unreadable.parquet",
-                out,
-                choices,
-                reporter,
-            ),
-            reporter,
-        )
-        require_few_rejects(prepared, max_rejects)
-        parameters = parameters.in_order(prepared.summary["order"]["found"], told)
-        splits = folder.stage(
-            "split",
-            {"prepare": prepared.fingerprint, **parameters.of_stage("split")},
-            lambda out: split(
-                prepared.folder / "playlists.parquet",
-                out,
-                parameters.seed,
-                parameters.order,
-                reporter,
-            ),
-            reporter,
-        )
-        counted = folder.stage(
-            "count",
-            {"split": splits.fingerprint, **parameters.of_stage("count")},
-            lambda out: count_cooccurrence(
-                splits.folder / "train.parquet", out, parameters, reporter
-            ),
-            reporter,
-        )
-        trained = folder.stage(
-            "train",
-            {"split": splits.fingerprint, **parameters.of_stage("train")},
-            lambda out: train_word2vec(splits.folder / "train.parquet", out, parameters, reporter),
-            reporter,
-        )
-        require_something_learned(counted, trained, parameters)
-        least = parameters.catalog_min_for(counted.summary["songs"])
-        stages = {
-            "read": read,
-            "prepare": prepared,
-            "split": splits,
-            "count": counted,
-            "train": trained,
-        }
-        ranked = _ranked(folder, stages, parameters, reporter)
-        if ranked:
-            stages["rank"] = ranked
-        chosen = _chosen(folder, stages, parameters, told, least, reporter)
-        stages["choose"] = chosen
-        content = fingerprint_of(
-            [
-                counted.fingerprint,
-                trained.fingerprint,
-                ranked and ranked.fingerprint,
-                chosen.fingerprint,
-                *([dict(study)] if study else []),
-            ]
-        )
-        current = _same_as_current(home, content)
-        if current is not None and not force:
-            reporter.say(f"  publish    release {current.release} holds just this  (unchanged)")
-            return Outcome(current, published=False, stages=stages)
-        origin = Origin(
-            data_fingerprint=data,
-            split_fingerprint=splits.fingerprint,
-            content_fingerprint=content,
-            code_version=version("nextsong"),
-            parameters=asdict(parameters)
-            | {
-                "epochs": trained.summary["epochs"],
-                "window": trained.summary["window"],
-                "lone_neighbours": counted.summary["lone_neighbours"],
-                "catalog_min": least,
-                "mode": chosen.summary["mode"],
-                "dense_weight": chosen.summary["dense_weight"],
-            }
-            | ({"study": dict(study)} if study else {}),
-            sources=["standard input" if file == STDIN else file.name for file in files],
-            track_ids=prepared.summary["track_ids"],
-        )
-        payload = _kinds(read)
-        with assemble_points(stages, work, least, payload) as (songs_path, counts):
-            draft = Draft(
-                songs_path,
-                parameters.dimensions,
-                counts,
-                origin,
-                payload,
-                ranker=_stored(ranked),
-                validation={
-                    **(validation or {}),
-                    **_figures(ranked),
-                    **chosen.summary["figures"],
-                },
-            )
-            before = (lambda release: gate(release, work)) if gate else None
-            manifest = home.publish(draft, reporter, before)
+        folder = WorkFolder(work, reporter, force=options.force)
+        read = _read(folder, find_inputs(files, spool), options, reporter)
+        prepared = _prepare(folder, read, parameters, reporter)
+        require_few_rejects(prepared, options.max_rejects)
+        parameters = parameters.with_order(prepared.summary.order.found, options.given)
+        stages = _learn(folder, read, prepared, parameters, options.given, reporter)
+        content = _fingerprint_content(stages, options.study)
+        if not options.force:
+            current = _current_with(store, content)
+            if current is not None:
+                reporter.say(
+                    f"  {'publish':<10} release {current.release} has the same content  (unchanged)"
+                )
+                return Outcome(current, published=False, stages=stages)
+        sources = ["standard input" if file == STDIN else file.name for file in files]
+        origin = _describe_origin(stages, parameters, content, sources, options.study)
+        manifest = _publish(store, stages, origin, work, reporter, options)
         return Outcome(manifest, published=True, stages=stages)
 
 
-def _ranked(
+def _read(
+    folder: WorkFolder, inputs: Inputs, options: RunOptions, reporter: Reporter
+) -> Stage[ReadSummary]:
+    states = inputs.states()
+
+    def build(out: Path) -> ReadSummary:
+        rows, unreadable = out / "rows.parquet", out / "unreadable.parquet"
+        account = read_files(inputs, options.columns, rows, unreadable, reporter, options.how)
+        # The fingerprint was made of the files as they were before they were read.
+        for path, before, after in zip(inputs.paths, states, inputs.states(), strict=True):
+            if before != after:
+                raise changed(path)
+        text = f"{account.rows:,} rows, {account.unreadable:,} unreadable"
+        return ReadSummary(**vars(account), text=text)
+
+    values = {
+        "data": _fingerprint_input(inputs, sum(size for size, _, _ in states), reporter),
+        "files": [str(file) for file in inputs.files],
+        "columns": dict(options.columns),
+        "how": asdict(options.how),
+    }
+    return folder.run_stage(READ, values, build)
+
+
+def _fingerprint_input(inputs: Inputs, size: int, reporter: Reporter) -> str:
+    if size < LARGE_INPUT:
+        return fingerprint_of_files(inputs.paths)
+    with reporter.task("check") as task:
+        fingerprint = fingerprint_of_files(inputs.paths, lambda done: task.advance(done, size))
+        task.result(f"{size / 1e9:,.1f} GB of files, by their content")
+    return fingerprint
+
+
+def _prepare(
+    folder: WorkFolder, read: Stage[ReadSummary], parameters: Parameters, reporter: Reporter
+) -> Stage[PrepareSummary]:
+    options = prepare_options(read.summary, parameters)
+    return folder.run_stage(
+        PREPARE,
+        {"read": read.fingerprint, **parameters.of_stage("prepare")},
+        lambda out: playlists.prepare(
+            read.folder / "rows.parquet", read.folder / "unreadable.parquet", out, options, reporter
+        ),
+    )
+
+
+def _learn(
     folder: WorkFolder,
-    stages: Mapping[str, Stage],
+    read: Stage[ReadSummary],
+    prepared: Stage[PrepareSummary],
+    parameters: Parameters,
+    given: Collection[str],
+    reporter: Reporter,
+) -> Stages:
+    """Split the playlists, learn from them and select the mode."""
+    splits = folder.run_stage(
+        SPLIT,
+        {"prepare": prepared.fingerprint, **parameters.of_stage("split")},
+        lambda out: split.split(
+            prepared.folder / "playlists.parquet", out, parameters.seed, parameters.order, reporter
+        ),
+    )
+    train = splits.folder / "train.parquet"
+    counted = folder.run_stage(
+        COUNT,
+        {"split": splits.fingerprint, **parameters.of_stage("count")},
+        lambda out: cooccurrence.count_cooccurrence(train, out, parameters, reporter),
+    )
+    trained = folder.run_stage(
+        TRAIN,
+        {"split": splits.fingerprint, **parameters.of_stage("train")},
+        lambda out: word2vec.train_word2vec(train, out, parameters, reporter),
+    )
+    require_something_learned(counted.summary, trained.summary, parameters)
+    files = StageFiles(
+        songs=prepared.folder / "songs.parquet",
+        train=train,
+        validation=splits.folder / "validation.parquet",
+        cooccurrence=counted.folder / "cooccurrence.parquet",
+        vectors=trained.folder / "vectors.parquet",
+        fields=_keyword_fields(read.summary),
+    )
+    inputs = {"count": counted.fingerprint, "train": trained.fingerprint}
+    ranked = _rank(folder, files, inputs, parameters, reporter)
+    model = ranked.folder / reranker.MODEL if ranked and ranked.summary.better else None
+    weights = dense_weights_to_try(parameters, given)
+    catalog_min = parameters.catalog_min_for(counted.summary.songs)
+    chosen = folder.run_stage(
+        CHOOSE,
+        {
+            "split": splits.fingerprint,
+            **inputs,
+            "rank": ranked and ranked.fingerprint,
+            "weights": list(weights),
+            **parameters.of_stage("query"),
+        },
+        lambda _: selection.select_mode(
+            files, Alternatives(weights, catalog_min, model), parameters, reporter
+        ),
+    )
+    return Stages(read, prepared, splits, counted, trained, ranked, chosen, files)
+
+
+def _rank(
+    folder: WorkFolder,
+    files: StageFiles,
+    inputs: Mapping[str, str],
     parameters: Parameters,
     reporter: Reporter,
-) -> Stage | None:
+) -> Stage[RankSummary] | None:
     if not parameters.ranker:
         return None
-    files = _stage_files(stages)
-    return folder.stage(
-        "rank",
+    return folder.run_stage(
+        RANK,
         {
-            "count": stages["count"].fingerprint,
-            "train": stages["train"].fingerprint,
+            **inputs,
             "fields": list(files.fields),
             **parameters.of_stage("query"),
             "seed": parameters.seed,
         },
-        lambda out: train_reranker(files, out, parameters, reporter),
-        reporter,
+        lambda out: reranker.train_reranker(files, out, parameters, reporter),
     )
 
 
-def _chosen(
-    folder: WorkFolder,
-    stages: Mapping[str, Stage],
-    parameters: Parameters,
-    told: Collection[str],
-    least: int,
-    reporter: Reporter,
-) -> Stage:
-    """How the release answers where nothing is asked for; all its query parameters are inputs."""
-    ranked = stages.get("rank")
-    model = ranked.folder / MODEL if ranked and ranked.summary["better"] else None
-    candidates = Candidates(dense_weights_to_try(parameters, told), least, model)
-    files = _stage_files(stages)
-    return folder.stage(
-        "choose",
-        {
-            "split": stages["split"].fingerprint,
-            "count": stages["count"].fingerprint,
-            "train": stages["train"].fingerprint,
-            "rank": ranked and ranked.fingerprint,
-            "weights": list(candidates.dense_weights),
-            **parameters.of_stage("query"),
-        },
-        lambda _: select_mode(files, candidates, parameters, reporter),
-        reporter,
-    )
+def _payload_kinds(read: ReadSummary) -> dict[str, Kind]:
+    """Return the index type of each payload field."""
+    return {name: index_kind(tally["kind"]) for name, tally in read.payload.items()}
 
 
-def _stage_files(stages: Mapping[str, Stage]) -> StageFiles:
-    keywords = [name for name, kind in _kinds(stages["read"]).items() if kind == "keyword"]
-    return StageFiles(
-        songs=stages["prepare"].folder / "songs.parquet",
-        train=stages["split"].folder / "train.parquet",
-        validation=stages["split"].folder / "validation.parquet",
-        cooccurrence=stages["count"].folder / "cooccurrence.parquet",
-        vectors=stages["train"].folder / "vectors.parquet",
-        fields=sorted(keywords)[:MOST_FIELDS],
-    )
+def _keyword_fields(read: ReadSummary) -> list[str]:
+    """Return the payload fields that the re-ranker uses."""
+    keywords = [name for name, kind in _payload_kinds(read).items() if kind == "keyword"]
+    return sorted(keywords)[:MOST_FIELDS]
 
 
-def _kinds(read: Stage) -> dict[str, Kind]:
-    """How the engine indexes each payload field."""
-    return {name: index_kind(tally["kind"]) for name, tally in read.summary["payload"].items()}
-
-
-def _stored(ranked: Stage | None) -> StoredReranker | None:
-    if ranked is None:
-        return None
-    return StoredReranker(*pack((ranked.folder / MODEL).read_text(encoding="utf-8")))
-
-
-def _figures(ranked: Stage | None) -> dict[str, float]:
-    summary = ranked.summary if ranked else {}
-    return {name: value for name, value in summary.items() if " HR@" in name}
-
-
-def _fingerprint(inputs: Inputs, size: int, reporter: Reporter) -> str:
-    if size < LARGE:
-        return fingerprint_of_files(inputs.paths)
-    with reporter.task("check") as task:
-        found = fingerprint_of_files(inputs.paths, lambda done: task.advance(done, size))
-        task.result(f"{size / 1e9:,.1f} GB of files, by their content")
-    return found
-
-
-def _read(
-    inputs: Inputs,
-    columns: Mapping[str, str],
-    how: How,
-    states: Sequence[tuple[int, int, int]],
-    folder: Path,
-    reporter: Reporter,
-) -> dict[str, object]:
-    rows, unreadable = folder / "rows.parquet", folder / "unreadable.parquet"
-    account = read_files(inputs, columns, rows, unreadable, reporter, how)
-    # The fingerprint is of what the files were before they were read.
-    for path, before, after in zip(inputs.paths, states, inputs.states(), strict=True):
-        if before != after:
-            raise changed(path)
-    return {"text": f"{account.rows:,} rows, {account.unreadable:,} unreadable"} | asdict(account)
-
-
-def _choices(read: Mapping[str, Any], parameters: Parameters) -> Choices:
-    return Choices(
-        **parameters.of_stage("prepare"),
-        session_files=[note["file"] for note in read["notes"] if has_sessions(note["columns"])],
-        fields=list(read["payload"]),
-    )
-
-
-def require_few_rejects(prepared: Stage, max_rejects: float) -> None:
-    """Raise `RejectsError` when more than this share of the rows that were read was rejected."""
-    rejected = prepared.summary["rejected"]
-    read, lost = prepared.summary["rows"], sum(rejected.values())
-    read += prepared.summary["unreadable"]
-    if lost > max_rejects * read:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in list(rejected.items())[:4])
+def require_few_rejects(prepared: Stage[PrepareSummary], max_rejects: float) -> None:
+    """Raise `RejectsError` if more than this share of the rows was rejected."""
+    summary = prepared.summary
+    rejected = sum(summary.rejected.values())
+    total = summary.rows + summary.unreadable
+    if rejected > max_rejects * total:
+        counts = list(summary.rejected.items())[:4]
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts)
         raise RejectsError(
-            f"{lost:,} of {read:,} rows ({lost / read:.1%}) were rejected ({reasons}), and at most "
-            f"{max_rejects:.1%} may be: look at them in {prepared.folder / 'rejects.parquet'}, "
-            f"then mend the file, name its columns with --column, or allow more with --max-rejects"
+            f"{rejected:,} of {total:,} rows ({rejected / total:.1%}) were rejected ({reasons}); "
+            f"at most {max_rejects:.1%} may be: look at them in "
+            f"{prepared.folder / 'rejects.parquet'}, then repair the file, name its columns with "
+            f"--column, or allow more with --max-rejects"
         )
 
 
-def require_something_learned(counted: Stage, trained: Stage, parameters: Parameters) -> None:
-    """Raise `PlaylistError` when there are neither song vectors nor co-occurrence to publish."""
-    if not trained.summary["songs"] and not counted.summary["strengths"]:
+def require_something_learned(
+    counted: CountSummary, trained: TrainSummary, parameters: Parameters
+) -> None:
+    """Raise `PlaylistError` if there are neither song vectors nor co-occurrence weights."""
+    if not trained.songs and not counted.strengths:
         raise PlaylistError(
-            f"{describe_rarity(trained.summary['most'], parameters.min_count)}, and no two songs "
-            f"co-occur often enough: give more playlists, or lower --min-count or raise "
-            f"--lone-neighbours"
+            f"{describe_rarity(trained.most, parameters.min_count)}, and no two songs co-occur "
+            f"often enough: give more playlists, or lower --min-count or raise --lone-neighbours"
         )
 
 
-def _same_as_current(home: ReleaseStore, content: str) -> Manifest | None:
+def _fingerprint_content(stages: Stages, study: Mapping[str, Any]) -> str:
+    """Return the fingerprint of everything that shaped the content of the release."""
+    return fingerprint_of(
+        [
+            stages.count.fingerprint,
+            stages.train.fingerprint,
+            stages.rank and stages.rank.fingerprint,
+            stages.choose.fingerprint,
+            *([dict(study)] if study else []),
+        ]
+    )
+
+
+def _current_with(store: ReleaseStore, content: str) -> Manifest | None:
+    """Return the manifest of the current release if it has this content."""
     try:
-        release = home.current()
+        release = store.current()
         if release is None:
             return None
-        manifest = home.manifest(release)
-    except ReleaseError:  # all the more reason to publish
+        manifest = store.manifest(release)
+    except ReleaseError:  # a damaged release is replaced
         return None
     return manifest if manifest.origin.content_fingerprint == content else None
+
+
+def _describe_origin(
+    stages: Stages,
+    parameters: Parameters,
+    content: str,
+    sources: list[str],
+    study: Mapping[str, Any],
+) -> Origin:
+    counted, trained, chosen = stages.count.summary, stages.train.summary, stages.choose.summary
+    effective = {
+        "epochs": trained.epochs,
+        "window": trained.window,
+        "lone_neighbours": counted.lone_neighbours,
+        "catalog_min": parameters.catalog_min_for(counted.songs),
+        "mode": chosen.mode,
+        "dense_weight": chosen.dense_weight,
+    }
+    return Origin(
+        data_fingerprint=stages.read.inputs["data"],
+        split_fingerprint=stages.split.fingerprint,
+        content_fingerprint=content,
+        code_version=version("nextsong"),
+        parameters=asdict(parameters) | effective | ({"study": dict(study)} if study else {}),
+        sources=sources,
+        track_ids=stages.prepare.summary.track_ids,
+    )
+
+
+def _publish(
+    store: ReleaseStore,
+    stages: Stages,
+    origin: Origin,
+    work: Path,
+    reporter: Reporter,
+    options: RunOptions,
+) -> Manifest:
+    payload = _payload_kinds(stages.read.summary)
+    catalog_min = origin.parameters["catalog_min"]
+    gate = options.gate
+    with assemble_points(stages.files, work, catalog_min, payload) as (songs_path, counts):
+        draft = Draft(
+            songs_path,
+            origin.parameters["dimensions"],
+            counts,
+            origin,
+            payload,
+            ranker=_pack_reranker(stages.rank),
+            validation={
+                **options.validation,
+                **(stages.rank.summary.figures if stages.rank else {}),
+                **stages.choose.summary.figures,
+            },
+        )
+        before = (lambda release: gate(release, work)) if gate else None
+        return store.publish(draft, reporter, before)
+
+
+def _pack_reranker(ranked: Stage[RankSummary] | None) -> StoredReranker | None:
+    if ranked is None:
+        return None
+    return StoredReranker(*pack((ranked.folder / reranker.MODEL).read_text(encoding="utf-8")))

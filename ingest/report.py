@@ -1,39 +1,75 @@
-"""The account of a run, for people: what came in, what was used, what came out."""
+"""The account of a run, for people: files read, rows used and rejected, playlists, the release."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import MismatchError
 from catalog.terminal import one_line
-from ingest.learn.word2vec import describe_rarity
-from ingest.prepare.split import COVERAGES
+from ingest.learn.cooccurrence import CountSummary
+from ingest.learn.selection import ChooseSummary
+from ingest.learn.word2vec import TrainSummary, describe_rarity
+from ingest.pipeline import ReadSummary
+from ingest.prepare.playlists import PrepareSummary
+from ingest.prepare.split import COVERAGES, SplitSummary
 from ingest.sql import connect, literal
-from ingest.stages import finished_stage
+from ingest.stages import find_stage, finished_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from ingest.pipeline import Outcome
+    from ingest.pipeline import Outcome, Stages
     from ingest.stages import Stage
 
-_STAGES = {
-    "prepare": "read",
-    "split": "prepare",
-    "count": "split",
-    "train": "split",
-    "choose": "split",
-}
-_FILES = 8
-_EXAMPLES = 2
+_MAX_FILES = 8  # files with a line of their own
+_MAX_NAMES = 5  # names in a line
+_MAX_EXAMPLES = 2
 
 Line = tuple[str, str]
+"""The heading of a line, and its text."""
 
 
-def payload(outcome: Outcome) -> dict[str, Any]:
-    """What the log of runs keeps of a run, as JSON values."""
+@dataclass(frozen=True)
+class LastRun:
+    """The finished stages of the last run. Those that it did not reach are None."""
+
+    read: Stage[ReadSummary]
+    prepare: Stage[PrepareSummary]
+    split: Stage[SplitSummary] | None = None
+    count: Stage[CountSummary] | None = None
+    train: Stage[TrainSummary] | None = None
+    choose: Stage[ChooseSummary] | None = None
+
+
+def load_last_run(work: Path) -> LastRun:
+    """Return the finished stages of the last run in a work folder.
+
+    Raises `MismatchError` if the files were not read to the end, or by another version of nextsong.
+    """
+    read = finished_stage(work, "read", ReadSummary)
+    prepare = finished_stage(work, "prepare", PrepareSummary)
+    if prepare.inputs.get("read") != read.fingerprint:
+        raise MismatchError(f"{work} holds no finished 'prepare' of the files that were read last")
+    split = find_stage(work, "split", SplitSummary)
+    if split is None or split.inputs.get("prepare") != prepare.fingerprint:
+        return LastRun(read, prepare)
+    count = find_stage(work, "count", CountSummary)
+    train = find_stage(work, "train", TrainSummary)
+    choose = find_stage(work, "choose", ChooseSummary)
+    return LastRun(
+        read,
+        prepare,
+        split,
+        count if count and count.inputs.get("split") == split.fingerprint else None,
+        train if train and train.inputs.get("split") == split.fingerprint else None,
+        choose if choose and choose.inputs.get("split") == split.fingerprint else None,
+    )
+
+
+def run_record(outcome: Outcome) -> dict[str, Any]:
+    """Return the JSON values that the log of runs keeps of a run."""
     manifest = outcome.manifest
     return {
         "release": manifest.release,
@@ -45,21 +81,21 @@ def payload(outcome: Outcome) -> dict[str, Any]:
         "parameters": manifest.origin.parameters,
         "counts": asdict(manifest.counts),
         "recall": manifest.recall,
-        "stages": {name: stage.summary["text"] for name, stage in outcome.stages.items()},
+        "stages": {name: stage.summary.text for name, stage in outcome.stages.items()},
     }
 
 
-def of(outcome: Outcome) -> str:
-    """A few lines of text; every row that was read is in them, used or rejected."""
-    counts = outcome.manifest.counts
+def describe_run(outcome: Outcome) -> str:
+    """Return a few lines about a run, in which every row that was read is used or rejected."""
+    counts, stages = outcome.manifest.counts, outcome.stages
     state = "is now current" if outcome.published else "was current already"
     lines = [
-        *_remarks(outcome.stages["read"].summary),
-        *_empty(outcome.stages["read"].summary),
-        *_rows(outcome.stages),
-        *_playlists(outcome.stages),
-        *_meaning(outcome.stages),
-        ("split", outcome.stages["split"].summary["text"]),
+        *_remarks(stages.read.summary),
+        *_empty_files(stages.read.summary),
+        *_rows(stages),
+        *_playlists(stages.prepare),
+        *_findings(stages),
+        ("split", stages.split.summary.text),
         (
             "catalog",
             (
@@ -67,247 +103,211 @@ def of(outcome: Outcome) -> str:
                 f"{counts.vectors:,} with a vector and {counts.predicted:,} with co-occurrence"
             ),
         ),
-        *_missing(outcome.stages),
+        *_missing(stages.train),
         ("release", f"{outcome.manifest.release} {state}"),
     ]
-    return _text(lines)
+    return _format(lines)
 
 
-def load(work: Path) -> dict[str, Stage]:
-    """The finished stages of the last run in a work folder; a later stage may be missing.
-
-    Raises `MismatchError` where there is none, or none of the same files.
-    """
-    stages = {"read": finished_stage(work, "read")}
-    for name, before in _STAGES.items():
-        try:
-            stage = finished_stage(work, name)
-        except MismatchError:
-            continue
-        if before in stages and stage.inputs.get(before) == stages[before].fingerprint:
-            stages[name] = stage
-    if "prepare" not in stages:
-        raise MismatchError(f"{work} holds no finished 'prepare' of the files that were read last")
-    return stages
-
-
-def report(stages: Mapping[str, Stage]) -> str:
-    """The whole account of the last run: files, rows, rejects with examples, playlists, labels.
-
-    Raises `MismatchError` where another version of nextsong made the stages and tells other things.
-    """
-    try:
-        return _text(_told(stages))
-    except KeyError as error:
-        raise MismatchError(
-            f"{stages['read'].folder.parent} is of another version of nextsong, which does not "
-            f"tell {error}: run `nextsong ingest run` again"
-        ) from error
-
-
-def _told(stages: Mapping[str, Stage]) -> list[Line]:
-    prepared = stages["prepare"].summary
+def describe_last_run(stages: LastRun) -> str:
+    """Return the whole account: files, rows, rejects with examples, playlists and labels."""
+    prepared = stages.prepare.summary
     lines = [
-        *_files(stages["read"].summary),
+        *_files(stages.read.summary),
         *_rows(stages),
-        *_examples(stages["prepare"].folder / "rejects.parquet", prepared["rejected"]),
-        *_payload(stages["read"].summary["payload"]),
-        *_playlists(stages),
-        ("songs", f"{prepared['songs']:,} songs of {prepared['artists']:,} artists"),
-        *_meaning(stages),
+        *_examples(stages.prepare),
+        *_payload(stages.read.summary),
+        *_playlists(stages.prepare),
+        ("songs", f"{prepared.songs:,} songs of {prepared.artists:,} artists"),
+        *_findings(stages),
     ]
-    if "split" in stages:
-        summary = stages["split"].summary
-        lines += [("split", summary["text"]), *_labels(summary["label_coverage"])]
-    later = [name for name in ("count", "train", "choose") if name in stages]
-    lines += [(name, stages[name].summary["text"]) for name in later]
-    return lines + list(_missing(stages))
+    if stages.split:
+        lines += [("split", stages.split.summary.text), *_labels(stages.split.summary)]
+    for name in ("count", "train", "choose"):
+        stage = getattr(stages, name)
+        if stage:
+            lines.append((name, stage.summary.text))
+    if stages.train:
+        lines += _missing(stages.train)
+    return _format(lines)
 
 
-def as_json(stages: Mapping[str, Stage]) -> dict[str, Any]:
-    """The same figures for programs: the summary of each stage by its name."""
-    folder = stages["prepare"].folder
-    return {name: stage.summary for name, stage in stages.items()} | {
+def as_json(stages: LastRun) -> dict[str, Any]:
+    """Return the summary of each stage by its name, and the files of rejects."""
+    folder = stages.prepare.folder
+    return {name: asdict(stage.summary) for name, stage in vars(stages).items() if stage} | {
         "rejects": str(folder / "rejects.parquet"),
         "short_playlists": str(folder / "short_playlists.parquet"),
     }
 
 
-def _text(lines: Sequence[Line]) -> str:
+def _format(lines: Sequence[Line]) -> str:
     width = max(10, *(len(name) for name, _ in lines))
     return "\n".join(f"{name:<{width}} {one_line(text)}" for name, text in lines)
 
 
-def _files(read: Mapping[str, Any]) -> Iterator[Line]:
-    notes = read["notes"]
-    for note in notes[:_FILES]:
+def _files(read: ReadSummary) -> Iterator[Line]:
+    for note in read.notes[:_MAX_FILES]:
         columns = ", ".join(
-            f"{role}={name}" if role != name else role for role, name in note["columns"].items()
+            f"{role}={name}" if role != name else role for role, name in note.columns.items()
         )
-        rows = f"{note['rows']:,} rows, {note['unreadable']:,} unreadable"
-        yield "file", f"{note['file']}: {note['kind']}; {rows}; {columns}"
-        for remark in note["remarks"]:
+        rows = f"{note.rows:,} rows, {note.unreadable:,} unreadable"
+        yield "file", f"{note.file}: {note.kind}; {rows}; {columns}"
+        for remark in note.remarks:
             yield "  note", remark
-    if len(notes) > _FILES:
-        rest = notes[_FILES:]
-        rows = sum(note["rows"] for note in rest)
-        unreadable = sum(note["unreadable"] for note in rest)
-        yield "file", f"and {len(rest):,} more: {rows:,} rows, {unreadable:,} unreadable"
-    passed = read["passed_over"]
-    if passed:
-        yield "passed by", f"{len(passed):,} other files: {_few(passed)}"
-    yield from _empty(read)
+    if len(read.notes) > _MAX_FILES:
+        others = read.notes[_MAX_FILES:]
+        rows = f"{sum(note.rows for note in others):,} rows"
+        unreadable = f"{sum(note.unreadable for note in others):,} unreadable"
+        yield "file", f"and {len(others):,} more: {rows}, {unreadable}"
+    if read.passed_over:
+        yield "passed by", f"{len(read.passed_over):,} other files: {_shorten(read.passed_over)}"
+    yield from _empty_files(read)
 
 
-def _empty(read: Mapping[str, Any]) -> Iterator[Line]:
-    empty = read["empty"]
-    if empty:
-        what = "file was" if len(empty) == 1 else "files were"
-        yield "empty", f"{len(empty):,} {what} passed over: {_few(empty, '; ')}"
+def _empty_files(read: ReadSummary) -> Iterator[Line]:
+    if read.empty:
+        files = "file was" if len(read.empty) == 1 else "files were"
+        yield "empty", f"{len(read.empty):,} {files} passed over: {_shorten(read.empty, '; ')}"
 
 
-def _few(names: Sequence[str], between: str = ", ") -> str:
-    return between.join([*names[:5], *(["..."] if len(names) > 5 else [])])
+def _shorten(names: Sequence[str], between: str = ", ") -> str:
+    return between.join([*names[:_MAX_NAMES], *(["..."] if len(names) > _MAX_NAMES else [])])
 
 
-def _remarks(read: Mapping[str, Any]) -> Iterator[Line]:
-    """What is odd about the files, each once."""
-    said: dict[str, list[str]] = {}
-    for note in read["notes"]:
-        for remark in note["remarks"]:
-            said.setdefault(remark, []).append(note["file"])
-    for remark, files in list(said.items())[:_FILES]:
-        yield "note", f"{_few(files)}: {remark}"
+def _remarks(read: ReadSummary) -> Iterator[Line]:
+    """Yield each remark once, with the files that it is about."""
+    files_of: dict[str, list[str]] = {}
+    for note in read.notes:
+        for remark in note.remarks:
+            files_of.setdefault(remark, []).append(note.file)
+    for remark, files in list(files_of.items())[:_MAX_FILES]:
+        yield "note", f"{_shorten(files)}: {remark}"
 
 
-def _rows(stages: Mapping[str, Stage]) -> Iterator[Line]:
-    prepared, folder = stages["prepare"].summary, stages["prepare"].folder
-    used, reasons = prepared["used"], prepared["rejected"]
-    rejected = sum(reasons.values())
-    yield "rows", f"{used + rejected:,} read = {used:,} used + {rejected:,} rejected"
+def _rows(stages: Stages | LastRun) -> Iterator[Line]:
+    prepared, folder = stages.prepare.summary, stages.prepare.folder
+    rejected = sum(prepared.rejected.values())
+    total = prepared.used + rejected
+    yield "rows", f"{total:,} read = {prepared.used:,} used + {rejected:,} rejected"
     if rejected:
-        listed = ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-        yield "rejected", f"{listed}: {folder / 'rejects.parquet'}"
-    for name, tally in stages["read"].summary["payload"].items():
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in prepared.rejected.items())
+        yield "rejected", f"{reasons}: {folder / 'rejects.parquet'}"
+    for name, tally in stages.read.summary.payload.items():
         if tally["wrong"]:
+            examples = ", ".join(tally["examples"])
             yield (
                 "payload",
                 (
-                    f"{name}: {tally['wrong']:,} values are no {tally['kind']} and were left out: "
-                    f"{', '.join(tally['examples'])}"
+                    f"{name}: {tally['wrong']:,} values not of kind {tally['kind']} were left out: "
+                    f"{examples}"
                 ),
             )
 
 
-def _examples(rejects: Path, reasons: Mapping[str, int]) -> Iterator[Line]:
-    if not reasons:
+def _examples(prepare: Stage[PrepareSummary]) -> Iterator[Line]:
+    if not prepare.summary.rejected:
         return
     query = (
         "SELECT split_part(reason, ':', 1) AS kind, reason, file, line, text[:60] "
-        f"FROM read_parquet({literal(rejects)}) "
-        f"QUALIFY row_number() OVER (PARTITION BY kind ORDER BY file, line) <= {_EXAMPLES} "
+        f"FROM read_parquet({literal(prepare.folder / 'rejects.parquet')}) "
+        f"QUALIFY row_number() OVER (PARTITION BY kind ORDER BY file, line) <= {_MAX_EXAMPLES} "
         "ORDER BY kind, file, line"
     )
-    with connect(rejects.parent) as sql:
-        found = sql.sql(query).fetchall()
-    for _, reason, file, line, text in found:
+    with connect(prepare.folder) as sql:
+        rejects = sql.sql(query).fetchall()
+    for _, reason, file, line, text in rejects:
         yield "  example", f"{file}, line {line}: {reason}: {text!r}"
 
 
-def _payload(fields: Mapping[str, Mapping[str, Any]]) -> Iterator[Line]:
-    for name, tally in fields.items():
+def _payload(read: ReadSummary) -> Iterator[Line]:
+    for name, tally in read.payload.items():
         yield (
             "payload",
             (
-                f"{name} ({tally['kind']}): {tally['filled']:,} rows have it, {tally['empty']:,} "
-                f"have none, {tally['wrong']:,} a wrong one"
+                f"{name} ({tally['kind']}): {tally['filled']:,} rows with a value, "
+                f"{tally['empty']:,} without, {tally['wrong']:,} with one of another kind"
             ),
         )
 
 
-def _playlists(stages: Mapping[str, Stage]) -> Iterator[Line]:
-    prepared, folder = stages["prepare"].summary, stages["prepare"].folder
-    text = f"{prepared['playlists']:,} kept"
-    if prepared["short_playlists"]:
-        where = folder / "short_playlists.parquet"
+def _playlists(prepare: Stage[PrepareSummary]) -> Iterator[Line]:
+    prepared = prepare.summary
+    text = f"{prepared.playlists:,} kept"
+    if prepared.short_playlists:
         text += (
-            f", {prepared['short_playlists']:,} too short, with {prepared['short_rows']:,} of the "
-            f"rows used: {where}"
+            f", {prepared.short_playlists:,} too short, with {prepared.short_rows:,} of the "
+            f"rows used: {prepare.folder / 'short_playlists.parquet'}"
         )
     yield "playlists", text
 
 
-def _meaning(stages: Mapping[str, Stage]) -> Iterator[Line]:
-    """What the data means, where that is not what one would expect of it."""
-    prepared = stages["prepare"].summary
-    measured = prepared["order"]
-    taken = stages["split"].summary["order"] if "split" in stages else measured["found"]
-    text = measured["text"]
-    if taken == "none":
-        text += "; playlists are shuffled, and distance and direction count for nothing"
+def _findings(stages: Stages | LastRun) -> Iterator[Line]:
+    """Yield the properties of the data that may be unexpected."""
+    prepared = stages.prepare.summary
+    yield "order", _describe_order(prepared, stages.split.summary.order if stages.split else None)
+    if prepared.sessions:
+        text = "the files have no playlists: plays of a listener, cut into sessions at pauses"
+        for unit, files in prepared.units.items():
+            text += f"; times in {unit}: {_shorten(files)}"
+        yield "sessions", text
+    if prepared.repeats:
+        yield (
+            "repeats",
+            f"{prepared.repeats:,} rows repeat a song of their playlist; the first counts",
+        )
+    if prepared.versions.songs:
+        yield "versions", _describe_versions(prepared)
+    for count, name, text in (
+        (prepared.same_names, "same names", "share owner and name with another"),
+        (prepared.merged_blanks, "merged", "were merged: their names differ only in blanks"),
+        (prepared.merged_files, "merged", "have rows in several files"),
+        (prepared.same_songs, "same songs", "repeat another, song by song"),
+    ):
+        if count:
+            yield name, f"{count:,} playlists {text}"
+
+
+def _describe_order(prepared: PrepareSummary, used: str | None) -> str:
+    measured, text = prepared.order.found, prepared.order.text
+    used = used or measured
+    if used == "none":
+        text += "; playlists are shuffled, and distance and direction are ignored"
     elif not text.endswith("taken as played"):
-        text += "; the order is taken for that of playing, and counts"
-    if taken != measured["found"]:
-        text += f" (--order {taken})"
-    yield "order", text
-    if prepared["sessions"]:
-        told = "the files have no playlists: plays of a listener, cut where he pauses"
-        for unit, files in prepared["units"].items():
-            told += f"; times in {unit}: {_few(files)}"
-        yield "sessions", told
-    repeats = prepared["repeats"]
-    if repeats:
-        yield "repeats", f"{repeats:,} rows repeat a song of their playlist; the first counts"
-    versions = prepared["versions"]
-    if versions["songs"]:
-        examples = "; ".join(
-            f"{one['artist']}: {' | '.join(one['titles'])}" for one in versions["examples"][:2]
-        )
-        what = (
-            "merged" if versions["merged"] else "kept apart (--merge-versions takes them for one)"
-        )
-        yield (
-            "versions",
-            (
-                f"{versions['songs']:,} songs have {versions['more']:,} further versions, {what}: "
-                f"{examples}"
-            ),
-        )
-    if prepared["same_names"]:
-        yield (
-            "same names",
-            f"{prepared['same_names']:,} playlists share owner and name with another",
-        )
-    if prepared["merged_blanks"]:
-        yield (
-            "merged",
-            f"{prepared['merged_blanks']:,} playlists whose names differ in blanks alone are one",
-        )
-    if prepared["merged_files"]:
-        yield "merged", f"{prepared['merged_files']:,} playlists have rows in several files"
-    if prepared["same_songs"]:
-        yield "same songs", f"{prepared['same_songs']:,} playlists repeat another, song by song"
+        text += "; taken as the order of playing"
+    return text if used == measured else f"{text} (--order {used})"
 
 
-def _missing(stages: Mapping[str, Stage]) -> Iterator[Line]:
-    """Yield what the release lacks, and how to get it."""
-    if "train" in stages and not stages["train"].summary["songs"]:
-        most, min_count = stages["train"].summary["most"], stages["train"].inputs["min_count"]
+def _describe_versions(prepared: PrepareSummary) -> str:
+    versions = prepared.versions
+    examples = "; ".join(
+        f"{example.artist}: {' | '.join(example.titles)}"
+        for example in versions.examples[:_MAX_EXAMPLES]
+    )
+    state = "merged" if versions.merged else "kept as songs of their own (see --merge-versions)"
+    return f"{versions.songs:,} songs have {versions.more:,} further versions, {state}: {examples}"
+
+
+def _missing(train: Stage[TrainSummary]) -> Iterator[Line]:
+    """Yield what the release lacks, and a remedy."""
+    summary = train.summary
+    if not summary.songs:
+        reason = describe_rarity(summary.most, train.inputs["min_count"])
         yield (
             "missing",
             (
-                f"song vectors, as {describe_rarity(most, min_count)}: every mode answers by "
-                f"co-occurrence; more playlists, or --min-count {most}, would give some"
+                f"song vectors, because {reason}: every mode uses co-occurrence alone; "
+                f"add playlists, or use --min-count {summary.most}"
             ),
         )
 
 
-def _labels(coverage: Mapping[str, Mapping[str, float | None]]) -> Iterator[Line]:
-    for split, shares in coverage.items():
-        told = [
-            f"{shares[str(least)]:.1%} in {least} or more"
+def _labels(split: SplitSummary) -> Iterator[Line]:
+    for name, shares in split.label_coverage.items():
+        parts = [
+            f"{share:.1%} in {least} or more"
             for least in COVERAGES
-            if shares[str(least)] is not None
+            if (share := shares[str(least)]) is not None
         ]
-        if told:
-            yield f"{split}", f"labels in training playlists: {', '.join(told)}"
+        if parts:
+            yield name, f"labels in training playlists: {', '.join(parts)}"

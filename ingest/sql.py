@@ -1,4 +1,4 @@
-"""DuckDB, as the stages use it: in memory, spilling into the stage's own folder."""
+"""DuckDB connections of the stages: in memory, with temporary files in the stage's folder."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ MEMORY_LIMIT = "3GB"
 
 @contextmanager
 def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection that spills to `folder`. Its I/O failures become `StorageError`.
+    """Open a connection whose temporary files are in `folder`.
 
-    Ctrl-C is a KeyboardInterrupt within a query too.
+    Ctrl-C raises `KeyboardInterrupt`, even during a query. Raises `StorageError` if DuckDB cannot
+    write, or runs out of memory.
     """
     spill = folder / ".spill"
     connection = duckdb.connect()
@@ -38,11 +39,11 @@ def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         first_line = str(error).splitlines()[0]
         if "No space left" in str(error):
             raise StorageError(
-                f"cannot write in {folder}: the disk is full: free some room and run again"
+                f"cannot write in {folder}: the disk is full: free some space and run again"
             ) from error
         raise StorageError(f"cannot work in {folder}: {first_line}") from error
     except (duckdb.InterruptException, RuntimeError) as error:
-        # Ctrl-C during a query: DuckDB has taken the signal, and says so in its own way.
+        # Ctrl-C during a query: DuckDB handles the signal and raises an error of its own.
         if "interrupt" not in str(error).lower():
             raise
         raise KeyboardInterrupt from None
@@ -53,8 +54,8 @@ def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 @contextmanager
 def _interrupted_by_ctrl_c(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    # While a query runs, Python's own handler must wait, and DuckDB looks for signals only between
-    # parts of a query, which may be minutes long. The number of a signal comes down a pipe at once.
+    # While a query runs, Python's own handler has to wait, and DuckDB checks for signals only
+    # between parts of a query, which may take minutes. The wakeup pipe receives a signal at once.
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -79,5 +80,5 @@ def _interrupt(source: int, connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def literal(value: object) -> str:
-    """A value as an SQL string literal, for the places that take no parameter."""
+    """Return a value as an SQL string literal, for statements that take no parameters."""
     return "'" + str(value).replace("'", "''") + "'"

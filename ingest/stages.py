@@ -1,9 +1,9 @@
-"""The work folder: what each stage left, so that the next run redoes only what has changed.
+"""The work folder: the result of each stage, so that a run redoes only what has changed.
 
-    WORK/<stage>/stage.json    fingerprint and summary, and the files with their sizes
-    WORK/<stage>/*.parquet     what the stage made
+    WORK/<stage>/stage.json    fingerprint, inputs and summary, and the files with their sizes
+    WORK/<stage>/*.parquet     the result of the stage
 
-A stage is built under another name and renamed, so it is there whole or not at all.
+A stage is built under another name and renamed, so it is complete or absent.
 """
 
 from __future__ import annotations
@@ -11,63 +11,98 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, overload
+
+from pydantic import TypeAdapter, ValidationError
 
 from catalog.errors import FileError, MismatchError
 from catalog.files import make_folder, storage_errors
+from ingest.source_code import SourceCode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+    from types import ModuleType
 
     from catalog.progress import Reporter
 
 RECORD = "stage.json"
-_CHUNK = 4 << 20
-_LIBRARIES = ("duckdb", "gensim", "numpy", "pyarrow", "scipy")
+_CHUNK = 4 << 20  # bytes
+
+
+class Summary(Protocol):
+    """What a stage reports: a dataclass of JSON values, with a line of text for people."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+
+
+S = TypeVar("S", bound=Summary)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A finished stage: its folder, its fingerprint, and its own summary with a line of `text`.
+class StageDefinition(Generic[S]):
+    """A stage: its name, the type of its summary, and the modules whose code makes its result."""
 
-    `inputs` are what it was made from, as JSON values; those of other stages are fingerprints.
+    name: str
+    summary: type[S]
+    modules: tuple[ModuleType, ...]
+
+
+@dataclass(frozen=True)
+class Stage(Generic[T]):
+    """A finished stage: its folder, its fingerprint, its summary and its inputs.
+
+    `inputs` are the JSON values that it was made from. Other stages appear as their fingerprints.
     """
 
     folder: Path
     fingerprint: str
-    summary: dict[str, Any]
+    summary: T
     inputs: dict[str, Any] = field(default_factory=dict)
 
 
 class WorkFolder:
-    """The stages under `path`, created if need be. `force` redoes every stage."""
+    """The stages under `path`, which is created if needed. `force` redoes every stage."""
 
-    def __init__(self, path: Path, *, force: bool = False) -> None:
-        self.path = make_folder(path)
-        self._force = force
-
-    def stage(
+    def __init__(
         self,
-        name: str,
-        inputs: Mapping[str, Any],
-        build: Callable[[Path], dict[str, Any]],
+        path: Path,
         reporter: Reporter,
-    ) -> Stage:
-        """The stage `name` for these inputs: reused if it is there, else built by `build(folder)`.
+        *,
+        force: bool = False,
+        code: SourceCode | None = None,
+    ) -> None:
+        self.path = make_folder(path)
+        self._reporter = reporter
+        self._force = force
+        self._code = code or SourceCode()
 
-        `inputs` must be all that the result depends on, as JSON values; the code is added. `build`
-        returns the summary. Raises `StorageError`, and what `build` raises.
+    def run_stage(
+        self,
+        definition: StageDefinition[S],
+        inputs: Mapping[str, Any],
+        build: Callable[[Path], S],
+    ) -> Stage[S]:
+        """Return the stage for these inputs: the finished one if it fits, or a new one.
+
+        A finished stage fits if its inputs, its code and the type of its summary are the same.
+        `build` writes files to the folder that it is called with, and returns the summary. Raises
+        `StorageError`, and the errors of `build`.
         """
-        fingerprint = fingerprint_of({"stage": name, "code": code_fingerprint(), **inputs})
+        name = definition.name
+        code = self._code.fingerprint(definition.modules)
+        fingerprint = fingerprint_of({"stage": name, "code": code, **inputs})
         if not self._force:
-            done = _load(self.path / name)
-            if done is not None and done.fingerprint == fingerprint:
-                reporter.say(f"  {name:<10} {done.summary['text']}  (unchanged)")
-                return done
+            finished = self._find(definition)
+            if finished and finished.fingerprint == fingerprint:
+                self._reporter.say(f"  {name:<10} {finished.summary.text}  (unchanged)")
+                return finished
         partial = self.path / f".{name}.partial"
         with storage_errors(partial):
             shutil.rmtree(partial, ignore_errors=True)
@@ -78,7 +113,7 @@ class WorkFolder:
                 record = {
                     "fingerprint": fingerprint,
                     "inputs": inputs,
-                    "summary": summary,
+                    "summary": asdict(summary),
                     "files": files,
                 }
                 (partial / RECORD).write_text(json.dumps(record, indent=2), encoding="utf-8")
@@ -88,40 +123,90 @@ class WorkFolder:
                 shutil.rmtree(partial, ignore_errors=True)
         return Stage(self.path / name, fingerprint, summary, dict(inputs))
 
+    def _find(self, definition: StageDefinition[S]) -> Stage[S] | None:
+        """Return the finished stage, or None if there is none or it is of another version."""
+        try:
+            return find_stage(self.path, definition.name, definition.summary)
+        except MismatchError:
+            return None
 
-def finished_stage(path: Path, name: str) -> Stage:
-    """A stage that an earlier run left in the work folder `path`. Raises `MismatchError`."""
-    stage = _load(path / name)
+
+@overload
+def finished_stage(work: Path, name: str) -> Stage[dict[str, Any]]: ...
+@overload
+def finished_stage(work: Path, name: str, summary: type[S]) -> Stage[S]: ...
+def finished_stage(work: Path, name: str, summary: type[S] | None = None) -> Stage[Any]:
+    """Return the stage that an earlier run left in the work folder.
+
+    Its summary is of the given type, or else a dictionary. Raises `MismatchError` if there is no
+    such stage, or if its summary does not fit the type.
+    """
+    stage = find_stage(work, name, summary) if summary else _load(work / name)
     if stage is None:
         raise MismatchError(
-            f"{path} holds no finished '{name}': run `nextsong ingest run FILE` first, "
+            f"{work} holds no finished '{name}': run `nextsong ingest run FILE` first, "
             f"or name the folder that it used with --work"
         )
     return stage
 
 
-def _load(folder: Path) -> Stage | None:
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        sizes = {name: (folder / name).stat().st_size for name in record["files"]}
-        if sizes != record["files"]:
-            return None
-        return Stage(folder, record["fingerprint"], record["summary"], record["inputs"])
-    except (OSError, ValueError, KeyError, TypeError):
+def find_stage(work: Path, name: str, summary: type[S]) -> Stage[S] | None:
+    """Return the stage that an earlier run left in the work folder, or None.
+
+    Raises `MismatchError` if its summary does not fit the type.
+    """
+    stage = _load(work / name)
+    if stage is None:
         return None
+    try:
+        # As JSON, because a tuple is a list there.
+        value = TypeAdapter(summary).validate_json(json.dumps(stage.summary), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise MismatchError(
+            f"{work} was made by another version of nextsong ({name}, {where}: {first['msg']}): "
+            f"run `nextsong ingest run` again"
+        ) from error
+    return Stage(stage.folder, stage.fingerprint, value, stage.inputs)
+
+
+def _load(folder: Path) -> Stage[dict[str, Any]] | None:
+    """Return the stage in a folder, or None if it is missing or damaged."""
+    try:
+        record = _RECORD.validate_json((folder / RECORD).read_bytes())
+        sizes = {name: (folder / name).stat().st_size for name in record.files}
+    except (OSError, ValidationError):
+        return None
+    if sizes != record.files:
+        return None
+    return Stage(folder, record.fingerprint, record.summary, record.inputs)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """The content of `stage.json`."""
+
+    fingerprint: str
+    inputs: dict[str, Any]
+    summary: dict[str, Any]
+    files: dict[str, int]
+
+
+_RECORD = TypeAdapter(_Record)
 
 
 def fingerprint_of(value: Any) -> str:
-    """SHA-256 of a JSON value, in hexadecimal; the order of keys does not matter."""
+    """Return the SHA-256 of a JSON value, in hexadecimal. The order of keys does not matter."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def fingerprint_of_files(
     files: Sequence[Path], on_bytes: Callable[[float], None] | None = None
 ) -> str:
-    """SHA-256 over the contents of the files, in order. Raises `FileError`.
+    """Return the SHA-256 of the contents of the files, in order. Raises `FileError`.
 
-    `on_bytes(done)`, if given, is called now and then with the bytes that have been read.
+    `on_bytes(done)`, if given, is called from time to time with the number of bytes read.
     """
     digests = []
     done = 0
@@ -142,13 +227,3 @@ def fingerprint_of_files(
             raise FileError(f"{path} cannot be read: {error.strerror}") from error
         digests.append(digest.hexdigest())
     return fingerprint_of(digests)
-
-
-@cache
-def code_fingerprint() -> str:
-    """SHA-256 of the source of this room, of the ones below it, and of the libraries' versions."""
-    here = Path(__file__).parent
-    sources = sorted([*here.rglob("*.py"), *(here.parent / "catalog").rglob("*.py")])
-    parts = [path.read_bytes() for path in sources]
-    parts += [f"{name} {version(name)}".encode() for name in _LIBRARIES]
-    return hashlib.sha256(b"\0".join(parts)).hexdigest()

@@ -55,7 +55,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
     file = folder / "playlists.csv"
     playlists.write_csv(playlists.generate(SMALL, seed=1), file)
     home = EmbeddedStore(folder / "home")
-    outcome = pipeline.run([file], {}, home, folder / "work", QUICK, SilentReporter())
+    outcome = pipeline.run([file], home, folder / "work", QUICK, SilentReporter())
     return Road(file, home, folder / "work", QUICK, outcome)
 
 
@@ -67,7 +67,7 @@ def server_road(
     work = tmp_path_factory.mktemp("server-road") / "work"
     shutil.copytree(road.work, work)
     home = server_stores()
-    outcome = pipeline.run([road.file], {}, home, work, road.parameters, SilentReporter())
+    outcome = pipeline.run([road.file], home, work, road.parameters, SilentReporter())
     return ServerRoad(road.file, home, work, outcome)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -236,15 +235,6 @@ def _with(options: list[Callable[[Any], Any]], command: Any) -> Any:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-def from_above(name: str) -> Any:
-    """What the top floor lends the commands of the rooms below, which must not import it.
-
-    It hands down the places, as `module:attribute`; the module is imported now.
-    """
-    module, attribute = click.get_current_context().find_root().obj[name].split(":")
-    return getattr(import_module(module), attribute)
 
 
 def reporter_for(*, quiet: bool, log_format: str = "console") -> Reporter:

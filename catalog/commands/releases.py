@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from catalog.commands.options import (
-    QDRANT_PARAMETERS,
     complete_release,
-    config_option,
-    from_above,
     home_option,
     json_only_option,
     json_option,
@@ -24,7 +19,7 @@ from catalog.commands.options import (
     release_argument,
     reporter_for,
 )
-from catalog.terminal import echo, one_line, print_json
+from catalog.terminal import print_json
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,43 +179,3 @@ def copy(
     manifest = carry(here, there, release, home, reporter_for(quiet=quiet))
     text = f"release {manifest.release} is the current one of {there.location}"
     print_result({"release": manifest.release, "place": there.location}, text, as_json=as_json)
-
-
-@click.command(short_help="Check configuration, server, rights and releases, and say what to do.")
-@config_option
-@home_option
-@qdrant_server
-@json_option
-@one_line_errors
-def doctor(config: Path | None, home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
-    """Check the service's settings, versions, connectivity, rights, releases and indexes.
-
-    Each finding that needs something done says what. Exit code 1 if anything does not work.
-    """
-    from dataclasses import asdict
-
-    from catalog.commands.doctor import examine
-
-    findings = [*from_above("settings")(config), *examine(home, qdrant, _place_given())]
-    if as_json:
-        print_json([asdict(finding) for finding in findings])
-    else:
-        colours = {"ok": "green", "warning": "yellow", "failure": "red"}
-        for finding in findings:
-            echo(f"{finding.level:<8}", fg=colours[finding.level], nl=False)
-            echo(f" {one_line(finding.what)}")
-            if finding.advice:
-                echo(f"{'':9}-> {one_line(finding.advice)}")
-    if any(finding.level == "failure" for finding in findings):
-        raise click.exceptions.Exit(1)
-
-
-def _place_given() -> str:
-    """Return the options of this call that name the folder or the server, for further commands."""
-    context = click.get_current_context()
-    given = (
-        f" --{name.replace('_', '-')} {shlex.quote(str(context.params[name]))}"
-        for name in ("home", *QDRANT_PARAMETERS)
-        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
-    )
-    return "".join(given)

@@ -78,13 +78,12 @@ def tutorial(file: Path, folder: Path, parameters: Parameters) -> None:
 def nextsong(file: Path, folder: Path, parameters: Parameters) -> None:
     """Run `nextsong ingest run` with a store and a work folder of its own."""
     store = EmbeddedStore(folder / "home")
-    outcome = pipeline.run(
-        [file], {}, store, folder / "work", parameters, _StepReporter(), max_rejects=1.0
-    )
-    prepared = outcome.stages["prepare"].summary
+    options = pipeline.RunOptions(max_rejects=1.0)
+    outcome = pipeline.run([file], store, folder / "work", parameters, _StepReporter(), options)
+    prepared = outcome.stages.prepare.summary
     _write_line(
-        rows=prepared["rows"],
-        playlists=prepared["playlists"],
+        rows=prepared.rows,
+        playlists=prepared.playlists,
         songs=outcome.manifest.counts.songs,
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import MissingExtraError
@@ -13,6 +12,8 @@ from evaluation.protocol.cases import HOLDOUTS
 from evaluation.report.terminal import HEADINGS, metrics_of, notes, number
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from catalog.progress import Reporter
     from evaluation.judge.intervals import Figure
     from evaluation.judge.result import Evaluation, Scored, Slice
@@ -53,13 +54,13 @@ def require_libraries() -> None:
 def page(result: Evaluation) -> str:
     """The report as HTML. Raises `MissingExtraError`."""
     require_libraries()
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from evaluation.report import plots, song_map
     from evaluation.report.examples import examples
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=PackageLoader(__package__, "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -90,7 +90,7 @@ def tune(
     from evaluation.tune import page
     from evaluation.tune import study as tuning
     from evaluation.tune.outcome import describe
-    from ingest.parameter_files import text_of
+    from ingest.saved_parameters import format_parameter_file
 
     work, study = work or home / "work", study or home / "tune"
     target = out or study / "tuned.json"
@@ -100,7 +100,7 @@ def tune(
     reporter = reporter_for(quiet=quiet)
     start = tuning.read_start(work, seed)
     outcome = tuning.tune(Place(home, qdrant), work, study, start, budget, reporter)
-    write_atomically(target, text_of(outcome))
+    write_atomically(target, format_parameter_file(outcome))
     log.note(home, "tune", tuning.log_payload(outcome), reporter)
     report = page.write_report(outcome, tuning.open_studies(work, study), study)
     if outcome["beyond chance"]:

@@ -19,7 +19,7 @@ from evaluation.tune import outcome as tuning_outcome
 from evaluation.tune.files import StudyFiles
 from evaluation.tune.space import PHASES
 from evaluation.tune.trials import Limits, Phase, finished_trials, open_study, run_phase
-from ingest.last_run import last_parameters
+from ingest.saved_parameters import last_parameters
 from ingest.stages import finished_stage
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def open_studies(work: Path, study: Path) -> dict[str, Any]:
 def _resolve_order(work: Path, start: Parameters) -> Parameters:
     if start.order != "auto":
         return start
-    return start.in_order(finished_stage(work, "prepare").summary["order"]["found"])
+    return start.with_order(finished_stage(work, "prepare").summary["order"]["found"])
 
 
 def _require_optuna() -> None:

@@ -41,18 +41,34 @@ _STEPS = 64
 _WEIGHT_BITS = 23  # of a positive float32: its exponent and 15 bits of its fraction
 _ALL_WEIGHT_BITS = (1 << _WEIGHT_BITS) - 1
 
+
+@dataclass(frozen=True)
+class CountSummary:
+    """Result of the stage `count`.
+
+    - `songs`: number of songs in training playlists.
+    - `strengths`: number of co-occurrence weights.
+    - `lone_neighbours`: the limit that was applied (see `Parameters.lone_neighbours_for`).
+    """
+
+    text: str
+    songs: int
+    strengths: int
+    lone_neighbours: int
+
+
 Ints = NDArray[np.integer[Any]]
 Part = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
 
 
 def count_cooccurrence(
     train_path: Path, folder: Path, parameters: Parameters, reporter: Reporter
-) -> dict[str, Any]:
+) -> CountSummary:
     """Write `cooccurrence.parquet` to `folder`: a row for each seed and song with a weight.
 
     Columns: seed and song (numbers), strength (the weight: float32, above 0, rounded to 16 bits of
     precision); by ascending seed, largest weight first. Memory is bounded by `PAIRS_PER_PART`,
-    beside the playlists themselves. Returns counts for the report.
+    beside the playlists themselves.
     """
     with reporter.task("count") as task:
         lists = pq.read_table(train_path, columns=["songs"])["songs"].combine_chunks()
@@ -71,12 +87,12 @@ def count_cooccurrence(
         text = f"{kept:,} co-occurrence weights"
         task.result(text)
     numbers = int(songs.max(initial=-1)) + 1
-    return {
-        "text": text,
-        "songs": int(np.count_nonzero(np.bincount(songs, minlength=numbers))),
-        "strengths": kept,
-        "lone_neighbours": parameters.lone_neighbours_for(numbers),
-    }
+    return CountSummary(
+        text=text,
+        songs=int(np.count_nonzero(np.bincount(songs, minlength=numbers))),
+        strengths=kept,
+        lone_neighbours=parameters.lone_neighbours_for(numbers),
+    )
 
 
 def compute_weights(

@@ -6,7 +6,8 @@ A rank counts from 1; 0 means that the label was not found. The discounted gain 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,18 +20,33 @@ SIGNIFICANCE = 2.0
 """A mean gain counts as real if it is this many standard errors above 0."""
 
 
-def compare_ranks(reranked: NDArray[np.int64], hybrid: NDArray[np.int64]) -> dict[str, Any]:
-    """Return the hit rates of both, and whether the re-ranking is `better` or finds `fewer`."""
+@dataclass(frozen=True)
+class RankComparison:
+    """A re-ranking compared with hybrid search on the same cases.
+
+    - `better`: its mean discounted gain is significantly higher.
+    - `fewer`: it has fewer hits (see `finds_fewer`).
+    - `hit_rates`: of both, by name.
+    """
+
+    better: bool
+    fewer: bool
+    hit_rates: dict[str, float]
+
+
+def compare_ranks(reranked: NDArray[np.int64], hybrid: NDArray[np.int64]) -> RankComparison:
+    """Compare a re-ranking with hybrid search, by the ranks of the labels."""
     gain = discounted_gains(reranked) - discounted_gains(hybrid)
     error = standard_error(gain)
-    figures: dict[str, Any] = {
-        "better": bool(error and gain.mean() > SIGNIFICANCE * error),
-        "fewer": finds_fewer(reranked, hybrid),
-    }
-    for name, ranks in (("ranked", reranked), ("hybrid", hybrid)):
-        for k in KS:
-            figures[f"{name} HR@{k}"] = hit_rate(ranks, k)
-    return figures
+    return RankComparison(
+        better=bool(error and gain.mean() > SIGNIFICANCE * error),
+        fewer=finds_fewer(reranked, hybrid),
+        hit_rates={
+            f"{name} HR@{k}": hit_rate(ranks, k)
+            for name, ranks in (("ranked", reranked), ("hybrid", hybrid))
+            for k in KS
+        },
+    )
 
 
 def finds_fewer(ranks: NDArray[np.int64], other: NDArray[np.int64]) -> bool:

@@ -30,7 +30,7 @@ from catalog.reranker import (
 from ingest.learn import retrieval
 from ingest.learn.cases import Cases, last_song_cases, sample_cases, sample_cases_with_last
 from ingest.learn.cooccurrence import compute_weights
-from ingest.learn.rank_metrics import compare_ranks
+from ingest.learn.rank_metrics import RankComparison, compare_ranks
 from ingest.learn.retrieval import ReleaseArrays, Songs
 from ingest.learn.word2vec import train_vectors
 
@@ -114,14 +114,29 @@ class StageFiles:
     fields: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class RankSummary:
+    """Result of the stage `rank`.
+
+    - `cuts`: number of held-out cases that the re-ranker was trained on.
+    - `better`: whether the re-ranker may replace hybrid search. Its mean discounted gain must be
+      significantly higher, and it must not find fewer of the last songs of playlists (see
+      `ingest.learn.rank_metrics`).
+    - `figures`: hit rates of both on validation cases, by name.
+    """
+
+    text: str
+    cuts: int
+    better: bool
+    figures: dict[str, float]
+
+
 def train_reranker(
     files: StageFiles, folder: Path, parameters: Parameters, reporter: Reporter
-) -> dict[str, Any]:
-    """Write the LightGBM model `ranker.txt` to `folder`; return its figures on validation cases.
+) -> RankSummary:
+    """Write the LightGBM model `ranker.txt` to `folder` and measure it on validation cases.
 
-    `better` in the result says whether it may replace hybrid search: its mean discounted gain must
-    be significantly higher, and it must not find fewer of the last songs of playlists (see
-    `ingest.learn.rank_metrics`). Raises `PlaylistError` if there are too few playlists.
+    Raises `PlaylistError` if there are too few playlists.
     """
     with reporter.task("rank") as task:
         groups = retrieval.read_groups(files.songs, files.fields)
@@ -132,15 +147,15 @@ def train_reranker(
         model = fit_trees(examples, files.fields, random)
         with storage_errors(folder):
             (folder / MODEL).write_text(model, encoding="utf-8")
-        figures = _validate(Reranker(model), files, playlists, groups, parameters, random)
-        verdict = "better than hybrid search" if figures["better"] else "not better than hybrid"
+        better, figures = _validate(Reranker(model), files, playlists, groups, parameters, random)
+        verdict = "better than hybrid search" if better else "not better than hybrid"
         text = (
             f"re-ranker of {TREES} trees from {len(examples.is_label):,} cases; HR@100 on "
             f"validation cases {figures['cuts, ranked HR@100']:.4f}, hybrid "
             f"{figures['cuts, hybrid HR@100']:.4f}: {verdict}"
         )
         task.result(text)
-    return {"text": text, "cuts": len(examples.is_label), **figures}
+    return RankSummary(text, len(examples.is_label), better, figures)
 
 
 def learn_arrays(
@@ -255,7 +270,7 @@ def _validate(
     groups: NDArray[np.int64],
     parameters: Parameters,
     random: np.random.Generator,
-) -> dict[str, Any]:
+) -> tuple[bool, dict[str, float]]:
     validation = retrieval.read_playlists(files.validation)[:MAX_VALIDATION_PLAYLISTS]
     sampled = sample_cases(validation, random, CASES_PER_PLAYLIST)
     last = last_song_cases(validation)
@@ -277,15 +292,13 @@ def _validate(
     return combine_comparisons(on_sampled, on_last)
 
 
-def combine_comparisons(on_sampled: dict[str, Any], on_last: dict[str, Any]) -> dict[str, Any]:
-    """Return the figures of two comparisons, and the verdict `better` (see `train_reranker`)."""
-    named = {"cuts": on_sampled, "last songs": on_last}
-    return {"better": on_sampled["better"] and not on_last["fewer"]} | {
-        f"{kind}, {name}": value
-        for kind, figures in named.items()
-        for name, value in figures.items()
-        if " HR@" in name
-    }
+def combine_comparisons(
+    on_sampled: RankComparison, on_last: RankComparison
+) -> tuple[bool, dict[str, float]]:
+    """Return whether the re-ranker is better (see `RankSummary`), and the hit rates of both."""
+    figures = {f"cuts, {name}": rate for name, rate in on_sampled.hit_rates.items()}
+    figures |= {f"last songs, {name}": rate for name, rate in on_last.hit_rates.items()}
+    return on_sampled.better and not on_last.fewer, figures
 
 
 def rerank_cases(reranker: Reranker, arrays: ReleaseArrays, cases: Cases) -> NDArray[np.int64]:

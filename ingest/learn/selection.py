@@ -8,7 +8,7 @@ vectors beside good co-occurrence lose songs that co-occurrence alone finds.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from catalog.progress import Reporter
+    from catalog.progress import Reporter, Task
     from ingest.learn.reranker import StageFiles
 
 DENSE_WEIGHTS = (0.05, 0.1, 0.2, 0.35, 0.6)
@@ -46,7 +46,7 @@ DEPTH = 100
 
 
 @dataclass(frozen=True)
-class Candidates:
+class Alternatives:
     """The alternatives to select from.
 
     - `dense_weights`: those of hybrid search.
@@ -59,6 +59,22 @@ class Candidates:
     model: Path | None = None
 
 
+@dataclass(frozen=True)
+class ChooseSummary:
+    """Result of the stage `choose`.
+
+    - `mode`, `dense_weight`: those of the release.
+    - `figures`: hit rates and mean discounted gains of all alternatives, by name.
+    - `queries`: number of validation cases; 0 if nothing was measured.
+    """
+
+    text: str
+    mode: str
+    dense_weight: float
+    figures: dict[str, float]
+    queries: int = 0
+
+
 def dense_weights_to_try(parameters: Parameters, given: Collection[str]) -> tuple[float, ...]:
     """Return the dense weight of the parameters if it was given, else `DENSE_WEIGHTS`."""
     if "dense_weight" in given or parameters.dense_weight != Parameters.dense_weight:
@@ -67,9 +83,9 @@ def dense_weights_to_try(parameters: Parameters, given: Collection[str]) -> tupl
 
 
 def select_mode(
-    files: StageFiles, candidates: Candidates, parameters: Parameters, reporter: Reporter
-) -> dict[str, Any]:
-    """Return the selected `mode` and `dense_weight`, and the `figures` of all candidates.
+    files: StageFiles, alternatives: Alternatives, parameters: Parameters, reporter: Reporter
+) -> ChooseSummary:
+    """Select the mode and the dense weight, and return the figures of all alternatives.
 
     The criterion is the mean discounted gain within 100. The dense weight is the one whose gain
     over co-occurrence, minus its standard error, is largest; if that is not above 0, co-occurrence
@@ -80,63 +96,68 @@ def select_mode(
     read.
     """
     with reporter.task("choose") as task:
-        fixed = {"mode": parameters.mode, "dense_weight": parameters.dense_weight, "figures": {}}
-        if parameters.mode != "auto":
-            text = f"{parameters.mode}, as requested"
-            task.result(text)
-            return fixed | {"text": text}
-        if not pq.read_metadata(files.vectors).num_rows:
-            text = "cooccurrence, because no song has a vector"
-            task.result(text)
-            return fixed | {"mode": "cooccurrence", "text": text}
-        playlists = retrieval.read_playlists(files.validation)
-        if not playlists:
-            text = "hybrid, unmeasured: no validation playlist"
-            task.result(text)
-            return fixed | {"mode": "hybrid", "text": text}
-        cases, arrays = _load(files, candidates, playlists, parameters.seed)
-        task.advance(1, 3)
-        pairs = list(retrieval.rank_for_fusion(arrays, cases.queries, parameters, DEPTH))
-        task.advance(2, 3)
-        ranks = {
-            "cooccurrence": retrieval.ranks_of_labels(
-                [songs[:DEPTH] for (songs, _), _ in pairs], cases.labels
-            )
-        }
-        by_weight = {
-            weight: retrieval.ranks_of_labels(
-                [retrieval.fuse(*pair, weight, DEPTH) for pair in pairs], cases.labels
-            )
-            for weight in candidates.dense_weights
-        }
-        mode, weight = _select_weight(ranks["cooccurrence"], by_weight)
-        ranks["hybrid"] = by_weight[weight]
-        if candidates.model:
-            # Training has compared it with hybrid search already, on more cases than these.
-            ranks["ranked"] = _rerank(candidates.model, files, arrays, cases)
-            last = min(len(playlists), MAX_PLAYLISTS, len(cases.labels))
-            if _is_better(ranks["ranked"], ranks[mode], last):
-                mode = "ranked"
-        text = _describe(mode, weight, ranks, len(cases.labels))
-        task.result(text)
-    return {
-        "text": text,
-        "mode": mode,
-        "dense_weight": weight,
-        "figures": _figures(ranks, by_weight),
-        "queries": len(cases.labels),
+        summary = _select_unmeasured(files, parameters) or _select_measured(
+            files, alternatives, parameters, task
+        )
+        task.result(summary.text)
+    return summary
+
+
+def _select_unmeasured(files: StageFiles, parameters: Parameters) -> ChooseSummary | None:
+    """Return the mode if there is nothing to select from or to measure with, else None."""
+    if parameters.mode != "auto":
+        mode, text = parameters.mode, f"{parameters.mode}, as requested"
+    elif not pq.read_metadata(files.vectors).num_rows:
+        mode, text = "cooccurrence", "cooccurrence, because no song has a vector"
+    elif not pq.read_metadata(files.validation).num_rows:
+        mode, text = "hybrid", "hybrid, unmeasured: no validation playlist"
+    else:
+        return None
+    return ChooseSummary(text, mode, parameters.dense_weight, {})
+
+
+def _select_measured(
+    files: StageFiles, alternatives: Alternatives, parameters: Parameters, task: Task
+) -> ChooseSummary:
+    """Rank the alternatives on cases of validation playlists."""
+    playlists = retrieval.read_playlists(files.validation)
+    cases, arrays = _load(files, alternatives, playlists, parameters.seed)
+    task.advance(1, 3)
+    pairs = list(retrieval.rank_for_fusion(arrays, cases.queries, parameters, DEPTH))
+    task.advance(2, 3)
+    ranks = {
+        "cooccurrence": retrieval.ranks_of_labels(
+            [songs[:DEPTH] for (songs, _), _ in pairs], cases.labels
+        )
     }
+    by_weight = {
+        weight: retrieval.ranks_of_labels(
+            [retrieval.fuse(*pair, weight, DEPTH) for pair in pairs], cases.labels
+        )
+        for weight in alternatives.dense_weights
+    }
+    mode, weight = _select_weight(ranks["cooccurrence"], by_weight)
+    ranks["hybrid"] = by_weight[weight]
+    if alternatives.model:
+        # Training has compared it with hybrid search already, on more cases than these.
+        ranks["ranked"] = _rerank(alternatives.model, files, arrays, cases)
+        last = min(len(playlists), MAX_PLAYLISTS, len(cases.labels))
+        if _is_better(ranks["ranked"], ranks[mode], last):
+            mode = "ranked"
+    count = len(cases.labels)
+    text = _describe(mode, weight, ranks, count)
+    return ChooseSummary(text, mode, weight, _figures(ranks, by_weight), count)
 
 
 def _load(
-    files: StageFiles, candidates: Candidates, playlists: Sequence[retrieval.Songs], seed: int
+    files: StageFiles, alternatives: Alternatives, playlists: Sequence[retrieval.Songs], seed: int
 ) -> tuple[Cases, ReleaseArrays]:
     vector_songs, vectors = retrieval.read_vectors(files.vectors)
     cases = _sample(playlists, MAX_SIMILARITIES // max(1, len(vector_songs)), seed)
     total = pq.read_metadata(files.songs).num_rows
     lists = pq.read_table(files.train, columns=["songs"])["songs"].combine_chunks()
     counts = np.bincount(lists.flatten().to_numpy(), minlength=total)
-    counts[counts < candidates.catalog_min] = 0
+    counts[counts < alternatives.catalog_min] = 0
     weights = retrieval.read_weights(files.cooccurrence, retrieval.seed_mask(cases.queries, total))
     no_groups = np.zeros((1, total), np.int64)
     return cases, ReleaseArrays(weights, vector_songs, vectors, counts, no_groups)

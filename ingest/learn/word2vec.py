@@ -7,8 +7,8 @@ workers do not wait for Python.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -48,14 +48,31 @@ GROUP BY song
 """
 
 
+@dataclass(frozen=True)
+class TrainSummary:
+    """Result of the stage `train`.
+
+    - `songs`: number of songs with a vector.
+    - `plays`: number of plays in the training playlists.
+    - `most`: number of training playlists of the most common song.
+    - `epochs`, `window`: the values that were used.
+    """
+
+    text: str
+    songs: int
+    plays: int
+    most: int
+    epochs: int
+    window: int
+
+
 def train_word2vec(
     train_path: Path, folder: Path, parameters: Parameters, reporter: Reporter
-) -> dict[str, Any]:
+) -> TrainSummary:
     """Write `vectors.parquet` to `folder`: a row for each song with a vector.
 
-    Columns: song, vector (fixed-size list of float32, unit length). Returns counts for the report;
-    `most` is the number of playlists of the most common song. The table has no rows if `most` is
-    less than `min_count`.
+    Columns: song, vector (fixed-size list of float32, unit length). The table has no rows if no
+    song is in `min_count` training playlists.
     """
     with reporter.task("train") as task, connect(folder) as sql:
         corpus = folder / "corpus.txt"
@@ -86,14 +103,7 @@ def train_word2vec(
             else f"no song vectors: {describe_rarity(most, parameters.min_count)}"
         )
         task.result(text)
-    return {
-        "text": text,
-        "songs": len(songs),
-        "plays": plays,
-        "most": most,
-        "epochs": epochs,
-        "window": window,
-    }
+    return TrainSummary(text, len(songs), plays, most, epochs, window)
 
 
 def describe_rarity(most: int, min_count: int) -> str:

@@ -1,8 +1,9 @@
-"""Which song each spelling of a name is: its keys, its id, and the song it is a version of."""
+"""The identity of songs: the keys and the id of each spelling, and versions of the same song."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,11 +14,12 @@ from catalog.versions import HINT, base_title
 if TYPE_CHECKING:
     import duckdb
 
-_EXAMPLES = 3
+_MAX_EXAMPLES = 3
+_MAX_TITLES = 4
 
-# One id for all spellings and track ids of a song's versions: that of the most played track where
-# tracks have ids, else that of the names without what tells the versions apart.
-_MERGED = """
+# All spellings and track ids of a song's versions get one id: that of the most played track if
+# tracks have ids, else that of the names without the version.
+_MERGE_VERSIONS = """
 CREATE TEMP TABLE names AS
 SELECT * REPLACE (
     title_key = base_key AS plain,
@@ -43,36 +45,55 @@ GROUP BY artist_key, base_key HAVING count(*) > 1
 """
 
 
-def identify(sql: duckdb.DuckDBPyConnection, spellings: str, *, merge: bool) -> dict[str, Any]:
-    """Make the table `names` of the query `spellings`: artist, title, track and plays.
+@dataclass(frozen=True)
+class VersionExample:
+    """The titles of the versions of one song."""
 
-    It adds artist_key, title_key and song_id, null where artist or title is empty. With `merge`,
-    versions of a song (see `catalog.versions`) get one id, and `plain` says which spellings name no
-    version. Returns the account of versions: the songs that have several, how many there are beyond
-    the first, and examples, the most played.
+    artist: str
+    titles: list[str]
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Versions of the same song, such as remasters (see `catalog.versions`).
+
+    - `songs`: number of songs with several versions.
+    - `more`: number of versions beyond the first of each song.
+    - `merged`: whether they were merged.
+    - `examples`: those with the most plays.
     """
-    names = _identified(sql.sql(spellings).to_arrow_table(), merge=merge)
+
+    songs: int
+    more: int
+    merged: bool
+    examples: list[VersionExample]
+
+
+def identify_songs(sql: duckdb.DuckDBPyConnection, spellings: str, *, merge: bool) -> Versions:
+    """Create the table `names` from the query `spellings`: artist, title, track and plays.
+
+    The table also has artist_key, title_key and song_id, which is null if artist or title is empty.
+    With `merge`, the versions of a song get one id, and `plain` marks spellings without a version.
+    """
+    names = _add_keys(sql.sql(spellings).to_arrow_table(), merge=merge)
     sql.register("spelled_names", names)
     if merge:
-        sql.execute(_MERGED)
+        sql.execute(_MERGE_VERSIONS)
     else:
         sql.execute("CREATE TEMP VIEW names AS SELECT *, true AS plain FROM spelled_names")
     songs, more = sql.sql(
         f"SELECT count(*), coalesce(sum(versions - 1), 0)::BIGINT FROM ({_VERSIONS})"
     ).fetchall()[0]
-    best = sql.sql(f"{_VERSIONS} ORDER BY plays DESC, 1 LIMIT {_EXAMPLES}").fetchall()
-    return {
-        "songs": songs,
-        "more": more,
-        "merged": merge,
-        "examples": [{"artist": artist, "titles": titles[:4]} for artist, _, titles, _ in best],
-    }
+    best = sql.sql(f"{_VERSIONS} ORDER BY plays DESC, 1 LIMIT {_MAX_EXAMPLES}").fetchall()
+    examples = [VersionExample(artist, titles[:_MAX_TITLES]) for artist, _, titles, _ in best]
+    return Versions(songs, more, merge, examples)
 
 
-def _identified(names: pa.Table, *, merge: bool) -> pa.Table:
-    artist_keys = _keys(names["artist"])
-    title_keys = _keys(names["title"])
-    base_keys = _bases(title_keys)
+def _add_keys(names: pa.Table, *, merge: bool) -> pa.Table:
+    """Add the columns artist_key, title_key, base_key (the title without version) and song_id."""
+    artist_keys = _normalise_column(names["artist"])
+    title_keys = _normalise_column(names["title"])
+    base_keys = _remove_versions(title_keys)
     identity = base_keys if merge else title_keys
     ids: list[str | None] = []
     for artist_key, title_key, track in zip(
@@ -92,13 +113,13 @@ def _identified(names: pa.Table, *, merge: bool) -> pa.Table:
     )
 
 
-def _keys(column: pa.ChunkedArray) -> pa.Array:
+def _normalise_column(column: pa.ChunkedArray) -> pa.Array:
     encoded = column.combine_chunks().dictionary_encode()
     keys = pa.array([normalise(name) for name in encoded.dictionary.to_pylist()], pa.string())
     return keys.take(encoded.indices)
 
 
-def _bases(title_keys: pa.Array) -> pa.Array:
+def _remove_versions(title_keys: pa.Array) -> pa.Array:
     encoded = title_keys.dictionary_encode()
     titles = encoded.dictionary
     hinted = pc.match_substring_regex(titles, HINT)

@@ -1,39 +1,42 @@
-"""Rows -> songs and playlists.
+"""Songs and playlists, made from rows.
 
-Trims names, gives every song its identity, orders each playlist and keeps the first of a song's
-repeats. What cannot be used is kept beside, with the reason.
+Names are trimmed, every song gets its identity, each playlist is ordered, and of repeated songs the
+first is kept. Rows that cannot be used are kept as rejects, with the reason.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from catalog.errors import PlaylistError
-from ingest.prepare import order
-from ingest.prepare.identity import identify
+from ingest.prepare.identity import Versions, identify_songs
+from ingest.prepare.order import Order, measure_order
 from ingest.prepare.sessions import cut_sessions
+from ingest.sources.columns import has_sessions
 from ingest.sources.payload import PREFIX
 from ingest.sql import connect, literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import duckdb
 
     from catalog.progress import Reporter
+    from ingest.parameters import Parameters
+    from ingest.sources.read import ReadAccount
 
 _TRIM_MACRO = (
     "CREATE MACRO trimmed(text) AS coalesce("
     "trim(text, ' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || chr(160)), '')"
 )
 
-# Each name and each list is trimmed and looked at once; rows then carry numbers. `spot` is the
-# place of a row in all files, and says which file and line it is.
+# Each distinct name and playlist is trimmed once; rows refer to them by number. `row_key` is the
+# number of the row's file, shifted by 40 bits, plus its line.
 _FILES = """
 CREATE TEMP TABLE files AS
 SELECT file, row_number() OVER (ORDER BY file) << 40 AS base
@@ -48,7 +51,7 @@ SELECT row_number() OVER ()::INTEGER AS spelling, artist AS raw_artist, title AS
 FROM (SELECT DISTINCT artist, title, track_id FROM read_parquet({rows}))
 """
 
-# A row's own playlist id names its playlist; where it has none, owner and name do.
+# A row belongs to the playlist of its id or, without an id, of its owner and name.
 _LISTS = """
 CREATE TEMP TABLE lists AS
 SELECT row_number() OVER ()::INTEGER AS list, playlist_id AS given_id, playlist_name AS raw_name,
@@ -62,7 +65,7 @@ FROM (SELECT DISTINCT playlist_id, playlist_name, owner FROM read_parquet({rows}
 
 _ROWS = """
 CREATE TEMP TABLE numbered AS
-SELECT base + line AS spot, position, spelling, list {extras}
+SELECT base + line AS row_key, position, spelling, list {extras}
 FROM read_parquet({rows}) r
 JOIN files ON r.file = files.file
 JOIN spellings ON r.artist IS NOT DISTINCT FROM raw_artist
@@ -71,7 +74,7 @@ JOIN lists ON playlist_id IS NOT DISTINCT FROM given_id
     AND playlist_name IS NOT DISTINCT FROM raw_name AND r.owner IS NOT DISTINCT FROM raw_owner
 """
 
-# Playlists are numbered in the order of their ids; lists that differ in blanks alone are one.
+# Playlists are numbered in the order of their ids. Lists that differ only in blanks are one.
 _NUMBERS = """
 CREATE TEMP TABLE playlist_of AS
 SELECT list, (dense_rank() OVER (ORDER BY playlist) - 1)::INTEGER AS number
@@ -87,8 +90,8 @@ FROM spellings LEFT JOIN (
 GROUP BY ALL
 """
 
-# Songs are numbered in the order of their ids, whatever the order of the rows; the spelling shown
-# is the one that most rows have.
+# Songs are numbered in the order of their ids, so the order of rows does not matter. The displayed
+# spelling is the most frequent one.
 _SONGS = """
 CREATE TEMP TABLE songs AS
 WITH spelled AS (
@@ -108,48 +111,48 @@ FROM spellings JOIN names USING (artist, title, track) JOIN songs USING (song_id
 
 _USED = """
 CREATE TEMP TABLE used AS
-SELECT number, list, song, {place} AS place {extras}
+SELECT number, list, song, {rank} AS rank {extras}
 FROM numbered JOIN song_of USING (spelling) JOIN playlist_of USING (list)
 """
 
-# The place of a row in its playlist: by position (or time) where there is one, else as in the file.
-_BY_FILE = "spot"
-_BY_POSITION = "row_number() OVER (ORDER BY position NULLS LAST, spot)"
+# The rank of a row in its playlist: by position or time if the rows have any, else as in the file.
+_BY_FILE = "row_key"
+_BY_POSITION = "row_number() OVER (ORDER BY position NULLS LAST, row_key)"
 
 _REJECTS = """
 SELECT file, line, reason, text FROM read_parquet({unreadable})
 UNION ALL
-SELECT file, spot - base AS line,
+SELECT file, row_key - base AS line,
        CASE WHEN names.artist_key = '' THEN 'no artist' WHEN names.title_key = '' THEN 'no title'
             ELSE 'no playlist' END AS reason,
        concat_ws(' | ', given_id, lists.name, lists.owner, artist, title, track) AS text
 FROM numbered ANTI JOIN (SELECT spelling FROM song_of) USING (spelling)
 JOIN spellings USING (spelling) JOIN names USING (artist, title, track) JOIN lists USING (list)
-JOIN files ON spot & ~((1::BIGINT << 40) - 1) = base
+JOIN files ON row_key & ~((1::BIGINT << 40) - 1) = base
 UNION ALL
-SELECT file, spot - base AS line, 'no playlist' AS reason,
+SELECT file, row_key - base AS line, 'no playlist' AS reason,
        concat_ws(' | ', given_id, lists.name, lists.owner, artist, title, track) AS text
 FROM numbered SEMI JOIN song_of USING (spelling)
 JOIN spellings USING (spelling) JOIN (SELECT * FROM lists WHERE playlist = '') lists USING (list)
-JOIN files ON spot & ~((1::BIGINT << 40) - 1) = base
+JOIN files ON row_key & ~((1::BIGINT << 40) - 1) = base
 ORDER BY file, line
 """
 
-# All plays by playlist and place, the first of a song's repeats alone; and the playlists' names.
+# All plays by playlist and rank, of repeated songs only the first.
 _PLAYS = """
 SELECT number, song FROM (
-    SELECT number, song, min(place) AS place FROM used GROUP BY number, song
-) ORDER BY number, place
+    SELECT number, song, min(rank) AS rank FROM used GROUP BY number, song
+) ORDER BY number, rank
 """
 
-_LISTED = """
+_PLAYLIST_NAMES = """
 SELECT number, min(playlist) AS playlist_id, coalesce(min(nullif(name, '')), '') AS name,
        coalesce(min(nullif(owner, '')), '') AS owner
 FROM lists JOIN playlist_of USING (list) SEMI JOIN used USING (list)
 GROUP BY number ORDER BY number
 """
 
-# A song's value is the one that most of its rows have; the alphabet settles ties.
+# The value of a song is the most frequent one in its rows; ties go to the first in the alphabet.
 _VALUES = """
 CREATE TEMP TABLE {table} AS
 SELECT song, value FROM (
@@ -158,8 +161,8 @@ SELECT song, value FROM (
 ) QUALIFY row_number() OVER (PARTITION BY song ORDER BY rows DESC, value) = 1
 """
 
-# Lists are told apart by a hash; an owner's playlists of one name, by their ids. Playlists that are
-# one here though the files have two: their names differ in blanks alone, or two files have an id.
+# Counts of playlists: with owner and name of another one; with the songs of another one (compared
+# by hash); merged although their names differ in blanks; merged from rows of several files.
 _NOTES = """
 SELECT (SELECT coalesce(sum(n), 0)::BIGINT FROM (
            SELECT count(*) AS n FROM playlists WHERE owner <> '' AND name <> ''
@@ -174,7 +177,7 @@ SELECT (SELECT coalesce(sum(n), 0)::BIGINT FROM (
        (SELECT count(*) FROM (
            SELECT number FROM numbered JOIN playlist_of USING (list)
            WHERE (SELECT count(*) FROM files) > 1
-           GROUP BY number HAVING min(spot >> 40) <> max(spot >> 40)))
+           GROUP BY number HAVING min(row_key >> 40) <> max(row_key >> 40)))
 """
 
 _COUNTS = """
@@ -191,87 +194,132 @@ FROM playlists
 
 
 @dataclass(frozen=True)
-class Choices:
-    """How rows become songs and playlists.
+class PrepareOptions:
+    """Options for making songs and playlists from rows.
 
-    `fields` are the payload fields that the rows have. `session_files` are the files without
-    playlists, whose rows are cut into sessions where more than `session_gap` minutes pass.
+    - `min_songs`: shorter playlists are dropped.
+    - `merge_versions`: whether versions of a song, such as remasters, become one song.
+    - `session_gap`: minutes without a play that end a session.
+    - `session_files`: files without playlists, whose rows are cut into sessions.
+    - `fields`: payload fields of the rows.
     """
 
     min_songs: int
     merge_versions: bool = False
     session_gap: float = 30.0
     session_files: Sequence[str] = ()
-    fields: Sequence[str] = field(default=())
+    fields: Sequence[str] = ()
+
+
+def prepare_options(read: ReadAccount, parameters: Parameters) -> PrepareOptions:
+    """Return the options for the rows of these files."""
+    return PrepareOptions(
+        **parameters.of_stage("prepare"),
+        session_files=[note.file for note in read.notes if has_sessions(note.columns)],
+        fields=list(read.payload),
+    )
+
+
+@dataclass(frozen=True)
+class PrepareSummary:
+    """Result of the stage `prepare`.
+
+    - `rows`, `used`: number of rows that were read, and of those used.
+    - `rejected`: number of rejected rows by reason. `unreadable` of them are not among `rows`.
+    - `songs`, `artists`: numbers in all playlists, short ones included.
+    - `playlists`, `plays`: number of playlists that are kept, and of their songs.
+    - `short_playlists`, `short_rows`: number of playlists dropped as too short, and of their rows.
+    - `repeats`: number of rows that repeat a song of their playlist.
+    - `track_ids`: whether songs are identified by track ids.
+    - `same_names`: number of playlists that share owner and name with another.
+    - `same_songs`: number of playlists that repeat another, song by song.
+    - `merged_blanks`: number of playlists whose names differ only in blanks in the files.
+    - `merged_files`: number of playlists with rows in several files.
+    - `sessions`: whether there are files without playlists, cut into sessions.
+    - `units`: files whose times are not in seconds, by unit.
+    """
+
+    text: str
+    rows: int
+    used: int
+    rejected: dict[str, int]
+    unreadable: int
+    songs: int
+    artists: int
+    playlists: int
+    short_playlists: int
+    short_rows: int
+    plays: int
+    repeats: int
+    track_ids: bool
+    same_names: int
+    same_songs: int
+    merged_blanks: int
+    merged_files: int
+    versions: Versions
+    sessions: bool
+    units: dict[str, list[str]]
+    order: Order
 
 
 def prepare(
-    rows: Path, unreadable: Path, folder: Path, choices: Choices, reporter: Reporter
-) -> dict[str, Any]:
-    """Turn the rows and unreadable records of `ingest.sources.read` into the tables of this stage.
+    rows: Path, unreadable: Path, folder: Path, options: PrepareOptions, reporter: Reporter
+) -> PrepareSummary:
+    """Make the tables of this stage from the rows and unreadable records of the stage `read`.
 
     Writes to `folder`: `songs.parquet` (song, song_id, artist, title, artist_key, title_key, and
     the payload fields), `playlists.parquet` (playlist_id, name, owner, songs: list of `song`, in
     play order, each once), `short_playlists.parquet` (those of fewer than `min_songs` songs), and
-    `rejects.parquet` (file, line, reason, text). Returns the counts. Raises `PlaylistError` when no
-    playlist is left.
+    `rejects.parquet` (file, line, reason, text). Raises `PlaylistError` if no playlist is left.
     """
-    extras = "".join(f', "{PREFIX}{name}"' for name in choices.fields)
+    extras = "".join(f', "{PREFIX}{name}"' for name in options.fields)
     with reporter.task("prepare") as task, connect(folder) as sql:
         sql.execute(_TRIM_MACRO)
         for statement in (_FILES, _SPELLINGS, _LISTS, _ROWS):
             sql.execute(statement.format(rows=literal(rows), extras=extras))
-        units = cut_sessions(sql, choices.session_files, 60.0 * choices.session_gap)
+        units = cut_sessions(sql, options.session_files, 60.0 * options.session_gap)
         sql.execute(_NUMBERS)
         task.advance(4, 10)
-        versions = identify(sql, _NAMES, merge=choices.merge_versions)
+        versions = identify_songs(sql, _NAMES, merge=options.merge_versions)
         task.advance(6, 10)
         sql.execute(_SONGS)
         sql.execute(_SONG_OF)
-        rejects = _REJECTS.format(unreadable=literal(unreadable))
-        _write(sql, rejects, folder / "rejects.parquet")
+        _write(sql, _REJECTS.format(unreadable=literal(unreadable)), folder / "rejects.parquet")
         positions = sql.sql("SELECT count(position) FROM numbered").fetchall()[0][0]
-        place = _BY_POSITION if positions else _BY_FILE
-        sql.execute(_USED.format(place=place, extras=extras))
+        rank = _BY_POSITION if positions else _BY_FILE
+        sql.execute(_USED.format(rank=rank, extras=extras))
         task.advance(7, 10)
-        sql.register("playlists", _playlists(sql))
+        sql.register("playlists", _collect_playlists(sql))
         by_id = "SELECT * EXCLUDE (number) FROM playlists WHERE len(songs) {} {}"
-        _write(sql, by_id.format(">=", choices.min_songs), folder / "playlists.parquet")
-        _write(sql, by_id.format("<", choices.min_songs), folder / "short_playlists.parquet")
-        _write(sql, _songs_with(sql, choices.fields), folder / "songs.parquet")
-        summary = _account(sql, folder / "rejects.parquet", choices.min_songs)
-        if not summary["playlists"]:
-            raise PlaylistError(_no_playlists(summary, choices.min_songs))
-        same_names, same_songs, blanks, files = sql.sql(
-            _NOTES, params={"min_songs": choices.min_songs}
-        ).fetchall()[0]
+        _write(sql, by_id.format(">=", options.min_songs), folder / "playlists.parquet")
+        _write(sql, by_id.format("<", options.min_songs), folder / "short_playlists.parquet")
+        _write(sql, _add_payload(sql, options.fields), folder / "songs.parquet")
+        counts = _count(sql, folder / "rejects.parquet", options.min_songs)
         task.advance(9, 10)
-        summary |= {
-            "same_names": same_names,
-            "same_songs": same_songs,
-            "merged_blanks": blanks,
-            "merged_files": files,
-            "versions": versions,
-            "sessions": bool(choices.session_files),
-            "units": units,
-            "order": order.measure(folder / "playlists.parquet", folder / "songs.parquet"),
-        }
-        task.result(summary["text"])
+        summary = PrepareSummary(
+            **counts,
+            text=_describe(counts, options.min_songs),
+            versions=versions,
+            sessions=bool(options.session_files),
+            units=units,
+            order=measure_order(folder / "playlists.parquet", folder / "songs.parquet"),
+        )
+        task.result(summary.text)
     return summary
 
 
-def _playlists(sql: duckdb.DuckDBPyConnection) -> pa.Table:
-    """The playlists, by ascending id: number, playlist_id, name, owner, songs."""
+def _collect_playlists(sql: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Return the playlists by ascending id: number, playlist_id, name, owner, songs."""
     plays = sql.sql(_PLAYS).to_arrow_table()
-    listed = sql.sql(_LISTED).to_arrow_table()
+    listed = sql.sql(_PLAYLIST_NAMES).to_arrow_table()
     number, songs = plays["number"].to_numpy(), plays["song"].combine_chunks()
     starts = np.append(np.flatnonzero(np.diff(number, prepend=-1)), len(number))
     lists = pa.ListArray.from_arrays(starts.astype(np.int32), songs)
     return listed.append_column("songs", lists)
 
 
-def _songs_with(sql: duckdb.DuckDBPyConnection, fields: Sequence[str]) -> str:
-    """The query of `songs` in their order, with the payload fields, each song's own value."""
+def _add_payload(sql: duckdb.DuckDBPyConnection, fields: Sequence[str]) -> str:
+    """Return the query of `songs` in their order, with the values of the payload fields."""
     columns, joins = "", ""
     for number, name in enumerate(fields):
         table = f"values_{number}"
@@ -285,24 +333,24 @@ def _write(sql: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
     sql.execute(f"COPY ({query}) TO {literal(path)} (FORMAT parquet, COMPRESSION zstd)")
 
 
-def _account(sql: duckdb.DuckDBPyConnection, rejects: Path, min_songs: int) -> dict[str, Any]:
-    counts = sql.sql(_COUNTS, params={"min_songs": min_songs}).fetchall()[0]
-    rows, used, songs, artists, found, kept, plays, different, tracks, short_rows = counts
+def _count(sql: duckdb.DuckDBPyConnection, rejects: Path, min_songs: int) -> dict[str, Any]:
+    """Return the counts of a `PrepareSummary`. Raises `PlaylistError` if no playlist is kept."""
+    values = {"min_songs": min_songs}
+    counts = sql.sql(_COUNTS, params=values).fetchall()[0]
+    rows, used, songs, artists, playlists, kept, plays, different, tracks, short_rows = counts
     reasons = sql.sql(
         f"SELECT split_part(reason, ':', 1) AS kind, count(*) AS n "
         f"FROM read_parquet({literal(rejects)}) GROUP BY kind ORDER BY n DESC, kind"
     ).fetchall()
     rejected = sum(count for _, count in reasons)
-    text = f"{kept:,} playlists, {songs:,} songs of {artists:,} artists"
-    if rejected:
-        text += f"; {rejected:,} rows rejected ({_listed(reasons)})"
-    if found > kept:
-        text += (
-            f"; {found - kept:,} playlists shorter than {min_songs} songs dropped, "
-            f"{short_rows:,} rows with them"
+    if not kept:
+        raise PlaylistError(
+            f"no playlist has {min_songs} songs or more: {rows:,} rows gave {playlists:,} shorter "
+            f"playlists and {rejected:,} rejected rows; check that the playlist column is the "
+            f"right one (--column playlist_id=NAME), or lower --min-songs"
         )
+    same_names, same_songs, blanks, files = sql.sql(_NOTES, params=values).fetchall()[0]
     return {
-        "text": text,
         "rows": rows,
         "used": used,
         "rejected": dict(reasons),
@@ -310,23 +358,30 @@ def _account(sql: duckdb.DuckDBPyConnection, rejects: Path, min_songs: int) -> d
         "songs": songs,
         "artists": artists,
         "playlists": kept,
-        "short_playlists": found - kept,
+        "short_playlists": playlists - kept,
         "short_rows": short_rows,
         "plays": plays,
         "repeats": used - different,
         "track_ids": tracks > 0,
+        "same_names": same_names,
+        "same_songs": same_songs,
+        "merged_blanks": blanks,
+        "merged_files": files,
     }
 
 
-def _listed(reasons: list[tuple[str, int]]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in reasons)
-
-
-def _no_playlists(summary: dict[str, Any], min_songs: int) -> str:
-    return (
-        f"no playlist has {min_songs} songs or more: {summary['rows']:,} rows gave "
-        f"{summary['short_playlists']:,} shorter playlists and "
-        f"{sum(summary['rejected'].values()):,} rejected rows; "
-        f"check that the playlist column is the right one (--column playlist_id=NAME), "
-        f"or lower --min-songs"
+def _describe(counts: Mapping[str, Any], min_songs: int) -> str:
+    text = (
+        f"{counts['playlists']:,} playlists, {counts['songs']:,} songs of "
+        f"{counts['artists']:,} artists"
     )
+    rejected = counts["rejected"]
+    if rejected:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejected.items())
+        text += f"; {sum(rejected.values()):,} rows rejected ({reasons})"
+    if counts["short_playlists"]:
+        text += (
+            f"; {counts['short_playlists']:,} playlists shorter than {min_songs} songs dropped, "
+            f"{counts['short_rows']:,} rows with them"
+        )
+    return text

@@ -1,4 +1,4 @@
-"""Plays of listeners, without playlists -> sessions: each longer pause ends one."""
+"""Sessions: the plays of a listener, cut at each longer pause, for files without playlists."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ if TYPE_CHECKING:
 
     import duckdb
 
-# A time since 1970 that is no number of seconds tells its unit by its size: a second of today is
-# 2e9, and no song was played before 1973 or after 5000.
+# The unit of times since 1970 follows from their size: seconds are about 2e9 today, and no song was
+# played before 1973 or after the year 5000. Times in a unit are at least as large as its value.
 _UNITS = {"milliseconds": 1e11, "microseconds": 1e14, "nanoseconds": 1e17}
 
 _FILES = """
 CREATE TEMP TABLE session_files AS
 SELECT file, base, usual, {unit} AS unit
 FROM files JOIN (
-    SELECT (spot >> 40) << 40 AS base, approx_quantile(abs(position), 0.5) AS usual
+    SELECT (row_key >> 40) << 40 AS base, approx_quantile(abs(position), 0.5) AS usual
     FROM numbered WHERE position IS NOT NULL GROUP BY 1
 ) USING (base)
 WHERE file IN ({files})
 """
 
-# A session is named after its listener and its first second.
+# The id of a session is its listener and its first second.
 _SESSIONS = """
 CREATE TEMP TABLE sessions AS
 WITH times AS (
-    SELECT spot, list, owner, position * unit AS moment
-    FROM numbered JOIN lists USING (list) JOIN session_files ON (spot >> 40) << 40 = base
+    SELECT row_key, list, owner, position * unit AS moment
+    FROM numbered JOIN lists USING (list) JOIN session_files ON (row_key >> 40) << 40 = base
     WHERE position IS NOT NULL AND owner <> ''
 ), plays AS (
-    SELECT spot, list, owner, moment,
+    SELECT row_key, list, owner, moment,
            coalesce(moment - lag(moment) OVER listener > {gap}, true) AS starts
-    FROM times WINDOW listener AS (PARTITION BY owner ORDER BY moment, spot)
+    FROM times WINDOW listener AS (PARTITION BY owner ORDER BY moment, row_key)
 )
-SELECT spot, list, owner || ' ' || max(moment) FILTER (starts) OVER (
-           PARTITION BY owner ORDER BY moment, spot ROWS UNBOUNDED PRECEDING
+SELECT row_key, list, owner || ' ' || max(moment) FILTER (starts) OVER (
+           PARTITION BY owner ORDER BY moment, row_key ROWS UNBOUNDED PRECEDING
        )::BIGINT AS session, moment
 FROM plays;
 CREATE TEMP TABLE session_lists AS
@@ -51,19 +51,19 @@ CREATE OR REPLACE TEMP TABLE numbered AS
 SELECT numbered.* REPLACE (coalesce(new_list, numbered.list) AS list,
                            coalesce(moment, position) AS position)
 FROM numbered LEFT JOIN (
-    SELECT spot, new_list, moment FROM sessions JOIN session_lists USING (list, session)
-) USING (spot)
+    SELECT row_key, new_list, moment FROM sessions JOIN session_lists USING (list, session)
+) USING (row_key)
 """
 
 
 def cut_sessions(
     sql: duckdb.DuckDBPyConnection, files: Sequence[str], gap: float
 ) -> dict[str, list[str]]:
-    """Give each session in the rows of `files` a list of its own in the tables of `playlists`.
+    """Give each session in the rows of `files` its own list (see `ingest.prepare.playlists`).
 
-    Their positions become seconds. A pause of more than `gap` seconds ends a session. Times come in
-    seconds, or in the thousandths, millionths or billionths of them. Returns the files whose times
-    are no seconds, by their unit.
+    Their positions become seconds. A pause of more than `gap` seconds ends a session. Times may be
+    in seconds, milliseconds, microseconds or nanoseconds. Returns the files with other units than
+    seconds, by unit.
     """
     if not files:
         return {}
@@ -73,10 +73,10 @@ def cut_sessions(
     listed = ", ".join(literal(file) for file in files)
     sql.execute(_FILES.format(unit=unit, files=listed))
     sql.execute(_SESSIONS.format(gap=gap))
-    found = sql.sql("SELECT file, usual FROM session_files ORDER BY file").fetchall()
-    said: dict[str, list[str]] = {}
-    for file, usual in found:
+    times = sql.sql("SELECT file, usual FROM session_files ORDER BY file").fetchall()
+    files_by_unit: dict[str, list[str]] = {}
+    for file, usual in times:
         name = next((name for name, least in reversed(_UNITS.items()) if usual >= least), "")
         if name:
-            said.setdefault(name, []).append(file)
-    return said
+            files_by_unit.setdefault(name, []).append(file)
+    return files_by_unit

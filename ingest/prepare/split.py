@@ -1,12 +1,14 @@
-"""Playlists -> train, validation and test, by a seeded hash of the playlist id.
+"""The split of playlists into train, validation and test, by a seeded hash of the playlist id.
 
-A playlist's split depends on its id and the seed alone: not on row order, machine or the others.
+The split of a playlist depends only on its id and the seed, not on other playlists, the order of
+rows or the machine.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -25,20 +27,20 @@ if TYPE_CHECKING:
     from catalog.progress import Reporter
 
 BOUNDS = {"train": (0.0, 0.7), "validation": (0.7, 0.9), "test": (0.9, 1.0)}
-"""Each split's share of the hashes, as a range from 0 to 1."""
+"""The range of hashes of each split, from 0 to 1."""
 
 # The lower 8 bytes of MD5 as a number from 0 to 1: the same in every version and on every machine.
 _HASH = "md5_number_lower($seed || ':' || playlist_id) / 18446744073709551616.0"
 
-
-# What the random order of a playlist depends on, beside its songs: the seed and its id.
+# The random order of a playlist depends on its songs, the seed and its id.
 _SALT = "md5_number_lower($seed || ':order:' || playlist_id)"
 
-_SHUFFLED_PLAYS = 1 << 21  # at a time
+_SHUFFLED_PLAYS = 1 << 21  # plays that are shuffled at a time, which bounds memory
 
 COVERAGES = (1, 2, 3, 5, 10)
+"""Numbers of training playlists for which the share of labels is reported."""
 
-# Where the order says nothing, any song of a playlist may be held out: each is a label in part.
+# Without an order, any song of a playlist may be held out, so each counts as a part of a label.
 _COVERAGE = """
 WITH plays AS (SELECT song, count(*) AS playlists
                FROM (SELECT unnest(songs) AS song FROM read_parquet({train})) GROUP BY song),
@@ -48,22 +50,36 @@ SELECT {shares} FROM labels LEFT JOIN plays USING (song)
 """
 
 
-def split(
-    playlists: Path, folder: Path, seed: int, order: str, reporter: Reporter
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class SplitSummary:
+    """Result of the stage `split`: the number of playlists of each split.
+
+    - `order`: the order of the songs, "played" or "none".
+    - `label_coverage`: by split, the share of its labels that occur in at least n training
+      playlists, by n as text. None without labels.
+    """
+
+    text: str
+    train: int
+    validation: int
+    test: int
+    order: str
+    label_coverage: dict[str, dict[str, float | None]]
+
+
+def split(playlists: Path, folder: Path, seed: int, order: str, reporter: Reporter) -> SplitSummary:
     """Write `train.parquet`, `validation.parquet` and `test.parquet` to `folder`.
 
-    Each has the columns of `playlists`, in the order of playlist ids. Where `order` is "none", the
-    songs of each playlist are put in a random order, so that nothing later takes the alphabet for a
-    hint; their ids come from `songs.parquet` beside `playlists`. Returns the counts, and which
-    share of validation and test labels occurs in how many training playlists. Raises
-    `PlaylistError` when no playlist falls to training.
+    Each has the columns of `playlists`, ordered by playlist id. If `order` is "none", the songs of
+    each playlist are shuffled, because their alphabetical order would mislead later stages; their
+    ids are read from `songs.parquet` beside `playlists`. Raises `PlaylistError` if there is no
+    training playlist.
     """
     source, shuffled = f"SELECT * FROM read_parquet({literal(playlists)})", None
     with reporter.task("split") as task, connect(folder) as sql:
         if order == NONE:
             shuffled = folder / ".shuffled.parquet"
-            pq.write_table(_shuffled(sql, playlists, seed), shuffled)
+            pq.write_table(_shuffle(sql, playlists, seed), shuffled)
             source = f"SELECT * FROM read_parquet({literal(shuffled)})"
         counts = {}
         for done, (name, (low, high)) in enumerate(BOUNDS.items(), start=1):
@@ -79,31 +95,33 @@ def split(
             shuffled.unlink()
         if not counts["train"]:
             raise PlaylistError(
-                f"none of {sum(counts.values())} playlists falls to training with --seed {seed}: "
+                f"no training playlist among {sum(counts.values())} playlists with --seed {seed}: "
                 f"give more playlists, or another seed"
             )
-        coverage = {name: _coverage(sql, folder, name, order) for name in ("validation", "test")}
+        coverage = {
+            name: _measure_coverage(sql, folder, name, order) for name in ("validation", "test")
+        }
         text = ", ".join(f"{name} {count:,}" for name, count in counts.items()) + " playlists"
         if order == NONE:
             text += ", their songs in random order"
         task.result(text)
-    return {"text": text, **counts, "order": order, "label_coverage": coverage}
+    return SplitSummary(text=text, **counts, order=order, label_coverage=coverage)
 
 
-def _shuffled(sql: duckdb.DuckDBPyConnection, playlists: Path, seed: int) -> pa.Table:
-    """The playlists, the songs of each in a random order.
+def _shuffle(sql: duckdb.DuckDBPyConnection, playlists: Path, seed: int) -> pa.Table:
+    """Return the playlists with the songs of each in a random order.
 
-    It depends on the seed, the playlist's id and the ids of its songs alone: a song keeps its place
-    among the others when the catalog grows. Each song and playlist is hashed once, and each play
-    mixes the two (the finaliser of SplitMix64: Steele, Lea and Flood, 2014).
+    The order depends only on the seed, the playlist's id and the ids of its songs, so it stays the
+    same when the catalog grows. Songs and playlists are hashed once; the key of a play mixes both
+    hashes (finaliser of SplitMix64: Steele, Lea and Flood, 2014).
     """
     songs = literal(playlists.with_name("songs.parquet"))
-    hashes = _numbers(
+    hashes = _fetch_hashes(
         sql, f"SELECT md5_number_lower(song_id) FROM read_parquet({songs}) ORDER BY song"
     )
     salt = _SALT.replace("$seed", literal(seed))
-    # Rows of a Parquet file come in its order.
-    salts = _numbers(sql, f"SELECT {salt} FROM read_parquet({literal(playlists)})")
+    # DuckDB returns the rows of a Parquet file in their order.
+    salts = _fetch_hashes(sql, f"SELECT {salt} FROM read_parquet({literal(playlists)})")
     table = pq.read_table(playlists)
     lists = table["songs"].combine_chunks()
     offsets = lists.offsets.to_numpy().astype(np.int64)
@@ -118,28 +136,28 @@ def _shuffled(sql: duckdb.DuckDBPyConnection, playlists: Path, seed: int) -> pa.
     for first, last in pairwise(np.append(0, starts[starts > 0]).tolist()):
         low, high = offsets[first], offsets[last]
         playlist = np.repeat(np.arange(first, last), np.diff(offsets[first : last + 1]))
-        draws = _mixed(hashes[plays[low:high]] ^ salts[playlist])
+        draws = _mix(hashes[plays[low:high]] ^ salts[playlist])
         mixed[low:high] = plays[low:high][np.lexsort((draws, playlist))]
     shuffled = pa.ListArray.from_arrays(lists.offsets, pa.array(mixed))
     return table.set_column(table.schema.get_field_index("songs"), "songs", shuffled)
 
 
-def _numbers(sql: duckdb.DuckDBPyConnection, query: str) -> NDArray[np.uint64]:
+def _fetch_hashes(sql: duckdb.DuckDBPyConnection, query: str) -> NDArray[np.uint64]:
     (column,) = sql.sql(query).fetchnumpy().values()
     numbers: NDArray[np.uint64] = np.asarray(column, np.uint64)
     return numbers
 
 
-def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
     return values ^ (values >> np.uint64(31))
 
 
-def _coverage(
+def _measure_coverage(
     sql: duckdb.DuckDBPyConnection, folder: Path, name: str, order: str
 ) -> dict[str, float | None]:
-    """The share of labels that are in n training playlists or more, by n."""
+    """Return the share of labels that are in at least n training playlists, by n."""
     shares = ", ".join(
         f"sum(part) FILTER (playlists >= {least}) / sum(part)" for least in COVERAGES
     )
@@ -149,11 +167,11 @@ def _coverage(
         held_out="songs" if order == NONE else "songs[-1:]",
         shares=shares,
     )
-    found = sql.sql(query).fetchall()[0]
+    values = sql.sql(query).fetchall()[0]
     labels = sql.sql(
         f"SELECT count(*) FROM read_parquet({literal(folder / f'{name}.parquet')})"
     ).fetchall()[0][0]
     return {
         str(least): (share or 0.0) if labels else None
-        for least, share in zip(COVERAGES, found, strict=True)
+        for least, share in zip(COVERAGES, values, strict=True)
     }

@@ -15,13 +15,13 @@ from catalog.manifest import Counts
 from ingest.sql import connect, literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     import duckdb
     from numpy.typing import NDArray
 
-    from ingest.stages import Stage
+    from ingest.learn.reranker import StageFiles
 
 SONGS_PER_BATCH = 20_000
 
@@ -34,7 +34,7 @@ SELECT song, song_id, artist, title, artist_key,
 FROM read_parquet({songs}) JOIN (
     SELECT song, count(*)::INTEGER AS playlists
     FROM (SELECT unnest(songs) AS song FROM read_parquet({train})) GROUP BY song
-    HAVING count(*) >= {least}
+    HAVING count(*) >= {catalog_min}
 ) USING (song)
 ORDER BY ordinal
 """
@@ -42,18 +42,18 @@ ORDER BY ordinal
 
 @contextmanager
 def assemble_points(
-    stages: Mapping[str, Stage], work: Path, least: int = 1, fields: Iterable[str] = ()
+    files: StageFiles, work: Path, catalog_min: int = 1, fields: Iterable[str] = ()
 ) -> Iterator[tuple[Path, Counts]]:
     """Write the Parquet file of a `catalog.draft.Draft`; yield its path and counts.
 
-    The file is removed when the context ends. Songs in fewer than `least` training playlists are
-    left out. `fields` are the extra payload fields, columns of the songs. Memory holds the
+    The file is removed when the context ends. Songs in fewer than `catalog_min` training playlists
+    are left out. `fields` are the extra payload fields, columns of the songs. Memory holds the
     co-occurrence weights twice, 20 bytes each, and the vectors.
     """
     path = work / ".points.parquet"
     try:
         with connect(work) as sql, storage_errors(path):
-            counts = _write(sql, stages, path, least, list(fields))
+            counts = _write(sql, files, path, catalog_min, list(fields))
         yield path, counts
     finally:
         path.unlink(missing_ok=True)
@@ -61,23 +61,21 @@ def assemble_points(
 
 def _write(
     sql: duckdb.DuckDBPyConnection,
-    stages: Mapping[str, Stage],
+    files: StageFiles,
     path: Path,
-    least: int,
+    catalog_min: int,
     fields: list[str],
 ) -> Counts:
     query = _CATALOG.format(
-        songs=literal(stages["prepare"].folder / "songs.parquet"),
-        train=literal(stages["split"].folder / "train.parquet"),
-        least=least,
+        songs=literal(files.songs),
+        train=literal(files.train),
+        catalog_min=catalog_min,
         extras="".join(f', "{name}"' for name in fields),
     )
     catalog = sql.sql(query).to_arrow_table()
     ordinal_of = _ordinals(catalog["song"].to_numpy())
-    lists = _SparseVectors(
-        stages["count"].folder / "cooccurrence.parquet", ordinal_of, len(catalog)
-    )
-    vectors = _DenseVectors(stages["train"].folder / "vectors.parquet", ordinal_of, len(catalog))
+    lists = _SparseVectors(files.cooccurrence, ordinal_of, len(catalog))
+    vectors = _DenseVectors(files.vectors, ordinal_of, len(catalog))
     with_vector = with_list = 0
     writer: pq.ParquetWriter | None = None
     try:
@@ -103,7 +101,7 @@ def _write(
         vectors=with_vector,
         predicted=with_list,
         artists=len(catalog["artist_key"].unique()),
-        training_playlists=stages["split"].summary["train"],
+        training_playlists=pq.read_metadata(files.train).num_rows,
         training_plays=int(catalog["playlists"].to_numpy().sum()),
     )
 

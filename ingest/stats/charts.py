@@ -1,4 +1,4 @@
-"""Pictures in one style, as PNG and SVG files and to stand in a page (see `ingest.stats.html`)."""
+"""Pictures in one style, as PNG and SVG files and inside a page (see `ingest.stats.html`)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 PAPER, INK, SOFT, LINE = "#ffffff", "#1c2127", "#5b6570", "#dde1e6"
 COLOURS = ("#2f6fb2", "#c8553d", "#3c8d6b", "#8a5fb0", "#b5892e")
-"""For series of data, in this order."""
+"""Colours of series of data, in this order."""
 
 NARROW, WIDE = 4.9, 10.0
-"""Widths of a picture in inches: beside another one, and alone."""
+"""Widths of a picture in inches: next to another one, and alone."""
 
-# Fonts of several systems, for names that are not in Latin, Greek, Cyrillic, Arabic or Hebrew.
-_OTHER_ALPHABETS = (
+# Fonts of several systems, for scripts other than Latin, Greek, Cyrillic, Arabic and Hebrew.
+_OTHER_SCRIPTS = (
     "Noto Sans CJK JP",
     "Noto Sans CJK SC",
     "Noto Sans CJK KR",
@@ -43,9 +43,9 @@ _OTHER_ALPHABETS = (
     "Noto Sans Devanagari",
     "Noto Sans Thai",
 )
-_FEW_DECADES = 2.0  # of an axis: it has labels within a decade too
+_FEW_DECADES = 2.0  # decades of a logarithmic axis below which it has labels within a decade
 
-# As `ingest/stats/page.html` calls these colours: there they change with the reader's setting.
+# Names of the colours in `page.html`, where they change with the reader's light or dark setting.
 _VARIABLES = dict(
     zip(
         (PAPER, INK, SOFT, LINE, *COLOURS),
@@ -84,7 +84,7 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn picture: the `svg` is for a page; `wide` ones take its whole width."""
+    """A picture: its `svg` goes into a page, over the whole width if it is `wide`."""
 
     name: str
     caption: str
@@ -94,7 +94,7 @@ class Picture:
 
 @contextmanager
 def extra_needed(extra: str) -> Iterator[None]:
-    """Turn a missing library into an `InputError` that says how to install it."""
+    """Raise an `InputError` that says how to install a missing library of an extra."""
     try:
         yield
     except ImportError as error:
@@ -106,7 +106,7 @@ def extra_needed(extra: str) -> Iterator[None]:
 
 @contextmanager
 def drawing(width: float = NARROW, height: float = 3.3) -> Iterator[tuple[Any, Any]]:
-    """A new figure and its axes, of this many inches, in our style.
+    """Yield a new figure, in inches, and its axes, in the style of all pages.
 
     Raises `InputError` without the extra `plots`.
     """
@@ -122,15 +122,15 @@ def drawing(width: float = NARROW, height: float = 3.3) -> Iterator[tuple[Any, A
 
 @cache
 def _fonts() -> list[str]:
-    """Of the installed fonts, those with letters that the first one lacks."""
+    """Return the installed fonts for other scripts."""
     from matplotlib.font_manager import fontManager
 
     installed = {font.name for font in fontManager.ttflist}
-    return [name for name in _OTHER_ALPHABETS if name in installed]
+    return [name for name in _OTHER_SCRIPTS if name in installed]
 
 
 def integers(axis: Any) -> None:
-    """Ticks of whole numbers, each once, with commas between thousands."""
+    """Set ticks at distinct whole numbers, with commas between thousands."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins="auto", integer=True, steps=[1, 2, 5, 10]))
@@ -138,7 +138,7 @@ def integers(axis: Any) -> None:
 
 
 def logarithmic(axis: Any, low: float, high: float, suffix: str = "") -> None:
-    """A logarithmic scale for values from `low` to `high`, with at least two labels."""
+    """Set a logarithmic scale for values from `low` to `high`, with at least two labels."""
     from matplotlib.ticker import LogLocator
 
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
@@ -150,14 +150,14 @@ def logarithmic(axis: Any, low: float, high: float, suffix: str = "") -> None:
 
 
 def save(figure: Any, folder: Path, name: str, caption: str) -> Picture:
-    """Write the figure as `name`.png and `name`.svg to `folder`, inside `drawing`.
+    """Write the figure as `name`.png and `name`.svg to `folder`. Call it inside `drawing`.
 
     Raises `StorageError`.
     """
     text = io.StringIO()
     with warnings.catch_warnings(), storage_errors(folder):
-        # Letters that no installed font has are boxes in the PNG; a reader of the SVG and of the
-        # page draws them with fonts of its own.
+        # Characters that no installed font has are boxes in the PNG. Viewers of the SVG and of the
+        # page use their own fonts.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         figure.savefig(folder / f"{name}.png", dpi=160)
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
@@ -170,7 +170,7 @@ def _inline(svg: str, name: str) -> str:
     svg = re.sub(r'(<svg [^>]*?)\s*height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?)\s*width="[^"]*"', r'\1 role="img"', svg, count=1)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # Several pictures share a page, and so the names in it.
+    # Several pictures share a page, so their ids must differ.
     svg = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")

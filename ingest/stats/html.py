@@ -1,13 +1,12 @@
-"""One self-contained HTML page of figures, tables and pictures: no script, nothing to fetch.
+"""A self-contained HTML page of figures, tables and pictures, without scripts or external files.
 
-The pages of all rooms look alike. A page follows the reader's light or dark setting, its pictures
-included, and reads well from a phone to a printer.
+The page and its pictures follow the reader's light or dark setting.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from catalog.files import write_atomically
@@ -15,13 +14,14 @@ from ingest.stats.charts import extra_needed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
+    from pathlib import Path
 
     from ingest.stats.charts import Picture
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A figure to be seen first, as text, and what it counts."""
+    """A figure at the top of the page, as text, and its label."""
 
     value: str
     label: str
@@ -29,9 +29,9 @@ class Fact:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts under `columns`; the first column is a name, the others align as numbers.
+    """Rows of texts under `columns`. The first column is aligned as a name, the others as numbers.
 
-    `marked` holds the places of the rows that stand out.
+    `marked` holds the indexes of the rows to highlight.
     """
 
     columns: Sequence[str]
@@ -42,7 +42,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with paragraphs, then pictures, then tables."""
+    """A heading, followed by paragraphs, pictures and tables."""
 
     title: str
     text: Sequence[str] = ()
@@ -52,7 +52,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole page. `lead` is its first paragraphs."""
+    """A page. `lead` holds its first paragraphs."""
 
     title: str
     lead: Sequence[str] = ()
@@ -65,7 +65,7 @@ def write_page(page: Page, path: Path) -> None:
     """Write `page` as HTML. Raises `InputError` without the extra `plots`, and `StorageError`."""
     with extra_needed("plots"):
         from jinja2 import Environment, StrictUndefined
-    template = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    template = (files(__package__) / "page.html").read_text(encoding="utf-8")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

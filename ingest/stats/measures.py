@@ -1,6 +1,6 @@
-"""What playlists are made of: how long they are, and how songs and artists spread over them.
+"""Statistics of playlists: their lengths, and the distributions of songs and artists over them.
 
-The tail of each spread is fitted by a power law and compared with other laws, after Clauset,
+A power law is fitted to the tail of a distribution and compared with other laws, after Clauset,
 Shalizi and Newman, "Power-law distributions in empirical data", 2009, by the library `powerlaw`.
 """
 
@@ -26,22 +26,30 @@ if TYPE_CHECKING:
     Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 TOP = 20
+"""Number of most popular songs and artists that are named."""
+
 FITTED = 50_000
-"""The fit looks at a sample of at most so many: beyond, it takes minutes and says the same."""
+"""Values of a fit, sampled from more: a fit of all takes minutes and has the same result."""
+
 LEAST_FITTED = 100
+"""Values without which nothing is fitted."""
+
 _LAWS = {
     "lognormal": "log-normal",
     "truncated_power_law": "power law with cut-off",
     "stretched_exponential": "stretched exponential",
     "exponential": "exponential",
 }
-_CERTAIN = 0.05
+_SIGNIFICANCE = 0.05
 
 
 @dataclass(frozen=True)
 class Rival:
-    """Another law beside the power law: `ratio` (normalised log-likelihood) above 0 speaks for the
-    power law, below 0 for the rival; `p` is how likely so large a ratio is by chance.
+    """Another law, compared with the power law.
+
+    - `ratio`: normalised log-likelihood ratio. Above 0, the power law fits better; below 0, the
+      other law.
+    - `p`: probability of so large a ratio by chance.
     """
 
     law: str
@@ -50,18 +58,20 @@ class Rival:
 
     @property
     def verdict(self) -> str:
-        """Which of the two fits better, as far as one can tell."""
-        if self.p >= _CERTAIN:
-            return "cannot be told apart"
+        """Which of the two fits better, if the difference is significant."""
+        if self.p >= _SIGNIFICANCE:
+            return "no significant difference"
         return "power law fits better" if self.ratio > 0 else f"{self.law} fits better"
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A power law of this exponent, for values from `least` up, and its rivals.
+    """A power law, fitted to the values from `least` up, and its rivals.
 
-    `in_tail` is the share of values that it speaks about. `curves` maps the power law and the rival
-    that fits best to the share of the tail that reaches each of `places`.
+    - `in_tail`: share of the values that were fitted.
+    - `sampled`: number of values in the sample.
+    - `curves`: for the power law and its best rival, the share of the tail that is at least as
+      large as each of `places`.
     """
 
     exponent: float
@@ -75,13 +85,13 @@ class Fit:
 
 @dataclass(frozen=True)
 class Spread:
-    """A distribution: its counts, summed up, and the fit of its tail if it has enough of one."""
+    """A distribution: its values, and the fit of its tail if there are enough values."""
 
     values: Counts
     fit: Fit | None = None
 
     def figures(self) -> dict[str, Any]:
-        """The distribution in a few numbers."""
+        """Return the distribution in a few numbers."""
         values = self.values
         quantiles = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist()
         names = ("p5", "p25", "median", "p75", "p95")
@@ -96,7 +106,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Stats:
-    """All that `nextsong ingest stats` shows. The `top` names come with their playlists."""
+    """The statistics of `nextsong ingest stats`. `top` names have their numbers of playlists."""
 
     playlists: int
     plays: int
@@ -110,8 +120,8 @@ class Stats:
     top_artists: list[tuple[str, int]]
 
     def to_json(self) -> dict[str, Any]:
-        """As a JSON object, without the single values."""
-        found: dict[str, Any] = {}
+        """Return a JSON object, without the values of the distributions."""
+        result: dict[str, Any] = {}
         for name, value in vars(self).items():
             if isinstance(value, Spread):
                 fit = value.fit and {
@@ -119,10 +129,10 @@ class Stats:
                     for key, part in asdict(value.fit).items()
                     if key not in {"places", "curves"}
                 }
-                found[name] = value.figures() | {"power_law": fit}
+                result[name] = value.figures() | {"power_law": fit}
             else:
-                found[name] = value
-        return found
+                result[name] = value
+        return result
 
 
 def measure(work: Path, reporter: Reporter) -> Stats:
@@ -145,12 +155,12 @@ def measure(work: Path, reporter: Reporter) -> Stats:
         of_artist = np.bincount(pairs % artists, minlength=artists)
         in_playlist = np.bincount(pairs // artists, minlength=len(lengths))
         task.advance(1, 3)
-        best_songs, best_artists = _largest(of_song), _largest(of_artist)
+        top_songs, top_artists = _largest(of_song), _largest(of_artist)
         spelled = np.zeros(artists, np.int64)
         by_plays = np.argsort(of_song, kind="stable")
         spelled[artist[by_plays]] = by_plays  # the spelling of the artist's most played song
         owners = _owners(table["owner"])
-        song_fit = _fitted(of_song[of_song > 0])
+        song_fit = _fit(of_song[of_song > 0])
         task.advance(2, 3)
         stats = Stats(
             playlists=len(lengths),
@@ -159,22 +169,22 @@ def measure(work: Path, reporter: Reporter) -> Stats:
             lengths=Spread(lengths.astype(np.int64)),
             artists_in_playlist=Spread(in_playlist),
             playlists_of_song=Spread(of_song[of_song > 0], song_fit),
-            playlists_of_artist=Spread(of_artist[of_artist > 0], _fitted(of_artist[of_artist > 0])),
+            playlists_of_artist=Spread(of_artist[of_artist > 0], _fit(of_artist[of_artist > 0])),
             playlists_of_owner=Spread(owners) if len(owners) > 1 else None,
-            top_songs=_named(names, best_songs, of_song[best_songs], ("artist", "title")),
-            top_artists=_named(names, spelled[best_artists], of_artist[best_artists], ("artist",)),
+            top_songs=_name(names, top_songs, of_song[top_songs], ("artist", "title")),
+            top_artists=_name(names, spelled[top_artists], of_artist[top_artists], ("artist",)),
         )
         task.result(f"{stats.playlists:,} playlists, {stats.plays:,} plays")
     return stats
 
 
 def _largest(counts: Counts) -> Counts:
-    """The places of the `TOP` largest counts above 0, the largest first."""
+    """Return the indexes of the `TOP` largest counts above 0, the largest first."""
     order = np.argsort(-counts, kind="stable")[:TOP]
     return order[counts[order] > 0]
 
 
-def _named(
+def _name(
     names: pa.Table, rows: Counts, counts: Counts, columns: tuple[str, ...]
 ) -> list[tuple[str, int]]:
     taken = names.take(pa.array(rows))
@@ -183,13 +193,13 @@ def _named(
 
 
 def _owners(owner: pa.ChunkedArray) -> Counts:
-    """How many playlists each named owner has."""
+    """Return the number of playlists of each named owner."""
     named = owner.filter(pc.not_equal(owner, ""))
     counts: Counts = named.value_counts().field("counts").to_numpy()
     return counts
 
 
-def _fitted(values: Counts) -> Fit | None:
+def _fit(values: Counts) -> Fit | None:
     if len(values) < LEAST_FITTED or values.max() < 3:
         return None
     sample = values
@@ -198,7 +208,7 @@ def _fitted(values: Counts) -> Fit | None:
     with extra_needed("plots"):
         import powerlaw
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # its optimiser tells of tries that it gave up itself
+        warnings.simplefilter("ignore")  # of attempts that its optimiser discards
         fit = powerlaw.Fit(sample, discrete=True, verbose=0)
         rivals = []
         for law, name in _LAWS.items():
@@ -221,7 +231,7 @@ def _fitted(values: Counts) -> Fit | None:
 
 
 def _curves(fit: Any, places: Counts, best: Rival | None) -> dict[str, list[float]]:
-    """The power law, and the rival that fits best."""
+    """Return the curves of the power law and of its best rival."""
     laws = {"power_law": "power law"}
     laws |= {law: name for law, name in _LAWS.items() if best and name == best.law}
     curves = {}

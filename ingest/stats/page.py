@@ -1,4 +1,4 @@
-"""Pictures and a page of what `ingest.stats.measures` measured."""
+"""The page of `nextsong ingest stats`: the statistics as figures, pictures and tables."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     from ingest.stats.measures import Spread, Stats
 
 _LEAD = (
-    "Playlists as they train: names trimmed, each song of a playlist counted once, short playlists "
-    "and rejected rows left out."
+    "Playlists as used for training: names are trimmed, each song of a playlist counts once, short "
+    "playlists and rejected rows are left out."
 )
-_LONGEST_NAME = 38
-_BARS = 40  # numbers up to this one have a bar each
+_MAX_NAME = 38  # characters
+_MAX_BARS = 40  # a histogram of larger values has logarithmic bins
 
 
 def write(stats: Stats, folder: Path) -> Path:
-    """Write `index.html` and its pictures, as PNG and SVG, to `folder`; returns the page's path.
+    """Write `index.html` and its pictures, as PNG and SVG, to `folder`; return the page's path.
 
     Raises `InputError` without the extra `plots`, and `StorageError`.
     """
@@ -43,38 +43,38 @@ def _page(stats: Stats, folder: Path) -> Page:
         Fact(f"{stats.playlists:,}", "playlists"),
         Fact(f"{len(songs.values):,}", "songs"),
         Fact(f"{len(artists.values):,}", "artists"),
-        Fact(f"{np.median(stats.lengths.values):.0f}", "songs in the middle playlist"),
-        Fact(f"{songs.figures()['once']:.0%}", "of songs are in one playlist only"),
+        Fact(f"{np.median(stats.lengths.values):.0f}", "songs in the median playlist"),
+        Fact(f"{songs.figures()['once']:.0%}", "of songs are in a single playlist"),
     ]
     if stats.owners:
         facts.insert(2, Fact(f"{stats.owners:,}", "owners"))
     return Page(
-        title="What the playlists are made of",
+        title="Statistics of the playlists",
         lead=[_LEAD],
         facts=facts,
         sections=[
-            _lengths(stats, folder),
-            _spread(stats, folder),
-            _tops(stats, folder),
-            _laws(stats),
+            _make_lengths(stats, folder),
+            _make_distribution(stats, folder),
+            _make_top(stats, folder),
+            _make_laws(stats),
         ],
         foot="Made by nextsong ingest stats.",
     )
 
 
-def _lengths(stats: Stats, folder: Path) -> Section:
+def _make_lengths(stats: Stats, folder: Path) -> Section:
     pictures = [
-        _histogram(
+        _draw_histogram(
             stats.lengths,
             folder,
             ("lengths", "Songs in a playlist", "songs", "playlists"),
-            "How long playlists are",
+            "Lengths of playlists",
         ),
-        _histogram(
+        _draw_histogram(
             stats.artists_in_playlist,
             folder,
             ("artists-in-playlist", "Artists in a playlist", "different artists", "playlists"),
-            "Few artists mean albums and fans, many mean moods and parties",
+            "Few artists: albums and fans; many artists: moods and parties",
         ),
     ]
     rows = [
@@ -85,63 +85,65 @@ def _lengths(stats: Stats, folder: Path) -> Section:
     ]
     if stats.playlists_of_owner:
         pictures.append(
-            _histogram(
+            _draw_histogram(
                 stats.playlists_of_owner,
                 folder,
                 ("playlists-of-owner", "Playlists of an owner", "playlists", "owners"),
-                "How many playlists one owner keeps",
+                "Number of playlists of an owner",
             )
         )
         rows.append(("playlists of an owner", stats.playlists_of_owner))
     table = Table(
         ["", "mean", "5%", "25%", "median", "75%", "95%", "most"],
-        [[name, *_row(spread)] for name, spread in rows],
-        caption="The percentages are quantiles: so many percent are at or below the value.",
+        [[name, *_format_row(spread)] for name, spread in rows],
+        caption="The percentages are quantiles: that share is at or below the value.",
     )
     return Section("Playlists", pictures=pictures, tables=[table])
 
 
-def _row(spread: Spread) -> list[str]:
+def _format_row(spread: Spread) -> list[str]:
     figures = spread.figures()
     quantiles = [f"{figures[name]:,.0f}" for name in ("p5", "p25", "median", "p75", "p95", "most")]
     return [f"{figures['mean']:,.1f}", *quantiles]
 
 
-def _spread(stats: Stats, folder: Path) -> Section:
+def _make_distribution(stats: Stats, folder: Path) -> Section:
     pictures = [
-        _tail(stats.playlists_of_song, folder, "songs", COLOURS[0]),
-        _tail(stats.playlists_of_artist, folder, "artists", COLOURS[1]),
-        _concentration(stats, folder),
-        _zipf(stats, folder),
+        _draw_tail(stats.playlists_of_song, folder, "songs", COLOURS[0]),
+        _draw_tail(stats.playlists_of_artist, folder, "artists", COLOURS[1]),
+        _draw_concentration(stats, folder),
+        _draw_ranks(stats, folder),
     ]
     of_songs, of_artists = (
-        _held_by_top(spread, 0.01)
+        _share_of_top(spread, 0.01)
         for spread in (stats.playlists_of_song, stats.playlists_of_artist)
     )
     once = stats.playlists_of_song.figures()["once"]
     text = (
-        f"The most popular 1% of songs hold {of_songs:.0%} of the plays, the most popular 1% of "
-        f"artists {of_artists:.0%} of all places of an artist in a playlist. {once:.0%} of songs "
-        "are in one playlist only: nothing can be learned about these but from their neighbours "
-        "there."
+        f"The most popular 1% of songs have {of_songs:.0%} of the plays, and the most popular 1% "
+        f"of artists have {of_artists:.0%} of all occurrences of an artist in a playlist. "
+        f"{once:.0%} of songs are in a single playlist, so only their neighbours there say "
+        "something about them."
     )
-    return Section("Songs and artists over playlists", [text], pictures)
+    return Section("Distribution of songs and artists", [text], pictures)
 
 
-def _held_by_top(spread: Spread, share: float) -> float:
+def _share_of_top(spread: Spread, share: float) -> float:
     values = np.sort(spread.values)[::-1]
     return float(values[: max(1, round(share * len(values)))].sum() / values.sum())
 
 
-def _tops(stats: Stats, folder: Path) -> Section:
+def _make_top(stats: Stats, folder: Path) -> Section:
     pictures = [
-        _bars(stats.top_artists, folder, "top-artists", "Artists in most playlists", COLOURS[1]),
-        _bars(stats.top_songs, folder, "top-songs", "Songs in most playlists", COLOURS[0]),
+        _draw_bars(
+            stats.top_artists, folder, "top-artists", "Artists in most playlists", COLOURS[1]
+        ),
+        _draw_bars(stats.top_songs, folder, "top-songs", "Songs in most playlists", COLOURS[0]),
     ]
     return Section("The most popular", pictures=pictures)
 
 
-def _laws(stats: Stats) -> Section:
+def _make_laws(stats: Stats) -> Section:
     rows, text = [], []
     for name, spread in (
         ("songs", stats.playlists_of_song),
@@ -149,7 +151,7 @@ def _laws(stats: Stats) -> Section:
     ):
         fit = spread.fit
         if fit is None:
-            text.append(f"There are too few {name} for a fit.")
+            text.append(f"Too few {name} for a fit.")
             continue
         sampled = (
             f", fitted to a random sample of {fit.sampled:,}"
@@ -178,14 +180,14 @@ def _laws(stats: Stats) -> Section:
     return Section("Is it a power law?", text, tables=[table] if rows else [])
 
 
-def _histogram(
+def _draw_histogram(
     spread: Spread, folder: Path, names: tuple[str, str, str, str], caption: str
 ) -> Picture:
     name, title, across, up = names
     values = spread.values
     most, median = int(values.max()), float(np.median(values))
     with drawing() as (figure, axes):
-        if most <= _BARS:
+        if most <= _MAX_BARS:
             heights = np.bincount(values, minlength=most + 1)
             axes.bar(np.arange(most + 1), heights, width=0.85, color=COLOURS[0], alpha=0.85)
             integers(axes.xaxis)
@@ -193,13 +195,13 @@ def _histogram(
             caption += "."
         else:
             edges = np.unique(np.geomspace(1, most + 1, 40).astype(np.int64)) - 0.5
-            # Bins of whole numbers are not equally wide: their counts alone would jump.
+            # Bins of whole numbers differ in width, so counts are divided by it.
             heights = np.histogram(values, edges)[0] / np.diff(np.log2(edges))
             axes.stairs(heights, edges, fill=True, color=COLOURS[0], alpha=0.85)
             logarithmic(axes.xaxis, 1, most)
             axes.set_xlim(0.5, edges[-1])
             up += " per doubling"
-            caption += "; equal areas are equally many on the logarithmic axis."
+            caption += ". On the logarithmic axis, equal areas mean equal numbers."
         integers(axes.yaxis)
         axes.axvline(median, color=COLOURS[1], linewidth=1.4)
         axes.set(title=title, xlabel=across, ylabel=up)
@@ -217,7 +219,7 @@ def _histogram(
         return save(figure, folder, name, caption)
 
 
-def _tail(spread: Spread, folder: Path, name: str, colour: str) -> Picture:
+def _draw_tail(spread: Spread, folder: Path, name: str, colour: str) -> Picture:
     values = np.sort(spread.values)
     at, first = np.unique(values, return_index=True)
     share = 1 - first / len(values)
@@ -238,15 +240,15 @@ def _tail(spread: Spread, folder: Path, name: str, colour: str) -> Picture:
                 )
         logarithmic(axes.xaxis, 1, int(values[-1]))
         logarithmic(axes.yaxis, 100 * float(share[-1]), 100, "%")
-        axes.set(title=f"In how many playlists {name} are", xlabel="playlists, or more")
+        axes.set(title=f"Playlists of {name}", xlabel="playlists, or more")
         axes.set_ylabel(f"share of {name}")
         axes.legend()
-        caption = f"The share of {name} that are in so many playlists or more"
-        caption += ", and the laws fitted to its tail." if fit else "."
+        caption = f"Share of {name} that are in at least this many playlists"
+        caption += ", and the laws fitted to the tail." if fit else "."
         return save(figure, folder, f"playlists-of-{name}", caption)
 
 
-def _concentration(stats: Stats, folder: Path) -> Picture:
+def _draw_concentration(stats: Stats, folder: Path) -> Picture:
     with drawing() as (figure, axes):
         for name, spread, colour in (
             ("songs", stats.playlists_of_song, COLOURS[0]),
@@ -259,16 +261,16 @@ def _concentration(stats: Stats, folder: Path) -> Picture:
         fewest = max(len(stats.playlists_of_song.values), len(stats.playlists_of_artist.values))
         logarithmic(axes.xaxis, 100 / fewest, 100, "%")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.6g}%")
-        axes.set(title="How much the most popular hold", ylabel="share of their plays")
+        axes.set(title="Share of the most popular", ylabel="share of their plays")
         axes.set_xlabel("share of songs or artists, most popular first")
         axes.set_ylim(0, 1.02)
         axes.legend()
         return save(
-            figure, folder, "concentration", "Far to the left, a few; at the right edge, all."
+            figure, folder, "concentration", "On the left the most popular; at the right edge, all."
         )
 
 
-def _zipf(stats: Stats, folder: Path) -> Picture:
+def _draw_ranks(stats: Stats, folder: Path) -> Picture:
     with drawing() as (figure, axes):
         for name, spread, colour in (
             ("songs", stats.playlists_of_song, COLOURS[0]),
@@ -282,10 +284,10 @@ def _zipf(stats: Stats, folder: Path) -> Picture:
         logarithmic(axes.yaxis, 1, int(stats.playlists_of_artist.values.max()))
         axes.set(title="Popularity by rank", xlabel="rank", ylabel="playlists")
         axes.legend()
-        return save(figure, folder, "ranks", "The first, the tenth, the thousandth most popular.")
+        return save(figure, folder, "ranks", "Number of playlists by rank of popularity.")
 
 
-def _bars(
+def _draw_bars(
     top: Sequence[tuple[str, int]], folder: Path, name: str, title: str, colour: str
 ) -> Picture:
     shown = list(reversed(top))
@@ -293,7 +295,7 @@ def _bars(
         places = np.arange(len(shown))
         counts = [count for _, count in shown]
         axes.barh(places, counts, color=colour, alpha=0.85, height=0.72)
-        axes.set_yticks(places, [_short(text) for text, _ in shown])
+        axes.set_yticks(places, [_shorten(text) for text, _ in shown])
         axes.tick_params(axis="y", length=0, labelsize=8.5)
         for place, count in zip(places, counts, strict=True):
             axes.annotate(
@@ -312,10 +314,10 @@ def _bars(
         axes.grid(visible=False)
         for side in ("bottom", "left"):
             axes.spines[side].set_visible(False)
-        return save(figure, folder, name, "In how many playlists each is.")
+        return save(figure, folder, name, "Number of playlists of each.")
 
 
-def _short(text: str) -> str:
-    # A dollar sign would begin a formula.
-    cut = text if len(text) <= _LONGEST_NAME else text[: _LONGEST_NAME - 1] + "…"
+def _shorten(text: str) -> str:
+    # A dollar sign would start a formula.
+    cut = text if len(text) <= _MAX_NAME else text[: _MAX_NAME - 1] + "…"
     return cut.replace("$", r"\$")

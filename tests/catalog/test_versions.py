@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import pytest
@@ -95,7 +96,7 @@ ROWS = [
 
 def test_versions_are_counted_but_not_merged_by_default(tmp_path: Path) -> None:
     found = prepared(tmp_path, ROWS)
-    assert found.summary["versions"] == {
+    assert asdict(found.summary.versions) == {
         "songs": 1,
         "more": 2,
         "merged": False,
@@ -116,9 +117,9 @@ def test_versions_are_merged(tmp_path: Path) -> None:
     assert songs[str(song_id("Bowie", "Heroes"))] == ("Bowie", "Heroes")
     assert songs[str(song_id("Queen", "Heroes"))] == ("Queen", "Heroes - Remastered")
     assert len(songs) == 4
-    assert found.summary["versions"]["merged"] is True
-    assert found.summary["versions"]["songs"] == 1
-    assert found.summary["repeats"] == 1  # of playlist 0
+    assert found.summary.versions.merged
+    assert found.summary.versions.songs == 1
+    assert found.summary.repeats == 1  # of playlist 0
     keys = {song["title_key"] for song in found.songs}
     assert keys == {"heroes", "heroes - live", "fame"}
 
@@ -150,5 +151,5 @@ def test_playlists_with_the_same_name_or_songs_are_counted(tmp_path: Path) -> No
         *playlist("6", "x"),
     ]
     summary = prepared(tmp_path, rows).summary
-    assert summary["same_names"] == 2
-    assert summary["same_songs"] == 2
+    assert summary.same_names == 2
+    assert summary.same_songs == 2

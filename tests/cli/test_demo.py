@@ -1,4 +1,4 @@
-"""The whole road, as a newcomer takes it: the demo in a process of its own, over real gRPC."""
+"""The demo, in a process of its own and over real gRPC."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Com
 def test_the_demo_shows_each_step(demo: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     _, ran = demo
     shown = [
-        "Every song, artist and playlist of this demo is invented.",
+        "Every song, artist and playlist of this demo is synthetic.",
         "1. Playlists, in a file",
         "is now current",
         "HR@100",
         "popularity",
         "serving release",
         "Next, from the songs of the playlist",
-        "really came next",
+        "The song that really came next is",
         "The service has stopped.",
         "ingest run FILE",
         'recommend "Artist - Title" "Artist - Title"',

@@ -1,4 +1,4 @@
-"""Runs that fail or are killed: the current release stays, and the next run goes on from there."""
+"""Runs that fail or are killed: the current release is kept, and the next run resumes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ import pytest
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError, EngineError, FileError, PlaylistError
 from catalog.files import locked
-from ingest import pipeline
 from ingest.stages import finished_stage
 from tests.support.pipeline_runs import STAGES, Lane, Listener, assert_nothing_is_left_over
 from tests.support.road import QUICK, Road
@@ -32,9 +31,18 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("error", [PlaylistError, RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize("step", ["read_files", "prepare", "split", "count", "train"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        "pipeline.read_files",
+        "prepare.playlists.prepare",
+        "prepare.split.split",
+        "learn.cooccurrence.count_cooccurrence",
+        "learn.word2vec.train_word2vec",
+    ],
+)
 def test_a_failing_stage_leaves_the_current_release(
-    quick: Lane, monkeypatch: pytest.MonkeyPatch, step: str, error: type[BaseException]
+    quick: Lane, monkeypatch: pytest.MonkeyPatch, function: str, error: type[BaseException]
 ) -> None:
     current = quick.home.current()
 
@@ -42,7 +50,7 @@ def test_a_failing_stage_leaves_the_current_release(
         raise error("this went wrong")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, step, fail)
+        patch.setattr(f"ingest.{function}", fail)
         with pytest.raises(error, match="this went wrong"):
             quick.run(force=True)
     assert quick.home.current() == current
@@ -69,7 +77,9 @@ def test_publishing_that_fails_leaves_the_current_release(
     assert_nothing_is_left_over(lane)
 
 
-def test_a_reader_of_our_output_that_left(quick: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broken_pipe_of_the_progress_output_is_raised(
+    quick: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def gone(*_: object) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
@@ -78,14 +88,14 @@ def test_a_reader_of_our_output_that_left(quick: Lane, monkeypatch: pytest.Monke
         quick.run()
 
 
-def test_a_file_that_is_not_there(quick: Lane, tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(quick: Lane, tmp_path: Path) -> None:
     quick.file = tmp_path / "none.csv"
     with pytest.raises(FileError, match=r"none\.csv"):
         quick.run()
     assert_nothing_is_left_over(quick)
 
 
-def test_two_runs_in_one_work_folder(quick: Lane, tmp_path: Path) -> None:
+def test_a_second_run_in_the_same_work_folder_is_refused(quick: Lane, tmp_path: Path) -> None:
     with locked(quick.work, "an ingest run"):
         with pytest.raises(BusyError, match=f"is in use: an ingest run .process {os.getpid()}."):
             quick.run(epochs=1)
@@ -114,16 +124,16 @@ main()
 HELD = """
 import signal, time
 from cli.main import main
-from ingest import pipeline
+from ingest.learn import cooccurrence
 signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where a shell says so
-pipeline.count = lambda *_: time.sleep(60)
+cooccurrence.count_cooccurrence = lambda *_: time.sleep(60)
 main()
 """
 
 
 @contextmanager
 def ingesting(file: Path, home: Path, work: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`nextsong ingest run` in a process of its own, with the road's parameters."""
+    """Run `nextsong ingest run` in a child process, with the parameters of the road."""
     options = [
         f"--{name.replace('_', '-')}={getattr(QUICK, name)}"
         for name in ("dimensions", "epochs", "min_count", "workers", "mode")
@@ -137,8 +147,8 @@ def ingesting(file: Path, home: Path, work: Path) -> Iterator[subprocess.Popen[b
 
 
 @pytest.mark.parametrize("stage", ["read", "prepare", "split", "count", "choose"])
-def test_killed_in_any_stage_and_run_again(road: Road, tmp_path: Path, stage: str) -> None:
-    """The kill comes when the stage is built, and has not taken its name."""
+def test_a_run_killed_in_any_stage_is_resumed(road: Road, tmp_path: Path, stage: str) -> None:
+    """The process is killed when the stage is built, before it is renamed."""
     home, work = EmbeddedStore(tmp_path / "home"), tmp_path / "work"
     shutil.copytree(road.work, work)
     for name in STAGES[STAGES.index(stage) :]:
@@ -158,7 +168,7 @@ def test_killed_in_any_stage_and_run_again(road: Road, tmp_path: Path, stage: st
 
 
 @pytest.mark.parametrize("log_format", ["console", "json"])
-def test_control_c_ends_a_run_and_leaves_things_clean(
+def test_ctrl_c_ends_a_run_and_leaves_no_partial_files(
     road: Road, tmp_path: Path, log_format: str
 ) -> None:
     home, work = EmbeddedStore(tmp_path / "home"), tmp_path / "work"
@@ -200,12 +210,12 @@ def kill_when(child: subprocess.Popen[bytes], reached: Callable[[], bool]) -> No
     assert child.wait() == -signal.SIGKILL
 
 
-def test_killed_and_run_again(road: Road, tmp_path: Path) -> None:
+def test_a_run_killed_while_training_or_publishing_is_resumed(road: Road, tmp_path: Path) -> None:
     home, work = EmbeddedStore(tmp_path / "home"), tmp_path / "work"
     with ingesting(road.file, home.path, work) as child:
         kill_when(child, (work / ".train.partial").is_dir)
     assert home.current() is None
-    assert finished_stage(work, "split").fingerprint == road.outcome.stages["split"].fingerprint
+    assert finished_stage(work, "split").fingerprint == road.outcome.stages.split.fingerprint
 
     with ingesting(road.file, home.path, work) as child:
         kill_when(child, lambda: any(home.path.glob("releases/.*.partial")))

@@ -1,4 +1,4 @@
-"""The whole ingest: what a run makes, and what the next one redoes."""
+"""The ingest: the result of a run, and the stages that the next run redoes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def test_a_run_publishes(road: Road) -> None:
     outcome = road.outcome
     assert outcome.published
-    assert list(outcome.stages) == STAGES
+    assert [name for name, _ in outcome.stages.items()] == STAGES
     assert outcome.manifest.release == road.home.current()
     assert outcome.manifest == road.home.manifest(outcome.manifest.release)
     assert names(road.work) == [".lock", *sorted(STAGES)]
@@ -40,7 +40,7 @@ def test_the_manifest_says_where_the_release_comes_from(road: Road) -> None:
     manifest, stages = road.outcome.manifest, road.outcome.stages
     origin = manifest.origin
     assert origin.data_fingerprint == fingerprint_of_files([road.file])
-    assert origin.split_fingerprint == stages["split"].fingerprint
+    assert origin.split_fingerprint == stages.split.fingerprint
     lone = QUICK.lone_neighbours_for(manifest.counts.songs)
     found = {"lone_neighbours": lone, "catalog_min": 1, "order": "played", "mode": "hybrid"}
     found |= {"window": 60}
@@ -48,9 +48,9 @@ def test_the_manifest_says_where_the_release_comes_from(road: Road) -> None:
     assert origin.sources == ["playlists.csv"]
     assert origin.track_ids is False
     assert manifest.dimensions == QUICK.dimensions
-    assert manifest.counts.vectors == stages["train"].summary["songs"]
-    assert manifest.counts.training_playlists == stages["split"].summary["train"]
-    assert manifest.counts.training_plays == stages["train"].summary["plays"]
+    assert manifest.counts.vectors == stages.train.summary.songs
+    assert manifest.counts.training_playlists == stages.split.summary.train
+    assert manifest.counts.training_plays == stages.train.summary.plays
 
 
 def test_the_release_holds_the_songs_and_vectors_of_its_stages(road: Road) -> None:
@@ -82,7 +82,7 @@ def test_the_release_holds_the_songs_and_vectors_of_its_stages(road: Road) -> No
     assert road.outcome.manifest.counts.artists == len(artists)
 
 
-def test_songs_count_in_training_playlists_alone(road: Road) -> None:
+def test_songs_count_only_in_training_playlists(road: Road) -> None:
     train = pq.read_table(road.work / "split" / "train.parquet")["songs"].to_pylist()
     vectors = pq.read_table(road.work / "train" / "vectors.parquet").to_pylist()
     plays = Counter(song for one in train for song in one)
@@ -102,7 +102,7 @@ def test_a_second_run_does_nothing(lane: Lane) -> None:
     assert outcome.manifest == lane.road.outcome.manifest
     assert lane.home.releases() == [outcome.manifest.release]
     for name, stage in outcome.stages.items():
-        assert stage.fingerprint == lane.road.outcome.stages[name].fingerprint
+        assert stage.fingerprint == getattr(lane.road.outcome.stages, name).fingerprint
     after = {path: path.stat().st_mtime_ns for path in lane.work.rglob("*") if path.is_file()}
     assert {path for path in after if after[path] != before.get(path)} <= {lane.work / ".lock"}
 
@@ -141,14 +141,12 @@ def test_a_changed_parameter_redoes_what_depends_on_it(
 def test_a_changed_decay_keeps_the_vectors(quick: Lane) -> None:
     first = quick.road.outcome
     second = quick.run(query_decay=0.5)
-    assert second.stages["train"] == replace(
-        first.stages["train"], folder=second.stages["train"].folder
-    )
+    assert second.stages.train == replace(first.stages.train, folder=second.stages.train.folder)
     assert second.manifest.origin.content_fingerprint != first.manifest.origin.content_fingerprint
     assert second.manifest.origin.split_fingerprint == first.manifest.origin.split_fingerprint
 
 
-def test_going_back_publishes_again(quick: Lane) -> None:
+def test_a_parameter_changed_back_publishes_again(quick: Lane) -> None:
     quick.run(query_decay=0.5)
     outcome = quick.run()
     assert quick.listener.done == ["choose", "publish"]
@@ -165,11 +163,12 @@ def test_changed_data_redoes_everything(quick: Lane, tmp_path: Path) -> None:
     second = quick.run()
     assert quick.listener.done == [*STAGES, "publish"]
     assert second.manifest.origin.data_fingerprint != first.manifest.origin.data_fingerprint
-    assert second.stages["read"].summary["rows"] == first.stages["read"].summary["rows"] + 1
+    assert second.stages.read.summary.rows == first.stages.read.summary.rows + 1
 
 
 def test_a_changed_column_redoes_everything(quick: Lane) -> None:
-    pipeline.run([quick.file], {"title": "album"}, quick.home, quick.work, QUICK, quick.listener)
+    options = pipeline.RunOptions(columns={"title": "album"})
+    pipeline.run([quick.file], quick.home, quick.work, QUICK, quick.listener, options)
     assert quick.listener.done == [*STAGES, "publish"]
 
 
@@ -191,7 +190,7 @@ def test_a_damaged_stage_is_redone_and_not_published_again(quick: Lane) -> None:
     assert not outcome.published
 
 
-def test_a_home_without_a_release_is_filled_from_finished_stages(
+def test_a_store_without_a_release_is_filled_from_finished_stages(
     quick: Lane, tmp_path: Path
 ) -> None:
     (quick.home.path / "current").unlink()

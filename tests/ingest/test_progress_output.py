@@ -1,4 +1,4 @@
-"""What a run says on standard error: JSON lines for programs, nothing for the quiet."""
+"""Progress output of a run on standard error: text, JSON lines or nothing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_an_error_as_a_json_line(tmp_path: Path) -> None:
     assert "does not exist" in event["text"]
 
 
-def test_quiet(road: Road, tmp_path: Path) -> None:
+def test_quiet_prints_no_progress(road: Road, tmp_path: Path) -> None:
     assert ingest(road, tmp_path / "home", "--quiet").stderr == ""
 
 
@@ -69,7 +69,7 @@ def test_there_are_no_bars_without_a_terminal(road: Road, tmp_path: Path) -> Non
     assert len(said.splitlines()) == 7
 
 
-def test_an_interrupted_query_is_an_interruption(tmp_path: Path) -> None:
+def test_an_interrupted_query_raises_keyboard_interrupt(tmp_path: Path) -> None:
     for error in (RuntimeError("Query interrupted"), duckdb.InterruptException("INTERRUPT")):
         with pytest.raises(KeyboardInterrupt), connect(tmp_path):
             raise error
@@ -92,7 +92,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_control_c_ends_a_long_query(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_long_query(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", LONG, str(tmp_path)],
         stdout=subprocess.PIPE,
@@ -110,7 +110,7 @@ def test_control_c_ends_a_long_query(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_that_changes_before_it_is_read(
+def test_a_file_that_changes_before_it_is_read_is_an_error(
     quick: Lane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quick.file = tmp_path / "growing.csv"

@@ -1,11 +1,11 @@
-"""The account of a run adds up, on invented and on real data."""
+"""The account of a run adds up, on synthetic and on real data."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
@@ -36,22 +36,22 @@ def numbers(text: str) -> list[int]:
 
 
 def lines_of(outcome: pipeline.Outcome) -> dict[str, str]:
-    lines = report.of(outcome).splitlines()
+    lines = report.describe_run(outcome).splitlines()
     return {line[:10].strip(): line[11:] for line in lines}
 
 
 def assert_it_adds_up(outcome: pipeline.Outcome) -> None:
-    """All that was read is in the account, and all parts make their wholes."""
+    """Every row that was read is in the account, and the parts add up."""
     lines = lines_of(outcome)
     summaries = {name: stage.summary for name, stage in outcome.stages.items()}
     read, used, rejected = numbers(lines["rows"])
     assert read == used + rejected
-    assert read == summaries["read"]["rows"] + summaries["read"]["unreadable"]
+    assert read == summaries["read"].rows + summaries["read"].unreadable
     assert rejected == sum(numbers(lines.get("rejected", "").split(":")[0]))
     kept, *short = numbers(lines["playlists"].split(":")[0])
     assert kept == sum(numbers(lines["split"]))
     prepared = summaries["prepare"]
-    assert short == [prepared["short_playlists"], prepared["short_rows"]][: len(short)]
+    assert short == [prepared.short_playlists, prepared.short_rows][: len(short)]
     counts = outcome.manifest.counts
     assert numbers(lines["catalog"]) == [
         counts.songs,
@@ -59,19 +59,19 @@ def assert_it_adds_up(outcome: pipeline.Outcome) -> None:
         counts.vectors,
         counts.predicted,
     ]
-    train = pq.read_table(outcome.stages["split"].folder / "train.parquet")["songs"].to_pylist()
+    train = pq.read_table(outcome.stages.split.folder / "train.parquet")["songs"].to_pylist()
     assert counts.songs == len({song for one in train for song in one})
     plays = sum(map(len, train))
-    assert plays == summaries["train"]["plays"] == outcome.manifest.counts.training_plays
+    assert plays == summaries["train"].plays == outcome.manifest.counts.training_plays
     assert lines["release"].startswith(outcome.manifest.release)
 
 
-def test_the_account_of_a_run(road: Road) -> None:
+def test_the_account_of_a_run_adds_up(road: Road) -> None:
     assert_it_adds_up(road.outcome)
     lines = lines_of(road.outcome)
     assert list(lines) == ["rows", "playlists", "order", "repeats", "split", "catalog", "release"]
     assert lines["order"].startswith("neighbours recur ")
-    assert lines["order"].endswith("; the order is taken for that of playing, and counts")
+    assert lines["order"].endswith("; taken as the order of playing")
     assert lines["release"].endswith(" is now current")
     assert "short_playlists.parquet" in lines["playlists"]
 
@@ -110,7 +110,7 @@ def written(tmp_path: Path, bad: int) -> Path:
     return file
 
 
-def test_the_report(quick: Lane, tmp_path: Path) -> None:
+def test_the_report_has_every_part(quick: Lane, tmp_path: Path) -> None:
     quick.file = written(tmp_path, bad=3)
     (tmp_path / "files").mkdir()
     quick.file = quick.file.rename(tmp_path / "files" / "some.csv")
@@ -128,8 +128,8 @@ def test_the_report(quick: Lane, tmp_path: Path) -> None:
         "164 read = 161 used + 3 rejected",
         f"3 no artist: {where / 'rejects.parquet'}",
         "some.csv, line 162: no artist: '0 |  |  |  | x | '",
-        "year (integer): 5 rows have it, 0 have none, 159 a wrong one",
-        "year: 159 values are no integer and were left out: 'x' (some.csv, line 3)",
+        "year (integer): 5 rows with a value, 0 without, 159 with one of another kind",
+        "year: 159 values not of kind integer were left out: 'x' (some.csv, line 3)",
         f"40 kept, 1 too short, with 1 of the rows used: {where / 'short_playlists.parquet'}",
         "4 songs of 1 artists",
         "39 playlists repeat another, song by song",
@@ -143,31 +143,32 @@ def test_the_report(quick: Lane, tmp_path: Path) -> None:
     assert found["split"]["label_coverage"]["validation"]["10"] == 1.0
 
 
-def test_too_many_rejects_stop_a_run_and_can_be_looked_at(quick: Lane, tmp_path: Path) -> None:
+def test_too_many_rejects_stop_a_run_and_are_reported(quick: Lane, tmp_path: Path) -> None:
     before = quick.home.current()
     quick.file = written(tmp_path, bad=9)
     with pytest.raises(RejectsError, match=r"9 of 170 rows \(5.3%\) were rejected \(9 no artist\)"):
         quick.run()
     assert quick.home.current() == before
-    stages = report.load(quick.work)
-    assert list(stages) == ["read", "prepare"]
-    assert "9 no artist" in report.report(stages)
+    stages = report.load_last_run(quick.work)
+    assert [name for name, stage in vars(stages).items() if stage] == ["read", "prepare"]
+    assert "9 no artist" in report.describe_last_run(stages)
     assert pq.read_metadata(quick.work / "prepare" / "rejects.parquet").num_rows == 9
     assert quick.run(max_rejects=0.06).published
     assert quick.listener.unchanged == ["read", "prepare"]
 
 
-def test_a_run_of_another_version_is_reported_by_that_version(road: Road) -> None:
-    stages = report.load(road.work)
-    older = {name: value for name, value in stages["prepare"].summary.items() if name != "versions"}
-    stages["prepare"] = replace(stages["prepare"], summary=older)
-    with pytest.raises(MismatchError, match=r"another version of nextsong, .*'versions': run"):
-        report.report(stages)
+def test_a_run_of_another_version_is_not_reported(quick: Lane) -> None:
+    record = quick.work / "prepare" / "stage.json"
+    content = json.loads(record.read_text())
+    del content["summary"]["versions"]
+    record.write_text(json.dumps(content))
+    with pytest.raises(MismatchError, match=r"another version of nextsong .*versions: .*run"):
+        report.load_last_run(quick.work)
 
 
-def test_there_is_nothing_to_report(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="holds no finished 'read'"):
-        report.load(tmp_path)
+        report.load_last_run(tmp_path)
 
 
 # Real data.
@@ -178,7 +179,7 @@ REAL = Parameters(dimensions=16, epochs=1, min_count=2)
 
 @dataclass(frozen=True)
 class Expected:
-    """What is known of a file of real data."""
+    """Known figures of a file of real data."""
 
     name: str
     rows: int
@@ -198,19 +199,19 @@ class Expected:
     ],
     ids=lambda expected: expected.name,
 )
-def test_real_data(shared_data: Path, tmp_path: Path, expected: Expected) -> None:
+def test_the_account_of_real_data(shared_data: Path, tmp_path: Path, expected: Expected) -> None:
     home = EmbeddedStore(tmp_path / "home")
     outcome = pipeline.run(
-        [shared_data / expected.name], {}, home, tmp_path / "work", REAL, SilentReporter()
+        [shared_data / expected.name], home, tmp_path / "work", REAL, SilentReporter()
     )
     assert_it_adds_up(outcome)
-    prepared = outcome.stages["prepare"].summary
-    assert prepared["rows"] == expected.rows
-    assert prepared["used"] == expected.used
-    assert prepared["rejected"] == expected.rejects
-    assert prepared["playlists"] == expected.playlists
-    assert prepared["short_playlists"] == expected.short
-    assert outcome.stages["read"].summary["unreadable"] == 0
+    prepared = outcome.stages.prepare.summary
+    assert prepared.rows == expected.rows
+    assert prepared.used == expected.used
+    assert prepared.rejected == expected.rejects
+    assert prepared.playlists == expected.playlists
+    assert prepared.short_playlists == expected.short
+    assert outcome.stages.read.summary.unreadable == 0
     assert outcome.manifest.origin.track_ids == expected.track_ids
     rejects = pq.read_table(tmp_path / "work" / "prepare" / "rejects.parquet").to_pylist()
     assert len(rejects) == sum(expected.rejects.values())

@@ -1,10 +1,12 @@
-"""The work folder: a stage is reused while nothing changed, and is there whole or not at all."""
+"""The work folder: a stage is reused if nothing changed, and is complete or absent."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,10 +15,11 @@ from hypothesis import strategies as st
 
 from catalog.errors import FileError, MismatchError, StorageError
 from catalog.progress import SilentReporter
-from ingest import stages
+from ingest.source_code import SourceCode
 from ingest.stages import (
     RECORD,
     Stage,
+    StageDefinition,
     WorkFolder,
     fingerprint_of,
     fingerprint_of_files,
@@ -27,23 +30,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+@dataclass(frozen=True)
+class Built:
+    """The summary of the stage that the tests build."""
+
+    text: str
+    count: int = 0
+
+
+COUNT = StageDefinition("count", Built, ())
+
+
 class Bench:
-    """Builds the stage "count" and remembers how often it had to."""
+    """Builds the stage "count" and counts how often it is built."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.builds = 0
         self.said: list[str] = []
+        self.code: SourceCode | None = None
 
-    def run(self, *, force: bool = False, **inputs: Any) -> Stage:
-        folder = WorkFolder(self.path, force=force)
-        return folder.stage("count", inputs, self._build, self)
+    def folder(self, *, force: bool = False) -> WorkFolder:
+        return WorkFolder(self.path, self, force=force, code=self.code)
 
-    def _build(self, out: Path) -> dict[str, Any]:
+    def run(self, *, force: bool = False, **inputs: Any) -> Stage[Built]:
+        return self.folder(force=force).run_stage(COUNT, inputs, self._build)
+
+    def _build(self, out: Path) -> Built:
         self.builds += 1
         (out / "numbers.parquet").write_text("1 2 3")
         (out / "rest.parquet").write_text("")
-        return {"text": f"build {self.builds}", "count": 3}
+        return Built(f"build {self.builds}", 3)
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -65,7 +82,7 @@ def test_a_stage_is_built(bench: Bench) -> None:
     assert stage.folder == bench.path / "count"
     assert names(bench.path) == ["count"]
     assert names(stage.folder) == ["numbers.parquet", "rest.parquet", RECORD]
-    assert stage.summary == {"text": "build 1", "count": 3}
+    assert stage.summary == Built("build 1", 3)
     assert len(stage.fingerprint) == 64
 
 
@@ -80,7 +97,7 @@ def test_a_stage_is_reused(bench: Bench) -> None:
 @pytest.mark.parametrize(
     "inputs", [{"seed": 2}, {}, {"seed": "1"}, {"seed": 1, "other": None}, {"seed": [1]}]
 )
-def test_a_stage_of_other_inputs_is_built_anew(bench: Bench, inputs: dict[str, Any]) -> None:
+def test_other_inputs_rebuild_a_stage(bench: Bench, inputs: dict[str, Any]) -> None:
     first = bench.run(seed=1)
     second = bench.run(**inputs)
     assert bench.builds == 2
@@ -89,23 +106,40 @@ def test_a_stage_of_other_inputs_is_built_anew(bench: Bench, inputs: dict[str, A
     assert bench.builds == 3
 
 
-def test_a_stage_of_other_code_is_built_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench.run(seed=1)
-    monkeypatch.setattr(stages, "code_fingerprint", lambda: "other")
-    bench.run(seed=1)
-    bench.run(seed=1)
+def test_other_code_rebuilds_a_stage(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = tmp_path / "code.py"
+    monkeypatch.setattr(f"{__name__}.COUNT", replace(COUNT, modules=(ModuleType("code"),)))
+    for text in ("a = 1", "a = 2", "a = 2"):
+        code.write_text(text)
+        bench.code = SourceCode(tmp_path)
+        bench.run(seed=1)
     assert bench.builds == 2
 
 
-def test_two_stages_do_not_share_a_fingerprint(bench: Bench) -> None:
-    folder = WorkFolder(bench.path)
-    one = folder.stage("one", {}, lambda out: {"text": ""}, SilentReporter())
-    two = folder.stage("two", {}, lambda out: {"text": ""}, SilentReporter())
+def test_a_summary_that_does_not_fit_rebuilds_a_stage(bench: Bench) -> None:
+    record = bench.run(seed=1).folder / RECORD
+    content = json.loads(record.read_text())
+    del content["summary"]["text"]
+    record.write_text(json.dumps(content))
+    with pytest.raises(MismatchError, match=r"another version of nextsong \(count, text: .*run"):
+        finished_stage(bench.path, "count", Built)
+    bench.run(seed=1)
+    assert bench.builds == 2
+    assert finished_stage(bench.path, "count", Built).summary == Built("build 2", 3)
+
+
+def test_stages_have_different_fingerprints(bench: Bench) -> None:
+    one, two = (
+        bench.folder().run_stage(StageDefinition(name, Built, ()), {}, lambda _: Built(""))
+        for name in ("one", "two")
+    )
     assert one.fingerprint != two.fingerprint
     assert names(bench.path) == ["one", "two"]
 
 
-def test_force_builds_anew(bench: Bench) -> None:
+def test_force_rebuilds_a_stage(bench: Bench) -> None:
     first = bench.run(seed=1)
     assert bench.run(seed=1, force=True).fingerprint == first.fingerprint
     assert bench.builds == 2
@@ -133,7 +167,7 @@ def append(path: Path) -> None:
         lambda folder: (folder / RECORD).write_text('{"files": 3, "fingerprint": 1, "summary": 2}'),
     ],
 )
-def test_a_damaged_stage_is_built_anew(bench: Bench, damage: Callable[[Path], object]) -> None:
+def test_a_damaged_stage_is_rebuilt(bench: Bench, damage: Callable[[Path], object]) -> None:
     first = bench.run(seed=1)
     damage(first.folder)
     with pytest.raises(MismatchError):
@@ -142,44 +176,42 @@ def test_a_damaged_stage_is_built_anew(bench: Bench, damage: Callable[[Path], ob
     assert bench.builds == 2
     assert second.fingerprint == first.fingerprint
     assert (second.folder / "numbers.parquet").read_text() == "1 2 3"
-    assert finished_stage(bench.path, "count") == second
+    assert finished_stage(bench.path, "count", Built) == second
 
 
 class BrokenError(Exception):
-    """What a build raises here."""
+    """Raised by a build."""
 
 
 @pytest.mark.parametrize("error", [BrokenError, KeyboardInterrupt, SystemExit])
-def test_a_build_that_raises_leaves_the_former_stage(
-    bench: Bench, error: type[BaseException]
-) -> None:
+def test_a_failed_build_keeps_the_previous_stage(bench: Bench, error: type[BaseException]) -> None:
     first = bench.run(seed=1)
 
-    def build(out: Path) -> dict[str, Any]:
+    def build(out: Path) -> Built:
         (out / "numbers.parquet").write_text("half")
         raise error
 
     with pytest.raises(error):
-        WorkFolder(bench.path).stage("count", {"seed": 2}, build, SilentReporter())
+        bench.folder().run_stage(COUNT, {"seed": 2}, build)
     assert names(bench.path) == ["count"]
-    assert finished_stage(bench.path, "count") == first
+    assert finished_stage(bench.path, "count", Built) == first
     assert bench.run(seed=1) == first
     assert bench.builds == 1
 
 
-def test_a_first_build_that_raises_leaves_nothing(bench: Bench) -> None:
-    def build(out: Path) -> dict[str, Any]:
+def test_a_failed_first_build_leaves_nothing(bench: Bench) -> None:
+    def build(out: Path) -> Built:
         raise BrokenError
 
     with pytest.raises(BrokenError):
-        WorkFolder(bench.path).stage("count", {}, build, SilentReporter())
+        bench.folder().run_stage(COUNT, {}, build)
     assert names(bench.path) == []
 
 
-def test_a_summary_that_is_no_json_leaves_the_former_stage(bench: Bench) -> None:
+def test_a_summary_that_is_not_json_keeps_the_previous_stage(bench: Bench) -> None:
     first = bench.run(seed=1)
     with pytest.raises(TypeError):
-        WorkFolder(bench.path).stage("count", {}, lambda out: {"text": object()}, SilentReporter())
+        bench.folder().run_stage(COUNT, {}, lambda _: Built(object()))  # type: ignore[arg-type]
     assert names(bench.path) == ["count"]
     assert bench.run(seed=1) == first
 
@@ -187,17 +219,17 @@ def test_a_summary_that_is_no_json_leaves_the_former_stage(bench: Bench) -> None
 def test_a_full_disk_is_a_storage_error(bench: Bench) -> None:
     first = bench.run(seed=1)
 
-    def build(out: Path) -> dict[str, Any]:
+    def build(out: Path) -> Built:
         with Path("/dev/full").open("w") as file:
             file.write("x")
-        return {"text": ""}
+        return Built("")
 
     with pytest.raises(StorageError, match="the disk is full"):
-        WorkFolder(bench.path).stage("count", {}, build, SilentReporter())
-    assert finished_stage(bench.path, "count") == first
+        bench.folder().run_stage(COUNT, {}, build)
+    assert finished_stage(bench.path, "count", Built) == first
 
 
-def test_what_a_killed_run_left_is_cleared_away(bench: Bench) -> None:
+def test_files_of_a_killed_run_are_removed(bench: Bench) -> None:
     left = bench.path / ".count.partial"
     left.mkdir(parents=True)
     (left / "stray.parquet").write_text("half")
@@ -206,19 +238,19 @@ def test_what_a_killed_run_left_is_cleared_away(bench: Bench) -> None:
     assert names(stage.folder) == ["numbers.parquet", "rest.parquet", RECORD]
 
 
-def test_a_smaller_result_leaves_nothing_of_the_former(bench: Bench) -> None:
+def test_a_rebuilt_stage_has_no_files_of_the_previous_one(bench: Bench) -> None:
     bench.run(seed=1)
-    stage = WorkFolder(bench.path).stage("count", {}, lambda out: {"text": ""}, SilentReporter())
+    stage = bench.folder().run_stage(COUNT, {}, lambda _: Built(""))
     assert names(stage.folder) == [RECORD]
 
 
-def test_a_file_stands_where_the_work_folder_goes(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_work_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "work").write_text("x")
     with pytest.raises(StorageError, match="a file stands where a folder is needed"):
-        WorkFolder(tmp_path / "work")
+        WorkFolder(tmp_path / "work", SilentReporter())
 
 
-def test_a_stage_that_nobody_built(tmp_path: Path) -> None:
+def test_a_missing_stage_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match=r"holds no finished 'train': .*ingest run.*--work"):
         finished_stage(tmp_path / "none", "train")
 
@@ -252,7 +284,7 @@ def test_a_fingerprint_is_pinned() -> None:
     assert hashlib.sha256(b'{"a": 1, "b": 2}').hexdigest() == expected
 
 
-def test_files_count_by_content_and_order(tmp_path: Path) -> None:
+def test_the_fingerprint_of_files_depends_on_content_and_order(tmp_path: Path) -> None:
     one, two, copy = tmp_path / "one", tmp_path / "two", tmp_path / "copy"
     one.write_text("1")
     two.write_text("2")
@@ -262,7 +294,7 @@ def test_files_count_by_content_and_order(tmp_path: Path) -> None:
     assert len({fingerprint_of_files(files) for files in found}) == len(found)
 
 
-def test_the_bytes_that_were_read_are_told(tmp_path: Path) -> None:
+def test_the_number_of_bytes_read_is_reported(tmp_path: Path) -> None:
     files = [tmp_path / "large", tmp_path / "small"]
     files[0].write_bytes(bytes(10_000_000))
     files[1].write_bytes(bytes(10))
@@ -273,7 +305,7 @@ def test_the_bytes_that_were_read_are_told(tmp_path: Path) -> None:
     assert told[-1] == 10_000_010
 
 
-def test_where_one_file_ends_matters(tmp_path: Path) -> None:
+def test_the_end_of_each_file_matters(tmp_path: Path) -> None:
     (tmp_path / "ab").write_text("ab")
     (tmp_path / "c").write_text("c")
     (tmp_path / "a").write_text("a")
@@ -282,31 +314,10 @@ def test_where_one_file_ends_matters(tmp_path: Path) -> None:
     assert fingerprint_of_files([tmp_path / "a", tmp_path / "bc"]) != first
 
 
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_files_are_errors(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="none: no such file"):
         fingerprint_of_files([tmp_path / "none"])
     with pytest.raises(FileError, match="is a folder: name the files in it"):
         fingerprint_of_files([tmp_path])
     with pytest.raises(FileError, match="cannot be read"):
         fingerprint_of_files([Path("/proc/self/mem")])
-
-
-def test_the_code_is_that_of_this_room_and_the_one_below(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for room in ("ingest", "catalog", "service"):
-        (tmp_path / room).mkdir()
-        (tmp_path / room / "code.py").write_text(room)
-    monkeypatch.setattr(stages, "__file__", str(tmp_path / "ingest" / "work.py"))
-    fingerprint = stages.code_fingerprint.__wrapped__
-    before = fingerprint()
-    (tmp_path / "service" / "code.py").write_text("changed")
-    (tmp_path / "ingest" / "notes.txt").write_text("new")
-    assert fingerprint() == before
-    seen = {before}
-    for room in ("ingest", "catalog"):
-        (tmp_path / room / "code.py").write_text("changed")
-        seen.add(fingerprint())
-        (tmp_path / room / "more.py").write_text("")
-        seen.add(fingerprint())
-    assert len(seen) == 5

@@ -32,19 +32,21 @@ TOO_HIGH = 100_000
 
 @pytest.fixture(scope="module")
 def bare(road: Road, tmp_path_factory: pytest.TempPathFactory) -> pipeline.Outcome:
-    """The road's playlists, published with a --min-count that no song reaches."""
+    """The playlists of the road, published with a --min-count that no song reaches."""
     folder = tmp_path_factory.mktemp("bare")
     parameters = replace(road.parameters, min_count=TOO_HIGH, mode="auto")
     home = EmbeddedStore(folder)
-    return pipeline.run([road.file], {}, home, folder / "work", parameters, SilentReporter())
+    return pipeline.run([road.file], home, folder / "work", parameters, SilentReporter())
 
 
 @pytest.fixture(scope="module")
 def home(bare: pipeline.Outcome) -> EmbeddedStore:
-    return EmbeddedStore(bare.stages["train"].folder.parents[1])
+    return EmbeddedStore(bare.stages.train.folder.parents[1])
 
 
-def test_what_can_be_published_is(bare: pipeline.Outcome, home: EmbeddedStore) -> None:
+def test_a_release_of_cooccurrence_alone_is_published(
+    bare: pipeline.Outcome, home: EmbeddedStore
+) -> None:
     manifest: Manifest = bare.manifest
     assert home.current() == manifest.release
     assert (manifest.counts.vectors, manifest.canaries) == (0, [])
@@ -52,24 +54,25 @@ def test_what_can_be_published_is(bare: pipeline.Outcome, home: EmbeddedStore) -
     assert manifest.origin.parameters["mode"] == "cooccurrence"
 
 
-def test_the_account_says_what_is_missing_and_what_would_change_it(
+def test_the_account_names_missing_vectors_and_a_remedy(
     bare: pipeline.Outcome,
 ) -> None:
-    train = pq.read_table(bare.stages["split"].folder / "train.parquet")["songs"].to_pylist()
+    train = pq.read_table(bare.stages.split.folder / "train.parquet")["songs"].to_pylist()
     plays = [song for songs in train for song in songs]
     most = max(plays.count(song) for song in set(plays))
-    for told in (report.of(bare), report.report(bare.stages)):
-        (missing,) = (line for line in told.splitlines() if line.startswith("missing"))
+    work = bare.stages.train.folder.parent
+    for text in (report.describe_run(bare), report.describe_last_run(report.load_last_run(work))):
+        (missing,) = (line for line in text.splitlines() if line.startswith("missing"))
         assert "song vectors" in missing
         assert f"(the most is {most})" in missing
         assert f"--min-count {most}" in missing
 
 
 @pytest.mark.parametrize("mode", [None, *Mode])
-def test_every_mode_answers_by_cooccurrence(
+def test_every_mode_uses_cooccurrence(
     bare: pipeline.Outcome, home: EmbeddedStore, mode: Mode | None
 ) -> None:
-    song = pq.read_table(bare.stages["prepare"].folder / "songs.parquet").to_pylist()[0]
+    song = pq.read_table(bare.stages.prepare.folder / "songs.parquet").to_pylist()[0]
     seed = Seed(artist=song["artist"], title=song["title"])
     release = home.open()
     try:
@@ -84,21 +87,21 @@ def test_every_mode_answers_by_cooccurrence(
     assert all(answer.reasons)
 
 
-def test_a_ranker_is_trained_without_vectors(
+def test_a_reranker_is_trained_without_vectors(
     road: Road, bare: pipeline.Outcome, home: EmbeddedStore
 ) -> None:
     pytest.importorskip("lightgbm")
     parameters = replace(road.parameters, min_count=TOO_HIGH, mode="auto", ranker=True)
-    work = bare.stages["train"].folder.parent
-    outcome = pipeline.run([road.file], {}, home, work, parameters, SilentReporter())
+    work = bare.stages.train.folder.parent
+    outcome = pipeline.run([road.file], home, work, parameters, SilentReporter())
     assert outcome.manifest.ranker is not None
     assert outcome.manifest.origin.parameters["mode"] == "cooccurrence"
 
 
-def test_it_is_evaluated_and_reported(
+def test_the_release_is_evaluated_and_reported(
     road: Road, bare: pipeline.Outcome, home: EmbeddedStore, tmp_path: Path
 ) -> None:
-    work = bare.stages["train"].folder.parent
+    work = bare.stages.train.folder.parent
     assert load(work, bare.manifest.origin.parameters).vectors is None
     plan = harness.Plan(
         split="validation",
@@ -116,18 +119,18 @@ def test_it_is_evaluated_and_reported(
     assert (tmp_path / "page.html").stat().st_size > 10_000
 
 
-def test_the_doctor_and_a_full_check_find_nothing_wrong(home: EmbeddedStore) -> None:
+def test_doctor_and_verify_find_no_fault(home: EmbeddedStore) -> None:
     for command in (["doctor"], ["releases", "verify"], ["releases", "list"]):
         shown = CliRunner().invoke(main, [*command, "--home", str(home.path)])
         assert shown.exit_code == 0, shown.output
 
 
-def test_nothing_learned_at_all_is_an_error(road: Road, tmp_path: Path) -> None:
+def test_nothing_learned_is_an_error(road: Road, tmp_path: Path) -> None:
     path = tmp_path / "strangers.csv"
     rows = [f"{p},Artist {p}.{s},Title {s}" for p in range(20) for s in range(4)]
     path.write_text("playlist_id,artist,title\n" + "\n".join(rows) + "\n")
     parameters = replace(road.parameters, min_count=2, lone_neighbours=0)
     with pytest.raises(PlaylistError, match=r"lower --min-count or raise --lone-neighbours"):
         pipeline.run(
-            [path], {}, EmbeddedStore(tmp_path), tmp_path / "work", parameters, SilentReporter()
+            [path], EmbeddedStore(tmp_path), tmp_path / "work", parameters, SilentReporter()
         )

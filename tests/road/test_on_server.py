@@ -39,7 +39,7 @@ def test_the_same_is_published(road: Road, server_road: ServerRoad) -> None:
 
 def test_nothing_is_published_twice(server_road: ServerRoad) -> None:
     again = pipeline.run(
-        [server_road.file], {}, server_road.home, server_road.work, QUICK, SilentReporter()
+        [server_road.file], server_road.home, server_road.work, QUICK, SilentReporter()
     )
     assert not again.published
     assert again.manifest == server_road.outcome.manifest
@@ -85,10 +85,12 @@ def test_the_service_moves_over_to_a_new_release_and_back(
     home = server_stores()
     work = tmp_path / "work"
     shutil.copytree(road.work, work)
-    first = pipeline.run([road.file], {}, home, work, QUICK, SilentReporter()).manifest.release
+    first = pipeline.run([road.file], home, work, QUICK, SilentReporter()).manifest.release
     with loop.serve(home) as server, Client(server.address) as client:
         assert client.get_release().release.id == first
-        second = pipeline.run([road.file], {}, home, work, QUICK, SilentReporter(), force=True)
+        second = pipeline.run(
+            [road.file], home, work, QUICK, SilentReporter(), pipeline.RunOptions(force=True)
+        )
         until(lambda: client.get_release().release.id == second.manifest.release)
         home.rollback()
         until(lambda: client.get_release().release.id == first)

@@ -77,14 +77,11 @@ class Lane:
         self.listener = Listener()
         return pipeline.run(
             [self.file],
-            {},
             self.home,
             self.work,
             replace(self.road.parameters, **changes),
             self.listener,
-            how=self.how,
-            max_rejects=max_rejects,
-            force=force,
+            pipeline.RunOptions(how=self.how, max_rejects=max_rejects, force=force),
         )
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.progress import SilentReporter
-from ingest.prepare.playlists import Choices, prepare
+from ingest.prepare.playlists import PrepareOptions, PrepareSummary, prepare
 from ingest.sources.read import ROWS, UNREADABLE
 from ingest.stages import WorkFolder
 
@@ -40,7 +40,7 @@ class Prepared:
     """What the stage left, read back."""
 
     folder: Path
-    summary: dict[str, Any]
+    summary: PrepareSummary
     songs: list[Row]
     playlists: list[Row]
     short: list[Row]
@@ -71,7 +71,7 @@ def prepared(
         table = table.append_column(f"payload:{name}", pa.array(values))
     pq.write_table(table, source / "rows.parquet")
     pq.write_table(pa.Table.from_pylist(unreadable or [], UNREADABLE), source / "bad.parquet")
-    chosen = Choices(min_songs, **choices)
+    chosen = PrepareOptions(min_songs, **choices)
     summary = prepare(
         source / "rows.parquet", source / "bad.parquet", out, chosen, SilentReporter()
     )

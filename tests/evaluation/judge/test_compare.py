@@ -79,19 +79,23 @@ def test_a_worse_release_is_kept_from_publishing(lane: Lane) -> None:
     parameters = replace(lane.road.parameters, **changes)
     with pytest.raises(GateError, match=r"significantly worse .*hr@100 0\.\d+ -> 0\.\d+"):
         pipeline.run(
-            [lane.file], {}, lane.home, lane.work, parameters, SilentReporter(), gate=guard
+            [lane.file],
+            lane.home,
+            lane.work,
+            parameters,
+            SilentReporter(),
+            pipeline.RunOptions(gate=guard),
         )
     assert lane.home.current() == before
     assert place.releases() == [before]
     lane.home.open().close()
     passed = pipeline.run(
         [lane.file],
-        {},
         lane.home,
         lane.work,
         replace(lane.road.parameters, query_decay=0.89),
         SilentReporter(),
-        gate=guard,
+        pipeline.RunOptions(gate=guard),
     )
     assert lane.home.current() == passed.manifest.release != before
 
@@ -99,7 +103,7 @@ def test_a_worse_release_is_kept_from_publishing(lane: Lane) -> None:
         place, str(before), passed.manifest.release, lane.work, SilentReporter(), "validation", None
     )
     assert set(verdicts(found).values()) == {"same"}
-    assert found.queries == lane.road.outcome.stages["split"].summary["validation"]
+    assert found.queries == lane.road.outcome.stages.split.summary.validation
     with pytest.raises(InputError, match="not two runs, nor one release each"):
         compare.of_names(
             place, str(before), "nothing", lane.work, SilentReporter(), "validation", None
@@ -138,7 +142,12 @@ def test_an_older_release_may_know_songs_that_are_gone(lane: Lane, tmp_path: Pat
     lane.file.write_text("\n".join(kept) + "\n")
     guard: Any = gate.before_publishing(lane.home, SilentReporter())
     after = pipeline.run(
-        [lane.file], {}, lane.home, lane.work, lane.road.parameters, SilentReporter(), gate=guard
+        [lane.file],
+        lane.home,
+        lane.work,
+        lane.road.parameters,
+        SilentReporter(),
+        pipeline.RunOptions(gate=guard),
     ).manifest
     assert after.counts.songs < lane.home.manifest(str(before)).counts.songs
     place = Place(lane.home.path)

@@ -470,9 +470,9 @@ def test_a_use_of_the_test_playlists_counts_if_nobody_reads_the_results(
 
 
 def test_a_service_that_changes_its_release_is_not_scored(road: Road, result: Evaluation) -> None:
-    from cli.demo import _service
+    from cli.demo_steps import run_service
 
-    with _service(road.home.path) as address:
+    with run_service(road.home.path) as address:
         before = Service(address, "20260101T000000-before", result.data)
         with pytest.raises(
             MismatchError,
@@ -484,9 +484,9 @@ def test_a_service_that_changes_its_release_is_not_scored(road: Road, result: Ev
 def test_a_running_service_is_scored_as_the_release_is(
     road: Road, place: Place, result: Evaluation
 ) -> None:
-    from cli.demo import _service
+    from cli.demo_steps import run_service
 
-    with _service(place.folder) as address:
+    with run_service(place.folder) as address:
         plan = replace(PLAN, target=address, modes=("auto",), baselines=(), behaviours=False)
         served = harness.evaluate(place, road.work, plan, SilentReporter())
     assert served.main.key == "service"

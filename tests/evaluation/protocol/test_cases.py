@@ -99,8 +99,8 @@ def test_songs_are_counted_and_named(road: Road, data: Data) -> None:
 
 def test_the_split_leaks_nothing(road: Road) -> None:
     leaks = find_leaks(road.work)
-    summary = road.outcome.stages["split"].summary
-    assert leaks.playlists == summary["validation"] + summary["test"]
+    summary = road.outcome.stages.split.summary
+    assert leaks.playlists == summary.validation + summary.test
     assert leaks.same_id == 0
 
 

@@ -35,9 +35,10 @@ from evaluation.tune.study import (
     tune,
 )
 from evaluation.tune.trials import Limits, Phase, open_study, run_phase, score_in_chunks
-from ingest import parameter_files, pipeline
+from ingest import pipeline
 from ingest.learn import retrieval
 from ingest.parameters import Parameters
+from ingest.saved_parameters import read_parameter_file
 from tests.support.road import QUICK, linked
 from tests.support.snapshots import check, shape
 
@@ -123,7 +124,7 @@ def test_epochs_are_tried_around_the_default() -> None:
 
 
 def test_without_an_order_its_parameters_are_not_tuned() -> None:
-    start = Parameters().in_order("none")
+    start = Parameters().with_order("none")
     tried = [
         name
         for phase in tuning_space.PHASES
@@ -167,7 +168,7 @@ def test_a_study_starts_from_the_last_run(road: Road, tmp_path: Path) -> None:
     shutil.copytree(road.work, work, copy_function=linked)
     explicit = replace(road.parameters, order="none", neighbours=33, catalog_min=2, mode="auto")
     outcome = pipeline.run(
-        [road.file], {}, EmbeddedStore(tmp_path / "home"), work, explicit, SilentReporter()
+        [road.file], EmbeddedStore(tmp_path / "home"), work, explicit, SilentReporter()
     )
     start = read_start(work)
     assert (start.order, start.neighbours, start.catalog_min) == ("none", 33, 2)
@@ -454,12 +455,11 @@ def test_another_study_makes_another_release(lane: Lane) -> None:
     def published(study: dict[str, Any]) -> bool:
         return pipeline.run(
             [lane.file],
-            {},
             lane.home,
             lane.work,
             lane.road.parameters,
             SilentReporter(),
-            study=study,
+            pipeline.RunOptions(study=study),
         ).published
 
     first = {"trials": {"count": 3}, "test": {"tuned HR@10": 0.1}}
@@ -473,7 +473,7 @@ def test_another_study_makes_another_release(lane: Lane) -> None:
 def test_a_parameter_file_may_be_toml(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("[parameters]\nwindow = 9\nbackward = 1\nskip_gram = false\norder = 'none'\n")
-    chosen = parameter_files.read(path)
+    chosen = read_parameter_file(path)
     assert chosen.parameters == {
         "window": 9,
         "backward": 1,
@@ -504,12 +504,12 @@ def test_an_error_names_what_is_wrong_in_a_parameter_file(
     path = tmp_path / "bad.json"
     path.write_text(text)
     with pytest.raises(InputError, match=problem):
-        parameter_files.read(path)
+        read_parameter_file(path)
 
 
 def test_a_missing_parameter_file(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="cannot be read"):
-        parameter_files.read(tmp_path / "none.json")
+        read_parameter_file(tmp_path / "none.json")
 
 
 def test_gains_by_hand() -> None:

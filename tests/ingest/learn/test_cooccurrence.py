@@ -1,4 +1,4 @@
-"""Strengths of co-occurrence, by hand and against a plain double loop."""
+"""Co-occurrence weights, worked by hand and compared with a plain loop."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_an_earlier_song_counts_less() -> None:
     assert strengths_of([[0, 1]], parameters) == {(0, 1): 1, (1, 0): 0.25}
 
 
-def test_distance_fades() -> None:
+def test_the_weight_decreases_with_distance() -> None:
     parameters = Parameters(distance_power=1.0, backward=0.0, seed_exponent=0.0)
     found = strengths_of([[0, 1, 2, 3]], parameters)
     assert found[0, 1] == 1
@@ -59,7 +59,7 @@ def test_songs_beyond_the_window_do_not_count() -> None:
     assert set(strengths_of([[0, 1, 2]], parameters)) == {(0, 1), (1, 2)}
 
 
-def test_playlists_add_up_and_do_not_touch() -> None:
+def test_playlists_are_added_and_kept_apart() -> None:
     found = strengths_of([[0, 1], [0, 1], [2, 3]], PLAIN)
     assert found == {(0, 1): 2, (2, 3): 1}
 
@@ -72,13 +72,13 @@ def test_popularity_is_divided_out() -> None:
     assert strengths_of(playlists, of_song)[1, 0] == 1 / 2
 
 
-def test_each_seed_keeps_its_strongest() -> None:
+def test_each_seed_keeps_its_largest_weights() -> None:
     parameters = Parameters(distance_power=1.0, backward=0.0, seed_exponent=0.0, neighbours=2)
     found = strengths_of([[0, 1, 2, 3, 4]], parameters)
     assert [song for seed, song in found if seed == 0] == [1, 2]
 
 
-def test_few_are_kept_that_met_once() -> None:
+def test_songs_that_share_one_playlist_are_limited() -> None:
     # 0 meets 1 twice, far off; and 2, 3 and 4 once, near.
     playlists = [[0, 2, 3, 4, 1], [5, 0, 6, 7, 1]]
     parameters = Parameters(
@@ -123,7 +123,7 @@ def plain_double_loop(
     st.floats(0, 1),
     st.integers(1, 40),
 )
-def test_any_playlists_give_what_a_plain_loop_gives(
+def test_the_weights_equal_those_of_a_plain_loop(
     playlists: list[list[int]], window: int, power: float, backward: float, pairs: int
 ) -> None:
     parameters = Parameters(
@@ -155,12 +155,12 @@ def test_the_stage_writes_what_was_counted(tmp_path: Path) -> None:
         (0, 2, 1.0),
         (1, 2, 2.0),
     ]
-    assert summary["strengths"] == 3
+    assert summary.strengths == 3
 
 
 @pytest.mark.parametrize(
     ("songs", "lone"), [(0, 200), (100_000, 200), (1_000_000, 20), (2_300_000, 8), (10**8, 5)]
 )
-def test_more_songs_keep_fewer_that_met_once(songs: int, lone: int) -> None:
+def test_with_more_songs_the_limit_is_lower(songs: int, lone: int) -> None:
     assert Parameters().lone_neighbours_for(songs) == lone
     assert Parameters(lone_neighbours=3).lone_neighbours_for(songs) == 3

@@ -1,4 +1,4 @@
-"""The ranker: its features by hand, what trains it, and that writer and reader see the same."""
+"""The re-ranker: features worked by hand, training, and the same features in the service."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from catalog.schema import fusion_depths
 from ingest import pipeline
 from ingest.learn import reranker, retrieval
 from ingest.learn.cases import sample_cases, sample_cases_with_last
-from ingest.learn.rank_metrics import compare_ranks, finds_fewer
+from ingest.learn.rank_metrics import RankComparison, compare_ranks, finds_fewer
 from ingest.learn.retrieval import ReleaseArrays
 from ingest.parameters import Parameters
 from ingest.sources.payload import Extra
@@ -117,7 +117,7 @@ def test_features_of_no_candidate() -> None:
     assert table.shape == (0, len(FEATURES))
 
 
-def test_cuts_leave_a_song_before_them() -> None:
+def test_cases_have_at_least_one_seed() -> None:
     playlists = [np.array([5, 6], np.int32), np.arange(20, dtype=np.int32)]
     cases = sample_cases(playlists, np.random.default_rng(0), 4)
     assert len(cases.queries) == 1 + 4
@@ -127,7 +127,7 @@ def test_cuts_leave_a_song_before_them() -> None:
     assert len({*cases.labels[1:].tolist()}) == 4
 
 
-def test_last_places_come_first_and_once() -> None:
+def test_last_song_cases_come_first_and_once() -> None:
     playlists = [np.array([5, 6], np.int32), np.arange(20, dtype=np.int32)]
     cases = sample_cases_with_last(playlists, np.random.default_rng(0), 4)
     assert [query.tolist() for query in cases.queries[:2]] == [[5], [*range(19)]]
@@ -136,32 +136,32 @@ def test_last_places_come_first_and_once() -> None:
     assert all(label < 19 for label in cases.labels[2:])
 
 
-def test_a_comparison_wants_more_than_chance() -> None:
+def test_a_better_ranking_needs_more_than_chance() -> None:
     hybrid = np.array([0, 50, 3, 100, 0] * 40)
-    assert not compare_ranks(hybrid, hybrid)["better"]
+    assert not compare_ranks(hybrid, hybrid).better
     better = compare_ranks(np.array([10, 20, 1, 60, 0] * 40), hybrid)
-    assert better["better"]
-    assert better["ranked HR@10"] == pytest.approx(2 / 5)
-    assert better["hybrid HR@100"] == pytest.approx(3 / 5)
-    assert not compare_ranks(hybrid, np.array([10, 20, 1, 60, 0] * 40))["better"]
+    assert better.better
+    assert better.hit_rates["ranked HR@10"] == pytest.approx(2 / 5)
+    assert better.hit_rates["hybrid HR@100"] == pytest.approx(3 / 5)
+    assert not compare_ranks(hybrid, np.array([10, 20, 1, 60, 0] * 40)).better
     one_in_many = hybrid.copy()
     one_in_many[0] = 1
-    assert not compare_ranks(one_in_many, hybrid)["better"]
-    assert not compare_ranks(hybrid[:0], hybrid[:0])["better"]
+    assert not compare_ranks(one_in_many, hybrid).better
+    assert not compare_ranks(hybrid[:0], hybrid[:0]).better
 
 
-def test_a_ranker_must_not_lose_last_songs() -> None:
-    gain = {"better": True, "fewer": False, "ranked HR@10": 0.2, "hybrid HR@10": 0.1}
-    gain |= {"ranked HR@100": 0.4, "hybrid HR@100": 0.3}
-    verdict = reranker.combine_comparisons(gain, gain | {"better": False})
-    assert verdict["better"]
-    assert verdict["cuts, ranked HR@10"] == 0.2
-    assert verdict["last songs, hybrid HR@100"] == 0.3
-    assert not reranker.combine_comparisons(gain, gain | {"fewer": True})["better"]
-    assert not reranker.combine_comparisons(gain | {"better": False}, gain)["better"]
+def test_a_better_reranker_must_not_lose_last_songs() -> None:
+    rates = {"ranked HR@10": 0.2, "hybrid HR@10": 0.1, "ranked HR@100": 0.4, "hybrid HR@100": 0.3}
+    gain = RankComparison(better=True, fewer=False, hit_rates=rates)
+    better, figures = reranker.combine_comparisons(gain, replace(gain, better=False))
+    assert better
+    assert figures["cuts, ranked HR@10"] == 0.2
+    assert figures["last songs, hybrid HR@100"] == 0.3
+    assert not reranker.combine_comparisons(gain, replace(gain, fewer=True))[0]
+    assert not reranker.combine_comparisons(replace(gain, better=False), gain)[0]
 
 
-def test_fewer_are_found_where_it_is_no_chance() -> None:
+def test_fewer_hits_need_more_than_chance() -> None:
     found = np.array([5, 0, 50, 0] * 25)
     assert not finds_fewer(found, found)
     assert not finds_fewer(found[:0], found[:0])
@@ -187,7 +187,9 @@ def home(road: Road, work: Path) -> EmbeddedStore:
     home = EmbeddedStore(work.parent / "home")
     parameters = replace(road.parameters, ranker=True, mode="ranked")
     how = How(payload=(Extra("album", "album"),))
-    pipeline.run([road.file], {}, home, work, parameters, SilentReporter(), how=how)
+    pipeline.run(
+        [road.file], home, work, parameters, SilentReporter(), pipeline.RunOptions(how=how)
+    )
     return home
 
 
@@ -227,9 +229,7 @@ def seeds_of(work: Path) -> list[list[Seed]]:
     return [[Seed(ids[song]) for song in songs[:-1]] for songs in retrieval.read_playlists(path)]
 
 
-def test_what_is_worked_out_offline_is_what_the_engine_answers(
-    work: Path, release: EmbeddedRelease
-) -> None:
+def test_offline_rankings_equal_those_of_the_engine(work: Path, release: EmbeddedRelease) -> None:
     arrays, ids = arrays_of(work), ids_of(work)
     playlists = retrieval.read_playlists(
         finished_stage(work, "split").folder / "validation.parquet"
@@ -263,9 +263,7 @@ def test_what_is_worked_out_offline_is_what_the_engine_answers(
         assert same / total > 0.985  # ties fall either way
 
 
-def test_the_ranker_sees_offline_what_it_sees_in_service(
-    work: Path, release: EmbeddedRelease
-) -> None:
+def test_offline_features_equal_those_of_the_service(work: Path, release: EmbeddedRelease) -> None:
     arrays, ids = arrays_of(work), ids_of(work)
     model = Reranker((finished_stage(work, "rank").folder / reranker.MODEL).read_text())
     assert model.fields == ["album"]
@@ -291,7 +289,7 @@ def test_the_ranker_sees_offline_what_it_sees_in_service(
     assert {str(hit.song.song_id) for answer in answers for hit in answer.songs} <= set(ids)
 
 
-def test_a_release_with_a_ranker_answers_by_it(work: Path, release: EmbeddedRelease) -> None:
+def test_a_release_with_a_reranker_uses_it(work: Path, release: EmbeddedRelease) -> None:
     assert chosen_mode(release.manifest) is Mode.RANKED
     assert release.manifest.origin.parameters["ranker"] is True
     assert {"cuts, ranked HR@100", "cuts, hybrid HR@10"} <= release.manifest.validation.keys()
@@ -313,14 +311,14 @@ def test_a_release_with_a_ranker_answers_by_it(work: Path, release: EmbeddedRele
     assert {hit.song.artist_key for hit in own.songs} == {artist}
 
 
-def test_it_answers_as_many_as_are_wanted(release: EmbeddedRelease, work: Path) -> None:
+def test_the_limit_is_respected(release: EmbeddedRelease, work: Path) -> None:
     (query, *_) = seeds_of(work)
     answer = asyncio.run(recommend(release, query, 500))
     hybrid = asyncio.run(recommend(release, query, 500, mode=Mode.HYBRID))
     assert len(answer.songs) >= min(500, len(hybrid.songs))
 
 
-def test_strangers_and_artists_are_answered_too(release: EmbeddedRelease) -> None:
+def test_unknown_songs_and_artists_get_recommendations(release: EmbeddedRelease) -> None:
     (known, *_) = asyncio.run(release.popular(1))
     artist = asyncio.run(recommend(release, [Seed(artist=known.song.artist, title="?")]))
     assert artist.mode in (Mode.RANKED, Mode.HYBRID)
@@ -330,7 +328,7 @@ def test_strangers_and_artists_are_answered_too(release: EmbeddedRelease) -> Non
 
 
 @pytest.mark.parametrize("why", ["not installed", "libgomp.so.1: cannot open shared object file"])
-def test_without_the_library_hybrid_answers_and_says_so(
+def test_without_lightgbm_hybrid_search_is_used_and_reported(
     home: EmbeddedStore, work: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any, why: str
 ) -> None:
     class Missing(MetaPathFinder):
@@ -350,17 +348,17 @@ def test_without_the_library_hybrid_answers_and_says_so(
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert f"LightGBM, which cannot be loaded ({why})" in caplog.text
     with pytest.raises(MissingLibraryError, match="libgomp1"):
-        pipeline.run([], {}, home, work, Parameters(ranker=True), SilentReporter())
+        pipeline.run([], home, work, Parameters(ranker=True), SilentReporter())
 
 
-def test_a_ranker_that_is_no_model_is_a_damaged_release(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_model_is_a_damaged_release(capfd: pytest.CaptureFixture[str]) -> None:
     for model in ("", "tree\nversion=v4\n" * 50):
         with pytest.raises(CorruptReleaseError, match="no model of LightGBM"):
             load_reranker(StoredReranker(*pack(model)))
     assert capfd.readouterr().out == ""
 
 
-def test_a_ranker_of_other_features_is_left_alone(caplog: Any) -> None:
+def test_a_reranker_of_other_features_is_not_used(caplog: Any) -> None:
     import lightgbm
 
     random = np.random.default_rng(0)
@@ -374,7 +372,7 @@ def test_a_ranker_of_other_features_is_left_alone(caplog: Any) -> None:
     load_reranker.cache_clear()
 
 
-def test_a_release_without_a_ranker_answers_hybrid(road: Road) -> None:
+def test_a_release_without_a_reranker_uses_hybrid_search(road: Road) -> None:
     release = road.home.open()
     (query, *_) = seeds_of(road.work)
     answer = asyncio.run(recommend(release, query, mode=Mode.RANKED))
@@ -382,13 +380,13 @@ def test_a_release_without_a_ranker_answers_hybrid(road: Road) -> None:
     assert answer.mode is Mode.HYBRID
 
 
-def test_the_mode_ranked_wants_a_ranker() -> None:
+def test_the_mode_ranked_needs_a_reranker() -> None:
     with pytest.raises(InputError, match="--ranker"):
         Parameters(mode="ranked")
     assert Parameters(mode="ranked", ranker=True).mode == "ranked"
 
 
-def test_a_model_survives_packing_and_damage_is_noticed() -> None:
+def test_a_model_is_packed_and_damage_is_detected() -> None:
     stored = StoredReranker(*pack("tree\nversion=v4\n" * 50))
     assert unpack(stored) == "tree\nversion=v4\n" * 50
     for bad in (

@@ -1,4 +1,4 @@
-"""How a release answers where nothing is asked for: chosen by validation playlists, and said."""
+"""Model selection: the default mode of a release, chosen on validation playlists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from ingest.learn import retrieval, selection
 from ingest.learn.reranker import StageFiles
 from ingest.learn.selection import (
     DENSE_WEIGHTS,
-    Candidates,
+    Alternatives,
+    ChooseSummary,
     dense_weights_to_try,
     select_mode,
 )
@@ -65,11 +66,11 @@ def test_weak_vectors_are_left_out_and_good_ones_taken(files: StageFiles, tmp_pa
     noise = random.normal(size=(total, 16))
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     weak = with_vectors(files, tmp_path / "weak.parquet", noise)
-    found = select_mode(weak, Candidates((0.6, 2.0), 1), AUTO, SilentReporter())
-    assert found["mode"] == "cooccurrence"
-    gain = found["figures"]["auto, cooccurrence gain"]
-    assert gain > found["figures"]["auto, hybrid at 0.6 gain"]
-    assert gain > found["figures"]["auto, hybrid at 2 gain"]
+    found = select_mode(weak, Alternatives((0.6, 2.0), 1), AUTO, SilentReporter())
+    assert found.mode == "cooccurrence"
+    gain = found.figures["auto, cooccurrence gain"]
+    assert gain > found.figures["auto, hybrid at 0.6 gain"]
+    assert gain > found.figures["auto, hybrid at 2 gain"]
 
     # Vectors that have seen the validation playlists, beside hardly any co-occurrence.
     held_out = retrieval.read_playlists(files.validation)
@@ -81,16 +82,16 @@ def test_weak_vectors_are_left_out_and_good_ones_taken(files: StageFiles, tmp_pa
     strengths = pq.read_table(files.cooccurrence)
     pq.write_table(strengths.take(np.arange(0, len(strengths), 50)), tmp_path / "few.parquet")
     good = replace(good, cooccurrence=tmp_path / "few.parquet")
-    found = select_mode(good, Candidates(DENSE_WEIGHTS, 1), AUTO, SilentReporter())
-    assert (found["mode"], found["dense_weight"]) == ("hybrid", DENSE_WEIGHTS[-1])
-    assert f"hybrid at {DENSE_WEIGHTS[-1]:g}" in found["text"]
+    found = select_mode(good, Alternatives(DENSE_WEIGHTS, 1), AUTO, SilentReporter())
+    assert (found.mode, found.dense_weight) == ("hybrid", DENSE_WEIGHTS[-1])
+    assert f"hybrid at {DENSE_WEIGHTS[-1]:g}" in found.text
 
 
-def test_the_figures_are_those_of_the_answers(files: StageFiles) -> None:
-    found = select_mode(files, Candidates((0.2,), 1), AUTO, SilentReporter())
+def test_the_figures_are_those_of_the_rankings(files: StageFiles) -> None:
+    found = select_mode(files, Alternatives((0.2,), 1), AUTO, SilentReporter())
     held_out = retrieval.read_playlists(files.validation)
-    cases, arrays = selection._load(files, Candidates((0.2,), 1), held_out, AUTO.seed)
-    assert found["queries"] == len(cases.labels) > 3 * len(held_out)
+    cases, arrays = selection._load(files, Alternatives((0.2,), 1), held_out, AUTO.seed)
+    assert found.queries == len(cases.labels) > 3 * len(held_out)
     total = pq.read_metadata(files.songs).num_rows
     whole = retrieval.read_weights(files.cooccurrence, np.ones(total, bool))
     rankings = retrieval.rank_by_cooccurrence(
@@ -98,11 +99,11 @@ def test_the_figures_are_those_of_the_answers(files: StageFiles) -> None:
     )
     ranks = retrieval.ranks_of_labels((songs[:100] for songs, _ in rankings), cases.labels)
     hits = np.mean([0 < rank <= 100 for rank in ranks])
-    assert found["figures"]["auto, cooccurrence HR@100"] == pytest.approx(hits)
-    assert found["figures"].keys() >= {"auto, hybrid HR@10", "auto, hybrid at 0.2 gain"}
+    assert found.figures["auto, cooccurrence HR@100"] == pytest.approx(hits)
+    assert found.figures.keys() >= {"auto, hybrid HR@10", "auto, hybrid at 0.2 gain"}
 
 
-def test_only_the_strengths_of_the_seeds_are_read(
+def test_only_the_weights_of_the_seeds_are_read(
     files: StageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = pq.read_table(files.cooccurrence)
@@ -124,7 +125,7 @@ def test_only_the_strengths_of_the_seeds_are_read(
     assert len(read) < pq.ParquetFile(path).num_row_groups / 2
 
 
-def test_many_songs_are_asked_about_fewer_places(files: StageFiles) -> None:
+def test_many_songs_mean_fewer_cases(files: StageFiles) -> None:
     held_out = [np.arange(20, dtype=np.int32)] * 3_000
     assert len(selection._sample(held_out, 10**9, 0).labels) == 4_000
     few = selection._sample(held_out, 10, 0)
@@ -132,13 +133,13 @@ def test_many_songs_are_asked_about_fewer_places(files: StageFiles) -> None:
     assert set(few.labels.tolist()) == {19}  # the last songs come first
 
 
-def test_a_ranker_must_find_more(
+def test_a_selected_reranker_must_have_a_larger_gain(
     files: StageFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tmp_path / "model"
     model.write_text("trees")
     monkeypatch.setattr(selection, "Reranker", lambda _text: SimpleNamespace(fields=[]))
-    without = select_mode(files, Candidates(DENSE_WEIGHTS, 1), AUTO, SilentReporter())["mode"]
+    without = select_mode(files, Alternatives(DENSE_WEIGHTS, 1), AUTO, SilentReporter()).mode
     assert without != "ranked"
     for first, mode in ((True, "ranked"), (False, without)):
 
@@ -146,47 +147,44 @@ def test_a_ranker_must_find_more(
             return np.full(len(cases.labels), int(first))
 
         monkeypatch.setattr(selection, "rerank_cases", ranks)
-        found = select_mode(files, Candidates(DENSE_WEIGHTS, 1, model), AUTO, SilentReporter())
-        assert found["mode"] == mode
-        assert found["figures"]["auto, ranked HR@10"] == float(first)
+        found = select_mode(files, Alternatives(DENSE_WEIGHTS, 1, model), AUTO, SilentReporter())
+        assert found.mode == mode
+        assert found.figures["auto, ranked HR@10"] == float(first)
 
 
-def test_what_was_asked_for_is_not_measured(files: StageFiles) -> None:
+def test_a_given_mode_is_not_measured(files: StageFiles) -> None:
     found = select_mode(
-        files, Candidates(DENSE_WEIGHTS, 1), replace(AUTO, mode="dense"), SilentReporter()
+        files, Alternatives(DENSE_WEIGHTS, 1), replace(AUTO, mode="dense"), SilentReporter()
     )
-    assert found == {
-        "mode": "dense",
-        "dense_weight": AUTO.dense_weight,
-        "figures": {},
-        "text": "dense, as requested",
-    }
+    assert found == ChooseSummary("dense, as requested", "dense", AUTO.dense_weight, {})
     assert dense_weights_to_try(AUTO, ()) == DENSE_WEIGHTS
     assert dense_weights_to_try(AUTO, {"dense_weight"}) == (AUTO.dense_weight,)
     assert dense_weights_to_try(replace(AUTO, dense_weight=0.7), ()) == (0.7,)
 
 
-def test_without_validation_playlists_nothing_is_claimed(files: StageFiles, tmp_path: Path) -> None:
+def test_without_validation_playlists_nothing_is_measured(
+    files: StageFiles, tmp_path: Path
+) -> None:
     none = tmp_path / "none.parquet"
     pq.write_table(pq.read_table(files.validation).slice(0, 0), none)
     found = select_mode(
-        replace(files, validation=none), Candidates(DENSE_WEIGHTS, 1), AUTO, SilentReporter()
+        replace(files, validation=none), Alternatives(DENSE_WEIGHTS, 1), AUTO, SilentReporter()
     )
-    assert (found["mode"], found["dense_weight"], found["figures"]) == (
+    assert (found.mode, found.dense_weight, found.figures) == (
         "hybrid",
         AUTO.dense_weight,
         {},
     )
-    assert "unmeasured" in found["text"]
+    assert "unmeasured" in found.text
 
 
 def test_the_manifest_has_the_choice_and_its_figures(lane: Lane) -> None:
     outcome = lane.run(mode="auto")
-    summary = outcome.stages["choose"].summary
+    summary = outcome.stages.choose.summary
     parameters = outcome.manifest.origin.parameters
-    assert parameters["mode"] == summary["mode"] in ("hybrid", "cooccurrence")
-    assert parameters["dense_weight"] == summary["dense_weight"] in DENSE_WEIGHTS
-    assert summary["figures"].items() <= outcome.manifest.validation.items()
+    assert parameters["mode"] == summary.mode in ("hybrid", "cooccurrence")
+    assert parameters["dense_weight"] == summary.dense_weight in DENSE_WEIGHTS
+    assert summary.figures.items() <= outcome.manifest.validation.items()
     assert "auto, cooccurrence HR@100" in outcome.manifest.validation
     # What is given is not tried against others.
     given = lane.run(mode="auto", dense_weight=0.7)

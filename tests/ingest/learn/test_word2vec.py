@@ -1,4 +1,4 @@
-"""Training: the corpus is the playlists, whole and in order; the vectors are of the right songs."""
+"""Training of Word2Vec: the corpus has all playlists in order; vectors belong to their songs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from catalog.errors import StorageError
 from catalog.progress import SilentReporter
-from ingest.learn.word2vec import train_vectors, train_word2vec, write_corpus
+from ingest.learn.word2vec import TrainSummary, train_vectors, train_word2vec, write_corpus
 from ingest.parameters import Parameters
 from ingest.sql import connect
 
@@ -49,7 +49,7 @@ def corpus_of(
 
 def trained(
     folder: Path, playlists: list[list[int]], parameters: Parameters = PARAMETERS
-) -> tuple[dict[str, Any], pa.Table]:
+) -> tuple[TrainSummary, pa.Table]:
     out = folder / "out"
     out.mkdir(exist_ok=True)
     summary = train_word2vec(write_playlists(folder, playlists), out, parameters, SilentReporter())
@@ -76,7 +76,7 @@ def test_a_playlist_is_a_line(tmp_path: Path) -> None:
     assert corpus_of(tmp_path, [[3, 1, 2], [40], [0, 12345678]]) == "3 1 2\n40\n0 12345678\n"
 
 
-def test_an_empty_playlist_is_no_line(tmp_path: Path) -> None:
+def test_an_empty_playlist_has_no_line(tmp_path: Path) -> None:
     assert corpus_of(tmp_path, [[1, 2], [], [3]]) == "1 2\n3\n"
 
 
@@ -99,7 +99,7 @@ def test_a_playlist_too_long_for_gensim_goes_in_whole(
 
 
 @pytest.mark.parametrize("length", [9_999, 10_000, 10_001, 10_040, 19_950, 19_951, 25_000])
-def test_no_window_is_torn_where_a_playlist_is_cut(tmp_path: Path, length: int) -> None:
+def test_a_playlist_is_cut_with_overlapping_windows(tmp_path: Path, length: int) -> None:
     text = corpus_of(tmp_path, [list(range(length))], window=50)
     lines = [[int(song) for song in line.split(" ")] for line in text.splitlines()]
     assert max(map(len, lines)) <= 10_000
@@ -143,14 +143,14 @@ def test_counts_by_hand(tmp_path: Path) -> None:
     playlists = [[5, 2, 9], [2, 5], [5, 7], [5]]
     summary, table = trained(tmp_path, playlists, replace(PARAMETERS, min_count=2))
     assert table["song"].to_pylist() == [2, 5]
-    assert {name: value for name, value in summary.items() if name != "text"} == {
+    assert {name: value for name, value in vars(summary).items() if name != "text"} == {
         "songs": 2,
         "plays": 8,
         "most": 4,
         "epochs": 3,
         "window": 5,
     }
-    assert summary["text"] == "2 song vectors of 8 numbers, 3 epochs over 8 plays"
+    assert summary.text == "2 song vectors of 8 numbers, 3 epochs over 8 plays"
 
 
 @pytest.mark.parametrize("min_count", [1, 2, 3, 4])
@@ -191,7 +191,7 @@ def test_another_seed_gives_other_vectors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("skip_gram", [True, False])
-def test_songs_of_one_group_come_out_nearer(tmp_path: Path, workers: int, skip_gram: bool) -> None:
+def test_songs_of_one_group_are_nearer(tmp_path: Path, workers: int, skip_gram: bool) -> None:
     parameters = replace(PARAMETERS, epochs=20, workers=workers, skip_gram=skip_gram)
     _, table = trained(tmp_path, two_groups(400), parameters)
     vectors = vectors_in(table)
@@ -227,8 +227,8 @@ def test_a_long_playlist_is_learned_from_to_its_end(tmp_path: Path) -> None:
 
 def test_no_song_is_frequent_enough(tmp_path: Path) -> None:
     summary, table = trained(tmp_path, [[1, 2], [2, 3], [2]], replace(PARAMETERS, min_count=4))
-    assert (summary["songs"], summary["most"], table.num_rows) == (0, 3, 0)
-    assert "no song is in 4 training playlists or more (the most is 3)" in summary["text"]
+    assert (summary.songs, summary.most, table.num_rows) == (0, 3, 0)
+    assert "no song is in 4 training playlists or more (the most is 3)" in summary.text
     assert table.schema.field("vector").type.list_size == PARAMETERS.dimensions
 
 
@@ -247,7 +247,7 @@ def test_each_epoch_is_reported(tmp_path: Path) -> None:
     assert vectors.shape == (40, 8)
 
 
-def test_nobody_need_listen(tmp_path: Path) -> None:
+def test_progress_is_optional(tmp_path: Path) -> None:
     corpus_of(tmp_path, two_groups())
     songs, _ = train_vectors(tmp_path / "tests.support.corpus.txt", 1, PARAMETERS)
     assert songs.tolist() == list(range(40))
@@ -266,7 +266,7 @@ def test_nobody_need_listen(tmp_path: Path) -> None:
         (10**9, 1),
     ],
 )
-def test_small_data_is_passed_over_more_often(plays: int, epochs: int) -> None:
+def test_small_data_is_trained_for_more_epochs(plays: int, epochs: int) -> None:
     assert Parameters().epochs_for(plays) == epochs
     assert replace(PARAMETERS, epochs=17).epochs_for(plays) == 17
 
@@ -275,6 +275,6 @@ def test_small_data_is_passed_over_more_often(plays: int, epochs: int) -> None:
     ("plays", "window"),
     [(0, 60), (6_000_000, 60), (9_000_000, 40), (40_000_000, 10), (10**9, 10)],
 )
-def test_the_window_narrows_where_one_epoch_is_more_than_enough(plays: int, window: int) -> None:
+def test_the_window_narrows_for_large_data(plays: int, window: int) -> None:
     assert Parameters().window_for(plays) == window
     assert Parameters(window=200).window_for(plays) == 200

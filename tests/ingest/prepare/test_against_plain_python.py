@@ -1,4 +1,4 @@
-"""Rows to songs and playlists all again in plain Python, on rows of any kind."""
+"""Songs and playlists compared with an implementation in plain Python, on arbitrary rows."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ any_row = st.builds(
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(any_row, min_size=1, max_size=40), st.integers(2, 3))
-def test_against_plain_python(rows: list[Row], min_songs: int) -> None:
+def test_the_tables_equal_those_of_plain_python(rows: list[Row], min_songs: int) -> None:
     expected = judged(rows, min_songs)
     with TemporaryDirectory() as name:
         if not expected.kept:
@@ -100,14 +100,14 @@ def test_against_plain_python(rows: list[Row], min_songs: int) -> None:
     rejected = [(one["file"], one["line"], one["reason"]) for one in found.rejects]
     assert rejected == expected.rejected
     summary = found.summary
-    assert summary["rows"] == len(rows) == summary["used"] + len(rejected)
-    assert summary["used"] == expected.used
-    assert summary["rejected"] == dict(Counter(reason for _, _, reason in rejected))
-    assert sum(summary["rejected"].values()) == len(rejected)
-    assert summary["plays"] == sum(map(len, expected.kept.values()))
-    different = summary["plays"] + sum(map(len, expected.short.values()))
-    assert summary["used"] == different + summary["repeats"]
-    assert (summary["playlists"], summary["short_playlists"]) == (
+    assert summary.rows == len(rows) == summary.used + len(rejected)
+    assert summary.used == expected.used
+    assert summary.rejected == dict(Counter(reason for _, _, reason in rejected))
+    assert sum(summary.rejected.values()) == len(rejected)
+    assert summary.plays == sum(map(len, expected.kept.values()))
+    different = summary.plays + sum(map(len, expected.short.values()))
+    assert summary.used == different + summary.repeats
+    assert (summary.playlists, summary.short_playlists) == (
         len(expected.kept),
         len(expected.short),
     )
@@ -116,7 +116,7 @@ def test_against_plain_python(rows: list[Row], min_songs: int) -> None:
     }
     assert [song["song_id"] for song in found.songs] == sorted(everything)
     assert [song["song"] for song in found.songs] == list(range(len(everything)))
-    assert summary["songs"] == len(everything)
+    assert summary.songs == len(everything)
     for song in found.songs:
         assert song["artist_key"] == normalise(song["artist"])
         assert song["title_key"] == normalise(song["title"])
@@ -137,7 +137,7 @@ def test_the_order_in_which_rows_are_stored_does_not_matter(
 
 @settings(max_examples=10, deadline=None)
 @given(st.lists(any_row, min_size=1, max_size=40), st.randoms(use_true_random=False))
-def test_the_order_of_lines_matters_to_the_order_of_play_alone(
+def test_the_order_of_lines_matters_only_to_the_order_of_play(
     rows: list[Row], chance: random.Random
 ) -> None:
     rows = [*rows, *playlist("9", "pqr")]

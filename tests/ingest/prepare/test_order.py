@@ -1,4 +1,4 @@
-"""Whether the order of playlists says anything, and what becomes of those whose order does not."""
+"""Measurement of the order of playlists, and shuffling of playlists without an order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def measured(folder: Path, playlists: list[list[int]], artists: int = 10) -> dic
     pq.write_table(pa.table(table), folder / "songs.parquet")
     lists = pa.array(playlists, pa.list_(pa.int32()))
     pq.write_table(pa.table({"songs": lists}), folder / "playlists.parquet")
-    return order.measure(folder / "playlists.parquet", folder / "songs.parquet")
+    return order.measure_order(folder / "playlists.parquet", folder / "songs.parquet")
 
 
 def draws(seed: int, playlists: int = 200, songs: int = 100, length: int = 20) -> list[list[int]]:
@@ -48,82 +48,84 @@ def in_blocks(seed: int) -> list[list[int]]:
     ]
 
 
-def test_sorted_by_title(tmp_path: Path) -> None:
+def test_playlists_sorted_by_title_have_no_order(tmp_path: Path) -> None:
     found = measured(tmp_path, [sorted(one) for one in draws(1)])
-    assert found["found"] == "none"
-    assert found["sorted"]["title"] == 1.0
-    assert found["text"] == "100% of playlists are sorted by title"
+    assert found.found == "none"
+    assert found.sorted["title"] == 1.0
+    assert found.text == "100% of playlists are sorted by title"
 
 
-def test_sorted_downwards_and_by_artist(tmp_path: Path) -> None:
+def test_descending_order_and_order_by_artist_are_detected(tmp_path: Path) -> None:
     playlists = [sorted(one, key=lambda n: -(n % 50)) for one in draws(2)]
     found = measured(tmp_path, playlists, artists=50)
-    assert found["found"] == "none"
-    assert "sorted by artist" in found["text"]
+    assert found.found == "none"
+    assert "sorted by artist" in found.text
 
 
 def test_a_few_sorted_playlists_are_not_enough(tmp_path: Path) -> None:
     alphabetical = [sorted(one) for one in draws(3, playlists=20)]
     found = measured(tmp_path, [*alphabetical, *in_blocks(3)], artists=97)
-    assert found["found"] == "played"
-    assert 0 < found["sorted"]["title"] < 0.5
+    assert found.found == "played"
+    assert 0 < found.sorted["title"] < 0.5
 
 
-def test_shuffled(tmp_path: Path) -> None:
+def test_shuffled_playlists_have_no_order(tmp_path: Path) -> None:
     found = measured(tmp_path, draws(4))
-    assert found["found"] == "none"
-    assert found["text"].startswith("as if shuffled")
-    assert found["recurring"] == pytest.approx(1, abs=0.1)
-    assert found["same_artist"] == pytest.approx(1, abs=0.1)
+    assert found.found == "none"
+    assert found.text.startswith("as if shuffled")
+    assert found.recurring == pytest.approx(1, abs=0.1)
+    assert found.same_artist == pytest.approx(1, abs=0.1)
 
 
-def test_neighbours_that_recur(tmp_path: Path) -> None:
+def test_recurring_neighbours_are_an_order(tmp_path: Path) -> None:
     found = measured(tmp_path, in_blocks(5), artists=97)
-    assert found["found"] == "played"
-    assert found["recurring"] > 2
-    assert found["sorted"]["title"] == 0
+    assert found.found == "played"
+    assert found.recurring > 2
+    assert found.sorted["title"] == 0
 
 
-def test_runs_of_an_artist(tmp_path: Path) -> None:
+def test_runs_of_an_artist_are_an_order(tmp_path: Path) -> None:
     chance = random.Random(6)
     playlists = []
     for one in draws(6, songs=10_000):
         groups = sorted({n % 10 for n in one}, key=lambda _: chance.random())
         playlists.append([n for group in groups for n in one if n % 10 == group])
     found = measured(tmp_path, playlists)
-    assert found["found"] == "played"
-    assert found["same_artist"] > 2
+    assert found.found == "played"
+    assert found.same_artist > 2
 
 
 @pytest.mark.parametrize(
     "playlists", [draws(7, playlists=3), [[0, 1, 2]] * 50, draws(8, playlists=30, songs=9_000)]
 )
-def test_too_little_to_tell(tmp_path: Path, playlists: list[list[int]]) -> None:
+def test_too_little_data_counts_as_played(tmp_path: Path, playlists: list[list[int]]) -> None:
     found = measured(tmp_path, playlists, artists=9_000)
-    assert found["found"] == "played"
-    assert found["text"].startswith("too ")
+    assert found.found == "played"
+    assert found.text.startswith("too ")
 
 
 def test_large_data_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order, "SAMPLED_PLAYS", 1000)
     found = measured(tmp_path, [sorted(one) for one in draws(9)])
-    assert found["playlists"] == 50
-    assert found["found"] == "none"
+    assert found.playlists == 50
+    assert found.found == "none"
 
 
 # What follows from it.
 
 
-def test_parameters_without_an_order() -> None:
+def test_parameters_without_an_order_are_neutral() -> None:
     given = Parameters(distance_power=2.0, backward=0.25)
-    assert given.in_order("played") == Parameters(distance_power=2.0, backward=0.25, order="played")
-    loose = given.in_order("none")
+    assert given.with_order("played") == Parameters(
+        distance_power=2.0, backward=0.25, order="played"
+    )
+    loose = given.with_order("none")
     assert (loose.distance_power, loose.backward, loose.query_decay) == (0.0, 1.0, 1.0)
     assert loose.order == "none"
-    told = given.in_order("none", ["backward", "seed"])
+    told = given.with_order("none", ["backward", "seed"])
     assert (told.distance_power, told.backward, told.query_decay) == (0.0, 0.25, 1.0)
-    assert Parameters(order="played").in_order("none") == Parameters(order="played")
-    assert Parameters(order="none").in_order("played").distance_power == 0.0
+    assert Parameters(order="played").with_order("none") == Parameters(order="played")
+    assert Parameters(order="none").with_order("played").distance_power == 0.0
     with pytest.raises(InputError, match="auto or played or none"):
         Parameters(order="sorted")
 
@@ -174,7 +176,7 @@ def test_playlists_without_an_order_are_shuffled(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at_a_time", [1, 100, 1 << 21])
-def test_songs_keep_their_places_when_others_shift_their_numbers(
+def test_the_shuffle_does_not_depend_on_song_numbers(
     tmp_path: Path, at_a_time: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(split_module, "_SHUFFLED_PLAYS", at_a_time)
@@ -186,7 +188,7 @@ def test_songs_keep_their_places_when_others_shift_their_numbers(
     ]
 
 
-def test_any_song_comes_to_any_place(tmp_path: Path) -> None:
+def test_the_shuffle_puts_a_song_at_any_position(tmp_path: Path) -> None:
     lists = [one["songs"] for one in splits_of(tmp_path, "none")]
     places = [songs.index(20) for songs in lists]
     assert len(set(places)) > 15
@@ -203,7 +205,7 @@ def test_a_run_on_sorted_playlists(quick: Lane, tmp_path: Path) -> None:
     parameters = outcome.manifest.origin.parameters
     assert parameters["order"] == "none"
     assert parameters["query_decay"] == 1.0
-    assert outcome.stages["split"].summary["order"] == "none"
+    assert outcome.stages.split.summary.order == "none"
     first = outcome.manifest.origin.split_fingerprint
     told = quick.run(order="played")
     assert quick.listener.done == ["split", "count", "train", "choose", "publish"]

@@ -1,4 +1,4 @@
-"""Rows to songs and playlists: small tables worked by hand."""
+"""Songs and playlists made from rows: small tables worked by hand."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_spellings_are_one_song_under_the_most_common_one(tmp_path: Path) -> Non
     assert all(sorted(one["songs"]) == [0, 1] for one in found.playlists)
 
 
-def test_artist_and_title_are_shown_as_they_stand_together(tmp_path: Path) -> None:
+def test_artist_and_title_are_of_the_same_spelling(tmp_path: Path) -> None:
     # "ABBA" is the more common artist and "SOS" the more common title, but never in one row.
     pairs = [("ABBA", "sos")] * 2 + [("abba", "SOS")] * 3 + [("ABBA", "Sos")] * 2
     rows = [row(*pair, playlist_id=str(i)) for i, pair in enumerate(pairs)]
@@ -71,7 +71,7 @@ def test_artist_and_title_are_shown_as_they_stand_together(tmp_path: Path) -> No
     assert ("abba", "SOS") in {(song["artist"], song["title"]) for song in found.songs}
 
 
-def test_spellings_that_are_as_common_are_settled_by_the_alphabet(tmp_path: Path) -> None:
+def test_equally_common_spellings_are_ordered_by_the_alphabet(tmp_path: Path) -> None:
     rows = [row(name, "x", playlist_id=name) for name in ("b B", "B b", "B B")]
     rows += [row("Z", "z", playlist_id=name) for name in ("b B", "B b", "B B")]
     for seed in range(3):
@@ -104,7 +104,7 @@ def test_the_types_of_the_tables(tmp_path: Path) -> None:
 # Identity by track id.
 
 
-def test_track_ids_are_the_identity(tmp_path: Path) -> None:
+def test_track_ids_identify_songs(tmp_path: Path) -> None:
     found = prepared(
         tmp_path,
         [
@@ -119,13 +119,13 @@ def test_track_ids_are_the_identity(tmp_path: Path) -> None:
         str(song_id_of_track("t:2")),
         str(song_id("queen", "bohemian rhapsody")),
     }
-    assert found.summary["repeats"] == 1
-    assert found.summary["track_ids"] is True
-    assert found.summary["artists"] == 1
+    assert found.summary.repeats == 1
+    assert found.summary.track_ids is True
+    assert found.summary.artists == 1
 
 
-def test_without_track_ids(tmp_path: Path) -> None:
-    assert prepared(tmp_path, playlist("1", "ab", track_id=" ")).summary["track_ids"] is False
+def test_blank_track_ids_do_not_count(tmp_path: Path) -> None:
+    assert prepared(tmp_path, playlist("1", "ab", track_id=" ")).summary.track_ids is False
 
 
 def test_a_track_without_a_name_is_rejected(tmp_path: Path) -> None:
@@ -137,12 +137,12 @@ def test_a_track_without_a_name_is_rejected(tmp_path: Path) -> None:
 # Playlists.
 
 
-def test_order_is_that_of_the_file(tmp_path: Path) -> None:
+def test_the_order_is_that_of_the_file(tmp_path: Path) -> None:
     rows = playlist("1", "cab") + playlist("2", "bca") + playlist("1", "d")
     assert prepared(tmp_path, rows).titles() == {"1": "cabd", "2": "bca"}
 
 
-def test_order_is_by_position_first(tmp_path: Path) -> None:
+def test_the_order_is_by_position_first(tmp_path: Path) -> None:
     rows = [
         row(title=title, playlist_id="1", position=position)
         for title, position in [
@@ -158,7 +158,7 @@ def test_order_is_by_position_first(tmp_path: Path) -> None:
     assert prepared(tmp_path, rows).titles() == {"1": "abcdefg"}
 
 
-def test_order_is_by_file_and_line_where_positions_are_equal(tmp_path: Path) -> None:
+def test_equal_positions_are_ordered_by_file_and_line(tmp_path: Path) -> None:
     rows = [
         row(title=title, playlist_id="1", file=file, line=line, position=position)
         for title, file, line, position in [
@@ -172,15 +172,15 @@ def test_order_is_by_file_and_line_where_positions_are_equal(tmp_path: Path) -> 
     assert prepared(tmp_path, rows).titles() == {"1": "abcde"}
 
 
-def test_the_first_of_a_songs_repeats_stays(tmp_path: Path) -> None:
+def test_the_first_of_repeated_songs_is_kept(tmp_path: Path) -> None:
     found = prepared(tmp_path, playlist("1", "abacbba"))
     assert found.titles() == {"1": "abc"}
-    assert found.summary["repeats"] == 4
-    assert found.summary["used"] == 7
-    assert found.summary["plays"] == 3
+    assert found.summary.repeats == 4
+    assert found.summary.used == 7
+    assert found.summary.plays == 3
 
 
-def test_the_first_by_position_stays_not_the_first_by_line(tmp_path: Path) -> None:
+def test_the_first_repeat_is_that_of_the_lowest_position(tmp_path: Path) -> None:
     rows = [
         row(title=title, playlist_id="1", position=position)
         for title, position in [("a", 9.0), ("b", 2.0), ("a", 1.0), ("c", 3.0)]
@@ -188,7 +188,7 @@ def test_the_first_by_position_stays_not_the_first_by_line(tmp_path: Path) -> No
     assert prepared(tmp_path, rows).titles() == {"1": "abc"}
 
 
-def test_playlists_without_an_id_are_told_by_owner_and_name(tmp_path: Path) -> None:
+def test_playlists_without_an_id_are_identified_by_owner_and_name(tmp_path: Path) -> None:
     def mix(songs: str, **fields: Any) -> list[Row]:
         return [row(title=song, **fields) for song in songs]
 
@@ -216,7 +216,7 @@ def test_playlists_without_an_id_are_told_by_owner_and_name(tmp_path: Path) -> N
     assert expected in found.titles()
 
 
-def test_an_id_goes_before_owner_and_name(tmp_path: Path) -> None:
+def test_an_id_takes_precedence_over_owner_and_name(tmp_path: Path) -> None:
     rows = [
         row(title="a", playlist_id="1", owner="u", playlist_name="Mix"),
         row(title="b", playlist_id="2", owner="u", playlist_name="Mix"),
@@ -237,12 +237,12 @@ def test_a_playlist_with_several_names_has_the_first_of_them(tmp_path: Path) -> 
     assert (one["name"], one["owner"]) == ("M", "u")
 
 
-def test_a_playlist_may_go_on_in_another_file(tmp_path: Path) -> None:
+def test_a_playlist_may_continue_in_another_file(tmp_path: Path) -> None:
     rows = playlist("1", "ab", file="a.csv") + playlist("1", "bc", file="b.csv")
     assert prepared(tmp_path, rows).titles() == {"1": "abc"}
 
 
-def test_playlists_that_were_two_in_the_files_are_counted(tmp_path: Path) -> None:
+def test_merged_playlists_are_counted(tmp_path: Path) -> None:
     rows = [
         *playlist("1", "ab", file="a.csv"),
         *playlist("1", "bc", file="b.csv"),
@@ -253,11 +253,11 @@ def test_playlists_that_were_two_in_the_files_are_counted(tmp_path: Path) -> Non
     ]
     found = prepared(tmp_path, rows)
     assert len(found.playlists) == 4
-    assert found.summary["merged_files"] == 1
-    assert found.summary["merged_blanks"] == 2
+    assert found.summary.merged_files == 1
+    assert found.summary.merged_blanks == 2
 
 
-def test_where_a_row_has_no_id_owner_and_name_tell_its_playlist(tmp_path: Path) -> None:
+def test_a_row_without_an_id_belongs_to_owner_and_name(tmp_path: Path) -> None:
     def named(title: str, **fields: Any) -> Row:
         return row(title=title, owner="u", playlist_name="Mix", **fields)
 
@@ -272,26 +272,26 @@ def test_playlists_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
     assert [one["playlist_id"] for one in found.playlists] == ["a", "b", "c"]
 
 
-def test_short_playlists_are_kept_beside(tmp_path: Path) -> None:
+def test_short_playlists_are_written_separately(tmp_path: Path) -> None:
     rows = playlist("1", "abc") + playlist("2", "ab") + playlist("3", "aab") + playlist("4", "cccc")
     found = prepared(tmp_path, rows, min_songs=3)
     assert found.titles() == {"1": "abc"}
     assert found.titles(found.short) == {"2": "ab", "3": "ab", "4": "c"}
-    assert found.summary["playlists"] == 1
-    assert found.summary["short_playlists"] == 3
-    assert found.summary["plays"] == 3
+    assert found.summary.playlists == 1
+    assert found.summary.short_playlists == 3
+    assert found.summary.plays == 3
     dropped = "3 playlists shorter than 3 songs dropped, 9 rows with them"
-    assert dropped in found.summary["text"]
-    assert found.summary["short_rows"] == 9
+    assert dropped in found.summary.text
+    assert found.summary.short_rows == 9
 
 
-def test_songs_of_short_playlists_have_numbers_and_songs_of_no_playlist_have_not(
+def test_songs_are_numbered_if_they_are_in_a_playlist(
     tmp_path: Path,
 ) -> None:
     rows = playlist("1", "ab") + playlist("2", "c") + playlist("", "d")
     found = prepared(tmp_path, rows)
     assert sorted(song["title"] for song in found.songs) == ["a", "b", "c"]
-    assert found.summary["songs"] == 3
+    assert found.summary.songs == 3
 
 
 # Rows that cannot be used.
@@ -326,9 +326,9 @@ def test_rejects_have_their_reason_file_line_and_text(tmp_path: Path) -> None:
         ]
     ]
     assert found.titles() == {"1": "ab"}
-    assert found.summary["rows"] == 9
-    assert found.summary["used"] == 2
-    assert found.summary["rejected"] == {
+    assert found.summary.rows == 9
+    assert found.summary.used == 2
+    assert found.summary.rejected == {
         "no artist": 4,
         "no playlist": 2,
         "no title": 1,
@@ -336,7 +336,7 @@ def test_rejects_have_their_reason_file_line_and_text(tmp_path: Path) -> None:
     }
     assert (
         "8 rows rejected (4 no artist, 2 no playlist, 1 no title, 1 not UTF-8)"
-        in found.summary["text"]
+        in found.summary.text
     )
 
 
@@ -346,17 +346,17 @@ def test_reasons_are_counted_by_their_kind(tmp_path: Path) -> None:
         for line in range(1000)
     ]
     found = prepared(tmp_path, playlist("1", "ab"), unreadable=unreadable)
-    assert found.summary["rejected"] == {"the position is no number": 1000}
+    assert found.summary.rejected == {"the position is no number": 1000}
     assert len({reject["reason"] for reject in found.rejects}) == 1000
 
 
-def test_nothing_is_said_of_rejects_when_there_are_none(tmp_path: Path) -> None:
+def test_the_text_omits_rejects_if_there_are_none(tmp_path: Path) -> None:
     found = prepared(tmp_path, playlist("1", "ab") + playlist("2", "bc"))
-    assert found.summary["text"] == "2 playlists, 3 songs of 1 artists"
+    assert found.summary.text == "2 playlists, 3 songs of 1 artists"
     assert found.rejects == []
 
 
-def test_no_playlist_is_left(tmp_path: Path) -> None:
+def test_no_long_enough_playlist_is_an_error(tmp_path: Path) -> None:
     rows = [*playlist("1", "ab"), *playlist("2", "c"), row("", "x", playlist_id="3")]
     with pytest.raises(PlaylistError) as caught:
         prepared(tmp_path, rows, min_songs=3)
@@ -371,7 +371,7 @@ def test_no_playlist_is_left(tmp_path: Path) -> None:
         assert part in message
 
 
-def test_no_rows_at_all(tmp_path: Path) -> None:
+def test_no_rows_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(PlaylistError, match="0 rows gave 0 shorter playlists"):
         prepared(tmp_path, [])
 

@@ -1,4 +1,4 @@
-"""Plays of listeners without playlists: where sessions end, and in which unit their times are."""
+"""Sessions of files without playlists: their ends, and the unit of times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_pauses_cut_sessions_where_there_are_no_playlists(tmp_path: Path) -> None:
+def test_pauses_end_sessions_in_files_without_playlists(tmp_path: Path) -> None:
     def play(title: str, owner: str, second: float | None, file: str = "log.csv") -> Row:
         return row(title=title, owner=owner, position=second, file=file)
 
@@ -30,14 +30,14 @@ def test_pauses_cut_sessions_where_there_are_no_playlists(tmp_path: Path) -> Non
     made = prepared(tmp_path, rows, session_gap=10.0, session_files=("log.csv",))
     assert made.titles() == {"listed": "mn", "u 100": "ab", "u 800": "cd", "v 150": "xy"}
     assert [one["reason"] for one in made.rejects] == ["no playlist", "no playlist"]
-    assert made.summary["sessions"] is True
+    assert made.summary.sessions is True
 
 
 @pytest.mark.parametrize(
     ("unit", "scale"),
     [("milliseconds", 1e3), ("microseconds", 1e6), ("nanoseconds", 1e9), (None, 1)],
 )
-def test_times_in_parts_of_a_second_are_told_by_their_size(
+def test_the_unit_of_times_is_detected_from_their_size(
     tmp_path: Path, unit: str | None, scale: float
 ) -> None:
     seconds = [1_600_000_000 + step for step in (0, 200, 400, 9_000, 9_100)]
@@ -49,4 +49,4 @@ def test_times_in_parts_of_a_second_are_told_by_their_size(
     rows.append(row(title="f", owner="u", position=1_600_009_200.0, file="more.csv"))
     made = prepared(tmp_path, rows, session_files=("log.csv", "more.csv"))
     assert made.titles() == {"u 1600000000": "abc", "u 1600009000": "def"}
-    assert made.summary["units"] == ({unit: ["log.csv"]} if unit else {})
+    assert made.summary.units == ({unit: ["log.csv"]} if unit else {})

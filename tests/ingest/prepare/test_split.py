@@ -1,4 +1,4 @@
-"""A playlist's split: by its id and the seed, whatever else there is."""
+"""The split of a playlist depends only on its id and the seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from catalog.errors import PlaylistError
 from catalog.progress import SilentReporter
-from ingest.prepare.split import BOUNDS, split
+from ingest.prepare.split import BOUNDS, SplitSummary, split
 
 SCHEMA = pa.schema(
     [
@@ -37,7 +37,7 @@ def playlists(ids: list[str]) -> list[dict[str, Any]]:
 
 def splits(
     folder: Path, rows: list[dict[str, Any]], seed: int = 0, order: str = "played"
-) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+) -> tuple[SplitSummary, dict[str, list[dict[str, Any]]]]:
     """The summary, and the playlists of each split."""
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "playlists.parquet")
     summary = split(folder / "playlists.parquet", folder, seed, order, SilentReporter())
@@ -66,7 +66,7 @@ def test_the_whole_range_belongs_to_a_split() -> None:
     assert highs[-1] == 1.0
 
 
-def test_pinned(tmp_path: Path) -> None:
+def test_the_split_is_pinned(tmp_path: Path) -> None:
     # A change here mixes test playlists into training for everyone who runs again.
     assert places(tmp_path, [str(number) for number in range(12)] + ["日本"], seed=0) == {
         "0": "train",
@@ -93,14 +93,14 @@ def test_pinned(tmp_path: Path) -> None:
     }
 
 
-def test_shares(tmp_path: Path) -> None:
+def test_the_shares_of_the_splits(tmp_path: Path) -> None:
     summary, found = splits(tmp_path, playlists([f"playlist {i}" for i in range(5_000)]))
     counts = {name: len(rows) for name, rows in found.items()}
     assert counts["train"] == pytest.approx(3_500, abs=130)  # 4 standard deviations
     assert counts["validation"] == pytest.approx(1_000, abs=113)
     assert counts["test"] == pytest.approx(500, abs=85)
-    assert {name: summary[name] for name in BOUNDS} == counts
-    assert summary["text"] == (
+    assert {name: getattr(summary, name) for name in BOUNDS} == counts
+    assert summary.text == (
         f"train {counts['train']:,}, validation {counts['validation']:,}, "
         f"test {counts['test']:,} playlists"
     )
@@ -116,14 +116,14 @@ def test_nothing_is_lost_or_in_two_splits(tmp_path: Path) -> None:
         assert ids == sorted(ids)
 
 
-def test_another_seed_splits_otherwise(tmp_path: Path) -> None:
+def test_another_seed_makes_another_split(tmp_path: Path) -> None:
     ids = [f"playlist {i}" for i in range(2_000)]
     first, second = places(tmp_path, ids, seed=0), places(tmp_path, ids, seed=1)
     same = sum(first[one] == second[one] for one in ids) / len(ids)
     assert same == pytest.approx(0.7**2 + 0.2**2 + 0.1**2, abs=0.05)  # as if by chance
 
 
-def test_a_seed_does_not_run_into_the_id(tmp_path: Path) -> None:
+def test_seed_and_id_are_separated(tmp_path: Path) -> None:
     ids = [f"{i}" for i in range(300)]
     digit_in_id = places(tmp_path, [f"1{one}" for one in ids], seed=1)
     digit_in_seed = places(tmp_path, ids, seed=11)
@@ -139,7 +139,9 @@ playlist_ids = st.text(st.characters(codec="utf-8", exclude_characters="\0"), ma
     seed=st.integers(0, 2**31 - 1),
     chance=st.randoms(use_true_random=False),
 )
-def test_id_and_seed_decide_alone(ids: set[str], seed: int, chance: random.Random) -> None:
+def test_the_split_depends_only_on_id_and_seed(
+    ids: set[str], seed: int, chance: random.Random
+) -> None:
     ordered = sorted(ids)
     chance.shuffle(ordered)
     expected = {one: by_hand(one, seed) for one in ordered}
@@ -172,14 +174,14 @@ def test_few_playlists_may_leave_test_empty(tmp_path: Path) -> None:
     (train,) = [one for one in ("a", "b", "c", "d") if by_hand(one, 0) == "train"][:1]
     summary, found = splits(tmp_path, playlists([train]))
     assert [len(rows) for rows in found.values()] == [1, 0, 0]
-    assert summary["text"] == "train 1, validation 0, test 0 playlists"
+    assert summary.text == "train 1, validation 0, test 0 playlists"
 
 
-def test_nothing_to_train_on(tmp_path: Path) -> None:
+def test_no_training_playlist_is_an_error(tmp_path: Path) -> None:
     others = [one for one in map(str, range(40)) if by_hand(one, 5) != "train"]
     with pytest.raises(PlaylistError) as caught:
         splits(tmp_path, playlists(others), seed=5)
-    assert f"none of {len(others)} playlists falls to training with --seed 5" in str(caught.value)
+    assert f"no training playlist among {len(others)} playlists with --seed 5" in str(caught.value)
 
 
 def test_a_folder_with_an_odd_name(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Axes, bins and letters of the pictures."""
+"""Axes, bins and fonts of the pictures."""
 
 from __future__ import annotations
 

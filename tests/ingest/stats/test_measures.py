@@ -1,4 +1,4 @@
-"""Figures of playlists worked by hand, and the page that shows them."""
+"""Statistics of playlists worked by hand, and their page."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_counts_by_hand(tmp_path: Path) -> None:
     assert figures["playlists_of_song"]["once"] == pytest.approx(5 / 7)
 
 
-def test_the_page_stands_alone(tmp_path: Path) -> None:
+def test_the_page_is_self_contained(tmp_path: Path) -> None:
     found = measure(work_of(tmp_path, ROWS), SilentReporter())
     page = stats_page.write(found, tmp_path / "stats")
     html = page.read_text()
@@ -67,7 +67,7 @@ def test_the_page_stands_alone(tmp_path: Path) -> None:
     assert not missing
 
 
-def test_a_power_law_is_found_in_one() -> None:
+def test_the_exponent_of_a_power_law_is_found() -> None:
     uniform = np.random.default_rng(0).random(20_000)
     values = np.floor((1 - uniform) ** (-1 / 1.5)).astype(np.int64)
     fit = measures._fitted(values)
@@ -80,7 +80,7 @@ def test_a_power_law_is_found_in_one() -> None:
         assert all(np.diff(curve) <= 1e-12)
 
 
-def test_a_bell_is_no_power_law() -> None:
+def test_a_normal_distribution_is_not_a_power_law() -> None:
     values = np.random.default_rng(0).lognormal(3, 0.4, 5_000).astype(np.int64) + 1
     fit = measures._fitted(values)
     assert fit is not None
@@ -93,10 +93,10 @@ def test_a_bell_is_no_power_law() -> None:
     [
         (3.0, 0.01, "power law fits better"),
         (-3.0, 0.01, "log-normal fits better"),
-        (-3.0, 0.2, "cannot be told apart"),
+        (-3.0, 0.2, "no significant difference"),
     ],
 )
-def test_a_verdict_needs_certainty(ratio: float, p: float, verdict: str) -> None:
+def test_a_verdict_needs_significance(ratio: float, p: float, verdict: str) -> None:
     assert Rival("log-normal", ratio, p).verdict == verdict
 
 
@@ -108,7 +108,7 @@ def test_large_data_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fit.sampled == 500
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command_prints_figures_and_writes_the_page(tmp_path: Path) -> None:
     work = work_of(tmp_path, ROWS)
     arguments = ["ingest", "stats", "--work", str(work), "--out", str(tmp_path / "page"), "-q"]
     ran = CliRunner().invoke(main, [*arguments, "--json"])
@@ -118,7 +118,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert "3 playlists, 10 plays" in CliRunner().invoke(main, arguments).stdout
 
 
-def test_without_a_run_there_is_nothing_to_show(tmp_path: Path) -> None:
+def test_statistics_without_a_run_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="ingest run"):
         measure(tmp_path, SilentReporter())
 

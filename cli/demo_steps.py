@@ -1,0 +1,137 @@
+"""The steps of the demo on synthetic playlists: file, release, hit rate, recommendation."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from catalog.embedded.store import EmbeddedStore
+from catalog.errors import UnavailableError
+from catalog.files import make_folder
+from catalog.terminal import echo
+from evaluation.judge import harness
+from evaluation.report import terminal
+from evaluation.synthetic import playlists as synthetic
+from evaluation.synthetic import raw_form
+from evaluation.systems.location import Place
+from ingest import pipeline
+from ingest.parameters import Parameters
+from ingest.report import describe_run
+from nextsong.v1 import recommender_pb2 as pb
+from service.client import render
+from service.client.client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from catalog.progress import Reporter
+    from evaluation.judge.result import Evaluation
+    from service.recommend.seeds import Seed
+
+SONGS_PER_PLAYLIST = 3.5
+SERVER_STOP_S = 30
+
+
+def run_demo(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
+    """Generate playlists, publish a release of them in `home`, evaluate it and query it.
+
+    Raises any `NextsongError`.
+    """
+    echo("Every song, artist and playlist of this demo is synthetic.\n")
+    echo("1. Playlists, in a file", bold=True)
+    file = make_folder(home) / "playlists.csv"
+    with reporter.task("invent") as task:
+        shape = synthetic.Shape(playlists=playlists, songs=round(playlists * SONGS_PER_PLAYLIST))
+        rows = synthetic.write_csv(synthetic.generate(shape, seed), file)
+        task.result(f"{playlists:,} playlists, {rows:,} rows: {file}")
+
+    echo("\n2. From the file to a release in Qdrant", bold=True)
+    work = home / "work"
+    store, parameters = EmbeddedStore(home), Parameters(seed=seed)
+    outcome = pipeline.run([file], store, work, parameters, reporter)
+    echo(describe_run(outcome))
+
+    echo("\n3. Hit rate: how often it finds the held-out last song of a test playlist", bold=True)
+    # The final figures come from the test playlists; this is their only use, and the log counts it.
+    plan = harness.Plan(
+        split="test", baselines=("popularity", "tutorial"), behaviours=False, recall=False
+    )
+    result = harness.evaluate(Place(home), work, plan, reporter)
+    terminal.evaluation(result, brief=True)
+    seeds, label = _pick_case(result)
+
+    echo("\n4. The service recommends the next songs over gRPC", bold=True)
+    with run_service(home) as address, Client(address) as client:
+        request = pb.RecommendRequest(
+            seeds=[pb.Seed(artist=seed.artist, title=seed.title) for seed in seeds]
+        )
+        response = client.recommend(request)
+        render.print_recommendations(request, response)
+    echo(_describe_label(label, response))
+    echo("The service has stopped.\n")
+
+    command = _own_command()
+    echo("The same with your own playlists (CSV, TSV, JSON or Parquet):", bold=True)
+    echo(f"  {command} ingest run FILE")
+    echo(f'  {command} recommend "Artist - Title" "Artist - Title"')
+
+
+def write_raw(file: Path, rows: int, seed: int, reporter: Reporter) -> None:
+    """Write `rows` synthetic rows to `file` in the form of #nowplaying. Raises `StorageError`."""
+    with reporter.task("invent") as task:
+        playlists = raw_form.write_raw(file, rows, seed)
+        task.result(f"{playlists:,} playlists, {rows:,} rows: {file}")
+    echo(f"Make a release of it:  {_own_command()} ingest run {file}")
+
+
+def _pick_case(result: Evaluation) -> tuple[list[Seed], Seed]:
+    """Return seeds and label of the first held-out case that fits on a screen, hit or miss."""
+    lengths = result.queries.seeds.lengths
+    fitting = np.flatnonzero((lengths >= 5) & (lengths <= 10))
+    case = int(fitting[0]) if len(fitting) else 0
+    songs = result.data.songs
+    (seeds,) = songs.seeds(result.queries.seeds.take([case]))
+    return seeds, songs.seed(int(result.queries.label[case]))
+
+
+def _describe_label(label: Seed, response: pb.RecommendResponse) -> str:
+    name = f"The song that really came next is {label.artist} - {label.title}: "
+    song_ids = [hit.song.song_id for hit in response.songs]
+    if str(label.song_id) in song_ids:
+        return f"{name}rank {song_ids.index(str(label.song_id)) + 1} of the recommendation."
+    return f"{name}not in this recommendation."
+
+
+@contextmanager
+def run_service(home: Path) -> Iterator[str]:
+    """Run a service on a free port, in its own process. Yields its address."""
+    command = [sys.executable, "-m", "cli.main", "serve", "--home", str(home), "--port", "0"]
+    command += ["--log-level", "warning"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
+        try:
+            assert server.stdout is not None
+            line = server.stdout.readline().strip()
+            if not line:
+                raise UnavailableError("the service did not start: see its message above")
+            echo(line)
+            yield line.rsplit(" ", 1)[-1]
+        finally:
+            server.terminate()
+            try:
+                server.wait(SERVER_STOP_S)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+def _own_command() -> str:
+    """Return the path of the `nextsong` command as the user can type it."""
+    command = Path(sys.argv[0])
+    if command.name != "nextsong":
+        return "nextsong"
+    current = Path.cwd()
+    return str(command.relative_to(current)) if command.is_relative_to(current) else str(command)

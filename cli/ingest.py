@@ -1,0 +1,38 @@
+"""`nextsong ingest`, with the parts of the evaluation that `ingest run` calls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ingest.cli import RunHooks, report, run, stats
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from catalog.progress import Reporter
+    from catalog.store import ReleaseStore
+    from ingest.cli import Gate
+
+
+def _make_gate(store: ReleaseStore, reporter: Reporter) -> Gate:
+    from evaluation.judge.gate import before_publishing
+
+    return before_publishing(store, reporter)
+
+
+def _record(home: Path, run: Mapping[str, Any], reporter: Reporter) -> None:
+    from evaluation.runs import log
+
+    log.note(home, "ingest", run, reporter)
+
+
+@click.group(context_settings={"obj": RunHooks(_make_gate, _record)})
+def ingest() -> None:
+    """Make a release of playlist files."""
+
+
+for command in (run, stats, report):
+    ingest.add_command(command)

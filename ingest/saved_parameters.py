@@ -1,0 +1,126 @@
+"""Parameters that an earlier command saved: `nextsong tune` in a file, a run in its work folder.
+
+A parameter file is JSON or, if its name ends in `.toml`, TOML: a table `parameters`, and beside it
+the figures by which they were chosen. The table `validation` and the fields in `STUDY` go into the
+release's manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from catalog.errors import FileError, InputError
+from ingest.learn.cooccurrence import CountSummary
+from ingest.learn.selection import ChooseSummary
+from ingest.learn.word2vec import TrainSummary
+from ingest.parameters import Parameters
+from ingest.prepare.playlists import PrepareSummary
+from ingest.prepare.split import SplitSummary
+from ingest.stages import Summary, find_stage, finished_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+STUDY = ("trials", "split_fingerprint", "playlists", "validation", "test", "beyond chance")
+"""Fields of a parameter file about the study that chose the parameters."""
+
+_SUMMARIES: dict[str, type[Summary]] = {
+    "prepare": PrepareSummary,
+    "split": SplitSummary,
+    "count": CountSummary,
+    "train": TrainSummary,
+    "choose": ChooseSummary,
+}
+"""Stages whose inputs include parameters. Those of the re-ranker are left out."""
+
+_NAMES = {parameter.name for parameter in fields(Parameters)}
+
+
+@dataclass(frozen=True)
+class ParameterFile:
+    """The content of a parameter file.
+
+    - `parameters`: values by name.
+    - `validation`: figures that these parameters reached.
+    - `study`: the fields in `STUDY`, if the file has `trials`.
+    """
+
+    parameters: dict[str, Any] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
+    study: dict[str, Any] = field(default_factory=dict)
+
+
+def read_parameter_file(path: Path) -> ParameterFile:
+    """Read a parameter file. Raises `FileError` or `InputError`."""
+    content = _parse(path)
+    parameters = content.get("parameters") if isinstance(content, dict) else None
+    if not isinstance(parameters, dict):
+        raise InputError(f"{path} has no table 'parameters'")
+    defaults = {parameter.name: parameter.default for parameter in fields(Parameters)}
+    for name, value in parameters.items():
+        if name not in defaults:
+            raise InputError(f"{path}: there is no parameter '{name}'")
+        if not _has_type_of(value, defaults[name]):
+            raise InputError(f"{path}: {name} cannot be {value!r}")
+    validation = content.get("validation", {})
+    if not isinstance(validation, dict) or not all(
+        isinstance(value, int | float) for value in validation.values()
+    ):
+        raise InputError(f"{path}: 'validation' must hold numbers")
+    study = {name: content[name] for name in STUDY if name in content}
+    return ParameterFile(
+        parameters,
+        {name: float(value) for name, value in validation.items()},
+        study if "trials" in content else {},
+    )
+
+
+def _parse(path: Path) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"{path}: cannot be read: {error}") from error
+    try:
+        return tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except ValueError as error:
+        kind = "TOML" if path.suffix == ".toml" else "JSON"
+        raise InputError(f"{path} is not {kind}: {error}") from error
+
+
+def _has_type_of(value: Any, default: Any) -> bool:
+    if isinstance(value, bool) or isinstance(default, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, str):
+        return isinstance(value, str)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    return isinstance(value, int) or (value is None and default is None)
+
+
+def format_parameter_file(content: Mapping[str, Any]) -> str:
+    """Return a parameter file as JSON text."""
+    return json.dumps(content, indent=2) + "\n"
+
+
+def last_parameters(work: Path) -> Parameters:
+    """Return the parameters of the run that made the splits in `work`, with their definite order.
+
+    Parameters of stages that did not finish have their defaults. Raises `MismatchError` if there is
+    no split.
+    """
+    split = finished_stage(work, "split", SplitSummary)
+    values: dict[str, Any] = {}
+    for name, summary in _SUMMARIES.items():
+        stage = find_stage(work, name, summary)
+        # A stage of another split is left from an earlier run.
+        if stage and stage.inputs.get("split", split.fingerprint) == split.fingerprint:
+            values |= {key: value for key, value in stage.inputs.items() if key in _NAMES}
+            if isinstance(stage.summary, ChooseSummary):
+                values["dense_weight"] = stage.summary.dense_weight
+    if values.get("mode") == "ranked":
+        values["mode"] = "auto"
+    return Parameters(**values)

@@ -1,0 +1,105 @@
+"""Fingerprints of source code: when the code of a stage changes, its result is redone."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import ModuleType
+
+ROOT = Path(__file__).parents[1]
+"""The folder that holds our packages."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One module: the SHA-256 of its file, and the names that it imports when it runs."""
+
+    sha256: str
+    imports: frozenset[str]
+
+
+class SourceCode:
+    """The modules under a folder. Each file is read once, when it is first needed."""
+
+    def __init__(self, root: Path = ROOT) -> None:
+        self._root = root
+        self._sources: dict[str, _Source | None] = {}
+
+    def fingerprint(self, modules: Iterable[ModuleType]) -> str:
+        """Return the SHA-256 of all code that the modules run, in hexadecimal.
+
+        This covers the modules under the folder that they import, directly or not, and the versions
+        of the libraries that these import. Imports for type checking alone do not count.
+        """
+        sources, libraries = self.collect(module.__name__ for module in modules)
+        parts = [f"{name} {sources[name].sha256}" for name in sorted(sources)]
+        parts += [f"{name} {version(name)}" for name in sorted(libraries)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def collect(self, modules: Iterable[str]) -> tuple[dict[str, _Source], set[str]]:
+        """Return the modules that these modules run, themselves included, and the libraries."""
+        sources: dict[str, _Source] = {}
+        libraries: set[str] = set()
+        waiting = {package for name in modules for package in _with_packages(name)}
+        seen: set[str] = set()
+        while waiting:
+            name = waiting.pop()
+            seen.add(name)
+            source = self._load(name)
+            if source:
+                sources[name] = source
+                waiting |= source.imports - seen
+            elif "." not in name and name not in sys.stdlib_module_names:
+                libraries.add(name)
+        return sources, libraries
+
+    def _load(self, name: str) -> _Source | None:
+        """Return a module under the folder, or None for any other name."""
+        if name not in self._sources:
+            path = self._root.joinpath(*name.split("."))
+            files = (path.with_suffix(".py"), path / "__init__.py")
+            file = next((file for file in files if file.is_file()), None)
+            self._sources[name] = _parse(file.read_bytes()) if file else None
+        return self._sources[name]
+
+
+def _parse(code: bytes) -> _Source:
+    imports = {
+        package
+        for node in _nodes_that_run(ast.parse(code))
+        for name in _imported_names(node)
+        for package in _with_packages(name)
+    }
+    return _Source(hashlib.sha256(code).hexdigest(), frozenset(imports))
+
+
+def _nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes of a module without the blocks `if TYPE_CHECKING:`."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield node
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _imported_names(node: ast.AST) -> Iterator[str]:
+    """Yield the names of an import. `from a import b` yields `a.b`, a module or not."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _with_packages(name: str) -> Iterator[str]:
+    """Yield `a`, `a.b` and `a.b.c` for `a.b.c`."""
+    parts = name.split(".")
+    yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))
