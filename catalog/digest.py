@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from catalog.schema import payload_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-_VECTORS = {"vector", "seeds", "strengths"}
 _MODULUS = 1 << 128
 
 
@@ -20,16 +21,13 @@ def digest_of_row(row: Mapping[str, Any]) -> int:
 
     `row` has the fields of a row of `catalog.draft.Draft`.
     """
-    payload = {
-        name: value for name, value in row.items() if value is not None and name not in _VECTORS
-    }
-    text = json.dumps(payload, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    text = json.dumps(payload_of(row), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     digest.update(b"\0" + np.asarray(row["vector"] or [], "<f4").tobytes() + b"\0")
     seeds = np.asarray(row["seeds"] or [], "<u4")
     order = np.argsort(seeds, kind="stable")
-    strengths = np.asarray(row["strengths"] or [], "<f4")
-    digest.update(seeds[order].tobytes() + b"\0" + strengths[order].tobytes())
+    weights = np.asarray(row["strengths"] or [], "<f4")
+    digest.update(seeds[order].tobytes() + b"\0" + weights[order].tobytes())
     return int.from_bytes(digest.digest())
 
 

@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 
 from catalog.errors import EngineError, InputError, NoReleaseError
 from catalog.files import storage_errors
+from catalog.manifest import FORMAT, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
     from pathlib import Path
 
-    from catalog.manifest import Counts, Manifest, Origin, StoredReranker
+    from catalog.manifest import Counts, FileSum, Origin, StoredReranker
     from catalog.progress import Reporter
     from catalog.schema import Kind
     from catalog.store import ReleaseStore
@@ -80,9 +81,23 @@ def release_named(draft: Draft, created: datetime) -> str:
     return f"{created:%Y%m%dT%H%M%S%f}"[:-3] + f"-{draft.origin.content_fingerprint[:8]}"
 
 
-def created_of(draft: Draft, created: datetime) -> str:
-    """Return the creation time of the release, in ISO 8601."""
-    return draft.copy_of.created if draft.copy_of else created.isoformat(timespec="seconds")
+def manifest_of(
+    draft: Draft, release: str, created: datetime, files: dict[str, FileSum] | None = None
+) -> Manifest:
+    """Return the manifest of the release made of the draft at this time, without a search width."""
+    return Manifest(
+        format=FORMAT,
+        release=release,
+        created=draft.copy_of.created if draft.copy_of else created.isoformat(timespec="seconds"),
+        dimensions=draft.dimensions,
+        counts=draft.counts,
+        origin=draft.origin,
+        files=files or {},
+        canaries=canaries_of(draft.songs_path),
+        payload=draft.payload,
+        ranker=draft.ranker,
+        validation=draft.validation,
+    )
 
 
 def canaries_of(songs_path: Path) -> list[str]:
@@ -127,13 +142,13 @@ def _require_unit_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
         raise EngineError(f"the vector of song {song} is not {dimensions} numbers of unit length")
 
 
-def require_removable(home: ReleaseStore, release: str) -> None:
-    """Raise `NoReleaseError` or `InputError` unless the release is there, and is not current."""
-    if release not in home.releases():
+def require_removable(store: ReleaseStore, release: str) -> None:
+    """Raise `NoReleaseError` if there is no such release, `InputError` if it is the current one."""
+    if release not in store.releases():
         raise NoReleaseError(
-            f"no release {release} in {home.place}: `nextsong releases list` shows what there is"
+            f"no release {release} in {store.location}: see `nextsong releases list`"
         )
-    if release == home.current():
+    if release == store.current():
         raise InputError(
             f"release {release} is the current one: make another one current first, "
             f"with `nextsong releases rollback`"

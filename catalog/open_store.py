@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from catalog.server.options import Layout
+from catalog.server.options import CollectionLayout
 from catalog.store import KEPT
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ def open_store(
     folder: Path,
     qdrant: QdrantOptions | None = None,
     *,
-    layout: Layout | None = None,
+    layout: CollectionLayout | None = None,
     keep: int = KEPT,
 ) -> ReleaseStore:
     """Return the store on the Qdrant server if one is named, else the store in `folder`.
@@ -31,4 +31,4 @@ def open_store(
         return EmbeddedStore(folder, keep=keep)
     from catalog.server.store import ServerStore
 
-    return ServerStore(qdrant, layout=layout or Layout(), keep=keep)
+    return ServerStore(qdrant, layout=layout or CollectionLayout(), keep=keep)

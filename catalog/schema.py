@@ -10,6 +10,8 @@ from catalog.model import Song
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from catalog.model import Vector
+
 DENSE = "song"
 """Name of the dense vector: Word2Vec, cosine distance."""
 
@@ -46,6 +48,9 @@ SONG_FIELDS = ["song_id", "artist", "title", "artist_key", "ordinal", "playlists
 
 RESERVED_FIELDS = frozenset([*SONG_FIELDS, "search_text"])
 """Names that an extra payload field must not have."""
+
+VECTOR_COLUMNS = frozenset(["vector", "seeds", "strengths"])
+"""Columns of a draft that are not part of the payload: the dense and the sparse vector."""
 
 HNSW_M = 16
 HNSW_EF_CONSTRUCT = 100
@@ -97,3 +102,24 @@ def song_of(payload: Mapping[str, Any]) -> Song:
             if name not in RESERVED_FIELDS and value is not None
         },
     )
+
+
+def payload_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the payload of a song from its row in a draft (see `catalog.draft.Draft`)."""
+    return {
+        name: value
+        for name, value in row.items()
+        if value is not None and name not in VECTOR_COLUMNS
+    }
+
+
+def row_of(
+    payload: Mapping[str, Any], vector: Vector | None, weights: Mapping[int, float]
+) -> dict[str, Any]:
+    """Return the row of a draft from a payload, a dense vector and co-occurrence weights."""
+    return {
+        **payload,
+        "vector": None if vector is None else vector.tolist(),
+        "seeds": list(weights) or None,
+        "strengths": list(weights.values()) or None,
+    }

@@ -39,14 +39,14 @@ class OpenRelease(Protocol):
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """Return the hits of each search, best first. All searches go to Qdrant in one request."""
 
-    async def strengths(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
+    async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
         """Return the co-occurrence weight of each seed, by its ordinal, for each of these songs.
 
         Unknown ids are left out.
         """
 
     async def similarities(
-        self, asked: Sequence[tuple[Vector, Sequence[UUID]]]
+        self, pairs: Sequence[tuple[Vector, Sequence[UUID]]]
     ) -> list[dict[UUID, float]]:
         """Return, for each pair of a vector and songs, the cosine similarities, from -1 to 1.
 
@@ -78,7 +78,7 @@ class ReleaseStore(Protocol):
     """
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The location of the store, for messages."""
 
     def current(self) -> str | None:
@@ -147,11 +147,11 @@ def require_current(store: ReleaseStore) -> str:
     kept = store.releases()
     if not kept:
         raise NoReleaseError(
-            f"no release in {store.place} yet: publish one with `nextsong ingest run FILE`, "
+            f"no release in {store.location} yet: publish one with `nextsong ingest run FILE`, "
             f"or name another place with --home or --qdrant-url"
         )
     raise NoReleaseError(
-        f"no release in {store.place} is the current one, though it keeps {len(kept):,}: make the "
+        f"none of the {len(kept):,} releases in {store.location} is the current one: make the "
         f"newest current with `nextsong releases rollback {kept[-1]}`"
     )
 
@@ -165,5 +165,5 @@ def release_before(store: ReleaseStore) -> str:
     others = others_than_current(store)
     older = [release for release in others if current is None or release < current]
     if not older:
-        raise NoReleaseError(f"{store.place} keeps no release older than {current}")
+        raise NoReleaseError(f"{store.location} keeps no release older than {current}")
     return older[0]

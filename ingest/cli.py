@@ -32,7 +32,7 @@ from ingest.sources.source import FORMATS, QUOTINGS, Format, How, Quoting
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from catalog.server.options import Layout, QdrantOptions
+    from catalog.server.options import CollectionLayout, QdrantOptions
     from ingest.sources.payload import Extra
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
@@ -268,7 +268,7 @@ def run(
     home: Path,
     work: Path | None,
     qdrant: QdrantOptions | None,
-    layout: Layout,
+    layout: CollectionLayout,
     keep: int,
     parameter_file: Path | None,
     max_rejects: float,

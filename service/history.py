@@ -16,7 +16,8 @@ from uuid import UUID, uuid5
 from qdrant_client import models
 
 from catalog.errors import NextsongError
-from catalog.server.connection import Absent, AsyncNodes
+from catalog.server.connection import AsyncNodes
+from catalog.server.errors import MissingCollectionError
 from catalog.song import NAMESPACE
 from service.operate.logs import log
 
@@ -72,7 +73,7 @@ class History:
         ]
         try:
             await self._put(points)
-        except Absent:  # somebody removed it since
+        except MissingCollectionError:  # somebody removed it since
             self._made = False
             await self._make()
             await self._put(points)
@@ -93,7 +94,7 @@ class History:
     async def purge(self) -> None:
         """Remove what is too old, whoever heard it."""
         old = models.FieldCondition(key="at_ms", range=models.Range(lt=self._begin_ms()))
-        with suppress(Absent):
+        with suppress(MissingCollectionError):
             await self._delete(models.Filter(must=[old]))
 
     async def purge_at_times(self) -> None:
@@ -137,7 +138,7 @@ class History:
                     with_payload=True,
                 ),
             )
-        except Absent:
+        except MissingCollectionError:
             return []
         return list(records)
 
@@ -170,7 +171,7 @@ class History:
         self._made = True
 
     async def _ask(self, task: str, call: Any) -> Any:
-        return await self._nodes.ask(task, call)
+        return await self._nodes.request(task, call)
 
     def _begin_ms(self) -> int:
         return now_ms() - self._kept_ms

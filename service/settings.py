@@ -16,7 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
 
 from catalog.errors import SettingsError
-from catalog.server.options import qdrant_options, without_password
+from catalog.server.options import qdrant_options, redact_password
 from catalog.terminal import escape_controls
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Settings(BaseSettings):
         values = self.model_dump(mode="json")
         for name in ("qdrant_url", "otlp_endpoint"):
             if values[name]:
-                values[name] = without_password(values[name])
+                values[name] = redact_password(values[name])
         return "".join(
             f"# {name} is not set\n" if value is None else f"{name} = {_toml(value)}\n"
             for name, value in values.items()

@@ -34,9 +34,9 @@ def copy(
     """
     chosen = release or source.current()
     if chosen is None:
-        raise NoReleaseError(f"no release in {source.place} yet: there is nothing to copy")
+        raise NoReleaseError(f"no release in {source.location} yet: there is nothing to copy")
     if chosen == target.current():
-        raise BusyError(f"release {chosen} is the current one of {target.place} already")
+        raise BusyError(f"release {chosen} is the current one of {target.location} already")
     with storage_errors(scratch), tempfile.TemporaryDirectory(dir=make_folder(scratch)) as folder:
         draft = source.export(chosen, Path(folder) / "songs.parquet", reporter)
 
@@ -44,8 +44,8 @@ def copy(
             with reporter.task("compare") as task:
                 if _sum(target.batches(written), task) != _sum(_rows(draft.songs_path), task):
                     raise GateError(
-                        f"release {chosen} came out in {target.place} not the same to the bit as "
-                        f"it is in {source.place}: nothing was changed there"
+                        f"the copy of release {chosen} in {target.location} is not the same to the "
+                        f"bit as the original in {source.location}: nothing was changed there"
                     )
                 task.result(f"{draft.counts.songs:,} songs, the same to the bit")
 

@@ -113,7 +113,7 @@ def _server(home: ServerStore) -> Iterator[Finding]:
         return
     yield Finding("ok", "the key may read" if options.api_key else "reading needs no key")
     try:
-        home.nodes.ask("change aliases", lambda client: client.update_collection_aliases([]))
+        home.nodes.request("change aliases", lambda client: client.update_collection_aliases([]))
     except NextsongError:
         advice = "enough to serve; to publish, use a key that may write"
         yield Finding("ok", "the key may not write", advice)
@@ -147,11 +147,11 @@ def _releases(home: ReleaseStore, options: str) -> Iterator[Finding]:
     intact = [release for release, (manifest, _) in states.items() if manifest]
     if not kept and current is None and not problem:
         advice = f"publish one with `nextsong ingest run{options} FILE`"
-        yield Finding("failure", f"no release in {home.place}", advice)
+        yield Finding("failure", f"no release in {home.location}", advice)
     elif current not in kept:
         if current is not None:
-            problem = f"{home.place} names {current} as the current release, which is not there"
-        problem = problem or f"{home.place} keeps {len(kept):,} releases, and none is current"
+            problem = f"{home.location} names {current} as the current release, which is not there"
+        problem = problem or f"{home.location} keeps {len(kept):,} releases, and none is current"
         yield Finding("failure", problem, _repair(current, intact, options))
     for release, (manifest, damage) in states.items():
         if manifest:
@@ -192,7 +192,7 @@ def _repair(current: str | None, intact: list[str], options: str) -> str:
 
 
 def _collections(home: ServerStore) -> Iterator[Finding]:
-    from catalog.server.health import health
+    from catalog.server.health import check_collections
 
-    for state in health(home):
+    for state in check_collections(home):
         yield Finding(*state)

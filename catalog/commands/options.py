@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from catalog.server.options import API_KEY, Layout, qdrant_options
+from catalog.server.options import API_KEY, CollectionLayout, qdrant_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -226,7 +226,7 @@ def publishing(command: Command) -> Command:
         storage: Any,
         **kwargs: Any,
     ) -> Any:
-        layout = Layout(shards, replicas, write_consistency, storage)
+        layout = CollectionLayout(shards, replicas, write_consistency, storage)
         return command(*args, layout=layout, **kwargs)
 
     return cast("Command", _with(_PUBLISHING, wrapped))

@@ -29,7 +29,7 @@ from catalog.terminal import echo, one_line, print_json
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from catalog.server.options import Layout, QdrantOptions
+    from catalog.server.options import CollectionLayout, QdrantOptions
 
 
 @click.group()
@@ -164,7 +164,7 @@ def copy(
     target: str,
     home: Path,
     qdrant: QdrantOptions | None,
-    layout: Layout,
+    layout: CollectionLayout,
     keep: int,
     as_json: bool,
     quiet: bool,
@@ -182,8 +182,8 @@ def copy(
     server = open_store(home, qdrant, layout=layout, keep=keep)
     here, there = (folder, server) if target == "server" else (server, folder)
     manifest = carry(here, there, release, home, reporter_for(quiet=quiet))
-    text = f"release {manifest.release} is the current one of {there.place}"
-    print_result({"release": manifest.release, "place": there.place}, text, as_json=as_json)
+    text = f"release {manifest.release} is the current one of {there.location}"
+    print_result({"release": manifest.release, "place": there.location}, text, as_json=as_json)
 
 
 @click.command(short_help="Check configuration, server, rights and releases, and say what to do.")

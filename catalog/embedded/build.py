@@ -1,10 +1,10 @@
-"""Builds one shard of Qdrant Edge, as a process: `python -m catalog.embedded.build`.
+"""Build one shard of Qdrant Edge in a process of its own: `python -m catalog.embedded.build`.
 
-The engine holds the interpreter while it builds an index, and must never do so in a process that
-serves or shows progress. The parent gives the songs' Parquet file, the size of their vectors,
-the kinds of the extra payload fields as a JSON object and the folder of the new shard, and reads
-JSON lines from standard output: {"stage", "done", "total"} while work
-goes on, then {"points", "indexed"} or {"error"}.
+The engine holds the interpreter while it builds an index, which would stop a process that serves
+calls or shows progress. The arguments are the Parquet file of the songs, the number of dimensions,
+the index types of the extra payload fields as JSON, and the folder of the new shard. The parent
+reads JSON lines from standard output: {"stage", "done", "total"} as progress, then
+{"points", "indexed"} or {"error"}.
 """
 
 from __future__ import annotations
@@ -32,14 +32,18 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-BATCH = 2_000
-STRENGTHS_PER_SEGMENT = 8_000_000
-"""About 60 bytes each in memory until their segment is indexed, and next to nothing after that."""
+BATCH = 2_000  # songs
+
+SONGS_PER_SEGMENT = 400_000
+
+WEIGHTS_PER_SEGMENT = 8_000_000
+"""Co-occurrence weights per segment. Each takes about 60 bytes until the segment is indexed."""
 
 BYTES_PER_SEED = 4
-SONGS_PER_SEGMENT = 400_000
+
 MOST_SEGMENTS = 1_000
-"""Beyond these the engine would merge segments, which takes the memory that they are to spare."""
+"""Number of segments above which the engine merges them. Merging would need the memory that small
+segments save, so the number is out of reach."""
 
 _INDEXES: Mapping[schema.Kind, Callable[..., Any]] = {
     "keyword": edge.KeywordIndexParams,
@@ -58,45 +62,41 @@ _INDEXES: Mapping[schema.Kind, Callable[..., Any]] = {
 def build(
     songs_path: Path, dimensions: int, payload: dict[str, schema.Kind], shard_path: Path
 ) -> None:
-    """Fill a new shard at `shard_path` from the songs' Parquet file, index it and close it.
+    """Create a shard at `shard_path`, add the songs, index it and close it.
 
-    The file has a row a song: the payload's fields; `vector`, a list of `dimensions` floats or
-    null; and `seeds` and `strengths`, the ordinals and values of its sparse vector, or null.
-    Raises `EngineError`.
+    `songs_path` is a file as in `catalog.draft.Draft`; `payload` has the index type of each extra
+    payload field. Raises `EngineError`.
     """
     songs = pq.ParquetFile(songs_path)
     total = songs.metadata.num_rows
-    _say(stage="upload", done=0, total=total)  # fails, and ends this, if the parent is gone already
+    _report(stage="upload", done=0, total=total)  # raises if the parent has ended already
     shard_path.mkdir()
     with engine_errors("build"):
         shard = edge.EdgeShard.create(str(shard_path), _config(dimensions))
         for field, kind in {**schema.PAYLOAD_INDEXES, **payload}.items():
             index = _INDEXES[kind](enable_hnsw=field not in schema.UNLINKED)
             shard.update(edge.UpdateOperation.create_field_index(field, index))
-        done = songs_here = strengths_here = 0
+        done = songs_in_segment = weights_in_segment = 0
         for batch in songs.iter_batches(BATCH):
             require_sound_vectors(batch, dimensions)
-            if songs_here > SONGS_PER_SEGMENT or strengths_here > STRENGTHS_PER_SEGMENT:
-                shard = _indexed(shard, shard_path)
-                songs_here = strengths_here = 0
+            if songs_in_segment > SONGS_PER_SEGMENT or weights_in_segment > WEIGHTS_PER_SEGMENT:
+                shard = _index(shard, shard_path)
+                songs_in_segment = weights_in_segment = 0
             shard.update(edge.UpdateOperation.upsert_points(_points(batch)))
             done += batch.num_rows
-            songs_here += batch.num_rows
-            strengths_here += batch["seeds"].nbytes // BYTES_PER_SEED
-            _say(stage="upload", done=done, total=total)
-        _say(stage="index", done=0, total=total)
-        # The load folds journals into the files, which from then on never change.
-        shard = _indexed(shard, shard_path)
+            songs_in_segment += batch.num_rows
+            weights_in_segment += batch["seeds"].nbytes // BYTES_PER_SEED
+            _report(stage="upload", done=done, total=total)
+        _report(stage="index", done=0, total=total)
+        # Loading merges the journals into the files, which never change afterwards.
+        shard = _index(shard, shard_path)
         info = shard.info()
         shard.close()
-    _say(points=info.points_count, indexed=info.indexed_vectors_count)
+    _report(points=info.points_count, indexed=info.indexed_vectors_count)
 
 
-def _indexed(shard: Any, shard_path: Path) -> Any:
-    """The same shard, indexed and opened anew.
-
-    What it needed for indexing it keeps in memory; opened anew, it reads its files.
-    """
+def _index(shard: Any, shard_path: Path) -> Any:
+    """Index a shard and return it loaded again, which frees the memory that indexing needed."""
     shard.optimize()
     shard.flush()
     shard.close()
@@ -106,7 +106,7 @@ def _indexed(shard: Any, shard_path: Path) -> Any:
 
 def _trim_memory() -> None:
     if sys.platform == "linux":
-        with suppress(AttributeError):  # musl has no such call
+        with suppress(AttributeError):  # musl has no such function
             ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -133,36 +133,34 @@ def _config(dimensions: int) -> Any:
 def _points(batch: pa.RecordBatch) -> list[Any]:
     points = []
     for row in batch.to_pylist():
-        dense, seeds, strengths = (row.pop(name) for name in ("vector", "seeds", "strengths"))
         vectors: dict[str, Any] = {}
-        if dense is not None:
-            vectors[schema.DENSE] = dense
-        if seeds:
-            vectors[schema.SPARSE] = edge.SparseVector(seeds, strengths)
-        payload = {name: value for name, value in row.items() if value is not None}
-        points.append(edge.Point(UUID(row["song_id"]), vectors, payload))
+        if row["vector"] is not None:
+            vectors[schema.DENSE] = row["vector"]
+        if row["seeds"]:
+            vectors[schema.SPARSE] = edge.SparseVector(row["seeds"], row["strengths"])
+        points.append(edge.Point(UUID(row["song_id"]), vectors, schema.payload_of(row)))
     return points
 
 
-def _say(**fields: Any) -> None:
+def _report(**fields: Any) -> None:
     sys.stdout.write(json.dumps(fields) + "\n")
     sys.stdout.flush()
 
 
 def _die_with_parent() -> None:
-    # Linux only, and best effort: a parent that is killed must not leave a builder behind.
+    # On Linux only: a parent that is killed must not leave this process running.
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 def main(songs_path: str, dimensions: str, payload: str, shard_path: str) -> int:
-    """Build, and say so or say what failed."""
+    """Build a shard and report the result or the error. Returns the exit code."""
     _die_with_parent()
     try:
         build(Path(songs_path), int(dimensions), json.loads(payload), Path(shard_path))
     except (EngineError, OSError) as error:
-        _say(error=str(error))
+        _report(error=str(error))
         return 1
     return 0
 

@@ -1,8 +1,8 @@
-"""The embedded home: a folder of finished releases and a pointer to the current one.
+"""A store in a folder: finished releases and a pointer to the current one.
 
-    HOME/current                   the id of the current release; replaced atomically
+    HOME/current                   id of the current release, replaced atomically
     HOME/releases/ID/manifest.json
-    HOME/releases/ID/shard/        the engine's folder, never changed once it is here
+    HOME/releases/ID/shard/        the folder of Qdrant Edge, never changed afterwards
 
 A release is built under another name by a child process, verified, and renamed into place.
 """
@@ -22,9 +22,8 @@ from catalog import index_quality
 from catalog import manifest as manifests
 from catalog.draft import (
     Draft,
-    canaries_of,
-    created_of,
     draft_of,
+    manifest_of,
     release_named,
     require_removable,
     write_songs,
@@ -39,7 +38,6 @@ from catalog.errors import (
     StorageError,
 )
 from catalog.files import locked, make_folder, storage_errors, sync_folder, write_atomically
-from catalog.manifest import Manifest
 from catalog.model import is_release_id
 from catalog.store import KEPT, SEE_DOCTOR, others_than_current, release_before, require_current
 
@@ -47,14 +45,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from catalog.manifest import Manifest
     from catalog.progress import Reporter
     from catalog.store import Gate, OpenRelease
 
 
 class EmbeddedStore:
-    """A home in the folder `path`, which need not exist before the first release.
+    """A release store in the folder `path` (see `catalog.store.ReleaseStore`).
 
-    Publishing keeps `keep` old releases.
+    The folder is created by the first release. Publishing keeps `keep` old releases.
     """
 
     def __init__(self, path: Path, *, keep: int = KEPT) -> None:
@@ -64,14 +63,14 @@ class EmbeddedStore:
         self._releases = path / "releases"
 
     @property
-    def place(self) -> str:
-        """Where it is, for people."""
+    def location(self) -> str:
+        """The folder, for messages."""
         return str(self.path)
 
     def current(self) -> str | None:
-        """The id of the current release, or None if nothing has been published.
+        """Return the id of the current release, or None if nothing has been published.
 
-        Raises `CorruptReleaseError` or `StorageError` when that cannot be told.
+        Raises `CorruptReleaseError` or `StorageError` if the pointer is damaged or unreadable.
         """
         try:
             release = self._pointer.read_text(encoding="utf-8", errors="replace").strip()
@@ -80,11 +79,11 @@ class EmbeddedStore:
         except OSError as error:
             raise StorageError(f"cannot read {self._pointer}: {error.strerror}") from error
         if release and not is_release_id(release):
-            raise CorruptReleaseError(f"{self._pointer} names no release", SEE_DOCTOR)
+            raise CorruptReleaseError(f"{self._pointer} does not name a release", SEE_DOCTOR)
         return release or None
 
     def releases(self) -> list[str]:
-        """The ids of all releases, the oldest first."""
+        """Return the ids of all releases, oldest first."""
         if not self._releases.is_dir():
             return []
         return sorted(
@@ -94,7 +93,7 @@ class EmbeddedStore:
         )
 
     def manifest(self, release: str) -> Manifest:
-        """The manifest of a release. Raises `NoReleaseError` or `CorruptReleaseError`."""
+        """Return the manifest of a release. Raises `NoReleaseError` or `CorruptReleaseError`."""
         if not is_release_id(release):
             raise NoReleaseError(f"'{release}' is no release of {self.path}")
         path = self._releases / release / "manifest.json"
@@ -104,10 +103,10 @@ class EmbeddedStore:
             raise CorruptReleaseError(
                 f"release {release} cannot be read ({path}: {error.strerror})", SEE_DOCTOR
             ) from error
-        return Manifest.from_json(text, str(path))
+        return manifests.Manifest.from_json(text, str(path))
 
     def open(self, release: str | None = None) -> EmbeddedRelease:
-        """Open a release, the current one if none is named, and verify it."""
+        """Open and verify a release, by default the current one."""
         release = release or require_current(self)
         manifest = self.manifest(release)
         return _open_verified(self._releases / release / "shard", manifest)
@@ -115,7 +114,7 @@ class EmbeddedStore:
     def publish(self, draft: Draft, reporter: Reporter, gate: Gate | None = None) -> Manifest:
         """Build a release from the draft, verify it and make it the current one.
 
-        Whatever goes wrong, the current release stays as it was. Raises `BusyError`,
+        If anything fails, the current release stays as it was. Raises `BusyError`,
         `StorageError`, `EngineError`, `CorruptReleaseError` or `GateError`.
         """
         with locked(self.path, "publishing a release"):
@@ -131,9 +130,8 @@ class EmbeddedStore:
                 try:
                     manifest = _build(draft, partial, release, created, reporter)
                     if gate:
-                        _ask(gate, partial / "shard", manifest)
-                    target = self._releases / release
-                    partial.rename(target)
+                        _check_gate(gate, partial / "shard", manifest)
+                    partial.rename(self._releases / release)
                 except BaseException:
                     shutil.rmtree(partial, ignore_errors=True)
                     raise
@@ -141,20 +139,20 @@ class EmbeddedStore:
             write_atomically(self._pointer, f"{release}\n")
             try:
                 self._prune(self._keep)
-            except NextsongError as error:  # the new release is current all the same
+            except NextsongError as error:  # the new release is current anyway
                 reporter.say(f"  old releases could not be removed: {error}")
         return manifest
 
     def rollback(self, release: str | None = None) -> str:
-        """Make an older release current, the one before the current if none is named."""
+        """Verify an older release, by default the one before the current, and make it current."""
         with locked(self.path, "rolling back"):
-            chosen = release or release_before(self)
-            self.open(chosen).close()
-            write_atomically(self._pointer, f"{chosen}\n")
-        return chosen
+            older = release or release_before(self)
+            self.open(older).close()
+            write_atomically(self._pointer, f"{older}\n")
+        return older
 
     def prune(self, keep: int) -> list[str]:
-        """Remove all releases but the current one and the `keep` newest others; returns them."""
+        """Remove all but the current and the `keep` newest other releases; return their ids."""
         with locked(self.path, "pruning"):
             return self._prune(keep)
 
@@ -165,20 +163,20 @@ class EmbeddedStore:
             self._remove(release)
 
     def verify(self, release: str, reporter: Reporter) -> Manifest:
-        """Read all of a release; raises `CorruptReleaseError` saying what is not as published."""
+        """Read a whole release. Raises `CorruptReleaseError` if it is not as it was published."""
         with reporter.task("verify") as task:
-            opened = self.open(release)
-            opened.close()
-            task.result(f"{len(opened.manifest.files)} files, every byte as published")
-        return opened.manifest
+            manifest = self.manifest(release)
+            _open_verified(self._releases / release / "shard", manifest).close()
+            task.result(f"{len(manifest.files)} files, every byte as published")
+        return manifest
 
     def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
-        """All songs of a release that was opened here, as a draft has them, some at a time."""
+        """Yield all songs of a release opened by this store, in batches of rows as in a draft."""
         assert isinstance(release, EmbeddedRelease)
         return release.batches()
 
     def export(self, release: str, path: Path, reporter: Reporter) -> Draft:
-        """Write all songs of a release to the Parquet file `path`: a draft to publish elsewhere."""
+        """Write all songs of a release to the Parquet file `path`; return a draft of them."""
         opened = self.open(release)
         try:
             write_songs(opened.batches(), opened.manifest, path, reporter)
@@ -187,7 +185,7 @@ class EmbeddedStore:
         return draft_of(opened.manifest, path)
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: no connection is open."""
 
     def _remove_unfinished(self) -> None:
         for leftover in self._releases.glob(".*.partial"):
@@ -196,20 +194,20 @@ class EmbeddedStore:
             leftover.unlink(missing_ok=True)
 
     def _prune(self, keep: int) -> list[str]:
-        doomed = others_than_current(self)[keep:][::-1]
-        for release in doomed:
+        outdated = others_than_current(self)[keep:][::-1]
+        for release in outdated:
             self._remove(release)
-        return doomed
+        return outdated
 
     def _remove(self, release: str) -> None:
-        # Under this name, what a kill leaves of it is no release and goes the next time.
+        # Renamed first: what a kill leaves behind is then not a release, and is removed next time.
         partial = self._releases / f".{release}.partial"
         with suppress(OSError):
             (self._releases / release).rename(partial)
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _ask(gate: Gate, shard: Path, manifest: Manifest) -> None:
+def _check_gate(gate: Gate, shard: Path, manifest: Manifest) -> None:
     release = EmbeddedRelease(shard, manifest)
     try:
         gate(release)
@@ -231,21 +229,9 @@ def _build(
                 points, indexed = message["points"], message["indexed"]
         if points != draft.counts.songs:
             raise EngineError(f"Qdrant Edge holds {points} songs of {draft.counts.songs}")
-        manifest = Manifest(
-            format=manifests.FORMAT,
-            release=release,
-            created=created_of(draft, created),
-            dimensions=draft.dimensions,
-            counts=draft.counts,
-            origin=draft.origin,
-            files=manifests.sum_files(shard),
-            canaries=canaries_of(draft.songs_path),
-            payload=draft.payload,
-            ranker=draft.ranker,
-            validation=draft.validation,
-        )
+        manifest = manifest_of(draft, release, created, manifests.sum_files(shard))
         manifest = index_quality.with_search_width(
-            manifest, lambda one: EmbeddedRelease(shard, one)
+            manifest, lambda candidate: EmbeddedRelease(shard, candidate)
         )
         write_atomically(folder / "manifest.json", manifest.to_json())
         _open_verified(shard, manifest).close()
@@ -257,15 +243,15 @@ def _build(
 def _run_builder(draft: Draft, shard: Path) -> Iterator[dict[str, Any]]:
     payload = json.dumps(draft.payload)
     arguments = [str(draft.songs_path), str(draft.dimensions), payload, str(shard)]
-    # -P: a `catalog` or `json` that happens to lie in the working folder is none of ours.
+    # -P: the working folder may have a file `catalog.py` or `json.py`, which must not be imported.
     command = [sys.executable, "-P", "-m", "catalog.embedded.build", *arguments]
-    # Standard error goes to a file: nobody reads while it works, and a full pipe would stop it.
-    with tempfile.TemporaryFile() as complaints:
+    # Standard error goes to a file, because nothing reads it meanwhile and a full pipe would block.
+    with tempfile.TemporaryFile() as stderr:
         with subprocess.Popen(  # noqa: S603 -- our own module, no shell
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=complaints,
+            stderr=stderr,
             text=True,
         ) as child:
             assert child.stdout is not None
@@ -277,14 +263,14 @@ def _run_builder(draft: Draft, shard: Path) -> Iterator[dict[str, Any]]:
                     yield message
             except json.JSONDecodeError as error:
                 child.kill()
-                raise EngineError(f"the process that builds {shard} says {line[:80]!r}") from error
+                raise EngineError(f"the process that builds {shard} wrote {line[:80]!r}") from error
             except BaseException:
                 child.kill()
                 raise
         if child.returncode != 0:
-            complaints.seek(0)
-            last_words = complaints.read().decode(errors="replace").strip().splitlines()[-1:]
-            reason = last_words[0] if last_words else f"exit code {child.returncode}"
+            stderr.seek(0)
+            last_line = stderr.read().decode(errors="replace").strip().splitlines()[-1:]
+            reason = last_line[0] if last_line else f"exit code {child.returncode}"
             raise EngineError(f"the process that builds {shard} ended early: {reason}")
 
 

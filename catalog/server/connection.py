@@ -1,4 +1,4 @@
-"""Connections to a Qdrant server: clients, fail-over between nodes, errors, and the version."""
+"""Connections to a Qdrant server: clients, fail-over between nodes, retries, and the version."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import asyncio
 import re
 import time
 from contextlib import contextmanager
-from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-import grpc
-import httpx
+import stamina
 from qdrant_client import AsyncQdrantClient, QdrantClient
-from qdrant_client.common.client_exceptions import QdrantException
-from qdrant_client.http.exceptions import ApiException, UnexpectedResponse
 
 from catalog import deadline
-from catalog.errors import EngineError, FileError, NextsongError, StorageError, UnavailableError
-from catalog.server.options import API_KEY
+from catalog.errors import EngineError, FileError, UnavailableError
+from catalog.server.errors import server_errors
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -26,26 +22,26 @@ if TYPE_CHECKING:
     from catalog.server.options import QdrantOptions
 
 OLDEST = (1, 17)
-"""The first version of Qdrant that weighs the lists which it fuses."""
+"""Oldest supported version of Qdrant: the first with weights for fused rankings."""
 
 TESTED = "1.19"
 
 ROUNDS = 3
-"""How often each node is asked, where none answers."""
+"""Number of times that each node is tried if none answers."""
 
 PAUSE_S = 0.2
-"""How long the first pause between two rounds is; each next one is twice as long."""
+"""Pause after the first round, in seconds; it doubles with each further round."""
 
 LONGEST_PAUSE_S = 2.0
 
 TRY_S, SHORT_TRY_S = 4.0, 0.5
-"""How long one node is waited for where a caller waits for us: half of what that allows, and no
-longer than this; the shorter time once all were silent and until one has answered."""
+"""Longest wait for one node if the request has a deadline, in seconds. It is also at most half of
+the time left. The shorter one applies after all nodes were silent, until one answers again."""
 
 T = TypeVar("T")
 
-# A channel that lost its server must try again soon, not after gRPC's two minutes; and must notice
-# a server that went away without a word.
+# A channel that lost its server must reconnect soon, not after gRPC's two minutes, and must notice
+# a server that disappeared without closing the connection.
 _CHANNEL = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 1_000,
@@ -54,108 +50,20 @@ _CHANNEL = {
     "grpc.keepalive_timeout_ms": 3_000,
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.max_pings_without_data": 0,
-    # Of a batch that is refused, each point is named in the message, which travels as metadata.
+    # The error message for a refused batch names every point of it, and travels as metadata.
     "grpc.max_metadata_size": 1 << 20,
     "grpc.absolute_max_metadata_size": 1 << 20,
 }
-_UNREACHABLE = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.RESOURCE_EXHAUSTED,
-    grpc.StatusCode.CANCELLED,
-}
-_REFUSED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
-_DISK_FULL = re.compile(r"no space left|disk space|os error 28|not enough space", re.IGNORECASE)
-_NOT_READY = re.compile(
-    r"not enough (active )?replicas|no(t)? (active )?replica|consensus|timeout|timed out"
-    r"|connection|transport error|shard.*unavailable",
-    re.IGNORECASE,
-)
 
-
-class Absent(EngineError):  # noqa: N818 -- never seen outside: what was asked for is not there
-    """A collection that is not there."""
+# By default stamina logs every retry to standard output, where JSON results go.
+stamina.instrumentation.set_on_retry_hooks(())
 
 
 class _SilentError(UnavailableError):
-    """A node that did not answer in time."""
+    """A node did not answer in time."""
 
 
-@contextmanager
-def server_errors(task: str, url: str) -> Iterator[None]:
-    """Turn whatever the client raises during `task` into one of our errors."""
-    try:
-        yield
-    except NextsongError:
-        raise
-    except grpc.RpcError as error:
-        raise _of_call(error, task, url) from error
-    except UnexpectedResponse as error:
-        raise _of_response(error, task, url) from error
-    except (ApiException, httpx.HTTPError, OSError) as error:
-        raise _unreachable(url, error) from error
-    except QdrantException as error:  # asked for too much at once
-        raise UnavailableError(f"Qdrant at {url} is too busy to {task}: {_line(error)}") from error
-    except AttributeError as error:
-        if error.obj is not None:
-            raise
-        # gRPC gives None for an answer that it cannot read.
-        raise UnavailableError(f"the answer of Qdrant at {url} to {task} came garbled") from error
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise EngineError(f"Qdrant failed to {task}: {_line(error)}") from error
-
-
-def _of_call(error: grpc.RpcError, task: str, url: str) -> NextsongError:
-    code, details = error.code(), error.details() or ""
-    if code in _UNREACHABLE:
-        return _unreachable(url, details or code.name.lower())
-    if code in _REFUSED:
-        return _refused(task, url, details)
-    if code is grpc.StatusCode.NOT_FOUND:
-        return Absent(f"Qdrant at {url} failed to {task}: {_line(details)}")
-    return _failed(task, url, details or code.name.lower())
-
-
-def _of_response(error: UnexpectedResponse, task: str, url: str) -> NextsongError:
-    content = error.content.decode(errors="replace")
-    if error.status_code in {401, 403}:
-        return _refused(task, url, content)
-    if error.status_code == 404:
-        return Absent(f"Qdrant at {url} failed to {task}: {_line(content)}")
-    if error.status_code in {408, 429, 502, 503, 504}:
-        return _unreachable(url, content)
-    return _failed(task, url, content)
-
-
-def _unreachable(url: str, reason: object) -> UnavailableError:
-    return UnavailableError(
-        f"Qdrant at {url} does not answer ({_line(reason)}): does it run, and is that its address?"
-    )
-
-
-def _refused(task: str, url: str, reason: str) -> EngineError:
-    return EngineError(
-        f"Qdrant at {url} refuses to {task} with this API key ({_line(reason)}): set {API_KEY} "
-        f"to a key with the right to do it"
-    )
-
-
-def _failed(task: str, url: str, reason: str) -> NextsongError:
-    if _DISK_FULL.search(reason):
-        return StorageError(
-            f"the disk of Qdrant at {url} is full: free some room there and run again "
-            f"({_line(reason)})"
-        )
-    if _NOT_READY.search(reason):
-        return UnavailableError(f"Qdrant at {url} cannot {task} now: {_line(reason)}")
-    return EngineError(f"Qdrant at {url} failed to {task}: {_line(reason)}")
-
-
-def _line(reason: object) -> str:
-    return (" ".join(str(reason).split()) or type(reason).__name__)[:300]
-
-
-def _arguments(options: QdrantOptions, url: str) -> dict[str, Any]:
+def _client_arguments(options: QdrantOptions, url: str) -> dict[str, Any]:
     parts = urlsplit(url)
     grpc_options: dict[str, Any] = dict(_CHANNEL)
     arguments: dict[str, Any] = {}
@@ -178,121 +86,166 @@ def _arguments(options: QdrantOptions, url: str) -> dict[str, Any]:
     }
 
 
+def _retries(
+    is_retryable: Callable[[Exception], bool], attempts: int | None, timeout_s: float | None = None
+) -> Any:
+    """Return the attempts of stamina: at most `attempts`, and none begins after `timeout_s`."""
+    return stamina.retry_context(
+        on=is_retryable,
+        attempts=attempts,
+        timeout=timeout_s,
+        wait_initial=PAUSE_S,
+        wait_max=LONGEST_PAUSE_S,
+        wait_jitter=0.0,
+    )
+
+
+class _NodeOrder:
+    """The URLs of the nodes in the order in which they are tried: failed nodes come last."""
+
+    def __init__(self, urls: tuple[str, ...]) -> None:
+        self._urls = list(urls)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(tuple(self._urls))
+
+    def demote(self, url: str) -> None:
+        """Move a node to the end."""
+        self._urls = [other for other in self._urls if other != url] + [url]
+
+
 class Nodes:
-    """The nodes of a Qdrant server, asked one after another until one answers."""
+    """The nodes of a Qdrant server; a request goes to the first that answers."""
 
     def __init__(self, options: QdrantOptions) -> None:
-        self.urls = options.urls
         self._options = options
         self._clients: dict[str, QdrantClient] = {}
-        self._first = 0
-        self._checked = False
-        self._patience_s = 0.0
+        self._order = _NodeOrder(options.urls)
+        self._is_checked = False
+        self._retry_s = 0.0
 
     def client(self, url: str) -> QdrantClient:
-        """The client of one node. Raises `EngineError` if the server is too old."""
+        """Return the client of one node. Raises `EngineError` if the server is too old."""
         if url not in self._clients:
             with server_errors("connect", url):
-                self._clients[url] = QdrantClient(**_arguments(self._options, url))
+                self._clients[url] = QdrantClient(**_client_arguments(self._options, url))
         client = self._clients[url]
-        if not self._checked:
-            with server_errors("say its version", url):
+        if not self._is_checked:
+            with server_errors("return its version", url):
                 require_version(client.info().version, url)
-            self._checked = True
+            self._is_checked = True
         return client
 
     def version(self, url: str) -> str:
-        """The version of one node, if it is one that can be used."""
+        """Return the version of one node. Raises `EngineError` if it is not supported."""
         client = self.client(url)
-        with server_errors("say its version", url):
-            found: str = client.info().version
-        require_version(found, url)
-        return found
+        with server_errors("return its version", url):
+            version: str = client.info().version
+        require_version(version, url)
+        return version
 
-    def ask(self, task: str, call: Callable[[QdrantClient], T], *, hurry: bool = False) -> T:
-        """What `call` returns of the first node that answers; the others are tried in turn.
+    def request(self, task: str, call: Callable[[QdrantClient], T], *, once: bool = False) -> T:
+        """Return the result of `call` from the first node that answers.
 
-        Where none answers, all are tried again, a few times or, within `patiently`, for as long as
-        that says; in a `hurry`, never.
+        If no node answers, all are tried again: `ROUNDS` times, or, within `retrying_for`, until
+        its time is over. With `once`, each is tried only once. `task` is named in error messages.
         """
-        nodes = len(self.urls)
-        end = time.monotonic() + self._patience_s
-        for attempt in count():
-            url = self.urls[self._first % nodes]
+        attempts = 1 if once else None if self._retry_s else ROUNDS
+        timeout_s = None if attempts else self._retry_s
+        for attempt in _retries(_is_unavailable, attempts, timeout_s):
+            with attempt:
+                return self._request_once(task, call)
+        raise AssertionError
+
+    def _request_once(self, task: str, call: Callable[[QdrantClient], T]) -> T:
+        failure: UnavailableError | None = None
+        for url in self._order:
             try:
                 client = self.client(url)
                 with server_errors(task, url):
                     return call(client)
-            except UnavailableError:
-                self._first += 1
-                late = attempt + 1 >= ROUNDS * nodes and time.monotonic() >= end
-                if late or (hurry and attempt + 1 >= nodes):
-                    raise
-                time.sleep(_pause_after(attempt, nodes))
-        raise AssertionError
+            except UnavailableError as error:
+                self._order.demote(url)
+                failure = error
+        assert failure
+        raise failure
 
     @contextmanager
-    def patiently(self, seconds: float) -> Iterator[None]:
-        """Go on trying for so long whenever no node answers."""
-        before, self._patience_s = self._patience_s, seconds
+    def retrying_for(self, seconds: float) -> Iterator[None]:
+        """Keep retrying requests for this long if no node answers."""
+        before, self._retry_s = self._retry_s, seconds
         try:
             yield
         finally:
-            self._patience_s = before
+            self._retry_s = before
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         for client in self._clients.values():
             client.close()
         self._clients.clear()
 
 
 class AsyncNodes:
-    """The same for coroutines. Each event loop gets connections of its own."""
+    """The nodes of a Qdrant server for coroutines. Each event loop gets its own connections."""
 
     def __init__(self, options: QdrantOptions) -> None:
         self._options = options
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clients: dict[str, AsyncQdrantClient] = {}
-        self._first = 0
+        self._order = _NodeOrder(options.urls)
         self._answered = time.monotonic()
         self._all_silent = False
 
-    async def ask(self, task: str, call: Callable[[AsyncQdrantClient], Awaitable[T]]) -> T:
-        """What `call` returns of the first node that answers; the others are tried in turn.
+    async def request(self, task: str, call: Callable[[AsyncQdrantClient], Awaitable[T]]) -> T:
+        """Return the result of `call` from the first node that answers.
 
-        A node that says nothing at all is not asked twice.
+        If no node answers, those that refused are tried again, at most `ROUNDS` times in all. A
+        node that was silent is not: it would use up the time of the caller.
         """
-        urls = self._options.urls
-        tries = ROUNDS * len(urls)
-        silent = 0
-        for attempt in range(tries):
-            url = urls[self._first % len(urls)]
-            try:
-                return await self._answer(task, url, call)
-            except UnavailableError as error:
-                self._first += 1
-                silent += isinstance(error, _SilentError)
-                pause_s, left = _pause_after(attempt, len(urls)), deadline.left()
-                late = left is not None and left <= pause_s
-                if attempt == tries - 1 or silent == len(urls) or late:
-                    raise
-                await asyncio.sleep(pause_s)
+        silent: set[str] = set()
+
+        def is_retryable(error: Exception) -> bool:
+            left = deadline.left()
+            is_in_time = left is None or left > PAUSE_S
+            return _is_unavailable(error) and is_in_time and len(silent) < len(self._options.urls)
+
+        async for attempt in _retries(is_retryable, ROUNDS):
+            with attempt:
+                return await self._request_once(task, call, silent)
         raise AssertionError
 
-    async def _answer(
+    async def _request_once(
+        self, task: str, call: Callable[[AsyncQdrantClient], Awaitable[T]], silent: set[str]
+    ) -> T:
+        """Try each node once, but those in `silent`, to which it adds."""
+        failure: UnavailableError | None = None
+        for url in self._order:
+            if url in silent:
+                continue
+            try:
+                return await self._call_node(task, url, call)
+            except UnavailableError as error:
+                self._order.demote(url)
+                if isinstance(error, _SilentError):
+                    silent.add(url)
+                failure = error
+        assert failure
+        raise failure
+
+    async def _call_node(
         self, task: str, url: str, call: Callable[[AsyncQdrantClient], Awaitable[T]]
     ) -> T:
-        left, begun = deadline.left(), time.monotonic()
-        most = SHORT_TRY_S if self._all_silent else TRY_S
+        left, start = deadline.left(), time.monotonic()
+        longest = SHORT_TRY_S if self._all_silent else TRY_S
         try:
-            async with asyncio.timeout(None if left is None else min(most, left / 2)):
+            async with asyncio.timeout(None if left is None else min(longest, left / 2)):
                 with server_errors(task, url):
                     answer = await call(self._client(url))
         except TimeoutError as error:
-            # Where others were answered meanwhile, this question alone was too much.
-            self._all_silent = self._answered < begun
-            raise _SilentError(f"Qdrant at {url} said nothing when asked to {task}") from error
+            # If other requests were answered meanwhile, only this one was too slow.
+            self._all_silent = self._answered < start
+            raise _SilentError(f"Qdrant at {url} did not {task} in time") from error
         self._answered, self._all_silent = time.monotonic(), False
         return answer
 
@@ -302,27 +255,43 @@ class AsyncNodes:
             self._loop = loop
             self._clients = {}
         if url not in self._clients:
-            self._clients[url] = AsyncQdrantClient(**_arguments(self._options, url))
+            self._clients[url] = AsyncQdrantClient(**_client_arguments(self._options, url))
         return self._clients[url]
 
     def close(self) -> None:
-        """Let go of the connections, in their event loop if it still runs."""
+        """Close the connections, in their event loop if it still runs."""
         clients, self._clients = self._clients, {}
         if self._loop is not None and self._loop.is_running():
             for client in clients.values():
                 asyncio.run_coroutine_threadsafe(client.close(), self._loop)
 
 
-def _pause_after(attempt: int, nodes: int) -> float:
-    """Seconds to wait: none before the next node, and longer after each round."""
-    done, place = divmod(attempt + 1, nodes)
-    return 0.0 if place else min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** (done - 1))
+def _is_unavailable(error: Exception) -> bool:
+    return isinstance(error, UnavailableError)
+
+
+def create_collection(nodes: Nodes, name: str, **settings: Any) -> None:
+    """Create a collection unless it exists.
+
+    It may have been created by another process, or by a request whose response was lost.
+    """
+
+    def exists() -> bool:
+        return nodes.request(f"look up {name}", lambda client: client.collection_exists(name))
+
+    if exists():
+        return
+    try:
+        nodes.request(f"create {name}", lambda client: client.create_collection(name, **settings))
+    except EngineError:
+        if not exists():
+            raise
 
 
 def require_version(version: str, url: str) -> None:
     """Raise `EngineError` for a server that is too old, or of another major version."""
-    found = re.match(r"(\d+)\.(\d+)", version)
-    numbers = (int(found[1]), int(found[2])) if found else (0, 0)
+    match = re.match(r"(\d+)\.(\d+)", version)
+    numbers = (int(match[1]), int(match[2])) if match else (0, 0)
     if numbers < OLDEST or numbers[0] != OLDEST[0]:
         oldest = ".".join(map(str, OLDEST))
         raise EngineError(

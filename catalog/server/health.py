@@ -1,4 +1,4 @@
-"""The state of the collections of a home: index, replicas, settings, lock, what is unfinished."""
+"""Check the collections of a store: status, indexes, replicas, settings, history and lock."""
 
 from __future__ import annotations
 
@@ -8,90 +8,90 @@ from typing import TYPE_CHECKING, Literal
 from qdrant_client import models
 
 from catalog.errors import CorruptReleaseError
+from catalog.server.indexing import read_cluster, replica_states
+from catalog.server.lock import read_lock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from catalog.server.store import ServerStore
 
-    State = tuple[Literal["ok", "warning", "failure"], str, str]
+    Check = tuple[Literal["ok", "warning", "failure"], str, str]
 
 
-def health(home: ServerStore) -> Iterator[State]:
-    """What there is to say about each collection: level, what was found, what to do."""
+def check_collections(store: ServerStore) -> Iterator[Check]:
+    """Yield the result of each check: its level, what was observed, and advice."""
     try:
-        current = home.current()
+        current = store.current()
     except CorruptReleaseError:
-        current = None  # what is wrong with the alias is for others to say
-    ready = set(home.releases())
-    for release in home.all_releases():
-        name = home.collection(release)
-        if release not in ready:
+        current = None  # `nextsong doctor` reports a damaged alias itself
+    finished = set(store.releases())
+    for release in store.all_releases():
+        name = store.collection(release)
+        if release not in finished:
             yield (
                 "warning",
                 f"{name} is an upload that did not finish",
-                "`nextsong ingest run` finishes it, or removes it",
+                "`nextsong ingest run` finishes or removes it",
             )
-            continue
-        if release == current:
-            yield from _of_current(home, name)
-    yield from _history(home)
-    yield from _lock(home)
+        elif release == current:
+            yield from _check_current(store, name)
+    yield from _check_history(store)
+    yield from _check_lock(store)
 
 
-def _of_current(home: ServerStore, name: str) -> Iterator[State]:
-    info = home.nodes.ask("look at the release", lambda client: client.get_collection(name))
-    status = info.status.value
+def _check_current(store: ServerStore, name: str) -> Iterator[Check]:
+    info = store.nodes.request("read the release", lambda client: client.get_collection(name))
+    yield _check_status(name, info)
+    strict = info.config.strict_mode_config
+    if strict is None or not strict.enabled:
+        yield "warning", f"strict mode of {name} is off", "publish again: new releases turn it on"
+    yield _check_replicas(name, read_cluster(store.nodes, name))
+
+
+def _check_status(name: str, info: models.CollectionInfo) -> Check:
     indexed = f"{info.indexed_vectors_count or 0:,} vectors indexed"
     segments = f"{info.segments_count} segments"
     if info.status == models.CollectionStatus.RED:
-        yield "failure", f"{name} is red: {info.optimizer_status}", "look at the server's log"
-    elif info.status == models.CollectionStatus.GREEN:
-        yield "ok", f"{name}: green, {indexed} (small segments need no index), {segments}", ""
-    else:
-        wait = "wait; a grey one begins when it is next written to"
-        yield "warning", f"{name}: {status}, {indexed} so far, {segments}", wait
-    strict = info.config.strict_mode_config
-    if strict is None or not strict.enabled:
-        yield "warning", f"strict mode of {name} is off", "publish again: releases turn it on"
-    cluster = home.nodes.ask(
-        "look at the replicas", lambda client: client.collection_cluster_info(name)
-    )
-    states = [shard.state for shard in cluster.local_shards]
-    states += [shard.state for shard in cluster.remote_shards]
-    away = sum(state != models.ReplicaState.ACTIVE for state in states)
+        return "failure", f"{name} is red: {info.optimizer_status}", "see the log of the server"
+    if info.status == models.CollectionStatus.GREEN:
+        return "ok", f"{name}: green, {indexed} (small segments need no index), {segments}", ""
+    advice = "wait; a grey collection is optimized after the next write"
+    return "warning", f"{name}: {info.status.value}, {indexed} so far, {segments}", advice
+
+
+def _check_replicas(name: str, cluster: models.CollectionClusterInfo) -> Check:
+    states = replica_states(cluster)
+    inactive = sum(state != models.ReplicaState.ACTIVE for state in states)
     text = f"{name}: {cluster.shard_count} shards, {len(states)} replicas"
-    if away:
-        yield "warning", f"{text}, {away} not active", "is a node of the cluster away?"
-    else:
-        yield "ok", f"{text}, all active", ""
+    if inactive:
+        return "warning", f"{text}, {inactive} not active", "check the nodes of the cluster"
+    return "ok", f"{text}, all active", ""
 
 
-def _history(home: ServerStore) -> Iterator[State]:
-    name = f"{home.options.prefix}-history"
-    if not home.nodes.ask("look for it", lambda client: client.collection_exists(name)):
+def _check_history(store: ServerStore) -> Iterator[Check]:
+    name = f"{store.options.prefix}-history"
+    if not store.nodes.request(
+        "look up the history", lambda client: client.collection_exists(name)
+    ):
         return
-    info = home.nodes.ask("look at the history", lambda client: client.get_collection(name))
+    info = store.nodes.request("read the history", lambda client: client.get_collection(name))
     missing = {"user", "at_ms"} - info.payload_schema.keys()
     text = f"{name}: {info.status.value}, {info.points_count or 0:,} plays"
     if info.status == models.CollectionStatus.RED:
-        yield "failure", f"{text}: {info.optimizer_status}", "look at the server's log"
+        yield "failure", f"{text}: {info.optimizer_status}", "see the log of the server"
     elif missing:
-        lacks = " and ".join(sorted(missing))
-        yield "warning", f"{text}, no index of {lacks}", "restart the service, which makes it"
+        fields = " and ".join(sorted(missing))
+        yield "warning", f"{text}, no index of {fields}", "restart the service, which creates it"
     else:
         yield "ok", text, ""
 
 
-def _lock(home: ServerStore) -> Iterator[State]:
-    name = f"{home.options.prefix}_lock"
-    if not home.nodes.ask("look for the lock", lambda client: client.collection_exists(name)):
+def _check_lock(store: ServerStore) -> Iterator[Check]:
+    name = f"{store.options.prefix}_lock"
+    if not store.nodes.request("look up the lock", lambda client: client.collection_exists(name)):
         return
-    majority = models.ReadConsistencyType.MAJORITY
-    records = home.nodes.ask(
-        "read the lock", lambda client: client.retrieve(name, [1], consistency=majority)
-    )
-    held = dict(records[0].payload or {}) if records else {}
-    left = float(held.get("expires", 0)) - time.time()
+    lock = read_lock(store.nodes, name)
+    left = float(lock.get("expires", 0)) - time.time()
     if left > 0:
-        yield "ok", f"held now: {held.get('holder')}, for {left:.0f} s unless renewed", ""
+        yield "ok", f"locked by {lock.get('holder')}, for {left:.0f} s unless renewed", ""

@@ -1,8 +1,9 @@
-"""One writer at a time on a Qdrant server: a point that says who holds the home, and until when.
+"""The lock of a store on a Qdrant server: one publisher at a time.
 
-The engine changes the point only where its lease has run out, so of two who ask at once one gets
-it. The lease of a process that was killed on this machine is taken over at once. The clocks of
-those who publish may differ by less than `LEASE_S`.
+The lock is a point with a holder and an expiry time, renewed while the holder works. Qdrant
+overwrites the point only if a filter matches the stored one, so of two publishers that try at once
+one gets the lock. Others get it when it expires, or at once if its holder was a process of this
+machine that ended. The clocks of all publishers must agree to within `LEASE_S`.
 """
 
 from __future__ import annotations
@@ -17,160 +18,147 @@ from uuid import uuid4
 
 from qdrant_client import models
 
-from catalog.errors import BusyError, EngineError, NextsongError
+from catalog.errors import BusyError, NextsongError
+from catalog.server.connection import create_collection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from catalog.server.connection import Nodes
 
 LEASE_S = 60.0
+"""Seconds until a lock expires that is not renewed."""
+
 RENEW_S = 10.0
+"""Seconds between two renewals."""
+
 _POINT = 1
-_HELD: set[str] = set()
-"""The leases of this process."""
+
+
+@contextmanager
+def leased(nodes: Nodes, collection: str, task: str, replicas: int | None) -> Iterator[Lease]:
+    """Hold the lock in `collection` for `task`. Raises `BusyError` if another process holds it."""
+    create_collection(
+        nodes, collection, vectors_config={}, shard_number=1, replication_factor=replicas
+    )
+    lease = Lease(nodes, collection, task)
+    stopped = threading.Event()
+    # The lock of this process is in use as long as a thread has its token as a name.
+    renewal = threading.Thread(target=lease.renew, args=[stopped], name=lease.token, daemon=True)
+    renewal.start()
+    try:
+        lease.acquire()
+        yield lease
+    finally:
+        stopped.set()
+        renewal.join()
+        lease.release()
 
 
 class Lease:
-    """The right to change a home, renewed in the background until it is given back."""
+    """The lock of one task, until it expires or is released."""
 
     def __init__(self, nodes: Nodes, collection: str, task: str) -> None:
+        self.token = uuid4().hex
         self._nodes = nodes
         self._collection = collection
-        self._token = uuid4().hex
         self._holder = f"{task} (process {os.getpid()} on {socket.gethostname()})"
-        self._until = 0.0
-        _HELD.add(self._token)
+        self._end = 0.0
+
+    def acquire(self) -> None:
+        """Acquire the lock. Raises `BusyError` if another process holds it."""
+        past = models.FieldCondition(key="expires", range=models.Range(lt=time.time()))
+        if self._write(models.Filter(must=[past])):
+            return
+        stored = read_lock(self._nodes, self._collection)
+        if _has_ended(stored) and self._write(_has_token(str(stored.get("token")))):
+            return
+        left = max(0.0, float(stored.get("expires", 0)) - time.time())
+        raise BusyError(
+            f"{self._collection} is held by {stored.get('holder', 'another process')}: wait until "
+            f"it ends, or, if it has ended, {left:.0f} s until the lock expires"
+        )
 
     def require(self) -> None:
-        """Raise `BusyError` if the lease ran out, as when the server was away for long."""
-        if time.monotonic() >= self._until or not self._write(_has_token(self._token)):
+        """Raise `BusyError` if the lock was lost, for example because the server was away."""
+        if time.monotonic() >= self._end or not self._write(_has_token(self.token)):
             raise BusyError(
                 f"the lock {self._collection} was lost while the server did not answer: run again"
             )
 
-    def take(self) -> None:
-        """Take the lease; raises `BusyError` while another holds it."""
-        past = models.FieldCondition(key="expires", range=models.Range(lt=time.time()))
-        if not self._write(models.Filter(must=[past])):
-            held = self._read()
-            if _is_gone(held) and self._write(_has_token(str(held.get("token")))):
-                return
-            left = max(0.0, float(held.get("expires", 0)) - time.time())
-            raise BusyError(
-                f"{self._collection} is held: {held.get('holder', 'another process')}; wait for it "
-                f"to end, or, if it is gone, {left:.0f} s for its lease to run out"
-            )
-
     def renew(self, stopped: threading.Event) -> None:
-        """Renew the lease until `stopped`; what fails is noticed by `require`."""
+        """Renew the lock until `stopped` is set. Errors are ignored: `require` notices them."""
         while not stopped.wait(RENEW_S):
             with suppress(NextsongError):
-                self._write(_has_token(self._token), hurry=True)
+                self._write(_has_token(self.token), once=True)
 
-    def give_back(self) -> None:
-        """End the lease at once."""
+    def release(self) -> None:
+        """Remove the lock if it is still that of this task."""
         with suppress(NextsongError):
-            self._write(_has_token(self._token), hurry=True, lease_s=0.0)
-        _HELD.discard(self._token)
+            self._nodes.request(
+                "release the lock",
+                lambda client: client.delete(
+                    self._collection,
+                    models.FilterSelector(filter=_has_token(self.token)),
+                    ordering=models.WriteOrdering.STRONG,
+                ),
+                once=True,
+            )
 
-    def _write(
-        self, only_if: models.Filter, *, hurry: bool = False, lease_s: float | None = None
-    ) -> bool:
-        """Set the point where it passes `only_if` or is not there; whether it is ours now."""
-        asked_at = time.monotonic()
-        lease_s = LEASE_S if lease_s is None else lease_s
+    def _write(self, overwrites: models.Filter, *, once: bool = False) -> bool:
+        """Write the lock if there is none, or one that matches; return whether it is ours now."""
+        start = time.monotonic()
         payload = {
-            "token": self._token,
+            "token": self.token,
             "holder": self._holder,
             "host": socket.gethostname(),
             "process": os.getpid(),
-            "expires": time.time() + lease_s,
+            "expires": time.time() + LEASE_S,
         }
         point = models.PointStruct(id=_POINT, vector={}, payload=payload)
-        self._nodes.ask(
-            "take the lock",
+        self._nodes.request(
+            "write the lock",
             lambda client: client.upsert(
                 self._collection,
                 [point],
-                wait=True,
                 ordering=models.WriteOrdering.STRONG,
-                update_filter=only_if,
+                update_filter=overwrites,
             ),
-            hurry=hurry,
+            once=once,
         )
-        ours = self._read().get("token") == self._token
-        if ours:
-            self._until = asked_at + lease_s
-        return ours
-
-    def _read(self) -> dict[str, Any]:
-        records = self._nodes.ask(
-            "read the lock",
-            # A replica that was away may not know yet who holds it.
-            lambda client: client.retrieve(
-                self._collection, [_POINT], consistency=models.ReadConsistencyType.MAJORITY
-            ),
-            hurry=True,
-        )
-        return dict(records[0].payload or {}) if records else {}
+        is_ours = read_lock(self._nodes, self._collection).get("token") == self.token
+        if is_ours:
+            self._end = start + LEASE_S
+        return is_ours
 
 
-def _is_gone(held: dict[str, Any]) -> bool:
-    """Whether the holder ran on this machine and ended without giving the lease back."""
-    process = held.get("process")
-    if held.get("host") != socket.gethostname() or not isinstance(process, int):
+def read_lock(nodes: Nodes, collection: str) -> Mapping[str, Any]:
+    """Return the payload of the lock: token, holder, host, process, expires. Empty if free."""
+    records = nodes.request(
+        "read the lock",
+        # A replica that was away may have an old holder.
+        lambda client: client.retrieve(
+            collection, [_POINT], consistency=models.ReadConsistencyType.MAJORITY
+        ),
+        once=True,
+    )
+    return records[0].payload or {} if records else {}
+
+
+def _has_ended(stored: Mapping[str, Any]) -> bool:
+    """Return whether a lock is that of a process of this machine that ended without release."""
+    process = stored.get("process")
+    if stored.get("host") != socket.gethostname() or not isinstance(process, int):
         return False
     if process == os.getpid():
-        return held.get("token") not in _HELD
+        return stored.get("token") not in {thread.name for thread in threading.enumerate()}
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:  # other errors: the process exists, of another user
+        return isinstance(error, ProcessLookupError)
     return False
 
 
 def _has_token(token: str) -> models.Filter:
     match = models.MatchValue(value=token)
     return models.Filter(must=[models.FieldCondition(key="token", match=match)])
-
-
-@contextmanager
-def leased(nodes: Nodes, collection: str, task: str, replicas: int | None) -> Iterator[Lease]:
-    """Hold the home for `task`; raises `BusyError` while another does."""
-    _make(nodes, collection, replicas)
-    lease = Lease(nodes, collection, task)
-    try:
-        lease.take()
-    except NextsongError:
-        lease.give_back()
-        raise
-    stopped = threading.Event()
-    renewal = threading.Thread(target=lease.renew, args=(stopped,), daemon=True)
-    renewal.start()
-    try:
-        yield lease
-    finally:
-        stopped.set()
-        renewal.join()
-        lease.give_back()
-
-
-def _make(nodes: Nodes, collection: str, replicas: int | None) -> None:
-    def exists() -> bool:
-        return nodes.ask("look for the lock", lambda client: client.collection_exists(collection))
-
-    if exists():
-        return
-    try:
-        nodes.ask(
-            "make the lock",
-            lambda client: client.create_collection(
-                collection, vectors_config={}, shard_number=1, replication_factor=replicas
-            ),
-        )
-    except EngineError:
-        if not exists():  # or else another made it just now
-            raise

@@ -41,7 +41,7 @@ class QdrantOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class CollectionLayout:
     """How a release is laid out over the nodes and in their memory; None leaves it to the server.
 
     A write counts once `write_consistency` of the `replicas` of its shard have it.
@@ -68,7 +68,7 @@ def qdrant_options(
     cleaned = tuple(_url(url.strip()) for url in urls.split(",") if url.strip())
     if not cleaned:
         raise InputError(
-            f"'{without_password(urls)}' names no Qdrant server: give http://HOST:{REST_PORT}"
+            f"'{redact_password(urls)}' names no Qdrant server: give http://HOST:{REST_PORT}"
         )
     if not _PREFIX.fullmatch(prefix):
         raise InputError(f"the prefix '{prefix}' is not a letter and up to 63 of A-Z a-z 0-9 _ -")
@@ -78,14 +78,14 @@ def qdrant_options(
     return QdrantOptions(cleaned, key or None, ca, prefix, grpc_port)
 
 
-def without_password(urls: str) -> str:
+def redact_password(urls: str) -> str:
     """The same, with stars for what stands before an @ in an address."""
     return re.sub(r"(^|//|,)[^/@,]*@", r"\1**********@", urls)
 
 
 def _url(url: str) -> str:
     given = url if "://" in url else f"http://{url}"
-    problem = f"'{without_password(url)}' is not the address of a Qdrant server: give http://HOST:{REST_PORT}"
+    problem = f"'{redact_password(url)}' is not the address of a Qdrant server: give http://HOST:{REST_PORT}"
     try:
         parts = urlsplit(given)
         port = parts.port

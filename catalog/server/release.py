@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -10,21 +9,27 @@ from qdrant_client import models
 
 from catalog.deadline import whole_seconds
 from catalog.errors import NoReleaseError
-from catalog.model import ANY, Filter, Hit, Point, Search, Song, Vector, by_score
+from catalog.model import ANY, Filter, Hit, Point, Search, Song, Vector
 from catalog.schema import DENSE, SONG_FIELDS, SPARSE, cosine_of
-from catalog.server.connection import Absent
-from catalog.server.queries import (
+from catalog.search_plan import (
     Bounds,
+    HasWords,
     bounds_of,
-    cosines_of,
+    clauses_of,
+    plan_bounds,
+    plan_search,
+    plan_similarities,
+    rank_hits,
+)
+from catalog.server.errors import MissingCollectionError
+from catalog.server.queries import (
     dense_of,
     filter_of,
     params_of,
-    rankings_of,
+    point_of,
     request_of,
     song_in,
-    strengths_of,
-    words_of,
+    weights_of,
 )
 from catalog.song import normalise
 
@@ -46,7 +51,7 @@ class ServerRelease:
         self, nodes: AsyncNodes, collection: str, manifest: Manifest, shards: int = 1
     ) -> None:
         self._nodes = nodes
-        self._sharded = shards > 1
+        self._is_sharded = shards > 1
         self._collection = collection
         self._manifest = manifest
         self._fields = [*SONG_FIELDS, *manifest.payload]
@@ -54,72 +59,91 @@ class ServerRelease:
 
     @property
     def manifest(self) -> Manifest:
-        """The account of the release."""
+        """The manifest of the release."""
         return self._manifest
 
     async def points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
-        """The songs of these ids with their vectors; unknown ids are left out."""
+        """Return the songs with these ids and their vectors; unknown ids are left out."""
         records = await self._retrieve(song_ids, self._fields, DENSE)
-        return {UUID(str(record.id)): _point(record) for record in records}
+        return {UUID(str(record.id)): point_of(record) for record in records}
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
-        """The songs that each search finds, best first, all asked in one go."""
-        bounds = await self._bounds(searches)
-        requests = [
-            request_of(search, self._fields, self._params, bound)
-            for search, bound in zip(searches, bounds, strict=True)
+        """Return the hits of each search, best first. All go to the server in one request."""
+        filters = [filter_of(clauses_of(search.where)) for search in searches]
+        all_bounds = await self._bounds(searches, filters)
+        requests = []
+        for search, passing, bounds in zip(searches, filters, all_bounds, strict=True):
+            plan = plan_search(search, bounds)
+            request = request_of(plan, passing, self._params, self._fields) if plan else None
+            requests.append(request)
+        responses = await self._query(requests)
+        return [
+            rank_hits(search, [_hit(point) for point in points])
+            for search, points in zip(searches, responses, strict=True)
         ]
-        found = await self._query(requests)
-        return [_hits(search, points) for search, points in zip(searches, found, strict=True)]
 
-    async def _bounds(self, searches: Sequence[Search]) -> list[Bounds]:
-        rankings = [rankings_of(one, self._params, sharded=self._sharded) for one in searches]
-        predicted, nearest = [[of[kind] for of in rankings] for kind in (0, 1)]
-        found = await self._query([*predicted, *nearest])
-        both = zip(searches, found[: len(searches)], found[len(searches) :], strict=True)
-        return [bounds_of(search, *rankings) for search, *rankings in both]
+    async def _bounds(
+        self, searches: Sequence[Search], filters: Sequence[models.Filter | None]
+    ) -> list[Bounds]:
+        """Return the bounds of each search. The rankings for them go in one request, if any."""
+        requests = [
+            request_of(ranking, passing, self._params) if ranking else None
+            for search, passing in zip(searches, filters, strict=True)
+            for ranking in plan_bounds(search, is_sharded=self._is_sharded)
+        ]
+        responses = await self._query(requests)
+        scores = [[point.score for point in points] for points in responses]
+        rankings = zip(searches, scores[::2], scores[1::2], strict=True)
+        return [bounds_of(search, sparse, dense) for search, sparse, dense in rankings]
 
-    async def strengths(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
-        """How strongly each seed, by its ordinal, predicts these songs; unknown ids left out."""
+    async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
+        """Return the co-occurrence weight of each seed, by its ordinal, for each of these songs.
+
+        Unknown ids are left out.
+        """
         records = await self._retrieve(song_ids, False, SPARSE)
-        return {UUID(str(record.id)): strengths_of(record) for record in records}
+        return {UUID(str(record.id)): weights_of(record) for record in records}
 
     async def similarities(
-        self, asked: Sequence[tuple[Vector, Sequence[UUID]]]
+        self, pairs: Sequence[tuple[Vector, Sequence[UUID]]]
     ) -> list[dict[UUID, float]]:
-        """The cosines of a vector with these songs, -1 to 1, for each that is asked about."""
-        found = await self._query(
-            [cosines_of(vector, song_ids) if song_ids else None for vector, song_ids in asked]
-        )
+        """Return, for each pair of a vector and songs, the cosine similarities, from -1 to 1."""
+        requests: list[models.QueryRequest | None] = []
+        for vector, song_ids in pairs:
+            ranking, clauses = plan_similarities(vector, song_ids)
+            request = request_of(ranking, filter_of(clauses), self._params)
+            requests.append(request if song_ids else None)
+        responses = await self._query(requests)
         return [
-            {UUID(str(point.id)): cosine_of(point.score) for point in points} for points in found
+            {UUID(str(point.id)): cosine_of(point.score) for point in points}
+            for points in responses
         ]
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
-        """At most `limit` songs, those in the most training playlists first."""
-        records = await self._by_popularity(limit, filter_of(where), [DENSE])
-        return [_point(record) for record in records]
+        """Return at most `limit` songs, those in the most training playlists first."""
+        records = await self._by_popularity(limit, filter_of(clauses_of(where)), [DENSE])
+        return [point_of(record) for record in records]
 
     async def search(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
-        """At most `limit` songs with a word in artist or title for each beginning in `text`."""
+        """Return at most `limit` songs with a word in artist or title for each prefix in `text`."""
         words = normalise(text)
         if not words:
             return []
-        passing = filter_of(where, words_of("search_text", words))
+        passing = filter_of(clauses_of(where, HasWords("search_text", words)))
         return [song_in(record) for record in await self._by_popularity(limit, passing, False)]
 
     async def _query(
         self, requests: Sequence[models.QueryRequest | None]
     ) -> list[list[models.ScoredPoint]]:
-        """What each request finds, all asked in one go; nothing where it is None."""
-        asked = [request for request in requests if request is not None]
-        if not asked:
+        """Return the points of each request, in one call; none for a request that is None."""
+        batch = [request for request in requests if request is not None]
+        if not batch:
             return [[] for _ in requests]
         responses = iter(
-            await self._ask(
+            await self._request(
                 "search",
                 lambda client: client.query_batch_points(
-                    self._collection, asked, timeout=whole_seconds()
+                    self._collection, batch, timeout=whole_seconds()
                 ),
             )
         )
@@ -131,7 +155,7 @@ class ServerRelease:
         ids: list[Any] = [str(song_id) for song_id in song_ids]
         if not ids:
             return []
-        return await self._ask(
+        return await self._request(
             "retrieve",
             lambda client: client.retrieve(
                 self._collection,
@@ -143,15 +167,15 @@ class ServerRelease:
         )
 
     async def _by_popularity(
-        self, limit: int, where: models.Filter | None, vectors: list[str] | bool
+        self, limit: int, passing: models.Filter | None, vectors: list[str] | bool
     ) -> list[models.Record]:
         if limit <= 0:
             return []
-        records, _ = await self._ask(
+        records, _ = await self._request(
             "list songs",
             lambda client: client.scroll(
                 self._collection,
-                scroll_filter=where,
+                scroll_filter=passing,
                 limit=limit,
                 order_by=models.OrderBy(key="ordinal", direction=models.Direction.ASC),
                 with_payload=self._fields,
@@ -161,25 +185,17 @@ class ServerRelease:
         )
         return records
 
-    async def _ask(self, task: str, call: Callable[[AsyncQdrantClient], Awaitable[T]]) -> T:
+    async def _request(self, task: str, call: Callable[[AsyncQdrantClient], Awaitable[T]]) -> T:
         try:
-            return await self._nodes.ask(task, call)
-        except Absent as error:
+            return await self._nodes.request(task, call)
+        except MissingCollectionError as error:
             release = self._manifest.release
             raise NoReleaseError(f"release {release} is not on the server any more") from error
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._nodes.close()
 
 
-def _point(record: models.Record) -> Point:
-    return Point(song_in(record), dense_of(record))
-
-
-def _hits(search: Search, points: Sequence[models.ScoredPoint]) -> list[Hit]:
-    hits = [Hit(song_in(point), float(point.score), dense_of(point)) for point in points]
-    hits.sort(key=by_score)
-    if search.vector is not None and not search.weights:
-        return [replace(hit, score=cosine_of(hit.score)) for hit in hits]
-    return hits
+def _hit(point: models.ScoredPoint) -> Hit:
+    return Hit(song_in(point), float(point.score), dense_of(point))

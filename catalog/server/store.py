@@ -1,11 +1,11 @@
-"""The home on a Qdrant server: a collection a release, and an alias for the current one.
+"""A store on a Qdrant server: one collection per release, and an alias for the current one.
 
-    PREFIX_ID      a release; its manifest is in the collection's metadata
+    PREFIX_ID      a release, with its manifest in the metadata of the collection
     PREFIX         the alias of the current release
-    PREFIX_lock    who may publish (see `catalog.server.lock`)
+    PREFIX_lock    the lock of publishers (see `catalog.server.lock`)
 
-A release is uploaded into a collection of its own, indexed and verified; then the alias moves, in
-one step. What a kill leaves is finished, or removed, by the next who publishes.
+A release is uploaded into its own collection, indexed and verified. Then the alias is moved in one
+step. The next publisher finishes or removes what an interrupted one left behind.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from qdrant_client import models
 from catalog import index_quality
 from catalog import manifest as manifests
 from catalog.draft import (
-    canaries_of,
-    created_of,
     draft_of,
+    manifest_of,
     release_named,
     require_removable,
     write_songs,
@@ -36,132 +35,153 @@ from catalog.errors import (
     NoReleaseError,
     UnavailableError,
 )
-from catalog.manifest import Manifest
 from catalog.model import is_release_id
-from catalog.server import upload
-from catalog.server import verify as server_check
-from catalog.server.connection import Absent, AsyncNodes, Nodes
+from catalog.server import indexing, upload
+from catalog.server.connection import AsyncNodes, Nodes
+from catalog.server.errors import MissingCollectionError
 from catalog.server.lock import leased
-from catalog.server.options import Layout
+from catalog.server.options import CollectionLayout
 from catalog.server.release import ServerRelease
+from catalog.server.verify import (
+    read_batches,
+    verified,
+    verify_all,
+    verify_samples,
+    verify_summary,
+)
 from catalog.store import KEPT, SEE_DOCTOR, others_than_current, release_before, require_current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from catalog.draft import Draft
+    from catalog.manifest import Manifest
     from catalog.progress import Reporter
+    from catalog.server.lock import Lease
     from catalog.server.options import QdrantOptions
     from catalog.store import Gate, OpenRelease
+
+PATIENCE_S = 120.0
+"""How long publishing keeps retrying if no node answers, in seconds."""
 
 _READY = "ready"
 _UPLOADING = "uploading"
 
 
 class ServerStore:
-    """A home on a Qdrant server. Publishing lays out as `layout` says and keeps `keep` releases."""
+    """A release store on a Qdrant server (see `catalog.store.ReleaseStore`).
+
+    Publishing creates collections by `layout` and keeps `keep` old releases. `nodes` and
+    `open_nodes`, which returns the connections of an open release, default to those of `options`.
+    """
 
     def __init__(
         self,
         options: QdrantOptions,
         *,
-        layout: Layout | None = None,
+        layout: CollectionLayout | None = None,
         keep: int = KEPT,
         nodes: Nodes | None = None,
-        opened: Callable[[], AsyncNodes] | None = None,
+        open_nodes: Callable[[], AsyncNodes] | None = None,
     ) -> None:
         self.options = options
         self.nodes = nodes or Nodes(options)
-        self._opened = opened or (lambda: AsyncNodes(options))
-        self._layout = layout or Layout()
+        self._open_nodes = open_nodes or (lambda: AsyncNodes(options))
+        self._layout = layout or CollectionLayout()
         self._keep = keep
 
     @property
-    def place(self) -> str:
-        """Where it is, for people."""
+    def location(self) -> str:
+        """The addresses and the prefix, for messages."""
         return f"Qdrant at {', '.join(self.options.urls)} ({self.options.prefix})"
 
     def collection(self, release: str) -> str:
-        """The name of a release's collection."""
+        """Return the name of the collection of a release."""
         return f"{self.options.prefix}_{release}"
 
     def current(self) -> str | None:
-        """The id of the current release, or None if nothing has been published."""
-        aliases = self.nodes.ask("read the aliases", lambda client: client.get_aliases()).aliases
+        """Return the id of the current release, or None if nothing has been published.
+
+        Raises `CorruptReleaseError` if the alias names something else.
+        """
+        aliases = self.nodes.request(
+            "read the aliases", lambda client: client.get_aliases()
+        ).aliases
         for alias in aliases:
             if alias.alias_name == self.options.prefix:
                 release = self._release_in(alias.collection_name)
                 if release is None:
                     raise CorruptReleaseError(
                         f"the alias {self.options.prefix} names {alias.collection_name}, which is "
-                        f"no release",
+                        f"not a release",
                         SEE_DOCTOR,
                     )
                 return release
         return None
 
     def releases(self) -> list[str]:
-        """The ids of all finished releases, the oldest first."""
+        """Return the ids of all finished releases, oldest first."""
         states = {release: self._metadata(release).get("state") for release in self.all_releases()}
         return sorted(release for release, state in states.items() if state == _READY)
 
     def all_releases(self) -> list[str]:
-        """The ids of all releases, the unfinished too, the oldest first."""
-        found = self.nodes.ask("list collections", lambda client: client.get_collections())
-        names = (self._release_in(collection.name) for collection in found.collections)
+        """Return the ids of all releases, unfinished ones too, oldest first."""
+        listed = self.nodes.request("list collections", lambda client: client.get_collections())
+        names = (self._release_in(collection.name) for collection in listed.collections)
         return sorted(release for release in names if release)
 
     def manifest(self, release: str) -> Manifest:
-        """The account of a release."""
+        """Return the manifest of a release. Raises `NoReleaseError` or `CorruptReleaseError`."""
         return self._manifest_in(release, self._metadata(release))
 
     def open(self, release: str | None = None) -> ServerRelease:
-        """Open a release, the current one if none is named, and verify it."""
+        """Open and verify a release, by default the current one."""
         release = release or require_current(self)
         manifest = self.manifest(release)
-        with _damage(release):
-            shards = server_check.quickly(self.nodes, self.collection(release), manifest)
-        return ServerRelease(self._opened(), self.collection(release), manifest, shards)
+        with _damage_errors(release):
+            shards = verify_summary(self.nodes, self.collection(release), manifest)
+        return ServerRelease(self._open_nodes(), self.collection(release), manifest, shards)
 
     def publish(self, draft: Draft, reporter: Reporter, gate: Gate | None = None) -> Manifest:
         """Upload the draft as a new release, verify it and make it the current one.
 
-        Whatever goes wrong, the current release stays as it was. Run again, an interrupted upload
-        of the same draft goes on where it was. Raises `BusyError`, `StorageError`, `EngineError`,
-        `UnavailableError`, `CorruptReleaseError` or `GateError`.
+        If anything fails, the current release stays as it was. An interrupted upload of the same
+        draft is continued. Raises `BusyError`, `StorageError`, `EngineError`, `UnavailableError`,
+        `CorruptReleaseError` or `GateError`.
         """
         with (
             self._lease("publishing a release") as lease,
-            self.nodes.patiently(upload.PATIENCE_S),
+            self.nodes.retrying_for(PATIENCE_S),
         ):
             draft_sum = upload.sum_of(draft.songs_path)
-            finished, unfinished = self._left_behind(draft_sum, draft)
-            if finished and self._is_whole(finished, reporter):
+            finished, unfinished = self._find_leftovers(draft_sum, draft)
+            if finished and self._is_intact(finished, reporter):
                 manifest = self.manifest(finished)
             else:
                 manifest = self._build(draft, draft_sum, unfinished, reporter)
             if gate:
-                self._ask(gate, manifest.release)
+                self._check_gate(gate, manifest.release)
             lease.require()
-            self._point_at(manifest.release)
+            self._move_alias(manifest.release)
             try:
                 self._prune(self._keep)
-            except NextsongError as error:  # the new release is current all the same
+            except NextsongError as error:  # the new release is current anyway
                 reporter.say(f"  old releases could not be removed: {error}")
         return manifest
 
     def rollback(self, release: str | None = None) -> str:
-        """Make an older release current, the one before the current if none is named."""
+        """Verify an older release, by default the one before the current, and make it current."""
         with self._lease("rolling back") as lease:
-            chosen = release or release_before(self)
-            self.open(chosen).close()
+            older = release or release_before(self)
+            self.open(older).close()
             lease.require()
-            self._point_at(chosen)
-        return chosen
+            self._move_alias(older)
+        return older
 
     def prune(self, keep: int) -> list[str]:
-        """Remove all releases but the current one and the `keep` newest others; returns them."""
+        """Remove all but the current and the `keep` newest other releases; return their ids."""
         with self._lease("pruning"):
             return self._prune(keep)
 
@@ -172,64 +192,62 @@ class ServerStore:
             self._delete(release)
 
     def verify(self, release: str, reporter: Reporter) -> Manifest:
-        """Read all of a release; raises `CorruptReleaseError` saying what is not as published."""
-        metadata = self._metadata(release)
+        """Read a whole release. Raises `CorruptReleaseError` if it is not as it was published."""
+        name, metadata = self.collection(release), self._metadata(release)
         manifest = self._manifest_in(release, metadata)
-        with reporter.task("verify") as task, _damage(release):
-            server_check.quickly(self.nodes, self.collection(release), manifest)
-            server_check.fully(
-                self.nodes, self.collection(release), manifest, metadata.get("digest"), task
-            )
+        with reporter.task("verify") as task, _damage_errors(release):
+            verify_summary(self.nodes, name, manifest)
+            verify_all(self.nodes, name, manifest, metadata.get("digest"), task)
             task.result(f"{manifest.counts.songs:,} songs, every bit as published")
         return manifest
 
     def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
-        """All songs of a release that was opened here, as a draft has them, some at a time."""
-        return server_check.batches(self.nodes, self.collection(release.manifest.release))
+        """Yield all songs of a release opened by this store, in batches of rows as in a draft."""
+        return read_batches(self.nodes, self.collection(release.manifest.release))
 
     def export(self, release: str, path: Path, reporter: Reporter) -> Draft:
-        """Write all songs of a release to the Parquet file `path`: a draft to publish elsewhere."""
+        """Write all songs of a release to the Parquet file `path`; return a draft of them."""
         metadata = self._metadata(release)
         manifest = self._manifest_in(release, metadata)
-        batches = server_check.batches(self.nodes, self.collection(release))
-        with _damage(release):
-            checked = server_check.checked(batches, metadata.get("digest"), manifest.counts.songs)
+        batches = read_batches(self.nodes, self.collection(release))
+        with _damage_errors(release):
+            checked = verified(batches, metadata.get("digest"), manifest.counts.songs)
             write_songs(checked, manifest, path, reporter)
         return draft_of(manifest, path)
 
     def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections."""
         self.nodes.close()
 
-    def _lease(self, task: str) -> Any:
+    def _lease(self, task: str) -> AbstractContextManager[Lease]:
         name = f"{self.options.prefix}_lock"
         return leased(self.nodes, name, task, self._layout.replicas)
 
     def _release_in(self, collection: str) -> str | None:
         prefix, _, release = collection.rpartition("_")
-        known = prefix == self.options.prefix and is_release_id(release)
-        return release if known else None
+        is_ours = prefix == self.options.prefix and is_release_id(release)
+        return release if is_ours else None
 
     def _metadata(self, release: str) -> dict[str, Any]:
         if not is_release_id(release):
-            raise NoReleaseError(f"'{release}' is no release of {self.place}")
+            raise NoReleaseError(f"'{release}' is no release of {self.location}")
         name = self.collection(release)
         try:
-            info = self.nodes.ask(f"look at {name}", lambda client: client.get_collection(name))
-        except Absent as error:
-            raise NoReleaseError(f"no release {release} in {self.place}") from error
+            info = self.nodes.request(f"read {name}", lambda client: client.get_collection(name))
+        except MissingCollectionError as error:
+            raise NoReleaseError(f"no release {release} in {self.location}") from error
         return dict(info.config.metadata or {})
 
     def _manifest_in(self, release: str, metadata: dict[str, Any]) -> Manifest:
         where = f"the metadata of {self.collection(release)}"
         if "manifest" not in metadata:
-            raise CorruptReleaseError(f"{where} hold no manifest", SEE_DOCTOR)
+            raise CorruptReleaseError(f"{where} has no manifest", SEE_DOCTOR)
         return manifests.from_values(metadata["manifest"], where)
 
-    def _left_behind(self, draft_sum: str, draft: Draft) -> tuple[str | None, str | None]:
-        """What was made of this draft but never became current: a whole release, and a part.
+    def _find_leftovers(self, draft_sum: str, draft: Draft) -> tuple[str | None, str | None]:
+        """Return a finished and an unfinished release of this draft that never became current.
 
-        Parts of other drafts are removed.
+        Removes unfinished releases of other drafts.
         """
         current = self.current()
         finished = unfinished = None
@@ -237,27 +255,26 @@ class ServerStore:
             if release == current:
                 continue
             metadata = self._metadata(release)
-            ready = metadata.get("state") == _READY
-            same = metadata.get("draft") == draft_sum and metadata.get("layout") == asdict(
-                self._layout
-            )
+            is_ready = metadata.get("state") == _READY
+            has_layout = metadata.get("layout") == asdict(self._layout)
+            is_same = has_layout and metadata.get("draft") == draft_sum
             if draft.copy_of:
-                goes_on = draft.copy_of.release == release and (ready or same)
+                is_usable = draft.copy_of.release == release and (is_ready or is_same)
             else:
-                goes_on = same and (current is None or release > current)
-            if ready and goes_on:
+                is_usable = is_same and (current is None or release > current)
+            if is_usable and is_ready:
                 finished = release
-            elif goes_on:
+            elif is_usable:
                 unfinished = release
-            elif not ready:
+            elif not is_ready:
                 self._delete(release)
         return finished, unfinished
 
-    def _is_whole(self, release: str, reporter: Reporter) -> bool:
+    def _is_intact(self, release: str, reporter: Reporter) -> bool:
         try:
             self.verify(release, reporter)
         except CorruptReleaseError as error:
-            reporter.say(f"  {error}: it is made anew")
+            reporter.say(f"  {error}: it is built again")
             self._delete(release)
             return False
         return True
@@ -268,7 +285,7 @@ class ServerStore:
         created = datetime.now(UTC)
         release = unfinished or release_named(draft, created)
         if release == self.current():
-            raise BusyError(f"release {release} is the current one of {self.place} already")
+            raise BusyError(f"release {release} is the current one of {self.location} already")
         name = self.collection(release)
         with reporter.task("publish") as task:
             if not unfinished:
@@ -278,34 +295,23 @@ class ServerStore:
                     "layout": asdict(self._layout),
                 }
                 upload.create(self.nodes, name, draft, self._layout, metadata)
-            uploaded = upload.upload(self.nodes, name, draft, task, resumed=unfinished is not None)
-            indexed = upload.build_index(self.nodes, name, draft, task)
-            manifest = Manifest(
-                format=manifests.FORMAT,
-                release=release,
-                created=created_of(draft, created),
-                dimensions=draft.dimensions,
-                counts=draft.counts,
-                origin=draft.origin,
-                files={},
-                canaries=canaries_of(draft.songs_path),
-                payload=draft.payload,
-                ranker=draft.ranker,
-                validation=draft.validation,
-            )
+            is_resumed = unfinished is not None
+            uploaded = upload.upload(self.nodes, name, draft, task, is_resumed=is_resumed)
+            indexed = indexing.build_index(self.nodes, name, draft, task)
+            manifest = manifest_of(draft, release, created)
             manifest = index_quality.with_search_width(
                 manifest,
-                lambda one: ServerRelease(self._opened(), name, one),
+                lambda candidate: ServerRelease(self._open_nodes(), name, candidate),
             )
-            with _damage(release):
-                server_check.quickly(self.nodes, name, manifest)
-                server_check.samples(self.nodes, name, uploaded.samples)
+            with _damage_errors(release):
+                verify_summary(self.nodes, name, manifest)
+                verify_samples(self.nodes, name, uploaded.samples)
             ready = {
                 "state": _READY,
                 "digest": uploaded.digest,
                 "manifest": asdict(manifest),
             }
-            self.nodes.ask(
+            self.nodes.request(
                 "write the manifest",
                 lambda client: client.update_collection(name, metadata=ready),
             )
@@ -313,7 +319,7 @@ class ServerStore:
             task.result(f"{text}, in release {release}")
         return manifest
 
-    def _ask(self, gate: Gate, release: str) -> None:
+    def _check_gate(self, gate: Gate, release: str) -> None:
         opened = self.open(release)
         try:
             gate(opened)
@@ -323,40 +329,40 @@ class ServerStore:
         finally:
             opened.close()
 
-    def _point_at(self, release: str) -> None:
+    def _move_alias(self, release: str) -> None:
         alias = self.options.prefix
         name = self.collection(release)
-        steps: list[Any] = [
-            models.CreateAliasOperation(
-                create_alias=models.CreateAlias(collection_name=name, alias_name=alias)
-            )
-        ]
-        existing = self.nodes.ask("read the aliases", lambda client: client.get_aliases()).aliases
+        create = models.CreateAlias(collection_name=name, alias_name=alias)
+        steps: list[Any] = [models.CreateAliasOperation(create_alias=create)]
+        existing = self.nodes.request(
+            "read the aliases", lambda client: client.get_aliases()
+        ).aliases
         if any(other.alias_name == alias for other in existing):
-            gone = models.DeleteAlias(alias_name=alias)
-            steps.insert(0, models.DeleteAliasOperation(delete_alias=gone))
+            delete = models.DeleteAlias(alias_name=alias)
+            steps.insert(0, models.DeleteAliasOperation(delete_alias=delete))
         try:
-            self.nodes.ask(
-                "move the alias", lambda client: client.update_collection_aliases(steps), hurry=True
+            self.nodes.request(
+                "move the alias", lambda client: client.update_collection_aliases(steps), once=True
             )
         except (UnavailableError, EngineError):
-            if self.current() != release:  # an answer that was lost may have been a yes
+            if self.current() != release:  # it may have succeeded and only the response was lost
                 raise
 
     def _prune(self, keep: int) -> list[str]:
-        doomed = others_than_current(self)[keep:][::-1]
-        for release in doomed:
+        outdated = others_than_current(self)[keep:][::-1]
+        for release in outdated:
             self._delete(release)
-        return doomed
+        return outdated
 
     def _delete(self, release: str) -> None:
         name = self.collection(release)
-        self.nodes.ask("remove a release", lambda client: client.delete_collection(name))
+        self.nodes.request("remove a release", lambda client: client.delete_collection(name))
 
 
 @contextmanager
-def _damage(release: str) -> Iterator[None]:
+def _damage_errors(release: str) -> Iterator[None]:
+    """Add the release and advice to the message of an error about damage."""
     try:
         yield
-    except (CorruptReleaseError, Absent) as error:
+    except (CorruptReleaseError, MissingCollectionError) as error:
         raise CorruptReleaseError(f"release {release} is damaged: {error}", SEE_DOCTOR) from error

@@ -1,4 +1,4 @@
-"""Whether a collection holds what the manifest says: a quick look, a few songs, or all of them."""
+"""Verify that a collection agrees with the manifest: its summary, some songs, or all of them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from catalog import schema
 from catalog.digest import Digest, digest_of_row
 from catalog.errors import CorruptReleaseError
 from catalog.model import Search
-from catalog.server.queries import dense_of, params_of, request_of
-from catalog.server.upload import row_of
+from catalog.search_plan import Ranking
+from catalog.server.queries import dense_of, params_of, request_of, weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -21,36 +21,37 @@ if TYPE_CHECKING:
     from catalog.progress import Task
     from catalog.server.connection import Nodes
 
-BATCH = 1_000
+BATCH = 1_000  # songs per request
+
+LEAST_CANARY_SCORE = 0.999  # cosine similarity of a canary with itself
 
 
-def quickly(nodes: Nodes, collection: str, manifest: Manifest) -> int:
-    """Raise `CorruptReleaseError` unless schema, indexes and counts are as the manifest says.
+def verify_summary(nodes: Nodes, collection: str, manifest: Manifest) -> int:
+    """Raise `CorruptReleaseError` unless schema, indexes and counts agree with the manifest.
 
-    The songs are counted, and each canary must be found by its own vector. Returns into how many
-    shards the collection is split.
+    The number of songs must be right, and each canary its own nearest neighbour. Returns the
+    number of shards.
     """
-    info = nodes.ask("look at the release", lambda client: client.get_collection(collection))
+    info = nodes.request("read the collection", lambda client: client.get_collection(collection))
     _require_schema(info, manifest)
-    found = nodes.ask("count songs", lambda client: client.count(collection, exact=True)).count
-    if found != manifest.counts.songs:
-        raise CorruptReleaseError(f"it holds {found} songs of {manifest.counts.songs}")
-    canaries = _records(nodes, collection, manifest.canaries)
+    songs = nodes.request("count songs", lambda client: client.count(collection, exact=True)).count
+    if songs != manifest.counts.songs:
+        raise CorruptReleaseError(f"it holds {songs} songs of {manifest.counts.songs}")
+    canaries = _retrieve(nodes, collection, manifest.canaries)
     for canary in manifest.canaries:
         vector = dense_of(canaries[canary]) if canary in canaries else None
-        if vector is None or _best_score(nodes, collection, vector, manifest) < 0.999:
+        if vector is None or _best_score(nodes, collection, vector, manifest) < LEAST_CANARY_SCORE:
             raise CorruptReleaseError(f"song {canary} cannot be found by its own vector")
     return info.config.params.shard_number or 1
 
 
 def _best_score(nodes: Nodes, collection: str, vector: Vector, manifest: Manifest) -> float:
-    params = params_of(manifest)
-    request = request_of(Search(vector, limit=1), ["song_id"], params)
-    assert request is not None
-    (response,) = nodes.ask(
+    ranking = Ranking(Search(vector, limit=1), schema.DENSE, 1)
+    request = request_of(ranking, None, params_of(manifest))
+    (response,) = nodes.request(
         "search", lambda client: client.query_batch_points(collection, [request])
     )
-    return max((hit.score for hit in response.points), default=-1.0)
+    return max((point.score for point in response.points), default=-1.0)
 
 
 def _require_schema(info: models.CollectionInfo, manifest: Manifest) -> None:
@@ -65,41 +66,55 @@ def _require_schema(info: models.CollectionInfo, manifest: Manifest) -> None:
         if index is None or index.data_type.value != kind:
             raise CorruptReleaseError(f"the field {field} has no {kind} index")
     if info.status == models.CollectionStatus.RED:
-        raise CorruptReleaseError(f"Qdrant gives it the status red: {info.optimizer_status}")
+        raise CorruptReleaseError(f"its status in Qdrant is red: {info.optimizer_status}")
 
 
-def samples(nodes: Nodes, collection: str, expected: Mapping[str, int]) -> None:
-    """Raise `CorruptReleaseError` unless these songs have these digests."""
-    records = _records(nodes, collection, list(expected))
+def verify_samples(nodes: Nodes, collection: str, expected: Mapping[str, int]) -> None:
+    """Raise `CorruptReleaseError` unless these songs, by id, have these digests."""
+    records = _retrieve(nodes, collection, list(expected))
     for song_id, digest in expected.items():
         if song_id not in records:
             raise CorruptReleaseError(f"song {song_id} is missing")
-        if digest_of_row(row_of(records[song_id])) != digest:
-            raise CorruptReleaseError(f"song {song_id} is not as it was uploaded")
+        if digest_of_row(_row_of(records[song_id])) != digest:
+            raise CorruptReleaseError(f"song {song_id} differs from the uploaded one")
 
 
-def fully(
+def verify_all(
     nodes: Nodes, collection: str, manifest: Manifest, digest: str | None, task: Task
 ) -> None:
-    """Raise `CorruptReleaseError` unless every bit of every song is as it was uploaded."""
+    """Raise `CorruptReleaseError` unless every bit of every song is as published."""
     done = 0
-    for rows in checked(batches(nodes, collection), digest, manifest.counts.songs):
+    for rows in verified(read_batches(nodes, collection), digest, manifest.counts.songs):
         done += len(rows)
         task.advance(done, manifest.counts.songs)
 
 
-def batches(nodes: Nodes, collection: str) -> Iterator[list[dict[str, Any]]]:
-    """All songs, as `catalog.draft.Draft` has them."""
+def verified(
+    batches: Iterable[list[dict[str, Any]]], digest: str | None, songs: int
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the batches; raise `CorruptReleaseError` after the last unless `digest` is theirs."""
+    actual = Digest()
+    for rows in batches:
+        actual.add(rows)
+        yield rows
+    if actual.songs != songs:
+        raise CorruptReleaseError(f"it holds {actual.songs} songs of {songs}")
+    if actual.hex() != digest:
+        raise CorruptReleaseError("a song was changed: payloads or vectors are not as published")
+
+
+def read_batches(nodes: Nodes, collection: str) -> Iterator[list[dict[str, Any]]]:
+    """Yield all songs in batches of rows as in a draft (see `catalog.draft.Draft`)."""
     offset: Any = None
     while True:
-        records, offset = _page(nodes, collection, offset)
-        yield [row_of(record) for record in records]
+        records, offset = _read_page(nodes, collection, offset)
+        yield [_row_of(record) for record in records]
         if offset is None:
             return
 
 
-def _page(nodes: Nodes, collection: str, offset: Any) -> tuple[list[models.Record], Any]:
-    return nodes.ask(
+def _read_page(nodes: Nodes, collection: str, offset: Any) -> tuple[list[models.Record], Any]:
+    return nodes.request(
         "read songs",
         lambda client: client.scroll(
             collection, limit=BATCH, offset=offset, with_payload=True, with_vectors=True
@@ -107,23 +122,13 @@ def _page(nodes: Nodes, collection: str, offset: Any) -> tuple[list[models.Recor
     )
 
 
-def checked(
-    rows: Iterable[list[dict[str, Any]]], digest: str | None, songs: int
-) -> Iterator[list[dict[str, Any]]]:
-    """The same batches; after the last, `CorruptReleaseError` unless they add up to `digest`."""
-    found = Digest()
-    for batch in rows:
-        found.add(batch)
-        yield batch
-    if found.songs != songs:
-        raise CorruptReleaseError(f"it holds {found.songs} songs of {songs}")
-    if found.hex() != digest:
-        raise CorruptReleaseError("a song was changed: payloads or vectors are not as published")
-
-
-def _records(nodes: Nodes, collection: str, ids: list[str]) -> dict[str, models.Record]:
-    found = nodes.ask(
+def _retrieve(nodes: Nodes, collection: str, ids: list[str]) -> dict[str, models.Record]:
+    records = nodes.request(
         "retrieve",
         lambda client: client.retrieve(collection, ids, with_payload=True, with_vectors=True),
     )
-    return {str(record.id): record for record in found}
+    return {str(record.id): record for record in records}
+
+
+def _row_of(record: models.Record) -> dict[str, Any]:
+    return schema.row_of(record.payload or {}, dense_of(record), weights_of(record))

@@ -19,7 +19,7 @@ import numpy as np
 from catalog.errors import UnavailableError
 from catalog.files import make_folder, write_atomically
 from catalog.open_store import open_store
-from catalog.server.options import Layout
+from catalog.server.options import CollectionLayout
 from catalog.tables import Console, Table
 from catalog.terminal import echo, json_text
 from evaluation.bench import engine as bench_engine
@@ -75,7 +75,7 @@ def run(plan: Plan, folder: Path, qdrant: QdrantOptions | None, reporter: Report
     results: list[Result] = []
     for songs in plan.sizes:
         place = make_folder(folder / f"bench-{songs}")
-        home = open_store(place, qdrant, layout=Layout(storage=plan.storage))
+        home = open_store(place, qdrant, layout=CollectionLayout(storage=plan.storage))
         manifest = bench_release.published(home, songs, place, reporter, plan.storage)
         if manifest.recall is not None:
             reporter.say(f"  {songs:,} songs: recall@10 of the index {manifest.recall:.4f}")

@@ -325,7 +325,7 @@ async def _strengths(
     strengths = {}
     for start in range(0, len(ids), EXPLAINED_AT_ONCE):
         # Of a popular song's tens of thousands of strengths, those of the seeds alone are kept.
-        found = await release.strengths(ids[start : start + EXPLAINED_AT_ONCE])
+        found = await release.cooccurrence_weights(ids[start : start + EXPLAINED_AT_ONCE])
         for song_id, own in found.items():
             strengths[song_id] = {ordinal: own[ordinal] for ordinal in seeds & own.keys()}
         await turn()

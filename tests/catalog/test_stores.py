@@ -74,7 +74,7 @@ def test_points_are_what_was_published_to_the_bit(release: OpenRelease, content:
         assert (point.vector is None) == (vector is None)
         if vector is not None and point.vector is not None:
             assert point.vector.tobytes() == vector.tobytes()
-    strengths = run(release.strengths(ids))
+    strengths = run(release.cooccurrence_weights(ids))
     assert [strengths[song_id] for song_id in ids] == content.strengths
 
 
@@ -129,8 +129,8 @@ def test_similarities_are_cosines_of_the_songs_asked_about(
 def test_unknown_songs_are_left_out(release: OpenRelease, content: Content) -> None:
     known, unknown = content.songs[0].song_id, song_id("nobody", "nothing")
     assert list(run(release.points([unknown, known]))) == [known]
-    assert list(run(release.strengths([unknown, known]))) == [known]
-    assert run(release.points([])) == run(release.strengths([])) == {}
+    assert list(run(release.cooccurrence_weights([unknown, known]))) == [known]
+    assert run(release.points([])) == run(release.cooccurrence_weights([])) == {}
 
 
 FILTERS = [

@@ -12,7 +12,7 @@ from catalog.commands.copy import copy
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import EngineError, GateError, NoReleaseError, UnavailableError
 from catalog.progress import SilentReporter
-from catalog.server import upload
+from catalog.server import indexing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,10 +90,10 @@ class Optimiser:
         self.states = list(states)
         self.told = 0
 
-    def ask(self, task: str, _call: Any, **_: Any) -> Any:
-        if task == "begin to index":
+    def request(self, task: str, _call: Any, **_: Any) -> Any:
+        if task == "start indexing":
             self.told += 1
-        if task == "look at the replicas":
+        if task == "read the state of the replicas":
             return models.CollectionClusterInfo(
                 peer_id=1, shard_count=1, local_shards=[], remote_shards=[], shard_transfers=[]
             )
@@ -119,9 +119,9 @@ class Large:
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upload, "POLL_S", 0.001)
-    monkeypatch.setattr(upload, "IDLE_S", 0.05)
-    monkeypatch.setattr(upload, "NUDGE_S", 0.01)
+    monkeypatch.setattr(indexing, "POLL_S", 0.001)
+    monkeypatch.setattr(indexing, "IDLE_S", 0.05)
+    monkeypatch.setattr(indexing, "NUDGE_S", 0.01)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -130,7 +130,7 @@ def test_green_is_not_enough_where_many_vectors_are_not_indexed() -> None:
     server: Any = Optimiser(*early, ("green", 97_000))
     large: Any = Large()
     with SilentReporter().task("") as task:
-        assert upload.build_index(server, "c", large, task) == 97_000
+        assert indexing.build_index(server, "c", large, task) == 97_000
 
 
 @pytest.mark.usefixtures("hasty")
@@ -139,7 +139,9 @@ def test_an_index_that_stands_still_is_told_again_and_then_given_up() -> None:
     large: Any = Large()
     with (
         SilentReporter().task("") as task,
-        pytest.raises(EngineError, match="no further: 40,000 of 100,000 vectors, grey"),
+        pytest.raises(
+            EngineError, match=r"stopped indexing c at 40,000 of 100,000 vectors \(grey\)"
+        ),
     ):
-        upload.build_index(server, "c", large, task)
+        indexing.build_index(server, "c", large, task)
     assert server.told > 1

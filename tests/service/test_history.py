@@ -126,7 +126,7 @@ def test_plays_are_kept_on_as_many_nodes_as_are_asked_for() -> None:
     made = {}
 
     class Server:
-        async def ask(self, task: str, call: Any) -> Any:
+        async def request(self, task: str, call: Any) -> Any:
             return await call(self)
 
         async def collection_exists(self, _name: str) -> bool:

@@ -136,7 +136,7 @@ class FakeRelease:
         self._count("find")
         return [self._found(search)[: search.limit] for search in searches]
 
-    async def strengths(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
+    async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
         self._count("strengths")
         return {
             song_id: {

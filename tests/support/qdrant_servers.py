@@ -22,7 +22,7 @@ from uuid import uuid4
 import pytest
 from qdrant_client import QdrantClient, models
 
-from catalog.server.connection import Absent, server_errors
+from catalog.server.errors import MissingCollectionError, server_errors
 from catalog.server.options import QdrantOptions, qdrant_options
 from catalog.server.store import ServerStore
 
@@ -190,9 +190,9 @@ class Shared:
 def wipe(home: ServerStore) -> None:
     """Remove all collections of a home."""
     prefix = home.options.prefix
-    found = home.nodes.ask("list", lambda client: client.get_collections()).collections
+    found = home.nodes.request("list", lambda client: client.get_collections()).collections
     for name in [each.name for each in found if each.name.startswith(f"{prefix}_")]:
-        home.nodes.ask("remove", lambda client, name=name: client.delete_collection(name))
+        home.nodes.request("remove", lambda client, name=name: client.delete_collection(name))
 
 
 class Memory(QdrantClient):
@@ -217,7 +217,7 @@ class Memory(QdrantClient):
 
     def get_collection(self, collection_name: str, **more: Any) -> models.CollectionInfo:
         if not self.collection_exists(collection_name):
-            raise Absent(f"no collection {collection_name}")
+            raise MissingCollectionError(f"no collection {collection_name}")
         info = super().get_collection(collection_name, **more)
         return info.model_copy(update={"payload_schema": self._indexes.get(collection_name, {})})
 
@@ -233,12 +233,12 @@ class MemoryNodes:
     def __init__(self) -> None:
         self.client = Memory()
 
-    def ask(self, task: str, call: Callable[[Any], Any], **_: Any) -> Any:
+    def request(self, task: str, call: Callable[[Any], Any], **_: Any) -> Any:
         with server_errors(task, ":memory:"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it says what it does not emulate
             return call(self.client)
 
-    def patiently(self, _seconds: float) -> AbstractContextManager[None]:
+    def retrying_for(self, _seconds: float) -> AbstractContextManager[None]:
         return nullcontext()
 
     def close(self) -> None:
@@ -263,7 +263,7 @@ class _Awaited:
 def memory_store(**more: Any) -> ServerStore:
     """A home in memory, for what the emulation can do."""
     nodes = MemoryNodes()
-    parts: Any = {"nodes": nodes, "opened": lambda: AsyncMemoryNodes(nodes)}
+    parts: Any = {"nodes": nodes, "open_nodes": lambda: AsyncMemoryNodes(nodes)}
     return ServerStore(QdrantOptions((":memory:",)), **parts, **more)
 
 
@@ -271,14 +271,14 @@ class AsyncMemoryNodes:
     def __init__(self, nodes: MemoryNodes) -> None:
         self._client = _Awaited(nodes.client)
 
-    async def ask(self, task: str, call: Callable[[Any], Any]) -> Any:
+    async def request(self, task: str, call: Callable[[Any], Any]) -> Any:
         with server_errors(task, ":memory:"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 return await call(self._client)
             except ValueError as error:
                 if "not found" in str(error):
-                    raise Absent(str(error)) from error
+                    raise MissingCollectionError(str(error)) from error
                 raise
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from catalog.commands import doctor
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import InputError
 from catalog.progress import SilentReporter
-from catalog.server import health
+from catalog.server.health import check_collections
 from cli.main import main
 from service.history import History, now_ms
 from service.settings import Settings
@@ -119,13 +119,13 @@ def test_the_history_is_looked_at(content: Content) -> None:
     home = memory_store()
     home.publish(content.draft, SilentReporter())
     nodes: Any = home.nodes
-    assert "history" not in str(list(health.health(home)))
+    assert "history" not in str(list(check_collections(home)))
     history = History(home.options, 10, 10, nodes=AsyncMemoryNodes(nodes))
     asyncio.run(history.record("ann", [(UUID(int=1), now_ms())]))
-    states = {what: level for level, what, _ in health.health(home)}
+    states = {what: level for level, what, _ in check_collections(home)}
     assert states["nextsong-history: green, 1 plays"] == "ok"
     del nodes.client._indexes["nextsong-history"]["at_ms"]
-    assert "no index of at_ms" in str(list(health.health(home)))
+    assert "no index of at_ms" in str(list(check_collections(home)))
 
 
 def commands(finding: dict[str, Any]) -> list[list[str]]:

@@ -114,7 +114,7 @@ def test_more_songs_than_there_are(home: EmbeddedStore, small: Library) -> None:
 
 
 @pytest.mark.parametrize(
-    ("canary", "word"), [(str(UUID(int=7)), "cannot be found"), ("0-0", "no song ids")]
+    ("canary", "word"), [(str(UUID(int=7)), "cannot be found"), ("0-0", "are not song ids")]
 )
 def test_a_canary_that_is_not_there(home: EmbeddedStore, canary: str, word: str) -> None:
     edit_manifest(home, canaries=[canary])
@@ -148,7 +148,7 @@ def test_an_empty_pointer(home: EmbeddedStore, content: bytes) -> None:
 def test_a_pointer_to_nowhere(home: EmbeddedStore, content: bytes) -> None:
     (home.path / "current").write_bytes(content)
     message = one_line(home)
-    assert f"{home.path / 'current'} names no release" in message
+    assert f"{home.path / 'current'} does not name a release" in message
     assert "ingest run --force" in message
 
 

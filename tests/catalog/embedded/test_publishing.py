@@ -124,7 +124,7 @@ def builder(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
         ("exit 0", "holds 0 songs of 300"),
         ("""echo '{"points": 299, "indexed": 0}'""", "holds 299 songs of 300"),
         ("""echo '{"error": "Qdrant Edge failed to build: a panic"}'""", "a panic"),
-        ("echo Traceback; sleep 60", "says 'Traceback"),
+        ("echo Traceback; sleep 60", "wrote 'Traceback"),
         ("yes | head -c 1000000 >&2; echo flooded >&2; exit 1", "ended early: flooded"),
     ],
 )

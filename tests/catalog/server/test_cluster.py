@@ -12,8 +12,8 @@ import pytest
 
 from catalog.model import Search
 from catalog.progress import SilentReporter
-from catalog.server.health import health
-from catalog.server.options import Layout
+from catalog.server.health import check_collections
+from catalog.server.options import CollectionLayout
 from catalog.server.store import ServerStore
 from tests.support.embedded_releases import run
 from tests.support.qdrant_servers import Program, await_ready, free_port, needs_binary, options_of
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 pytestmark = needs_binary
 
 QUERY = Search(VECTOR, WEIGHTS, limit=30)
-LAYOUT = Layout(shards=3, replicas=2, write_consistency=2)
+LAYOUT = CollectionLayout(shards=3, replicas=2, write_consistency=2)
 
 
 def node(folder: Path, first: int | None) -> tuple[Program, int]:
@@ -60,11 +60,13 @@ def test_a_node_dies_under_load_and_no_call_fails(nodes: list[Program], content:
     urls = ",".join(server.url for server in nodes)
     home = ServerStore(replace(options_of(urls), timeout_s=5), layout=LAYOUT)
     release = home.publish(content.draft, SilentReporter()).release
-    info = home.nodes.ask("look", lambda client: client.get_collection(home.collection(release)))
+    info = home.nodes.request(
+        "look", lambda client: client.get_collection(home.collection(release))
+    )
     assert info.config.params.shard_number == 3
     assert info.config.params.replication_factor == 2
     assert info.config.params.write_consistency_factor == 2
-    assert {level for level, _, _ in health(home)} == {"ok"}
+    assert {level for level, _, _ in check_collections(home)} == {"ok"}
 
     async def asked() -> list[list[Hit]]:
         opened = home.open()

@@ -47,7 +47,7 @@ async def asked(nodes: AsyncNodes) -> Any:
     call: Callable[[Any], Awaitable[str]] = Fake.answer
     async with asyncio.timeout(PATIENCE_S):
         with deadline.within(PATIENCE_S):
-            return await nodes.ask("speak", call)
+            return await nodes.request("speak", call)
 
 
 def test_silence_is_told_before_the_caller_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +57,7 @@ def test_silence_is_told_before_the_caller_gives_up(monkeypatch: pytest.MonkeyPa
         assert await asked(nodes) == "a"
         silent.add("a")
         for _ in range(2):
-            with pytest.raises(UnavailableError, match="said nothing when asked to speak"):
+            with pytest.raises(UnavailableError, match="did not speak in time"):
                 await asked(nodes)
         silent.clear()
         assert await asked(nodes) == "a"
@@ -94,17 +94,17 @@ def test_once_all_were_silent_tries_are_short_until_one_answers(
 
     async def listen() -> None:
         with deadline.within(60):
-            assert await nodes.ask("speak", slow) == "a"
+            assert await nodes.request("speak", slow) == "a"
             silent.add("a")
             with pytest.raises(UnavailableError):
-                await nodes.ask("speak", slow)
+                await nodes.request("speak", slow)
             silent.clear()
             with pytest.raises(UnavailableError):  # 0.02 s are too long now
-                await nodes.ask("speak", slow)
+                await nodes.request("speak", slow)
             monkeypatch.setattr(connection, "SHORT_TRY_S", 1.0)
-            assert await nodes.ask("speak", slow) == "a"
+            assert await nodes.request("speak", slow) == "a"
             monkeypatch.setattr(connection, "SHORT_TRY_S", 0.0)
-            assert await nodes.ask("speak", slow) == "a"
+            assert await nodes.request("speak", slow) == "a"
 
     asyncio.run(listen())
 
@@ -120,12 +120,12 @@ def test_one_slow_question_makes_none_of_the_others_short(monkeypatch: pytest.Mo
 
     async def listen() -> None:
         with deadline.within(60):
-            slow = asyncio.create_task(nodes.ask("think", endless))
+            slow = asyncio.create_task(nodes.request("think", endless))
             await asyncio.sleep(0.02)
-            assert await nodes.ask("speak", Fake.answer) == "a"
+            assert await nodes.request("speak", Fake.answer) == "a"
             with pytest.raises(UnavailableError):
                 await slow
-            assert await nodes.ask("speak", Fake.answer) == "a"
+            assert await nodes.request("speak", Fake.answer) == "a"
 
     asyncio.run(listen())
 
@@ -138,7 +138,7 @@ def test_nobody_waiting_nothing_is_cut_short(monkeypatch: pytest.MonkeyPatch) ->
         await asyncio.sleep(0.02)
         return str(await client.answer())
 
-    assert asyncio.run(nodes.ask("speak", slow)) == "a"
+    assert asyncio.run(nodes.request("speak", slow)) == "a"
 
 
 def test_the_engine_is_told_in_whole_seconds() -> None:
@@ -167,12 +167,14 @@ def test_a_garbled_answer_is_asked_for_again(garbled: int) -> None:
         await server.start()
         nodes = AsyncNodes(QdrantOptions(("http://127.0.0.1:1",), grpc_port=port))
         try:
-            return await nodes.ask("retrieve", lambda client: client.retrieve("songs", [1]))
+            return await nodes.request("retrieve", lambda client: client.retrieve("songs", [1]))
         finally:
             await server.stop(None)
 
     if garbled < ROUNDS:
         assert asyncio.run(ask()) == []
     else:
-        with pytest.raises(UnavailableError, match="to retrieve came garbled"):
+        with pytest.raises(
+            UnavailableError, match="failed to retrieve: its response cannot be read"
+        ):
             asyncio.run(ask())

@@ -17,7 +17,7 @@ import pytest
 from catalog.commands.doctor import examine
 from catalog.errors import EngineError, StorageError, UnavailableError
 from catalog.progress import SilentReporter
-from catalog.server import upload
+from catalog.server import store
 from catalog.server.store import ServerStore
 from tests.support.embedded_releases import Notes, drafted, run, vectors_of
 from tests.support.qdrant_servers import Program, needs_binary, options_of
@@ -159,17 +159,17 @@ def test_a_server_killed_mid_publish(tmp_path: Path, content: Content) -> None:
         home = ServerStore(replace(options_of(server.url), timeout_s=2))
         home.publish(content.draft, SilentReporter())
         before, served = home.current(), answers(home)
-        patience = upload.PATIENCE_S
+        patience = store.PATIENCE_S
 
         def kill(_done: float, _total: float | None) -> None:
             server.kill()
 
-        upload.PATIENCE_S = 0.5
+        store.PATIENCE_S = 0.5
         try:
             with pytest.raises(UnavailableError):
                 home.publish(other.draft, Notes(kill))
         finally:
-            upload.PATIENCE_S = patience
+            store.PATIENCE_S = patience
         server.start()
         assert (home.current(), answers(home)) == (before, served)
         again = ServerStore(home.options)

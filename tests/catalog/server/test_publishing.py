@@ -43,13 +43,6 @@ def test_an_interrupted_upload_goes_on_where_it_was(
         home.publish(other.draft, Notes(stop))
     assert (home.current(), home.releases()) == (before, [before])
     (part,) = [release for release in home.all_releases() if release != before]
-    put = upload.point_of
-    sent: list[str] = []
-
-    def spied(row: Any) -> Any:
-        sent.append(row["song_id"])
-        return put(row)
-
     upserts: list[int] = []
     upsert = home.nodes.client(home.options.urls[0]).upsert
 
@@ -58,7 +51,6 @@ def test_an_interrupted_upload_goes_on_where_it_was(
         return upsert(collection, points, **more)
 
     monkeypatch.setattr(home.nodes.client(home.options.urls[0]), "upsert", counted)
-    monkeypatch.setattr(upload, "point_of", spied)
     manifest = home.publish(other.draft, SilentReporter())
     assert manifest.release == part == home.current()
     assert sum(size for size in upserts if size > 1) <= SONGS - 200
@@ -88,7 +80,7 @@ def test_stopped_between_manifest_and_alias(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(home, "_point_at", stop)
+        patch.setattr(home, "_move_alias", stop)
         with pytest.raises(KeyboardInterrupt):
             home.publish(other.draft, SilentReporter())
     assert home.current() == before
@@ -99,23 +91,13 @@ def test_stopped_between_manifest_and_alias(
 
 PUBLISHER = """
 import pickle, sys
-from catalog import server_upload
-from catalog.progress import SilentReporter
+from catalog.server import upload
 from catalog.server.store import ServerStore
-server_upload.BATCH, server_upload.UPLOADERS = 20, 1
+from tests.support.embedded_releases import Notes
+upload.BATCH, upload.UPLOADERS = 20, 1
 options, draft = pickle.loads(bytes.fromhex(sys.argv[1]))
-
-class Says(SilentReporter):
-    def task(self, title):
-        task = super().task(title)
-        class Telling:
-            def __enter__(self): task.__enter__(); return self
-            def __exit__(self, *error): return task.__exit__(*error)
-            def advance(self, done, total=None): print(done, flush=True)
-            def result(self, text): pass
-        return Telling()
-
-print(ServerStore(options).publish(draft, Says()).release, flush=True)
+reporter = Notes(lambda done, total: print(done, flush=True))
+print(ServerStore(options).publish(draft, reporter).release, flush=True)
 """
 
 
@@ -150,10 +132,10 @@ def test_a_lease_that_ran_out_is_taken_over(home: ServerStore, content: Content)
     def held_until(expires: float) -> None:
         payload = {"token": "t", "holder": "another (process 1 on elsewhere)", "expires": expires}
         point = models.PointStruct(id=1, vector={}, payload=payload)
-        home.nodes.ask("", lambda client: client.upsert(lock, [point]))
+        home.nodes.request("", lambda client: client.upsert(lock, [point]))
 
     held_until(time.time() + 30)
-    with pytest.raises(BusyError, match=r"another \(process 1 on elsewhere\).* s for its lease"):
+    with pytest.raises(BusyError, match=r"another \(process 1 on elsewhere\).* s until the lock expires"):
         home.publish(content.draft, SilentReporter())
     with pytest.raises(BusyError):
         home.prune(0)
@@ -169,7 +151,7 @@ def test_a_lease_that_was_lost_moves_no_alias(
     def steal(done: float, _total: float | None) -> None:
         thief = {"token": "thief", "holder": "thief", "expires": time.time() + 0.1}
         point = models.PointStruct(id=1, vector={}, payload=thief)
-        home.nodes.ask("", lambda client: client.upsert(f"{home.options.prefix}_lock", [point]))
+        home.nodes.request("", lambda client: client.upsert(f"{home.options.prefix}_lock", [point]))
 
     with pytest.raises(BusyError, match="lost"):
         home.publish(content.draft, Notes(steal))

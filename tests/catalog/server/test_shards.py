@@ -33,7 +33,7 @@ class Shards:
     def __init__(self, homes: list[ServerStore]) -> None:
         self._homes = homes
 
-    async def ask(self, _task: str, call: Any) -> Any:
+    async def request(self, _task: str, call: Any) -> Any:
         return await call(self)
 
     async def query_batch_points(

@@ -15,9 +15,8 @@ from catalog.commands.doctor import examine
 from catalog.errors import CorruptReleaseError, EngineError, NoReleaseError, UnavailableError
 from catalog.model import Filter
 from catalog.progress import SilentReporter
-from catalog.server import connection
-from catalog.server import upload as server_upload
-from catalog.server.options import Layout
+from catalog.server import connection, indexing, upload
+from catalog.server.options import CollectionLayout
 from catalog.server.store import ServerStore
 from tests.support.embedded_releases import Notes, drafted, run, vectors_of
 from tests.support.qdrant_servers import Shared, options_of, wipe
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def test_the_collection_is_as_it_should_be(home: ServerStore) -> None:
-    info = home.nodes.ask("look", lambda client: client.get_collection(name_of(home)))
+    info = home.nodes.request("look", lambda client: client.get_collection(name_of(home)))
     indexed = {name: index.data_type.value for name, index in info.payload_schema.items()}
     assert indexed == {
         "artist_key": "keyword",
@@ -47,14 +46,14 @@ def test_the_collection_is_as_it_should_be(home: ServerStore) -> None:
     assert info.config.strict_mode_config is not None
     assert info.config.strict_mode_config.enabled
     optimizer = info.config.optimizer_config
-    assert optimizer.indexing_threshold == server_upload.INDEXING_THRESHOLD_KB
-    assert optimizer.max_segment_size == server_upload.LARGEST_SEGMENT_KB
+    assert optimizer.indexing_threshold == indexing.INDEXING_THRESHOLD_KB
+    assert optimizer.max_segment_size == upload.LARGEST_SEGMENT_KB
     assert info.segments_count <= optimizer.default_segment_number  # none is merged
     assert info.config.metadata is not None
     assert info.config.metadata["manifest"]["release"] == home.current()
     unindexed = models.FieldCondition(key="title", match=models.MatchValue(value="x"))
     with pytest.raises(EngineError, match="title"):
-        home.nodes.ask(
+        home.nodes.request(
             "search",
             lambda client: client.scroll(
                 name_of(home), scroll_filter=models.Filter(must=[unindexed])
@@ -65,11 +64,11 @@ def test_the_collection_is_as_it_should_be(home: ServerStore) -> None:
 def test_many_vectors_are_indexed_before_the_release_is_current(
     server_stores: Shared, tmp_path: Path
 ) -> None:
-    home = server_stores(layout=Layout(storage="quantized"))
+    home = server_stores(layout=CollectionLayout(storage="quantized"))
     draft = drafted(tmp_path, vectors_of(6_000, 200))
     notes = Notes()
     release = home.publish(draft, notes).release
-    info = home.nodes.ask("look", lambda client: client.get_collection(name_of(home)))
+    info = home.nodes.request("look", lambda client: client.get_collection(name_of(home)))
     assert info.indexed_vectors_count == 6_000
     assert f"6,000 songs, 6,000 vectors indexed, in release {release}" in notes.results[0]
     vectors = info.config.params.vectors
@@ -84,7 +83,7 @@ def test_several_shards_answer_as_one(
     server_stores: Shared, home: ServerStore, content: Content
 ) -> None:
     sharded = server_stores(
-        layout=Layout(shards=3, replicas=1, write_consistency=1, storage="disk")
+        layout=CollectionLayout(shards=3, replicas=1, write_consistency=1, storage="disk")
     )
     sharded.publish(content.draft, SilentReporter())
     pushed = replace(QUERY, weights={**QUERY.weights, 7: -0.5})
@@ -95,7 +94,7 @@ def test_several_shards_answer_as_one(
         assert answers(sharded, query) == answers(home, query)
     assert len(answers(sharded)) == QUERY.limit
     assert not answers(sharded, none)
-    info = sharded.nodes.ask("look", lambda client: client.get_collection(name_of(sharded)))
+    info = sharded.nodes.request("look", lambda client: client.get_collection(name_of(sharded)))
     assert info.config.params.shard_number == 3
 
 
@@ -106,7 +105,7 @@ def test_a_snapshot_brings_a_release_back(home: ServerStore, content: Content) -
         snapshot = http.post(f"/collections/{name}/snapshots").raise_for_status().json()
         file = http.get(f"/collections/{name}/snapshots/{snapshot['result']['name']}").content
         home.publish(content.draft, SilentReporter())
-        home.nodes.ask("lose it", lambda client: client.delete_collection(name))
+        home.nodes.request("lose it", lambda client: client.delete_collection(name))
         assert release not in home.releases()
         upload = {"snapshot": ("release.snapshot", file)}
         http.post(
@@ -129,14 +128,14 @@ def point(home: ServerStore, content: Content) -> str:
 
 def lose_a_song(home: ServerStore, content: Content) -> None:
     chosen: Any = [point(home, content)]
-    home.nodes.ask(
+    home.nodes.request(
         "", lambda client: client.delete(name_of(home), models.PointIdsList(points=chosen))
     )
 
 
 def rename_a_song(home: ServerStore, content: Content) -> None:
     chosen: Any = [point(home, content)]
-    home.nodes.ask(
+    home.nodes.request(
         "", lambda client: client.set_payload(name_of(home), {"title": "x"}, points=chosen)
     )
 
@@ -144,26 +143,26 @@ def rename_a_song(home: ServerStore, content: Content) -> None:
 def bend_a_vector(home: ServerStore, content: Content) -> None:
     moved = vectors_of(1, 12, seed=5)[0].tolist()
     changed = models.PointVectors(id=point(home, content), vector={"song": moved})
-    home.nodes.ask("", lambda client: client.update_vectors(name_of(home), [changed]))
+    home.nodes.request("", lambda client: client.update_vectors(name_of(home), [changed]))
 
 
 def bend_all_vectors(home: ServerStore, content: Content) -> None:
     for song, vector in zip(content.songs, content.vectors, strict=True):
         if vector is not None and str(song.song_id) in home.manifest(home.current() or "").canaries:
             gone: Any = [str(song.song_id)]
-            home.nodes.ask(
+            home.nodes.request(
                 "", lambda client, gone=gone: client.delete_vectors(name_of(home), ["song"], gone)
             )
             return
 
 
 def drop_an_index(home: ServerStore, content: Content) -> None:
-    home.nodes.ask("", lambda client: client.delete_payload_index(name_of(home), "genre"))
+    home.nodes.request("", lambda client: client.delete_payload_index(name_of(home), "genre"))
 
 
 def forge_the_manifest(home: ServerStore, content: Content) -> None:
     forged = {"manifest": {"dimensions": -1}}
-    home.nodes.ask("", lambda client: client.update_collection(name_of(home), metadata=forged))
+    home.nodes.request("", lambda client: client.update_collection(name_of(home), metadata=forged))
 
 
 @pytest.mark.parametrize(
@@ -198,10 +197,10 @@ def test_what_was_tampered_with(
 
 def test_an_alias_to_something_else(home: ServerStore) -> None:
     other = f"{home.options.prefix}_mine"
-    home.nodes.ask("", lambda client: client.create_collection(other, vectors_config={}))
+    home.nodes.request("", lambda client: client.create_collection(other, vectors_config={}))
     alias = models.CreateAlias(collection_name=other, alias_name=home.options.prefix)
     gone = models.DeleteAlias(alias_name=home.options.prefix)
-    home.nodes.ask(
+    home.nodes.request(
         "",
         lambda client: client.update_collection_aliases(
             [
@@ -210,13 +209,13 @@ def test_an_alias_to_something_else(home: ServerStore) -> None:
             ]
         ),
     )
-    with pytest.raises(CorruptReleaseError, match="no release"):
+    with pytest.raises(CorruptReleaseError, match="not a release"):
         home.current()
 
 
 def test_the_current_release_was_removed(home: ServerStore) -> None:
     release = home.open()
-    home.nodes.ask("", lambda client: client.delete_collection(name_of(home)))
+    home.nodes.request("", lambda client: client.delete_collection(name_of(home)))
     with pytest.raises(NoReleaseError, match="is not on the server any more"):
         run(release.find([QUERY]))
     assert home.current() is None  # the alias went with it
@@ -251,7 +250,7 @@ def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         options = options_of(f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with pytest.raises(UnavailableError, match=r"does not answer .*does it run"):
+        with pytest.raises(UnavailableError, match=r"does not answer .*check that it runs"):
             ServerStore(replace(options, timeout_s=1)).current()
         findings = list(examine(tmp_path, replace(options, timeout_s=1)))
     assert [each.level for each in findings][-2:] == ["warning", "failure"]
@@ -272,7 +271,7 @@ def test_doctor_finds_a_healthy_home_healthy(home: ServerStore, tmp_path: Path) 
 def test_doctor_says_what_is_wrong(home: ServerStore, content: Content, tmp_path: Path) -> None:
     rename_a_song(home, content)
     part = f"{home.options.prefix}_20260101T000000000-abcdef01"
-    home.nodes.ask(
+    home.nodes.request(
         "",
         lambda client: client.create_collection(
             part, vectors_config={}, metadata={"state": "uploading"}

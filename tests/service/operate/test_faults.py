@@ -42,12 +42,12 @@ class Delaying(AsyncMemoryNodes):
     may = False
     waiting = 0
 
-    async def ask(self, task: str, call: Callable[[Any], Any]) -> Any:
+    async def request(self, task: str, call: Callable[[Any], Any]) -> Any:
         if task == "list songs" and self.waiting == 0:
             self.waiting += 1
             while not self.may:
                 await asyncio.sleep(0.005)
-        return await super().ask(task, call)
+        return await super().request(task, call)
 
 
 def search(address: str, limit: int = 5, timeout: float = PATIENCE_S) -> pb.SearchSongsResponse:

@@ -72,7 +72,7 @@ def test_a_server_that_lost_everything(
 ) -> None:
     with loop.serve(home) as server:
         assert (searched(server.address), healthy(server.address)) == ("OK", True)
-        home.nodes.ask(
+        home.nodes.request(
             "", lambda client: client.delete_collection(home.collection(home.current() or ""))
         )
         assert searched(server.address) == "UNAVAILABLE"
@@ -89,7 +89,7 @@ def test_an_alias_that_is_gone(loop: Loop, home: ServerStore, content: Content) 
     )
     with loop.serve(home) as server:
         release = home.current() or ""
-        home.nodes.ask("", lambda client: client.update_collection_aliases([gone]))
+        home.nodes.request("", lambda client: client.update_collection_aliases([gone]))
         until(lambda: not healthy(server.address))
         home._point_at(release)
         until(lambda: healthy(server.address))

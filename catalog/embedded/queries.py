@@ -1,0 +1,97 @@
+"""Translate search plans into the types of Qdrant Edge, and its points back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import qdrant_edge as edge
+
+from catalog.model import Point
+from catalog.schema import DENSE, SPARSE, song_of
+from catalog.search_plan import AnyOf, Fusion, HasWords, InRange, IsSong
+
+if TYPE_CHECKING:
+    from catalog.model import Vector
+    from catalog.search_plan import Clause, Clauses, Plan, Ranking
+
+
+def request_of(plan: Plan, passing: Any, params: Any, **returned: Any) -> Any:
+    """Return the request for a plan.
+
+    `passing` is the filter, `params` the search parameters of the index, and `returned` says which
+    payload and vectors the engine returns.
+    """
+    if not isinstance(plan, Fusion):
+        query = _query_of(plan, params)
+        return edge.QueryRequest(limit=plan.limit, filter=passing, **query, **returned)
+    return edge.QueryRequest(
+        limit=plan.rankings[0].search.limit,
+        prefetches=[
+            edge.Prefetch(ranking.limit, filter=passing, **_query_of(ranking, params))
+            for ranking in plan.rankings
+        ],
+        query=_weighted_sum(plan.weights),
+        **returned,
+    )
+
+
+def _query_of(ranking: Ranking, params: Any) -> dict[str, Any]:
+    search = ranking.search
+    if ranking.using == SPARSE:
+        sparse = edge.SparseVector(list(search.weights), list(search.weights.values()))
+        query = edge.Query.Nearest(sparse, using=SPARSE)
+        return {"query": query, "score_threshold": ranking.min_score}
+    assert search.vector is not None
+    return {
+        "query": edge.Query.Nearest(search.vector.tolist(), using=DENSE),
+        "params": edge.SearchParams(exact=True) if search.exact else params,
+        "score_threshold": ranking.min_score,
+    }
+
+
+def _weighted_sum(weights: tuple[float, float]) -> Any:
+    names = ("$score[0]", "$score[1]")
+    terms = [
+        edge.Expression.Mult([edge.Expression.Constant(weight), edge.Expression.Variable(name)])
+        for name, weight in zip(names, weights, strict=True)
+    ]
+    return edge.Formula(edge.Expression.Sum(terms), dict.fromkeys(names, 0.0))
+
+
+def filter_of(clauses: Clauses) -> Any:
+    """Return the filter of these clauses, or None if there are none."""
+    must = [_condition_of(clause) for clause in clauses.must]
+    must_not = [_condition_of(clause) for clause in clauses.must_not]
+    if not must and not must_not:
+        return None
+    return edge.Filter(must=must or None, must_not=must_not or None)
+
+
+def _condition_of(clause: Clause) -> Any:
+    match clause:
+        case AnyOf(field, values):
+            return edge.FieldCondition(field, match=edge.MatchAny(list(values)))
+        case InRange(field, minimum, maximum):
+            return edge.FieldCondition(field, range=edge.RangeFloat(gte=minimum, lte=maximum))
+        case HasWords(field, text):
+            return edge.FieldCondition(field, match=edge.MatchText(text))
+        case IsSong(song_ids):
+            return edge.HasIdCondition(set(song_ids))
+
+
+def point_of(record: Any) -> Point:
+    """Return a song with its dense vector."""
+    return Point(song_of(record.payload), dense_of(record))
+
+
+def dense_of(record: Any) -> Vector | None:
+    """Return the dense vector of a record, or None if it has none or it was not requested."""
+    vector = (record.vector or {}).get(DENSE)
+    return None if vector is None else np.asarray(vector, dtype=np.float32)
+
+
+def weights_of(record: Any) -> dict[int, float]:
+    """Return the sparse vector of a record: the co-occurrence weight of each seed's ordinal."""
+    sparse = (record.vector or {}).get(SPARSE)
+    return {} if sparse is None else dict(zip(sparse.indices, sparse.values, strict=True))

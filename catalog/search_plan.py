@@ -1,0 +1,200 @@
+"""The plan of a search, the same for both stores: rankings, fusion and filter clauses.
+
+`catalog.embedded.queries` and `catalog.server.queries` translate it into the types of Qdrant
+Edge and of `qdrant-client`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from catalog.model import Search, by_score
+from catalog.schema import DENSE, SPARSE, cosine_of, floor_of, fusion_depths
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from catalog.model import Filter, Hit, Value, Vector
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOf:
+    """The field has one of the values."""
+
+    field: str
+    values: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InRange:
+    """The field is a number from `minimum` to `maximum`, both included; None is no bound."""
+
+    field: str
+    minimum: float | None
+    maximum: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class HasWords:
+    """The text field has a word for each prefix in `text`."""
+
+    field: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class IsSong:
+    """The song is one of these."""
+
+    song_ids: tuple[UUID, ...]
+
+
+Clause = AnyOf | InRange | HasWords | IsSong
+
+
+@dataclass(frozen=True, slots=True)
+class Clauses:
+    """A filter as clauses: all of `must` hold, and none of `must_not`."""
+
+    must: tuple[Clause, ...] = ()
+    must_not: tuple[Clause, ...] = ()
+
+
+def clauses_of(where: Filter, *more: Clause) -> Clauses:
+    """Return the clauses of a filter, and of `more`, which must hold too."""
+    must = list(more)
+    must_not: list[Clause] = []
+    if where.include_artists:
+        must.append(AnyOf("artist_key", tuple(sorted(where.include_artists))))
+    if where.exclude_artists:
+        must_not.append(AnyOf("artist_key", tuple(sorted(where.exclude_artists))))
+    if where.exclude_songs:
+        must_not.append(IsSong(tuple(where.exclude_songs)))
+    if where.min_playlists or where.max_playlists:
+        least, most = where.min_playlists or None, where.max_playlists or None
+        must.append(InRange("playlists", least, most))
+    for condition in where.conditions:
+        if condition.any_of:
+            must.append(AnyOf(condition.field, condition.any_of))
+        if condition.none_of:
+            must_not.append(AnyOf(condition.field, condition.none_of))
+        if condition.minimum is not None or condition.maximum is not None:
+            must.append(InRange(condition.field, condition.minimum, condition.maximum))
+        if condition.text:
+            must.append(HasWords(condition.field, condition.text))
+    return Clauses(tuple(must), tuple(must_not))
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The best `limit` songs for `search` by one vector: `DENSE` or `SPARSE`.
+
+    Songs below `min_score` are left out.
+    """
+
+    search: Search
+    using: str
+    limit: int
+    min_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """The best songs of two rankings by the weighted sum of their scores, 0 where one is missing.
+
+    The first ranking is by co-occurrence, the second by the dense vector.
+    """
+
+    rankings: tuple[Ranking, Ranking]
+    weights: tuple[float, float]
+
+
+Plan = Ranking | Fusion
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What must be known about the two rankings of a fused search before they are fused.
+
+    - `best`: the highest co-occurrence score.
+    - `sparse`, `dense`: the lowest score of a song that is fused; None for any.
+    """
+
+    best: float = 1.0
+    sparse: float | None = None
+    dense: float | None = None
+
+
+def plan_bounds(search: Search, *, is_sharded: bool) -> tuple[Ranking | None, Ranking | None]:
+    """Return the sparse and the dense ranking that `bounds_of` needs, None for those it does not.
+
+    Each shard fuses its own songs. If there are several, the last song of each ranking must be
+    known: without it they would fuse more songs than one shard with all songs does.
+    """
+    if search.vector is None or not search.weights or search.limit <= 0:
+        return None, None
+    if not is_sharded:
+        return _sparse_ranking(search, 1), None
+    sparse_depth, dense_depth = fusion_depths(search.limit)
+    return _sparse_ranking(search, sparse_depth), Ranking(search, DENSE, dense_depth)
+
+
+def bounds_of(
+    search: Search, sparse_scores: Sequence[float], dense_scores: Sequence[float]
+) -> Bounds:
+    """Return the bounds for a search from the scores of its `plan_bounds`, best first."""
+    sparse_depth, dense_depth = fusion_depths(search.limit)
+    has_best = len(sparse_scores) > 0 and sparse_scores[0] > 0
+    return Bounds(
+        best=sparse_scores[0] if has_best else 1.0,
+        sparse=_lowest(sparse_scores, sparse_depth) or floor_of(search.weights),
+        dense=_lowest(dense_scores, dense_depth),
+    )
+
+
+def _lowest(scores: Sequence[float], depth: int) -> float | None:
+    """Return a bound that all scores of a full ranking exceed, or None if it is not full."""
+    if len(scores) < depth:
+        return None
+    return float(np.nextafter(np.float32(scores[-1]), np.float32(-np.inf)))
+
+
+def plan_search(search: Search, bounds: Bounds) -> Plan | None:
+    """Return the plan of a search, or None for one without a vector, weights or limit."""
+    if search.limit <= 0:
+        return None
+    if search.vector is not None and search.weights:
+        sparse_depth, dense_depth = fusion_depths(search.limit)
+        return Fusion(
+            rankings=(
+                Ranking(search, SPARSE, sparse_depth, bounds.sparse),
+                Ranking(search, DENSE, dense_depth, bounds.dense),
+            ),
+            weights=(1 / bounds.best, search.dense_weight),
+        )
+    if search.vector is not None:
+        return Ranking(search, DENSE, search.limit)
+    return _sparse_ranking(search, search.limit) if search.weights else None
+
+
+def plan_similarities(vector: Vector, song_ids: Sequence[UUID]) -> tuple[Ranking, Clauses]:
+    """Return plan and filter of a search for the cosine similarities of a vector with songs."""
+    limit = len(song_ids)
+    ranking = Ranking(Search(vector, limit=limit, exact=True), DENSE, limit)
+    return ranking, Clauses((IsSong(tuple(song_ids)),))
+
+
+def _sparse_ranking(search: Search, limit: int) -> Ranking:
+    return Ranking(search, SPARSE, limit, floor_of(search.weights))
+
+
+def rank_hits(search: Search, hits: list[Hit]) -> list[Hit]:
+    """Return the hits of a search best first, with cosines clipped to -1 to 1."""
+    ranked = sorted(hits, key=by_score)
+    if search.vector is not None and not search.weights:
+        return [replace(hit, score=cosine_of(hit.score)) for hit in ranked]
+    return ranked
