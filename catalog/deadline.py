@@ -1,4 +1,4 @@
-"""Until when the caller of what is under way waits: so far as that is known, the engine is told."""
+"""The deadline of the current request, which is passed on to Qdrant."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _end: ContextVar[float | None] = ContextVar("end", default=None)
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """What this holds is waited for so long."""
+    """Limit the work inside this block to `seconds`."""
     token = _end.set(time.monotonic() + seconds)
     try:
         yield
@@ -25,12 +25,12 @@ def within(seconds: float) -> Iterator[None]:
 
 
 def left() -> float | None:
-    """The seconds that are left, not below 0; None where nobody said."""
+    """Return the seconds until the deadline, at least 0, or None without a deadline."""
     end = _end.get()
     return None if end is None else max(0.0, end - time.monotonic())
 
 
 def whole_seconds() -> int | None:
-    """The same as Qdrant wants it: whole seconds, at least 1."""
+    """Return the time left in whole seconds, at least 1: the unit of timeouts in Qdrant."""
     seconds = left()
     return None if seconds is None else max(1, math.ceil(seconds))

@@ -1,63 +1,63 @@
-"""Every exception that nextsong raises on purpose.
+"""All exceptions that nextsong raises on purpose.
 
     NextsongError
-    ├── InputError               what the user gave cannot be used
-    │   ├── FileError            a file is missing, unreadable or not of a known kind
-    │   │   └── EmptyFileError   a file holds no record
-    │   ├── ColumnError          a file lacks a column that is needed
-    │   ├── PlaylistError        the files hold no playlist that can be used
+    ├── InputError               the input of the user cannot be used
+    │   ├── FileError            a file is missing, unreadable or of an unknown format
+    │   │   └── EmptyFileError   a file has no records
+    │   ├── ColumnError          a file lacks a required column
+    │   ├── PlaylistError        the files have no usable playlist
     │   ├── RejectsError         too many rows of the files cannot be used
     │   ├── RequestError         a field of a request is malformed or out of range
     │   ├── SettingsError        the configuration of the service cannot be used
-    │   └── UnknownSongError     the catalog lacks the song that was asked for
+    │   └── UnknownSongError     the catalog lacks a requested song
     ├── ReleaseError
-    │   ├── NoReleaseError       nothing has been published yet
-    │   ├── CorruptReleaseError  a release is not what its manifest says
+    │   ├── NoReleaseError       there is no such release, or none at all
+    │   ├── CorruptReleaseError  a release does not agree with its manifest
     │   └── MismatchError        a release and a work folder do not belong together
     ├── StorageError             a folder cannot be written, or the disk is full
-    ├── BusyError                another process holds the folder or the port
+    ├── BusyError                another process uses the folder, the store or the port
     ├── EngineError              Qdrant failed
-    ├── MissingLibraryError      a library that this needs cannot be loaded
-    │   └── MissingExtraError    it is optional, and not installed
-    ├── SupervisionError         serving processes cannot be started or watched
+    ├── MissingLibraryError      a required library cannot be loaded
+    │   └── MissingExtraError    an optional library is not installed
+    ├── SupervisionError         serving processes cannot be started or supervised
     ├── GateError                the new release is worse than the current one
     ├── NoHistoryError           the service keeps no listening history
-    ├── NoKeyError               a call brings no key, or one that the service does not know
-    ├── OverloadError            the service has as many calls under way as it takes
-    └── UnavailableError         the service could not be reached
-        └── TooLateError         it did not answer in time
+    ├── NoKeyError               a call has no API key, or an unknown one
+    ├── OverloadError            the service has reached its limit of concurrent calls
+    └── UnavailableError         a server could not be reached
+        └── TooLateError         a server did not answer in time
 
-The command line turns each into one line and exit code 1; the gRPC edge turns each into a status.
+The command line turns each into one line and exit code 1, the gRPC service into a status.
 """
 
 from __future__ import annotations
 
 
 class NextsongError(Exception):
-    """The root: catching it catches all that nextsong raises on purpose.
+    """The base of all exceptions that nextsong raises on purpose.
 
-    `kind(*error.args)` makes every one again, so that it can travel between processes.
+    `type(error)(*error.args)` makes an equal one, so that errors can be sent between processes.
     """
 
 
 class InputError(NextsongError):
-    """What the user gave cannot be used."""
+    """The input of the user cannot be used."""
 
 
 class FileError(InputError):
-    """A file is missing, unreadable or not of a known kind."""
+    """A file is missing, unreadable or of an unknown format."""
 
 
 class EmptyFileError(FileError):
-    """A file holds no record. Among other files it is passed over."""
+    """A file has no records. It is skipped if there are other files."""
 
 
 class ColumnError(InputError):
-    """A file lacks a column that is needed."""
+    """A file lacks a required column."""
 
 
 class PlaylistError(InputError):
-    """The files hold no playlist that can be used."""
+    """The files have no usable playlist."""
 
 
 class RejectsError(InputError):
@@ -84,7 +84,7 @@ class SettingsError(InputError):
 
 
 class UnknownSongError(InputError):
-    """The catalog lacks the song that was asked for."""
+    """The catalog lacks a requested song."""
 
 
 class ReleaseError(NextsongError):
@@ -92,11 +92,14 @@ class ReleaseError(NextsongError):
 
 
 class NoReleaseError(ReleaseError):
-    """Nothing has been published yet."""
+    """There is no such release, or none at all."""
 
 
 class CorruptReleaseError(ReleaseError):
-    """A release is not what its manifest says: `problem`. The message adds what to do."""
+    """A release does not agree with its manifest.
+
+    The message consists of `problem` and `advice`.
+    """
 
     def __init__(self, problem: str, advice: str = "") -> None:
         super().__init__(f"{problem}: {advice}" if advice else problem)
@@ -112,7 +115,7 @@ class StorageError(NextsongError):
 
 
 class BusyError(NextsongError):
-    """Another process holds the folder or the port."""
+    """Another process uses the folder, the store or the port."""
 
 
 class EngineError(NextsongError):
@@ -120,11 +123,11 @@ class EngineError(NextsongError):
 
 
 class MissingLibraryError(NextsongError):
-    """A library that is needed cannot be loaded."""
+    """A required library cannot be loaded."""
 
 
 class MissingExtraError(MissingLibraryError):
-    """An optional library is not installed: `what` needs it, and the extra `extra` brings it."""
+    """An optional library is not installed. `what` needs it; the extra `extra` includes it."""
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(what, extra)
@@ -139,7 +142,7 @@ class MissingExtraError(MissingLibraryError):
 
 
 class SupervisionError(NextsongError):
-    """Serving processes cannot be started or watched."""
+    """Serving processes cannot be started or supervised."""
 
 
 class GateError(NextsongError):
@@ -151,11 +154,11 @@ class NoHistoryError(NextsongError):
 
 
 class NoKeyError(NextsongError):
-    """A call brings no key, or one that the service does not know."""
+    """A call has no API key, or an unknown one."""
 
 
 class OverloadError(NextsongError):
-    """The service has as many calls under way as it takes; `wait_s` seconds later it may not."""
+    """The service has reached its limit of concurrent calls; retry after `wait_s` seconds."""
 
     def __init__(self, message: str, wait_s: float = 0.1) -> None:
         super().__init__(message, wait_s)
@@ -167,8 +170,8 @@ class OverloadError(NextsongError):
 
 
 class UnavailableError(NextsongError):
-    """The service could not be reached."""
+    """A server could not be reached."""
 
 
 class TooLateError(UnavailableError):
-    """The service did not answer in time."""
+    """A server did not answer in time."""

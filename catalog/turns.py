@@ -1,7 +1,7 @@
-"""Long work in an event loop that lets others have their turn.
+"""Cooperative multitasking for long computations in an event loop.
 
-The embedded engine and the ranking never wait for anything, so without this a large call would hold
-up all others, and neither its deadline nor a caller that left could end it.
+The embedded engine and the ranking never wait for input or output. Without pauses, a large call
+would block all others, and neither its deadline nor a cancellation could end it.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import time
 from contextvars import ContextVar
 
 WORK_S = 0.005
-"""How long a task works before the others have their turn."""
+"""Seconds that a task computes before it gives way to others."""
 
 ROUNDS = 8
-"""How often the loop goes round then: a call that comes needs it several times."""
+"""Iterations of the event loop per pause: a new call needs several to start."""
 
 _since: ContextVar[float | None] = ContextVar("since", default=None)
 
 
 async def turn() -> None:
-    """Let other tasks go on, if this one has worked for `WORK_S` since it last did."""
+    """Give way to other tasks if this one has computed for `WORK_S` since its last pause."""
     now, since = time.perf_counter(), _since.get()
     if since is None:
         _since.set(now)

@@ -1,7 +1,8 @@
-"""Versions of one song: titles that differ only in which edition of the recording they name.
+"""Versions of one song: titles that differ only in the edition of the recording.
 
-The list is short on purpose. A remaster, a radio edit or a credit of guests is the same song to a
-listener; live, acoustic, remix, cover, karaoke, instrumental and demo are not, and stay apart.
+The list of editions is short on purpose. A remaster, a radio edit or a credit of guests is the same
+song to a listener. Live, acoustic, remix, cover, karaoke, instrumental and demo versions are
+different songs.
 """
 
 from __future__ import annotations
@@ -38,23 +39,23 @@ _CREDIT = re.compile(
 )
 _BARE_CREDIT = re.compile(r"\s(?:-\s)?(?:feat\.|ft\.)\s[^()\[\]]")
 MOST_EDITIONS = 4
-"""Editions that may be named together, with `/` between: "mono / remastered / 2009"."""
-_SOME = rf"(?:{_EDITIONS})(?:\s?/\s?(?:{_EDITIONS}|{_YEAR})){{0,{MOST_EDITIONS - 1}}}"
-_EDITION = re.compile(rf"\s[-\u2013]\s{_SOME}|\({_SOME}\)|\[{_SOME}\]")
+"""Largest number of editions in one list, as in "mono / remastered / 2009"."""
+_EDITION_LIST = rf"(?:{_EDITIONS})(?:\s?/\s?(?:{_EDITIONS}|{_YEAR})){{0,{MOST_EDITIONS - 1}}}"
+_EDITION = re.compile(rf"\s[-\u2013]\s{_EDITION_LIST}|\({_EDITION_LIST}\)|\[{_EDITION_LIST}\]")
 _DASH = re.compile(r"\s[-\u2013](?=\s)")
 _BRACKET = re.compile(r"[()\[\]]")
 HINT = (
     r"feat|ft[. ]|master|version|radio|single|mono|stereo|explicit|clean|bonus|\blp\b|album"
     r"|[(\[{]with |\d mix|annivers"
 )
-"""A regular expression that finds something in every title key that `base_title` shortens."""
+"""A regular expression that matches in every title key that `base_title` shortens."""
 
 
 def base_title(title_key: str) -> str:
     """Return a normalised title without the parts that name its edition or guests; never empty.
 
-    Takes time in proportion to the length of the title, whatever it holds: parts are removed from
-    its end, and no part is read again for those before it.
+    The time is linear in the length of any title, because parts are removed from the end and no
+    part is read twice.
 
     >>> base_title("heroes - 2017 remaster"), base_title("roar (feat. x) [radio edit]")
     ('heroes', 'roar')
@@ -67,25 +68,25 @@ def base_title(title_key: str) -> str:
     end, searched = len(title), -1
     while True:
         _drop_from(end, brackets)
-        plain = brackets[-1] + 1 if brackets else 0  # from here on there are no brackets
-        if plain != searched and (credit := _BARE_CREDIT.search(title, plain, end)):
+        tail = brackets[-1] + 1 if brackets else 0  # from here on there are no brackets
+        if tail != searched and (credit := _BARE_CREDIT.search(title, tail, end)):
             end = credit.start()
-        searched = plain
+        searched = tail
         _drop_from(end, dashes)
-        starts = brackets[-2:-1] if plain == end else _dashes_of_an_edition(title, dashes)
+        starts = brackets[-2:-1] if tail == end else _edition_dashes(title, dashes)
         start = next((start for start in starts if _EDITION.fullmatch(title, start, end)), None)
         if start is None:
             return title[:end].strip() or title_key
         end = start - title.startswith(" ", start - 1, start)
 
 
-def _drop_from(end: int, places: list[int]) -> None:
-    while places and places[-1] >= end:
-        places.pop()
+def _drop_from(end: int, positions: list[int]) -> None:
+    while positions and positions[-1] >= end:
+        positions.pop()
 
 
-def _dashes_of_an_edition(title: str, dashes: list[int]) -> list[int]:
-    """The last dash, and those before it that may stand in the same edition: "2011 - remaster"."""
+def _edition_dashes(title: str, dashes: list[int]) -> list[int]:
+    """Return the last dash and those that may be in the same edition, as in "2011 - remaster"."""
     starts: list[int] = []
     for dash in reversed(dashes[-1 - MOST_EDITIONS :]):
         starts.insert(0, dash)

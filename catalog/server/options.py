@@ -1,4 +1,4 @@
-"""How to reach a Qdrant server, and how releases are to be laid out in it."""
+"""Options of a Qdrant server: its address, and the layout of collections."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ REST_PORT = 6333
 API_KEY = "NEXTSONG_QDRANT_API_KEY"
 
 Storage = Literal["memory", "disk", "quantized"]
-"""Where vectors are: all in memory; on disk, cached as memory allows; or on disk with a
-quarter-size copy in memory that finds candidates, whose exact scores are then read from disk."""
+"""Where vectors are stored: in memory; on disk, with a cache; or on disk with a copy in memory of a
+quarter of the size, which finds candidates whose exact scores are then computed from disk."""
 
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 
@@ -27,9 +27,11 @@ _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 class QdrantOptions:
     """A Qdrant server, or the nodes of one cluster.
 
-    `urls` are tried in turn where one does not answer. gRPC listens on `grpc_port`, or, where that
-    is None, on the port after the URL's. `ca` is a file of certificates to trust instead of the
-    system's. `prefix` begins the names of all collections, and is the alias of the current release.
+    - `urls`: tried in turn if one does not answer.
+    - `ca`: a file of certificates to trust instead of those of the system.
+    - `prefix`: the alias of the current release; the names of all collections begin with it.
+    - `grpc_port`: the port of gRPC, by default the one after that of the URL.
+    - `timeout_s`: longest wait for one response, in seconds.
     """
 
     urls: tuple[str, ...]
@@ -42,9 +44,9 @@ class QdrantOptions:
 
 @dataclass(frozen=True, slots=True)
 class CollectionLayout:
-    """How a release is laid out over the nodes and in their memory; None leaves it to the server.
+    """Layout of a collection over the nodes of a cluster and their memory; None for the default.
 
-    A write counts once `write_consistency` of the `replicas` of its shard have it.
+    A write is confirmed by `write_consistency` of the `replicas` of its shard.
     """
 
     shards: int | None = None
@@ -61,49 +63,49 @@ def qdrant_options(
     prefix: str = "nextsong",
     grpc_port: int | None = None,
 ) -> QdrantOptions:
-    """The options for a comma-separated list of URLs; raises `InputError` for one that is none.
+    """Return the options for a comma-separated list of URLs. Raises `InputError` or `FileError`.
 
-    The key comes from `key_file`, or else from the environment.
+    The API key is read from `key_file`, or else from the environment variable `API_KEY`.
     """
     cleaned = tuple(_url(url.strip()) for url in urls.split(",") if url.strip())
     if not cleaned:
         raise InputError(
-            f"'{redact_password(urls)}' names no Qdrant server: give http://HOST:{REST_PORT}"
+            f"'{redact_password(urls)}' does not name a Qdrant server: give http://HOST:{REST_PORT}"
         )
     if not _PREFIX.fullmatch(prefix):
-        raise InputError(f"the prefix '{prefix}' is not a letter and up to 63 of A-Z a-z 0-9 _ -")
+        raise InputError(f"the prefix '{prefix}' must be a letter and up to 63 of A-Z a-z 0-9 _ -")
     if ca is not None and not ca.is_file():
-        raise FileError(f"no file of certificates in {ca}")
-    key = _key_in(key_file) if key_file else os.environ.get(API_KEY, "").strip()
+        raise FileError(f"the file of certificates {ca} does not exist")
+    key = _read_key(key_file) if key_file else os.environ.get(API_KEY, "").strip()
     return QdrantOptions(cleaned, key or None, ca, prefix, grpc_port)
 
 
 def redact_password(urls: str) -> str:
-    """The same, with stars for what stands before an @ in an address."""
+    """Return the URLs with stars in place of user names and passwords."""
     return re.sub(r"(^|//|,)[^/@,]*@", r"\1**********@", urls)
 
 
 def _url(url: str) -> str:
-    given = url if "://" in url else f"http://{url}"
+    full = url if "://" in url else f"http://{url}"
     problem = f"'{redact_password(url)}' is not the address of a Qdrant server: give http://HOST:{REST_PORT}"
     try:
-        parts = urlsplit(given)
+        parts = urlsplit(full)
         port = parts.port
     except ValueError as error:
         raise InputError(problem) from error
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
         raise InputError(problem)
     if parts.username or parts.password:
-        raise InputError(f"a key does not belong into the URL: set {API_KEY}")
+        raise InputError(f"the URL must not have a key: set {API_KEY}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}:{port or REST_PORT}{parts.path.rstrip('/')}"
 
 
-def _key_in(file: Path) -> str:
+def _read_key(file: Path) -> str:
     try:
         key = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise FileError(f"the key in {file} cannot be read: {error}") from error
     if not key:
-        raise FileError(f"{file} is empty: it must hold the key of the Qdrant server")
+        raise FileError(f"{file} is empty: it must contain the key of the Qdrant server")
     return key

@@ -135,7 +135,9 @@ def test_a_lease_that_ran_out_is_taken_over(home: ServerStore, content: Content)
         home.nodes.request("", lambda client: client.upsert(lock, [point]))
 
     held_until(time.time() + 30)
-    with pytest.raises(BusyError, match=r"another \(process 1 on elsewhere\).* s until the lock expires"):
+    with pytest.raises(
+        BusyError, match=r"another \(process 1 on elsewhere\).* s until the lock expires"
+    ):
         home.publish(content.draft, SilentReporter())
     with pytest.raises(BusyError):
         home.prune(0)

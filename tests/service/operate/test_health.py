@@ -91,7 +91,7 @@ def test_an_alias_that_is_gone(loop: Loop, home: ServerStore, content: Content) 
         release = home.current() or ""
         home.nodes.request("", lambda client: client.update_collection_aliases([gone]))
         until(lambda: not healthy(server.address))
-        home._point_at(release)
+        home._move_alias(release)
         until(lambda: healthy(server.address))
 
 
