@@ -27,15 +27,15 @@ def kind(request: pytest.FixtureRequest) -> str:
 def make_store(
     kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
-    """Makes an empty home of the kind."""
+    """Makes an empty store of the kind."""
     if kind == "folder":
         return lambda **more: EmbeddedStore(tmp_path_factory.mktemp("home"), **more)
     return memory_store if kind == "memory" else request.getfixturevalue("server_stores")
 
 
 @pytest.fixture(scope="module")
-def home(make_store: Any, content: Content) -> ReleaseStore:
-    """A home with a release of the content that no test changes."""
-    home: ReleaseStore = make_store()
-    home.publish(content.draft, SilentReporter())
-    return home
+def store(make_store: Any, content: Content) -> ReleaseStore:
+    """A store with a release of the content that no test changes."""
+    store: ReleaseStore = make_store()
+    store.publish(content.draft, SilentReporter())
+    return store

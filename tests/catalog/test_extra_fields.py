@@ -1,4 +1,4 @@
-"""Extra payload fields: they come back as they were given, and can be filtered on."""
+"""Extra payload fields are returned as published, and can be filtered on."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
         replace(point, song=replace(point.song, extra=extra))
         for point, extra in zip(points_of(*rows), EXTRAS, strict=True)
     ]
-    home = EmbeddedStore(tmp_path_factory.mktemp("home"))
-    publish(home, points, payload=KINDS)
-    opened = home.open()
+    store = EmbeddedStore(tmp_path_factory.mktemp("home"))
+    publish(store, points, payload=KINDS)
+    opened = store.open()
     yield opened
     opened.close()
 
 
-def test_they_come_back_typed_and_the_missing_are_left_out(release: OpenRelease) -> None:
+def test_extra_fields_keep_their_types_and_missing_ones_are_left_out(release: OpenRelease) -> None:
     assert release.manifest.payload == KINDS
     assert [point.song.extra for point in run(release.popular(9))] == EXTRAS
 

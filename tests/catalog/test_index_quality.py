@@ -1,4 +1,4 @@
-"""Recall of the index against exact search: what it counts, and what publishing does about it."""
+"""Recall of the index against exact search, and the search width chosen by it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def song(number: int) -> Song:
 
 
 class Index:
-    """Exact search finds songs 0 to 9; the index finds the first `right` of them, and others."""
+    """A release whose exact search finds songs 0 to 9, and its index the first `right` of them."""
 
     def __init__(self, manifest: Any, right: int) -> None:
         self.manifest = manifest
@@ -48,14 +48,14 @@ class Index:
         self.closed = True
 
 
-def test_recall_is_the_share_of_the_true_ten(road: Road) -> None:
+def test_recall_is_the_share_of_the_exact_hits(road: Road) -> None:
     index: Any = Index(road.outcome.manifest, 7)
     points = asyncio.run(index.popular(4))
     measured = asyncio.run(recall_of(index, points))
     assert (measured.recall, measured.lowest, measured.queries) == (0.7, 0.7, 4)
 
 
-def test_a_song_as_near_as_the_tenth_is_no_error(road: Road) -> None:
+def test_a_song_that_ties_with_the_tenth_counts_as_right(road: Road) -> None:
     class Tied(Index):
         def _found(self, right: int) -> list[Hit]:
             return [Hit(song(n), 0.5) for n in [*range(right), *range(100 + right, 110)]]
@@ -64,13 +64,13 @@ def test_a_song_as_near_as_the_tenth_is_no_error(road: Road) -> None:
     assert asyncio.run(recall_of(index, asyncio.run(index.popular(2)))).recall == 1.0
 
 
-def test_without_queries_nothing_is_missed(road: Road) -> None:
+def test_recall_without_queries_is_1(road: Road) -> None:
     index: Any = Index(road.outcome.manifest, 3)
     measured = asyncio.run(recall_of(index, [Point(song(1), None)]))
     assert (measured.recall, measured.queries) == (1.0, 0)
 
 
-def test_the_search_is_widened_until_it_finds_enough(road: Road) -> None:
+def test_the_search_width_grows_until_recall_is_good(road: Road) -> None:
     opened = []
 
     def open_with(manifest: Any) -> Any:
@@ -84,19 +84,19 @@ def test_the_search_is_widened_until_it_finds_enough(road: Road) -> None:
     assert all(one.closed for one in opened)
 
 
-def test_a_hopeless_index_is_not_published(road: Road) -> None:
+def test_an_index_with_low_recall_is_refused(road: Road) -> None:
     with pytest.raises(EngineError, match=r"only 90\.0% .* 97% is the least"):
         with_search_width(road.outcome.manifest, lambda manifest: Index(manifest, 9))  # type: ignore[arg-type]
 
 
-def test_a_published_release_says_its_recall(road: Road) -> None:
+def test_the_manifest_has_width_and_recall(road: Road) -> None:
     manifest = road.outcome.manifest
     assert manifest.search_ef == 100
     assert manifest.recall is not None
     assert 0.97 <= manifest.recall <= 1
 
 
-def test_filters_of_several_selectivities(road: Road) -> None:
+def test_recall_under_filters_of_several_selectivities(road: Road) -> None:
     release = road.home.open()
     measured = asyncio.run(measure_recall_by_filter(release, size=20))
     sample = asyncio.run(sample_of(release, 20))

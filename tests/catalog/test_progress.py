@@ -1,4 +1,4 @@
-"""How long-running work shows how far it is: with a bar, or as lines for programs."""
+"""Progress bars of long-running tasks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def console(monkeypatch: pytest.MonkeyPatch) -> Console:
     return made
 
 
-def test_a_piece_of_work_goes_on_after_its_total_is_reached(console: Console) -> None:
+def test_a_task_can_go_on_after_its_total_is_reached(console: Console) -> None:
     with ConsoleReporter().task("publish") as task:
         task.advance(3, 3)
         time.sleep(0.25)
@@ -40,7 +40,7 @@ def test_a_piece_of_work_goes_on_after_its_total_is_reached(console: Console) ->
         assert "25%" in shown(console)[before + len(after) :]
 
 
-def test_a_total_that_is_not_known_has_no_percentage(console: Console) -> None:
+def test_an_unknown_total_has_no_percentage(console: Console) -> None:
     with ConsoleReporter().task("index") as task:
         task.advance(1200)
         time.sleep(0.25)

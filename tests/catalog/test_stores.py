@@ -1,4 +1,4 @@
-"""Both homes keep, find and lose the same: one suite for the folder, the emulation and a server."""
+"""One suite for all stores: the folder, the emulation of a server, and a real server."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def release(home: ReleaseStore) -> Iterator[OpenRelease]:
-    opened = home.open()
+def release(store: ReleaseStore) -> Iterator[OpenRelease]:
+    opened = store.open()
     yield opened
     opened.close()
 
@@ -44,19 +44,19 @@ def release(home: ReleaseStore) -> Iterator[OpenRelease]:
 @pytest.fixture(scope="module")
 def reference(content: Content, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
     """The same content in a folder."""
-    home = EmbeddedStore(tmp_path_factory.mktemp("reference"))
-    home.publish(content.draft, SilentReporter())
-    opened = home.open()
+    store = EmbeddedStore(tmp_path_factory.mktemp("reference"))
+    store.publish(content.draft, SilentReporter())
+    opened = store.open()
     yield opened
     opened.close()
 
 
-def test_the_manifest_says_what_was_published(home: ReleaseStore, content: Content) -> None:
-    release = home.current()
+def test_the_manifest_describes_the_release(store: ReleaseStore, content: Content) -> None:
+    release = store.current()
     assert release is not None
     assert release.endswith("-00000000")
-    assert home.releases() == [release]
-    manifest = home.manifest(release)
+    assert store.releases() == [release]
+    manifest = store.manifest(release)
     assert (manifest.release, manifest.dimensions) == (release, DIMENSIONS)
     assert (manifest.counts, manifest.origin) == (content.draft.counts, content.draft.origin)
     assert manifest.payload == KINDS
@@ -64,7 +64,7 @@ def test_the_manifest_says_what_was_published(home: ReleaseStore, content: Conte
     assert len(set(manifest.canaries)) == 8
 
 
-def test_points_are_what_was_published_to_the_bit(release: OpenRelease, content: Content) -> None:
+def test_points_are_as_published_to_the_bit(release: OpenRelease, content: Content) -> None:
     ids = [song.song_id for song in content.songs]
     points = run(release.points(ids))
     for song, vector in zip(content.songs, content.vectors, strict=True):
@@ -78,23 +78,21 @@ def test_points_are_what_was_published_to_the_bit(release: OpenRelease, content:
     assert [strengths[song_id] for song_id in ids] == content.strengths
 
 
-def test_a_release_may_hold_cooccurrence_alone(
-    make_store: Any, content: Content, tmp_path: Path
-) -> None:
+def test_a_release_without_dense_vectors(make_store: Any, content: Content, tmp_path: Path) -> None:
     table = pq.read_table(content.draft.songs_path)
     place = table.schema.get_field_index("vector")
     none = pa.nulls(len(table), table.schema.field("vector").type)
     pq.write_table(table.set_column(place, "vector", none), tmp_path / "songs.parquet")
     counts = replace(content.draft.counts, vectors=0)
     draft = replace(content.draft, songs_path=tmp_path / "songs.parquet", counts=counts)
-    home = make_store()
-    manifest = home.publish(draft, SilentReporter())
+    store = make_store()
+    manifest = store.publish(draft, SilentReporter())
     assert (manifest.canaries, manifest.recall) == ([], 1.0)
     copied = copy(
-        home, EmbeddedStore(tmp_path / "copy"), None, tmp_path / "scratch", SilentReporter()
+        store, EmbeddedStore(tmp_path / "copy"), None, tmp_path / "scratch", SilentReporter()
     )
     assert copied.counts == manifest.counts
-    for kept in (home, EmbeddedStore(tmp_path / "copy")):
+    for kept in (store, EmbeddedStore(tmp_path / "copy")):
         opened = kept.open()
         try:
             (found, likely) = run(
@@ -107,7 +105,7 @@ def test_a_release_may_hold_cooccurrence_alone(
         assert all(3 in content.strengths[hit.song.ordinal] for hit in likely)
 
 
-def test_similarities_are_cosines_of_the_songs_asked_about(
+def test_similarities_are_cosines_of_the_given_songs(
     release: OpenRelease, content: Content
 ) -> None:
     ids = [song.song_id for song in content.songs]
@@ -176,7 +174,7 @@ def searches(where: Filter) -> list[Search]:
 
 
 @pytest.mark.parametrize("where", [*FILTERS, *WORDS])
-def test_both_homes_find_the_same(
+def test_both_stores_find_the_same(
     kind: str, release: OpenRelease, reference: OpenRelease, where: Filter
 ) -> None:
     if kind == "memory" and where in WORDS:
@@ -190,7 +188,7 @@ def test_both_homes_find_the_same(
         assert [len(hits) for hits in found[:8]] == [10, 60, 10, 50, 50, 10, 150, 10]
 
 
-def test_nothing_is_asked_of_an_empty_batch(release: OpenRelease) -> None:
+def test_searches_that_cannot_find_anything(release: OpenRelease) -> None:
     assert run(release.find([])) == []
     assert run(release.find([Search(VECTOR, limit=0), Search()])) == [[], []]
 
@@ -230,7 +228,7 @@ def test_a_vector_of_another_size_is_an_engine_error(release: OpenRelease) -> No
         run(release.find([Search(vectors_of(1, DIMENSIONS + 1)[0])]))
 
 
-def test_an_empty_home(make_store: Any) -> None:
+def test_an_empty_store(make_store: Any) -> None:
     empty = make_store()
     assert empty.current() is None
     assert empty.releases() == []
@@ -243,35 +241,35 @@ def test_an_empty_home(make_store: Any) -> None:
     assert empty.prune(0) == []
 
 
-def test_releases_come_go_and_come_back(make_store: Any, content: Content) -> None:
-    home = make_store(keep=1)
-    made = [home.publish(content.draft, SilentReporter()).release for _ in range(3)]
+def test_publish_rollback_and_prune(make_store: Any, content: Content) -> None:
+    store = make_store(keep=1)
+    made = [store.publish(content.draft, SilentReporter()).release for _ in range(3)]
     assert made == sorted(made)
-    assert home.current() == made[2]
-    assert home.releases() == made[1:]
-    assert home.rollback() == made[1]
-    assert home.current() == made[1]
-    opened = home.open()
+    assert store.current() == made[2]
+    assert store.releases() == made[1:]
+    assert store.rollback() == made[1]
+    assert store.current() == made[1]
+    opened = store.open()
     assert opened.manifest.release == made[1]
     opened.close()
     with pytest.raises(NoReleaseError):
-        home.rollback()
-    assert home.rollback(made[2]) == made[2]
-    assert home.prune(1) == []
-    assert home.rollback() == made[1]
-    assert home.prune(0) == [made[2]]
-    assert (home.current(), home.releases()) == (made[1], [made[1]])
+        store.rollback()
+    assert store.rollback(made[2]) == made[2]
+    assert store.prune(1) == []
+    assert store.rollback() == made[1]
+    assert store.prune(0) == [made[2]]
+    assert (store.current(), store.releases()) == (made[1], [made[1]])
     with pytest.raises((NoReleaseError, CorruptReleaseError)):
-        home.rollback(made[0])
-    assert home.current() == made[1]
-    assert home.verify(made[1], SilentReporter()).release == made[1]
+        store.rollback(made[0])
+    assert store.current() == made[1]
+    assert store.verify(made[1], SilentReporter()).release == made[1]
 
 
 def test_a_bad_vector_is_refused_and_nothing_changes(
     make_store: Any, content: Content, tmp_path: Path
 ) -> None:
-    home = make_store()
-    before = home.publish(content.draft, SilentReporter()).release
+    store = make_store()
+    before = store.publish(content.draft, SilentReporter()).release
     table = pq.read_table(content.draft.songs_path)
     vectors = table["vector"].to_pylist()
     vectors[100] = [2.0] * DIMENSIONS
@@ -282,7 +280,7 @@ def test_a_bad_vector_is_refused_and_nothing_changes(
     pq.write_table(bad, tmp_path / "bad.parquet")
     song = content.songs[100].song_id
     with pytest.raises(EngineError, match=f"the vector of song {song} is not 12 numbers"):
-        home.publish(replace(content.draft, songs_path=tmp_path / "bad.parquet"), SilentReporter())
+        store.publish(replace(content.draft, songs_path=tmp_path / "bad.parquet"), SilentReporter())
     seeds = table["seeds"].to_pylist()
     place = table.schema.get_field_index("seeds")
     twice = next(at for at, own in enumerate(seeds) if own and len(own) > 2)
@@ -291,26 +289,26 @@ def test_a_bad_vector_is_refused_and_nothing_changes(
     pq.write_table(bad, tmp_path / "bad.parquet")
     song = content.songs[twice].song_id
     with pytest.raises(EngineError, match=f"a seed predicts song {song} twice"):
-        home.publish(replace(content.draft, songs_path=tmp_path / "bad.parquet"), SilentReporter())
-    assert (home.current(), home.releases()) == (before, [before])
-    again = home.publish(content.draft, SilentReporter()).release
-    assert (home.current(), home.releases()) == (again, [before, again])
+        store.publish(replace(content.draft, songs_path=tmp_path / "bad.parquet"), SilentReporter())
+    assert (store.current(), store.releases()) == (before, [before])
+    again = store.publish(content.draft, SilentReporter()).release
+    assert (store.current(), store.releases()) == (again, [before, again])
 
 
 def test_copies_are_the_same_to_the_bit(
-    home: ReleaseStore, make_store: Any, reference: OpenRelease, tmp_path: Path
+    store: ReleaseStore, make_store: Any, reference: OpenRelease, tmp_path: Path
 ) -> None:
     there, back = EmbeddedStore(tmp_path / "folder"), make_store()
     notes = Notes()
-    carried = copy(home, there, None, tmp_path / "scratch", notes)
-    assert carried.release == there.current() == home.current()
+    carried = copy(store, there, None, tmp_path / "scratch", notes)
+    assert carried.release == there.current() == store.current()
     assert notes.steps[-1][0] == SONGS
     copy(there, back, None, tmp_path / "scratch", SilentReporter())
-    original, returned = home.manifest(carried.release), back.manifest(carried.release)
+    original, returned = store.manifest(carried.release), back.manifest(carried.release)
     assert returned.created == original.created
     assert returned.origin == original.origin
     assert sorted(returned.canaries) != []
-    draft = home.export(carried.release, tmp_path / "a.parquet", SilentReporter())
+    draft = store.export(carried.release, tmp_path / "a.parquet", SilentReporter())
     again = back.export(carried.release, tmp_path / "b.parquet", SilentReporter())
     tables = [
         pq.read_table(path).sort_by("song_id") for path in (draft.songs_path, again.songs_path)
@@ -323,12 +321,12 @@ def test_copies_are_the_same_to_the_bit(
 
 
 def test_two_publishers_at_once(make_store: Any, kind: str, content: Content) -> None:
-    home = make_store()
-    other = home
+    store = make_store()
+    other = store
     if isinstance(make_store, Shared):
-        other = make_store.again(home)
+        other = make_store.again(store)
     elif kind == "folder":
-        other = EmbeddedStore(home.path)
+        other = EmbeddedStore(store.path)
     refused: list[str] = []
 
     def meanwhile(_done: float, _total: float | None) -> None:
@@ -337,8 +335,8 @@ def test_two_publishers_at_once(make_store: Any, kind: str, content: Content) ->
                 other.publish(content.draft, SilentReporter())
             refused.append(str(error.value))
 
-    won = home.publish(content.draft, Notes(meanwhile)).release
+    won = store.publish(content.draft, Notes(meanwhile)).release
     assert "publishing a release" in refused[0]
-    assert (home.current(), home.releases()) == (won, [won])
+    assert (store.current(), store.releases()) == (won, [won])
     later = other.publish(content.draft, SilentReporter()).release
-    assert home.current() == later
+    assert store.current() == later

@@ -1,4 +1,4 @@
-"""What homes are spared: ids that are none, copies that differ, and failures after the fact."""
+"""Malformed ids, copies that differ, failures after publishing, and stalled indexing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def test_a_copy_that_is_not_the_same_changes_nothing(
-    home: ReleaseStore,
+    store: ReleaseStore,
     make_store: Any,
     content: Content,
     tmp_path: Path,
@@ -39,60 +39,60 @@ def test_a_copy_that_is_not_the_same_changes_nothing(
 
     monkeypatch.setattr(there, "batches", altered)
     with pytest.raises(GateError, match="not the same to the bit"):
-        copy(home, there, None, tmp_path, SilentReporter())
+        copy(store, there, None, tmp_path, SilentReporter())
     assert (there.current(), there.releases()) == (before, [before])
 
 
 @pytest.mark.parametrize("form", ["./{}", "{}/", "{}/.", "../releases/{}", "nothing", "{}\n"])
-def test_what_is_no_id_is_no_release(make_store: Any, content: Content, form: str) -> None:
-    home = make_store()
-    older = home.publish(content.draft, SilentReporter()).release
-    current = home.publish(content.draft, SilentReporter()).release
+def test_a_malformed_release_id_is_refused(make_store: Any, content: Content, form: str) -> None:
+    store = make_store()
+    older = store.publish(content.draft, SilentReporter()).release
+    current = store.publish(content.draft, SilentReporter()).release
     name = form.format(older)
     for use in (
-        lambda: home.rollback(name),
-        lambda: home.open(name),
-        lambda: home.manifest(name),
-        lambda: home.verify(name, SilentReporter()),
-        lambda: home.export(name, Path("unused"), SilentReporter()),
+        lambda: store.rollback(name),
+        lambda: store.open(name),
+        lambda: store.manifest(name),
+        lambda: store.verify(name, SilentReporter()),
+        lambda: store.export(name, Path("unused"), SilentReporter()),
     ):
         with pytest.raises(NoReleaseError, match="is no release of"):
             use()
-    assert home.current() == current
-    assert home.rollback(older) == older
+    assert store.current() == current
+    assert store.rollback(older) == older
 
 
-def test_old_releases_that_cannot_be_removed_do_not_undo_a_new_one(
+def test_a_release_is_current_even_if_old_ones_cannot_be_removed(
     make_store: Any, content: Content, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = make_store()
+    store = make_store()
 
     def failing(_keep: int) -> list[str]:
         raise UnavailableError("away")
 
-    monkeypatch.setattr(home, "_prune", failing)
-    published = home.publish(content.draft, SilentReporter()).release
-    assert home.current() == published
+    monkeypatch.setattr(store, "_prune", failing)
+    published = store.publish(content.draft, SilentReporter()).release
+    assert store.current() == published
 
 
 def test_only_releases_are_listed(content: Content, tmp_path: Path) -> None:
-    home = EmbeddedStore(tmp_path)
-    release = home.publish(content.draft, SilentReporter()).release
+    store = EmbeddedStore(tmp_path)
+    release = store.publish(content.draft, SilentReporter()).release
     (tmp_path / "releases" / "lost+found").mkdir()
     (tmp_path / "releases" / "20260101T000000000-afile").write_text("")
-    assert home.releases() == [release]
+    assert store.releases() == [release]
 
 
 class Optimiser:
-    """A server whose index looks as one state after another says; the last one stays."""
+    """A server whose index has one state after another; the last one stays."""
 
     def __init__(self, *states: tuple[str, int]) -> None:
         self.states = list(states)
-        self.told = 0
+        self.starts = 0
 
     def request(self, task: str, _call: Any, **_: Any) -> Any:
         if task == "start indexing":
-            self.told += 1
+            self.starts += 1
         if task == "read the state of the replicas":
             return models.CollectionClusterInfo(
                 peer_id=1, shard_count=1, local_shards=[], remote_shards=[], shard_transfers=[]
@@ -109,7 +109,7 @@ class Optimiser:
 
 
 class Large:
-    """As much of a draft as the index needs: 100,000 vectors of 64 numbers, 25 MB."""
+    """The parts of a draft that indexing needs: 100,000 vectors of 64 numbers, 25 MB."""
 
     dimensions = 64
 
@@ -125,7 +125,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-def test_green_is_not_enough_where_many_vectors_are_not_indexed() -> None:
+def test_a_green_status_is_not_trusted_before_vectors_are_indexed() -> None:
     early = [("green", 0)] * 8 + [("yellow", 40_000)] * 3
     server: Any = Optimiser(*early, ("green", 97_000))
     large: Any = Large()
@@ -134,7 +134,7 @@ def test_green_is_not_enough_where_many_vectors_are_not_indexed() -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-def test_an_index_that_stands_still_is_told_again_and_then_given_up() -> None:
+def test_an_idle_optimizer_is_started_again_and_then_an_error() -> None:
     server: Any = Optimiser(("grey", 40_000))
     large: Any = Large()
     with (
@@ -144,4 +144,4 @@ def test_an_index_that_stands_still_is_told_again_and_then_given_up() -> None:
         ),
     ):
         indexing.build_index(server, "c", large, task)
-    assert server.told > 1
+    assert server.starts > 1

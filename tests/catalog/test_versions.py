@@ -1,4 +1,4 @@
-"""Versions of one song: which titles name one, and what merging them makes of the songs."""
+"""Versions of one song: base titles, and merging of songs by them."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize(("title", "base"), SAME)
-def test_versions(title: str, base: str) -> None:
+def test_base_title_of_editions(title: str, base: str) -> None:
     import re
 
     key = normalise(title)
@@ -79,7 +79,7 @@ def test_versions(title: str, base: str) -> None:
 
 
 @pytest.mark.parametrize("title", OTHERS)
-def test_other_recordings_and_other_titles(title: str) -> None:
+def test_base_title_of_other_recordings(title: str) -> None:
     assert base_title(normalise(title)) == title
 
 
@@ -93,7 +93,7 @@ ROWS = [
 ]
 
 
-def test_versions_are_counted_and_kept_apart(tmp_path: Path) -> None:
+def test_versions_are_counted_but_not_merged_by_default(tmp_path: Path) -> None:
     found = prepared(tmp_path, ROWS)
     assert found.summary["versions"] == {
         "songs": 1,
@@ -123,7 +123,7 @@ def test_versions_are_merged(tmp_path: Path) -> None:
     assert keys == {"heroes", "heroes - live", "fame"}
 
 
-def test_versions_with_track_ids_take_the_most_played_ones(tmp_path: Path) -> None:
+def test_merged_versions_get_the_track_id_of_the_most_played_one(tmp_path: Path) -> None:
     rows = [
         row("Bowie", "Heroes", playlist_id="0", track_id="t:1"),
         *[row("Bowie", "Heroes - Remastered", playlist_id=str(n), track_id="t:2") for n in (1, 2)],
@@ -140,7 +140,7 @@ def test_versions_with_track_ids_take_the_most_played_ones(tmp_path: Path) -> No
     assert all(len(one["songs"]) == 2 for one in merge_candidates.playlists)
 
 
-def test_playlists_of_one_name_and_playlists_of_the_same_songs(tmp_path: Path) -> None:
+def test_playlists_with_the_same_name_or_songs_are_counted(tmp_path: Path) -> None:
     rows = [
         *playlist("1", "abc", owner="u", playlist_name="Mix"),
         *playlist("2", "abd", owner="u", playlist_name="Mix"),

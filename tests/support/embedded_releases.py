@@ -1,4 +1,4 @@
-"""Releases of known songs and vectors, a small and a large one, and a copy to be damaged."""
+"""Releases of invented songs and vectors in an embedded store."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def drafted(
     of_songs: Sequence[Song] | None = None,
     column: pa.Array | None = None,
 ) -> Draft:
-    """A draft of these vectors, shape (n, dimensions), or of any other `column` of vectors."""
+    """Write a draft with these vectors, shape (n, dimensions), or with the Arrow array `column`."""
     chosen = invented(len(vectors)) if of_songs is None else of_songs
     dimensions = vectors.shape[1]
     if column is None:
@@ -91,7 +91,7 @@ def drafted(
 
 
 def invented(count: int) -> list[Song]:
-    """Songs in the order of their popularity; song i is in `count - i` playlists."""
+    """Return songs, most popular first; song i is in `count - i` playlists."""
     names = NAMED + [(f"Artist {i % 20}", f"Song {i}") for i in range(len(NAMED), count)]
     return [
         Song(song_id(artist, title), artist, title, normalise(artist), i, count - i)
@@ -104,7 +104,7 @@ def vectors_of(count: int, dimensions: int, seed: int = 0) -> Vector:
 
 
 class Notes(SilentReporter):
-    """Remembers what was said, and calls `on_progress` with each step of the work."""
+    """A reporter that records results and steps, and calls `on_progress` with each step."""
 
     def __init__(self, on_progress: Callable[[float, float | None], None] | None = None) -> None:
         self.results: list[str] = []
@@ -126,22 +126,22 @@ class Notes(SilentReporter):
 
 @dataclass(frozen=True)
 class Library:
-    """A release of known songs and vectors: what is in it, and where it is."""
+    """A release of invented songs and vectors, its content and its store."""
 
     songs: list[Song]
     vectors: Vector
     draft: Draft
-    home: EmbeddedStore
+    store: EmbeddedStore
     release: EmbeddedRelease
     notes: Notes
     seconds: float
 
     @property
     def shard(self) -> Path:
-        return shard_of(self.home)
+        return shard_of(self.store)
 
     def exact(self, query: Vector, limit: int, where: Callable[[Song], bool]) -> list[Song]:
-        """The songs that an exact search finds."""
+        """Return the nearest songs by exact search."""
         allowed = [song for song in self.songs if where(song)]
         scores = self.vectors[[song.ordinal for song in allowed]] @ query
         return [allowed[i] for i in np.argsort(-scores, kind="stable")[:limit]]
@@ -150,15 +150,15 @@ class Library:
 def library(folder: Path, count: int, dimensions: int) -> Iterator[Library]:
     vectors = vectors_of(count, dimensions)
     draft = drafted(folder, vectors)
-    home = EmbeddedStore(folder / "home")
+    store = EmbeddedStore(folder / "home")
     notes = Notes()
     start = time.perf_counter()
-    home.publish(draft, notes)
+    store.publish(draft, notes)
     seconds = time.perf_counter() - start
-    release = home.open()
-    yield Library(invented(count), vectors, draft, home, release, notes, seconds)
+    release = store.open()
+    yield Library(invented(count), vectors, draft, store, release, notes, seconds)
     release.close()
 
 
-def shard_of(home: EmbeddedStore) -> Path:
-    return home.path / "releases" / (home.current() or "") / "shard"
+def shard_of(store: EmbeddedStore) -> Path:
+    return store.path / "releases" / (store.current() or "") / "shard"

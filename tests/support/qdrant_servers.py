@@ -41,7 +41,7 @@ needs_binary = pytest.mark.skipif(
 
 
 def without_server(reason: str) -> None:
-    """Skip, or fail where a server is required."""
+    """Skip the test, or fail it if a server is required."""
     if os.environ.get("NEXTSONG_REQUIRE_SERVER") == "1":
         pytest.fail(f"NEXTSONG_REQUIRE_SERVER=1, but {reason}")
     pytest.skip(f"no Qdrant server: {reason}")
@@ -49,7 +49,7 @@ def without_server(reason: str) -> None:
 
 @contextmanager
 def container() -> Iterator[str]:
-    """A server in a container, if there is an engine and the image."""
+    """Yield the URL of a server in a container, if there is an engine and the image."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -91,7 +91,7 @@ def await_ready(url: str, grpc_port: int, alive: Callable[[], bool] = lambda: Tr
 
 
 def free_port(*, pair: bool = False) -> int:
-    """A port that is free now; with `pair`, so is the one after it."""
+    """Return a free port; with `pair`, the next one is free too."""
     while True:
         with socket.socket() as one, socket.socket() as two:
             one.bind(("127.0.0.1", 0))
@@ -104,7 +104,7 @@ def free_port(*, pair: bool = False) -> int:
 
 
 class Program:
-    """A server of its own, to be killed and started again with the same data and ports."""
+    """A server that can be killed and started again with the same data and ports."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.port = free_port(pair=True)
@@ -158,7 +158,7 @@ class Program:
 
 
 def options_of(url: str, prefix: str = "nextsong", **more: Any) -> QdrantOptions:
-    """The options for a URL; of a container, the port of gRPC stands behind a #."""
+    """Return the options for a URL. For a container, the gRPC port follows a #."""
     address, _, grpc_port = url.partition("#")
     return qdrant_options(
         address, prefix=prefix, grpc_port=int(grpc_port) if grpc_port else None, **more
@@ -166,37 +166,37 @@ def options_of(url: str, prefix: str = "nextsong", **more: Any) -> QdrantOptions
 
 
 class Shared:
-    """Makes homes on one server, each with names of its own, and removes them at the end."""
+    """A factory of stores on one server, each with its own prefix; removes them at the end."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self._made: list[ServerStore] = []
 
     def __call__(self, **more: Any) -> ServerStore:
-        home = ServerStore(options_of(self.url, f"test-{uuid4().hex[:12]}"), **more)
-        self._made.append(home)
-        return home
+        store = ServerStore(options_of(self.url, f"test-{uuid4().hex[:12]}"), **more)
+        self._made.append(store)
+        return store
 
-    def again(self, home: ServerStore, **more: Any) -> ServerStore:
-        """The same home, as another process sees it."""
-        return ServerStore(home.options, **more)
+    def again(self, store: ServerStore, **more: Any) -> ServerStore:
+        """Return another object for the same store, as in another process."""
+        return ServerStore(store.options, **more)
 
     def clean(self) -> None:
-        for home in self._made:
-            wipe(home)
-            home.close()
+        for store in self._made:
+            wipe(store)
+            store.close()
 
 
-def wipe(home: ServerStore) -> None:
-    """Remove all collections of a home."""
-    prefix = home.options.prefix
-    found = home.nodes.request("list", lambda client: client.get_collections()).collections
+def wipe(store: ServerStore) -> None:
+    """Remove all collections of a store."""
+    prefix = store.options.prefix
+    found = store.nodes.request("list", lambda client: client.get_collections()).collections
     for name in [each.name for each in found if each.name.startswith(f"{prefix}_")]:
-        home.nodes.request("remove", lambda client, name=name: client.delete_collection(name))
+        store.nodes.request("remove", lambda client, name=name: client.delete_collection(name))
 
 
 class Memory(QdrantClient):
-    """The client's emulation in memory, which knows nothing of indexes, nodes and optimisers."""
+    """The emulation of `qdrant-client` in memory, without indexes, nodes and optimizers."""
 
     def __init__(self) -> None:
         super().__init__(":memory:")
@@ -228,7 +228,7 @@ class Memory(QdrantClient):
 
 
 class MemoryNodes:
-    """The nodes of such an emulation, asked directly or by coroutines."""
+    """The only node of such an emulation."""
 
     def __init__(self) -> None:
         self.client = Memory()
@@ -246,7 +246,7 @@ class MemoryNodes:
 
 
 class _Awaited:
-    """Makes the methods of a client coroutines."""
+    """A client with its methods as coroutines."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -261,7 +261,7 @@ class _Awaited:
 
 
 def memory_store(**more: Any) -> ServerStore:
-    """A home in memory, for what the emulation can do."""
+    """Return a store in memory, within the limits of the emulation."""
     nodes = MemoryNodes()
     parts: Any = {"nodes": nodes, "open_nodes": lambda: AsyncMemoryNodes(nodes)}
     return ServerStore(QdrantOptions((":memory:",)), **parts, **more)

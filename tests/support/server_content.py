@@ -1,4 +1,4 @@
-"""What the tests of the server home share: a home with a release, and what it answers."""
+"""Helpers for tests of the server store: a query and its results."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 QUERY = Search(VECTOR, WEIGHTS, limit=30)
 
 
-def name_of(home: ServerStore) -> str:
-    return home.collection(home.current() or "")
+def name_of(store: ServerStore) -> str:
+    return store.collection(store.current() or "")
 
 
-def answers(home: ServerStore, search: Search = QUERY) -> list[str]:
-    release = home.open()
+def answers(store: ServerStore, search: Search = QUERY) -> list[str]:
+    release = store.open()
     (hits,) = run(release.find([search]))
     release.close()
     return [str(hit.song.song_id) for hit in hits]

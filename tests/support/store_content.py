@@ -1,4 +1,4 @@
-"""What the tests of homes publish: invented songs with extra fields and vectors of both kinds."""
+"""Content for tests of stores: invented songs with extra fields, dense and sparse vectors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def extra_of(place: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Content:
-    """What is published: songs, their dense vectors (every ninth has none) and sparse ones."""
+    """Songs, dense vectors (every ninth song has none), co-occurrence weights, and a draft."""
 
     songs: list[Song]
     vectors: list[Vector | None]
@@ -102,7 +102,7 @@ WEIGHTS = {3: 1.0, 17: 0.5, 111: 0.25, 400: 2.0}
 
 
 def assert_same(found: list[Hit], expected: list[Hit]) -> None:
-    """The same songs with the same scores; those with equal scores in any order."""
+    """Assert that songs and scores are the same. Songs of equal score may be in any order."""
     assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=2e-6)
     if not expected:
         return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from catalog.embedded import store
+from catalog.embedded import store as embedded_store
 from catalog.embedded.store import EmbeddedStore
 from tests.support.embedded_releases import Library, library
 from tests.support.road import linked
@@ -35,15 +35,15 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
 
 
 @pytest.fixture
-def home(small: Library, tmp_path: Path) -> EmbeddedStore:
-    """A copy of the small home, to be damaged."""
-    shutil.copytree(small.home.path, tmp_path / "home", copy_function=linked)
+def store(small: Library, tmp_path: Path) -> EmbeddedStore:
+    """A copy of the small store that a test may damage."""
+    shutil.copytree(small.store.path, tmp_path / "home", copy_function=linked)
     return EmbeddedStore(tmp_path / "home")
 
 
 @pytest.fixture
 def quick(small: Library, monkeypatch: pytest.MonkeyPatch) -> Draft:
-    """Publishing builds nothing from now on, but copies the small release."""
+    """A draft, after publishing was replaced by copying the small release."""
     template = small.release.manifest
 
     def build(
@@ -54,5 +54,5 @@ def quick(small: Library, monkeypatch: pytest.MonkeyPatch) -> Draft:
         (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
         return manifest
 
-    monkeypatch.setattr(store, "_build", build)
+    monkeypatch.setattr(embedded_store, "_build", build)
     return small.draft

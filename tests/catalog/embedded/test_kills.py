@@ -1,4 +1,4 @@
-"""Publishing that is killed leaves a whole release, and two never publish at once."""
+"""Killed publishers leave a whole release, and two never publish at the same time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from catalog.embedded import store
+from catalog.embedded import store as embedded_store
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError
 from catalog.progress import SilentReporter
@@ -41,9 +41,9 @@ print(EmbeddedStore(home).publish(draft, SilentReporter()).release, flush=True)
 
 
 @contextmanager
-def publisher(home: EmbeddedStore, draft: Draft) -> Iterator[subprocess.Popen[str]]:
-    """Another process that is about to publish; it is gone at the end."""
-    argument = pickle.dumps((home.path, draft)).hex()
+def publisher(store: EmbeddedStore, draft: Draft) -> Iterator[subprocess.Popen[str]]:
+    """Yield another process that is about to publish; it is killed at the end."""
+    argument = pickle.dumps((store.path, draft)).hex()
     with subprocess.Popen(
         [sys.executable, "-c", PUBLISH, argument], stdout=subprocess.PIPE, text=True
     ) as child:
@@ -55,37 +55,37 @@ def publisher(home: EmbeddedStore, draft: Draft) -> Iterator[subprocess.Popen[st
             child.kill()
 
 
-def builders(home: EmbeddedStore) -> list[str]:
-    """The command lines of processes that build for this home."""
+def builders(store: EmbeddedStore) -> list[str]:
+    """Return the command lines of processes that build for this store."""
     commands = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             commands.append(path.read_bytes().decode(errors="replace"))
         except OSError:  # it ended meanwhile
             continue
-    return [one for one in commands if "catalog.embedded.build" in one and str(home.path) in one]
+    return [one for one in commands if "catalog.embedded.build" in one and str(store.path) in one]
 
 
-def test_killed_at_any_moment(home: EmbeddedStore, small: Library) -> None:
+def test_a_kill_at_any_moment_leaves_a_whole_release(store: EmbeddedStore, small: Library) -> None:
     chance = random.Random(20261123)
     for part in range(4):
-        old = home.current()
-        with publisher(home, small.draft) as child:
+        old = store.current()
+        with publisher(store, small.draft) as child:
             time.sleep(small.seconds * 0.2 * (part + chance.random()))
             child.kill()
-        release = home.open()
+        release = store.open()
         # A kill that comes too late finds a whole new release; any other leaves the old one.
-        assert release.manifest.release in {old, home.releases()[-1]}
+        assert release.manifest.release in {old, store.releases()[-1]}
         assert run(release.popular(1))[0].song == small.songs[0]
         release.close()
-    new = home.publish(small.draft, SilentReporter()).release
-    assert home.current() == new
-    home.open().close()
-    assert [path.name for path in (home.path / "releases").iterdir() if path.name[0] == "."] == []
+    new = store.publish(small.draft, SilentReporter()).release
+    assert store.current() == new
+    store.open().close()
+    assert [path.name for path in (store.path / "releases").iterdir() if path.name[0] == "."] == []
     deadline = time.monotonic() + 20
-    while builders(home) and time.monotonic() < deadline:
+    while builders(store) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert builders(home) == []
+    assert builders(store) == []
 
 
 FOLLOW = '''
@@ -127,7 +127,7 @@ def test_a_builder_dies_with_its_parent() -> None:
 
 
 def killed(action: Callable[[], object]) -> None:
-    """Do this in a process of its own, which must end by SIGKILL."""
+    """Run `action` in a process of its own, which must end by SIGKILL."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the child calls no engine
         child = os.fork()
@@ -149,15 +149,15 @@ def die(*_: object, **__: object) -> None:
     ("place", "name", "is_published"),
     [
         (Path, "rename", False),
-        (store, "sync_folder", False),
-        (store, "write_atomically", False),
+        (embedded_store, "sync_folder", False),
+        (embedded_store, "write_atomically", False),
         (Path, "replace", False),
         (EmbeddedStore, "_prune", True),
     ],
     ids=["built", "in place", "before the pointer", "at the pointer", "before pruning"],
 )
-def test_killed_at_each_step(
-    home: EmbeddedStore,
+def test_a_kill_at_each_step_leaves_a_whole_release(
+    store: EmbeddedStore,
     small: Library,
     quick: Draft,
     monkeypatch: pytest.MonkeyPatch,
@@ -165,24 +165,24 @@ def test_killed_at_each_step(
     name: str,
     is_published: bool,
 ) -> None:
-    old = home.current()
+    old = store.current()
     with monkeypatch.context() as patch:
         patch.setattr(place, name, die)
-        killed(lambda: home.publish(quick, SilentReporter()))
-    assert (home.current() != old) == is_published
-    home.open().close()
-    new = home.publish(quick, SilentReporter()).release
-    assert home.current() == new
-    home.open().close()
-    left = [path.name for path in home.path.rglob(".*") if path.name != ".lock"]
+        killed(lambda: store.publish(quick, SilentReporter()))
+    assert (store.current() != old) == is_published
+    store.open().close()
+    new = store.publish(quick, SilentReporter()).release
+    assert store.current() == new
+    store.open().close()
+    left = [path.name for path in store.path.rglob(".*") if path.name != ".lock"]
     assert left == []
 
 
-def test_killed_while_pruning(
+def test_a_kill_while_pruning_leaves_whole_releases(
     tmp_path: Path, quick: Draft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home = EmbeddedStore(tmp_path / "home")
-    published = [home.publish(quick, SilentReporter()).release for _ in range(3)]
+    store = EmbeddedStore(tmp_path / "home")
+    published = [store.publish(quick, SilentReporter()).release for _ in range(3)]
 
     def half(folder: Path, **_: object) -> None:
         next(path for path in folder.rglob("*") if path.is_file()).unlink()
@@ -190,29 +190,29 @@ def test_killed_while_pruning(
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", half)
-        killed(lambda: home.publish(quick, SilentReporter()))
-    kept = home.releases()
+        killed(lambda: store.publish(quick, SilentReporter()))
+    kept = store.releases()
     assert kept[:2] == published[1:]
     for release in kept:  # none of them is the one that is half gone
-        home.open(release).close()
-    home.publish(quick, SilentReporter())
-    assert len(list((home.path / "releases").iterdir())) == 3
+        store.open(release).close()
+    store.publish(quick, SilentReporter())
+    assert len(list((store.path / "releases").iterdir())) == 3
 
 
-def test_two_publishers_at_once(home: EmbeddedStore, small: Library) -> None:
-    old = home.current()
-    with publisher(home, small.draft) as other:
+def test_two_publishers_at_once(store: EmbeddedStore, small: Library) -> None:
+    old = store.current()
+    with publisher(store, small.draft) as other:
         deadline = time.monotonic() + 60
-        while not list((home.path / "releases").glob(".*.partial")):
+        while not list((store.path / "releases").glob(".*.partial")):
             assert time.monotonic() < deadline
             time.sleep(0.005)
         with pytest.raises(BusyError) as caught:
-            home.publish(small.draft, SilentReporter())
+            store.publish(small.draft, SilentReporter())
         assert f"is in use: publishing a release (process {other.pid})" in str(caught.value)
-        assert home.current() == old
+        assert store.current() == old
         assert other.stdout is not None
         release = other.stdout.readline().strip()
         assert other.wait() == 0
-    assert home.current() == release
-    assert home.releases() == [old, release]
-    home.open().close()
+    assert store.current() == release
+    assert store.releases() == [old, release]
+    store.open().close()

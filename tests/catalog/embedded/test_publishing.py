@@ -1,4 +1,4 @@
-"""Publishing: which releases are kept, and how a failure leaves the current one as it was."""
+"""Publishing: which releases are kept, and failures that leave the current one as it was."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from catalog.model import Vector
 
 
-def assert_as_it_was(home: EmbeddedStore, small: Library) -> None:
-    """The copy's one release is current, readable and alone."""
-    assert home.current() == small.release.manifest.release
-    assert [path.name for path in (home.path / "releases").iterdir()] == home.releases()
-    assert home.releases() == [home.current()]
-    release = home.open()
+def assert_as_it_was(store: EmbeddedStore, small: Library) -> None:
+    """Assert that the store has one release, which is current and readable."""
+    assert store.current() == small.release.manifest.release
+    assert [path.name for path in (store.path / "releases").iterdir()] == store.releases()
+    assert store.releases() == [store.current()]
+    release = store.open()
     assert run(release.popular(1))[0].song == small.songs[0]
     release.close()
 
@@ -46,69 +46,69 @@ def assert_as_it_was(home: EmbeddedStore, small: Library) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "a file"])
-def test_a_home_without_a_release(tmp_path: Path, kind: str) -> None:
+def test_a_store_without_a_release(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "home"
     if kind == "empty":
         path.mkdir()
     elif kind == "a file":
         path.write_text("x")
-    home = EmbeddedStore(path)
-    assert home.current() is None
-    assert home.releases() == []
+    store = EmbeddedStore(path)
+    assert store.current() is None
+    assert store.releases() == []
     with pytest.raises(NoReleaseError, match=r"no release in .*home yet: .*ingest run.*--home"):
-        home.open()
+        store.open()
     assert path.exists() == (kind != "missing")
 
 
-def test_a_home_where_nothing_can_be_written(small: Library, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported(small: Library, tmp_path: Path) -> None:
     (tmp_path / "home").write_text("x")
     with pytest.raises(StorageError, match="a file stands where a folder is needed"):
         EmbeddedStore(tmp_path / "home").publish(small.draft, SilentReporter())
 
 
 def test_two_old_releases_are_kept(tmp_path: Path, quick: Draft) -> None:
-    home = EmbeddedStore(tmp_path / "home")
+    store = EmbeddedStore(tmp_path / "home")
     published: list[str] = []
     for _ in range(5):
-        published.append(home.publish(quick, SilentReporter()).release)
-        assert home.current() == published[-1]
-        assert home.releases() == published[-3:]
+        published.append(store.publish(quick, SilentReporter()).release)
+        assert store.current() == published[-1]
+        assert store.releases() == published[-3:]
     for release in published[-3:]:
-        opened = home.open(release)
+        opened = store.open(release)
         assert opened.manifest.release == release
         opened.close()
-    assert (home.path / "current").read_text() == published[-1] + "\n"
-    assert sorted(path.name for path in home.path.iterdir()) == [".lock", "current", "releases"]
-    assert len(list((home.path / "releases").iterdir())) == 3
+    assert (store.path / "current").read_text() == published[-1] + "\n"
+    assert sorted(path.name for path in store.path.iterdir()) == [".lock", "current", "releases"]
+    assert len(list((store.path / "releases").iterdir())) == 3
 
 
-def test_a_release_that_is_open_outlives_its_files(tmp_path: Path, quick: Draft) -> None:
-    home = EmbeddedStore(tmp_path / "home")
-    first = home.publish(quick, SilentReporter()).release
-    opened = home.open()
+def test_an_open_release_survives_the_removal_of_its_files(tmp_path: Path, quick: Draft) -> None:
+    store = EmbeddedStore(tmp_path / "home")
+    first = store.publish(quick, SilentReporter()).release
+    opened = store.open()
     for _ in range(3):
-        home.publish(quick, SilentReporter())
-    assert first not in home.releases()
+        store.publish(quick, SilentReporter())
+    assert first not in store.releases()
     assert [point.song.ordinal for point in run(opened.popular(3))] == [0, 1, 2]
     opened.close()
 
 
 def test_the_current_release_is_never_pruned(tmp_path: Path, quick: Draft) -> None:
-    home = EmbeddedStore(tmp_path / "home")
-    first = home.publish(quick, SilentReporter()).release
+    store = EmbeddedStore(tmp_path / "home")
+    first = store.publish(quick, SilentReporter()).release
     for _ in range(2):
-        home.publish(quick, SilentReporter())
-    (home.path / "current").write_text(first)  # as after a rollback
-    assert home.publish(quick, SilentReporter()).release == home.current()
-    assert len(home.releases()) == 3
-    assert first not in home.releases()
+        store.publish(quick, SilentReporter())
+    (store.path / "current").write_text(first)  # as after a rollback
+    assert store.publish(quick, SilentReporter()).release == store.current()
+    assert len(store.releases()) == 3
+    assert first not in store.releases()
 
 
 # Publishing that fails leaves the current release as it was.
 
 
 def builder(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Let this shell script be the process that builds."""
+    """Run this shell script instead of the build process."""
     path = folder / "builder"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o700)
@@ -128,8 +128,8 @@ def builder(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
         ("yes | head -c 1000000 >&2; echo flooded >&2; exit 1", "ended early: flooded"),
     ],
 )
-def test_a_builder_that_dies(
-    home: EmbeddedStore,
+def test_a_failed_build_is_reported(
+    store: EmbeddedStore,
     small: Library,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -138,24 +138,24 @@ def test_a_builder_that_dies(
 ) -> None:
     builder(tmp_path, monkeypatch, script)
     with pytest.raises(EngineError) as caught:
-        home.publish(small.draft, SilentReporter())
+        store.publish(small.draft, SilentReporter())
     assert word in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert_as_it_was(home, small)
+    assert_as_it_was(store, small)
 
 
-def test_a_builder_that_finds_the_disk_full(
-    home: EmbeddedStore, small: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_full_disk_during_the_build_is_reported(
+    store: EmbeddedStore, small: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = """echo '{"error": "failed to build: No space left on device (os error 28)"}'"""
     builder(tmp_path, monkeypatch, script)
     with pytest.raises(StorageError, match="the disk is full: free some room"):
-        home.publish(small.draft, SilentReporter())
-    assert_as_it_was(home, small)
+        store.publish(small.draft, SilentReporter())
+    assert_as_it_was(store, small)
 
 
-def test_a_builder_that_is_killed(
-    home: EmbeddedStore, small: Library, monkeypatch: pytest.MonkeyPatch
+def test_a_killed_build_is_reported(
+    store: EmbeddedStore, small: Library, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[subprocess.Popen[str]] = []
 
@@ -166,12 +166,12 @@ def test_a_builder_that_is_killed(
 
     monkeypatch.setattr(subprocess, "Popen", Remembered)
     with pytest.raises(EngineError, match="ended early: exit code -9"):
-        home.publish(small.draft, Notes(lambda done, total: started[0].kill()))
-    assert_as_it_was(home, small)
+        store.publish(small.draft, Notes(lambda done, total: started[0].kill()))
+    assert_as_it_was(store, small)
 
 
-def test_an_interrupt_ends_the_builder_too(
-    home: EmbeddedStore, small: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupt_ends_the_build(
+    store: EmbeddedStore, small: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pid_file = tmp_path / "pid"
     script = f"""echo $$ > {pid_file}; echo '{{"done": 1, "total": 300}}'; exec sleep 60"""
@@ -181,25 +181,25 @@ def test_an_interrupt_ends_the_builder_too(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        home.publish(small.draft, Notes(interrupt))
+        store.publish(small.draft, Notes(interrupt))
     assert not Path(f"/proc/{int(pid_file.read_text())}").exists()
-    assert_as_it_was(home, small)
+    assert_as_it_was(store, small)
 
 
-def test_the_working_folder_is_not_asked_for_code(
+def test_modules_in_the_working_folder_are_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("catalog.py", "json.py", "pyarrow.py"):
         (tmp_path / name).write_text("raise SystemExit('this is not ours')")
     draft = drafted(tmp_path, vectors_of(3, 4))
     monkeypatch.chdir(tmp_path)
-    home = EmbeddedStore(Path("home"))
-    home.publish(draft, SilentReporter())
-    home.open().close()
+    store = EmbeddedStore(Path("home"))
+    store.publish(draft, SilentReporter())
+    store.open().close()
 
 
 def spoiled(kind: str) -> tuple[Vector, pa.Array | None]:
-    """Vectors of 12 songs, of which the ninth is wrong."""
+    """Return vectors of 12 songs, of which the ninth is wrong."""
     vectors = vectors_of(12, 4)
     lists = vectors.tolist()
     if kind == "nan":
@@ -223,7 +223,7 @@ def spoiled(kind: str) -> tuple[Vector, pa.Array | None]:
 @pytest.mark.parametrize(
     "kind", ["nan", "infinite", "zero", "long", "null number", "shorter", "longer"]
 )
-def test_a_wrong_vector_is_never_built(tmp_path: Path, kind: str) -> None:
+def test_a_build_refuses_wrong_vectors(tmp_path: Path, kind: str) -> None:
     vectors, column = spoiled(kind)
     draft = drafted(tmp_path, vectors, column=column)
     ninth = invented(12)[8].song_id
@@ -231,14 +231,14 @@ def test_a_wrong_vector_is_never_built(tmp_path: Path, kind: str) -> None:
         build.build(draft.songs_path, 4, {}, tmp_path / "shard")
 
 
-def test_a_list_of_any_kind_is_built(tmp_path: Path) -> None:
+def test_a_build_accepts_all_list_types(tmp_path: Path) -> None:
     vectors = vectors_of(12, 4)
     for kind in (pa.list_(pa.float32()), pa.large_list(pa.float64()), pa.list_(pa.float32(), 4)):
         draft = drafted(tmp_path, vectors, column=pa.array(vectors.tolist(), kind))
         build.build(draft.songs_path, 4, {}, tmp_path / f"shard of {kind}")
 
 
-def test_a_release_in_segments_finds_what_one_in_one_piece_does(
+def test_a_release_in_several_segments_finds_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors = vectors_of(900, 8)
@@ -263,9 +263,9 @@ def test_a_song_without_a_vector_is_kept(tmp_path: Path) -> None:
     vectors = vectors_of(12, 4)
     lists = vectors.tolist()
     column = pa.array([*lists[:8], None, *lists[9:]], pa.list_(pa.float32(), 4))
-    home = EmbeddedStore(tmp_path / "home")
-    home.publish(drafted(tmp_path, vectors, column=column), SilentReporter())
-    release = home.open()
+    store = EmbeddedStore(tmp_path / "home")
+    store.publish(drafted(tmp_path, vectors, column=column), SilentReporter())
+    release = store.open()
     ninth = invented(12)[8].song_id
     assert run(release.points([ninth]))[ninth].vector is None
     assert [point.song.song_id for point in run(release.popular(20))][8] == ninth
@@ -273,27 +273,27 @@ def test_a_song_without_a_vector_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_wrong_vector_is_never_published(
-    home: EmbeddedStore, small: Library, tmp_path: Path
+    store: EmbeddedStore, small: Library, tmp_path: Path
 ) -> None:
     vectors = vectors_of(300, 8)
     vectors[-1, 0] = np.nan
     with pytest.raises(EngineError, match=f"the vector of song {small.songs[-1].song_id}"):
-        home.publish(drafted(tmp_path, vectors), SilentReporter())
-    assert_as_it_was(home, small)
+        store.publish(drafted(tmp_path, vectors), SilentReporter())
+    assert_as_it_was(store, small)
 
 
 def test_another_number_of_dimensions_is_never_published(
-    home: EmbeddedStore, small: Library
+    store: EmbeddedStore, small: Library
 ) -> None:
     with pytest.raises(EngineError, match="is not 9 numbers of unit length"):
-        home.publish(replace(small.draft, dimensions=9), SilentReporter())
-    assert_as_it_was(home, small)
+        store.publish(replace(small.draft, dimensions=9), SilentReporter())
+    assert_as_it_was(store, small)
 
 
 def test_a_song_given_twice_is_never_published(
-    home: EmbeddedStore, small: Library, tmp_path: Path
+    store: EmbeddedStore, small: Library, tmp_path: Path
 ) -> None:
     draft = drafted(tmp_path, small.vectors, of_songs=[*small.songs[:-1], small.songs[0]])
     with pytest.raises(EngineError, match="holds 299 songs of 300"):
-        home.publish(draft, SilentReporter())
-    assert_as_it_was(home, small)
+        store.publish(draft, SilentReporter())
+    assert_as_it_was(store, small)

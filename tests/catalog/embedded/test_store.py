@@ -1,4 +1,4 @@
-"""The embedded home: the songs and vectors that were published are found again."""
+"""The embedded store finds the songs and vectors that were published."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def test_songs_and_vectors_are_those_that_were_given(small: Library) -> None:
+def test_points_are_as_published(small: Library) -> None:
     ids = [song.song_id for song in small.songs]
     points = run(small.release.points(ids))
     assert [points[one].song for one in ids] == small.songs
@@ -40,11 +40,11 @@ def test_unknown_ids_are_left_out(small: Library) -> None:
     assert set(run(small.release.points([known, known]))) == {known}
 
 
-def test_the_manifest_says_what_was_published(small: Library) -> None:
+def test_the_manifest_describes_the_release(small: Library) -> None:
     manifest = small.release.manifest
-    assert manifest == small.home.manifest(manifest.release)
-    assert manifest.release == small.home.current()
-    assert small.home.releases() == [manifest.release]
+    assert manifest == small.store.manifest(manifest.release)
+    assert manifest.release == small.store.current()
+    assert small.store.releases() == [manifest.release]
     assert (manifest.dimensions, manifest.counts) == (8, small.draft.counts)
     assert manifest.origin == ORIGIN
     assert manifest.release.endswith("-01234567")
@@ -58,7 +58,7 @@ def test_progress_is_reported(small: Library) -> None:
     assert (300, 300) in small.notes.steps
     (result,) = small.notes.results
     assert result.startswith("300 songs, ")
-    assert result.endswith(f"in release {small.home.current()}")
+    assert result.endswith(f"in release {small.store.current()}")
 
 
 artist_keys = st.frozensets(st.sampled_from([song.artist_key for song in invented(40)]), max_size=4)
@@ -110,7 +110,7 @@ def test_popular_songs_come_with_their_vectors(small: Library) -> None:
     np.testing.assert_allclose([point.vector for point in points], small.vectors[:5], atol=1e-6)
 
 
-def test_popular_songs_end_where_the_catalog_ends(small: Library) -> None:
+def test_popular_returns_at_most_all_songs(small: Library) -> None:
     assert [point.song for point in run(small.release.popular(1_000))] == small.songs
 
 
@@ -190,13 +190,11 @@ def test_every_song_finds_itself(large: Library) -> None:
         ("!?", []),
     ],
 )
-def test_search_by_words_and_their_beginnings(
-    small: Library, text: str, ordinals: list[int]
-) -> None:
+def test_search_by_words_and_prefixes(small: Library, text: str, ordinals: list[int]) -> None:
     assert [song.ordinal for song in run(small.release.search(text, 10))] == ordinals
 
 
-def test_search_gives_the_most_popular_first(small: Library) -> None:
+def test_search_returns_the_most_popular_songs_first(small: Library) -> None:
     matches = [song for song in small.songs if song.title.startswith("Song 2")]
     where = Filter(exclude_artists=frozenset(["artist 2"]))  # "2" begins a word of these names too
     among = [song for song in matches if song.artist_key != "artist 2"]
@@ -215,22 +213,22 @@ def test_a_query_of_nan_finds_nothing(small: Library) -> None:
     assert nearest(small.release, np.full(8, np.nan, np.float32), 5) == []
 
 
-def test_a_closed_release_answers_no_more(small: Library) -> None:
-    release = small.home.open()
+def test_a_closed_release_raises(small: Library) -> None:
+    release = small.store.open()
     release.close()
     with pytest.raises(EngineError, match=r"^Qdrant Edge failed to search: "):
         nearest(release, small.vectors[0], 5)
 
 
-def test_reading_does_not_change_a_byte(small: Library) -> None:
-    sums = sum_files(small.home.path)
-    release = small.home.open()
+def test_reading_does_not_change_files(small: Library) -> None:
+    sums = sum_files(small.store.path)
+    release = small.store.open()
     nearest(release, small.vectors[0], 50, Filter(min_playlists=10))
     run(release.search("song", 50))
     run(release.popular(50))
     run(release.points([song.song_id for song in small.songs]))
     release.close()
-    assert sum_files(small.home.path) == sums
+    assert sum_files(small.store.path) == sums
 
 
 READ = """
@@ -248,14 +246,14 @@ for point in asyncio.run(release.popular(20)):
 
 def test_two_processes_read_one_release_at_once(small: Library) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", READ, str(small.home.path)],
+        [sys.executable, "-c", READ, str(small.store.path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     ) as other:
         assert other.stdin is not None
         assert other.stdout is not None
-        second = small.home.open()  # and a second time in this process
+        second = small.store.open()  # and a second time in this process
         for point in run(small.release.popular(20)):
             theirs = other.stdout.readline().split()
             for release in (small.release, second):
@@ -267,7 +265,7 @@ def test_two_processes_read_one_release_at_once(small: Library) -> None:
     assert other.returncode == 0
 
 
-def test_exact_search_and_vectors_of_hits_come_when_asked_for(large: Library) -> None:
+def test_exact_search_and_vectors_of_hits_on_request(large: Library) -> None:
     query = vectors_of(1, large.vectors.shape[1], 3)[0]
     plain, exact = run(
         large.release.find([Search(query), Search(query, exact=True, with_vectors=True)])

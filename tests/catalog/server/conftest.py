@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def home(server_stores: Shared, content: Content) -> ServerStore:
-    home = server_stores()
-    home.publish(content.draft, SilentReporter())
-    return home
+def store(server_stores: Shared, content: Content) -> ServerStore:
+    store = server_stores()
+    store.publish(content.draft, SilentReporter())
+    return store

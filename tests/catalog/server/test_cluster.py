@@ -1,4 +1,4 @@
-"""Three nodes of Qdrant, two replicas of each shard: one node may die at any moment."""
+"""A cluster of three nodes with two replicas of each shard survives the death of a node."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LAYOUT = CollectionLayout(shards=3, replicas=2, write_consistency=2)
 
 
 def node(folder: Path, first: int | None) -> tuple[Program, int]:
-    """A node that joins the one with the peers' port `first`, and the peers' port of its own."""
+    """Return a node that joins the one with the peer port `first`, and its own peer port."""
     folder.mkdir()
     peers = free_port()
     server = Program(folder, QDRANT__CLUSTER__ENABLED="true", QDRANT__CLUSTER__P2P__PORT=str(peers))
@@ -55,21 +55,21 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Program]]:
         yield [one, *others]
 
 
-def test_a_node_dies_under_load_and_no_call_fails(nodes: list[Program], content: Content) -> None:
+def test_no_call_fails_when_a_node_dies_under_load(nodes: list[Program], content: Content) -> None:
     # gRPC is on the port after each node's own.
     urls = ",".join(server.url for server in nodes)
-    home = ServerStore(replace(options_of(urls), timeout_s=5), layout=LAYOUT)
-    release = home.publish(content.draft, SilentReporter()).release
-    info = home.nodes.request(
-        "look", lambda client: client.get_collection(home.collection(release))
+    store = ServerStore(replace(options_of(urls), timeout_s=5), layout=LAYOUT)
+    release = store.publish(content.draft, SilentReporter()).release
+    info = store.nodes.request(
+        "look", lambda client: client.get_collection(store.collection(release))
     )
     assert info.config.params.shard_number == 3
     assert info.config.params.replication_factor == 2
     assert info.config.params.write_consistency_factor == 2
-    assert {level for level, _, _ in check_collections(home)} == {"ok"}
+    assert {level for level, _, _ in check_collections(store)} == {"ok"}
 
     async def asked() -> list[list[Hit]]:
-        opened = home.open()
+        opened = store.open()
         answers: list[list[Hit]] = []
         end = time.monotonic() + 6
 
@@ -91,7 +91,7 @@ def test_a_node_dies_under_load_and_no_call_fails(nodes: list[Program], content:
     assert all(len(hits) == 30 for hits in answers)
     first = [(hit.song, pytest.approx(hit.score, abs=1e-6)) for hit in answers[0]]
     assert [(hit.song, hit.score) for hit in answers[-1]] == first
-    assert home.current() == release
+    assert store.current() == release
     nodes[0].start(wait=False)
     await_ready(nodes[0].url, nodes[0].port + 1)
-    home.close()
+    store.close()

@@ -1,4 +1,4 @@
-"""A server that says nothing at all: callers learn it in time, and others are asked instead."""
+"""Silent servers: errors come before the deadline, and other nodes are tried."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import grpc
 import pytest
 
 from catalog import deadline
-from catalog.errors import UnavailableError
+from catalog.errors import EngineError, UnavailableError
 from catalog.server import connection
-from catalog.server.connection import ROUNDS, AsyncNodes
+from catalog.server.connection import ROUNDS, AsyncNodes, Nodes
 from catalog.server.options import QdrantOptions
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ PATIENCE_S = 0.4
 
 
 class Fake:
-    """A client of a node that answers with its name, or says nothing."""
+    """A client of a node that answers with its name, or not at all."""
 
     def __init__(self, url: str, silent: set[str]) -> None:
         self.url = url
@@ -42,44 +42,44 @@ def nodes_of(monkeypatch: pytest.MonkeyPatch, *urls: str) -> tuple[AsyncNodes, s
     return nodes, silent
 
 
-async def asked(nodes: AsyncNodes) -> Any:
-    """What is answered to one who waits for no longer than `PATIENCE_S`."""
+async def request_in_time(nodes: AsyncNodes) -> Any:
+    """Return the answer of a request with a deadline of `PATIENCE_S`."""
     call: Callable[[Any], Awaitable[str]] = Fake.answer
     async with asyncio.timeout(PATIENCE_S):
         with deadline.within(PATIENCE_S):
             return await nodes.request("speak", call)
 
 
-def test_silence_is_told_before_the_caller_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_node_is_an_error_before_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes, silent = nodes_of(monkeypatch, "a")
 
     async def listen() -> None:
-        assert await asked(nodes) == "a"
+        assert await request_in_time(nodes) == "a"
         silent.add("a")
         for _ in range(2):
             with pytest.raises(UnavailableError, match="did not speak in time"):
-                await asked(nodes)
+                await request_in_time(nodes)
         silent.clear()
-        assert await asked(nodes) == "a"
+        assert await request_in_time(nodes) == "a"
 
     asyncio.run(listen())
 
 
-def test_another_node_is_asked_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_node_is_tried_before_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes, silent = nodes_of(monkeypatch, "a", "b")
     silent.add("a")
 
     async def listen() -> None:
-        assert await asked(nodes) == "b"
-        assert await asked(nodes) == "b"
+        assert await request_in_time(nodes) == "b"
+        assert await request_in_time(nodes) == "b"
         silent.add("b")
         with pytest.raises(UnavailableError):
-            await asked(nodes)
+            await request_in_time(nodes)
 
     asyncio.run(listen())
 
 
-def test_once_all_were_silent_tries_are_short_until_one_answers(
+def test_tries_are_short_while_all_nodes_are_silent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connection, "TRY_S", 0.1)
@@ -88,7 +88,7 @@ def test_once_all_were_silent_tries_are_short_until_one_answers(
     waits: list[str] = []
 
     async def slow(client: Any) -> str:
-        waits.append("asked")
+        waits.append("request")
         await asyncio.sleep(0.02)
         return str(await client.answer())
 
@@ -109,7 +109,7 @@ def test_once_all_were_silent_tries_are_short_until_one_answers(
     asyncio.run(listen())
 
 
-def test_one_slow_question_makes_none_of_the_others_short(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_slow_request_does_not_shorten_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "TRY_S", 0.1)
     monkeypatch.setattr(connection, "SHORT_TRY_S", 0.0)
     nodes, _ = nodes_of(monkeypatch, "a")
@@ -130,7 +130,7 @@ def test_one_slow_question_makes_none_of_the_others_short(monkeypatch: pytest.Mo
     asyncio.run(listen())
 
 
-def test_nobody_waiting_nothing_is_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_without_a_deadline_is_not_cut_short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "TRY_S", 0.0)
     nodes, _ = nodes_of(monkeypatch, "a")
 
@@ -141,7 +141,7 @@ def test_nobody_waiting_nothing_is_cut_short(monkeypatch: pytest.MonkeyPatch) ->
     assert asyncio.run(nodes.request("speak", slow)) == "a"
 
 
-def test_the_engine_is_told_in_whole_seconds() -> None:
+def test_the_deadline_in_whole_seconds() -> None:
     assert deadline.whole_seconds() is None
     with deadline.within(2.5):
         assert deadline.whole_seconds() == 3
@@ -152,7 +152,7 @@ def test_the_engine_is_told_in_whole_seconds() -> None:
 
 
 @pytest.mark.parametrize("garbled", [1, 9])
-def test_a_garbled_answer_is_asked_for_again(garbled: int) -> None:
+def test_an_unreadable_response_is_requested_again(garbled: int) -> None:
     answers = iter([b"\xff" * 9] * garbled)
 
     async def answer(_request: bytes, _context: object) -> bytes:
@@ -178,3 +178,62 @@ def test_a_garbled_answer_is_asked_for_again(garbled: int) -> None:
             UnavailableError, match="failed to retrieve: its response cannot be read"
         ):
             asyncio.run(ask())
+
+
+def unavailable_nodes(monkeypatch: pytest.MonkeyPatch) -> tuple[Nodes, list[str]]:
+    """Two nodes that never answer, and the record of all requests to them."""
+    tried: list[str] = []
+    nodes = Nodes(QdrantOptions(("a", "b")))
+    monkeypatch.setattr(connection, "PAUSE_S", 0.001)
+    monkeypatch.setattr(nodes, "client", lambda url: url)
+    return nodes, tried
+
+
+def fail(tried: list[str]) -> Callable[[Any], str]:
+    def call(url: Any) -> str:
+        tried.append(url)
+        raise UnavailableError(url)
+
+    return call
+
+
+def test_each_node_is_tried_in_turn_for_some_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, tried = unavailable_nodes(monkeypatch)
+    with pytest.raises(UnavailableError):
+        nodes.request("speak", fail(tried))
+    assert tried == ["a", "b"] * ROUNDS
+
+
+def test_a_request_made_once_tries_each_node_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, tried = unavailable_nodes(monkeypatch)
+    with nodes.retrying_for(60), pytest.raises(UnavailableError):
+        nodes.request("speak", fail(tried), once=True)
+    assert tried == ["a", "b"]
+
+
+def test_patient_requests_are_repeated_until_a_node_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nodes, tried = unavailable_nodes(monkeypatch)
+
+    def call(url: Any) -> str:
+        tried.append(url)
+        if len(tried) <= 2 * ROUNDS:
+            raise UnavailableError(url)
+        return str(url)
+
+    with nodes.retrying_for(60):
+        assert nodes.request("speak", call) == "a"
+    assert len(tried) == 2 * ROUNDS + 1
+
+
+def test_other_errors_are_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    nodes, tried = unavailable_nodes(monkeypatch)
+
+    def call(url: Any) -> str:
+        tried.append(url)
+        raise EngineError(url)
+
+    with pytest.raises(EngineError):
+        nodes.request("speak", call)
+    assert tried == ["a"]

@@ -1,4 +1,4 @@
-"""A real Qdrant server that is cut off, killed, full or locked."""
+"""A real Qdrant server that is disconnected, killed, full or protected by keys."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 from catalog.commands.doctor import examine
 from catalog.errors import EngineError, StorageError, UnavailableError
 from catalog.progress import SilentReporter
-from catalog.server import store
+from catalog.server import store as server_store
 from catalog.server.store import ServerStore
 from tests.support.embedded_releases import Notes, drafted, run, vectors_of
 from tests.support.qdrant_servers import Program, needs_binary, options_of
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Cable:
-    """A TCP proxy in front of a port, that can be cut and mended."""
+    """A TCP proxy in front of a port that can be cut and mended."""
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -81,12 +81,12 @@ class Cable:
 
 
 @contextmanager
-def cabled(home: ServerStore) -> Iterator[tuple[ServerStore, list[Cable]]]:
-    """The same home over cables."""
-    port = urlsplit(home.options.urls[0]).port or 6333
-    cables = [Cable(port), Cable(home.options.grpc_port or port + 1)]
+def cabled(store: ServerStore) -> Iterator[tuple[ServerStore, list[Cable]]]:
+    """Yield the same store over cables, and the cables."""
+    port = urlsplit(store.options.urls[0]).port or 6333
+    cables = [Cable(port), Cable(store.options.grpc_port or port + 1)]
     url = f"http://127.0.0.1:{cables[0].port}"
-    options = replace(home.options, urls=(url,), grpc_port=cables[1].port, timeout_s=2)
+    options = replace(store.options, urls=(url,), grpc_port=cables[1].port, timeout_s=2)
     try:
         yield ServerStore(options), cables
     finally:
@@ -94,7 +94,7 @@ def cabled(home: ServerStore) -> Iterator[tuple[ServerStore, list[Cable]]]:
             cable.close()
 
 
-def test_a_cut_network_is_said_and_survived(home: ServerStore) -> None:
+def test_a_cut_network_is_reported_and_survived(store: ServerStore) -> None:
     async def through() -> None:
         release = far.open()
         expected = await release.find([QUERY])
@@ -114,13 +114,13 @@ def test_a_cut_network_is_said_and_survived(home: ServerStore) -> None:
         release.close()
         await asyncio.sleep(0.05)
 
-    with cabled(home) as (far, cables):
+    with cabled(store) as (far, cables):
         run(through())
-        assert far.current() == home.current()
+        assert far.current() == store.current()
 
 
 async def patient(release: Any) -> Any:
-    """Ask until an answer comes."""
+    """Repeat a search until it succeeds."""
     end = time.monotonic() + 30
     while True:
         try:
@@ -130,10 +130,10 @@ async def patient(release: Any) -> Any:
             await asyncio.sleep(0.1)
 
 
-def test_a_short_cut_does_not_stop_an_upload(home: ServerStore, tmp_path: Path) -> None:
+def test_a_short_cut_does_not_stop_an_upload(store: ServerStore, tmp_path: Path) -> None:
     other = made(tmp_path, seed=1)
     cuts: list[float] = []
-    with cabled(home) as (far, cables):
+    with cabled(store) as (far, cables):
 
         def cut_once(done: float, _total: float | None) -> None:
             if not cuts:
@@ -144,43 +144,43 @@ def test_a_short_cut_does_not_stop_an_upload(home: ServerStore, tmp_path: Path) 
 
         manifest = far.publish(other.draft, Notes(cut_once))
     assert cuts
-    assert home.current() == manifest.release
-    assert home.verify(manifest.release, SilentReporter()) == manifest
+    assert store.current() == manifest.release
+    assert store.verify(manifest.release, SilentReporter()) == manifest
 
 
 # Servers of our own, to be killed, locked and filled.
 
 
 @needs_binary
-def test_a_server_killed_mid_publish(tmp_path: Path, content: Content) -> None:
+def test_a_server_killed_while_publishing(tmp_path: Path, content: Content) -> None:
     other = made(tmp_path, seed=1)
     (tmp_path / "q").mkdir()
     with Program(tmp_path / "q") as server:
-        home = ServerStore(replace(options_of(server.url), timeout_s=2))
-        home.publish(content.draft, SilentReporter())
-        before, served = home.current(), answers(home)
-        patience = store.PATIENCE_S
+        store = ServerStore(replace(options_of(server.url), timeout_s=2))
+        store.publish(content.draft, SilentReporter())
+        before, served = store.current(), answers(store)
+        patience = server_store.PATIENCE_S
 
         def kill(_done: float, _total: float | None) -> None:
             server.kill()
 
-        store.PATIENCE_S = 0.5
+        server_store.PATIENCE_S = 0.5
         try:
             with pytest.raises(UnavailableError):
-                home.publish(other.draft, Notes(kill))
+                store.publish(other.draft, Notes(kill))
         finally:
-            store.PATIENCE_S = patience
+            server_store.PATIENCE_S = patience
         server.start()
-        assert (home.current(), answers(home)) == (before, served)
-        again = ServerStore(home.options)
+        assert (store.current(), answers(store)) == (before, served)
+        again = ServerStore(store.options)
         manifest = again.publish(other.draft, SilentReporter())
-        assert home.current() == manifest.release
-        assert home.all_releases() == [before, manifest.release]
-        assert home.verify(manifest.release, SilentReporter()) == manifest
+        assert store.current() == manifest.release
+        assert store.all_releases() == [before, manifest.release]
+        assert store.verify(manifest.release, SilentReporter()) == manifest
 
 
 @needs_binary
-def test_keys_and_what_they_allow(
+def test_permissions_of_api_keys(
     tmp_path: Path, content: Content, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keys = {
@@ -209,7 +209,7 @@ def test_keys_and_what_they_allow(
 
 
 @needs_binary
-def test_a_full_disk_is_said(tmp_path: Path, content: Content) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path, content: Content) -> None:
     with suppress(PermissionError, subprocess.CalledProcessError):
         small = tmp_path / "small"
         small.mkdir()
@@ -222,9 +222,9 @@ def test_a_full_disk_is_said(tmp_path: Path, content: Content) -> None:
             pytest.skip("a small file system cannot be mounted here")
         try:
             with Program(small) as server:
-                home = ServerStore(replace(options_of(server.url), timeout_s=5))
+                store = ServerStore(replace(options_of(server.url), timeout_s=5))
                 draft = drafted(tmp_path, vectors_of(200_000, 64))
                 with pytest.raises(StorageError, match=r"disk of Qdrant .* is full"):
-                    home.publish(draft, SilentReporter())
+                    store.publish(draft, SilentReporter())
         finally:
             subprocess.run(["umount", str(small)], check=True)

@@ -1,4 +1,4 @@
-"""A release in several shards, each of which fuses what it has, answers as one shard does."""
+"""A release in several shards, each of which fuses its own songs, finds the same as one shard."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SHARDS = 3
 
 
 class Shards:
-    """Nodes with emulations that each hold some of the songs: what they find is put together."""
+    """Nodes of a sharded collection: emulations with some of the songs each, results merged."""
 
-    def __init__(self, homes: list[ServerStore]) -> None:
-        self._homes = homes
+    def __init__(self, stores: list[ServerStore]) -> None:
+        self._homes = stores
 
     async def request(self, _task: str, call: Any) -> Any:
         return await call(self)
@@ -40,10 +40,10 @@ class Shards:
         self, _collection: str, requests: list[models.QueryRequest], **more: Any
     ) -> list[models.QueryResponse]:
         found = [
-            home.nodes.client.query_batch_points(
-                home.collection(home.current() or ""), requests, **more
+            store.nodes.client.query_batch_points(
+                store.collection(store.current() or ""), requests, **more
             )
-            for home in self._homes
+            for store in self._homes
         ]
         return [
             _together([shard[place] for shard in found], request.limit or 10)
@@ -58,8 +58,8 @@ def _together(responses: list[models.QueryResponse], limit: int) -> models.Query
 
 
 @pytest.fixture(scope="module")
-def homes(content: Content, tmp_path_factory: pytest.TempPathFactory) -> list[ServerStore]:
-    """A home of all songs, and one for each shard."""
+def stores(content: Content, tmp_path_factory: pytest.TempPathFactory) -> list[ServerStore]:
+    """A store with all songs, followed by one for each shard."""
     all_songs = pq.read_table(content.draft.songs_path)
     drafts = [content.draft]
     for shard in range(SHARDS):
@@ -69,8 +69,8 @@ def homes(content: Content, tmp_path_factory: pytest.TempPathFactory) -> list[Se
         counts = replace(content.draft.counts, songs=len(songs))
         drafts.append(replace(content.draft, songs_path=path, counts=counts))
     made = [memory_store() for _ in drafts]
-    for home, draft in zip(made, drafts, strict=True):
-        home.publish(draft, SilentReporter())
+    for store, draft in zip(made, drafts, strict=True):
+        store.publish(draft, SilentReporter())
     return made
 
 
@@ -87,8 +87,8 @@ SEARCHES = {
 
 
 @pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES.keys())
-def test_shards_answer_as_one(homes: list[ServerStore], search: Search) -> None:
-    whole, *parts = homes
+def test_several_shards_find_the_same_as_one(stores: list[ServerStore], search: Search) -> None:
+    whole, *parts = stores
     nodes: Any = Shards(parts)
     manifest = whole.manifest(whole.current() or "")
     several = ServerRelease(nodes, "", manifest, shards=SHARDS)
@@ -98,8 +98,8 @@ def test_shards_answer_as_one(homes: list[ServerStore], search: Search) -> None:
     assert bool(found) == (search is not SEARCHES["nothing passes"])
 
 
-def test_without_bounds_they_would_not(homes: list[ServerStore]) -> None:
-    whole, *parts = homes
+def test_without_bounds_several_shards_find_something_else(stores: list[ServerStore]) -> None:
+    whole, *parts = stores
     nodes: Any = Shards(parts)
     several = ServerRelease(nodes, "", whole.manifest(whole.current() or ""), shards=1)
     search = SEARCHES["both"]

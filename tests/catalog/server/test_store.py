@@ -1,4 +1,4 @@
-"""The home on a real Qdrant server: how releases are kept there, and what is noticed of damage."""
+"""The store on a real Qdrant server: form of the collections, damage, versions and health."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 # How it is kept.
 
 
-def test_the_collection_is_as_it_should_be(home: ServerStore) -> None:
-    info = home.nodes.request("look", lambda client: client.get_collection(name_of(home)))
+def test_schema_and_settings_of_the_collection(store: ServerStore) -> None:
+    info = store.nodes.request("look", lambda client: client.get_collection(name_of(store)))
     indexed = {name: index.data_type.value for name, index in info.payload_schema.items()}
     assert indexed == {
         "artist_key": "keyword",
@@ -50,13 +50,13 @@ def test_the_collection_is_as_it_should_be(home: ServerStore) -> None:
     assert optimizer.max_segment_size == upload.LARGEST_SEGMENT_KB
     assert info.segments_count <= optimizer.default_segment_number  # none is merged
     assert info.config.metadata is not None
-    assert info.config.metadata["manifest"]["release"] == home.current()
+    assert info.config.metadata["manifest"]["release"] == store.current()
     unindexed = models.FieldCondition(key="title", match=models.MatchValue(value="x"))
     with pytest.raises(EngineError, match="title"):
-        home.nodes.request(
+        store.nodes.request(
             "search",
             lambda client: client.scroll(
-                name_of(home), scroll_filter=models.Filter(must=[unindexed])
+                name_of(store), scroll_filter=models.Filter(must=[unindexed])
             ),
         )
 
@@ -64,23 +64,23 @@ def test_the_collection_is_as_it_should_be(home: ServerStore) -> None:
 def test_many_vectors_are_indexed_before_the_release_is_current(
     server_stores: Shared, tmp_path: Path
 ) -> None:
-    home = server_stores(layout=CollectionLayout(storage="quantized"))
+    store = server_stores(layout=CollectionLayout(storage="quantized"))
     draft = drafted(tmp_path, vectors_of(6_000, 200))
     notes = Notes()
-    release = home.publish(draft, notes).release
-    info = home.nodes.request("look", lambda client: client.get_collection(name_of(home)))
+    release = store.publish(draft, notes).release
+    info = store.nodes.request("look", lambda client: client.get_collection(name_of(store)))
     assert info.indexed_vectors_count == 6_000
     assert f"6,000 songs, 6,000 vectors indexed, in release {release}" in notes.results[0]
     vectors = info.config.params.vectors
     assert isinstance(vectors, dict)
     assert vectors["song"].on_disk
     assert vectors["song"].quantization_config is not None
-    assert home.manifest(release).recall == pytest.approx(1.0, abs=0.03)
-    assert home.verify(release, SilentReporter()).counts.songs == 6_000
+    assert store.manifest(release).recall == pytest.approx(1.0, abs=0.03)
+    assert store.verify(release, SilentReporter()).counts.songs == 6_000
 
 
-def test_several_shards_answer_as_one(
-    server_stores: Shared, home: ServerStore, content: Content
+def test_a_sharded_release_finds_the_same(
+    server_stores: Shared, store: ServerStore, content: Content
 ) -> None:
     sharded = server_stores(
         layout=CollectionLayout(shards=3, replicas=1, write_consistency=1, storage="disk")
@@ -91,30 +91,30 @@ def test_several_shards_answer_as_one(
     none = replace(QUERY, where=Filter(include_artists=frozenset({"nobody"})))
     searches = (QUERY, replace(QUERY, weights={}), replace(QUERY, vector=None), pushed, few, none)
     for query in searches:
-        assert answers(sharded, query) == answers(home, query)
+        assert answers(sharded, query) == answers(store, query)
     assert len(answers(sharded)) == QUERY.limit
     assert not answers(sharded, none)
     info = sharded.nodes.request("look", lambda client: client.get_collection(name_of(sharded)))
     assert info.config.params.shard_number == 3
 
 
-def test_a_snapshot_brings_a_release_back(home: ServerStore, content: Content) -> None:
-    release, name, before = home.current() or "", name_of(home), answers(home)
-    address = home.options.urls[0]
+def test_a_release_is_restored_from_a_snapshot(store: ServerStore, content: Content) -> None:
+    release, name, before = store.current() or "", name_of(store), answers(store)
+    address = store.options.urls[0]
     with httpx.Client(base_url=address, timeout=60) as http:
         snapshot = http.post(f"/collections/{name}/snapshots").raise_for_status().json()
         file = http.get(f"/collections/{name}/snapshots/{snapshot['result']['name']}").content
-        home.publish(content.draft, SilentReporter())
-        home.nodes.request("lose it", lambda client: client.delete_collection(name))
-        assert release not in home.releases()
+        store.publish(content.draft, SilentReporter())
+        store.nodes.request("lose it", lambda client: client.delete_collection(name))
+        assert release not in store.releases()
         upload = {"snapshot": ("release.snapshot", file)}
         http.post(
             f"/collections/{name}/snapshots/upload", params={"priority": "snapshot"}, files=upload
         ).raise_for_status()
-    assert release in home.releases()
-    home.verify(release, SilentReporter())
-    assert home.rollback(release) == release
-    assert answers(home) == before
+    assert release in store.releases()
+    store.verify(release, SilentReporter())
+    assert store.rollback(release) == release
+    assert answers(store) == before
 
 
 # What is noticed.
@@ -122,47 +122,52 @@ def test_a_snapshot_brings_a_release_back(home: ServerStore, content: Content) -
 FIRST = "ordinal"
 
 
-def point(home: ServerStore, content: Content) -> str:
+def point(store: ServerStore, content: Content) -> str:
     return str(content.songs[3].song_id)
 
 
-def lose_a_song(home: ServerStore, content: Content) -> None:
-    chosen: Any = [point(home, content)]
-    home.nodes.request(
-        "", lambda client: client.delete(name_of(home), models.PointIdsList(points=chosen))
+def lose_a_song(store: ServerStore, content: Content) -> None:
+    chosen: Any = [point(store, content)]
+    store.nodes.request(
+        "", lambda client: client.delete(name_of(store), models.PointIdsList(points=chosen))
     )
 
 
-def rename_a_song(home: ServerStore, content: Content) -> None:
-    chosen: Any = [point(home, content)]
-    home.nodes.request(
-        "", lambda client: client.set_payload(name_of(home), {"title": "x"}, points=chosen)
+def rename_a_song(store: ServerStore, content: Content) -> None:
+    chosen: Any = [point(store, content)]
+    store.nodes.request(
+        "", lambda client: client.set_payload(name_of(store), {"title": "x"}, points=chosen)
     )
 
 
-def bend_a_vector(home: ServerStore, content: Content) -> None:
+def bend_a_vector(store: ServerStore, content: Content) -> None:
     moved = vectors_of(1, 12, seed=5)[0].tolist()
-    changed = models.PointVectors(id=point(home, content), vector={"song": moved})
-    home.nodes.request("", lambda client: client.update_vectors(name_of(home), [changed]))
+    changed = models.PointVectors(id=point(store, content), vector={"song": moved})
+    store.nodes.request("", lambda client: client.update_vectors(name_of(store), [changed]))
 
 
-def bend_all_vectors(home: ServerStore, content: Content) -> None:
+def bend_all_vectors(store: ServerStore, content: Content) -> None:
     for song, vector in zip(content.songs, content.vectors, strict=True):
-        if vector is not None and str(song.song_id) in home.manifest(home.current() or "").canaries:
+        if (
+            vector is not None
+            and str(song.song_id) in store.manifest(store.current() or "").canaries
+        ):
             gone: Any = [str(song.song_id)]
-            home.nodes.request(
-                "", lambda client, gone=gone: client.delete_vectors(name_of(home), ["song"], gone)
+            store.nodes.request(
+                "", lambda client, gone=gone: client.delete_vectors(name_of(store), ["song"], gone)
             )
             return
 
 
-def drop_an_index(home: ServerStore, content: Content) -> None:
-    home.nodes.request("", lambda client: client.delete_payload_index(name_of(home), "genre"))
+def drop_an_index(store: ServerStore, content: Content) -> None:
+    store.nodes.request("", lambda client: client.delete_payload_index(name_of(store), "genre"))
 
 
-def forge_the_manifest(home: ServerStore, content: Content) -> None:
+def forge_the_manifest(store: ServerStore, content: Content) -> None:
     forged = {"manifest": {"dimensions": -1}}
-    home.nodes.request("", lambda client: client.update_collection(name_of(home), metadata=forged))
+    store.nodes.request(
+        "", lambda client: client.update_collection(name_of(store), metadata=forged)
+    )
 
 
 @pytest.mark.parametrize(
@@ -176,31 +181,31 @@ def forge_the_manifest(home: ServerStore, content: Content) -> None:
         (forge_the_manifest, "not a manifest", False),
     ],
 )
-def test_what_was_tampered_with(
-    home: ServerStore,
+def test_tampering_is_noticed(
+    store: ServerStore,
     content: Content,
     tamper: Callable[[ServerStore, Content], None],
     said: str,
     opens: bool,
 ) -> None:
-    tamper(home, content)
+    tamper(store, content)
     with pytest.raises(CorruptReleaseError, match=said):
-        home.verify(home.current() or "", SilentReporter())
+        store.verify(store.current() or "", SilentReporter())
     if opens:
-        home.open().close()
+        store.open().close()
     else:
         with pytest.raises(CorruptReleaseError, match=said):
-            home.open()
-    again = home.publish(content.draft, SilentReporter())
-    assert home.verify(again.release, SilentReporter()) == again
+            store.open()
+    again = store.publish(content.draft, SilentReporter())
+    assert store.verify(again.release, SilentReporter()) == again
 
 
-def test_an_alias_to_something_else(home: ServerStore) -> None:
-    other = f"{home.options.prefix}_mine"
-    home.nodes.request("", lambda client: client.create_collection(other, vectors_config={}))
-    alias = models.CreateAlias(collection_name=other, alias_name=home.options.prefix)
-    gone = models.DeleteAlias(alias_name=home.options.prefix)
-    home.nodes.request(
+def test_an_alias_of_another_collection_is_an_error(store: ServerStore) -> None:
+    other = f"{store.options.prefix}_mine"
+    store.nodes.request("", lambda client: client.create_collection(other, vectors_config={}))
+    alias = models.CreateAlias(collection_name=other, alias_name=store.options.prefix)
+    gone = models.DeleteAlias(alias_name=store.options.prefix)
+    store.nodes.request(
         "",
         lambda client: client.update_collection_aliases(
             [
@@ -210,42 +215,44 @@ def test_an_alias_to_something_else(home: ServerStore) -> None:
         ),
     )
     with pytest.raises(CorruptReleaseError, match="not a release"):
-        home.current()
+        store.current()
 
 
-def test_the_current_release_was_removed(home: ServerStore) -> None:
-    release = home.open()
-    home.nodes.request("", lambda client: client.delete_collection(name_of(home)))
+def test_removal_of_the_current_release_is_noticed(store: ServerStore) -> None:
+    release = store.open()
+    store.nodes.request("", lambda client: client.delete_collection(name_of(store)))
     with pytest.raises(NoReleaseError, match="is not on the server any more"):
         run(release.find([QUERY]))
-    assert home.current() is None  # the alias went with it
+    assert store.current() is None  # the alias went with it
     with pytest.raises(NoReleaseError):
-        home.open()
+        store.open()
 
 
 @pytest.mark.parametrize("version", ["1.16.3", "0.11.0", "2.0.0", "nonsense", ""])
-def test_versions_that_cannot_be_used(version: str) -> None:
+def test_unsupported_versions(version: str) -> None:
     with pytest.raises(EngineError, match=r"needs 1\.17 or later below 2\.0 .*upgrade"):
         connection.require_version(version, "http://q")
 
 
 @pytest.mark.parametrize("version", ["1.17.0", "1.19.2", "1.100.0-dev"])
-def test_versions_that_can_be_used(version: str) -> None:
+def test_supported_versions(version: str) -> None:
     connection.require_version(version, "http://q")
 
 
-def test_a_server_that_is_too_old(
-    home: ServerStore, server_stores: Shared, monkeypatch: pytest.MonkeyPatch
+def test_a_server_that_is_too_old_is_refused(
+    store: ServerStore, server_stores: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "OLDEST", (1, 99))
-    late = server_stores.again(home)
+    late = server_stores.again(store)
     with pytest.raises(EngineError, match=r"is version 1\..*needs 1\.99"):
         late.current()
-    findings = list(examine(Path(), home.options))
+    findings = list(examine(Path(), store.options))
     assert "upgrade it" in next(each.what for each in findings if each.level == "failure")
 
 
-def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_run_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connection, "PAUSE_S", 0.01)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
@@ -256,35 +263,37 @@ def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     assert [each.level for each in findings][-2:] == ["warning", "failure"]
 
 
-def test_doctor_finds_a_healthy_home_healthy(home: ServerStore, tmp_path: Path) -> None:
-    findings = list(examine(tmp_path, home.options))
+def test_doctor_has_no_complaint_about_a_healthy_store(store: ServerStore, tmp_path: Path) -> None:
+    findings = list(examine(tmp_path, store.options))
     # A server that is not on this machine is rightly said to need a key.
     others = [each for each in findings if "is asked without a key" not in each.what]
     assert {each.level for each in others} == {"ok"}
     text = "\n".join(each.what for each in findings)
-    for part in ("answers at", "may write" if home.options.api_key else "writing needs no key"):
+    for part in ("answers at", "may write" if store.options.api_key else "writing needs no key"):
         assert part in text
-    assert f"release {home.current()} (current): {SONGS} songs, all as published" in text
+    assert f"release {store.current()} (current): {SONGS} songs, all as published" in text
     assert "green" in text
 
 
-def test_doctor_says_what_is_wrong(home: ServerStore, content: Content, tmp_path: Path) -> None:
-    rename_a_song(home, content)
-    part = f"{home.options.prefix}_20260101T000000000-abcdef01"
-    home.nodes.request(
+def test_doctor_reports_damage_and_unfinished_uploads(
+    store: ServerStore, content: Content, tmp_path: Path
+) -> None:
+    rename_a_song(store, content)
+    part = f"{store.options.prefix}_20260101T000000000-abcdef01"
+    store.nodes.request(
         "",
         lambda client: client.create_collection(
             part, vectors_config={}, metadata={"state": "uploading"}
         ),
     )
-    findings = list(examine(tmp_path, home.options))
+    findings = list(examine(tmp_path, store.options))
     broken = next(each for each in findings if each.level == "failure")
     assert "a song was changed" in broken.what
     assert "no older one is kept" in broken.advice
     assert f"{part} is an upload that did not finish" in [each.what for each in findings]
 
 
-def test_the_home_is_wiped(home: ServerStore) -> None:
-    wipe(home)
-    assert home.current() is None
-    assert home.all_releases() == []
+def test_wipe_removes_all_collections(store: ServerStore) -> None:
+    wipe(store)
+    assert store.current() is None
+    assert store.all_releases() == []
