@@ -1,4 +1,4 @@
-"""Carries a release from one home to the other, bit for bit."""
+"""Copy a release from one store to another, bit for bit."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def copy(
     scratch: Path,
     reporter: Reporter,
 ) -> Manifest:
-    """Publish a release of `source`, the current one if none is named, in `target` under its name.
+    """Publish a release of `source`, by default the current one, in `target` with the same id.
 
-    What was written is read back and compared before it becomes current there: payloads and
-    vectors must be the same to the bit, or `GateError` is raised and the copy removed.
-    `scratch` is a folder with room for all songs in Parquet. Raises `BusyError` if the target has
-    the release already, and whatever reading and publishing raise.
+    The copy is read back before it becomes current. `GateError` is raised, and the copy removed,
+    unless payloads and vectors are the same to the bit. `scratch` is a folder for a Parquet file of
+    all songs. Raises `BusyError` if the release is current in the target already, and the errors of
+    reading and publishing.
     """
     chosen = release or source.current()
     if chosen is None:

@@ -1,4 +1,4 @@
-"""Looks at everything that a home needs and says what is wrong and what to do about it."""
+"""Check everything that a store needs, with advice for each problem."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at; `advice` says what to do where something is to be done."""
+    """The result of one check, with advice if something should be done."""
 
     level: Literal["ok", "warning", "failure"]
     what: str
@@ -37,41 +37,41 @@ class Finding:
 
 
 def examine(folder: Path, qdrant: QdrantOptions | None, options: str = "") -> Iterator[Finding]:
-    """Look at versions, at the folder, at the server if there is one, and at the releases.
+    """Check versions, the folder, the server if there is one, and the releases.
 
-    The commands in the advice end with `options`, which name the folder or the server.
+    `options`, which name the folder or the server, are added to the commands in the advice.
     """
     yield from _versions()
     for finding in _disk(folder):
         yield finding
         if finding.level == "failure":
             return
-    home = open_store(folder, qdrant)
+    store = open_store(folder, qdrant)
     try:
         if qdrant is not None:
             from catalog.server.store import ServerStore
 
-            assert isinstance(home, ServerStore)
-            for finding in _server(home):
+            assert isinstance(store, ServerStore)
+            for finding in _server(store):
                 yield finding
                 if finding.level == "failure":
                     return
-        yield from _releases(home, options)
+        yield from _releases(store, options)
         if qdrant is not None:
-            yield from _collections(home)  # type: ignore[arg-type]
+            yield from _collections(store)  # type: ignore[arg-type]
     finally:
-        home.close()
+        store.close()
 
 
 def _versions() -> Iterator[Finding]:
     python = platform.python_version()
-    found = []
+    versions = []
     for name in _LIBRARIES:
         try:
-            found.append(f"{name} {version(name)}")
+            versions.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             yield Finding("failure", f"{name} is not installed", "run `make install`")
-    yield Finding("ok", f"nextsong {version('nextsong')}, Python {python}, {', '.join(found)}")
+    yield Finding("ok", f"nextsong {version('nextsong')}, Python {python}, {', '.join(versions)}")
 
 
 def _disk(folder: Path) -> Iterator[Finding]:
@@ -89,31 +89,31 @@ def _disk(folder: Path) -> Iterator[Finding]:
         yield Finding("ok", what)
 
 
-def _server(home: ServerStore) -> Iterator[Finding]:
-    options = home.options
+def _server(store: ServerStore) -> Iterator[Finding]:
+    options = store.options
     answered = 0
     for url in options.urls:
         try:
-            found = home.nodes.version(url)
+            number = store.nodes.version(url)
         except UnavailableError as error:
             yield Finding("warning", str(error), "start it, or leave it out of --qdrant-url")
         except NextsongError as error:
             yield Finding("failure", str(error), "see the message")
         else:
             answered += 1
-            yield Finding("ok", f"Qdrant {found} answers at {url}")
+            yield Finding("ok", f"Qdrant {number} answers at {url}")
     if not answered:
         yield Finding("failure", "no Qdrant server answers", "check --qdrant-url and the network")
         return
     yield from _secrecy(options)
     try:
-        _pointer(home)
+        _pointer(store)
     except NextsongError as error:
         yield Finding("failure", str(error), "set the key that this server was given")
         return
     yield Finding("ok", "the key may read" if options.api_key else "reading needs no key")
     try:
-        home.nodes.request("change aliases", lambda client: client.update_collection_aliases([]))
+        store.nodes.request("change aliases", lambda client: client.update_collection_aliases([]))
     except NextsongError:
         advice = "enough to serve; to publish, use a key that may write"
         yield Finding("ok", "the key may not write", advice)
@@ -136,22 +136,22 @@ def _secrecy(options: QdrantOptions) -> Iterator[Finding]:
             )
 
 
-def _releases(home: ReleaseStore, options: str) -> Iterator[Finding]:
+def _releases(store: ReleaseStore, options: str) -> Iterator[Finding]:
     try:
-        current, problem = _pointer(home)
-        kept = home.releases()[::-1]
-        states = {release: _state(home, release) for release in kept}
+        current, problem = _pointer(store)
+        kept = store.releases()[::-1]
+        states = {release: _state(store, release) for release in kept}
     except NextsongError as error:
         yield Finding("failure", str(error), "see the message, and run this again")
         return
     intact = [release for release, (manifest, _) in states.items() if manifest]
     if not kept and current is None and not problem:
         advice = f"publish one with `nextsong ingest run{options} FILE`"
-        yield Finding("failure", f"no release in {home.location}", advice)
+        yield Finding("failure", f"no release in {store.location}", advice)
     elif current not in kept:
         if current is not None:
-            problem = f"{home.location} names {current} as the current release, which is not there"
-        problem = problem or f"{home.location} keeps {len(kept):,} releases, and none is current"
+            problem = f"{store.location} names {current} as the current release, which is not there"
+        problem = problem or f"{store.location} keeps {len(kept):,} releases, and none is current"
         yield Finding("failure", problem, _repair(current, intact, options))
     for release, (manifest, damage) in states.items():
         if manifest:
@@ -164,24 +164,24 @@ def _releases(home: ReleaseStore, options: str) -> Iterator[Finding]:
             yield Finding("warning", damage, advice)
 
 
-def _pointer(home: ReleaseStore) -> tuple[str | None, str]:
-    """Return the current release and, if that cannot be told, what is wrong."""
+def _pointer(store: ReleaseStore) -> tuple[str | None, str]:
+    """Return the current release, and the problem if the pointer to it is damaged."""
     try:
-        return home.current(), ""
+        return store.current(), ""
     except CorruptReleaseError as error:
         return None, error.problem
 
 
-def _state(home: ReleaseStore, release: str) -> tuple[Manifest | None, str]:
-    """Return the manifest of a release that is intact, or else what is damaged."""
+def _state(store: ReleaseStore, release: str) -> tuple[Manifest | None, str]:
+    """Return the manifest of a release if it is intact, else the damage."""
     try:
-        return home.verify(release, SilentReporter()), ""
+        return store.verify(release, SilentReporter()), ""
     except CorruptReleaseError as error:
         return None, error.problem
 
 
 def _repair(current: str | None, intact: list[str], options: str) -> str:
-    """Return the advice that mends a home without a usable current release."""
+    """Return advice for a store without a usable current release."""
     if not intact:
         command = f"nextsong ingest run --force{options} FILE"
         return f"publish again with `{command}`: no older one is kept intact"
@@ -191,8 +191,8 @@ def _repair(current: str | None, intact: list[str], options: str) -> str:
     return f"{step} with `nextsong releases rollback {release}{options}`"
 
 
-def _collections(home: ServerStore) -> Iterator[Finding]:
+def _collections(store: ServerStore) -> Iterator[Finding]:
     from catalog.server.health import check_collections
 
-    for state in check_collections(home):
+    for state in check_collections(store):
         yield Finding(*state)

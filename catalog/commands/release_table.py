@@ -1,4 +1,4 @@
-"""The releases of a home, as a table and as JSON."""
+"""The releases of a store, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from catalog.manifest import Manifest
     from catalog.store import ReleaseStore
 
-FEW_SOURCES = 3  # files named in the table; JSON names all
+FEW_SOURCES = 3  # files named in the table; JSON output names all
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A release of a home. Where its manifest cannot be read, `problem` says why."""
+    """A release of a store. `problem` explains why its manifest cannot be read."""
 
     release: str
     current: bool
@@ -30,7 +30,7 @@ class Entry:
     problem: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """What `releases list --json` prints."""
+        """Return the release as printed by `releases list --json`."""
         fields: dict[str, Any] = {"release": self.release, "current": self.current}
         if self.manifest is None:
             return fields | {"problem": self.problem}
@@ -45,21 +45,21 @@ class Entry:
         }
 
 
-def entries(home: ReleaseStore) -> list[Entry]:
-    """All releases of a home, the newest first."""
-    current = home.current()
+def entries(store: ReleaseStore) -> list[Entry]:
+    """Return all releases of a store, newest first."""
+    current = store.current()
     found = []
-    for release in reversed(home.releases()):
+    for release in reversed(store.releases()):
         try:
-            found.append(Entry(release, release == current, home.manifest(release)))
+            found.append(Entry(release, release == current, store.manifest(release)))
         except CorruptReleaseError as error:
             found.append(Entry(release, release == current, problem=str(error)))
     return found
 
 
-def chosen(home: ReleaseStore, release: str | None) -> str:
+def chosen(store: ReleaseStore, release: str | None) -> str:
     """Return the release that is named, else the current one. Raises `NoReleaseError`."""
-    return release or require_current(home)
+    return release or require_current(store)
 
 
 def _few(sources: Sequence[str]) -> str:
