@@ -182,7 +182,7 @@ _READING = [
 
 
 def reading_options(command: Command) -> Command:
-    """Add the options that say how files are read; the command gets `how`."""
+    """Add the options that say how files are read; the command gets `reading`."""
 
     @functools.wraps(command)
     def wrapped(
@@ -195,8 +195,8 @@ def reading_options(command: Command) -> Command:
         payload: tuple[Extra, ...],
         **kwargs: Any,
     ) -> Any:
-        how = How(file_format, delimiter, encoding, quoting, header, payload)
-        return command(*args, how=how, **kwargs)
+        reading = How(file_format, delimiter, encoding, quoting, header, payload)
+        return command(*args, reading=reading, **kwargs)
 
     return cast("Command", _add(_READING, wrapped))
 
@@ -307,7 +307,7 @@ def run(
     /,
     files: tuple[Path, ...],
     columns: Mapping[str, str],
-    how: How,
+    reading: How,
     home: Path,
     work: Path | None,
     qdrant: QdrantOptions | None,
@@ -339,7 +339,7 @@ def run(
     on_command_line = {name: parameters.values[name] for name in parameters.given}
     options = pipeline.RunOptions(
         columns=columns,
-        how=how,
+        reading=reading,
         given=parameters.given | saved.parameters.keys(),
         max_rejects=max_rejects,
         validation=saved.validation,

@@ -105,7 +105,7 @@ class RunOptions:
     """Options of a run, beside the parameters of the release.
 
     - `columns`: the file's column for a role, if it is not found by its name.
-    - `how`: how the files are read, and which columns become payload fields.
+    - `reading`: how the files are read, and which columns become payload fields.
     - `given`: names of parameters that are kept even if the playlists have no order (see
       `Parameters.with_order`).
     - `max_rejects`: share of rejected rows above which the run ends before training.
@@ -117,7 +117,7 @@ class RunOptions:
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
-    how: How = AUTO
+    reading: How = AUTO
     given: Collection[str] = ()
     max_rejects: float = MAX_REJECTS
     validation: Mapping[str, float] = field(default_factory=dict)
@@ -175,7 +175,7 @@ def _read(
 
     def build(out: Path) -> ReadSummary:
         rows, unreadable = out / "rows.parquet", out / "unreadable.parquet"
-        account = read_files(inputs, options.columns, rows, unreadable, reporter, options.how)
+        account = read_files(inputs, options.columns, rows, unreadable, reporter, options.reading)
         # The fingerprint was made of the files as they were before they were read.
         for path, before, after in zip(inputs.paths, states, inputs.states(), strict=True):
             if before != after:
@@ -187,7 +187,7 @@ def _read(
         "data": _fingerprint_input(inputs, sum(size for size, _, _ in states), reporter),
         "files": [str(file) for file in inputs.files],
         "columns": dict(options.columns),
-        "how": asdict(options.how),
+        "how": asdict(options.reading),
     }
     return folder.run_stage(READ, values, build)
 

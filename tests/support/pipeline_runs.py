@@ -81,7 +81,7 @@ class Lane:
             self.work,
             replace(self.road.parameters, **changes),
             self.listener,
-            pipeline.RunOptions(how=self.how, max_rejects=max_rejects, force=force),
+            pipeline.RunOptions(reading=self.how, max_rejects=max_rejects, force=force),
         )
 
 

@@ -188,7 +188,7 @@ def home(road: Road, work: Path) -> EmbeddedStore:
     parameters = replace(road.parameters, ranker=True, mode="ranked")
     how = How(payload=(Extra("album", "album"),))
     pipeline.run(
-        [road.file], home, work, parameters, SilentReporter(), pipeline.RunOptions(how=how)
+        [road.file], home, work, parameters, SilentReporter(), pipeline.RunOptions(reading=how)
     )
     return home
 

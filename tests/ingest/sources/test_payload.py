@@ -232,7 +232,7 @@ def test_from_the_file_to_the_filter(tmp_path: Path) -> None:
     how = How(payload=parse_all(["album", "year:integer", "live:boolean"]))
     home = EmbeddedStore(tmp_path / "home")
     outcome = pipeline.run(
-        [file], home, tmp_path / "work", QUICK, SilentReporter(), pipeline.RunOptions(how=how)
+        [file], home, tmp_path / "work", QUICK, SilentReporter(), pipeline.RunOptions(reading=how)
     )
     assert outcome.manifest.payload == {"album": "keyword", "year": "integer", "live": "keyword"}
     release = home.open()
