@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class ConditionType(click.ParamType["WrittenCondition"]):
     """A condition of the right form; the release decides later whether it has the field."""
 
-    name = "condition"
+    name = "text"
 
     def convert(
         self,
