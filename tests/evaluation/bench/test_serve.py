@@ -25,6 +25,8 @@ from tests.support.snapshots import check, shape
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 ONE = Result(1000, "engine", "closed, 1", 100, 100, 1, 2, 3, 4, {}, None)
 
 
