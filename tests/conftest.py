@@ -27,6 +27,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+SERVER_FIXTURES = {"qdrant_url", "qdrant_binary"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test that uses a real Qdrant server."""
+    for item in items:
+        if isinstance(item, pytest.Function) and SERVER_FIXTURES & {*item.fixturenames}:
+            item.add_marker(pytest.mark.server)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of real data beside the checkout. Tests that need it are skipped without it."""
@@ -96,6 +107,13 @@ def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     else:
         with container() as url:
             yield url
+
+
+@pytest.fixture(scope="session")
+def qdrant_binary() -> None:
+    """Skip tests that start and kill servers of their own, unless there is a program for it."""
+    if not BINARY:
+        pytest.skip("NEXTSONG_QDRANT_BINARY names no Qdrant program to start and kill")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 
 def nextsong(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -35,10 +35,6 @@ IMAGE = "qdrant/qdrant:v1.19.0"
 START_S = 60.0
 BINARY = os.environ.get("NEXTSONG_QDRANT_BINARY", "")
 
-needs_binary = pytest.mark.skipif(
-    not BINARY, reason="NEXTSONG_QDRANT_BINARY names no Qdrant program to start and kill"
-)
-
 
 def without_server(reason: str) -> None:
     """Skip the test, or fail it if a server is required."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from catalog.draft import Draft
 
+pytestmark = pytest.mark.slow
+
 
 PUBLISH = """
 import pickle, sys

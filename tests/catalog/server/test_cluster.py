@@ -16,7 +16,7 @@ from catalog.server.health import check_collections
 from catalog.server.options import CollectionLayout
 from catalog.server.store import ServerStore
 from tests.support.embedded_releases import run
-from tests.support.qdrant_servers import Program, await_ready, free_port, needs_binary, options_of
+from tests.support.qdrant_servers import Program, await_ready, free_port, options_of
 from tests.support.store_content import VECTOR, WEIGHTS, Content
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from catalog.model import Hit
 
 
-pytestmark = needs_binary
+pytestmark = pytest.mark.usefixtures("qdrant_binary")
 
 QUERY = Search(VECTOR, WEIGHTS, limit=30)
 LAYOUT = CollectionLayout(shards=3, replicas=2, write_consistency=2)

@@ -20,7 +20,7 @@ from catalog.progress import SilentReporter
 from catalog.server import store as server_store
 from catalog.server.store import ServerStore
 from tests.support.embedded_releases import Notes, drafted, run, vectors_of
-from tests.support.qdrant_servers import Program, needs_binary, options_of
+from tests.support.qdrant_servers import Program, options_of
 from tests.support.server_content import QUERY, answers
 from tests.support.store_content import Content, made
 
@@ -151,7 +151,7 @@ def test_a_short_cut_does_not_stop_an_upload(store: ServerStore, tmp_path: Path)
 # Servers of our own, to be killed, locked and filled.
 
 
-@needs_binary
+@pytest.mark.usefixtures("qdrant_binary")
 def test_a_server_killed_while_publishing(tmp_path: Path, content: Content) -> None:
     other = made(tmp_path, seed=1)
     (tmp_path / "q").mkdir()
@@ -179,7 +179,7 @@ def test_a_server_killed_while_publishing(tmp_path: Path, content: Content) -> N
         assert store.verify(manifest.release, SilentReporter()) == manifest
 
 
-@needs_binary
+@pytest.mark.usefixtures("qdrant_binary")
 def test_permissions_of_api_keys(
     tmp_path: Path, content: Content, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +208,7 @@ def test_permissions_of_api_keys(
         assert "may-read" not in repr(reader.options)
 
 
-@needs_binary
+@pytest.mark.usefixtures("qdrant_binary")
 def test_a_full_disk_is_reported(tmp_path: Path, content: Content) -> None:
     with suppress(PermissionError, subprocess.CalledProcessError):
         small = tmp_path / "small"

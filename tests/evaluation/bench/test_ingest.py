@@ -20,6 +20,8 @@ from evaluation.synthetic.raw_form import HEADER, write_raw
 from ingest.parameters import Parameters
 from tests.support.snapshots import check, shape
 
+pytestmark = pytest.mark.slow
+
 LINUX = pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux reports the memory")
 
 

@@ -28,6 +28,8 @@ from tests.support.snapshots import check, shape
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 RESULT = Result(1000, "engine", "closed, 1", 100, 100, 1, 2, 3, 4, {}, None)
 
 

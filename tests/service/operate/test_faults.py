@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import grpc
+import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from catalog.progress import SilentReporter
@@ -21,7 +22,6 @@ from tests.support.qdrant_servers import (
     AsyncMemoryNodes,
     Program,
     memory_store,
-    needs_binary,
     options_of,
 )
 from tests.support.rpc_servers import PATIENCE_S, SERVING, Loop, until
@@ -104,7 +104,7 @@ def on_a_server(loop: Loop, content: Content, folder: Path) -> Iterator[tuple[Pr
         store.close()
 
 
-@needs_binary
+@pytest.mark.usefixtures("qdrant_binary")
 def test_a_server_that_dies_and_restarts(loop: Loop, content: Content, tmp_path: Path) -> None:
     with on_a_server(loop, content, tmp_path) as (server, address):
         server.kill()
@@ -118,7 +118,7 @@ def test_a_server_that_dies_and_restarts(loop: Loop, content: Content, tmp_path:
         until(lambda: outcome(address) == "OK")
 
 
-@needs_binary
+@pytest.mark.usefixtures("qdrant_binary")
 def test_a_server_that_stops_answering(loop: Loop, content: Content, tmp_path: Path) -> None:
     with on_a_server(loop, content, tmp_path) as (server, address):
         assert server.pid is not None

@@ -37,7 +37,10 @@ SONGS = points_of(
     *((f"Artist {n % 50}", f"Song {n}", 2_000 - n, (1, n, n * n)) for n in range(1_500))
 )
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
 
 
 def edition(number: int) -> list[Point]:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from catalog.embedded.store import EmbeddedStore
     from catalog.model import Point
 
+pytestmark = pytest.mark.slow
+
 
 class Caller(threading.Thread):
     """Calls all methods in turn until `ended`, and keeps (release, titles) of every answer."""

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from catalog.model import Point
     from tests.support.road import Road
 
+pytestmark = pytest.mark.slow
+
 
 REQUESTS = int(os.environ.get("NEXTSONG_FUZZ", "3000"))
 OVER_NETWORK = 2_000
