@@ -18,7 +18,7 @@ from evaluation.judge import harness
 from evaluation.report import terminal
 from evaluation.synthetic import playlists as synthetic
 from evaluation.synthetic import raw_form
-from evaluation.systems.location import Place
+from evaluation.systems.location import StoreLocation
 from ingest import pipeline, report
 from ingest.parameters import Parameters
 from nextsong.v1 import recommender_pb2 as pb
@@ -59,8 +59,8 @@ def run(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
     plan = harness.Plan(
         split="test", baselines=("popularity", "tutorial"), behaviours=False, recall=False
     )
-    result = harness.evaluate(Place(home), work, plan, reporter)
-    terminal.evaluation(result, brief=True)
+    result = harness.evaluate(StoreLocation(home), work, plan, reporter)
+    terminal.print_evaluation(result, brief=True)
     seeds, label = _presentable(result)
 
     echo("\n4. The service, asked over gRPC what comes next", bold=True)
@@ -89,12 +89,12 @@ def write_raw(file: Path, rows: int, seed: int, reporter: Reporter) -> None:
 
 def _presentable(result: Evaluation) -> tuple[list[Seed], Seed]:
     # The first that fits on a screen; not one that came out well.
-    lengths = result.queries.seeds.lengths
+    lengths = result.cases.seeds.lengths
     fitting = np.flatnonzero((lengths >= 5) & (lengths <= 10))
     place = int(fitting[0]) if len(fitting) else 0
-    songs = result.data.songs
-    (seeds,) = songs.seeds(result.queries.seeds.take([place]))
-    return seeds, songs.seed(int(result.queries.label[place]))
+    songs = result.dataset.songs
+    (seeds,) = songs.seeds(result.cases.seeds.take([place]))
+    return seeds, songs.seed(int(result.cases.label[place]))
 
 
 def _outcome(label: Seed, response: pb.RecommendResponse) -> str:

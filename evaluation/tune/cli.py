@@ -85,7 +85,7 @@ def tune(
     """
     from catalog.files import require_writable, write_atomically
     from evaluation.runs import log
-    from evaluation.systems.location import Place
+    from evaluation.systems.location import StoreLocation
     from evaluation.tune import outcome as tune_outcome
     from evaluation.tune import page as tune_page
     from evaluation.tune import study as tuning
@@ -97,7 +97,7 @@ def tune(
     require_writable(target)
     budget = tuning.Budget(trials or (None if minutes else 60), minutes, processes)
     reporter = reporter_for(quiet=quiet)
-    place, start = Place(home, qdrant), tuning.start_of(work, seed)
+    place, start = StoreLocation(home, qdrant), tuning.start_of(work, seed)
     outcome = tuning.tune(place, work, study, start, budget, reporter)
     write_atomically(target, text_of(outcome))
     log.note(home, "tune", tuning.payload(outcome), reporter)

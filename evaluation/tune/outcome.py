@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluation.judge.comparison import compared
-from evaluation.judge.harness import DEPTH, scored
-from evaluation.judge.significance import p_equals
-from evaluation.protocol import dataset as datas
-from evaluation.protocol.cases import load_queries
-from evaluation.report.terminal import number
+from evaluation.judge.comparison import compare_systems
+from evaluation.judge.scoring import DEPTH, score_system
+from evaluation.judge.significance import format_p_equals
+from evaluation.protocol.cases import load_cases
+from evaluation.protocol.dataset import is_ordered, load_dataset
+from evaluation.report.headline import format_number
 from evaluation.systems.release import BATCH, Release
 from evaluation.tune import files, space
 from evaluation.tune.space import PHASES
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.progress import Reporter
-    from evaluation.judge.result import Comparison, Scored
-    from evaluation.protocol.cases import Holdout, Queries
-    from evaluation.protocol.dataset import Data, Numbers
-    from evaluation.systems.location import Place
+    from evaluation.judge.comparison import Comparison
+    from evaluation.judge.scoring import SystemScores
+    from evaluation.protocol.cases import HeldOutCases, Holdout
+    from evaluation.protocol.dataset import Dataset, SongNumbers
+    from evaluation.systems.location import StoreLocation
     from evaluation.tune.files import Places
     from evaluation.tune.space import Held
     from ingest.learn.retrieval import ReleaseArrays
@@ -56,9 +57,9 @@ class Current:
 
     release: str
     holdout: Holdout
-    queries: Queries
-    data: Data
-    scored: Scored
+    queries: HeldOutCases
+    data: Dataset
+    scored: SystemScores
 
 
 class Choice:
@@ -73,7 +74,7 @@ class Choice:
         self._arrays = arrays
         self._parameters = parameters
 
-    def recommend(self, queries: Queries, limit: int) -> Iterator[Numbers]:
+    def recommend(self, queries: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
         """For each query in turn, its songs, best first, in batches."""
         for start in range(0, len(queries), BATCH):
             part = queries.seeds.take(slice(start, start + BATCH))
@@ -86,20 +87,20 @@ class Choice:
             yield rankings
 
 
-def score_current(place: Place, work: Path, reporter: Reporter) -> Current:
+def score_current(location: StoreLocation, work: Path, reporter: Reporter) -> Current:
     """Score the current release. Raises `NoReleaseError`, or `MismatchError` if `work` is not the
     folder that it was made in.
     """
-    release = place.open()
+    release = location.open_release()
     try:
         manifest = release.manifest
         parameters = manifest.origin.parameters
-        holdout: Holdout = "last" if datas.is_ordered(parameters) else "random"
-        queries = load_queries(work, "validation", holdout, 0, manifest)
-        data = datas.load(work, parameters)
-        opened = partial(place.open, manifest.release)
+        holdout: Holdout = "last" if is_ordered(parameters) else "random"
+        queries = load_cases(work, "validation", holdout, 0, manifest)
+        data = load_dataset(work, parameters)
+        opened = partial(location.open_release, manifest.release)
         system = Release(release, data, "auto", opened)
-        found = scored(system, queries, data, DEPTH, reporter)
+        found = score_system(system, queries, data, DEPTH, reporter)
     finally:
         release.close()
     return Current(manifest.release, holdout, queries, data, found)
@@ -119,7 +120,7 @@ def outcome(
     are not asked either about a choice of which an earlier run of this study did so.
     """
     system = Choice(files.best_arrays(places, held, chosen), chosen)
-    tried = scored(system, current.queries, current.data, DEPTH, reporter)
+    tried = score_system(system, current.queries, current.data, DEPTH, reporter)
     comparisons = compare(tried, current.scored)
     better = is_better(comparisons)
     digest, known = files.digest_of(places, chosen), last(places)
@@ -129,8 +130,8 @@ def outcome(
         test, playlists = known["test"], playlists | {"test": known["playlists"]["test"]}
     elif better:
         work = current.data.work
-        queries = load_queries(work, "test", current.holdout, 0)
-        test = _figures("tuned", scored(system, queries, current.data, DEPTH, reporter))
+        queries = load_cases(work, "test", current.holdout, 0)
+        test = _figures("tuned", score_system(system, queries, current.data, DEPTH, reporter))
         playlists, used = playlists | {"test": len(queries)}, True
     return {
         "parameters": written(chosen if better else start, held.plays),
@@ -151,10 +152,10 @@ def outcome(
     }
 
 
-def compare(tried: Scored, current: Scored) -> dict[str, Comparison]:
+def compare(tried: SystemScores, current: SystemScores) -> dict[str, Comparison]:
     """Return the paired tests of a choice and the current release, by metric."""
     metrics = (GAIN, *(f"hr@{k}" for k in KS))
-    found = compared(tried.per_query, {"current": current.per_query}, metrics)
+    found = compare_systems(tried.per_query, {"current": current.per_query}, metrics)
     return {one.metric: one for one in found}
 
 
@@ -173,17 +174,17 @@ def describe(outcome: Mapping[str, Any]) -> Iterator[str]:
     yield f"current     {current}: release {outcome['release']}, {held_out}"
     tried = _text("tuned", outcome["tried"])
     verdict = "significantly" if outcome["beyond chance"] else "not significantly"
-    yield f"tuned       {tried}: {verdict} better ({p_equals(outcome['p'])})"
+    yield f"tuned       {tried}: {verdict} better ({format_p_equals(outcome['p'])})"
     if test:
         when = "now" if outcome["test_used"] else "by an earlier run"
         yield f"test        {_text('tuned', test)}: {asked['test']:,} test playlists, asked {when}"
 
 
 def _text(name: str, figures: Mapping[str, float]) -> str:
-    return ", ".join(f"HR@{k} {number(figures[f'{name} HR@{k}'])}" for k in KS)
+    return ", ".join(f"HR@{k} {format_number(figures[f'{name} HR@{k}'])}" for k in KS)
 
 
-def _figures(name: str, found: Scored) -> dict[str, float]:
+def _figures(name: str, found: SystemScores) -> dict[str, float]:
     return {f"{name} HR@{k}": found.figures[f"hr@{k}"].mean for k in KS}
 
 

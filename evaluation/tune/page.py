@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluation.judge.significance import p_equals
+from evaluation.judge.significance import format_p_equals
 from ingest.stats.charts import COLOURS, NARROW, drawing, extra_needed, save
 from ingest.stats.html import Fact, Page, Section, Table, write_page
 
@@ -45,7 +45,7 @@ def write(outcome: Mapping[str, Any], studies: Mapping[str, Any], folder: Path) 
             "Trials were judged on validation playlists, by the mean discounted gain of labels.",
             (
                 f"The choice is {verdict}significantly better there than the current release, "
-                f"{outcome['release']} ({p_equals(outcome['p'])}, a paired test)."
+                f"{outcome['release']} ({format_p_equals(outcome['p'])}, a paired test)."
             ),
             "The test playlists were asked about it, and each use of them is counted."
             if test

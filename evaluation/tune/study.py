@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.progress import Reporter
-    from evaluation.systems.location import Place
+    from evaluation.systems.location import StoreLocation
     from ingest.parameters import Parameters
 
 SHARES = {"count": 0.4, "train": 0.3, "query": 0.3}
@@ -81,7 +81,12 @@ def start_of(work: Path, seed: int | None = None) -> Parameters:
 
 
 def tune(
-    place: Place, work: Path, study: Path, start: Parameters, budget: Budget, reporter: Reporter
+    location: StoreLocation,
+    work: Path,
+    study: Path,
+    start: Parameters,
+    budget: Budget,
+    reporter: Reporter,
 ) -> dict[str, Any]:
     """Search better parameters than the current release's for the playlists in `work`.
 
@@ -96,7 +101,7 @@ def tune(
         start = replace(
             start, workers=start.workers or max(1, start.training_threads() // budget.processes)
         )
-        current = tune_outcome.score_current(place, work, reporter)
+        current = tune_outcome.score_current(location, work, reporter)
         held = places.held(start)
         end = None if budget.minutes is None else began + 60 * budget.minutes * (1 - RESERVED)
         chosen, ran = _search(places, start, held.plays, budget, end, reporter)

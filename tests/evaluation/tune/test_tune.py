@@ -19,9 +19,10 @@ from catalog.errors import FileError, InputError, MismatchError
 from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.judge import harness
-from evaluation.report.terminal import number
+from evaluation.judge.scoring import DEPTH, score_system
+from evaluation.report.headline import format_number
 from evaluation.runs import log as runs
-from evaluation.systems.location import Place
+from evaluation.systems.location import StoreLocation
 from evaluation.tune import files
 from evaluation.tune import outcome as tune_outcome
 from evaluation.tune import space as tune_space
@@ -49,15 +50,15 @@ def work(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def place(road: Road, work: Path) -> Place:
+def place(road: Road, work: Path) -> StoreLocation:
     """A copy of the road's home: runs are recorded in it."""
     home = work.parent / "home"
     shutil.copytree(road.home.path, home, copy_function=linked)
-    return Place(home)
+    return StoreLocation(home)
 
 
 @pytest.fixture(scope="module")
-def outcome(place: Place, work: Path) -> dict[str, Any]:
+def outcome(place: StoreLocation, work: Path) -> dict[str, Any]:
     left = work.parent / "study" / "scratch-killed"
     (left / "tmp").mkdir(parents=True)
     (left / "tmp" / "tests.support.corpus.txt").touch()
@@ -186,7 +187,7 @@ def test_what_came_of_a_study(outcome: dict[str, Any]) -> None:
 
 
 def test_the_start_is_the_release_as_it_is_evaluated(
-    place: Place, work: Path, outcome: dict[str, Any]
+    place: StoreLocation, work: Path, outcome: dict[str, Any]
 ) -> None:
     plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
     evaluated = harness.evaluate(place, work, plan, SilentReporter())
@@ -198,7 +199,7 @@ def test_the_start_is_the_release_as_it_is_evaluated(
 
 
 def test_a_choice_is_scored_as_a_release_of_it_would_be(
-    road: Road, place: Place, work: Path
+    road: Road, place: StoreLocation, work: Path
 ) -> None:
     """The arrays that the road's release was made of answer as that release does."""
     current = tune_outcome.score_current(place, work, SilentReporter())
@@ -209,14 +210,14 @@ def test_a_choice_is_scored_as_a_release_of_it_would_be(
     vectors = retrieval.read_vectors(work / "train" / "vectors.parquet")
     arrays = tune_space.arrays_of(held, strengths, vectors)
     system = tune_outcome.Choice(arrays, start_of(road.work))
-    found = harness.scored(system, current.queries, current.data, harness.DEPTH, SilentReporter())
+    found = score_system(system, current.queries, current.data, DEPTH, SilentReporter())
     assert (found.rankings == current.scored.rankings).mean() > 0.98
     comparisons = tune_outcome.compare(found, current.scored)
     assert comparisons["ndcg@100"].difference.mean == pytest.approx(0, abs=0.005)
     assert not tune_outcome.is_better(comparisons)
 
 
-def test_a_choice_that_is_no_better_is_not_offered(place: Place, work: Path) -> None:
+def test_a_choice_that_is_no_better_is_not_offered(place: StoreLocation, work: Path) -> None:
     places = Places.of(work, work.parent / "unlucky")
     held = places.held(QUICK)
     current = tune_outcome.score_current(place, work, SilentReporter())
@@ -233,7 +234,7 @@ def test_a_choice_that_is_no_better_is_not_offered(place: Place, work: Path) -> 
 
 def test_a_choice_that_is_better_is_offered_and_scored_on_test_once(lane: Lane) -> None:
     lane.run(query_decay=0.0, neighbours=1, dimensions=2, epochs=1, workers=1, mode="dense")
-    place, study = Place(lane.home.path), lane.work.parent / "study"
+    place, study = StoreLocation(lane.home.path), lane.work.parent / "study"
     found = tune(place, lane.work, study, QUICK, Budget(trials=6), SilentReporter())
     assert found["beyond chance"]
     assert found["p"] < 0.05
@@ -242,9 +243,11 @@ def test_a_choice_that_is_better_is_offered_and_scored_on_test_once(lane: Lane) 
     assert found["test_used"]
     asked = pq.read_metadata(lane.work / "split" / "test.parquet").num_rows
     current, tuned, test = tune_outcome.describe(found)
-    assert f"release {place.releases()[-1]}" in current
+    assert f"release {place.release_ids()[-1]}" in current
     assert "significantly better (p" in tuned
-    assert f"{number(found['test']['tuned HR@100'])}: {asked} test playlists, asked now" in test
+    assert (
+        f"{format_number(found['test']['tuned HR@100'])}: {asked} test playlists, asked now" in test
+    )
     again = tune(place, lane.work, study, QUICK, Budget(trials=6), SilentReporter())
     # The same choice has the same figure on test: the playlists are not asked once more.
     assert (again["test"], again["test_used"]) == (found["test"], False)
@@ -253,7 +256,7 @@ def test_a_choice_that_is_better_is_offered_and_scored_on_test_once(lane: Lane) 
 
 
 def test_nothing_is_left_behind_but_the_study(
-    place: Place, work: Path, outcome: dict[str, Any]
+    place: StoreLocation, work: Path, outcome: dict[str, Any]
 ) -> None:
     assert outcome
     study = work.parent / "study"
@@ -278,7 +281,7 @@ def test_the_first_trial_is_the_start(work: Path, outcome: dict[str, Any]) -> No
 
 
 def test_a_study_goes_on_where_it_stopped(
-    place: Place, work: Path, outcome: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    place: StoreLocation, work: Path, outcome: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object) -> None:
         raise AssertionError("the vectors of the best trial are kept")
@@ -358,7 +361,7 @@ def test_a_failing_trial_ends_no_worker_and_says_why(work: Path) -> None:
     assert [t.state.name for t in study_of(places, phase.study).get_trials()] == ["FAIL"] * 3
 
 
-def test_minutes_alone_bound_a_study(place: Place, work: Path) -> None:
+def test_minutes_alone_bound_a_study(place: StoreLocation, work: Path) -> None:
     found = tune(place, work, work.parent / "short", QUICK, Budget(None, 0.2, 1), SilentReporter())
     assert min(found["trials"].values()) >= 1  # the start is always tried, and judged
     assert found["budget"]["trials"] is None
@@ -375,7 +378,7 @@ def test_samplers_are_seeded(work: Path) -> None:
 
 
 def test_the_command_writes_a_file_that_makes_a_release(
-    road: Road, place: Place, work: Path, outcome: dict[str, Any]
+    road: Road, place: StoreLocation, work: Path, outcome: dict[str, Any]
 ) -> None:
     home = place.folder
     arguments = ["--home", str(home), "--work", str(work), "--study", str(work.parent / "study")]
@@ -413,7 +416,7 @@ def test_the_command_writes_a_file_that_makes_a_release(
 
 
 def test_what_cannot_succeed_ends_before_a_trial(
-    place: Place, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: StoreLocation, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def tuned(*options: str) -> str:
         arguments = ["--home", str(place.folder), "--work", str(work)]
