@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from catalog.manifest import Manifest
     from catalog.progress import Reporter
     from catalog.store import OpenRelease
     from evaluation.metrics.ranking import Figures
@@ -204,16 +205,7 @@ def compare_releases(
     different seeds.
     """
     manifests = (before.manifest, after.manifest)
-    # A release with another split was trained on playlists that are held out from the other.
-    if before.manifest.origin.parameters["seed"] != after.manifest.origin.parameters["seed"]:
-        raise MismatchError(
-            f"releases {before.manifest.release} and {after.manifest.release} cannot be compared: "
-            f"their playlists are split with different seeds"
-        )
-    split_fingerprint = finished_stage(work, "split").fingerprint
-    foreign = [
-        manifest for manifest in manifests if manifest.origin.split_fingerprint != split_fingerprint
-    ]
+    foreign = _find_foreign(manifests, work)
     # The release that was made here determines order, catalog and training playlists.
     manifest = before.manifest if after.manifest in foreign else after.manifest
     parameters = manifest.origin.parameters
@@ -248,3 +240,19 @@ def compare_releases(
             for manifest in foreign
         ),
     )
+
+
+def _find_foreign(manifests: tuple[Manifest, Manifest], work: Path) -> list[Manifest]:
+    """Return the releases that were not made in the work folder.
+
+    Raises `MismatchError` if their splits have different seeds, because then each was trained on
+    playlists that are held out from the other.
+    """
+    before, after = manifests
+    if before.origin.parameters["seed"] != after.origin.parameters["seed"]:
+        raise MismatchError(
+            f"releases {before.release} and {after.release} cannot be compared: their playlists "
+            f"are split with different seeds"
+        )
+    fingerprint = finished_stage(work, "split").fingerprint
+    return [manifest for manifest in manifests if manifest.origin.split_fingerprint != fingerprint]

@@ -26,7 +26,7 @@ EXPLANATIONS = {
     "answered": "the share of queries with a recommended song",
     "novelty": "mean self-information of a recommended song, in bits",
     "fresh": "the share of recommended songs that are not in the query",
-    "popularity_bias": "popularity ranks by which songs are above labels, as a share of the catalog",
+    "popularity_bias": "popularity ranks of labels minus those of songs, as a share of the catalog",
     "diversity": "1 - mean cosine similarity of two songs of an answer",
     "artist_repetition": "the share of songs whose artist occurs earlier in the answer",
     "r_precision": "the share of labels among as many songs as there are labels",

@@ -133,7 +133,7 @@ def _render_behaviours(behaviours: Sequence[Behaviour], system: str) -> Table:
 
 
 def _render_recalls(recalls: Sequence[Recall]) -> Table:
-    table = Table("Recall of the index: share of the first 10 songs of exact search")
+    table = Table("Recall of the index at 10 songs")
     table.add_column("filter")
     table.add_column("songs that pass", justify="right")
     table.add_column("recall", justify="right")

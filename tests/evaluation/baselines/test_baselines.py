@@ -57,12 +57,12 @@ def train_matrix(dataset: Dataset) -> np.ndarray:
     return dense
 
 
-def assert_ranked_by(found: np.ndarray, scores: np.ndarray, seeds: Any, limit: int) -> None:
+def assert_ranked_by(ranking: np.ndarray, scores: np.ndarray, seeds: Any, limit: int) -> None:
     """Assert that the songs are the best by these scores without the seeds, ties in any order."""
     scores = scores.astype(np.float64).copy()
     scores[seeds] = 0
     best = np.sort(scores)[::-1][:limit]
-    kept = found[found >= 0]
+    kept = ranking[ranking >= 0]
     assert len(kept) == (best > 0).sum()
     assert scores[kept] == pytest.approx(best[best > 0], rel=1e-4)
 
@@ -72,9 +72,9 @@ def test_no_baseline_repeats_a_song_or_leaves_the_catalog(
 ) -> None:
     assert list(systems) == list(choice.NAMES)
     for key, system in systems.items():
-        found = answers(system, cases, 100)
-        assert found.shape == (len(cases), 100), key
-        for row, songs in enumerate(found):
+        rankings = answers(system, cases, 100)
+        assert rankings.shape == (len(cases), 100), key
+        for row, songs in enumerate(rankings):
             there = songs[songs >= 0]
             assert len(np.unique(there)) == len(there), key
             assert dataset.songs.in_catalog[there].all(), key
@@ -92,19 +92,19 @@ def test_answers_do_not_depend_on_the_batch(systems: dict[str, Any], cases: Held
 def test_popularity_recommends_the_most_popular_songs(
     dataset: Dataset, cases: HeldOutCases
 ) -> None:
-    found = answers(Popularity(dataset), cases, 10)
+    rankings = answers(Popularity(dataset), cases, 10)
     for row in range(len(cases)):
         own = set(cases.seeds[row].tolist())
         expected = [song for song in dataset.songs.by_popularity if song not in own][:10]
-        assert found[row].tolist() == expected
+        assert rankings[row].tolist() == expected
 
 
 def test_random_songs_are_drawn_from_the_whole_catalog(
     dataset: Dataset, cases: HeldOutCases
 ) -> None:
-    found = answers(Random(dataset), cases, 10)
-    assert len(np.unique(found)) > 0.6 * len(dataset.songs.by_popularity)
-    assert (answers(Random(dataset), cases, 10) == found).all()
+    rankings = answers(Random(dataset), cases, 10)
+    assert len(np.unique(rankings)) > 0.6 * len(dataset.songs.by_popularity)
+    assert (answers(Random(dataset), cases, 10) == rankings).all()
 
 
 def test_the_tutorial_recommends_neighbours_of_the_last_song(
@@ -114,15 +114,15 @@ def test_the_tutorial_recommends_neighbours_of_the_last_song(
     model: word2vec.Model = system._model
     vectors = np.zeros((len(dataset.songs), model.vectors.shape[1]))
     vectors[model.songs] = model.vectors
-    found = answers(system, cases, 10)
+    rankings = answers(system, cases, 10)
     for row in range(len(cases)):
         last = cases.seeds[row][-1]
         if model.row[last] >= 0:
-            assert last not in found[row]
+            assert last not in rankings[row]
             cosine = vectors @ vectors[last]
             cosine[model.row < 0] = -2
             cosine[last] = -2
-            assert cosine[found[row]] == pytest.approx(np.sort(cosine)[::-1][:10], abs=1e-5)
+            assert cosine[rankings[row]] == pytest.approx(np.sort(cosine)[::-1][:10], abs=1e-5)
 
 
 TRAIN = """
@@ -160,13 +160,13 @@ def test_item_item_is_the_cosine_of_columns(dataset: Dataset, cases: HeldOutCase
         threshold = -np.sort(-similar, axis=1)[:, neighbours.NEIGHBOURS - 1]
         assert ((similar > 0).sum(axis=1) > neighbours.NEIGHBOURS).any()
         similar[similar < threshold[:, None]] = 0
-    found = answers(ItemItem(dataset), cases, 5)
+    rankings = answers(ItemItem(dataset), cases, 5)
     right = 0
     for row in range(len(cases)):
         scores = similar[cases.seeds[row]].sum(axis=0)
         scores[cases.seeds[row]] = 0
         best = np.sort(scores)[::-1][:5]
-        right += np.allclose(scores[found[row]], best, rtol=0.02)
+        right += np.allclose(scores[rankings[row]], best, rtol=0.02)
     assert right > 0.9 * len(cases)  # ties at the 200th neighbour may be broken either way
 
 
@@ -182,7 +182,7 @@ def test_session_knn_adds_up_the_most_similar_playlists(
     dataset: Dataset, cases: HeldOutCases
 ) -> None:
     played = train_matrix(dataset)
-    found = answers(SessionKnn(dataset), cases, 10)
+    rankings = answers(SessionKnn(dataset), cases, 10)
     for row in range(len(cases)):
         seeds = cases.seeds[row]
         weights = np.zeros(len(dataset.songs))
@@ -191,7 +191,7 @@ def test_session_knn_adds_up_the_most_similar_playlists(
         order = np.argsort(-similarity, kind="stable")[: neighbours.SESSIONS]
         if similarity[order[-1]] > 0 and np.isclose(similarity, similarity[order[-1]]).sum() > 1:
             continue  # the choice among equally similar playlists is arbitrary
-        assert_ranked_by(found[row], similarity[order] @ played[order], seeds, 10)
+        assert_ranked_by(rankings[row], similarity[order] @ played[order], seeds, 10)
 
 
 def make_dataset(tmp_path: Path, playlists: list[list[int]], songs: int = 6) -> Dataset:
@@ -213,8 +213,8 @@ def make_cases(*seeds: list[int]) -> HeldOutCases:
 def test_sequential_rules_by_hand(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, [[0, 1, 2], [0, 2, 3], [4, 0]])
     # After 0: 1 once at distance 1; 2 at distances 2 and 1; 3 at distance 2.
-    found = answers(SequentialRules(dataset), make_cases([0], [4], [1, 5], [5], [2, 0]), 4)
-    assert found.tolist() == [
+    rankings = answers(SequentialRules(dataset), make_cases([0], [4], [1, 5], [5], [2, 0]), 4)
+    assert rankings.tolist() == [
         [2, 1, 3, -1],
         [0, -1, -1, -1],
         [2, -1, -1, -1],  # 5 is unknown, so that the song before it counts
@@ -251,8 +251,8 @@ def test_top_of_sparse_by_hand() -> None:
     from scipy.sparse import csr_array
 
     scores = csr_array(np.array([[0.1, 0.9, 0.5, 0.0], [0.0, -1.0, 0.0, 0.2]]))
-    found = rank_sparse(scores, 2, SongLists.from_lists([[1], []]))
-    assert found.tolist() == [[2, 0], [3, -1]]
+    rankings = rank_sparse(scores, 2, SongLists.from_lists([[1], []]))
+    assert rankings.tolist() == [[2, 0], [3, -1]]
     # An unknown song, -1, does not exclude the last column.
     assert rank_sparse(scores, 2, SongLists.from_lists([[], [-1]])).tolist() == [[1, 2], [3, -1]]
 
@@ -275,9 +275,9 @@ def test_lists_of_baselines_are_parsed() -> None:
 def test_a_baseline_that_cannot_learn_is_skipped(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, [[0, 1], [2, 1], [3, 4]])  # no song in three playlists
     names = ("popularity", "tutorial", "word2vec-mean")
-    found = list(choice.build_baselines(names, dataset, make_cases([0]), 600, SilentReporter()))
-    assert [isinstance(system, choice.SkippedBaseline) for system in found] == [False, True, True]
-    assert found[1] == choice.SkippedBaseline(
+    built = list(choice.build_baselines(names, dataset, make_cases([0]), 600, SilentReporter()))
+    assert [isinstance(system, choice.SkippedBaseline) for system in built] == [False, True, True]
+    assert built[1] == choice.SkippedBaseline(
         "tutorial is left out: no song is in 3 training playlists, which its model requires"
     )
 
@@ -285,10 +285,10 @@ def test_a_baseline_that_cannot_learn_is_skipped(tmp_path: Path) -> None:
 def test_a_baseline_that_would_take_too_long_is_skipped(
     dataset: Dataset, cases: HeldOutCases
 ) -> None:
-    found = list(
+    built = list(
         choice.build_baselines(["popularity", "als"], dataset, cases, 1e-4, SilentReporter())
     )
-    popularity, als = found
+    popularity, als = built
     assert not isinstance(popularity, choice.SkippedBaseline)
     assert isinstance(als, choice.SkippedBaseline)
     assert "als would take about" in als.reason

@@ -155,13 +155,13 @@ def test_halves_have_the_metrics_of_continuation(road: Road, location: StoreLoca
     plan = harness.Plan(
         split="test", holdout="half", modes=("auto",), baselines=("popularity",), recall=False
     )
-    found = harness.evaluate(location, road.work, plan, SilentReporter())
-    assert found.conditions.depth == 500
-    figures = found.main.figures
+    evaluation = harness.evaluate(location, road.work, plan, SilentReporter())
+    assert evaluation.conditions.depth == 500
+    figures = evaluation.main.figures
     assert 0 < figures["r_precision"].mean <= figures["r_precision_artists"].mean
     assert 0 <= figures["clicks"].mean <= 51
     assert 0 < figures["ndcg@500"].mean <= 1
-    assert {comparison.metric for comparison in found.comparisons} == {
+    assert {comparison.metric for comparison in evaluation.comparisons} == {
         "r_precision",
         "ndcg@500",
         "clicks",
@@ -184,9 +184,9 @@ def test_unordered_playlists_have_random_labels(
     release = location.open_release()
     monkeypatch.setattr(StoreLocation, "open_release", lambda *_: Shuffled())
     plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
-    found = harness.evaluate(location, road.work, plan, SilentReporter()).conditions
-    assert found.holdout == "random"
-    assert found.split == "validation"  # test is used on request only
+    conditions = harness.evaluate(location, road.work, plan, SilentReporter()).conditions
+    assert conditions.holdout == "random"
+    assert conditions.split == "validation"  # test is used on request only
 
 
 def test_a_good_release_passes_the_behaviour_tests(result: Evaluation) -> None:
@@ -214,9 +214,11 @@ def test_a_swap_within_an_artist_has_a_rule_only_if_artists_recur(
     dataset = replace(result.dataset, songs=spread, train=train)
     assert dataset.artist_recurrence < behaviour.MIN_ARTIST_RECURRENCE
     release = road.home.open()
-    found = behaviour.run_behaviour_tests(Release(release, result.dataset), result.cases, dataset)
+    behaviours = behaviour.run_behaviour_tests(
+        Release(release, result.dataset), result.cases, dataset
+    )
     release.close()
-    swapped = [test for test in found if test.name == behaviour.SWAP]
+    swapped = [test for test in behaviours if test.name == behaviour.SWAP]
     assert len(swapped) == 2
     assert [test.rule for test in swapped] == [None, None]
     assert "artists seldom recur here" in swapped[1].figure
@@ -254,15 +256,15 @@ def test_a_hit_rate_of_0_has_a_margin(
     few = result.cases.take(np.arange(21))
     nothing = np.full((21, DEPTH), -1, dtype=np.int32)
 
-    class Nobody:
-        key = name = "nobody"
+    class Empty:
+        key = name = "empty"
 
         def recommend(self, _queries: HeldOutCases, _limit: int) -> Iterator[SongNumbers]:
             yield nothing
 
-    found = score_system(Nobody(), few, result.dataset, DEPTH, SilentReporter())
-    slices = measure_slices([found], few, result.dataset)
-    terminal.print_evaluation(replace(result, systems=[found], comparisons=[], slices=slices))
+    scores = score_system(Empty(), few, result.dataset, DEPTH, SilentReporter())
+    slices = measure_slices([scores], few, result.dataset)
+    terminal.print_evaluation(replace(result, systems=[scores], comparisons=[], slices=slices))
     shown = capsys.readouterr().out
     assert ".0000 ±.155" in shown  # 3.84 / (21 + 3.84)
     assert "±.000" not in shown
@@ -309,8 +311,10 @@ def test_uses_of_the_test_playlists_are_counted(road: Road, tmp_path: Path) -> N
     plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
     uses = []
     for split in ("validation", "test", "validation", "test", "test"):
-        found = harness.evaluate(location, road.work, replace(plan, split=split), SilentReporter())
-        uses.append(found.conditions.test_uses)
+        evaluation = harness.evaluate(
+            location, road.work, replace(plan, split=split), SilentReporter()
+        )
+        uses.append(evaluation.conditions.test_uses)
     assert uses == [0, 0, 1, 1, 2]
 
 
@@ -335,13 +339,15 @@ def test_an_evaluation_on_test_reports_earlier_uses(road: Road, tmp_path: Path) 
     location = StoreLocation(tmp_path / "home")
     plan = harness.Plan(split="test", modes=("auto",), baselines=(), behaviours=False, recall=False)
     for times in (1, 2):
-        found = harness.evaluate(location, road.work, replace(plan, sample=9), SilentReporter())
-        payload = log.find(location.folder, found.run).payload
+        evaluation = harness.evaluate(
+            location, road.work, replace(plan, sample=9), SilentReporter()
+        )
+        payload = log.find(location.folder, evaluation.run).payload
         assert payload["test_uses"] == times
         assert payload["data_fingerprint"] == road.outcome.manifest.origin.data_fingerprint
-    (said,) = (line for line in notes(found) if "used" in line)
-    assert "used once before" in said
-    assert log.FILE in said
+    (warning,) = (line for line in notes(evaluation) if "used" in line)
+    assert "used once before" in warning
+    assert log.FILE in warning
 
 
 def test_bounds_are_parsed_and_required(result: Evaluation) -> None:
@@ -367,14 +373,14 @@ def test_bounds_are_parsed_and_required(result: Evaluation) -> None:
 def test_evaluate_prints_a_table_or_json_lines_and_sets_the_exit_code(
     road: Road, location: StoreLocation
 ) -> None:
-    where = ["--home", str(location.folder), "--work", str(road.work), "--quiet"]
+    folders = ["--home", str(location.folder), "--work", str(road.work), "--quiet"]
     quick = ["--baselines", "popularity", "--modes", "auto", "--sample", "20", "--no-behaviours"]
-    table = CliRunner().invoke(main, ["evaluate", *where, *quick])
+    table = CliRunner().invoke(main, ["evaluate", *folders, *quick])
     assert table.exit_code == 0, table.output
     for word in ("HR@10", "HR@100", "MRR@10", "popularity", "nextsong", "±", "a random sample of"):
         assert word in table.output, table.output
-    asked = ["evaluate", *where, *quick, "--json", "--split", "validation"]
-    printed = CliRunner().invoke(main, [*asked, "--fail-under", "hr@100=0.999"])
+    arguments = ["evaluate", *folders, *quick, "--json", "--split", "validation"]
+    printed = CliRunner().invoke(main, [*arguments, "--fail-under", "hr@100=0.999"])
     assert printed.exit_code == 1
     assert "Error: hr@100 is" in printed.stderr
     lines = [json.loads(line) for line in printed.stdout.splitlines()]
@@ -389,7 +395,7 @@ def test_evaluate_prints_a_table_or_json_lines_and_sets_the_exit_code(
         ["--fail-under", "magic"],
         ["--fail-under", "magic@10=0.1"],
     ):
-        wrong = CliRunner().invoke(main, ["evaluate", *where, *option])
+        wrong = CliRunner().invoke(main, ["evaluate", *folders, *option])
         assert wrong.exit_code == 2
         assert "Error: " in wrong.output
         assert "magic" in wrong.output
@@ -400,10 +406,10 @@ def test_equal_modes_are_scored_once(
 ) -> None:
     modes = ("auto", "dense", "hybrid", "dense")  # the road's release answers in mode hybrid
     plan = replace(PLAN, modes=modes, baselines=(), behaviours=False, recall=False, sample=9)
-    found = harness.evaluate(location, road.work, plan, SilentReporter())
-    assert [system.key for system in found.systems] == ["nextsong", "dense"]
-    assert {comparison.other for comparison in found.comparisons} == {"dense"}
-    terminal.print_evaluation(found, brief=True)
+    evaluation = harness.evaluate(location, road.work, plan, SilentReporter())
+    assert [system.key for system in evaluation.systems] == ["nextsong", "dense"]
+    assert {comparison.other for comparison in evaluation.comparisons} == {"dense"}
+    terminal.print_evaluation(evaluation, brief=True)
     assert "modes auto and hybrid are the same" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(MismatchError, match="has no ranker that can be used"):
         harness.evaluate(
@@ -412,9 +418,9 @@ def test_equal_modes_are_scored_once(
 
 
 def quick_evaluation(road: Road, home: Path, *options: str) -> Result:
-    where = ["--home", str(home), "--work", str(road.work)]
+    folders = ["--home", str(home), "--work", str(road.work)]
     quick = ["--modes", "auto", "--sample", "9", "--no-behaviours", "--no-recall"]
-    return CliRunner().invoke(main, ["evaluate", *where, *quick, *options])
+    return CliRunner().invoke(main, ["evaluate", *folders, *quick, *options])
 
 
 def test_errors_are_found_before_anything_is_scored(
@@ -426,17 +432,20 @@ def test_errors_are_found_before_anything_is_scored(
     monkeypatch.setattr(harness, "score_system", never)
     (tmp_path / "file").touch()
     report = ["--report", str(tmp_path / "file" / "report.html")]
-    found = quick_evaluation(road, location.folder, *report)
-    assert (found.exit_code, "a file stands where a folder is needed" in found.output) == (1, True)
+    command = quick_evaluation(road, location.folder, *report)
+    assert (command.exit_code, "a file stands where a folder is needed" in command.output) == (
+        1,
+        True,
+    )
     for missing, options in (
         ("implicit", ["--baselines", "all"]),
         ("jinja2", ["--report", str(tmp_path / "report.html")]),
     ):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, missing, None)
-            found = quick_evaluation(road, location.folder, *options)
-        assert found.exit_code == 1, found.output
-        assert "need libraries that are not installed" in found.output
+            command = quick_evaluation(road, location.folder, *options)
+        assert command.exit_code == 1, command.output
+        assert "need libraries that are not installed" in command.output
 
 
 def test_results_are_printed_even_if_they_cannot_be_recorded(
@@ -446,20 +455,20 @@ def test_results_are_printed_even_if_they_cannot_be_recorded(
     shutil.copytree(road.home.path, home, copy_function=linked)
     (home / "evaluations").touch()
     options = ["--baselines", "none", "--split", "test"]
-    found = quick_evaluation(road, home, *options)
-    assert found.exit_code == 0, found.output
-    assert "figures for each query are not recorded" in found.stderr
-    assert "HR@100" in found.stdout
+    command = quick_evaluation(road, home, *options)
+    assert command.exit_code == 0, command.output
+    assert "figures for each query are not recorded" in command.stderr
+    assert "HR@100" in command.stdout
     (run,) = log.load(home)  # the use of the test playlists is counted anyway
 
     def full(*_: object) -> None:
         raise StorageError("cannot write: the disk is full")
 
     monkeypatch.setattr(log, "_append", full)
-    found = quick_evaluation(road, home, *options, "--json")
-    assert found.exit_code == 0, found.output
-    assert "this run is not in the log of runs: cannot write: the disk is full" in found.stderr
-    lines = [json.loads(line) for line in found.stdout.splitlines()]
+    command = quick_evaluation(road, home, *options, "--json")
+    assert command.exit_code == 0, command.output
+    assert "this run is not in the log of runs: cannot write: the disk is full" in command.stderr
+    lines = [json.loads(line) for line in command.stdout.splitlines()]
     assert (lines[0]["type"], lines[0]["test_uses"]) == ("conditions", 1)
     assert log.load(home) == [run]
 

@@ -133,8 +133,8 @@ def test_leaks_are_detected_by_id_and_by_songs(road: Road, tmp_path: Path, split
     ids = held["playlist_id"].to_pylist()
     assert set(after.same_songs) - set(before.same_songs) == {ids[0], ids[2]}
     unordered = find_leaks(work, ordered=False)
-    found = set(unordered.same_songs) - set(before_unordered.same_songs)
-    assert found == {ids[0], ids[1], ids[2]}
+    leaked = set(unordered.same_songs) - set(before_unordered.same_songs)
+    assert leaked == {ids[0], ids[1], ids[2]}
 
 
 def test_a_playlist_of_both_held_out_splits_is_detected(road: Road, tmp_path: Path) -> None:
@@ -169,13 +169,13 @@ def test_slices_by_hand(tmp_path: Path) -> None:
         SongLists.from_lists([[1, 2], [4] * 12, [3, 4], [0, 1, 2], [5], [0]]),
         SongLists.from_lists([[0], [1], [3], [4], [0], [0]]),
     )
-    found = {
+    slices = {
         group: [next(name for name, chosen in members.items() if chosen[at]) for at in range(6)]
         for group, members in group_cases(cases, dataset).items()
     }
     short, one = "2 to 4 songs", "1 song"
-    assert found["length of the query"] == [short, "10 to 19 songs", short, short, one, one]
-    assert [name.split(":")[0] for name in found["popularity of the label"]] == [
+    assert slices["length of the query"] == [short, "10 to 19 songs", short, short, one, one]
+    assert [name.split(":")[0] for name in slices["popularity of the label"]] == [
         "head",
         "middle",
         "tail",
@@ -183,7 +183,7 @@ def test_slices_by_hand(tmp_path: Path) -> None:
         "head",
         "head",
     ]
-    assert found["known songs of the query"] == [
+    assert slices["known songs of the query"] == [
         "all",
         "none, no artist either",
         "up to half",
@@ -191,7 +191,7 @@ def test_slices_by_hand(tmp_path: Path) -> None:
         "none, but artists",
         "all",
     ]
-    assert found["vectors of the query"] == [
+    assert slices["vectors of the query"] == [
         "some below min_count",
         "no song is known",
         "all below min_count",
@@ -199,7 +199,7 @@ def test_slices_by_hand(tmp_path: Path) -> None:
         "no song is known",
         "none below min_count",
     ]
-    assert found["artist of the label"] == [
+    assert slices["artist of the label"] == [
         "is in the query",
         "is not in the query",
         "is in the query",
@@ -207,7 +207,7 @@ def test_slices_by_hand(tmp_path: Path) -> None:
         "is not in the query",
         "is in the query",
     ]
-    assert [name.split(":")[0] for name in found["last song of the query"]] == [
+    assert [name.split(":")[0] for name in slices["last song of the query"]] == [
         "cool",
         "cold",
         "cold",

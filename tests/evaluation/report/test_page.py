@@ -128,13 +128,13 @@ def test_plots_have_the_colours_of_the_page(result: Evaluation) -> None:
 
 
 def test_the_map_places_similar_songs_near_each_other(result: Evaluation) -> None:
-    found = song_map.draw_map(result.dataset)
-    assert found is not None
+    song_map_ = song_map.draw_map(result.dataset)
+    assert song_map_ is not None
     data = result.dataset
     assert data.vectors is not None
-    assert {dot.colour for dot in found.dots} <= set(range(-1, len(found.legend)))
+    assert {dot.colour for dot in song_map_.dots} <= set(range(-1, len(song_map_.legend)))
     known = [song for song in data.songs.by_popularity if data.vectors[song].any()]
-    place = {dot.name: (dot.x, dot.y) for dot in found.dots}
+    place = {dot.name: (dot.x, dot.y) for dot in song_map_.dots}
     shown = known[: song_map.MAX_SONGS]
     at = np.array([place[data.songs.name(int(song))] for song in shown])
     vectors = data.vectors[shown]
@@ -148,9 +148,9 @@ def test_the_map_explains_its_colours(result: Evaluation) -> None:
     # By lift, not by frequency.
     assert "stands out" in song_map.BY_WORD
     assert "most often" not in song_map.BY_WORD
-    found = song_map.draw_map(result.dataset)
-    assert found is not None
-    assert found.coloured_by in (song_map.BY_WORD, song_map.BY_ARTIST)
+    song_map_ = song_map.draw_map(result.dataset)
+    assert song_map_ is not None
+    assert song_map_.coloured_by in (song_map.BY_WORD, song_map.BY_ARTIST)
 
 
 def test_a_report_is_written_to_a_new_folder(
@@ -167,6 +167,8 @@ def test_a_report_of_halves(road: Road, tmp_path: Path, monkeypatch: pytest.Monk
     plan = harness.Plan(
         holdout="half", modes=("auto",), baselines=(), behaviours=False, recall=False, sample=10
     )
-    found = harness.evaluate(StoreLocation(tmp_path / "home"), road.work, plan, SilentReporter())
+    evaluation = harness.evaluate(
+        StoreLocation(tmp_path / "home"), road.work, plan, SilentReporter()
+    )
     monkeypatch.setattr(song_map, "draw_map", lambda _dataset: None)
-    assert "R-prec" in page(found)
+    assert "R-prec" in page(evaluation)

@@ -61,8 +61,8 @@ def test_songs_are_named_by_id_text_or_names(
     dataset: Dataset, cases: HeldOutCases, form: str
 ) -> None:
     system = AdaptedSystem("mine", Popular(dataset, form), dataset)
-    found = np.concatenate(list(system.recommend(cases, 20)))
-    assert (found == np.concatenate(list(Popularity(dataset).recommend(cases, 20)))).all()
+    rankings = np.concatenate(list(system.recommend(cases, 20)))
+    assert (rankings == np.concatenate(list(Popularity(dataset).recommend(cases, 20)))).all()
 
 
 def test_invalid_answers_are_refused(dataset: Dataset, cases: HeldOutCases) -> None:
@@ -82,8 +82,8 @@ def test_invalid_answers_are_refused(dataset: Dataset, cases: HeldOutCases) -> N
         with pytest.raises(InputError, match=message):
             list(AdaptedSystem("mine", Wrong(*answer), dataset).recommend(cases, 2))
     # An unknown song keeps its rank and is a miss.
-    found = next(iter(AdaptedSystem("mine", Wrong(("No", "Body")), dataset).recommend(cases, 2)))
-    assert (found == -1).all()
+    rankings = next(iter(AdaptedSystem("mine", Wrong(("No", "Body")), dataset).recommend(cases, 2)))
+    assert (rankings == -1).all()
 
 
 def test_the_example_of_the_documentation_works(
@@ -106,14 +106,14 @@ def test_a_users_recommender_is_scored_and_compared(
     home = tmp_path / "home"
     shutil.copytree(road.home.path, home, copy_function=linked)
     plan = harness.Plan(modes=("auto",), baselines=("popularity",), behaviours=False, recall=False)
-    found = harness.evaluate(
+    evaluation = harness.evaluate(
         StoreLocation(home),
         road.work,
         plan,
         SilentReporter(),
         own={"mine": Popular(dataset, "ids")},
     )
-    assert [system.key for system in found.systems] == ["nextsong", "mine", "popularity"]
-    mine, popular = found.systems[1:]
+    assert [system.key for system in evaluation.systems] == ["nextsong", "mine", "popularity"]
+    mine, popular = evaluation.systems[1:]
     assert mine.figures["hr@100"] == popular.figures["hr@100"]
-    assert found.comparison("hr@100", "mine")
+    assert evaluation.comparison("hr@100", "mine")
