@@ -18,7 +18,7 @@ from evaluation.judge import harness
 from evaluation.report import terminal
 from evaluation.synthetic import playlists as synthetic
 from evaluation.synthetic import raw_form
-from evaluation.systems.location import Place
+from evaluation.systems.location import StoreLocation
 from ingest import pipeline
 from ingest.parameters import Parameters
 from ingest.report import describe_run
@@ -61,8 +61,8 @@ def run_demo(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
     plan = harness.Plan(
         split="test", baselines=("popularity", "tutorial"), behaviours=False, recall=False
     )
-    result = harness.evaluate(Place(home), work, plan, reporter)
-    terminal.evaluation(result, brief=True)
+    result = harness.evaluate(StoreLocation(home), work, plan, reporter)
+    terminal.print_evaluation(result, brief=True)
     seeds, label = _pick_case(result)
 
     echo("\n4. The service recommends the next songs over gRPC", bold=True)
@@ -91,12 +91,12 @@ def write_raw(file: Path, rows: int, seed: int, reporter: Reporter) -> None:
 
 def _pick_case(result: Evaluation) -> tuple[list[Seed], Seed]:
     """Return seeds and label of the first held-out case that fits on a screen, hit or miss."""
-    lengths = result.queries.seeds.lengths
+    lengths = result.cases.seeds.lengths
     fitting = np.flatnonzero((lengths >= 5) & (lengths <= 10))
     case = int(fitting[0]) if len(fitting) else 0
-    songs = result.data.songs
-    (seeds,) = songs.seeds(result.queries.seeds.take([case]))
-    return seeds, songs.seed(int(result.queries.label[case]))
+    songs = result.dataset.songs
+    (seeds,) = songs.seeds(result.cases.seeds.take([case]))
+    return seeds, songs.seed(int(result.cases.label[case]))
 
 
 def _describe_label(label: Seed, response: pb.RecommendResponse) -> str:

@@ -1,1 +1,1 @@
-"""How good the recommendations are; and the command that gathers those of all rooms."""
+"""Evaluation of releases and services: protocol, metrics, baselines, tuning and benchmarks."""

@@ -27,17 +27,25 @@ if TYPE_CHECKING:
     from evaluation.judge.result import Evaluation
     from evaluation.protocol.cases import Holdout, Split
 
+split_option = click.option(
+    "--split",
+    type=click.Choice(["validation", "test"]),
+    default="validation",
+    show_default=True,
+    help="Held-out playlists to score on. Make choices on validation, and use test once at the "
+    "end: its uses are counted in HOME/runs.jsonl.",
+)
 holdout_option = click.option(
     "--holdout",
     type=click.Choice(["auto", "last", "random", "half"]),
     default="auto",
     show_default=True,
-    help="What is held out of each playlist: its last song, one song at random, or its last half. "
-    "auto: the last song, or one at random where the order of playlists says nothing.",
+    help="Songs held out of each playlist: the last song, one at a random position, or the last "
+    "half. auto: the last song, or a random one if playlists are not in play order.",
 )
 
 
-@click.group(invoke_without_command=True, short_help="Measure how often held-out songs are found.")
+@click.group(invoke_without_command=True, short_help="Measure hit rates on held-out playlists.")
 @home_option
 @qdrant_server
 @work_option
@@ -51,34 +59,29 @@ holdout_option = click.option(
     "--target",
     metavar="HOST:PORT",
     callback=require_address,
-    help="Score the service that runs there, over gRPC, instead of the release in process.",
+    help="Address of a service to score over gRPC, instead of the release in process.",
 )
-@click.option(
-    "--split",
-    type=click.Choice(["validation", "test"]),
-    default="validation",
-    show_default=True,
-    help="Which held-out playlists. Choose by validation, and keep test for the last word: its "
-    "uses are counted in HOME/runs.jsonl.",
-)
+@split_option
 @holdout_option
 @click.option(
     "--baselines",
     default="quick",
     show_default=True,
     metavar="LIST",
-    help="Baselines to score beside it: any of random, popularity, tutorial, word2vec-mean, "
-    "item-item, session-knn, rules, als and bpr, with commas; or quick, all or none.",
+    help="Baselines to score as well: a comma-separated list of random, popularity, tutorial, "
+    "word2vec-mean, item-item, session-knn, rules, als and bpr; or quick, all or none.",
 )
 @click.option(
     "--modes",
     default="auto,dense,cooccurrence",
     show_default=True,
     metavar="LIST",
-    help="Modes to score; the first is compared with all else. Modes that are the same in this "
-    "release are scored once.",
+    help="Modes to score, separated by commas; all others are compared with the first. Modes that "
+    "are the same in this release are scored once.",
 )
-@click.option("--sample", type=click.IntRange(1), help="Ask so many playlists, drawn at random.")
+@click.option(
+    "--sample", type=click.IntRange(1), help="Score only N random playlists.", metavar="N"
+)
 @click.option(
     "--seed",
     type=click.IntRange(0),
@@ -95,30 +98,30 @@ holdout_option = click.option(
     type=Decimal(0),
     show_default=True,
     metavar="MINUTES",
-    help="Leave out baselines that are expected to take longer.",
+    help="Skip baselines that are expected to take longer.",
 )
 @click.option(
     "--behaviours/--no-behaviours",
     default=True,
     show_default=True,
-    help="Test how answers change when queries do, and odd queries.",
+    help="Test how answers change if queries change, and unusual queries.",
 )
 @click.option(
     "--recall/--no-recall",
     default=True,
     show_default=True,
-    help="Measure what the index finds of what exact search finds.",
+    help="Measure the recall of the index, compared with exact search.",
 )
 @click.option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a report to this HTML file, to be looked at in a browser.",
+    help="Write a report to this HTML file.",
 )
 @click.option(
     "--fail-under",
     multiple=True,
     metavar="METRIC=VALUE",
-    help="Exit with 1 where a metric is below a value (above it, where lower is better), such as "
+    help="Exit with 1 if a metric is below this value (above it, if lower is better), such as "
     "hr@10=0.05.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines.")
@@ -147,22 +150,22 @@ def evaluate(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Measure how often a release finds the held-out songs of playlists, beside baselines."""
+    """Measure how often a release recommends the held-out songs of playlists, beside baselines."""
     if context.invoked_subcommand:
         return
     from catalog.errors import InputError
-    from evaluation.baselines.choice import chosen
+    from evaluation.baselines.choice import parse_names
     from evaluation.judge import gate, harness
     from evaluation.report import page
     from evaluation.runs import history
-    from evaluation.systems.location import Place
+    from evaluation.systems.location import StoreLocation
 
     try:
-        bounds = [gate.bound(text, _holdout(holdout)) for text in fail_under]
+        bounds = [gate.parse_bound(text, _parse_holdout(holdout)) for text in fail_under]
         plan = harness.Plan(
             split=split,
-            holdout=_holdout(holdout),
-            baselines=chosen(baselines),
+            holdout=_parse_holdout(holdout),
+            baselines=parse_names(baselines),
             modes=tuple(part.strip() for part in modes.split(",") if part.strip()),
             sample=sample,
             seed=seed,
@@ -172,33 +175,34 @@ def evaluate(
             recall=recall,
             patience=60 * patience,
         )
-    except InputError as error:  # nothing has been done yet: the command was given wrongly
+    except InputError as error:  # nothing has been done yet, so it is a usage error
         raise click.UsageError(str(error)) from error
     if report:
         page.require_libraries()
         require_writable(report)
     reporter = reporter_for(quiet=quiet)
-    result = harness.measure(Place(home, qdrant), work or home / "work", plan, reporter, release)
+    location = StoreLocation(home, qdrant)
+    result = harness.measure(location, work or home / "work", plan, reporter, release)
     try:
-        _print(result, as_json=as_json)
+        _print_result(result, as_json=as_json)
         if report:
             page.write(result, report, reporter)
-    finally:  # even if nobody reads on: the test playlists have been used
-        history.keep(home, result, reporter)
-    gate.require(result, bounds)
+    finally:  # the test playlists have been used, even if nobody reads the results
+        history.record_evaluation(home, result, reporter)
+    gate.require_bounds(result, bounds)
 
 
-def _print(result: Evaluation, *, as_json: bool) -> None:
+def _print_result(result: Evaluation, *, as_json: bool) -> None:
     from evaluation.report import terminal
 
     if as_json:
         for line in result.lines():
             echo(json_text(line))
     else:
-        terminal.evaluation(result)
+        terminal.print_evaluation(result)
 
 
-def _holdout(text: str) -> Holdout | None:
+def _parse_holdout(text: str) -> Holdout | None:
     return None if text == "auto" else text  # type: ignore[return-value]
 
 
@@ -208,16 +212,13 @@ def _holdout(text: str) -> Holdout | None:
 @home_option
 @qdrant_server
 @work_option
-@click.option(
-    "--split",
-    type=click.Choice(["validation", "test"]),
-    default="validation",
-    show_default=True,
-    help="Which held-out playlists two releases are asked.",
-)
+@split_option
 @holdout_option
 @click.option(
-    "--sample", type=click.IntRange(1), help="Ask two releases so many playlists, drawn at random."
+    "--sample",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Score two releases on only N random playlists.",
 )
 @json_option
 @quiet_option
@@ -234,27 +235,25 @@ def compare(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Say what got better or worse from BEFORE to AFTER, two recorded runs or two releases.
+    """List the metrics that are better or worse in AFTER than in BEFORE: two releases or two runs.
 
-    Each is given by its id, or the beginning of it. Runs are compared as they were recorded,
-    RUN:SYSTEM being another system of it than the first, such as RUN:hybrid or RUN:als; releases
-    are asked anew.
+    Each is given by its id, or the beginning of it. Two releases are scored anew. Two runs are
+    compared as they were recorded; RUN:SYSTEM selects a system of the run other than the first,
+    such as RUN:hybrid or RUN:als.
     """
-    from evaluation.judge import compare as contest
-    from evaluation.report import comparison_table
-    from evaluation.systems.location import Place
+    from evaluation.judge.compare import CaseSelection, compare_named
+    from evaluation.report import terminal
+    from evaluation.systems.location import StoreLocation
 
-    found = contest.of_names(
-        Place(home, qdrant),
+    report = compare_named(
+        StoreLocation(home, qdrant),
         before,
         after,
         work or home / "work",
         reporter_for(quiet=quiet),
-        split,
-        _holdout(holdout),
-        sample,
+        CaseSelection(split, _parse_holdout(holdout), sample),
     )
     if as_json:
-        print_json(found.to_json())
+        print_json(report.to_json())
     else:
-        comparison_table.contest(found)
+        terminal.print_changes(report)

@@ -110,7 +110,8 @@ def find_commands(
     for child in command.list_commands(context):
         subcommand = command.get_command(context, child)
         assert subcommand is not None
-        commands += find_commands(subcommand, (*name, child))
+        if not subcommand.hidden:
+            commands += find_commands(subcommand, (*name, child))
     return commands
 
 

@@ -1,1 +1,1 @@
-"""Baselines that learn from the release's own training playlists, and answer the same queries."""
+"""Baselines, which learn from the training playlists of the release."""

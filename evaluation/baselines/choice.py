@@ -1,24 +1,25 @@
-"""Which baselines there are, and what each is expected to cost."""
+"""The available baselines, their expected duration, and their construction by name."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from catalog.errors import InputError
 from evaluation.baselines import factors, word2vec
-from evaluation.baselines.factors import FACTORS, ITERATIONS, Als, Bpr
+from evaluation.baselines.factors import ALS_ITERATIONS, BPR_ITERATIONS, FACTORS, Als, Bpr
 from evaluation.baselines.neighbours import NEIGHBOURS, SESSIONS, ItemItem, SessionKnn
 from evaluation.baselines.popular import Popularity, Random
-from evaluation.baselines.rules import STEPS, SequentialRules
+from evaluation.baselines.rules import MAX_DISTANCE, SequentialRules
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from catalog.progress import Reporter
-    from evaluation.protocol.cases import Queries
-    from evaluation.protocol.dataset import Data
+    from evaluation.protocol.cases import HeldOutCases
+    from evaluation.protocol.dataset import Dataset
     from evaluation.systems.release import System
 
 NAMES = (
@@ -34,26 +35,38 @@ NAMES = (
 )
 
 QUICK = ("popularity", "tutorial", "item-item", "session-knn", "rules")
-"""Those that need no optional library and little time."""
+"""The baselines that need no optional library and little time."""
 
-OF_WORD2VEC = ("tutorial", "word2vec-mean")
+_WORD2VEC = ("tutorial", "word2vec-mean")
 
-_SCALAR = 1.5e-8  # seconds for each step of sparse arithmetic, each score that is sorted
-_VECTOR = 1.0e-10  # seconds for each multiplication of dense matrices
+# Measured on one core, in seconds.
+_PER_SPARSE_OPERATION = 1.5e-8  # or sorted score
+_PER_DENSE_MULTIPLICATION = 1.0e-10
+_PER_WORD2VEC_PLAY = 4e-6
+_PER_RULE = 3e-7
+_PER_ALS_UPDATE = 2e-8
+_PER_BPR_UPDATE = 4e-7
 
 
-def chosen(text: str) -> tuple[str, ...]:
-    """The baselines that a list names: with commas, or `all`, `quick` or `none`.
+@dataclass(frozen=True, slots=True)
+class SkippedBaseline:
+    """A baseline that is not scored, with the reason in a sentence."""
+
+    reason: str
+
+
+def parse_names(text: str) -> tuple[str, ...]:
+    """Return the baselines of a comma-separated list, or of `all`, `quick` or `none`.
 
     Raises `InputError`.
     """
-    named = {"all": NAMES, "quick": QUICK, "none": ()}.get(text)
-    if named is not None:
-        return named
+    preset = {"all": NAMES, "quick": QUICK, "none": ()}.get(text)
+    if preset is not None:
+        return preset
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     for name in names:
         if name not in NAMES:
-            raise InputError(f"there is no baseline '{name}'; there are {', '.join(NAMES)}")
+            raise InputError(f"there is no baseline '{name}': choose from {', '.join(NAMES)}")
     return names
 
 
@@ -63,77 +76,87 @@ def require_libraries(names: Sequence[str]) -> None:
         factors.require_installed()
 
 
-def seconds(name: str, data: Data, queries: Queries) -> float:
-    """Roughly how long a baseline takes to learn and to answer, on one core."""
-    songs, train = len(data.songs), data.train
-    asked = queries.seeds.songs[queries.seeds.songs >= 0]
-    scores = len(queries) * songs * _SCALAR
+def estimate_seconds(name: str, dataset: Dataset, cases: HeldOutCases) -> float:
+    """Estimate how long a baseline takes to learn and to answer, on one core."""
+    songs, train = len(dataset.songs), dataset.train
     plays = len(train.songs)
-    tutorial = plays * word2vec.EPOCHS * 4e-6
-    known = int((data.songs.playlists >= word2vec.PARAMETERS.min_count).sum())
-    nearest = len(queries) * known * (48 * _VECTOR + _SCALAR)
-    length = plays / max(1, len(train))
-    held = data.songs.playlists[asked].sum()
+    seeds = cases.seeds.songs[cases.seeds.songs >= 0]
+    scoring = len(cases) * songs * _PER_SPARSE_OPERATION
+    with_vector = int((dataset.songs.playlists >= word2vec.PARAMETERS.min_count).sum())
+    tutorial = plays * word2vec.EPOCHS * _PER_WORD2VEC_PLAY + len(cases) * with_vector * (
+        word2vec.PARAMETERS.dimensions * _PER_DENSE_MULTIPLICATION + _PER_SPARSE_OPERATION
+    )
+    pairs_of_songs = float((train.lengths.astype(np.float64) ** 2).sum())
+    playlists_of_seeds = float(dataset.songs.playlists[seeds].sum())
+    mean_length = plays / max(1, len(train))
     return {
         "random": 0.0,
         "popularity": 0.0,
-        "tutorial": tutorial + nearest,
-        "word2vec-mean": tutorial + nearest,
-        "item-item": (
-            float((train.lengths.astype(np.float64) ** 2).sum()) * 4 + len(asked) * NEIGHBOURS
-        )
-        * _SCALAR,
-        "session-knn": float(held * 4 + len(queries) * SESSIONS * length * 2) * _SCALAR,
-        "rules": plays * STEPS * 3e-7,
-        "als": plays * ITERATIONS * FACTORS * 2e-8 + scores,
-        "bpr": plays * 100 * 4e-7 + scores,
+        "tutorial": tutorial,
+        "word2vec-mean": tutorial,
+        "item-item": (pairs_of_songs * 4 + len(seeds) * NEIGHBOURS) * _PER_SPARSE_OPERATION,
+        "session-knn": (playlists_of_seeds * 4 + len(cases) * SESSIONS * mean_length * 2)
+        * _PER_SPARSE_OPERATION,
+        "rules": plays * MAX_DISTANCE * _PER_RULE,
+        "als": plays * ALS_ITERATIONS * FACTORS * _PER_ALS_UPDATE + scoring,
+        "bpr": plays * BPR_ITERATIONS * _PER_BPR_UPDATE + scoring,
     }[name]
 
 
-def built(
-    names: Sequence[str], data: Data, queries: Queries, patience: float, reporter: Reporter
-) -> Iterator[System | str]:
-    """The baselines of these names, each learned when its turn comes.
+def build_baselines(
+    names: Sequence[str], dataset: Dataset, cases: HeldOutCases, patience: float, reporter: Reporter
+) -> Iterator[System | SkippedBaseline]:
+    """Yield the baselines of these names; each learns just before it is yielded.
 
-    One that would take more than `patience` seconds, or that cannot be learned from these
-    playlists, is left out: a line says so instead. Raises `MissingExtraError`.
+    A baseline is skipped if it is expected to take more than `patience` seconds, or if it cannot
+    learn from these playlists. Raises `MissingExtraError`.
     """
     model: word2vec.Model | None = None
     for name in names:
-        if name in OF_WORD2VEC and not word2vec.has_vocabulary(data):
-            yield (
-                f"{name} is left out: no song is in {word2vec.PARAMETERS.min_count} training "
-                f"playlists, as the tutorials' way wants"
-            )
-            continue
-        expected = seconds(name, data, queries)
-        if expected > patience:
-            yield (
-                f"{name} would take about {expected / 60:,.0f} minutes and is left out: "
-                f"{len(queries):,} queries, {len(data.songs):,} songs, "
-                f"{len(data.train.songs):,} training plays (--patience)"
-            )
+        reason = _reason_to_skip(name, dataset, cases, patience)
+        if reason:
+            yield SkippedBaseline(reason)
             continue
         with reporter.task("learn") as task:
-            if name in OF_WORD2VEC and model is None:
-                model = word2vec.tutorial_model(data)
-            system = _system(name, data, model)
+            if name in _WORD2VEC:
+                model = model or word2vec.train_tutorial_model(dataset)
+                system = _build_word2vec(name, dataset, model)
+            else:
+                system = _BUILDERS[name](dataset)
             task.result(system.name)
         yield system
 
 
-def _system(name: str, data: Data, model: word2vec.Model | None) -> System:
-    if name in OF_WORD2VEC:
-        assert model is not None
-        return word2vec.LastSong(data, model) if name == "tutorial" else word2vec.MeanOfAll(model)
-    kinds: dict[str, type[System]] = {
-        "random": Random,
-        "popularity": Popularity,
-        "item-item": ItemItem,
-        "session-knn": SessionKnn,
-        "rules": SequentialRules,
-        "als": Als,
-        "bpr": Bpr,
-    }
-    system: System = kinds[name](data)  # type: ignore[call-arg]
-    return system
+def _reason_to_skip(
+    name: str, dataset: Dataset, cases: HeldOutCases, patience: float
+) -> str | None:
+    if name in _WORD2VEC and not word2vec.has_vocabulary(dataset):
+        return (
+            f"{name} is left out: no song is in {word2vec.PARAMETERS.min_count} training "
+            f"playlists, which its model requires"
+        )
+    expected = estimate_seconds(name, dataset, cases)
+    if expected > patience:
+        return (
+            f"{name} would take about {expected / 60:,.0f} minutes and is left out: "
+            f"{len(cases):,} queries, {len(dataset.songs):,} songs, "
+            f"{len(dataset.train.songs):,} training plays (--patience)"
+        )
+    return None
+
+
+def _build_word2vec(name: str, dataset: Dataset, model: word2vec.Model) -> System:
+    if name == "tutorial":
+        return word2vec.LastSong(dataset, model)
+    return word2vec.MeanOfAll(model)
+
+
+_BUILDERS: dict[str, Callable[[Dataset], System]] = {
+    "random": Random,
+    "popularity": Popularity,
+    "item-item": ItemItem,
+    "session-knn": SessionKnn,
+    "rules": SequentialRules,
+    "als": Als,
+    "bpr": Bpr,
+}

@@ -1,4 +1,7 @@
-"""Matrix factorisation by `implicit`: ALS and BPR, each held-out playlist folded in."""
+"""Matrix factorisation by the library `implicit`: ALS and BPR.
+
+Each query is folded in as a new user.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from catalog.errors import MissingExtraError
-from evaluation.baselines.top import batches, block_seeds, top_of_dense
+from evaluation.baselines.top import batch_seeds, exclude_seeds, rank_dense
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,91 +19,93 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-    from evaluation.protocol.cases import Queries
-    from evaluation.protocol.dataset import Data, Numbers, Ragged
+    from evaluation.protocol.cases import HeldOutCases
+    from evaluation.protocol.dataset import Dataset, SongLists, SongNumbers
 
-FACTORS, ITERATIONS = 64, 20
+FACTORS = 64
+ALS_ITERATIONS = 20
+BPR_ITERATIONS = 100
 
 
-class _Factors:
-    def __init__(self, data: Data) -> None:
-        self._songs = len(data.songs)
-        self._catalog = data.songs.in_catalog
-        # `implicit` runs threads of its own, and BLAS threads beneath them would fight for cores.
-        with _one_blas_thread():
-            self._model: Any = self._fitted(data.matrix, data.seed)
+class _Factorisation:
+    def __init__(self, dataset: Dataset) -> None:
+        self._song_count = len(dataset.songs)
+        self._in_catalog = dataset.songs.in_catalog
+        # `implicit` runs its own threads, with which threads of BLAS would compete for the cores.
+        with _limit_blas_to_one_thread():
+            self._model: Any = self._fit(_to_csr_matrix(dataset.matrix), dataset.seed)
 
-    def _fitted(self, playlists: csr_matrix, seed: int) -> Any:
+    def _fit(self, playlists: csr_matrix, seed: int) -> Any:
         raise NotImplementedError
 
-    def _users(self, seeds: Ragged) -> NDArray[np.float32]:
+    def _user_factors(self, seeds: SongLists) -> NDArray[np.float32]:
         raise NotImplementedError
 
-    def recommend(self, queries: Queries, limit: int) -> Iterator[Numbers]:
-        """For each query in turn, the songs with the highest product, its own left out."""
-        for seeds in batches(queries, self._songs):
-            scores = self._users(seeds) @ self._model.item_factors.T
-            scores[:, ~self._catalog] = -np.inf
-            scores[seeds.matrix(self._songs).sum(axis=1) == 0] = -np.inf
-            block_seeds(scores, seeds)
-            yield top_of_dense(scores, limit)
+    def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
+        """Yield the songs with the highest dot product for each case, in batches."""
+        for seeds in batch_seeds(cases, self._song_count):
+            scores = self._user_factors(seeds) @ self._model.item_factors.T
+            scores[:, ~self._in_catalog] = -np.inf
+            scores[seeds.to_matrix(self._song_count).sum(axis=1) == 0] = -np.inf
+            exclude_seeds(scores, seeds)
+            yield rank_dense(scores, limit)
 
 
-class Als(_Factors):
-    """Alternating least squares, 64 factors; a query's factors solve for its songs.
+class Als(_Factorisation):
+    """Alternating least squares; a query's factors are the solution for its songs.
 
     Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback datasets", 2008.
     """
 
     key, name = "als", "ALS"
 
-    def _fitted(self, playlists: csr_matrix, seed: int) -> Any:
-        model = _implicit().als.AlternatingLeastSquares(
+    def _fit(self, playlists: csr_matrix, seed: int) -> Any:
+        model = _import_implicit().als.AlternatingLeastSquares(
             factors=FACTORS,
-            iterations=ITERATIONS,
+            iterations=ALS_ITERATIONS,
             random_state=seed,
             num_threads=os.cpu_count() or 1,
         )
-        model.fit(_matrix(playlists), show_progress=False)
+        model.fit(playlists, show_progress=False)
         return model
 
-    def _users(self, seeds: Ragged) -> NDArray[np.float32]:
-        rows = _matrix(seeds.matrix(self._songs))
-        with _one_blas_thread():
+    def _user_factors(self, seeds: SongLists) -> NDArray[np.float32]:
+        rows = _to_csr_matrix(seeds.to_matrix(self._song_count))
+        with _limit_blas_to_one_thread():
             users: NDArray[np.float32] = self._model.recalculate_user(np.arange(len(seeds)), rows)
         return users
 
 
-class Bpr(_Factors):
-    """Bayesian personalised ranking, 64 factors; a query is the mean of its songs' factors.
+class Bpr(_Factorisation):
+    """Bayesian personalised ranking; a query's factors are the mean of its songs' factors.
 
     Rendle et al., "BPR: Bayesian personalized ranking from implicit feedback", 2009.
     """
 
     key, name = "bpr", "BPR"
 
-    def _fitted(self, playlists: csr_matrix, seed: int) -> Any:
-        # One thread: several update the same factors without locks, and no two runs are alike.
-        model = _implicit().bpr.BayesianPersonalizedRanking(
-            factors=FACTORS, iterations=100, random_state=seed, num_threads=1
+    def _fit(self, playlists: csr_matrix, seed: int) -> Any:
+        # Several threads would update the same factors without locks: runs would not be repeatable.
+        model = _import_implicit().bpr.BayesianPersonalizedRanking(
+            factors=FACTORS, iterations=BPR_ITERATIONS, random_state=seed, num_threads=1
         )
-        model.fit(_matrix(playlists), show_progress=False)
+        model.fit(playlists, show_progress=False)
         return model
 
-    def _users(self, seeds: Ragged) -> NDArray[np.float32]:
-        rows = seeds.matrix(self._songs)
+    def _user_factors(self, seeds: SongLists) -> NDArray[np.float32]:
+        rows = seeds.to_matrix(self._song_count)
         count = np.maximum(rows.sum(axis=1), 1)[:, None]
         users: NDArray[np.float32] = (rows @ self._model.item_factors / count).astype(np.float32)
-        users[:, -1] = 1.0  # the last of an item's factors is its bias
+        users[:, -1] = 1.0  # the last factor of a song is its bias
         return users
 
 
 def require_installed() -> None:
     """Raise `MissingExtraError` unless `implicit` is installed."""
-    _implicit()
+    _import_implicit()
 
 
-def _implicit() -> Any:
+def _import_implicit() -> Any:
     try:
         import implicit.als
         import implicit.bpr
@@ -110,14 +115,15 @@ def _implicit() -> Any:
     return implicit
 
 
-def _one_blas_thread() -> Any:
-    _implicit()
+def _limit_blas_to_one_thread() -> Any:
+    _import_implicit()
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(1, user_api="blas")
 
 
-def _matrix(rows: Any) -> csr_matrix:
+def _to_csr_matrix(rows: Any) -> csr_matrix:
+    """Convert a sparse array to the older sparse matrix class, which `implicit` requires."""
     from scipy.sparse import csr_matrix
 
     return csr_matrix(rows)

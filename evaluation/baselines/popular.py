@@ -1,4 +1,4 @@
-"""Baselines that do not look at the query, but to leave its songs out."""
+"""Baselines that use the query only to exclude its songs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from evaluation.baselines.top import batch_seeds
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from evaluation.protocol.cases import Queries
-    from evaluation.protocol.dataset import Data, Numbers
-
-BATCH = 512
+    from evaluation.protocol.cases import HeldOutCases
+    from evaluation.protocol.dataset import Dataset, SongNumbers
 
 
 class Popularity:
@@ -20,41 +20,37 @@ class Popularity:
 
     key, name = "popularity", "popularity"
 
-    def __init__(self, data: Data) -> None:
-        self._ranking = data.songs.by_popularity
+    def __init__(self, dataset: Dataset) -> None:
+        self._ranking = dataset.songs.by_popularity
 
-    def recommend(self, queries: Queries, limit: int) -> Iterator[Numbers]:
-        """For each query in turn, the most popular songs but its own, in batches."""
-        for start in range(0, len(queries), BATCH):
-            seeds = queries.seeds.take(slice(start, start + BATCH))
+    def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
+        """Yield the most popular songs for each case in batches."""
+        for seeds in batch_seeds(cases, limit):
             rankings = np.full((len(seeds), limit), -1, dtype=np.int32)
             for row in range(len(seeds)):
-                own = seeds[row]
-                first = self._ranking[: limit + len(own)]
-                left = first[~np.isin(first, own)][:limit]
-                rankings[row, : len(left)] = left
+                candidates = self._ranking[: limit + len(seeds[row])]
+                songs = candidates[~np.isin(candidates, seeds[row])][:limit]
+                rankings[row, : len(songs)] = songs
             yield rankings
 
 
 class Random:
-    """Songs of the catalog, drawn at random, all alike."""
+    """Songs of the catalog, drawn at random with equal probability."""
 
     key, name = "random", "random"
 
-    def __init__(self, data: Data) -> None:
-        self._songs = data.songs.by_popularity
-        self._seed = data.seed
+    def __init__(self, dataset: Dataset) -> None:
+        self._songs = dataset.songs.by_popularity
+        self._seed = dataset.seed
 
-    def recommend(self, queries: Queries, limit: int) -> Iterator[Numbers]:
-        """For each query in turn, different songs that it does not hold, in batches."""
+    def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
+        """Yield distinct random songs for each case in batches."""
         random = np.random.default_rng(self._seed)
-        for start in range(0, len(queries), BATCH):
-            seeds = queries.seeds.take(slice(start, start + BATCH))
+        for seeds in batch_seeds(cases, limit):
             rankings = np.full((len(seeds), limit), -1, dtype=np.int32)
             for row in range(len(seeds)):
-                own = seeds[row]
-                wanted = min(len(self._songs), limit + len(own))
-                drawn = self._songs[random.choice(len(self._songs), wanted, replace=False)]
-                left = drawn[~np.isin(drawn, own)][:limit]
-                rankings[row, : len(left)] = left
+                count = min(len(self._songs), limit + len(seeds[row]))
+                drawn = self._songs[random.choice(len(self._songs), count, replace=False)]
+                songs = drawn[~np.isin(drawn, seeds[row])][:limit]
+                rankings[row, : len(songs)] = songs
             yield rankings

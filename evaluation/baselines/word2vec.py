@@ -1,4 +1,4 @@
-"""The tutorials' way, to the letter; and the same vectors asked with the mean of the query."""
+"""Word2Vec as tutorials use it: neighbours of the last song, or of the mean of the query."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.baselines.top import DENSE_SCORES, top_of_dense
+from evaluation.baselines.top import MAX_DENSE_SCORES, batch_seeds, rank_dense
 from ingest.learn.word2vec import train_vectors, write_corpus
 from ingest.parameters import Parameters
 from ingest.sql import connect
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from evaluation.protocol.cases import Queries
-    from evaluation.protocol.dataset import Data, Numbers
+    from evaluation.protocol.cases import HeldOutCases
+    from evaluation.protocol.dataset import Dataset, SongNumbers
 
 EPOCHS = 30
 WINDOW = 10
@@ -33,36 +33,41 @@ PARAMETERS = Parameters(
     min_count=3,
     skip_gram=False,
     sample=1e-3,
-    workers=1,  # several threads update the same vectors without locks, and no two runs are alike
+    workers=1,  # several threads would update the same vectors without locks
 )
-"""CBOW, 48 numbers, window 10, 30 epochs, min_count 3, and gensim's defaults for the rest."""
+"""CBOW with 48 dimensions, window 10, 30 epochs, min_count 3, and gensim's other defaults."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """The tutorials' model: v songs with a unit vector each, and the row of each song, or -1."""
+    """The tutorials' model of v songs."""
 
-    songs: Numbers  # (v,), ascending
-    vectors: NDArray[np.float32]  # (v, 48)
-    row: NDArray[np.int64]  # (songs of the work folder,)
+    songs: SongNumbers  # (v,), ascending
+    vectors: NDArray[np.float32]  # (v, 48), unit length
+    row: NDArray[np.int64]  # row of each song of the work folder, or -1
+
+    def to_song_numbers(self, rankings: SongNumbers) -> SongNumbers:
+        """Convert rankings of rows of the model to rankings of song numbers."""
+        numbers: SongNumbers = np.where(rankings >= 0, self.songs[rankings], -1).astype(np.int32)
+        return numbers
 
 
-def has_vocabulary(data: Data) -> bool:
-    """Whether any song is in as many training playlists as the model wants: gensim fails else."""
-    return bool((data.songs.playlists >= PARAMETERS.min_count).any())
+def has_vocabulary(dataset: Dataset) -> bool:
+    """Whether any song occurs in `min_count` training playlists; gensim fails otherwise."""
+    return bool((dataset.songs.playlists >= PARAMETERS.min_count).any())
 
 
-def tutorial_model(data: Data) -> Model:
-    """Train the tutorials' model on the training playlists: the same one each time."""
+def train_tutorial_model(dataset: Dataset) -> Model:
+    """Train the tutorials' model on the training playlists; the result is repeatable."""
     with tempfile.TemporaryDirectory(prefix="nextsong-") as name:
         folder = Path(name)
         with connect(folder) as sql:
-            train_path = finished_stage(data.work, "split").folder / "train.parquet"
+            train_path = finished_stage(dataset.work, "split").folder / "train.parquet"
             write_corpus(sql, train_path, folder / "corpus.txt", WINDOW)
         songs, vectors = train_vectors(
-            folder / "corpus.txt", EPOCHS, replace(PARAMETERS, seed=data.seed)
+            folder / "corpus.txt", EPOCHS, replace(PARAMETERS, seed=dataset.seed)
         )
-    row = np.full(len(data.songs), -1, dtype=np.int64)
+    row = np.full(len(dataset.songs), -1, dtype=np.int64)
     row[songs] = np.arange(len(songs))
     return Model(songs, vectors, row)
 
@@ -70,49 +75,46 @@ def tutorial_model(data: Data) -> Model:
 class LastSong:
     """The cosine neighbours of the last song.
 
-    Nothing but the last song itself is kept out of the answer; a last song without a vector is
-    replaced by a random one.
+    Only the last song itself is excluded. If it has no vector, a random song replaces it.
     """
 
     key, name = "tutorial", "tutorial (last song)"
 
-    def __init__(self, data: Data, model: Model) -> None:
+    def __init__(self, dataset: Dataset, model: Model) -> None:
         self._model = model
-        self._seed = data.seed
+        self._seed = dataset.seed
 
-    def recommend(self, queries: Queries, limit: int) -> Iterator[Numbers]:
-        """For each query in turn, the neighbours of its last song, in batches."""
+    def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
+        """Yield the neighbours of the last seed of each case, in batches."""
         model = self._model
         random = np.random.default_rng(self._seed)
-        lasts = queries.seeds.songs[queries.seeds.offsets[1:] - 1]
-        rows = np.where(lasts >= 0, model.row[lasts], -1)
-        unknown = rows < 0
-        rows[unknown] = random.integers(len(model.songs), size=int(unknown.sum()))
-        size = max(1, DENSE_SCORES // len(model.songs))
+        last_songs = cases.seeds.songs[cases.seeds.offsets[1:] - 1]
+        rows = np.where(last_songs >= 0, model.row[last_songs], -1)
+        is_unknown = rows < 0
+        rows[is_unknown] = random.integers(len(model.songs), size=int(is_unknown.sum()))
+        size = max(1, MAX_DENSE_SCORES // len(model.songs))
         for start in range(0, len(rows), size):
             batch = rows[start : start + size]
             scores = model.vectors[batch] @ model.vectors.T
             scores[np.arange(len(batch)), batch] = -np.inf
-            yield _numbers(top_of_dense(scores, limit), model)
+            yield model.to_song_numbers(rank_dense(scores, limit))
 
 
 class MeanOfAll:
-    """The songs nearest to the mean vector of the query, its own left out."""
+    """The songs nearest to the mean vector of the query."""
 
     key, name = "word2vec-mean", "Word2Vec mean"
 
     def __init__(self, model: Model) -> None:
         self._model = model
 
-    def recommend(self, queries: Queries, limit: int) -> Iterator[Numbers]:
-        """For each query in turn, the songs nearest to its mean, in batches.
+    def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
+        """Yield the songs nearest to the mean of each case, in batches.
 
-        A query without a known song gets none.
+        There are none for a case without a known seed.
         """
         model = self._model
-        size = max(1, DENSE_SCORES // len(model.songs))
-        for start in range(0, len(queries), size):
-            seeds = queries.seeds.take(slice(start, start + size))
+        for seeds in batch_seeds(cases, len(model.songs)):
             rows = np.where(seeds.songs >= 0, model.row[seeds.songs], -1)
             known = rows >= 0
             means = np.zeros((len(seeds), model.vectors.shape[1]), dtype=np.float32)
@@ -120,9 +122,4 @@ class MeanOfAll:
             scores = means @ model.vectors.T
             scores[seeds.rows[known], rows[known]] = -np.inf
             scores[~means.any(axis=1)] = -np.inf
-            yield _numbers(top_of_dense(scores, limit), model)
-
-
-def _numbers(rankings: Numbers, model: Model) -> Numbers:
-    found: Numbers = np.where(rankings >= 0, model.songs[rankings], -1).astype(np.int32)
-    return found
+            yield model.to_song_numbers(rank_dense(scores, limit))

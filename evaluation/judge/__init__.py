@@ -1,1 +1,1 @@
-"""Scoring systems, and testing whether they differ."""
+"""Scoring of systems, and paired tests of the differences between them."""

@@ -1,50 +1,56 @@
-"""How a system behaves when the question changes a little, or is an odd one.
+"""Behavioural tests: how recommendations change if the query changes, and for unusual queries.
 
 In the spirit of Chia et al., "Beyond NDCG: behavioral testing of recommender systems with RecList",
-2021. Each test has a figure, and a rule that it passes or fails where there is a right answer.
+2021. Each test has a figure, and a rule if there is a right answer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.judge.significance import ALPHA, p_equals, permutation
+from evaluation.judge.significance import ALPHA, format_p_equals, permutation_test
 from evaluation.metrics.ranking import hits
-from evaluation.metrics.relevance import ranks, relevant
-from evaluation.protocol.dataset import Ragged, ragged
+from evaluation.metrics.relevance import label_ranks, match_labels
+from evaluation.protocol.dataset import SongLists
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
 
-    from evaluation.protocol.cases import Queries
-    from evaluation.protocol.dataset import Data, Numbers
+    from evaluation.protocol.cases import HeldOutCases
+    from evaluation.protocol.dataset import Dataset, SongNumbers
     from evaluation.systems.release import System
 
-K = 10
+K = 10  # songs
 
-SAMPLE = 400
-"""How many queries each test asks at most."""
+SAMPLE = 400  # cases of each test
 
-LONG = 1_000
+LONG_QUERY = 1_000  # songs
 
-RECUR = 0.1
-"""Artists recur where so large a share of plays has another song of its artist in the playlist."""
+UNKNOWN_CASES = 20  # cases of the test in which no song is known
 
-NEAR = 50
-"""How many places by popularity two songs may be apart and count as equally popular."""
+MIN_ARTIST_RECURRENCE = 0.1
+"""From this share of plays with another play of their artist in the playlist, songs of one artist
+are expected to be alike (see `Dataset.artist_recurrence`)."""
+
+SIMILAR_POPULARITY = 50
+"""Two songs count as equally popular if their popularity ranks differ by at most this."""
+
+SAME_SONGS = "share of the answer that stays"
+CLEAN_ANSWERS = "share of answers without repeated songs and seeds"
+SWAP = "the last song is swapped for another of its artist"
+SWAP_DIFFERENCE = "the same, minus that after a swap for a song of another artist"
+NEAR_MISSES = "near misses: answers without the label"
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """One test: what was done, what is measured, and the figure.
+    """One test: the change of the query, the figure that is measured, and its value.
 
-    `rule` is what must hold and `passed` whether it does; both are None where the figure is only to
-    be looked at.
+    `rule` is a condition on the value and `passed` whether it holds; both are None if there is no
+    right answer.
     """
 
     name: str
@@ -54,250 +60,241 @@ class Behaviour:
     passed: bool | None = None
 
 
-def behaviours(system: System, queries: Queries, data: Data, seed: int = 0) -> list[Behaviour]:
-    """Ask the system a sample of the queries, changed in several ways."""
-    sample = queries.sample(SAMPLE, seed)
-    random = np.random.default_rng(seed)
-    baseline = ranked(system, sample)
-    return [
-        *_answers_are_clean(baseline, sample),
-        *_shuffled(system, sample, baseline, random),
-        *_swapped(system, sample, baseline, data, random),
-        *_duplicated(system, sample, baseline),
-        *_with_an_unknown_song(system, sample, baseline),
-        *_all_unknown(system, sample),
-        *_one_song(system, sample),
-        *_a_thousand_songs(system, sample),
-        *_less_wrong(baseline, sample, data, random),
-    ]
+@dataclass(frozen=True)
+class _Trial:
+    """A system, a sample of the cases, and its answers to the unchanged queries."""
+
+    system: System
+    cases: HeldOutCases
+    dataset: Dataset
+    answers: SongNumbers  # (cases, K)
+    random: np.random.Generator
+
+    def recommend(self, seeds: SongLists) -> SongNumbers:
+        """Return the answers to other seeds, shape (cases, K)."""
+        return recommend_songs(self.system, self.cases.with_seeds(seeds))
 
 
-def ranked(system: System, queries: Queries) -> Numbers:
-    """The first ten songs for each query, shape (queries, 10)."""
-    return np.concatenate(list(system.recommend(queries, K)))
-
-
-def overlap(first: Numbers, second: Numbers) -> NDArray[np.float64]:
-    """The share of songs that two answers have in common, of the longer one; 1 for two empty."""
-    common = ((first[:, :, None] == second[:, None, :]) & (first >= 0)[:, :, None]).sum(axis=(1, 2))
-    longest = np.maximum((first >= 0).sum(axis=1), (second >= 0).sum(axis=1))
-    return np.where(longest > 0, common / np.maximum(longest, 1), 1.0)
-
-
-def _answers_are_clean(rankings: Numbers, queries: Queries) -> list[Behaviour]:
-    return [
-        _rule(
-            "no answer repeats a song or holds one of the query",
-            "share of clean answers",
-            float(_clean(rankings, queries.seeds).mean()),
-            "is 1",
-            lambda value: value == 1,
-        )
-    ]
-
-
-def _clean(rankings: Numbers, seeds: Ragged) -> NDArray[np.bool_]:
-    return np.array(
-        [
-            len(np.unique(found)) == len(found) and not np.isin(found, seeds[row]).any()
-            for row, found in enumerate(one[one >= 0] for one in rankings)
-        ]
-    )
-
-
-def _shuffled(
-    system: System, queries: Queries, before: Numbers, random: np.random.Generator
+def run_behaviour_tests(
+    system: System, cases: HeldOutCases, dataset: Dataset, seed: int = 0
 ) -> list[Behaviour]:
-    lists = [random.permutation(queries.seeds[row]) for row in range(len(queries))]
-    after = ranked(system, queries.asking(ragged(lists)))
+    """Run all tests on a random sample of the cases."""
+    sample = cases.sample(SAMPLE, seed)
+    answers = recommend_songs(system, sample)
+    trial = _Trial(system, sample, dataset, answers, np.random.default_rng(seed))
+    return [
+        _test_clean_answers(trial),
+        *_test_shuffled_query(trial),
+        *_test_swapped_song(trial),
+        *_test_duplicated_songs(trial),
+        _test_added_unknown_song(trial),
+        _test_unknown_songs(trial),
+        *_test_single_song(trial),
+        _test_long_query(trial),
+        *_test_near_misses(trial),
+    ]
+
+
+def recommend_songs(system: System, cases: HeldOutCases) -> SongNumbers:
+    """Return the first `K` songs for each case, shape (cases, K)."""
+    return np.concatenate(list(system.recommend(cases, K)))
+
+
+def overlap(first: SongNumbers, second: SongNumbers) -> NDArray[np.float64]:
+    """Return the share of songs that two answers share, of the longer one; 1 if both are empty."""
+    is_shared = (first[:, :, None] == second[:, None, :]) & (first >= 0)[:, :, None]
+    shared = is_shared.sum(axis=(1, 2))
+    longest = np.maximum((first >= 0).sum(axis=1), (second >= 0).sum(axis=1))
+    return np.where(longest > 0, shared / np.maximum(longest, 1), 1.0)
+
+
+def _test_clean_answers(trial: _Trial) -> Behaviour:
+    share = _clean_share(trial.answers, trial.cases.seeds)
+    name = "no answer repeats a song or contains a seed"
+    return Behaviour(name, CLEAN_ANSWERS, share, "is 1", share == 1)
+
+
+def _clean_share(answers: SongNumbers, seeds: SongLists) -> float:
+    """Return the share of answers that neither repeat a song nor contain a seed."""
+    is_clean = []
+    for row, answer in enumerate(answers):
+        songs = answer[answer >= 0]
+        has_seed = np.isin(songs, seeds[row]).any()
+        is_clean.append(len(np.unique(songs)) == len(songs) and not has_seed)
+    return float(np.mean(is_clean))
+
+
+def _test_shuffled_query(trial: _Trial) -> list[Behaviour]:
+    seeds = trial.cases.seeds
+    shuffled = [trial.random.permutation(seeds[row]) for row in range(len(seeds))]
+    answers = trial.recommend(SongLists.from_lists(shuffled))
+    change = _hit_rate(answers, trial.cases) - _hit_rate(trial.answers, trial.cases)
     name = "the query's songs are shuffled"
     return [
-        Behaviour(name, "share of the answer that stays", float(overlap(before, after).mean())),
-        Behaviour(
-            name,
-            "hit rate at 10, shuffled minus in order",
-            _hit_rate(after, queries) - _hit_rate(before, queries),
-        ),
+        Behaviour(name, SAME_SONGS, float(overlap(trial.answers, answers).mean())),
+        Behaviour(name, "hit rate at 10, shuffled minus in order", change),
     ]
 
 
-def _swapped(
-    system: System,
-    queries: Queries,
-    before: Numbers,
-    data: Data,
-    random: np.random.Generator,
-) -> list[Behaviour]:
-    """The last song gives way to another of its artist, and to one as popular of someone else."""
+def _test_swapped_song(trial: _Trial) -> list[Behaviour]:
+    """Swap the last song for another of its artist, and for an equally popular one of another."""
+    rows, same_artist, other_artist = _swap_last_songs(trial)
+    if not rows:
+        return [Behaviour(SWAP, "no artist of a last song has another song", None)]
+    cases = trial.cases.take(np.array(rows))
+    answers = trial.answers[rows]
+    same, other = (
+        overlap(answers, recommend_songs(trial.system, cases.with_seeds(seeds)))
+        for seeds in (same_artist, other_artist)
+    )
+    share = Behaviour(SWAP, SAME_SONGS, float(same.mean()))
+    difference = float((same - other).mean())
+    # If playlists seldom repeat an artist, as at a radio station that avoids it, songs of one
+    # artist need not be alike, and there is no right answer.
+    if trial.dataset.artist_recurrence < MIN_ARTIST_RECURRENCE:
+        figure = f"{SWAP_DIFFERENCE}; artists seldom recur here"
+        return [share, Behaviour(SWAP, figure, difference)]
+    p = permutation_test(same, other)
+    rule = f"is above 0, or not significantly below (p = {p:.3f})"
+    passed = difference >= 0 or p >= ALPHA
+    return [share, Behaviour(SWAP, SWAP_DIFFERENCE, difference, rule, passed)]
+
+
+def _swap_last_songs(trial: _Trial) -> tuple[list[int], SongLists, SongLists]:
+    """Return the rows of the cases whose last song can be swapped, and their seeds after a swap.
+
+    First for another song of the same artist, then for a similarly popular one of another artist.
+    """
+    cases, songs = trial.cases, trial.dataset.songs
     by_artist: dict[int, list[int]] = {}
-    for song in data.songs.by_popularity:
-        by_artist.setdefault(int(data.songs.artist[song]), []).append(int(song))
-    places, same, other = [], [], []
-    for row in range(len(queries)):
-        songs = queries.seeds[row]
-        if not len(songs) or songs[-1] < 0:
+    for song in songs.by_popularity:
+        by_artist.setdefault(int(songs.artist[song]), []).append(int(song))
+    rows, same_artist, other_artist = [], [], []
+    for row in range(len(cases)):
+        seeds = cases.seeds[row]
+        if not len(seeds) or seeds[-1] < 0:
             continue
-        held = {*songs.tolist(), int(queries.label[row])}
-        relatives = [
-            one for one in by_artist.get(int(data.songs.artist[songs[-1]]), []) if one not in held
-        ]
-        if not relatives:
+        excluded = {*seeds.tolist(), int(cases.label[row])}
+        artist = int(songs.artist[seeds[-1]])
+        substitutes = [song for song in by_artist.get(artist, []) if song not in excluded]
+        if not substitutes:
             continue
-        places.append(row)
-        relative = random.choice(relatives)
-        same.append(np.append(songs[:-1], relative))
-        other.append(np.append(songs[:-1], _as_popular(relative, held, data, random)))
-    name = "the last song is swapped for another of its artist"
-    if not places:
-        return [Behaviour(name, "no artist of a last song has another song", None)]
-    kept = np.array(places)
-    part = queries.take(kept)
-    by_same = overlap(before[kept], ranked(system, part.asking(ragged(same))))
-    by_other = overlap(before[kept], ranked(system, part.asking(ragged(other))))
-    p = permutation(by_same, by_other)
-    difference = float((by_same - by_other).mean())
-    told = "the same, minus that after a swap for one of another artist"
-    # Where a playlist seldom has two songs of an artist, as at a radio station that spreads them,
-    # songs of one artist need not be alike, and there is no right answer.
-    compared = (
-        _rule(
-            name,
-            told,
-            difference,
-            f"is above 0, or is no significant difference (p = {p:.3f})",
-            lambda value: value >= 0 or p >= ALPHA,
-        )
-        if data.artists_recur >= RECUR
-        else Behaviour(name, f"{told}; artists seldom recur here", difference)
-    )
-    return [Behaviour(name, "share of the answer that stays", float(by_same.mean())), compared]
+        substitute = trial.random.choice(substitutes)
+        rows.append(row)
+        same_artist.append(np.append(seeds[:-1], substitute))
+        similar = _draw_similarly_popular(substitute, excluded, trial)
+        other_artist.append(np.append(seeds[:-1], similar))
+    return rows, SongLists.from_lists(same_artist), SongLists.from_lists(other_artist)
 
 
-def _as_popular(song: int, held: set[int], data: Data, random: np.random.Generator) -> int:
-    """Another song about as popular: a rare one would change an answer less, whoever it is by."""
-    ranking = data.songs.by_popularity
-    place = int(data.songs.place[song]) - 1
-    near = ranking[max(0, place - NEAR) : place + NEAR + 1]
-    others = [int(one) for one in near if data.songs.artist[one] != data.songs.artist[song]]
-    return int(random.choice([one for one in others if one not in held] or [song]))
+def _draw_similarly_popular(song: int, excluded: set[int], trial: _Trial) -> int:
+    """Draw a similarly popular song of another artist: a rare song changes an answer less."""
+    songs = trial.dataset.songs
+    position = int(songs.popularity_rank[song]) - 1
+    low = max(0, position - SIMILAR_POPULARITY)
+    similar = songs.by_popularity[low : position + SIMILAR_POPULARITY + 1]
+    others = [int(other) for other in similar if songs.artist[other] != songs.artist[song]]
+    return int(trial.random.choice([other for other in others if other not in excluded] or [song]))
 
 
-def _duplicated(system: System, queries: Queries, before: Numbers) -> list[Behaviour]:
-    seeds = queries.seeds
-    twice = ragged([np.repeat(seeds[row], 2) for row in range(len(seeds))])
-    after = ranked(system, queries.asking(twice))
-    name = "each song of the query comes twice"
+def _test_duplicated_songs(trial: _Trial) -> list[Behaviour]:
+    seeds = trial.cases.seeds
+    twice = SongLists.from_lists([np.repeat(seeds[row], 2) for row in range(len(seeds))])
+    answers = trial.recommend(twice)
+    share = _clean_share(answers, seeds)
+    name = "each song of the query occurs twice"
     return [
-        Behaviour(name, "share of the answer that stays", float(overlap(before, after).mean())),
-        _rule(
-            name,
-            "share of clean answers",
-            float(_clean(after, seeds).mean()),
-            "is 1",
-            lambda value: value == 1,
+        Behaviour(name, SAME_SONGS, float(overlap(trial.answers, answers).mean())),
+        Behaviour(name, CLEAN_ANSWERS, share, "is 1", share == 1),
+    ]
+
+
+def _test_added_unknown_song(trial: _Trial) -> Behaviour:
+    seeds = trial.cases.seeds
+    longer = [np.append(seeds[row], np.int32(-1)) for row in range(len(seeds))]
+    answers = trial.recommend(SongLists.from_lists(longer))
+    share = float(overlap(trial.answers, answers).mean())
+    name = "an unknown song is added at the end"
+    return Behaviour(name, SAME_SONGS, share, "is at least 0.95", share >= 0.95)
+
+
+def _test_unknown_songs(trial: _Trial) -> Behaviour:
+    lengths = trial.cases.seeds.lengths[:UNKNOWN_CASES]
+    unknown = SongLists.from_lists([np.full(length, -1, np.int32) for length in lengths])
+    cases = trial.cases.take(np.arange(len(unknown))).with_seeds(unknown)
+    return _require_answers("no song of the query is known", recommend_songs(trial.system, cases))
+
+
+def _test_single_song(trial: _Trial) -> list[Behaviour]:
+    seeds = trial.cases.seeds
+    answers = trial.recommend(SongLists.from_lists([seeds[row][-1:] for row in range(len(seeds))]))
+    name = "the query is the last song alone"
+    return [
+        _require_answers(name, answers),
+        Behaviour(name, "hit rate at 10", _hit_rate(answers, trial.cases)),
+    ]
+
+
+def _test_long_query(trial: _Trial) -> Behaviour:
+    songs = np.resize(np.unique(trial.cases.seeds.songs), LONG_QUERY)
+    case = trial.cases.take(np.arange(1)).with_seeds(SongLists.from_lists([songs]))
+    name = f"a query of {LONG_QUERY:,} songs"
+    return _require_answers(name, recommend_songs(trial.system, case))
+
+
+def _test_near_misses(trial: _Trial) -> list[Behaviour]:
+    """Compare the songs of misses with the label, beside the most popular songs."""
+    dataset, cases, answers = trial.dataset, trial.cases, trial.answers
+    if dataset.vectors is None:
+        return [Behaviour(NEAR_MISSES, "the work folder has no vectors", None)]
+    is_miss = label_ranks(match_labels(answers, cases.labels)) == 0
+    is_miss &= dataset.has_vector[cases.label] & (answers >= 0).any(axis=1)
+    if not is_miss.any():
+        return [Behaviour(NEAR_MISSES, "there is no miss with a vector", None)]
+    misses, label = answers[is_miss], cases.label[is_miss]
+    popular = np.tile(dataset.songs.by_popularity[:K], (len(misses), 1))
+    cosine = _mean_cosine(misses, label, dataset)
+    popular_cosine = _mean_cosine(popular, label, dataset)
+    p = permutation_test(cosine, popular_cosine, int(trial.random.integers(1 << 31)))
+    difference = float(np.nanmean(cosine) - np.nanmean(popular_cosine))
+    artist = dataset.songs.artist
+    artists = np.where(misses >= 0, artist[misses], -1)
+    has_artist = (artists == artist[label][:, None]).any(axis=1)
+    return [
+        Behaviour(
+            NEAR_MISSES, "mean cosine similarity of songs and label", float(np.nanmean(cosine))
         ),
-    ]
-
-
-def _with_an_unknown_song(system: System, queries: Queries, before: Numbers) -> list[Behaviour]:
-    seeds = queries.seeds
-    longer = ragged([np.append(seeds[row], np.int32(-1)) for row in range(len(seeds))])
-    same = overlap(before, ranked(system, queries.asking(longer)))
-    return [
-        _rule(
-            "a song that nobody knows is added last",
-            "share of the answer that stays",
-            float(same.mean()),
-            "is at least 0.95",
-            lambda value: value >= 0.95,
-        )
-    ]
-
-
-def _all_unknown(system: System, queries: Queries) -> list[Behaviour]:
-    unknown = ragged([np.full(length, -1, np.int32) for length in queries.seeds.lengths[:20]])
-    asked = queries.take(np.arange(len(unknown)))
-    return [_answered(system, asked.asking(unknown), "nobody knows any song of the query")]
-
-
-def _one_song(system: System, queries: Queries) -> list[Behaviour]:
-    seeds = queries.seeds
-    last = queries.asking(ragged([seeds[row][-1:] for row in range(len(seeds))]))
-    after = ranked(system, last)
-    name = "the last song of the query asks alone"
-    return [
-        _full(name, after),
-        Behaviour(name, "hit rate at 10", _hit_rate(after, queries)),
-    ]
-
-
-def _a_thousand_songs(system: System, queries: Queries) -> list[Behaviour]:
-    flat = np.unique(queries.seeds.songs)
-    long = np.resize(flat, LONG)
-    asked = queries.take(np.arange(1)).asking(ragged([long]))
-    return [_answered(system, asked, f"a query of {LONG:,} songs")]
-
-
-def _less_wrong(
-    rankings: Numbers, queries: Queries, data: Data, random: np.random.Generator
-) -> list[Behaviour]:
-    """How near misses are to the label, beside popular songs: as good a miss as knows no query."""
-    name = "being less wrong: answers without the label"
-    if data.vectors is None:
-        return [Behaviour(name, "the work folder has no vectors", None)]
-    missed = ranks(relevant(rankings, queries.labels)) == 0
-    known = np.asarray(data.vectors.any(axis=1))
-    missed &= known[queries.label] & (rankings >= 0).any(axis=1)
-    if not missed.any():
-        return [Behaviour(name, "none was a miss that can be measured", None)]
-    popular = np.tile(data.songs.by_popularity[:K], (len(rankings), 1))
-    near = _nearness(rankings[missed], queries.label[missed], data.vectors)
-    far = _nearness(popular[missed], queries.label[missed], data.vectors)
-    p = permutation(near, far, int(random.integers(1 << 31)))
-    artist = data.songs.artist
-    found = np.where(rankings >= 0, artist[rankings], -1)
-    right_artist = (found == artist[queries.label][:, None]).any(axis=1)
-    return [
-        Behaviour(name, "mean cosine of its songs and the label", float(np.nanmean(near))),
-        _rule(
-            name,
+        Behaviour(
+            NEAR_MISSES,
             "the same, minus that of the most popular songs",
-            float(np.nanmean(near) - np.nanmean(far)),
-            f"is above 0 ({p_equals(p)})",
-            lambda value: value > 0 and p < ALPHA,
+            difference,
+            f"is above 0 ({format_p_equals(p)})",
+            difference > 0 and p < ALPHA,
         ),
-        Behaviour(name, "share that has the label's artist", float(right_artist[missed].mean())),
+        Behaviour(NEAR_MISSES, "share with a song of the label's artist", float(has_artist.mean())),
     ]
 
 
-def _nearness(
-    rankings: Numbers, label: Numbers, vectors: NDArray[np.float32]
+def _mean_cosine(
+    rankings: SongNumbers, label: SongNumbers, dataset: Dataset
 ) -> NDArray[np.float64]:
-    there = (rankings >= 0) & np.asarray(vectors.any(axis=1))[rankings]
+    """Return the mean cosine similarity of each ranking's songs and its label, shape (n,).
+
+    Songs without a vector are left out; 0 if there is no other.
+    """
+    assert dataset.vectors is not None
+    vectors = dataset.vectors
+    has_vector = (rankings >= 0) & dataset.has_vector[rankings]
     cosine = np.einsum("nkd,nd->nk", vectors[np.maximum(rankings, 0)], vectors[label])
-    count = there.sum(axis=1)
-    return np.where(count > 0, np.where(there, cosine, 0).sum(axis=1) / np.maximum(count, 1), 0.0)
+    count = has_vector.sum(axis=1)
+    total = np.where(has_vector, cosine, 0).sum(axis=1)
+    return np.where(count > 0, total / np.maximum(count, 1), 0.0)
 
 
-def _hit_rate(rankings: Numbers, queries: Queries) -> float:
-    return float(hits(relevant(rankings, queries.labels), K).mean())
+def _hit_rate(answers: SongNumbers, cases: HeldOutCases) -> float:
+    return float(hits(match_labels(answers, cases.labels), K).mean())
 
 
-def _answered(system: System, queries: Queries, name: str) -> Behaviour:
-    return _full(name, ranked(system, queries))
-
-
-def _full(name: str, rankings: Numbers) -> Behaviour:
-    return _rule(
-        name,
-        "share of queries that get an answer",
-        float((rankings >= 0).any(axis=1).mean()),
-        "is 1",
-        lambda value: value == 1,
-    )
-
-
-def _rule(
-    name: str, figure: str, value: float, rule: str, holds: Callable[[float], bool]
-) -> Behaviour:
-    return replace(Behaviour(name, figure, value), rule=rule, passed=bool(holds(value)))
+def _require_answers(name: str, answers: SongNumbers) -> Behaviour:
+    share = float((answers >= 0).any(axis=1).mean())
+    return Behaviour(name, "share of queries with an answer", share, "is 1", share == 1)

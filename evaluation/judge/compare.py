@@ -1,100 +1,176 @@
-"""Two evaluations, or two releases, side by side: what got better or worse, and for whom."""
+"""Comparison of two recorded evaluations, or of two releases that are scored for it."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from catalog.errors import InputError, MismatchError
-from evaluation.judge.comparison import METRICS, METRICS_OF_HALVES, compared
-from evaluation.judge.harness import scored
-from evaluation.judge.intervals import Figure, estimate
-from evaluation.judge.significance import ALPHA, holm
-from evaluation.judge.slices import kinds
-from evaluation.metrics.table import LOWER_IS_BETTER
-from evaluation.protocol import dataset as datas
-from evaluation.protocol.cases import load_queries
-from evaluation.report.terminal import uses as said_of_uses
+from evaluation.judge.comparison import ChangeReport, measure_changes
+from evaluation.judge.scoring import depth_for, score_system
+from evaluation.judge.slices import group_cases
+from evaluation.protocol.cases import load_cases
+from evaluation.protocol.dataset import is_ordered, load_dataset
 from evaluation.runs import history, log
 from evaluation.systems.release import Release
 from ingest.stages import finished_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from catalog.manifest import Manifest
     from catalog.progress import Reporter
     from catalog.store import OpenRelease
-    from evaluation.judge.result import Comparison
     from evaluation.metrics.ranking import Figures
     from evaluation.protocol.cases import Holdout, Split
-    from evaluation.systems.location import Place
+    from evaluation.runs.history import RecordedEvaluation
+    from evaluation.systems.location import StoreLocation
 
-KIND = "compare"
-
-FEWEST_OF_A_SLICE = 20
-
-
-@dataclass(frozen=True)
-class Row:
-    """One metric on all queries or on one kind of them: before, after, and after minus before.
-
-    `verdict` is "better" or "worse" where the difference is significant, or else "same".
-    """
-
-    group: str
-    name: str
-    queries: int
-    metric: str
-    before: Figure
-    after: Figure
-    difference: Figure
-    p: float
-    verdict: str
+KIND = "compare"  # in the log of runs
 
 
 @dataclass(frozen=True)
-class Contest:
-    """What came of comparing `after` with `before`, on the `queries` that both answered.
+class CaseSelection:
+    """The cases that two releases are compared on.
 
-    Of `available` ones of the split, where fewer were asked. `remarks` must be known to read it.
-    `run` is its id in the log of runs.
+    `holdout` None is the last song, or a random one if playlists are not in play order. `sample`
+    limits the number of cases.
     """
 
-    before: str
-    after: str
-    queries: int
-    left_out: int
-    rows: list[Row]
-    slices: list[Row]
-    split: str = ""
-    holdout: str = ""
-    available: int = 0
-    remarks: tuple[str, ...] = ()
-    run: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object."""
-        return asdict(self)
-
-    @property
-    def worse(self) -> list[Row]:
-        """The metrics by which `after` is significantly worse on all queries."""
-        return [row for row in self.rows if row.verdict == "worse"]
+    split: Split = "validation"
+    holdout: Holdout | None = None
+    sample: int | None = None
 
 
-def of_runs(home: Path, before: str, after: str) -> Contest:
-    """Compare two recorded evaluations. Raises `InputError`, or `MismatchError` where they differ.
+def compare_named(
+    location: StoreLocation,
+    before: str,
+    after: str,
+    work: Path,
+    reporter: Reporter,
+    selection: CaseSelection,
+) -> ChangeReport:
+    """Compare two releases or two recorded evaluations, given by their ids, and log the result.
 
-    They must have held out the same songs of playlists of which they share some. Each is a run,
-    which stands for the first system that it scored, or RUN:SYSTEM.
+    Releases are scored; `selection` applies to them alone. Raises `InputError` if the ids are not
+    of the same kind. If the log cannot be written, that is reported and `run` is empty.
     """
-    (old, first), (new, second) = _run_and_system(home, before), _run_and_system(home, after)
+    release_ids = location.release_ids()
+    old_ids = [release for release in release_ids if release.startswith(before)]
+    new_ids = [release for release in release_ids if release.startswith(after)]
+    if not old_ids and not new_ids:
+        report = compare_runs(location.folder, before, after)
+        return _log_report(location.folder, report, _to_payload(report), reporter)
+    if len(old_ids) != 1 or len(new_ids) != 1:
+        raise InputError(
+            f"'{before}' and '{after}' are neither two runs nor two releases: list them with "
+            f"`nextsong runs list` and `nextsong releases list`"
+        )
+    old, new = location.open_release(old_ids[0]), location.open_release(new_ids[0])
+    try:
+        origin = new.manifest.origin
+        split_seed = int(origin.parameters["seed"])
+        test_uses = history.test_uses(location.folder, origin.data_fingerprint, split_seed)
+        report = compare_releases(old, new, work, reporter, selection, location)
+    finally:
+        old.close()
+        new.close()
+    uses_test = selection.split == "test"
+    if uses_test:
+        warnings = history.warn_of_test_uses(test_uses)
+        report = replace(report, remarks=(*report.remarks, *warnings))
+    payload = _to_payload(report) | {
+        "release": new_ids[0],
+        "data_fingerprint": finished_stage(work, "read").inputs["data"],
+        "split_seed": split_seed,
+        "test_used": uses_test,
+    }
+    return _log_report(location.folder, report, payload, reporter)
+
+
+def _log_report(
+    home: Path, report: ChangeReport, payload: Mapping[str, Any], reporter: Reporter
+) -> ChangeReport:
+    return replace(report, run=log.note(home, KIND, payload, reporter) or "")
+
+
+def _to_payload(report: ChangeReport) -> dict[str, Any]:
+    return {
+        "before": report.before,
+        "after": report.after,
+        "split": report.split,
+        "holdout": report.holdout,
+        "test_used": False,
+        "playlists": report.queries,
+        "figures": {row.metric: row.after.mean for row in report.rows},
+        "figures_before": {row.metric: row.before.mean for row in report.rows},
+        "verdicts": {row.metric: row.verdict for row in report.rows},
+    }
+
+
+def compare_runs(home: Path, before: str, after: str) -> ChangeReport:
+    """Compare two recorded evaluations on the playlists that both have scored.
+
+    Each is given as RUN, for the run's main system, or as RUN:SYSTEM. Raises `InputError`, or
+    `MismatchError` if their held-out cases differ.
+    """
+    old, old_system = _load_run(home, before)
+    new, new_system = _load_run(home, after)
+    _require_comparable(old, new)
+    old_row = {playlist_id: row for row, playlist_id in enumerate(old.playlist_ids)}
+    new_rows = [row for row, name in enumerate(new.playlist_ids) if name in old_row]
+    old_rows = [old_row[new.playlist_ids[row]] for row in new_rows]
+    if not new_rows:
+        raise MismatchError(f"runs {old.run} and {new.run} have no playlist in common")
+    slices = {
+        group: _members_by_name([names[row] for row in new_rows])
+        for group, names in new.slices.items()
+    }
+    rows, slice_rows = measure_changes(
+        {
+            metric: figures[old_rows]
+            for (key, metric), figures in old.figures.items()
+            if key == old_system
+        },
+        {
+            metric: figures[new_rows]
+            for (key, metric), figures in new.figures.items()
+            if key == new_system
+        },
+        slices,
+    )
+    return ChangeReport(
+        before=f"run {old.run}, release {old.payload['release']}, {old_system}",
+        after=f"run {new.run}, release {new.payload['release']}, {new_system}",
+        queries=len(new_rows),
+        left_out=len(old.playlist_ids) + len(new.playlist_ids) - 2 * len(new_rows),
+        rows=rows,
+        slices=slice_rows,
+        split=new.payload["split"],
+        holdout=new.payload["holdout"],
+    )
+
+
+def _load_run(home: Path, name: str) -> tuple[RecordedEvaluation, str]:
+    """Return the evaluation and the system named by RUN or RUN:SYSTEM. Raises `InputError`."""
+    run, colon, system = name.partition(":")
+    recorded = history.load_evaluation(home, run)
+    if colon and system not in recorded.systems:
+        raise InputError(
+            f"run {recorded.run} has no system '{system}': choose from "
+            f"{', '.join(recorded.systems)}"
+        )
+    return recorded, system or recorded.main
+
+
+def _require_comparable(old: RecordedEvaluation, new: RecordedEvaluation) -> None:
+    """Raise `MismatchError` if the same playlist may have different labels in the two runs."""
     for name in ("split", "holdout", "seed"):
         if old.payload[name] != new.payload[name]:
             raise MismatchError(
@@ -103,213 +179,80 @@ def of_runs(home: Path, before: str, after: str) -> Contest:
             )
     if old.payload["data_fingerprint"] != new.payload["data_fingerprint"]:
         raise MismatchError(
-            f"runs {old.run} and {new.run} cannot be compared: they are of different data, so the "
-            f"same playlist may have another last song; compare the two releases instead"
+            f"runs {old.run} and {new.run} cannot be compared: their data differ, so the same "
+            f"playlist may have another last song; compare the two releases instead"
         )
-    place = {name: at for at, name in enumerate(old.playlist_ids)}
-    shared = [(place[name], at) for at, name in enumerate(new.playlist_ids) if name in place]
-    if not shared:
-        raise MismatchError(f"runs {old.run} and {new.run} have no playlist in common")
-    mine, theirs = np.array([at for _, at in shared]), np.array([at for at, _ in shared])
-    groups = {
-        group: {
-            name: np.array([names[at] == name for at in mine])
-            for name in dict.fromkeys(names)
-            if name
-        }
-        for group, names in new.kinds.items()
-    }
-    found = _contest(
-        f"run {old.run}, release {old.payload['release']}, {first}",
-        f"run {new.run}, release {new.payload['release']}, {second}",
-        {metric: f[theirs] for (system, metric), f in old.figures.items() if system == first},
-        {metric: f[mine] for (system, metric), f in new.figures.items() if system == second},
-        groups,
-        len(old.playlist_ids) + len(new.playlist_ids) - 2 * len(shared),
-    )
-    return replace(found, split=new.payload["split"], holdout=new.payload["holdout"])
 
 
-def _run_and_system(home: Path, name: str) -> tuple[history.Past, str]:
-    """The run and the system that RUN or RUN:SYSTEM names. Raises `InputError`."""
-    run, colon, system = name.partition(":")
-    found = history.load(home, run)
-    if colon and system not in found.systems:
-        raise InputError(
-            f"run {found.run} has not scored '{system}', but {', '.join(found.systems)}"
-        )
-    return found, system or found.main
+def _members_by_name(names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+    """Return the members of each slice from the name of the slice of each case."""
+    array = np.array(names, dtype=object)
+    return {name: array == name for name in dict.fromkeys(names) if name}
 
 
-def of_releases(
+def compare_releases(
     before: OpenRelease,
     after: OpenRelease,
     work: Path,
     reporter: Reporter,
-    split: Split = "validation",
-    holdout: Holdout | None = None,
-    sample: int | None = None,
-    place: Place | None = None,
-) -> Contest:
-    """Ask two releases the same held-out playlists of a work folder, or a random `sample` of them.
+    selection: CaseSelection,
+    location: StoreLocation | None = None,
+) -> ChangeReport:
+    """Score two releases on the same held-out cases of a work folder.
 
-    With `place`, where both are published, several processes ask. Raises `MismatchError` where
-    neither was made in this work folder, or where their splits have different seeds: then each was
-    trained on some of the playlists that are held out from the other.
+    `location` is given if both releases are published: then they are searched in several processes.
+    Raises `MismatchError` if neither release was made in this work folder, or if their splits have
+    different seeds.
     """
     manifests = (before.manifest, after.manifest)
-    seeds = {one.origin.parameters["seed"] for one in manifests}
-    if len(seeds) > 1:
-        raise MismatchError(
-            f"releases {manifests[0].release} and {manifests[1].release} cannot be compared: their "
-            f"playlists are split by different seeds, so one was trained on what is asked"
-        )
-    own = finished_stage(work, "split").fingerprint
-    strangers = [one for one in manifests if one.origin.split_fingerprint != own]
-    # The one that was made here says what order, catalog and training playlists are.
-    home = manifests[1] if manifests[1] not in strangers else manifests[0]
-    parameters = home.origin.parameters
-    held = holdout or ("last" if datas.is_ordered(parameters) else "random")
-    every = load_queries(work, split, held, 0, home)
-    queries = every if sample is None else every.sample(sample, 0)
-    data = datas.load(work, parameters)
-    depth = 500 if held == "half" else 100
+    foreign = _find_foreign(manifests, work)
+    # The release that was made here determines order, catalog and training playlists.
+    manifest = before.manifest if after.manifest in foreign else after.manifest
+    parameters = manifest.origin.parameters
+    holdout = selection.holdout or ("last" if is_ordered(parameters) else "random")
+    cases = load_cases(work, selection.split, holdout, 0, manifest)
+    available = len(cases)
+    if selection.sample is not None:
+        cases = cases.sample(selection.sample, 0)
+    dataset = load_dataset(work, parameters)
 
-    def answered(release: OpenRelease) -> Mapping[str, Figures]:
-        opened = partial(place.open, release.manifest.release) if place else None
-        return scored(
-            Release(release, data, "auto", opened), queries, data, depth, reporter
-        ).per_query
+    def score_release(release: OpenRelease) -> Mapping[str, Figures]:
+        opens = partial(location.open_release, release.manifest.release) if location else None
+        system = Release(release, dataset, "auto", opens)
+        return score_system(system, cases, dataset, depth_for(holdout), reporter).per_query
 
-    found = _contest(
-        f"release {manifests[0].release}",
-        f"release {manifests[1].release}",
-        answered(before),
-        answered(after),
-        kinds(queries, data),
-        0,
+    rows, slice_rows = measure_changes(
+        score_release(before), score_release(after), group_cases(cases, dataset)
     )
-    remarks = tuple(
-        f"release {one.release} was made of other playlists or by another version: of these, it "
-        f"was trained on none with the same id"
-        for one in strangers
+    return ChangeReport(
+        before=f"release {before.manifest.release}",
+        after=f"release {after.manifest.release}",
+        queries=len(cases),
+        left_out=0,
+        rows=rows,
+        slices=slice_rows,
+        split=selection.split,
+        holdout=holdout,
+        available=available,
+        remarks=tuple(
+            f"release {manifest.release} was made from other playlists or by another version: the "
+            f"check that it was not trained on these compares ids only"
+            for manifest in foreign
+        ),
     )
-    return replace(found, split=split, holdout=held, available=len(every), remarks=remarks)
 
 
-def of_names(
-    place: Place,
-    before: str,
-    after: str,
-    work: Path,
-    reporter: Reporter,
-    split: Split,
-    holdout: Holdout | None,
-    sample: int | None = None,
-) -> Contest:
-    """Compare two recorded evaluations, or two releases, whichever the names are; and record it.
+def _find_foreign(manifests: tuple[Manifest, Manifest], work: Path) -> list[Manifest]:
+    """Return the releases that were not made in the work folder.
 
-    Releases are asked anew. Raises `InputError` if the names are of different kinds. If the log
-    cannot be written, that is reported, and `run` is empty.
+    Raises `MismatchError` if their splits have different seeds, because then each was trained on
+    playlists that are held out from the other.
     """
-    releases = place.releases()
-    found = [[one for one in releases if one.startswith(name)] for name in (before, after)]
-    if not found[0] and not found[1]:
-        contest = of_runs(place.folder, before, after)
-        return _recorded(place.folder, contest, _payload(contest), reporter)
-    if len(found[0]) != 1 or len(found[1]) != 1:
-        raise InputError(
-            f"'{before}' and '{after}' are not two runs, nor one release each: "
-            f"`nextsong runs list` and `nextsong releases list` show what there is"
+    before, after = manifests
+    if before.origin.parameters["seed"] != after.origin.parameters["seed"]:
+        raise MismatchError(
+            f"releases {before.release} and {after.release} cannot be compared: their playlists "
+            f"are split with different seeds"
         )
-    first, second = place.open(found[0][0]), place.open(found[1][0])
-    try:
-        origin = second.manifest.origin
-        seed = int(origin.parameters["seed"])
-        used = history.test_uses(place.folder, origin.data_fingerprint, seed)
-        contest = of_releases(first, second, work, reporter, split, holdout, sample, place)
-    finally:
-        first.close()
-        second.close()
-    payload = _payload(contest) | {
-        "release": found[1][0],
-        "data_fingerprint": finished_stage(work, "read").inputs["data"],
-        "split_seed": seed,
-        "test_used": split == "test",
-    }
-    said = said_of_uses(used) if split == "test" else []
-    contest = replace(contest, remarks=(*contest.remarks, *said))
-    return _recorded(place.folder, contest, payload, reporter)
-
-
-def _recorded(
-    home: Path, contest: Contest, payload: Mapping[str, Any], reporter: Reporter
-) -> Contest:
-    return replace(contest, run=log.note(home, KIND, payload, reporter) or "")
-
-
-def _payload(found: Contest) -> dict[str, Any]:
-    """What the log of runs keeps: nothing of the test playlists is used unless it says so."""
-    return {
-        "before": found.before,
-        "after": found.after,
-        "split": found.split,
-        "holdout": found.holdout,
-        "test_used": False,
-        "playlists": found.queries,
-        "figures": {row.metric: row.after.mean for row in found.rows},
-        "figures_before": {row.metric: row.before.mean for row in found.rows},
-        "verdicts": {row.metric: row.verdict for row in found.rows},
-    }
-
-
-def _contest(
-    before: str,
-    after: str,
-    old: Mapping[str, Figures],
-    new: Mapping[str, Figures],
-    groups: Mapping[str, Mapping[str, NDArray[np.bool_]]],
-    left_out: int,
-) -> Contest:
-    metrics = [one for one in dict.fromkeys((*METRICS, *METRICS_OF_HALVES)) if one in old]
-    everyone = np.ones(len(next(iter(new.values()))), dtype=bool)
-    rows = _rows("", "all", metrics, old, new, everyone)
-    slices = [
-        row
-        for group, members in groups.items()
-        for name, chosen in members.items()
-        if chosen.sum() >= FEWEST_OF_A_SLICE
-        for row in _rows(
-            group, name, [one for one in metrics if one.startswith("hr@")], old, new, chosen
-        )
-    ]
-    return Contest(before, after, len(everyone), left_out, _judged(rows), _judged(slices))
-
-
-def _rows(
-    group: str,
-    name: str,
-    metrics: list[str],
-    old: Mapping[str, Figures],
-    new: Mapping[str, Figures],
-    chosen: NDArray[np.bool_],
-) -> list[tuple[str, str, int, Comparison, Figure, Figure]]:
-    was = {metric: old[metric][chosen] for metric in metrics}
-    now = {metric: new[metric][chosen] for metric in metrics if metric in new}
-    before, after = estimate(was), estimate(now)
-    return [
-        (group, name, int(chosen.sum()), one, before[one.metric], after[one.metric])
-        for one in compared(now, {"before": was}, metrics)
-    ]
-
-
-def _judged(rows: list[tuple[str, str, int, Comparison, Figure, Figure]]) -> list[Row]:
-    adjusted = holm([one.p for *_, one, _, _ in rows])
-    judged = []
-    for (group, name, queries, one, before, after), p in zip(rows, adjusted, strict=True):
-        gain = one.difference.mean * (-1 if one.metric in LOWER_IS_BETTER else 1)
-        verdict = "same" if p >= ALPHA else "better" if gain > 0 else "worse"
-        judged.append(
-            Row(group, name, queries, one.metric, before, after, one.difference, p, verdict)
-        )
-    return judged
+    fingerprint = finished_stage(work, "split").fingerprint
+    return [manifest for manifest in manifests if manifest.origin.split_fingerprint != fingerprint]

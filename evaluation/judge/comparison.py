@@ -1,47 +1,192 @@
-"""Whether one system is really better than others: differences, their intervals, paired tests."""
+"""Comparisons of systems on the same queries: difference, interval, paired test and verdict."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from evaluation.judge.intervals import bootstrap, share_difference
-from evaluation.judge.result import Comparison
-from evaluation.judge.significance import ALPHA, holm, mcnemar, permutation
+import numpy as np
+
+from evaluation.judge.intervals import Figure, bootstrap, estimate, estimate_share_difference
+from evaluation.judge.significance import ALPHA, holm_correction, mcnemar_test, permutation_test
+from evaluation.metrics.table import is_lower_better
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from evaluation.metrics.ranking import Figures
 
 METRICS = ("hr@10", "hr@100", "mrr@10", "ndcg@10")
 METRICS_OF_HALVES = ("r_precision", "ndcg@500", "clicks")
 
+MIN_SLICE_SIZE = 20  # cases; smaller slices are not compared
 
-def compared(
+Verdict = Literal["better", "worse", "same"]
+"""A significant difference, or "same"."""
+
+
+def judge_gain(metric: str, gain: float, p: float) -> Verdict:
+    """Return the verdict on a difference in `metric`, new minus old, with corrected p-value `p`."""
+    if p >= ALPHA:
+        return "same"
+    return "better" if (gain > 0) != is_lower_better(metric) else "worse"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of the main system minus that of another system, on the same queries.
+
+    `p` is the p-value of McNemar's test for hit rates and of a permutation test for other metrics.
+    `p_holm` is corrected for the number of other systems.
+    """
+
+    metric: str
+    other: str
+    difference: Figure
+    p: float
+    p_holm: float
+    significant: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the other system is better or worse than the main one."""
+        return judge_gain(self.metric, -self.difference.mean, self.p_holm)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One metric before and after, on all queries or on a slice of them.
+
+    `p` is corrected for the number of changes in the same table.
+    """
+
+    group: str
+    name: str
+    queries: int
+    metric: str
+    before: Figure
+    after: Figure
+    difference: Figure
+    p: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class ChangeReport:
+    """The changes from `before` to `after`, two runs or releases, on `queries` shared cases.
+
+    `left_out` counts the cases that only one of them has. `available` counts the cases of the split
+    if a sample was drawn. `remarks` are notes for the reader. `run` is the id in the log of runs.
+    """
+
+    before: str
+    after: str
+    queries: int
+    left_out: int
+    rows: list[Change]
+    slices: list[Change]
+    split: str = ""
+    holdout: str = ""
+    available: int = 0
+    remarks: tuple[str, ...] = ()
+    run: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return asdict(self)
+
+    @property
+    def worse(self) -> list[Change]:
+        """The metrics that are significantly worse on all queries."""
+        return [row for row in self.rows if row.verdict == "worse"]
+
+
+def compare_systems(
     main: Mapping[str, Figures],
     others: Mapping[str, Mapping[str, Figures]],
     metrics: Sequence[str],
 ) -> list[Comparison]:
-    """Compare the figures for each query of one system with those of others, by each metric.
+    """Compare the main system's figures per query with those of others, by each metric.
 
-    `others` maps the key of a system to its figures. P-values are corrected over the others.
+    `others` maps the key of a system to its figures by metric. Metrics that the main system lacks
+    are left out.
     """
-    found = []
+    comparisons = []
     for metric in metrics:
-        rivals = [key for key, figures in others.items() if metric in figures]
-        if metric not in main or not rivals:
+        keys = [key for key, figures in others.items() if metric in figures]
+        if metric not in main or not keys:
             continue
-        pairs = [(main[metric], others[key][metric]) for key in rivals]
-        is_share = metric.startswith("hr@")
-        differences = (
-            {key: share_difference(*pair) for key, pair in zip(rivals, pairs, strict=True)}
-            if is_share
-            else bootstrap(
-                {key: mine - theirs for key, (mine, theirs) in zip(rivals, pairs, strict=True)}
-            )
+        pairs = {key: (main[metric], others[key][metric]) for key in keys}
+        if metric.startswith("hr@"):
+            differences = {key: estimate_share_difference(*pair) for key, pair in pairs.items()}
+            p_values = [mcnemar_test(*pair) for pair in pairs.values()]
+        else:
+            differences = bootstrap({key: first - second for key, (first, second) in pairs.items()})
+            p_values = [permutation_test(*pair) for pair in pairs.values()]
+        for key, p, p_holm in zip(keys, p_values, holm_correction(p_values), strict=True):
+            comparisons.append(Comparison(metric, key, differences[key], p, p_holm, p_holm < ALPHA))
+    return comparisons
+
+
+def measure_changes(
+    before: Mapping[str, Figures],
+    after: Mapping[str, Figures],
+    slices: Mapping[str, Mapping[str, NDArray[np.bool_]]],
+) -> tuple[list[Change], list[Change]]:
+    """Return the changes on all queries, and the changes of hit rates on each slice.
+
+    `before` and `after` have the figures per query by metric. `slices` maps group and name to the
+    members of a slice; slices of fewer than `MIN_SLICE_SIZE` queries are left out.
+    """
+    metrics = [
+        metric for metric in dict.fromkeys((*METRICS, *METRICS_OF_HALVES)) if metric in before
+    ]
+    everything = np.ones(len(next(iter(after.values()))), dtype=bool)
+    overall = _measure_slice(before, after, metrics, ("", "all", everything))
+    hit_rates = [metric for metric in metrics if metric.startswith("hr@")]
+    by_slice = [
+        change
+        for group, members_by_name in slices.items()
+        for name, members in members_by_name.items()
+        if members.sum() >= MIN_SLICE_SIZE
+        for change in _measure_slice(before, after, hit_rates, (group, name, members))
+    ]
+    return _correct(overall), _correct(by_slice)
+
+
+def _measure_slice(
+    before: Mapping[str, Figures],
+    after: Mapping[str, Figures],
+    metrics: Sequence[str],
+    slice_: tuple[str, str, NDArray[np.bool_]],
+) -> list[Change]:
+    """Return the changes on one slice (group, name, members), not corrected and not judged."""
+    group, name, members = slice_
+    old = {metric: before[metric][members] for metric in metrics}
+    new = {metric: after[metric][members] for metric in metrics if metric in after}
+    old_means, new_means = estimate(old), estimate(new)
+    return [
+        Change(
+            group,
+            name,
+            int(members.sum()),
+            comparison.metric,
+            old_means[comparison.metric],
+            new_means[comparison.metric],
+            comparison.difference,
+            comparison.p,
+            "same",
         )
-        test = mcnemar if is_share else permutation
-        p_values = [test(mine, theirs) for mine, theirs in pairs]
-        for key, p, adjusted in zip(rivals, p_values, holm(p_values), strict=True):
-            found.append(Comparison(metric, key, differences[key], p, adjusted, adjusted < ALPHA))
-    return found
+        for comparison in compare_systems(new, {"before": old}, metrics)
+    ]
+
+
+def _correct(changes: Sequence[Change]) -> list[Change]:
+    """Correct the p-values for the number of changes, and judge each change."""
+    corrected = holm_correction([change.p for change in changes])
+    return [
+        replace(change, p=p, verdict=judge_gain(change.metric, change.difference.mean, p))
+        for change, p in zip(changes, corrected, strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""Gates: figures that must be reached, and releases that must not be worse than the current."""
+"""Quality gates: minimum figures, and a new release that must not be worse than the current one."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from catalog.errors import GateError, InputError, NoReleaseError
-from evaluation.judge import compare
-from evaluation.judge.significance import p_equals
-from evaluation.metrics.table import LOWER_IS_BETTER, names
+from evaluation.judge.compare import CaseSelection, compare_releases
+from evaluation.judge.significance import format_p_equals
+from evaluation.metrics.table import is_lower_better, names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -17,26 +17,27 @@ if TYPE_CHECKING:
 
     from catalog.progress import Reporter
     from catalog.store import OpenRelease, ReleaseStore
+    from evaluation.judge.comparison import ChangeReport
     from evaluation.judge.result import Evaluation
     from evaluation.protocol.cases import Holdout
 
 SAMPLE = 4_000
-"""How many validation playlists two releases are asked at most: a new one, which is not published
-yet, answers in one process, and more playlists would find no difference that matters."""
+"""Validation cases of a gate. A new release is not published yet and is searched in one process;
+more cases would only detect differences too small to matter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A metric and the figure that it must reach: at least, or at most where lower is better."""
+    """The value that a metric must reach: a minimum, or a maximum if lower is better."""
 
     metric: str
     value: float
 
 
-def bound(text: str, holdout: Holdout | None = None) -> Bound:
-    """What `METRIC=VALUE` says, such as `hr@10=0.05` or `mrr@10=5e-2`.
+def parse_bound(text: str, holdout: Holdout | None = None) -> Bound:
+    """Parse `METRIC=VALUE`, such as `hr@10=0.05` or `mrr@10=5e-2`.
 
-    Raises `InputError`, also where an evaluation with this holdout has no such metric.
+    Raises `InputError`, also if an evaluation with this holdout lacks the metric.
     """
     metric, equals, number = (part.strip() for part in text.partition("="))
     try:
@@ -45,74 +46,71 @@ def bound(text: str, holdout: Holdout | None = None) -> Bound:
         value = math.nan
     if not (metric and equals and math.isfinite(value)):
         raise InputError(f"'{text}' is not of the form METRIC=VALUE, such as hr@10=0.05")
-    known = names(halves=holdout == "half")
-    if metric not in known:
-        raise InputError(f"there is no metric '{metric}' here; there are {', '.join(known)}")
+    _require_metric(metric, names(halves=holdout == "half"))
     return Bound(metric, value)
 
 
-def require(result: Evaluation, bounds: Sequence[Bound]) -> None:
-    """Raise `GateError` where the system in question misses a bound, and `InputError` where it has
-    no such metric.
-    """
+def require_bounds(result: Evaluation, bounds: Sequence[Bound]) -> None:
+    """Raise `GateError` if the main system misses a bound, `InputError` if it lacks the metric."""
     missed = []
-    for one in bounds:
-        figure = result.main.figures.get(one.metric)
-        if figure is None:
-            raise InputError(
-                f"there is no metric '{one.metric}' here; there are "
-                f"{', '.join(result.main.figures)}"
-            )
-        lower = one.metric.split("@")[0] in LOWER_IS_BETTER
-        if not (figure.mean <= one.value if lower else figure.mean >= one.value):
-            word = "above" if lower else "below"
-            missed.append(f"{one.metric} is {figure.mean:.4f}, {word} {one.value:g}")
+    for bound in bounds:
+        _require_metric(bound.metric, list(result.main.figures))
+        mean = result.main.figures[bound.metric].mean
+        lower = is_lower_better(bound.metric)
+        if not (mean <= bound.value if lower else mean >= bound.value):
+            direction = "above" if lower else "below"
+            missed.append(f"{bound.metric} is {mean:.4f}, {direction} {bound.value:g}")
     if missed:
         raise GateError("; ".join(missed))
 
 
-def not_worse(
-    new: OpenRelease, current: OpenRelease, work: Path, reporter: Reporter
-) -> compare.Contest:
-    """Raise `GateError` where a new release is significantly worse than the current one.
+def _require_metric(metric: str, available: Sequence[str]) -> None:
+    if metric not in available:
+        raise InputError(f"there is no metric '{metric}' here: choose from {', '.join(available)}")
 
-    Both answer the validation playlists of `work`, the folder that the new release was made in, or
-    a random sample of 4,000; by hit rate at 10 and 100, MRR and NDCG, paired tests, corrected for
-    their number. Raises `MismatchError` where they were made of other splits.
+
+def require_not_worse(
+    new: OpenRelease, current: OpenRelease, work: Path, reporter: Reporter
+) -> ChangeReport:
+    """Raise `GateError` if the new release is significantly worse than the current one.
+
+    Both are scored on at most `SAMPLE` random validation cases of `work`, the folder that the new
+    release was made in, by hit rate, MRR and NDCG. Raises `MismatchError` if they were made from
+    different splits.
     """
-    found = compare.of_releases(current, new, work, reporter, sample=SAMPLE)
-    if found.worse:
-        said = "; ".join(
-            f"{row.metric} {row.before.mean:.4f} -> {row.after.mean:.4f} ({p_equals(row.p)})"
-            for row in found.worse
+    report = compare_releases(current, new, work, reporter, CaseSelection(sample=SAMPLE))
+    if report.worse:
+        changes = "; ".join(
+            f"{row.metric} {row.before.mean:.4f} -> {row.after.mean:.4f} ({format_p_equals(row.p)})"
+            for row in report.worse
         )
         raise GateError(
-            f"the new release is significantly worse on {found.queries:,} validation playlists: "
-            f"{said}; the current one stays"
+            f"the new release is significantly worse on {report.queries:,} validation playlists: "
+            f"{changes}; the current release stays"
         )
-    return found
+    return report
 
 
 def before_publishing(
-    home: ReleaseStore, reporter: Reporter
+    store: ReleaseStore, reporter: Reporter
 ) -> Callable[[OpenRelease, Path], None]:
-    """A gate for `ingest.pipeline.run`: `not_worse` than the current release of `home`, if any."""
+    """Return a gate for `ingest.pipeline.run`: `require_not_worse` than the current release."""
 
     def gate(new: OpenRelease, work: Path) -> None:
         try:
-            current = home.open()
+            current = store.open()
         except NoReleaseError:
-            reporter.say("  gate       no current release to be compared with")
+            reporter.say("  gate       no current release to compare with")
             return
         try:
-            found = not_worse(new, current, work, reporter)
+            report = require_not_worse(new, current, work, reporter)
         finally:
             current.close()
-        figures = next(row for row in found.rows if row.metric == "hr@100")
+        hit_rate = next(row for row in report.rows if row.metric == "hr@100")
         reporter.say(
             f"  gate       not significantly worse than release {current.manifest.release}: "
-            f"HR@100 {figures.before.mean:.4f} -> {figures.after.mean:.4f} on {found.queries:,} "
-            f"validation playlists"
+            f"HR@100 {hit_rate.before.mean:.4f} -> {hit_rate.after.mean:.4f} on "
+            f"{report.queries:,} validation playlists"
         )
 
     return gate

@@ -1,31 +1,28 @@
-"""Scores a release, or the service, and baselines on held-out playlists."""
+"""The harness: scores a release or a service, and baselines, on held-out cases."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from catalog.errors import InputError, MismatchError
 from catalog.index_quality import measure_recall_by_filter
 from evaluation.baselines import choice
-from evaluation.judge import machine
-from evaluation.judge.behaviour import behaviours
-from evaluation.judge.comparison import METRICS, METRICS_OF_HALVES, compared
-from evaluation.judge.intervals import Figure, estimate
-from evaluation.judge.result import Conditions, Evaluation, Scored
-from evaluation.judge.slices import sliced
-from evaluation.metrics import continuation, table
-from evaluation.protocol import dataset as datas
-from evaluation.protocol.cases import load_queries
+from evaluation.baselines.choice import SkippedBaseline
+from evaluation.judge.behaviour import run_behaviour_tests
+from evaluation.judge.comparison import METRICS, METRICS_OF_HALVES, compare_systems
+from evaluation.judge.environment import describe_machine, library_versions
+from evaluation.judge.result import Conditions, Evaluation
+from evaluation.judge.scoring import depth_for, score_system
+from evaluation.judge.slices import measure_slices
+from evaluation.protocol.cases import load_cases
+from evaluation.protocol.dataset import is_ordered, load_dataset
 from evaluation.protocol.leaks import find_leaks
 from evaluation.runs import history, log
-from evaluation.systems.adapter import Adapted
+from evaluation.systems.adapter import AdaptedSystem
 from evaluation.systems.release import MODES, Release, distinct_modes
 from evaluation.systems.remote import Service, serving_release
 
@@ -34,34 +31,37 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.index_quality import Recall
+    from catalog.manifest import Manifest
     from catalog.progress import Reporter
     from catalog.store import OpenRelease
     from evaluation.judge.behaviour import Behaviour
-    from evaluation.judge.result import Comparison, Slice
-    from evaluation.protocol.cases import Holdout, Queries, Split
-    from evaluation.protocol.dataset import Data
+    from evaluation.judge.comparison import Comparison
+    from evaluation.judge.scoring import SystemScores
+    from evaluation.judge.slices import Slice
+    from evaluation.protocol.cases import HeldOutCases, Holdout, Split
+    from evaluation.protocol.dataset import Dataset
+    from evaluation.protocol.leaks import Leaks
     from evaluation.systems.adapter import Recommender
-    from evaluation.systems.location import Place
+    from evaluation.systems.location import StoreLocation
     from evaluation.systems.release import System
 
-DEPTH = 100
-
-MODES_SCORED = ("auto", "dense", "cooccurrence")
+DEFAULT_MODES = ("auto", "dense", "cooccurrence")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is evaluated, and how.
+    """The options of an evaluation.
 
-    `holdout` None takes the last song, or a random one of playlists whose order says nothing;
-    `sample` bounds the playlists that are asked; `target` is the address of a service to be scored
-    in place of the release; a baseline that takes more than `patience` seconds is left out.
+    `holdout` None is the last song, or a random one if playlists are not in play order. `sample`
+    limits the number of cases. `target` is the address of a service to score instead of the
+    release. Baselines expected to take more than `patience` seconds are left out. Raises
+    `InputError` for unknown modes.
     """
 
     split: Split = "validation"
     holdout: Holdout | None = None
     baselines: tuple[str, ...] = choice.QUICK
-    modes: tuple[str, ...] = MODES_SCORED
+    modes: tuple[str, ...] = DEFAULT_MODES
     sample: int | None = None
     seed: int = 0
     processes: int | None = None
@@ -73,187 +73,199 @@ class Plan:
     def __post_init__(self) -> None:
         for mode in self.modes:
             if mode not in MODES:
-                raise InputError(f"there is no mode '{mode}'; there are {', '.join(MODES)}")
+                raise InputError(f"there is no mode '{mode}': choose from {', '.join(MODES)}")
         if not self.modes:
-            raise InputError("no mode is left to score")
+            raise InputError("no mode to score: name at least one")
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """The cases to score, the dataset, and the results of the checks made while loading them."""
+
+    cases: HeldOutCases
+    available: int
+    holdout: Holdout
+    dataset: Dataset
+    leaks: Leaks
+    test_uses: int
 
 
 def evaluate(
-    place: Place,
+    location: StoreLocation,
     work: Path,
     plan: Plan,
     reporter: Reporter,
     release: str | None = None,
     own: Mapping[str, Recommender] | None = None,
 ) -> Evaluation:
-    """`measure`, and record the evaluation in the log of runs."""
-    result = measure(place, work, plan, reporter, release, own)
-    history.keep(place.folder, result, reporter)
+    """Run `measure`, and record the evaluation in the log of runs."""
+    result = measure(location, work, plan, reporter, release, own)
+    history.record_evaluation(location.folder, result, reporter)
     return result
 
 
 def measure(
-    place: Place,
+    location: StoreLocation,
     work: Path,
     plan: Plan,
     reporter: Reporter,
     release: str | None = None,
     own: Mapping[str, Recommender] | None = None,
 ) -> Evaluation:
-    """Score a release, the current one if none is named, and baselines, on a split.
+    """Score a release, by default the current one, and baselines.
 
-    `work` is the folder that the release was made in. `own` are recommenders of one's own, by the
-    names that they shall have, scored beside the release. The caller records the result with
-    `past.keep`. Raises `MismatchError` and what reading a release, asking a service and learning a
-    baseline raise.
+    `work` is the folder that the release was made in. `own` has users' recommenders by name, which
+    are scored beside the release. The caller records the result with `history.record_evaluation`.
+    Raises `MismatchError`, and the errors of stores, services and baselines.
     """
     choice.require_libraries(plan.baselines)
-    opened = place.open(_served_release(place, plan.target) if plan.target else release)
+    opened = location.open_release(
+        _served_release(location, plan.target) if plan.target else release
+    )
     try:
-        return _measure(place, opened, work, plan, reporter, own or {})
+        return _measure_release(location, opened, work, plan, reporter, own or {})
     finally:
         opened.close()
 
 
-def _served_release(place: Place, target: str) -> str:
+def _served_release(location: StoreLocation, target: str) -> str:
     release = serving_release(target)
-    if release not in place.releases():
+    if release not in location.release_ids():
         raise MismatchError(
             f"the service at {target} answers from release {release}, which is not in "
-            f"{place.folder}: name its home with --home or --qdrant-url"
+            f"{location.folder}: name its release store with --home or --qdrant-url"
         )
     return release
 
 
-def _measure(
-    place: Place,
+def _measure_release(
+    location: StoreLocation,
     release: OpenRelease,
     work: Path,
     plan: Plan,
     reporter: Reporter,
     own: Mapping[str, Recommender],
 ) -> Evaluation:
-    manifest = release.manifest
-    origin, parameters = manifest.origin, manifest.origin.parameters
-    modes, skipped = distinct_modes(plan.modes, manifest, here=not plan.target)
-    ordered = datas.is_ordered(parameters)
+    modes, skipped = distinct_modes(plan.modes, release.manifest, in_process=not plan.target)
+    inputs = _load_inputs(location.folder, work, plan, release.manifest, reporter)
+    systems = [
+        *_open_modes(location, release, inputs.dataset, plan, modes),
+        *(AdaptedSystem(name, recommender, inputs.dataset) for name, recommender in own.items()),
+    ]
+    scores, skipped_baselines = _score_systems(systems, inputs, plan, reporter)
+    comparisons, slices = _compare_scores(scores, inputs, reporter)
+    return Evaluation(
+        conditions=_describe_conditions(release.manifest, inputs, plan),
+        systems=scores,
+        skipped=skipped + skipped_baselines,
+        comparisons=comparisons,
+        slices=slices,
+        behaviours=_test_behaviour(systems[0], inputs, reporter) if plan.behaviours else [],
+        recalls=_measure_recall(release, reporter) if plan.recall else [],
+        leaks=inputs.leaks,
+        cases=inputs.cases,
+        dataset=inputs.dataset,
+        run=log.new_id(),
+    )
+
+
+def _load_inputs(
+    home: Path, work: Path, plan: Plan, manifest: Manifest, reporter: Reporter
+) -> _Inputs:
+    parameters = manifest.origin.parameters
+    ordered = is_ordered(parameters)
     holdout = plan.holdout or ("last" if ordered else "random")
-    every = load_queries(work, plan.split, holdout, plan.seed, manifest)
-    queries = every if plan.sample is None else every.sample(plan.sample, plan.seed)
-    test_uses = history.test_uses(place.folder, origin.data_fingerprint, int(parameters["seed"]))
+    cases = load_cases(work, plan.split, holdout, plan.seed, manifest)
+    available = len(cases)
+    if plan.sample is not None:
+        cases = cases.sample(plan.sample, plan.seed)
+    test_uses = history.test_uses(home, manifest.origin.data_fingerprint, int(parameters["seed"]))
     with reporter.task("load") as task:
-        data = datas.load(work, parameters)
+        dataset = load_dataset(work, parameters)
         leaks = find_leaks(work, ordered=ordered)
-        task.result(f"{len(queries):,} {plan.split} playlists, {len(data.songs):,} songs")
-    depth = continuation.DEPTH if holdout == "half" else DEPTH
-    asked = _in_question(place, release, data, replace(plan, modes=modes))
-    asked += [Adapted(name, one, data) for name, one in own.items()]
-    systems, left_out = _score(asked, queries, data, depth, plan, reporter)
-    comparisons, slices = _compare(systems, queries, data, holdout, reporter)
-    conditions = Conditions(
+        task.result(f"{len(cases):,} {plan.split} playlists, {len(dataset.songs):,} songs")
+    return _Inputs(cases, available, holdout, dataset, leaks, test_uses)
+
+
+def _open_modes(
+    location: StoreLocation,
+    release: OpenRelease,
+    dataset: Dataset,
+    plan: Plan,
+    modes: Sequence[str],
+) -> list[System]:
+    """Return the release or the service in each mode."""
+    release_id = release.manifest.release
+    if plan.target:
+        return [Service(plan.target, release_id, dataset, mode) for mode in modes]
+    open_release = partial(location.open_release, release_id)
+    return [Release(release, dataset, mode, open_release, plan.processes) for mode in modes]
+
+
+def _score_systems(
+    systems: Sequence[System], inputs: _Inputs, plan: Plan, reporter: Reporter
+) -> tuple[list[SystemScores], list[str]]:
+    """Return the scores of the systems and baselines, and a note on each skipped baseline."""
+    cases, dataset, depth = inputs.cases, inputs.dataset, depth_for(inputs.holdout)
+    scores = [score_system(system, cases, dataset, depth, reporter) for system in systems]
+    skipped = []
+    for baseline in choice.build_baselines(plan.baselines, dataset, cases, plan.patience, reporter):
+        if isinstance(baseline, SkippedBaseline):
+            skipped.append(baseline.reason)
+        else:
+            scores.append(score_system(baseline, cases, dataset, depth, reporter))
+    return scores, skipped
+
+
+def _compare_scores(
+    scores: Sequence[SystemScores], inputs: _Inputs, reporter: Reporter
+) -> tuple[list[Comparison], list[Slice]]:
+    main, *others = scores
+    metrics = METRICS_OF_HALVES if inputs.holdout == "half" else METRICS
+    with reporter.task("compare") as task:
+        comparisons = compare_systems(
+            main.per_query, {system.key: system.per_query for system in others}, metrics
+        )
+        slices = measure_slices(scores, inputs.cases, inputs.dataset)
+        task.result(f"{len(comparisons)} paired tests, {len(slices)} slices")
+    return comparisons, slices
+
+
+def _test_behaviour(system: System, inputs: _Inputs, reporter: Reporter) -> list[Behaviour]:
+    with reporter.task("behave") as task:
+        behaviours = run_behaviour_tests(system, inputs.cases, inputs.dataset)
+        failed = sum(behaviour.passed is False for behaviour in behaviours)
+        task.result(f"{len(behaviours)} figures, {failed} rules broken")
+    return behaviours
+
+
+def _measure_recall(release: OpenRelease, reporter: Reporter) -> list[Recall]:
+    with reporter.task("recall") as task:
+        recalls = asyncio.run(measure_recall_by_filter(release))
+        task.result(f"{recalls[0].recall:.4f} of the songs of exact search, without a filter")
+    return recalls
+
+
+def _describe_conditions(manifest: Manifest, inputs: _Inputs, plan: Plan) -> Conditions:
+    origin, songs = manifest.origin, inputs.dataset.songs
+    return Conditions(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         release=manifest.release,
         data_fingerprint=origin.data_fingerprint,
         split_fingerprint=origin.split_fingerprint,
         code_version=origin.code_version,
-        parameters=dict(parameters),
+        parameters=dict(origin.parameters),
         split=plan.split,
-        holdout=holdout,
+        holdout=inputs.holdout,
         seed=plan.seed,
-        playlists=len(queries),
-        available=len(every),
-        depth=depth,
-        songs=len(data.songs.by_popularity),
-        training_playlists=len(data.train),
-        labels_in_catalog=float(data.songs.in_catalog[queries.labels.songs].mean()),
-        test_uses=test_uses,
-        versions=machine.versions(),
-        machine=machine.machine(),
+        playlists=len(inputs.cases),
+        available=inputs.available,
+        depth=depth_for(inputs.holdout),
+        songs=len(songs.by_popularity),
+        training_playlists=len(inputs.dataset.train),
+        labels_in_catalog=float(songs.in_catalog[inputs.cases.labels.songs].mean()),
+        test_uses=inputs.test_uses,
+        versions=library_versions(),
+        machine=describe_machine(),
         plan=asdict(plan),
     )
-    return Evaluation(
-        conditions=conditions,
-        systems=systems,
-        skipped=skipped + left_out,
-        comparisons=comparisons,
-        slices=slices,
-        behaviours=_behave(asked[0], queries, data, reporter) if plan.behaviours else [],
-        recalls=_recall(release, reporter) if plan.recall else [],
-        leaks=leaks,
-        queries=queries,
-        data=data,
-        run=log.new_id(),
-    )
-
-
-def _score(
-    asked: Sequence[System],
-    queries: Queries,
-    data: Data,
-    depth: int,
-    plan: Plan,
-    reporter: Reporter,
-) -> tuple[list[Scored], list[str]]:
-    """Score these systems and the plan's baselines; also say which baselines are left out."""
-    systems, left_out = [scored(one, queries, data, depth, reporter) for one in asked], []
-    for system in choice.built(plan.baselines, data, queries, plan.patience, reporter):
-        if isinstance(system, str):
-            left_out.append(system)
-        else:
-            systems.append(scored(system, queries, data, depth, reporter))
-    return systems, left_out
-
-
-def _compare(
-    systems: Sequence[Scored], queries: Queries, data: Data, holdout: Holdout, reporter: Reporter
-) -> tuple[list[Comparison], list[Slice]]:
-    with reporter.task("compare") as task:
-        metrics = METRICS_OF_HALVES if holdout == "half" else METRICS
-        others = {one.key: one.per_query for one in systems[1:]}
-        comparisons = compared(systems[0].per_query, others, metrics)
-        slices = sliced(systems, queries, data)
-        task.result(f"{len(comparisons)} paired tests, {len(slices)} kinds of queries")
-    return comparisons, slices
-
-
-def _behave(system: System, queries: Queries, data: Data, reporter: Reporter) -> list[Behaviour]:
-    with reporter.task("behave") as task:
-        tested = behaviours(system, queries, data)
-        failed = sum(one.passed is False for one in tested)
-        task.result(f"{len(tested)} figures, {failed} rules broken")
-    return tested
-
-
-def _recall(release: OpenRelease, reporter: Reporter) -> list[Recall]:
-    with reporter.task("recall") as task:
-        recalls = asyncio.run(measure_recall_by_filter(release))
-        task.result(f"{recalls[0].recall:.4f} of what exact search finds, without a filter")
-    return recalls
-
-
-def scored(system: System, queries: Queries, data: Data, depth: int, reporter: Reporter) -> Scored:
-    """Ask a system all queries, and measure what it answers, `depth` songs of it."""
-    with reporter.task("score") as task:
-        start = time.perf_counter()
-        parts, done = [], 0
-        for part in system.recommend(queries, depth):
-            parts.append(part)
-            done += len(part)
-            task.advance(done, len(queries))
-        seconds = time.perf_counter() - start
-        rankings = np.concatenate(parts)
-        per_query = table.per_query(rankings, queries, data)
-        figures = estimate(per_query) | {
-            name: Figure(value) for name, value in table.whole(rankings, data).items()
-        }
-        rate = len(queries) / max(seconds, 1e-9)
-        task.result(f"{system.name}: {len(queries):,} playlists, {rate:,.0f} a second")
-    return Scored(system.key, system.name, seconds, figures, per_query, rankings)
-
-
-def _in_question(place: Place, release: OpenRelease, data: Data, plan: Plan) -> list[System]:
-    if plan.target:
-        served = release.manifest.release
-        return [Service(plan.target, served, data, mode) for mode in plan.modes]
-    opened = partial(place.open, release.manifest.release)
-    return [Release(release, data, mode, opened, plan.processes) for mode in plan.modes]

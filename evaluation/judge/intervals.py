@@ -1,16 +1,16 @@
-"""95% intervals: Wilson's for shares such as hit rates, the percentile bootstrap for other means.
+"""95% confidence intervals: Wilson's for shares such as hit rates, bootstrap for other means.
 
-Efron, "Bootstrap methods: another look at the jackknife", 1979. It has no width where all queries
-are alike: none of 21 hit would be a hit rate of 0 without doubt. So shares have the interval of
-Wilson, "Probable inference, the law of succession, and statistical inference", 1927, and paired
-differences of shares that of Newcombe, "Improved confidence intervals for the difference between
-binomial proportions based on paired data", 1998 (his method 10).
+Efron, "Bootstrap methods: another look at the jackknife", 1979. A bootstrap interval has no width
+if all values are equal: 0 hits of 21 queries would be a certain hit rate of 0. Therefore shares
+have the interval of Wilson, "Probable inference, the law of succession, and statistical inference",
+1927, and paired differences of shares that of Newcombe, "Improved confidence intervals for the
+difference between binomial proportions based on paired data", 1998 (method 10).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from scipy.stats import binomtest
@@ -20,13 +20,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+Key = TypeVar("Key")
+
 RESAMPLES = 1_000
-_CHUNK = 50
+_CHUNK = 50  # resamples in memory at once
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A mean over queries and its 95% interval; `low` and `high` are None where there is none."""
+    """A mean over queries and its 95% interval; `low` and `high` are None if there is none."""
 
     mean: float
     low: float | None = None
@@ -34,103 +36,100 @@ class Figure:
 
     @property
     def margin(self) -> float | None:
-        """How far the interval reaches from the mean, on the side where it reaches farther."""
+        """The distance from the mean to the farther end of the interval."""
         if self.low is None or self.high is None:
             return None
         return max(self.high - self.mean, self.mean - self.low)
 
 
-def estimate(figures: Mapping[str, NDArray[np.float64]], seed: int = 0) -> dict[str, Figure]:
-    """Return the mean of each array of n figures, NaN left out, and its 95% interval.
+def estimate(figures: Mapping[Key, NDArray[np.float64]], seed: int = 0) -> dict[Key, Figure]:
+    """Return the mean of each array of n values and its 95% interval, without NaN.
 
-    An array of nothing but 0 and 1 is a share; all others are bootstrapped. An array without a
-    figure is left out.
+    An array of only 0 and 1 is a share; others are bootstrapped. An array of only NaN is left out.
     """
-    shares = {name: share(values) for name, values in figures.items() if _is_share(values)}
-    rest = {name: values for name, values in figures.items() if name not in shares}
-    found = shares | bootstrap(rest, seed)
-    return {name: found[name] for name in figures if name in found}
+    shares = {key: _estimate_share(values) for key, values in figures.items() if _is_share(values)}
+    rest = {key: values for key, values in figures.items() if key not in shares}
+    estimates = shares | bootstrap(rest, seed)
+    return {key: estimates[key] for key in figures if key in estimates}
 
 
-def share(values: NDArray[np.float64]) -> Figure:
-    """Return the share of ones among zeros and ones, NaN left out, and Wilson's interval."""
-    known = values[np.isfinite(values)]
-    mean, low, high = _wilson(known)
-    return Figure(mean, low, high)
+def estimate_share_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Figure:
+    """Return the first share minus the second, of the same queries, and Newcombe's interval.
 
-
-def share_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Figure:
-    """Return one share minus another of the same queries, and Newcombe's interval.
-
-    Both are arrays of zeros and ones.
+    Both are arrays of 0 and 1.
     """
     mean, low, high = _wilson(first)
     other_mean, other_low, other_high = _wilson(second)
-    n, ones, others = len(first), first.sum(), second.sum()
-    together = n * (first * second).sum() - ones * others
-    if together > 0:
-        together = max(0.0, together - n / 2)  # the continuity correction
-    spread = np.sqrt(ones * (n - ones) * others * (n - others))
-    phi = together / spread if spread else 0.0
+    n, ones, other_ones = len(first), first.sum(), second.sum()
+    covariance = n * (first * second).sum() - ones * other_ones
+    if covariance > 0:
+        covariance = max(0.0, covariance - n / 2)  # continuity correction
+    spread = np.sqrt(ones * (n - ones) * other_ones * (n - other_ones))
+    phi = covariance / spread if spread else 0.0
 
-    def joined(one: float, other: float) -> float:
-        return float(np.sqrt(max(0.0, one**2 - 2 * phi * one * other + other**2)))
+    def combine(distance: float, other: float) -> float:
+        return float(np.sqrt(max(0.0, distance**2 - 2 * phi * distance * other + other**2)))
 
     difference = mean - other_mean
     return Figure(
         difference,
-        difference - joined(mean - low, other_high - other_mean),
-        difference + joined(high - mean, other_mean - other_low),
+        difference - combine(mean - low, other_high - other_mean),
+        difference + combine(high - mean, other_mean - other_low),
     )
 
 
+def _estimate_share(values: NDArray[np.float64]) -> Figure:
+    return Figure(*_wilson(values[np.isfinite(values)]))
+
+
 def _wilson(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the share of ones, and the ends of Wilson's interval."""
     ones = int(values.sum())
     interval = binomtest(ones, len(values)).proportion_ci(method="wilson")
     return ones / len(values), float(interval.low), float(interval.high)
 
 
 def _is_share(values: NDArray[np.float64]) -> bool:
-    known = values[np.isfinite(values)]
-    return len(known) > 0 and bool(((known == 0) | (known == 1)).all())
+    finite = values[np.isfinite(values)]
+    return len(finite) > 0 and bool(((finite == 0) | (finite == 1)).all())
 
 
 def bootstrap(
-    figures: Mapping[str, NDArray[np.float64]], seed: int = 0, resamples: int = RESAMPLES
-) -> dict[str, Figure]:
-    """The mean of each array of n figures, NaN left out, and its 95% interval.
+    figures: Mapping[Key, NDArray[np.float64]], seed: int = 0, resamples: int = RESAMPLES
+) -> dict[Key, Figure]:
+    """Return the mean of each array of n values and its 95% percentile interval, without NaN.
 
-    All arrays are resampled alike, so that intervals of differences are those of paired data. An
-    array without a figure is left out.
+    All arrays share the same resamples, so that intervals of paired differences are correct. An
+    array of only NaN is left out.
     """
-    names = [name for name, values in figures.items() if np.isfinite(values).any()]
-    if not names:
+    keys = [key for key, values in figures.items() if np.isfinite(values).any()]
+    if not keys:
         return {}
-    values = np.stack([figures[name] for name in names], axis=1)
-    there = np.isfinite(values)
-    values = np.where(there, values, 0.0)
-    sums, counts = _resampled(values, seed, resamples), None
-    if there.all():
+    values = np.stack([figures[key] for key in keys], axis=1)
+    is_finite = np.isfinite(values)
+    values = np.where(is_finite, values, 0.0)
+    sums = _resample_sums(values, seed, resamples)
+    if is_finite.all():
         means = sums / len(values)
     else:
-        counts = _resampled(there.astype(np.float64), seed, resamples)
+        counts = _resample_sums(is_finite.astype(np.float64), seed, resamples)
         means = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
     low, high = np.nanquantile(means, [0.025, 0.975], axis=0)
-    overall = values.sum(axis=0) / there.sum(axis=0)
+    overall = values.sum(axis=0) / is_finite.sum(axis=0)
     return {
-        name: Figure(float(overall[at]), float(low[at]), float(high[at]))
-        for at, name in enumerate(names)
+        key: Figure(float(overall[column]), float(low[column]), float(high[column]))
+        for column, key in enumerate(keys)
     }
 
 
-def _resampled(values: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
-    """The sums of each column over each resample, shape (resamples, columns)."""
+def _resample_sums(values: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
+    """Return the sums of each column over each resample, shape (resamples, columns)."""
     random = np.random.default_rng(seed)
     n = len(values)
     sums = np.empty((resamples, values.shape[1]))
     for start in range(0, resamples, _CHUNK):
         rows = min(_CHUNK, resamples - start)
         drawn = random.integers(0, n, size=(rows, n)) + np.arange(rows)[:, None] * n
-        times = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
-        sums[start : start + rows] = times @ values
+        counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+        sums[start : start + rows] = counts @ values
     return sums

@@ -1,4 +1,4 @@
-"""Paired tests: whether two systems that answered the same queries really differ.
+"""Paired significance tests of two systems on the same queries, and their correction.
 
 Smucker, Allan and Carterette, "A comparison of statistical significance tests for information
 retrieval evaluation", 2007.
@@ -17,34 +17,34 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FLIPS = 10_000
-_CHUNK = 500
+FLIPS = 10_000  # random sign assignments of a permutation test
+_CHUNK = 500  # sign assignments in memory at once
 
 ALPHA = 0.05
-"""Differences less likely than this by chance alone are called significant."""
+"""A difference with a lower p-value is significant."""
 
 
-def mcnemar(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """The two-sided p-value of two arrays of hits (0 or 1) on the same queries, exact.
+def mcnemar_test(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Return the two-sided p-value of McNemar's exact test on two arrays of hits (0 or 1).
 
-    Of the queries that one alone hits, how far their shares are from a half. McNemar, "Note on the
-    sampling error of the difference between correlated proportions", 1947.
+    McNemar, "Note on the sampling error of the difference between correlated proportions", 1947.
     """
-    better = int(((first > 0) & (second <= 0)).sum())
-    worse = int(((first <= 0) & (second > 0)).sum())
-    if not better + worse:
+    only_first = int(((first > 0) & (second <= 0)).sum())
+    only_second = int(((first <= 0) & (second > 0)).sum())
+    if not only_first + only_second:
         return 1.0
-    # Thousands to none are fewer than the smallest number, and no p-value is 0.
-    return max(float(binomtest(better, better + worse, 0.5).pvalue), sys.float_info.min)
+    # Extreme counts underflow to 0, which is not a p-value.
+    p = float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
+    return max(p, sys.float_info.min)
 
 
-def permutation(
+def permutation_test(
     first: NDArray[np.float64], second: NDArray[np.float64], seed: int = 0, flips: int = FLIPS
 ) -> float:
-    """The two-sided p-value of two arrays of figures of the same queries.
+    """Return the two-sided p-value of a paired permutation test.
 
-    How often the mean difference is at least as large when each query's two figures are swapped at
-    random: never below 1 / (flips + 1). Queries where one has no figure are left out.
+    The share of random swaps of each query's two figures after which the mean difference is at
+    least as large: at least 1 / (flips + 1). Queries with NaN are left out.
     """
     difference = first - second
     difference = difference[np.isfinite(difference) & (difference != 0)]
@@ -61,26 +61,25 @@ def permutation(
     return (extreme + 1) / (flips + 1)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values of several tests, so raised that one false alarm among all is as unlikely.
+def holm_correction(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for the number of tests.
 
     Holm, "A simple sequentially rejective multiple test procedure", 1979.
     """
-    order = np.argsort(p_values)
-    adjusted = [0.0] * len(p_values)
+    corrected = [0.0] * len(p_values)
     highest = 0.0
-    for place, at in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[at]))
-        adjusted[at] = highest
-    return adjusted
+    for rank, test in enumerate(np.argsort(p_values)):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[test]))
+        corrected[test] = highest
+    return corrected
 
 
-def p_value(p: float) -> str:
-    """Return a p-value as text: `.0123`, and `< .0001` for one that rounds to 0."""
+def format_p_value(p: float) -> str:
+    """Return a p-value as text, such as `.0123`; `< .0001` if it would round to 0."""
     return "< .0001" if p < 0.0001 else f"{p:.4f}".removeprefix("0")
 
 
-def p_equals(p: float) -> str:
-    """Return a p-value as a part of a sentence: `p = .0123` or `p < .0001`."""
-    text = p_value(p)
+def format_p_equals(p: float) -> str:
+    """Return a p-value for a sentence, such as `p = .0123` or `p < .0001`."""
+    text = format_p_value(p)
     return f"p {text}" if text.startswith("<") else f"p = {text}"

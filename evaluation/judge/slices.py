@@ -1,125 +1,107 @@
-"""Kinds of queries: where a system is good, and where it is not."""
+"""Slices: groups of similar cases, which show the strengths and weaknesses of a system."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.judge.intervals import estimate
-from evaluation.judge.result import Slice
+from evaluation.judge.intervals import Figure, estimate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from evaluation.judge.result import Scored
-    from evaluation.protocol.cases import Queries
-    from evaluation.protocol.dataset import Data
+    from evaluation.judge.scoring import SystemScores
+    from evaluation.protocol.cases import HeldOutCases
+    from evaluation.protocol.dataset import Dataset
 
-    Kinds = dict[str, dict[str, NDArray[np.bool_]]]
+    Members = NDArray[np.bool_]  # (cases,)
 
 METRICS = ("hr@10", "hr@100", "mrr@10")
 
 LENGTHS = ((1, 1), (2, 4), (5, 9), (10, 19), (20, 49), (50, 99), (100, None))
-"""Songs of a query, from and to: one alone is the thinnest query that there is."""
+"""Slices by length of the query, in songs, both ends included."""
 
 HEAD, MIDDLE = 0.5, 0.9
-"""The most popular songs that make up half of all training plays are the head; those that make up
-the next four tenths the middle; the others the tail."""
+"""Shares of all training plays: the most popular songs up to `HEAD` of the plays are the head,
+those up to `MIDDLE` the middle, the others the tail."""
 
 
-def sliced(systems: Sequence[Scored], queries: Queries, data: Data) -> list[Slice]:
-    """The figures of each system on each kind of query; kinds that no query is of are left out."""
-    found = []
-    for group, members in kinds(queries, data).items():
-        for name, chosen in members.items():
-            if not chosen.any():
-                continue
-            figures = estimate(
-                {
-                    f"{system.key}\t{metric}": system.per_query[metric][chosen]
-                    for system in systems
-                    for metric in METRICS
-                    if metric in system.per_query
-                }
-            )
-            by_system = {
-                system.key: {
-                    metric: figures[f"{system.key}\t{metric}"]
-                    for metric in METRICS
-                    if f"{system.key}\t{metric}" in figures
-                }
-                for system in systems
-            }
-            found.append(Slice(group, name, int(chosen.sum()), by_system))
-    return found
+@dataclass(frozen=True)
+class Slice:
+    """The cases of one slice: how many, and the figures of each system by key and metric."""
+
+    group: str
+    name: str
+    queries: int
+    figures: dict[str, dict[str, Figure]]
 
 
-def kinds(queries: Queries, data: Data) -> Kinds:
-    """Which queries are of each kind: group -> name -> shape (queries,)."""
-    length = queries.seeds.lengths
-    lengths = {
-        _songs(low, high): (length >= low) & (length <= (high or np.inf)) for low, high in LENGTHS
-    }
-    same_artist = _artist_in_query(queries, data)
+def measure_slices(
+    systems: Sequence[SystemScores], cases: HeldOutCases, dataset: Dataset
+) -> list[Slice]:
+    """Return the figures of each system on each slice that has a case."""
+    return [
+        Slice(group, name, int(members.sum()), _estimate_figures(systems, members))
+        for group, members_by_name in group_cases(cases, dataset).items()
+        for name, members in members_by_name.items()
+        if members.any()
+    ]
+
+
+def _estimate_figures(
+    systems: Sequence[SystemScores], members: Members
+) -> dict[str, dict[str, Figure]]:
+    # One call for all systems, because they share the bootstrap's resamples.
+    estimates = estimate(
+        {
+            (system.key, metric): system.per_query[metric][members]
+            for system in systems
+            for metric in METRICS
+            if metric in system.per_query
+        }
+    )
+    figures: dict[str, dict[str, Figure]] = {system.key: {} for system in systems}
+    for (key, metric), figure in estimates.items():
+        figures[key][metric] = figure
+    return figures
+
+
+def group_cases(cases: HeldOutCases, dataset: Dataset) -> Mapping[str, Mapping[str, Members]]:
+    """Return the members of each slice: group -> name -> shape (cases,).
+
+    Each case is in exactly one slice of a group.
+    """
+    has_artist = _has_label_artist(cases, dataset)
     return {
-        "length of the query": lengths,
-        "popularity of the label": _by_popularity(queries, data),
-        "known songs of the query": _by_known(queries, data),
-        "vectors of the query": _by_vectors(queries, data),
-        "last song of the query": _by_last_song(queries, data),
-        "artist of the label": {
-            "is in the query": same_artist,
-            "is not in the query": ~same_artist,
-        },
+        "length of the query": _slice_by_length(cases),
+        "popularity of the label": _slice_by_label_popularity(cases, dataset),
+        "known songs of the query": _slice_by_known_songs(cases, dataset),
+        "vectors of the query": _slice_by_vectors(cases, dataset),
+        "last song of the query": _slice_by_last_song(cases, dataset),
+        "artist of the label": {"is in the query": has_artist, "is not in the query": ~has_artist},
     }
 
 
-def _songs(low: int, high: int | None) -> str:
+def _slice_by_length(cases: HeldOutCases) -> dict[str, Members]:
+    length = cases.seeds.lengths
+    return {
+        _name_length(low, high): (length >= low) & (length <= (high or np.inf))
+        for low, high in LENGTHS
+    }
+
+
+def _name_length(low: int, high: int | None) -> str:
     if high is None:
         return f"{low} songs or more"
     return f"{low} to {high} songs" if high > low else "1 song"
 
 
-def _by_known(queries: Queries, data: Data) -> dict[str, NDArray[np.bool_]]:
-    """By how many songs the catalog has, and where it has none, by whether it has their artists."""
-    seeds, songs = queries.seeds, data.songs
-    known = (seeds.songs >= 0) & songs.in_catalog[seeds.songs]
-    share = np.bincount(seeds.rows, known, minlength=len(seeds)) / np.maximum(seeds.lengths, 1)
-    has_songs = np.zeros(int(songs.artist.max(initial=0)) + 1, dtype=bool)
-    has_songs[songs.artist[songs.by_popularity]] = True
-    of_artist = (seeds.songs >= 0) & has_songs[songs.artist[seeds.songs]]
-    artists = np.bincount(seeds.rows, of_artist, minlength=len(seeds)) > 0
-    return {
-        "none, no artist either": (share == 0) & ~artists,
-        "none, but artists": (share == 0) & artists,
-        "up to half": (share > 0) & (share <= 0.5),
-        "more than half": (share > 0.5) & (share < 1),
-        "all": share == 1,
-    }
-
-
-def _by_vectors(queries: Queries, data: Data) -> dict[str, NDArray[np.bool_]]:
-    """By how many of the known songs are in `min_count` training playlists: the others have no
-    dense vector, and ask by co-occurrence alone.
-    """
-    seeds, songs = queries.seeds, data.songs
-    known = (seeds.songs >= 0) & songs.in_catalog[seeds.songs]
-    dense = known & (songs.playlists[seeds.songs] >= data.min_count)
-    of_known = np.bincount(seeds.rows, known, minlength=len(seeds))
-    of_dense = np.bincount(seeds.rows, dense, minlength=len(seeds))
-    return {
-        "no song is known": of_known == 0,
-        "all below min_count": (of_known > 0) & (of_dense == 0),
-        "some below min_count": (of_dense > 0) & (of_dense < of_known),
-        "none below min_count": (of_dense > 0) & (of_dense == of_known),
-    }
-
-
-def _by_popularity(queries: Queries, data: Data) -> dict[str, NDArray[np.bool_]]:
-    tier = _tiers(data)[queries.label]
+def _slice_by_label_popularity(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
+    tier = _popularity_tiers(dataset)[cases.label]
     return {
         "head: half of all plays": tier == 1,
         "middle: the next 40%": tier == 2,
@@ -128,28 +110,74 @@ def _by_popularity(queries: Queries, data: Data) -> dict[str, NDArray[np.bool_]]
     }
 
 
-def _by_last_song(queries: Queries, data: Data) -> dict[str, NDArray[np.bool_]]:
-    last = queries.seeds.songs[queries.seeds.offsets[1:] - 1]
-    playlists = np.where(last >= 0, data.songs.playlists[last], 0)
-    return {
-        "cold: in no playlist": playlists == 0,
-        "cool: below min_count": (playlists >= 1) & (playlists < data.min_count),
-        "warm: min_count or more": playlists >= max(1, data.min_count),
-    }
-
-
-def _tiers(data: Data) -> NDArray[np.int64]:
-    """For each song 1, 2 or 3 for head, middle and tail, 0 where it is not in the catalog."""
-    order = data.songs.by_popularity
-    plays = np.cumsum(data.songs.playlists[order])
-    before = (plays - data.songs.playlists[order]) / max(1, plays[-1] if len(plays) else 1)
-    tiers = np.zeros(len(data.songs), dtype=np.int64)
-    tiers[order] = 1 + (before >= HEAD) + (before >= MIDDLE)
+def _popularity_tiers(dataset: Dataset) -> NDArray[np.int64]:
+    """Return 1, 2 or 3 for each song of the head, middle or tail, 0 if not in the catalog."""
+    order = dataset.songs.by_popularity
+    plays = dataset.songs.playlists[order]
+    total = np.cumsum(plays)
+    share_before = (total - plays) / max(1, total[-1] if len(total) else 1)
+    tiers = np.zeros(len(dataset.songs), dtype=np.int64)
+    tiers[order] = 1 + (share_before >= HEAD) + (share_before >= MIDDLE)
     return tiers
 
 
-def _artist_in_query(queries: Queries, data: Data) -> NDArray[np.bool_]:
-    seeds = queries.seeds
-    artist = data.songs.artist
-    same = (seeds.songs >= 0) & (artist[seeds.songs] == artist[queries.label][seeds.rows])
-    return np.bincount(seeds.rows, same, minlength=len(seeds)) > 0
+def _slice_by_known_songs(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
+    """Slice by the share of seeds in the catalog, and if there is none, by their artists."""
+    seeds, songs = cases.seeds, dataset.songs
+    share = _count(cases, _in_catalog(cases, dataset)) / np.maximum(seeds.lengths, 1)
+    has_songs = np.zeros(int(songs.artist.max(initial=0)) + 1, dtype=bool)
+    has_songs[songs.artist[songs.by_popularity]] = True
+    artist_in_catalog = (seeds.songs >= 0) & has_songs[songs.artist[seeds.songs]]
+    has_artist = _count(cases, artist_in_catalog) > 0
+    return {
+        "none, no artist either": (share == 0) & ~has_artist,
+        "none, but artists": (share == 0) & has_artist,
+        "up to half": (share > 0) & (share <= 0.5),
+        "more than half": (share > 0.5) & (share < 1),
+        "all": share == 1,
+    }
+
+
+def _slice_by_vectors(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
+    """Slice by how many of the known seeds occur in `min_count` training playlists.
+
+    The others have no dense vector, so that only their co-occurrence counts.
+    """
+    in_catalog = _in_catalog(cases, dataset)
+    is_frequent = dataset.songs.playlists[cases.seeds.songs] >= dataset.min_count
+    known = _count(cases, in_catalog)
+    with_vector = _count(cases, in_catalog & is_frequent)
+    return {
+        "no song is known": known == 0,
+        "all below min_count": (known > 0) & (with_vector == 0),
+        "some below min_count": (with_vector > 0) & (with_vector < known),
+        "none below min_count": (with_vector > 0) & (with_vector == known),
+    }
+
+
+def _slice_by_last_song(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
+    last = cases.seeds.songs[cases.seeds.offsets[1:] - 1]
+    playlists = np.where(last >= 0, dataset.songs.playlists[last], 0)
+    return {
+        "cold: in no playlist": playlists == 0,
+        "cool: below min_count": (playlists >= 1) & (playlists < dataset.min_count),
+        "warm: min_count or more": playlists >= max(1, dataset.min_count),
+    }
+
+
+def _has_label_artist(cases: HeldOutCases, dataset: Dataset) -> Members:
+    """Whether the artist of the first label is the artist of a seed."""
+    seeds, artist = cases.seeds, dataset.songs.artist
+    label_artist = artist[cases.label][seeds.rows]
+    return _count(cases, (seeds.songs >= 0) & (artist[seeds.songs] == label_artist)) > 0
+
+
+def _in_catalog(cases: HeldOutCases, dataset: Dataset) -> NDArray[np.bool_]:
+    """Whether the catalog has each seed, shape (seeds of all cases,)."""
+    songs = cases.seeds.songs
+    return (songs >= 0) & dataset.songs.in_catalog[songs]
+
+
+def _count(cases: HeldOutCases, is_counted: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Count the seeds of each case that are counted, shape (cases,)."""
+    return np.bincount(cases.seeds.rows[is_counted], minlength=len(cases))

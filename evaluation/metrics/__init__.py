@@ -1,4 +1,4 @@
-"""Metrics: from rankings and labels to a figure a query; the caller averages.
+"""Metrics: one figure per query from rankings and labels; the caller averages them.
 
-A ranking is a row of song numbers, the best first, filled up with -1 where there are fewer.
+A ranking is a row of song numbers, the best first, padded with -1.
 """

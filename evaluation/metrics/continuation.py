@@ -1,4 +1,4 @@
-"""Playlist continuation, scored as in the RecSys Challenge 2018: many labels a query.
+"""Playlist continuation with many labels per query, as in the RecSys Challenge 2018.
 
 Zamani et al., "An Analysis of Approaches Taken in the ACM RecSys Challenge 2018", 2019.
 """
@@ -9,50 +9,50 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.metrics.relevance import ranks
+from evaluation.metrics.relevance import label_ranks
 
 if TYPE_CHECKING:
     from evaluation.metrics.ranking import Figures
-    from evaluation.metrics.relevance import Relevant
-    from evaluation.protocol.dataset import Numbers, Ragged
+    from evaluation.metrics.relevance import Matches
+    from evaluation.protocol.dataset import SongLists, SongNumbers
 
-DEPTH = 500
-"""How many songs the challenge asks for."""
+DEPTH = 500  # songs that the challenge asks for
 
-ARTIST_CREDIT = 0.25
+ARTIST_CREDIT = 0.25  # of a label, for a song by a label's artist
 
-SONGS_PER_CLICK = 10
+SONGS_PER_PAGE = 10
 
 
-def r_precision(matches: Relevant, labels: Ragged) -> Figures:
-    """The share of labels among as many songs as there are labels, shape (n,)."""
-    places = np.arange(1, matches.shape[1] + 1)
-    within = matches & (places <= labels.lengths[:, None])
-    found: Figures = within.sum(axis=1) / np.maximum(labels.lengths, 1)
-    return found
+def r_precision(matches: Matches, labels: SongLists) -> Figures:
+    """Return the share of labels among as many songs as there are labels, shape (n,)."""
+    ranks = np.arange(1, matches.shape[1] + 1)
+    within = matches & (ranks <= labels.lengths[:, None])
+    figures: Figures = within.sum(axis=1) / np.maximum(labels.lengths, 1)
+    return figures
 
 
 def r_precision_with_artists(
-    rankings: Numbers, matches: Relevant, labels: Ragged, artist: Numbers
+    rankings: SongNumbers, matches: Matches, labels: SongLists, artist: SongNumbers
 ) -> Figures:
-    """`r_precision`, plus a quarter of a label for each of the labels' artists found, shape (n,).
+    """Return `r_precision` plus `ARTIST_CREDIT` for each artist of a label that is recommended.
 
-    `artist` has the artist of each song. Artists count once a query, and count as found where any
-    of the first songs, as many as there are labels, is theirs. Can pass 1.
+    `artist` is the artist of each song. Only as many songs count as there are labels, and each
+    artist counts once per query. Figures can exceed 1. Shape (n,).
     """
-    found = np.zeros(len(rankings))
-    for query, wanted in enumerate(labels.lengths):
-        first = rankings[query, :wanted]
-        both = np.intersect1d(artist[first[first >= 0]], artist[labels[query]])
-        found[query] = len(both) / max(1, wanted)
-    return r_precision(matches, labels) + ARTIST_CREDIT * found
+    artist_share = np.zeros(len(rankings))
+    for row, label_count in enumerate(labels.lengths):
+        first = rankings[row, :label_count]
+        shared = np.intersect1d(artist[first[first >= 0]], artist[labels[row]])
+        artist_share[row] = len(shared) / max(1, label_count)
+    return r_precision(matches, labels) + ARTIST_CREDIT * artist_share
 
 
-def clicks(matches: Relevant) -> Figures:
-    """How often a user who is shown ten songs at a time asks for more until a label comes.
+def clicks(matches: Matches) -> Figures:
+    """Return how many more pages of ten songs a user requests until the first label.
 
-    0 where it is among the first ten; `DEPTH` / 10 + 1 = 51 where it never comes. Shape (n,).
+    0 if a label is among the first ten; `DEPTH` / 10 + 1 = 51 if no label is recommended. Shape
+    (n,).
     """
-    place = ranks(matches[:, :DEPTH])
-    never = DEPTH // SONGS_PER_CLICK + 1
-    return np.where(place > 0, (place - 1) // SONGS_PER_CLICK, never).astype(np.float64)
+    rank = label_ranks(matches[:, :DEPTH])
+    never = DEPTH // SONGS_PER_PAGE + 1
+    return np.where(rank > 0, (rank - 1) // SONGS_PER_PAGE, never).astype(np.float64)

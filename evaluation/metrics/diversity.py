@@ -1,4 +1,4 @@
-"""How alike the songs of one answer are: by their vectors, and by their artists."""
+"""Similarity of the songs within a ranking: by vectors, and by artists."""
 
 from __future__ import annotations
 
@@ -10,37 +10,36 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from evaluation.metrics.ranking import Figures
-    from evaluation.protocol.dataset import Numbers
+    from evaluation.protocol.dataset import SongNumbers
 
 
-def intra_list_diversity(rankings: Numbers, k: int, vectors: NDArray[np.float32]) -> Figures:
-    """1 - the mean cosine similarity of all pairs among the first `k` songs; 0 where all are alike.
+def intra_list_diversity(rankings: SongNumbers, k: int, vectors: NDArray[np.float32]) -> Figures:
+    """Return 1 - the mean cosine similarity of all pairs among the first `k` songs.
 
-    `vectors` has a unit vector for each song, zeros where there is none: such songs are left out.
-    NaN where fewer than two are left. Ziegler et al., "Improving recommendation lists through topic
+    `vectors` has a unit vector for each song, or zeros; songs with zeros are left out. NaN if fewer
+    than two songs remain. Ziegler et al., "Improving recommendation lists through topic
     diversification", 2005.
     """
     first = rankings[:, :k]
-    there = (first >= 0) & np.asarray(vectors.any(axis=1))[first]
-    count = there.sum(axis=1).astype(np.float64)
+    has_vector = (first >= 0) & np.asarray(vectors.any(axis=1))[first]
+    count = has_vector.sum(axis=1).astype(np.float64)
     total = np.zeros((len(first), vectors.shape[1]))
-    for place in range(first.shape[1]):  # |sum of v|^2 = n + the sum over ordered pairs
-        total += np.where(there[:, place, None], vectors[first[:, place]], 0.0)
-    pairs = (total**2).sum(axis=1) - count
-    return np.where(count > 1, 1.0 - pairs / np.maximum(count * (count - 1), 1), np.nan)
+    for position in range(first.shape[1]):
+        total += np.where(has_vector[:, position, None], vectors[first[:, position]], 0.0)
+    # The squared length of a sum of n unit vectors is n plus the cosines of all ordered pairs.
+    cosines = (total**2).sum(axis=1) - count
+    return np.where(count > 1, 1.0 - cosines / np.maximum(count * (count - 1), 1), np.nan)
 
 
-def artist_repetition(rankings: Numbers, k: int, artist: Numbers) -> Figures:
-    """The share of the first `k` songs whose artist came before in the answer; NaN where none.
+def artist_repetition(rankings: SongNumbers, k: int, artist: SongNumbers) -> Figures:
+    """Return the share of the first `k` songs whose artist occurs earlier in the ranking.
 
-    0 where all artists differ.
+    0 if all artists differ; NaN if there is no song.
     """
     first = rankings[:, :k]
-    there = first >= 0
-    artists = np.where(there, artist[np.maximum(first, 0)], -1)
-    ordered = np.sort(artists, axis=1)
-    new = np.ones(ordered.shape, dtype=bool)
-    new[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    distinct = (new & (ordered >= 0)).sum(axis=1)
-    count = there.sum(axis=1)
+    count = (first >= 0).sum(axis=1)
+    artists = np.sort(np.where(first >= 0, artist[np.maximum(first, 0)], -1), axis=1)
+    is_new = np.ones(artists.shape, dtype=bool)
+    is_new[:, 1:] = artists[:, 1:] != artists[:, :-1]
+    distinct = (is_new & (artists >= 0)).sum(axis=1)
     return np.where(count > 0, 1.0 - distinct / np.maximum(count, 1), np.nan)

@@ -1,7 +1,7 @@
-"""How well rankings find the labels: hit rate, reciprocal rank, precision, recall and NDCG.
+"""Hit rate, reciprocal rank, precision, recall and NDCG.
 
-Each function gives an array of n figures from 0 to 1. With one label a query, recall is the hit
-rate and precision the hit rate divided by k.
+Each function returns an array of n figures from 0 to 1. With one label per query, recall equals the
+hit rate, and precision equals the hit rate divided by k.
 """
 
 from __future__ import annotations
@@ -12,41 +12,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from evaluation.metrics.relevance import Relevant
+    from evaluation.metrics.relevance import Matches
 
 Figures = NDArray[np.float64]
+"""One figure per query, shape (n,); NaN if the metric is undefined for the query."""
 
 
-def hits(matches: Relevant, k: int) -> Figures:
-    """1 for each query with a label among the first `k`, else 0; their mean is the hit rate."""
+def hits(matches: Matches, k: int) -> Figures:
+    """Return 1 for each query with a label among the first `k`, else 0."""
     return np.asarray(matches[:, :k].any(axis=1), dtype=np.float64)
 
 
-def reciprocal_ranks(matches: Relevant, k: int) -> Figures:
-    """1 / place of the first label among the first `k`, 0 where there is none; the mean is MRR."""
+def reciprocal_ranks(matches: Matches, k: int) -> Figures:
+    """Return 1 / rank of the first label among the first `k`, 0 if there is none."""
     first = matches[:, :k]
-    place = np.where(first.any(axis=1), first.argmax(axis=1) + 1.0, np.inf)
-    return 1.0 / place
+    rank = np.where(first.any(axis=1), first.argmax(axis=1) + 1.0, np.inf)
+    return 1.0 / rank
 
 
-def precision(matches: Relevant, k: int) -> Figures:
-    """The share of labels among `k` songs; those that a short ranking lacks are wrong ones."""
-    found: Figures = matches[:, :k].sum(axis=1) / k
-    return found
+def precision(matches: Matches, k: int) -> Figures:
+    """Return the share of labels among `k` songs; positions that are not filled count as wrong."""
+    figures: Figures = matches[:, :k].sum(axis=1) / k
+    return figures
 
 
-def recall(matches: Relevant, labels: NDArray[np.int64], k: int) -> Figures:
-    """The share of each query's labels, `labels` of them, that are among the first `k`."""
-    found: Figures = matches[:, :k].sum(axis=1) / np.maximum(labels, 1)
-    return found
+def recall(matches: Matches, label_counts: NDArray[np.int64], k: int) -> Figures:
+    """Return the share of each query's labels that are among the first `k`."""
+    figures: Figures = matches[:, :k].sum(axis=1) / np.maximum(label_counts, 1)
+    return figures
 
 
-def ndcg(matches: Relevant, labels: NDArray[np.int64], k: int) -> Figures:
-    """Discounted gain, 1 / log2(place + 1) a label, beside that of the best possible ranking.
+def ndcg(matches: Matches, label_counts: NDArray[np.int64], k: int) -> Figures:
+    """Return the normalised discounted cumulative gain, with a gain of 1 / log2(rank + 1) a label.
 
     Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", 2002.
     """
     depth = min(k, matches.shape[1])
     discounts = 1.0 / np.log2(np.arange(2, k + 2))
-    best = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(labels, k)]
-    return (matches[:, :depth] @ discounts[:depth]) / np.where(best > 0, best, 1.0)
+    ideal_gain = np.concatenate([[0.0], np.cumsum(discounts)])[np.minimum(label_counts, k)]
+    gain = matches[:, :depth] @ discounts[:depth]
+    return gain / np.where(ideal_gain > 0, ideal_gain, 1.0)

@@ -1,4 +1,4 @@
-"""Which of the songs recommended are labels: all that the ranking metrics look at."""
+"""The positions of labels in rankings, which is all that the ranking metrics depend on."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from evaluation.protocol.dataset import Numbers, Ragged
+    from evaluation.protocol.dataset import SongLists, SongNumbers
 
-Relevant = NDArray[np.bool_]
-"""Shape (n, depth): whether the song at each place of each ranking is a label."""
+Matches = NDArray[np.bool_]
+"""Whether the song at each position of each ranking is a label, shape (n, depth)."""
 
 
-def relevant(rankings: Numbers, labels: Ragged) -> Relevant:
-    """Which places hold a label of their query. `rankings` has shape (n, depth).
+def match_labels(rankings: SongNumbers, labels: SongLists) -> Matches:
+    """Return the positions that hold a label of their query.
 
-    A song that comes twice in a ranking counts once, at its first place.
+    `rankings` has shape (n, depth). A song that occurs twice in a ranking counts at its first
+    position only.
     """
     songs = int(max(rankings.max(initial=0), labels.songs.max(initial=0))) + 1
-    wanted = labels.rows * songs + labels.songs
-    rows = np.arange(len(rankings))[:, None]
-    found = np.isin(rows * songs + rankings, wanted) & (rankings >= 0)
-    at = np.flatnonzero(found)
-    keys = (rows * songs + rankings).ravel()[at]
-    _, first = np.unique(keys, return_index=True)
-    once = np.zeros(found.size, dtype=bool)
-    once[at[first]] = True
-    return once.reshape(found.shape)
+    # One key for each pair of query and song, so that all queries are matched at once.
+    keys = np.arange(len(rankings))[:, None] * songs + rankings
+    label_keys = labels.rows * songs + labels.songs
+    is_label = np.isin(keys, label_keys) & (rankings >= 0)
+    positions = np.flatnonzero(is_label)
+    _, first = np.unique(keys.ravel()[positions], return_index=True)
+    matches = np.zeros(is_label.size, dtype=bool)
+    matches[positions[first]] = True
+    return matches.reshape(is_label.shape)
 
 
-def ranks(matches: Relevant) -> NDArray[np.int64]:
-    """The place of the first label of each query, from 1; 0 where none was recommended."""
+def label_ranks(matches: Matches) -> NDArray[np.int64]:
+    """Return the rank of the first label of each query, from 1; 0 if none was recommended."""
     if not matches.shape[1]:
         return np.zeros(len(matches), dtype=np.int64)
     return np.where(matches.any(axis=1), matches.argmax(axis=1) + 1, 0)

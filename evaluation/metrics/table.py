@@ -1,106 +1,119 @@
-"""All metrics of a system at once, by the names that reports, gates and run logs use."""
+"""All metrics of a system, under the names that reports, gates and the log of runs use."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from evaluation.metrics import continuation, diversity, popularity, ranking
-from evaluation.metrics.relevance import relevant
+from evaluation.metrics.relevance import match_labels
 
 if TYPE_CHECKING:
     from evaluation.metrics.ranking import Figures
-    from evaluation.protocol.cases import Queries
-    from evaluation.protocol.dataset import Data, Numbers
+    from evaluation.protocol.cases import HeldOutCases
+    from evaluation.protocol.dataset import Dataset, SongNumbers
 
-KS = (1, 5, 10, 20, 50, 100)
-"""How many songs are looked at, for metrics of their places."""
+KS = (1, 5, 10, 20, 50, 100)  # songs, for metrics of ranks
+COVERAGE_KS = (10, 100)  # songs, for coverage
+K = 10  # songs, for all other metrics
 
-K = 10
-"""How many songs are looked at, for metrics of what they are."""
-
-EXPLAINED = {
+EXPLANATIONS = {
     "hr": "hit rate: the share of queries with a label among the first k",
     "mrr": "mean reciprocal rank of the first label among the first k",
     "ndcg": "normalised discounted cumulative gain",
     "precision": "the share of labels among the first k",
-    "recall": "the share of labels found; with one label a query it is the hit rate",
-    "coverage": "the share of the catalog that any query was recommended",
-    "answered": "the share of queries that got a song at all",
+    "recall": "the share of labels found; with one label per query it is the hit rate",
+    "coverage": "the share of the catalog that was recommended for any query",
+    "answered": "the share of queries with a recommended song",
     "novelty": "mean self-information of a recommended song, in bits",
     "fresh": "the share of recommended songs that are not in the query",
-    "popularity_bias": "how many places more popular than labels, as a share of the catalog",
+    "popularity_bias": "popularity ranks of labels minus those of songs, as a share of the catalog",
     "diversity": "1 - mean cosine similarity of two songs of an answer",
-    "artist_repetition": "the share of songs whose artist came before in the answer",
+    "artist_repetition": "the share of songs whose artist occurs earlier in the answer",
     "r_precision": "the share of labels among as many songs as there are labels",
     "r_precision_artists": "the same, with a quarter of a label for each right artist",
-    "clicks": "pages of ten songs turned before the first label; 51 where it never comes",
+    "clicks": "further pages of ten songs requested before the first label; 51 if there is none",
 }
-"""What each metric is, by its name without `@k`."""
+"""An explanation of each metric, by its name without `@k`."""
 
-UNBOUNDED = frozenset(["novelty", "clicks", "popularity_bias"])
-LOWER_IS_BETTER = frozenset(["clicks", "artist_repetition"])
+_LOWER_IS_BETTER = frozenset(["clicks", "artist_repetition"])
+
+
+def explain(metric: str) -> str:
+    """Return an explanation of a metric, such as `hr@10`."""
+    return EXPLANATIONS[_base_name(metric)]
+
+
+def is_lower_better(metric: str) -> bool:
+    """Whether a lower figure of this metric is the better one."""
+    return _base_name(metric) in _LOWER_IS_BETTER
+
+
+def _base_name(metric: str) -> str:
+    return metric.partition("@")[0]
 
 
 def names(*, halves: bool) -> list[str]:
-    """The metrics of an evaluation, with several labels a query (`halves`) or with one."""
-    of_places = [f"{one}@{k}" for k in KS for one in ("hr", "mrr", "ndcg", "precision", "recall")]
-    of_songs = ("novelty", "fresh", "popularity_bias", "artist_repetition", "diversity")
-    of_halves = ["r_precision", "r_precision_artists", f"ndcg@{continuation.DEPTH}", "clicks"]
+    """Return the metrics of an evaluation; `halves` adds those of several labels per query."""
+    rank_metrics = ("hr", "mrr", "ndcg", "precision", "recall")
+    song_metrics = ("novelty", "fresh", "popularity_bias", "artist_repetition", "diversity")
+    half_metrics = ["r_precision", "r_precision_artists", f"ndcg@{continuation.DEPTH}", "clicks"]
     return [
-        *of_places,
+        *(f"{name}@{k}" for k in KS for name in rank_metrics),
         "answered",
-        *(f"{one}@{K}" for one in of_songs),
-        *(of_halves if halves else []),
-        *(f"coverage@{k}" for k in (10, 100)),
+        *(f"{name}@{K}" for name in song_metrics),
+        *(half_metrics if halves else []),
+        *(f"coverage@{k}" for k in COVERAGE_KS),
     ]
 
 
-def per_query(rankings: Numbers, queries: Queries, data: Data) -> dict[str, Figures]:
-    """A figure for each metric and query: name -> shape (n,); NaN where it says nothing.
+def figures_per_query(
+    rankings: SongNumbers, cases: HeldOutCases, dataset: Dataset
+) -> dict[str, Figures]:
+    """Return each metric's figures, shape (n,), NaN if a metric is undefined for a query.
 
-    `rankings` has shape (n, depth); a metric at more than `depth` is left out.
+    `rankings` has shape (n, depth); metrics of more than `depth` songs are left out.
     """
-    songs = data.songs
-    matches = relevant(rankings, queries.labels)
-    count = queries.labels.lengths
+    songs = dataset.songs
+    matches = match_labels(rankings, cases.labels)
+    label_counts = cases.labels.lengths
     figures: dict[str, Figures] = {}
     for k in (k for k in KS if k <= rankings.shape[1]):
         figures |= {
             f"hr@{k}": ranking.hits(matches, k),
             f"mrr@{k}": ranking.reciprocal_ranks(matches, k),
-            f"ndcg@{k}": ranking.ndcg(matches, count, k),
+            f"ndcg@{k}": ranking.ndcg(matches, label_counts, k),
             f"precision@{k}": ranking.precision(matches, k),
-            f"recall@{k}": ranking.recall(matches, count, k),
+            f"recall@{k}": ranking.recall(matches, label_counts, k),
         }
-    catalog = len(songs.by_popularity)
+    catalog_size = len(songs.by_popularity)
     figures |= {
         "answered": popularity.answered(rankings),
-        f"novelty@{K}": popularity.novelty(rankings, K, songs.playlists, len(data.train)),
-        f"fresh@{K}": popularity.fresh(rankings, K, queries.seeds, len(songs)),
+        f"novelty@{K}": popularity.novelty(rankings, K, songs.playlists, len(dataset.train)),
+        f"fresh@{K}": popularity.freshness(rankings, K, cases.seeds, len(songs)),
         f"popularity_bias@{K}": popularity.popularity_bias(
-            rankings, K, queries.label, songs.place, catalog
+            rankings, K, cases.label, songs.popularity_rank, catalog_size
         ),
         f"artist_repetition@{K}": diversity.artist_repetition(rankings, K, songs.artist),
     }
-    if data.vectors is not None:
-        figures[f"diversity@{K}"] = diversity.intra_list_diversity(rankings, K, data.vectors)
-    if (count > 1).any():
+    if dataset.vectors is not None:
+        figures[f"diversity@{K}"] = diversity.intra_list_diversity(rankings, K, dataset.vectors)
+    if (label_counts > 1).any():
         figures |= {
-            "r_precision": continuation.r_precision(matches, queries.labels),
+            "r_precision": continuation.r_precision(matches, cases.labels),
             "r_precision_artists": continuation.r_precision_with_artists(
-                rankings, matches, queries.labels, songs.artist
+                rankings, matches, cases.labels, songs.artist
             ),
-            f"ndcg@{continuation.DEPTH}": ranking.ndcg(matches, count, continuation.DEPTH),
+            f"ndcg@{continuation.DEPTH}": ranking.ndcg(matches, label_counts, continuation.DEPTH),
             "clicks": continuation.clicks(matches),
         }
     return figures
 
 
-def whole(rankings: Numbers, data: Data) -> dict[str, float]:
-    """The metrics of all rankings together, that have no figure a query."""
-    catalog = len(data.songs.by_popularity)
+def overall_figures(rankings: SongNumbers, dataset: Dataset) -> dict[str, float]:
+    """Return the metrics that are computed over all rankings at once."""
+    catalog_size = len(dataset.songs.by_popularity)
     return {
-        f"coverage@{k}": popularity.coverage(rankings, k, catalog)
-        for k in (10, 100)
+        f"coverage@{k}": popularity.coverage(rankings, k, catalog_size)
+        for k in COVERAGE_KS
         if k <= rankings.shape[1]
     }

@@ -1,1 +1,1 @@
-"""Held-out playlists and the cases made from them."""
+"""The evaluation protocol: the dataset, held-out cases and the check for leaks."""

@@ -1,7 +1,7 @@
-"""Held-out playlists -> queries: some songs are asked with, the others are the labels.
+"""Held-out cases: each held-out playlist is divided into seeds and labels.
 
-Every playlist of the split makes a query; a label that the catalog lacks is a miss, and never
-leaves the denominator.
+Every playlist of the split makes a case. A label that the catalog lacks is a miss and stays in the
+denominator.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from catalog.errors import MismatchError
-from evaluation.protocol.dataset import Numbers, Ragged, ragged, ragged_of
+from evaluation.protocol.dataset import SongLists, SongNumbers
 from ingest.stages import finished_stage
 
 if TYPE_CHECKING:
@@ -29,82 +29,88 @@ Holdout = Literal["last", "random", "half"]
 
 HOLDOUTS = {
     "last": "the last song of each held out",
-    "random": "one song of each held out, wherever it stands",
+    "random": "one song of each held out, at a random position",
     "half": "the last half of each held out",
 }
 
 
 @dataclass(frozen=True)
-class Queries:
-    """n held-out playlists: the songs that are asked with, in play order, and the labels."""
+class HeldOutCases:
+    """n held-out playlists, each with its seeds in play order and its labels."""
 
     playlist_ids: list[str]
     names: list[str]
-    seeds: Ragged
-    labels: Ragged
+    seeds: SongLists
+    labels: SongLists
 
     def __len__(self) -> int:
         return len(self.seeds)
 
     @property
-    def label(self) -> Numbers:
-        """The first label of each query, shape (n,)."""
+    def label(self) -> SongNumbers:
+        """The first label of each case, shape (n,)."""
         return self.labels.songs[self.labels.offsets[:-1]]
 
-    def take(self, places: NDArray[np.integer[Any]]) -> Queries:
-        """The queries at these places."""
-        return Queries(
-            [self.playlist_ids[place] for place in places],
-            [self.names[place] for place in places],
-            self.seeds.take(places),
-            self.labels.take(places),
+    def take(self, rows: NDArray[np.integer[Any]]) -> HeldOutCases:
+        """Return the cases of these rows."""
+        return HeldOutCases(
+            [self.playlist_ids[row] for row in rows],
+            [self.names[row] for row in rows],
+            self.seeds.take(rows),
+            self.labels.take(rows),
         )
 
-    def sample(self, size: int, seed: int) -> Queries:
-        """At most `size` of them, drawn at random, in the order in which they stand."""
+    def sample(self, size: int, seed: int) -> HeldOutCases:
+        """Return at most `size` cases, drawn at random, in their original order."""
         if size >= len(self):
             return self
         return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:size]))
 
-    def asking(self, seeds: Ragged) -> Queries:
-        """The same playlists asked with other songs."""
+    def with_seeds(self, seeds: SongLists) -> HeldOutCases:
+        """Return the same playlists with other seeds."""
         return replace(self, seeds=seeds)
 
 
-def load_queries(
+def load_cases(
     work: Path, split: Split, holdout: Holdout, seed: int, manifest: Manifest | None = None
-) -> Queries:
-    """The queries of a split, in the order of playlist ids; each has a seed and a label.
+) -> HeldOutCases:
+    """Return the cases of a split in the order of playlist ids, each with a seed and a label.
 
-    `seed` chooses the place of a random label, by the playlist's id alone. With `manifest`, raises
-    `MismatchError` where the work folder is not the one that the release was made in, for then its
-    training playlists may hold these very ones.
+    With `holdout` "random", `seed` and the playlist's id determine the label's position. Raises
+    `MismatchError` if `manifest` is of a release that was not made in the work folder, because its
+    training playlists may include these.
     """
-    splits = finished_stage(work, "split")
-    if manifest and splits.fingerprint != manifest.origin.split_fingerprint:
+    stage = finished_stage(work, "split")
+    if manifest and stage.fingerprint != manifest.origin.split_fingerprint:
         raise MismatchError(
             f"release {manifest.release} was not made from the playlists in {work}: run "
             f"`nextsong ingest run` again, or name its folder with --work"
         )
-    playlists = pq.read_table(splits.folder / f"{split}.parquet")
+    playlists = pq.read_table(stage.folder / f"{split}.parquet")
     if not playlists.num_rows:
-        raise MismatchError(f"no playlist falls to {split}: give more playlists, or another --seed")
-    songs = ragged_of(playlists["songs"])
+        raise MismatchError(
+            f"the {split} split has no playlists: ingest more playlists, or use another --seed"
+        )
+    songs = SongLists.from_arrow(playlists["songs"])
     ids = playlists["playlist_id"].to_pylist()
-    seeds, labels = [], []
-    for playlist_id, place in zip(ids, range(len(songs)), strict=True):
-        asked, held_out = _cut(songs[place], holdout, f"{seed}:{playlist_id}")
-        seeds.append(asked)
-        labels.append(held_out)
-    return Queries(ids, playlists["name"].to_pylist(), ragged(seeds), ragged(labels))
+    divided = [
+        _divide(songs[row], holdout, f"{seed}:{playlist_id}") for row, playlist_id in enumerate(ids)
+    ]
+    return HeldOutCases(
+        ids,
+        playlists["name"].to_pylist(),
+        SongLists.from_lists([seeds for seeds, _ in divided]),
+        SongLists.from_lists([labels for _, labels in divided]),
+    )
 
 
-def _cut(songs: Numbers, holdout: Holdout, key: str) -> tuple[Numbers, Numbers]:
+def _divide(songs: SongNumbers, holdout: Holdout, key: str) -> tuple[SongNumbers, SongNumbers]:
+    """Return the seeds and the labels of one playlist."""
     if holdout == "last":
         return songs[:-1], songs[-1:]
     if holdout == "half":
         middle = (len(songs) + 1) // 2
         return songs[:middle], songs[middle:]
     digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-    place = int.from_bytes(digest, "big") % len(songs)
-    return np.delete(songs, place), songs[place : place + 1]
+    position = int.from_bytes(digest, "big") % len(songs)
+    return np.delete(songs, position), songs[position : position + 1]

@@ -1,4 +1,4 @@
-"""The songs and training playlists of a work folder, as arrays: what scoring needs to know."""
+"""The songs and training playlists of a work folder, as arrays."""
 
 from __future__ import annotations
 
@@ -20,43 +20,61 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-Numbers = NDArray[np.int32]
-"""Songs by their numbers in the work folder; -1 is no song, or one that nobody knows."""
+SongNumbers = NDArray[np.int32]
+"""Songs, each by its row in the work folder's table of songs; -1 is an unknown song or none."""
 
-UNKNOWN = Seed(artist="\N{EMPTY SET} nobody", title="\N{EMPTY SET} nothing")
-"""What a query calls a song that nobody knows."""
+UNKNOWN_SONG = Seed(artist="\N{EMPTY SET} nobody", title="\N{EMPTY SET} nothing")
+"""The seed that stands for song number -1: no release has it."""
 
 
 @dataclass(frozen=True)
-class Ragged:
-    """n lists of songs, one after the other: list i is `songs[offsets[i]:offsets[i + 1]]`."""
+class SongLists:
+    """n lists of songs in one array: list i is `songs[offsets[i]:offsets[i + 1]]`."""
 
     offsets: NDArray[np.int64]  # (n + 1,)
-    songs: Numbers
+    songs: SongNumbers
+
+    @classmethod
+    def from_lists(cls, lists: Sequence[Sequence[int] | SongNumbers]) -> SongLists:
+        """Join lists of song numbers."""
+        arrays = [np.asarray(songs, dtype=np.int32) for songs in lists]
+        ends = np.cumsum([len(songs) for songs in arrays], dtype=np.int64)
+        joined = np.concatenate(arrays) if arrays else np.zeros(0, np.int32)
+        return cls(np.concatenate([[0], ends]), joined)
+
+    @classmethod
+    def from_arrow(cls, column: pa.ChunkedArray) -> SongLists:
+        """Convert an Arrow column of lists of song numbers."""
+        lists = column.combine_chunks()
+        lengths = np.asarray(pa.compute.list_value_length(lists), dtype=np.int64)
+        songs = np.asarray(lists.flatten(), dtype=np.int32)
+        return cls(np.concatenate([[0], np.cumsum(lengths)]), songs)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, place: int) -> Numbers:
-        return self.songs[self.offsets[place] : self.offsets[place + 1]]
+    def __getitem__(self, row: int) -> SongNumbers:
+        return self.songs[self.offsets[row] : self.offsets[row + 1]]
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """How long each list is, shape (n,)."""
+        """The length of each list, shape (n,)."""
         return np.diff(self.offsets)
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
-        """For each entry of `songs`, the list that it is in."""
+        """The index of the list that each entry of `songs` is in."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
-    def take(self, places: Sequence[int] | NDArray[np.integer[Any]] | slice) -> Ragged:
-        """The lists at these places."""
-        chosen = np.arange(len(self))[places]
-        return ragged([self[int(place)] for place in chosen])
+    def take(self, rows: Sequence[int] | NDArray[np.integer[Any]] | slice) -> SongLists:
+        """Return the lists of these rows."""
+        return SongLists.from_lists([self[int(row)] for row in np.arange(len(self))[rows]])
 
-    def matrix(self, songs: int) -> csr_array:
-        """A row a list, a column a song: 1 where the song is in the list, shape (n, songs)."""
+    def to_matrix(self, songs: int) -> csr_array:
+        """Return a matrix of shape (n, songs), 1 if the song is in the list.
+
+        Unknown songs are left out.
+        """
         known = self.songs >= 0
         ones = np.ones(int(known.sum()), dtype=np.float32)
         matrix = csr_array((ones, (self.rows[known], self.songs[known])), shape=(len(self), songs))
@@ -65,124 +83,109 @@ class Ragged:
         return matrix
 
 
-def ragged(lists: Sequence[Sequence[int] | Numbers]) -> Ragged:
-    """The lists as one value."""
-    lengths = [len(one) for one in lists]
-    arrays = [np.asarray(one, dtype=np.int32) for one in lists]
-    songs = np.concatenate(arrays) if arrays else np.zeros(0, np.int32)
-    return Ragged(np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]), songs)
-
-
-def ragged_of(column: pa.ChunkedArray) -> Ragged:
-    """An Arrow column of lists of song numbers."""
-    lists = column.combine_chunks()
-    lengths = np.asarray(pa.compute.list_value_length(lists), dtype=np.int64)
-    songs = np.asarray(lists.flatten(), dtype=np.int32)
-    return Ragged(np.concatenate([[0], np.cumsum(lengths)]), songs)
-
-
 @dataclass(frozen=True)
 class Songs:
-    """All songs of a work folder, by number, and what the training playlists say of them.
+    """All songs of a work folder.
 
-    `table` has song_id, artist and title; `artist` the number of each song's artist; `playlists` in
-    how many training playlists each is, 0 where it is in held-out ones alone. The catalog leaves
-    out those of fewer than `least`.
+    `table` has the columns song_id, artist and title, a row for each song. `artist` is the number
+    of each song's artist. `playlists` counts the training playlists of each song: 0 if it occurs in
+    held-out playlists alone. The catalog has the songs of at least `min_playlists`.
     """
 
     table: pa.Table
-    artist: Numbers
+    artist: SongNumbers
     playlists: NDArray[np.int64]
-    least: int = 1
+    min_playlists: int = 1
 
     def __len__(self) -> int:
         return len(self.artist)
 
     @cached_property
     def in_catalog(self) -> NDArray[np.bool_]:
-        """Which songs a release can recommend."""
-        return self.playlists >= self.least
+        """Whether a release can recommend each song."""
+        return self.playlists >= self.min_playlists
 
     @cached_property
-    def by_popularity(self) -> Numbers:
-        """The songs of the catalog, those in the most training playlists first."""
-        order = np.argsort(-self.playlists, kind="stable")  # numbers follow ids, and settle ties
+    def by_popularity(self) -> SongNumbers:
+        """The songs of the catalog, the most popular first; ties are in the order of song ids."""
+        order = np.argsort(-self.playlists, kind="stable")
         return order[: int(self.in_catalog.sum())].astype(np.int32)
 
     @cached_property
-    def place(self) -> NDArray[np.int64]:
-        """The place of each song by popularity, 1 the first; 0 for a song not in the catalog."""
-        places = np.zeros(len(self), dtype=np.int64)
-        places[self.by_popularity] = np.arange(1, len(self.by_popularity) + 1)
-        return places
+    def popularity_rank(self) -> NDArray[np.int64]:
+        """The rank of each song by popularity, from 1; 0 if it is not in the catalog."""
+        ranks = np.zeros(len(self), dtype=np.int64)
+        ranks[self.by_popularity] = np.arange(1, len(self.by_popularity) + 1)
+        return ranks
 
     @cached_property
     def numbers(self) -> dict[UUID, int]:
-        """The number of each song, by its id."""
-        return {UUID(one): at for at, one in enumerate(self.table["song_id"].to_pylist())}
+        """The number of each song, by song id."""
+        return {
+            UUID(song_id): number
+            for number, song_id in enumerate(self.table["song_id"].to_pylist())
+        }
 
     def seed(self, number: int) -> Seed:
-        """The song as a query names it: by id, artist and title."""
+        """Return a song as a seed."""
         row = self.table.slice(int(number), 1)
         song_id, artist, title = (row[name][0].as_py() for name in ("song_id", "artist", "title"))
         return Seed(UUID(song_id), artist, title)
 
-    def seeds(self, lists: Ragged) -> list[list[Seed]]:
-        """The songs of the lists as queries name them."""
-        needed, at = np.unique(lists.songs, return_inverse=True)
-        rows = self.table.take(pa.array(needed[needed >= 0])).to_pydict()
-        made = [UNKNOWN] * int((needed < 0).any()) + [
+    def seeds(self, lists: SongLists) -> list[list[Seed]]:
+        """Return lists of songs as lists of seeds."""
+        numbers, positions = np.unique(lists.songs, return_inverse=True)
+        rows = self.table.take(pa.array(numbers[numbers >= 0])).to_pydict()
+        seeds = [UNKNOWN_SONG] * int((numbers < 0).any()) + [
             Seed(UUID(song_id), artist, title)
             for song_id, artist, title in zip(
                 rows["song_id"], rows["artist"], rows["title"], strict=True
             )
         ]
-        flat = [made[place] for place in at]
+        joined = [seeds[position] for position in positions]
         return [
-            flat[start:end]
+            joined[start:end]
             for start, end in zip(lists.offsets[:-1], lists.offsets[1:], strict=True)
         ]
 
     def name(self, number: int) -> str:
-        """Artist and title."""
+        """Return a song's artist and title."""
         seed = self.seed(number)
         return f"{seed.artist} - {seed.title}"
 
 
 @dataclass(frozen=True)
-class Data:
-    """What a release learned from: its songs, and its training playlists in play order.
+class Dataset:
+    """The songs of a work folder and its training playlists, in play order if they have one.
 
-    `seed` is that of the split, `ordered` whether the order of the playlists is play order. Songs
-    of fewer than `min_count` training playlists have no dense vector in the release.
+    `seed` is the seed of the split. Songs of fewer than `min_count` training playlists have no
+    dense vector in the release.
     """
 
     work: Path
     songs: Songs
-    train: Ragged
+    train: SongLists
     seed: int
-    ordered: bool
     min_count: int = 1
 
     @cached_property
     def matrix(self) -> csr_array:
-        """The training playlists, a row each, a column a song, shape (playlists, songs)."""
-        return self.train.matrix(len(self.songs))
+        """The training playlists as a matrix of zeros and ones, shape (playlists, songs)."""
+        return self.train.to_matrix(len(self.songs))
 
     @cached_property
-    def artists_recur(self) -> float:
-        """The share of the training plays whose artist has another song in the playlist, 0 to 1."""
+    def artist_recurrence(self) -> float:
+        """Share of training plays whose artist has another play in the playlist, 0 to 1."""
         artist = self.songs.artist[self.train.songs].astype(np.int64)
-        places = self.train.rows * (int(artist.max(initial=0)) + 1) + artist
-        _, counts = np.unique(places, return_counts=True)
-        return float(counts[counts > 1].sum()) / max(1, len(places))
+        playlist_and_artist = self.train.rows * (int(artist.max(initial=0)) + 1) + artist
+        _, counts = np.unique(playlist_and_artist, return_counts=True)
+        return float(counts[counts > 1].sum()) / max(1, len(artist))
 
     @cached_property
     def vectors(self) -> NDArray[np.float32] | None:
-        """Unit Word2Vec vectors, shape (songs, dimensions), zeros where a song has none.
+        """Unit Word2Vec vectors, shape (songs, dimensions); zeros for a song without a vector.
 
-        They are the work folder's, the same for all systems that are scored with it; None where it
-        has none.
+        They come from the work folder and are the same for all systems; None if it has none.
         """
         path = self.work / "train" / "vectors.parquet"
         if not path.is_file():
@@ -196,33 +199,32 @@ class Data:
         vectors[table["song"].to_numpy()] = values
         return vectors
 
+    @cached_property
+    def has_vector(self) -> NDArray[np.bool_]:
+        """Whether each song has a vector; none has if the work folder has no vectors."""
+        if self.vectors is None:
+            return np.zeros(len(self.songs), dtype=bool)
+        return np.asarray(self.vectors.any(axis=1))
 
-def load(work: Path, parameters: Mapping[str, Any]) -> Data:
-    """Read the songs and the training playlists of a work folder. Raises `MismatchError`.
 
-    `parameters` are those of the release that was made in it.
-    """
-    path = finished_stage(work, "prepare").folder / "songs.parquet"
-    table = pq.read_table(path, columns=["song_id", "artist", "title", "artist_key"])
+def load_dataset(work: Path, parameters: Mapping[str, Any]) -> Dataset:
+    """Read a work folder, whose release has these parameters. Raises `MismatchError`."""
+    songs_path = finished_stage(work, "prepare").folder / "songs.parquet"
+    table = pq.read_table(songs_path, columns=["song_id", "artist", "title", "artist_key"])
     artist = table["artist_key"].combine_chunks().dictionary_encode().indices
     train_path = finished_stage(work, "split").folder / "train.parquet"
-    train = ragged_of(pq.read_table(train_path, columns=["songs"])["songs"])
+    train = SongLists.from_arrow(pq.read_table(train_path, columns=["songs"])["songs"])
     songs = Songs(
         table=table.select(["song_id", "artist", "title"]),
         artist=np.asarray(artist, dtype=np.int32),
         playlists=np.bincount(train.songs, minlength=table.num_rows),
-        least=int(parameters.get("catalog_min") or 1),
+        min_playlists=int(parameters.get("catalog_min") or 1),
     )
-    return Data(
-        work,
-        songs,
-        train,
-        int(parameters["seed"]),
-        is_ordered(parameters),
-        int(parameters.get("min_count") or 1),
+    return Dataset(
+        work, songs, train, int(parameters["seed"]), int(parameters.get("min_count") or 1)
     )
 
 
 def is_ordered(parameters: Mapping[str, Any]) -> bool:
-    """Whether a release with these parameters takes the order of playlists for play order."""
+    """Whether a release with these parameters treats playlists as sequences in play order."""
     return parameters.get("order") != "none"

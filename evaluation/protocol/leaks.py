@@ -1,33 +1,32 @@
-"""Proof that no held-out playlist is in training: by its id, and by its songs under another id."""
+"""Check that no held-out playlist is in training, by its id or by its songs under another id."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from evaluation.protocol.dataset import ragged_of
+from evaluation.protocol.dataset import SongLists
 from ingest.stages import finished_stage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from evaluation.protocol.dataset import Ragged
-
-HELD_OUT = ("validation", "test")
+BYTES_PER_SONG = 4
 
 
 @dataclass(frozen=True)
 class Leaks:
-    """Held-out playlists, of validation and test, that training holds too.
+    """Held-out playlists, of validation and test together, that are in training too.
 
-    `same_id` counts those with the id of a training playlist, which must be none; `same_songs`
-    names those that have the very songs of a training playlist, in order, under another id: the
-    data holds the playlist more than once. `across` are test playlists whose songs are those of a
-    validation playlist: parameters that were chosen on that one have seen them.
+    `same_id` counts those with the id of a training playlist; it must be 0. `same_songs` lists the
+    ids of those with the same songs, in order, as a training playlist with another id: duplicates
+    in the data. `across` counts the test playlists with the same songs as a validation playlist, on
+    which parameters may have been selected.
     """
 
     playlists: int
@@ -39,35 +38,35 @@ class Leaks:
 def find_leaks(work: Path, *, ordered: bool = True) -> Leaks:
     """Compare both held-out splits with the training playlists. Raises `MismatchError`.
 
-    Where playlists are not `ordered`, the same songs in any order are the same playlist.
+    If playlists are not `ordered`, the same songs in any order are the same playlist.
     """
-    folder = finished_stage(work, "split").folder
-    columns = ["playlist_id", "songs"]
-    train = pq.read_table(folder / "train.parquet", columns=columns)
-    train_ids = set(train["playlist_id"].to_pylist())
-    train_songs = set(_digests(ragged_of(train["songs"]), ordered=ordered))
-    ids: list[str] = []
-    digests: list[list[bytes]] = []
-    for split in HELD_OUT:
-        held_out = pq.read_table(folder / f"{split}.parquet", columns=columns)
-        ids += held_out["playlist_id"].to_pylist()
-        digests.append(_digests(ragged_of(held_out["songs"]), ordered=ordered))
-    validation, test = digests
-    known = set(validation)
-    both = zip(ids, [*validation, *test], strict=True)
+    train_ids, train_digests = _read_split(work, "train", ordered=ordered)
+    validation_ids, validation_digests = _read_split(work, "validation", ordered=ordered)
+    test_ids, test_digests = _read_split(work, "test", ordered=ordered)
+    ids, digests = validation_ids + test_ids, validation_digests + test_digests
+    in_train, in_validation = set(train_digests), set(validation_digests)
+    known_ids = set(train_ids)
     return Leaks(
         playlists=len(ids),
-        same_id=sum(one in train_ids for one in ids),
-        same_songs=[one for one, digest in both if digest in train_songs],
-        across=sum(digest in known for digest in test),
+        same_id=sum(playlist_id in known_ids for playlist_id in ids),
+        same_songs=[
+            playlist_id
+            for playlist_id, digest in zip(ids, digests, strict=True)
+            if digest in in_train
+        ],
+        across=sum(digest in in_validation for digest in test_digests),
     )
 
 
-def _digests(lists: Ragged, *, ordered: bool) -> list[bytes]:
-    size = 4  # bytes a song
+def _read_split(work: Path, split: str, *, ordered: bool) -> tuple[list[str], list[bytes]]:
+    """Return the ids of a split's playlists, and a digest of the songs of each."""
+    path = finished_stage(work, "split").folder / f"{split}.parquet"
+    table = pq.read_table(path, columns=["playlist_id", "songs"])
+    lists = SongLists.from_arrow(table["songs"])
     order = slice(None) if ordered else np.lexsort((lists.songs, lists.rows))
     songs = lists.songs[order].astype("<i4").tobytes()
-    spans = zip(
-        (lists.offsets[:-1] * size).tolist(), (lists.offsets[1:] * size).tolist(), strict=True
-    )
-    return [hashlib.blake2b(songs[start:end], digest_size=16).digest() for start, end in spans]
+    ends = (lists.offsets * BYTES_PER_SONG).tolist()
+    digests = [
+        hashlib.blake2b(songs[start:end], digest_size=16).digest() for start, end in pairwise(ends)
+    ]
+    return table["playlist_id"].to_pylist(), digests

@@ -1,1 +1,1 @@
-"""An evaluation as one HTML page that needs nothing else."""
+"""Reports of evaluations and comparisons: in the terminal, and as an HTML page."""

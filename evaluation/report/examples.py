@@ -1,4 +1,4 @@
-"""A few playlists of the evaluation: what was asked, what was suggested, where the label came."""
+"""Examples of held-out cases for the report: seeds, recommendations and the rank of the label."""
 
 from __future__ import annotations
 
@@ -7,60 +7,63 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.metrics.relevance import ranks, relevant
+from evaluation.metrics.relevance import label_ranks, match_labels
 
 if TYPE_CHECKING:
     from evaluation.judge.result import Evaluation
 
-OF_EACH = 3
+EXAMPLES_PER_OUTCOME = 3
 
-SHOWN = 10
+MAX_SUGGESTIONS = 10
 
-ASKED = 6
+MAX_SEEDS = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One playlist. `place` is that of the label, from 1, or 0 where it was not recommended."""
+    """One case; songs are (artist, title), and suggestions have whether they are a label.
+
+    `seeds` are the last ones, after `earlier_seeds` others. `rank` is the rank of the first
+    recommended label, from 1, or 0 if none is among the `depth` recommended songs.
+    """
 
     name: str
-    asked: list[tuple[str, str]]
-    before: int
+    seeds: list[tuple[str, str]]
+    earlier_seeds: int
     label: tuple[str, str]
-    place: int
+    rank: int
     depth: int
-    suggested: list[tuple[str, str, bool]]
+    suggestions: list[tuple[str, str, bool]]
 
 
-def examples(result: Evaluation, seed: int = 0) -> list[Example]:
-    """Playlists drawn at random: some with the label among the first ten, some later, some not."""
-    main, queries = result.main, result.queries
-    place = ranks(relevant(main.rankings, queries.labels))
+def draw_examples(result: Evaluation, seed: int = 0) -> list[Example]:
+    """Draw random cases: with a label among the first ten songs, with a later one, with none."""
+    ranks = label_ranks(match_labels(result.main.rankings, result.cases.labels))
+    is_early = (ranks > 0) & (ranks <= MAX_SUGGESTIONS)
     random = np.random.default_rng(seed)
     chosen: list[int] = []
-    for kind in ((place > 0) & (place <= SHOWN), place > SHOWN, place == 0):
-        found = np.flatnonzero(kind)
-        chosen += sorted(random.permutation(found)[:OF_EACH].tolist())
-    return [_example(result, at, int(place[at])) for at in chosen]
+    for has_outcome in (is_early, ranks > MAX_SUGGESTIONS, ranks == 0):
+        rows = random.permutation(np.flatnonzero(has_outcome))
+        chosen += sorted(rows[:EXAMPLES_PER_OUTCOME].tolist())
+    return [_make_example(result, row, int(ranks[row])) for row in chosen]
 
 
-def _example(result: Evaluation, at: int, place: int) -> Example:
-    songs, queries = result.data.songs, result.queries
-    seeds = queries.seeds[at]
-    label = int(queries.label[at]) if place == 0 else int(result.main.rankings[at][place - 1])
-    labels = {int(one) for one in queries.labels[at]}
-    first = [int(one) for one in result.main.rankings[at][:SHOWN] if 0 <= one < len(songs)]
+def _make_example(result: Evaluation, row: int, rank: int) -> Example:
+    cases, ranking = result.cases, result.main.rankings[row]
+    seeds = cases.seeds[row]
+    labels = set(cases.labels[row].tolist())
+    suggestions = [int(song) for song in ranking[:MAX_SUGGESTIONS] if song >= 0]
     return Example(
-        name=queries.names[at],
-        asked=[_name(result, int(one)) for one in seeds[-ASKED:]],
-        before=max(0, len(seeds) - ASKED),
-        label=_name(result, label),
-        place=place,
-        depth=result.main.rankings.shape[1],
-        suggested=[(*_name(result, one), one in labels) for one in first],
+        name=cases.names[row],
+        seeds=[_name_song(result, int(song)) for song in seeds[-MAX_SEEDS:]],
+        earlier_seeds=max(0, len(seeds) - MAX_SEEDS),
+        label=_name_song(result, int(cases.label[row] if rank == 0 else ranking[rank - 1])),
+        rank=rank,
+        depth=len(ranking),
+        suggestions=[(*_name_song(result, song), song in labels) for song in suggestions],
     )
 
 
-def _name(result: Evaluation, song: int) -> tuple[str, str]:
-    seed = result.data.songs.seed(song)
+def _name_song(result: Evaluation, song: int) -> tuple[str, str]:
+    seed = result.dataset.songs.seed(song)
     return seed.artist, seed.title

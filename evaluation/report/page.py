@@ -1,22 +1,23 @@
-"""The report: an evaluation as one HTML file, with its drawings in it and nothing to load."""
+"""The report: an evaluation as one HTML file that loads nothing."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import MissingExtraError
 from catalog.files import make_folder, write_atomically
-from evaluation.judge.significance import p_equals
-from evaluation.metrics.table import EXPLAINED, LOWER_IS_BETTER
+from evaluation.metrics.table import explain
 from evaluation.protocol.cases import HOLDOUTS
-from evaluation.report.terminal import HEADINGS, metrics_of, notes, number
+from evaluation.report.headline import HEADINGS, format_number, headline_table, notes
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.progress import Reporter
     from evaluation.judge.intervals import Figure
-    from evaluation.judge.result import Evaluation, Scored, Slice
+    from evaluation.judge.result import Evaluation
+    from evaluation.judge.scoring import SystemScores
 
 OTHER_METRICS = (
     "coverage@10",
@@ -28,17 +29,49 @@ OTHER_METRICS = (
     "fresh@10",
     "answered",
 )
-BARS = ("hr@10", "hr@100")
-BARS_OF_HALVES = ("r_precision", "ndcg@500")
+BAR_METRICS = ("hr@10", "hr@100")
+BAR_METRICS_OF_HALVES = ("r_precision", "ndcg@500")
+SLICE_METRIC = "hr@100"
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A figure as a bar; lengths are texts in percent, `low` and `high` the interval's ends."""
+
+    name: str
+    kind: str
+    text: str
+    width: str
+    low: str | None
+    high: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BarChart:
+    """The bars of one metric, the longest first."""
+
+    title: str
+    explanation: str
+    bars: list[Bar]
+
+
+@dataclass(frozen=True, slots=True)
+class SliceRow:
+    """The main system's bar on a slice, and the mark of the best baseline, if there is one."""
+
+    bar: Bar
+    queries: int
+    baseline: str | None
+    baseline_text: str
 
 
 def write(result: Evaluation, path: Path, reporter: Reporter) -> None:
-    """Write the report. Raises `MissingExtraError` or `StorageError`."""
+    """Write the report to a file. Raises `MissingExtraError` or `StorageError`."""
     with reporter.task("report") as task:
-        text = page(result)
+        html = page(result)
         make_folder(path.parent)
-        write_atomically(path, text)
-        task.result(f"{path}, {len(text) / 1e6:.1f} MB")
+        write_atomically(path, html)
+        task.result(f"{path}, {len(html) / 1e6:.1f} MB")
 
 
 def require_libraries() -> None:
@@ -52,153 +85,127 @@ def require_libraries() -> None:
 
 
 def page(result: Evaluation) -> str:
-    """The report as HTML. Raises `MissingExtraError`."""
+    """Return the report as HTML. Raises `MissingExtraError`."""
     require_libraries()
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from evaluation.report import plots, song_map
-    from evaluation.report.examples import examples
+    from evaluation.report.examples import draw_examples
 
     environment = Environment(
-        loader=PackageLoader(__package__, "."),
+        loader=PackageLoader("evaluation.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     halves = result.conditions.holdout == "half"
-    context: dict[str, Any] = {
-        "conditions": result.conditions,
-        "run": result.run,
-        "held_out": HOLDOUTS[result.conditions.holdout],
-        "main": result.main.name,
-        "notes": [one for one in notes(result) if one[0] not in "±-"],
-        "headings": [(one, HEADINGS[one], _explained(one)) for one in metrics_of(result)],
-        "rows": [_row(result, system) for system in result.systems],
-        "bars": [_bars(result, one) for one in (BARS_OF_HALVES if halves else BARS)],
-        "curves": None if halves else plots.curves(result),
-        "popularity": plots.popularity(result),
-        "coverage": _bars(result, "coverage@100"),
-        "slices": _slices(result),
-        "rival": _rival(result),
-        "behaviours": result.behaviours,
-        "recalls": result.recalls,
-        "others": _others(result),
-        "examples": examples(result),
-        "map": song_map.drawn(result.data),
-        "number": number,
-    }
-    return environment.get_template("page.html").render(context)
+    headline = headline_table(result)
+    baseline = _best_baseline(result)
+    return environment.get_template("page.html").render(
+        conditions=result.conditions,
+        run=result.run,
+        held_out=HOLDOUTS[result.conditions.holdout],
+        main=result.main.name,
+        notes=notes(result),
+        headings=[(HEADINGS[metric], explain(metric)) for metric in headline.metrics],
+        rows=headline.rows,
+        charts=[
+            _bar_chart(result, metric)
+            for metric in (BAR_METRICS_OF_HALVES if halves else BAR_METRICS)
+        ],
+        curves=None if halves else plots.plot_hit_rates(result),
+        popularity=plots.plot_popularity(result),
+        coverage=_bar_chart(result, "coverage@100"),
+        slices=_slice_groups(result, baseline),
+        baseline=baseline,
+        behaviours=result.behaviours,
+        recalls=result.recalls,
+        others=_other_metrics(result),
+        examples=draw_examples(result),
+        map=song_map.draw_map(result.dataset),
+        number=format_number,
+    )
 
 
-def _explained(metric: str) -> str:
-    return EXPLAINED[metric.split("@", maxsplit=1)[0]]
+def _bar_chart(result: Evaluation, metric: str) -> BarChart:
+    systems = [system for system in result.systems if metric in system.figures]
+    scale = max([_high_end(system.figures[metric]) for system in systems] + [1e-9])
+    systems.sort(key=lambda system: -system.figures[metric].mean)
+    return BarChart(
+        HEADINGS.get(metric, metric),
+        explain(metric),
+        [
+            _bar(system.name, _kind(result, system), system.figures[metric], scale)
+            for system in systems
+        ],
+    )
 
 
-def _margin(figure: Figure) -> str:
-    return "" if figure.margin is None else number(figure.margin, 3)
+def _bar(name: str, kind: str, figure: Figure, scale: float) -> Bar:
+    return Bar(
+        name=name,
+        kind=kind,
+        text=format_number(figure.mean),
+        width=_percent(figure.mean, scale),
+        low=None if figure.low is None else _percent(figure.low, scale),
+        high=None if figure.high is None else _percent(figure.high, scale),
+    )
 
 
-def _row(result: Evaluation, system: Scored) -> dict[str, Any]:
-    cells: list[dict[str, Any] | None] = []
-    for metric in metrics_of(result):
-        figure = system.figures.get(metric)
-        if figure is None:
-            cells.append(None)
-            continue
-        values = [one.figures[metric].mean for one in result.systems if metric in one.figures]
-        lower = metric in LOWER_IS_BETTER
-        comparison = result.comparison(metric, system.key)
-        verdict = ""
-        if comparison and comparison.significant:
-            verdict = "worse" if (comparison.difference.mean > 0) != lower else "better"
-        cells.append(
-            {
-                "mean": number(figure.mean),
-                "margin": _margin(figure),
-                "best": figure.mean == (min(values) if lower else max(values)),
-                "verdict": verdict,
-                "p": p_equals(comparison.p_holm) if comparison else "",
-            }
-        )
-    return {"name": system.name, "main": system is result.main, "cells": cells}
+def _kind(result: Evaluation, system: SystemScores) -> str:
+    """Return the CSS class of a system: the main one, another mode of it, or another system."""
+    if system is result.main:
+        return "main"
+    return "mode" if _is_mode(result, system) else "other"
 
 
-def _bars(result: Evaluation, metric: str) -> dict[str, Any]:
-    """Horizontal bars with intervals; lengths in percent of the longest."""
-    systems = [one for one in result.systems if metric in one.figures]
-    top = max([_end(one.figures[metric]) for one in systems] + [1e-9])
-    systems.sort(key=lambda one: -one.figures[metric].mean)
-    return {
-        "title": HEADINGS.get(metric, metric),
-        "explained": _explained(metric),
-        "bars": [_bar(one, one.figures[metric], top, result) for one in systems],
-    }
+def _is_mode(result: Evaluation, system: SystemScores) -> bool:
+    return system.name.startswith(f"{result.main.name}:")
 
 
-def _bar(system: Scored, figure: Figure, top: float, result: Evaluation) -> dict[str, Any]:
-    own = system is result.main or system.name.startswith(f"{result.main.name}:")
-    return {
-        "name": system.name,
-        "kind": "main" if system is result.main else "mode" if own else "other",
-        "width": _percent(figure.mean, top),
-        "low": None if figure.low is None else _percent(figure.low, top),
-        "high": None if figure.high is None else _percent(figure.high, top),
-        "text": number(figure.mean),
-    }
-
-
-def _end(figure: Figure) -> float:
+def _high_end(figure: Figure) -> float:
     return figure.mean if figure.high is None else figure.high
 
 
-def _percent(value: float, top: float) -> str:
-    return f"{100 * max(0.0, value) / top:.2f}"
+def _percent(value: float, scale: float) -> str:
+    return f"{100 * min(max(0.0, value / scale), 1.0):.2f}"
 
 
-def _rival(result: Evaluation) -> Scored | None:
-    """The best baseline by hit rate at 100: what slices are shown beside."""
-    prefix = f"{result.main.name}:"
-    others = [one for one in result.systems[1:] if not one.name.startswith(prefix)]
-    return max(others, key=lambda one: one.figures["hr@100"].mean, default=None)
+def _best_baseline(result: Evaluation) -> SystemScores | None:
+    """Return the baseline with the highest hit rate at 100, or None if there is no baseline."""
+    baselines = [system for system in result.systems[1:] if not _is_mode(result, system)]
+    return max(baselines, key=lambda system: system.figures[SLICE_METRIC].mean, default=None)
 
 
-def _slices(result: Evaluation) -> list[dict[str, Any]]:
-    rival = _rival(result)
-    groups: dict[str, list[Slice]] = {}
-    for one in result.slices:
-        groups.setdefault(one.group, []).append(one)
-    ends = [_end(one.figures[result.main.key]["hr@100"]) for one in result.slices]
-    top = max([*ends, 1e-9])
-    drawn = []
-    for group, members in groups.items():
-        rows = []
-        for one in members:
-            figure = one.figures[result.main.key]["hr@100"]
-            theirs = one.figures[rival.key]["hr@100"].mean if rival else None
-            rows.append(
-                {
-                    "name": one.name,
-                    "queries": one.queries,
-                    "bar": _bar(result.main, figure, top, result),
-                    "rival": None if theirs is None else _percent(min(theirs, top), top),
-                    "rival_text": "" if theirs is None else number(theirs),
-                }
-            )
-        drawn.append({"name": group, "rows": rows})
-    return drawn
+def _slice_groups(result: Evaluation, baseline: SystemScores | None) -> dict[str, list[SliceRow]]:
+    """Return the main system's hit rates on all slices, by group, beside the best baseline."""
+    main = result.main.key
+    figures = [slice_.figures[main][SLICE_METRIC] for slice_ in result.slices]
+    scale = max([*map(_high_end, figures), 1e-9])
+    groups: dict[str, list[SliceRow]] = {}
+    for slice_, figure in zip(result.slices, figures, strict=True):
+        bar = _bar(slice_.name, "main", figure, scale)
+        mean = slice_.figures[baseline.key][SLICE_METRIC].mean if baseline else None
+        mark = None if mean is None else _percent(mean, scale)
+        text = "" if mean is None else format_number(mean)
+        row = SliceRow(bar, slice_.queries, mark, text)
+        groups.setdefault(slice_.group, []).append(row)
+    return groups
 
 
-def _others(result: Evaluation) -> dict[str, Any]:
-    metrics = [one for one in OTHER_METRICS if one in result.main.figures]
+def _other_metrics(result: Evaluation) -> dict[str, Any]:
+    metrics = [metric for metric in OTHER_METRICS if metric in result.main.figures]
     return {
-        "headings": [(one, _explained(one)) for one in metrics],
+        "headings": [(metric, explain(metric)) for metric in metrics],
         "rows": [
             (
                 system.name,
                 [
-                    number(system.figures[one].mean, 3) if one in system.figures else ""
-                    for one in metrics
+                    format_number(system.figures[metric].mean, 3)
+                    if metric in system.figures
+                    else ""
+                    for metric in metrics
                 ],
             )
             for system in result.systems

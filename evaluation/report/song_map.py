@@ -1,4 +1,4 @@
-"""The songs on a plane: near each other where their vectors are, coloured by what is known of them.
+"""A map of the songs: similar vectors are near each other, colours are words or artists.
 
 van der Maaten and Hinton, "Visualizing data using t-SNE", 2008.
 """
@@ -20,22 +20,29 @@ from ingest.stages import finished_stage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from evaluation.protocol.dataset import Data, Numbers
+    from evaluation.protocol.dataset import Dataset, SongNumbers
 
-SONGS = 1_200
+MIN_SONGS, MAX_SONGS = 20, 1_200
 
 COLOURS = 8
 
-SIZE = 1_000
-"""Width and height of the drawing, in its own units."""
+SIZE = 1_000  # width and height of the map, in its own units
 
-FEWEST_WORDS = 0.15
-"""Songs are coloured by words of playlist names where so many songs have one, or else by artist."""
+MIN_COLOURED_BY_WORD = 0.15
+"""Songs are coloured by words of playlist names if this share of them has one, else by artist."""
 
-BY_WORD = "the word that stands out most in the names of its playlists, beside those of all"
+MIN_LIFT = 1.5
+"""A word stands out in a song's playlist names if it is this many times as frequent as overall."""
+
+MIN_NAMES_OF_WORD, MIN_NAMES_OF_SONG = 5, 2  # playlist names that contain the word
+
+MIN_WORDS = 3  # fewer words are not enough to colour the map
+
+BY_WORD = "the word that stands out most in the names of its playlists, compared with all names"
+BY_ARTIST = "the artists with the most songs here"
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
-_EMPTY_WORDS = frozenset(
+_STOP_WORDS = frozenset(
     [
         "the",
         "and",
@@ -73,7 +80,7 @@ _EMPTY_WORDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """A song on the map; `colour` is -1 where it belongs to none of the names of the legend."""
+    """A song on the map; `colour` is an index into the legend, or -1 if it has no colour."""
 
     x: float
     y: float
@@ -83,78 +90,92 @@ class Dot:
 
 
 @dataclass(frozen=True, slots=True)
-class Map:
-    """Dots, the names of their colours, and what the names are."""
+class SongMap:
+    """The dots, the names of their colours, and an explanation of the colours."""
 
     dots: list[Dot]
     legend: list[str]
     coloured_by: str
 
 
-def drawn(data: Data, seed: int = 0) -> Map | None:
-    """The most popular songs with a vector; None where fewer than 20 have one."""
-    if data.vectors is None:
+@dataclass(frozen=True)
+class _Colouring:
+    """The colour of each song or -1, shape (songs,), and their names and explanation."""
+
+    colours: NDArray[np.int64]
+    legend: list[str]
+    explanation: str
+
+
+def draw_map(dataset: Dataset, seed: int = 0) -> SongMap | None:
+    """Map the most popular songs with a vector; None if fewer than `MIN_SONGS` have one."""
+    if dataset.vectors is None:
         return None
-    known = np.asarray(data.vectors.any(axis=1))
-    songs = data.songs.by_popularity
-    songs = songs[known[songs]][:SONGS]
-    if len(songs) < 20:
+    songs = dataset.songs.by_popularity
+    songs = songs[dataset.has_vector[songs]][:MAX_SONGS]
+    if len(songs) < MIN_SONGS:
         return None
-    places = _placed(data.vectors[songs], seed)
-    colours, legend, by = _coloured(data, songs)
-    size = np.sqrt(data.songs.playlists[songs] / data.songs.playlists[songs].max())
+    positions = _project(dataset.vectors[songs], seed)
+    colouring = _colour_by_word(dataset, songs) or _colour_by_artist(dataset, songs)
+    playlists = dataset.songs.playlists[songs]
+    sizes = 3 + 9 * np.sqrt(playlists / playlists.max())
     dots = [
-        Dot(float(x), float(y), 3 + 9 * float(one), int(colour), data.songs.name(int(song)))
-        for (x, y), one, colour, song in zip(places, size, colours, songs, strict=True)
+        Dot(float(x), float(y), float(size), int(colour), dataset.songs.name(int(song)))
+        for (x, y), size, colour, song in zip(
+            positions, sizes, colouring.colours, songs, strict=True
+        )
     ]
     dots.sort(key=lambda dot: (dot.colour >= 0, -dot.size))
-    return Map(dots, legend, by)
+    return SongMap(dots, colouring.legend, colouring.explanation)
 
 
-def _placed(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
+def _project(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
+    """Return a position on the map for each vector, shape (n, 2)."""
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     model = TSNE(init="pca", perplexity=perplexity, metric="cosine", random_state=seed, n_jobs=1)
-    # Its threads wait for each other in a loop: where cores are busy they make it slower by far.
+    # Its threads spin while they wait for each other, which is slow if the cores are busy.
     with threadpool_limits(1):
-        places: NDArray[np.float64] = np.asarray(model.fit_transform(vectors), dtype=np.float64)
-    low, high = np.quantile(places, [0.002, 0.998], axis=0)
+        positions = np.asarray(model.fit_transform(vectors), dtype=np.float64)
+    low, high = np.quantile(positions, [0.002, 0.998], axis=0)
     margin = 0.03 * SIZE
-    scaled = (places - low) / np.maximum(high - low, 1e-9)
-    shown: NDArray[np.float64] = margin + np.clip(scaled, 0, 1) * (SIZE - 2 * margin)
-    return shown
+    scaled = (positions - low) / np.maximum(high - low, 1e-9)
+    on_map: NDArray[np.float64] = margin + np.clip(scaled, 0, 1) * (SIZE - 2 * margin)
+    return on_map
 
 
-def _coloured(data: Data, songs: Numbers) -> tuple[NDArray[np.int64], list[str], str]:
-    words = _words(data)
-    if words is not None:
-        best, names = words
-        colours = best[songs]
-        if (colours >= 0).mean() >= FEWEST_WORDS:
-            return colours, names, BY_WORD
-    artists = Counter(data.songs.artist[songs].tolist()).most_common(COLOURS)
+def _colour_by_artist(dataset: Dataset, songs: SongNumbers) -> _Colouring:
+    artist = dataset.songs.artist[songs]
     colours = np.full(len(songs), -1, dtype=np.int64)
-    names = []
-    for colour, (artist, _) in enumerate(artists):
-        mine = data.songs.artist[songs] == artist
-        colours[mine] = colour
-        names.append(data.songs.seed(int(songs[int(np.flatnonzero(mine)[0])])).artist)
-    return colours, names, "the artists with the most songs here"
+    legend = []
+    for colour, (number, _) in enumerate(Counter(artist.tolist()).most_common(COLOURS)):
+        members = np.flatnonzero(artist == number)
+        colours[members] = colour
+        legend.append(dataset.songs.seed(int(songs[members[0]])).artist)
+    return _Colouring(colours, legend, BY_ARTIST)
 
 
-def _words(data: Data) -> tuple[NDArray[np.int64], list[str]] | None:
-    """For each song the word that stands out most in its playlists' names, of the commonest."""
-    path = finished_stage(data.work, "split").folder / "train.parquet"
+def _colour_by_word(dataset: Dataset, songs: SongNumbers) -> _Colouring | None:
+    """Colour songs by the frequent word with the highest lift in their playlists' names.
+
+    None if there are too few words, or too few songs have one.
+    """
+    path = finished_stage(dataset.work, "split").folder / "train.parquet"
     names = pq.read_table(path, columns=["name"])["name"].to_pylist()
-    found = [set(_WORD.findall(name.casefold())) - _EMPTY_WORDS for name in names]
-    counts = Counter(word for words in found for word in words)
-    common = [word for word, count in counts.most_common(COLOURS) if count >= 5]
-    if len(common) < 3:
+    words_of_names = [set(_WORD.findall(name.casefold())) - _STOP_WORDS for name in names]
+    counts = Counter(word for words in words_of_names for word in words)
+    frequent = [word for word, count in counts.most_common(COLOURS) if count >= MIN_NAMES_OF_WORD]
+    if len(frequent) < MIN_WORDS:
         return None
-    table = np.zeros((len(common), len(data.songs)))
-    for at, word in enumerate(common):
-        has = np.array([word in words for words in found])
-        table[at] = np.bincount(data.train.songs[has[data.train.rows]], minlength=len(data.songs))
-    expected = np.array([counts[word] for word in common])[:, None] / len(names)
-    lift = table / np.maximum(data.songs.playlists, 1) / expected
-    best = np.where((table >= 2) & (lift > 1.5), lift, 0)
-    return np.where(best.max(axis=0) > 0, best.argmax(axis=0), -1), common
+    train = dataset.train
+    names_of_song = np.zeros((len(frequent), len(dataset.songs)))
+    for number, word in enumerate(frequent):
+        has_word = np.array([word in words for words in words_of_names])
+        plays = train.songs[has_word[train.rows]]
+        names_of_song[number] = np.bincount(plays, minlength=len(dataset.songs))
+    expected = np.array([counts[word] for word in frequent])[:, None] / len(names)
+    lift = names_of_song / np.maximum(dataset.songs.playlists, 1) / expected
+    lift[(names_of_song < MIN_NAMES_OF_SONG) | (lift <= MIN_LIFT)] = 0
+    colours = np.where(lift.max(axis=0) > 0, lift.argmax(axis=0), -1)[songs]
+    if (colours >= 0).mean() < MIN_COLOURED_BY_WORD:
+        return None
+    return _Colouring(colours, frequent, BY_WORD)

@@ -1,4 +1,4 @@
-"""Evaluations as a person likes to read them in a terminal."""
+"""Evaluations and comparisons as tables in the terminal."""
 
 from __future__ import annotations
 
@@ -7,188 +7,196 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from catalog.tables import Console, Table
-from evaluation.metrics.table import LOWER_IS_BETTER
-from evaluation.protocol.cases import HOLDOUTS
-from evaluation.runs import log
+from evaluation.judge.significance import format_p_value
+from evaluation.report.headline import (
+    HEADINGS,
+    figure_cell,
+    format_number,
+    headline_table,
+    notes,
+)
 
 if TYPE_CHECKING:
-    from evaluation.judge.intervals import Figure
-    from evaluation.judge.result import Comparison, Evaluation
+    from collections.abc import Sequence
 
-HEADINGS = {
-    "hr@10": "HR@10",
-    "hr@100": "HR@100",
-    "mrr@10": "MRR@10",
-    "ndcg@10": "NDCG@10",
-    "r_precision": "R-prec",
-    "ndcg@500": "NDCG@500",
-    "clicks": "clicks",
-}
-ONE_LABEL = ("hr@10", "hr@100", "mrr@10", "ndcg@10")
-MANY_LABELS = ("r_precision", "ndcg@500", "clicks", "hr@10")
+    from catalog.index_quality import Recall
+    from evaluation.judge.behaviour import Behaviour
+    from evaluation.judge.comparison import Change, ChangeReport
+    from evaluation.judge.result import Evaluation
+    from evaluation.report.headline import Cell
+
+INTERVALS = "±: distance to the farther end of the 95% interval"
+SIGNS = {"better": "[green]+[/]", "worse": "[red]-[/]", "same": "\N{NO-BREAK SPACE}"}
 
 
-INTERVALS = "± how far the 95% interval reaches, on its farther side"
-
-
-def metrics_of(result: Evaluation) -> tuple[str, ...]:
-    """The metrics of the headline table."""
-    return MANY_LABELS if result.conditions.holdout == "half" else ONE_LABEL
-
-
-def evaluation(result: Evaluation, *, brief: bool = False) -> None:
-    """Print an evaluation; `brief` leaves out all but the headline table."""
+def print_evaluation(result: Evaluation, *, brief: bool = False) -> None:
+    """Print an evaluation, or only its headline table and the notes if `brief`."""
     console = Console()
-    console.print(headline(result))
-    for line in notes(result):
+    console.print(_render_headline(result))
+    lines = [INTERVALS]
+    if result.comparisons:
+        lines.append(
+            f"- significantly worse than {result.main.name}, + better: paired tests, corrected for "
+            f"their number"
+        )
+    for line in (*lines, *notes(result)):
         console.print(f"  {escape(line)}", style="dim")
     if brief:
         return
     if result.slices:
-        console.print(_slices(result))
+        console.print(_render_slices(result))
     if result.behaviours:
-        console.print(_behaviours(result))
+        console.print(_render_behaviours(result.behaviours, result.main.name))
     if result.recalls:
-        console.print(_recalls(result))
+        console.print(_render_recalls(result.recalls))
 
 
-def narrow_table(title: str) -> Table:
-    """An empty table that leaves its room to figures: a terminal has 80 columns."""
-    return Table(
-        title,
-        show_edge=False,
-        collapse_padding=True,
+def print_changes(report: ChangeReport) -> None:
+    """Print a comparison: each metric before and after, and the difference."""
+    console = Console()
+    console.print(f"before: {escape(report.before)}", soft_wrap=True)
+    console.print(f"after:  {escape(report.after)}\n", soft_wrap=True)
+    console.print(_render_changes(report))
+    if report.left_out:
+        console.print(f"  {report.left_out:,} playlists that only one run scored are left out")
+    if report.queries < report.available:
+        console.print(f"  a random sample of {report.available:,} playlists")
+    for remark in report.remarks:
+        console.print(f"  {escape(remark)}")
+    if report.slices:
+        console.print(_render_slice_changes(report.slices))
+    verdicts = "; ".join(
+        f"{HEADINGS[row.metric]} is {row.verdict}" for row in report.rows if row.verdict != "same"
+    )
+    console.print(f"  {verdicts or 'no difference is significant'}")
+    console.print(
+        "  + better, - worse: paired tests (McNemar's for hit rates, or permutation), corrected "
+        f"for their number; {INTERVALS}",
+        style="dim",
     )
 
 
-def headline(result: Evaluation) -> Table:
-    """The systems' figures with 95% intervals, the best in bold, and what is significant."""
-    conditions = result.conditions
-    title = f"{conditions.playlists:,} {conditions.split} playlists, {HOLDOUTS[conditions.holdout]}"
-    table = narrow_table(title)
+def _narrow_table(title: str) -> Table:
+    """Return an empty table without padding, because a terminal has 80 columns."""
+    return Table(title, show_edge=False, collapse_padding=True)
+
+
+def _render_cell(cell: Cell | None) -> str:
+    if cell is None:
+        return ""
+    mean = f"[bold]{cell.mean}[/]" if cell.is_best else cell.mean
+    margin = f"[dim] ±{cell.margin}[/]" if cell.margin else ""
+    return f"{mean}{margin}{SIGNS[cell.verdict]}"
+
+
+def _render_headline(result: Evaluation) -> Table:
+    headline = headline_table(result)
+    table = _narrow_table(headline.title)
     table.add_column("system", no_wrap=True)
-    metrics = metrics_of(result)
-    for metric in metrics:  # names give way, figures do not
+    for metric in headline.metrics:
         table.add_column(HEADINGS[metric], justify="right", no_wrap=True, min_width=12)
-    for system in result.systems:
-        cells = [
-            _cell(
-                system.figures[metric],
-                result.comparison(metric, system.key),
-                best=_is_best(result, metric, system.figures[metric].mean),
-            )
-            if metric in system.figures
-            else ""
-            for metric in metrics
-        ]
-        table.add_row(escape(system.name), *cells)
+    for row in headline.rows:
+        table.add_row(escape(row.name), *map(_render_cell, row.cells))
     return table
 
 
-def notes(result: Evaluation) -> list[str]:
-    """What must be known to read the headline table."""
-    conditions = result.conditions
-    lines = [INTERVALS]
-    if result.comparisons:
-        name = result.main.name
-        lines.append(
-            f"- significantly worse than {name}, + better: paired tests, corrected for their number"
-        )
-    lines.append(
-        f"{conditions.labels_in_catalog:.1%} of the held-out songs are in the catalog; the others "
-        f"count as misses"
-    )
-    if conditions.playlists < conditions.available:
-        lines.append(f"a random sample of {conditions.available:,} playlists")
-    leaks = result.leaks
-    if leaks.same_id:
-        lines.append(f"LEAK: {leaks.same_id:,} held-out playlists are in training by their id")
-    if leaks.same_songs:
-        lines.append(
-            f"{len(leaks.same_songs):,} of {leaks.playlists:,} held-out playlists are in training "
-            f"too, song for song, under another id"
-        )
-    if leaks.across:
-        lines.append(f"{leaks.across:,} test playlists are in validation too, song for song")
-    if conditions.split == "test":
-        lines += uses(conditions.test_uses)
-    lines += result.skipped
-    target = conditions.plan.get("target")
-    lines.append(f"release {conditions.release}{f', served at {target}' if target else ''}")
-    return lines
-
-
-def uses(before: int) -> list[str]:
-    """What to say of test playlists that have been used so often before."""
-    if not before:
-        return []
-    times = "once" if before == 1 else f"{before} times"
-    said = f"these test playlists have been used {times} before, says the log of runs"
-    return [f"{said} ({log.FILE}): choose by --split validation"]
-
-
-def _is_best(result: Evaluation, metric: str, value: float) -> bool:
-    values = [one.figures[metric].mean for one in result.systems if metric in one.figures]
-    return value == (min(values) if metric in LOWER_IS_BETTER else max(values))
-
-
-def number(value: float, digits: int = 4) -> str:
-    """A figure, without the 0 before the point."""
-    if abs(value) >= 1:
-        return f"{value:.{max(1, digits - 2)}f}"
-    return f"{value:.{digits}f}".replace("0.", ".", 1)
-
-
-def _cell(figure: Figure, comparison: Comparison | None, *, best: bool) -> str:
-    text = f"[bold]{number(figure.mean)}[/]" if best else number(figure.mean)
-    if figure.margin is not None:
-        text += f"[dim] ±{number(figure.margin, 3)}[/]"
-    if comparison and comparison.significant:
-        # The main system minus this one: above 0 where this one is below it.
-        below = (comparison.difference.mean > 0) != (comparison.metric in LOWER_IS_BETTER)
-        return text + ("[red]-[/]" if below else "[green]+[/]")
-    return text + "\N{NO-BREAK SPACE}"
-
-
-def _slices(result: Evaluation) -> Table:
-    table = Table(escape(f"{result.main.name}, by kind of query"))
-    table.add_column("kind", no_wrap=True)
+def _render_slices(result: Evaluation) -> Table:
+    table = Table(escape(f"{result.main.name}, by slice of the queries"))
+    table.add_column("slice", no_wrap=True)
     table.add_column("queries", justify="right", no_wrap=True, min_width=7)
-    for heading in ("HR@10", "HR@100"):
-        table.add_column(heading, justify="right", no_wrap=True, min_width=11)
+    metrics = ("hr@10", "hr@100")
+    for metric in metrics:
+        table.add_column(HEADINGS[metric], justify="right", no_wrap=True, min_width=11)
     group = ""
-    for one in result.slices:
-        if one.group != group:
-            group = one.group
+    for slice_ in result.slices:
+        if slice_.group != group:
+            group = slice_.group
             table.add_row(f"[dim]{escape(group)}[/]")
-        figures = one.figures[result.main.key]
-        cells = [_cell(figures[metric], None, best=False) for metric in ("hr@10", "hr@100")]
-        table.add_row(f"  {escape(one.name)}", f"{one.queries:,}", *cells)
+        figures = slice_.figures[result.main.key]
+        cells = [_render_cell(figure_cell(figures[metric])) for metric in metrics]
+        table.add_row(f"  {escape(slice_.name)}", f"{slice_.queries:,}", *cells)
     return table
 
 
-def _behaviours(result: Evaluation) -> Table:
-    table = Table(escape(f"How {result.main.name} behaves"))
-    table.add_column("when")
+def _render_behaviours(behaviours: Sequence[Behaviour], system: str) -> Table:
+    table = Table(escape(f"Behaviour of {system}"))
+    table.add_column("test")
     table.add_column("measured")
     table.add_column("figure", justify="right")
     table.add_column("rule")
-    for one in result.behaviours:
-        verdict = {True: "[green]passed[/]", False: "[bold red]FAILED[/]", None: ""}[one.passed]
-        rule = f"{verdict} {escape(one.rule)}" if one.rule else ""
-        value = "" if one.value is None else number(one.value, 3)
-        table.add_row(escape(one.name), escape(one.figure), value, rule)
+    labels = {True: "[green]passed[/]", False: "[bold red]FAILED[/]", None: ""}
+    for behaviour in behaviours:
+        rule = f"{labels[behaviour.passed]} {escape(behaviour.rule)}" if behaviour.rule else ""
+        value = "" if behaviour.value is None else format_number(behaviour.value, 3)
+        table.add_row(escape(behaviour.name), escape(behaviour.figure), value, rule)
     return table
 
 
-def _recalls(result: Evaluation) -> Table:
-    table = Table("What the index finds of what exact search finds, the first 10 songs")
+def _render_recalls(recalls: Sequence[Recall]) -> Table:
+    table = Table("Recall of the index at 10 songs")
     table.add_column("filter")
     table.add_column("songs that pass", justify="right")
     table.add_column("recall", justify="right")
     table.add_column("lowest", justify="right")
-    for one in result.recalls:
+    for recall in recalls:
         table.add_row(
-            escape(one.name), f"{one.selectivity:.2%}", f"{one.recall:.4f}", f"{one.lowest:.2f}"
+            escape(recall.name),
+            f"{recall.selectivity:.2%}",
+            f"{recall.recall:.4f}",
+            f"{recall.lowest:.2f}",
         )
+    return table
+
+
+def _render_changes(report: ChangeReport) -> Table:
+    split = f" {report.split} playlists" if report.split else " playlists"
+    headings = ("before", "after", "difference", "p")
+    table = _change_table(f"{report.queries:,}{split}", headings)
+    for row in report.rows:
+        table.add_row(
+            HEADINGS[row.metric],
+            format_number(row.before.mean),
+            format_number(row.after.mean),
+            _render_difference(row),
+            format_p_value(row.p),
+        )
+    return table
+
+
+def _render_slice_changes(changes: Sequence[Change]) -> Table:
+    """Return a line for each slice; the figures before are left out to fit 80 columns."""
+    metrics = list(dict.fromkeys(change.metric for change in changes))
+    headings = [f"{HEADINGS[metric]}{suffix}" for metric in metrics for suffix in ("", " change")]
+    table = _change_table("after, and the change, by slice of the queries", ("queries", *headings))
+    by_slice: dict[tuple[str, str], dict[str, Change]] = {}
+    for change in changes:
+        by_slice.setdefault((change.group, change.name), {})[change.metric] = change
+    previous_group = ""
+    for (group, name), by_metric in by_slice.items():
+        if group != previous_group:
+            previous_group = group
+            table.add_row(f"[dim]{escape(group)}[/]")
+        cells = []
+        for metric in metrics:
+            slice_change = by_metric.get(metric)
+            cells.append(format_number(slice_change.after.mean) if slice_change else "")
+            cells.append(_render_difference(slice_change) if slice_change else "")
+        queries = next(iter(by_metric.values())).queries
+        table.add_row(f"  {escape(name)}", f"{queries:,}", *cells)
+    return table
+
+
+def _render_difference(change: Change) -> str:
+    difference = change.difference
+    sign = "+" if difference.mean > 0 else ""
+    margin = format_number(difference.margin or 0.0, 3)
+    mean = format_number(difference.mean, 3)
+    return f"{sign}{mean}[dim] ±{margin}[/]{SIGNS[change.verdict]}"
+
+
+def _change_table(title: str, headings: Sequence[str]) -> Table:
+    table = _narrow_table(title)
+    table.add_column("", no_wrap=True)
+    for heading in headings:
+        table.add_column(heading, justify="right", min_width=7 if heading == "queries" else None)
     return table

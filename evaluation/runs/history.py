@@ -1,7 +1,7 @@
-"""What earlier evaluations left: how often test playlists were used, and figures to compare with.
+"""Recorded evaluations: uses of the test playlists, and figures per query for comparisons.
 
-HOME/runs.jsonl              a line a run (see `evaluation.runs.log`)
-HOME/evaluations/RUN.parquet what each system scored on each query of it
+HOME/runs.jsonl               one line for each run (see `evaluation.runs.log`)
+HOME/evaluations/RUN.parquet  the figures of each system for each query
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from catalog.errors import InputError, StorageError
 from catalog.files import make_folder, storage_errors
-from evaluation.judge.slices import kinds
+from evaluation.judge.slices import group_cases
 from evaluation.runs import log
 
 if TYPE_CHECKING:
@@ -26,43 +26,42 @@ if TYPE_CHECKING:
     from evaluation.judge.result import Evaluation
     from evaluation.metrics.ranking import Figures
 
-KIND = "evaluate"
+KIND = "evaluate"  # in the log of runs
 
-KEPT = ("hr@10", "hr@100", "mrr@10", "ndcg@10", "r_precision", "ndcg@500", "clicks")
-"""The metrics whose figures for each query are kept."""
+RECORDED_METRICS = ("hr@10", "hr@100", "mrr@10", "ndcg@10", "r_precision", "ndcg@500", "clicks")
+"""The metrics whose figures per query are recorded."""
 
 
 @dataclass(frozen=True)
-class Past:
-    """An evaluation of the past: its payload, and its figures for each query.
+class RecordedEvaluation:
+    """An evaluation from the log of runs: its payload and its figures per query.
 
-    `figures` maps system and metric to shape (queries,); `kinds` a group of slices to the name of
-    each query's slice.
+    `figures` maps system and metric to an array of shape (queries,). `slices` maps each group of
+    slices to the name of each query's slice.
     """
 
     run: str
     payload: dict[str, Any]
     playlist_ids: list[str]
     figures: dict[tuple[str, str], Figures]
-    kinds: dict[str, list[str]]
+    slices: dict[str, list[str]]
 
     @property
     def main(self) -> str:
-        """The key of the system in question."""
+        """The key of the main system."""
         return str(self.payload["main"])
 
     @property
     def systems(self) -> list[str]:
-        """The keys of all systems that were scored."""
+        """The keys of all systems."""
         return list(dict.fromkeys(system for system, _ in self.figures))
 
 
 def test_uses(home: Path, data_fingerprint: str, split_seed: int) -> int:
-    """How many runs that the log remembers have scored something on these test playlists.
+    """Count the logged runs that scored something on the test playlists of this data and seed.
 
-    Evaluations, comparisons of releases and studies of parameters count, but not those that only
-    read again what an earlier one had scored. The data and the seed decide which playlists they
-    are; an update of nextsong does not make unseen ones of them.
+    Evaluations, comparisons of releases and tuning count, but not comparisons of recorded figures.
+    The version of nextsong does not matter: an update does not make test playlists unseen.
     """
     return sum(_used_test(run.payload, data_fingerprint, split_seed) for run in log.load(home))
 
@@ -75,21 +74,31 @@ def _used_test(payload: Mapping[str, Any], data_fingerprint: str, split_seed: in
     )
 
 
-def keep(home: Path, result: Evaluation, reporter: Reporter) -> None:
-    """Keep an evaluation's figures for each query, and record it in the log of runs.
+def warn_of_test_uses(count: int) -> list[str]:
+    """Return a warning if the test playlists have been used `count` times before."""
+    if not count:
+        return []
+    times = "once" if count == 1 else f"{count} times"
+    uses = f"these test playlists have been used {times} before, according to {log.FILE}"
+    return [f"{uses}: make choices with --split validation"]
 
-    What fails is reported: an evaluation that was made is never lost, and its use of the test
-    playlists is counted if the log can be written.
+
+def record_evaluation(home: Path, result: Evaluation, reporter: Reporter) -> None:
+    """Write an evaluation's figures per query, and add it to the log of runs.
+
+    Failures are reported instead of raised, so that the results are not lost. The use of the test
+    playlists counts if the log can be written.
     """
     try:
-        _keep_figures(home, result)
+        _write_figures(home, result)
     except StorageError as error:
-        reporter.say(f"  the figures for each query are not kept: {error}")
-    log.note(home, KIND, _payload(result), reporter, result.run)
+        reporter.say(f"  the figures for each query are not recorded: {error}")
+    log.note(home, KIND, _to_payload(result), reporter, result.run)
 
 
-def _payload(result: Evaluation) -> dict[str, Any]:
+def _to_payload(result: Evaluation) -> dict[str, Any]:
     conditions = result.conditions
+    uses_test = conditions.split == "test"
     return {
         "release": conditions.release,
         "split": conditions.split,
@@ -99,47 +108,49 @@ def _payload(result: Evaluation) -> dict[str, Any]:
         "split_fingerprint": conditions.split_fingerprint,
         "data_fingerprint": conditions.data_fingerprint,
         "split_seed": conditions.parameters["seed"],
-        "test_used": conditions.split == "test",
-        "test_uses": conditions.test_uses + (conditions.split == "test"),
+        "test_used": uses_test,
+        "test_uses": conditions.test_uses + uses_test,
         "main": result.main.key,
         "figures": {
-            name: figure.mean
-            for name, figure in result.main.figures.items()
+            metric: figure.mean
+            for metric, figure in result.main.figures.items()
             if np.isfinite(figure.mean)
         },
         "lines": list(result.lines()),
     }
 
 
-def _keep_figures(home: Path, result: Evaluation) -> None:
-    columns: dict[str, Any] = {"playlist_id": result.queries.playlist_ids}
+def _write_figures(home: Path, result: Evaluation) -> None:
+    columns: dict[str, Any] = {"playlist_id": result.cases.playlist_ids}
     for system in result.systems:
-        for metric in KEPT:
+        for metric in RECORDED_METRICS:
             if metric in system.per_query:
                 columns[f"{system.key}|{metric}"] = system.per_query[metric].astype(np.float32)
-    for group, members in kinds(result.queries, result.data).items():
-        names = np.full(len(result.queries), "", dtype=object)
-        for name, chosen in members.items():
-            names[chosen] = name
+    for group, members_by_name in group_cases(result.cases, result.dataset).items():
+        names = np.full(len(result.cases), "", dtype=object)
+        for name, members in members_by_name.items():
+            names[members] = name
         columns[f"|{group}"] = names.tolist()
     path = make_folder(home / "evaluations") / f"{result.run}.parquet"
     with storage_errors(path):
         pq.write_table(pa.table(columns), path, compression="zstd")
 
 
-def load(home: Path, name: str) -> Past:
-    """An evaluation by the beginning of its id. Raises `InputError`."""
-    run = log.find(home, name, KIND)
+def load_evaluation(home: Path, prefix: str) -> RecordedEvaluation:
+    """Load the evaluation whose id begins with `prefix`. Raises `InputError`."""
+    run = log.find(home, prefix, KIND)
     path = home / "evaluations" / f"{run.id}.parquet"
     if not path.is_file():
-        raise InputError(f"the figures of run {run.id} are gone: {path} is missing")
+        raise InputError(f"the figures of run {run.id} cannot be read: {path} is missing")
     table = pq.read_table(path)
     figures: dict[tuple[str, str], Figures] = {}
-    groups: dict[str, list[str]] = {}
+    slices: dict[str, list[str]] = {}
     for column in table.column_names[1:]:
-        system, _, metric = column.partition("|")
+        system, _, metric_or_group = column.partition("|")
         if system:
-            figures[system, metric] = table[column].to_numpy().astype(np.float64)
+            figures[system, metric_or_group] = table[column].to_numpy().astype(np.float64)
         else:
-            groups[metric] = table[column].to_pylist()
-    return Past(run.id, run.payload, table["playlist_id"].to_pylist(), figures, groups)
+            slices[metric_or_group] = table[column].to_pylist()
+    return RecordedEvaluation(
+        run.id, run.payload, table["playlist_id"].to_pylist(), figures, slices
+    )

@@ -1,7 +1,7 @@
-"""The log of runs: what was ingested, tuned and evaluated, and what came of it.
+"""The log of runs: one line for each ingest, tuning, evaluation and comparison.
 
-HOME/runs.jsonl holds a JSON object a line: id, kind, time, release and payload. Runs are only ever
-appended, each in one write, so nobody who reads the file keeps a run from being recorded.
+HOME/runs.jsonl holds one JSON object per line: id, kind, time, release and payload. Runs are only
+appended, each in a single write, so that a reader of the file never blocks a writer.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ OLD_FILE = "runs.duckdb"
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its id, its kind (ingest, tune, evaluate ...), when, of which release, and more."""
+    """One run: its id, kind (ingest, tune, evaluate, compare), end time, release and payload."""
 
     id: str
     kind: str
@@ -44,30 +44,30 @@ class Run:
 
 
 def new_id() -> str:
-    """The id of a run that ends now."""
+    """Return an id for a run that ends now."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
-def record(home: Path, kind: str, payload: Mapping[str, Any], run: str | None = None) -> str:
-    """Add a run to the log of `home`, and return its id: `run`, or a new one.
+def record(home: Path, kind: str, payload: Mapping[str, Any], run_id: str | None = None) -> str:
+    """Append a run to the log in `home`, and return its id: `run_id`, or a new one.
 
-    `payload` must be JSON values; its field `release`, if there is one, can be filtered on. Raises
-    `StorageError`, and then nothing is added.
+    `payload` must consist of JSON values; its field `release`, if there is one, becomes the run's
+    release. Raises `StorageError` and leaves the log unchanged if it cannot be written.
     """
-    found = Run(run or new_id(), kind, datetime.now(UTC), payload.get("release"), {**payload})
-    _append(make_folder(home) / FILE, [found])
-    return found.id
+    run = Run(run_id or new_id(), kind, datetime.now(UTC), payload.get("release"), {**payload})
+    _append(make_folder(home) / FILE, [run])
+    return run.id
 
 
 def note(
-    home: Path, kind: str, payload: Mapping[str, Any], reporter: Reporter, run: str | None = None
+    home: Path, kind: str, payload: Mapping[str, Any], reporter: Reporter, run_id: str | None = None
 ) -> str | None:
-    """`record`, for work that is done: a failure is reported, and nothing of the work is lost.
+    """Record a run whose work is done: report a failure instead of raising it.
 
-    Returns the id, or None.
+    Returns the id, or None if the log cannot be written.
     """
     try:
-        return record(home, kind, payload, run)
+        return record(home, kind, payload, run_id)
     except NextsongError as error:
         reporter.say(f"  this run is not in the log of runs: {error}")
         return None
@@ -76,41 +76,42 @@ def note(
 def load(
     home: Path, *, kind: str | None = None, release: str | None = None, limit: int | None = None
 ) -> list[Run]:
-    """Return the runs of this kind and of this release, the newest `limit`, the oldest first.
+    """Return the newest `limit` runs of this kind and release, the oldest first.
 
-    A release may be given by its beginning. Imports the log of an earlier version. Raises
-    `StorageError` if a log cannot be read, or `BusyError` if another program holds the old one.
+    `release` is the beginning of an id. Imports the log of an earlier version, if there is one.
+    Raises `StorageError` if a log cannot be read, or `BusyError` if another program holds the old
+    one.
     """
     if (home / OLD_FILE).exists():
-        _import(home)
-    found = [
+        _import_old_log(home)
+    runs = [
         run
         for run in _read(home / FILE)
         if kind in (None, run.kind) and (release is None or (run.release or "").startswith(release))
     ]
-    # Imported runs may stand behind younger ones, and times of one process never go back.
-    found.sort(key=lambda run: run.time)
-    return found[-limit:] if limit else found
+    # Imported runs are appended behind newer ones. The sort is stable.
+    runs.sort(key=lambda run: run.time)
+    return runs[-limit:] if limit else runs
 
 
-def find(home: Path, name: str, kind: str | None = None) -> Run:
-    """Return the one run whose id begins so. Raises `InputError` if there is none, or several."""
-    found = [run for run in load(home, kind=kind) if run.id.startswith(name)]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise InputError(f"no run {name} in {home / FILE}: `nextsong runs list` shows them")
-    raise InputError(f"{len(found)} runs begin with {name}: give more of the id")
+def find(home: Path, prefix: str, kind: str | None = None) -> Run:
+    """Return the only run whose id begins with `prefix`. Raises `InputError` if none or several."""
+    matches = [run for run in load(home, kind=kind) if run.id.startswith(prefix)]
+    if len(matches) == 1:
+        return matches[0]
+    if not matches:
+        raise InputError(f"no run {prefix} in {home / FILE}: list them with `nextsong runs list`")
+    raise InputError(f"{len(matches)} runs begin with {prefix}: give more of the id")
 
 
-def _append(path: Path, found: Iterable[Run]) -> None:
-    """Append runs in one write. If that fails, the file is as it was."""
-    lines = "".join(f"{_line(run)}\n" for run in found).encode()
+def _append(path: Path, runs: Iterable[Run]) -> None:
+    """Append runs in one write, or leave the file unchanged."""
+    lines = "".join(f"{_to_line(run)}\n" for run in runs).encode()
     with storage_errors(path), path.open("ab+", buffering=0) as log:
-        fcntl.flock(log, fcntl.LOCK_EX)  # others append, too: for milliseconds
+        fcntl.flock(log, fcntl.LOCK_EX)  # held for milliseconds, against other writers
         end = log.seek(0, os.SEEK_END)
         try:
-            # A last line without an end was cut off, as by a loss of power: ours begins anew.
+            # A last line without a newline was truncated, for example by a power failure.
             if end and os.pread(log.fileno(), 1, end - 1) != b"\n":
                 lines = b"\n" + lines
             if log.write(lines) < len(lines):
@@ -121,7 +122,7 @@ def _append(path: Path, found: Iterable[Run]) -> None:
             raise
 
 
-def _line(run: Run) -> str:
+def _to_line(run: Run) -> str:
     return json.dumps(asdict(run) | {"time": run.time.isoformat()}, allow_nan=False)
 
 
@@ -132,36 +133,36 @@ def _read(path: Path) -> list[Run]:
         return []
     except OSError as error:
         raise StorageError(f"cannot read the log of runs {path}: {error.strerror}") from error
-    found = []
+    runs = []
     *lines, _unfinished = content.split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             fields = json.loads(line)
-            found.append(Run(**fields | {"time": datetime.fromisoformat(fields["time"])}))
+            runs.append(Run(**fields | {"time": datetime.fromisoformat(fields["time"])}))
         except (ValueError, TypeError, KeyError) as error:
             raise StorageError(
-                f"line {number} of the log of runs {path} is not a run, as if it was cut off: "
+                f"line {number} of the log of runs {path} is not a run, it may be truncated: "
                 f"remove that line"
             ) from error
-    return found
+    return runs
 
 
-def _import(home: Path) -> None:
-    """Append what the log of an earlier version holds, and put that file aside."""
+def _import_old_log(home: Path) -> None:
+    """Append the runs of an earlier version's log, and rename that file."""
     old, lock = home / OLD_FILE, home / ".runs.lock"
-    with storage_errors(lock), lock.open("ab") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    with storage_errors(lock), lock.open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
         if not old.exists():
-            return  # another process was faster
+            return  # another process has imported it
         known = {run.id for run in _read(home / FILE)}
-        _append(home / FILE, [run for run in _read_old(old) if run.id not in known])
+        _append(home / FILE, [run for run in _read_old_log(old) if run.id not in known])
         old.replace(old.with_name(f"{OLD_FILE}.imported"))
         lock.unlink()
 
 
-def _read_old(path: Path) -> list[Run]:
+def _read_old_log(path: Path) -> list[Run]:
     query = "SELECT id, kind, epoch_us(started), release, payload FROM runs ORDER BY started, id"
     try:
         with duckdb.connect(str(path)) as log:
@@ -169,15 +170,17 @@ def _read_old(path: Path) -> list[Run]:
     except duckdb.CatalogException:
         return []  # no table: nothing was recorded
     except duckdb.Error as error:
-        first = str(error).splitlines()[0]
-        if "lock" in first.casefold():
+        first_line = str(error).splitlines()[0]
+        if "lock" in first_line.casefold():
             raise BusyError(
-                f"{path}, whose runs are to be imported, is open in another program: close it there"
+                f"cannot import the log of runs {path}: it is open in another program; close it "
+                f"there"
             ) from error
         raise StorageError(
-            f"cannot import the log of runs {path}: {first}; move it elsewhere to begin a new log"
+            f"cannot import the log of runs {path}: {first_line}; move the file elsewhere to begin "
+            f"a new log"
         ) from error
     return [
-        Run(name, kind, datetime.fromtimestamp(micros / 1e6, UTC), release, json.loads(text))
-        for name, kind, micros, release, text in rows
+        Run(run_id, kind, datetime.fromtimestamp(micros / 1e6, UTC), release, json.loads(payload))
+        for run_id, kind, micros, release, payload in rows
     ]

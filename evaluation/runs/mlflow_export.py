@@ -1,6 +1,6 @@
-"""The log of runs -> an MLflow server or folder. The library is an extra, `mlflow-skinny`.
+"""Export of the log of runs to MLflow, which the extra `mlflow` (`mlflow-skinny`) installs.
 
-A run goes there once: its id is a tag, by which a later export finds it.
+Each run is exported once: its id is a tag, by which a later export recognises it.
 """
 
 from __future__ import annotations
@@ -19,82 +19,81 @@ if TYPE_CHECKING:
 
 TAG = "nextsong.run"
 
-EXPERIMENT = "nextsong"
+MAX_VALUE_LENGTH = 500  # characters; MLflow refuses longer parameters, so they are truncated
 
-LONGEST_VALUE = 500
-"""Longer parameters are cut: MLflow refuses them."""
+BATCH_SIZE = 100  # parameters that MLflow accepts in one call
 
-AT_ONCE = 100
-"""So many parameters MLflow takes in one call."""
-
-_NO_NAME = re.compile(r"[^\w\-. /:]+")
+_INVALID_IN_NAMES = re.compile(r"[^\w\-. /:]+")
 
 
-def export(found: Sequence[Run], uri: str, experiment: str, reporter: Reporter) -> int:
-    """Write runs to the MLflow tracking server, or folder, at `uri`; returns how many were new.
+def export(runs: Sequence[Run], uri: str, experiment: str, reporter: Reporter) -> int:
+    """Write runs to the MLflow tracking server or folder at `uri`.
 
-    Raises `MissingExtraError`, or `UnavailableError` with what MLflow says.
+    Returns the number of runs that were not there before. Raises `MissingExtraError`, or
+    `UnavailableError` with MLflow's message.
     """
     try:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
     except ImportError as error:
         raise MissingExtraError("exports to MLflow", "mlflow") from error
-    new = 0
+    exported = 0
     try:
         client = MlflowClient(tracking_uri=uri)
-        known = client.get_experiment_by_name(experiment)
-        folder = known.experiment_id if known else client.create_experiment(experiment)
+        existing = client.get_experiment_by_name(experiment)
+        experiment_id = existing.experiment_id if existing else client.create_experiment(experiment)
         with reporter.task("export") as task:
-            for done, run in enumerate(found, start=1):
-                if not client.search_runs([folder], f"tags.`{TAG}` = '{run.id}'", max_results=1):
-                    _write(client, folder, run)
-                    new += 1
-                task.advance(done, len(found))
-            task.result(f"{new:,} of {len(found):,} runs are new in experiment {experiment}")
+            for done, run in enumerate(runs, start=1):
+                query = f"tags.`{TAG}` = '{run.id}'"
+                if not client.search_runs([experiment_id], query, max_results=1):
+                    _write_run(client, experiment_id, run)
+                    exported += 1
+                task.advance(done, len(runs))
+            task.result(f"{exported:,} of {len(runs):,} runs are new in experiment {experiment}")
     except (MlflowException, OSError) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UnavailableError(f"MLflow at {uri}: {first}") from error
-    return new
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UnavailableError(f"MLflow at {uri}: {first_line}") from error
+    return exported
 
 
-def _write(client: Any, folder: str, run: Run) -> None:
+def _write_run(client: Any, experiment_id: str, run: Run) -> None:
     from mlflow.entities import Metric, Param
 
-    at = round(run.time.timestamp() * 1000)
+    time = round(run.time.timestamp() * 1000)  # milliseconds
+    optional_tags = {"nextsong.release": run.release, "nextsong.figures": label_of(run)}
     tags = {TAG: run.id, "nextsong.kind": run.kind}
-    named = {"nextsong.release": run.release, "nextsong.figures": label_of(run)}
-    tags |= {name: value for name, value in named.items() if value}
-    name = f"{run.kind} {run.id}"
-    made = client.create_run(folder, start_time=at, tags=tags, run_name=name).info.run_id
-    metrics = [Metric(name_of(one), value, at, 0) for one, value in figures_of(run).items()]
+    tags |= {name: value for name, value in optional_tags.items() if value}
+    created = client.create_run(
+        experiment_id, start_time=time, tags=tags, run_name=f"{run.kind} {run.id}"
+    )
+    mlflow_id = created.info.run_id
+    metrics = [Metric(metric_name(name), value, time, 0) for name, value in figures_of(run).items()]
     params = [
-        Param(one, value[:LONGEST_VALUE]) for one, value in parameters_of(run.payload).items()
+        Param(name, value[:MAX_VALUE_LENGTH]) for name, value in parameters_of(run.payload).items()
     ]
-    for start in range(0, max(len(params), len(metrics)), AT_ONCE):
-        part = slice(start, start + AT_ONCE)
-        client.log_batch(made, metrics=metrics[part], params=params[part])
-    client.set_terminated(made, end_time=at)
+    for start in range(0, max(len(params), len(metrics)), BATCH_SIZE):
+        batch = slice(start, start + BATCH_SIZE)
+        client.log_batch(mlflow_id, metrics=metrics[batch], params=params[batch])
+    client.set_terminated(mlflow_id, end_time=time)
 
 
-def name_of(metric: str) -> str:
-    """A metric as MLflow takes it: `hr@10` is `hr_at_10`."""
-    return _NO_NAME.sub("_", metric.replace("@", "_at_"))
+def metric_name(metric: str) -> str:
+    """Return a metric's name in MLflow's characters: `hr@10` becomes `hr_at_10`."""
+    return _INVALID_IN_NAMES.sub("_", metric.replace("@", "_at_"))
 
 
 def parameters_of(payload: Mapping[str, Any]) -> dict[str, str]:
-    """A run's parameters and conditions as texts: single values, and those in `parameters`."""
-    single = {
+    """Return the single values of a run's payload and of its `parameters`, as text."""
+    values = {
         name: value
         for name, value in payload.items()
         if isinstance(value, str | int | float | bool)
     }
-    inner = payload.get("parameters")
-    if not isinstance(inner, dict):
-        inner = {}
-    nested = {
-        f"parameters.{name}": value
-        for name, value in inner.items()
-        if not isinstance(value, dict | list)
-    }
-    return {_NO_NAME.sub("_", name): str(value) for name, value in (single | nested).items()}
+    parameters = payload.get("parameters")
+    if isinstance(parameters, dict):
+        values |= {
+            f"parameters.{name}": value
+            for name, value in parameters.items()
+            if not isinstance(value, dict | list)
+        }
+    return {_INVALID_IN_NAMES.sub("_", name): str(value) for name, value in values.items()}

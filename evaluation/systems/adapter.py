@@ -1,13 +1,12 @@
-"""Anything that recommends songs, as a system that can be evaluated beside the release.
+"""Adapter that makes a user's recommender a system, to be evaluated beside the release.
 
-A recommender of one's own is an object with one method; it need not know anything of ours but how
-a query names its songs::
+A recommender is an object with one method::
 
     class Mine:
         def recommend(self, seeds, limit, where):
             return [("Artist", "Title"), ...]  # or song ids, best first
 
-    harness.evaluate(place, work, plan, reporter, own={"mine": Mine()})
+    harness.evaluate(location, work, plan, reporter, own={"mine": Mine()})
 """
 
 from __future__ import annotations
@@ -18,59 +17,62 @@ from uuid import UUID
 from catalog.errors import InputError
 from catalog.model import Filter
 from catalog.song import song_id
-from evaluation.systems.release import numbers_of
+from evaluation.systems.release import to_song_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from evaluation.protocol.cases import Queries
-    from evaluation.protocol.dataset import Data, Numbers
+    from evaluation.protocol.cases import HeldOutCases
+    from evaluation.protocol.dataset import Dataset, SongNumbers
     from service.recommend.seeds import Seed
 
-BATCH = 32
+BATCH = 32  # queries
 
-Named = UUID | str | tuple[str, str]
-"""A song that is recommended: by its song id, or by artist and title."""
+SongReference = UUID | str | tuple[str, str]
+"""A recommended song: its song id, or its artist and title."""
 
 
 class Recommender(Protocol):
-    """What can be evaluated."""
+    """A user's recommender."""
 
-    def recommend(self, seeds: Sequence[Seed], limit: int, where: Filter) -> Sequence[Named]:
-        """At most `limit` songs, best first, that should come after the seeds.
+    def recommend(
+        self, seeds: Sequence[Seed], limit: int, where: Filter
+    ) -> Sequence[SongReference]:
+        """Return at most `limit` songs that should come after the seeds, the best first.
 
-        A seed has `song_id`, `artist` and `title`; the last one is the most recent. `where` leaves
-        out the songs of the query.
+        A seed has `song_id`, `artist` and `title`; the last seed is the most recent one. `where`
+        excludes the songs of the query.
         """
 
 
-class Adapted:
-    """A recommender under a name of its own, asked one query after the other."""
+class AdaptedSystem:
+    """A recommender that is called for one query at a time."""
 
-    def __init__(self, name: str, recommender: Recommender, data: Data) -> None:
+    def __init__(self, name: str, recommender: Recommender, dataset: Dataset) -> None:
         self.key = self.name = name
         self._recommender = recommender
-        self._songs = data.songs
+        self._songs = dataset.songs
 
-    def recommend(self, queries: Queries, limit: int) -> Iterator[Numbers]:
-        """For each query in turn, its songs, best first, in batches.
+    def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
+        """Yield the rankings of all cases in batches.
 
-        Raises `InputError` where an answer is too long, or an entry names no song.
+        Raises `InputError` if a ranking is too long, or an entry is not a song reference.
         """
-        for start in range(0, len(queries), BATCH):
-            batch = self._songs.seeds(queries.seeds.take(slice(start, start + BATCH)))
-            yield numbers_of([self._answer(seeds, limit) for seeds in batch], self._songs, limit)
+        for start in range(0, len(cases), BATCH):
+            playlists = self._songs.seeds(cases.seeds.take(slice(start, start + BATCH)))
+            rankings = [self._recommend(seeds, limit) for seeds in playlists]
+            yield to_song_numbers(rankings, self._songs, limit)
 
-    def _answer(self, seeds: Sequence[Seed], limit: int) -> list[UUID]:
-        own = frozenset(seed.song_id for seed in seeds if seed.song_id)
-        found = list(self._recommender.recommend(seeds, limit, Filter(exclude_songs=own)))
-        if len(found) > limit:
+    def _recommend(self, seeds: Sequence[Seed], limit: int) -> list[UUID]:
+        seed_ids = frozenset(seed.song_id for seed in seeds if seed.song_id)
+        ranking = list(self._recommender.recommend(seeds, limit, Filter(exclude_songs=seed_ids)))
+        if len(ranking) > limit:
             raise InputError(
-                f"{self.name} recommends {len(found)} songs, and was asked for {limit}"
+                f"{self.name} recommends {len(ranking)} songs, more than the limit of {limit}"
             )
-        return [self._id_of(one) for one in found]
+        return [self._resolve(song) for song in ranking]
 
-    def _id_of(self, song: Named) -> UUID:
+    def _resolve(self, song: SongReference) -> UUID:
         if isinstance(song, UUID):
             return song
         try:

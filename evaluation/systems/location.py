@@ -1,4 +1,4 @@
-"""Where releases and the log of runs are, as a value that other processes can be told."""
+"""The location of the releases and of the log of runs, as a value that can be sent to a process."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
-    """The folder of the log of runs, and of the releases unless they are on a Qdrant server."""
+class StoreLocation:
+    """The folder of the log of runs, which has the releases too unless `qdrant` is given."""
 
     folder: Path
     qdrant: QdrantOptions | None = None
 
-    def home(self) -> ReleaseStore:
-        """The home of the releases, to be closed."""
+    def open_store(self) -> ReleaseStore:
+        """Open the release store, which the caller closes."""
         return open_store(self.folder, self.qdrant)
 
-    def open(self, release: str | None = None) -> OpenRelease:
-        """Open a release, the current one if none is named. Raises as `ReleaseStore.open` does."""
-        return self.home().open(release)
+    def open_release(self, release: str | None = None) -> OpenRelease:
+        """Open a release, by default the current one. Raises as `ReleaseStore.open` does."""
+        return self.open_store().open(release)
 
-    def releases(self) -> list[str]:
-        """The ids of all releases, the oldest first."""
-        home = self.home()
+    def release_ids(self) -> list[str]:
+        """Return the ids of all releases, the oldest first."""
+        store = self.open_store()
         try:
-            return home.releases()
+            return store.releases()
         finally:
-            home.close()
+            store.close()

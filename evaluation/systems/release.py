@@ -1,4 +1,4 @@
-"""What is scored: anything that answers queries with ranked songs; and the release, in process."""
+"""The interface of a system, and a release as a system that is searched in process."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
     from catalog.manifest import Manifest
     from catalog.store import OpenRelease
-    from evaluation.protocol.cases import Queries
-    from evaluation.protocol.dataset import Data, Numbers, Ragged, Songs
+    from evaluation.protocol.cases import HeldOutCases
+    from evaluation.protocol.dataset import Dataset, SongLists, SongNumbers, Songs
     from service.recommend.query import Recommendation
     from service.recommend.seeds import Seed
 
-BATCH = 128
+BATCH = 128  # queries
 
-FEWEST_FOR_PROCESSES = 1_500
-"""With fewer queries, opening the release in other processes costs more than it saves."""
+MIN_CASES_FOR_PROCESSES = 1_500
+"""With fewer cases, opening the release in other processes takes longer than it saves."""
 
 MODES: dict[str, Mode | None] = {"auto": None, **{mode.value: mode for mode in Mode}}
 
@@ -44,145 +44,153 @@ MODE_NAMES = {
 
 
 class System(Protocol):
-    """Anything that recommends."""
+    """A recommender that can be scored."""
 
     @property
     def key(self) -> str:
-        """What options, gates and logs call it."""
+        """Its name in options, gates and logs."""
 
     @property
     def name(self) -> str:
-        """What reports call it."""
+        """Its name in reports."""
 
-    def recommend(self, queries: Queries, limit: int) -> Iterator[Numbers]:
-        """For each query in turn, its songs, best first: batches of shape (b, limit).
+    def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
+        """Yield the rankings of all cases in order, the best song first, in batches (b, limit).
 
-        -1 stands where there is no song, or one that the work folder does not know.
+        -1 stands for no song, or for a song that the work folder lacks.
         """
 
 
 def distinct_modes(
-    modes: Sequence[str], manifest: Manifest, *, here: bool = True
+    modes: Sequence[str], manifest: Manifest, *, in_process: bool = True
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return the modes that answer differently, and for each one left out a line that says why.
+    """Return the modes that answer differently, and a note on each mode left out.
 
-    `here` is False if a service answers, which may have libraries that this process lacks. Raises
-    `MismatchError` if `ranked` is among the modes and the release has no ranker.
+    `in_process` is False if a service answers, which may have libraries that this process lacks.
+    Raises `MismatchError` if the modes include `ranked` and the release has no usable ranker.
     """
-    can_rank = bool(load_reranker(manifest.ranker) if here else manifest.ranker)
+    can_rank = bool(load_reranker(manifest.ranker) if in_process else manifest.ranker)
     if "ranked" in modes and not can_rank:
         raise MismatchError(
             f"release {manifest.release} has no ranker that can be used: train it with "
             f"`nextsong ingest run --ranker`, install the extra 'ranker', or leave 'ranked' out of "
             f"--modes"
         )
-    kept: dict[Mode, str] = {}
-    skipped = []
-    for mode in dict.fromkeys(modes):
-        resolved = MODES[mode] or get_default_mode(manifest)
-        if resolved is Mode.RANKED and not can_rank:
-            resolved = Mode.HYBRID
-        if resolved in kept:
-            skipped.append(
-                f"modes {kept[resolved]} and {mode} are the same in release {manifest.release}, "
+    first_name: dict[Mode, str] = {}
+    notes = []
+    for name in dict.fromkeys(modes):
+        mode = MODES[name] or get_default_mode(manifest)
+        if mode is Mode.RANKED and not can_rank:
+            mode = Mode.HYBRID
+        if mode in first_name:
+            notes.append(
+                f"modes {first_name[mode]} and {name} are the same in release {manifest.release}, "
                 f"and are scored once"
             )
         else:
-            kept[resolved] = mode
-    return tuple(kept.values()), skipped
+            first_name[mode] = name
+    return tuple(first_name.values()), notes
 
 
-def numbers_of(answers: Sequence[Sequence[UUID]], songs: Songs, limit: int) -> Numbers:
-    """Rankings by song id as rankings by number, shape (answers, limit).
+def to_song_numbers(rankings: Sequence[Sequence[UUID]], songs: Songs, limit: int) -> SongNumbers:
+    """Convert rankings of song ids to song numbers, shape (rankings, limit).
 
-    A song that the work folder does not know, as a release of older data may recommend, keeps its
-    place, and is -1 there: it can be no label, and nothing is known of it that could be measured.
+    A song that the work folder lacks, as a release of older data may recommend, is -1 and keeps its
+    rank: it counts as a miss.
     """
-    rankings = np.full((len(answers), limit), -1, dtype=np.int32)
-    for row, answer in enumerate(answers):
-        rankings[row, : len(answer)] = [songs.numbers.get(one, -1) for one in answer]
-    return rankings
+    numbers = np.full((len(rankings), limit), -1, dtype=np.int32)
+    for row, ranking in enumerate(rankings):
+        numbers[row, : len(ranking)] = [songs.numbers.get(song_id, -1) for song_id in ranking]
+    return numbers
 
 
-def answers(
+def recommend_playlists(
     release: OpenRelease, playlists: Sequence[Sequence[Seed]], limit: int, mode: Mode | None
 ) -> list[Recommendation]:
-    """What the release answers to these playlists, as the service does."""
-    asks = [Query(seeds, limit=limit, mode=mode) for seeds in playlists]
-    found: list[Recommendation] = []
+    """Recommend songs for each playlist, by the code that the service runs."""
+    queries = [Query(seeds, limit=limit, mode=mode) for seeds in playlists]
+    recommendations: list[Recommendation] = []
 
-    async def ask() -> None:  # asyncio.run writes out, at its end, all that a coroutine returns
-        found.extend(await recommend_many(release, asks))
+    # asyncio.run would log the whole list in debug mode if the coroutine returned it.
+    async def collect() -> None:
+        recommendations.extend(await recommend_many(release, queries))
 
-    asyncio.run(ask())
-    return found
+    asyncio.run(collect())
+    return recommendations
 
 
 class Release:
-    """A release that answers in one mode, in this process or, for many queries, in several.
+    """A release that answers in one mode.
 
-    `opened` opens it in another process, and must be a value that can be sent there.
+    It is searched in this process, or, if there are many cases and `open_release` is given, in
+    several: each of them calls `open_release`, which must be picklable.
     """
 
     def __init__(
         self,
         release: OpenRelease,
-        data: Data,
+        dataset: Dataset,
         mode: str = "auto",
-        opened: Callable[[], OpenRelease] | None = None,
+        open_release: Callable[[], OpenRelease] | None = None,
         processes: int | None = None,
     ) -> None:
         self.key = "nextsong" if mode == "auto" else mode
         self.name = MODE_NAMES[mode]
         self._release = release
-        self._data = data
+        self._songs = dataset.songs
         self._mode = mode
-        self._opened = opened
+        self._open_release = open_release
         self._processes = processes or os.cpu_count() or 1
 
-    def recommend(self, queries: Queries, limit: int) -> Iterator[Numbers]:
-        """For each query in turn, its songs, best first, in batches."""
-        parts = [
-            queries.seeds.take(slice(start, start + BATCH))
-            for start in range(0, len(queries), BATCH)
+    def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
+        """Yield the rankings of all cases in batches."""
+        batches = [
+            cases.seeds.take(slice(start, start + BATCH)) for start in range(0, len(cases), BATCH)
         ]
-        several = self._processes > 1 and len(queries) >= FEWEST_FOR_PROCESSES
-        if self._opened is None or not several:
-            for part in parts:
-                yield _answered(self._release, self._data.songs, part, limit, self._mode)
+        use_processes = self._processes > 1 and len(cases) >= MIN_CASES_FOR_PROCESSES
+        if self._open_release is None or not use_processes:
+            for batch in batches:
+                yield _recommend_batch(self._release, self._songs, batch, limit, self._mode)
             return
-        # Each process opens the release for itself: the engine holds the interpreter while it
-        # searches, and does not survive a fork.
+        # Each process opens the release: the engine holds the interpreter's lock while it searches,
+        # and does not survive a fork.
         with ProcessPoolExecutor(
             self._processes,
             mp_context=multiprocessing.get_context("spawn"),
-            initializer=_open_here,
-            initargs=(self._opened, self._data.songs),
+            initializer=_initialise_worker,
+            initargs=(self._open_release, self._songs),
         ) as pool:
-            tasks = [pool.submit(_answered_here, part, limit, self._mode) for part in parts]
+            futures = [
+                pool.submit(_recommend_in_worker, batch, limit, self._mode) for batch in batches
+            ]
             try:
-                for task in tasks:
-                    yield task.result()
+                for future in futures:
+                    yield future.result()
             finally:
-                for task in tasks:
-                    task.cancel()
+                for future in futures:
+                    future.cancel()
 
 
-def _answered(release: OpenRelease, songs: Songs, seeds: Ragged, limit: int, mode: str) -> Numbers:
-    found = answers(release, songs.seeds(seeds), limit, MODES[mode])
-    ids = [[hit.song.song_id for hit in answer.songs] for answer in found]
-    return numbers_of(ids, songs, limit)
+def _recommend_batch(
+    release: OpenRelease, songs: Songs, seeds: SongLists, limit: int, mode: str
+) -> SongNumbers:
+    recommendations = recommend_playlists(release, songs.seeds(seeds), limit, MODES[mode])
+    rankings = [
+        [hit.song.song_id for hit in recommendation.songs] for recommendation in recommendations
+    ]
+    return to_song_numbers(rankings, songs, limit)
 
 
-_here: tuple[OpenRelease, Songs] | None = None
-"""The release and the songs, in a process of the pool."""
+_worker: tuple[OpenRelease, Songs] | None = None
+"""The release and the songs of a worker process, set by the pool's initializer."""
 
 
-def _open_here(opened: Callable[[], OpenRelease], songs: Songs) -> None:
-    global _here  # noqa: PLW0603 -- a pool's initializer has no other place to leave its work
-    _here = (opened(), songs)
+def _initialise_worker(open_release: Callable[[], OpenRelease], songs: Songs) -> None:
+    global _worker  # noqa: PLW0603 -- a pool passes its initializer's result on in no other way
+    _worker = (open_release(), songs)
 
 
-def _answered_here(seeds: Ragged, limit: int, mode: str) -> Numbers:
-    assert _here is not None
-    return _answered(*_here, seeds, limit, mode)
+def _recommend_in_worker(seeds: SongLists, limit: int, mode: str) -> SongNumbers:
+    assert _worker is not None
+    release, songs = _worker
+    return _recommend_batch(release, songs, seeds, limit, mode)

@@ -86,7 +86,7 @@ def tune(
     """
     from catalog.files import require_writable, write_atomically
     from evaluation.runs import log
-    from evaluation.systems.location import Place
+    from evaluation.systems.location import StoreLocation
     from evaluation.tune import page
     from evaluation.tune import study as tuning
     from evaluation.tune.outcome import describe
@@ -99,7 +99,7 @@ def tune(
     budget = tuning.Budget(trials or (None if minutes else 60), minutes, processes)
     reporter = reporter_for(quiet=quiet)
     start = tuning.read_start(work, seed)
-    outcome = tuning.tune(Place(home, qdrant), work, study, start, budget, reporter)
+    outcome = tuning.tune(StoreLocation(home, qdrant), work, study, start, budget, reporter)
     write_atomically(target, format_parameter_file(outcome))
     log.note(home, "tune", tuning.log_payload(outcome), reporter)
     report = page.write_report(outcome, tuning.open_studies(work, study), study)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluation.judge.comparison import compared
-from evaluation.judge.harness import DEPTH, scored
-from evaluation.judge.significance import p_equals
+from evaluation.judge.comparison import compare_systems
+from evaluation.judge.scoring import DEPTH, score_system
+from evaluation.judge.significance import format_p_equals
 from evaluation.protocol import dataset
-from evaluation.protocol.cases import load_queries
-from evaluation.report.terminal import number
+from evaluation.protocol.cases import load_cases
+from evaluation.report.headline import format_number
 from evaluation.systems.release import BATCH, Release
 from evaluation.tune import files as study_files
 from evaluation.tune.space import PHASES, parameter_names
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.progress import Reporter
-    from evaluation.judge.result import Comparison, Scored
-    from evaluation.protocol.cases import Holdout, Queries
-    from evaluation.protocol.dataset import Data, Numbers
-    from evaluation.systems.location import Place
+    from evaluation.judge.comparison import Comparison
+    from evaluation.judge.scoring import SystemScores
+    from evaluation.protocol.cases import HeldOutCases, Holdout
+    from evaluation.protocol.dataset import Dataset, SongNumbers
+    from evaluation.systems.location import StoreLocation
     from evaluation.tune.files import StudyFiles
     from evaluation.tune.space import TuningData
     from ingest.learn.retrieval import ReleaseArrays
@@ -56,9 +57,9 @@ class Current:
 
     release: str
     holdout: Holdout
-    queries: Queries
-    data: Data
-    scored: Scored
+    queries: HeldOutCases
+    data: Dataset
+    scored: SystemScores
 
 
 class Choice:
@@ -73,7 +74,7 @@ class Choice:
         self._arrays = arrays
         self._parameters = parameters
 
-    def recommend(self, queries: Queries, limit: int) -> Iterator[Numbers]:
+    def recommend(self, queries: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
         """Yield rankings in batches, shape (queries, limit), best song first; -1 is no song."""
         for start in range(0, len(queries), BATCH):
             batch = queries.seeds.take(slice(start, start + BATCH))
@@ -86,20 +87,20 @@ class Choice:
             yield rankings
 
 
-def score_current(place: Place, work: Path, reporter: Reporter) -> Current:
+def score_current(location: StoreLocation, work: Path, reporter: Reporter) -> Current:
     """Score the current release.
 
     Raises `NoReleaseError`, or `MismatchError` if it was not made in the folder `work`.
     """
-    release = place.open()
+    release = location.open_release()
     try:
         manifest = release.manifest
         parameters = manifest.origin.parameters
         holdout: Holdout = "last" if dataset.is_ordered(parameters) else "random"
-        queries = load_queries(work, "validation", holdout, 0, manifest)
-        data = dataset.load(work, parameters)
-        system = Release(release, data, "auto", partial(place.open, manifest.release))
-        result = scored(system, queries, data, DEPTH, reporter)
+        queries = load_cases(work, "validation", holdout, 0, manifest)
+        data = dataset.load_dataset(work, parameters)
+        system = Release(release, data, "auto", partial(location.open_release, manifest.release))
+        result = score_system(system, queries, data, DEPTH, reporter)
     finally:
         release.close()
     return Current(manifest.release, holdout, queries, data, result)
@@ -119,7 +120,7 @@ def assess(
     are not scored either if an earlier run of this study did so for the same choice.
     """
     system = Choice(study_files.read_best_arrays(files, data, chosen), chosen)
-    tried = scored(system, current.queries, current.data, DEPTH, reporter)
+    tried = score_system(system, current.queries, current.data, DEPTH, reporter)
     comparisons = compare(tried, current.scored)
     better = is_better(comparisons)
     digest, known = files.digest(chosen), read_last(files)
@@ -130,8 +131,8 @@ def assess(
         test = known["test"]
         playlists["test"] = known["playlists"]["test"]
     elif better:
-        queries = load_queries(current.data.work, "test", current.holdout, 0)
-        test = _hit_rates("tuned", scored(system, queries, current.data, DEPTH, reporter))
+        queries = load_cases(current.data.work, "test", current.holdout, 0)
+        test = _hit_rates("tuned", score_system(system, queries, current.data, DEPTH, reporter))
         playlists["test"] = len(queries)
         test_used = True
     return {
@@ -153,10 +154,10 @@ def assess(
     }
 
 
-def compare(tried: Scored, current: Scored) -> dict[str, Comparison]:
+def compare(tried: SystemScores, current: SystemScores) -> dict[str, Comparison]:
     """Return the paired tests of a choice against the current release, by metric."""
     metrics = (GAIN, *(f"hr@{k}" for k in KS))
-    comparisons = compared(tried.per_query, {"current": current.per_query}, metrics)
+    comparisons = compare_systems(tried.per_query, {"current": current.per_query}, metrics)
     return {comparison.metric: comparison for comparison in comparisons}
 
 
@@ -178,7 +179,7 @@ def describe(outcome: Mapping[str, Any]) -> Iterator[str]:
     yield f"current     {current}: release {outcome['release']}, {validation}"
     tried = _format("tuned", outcome["tried"])
     verdict = "significantly" if outcome["beyond chance"] else "not significantly"
-    yield f"tuned       {tried}: {verdict} better ({p_equals(outcome['p'])})"
+    yield f"tuned       {tried}: {verdict} better ({format_p_equals(outcome['p'])})"
     if test:
         when = "now" if outcome["test_used"] else "by an earlier run"
         scored_on = f"{playlists['test']:,} test playlists, scored {when}"
@@ -186,10 +187,10 @@ def describe(outcome: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _format(name: str, figures: Mapping[str, float]) -> str:
-    return ", ".join(f"HR@{k} {number(figures[f'{name} HR@{k}'])}" for k in KS)
+    return ", ".join(f"HR@{k} {format_number(figures[f'{name} HR@{k}'])}" for k in KS)
 
 
-def _hit_rates(name: str, result: Scored) -> dict[str, float]:
+def _hit_rates(name: str, result: SystemScores) -> dict[str, float]:
     return {f"{name} HR@{k}": result.figures[f"hr@{k}"].mean for k in KS}
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluation.judge.significance import p_equals
+from evaluation.judge.significance import format_p_equals
 from ingest.stats.charts import COLOURS, NARROW, drawing, extra_needed, save
 from ingest.stats.html import Fact, Page, Section, Table, write_page
 
@@ -45,7 +45,7 @@ def write_report(outcome: Mapping[str, Any], studies: Mapping[str, Any], folder:
             "Trials were scored on validation playlists, by the mean discounted gain of labels.",
             (
                 f"There, the best parameters are {verdict}significantly better than the current "
-                f"release, {outcome['release']} ({p_equals(outcome['p'])}, a paired test)."
+                f"release, {outcome['release']} ({format_p_equals(outcome['p'])}, a paired test)."
             ),
             "They were also scored on the test playlists; the log of runs counts each such use."
             if test

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.progress import Reporter
-    from evaluation.systems.location import Place
+    from evaluation.systems.location import StoreLocation
     from ingest.parameters import Parameters
 
 TRIAL_SHARES = {"count": 0.4, "train": 0.3, "query": 0.3}
@@ -75,7 +75,12 @@ def read_start(work: Path, seed: int | None = None) -> Parameters:
 
 
 def tune(
-    place: Place, work: Path, study: Path, start: Parameters, budget: Budget, reporter: Reporter
+    location: StoreLocation,
+    work: Path,
+    study: Path,
+    start: Parameters,
+    budget: Budget,
+    reporter: Reporter,
 ) -> dict[str, Any]:
     """Search for parameters that are better than the current release's on the playlists in `work`.
 
@@ -90,7 +95,7 @@ def tune(
         start = replace(
             start, workers=start.workers or max(1, start.training_threads() // budget.processes)
         )
-        current = tuning_outcome.score_current(place, work, reporter)
+        current = tuning_outcome.score_current(location, work, reporter)
         data = files.read_data(start)
         end = None if budget.minutes is None else began + 60 * budget.minutes * (1 - RESERVED_TIME)
         chosen, summary = _run_phases(files, start, data.plays, budget, end, reporter)

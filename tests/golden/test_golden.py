@@ -66,7 +66,7 @@ DOCUMENTS = {
 """Commands that print JSON, each with arguments, in an order in which each finds what it needs."""
 
 NOT_RUN = {"releases copy", "releases prune", "releases remove", "releases rollback", "runs export"}
-NOT_RUN |= {"ingest run", "tune", "bench ingest", "bench serve", "runs plot"}
+NOT_RUN |= {"ingest run", "tune", "bench ingest", "bench serve"}
 """Commands with --json that are too slow, need a server, or change what the others look at."""
 
 INGEST = ["--dimensions=16", "--epochs=4", "--min-count=2", "--workers=1", "--log-format=json"]

@@ -15,8 +15,8 @@ from catalog.errors import PlaylistError
 from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.judge import harness
-from evaluation.protocol.dataset import load
-from evaluation.systems.location import Place
+from evaluation.protocol.dataset import load_dataset
+from evaluation.systems.location import StoreLocation
 from ingest import pipeline, report
 from service.recommend.engine import Mode, Strategy, recommend, similar
 from service.recommend.seeds import Seed
@@ -102,13 +102,13 @@ def test_the_release_is_evaluated_and_reported(
     road: Road, bare: pipeline.Outcome, home: EmbeddedStore, tmp_path: Path
 ) -> None:
     work = bare.stages.train.folder.parent
-    assert load(work, bare.manifest.origin.parameters).vectors is None
+    assert load_dataset(work, bare.manifest.origin.parameters).vectors is None
     plan = harness.Plan(
         split="validation",
         baselines=("popularity", "tutorial"),
         modes=("auto", "dense", "cooccurrence", "hybrid"),
     )
-    result = harness.evaluate(Place(home.path), work, plan, SilentReporter())
+    result = harness.evaluate(StoreLocation(home.path), work, plan, SilentReporter())
     hit_rate = {system.key: system.figures["hr@100"].mean for system in result.systems}
     assert "cooccurrence" not in hit_rate  # it is the mode that `auto` resolves to
     assert hit_rate["nextsong"] == hit_rate["hybrid"] > hit_rate["popularity"]

@@ -12,7 +12,7 @@ import pytest
 from catalog.model import Search
 from catalog.progress import SilentReporter
 from evaluation.judge import harness
-from evaluation.systems.location import Place
+from evaluation.systems.location import StoreLocation
 from ingest import pipeline
 from service.client.client import Client
 from tests.support.road import QUICK, Road, ServerRoad
@@ -72,7 +72,10 @@ def test_hit_rates_are_the_same(road: Road, server_road: ServerRoad) -> None:
     plan = harness.Plan(split="test", modes=("auto",), baselines=(), behaviours=False, recall=False)
     there, here = (
         harness.evaluate(place, road.work, plan, SilentReporter()).main.figures
-        for place in (Place(road.home.path, server_road.home.options), Place(road.home.path))
+        for place in (
+            StoreLocation(road.home.path, server_road.home.options),
+            StoreLocation(road.home.path),
+        )
     )
     for measure in ("hr@10", "hr@100", "mrr@10"):
         # Songs that tie may change places: at the edge, that is one playlist of 51.

@@ -1,4 +1,4 @@
-"""Baselines, beside what a few lines of dense NumPy say."""
+"""Baselines, compared with dense NumPy and hand-worked values."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ import pytest
 from catalog.errors import InputError
 from catalog.progress import SilentReporter
 from evaluation.baselines import choice, neighbours, word2vec
-from evaluation.baselines.neighbours import ItemItem, SessionKnn, strongest
+from evaluation.baselines.neighbours import ItemItem, SessionKnn, keep_highest
 from evaluation.baselines.popular import Popularity, Random
 from evaluation.baselines.rules import SequentialRules
-from evaluation.baselines.top import top_of_dense, top_of_sparse
-from evaluation.protocol import dataset as datas
-from evaluation.protocol.cases import Queries, load_queries
-from evaluation.protocol.dataset import Data, Songs, ragged
+from evaluation.baselines.top import rank_dense, rank_sparse
+from evaluation.protocol.cases import HeldOutCases, load_cases
+from evaluation.protocol.dataset import Dataset, SongLists, Songs, load_dataset
 from tests.support.road import ROOT
 
 if TYPE_CHECKING:
@@ -30,110 +29,116 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def data(road: Road) -> Data:
-    return datas.load(road.work, road.outcome.manifest.origin.parameters)
+def dataset(road: Road) -> Dataset:
+    return load_dataset(road.work, road.outcome.manifest.origin.parameters)
 
 
 @pytest.fixture(scope="module")
-def queries(road: Road) -> Queries:
-    return load_queries(road.work, "test", "last", 0)
+def cases(road: Road) -> HeldOutCases:
+    return load_cases(road.work, "test", "last", 0)
 
 
 @pytest.fixture(scope="module")
-def every(data: Data, queries: Queries) -> dict[str, Any]:
-    built = choice.built(choice.NAMES, data, queries, 600, SilentReporter())
-    return {system.key: system for system in built if not isinstance(system, str)}
+def systems(dataset: Dataset, cases: HeldOutCases) -> dict[str, Any]:
+    built = choice.build_baselines(choice.NAMES, dataset, cases, 600, SilentReporter())
+    return {
+        system.key: system for system in built if not isinstance(system, choice.SkippedBaseline)
+    }
 
 
-def answers(system: System, queries: Queries, limit: int = 20) -> np.ndarray:
-    return np.concatenate(list(system.recommend(queries, limit)))
+def answers(system: System, cases: HeldOutCases, limit: int = 20) -> np.ndarray:
+    return np.concatenate(list(system.recommend(cases, limit)))
 
 
-def train_matrix(data: Data) -> np.ndarray:
-    dense = np.zeros((len(data.train), len(data.songs)))
-    for row in range(len(data.train)):
-        dense[row, data.train[row]] = 1
+def train_matrix(dataset: Dataset) -> np.ndarray:
+    dense = np.zeros((len(dataset.train), len(dataset.songs)))
+    for row in range(len(dataset.train)):
+        dense[row, dataset.train[row]] = 1
     return dense
 
 
-def assert_ranked_by(found: np.ndarray, scores: np.ndarray, seeds: Any, limit: int) -> None:
-    """The songs found are the best by these scores, in any order of ties, without the seeds."""
+def assert_ranked_by(ranking: np.ndarray, scores: np.ndarray, seeds: Any, limit: int) -> None:
+    """Assert that the songs are the best by these scores without the seeds, ties in any order."""
     scores = scores.astype(np.float64).copy()
     scores[seeds] = 0
     best = np.sort(scores)[::-1][:limit]
-    kept = found[found >= 0]
+    kept = ranking[ranking >= 0]
     assert len(kept) == (best > 0).sum()
     assert scores[kept] == pytest.approx(best[best > 0], rel=1e-4)
 
 
 def test_no_baseline_repeats_a_song_or_leaves_the_catalog(
-    every: dict[str, Any], data: Data, queries: Queries
+    systems: dict[str, Any], dataset: Dataset, cases: HeldOutCases
 ) -> None:
-    assert list(every) == list(choice.NAMES)
-    for key, system in every.items():
-        found = answers(system, queries, 100)
-        assert found.shape == (len(queries), 100), key
-        for row, songs in enumerate(found):
+    assert list(systems) == list(choice.NAMES)
+    for key, system in systems.items():
+        rankings = answers(system, cases, 100)
+        assert rankings.shape == (len(cases), 100), key
+        for row, songs in enumerate(rankings):
             there = songs[songs >= 0]
             assert len(np.unique(there)) == len(there), key
-            assert data.songs.in_catalog[there].all(), key
-            if key != "tutorial":  # which leaves out the last song alone
-                assert not np.isin(there, queries.seeds[row]).any(), key
+            assert dataset.songs.in_catalog[there].all(), key
+            if key != "tutorial":  # which excludes the last song only
+                assert not np.isin(there, cases.seeds[row]).any(), key
 
 
-def test_answers_do_not_depend_on_the_batch(every: dict[str, Any], queries: Queries) -> None:
-    few = queries.take(np.arange(5, 8))
+def test_answers_do_not_depend_on_the_batch(systems: dict[str, Any], cases: HeldOutCases) -> None:
+    few = cases.take(np.arange(5, 8))
     for key in ("item-item", "session-knn", "rules", "als", "bpr", "word2vec-mean"):
-        together, alone = answers(every[key], queries)[5:8], answers(every[key], few)
-        assert (together == alone).mean() > 0.95, key  # BLAS may round ties apart
+        together, alone = answers(systems[key], cases)[5:8], answers(systems[key], few)
+        assert (together == alone).mean() > 0.95, key  # BLAS may break ties by rounding
 
 
-def test_popularity_is_the_most_played(data: Data, queries: Queries) -> None:
-    found = answers(Popularity(data), queries, 10)
-    for row in range(len(queries)):
-        own = set(queries.seeds[row].tolist())
-        expected = [song for song in data.songs.by_popularity if song not in own][:10]
-        assert found[row].tolist() == expected
-
-
-def test_random_songs_are_all_alike(data: Data, queries: Queries) -> None:
-    found = answers(Random(data), queries, 10)
-    assert len(np.unique(found)) > 0.6 * len(data.songs.by_popularity)
-    assert (answers(Random(data), queries, 10) == found).all()
-
-
-def test_the_tutorials_way_is_the_neighbours_of_the_last_song(
-    every: dict[str, Any], data: Data, queries: Queries
+def test_popularity_recommends_the_most_popular_songs(
+    dataset: Dataset, cases: HeldOutCases
 ) -> None:
-    system = every["tutorial"]
+    rankings = answers(Popularity(dataset), cases, 10)
+    for row in range(len(cases)):
+        own = set(cases.seeds[row].tolist())
+        expected = [song for song in dataset.songs.by_popularity if song not in own][:10]
+        assert rankings[row].tolist() == expected
+
+
+def test_random_songs_are_drawn_from_the_whole_catalog(
+    dataset: Dataset, cases: HeldOutCases
+) -> None:
+    rankings = answers(Random(dataset), cases, 10)
+    assert len(np.unique(rankings)) > 0.6 * len(dataset.songs.by_popularity)
+    assert (answers(Random(dataset), cases, 10) == rankings).all()
+
+
+def test_the_tutorial_recommends_neighbours_of_the_last_song(
+    systems: dict[str, Any], dataset: Dataset, cases: HeldOutCases
+) -> None:
+    system = systems["tutorial"]
     model: word2vec.Model = system._model
-    vectors = np.zeros((len(data.songs), model.vectors.shape[1]))
+    vectors = np.zeros((len(dataset.songs), model.vectors.shape[1]))
     vectors[model.songs] = model.vectors
-    found = answers(system, queries, 10)
-    for row in range(len(queries)):
-        last = queries.seeds[row][-1]
+    rankings = answers(system, cases, 10)
+    for row in range(len(cases)):
+        last = cases.seeds[row][-1]
         if model.row[last] >= 0:
-            assert last not in found[row]
+            assert last not in rankings[row]
             cosine = vectors @ vectors[last]
             cosine[model.row < 0] = -2
             cosine[last] = -2
-            assert cosine[found[row]] == pytest.approx(np.sort(cosine)[::-1][:10], abs=1e-5)
+            assert cosine[rankings[row]] == pytest.approx(np.sort(cosine)[::-1][:10], abs=1e-5)
 
 
-LEARN = """
+TRAIN = """
 import hashlib, sys
 from pathlib import Path
-from evaluation import data as datas
+from evaluation.protocol.dataset import load_dataset
 from evaluation.baselines import word2vec
-model = word2vec.tutorial_model(datas.load(Path(sys.argv[1]), {"seed": 0}))
+model = word2vec.train_tutorial_model(load_dataset(Path(sys.argv[1]), {"seed": 0}))
 print(hashlib.sha256(model.songs.tobytes() + model.vectors.tobytes()).hexdigest())
 """
 
 
-def test_the_tutorials_way_learns_the_same_each_time(road: Road) -> None:
-    learned = set()
+def test_the_tutorial_model_is_repeatable(road: Road) -> None:
+    digests = set()
     for seed in ("1", "2"):
-        command = [sys.executable, "-c", LEARN, str(road.work)]
+        command = [sys.executable, "-c", TRAIN, str(road.work)]
         child = subprocess.run(
             command,
             env={**os.environ, "PYTHONHASHSEED": seed},
@@ -142,90 +147,95 @@ def test_the_tutorials_way_learns_the_same_each_time(road: Road) -> None:
             text=True,
             check=True,
         )
-        learned.add(child.stdout)
-    assert len(learned) == 1
+        digests.add(child.stdout)
+    assert len(digests) == 1
 
 
-def test_item_item_is_the_cosine_of_columns(data: Data, queries: Queries) -> None:
-    played = train_matrix(data)
+def test_item_item_is_the_cosine_of_columns(dataset: Dataset, cases: HeldOutCases) -> None:
+    played = train_matrix(dataset)
     lengths = np.maximum(np.linalg.norm(played, axis=0), 1)
     similar = played.T @ played / np.outer(lengths, lengths)
     np.fill_diagonal(similar, 0)
-    if len(data.songs) > neighbours.NEIGHBOURS:
-        cut = -np.sort(-similar, axis=1)[:, neighbours.NEIGHBOURS - 1]
+    if len(dataset.songs) > neighbours.NEIGHBOURS:
+        threshold = -np.sort(-similar, axis=1)[:, neighbours.NEIGHBOURS - 1]
         assert ((similar > 0).sum(axis=1) > neighbours.NEIGHBOURS).any()
-        similar[similar < cut[:, None]] = 0
-    found = answers(ItemItem(data), queries, 5)
+        similar[similar < threshold[:, None]] = 0
+    rankings = answers(ItemItem(dataset), cases, 5)
     right = 0
-    for row in range(len(queries)):
-        scores = similar[queries.seeds[row]].sum(axis=0)
-        scores[queries.seeds[row]] = 0
+    for row in range(len(cases)):
+        scores = similar[cases.seeds[row]].sum(axis=0)
+        scores[cases.seeds[row]] = 0
         best = np.sort(scores)[::-1][:5]
-        right += np.allclose(scores[found[row]], best, rtol=0.02)
-    assert right > 0.9 * len(queries)  # ties at the 200th neighbour may be cut either way
+        right += np.allclose(scores[rankings[row]], best, rtol=0.02)
+    assert right > 0.9 * len(cases)  # ties at the 200th neighbour may be broken either way
 
 
-def test_item_item_in_spans_is_the_same(
-    data: Data, queries: Queries, monkeypatch: pytest.MonkeyPatch
+def test_item_item_is_the_same_in_several_parts(
+    dataset: Dataset, cases: HeldOutCases, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_once = answers(ItemItem(data), queries)
-    monkeypatch.setattr(neighbours, "PAIRS_AT_ONCE", 2_000)
-    assert (answers(ItemItem(data), queries) == at_once).all()
+    at_once = answers(ItemItem(dataset), cases)
+    monkeypatch.setattr(neighbours, "MAX_PAIRS", 2_000)
+    assert (answers(ItemItem(dataset), cases) == at_once).all()
 
 
-def test_session_knn_adds_up_the_playlists_that_are_most_alike(
-    data: Data, queries: Queries
+def test_session_knn_adds_up_the_most_similar_playlists(
+    dataset: Dataset, cases: HeldOutCases
 ) -> None:
-    played = train_matrix(data)
-    found = answers(SessionKnn(data), queries, 10)
-    for row in range(len(queries)):
-        seeds = queries.seeds[row]
-        weights = np.zeros(len(data.songs))
+    played = train_matrix(dataset)
+    rankings = answers(SessionKnn(dataset), cases, 10)
+    for row in range(len(cases)):
+        seeds = cases.seeds[row]
+        weights = np.zeros(len(dataset.songs))
         weights[seeds] = 0.9 ** np.arange(len(seeds))[::-1]
-        alike = played @ weights / np.sqrt(played.sum(axis=1))
-        order = np.argsort(-alike, kind="stable")[: neighbours.SESSIONS]
-        if alike[order[-1]] > 0 and np.isclose(alike, alike[order[-1]]).sum() > 1:
-            continue  # which of several equally alike playlists are kept is nobody's business
-        assert_ranked_by(found[row], alike[order] @ played[order], seeds, 10)
+        similarity = played @ weights / np.sqrt(played.sum(axis=1))
+        order = np.argsort(-similarity, kind="stable")[: neighbours.SESSIONS]
+        if similarity[order[-1]] > 0 and np.isclose(similarity, similarity[order[-1]]).sum() > 1:
+            continue  # the choice among equally similar playlists is arbitrary
+        assert_ranked_by(rankings[row], similarity[order] @ played[order], seeds, 10)
 
 
-def world(tmp_path: Path, playlists: list[list[int]], songs: int = 6) -> Data:
-    train = ragged(playlists)
+def make_dataset(tmp_path: Path, playlists: list[list[int]], songs: int = 6) -> Dataset:
+    train = SongLists.from_lists(playlists)
     counted = np.bincount(train.songs, minlength=songs)
     known = Songs(None, np.arange(songs, dtype=np.int32), counted)  # type: ignore[arg-type]
-    return Data(tmp_path, known, train, 0, ordered=True)
+    return Dataset(tmp_path, known, train, 0)
 
 
-def asked(*seeds: list[int]) -> Queries:
-    return Queries([""] * len(seeds), [""] * len(seeds), ragged(seeds), ragged([[0]] * len(seeds)))
+def make_cases(*seeds: list[int]) -> HeldOutCases:
+    return HeldOutCases(
+        [""] * len(seeds),
+        [""] * len(seeds),
+        SongLists.from_lists(seeds),
+        SongLists.from_lists([[0]] * len(seeds)),
+    )
 
 
 def test_sequential_rules_by_hand(tmp_path: Path) -> None:
-    data = world(tmp_path, [[0, 1, 2], [0, 2, 3], [4, 0]])
+    dataset = make_dataset(tmp_path, [[0, 1, 2], [0, 2, 3], [4, 0]])
     # After 0: 1 once at distance 1; 2 at distances 2 and 1; 3 at distance 2.
-    found = answers(SequentialRules(data), asked([0], [4], [1, 5], [5], [2, 0]), 4)
-    assert found.tolist() == [
+    rankings = answers(SequentialRules(dataset), make_cases([0], [4], [1, 5], [5], [2, 0]), 4)
+    assert rankings.tolist() == [
         [2, 1, 3, -1],
         [0, -1, -1, -1],
-        [2, -1, -1, -1],  # 5 is unknown: the song before it speaks
+        [2, -1, -1, -1],  # 5 is unknown, so that the song before it counts
         [-1, -1, -1, -1],
         [1, 3, -1, -1],  # 2 is in the query
     ]
 
 
-def test_unknown_songs_ask_for_nothing(every: dict[str, Any], data: Data) -> None:
-    nobody = asked([-1], [-1, -1])
+def test_unknown_songs_have_no_recommendations(systems: dict[str, Any], dataset: Dataset) -> None:
+    unknown = make_cases([-1], [-1, -1])
     for key in ("item-item", "session-knn", "rules", "als", "bpr", "word2vec-mean"):
-        assert (answers(every[key], nobody) == -1).all(), key
+        assert (answers(systems[key], unknown) == -1).all(), key
     for key in ("popularity", "random", "tutorial"):
-        assert (answers(every[key], nobody) >= 0).all(), key
+        assert (answers(systems[key], unknown) >= 0).all(), key
 
 
-def test_learned_baselines_beat_chance_by_far(
-    every: dict[str, Any], data: Data, queries: Queries
+def test_trained_baselines_beat_random(
+    systems: dict[str, Any], dataset: Dataset, cases: HeldOutCases
 ) -> None:
     def hits(key: str) -> int:
-        return int((answers(every[key], queries, 50) == queries.label[:, None]).sum())
+        return int((answers(systems[key], cases, 50) == cases.label[:, None]).sum())
 
     for key in ("item-item", "session-knn", "rules", "als", "bpr"):
         assert hits(key) > 1.5 * hits("random"), key
@@ -233,48 +243,53 @@ def test_learned_baselines_beat_chance_by_far(
 
 def test_top_of_dense_by_hand() -> None:
     scores = np.array([[0.1, 0.9, 0.5], [1.0, -np.inf, 1.0]], dtype=np.float32)
-    assert top_of_dense(scores, 2).tolist() == [[1, 2], [0, 2]]
-    assert top_of_dense(scores, 4).tolist() == [[1, 2, 0, -1], [0, 2, -1, -1]]
+    assert rank_dense(scores, 2).tolist() == [[1, 2], [0, 2]]
+    assert rank_dense(scores, 4).tolist() == [[1, 2, 0, -1], [0, 2, -1, -1]]
 
 
 def test_top_of_sparse_by_hand() -> None:
     from scipy.sparse import csr_array
 
     scores = csr_array(np.array([[0.1, 0.9, 0.5, 0.0], [0.0, -1.0, 0.0, 0.2]]))
-    found = top_of_sparse(scores, 2, ragged([[1], []]))
-    assert found.tolist() == [[2, 0], [3, -1]]
-    # A song that nobody knows is not the last one, which may well be recommended.
-    assert top_of_sparse(scores, 2, ragged([[], [-1]])).tolist() == [[1, 2], [3, -1]]
+    rankings = rank_sparse(scores, 2, SongLists.from_lists([[1], []]))
+    assert rankings.tolist() == [[2, 0], [3, -1]]
+    # An unknown song, -1, does not exclude the last column.
+    assert rank_sparse(scores, 2, SongLists.from_lists([[], [-1]])).tolist() == [[1, 2], [3, -1]]
 
 
 def test_strongest_by_hand() -> None:
     from scipy.sparse import csr_array
 
-    kept = strongest(csr_array(np.array([[1.0, 3.0, 2.0], [0.0, 0.0, 5.0]])), 2)
+    kept = keep_highest(csr_array(np.array([[1.0, 3.0, 2.0], [0.0, 0.0, 5.0]])), 2)
     assert kept.toarray().tolist() == [[0, 3, 2], [0, 0, 5]]
 
 
-def test_a_list_of_baselines() -> None:
-    assert choice.chosen("none") == ()
-    assert choice.chosen("all") == choice.NAMES
-    assert choice.chosen(" rules, random,rules") == ("rules", "random")
+def test_lists_of_baselines_are_parsed() -> None:
+    assert choice.parse_names("none") == ()
+    assert choice.parse_names("all") == choice.NAMES
+    assert choice.parse_names(" rules, random,rules") == ("rules", "random")
     with pytest.raises(InputError, match="no baseline 'magic'"):
-        choice.chosen("magic")
+        choice.parse_names("magic")
 
 
-def test_what_cannot_be_learned_is_said_and_left_out(tmp_path: Path) -> None:
-    data = world(tmp_path, [[0, 1], [2, 1], [3, 4]])  # no song in three playlists
+def test_a_baseline_that_cannot_learn_is_skipped(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, [[0, 1], [2, 1], [3, 4]])  # no song in three playlists
     names = ("popularity", "tutorial", "word2vec-mean")
-    found = list(choice.built(names, data, asked([0]), 600, SilentReporter()))
-    assert [isinstance(one, str) for one in found] == [False, True, True]
-    assert found[1] == (
-        "tutorial is left out: no song is in 3 training playlists, as the tutorials' way wants"
+    built = list(choice.build_baselines(names, dataset, make_cases([0]), 600, SilentReporter()))
+    assert [isinstance(system, choice.SkippedBaseline) for system in built] == [False, True, True]
+    assert built[1] == choice.SkippedBaseline(
+        "tutorial is left out: no song is in 3 training playlists, which its model requires"
     )
 
 
-def test_what_would_take_too_long_is_said_and_left_out(data: Data, queries: Queries) -> None:
-    found = list(choice.built(["popularity", "als"], data, queries, 1e-4, SilentReporter()))
-    assert not isinstance(found[0], str)
-    assert isinstance(found[1], str)
-    assert "als would take about" in found[1]
-    assert f"{len(queries)} queries" in found[1]
+def test_a_baseline_that_would_take_too_long_is_skipped(
+    dataset: Dataset, cases: HeldOutCases
+) -> None:
+    built = list(
+        choice.build_baselines(["popularity", "als"], dataset, cases, 1e-4, SilentReporter())
+    )
+    popularity, als = built
+    assert not isinstance(popularity, choice.SkippedBaseline)
+    assert isinstance(als, choice.SkippedBaseline)
+    assert "als would take about" in als.reason
+    assert f"{len(cases)} queries" in als.reason

@@ -1,4 +1,4 @@
-"""Two runs or two releases side by side, and what `ingest run --gate` makes of it."""
+"""Comparison of two runs or two releases, and the gate of `ingest run`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from catalog.errors import GateError, InputError, MismatchError
 from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.judge import compare, gate, harness
-from evaluation.protocol.cases import load_queries
-from evaluation.report import comparison_table
+from evaluation.judge.compare import CaseSelection
+from evaluation.judge.comparison import measure_changes
+from evaluation.protocol.cases import load_cases
+from evaluation.report import terminal as terminal_report
 from evaluation.runs import log
-from evaluation.systems.location import Place
+from evaluation.systems.location import StoreLocation
 from ingest import pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from evaluation.judge.compare import Contest
+    from evaluation.judge.comparison import ChangeReport
     from tests.support.pipeline_runs import Lane
     from tests.support.road import Terminal
 
@@ -34,47 +36,39 @@ PLAN = harness.Plan(
 )
 
 
-def verdicts(found: Contest) -> dict[str, str]:
-    return {row.metric: row.verdict for row in found.rows}
+ALL_CASES = CaseSelection()
 
 
-def test_figures_side_by_side_by_hand() -> None:
+def verdicts(report: ChangeReport) -> dict[str, str]:
+    return {row.metric: row.verdict for row in report.rows}
+
+
+def test_changes_by_hand() -> None:
     random = np.random.default_rng(0)
     old = (random.random(400) < 0.2).astype(float)
     new = np.maximum(old, random.random(400) < 0.2)
-    half = np.arange(400) < 200
-    found = compare._contest(
-        "a",
-        "b",
-        {"hr@10": old},
-        {"hr@10": new},
-        {"g": {"first": half, "few": np.arange(400) < 5}},
-        0,
-    )
-    (row,) = found.rows
+    slices = {"group": {"first half": np.arange(400) < 200, "few": np.arange(400) < 5}}
+    (row,), slice_rows = measure_changes({"hr@10": old}, {"hr@10": new}, slices)
     assert row.before.mean == old.mean()
     assert row.after.mean == new.mean()
     assert row.difference.mean == pytest.approx(new.mean() - old.mean())
     assert row.verdict == "better"
-    assert [(one.name, one.queries) for one in found.slices] == [("first", 200)]
-    back = compare._contest("b", "a", {"hr@10": new}, {"hr@10": old}, {}, 0)
-    assert verdicts(back) == {"hr@10": "worse"}
-    assert verdicts(compare._contest("a", "a", {"hr@10": old}, {"hr@10": old}, {}, 0)) == {
-        "hr@10": "same"
-    }
+    assert [(change.name, change.queries) for change in slice_rows] == [("first half", 200)]
+    (reverse,), _ = measure_changes({"hr@10": new}, {"hr@10": old}, {})
+    assert reverse.verdict == "worse"
+    (none,), _ = measure_changes({"hr@10": old}, {"hr@10": old}, {})
+    assert none.verdict == "same"
 
 
 def test_fewer_clicks_are_better() -> None:
-    many, few = np.full(30, 20.0), np.full(30, 2.0)
-    assert verdicts(compare._contest("a", "b", {"clicks": many}, {"clicks": few}, {}, 0)) == {
-        "clicks": "better"
-    }
+    (row,), _ = measure_changes({"clicks": np.full(30, 20.0)}, {"clicks": np.full(30, 2.0)}, {})
+    assert row.verdict == "better"
 
 
-def test_a_worse_release_is_kept_from_publishing(lane: Lane) -> None:
+def test_a_worse_release_is_not_published(lane: Lane) -> None:
     before = lane.home.current()
-    place = Place(lane.home.path)
-    guard: Any = gate.before_publishing(lane.home, SilentReporter())
+    location = StoreLocation(lane.home.path)
+    gate_: Any = gate.before_publishing(lane.home, SilentReporter())
     changes = {"query_decay": 0.0, "neighbours": 1, "dimensions": 2, "epochs": 1}
     parameters = replace(lane.road.parameters, **changes)
     with pytest.raises(GateError, match=r"significantly worse .*hr@100 0\.\d+ -> 0\.\d+"):
@@ -84,41 +78,46 @@ def test_a_worse_release_is_kept_from_publishing(lane: Lane) -> None:
             lane.work,
             parameters,
             SilentReporter(),
-            pipeline.RunOptions(gate=guard),
+            pipeline.RunOptions(gate=gate_),
         )
     assert lane.home.current() == before
-    assert place.releases() == [before]
+    assert location.release_ids() == [before]
     lane.home.open().close()
-    passed = pipeline.run(
+    outcome = pipeline.run(
         [lane.file],
         lane.home,
         lane.work,
         replace(lane.road.parameters, query_decay=0.89),
         SilentReporter(),
-        pipeline.RunOptions(gate=guard),
+        pipeline.RunOptions(gate=gate_),
     )
-    assert lane.home.current() == passed.manifest.release != before
+    assert lane.home.current() == outcome.manifest.release != before
 
-    found = compare.of_names(
-        place, str(before), passed.manifest.release, lane.work, SilentReporter(), "validation", None
+    report = compare.compare_named(
+        location,
+        str(before),
+        outcome.manifest.release,
+        lane.work,
+        SilentReporter(),
+        ALL_CASES,
     )
-    assert set(verdicts(found).values()) == {"same"}
-    assert found.queries == lane.road.outcome.stages.split.summary.validation
-    with pytest.raises(InputError, match="not two runs, nor one release each"):
-        compare.of_names(
-            place, str(before), "nothing", lane.work, SilentReporter(), "validation", None
+    assert set(verdicts(report).values()) == {"same"}
+    assert report.queries == lane.road.outcome.stages.split.summary.validation
+    with pytest.raises(InputError, match="are neither two runs nor two releases"):
+        compare.compare_named(
+            location, str(before), "nothing", lane.work, SilentReporter(), ALL_CASES
         )
 
 
-def test_the_gate_lets_a_first_release_pass(lane: Lane, tmp_path: Path) -> None:
-    home = Place(tmp_path / "new").home()
-    guard = gate.before_publishing(home, SilentReporter())
+def test_the_gate_passes_a_first_release(lane: Lane, tmp_path: Path) -> None:
+    store = StoreLocation(tmp_path / "new").open_store()
+    gate_ = gate.before_publishing(store, SilentReporter())
     release = lane.home.open()
-    guard(release, lane.work)
+    gate_(release, lane.work)
     release.close()
 
 
-def test_releases_of_other_splits_are_not_compared(lane: Lane) -> None:
+def test_releases_of_different_splits_are_not_compared(lane: Lane) -> None:
     release = lane.home.open()
     origin = release.manifest.origin
     other = replace(origin, parameters=origin.parameters | {"seed": 9})
@@ -126,13 +125,12 @@ def test_releases_of_other_splits_are_not_compared(lane: Lane) -> None:
     class Other:
         manifest = replace(release.manifest, origin=other)
 
-    with pytest.raises(MismatchError, match="split by different seeds"):
-        compare.of_releases(Other(), release, lane.work, SilentReporter())  # type: ignore[arg-type]
+    with pytest.raises(MismatchError, match="split with different seeds"):
+        compare.compare_releases(Other(), release, lane.work, SilentReporter(), ALL_CASES)  # type: ignore[arg-type]
     release.close()
 
 
-def test_an_older_release_may_know_songs_that_are_gone(lane: Lane, tmp_path: Path) -> None:
-    """The data shrinks: what the work folder no longer knows is no label, and breaks nothing."""
+def test_an_older_release_may_have_songs_that_the_data_lacks(lane: Lane, tmp_path: Path) -> None:
     lines = lane.file.read_text().splitlines()
     ids = sorted({line.split(",")[0] for line in lines[1:]})
     half = {*ids[: len(ids) // 2]}
@@ -140,25 +138,25 @@ def test_an_older_release_may_know_songs_that_are_gone(lane: Lane, tmp_path: Pat
     before = lane.home.current()
     lane.file = tmp_path / "fewer.csv"
     lane.file.write_text("\n".join(kept) + "\n")
-    guard: Any = gate.before_publishing(lane.home, SilentReporter())
+    gate_: Any = gate.before_publishing(lane.home, SilentReporter())
     after = pipeline.run(
         [lane.file],
         lane.home,
         lane.work,
         lane.road.parameters,
         SilentReporter(),
-        pipeline.RunOptions(gate=guard),
+        pipeline.RunOptions(gate=gate_),
     ).manifest
     assert after.counts.songs < lane.home.manifest(str(before)).counts.songs
-    place = Place(lane.home.path)
-    found = compare.of_names(
-        place, str(before), after.release, lane.work, SilentReporter(), "validation", None
+    location = StoreLocation(lane.home.path)
+    report = compare.compare_named(
+        location, str(before), after.release, lane.work, SilentReporter(), ALL_CASES
     )
-    assert found.queries == len(load_queries(lane.work, "validation", "last", 0))
-    assert "was made of other playlists or by another version" in found.remarks[0]
+    assert report.queries == len(load_cases(lane.work, "validation", "last", 0))
+    assert "was made from other playlists or by another version" in report.remarks[0]
 
 
-def test_neither_release_belongs_to_the_work_folder(lane: Lane) -> None:
+def test_one_release_must_belong_to_the_work_folder(lane: Lane) -> None:
     release = lane.home.open()
     origin = replace(release.manifest.origin, split_fingerprint="0" * 64)
 
@@ -166,121 +164,129 @@ def test_neither_release_belongs_to_the_work_folder(lane: Lane) -> None:
         manifest = replace(release.manifest, origin=origin)
 
     with pytest.raises(MismatchError, match="was not made from the playlists"):
-        compare.of_releases(Other(), Other(), lane.work, SilentReporter())  # type: ignore[arg-type]
+        compare.compare_releases(Other(), Other(), lane.work, SilentReporter(), ALL_CASES)  # type: ignore[arg-type]
     release.close()
 
 
-def test_a_gate_asks_a_sample_and_says_so(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gate_uses_a_sample(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate, "SAMPLE", 30)
     release = lane.home.open()
-    found = gate.not_worse(release, release, lane.work, SilentReporter())
+    report = gate.require_not_worse(release, release, lane.work, SilentReporter())
     release.close()
-    assert found.queries == 30
-    assert found.available > 30
-    assert found.remarks == ()
+    assert report.queries == 30
+    assert report.available > 30
+    assert report.remarks == ()
 
 
-def test_published_releases_are_asked_in_several_processes(
+def test_published_releases_are_searched_in_several_processes(
     lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = []
     real = compare.Release
     monkeypatch.setattr(compare, "Release", lambda *args: (opened.append(args[3]), real(*args))[1])
     release = str(lane.home.current())
-    place = Place(lane.home.path)
-    compare.of_names(place, release, release, lane.work, SilentReporter(), "validation", None)
+    location = StoreLocation(lane.home.path)
+    compare.compare_named(location, release, release, lane.work, SilentReporter(), ALL_CASES)
     assert len(opened) == 2
     assert all(opened)
-    one = lane.home.open()
-    compare.of_releases(one, one, lane.work, SilentReporter())
-    one.close()
-    assert opened[2:] == [None, None]  # they need not be published
+    current = lane.home.open()
+    compare.compare_releases(current, current, lane.work, SilentReporter(), ALL_CASES)
+    current.close()
+    assert opened[2:] == [None, None]  # an unpublished release cannot be opened elsewhere
 
 
-def test_comparisons_are_recorded_and_uses_of_test_counted(lane: Lane) -> None:
-    release, place = str(lane.home.current()), Place(lane.home.path)
+def test_comparisons_are_logged_and_uses_of_test_counted(lane: Lane) -> None:
+    release, location = str(lane.home.current()), StoreLocation(lane.home.path)
     for split, uses in (("validation", 0), ("test", 0), ("test", 1)):
-        found = compare.of_names(place, release, release, lane.work, SilentReporter(), split, None)
-        payload = log.find(place.folder, found.run).payload
+        report = compare.compare_named(
+            location, release, release, lane.work, SilentReporter(), split, None
+        )
+        payload = log.find(location.folder, report.run).payload
         assert payload["split"] == split
         assert payload["holdout"] == "last"
         assert payload["test_used"] == (split == "test")
-        assert payload["figures"]["hr@100"] == found.rows[1].after.mean
-        assert [remark for remark in found.remarks if "used once before" in remark] == (
-            found.remarks and [*found.remarks] if uses else []
+        assert payload["figures"]["hr@100"] == report.rows[1].after.mean
+        assert [remark for remark in report.remarks if "used once before" in remark] == (
+            report.remarks and [*report.remarks] if uses else []
         )
-    # Reading again what was scored uses nothing.
+    # Comparing recorded figures does not use the test playlists.
     plan = replace(PLAN, split="test")
-    first = harness.evaluate(place, lane.work, plan, SilentReporter())
+    first = harness.evaluate(location, lane.work, plan, SilentReporter())
     assert first.conditions.test_uses == 2
-    compare.of_names(place, first.run, first.run, lane.work, SilentReporter(), "test", None)
-    assert harness.evaluate(place, lane.work, plan, SilentReporter()).conditions.test_uses == 3
-    assert [run.kind for run in log.load(place.folder, kind="compare")] == ["compare"] * 4
+    compare.compare_named(
+        location, first.run, first.run, lane.work, SilentReporter(), CaseSelection("test")
+    )
+    assert harness.evaluate(location, lane.work, plan, SilentReporter()).conditions.test_uses == 3
+    assert [run.kind for run in log.load(location.folder, kind="compare")] == ["compare"] * 4
 
 
 def test_two_runs_are_compared_as_recorded(lane: Lane, terminal: Callable[[int], Terminal]) -> None:
-    place = Place(lane.home.path)
-    first = harness.evaluate(place, lane.work, PLAN, SilentReporter())
-    second = harness.evaluate(place, lane.work, replace(PLAN, modes=("dense",)), SilentReporter())
-    other = harness.evaluate(place, lane.work, replace(PLAN, split="test"), SilentReporter())
-    found = compare.of_runs(place.folder, first.run, second.run)
-    assert found.queries == first.conditions.playlists
-    by_metric = {row.metric: row for row in found.rows}
+    location = StoreLocation(lane.home.path)
+    first = harness.evaluate(location, lane.work, PLAN, SilentReporter())
+    second = harness.evaluate(
+        location, lane.work, replace(PLAN, modes=("dense",)), SilentReporter()
+    )
+    other = harness.evaluate(location, lane.work, replace(PLAN, split="test"), SilentReporter())
+    report = compare.compare_runs(location.folder, first.run, second.run)
+    assert report.queries == first.conditions.playlists
+    by_metric = {row.metric: row for row in report.rows}
     assert by_metric["hr@100"].before.mean == first.main.figures["hr@100"].mean
     assert by_metric["hr@100"].after.mean == second.main.figures["hr@100"].mean
     assert by_metric["hr@100"].difference.mean == pytest.approx(
         second.main.figures["hr@100"].mean - first.main.figures["hr@100"].mean
     )
-    assert {row.group for row in found.slices} >= {"popularity of the label"}
+    assert {row.group for row in report.slices} >= {"popularity of the label"}
     with pytest.raises(MismatchError, match="split validation and test"):
-        compare.of_runs(place.folder, first.run, other.run)
-    where = ["--home", str(place.folder), "--work", str(lane.work), "-q"]
-    shown = CliRunner().invoke(main, ["evaluate", "compare", first.run, second.run, *where])
+        compare.compare_runs(location.folder, first.run, other.run)
+    folders = ["--home", str(location.folder), "--work", str(lane.work), "-q"]
+    shown = CliRunner().invoke(main, ["evaluate", "compare", first.run, second.run, *folders])
     assert shown.exit_code == 0, shown.output
-    for word in ("before: run", "after:  run", "HR@100", "difference", "by kind of query"):
+    for word in ("before: run", "after:  run", "HR@100", "difference", "by slice of the queries"):
         assert word in shown.output
     screen = terminal(80)
-    comparison_table.contest(found)
+    terminal_report.print_changes(report)
     written = screen.shown()
     tables = [line for line in written.splitlines() if "release" not in line]
-    assert any("─" in line for line in tables)  # as a terminal has them, not the plain ones
+    assert any("─" in line for line in tables)  # tables of a terminal, not plain ones
     assert max(map(len, tables)) <= 80
-    assert "…" not in written  # nothing is cut
+    assert "…" not in written  # nothing is truncated
     for heading in ("queries", "HR@10 change", "HR@100 change", "known songs of the query"):
         assert heading in " ".join(shown.output.split())
     printed = CliRunner().invoke(
-        main, ["evaluate", "compare", first.run, second.run, *where, "--json"]
+        main, ["evaluate", "compare", first.run, second.run, *folders, "--json"]
     )
-    assert json.loads(printed.output)["queries"] == found.queries
-    of_one = compare.of_runs(place.folder, f"{first.run}:random", f"{first.run}:nextsong")
+    assert json.loads(printed.output)["queries"] == report.queries
+    within_run = compare.compare_runs(
+        location.folder, f"{first.run}:random", f"{first.run}:nextsong"
+    )
     figures = {system.key: system.figures for system in first.systems}
-    for row in of_one.rows:
+    for row in within_run.rows:
         assert row.before.mean == pytest.approx(figures["random"][row.metric].mean, rel=1e-6)
         assert row.after.mean == pytest.approx(figures["nextsong"][row.metric].mean, rel=1e-6)
-    assert of_one.before.endswith("random")
-    with pytest.raises(InputError, match="has not scored 'als', but nextsong, random"):
-        compare.of_runs(place.folder, f"{first.run}:als", first.run)
-    missing = CliRunner().invoke(main, ["evaluate", "compare", "x", "y", *where])
+    assert within_run.before.endswith("random")
+    with pytest.raises(InputError, match="has no system 'als': choose from nextsong, random"):
+        compare.compare_runs(location.folder, f"{first.run}:als", first.run)
+    missing = CliRunner().invoke(main, ["evaluate", "compare", "x", "y", *folders])
     assert missing.exit_code == 1
     assert "no run x" in missing.output
 
 
-def test_samples_are_compared_on_what_they_share(lane: Lane) -> None:
-    place = Place(lane.home.path)
+def test_samples_are_compared_on_shared_playlists(lane: Lane) -> None:
+    location = StoreLocation(lane.home.path)
     sampled = [
-        harness.evaluate(place, lane.work, replace(PLAN, sample=size), SilentReporter())
+        harness.evaluate(location, lane.work, replace(PLAN, sample=size), SilentReporter())
         for size in (60, 40)
     ]
-    ids = [set(one.queries.playlist_ids) for one in sampled]
+    ids = [set(result.cases.playlist_ids) for result in sampled]
     shared = ids[0] & ids[1]
     assert 0 < len(shared) < 60
-    found = compare.of_runs(place.folder, sampled[0].run, sampled[1].run)
-    assert found.queries == len(shared)
-    assert found.left_out == 60 + 40 - 2 * len(shared)
-    assert set(verdicts(found).values()) == {"same"}
+    report = compare.compare_runs(location.folder, sampled[0].run, sampled[1].run)
+    assert report.queries == len(shared)
+    assert report.left_out == 60 + 40 - 2 * len(shared)
+    assert set(verdicts(report).values()) == {"same"}
 
 
-def test_ingest_run_is_recorded_and_gated_from_the_command_line(lane: Lane) -> None:
+def test_the_command_ingest_run_is_logged_and_gated(lane: Lane) -> None:
     command = ["ingest", "run", str(lane.file), "--home", str(lane.home.path)]
     command += ["--work", str(lane.work), "--gate"]
     same = [f"--{name}={getattr(lane.road.parameters, name)}" for name in ("dimensions", "epochs")]
@@ -292,9 +298,9 @@ def test_ingest_run_is_recorded_and_gated_from_the_command_line(lane: Lane) -> N
     assert worse.exit_code == 1, worse.output
     assert "significantly worse" in worse.output
     assert lane.home.current() == before
-    fine = CliRunner().invoke(main, [*command, *same, "--query-decay=0.89"])
-    assert fine.exit_code == 0, fine.output
-    assert "not significantly worse" in fine.output
+    passed = CliRunner().invoke(main, [*command, *same, "--query-decay=0.89"])
+    assert passed.exit_code == 0, passed.output
+    assert "not significantly worse" in passed.output
     (run,) = log.load(lane.home.path, kind="ingest")
     assert run.release == lane.home.current() != before
     assert run.payload["published"] is True

@@ -1,4 +1,4 @@
-"""Intervals and paired tests: by hand, by other formulas, and by how often they are wrong."""
+"""Intervals and paired tests: against hand-worked values, other formulas and simulations."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from evaluation.judge.comparison import compared
-from evaluation.judge.intervals import Figure, bootstrap, estimate, share_difference
-from evaluation.judge.significance import holm, mcnemar, p_equals, p_value, permutation
+from evaluation.judge.comparison import compare_systems
+from evaluation.judge.intervals import Figure, bootstrap, estimate, estimate_share_difference
+from evaluation.judge.significance import (
+    format_p_equals,
+    format_p_value,
+    holm_correction,
+    mcnemar_test,
+    permutation_test,
+)
 
 
-def test_the_interval_of_a_share_is_as_wide_as_its_standard_error_says() -> None:
+def test_a_bootstrap_interval_agrees_with_the_standard_error() -> None:
     hits = np.zeros(1_000)
     hits[:200] = 1
     figure = bootstrap({"hr": hits})["hr"]
@@ -21,25 +27,25 @@ def test_the_interval_of_a_share_is_as_wide_as_its_standard_error_says() -> None
     assert figure.high == pytest.approx(0.2 + 1.96 * error, abs=0.003)
 
 
-def test_intervals_hold_the_truth_about_95_times_in_100() -> None:
+def test_bootstrap_intervals_cover_the_mean_in_about_95_percent() -> None:
     random = np.random.default_rng(3)
-    held = 0
+    covered = 0
     for trial in range(200):
         figure = bootstrap({"x": random.exponential(1.0, 200)}, seed=trial, resamples=400)["x"]
         assert figure.low is not None
         assert figure.high is not None
-        held += figure.low <= 1.0 <= figure.high
-    assert 0.88 <= held / 200 <= 0.99
+        covered += figure.low <= 1.0 <= figure.high
+    assert 0.88 <= covered / 200 <= 0.99
 
 
-def test_constant_figures_have_no_width_and_none_are_left_out() -> None:
+def test_constant_values_have_no_width_and_nan_is_left_out() -> None:
     figures = bootstrap({"one": np.ones(5), "none": np.full(5, np.nan)})
     assert (figures["one"].low, figures["one"].high) == (1, 1)
     assert "none" not in figures
     assert bootstrap({}) == {}
 
 
-def test_missing_figures_do_not_count() -> None:
+def test_nan_does_not_count() -> None:
     figure = bootstrap({"x": np.array([1.0, 3.0, np.nan, np.nan]), "y": np.ones(4)})["x"]
     assert figure.mean == 2
 
@@ -50,9 +56,9 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert bootstrap(values, seed=1) != bootstrap(values, seed=2)
 
 
-def test_no_share_is_known_without_doubt() -> None:
+def test_shares_of_0_and_1_have_a_margin() -> None:
     none, every = estimate({"none": np.zeros(21), "every": np.ones(21)}).values()
-    # Wilson's interval of 0 of n by hand: 0 to z2 / (n + z2).
+    # Wilson's interval of 0 of n is 0 to z2 / (n + z2).
     z2 = stats.norm.ppf(0.975) ** 2
     assert (none.mean, none.low) == (0, 0)
     assert none.high == none.margin == pytest.approx(z2 / (21 + z2))
@@ -60,16 +66,16 @@ def test_no_share_is_known_without_doubt() -> None:
     assert every.low == pytest.approx(21 / (21 + z2))
 
 
-def test_shares_have_the_interval_of_wilson_and_other_means_are_bootstrapped() -> None:
+def test_shares_have_wilson_intervals_and_other_means_bootstrap_intervals() -> None:
     hits = np.zeros(40)
     hits[:7] = 1
     hits[-1] = np.nan
     others = np.linspace(0, 1, 40)
-    found = estimate({"mrr": others, "hr": hits, "nothing": np.full(40, np.nan)})
-    assert list(found) == ["mrr", "hr"]
+    figures = estimate({"mrr": others, "hr": hits, "nothing": np.full(40, np.nan)})
+    assert list(figures) == ["mrr", "hr"]
     wilson = stats.binomtest(7, 39).proportion_ci(method="wilson")
-    assert found["hr"] == Figure(7 / 39, wilson.low, wilson.high)
-    assert found["mrr"] == bootstrap({"mrr": others})["mrr"]
+    assert figures["hr"] == Figure(7 / 39, wilson.low, wilson.high)
+    assert figures["mrr"] == bootstrap({"mrr": others})["mrr"]
     assert Figure(0.5).margin is None
     assert Figure(0.5, 0.4, 0.7).margin == pytest.approx(0.2)
 
@@ -79,90 +85,97 @@ def pairs(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray,
     return np.repeat([1.0, 1, 0, 0], counts), np.repeat([1.0, 0, 1, 0], counts)
 
 
-def test_the_interval_of_a_paired_difference_is_newcombes() -> None:
-    # A table of his article of 1998: 36 both, 12 only the first, 2 only the second.
-    found = share_difference(*pairs(36, 12, 2, 0))
-    assert found.mean == pytest.approx(0.2)
-    assert (found.low, found.high) == pytest.approx((0.0569, 0.3404), abs=1e-4)
-    # Two systems that never hit: each may hit as often as Wilson's interval says.
-    alike = share_difference(*pairs(0, 0, 0, 54))
+def test_paired_differences_have_newcombes_interval() -> None:
+    # A table of Newcombe's article: 36 both, 12 only the first, 2 only the second.
+    figure = estimate_share_difference(*pairs(36, 12, 2, 0))
+    assert figure.mean == pytest.approx(0.2)
+    assert (figure.low, figure.high) == pytest.approx((0.0569, 0.3404), abs=1e-4)
+    # For two systems that never hit, both ends are those of Wilson's interval.
+    alike = estimate_share_difference(*pairs(0, 0, 0, 54))
     z2 = stats.norm.ppf(0.975) ** 2
     assert (alike.low, alike.high) == pytest.approx((-z2 / (54 + z2), z2 / (54 + z2)))
 
 
-def test_intervals_of_paired_differences_hold_the_truth_about_95_times_in_100() -> None:
+def test_newcombe_intervals_cover_the_difference_in_about_95_percent() -> None:
     random = np.random.default_rng(2)
-    held = 0
+    covered = 0
     for _ in range(400):
         drawn = random.multinomial(60, [0.05, 0.03, 0.02, 0.9])
-        found = share_difference(*pairs(*drawn))
-        assert found.low is not None
-        assert found.high is not None
-        held += found.low <= 0.01 <= found.high
-    assert held / 400 >= 0.94
+        figure = estimate_share_difference(*pairs(*drawn))
+        assert figure.low is not None
+        assert figure.high is not None
+        covered += figure.low <= 0.01 <= figure.high
+    assert covered / 400 >= 0.94
 
 
-def test_no_p_value_is_printed_as_0() -> None:
+def test_small_p_values_are_not_printed_as_0() -> None:
     hit, miss = np.ones(20_000), np.zeros(20_000)
-    assert mcnemar(hit, miss) > 0
-    assert p_value(mcnemar(hit, miss)) == p_value(0.000_06) == "< .0001"
-    assert [p_value(p) for p in (0.0001, 0.0123, 0.5, 1.0)] == [".0001", ".0123", ".5000", "1.0000"]
-    assert (p_equals(1e-9), p_equals(0.04)) == ("p < .0001", "p = .0400")
+    assert mcnemar_test(hit, miss) > 0
+    assert format_p_value(mcnemar_test(hit, miss)) == format_p_value(0.000_06) == "< .0001"
+    assert [format_p_value(p) for p in (0.0001, 0.0123, 0.5, 1.0)] == [
+        ".0001",
+        ".0123",
+        ".5000",
+        "1.0000",
+    ]
+    assert (format_p_equals(1e-9), format_p_equals(0.04)) == ("p < .0001", "p = .0400")
 
 
 def test_mcnemar_by_hand() -> None:
-    # 6 queries that the first alone hits, 0 that the second alone hits: 2 / 2^6.
+    # The first system alone hits 6 queries, the second alone 0: p = 2 / 2^6.
     first = np.array([1] * 6 + [1, 0], dtype=float)
     second = np.array([0] * 6 + [1, 0], dtype=float)
-    assert mcnemar(first, second) == pytest.approx(2 / 64)
-    assert mcnemar(second, first) == pytest.approx(2 / 64)
-    assert mcnemar(first, first) == 1
+    assert mcnemar_test(first, second) == pytest.approx(2 / 64)
+    assert mcnemar_test(second, first) == pytest.approx(2 / 64)
+    assert mcnemar_test(first, first) == 1
 
 
 def test_permutation_by_hand() -> None:
-    # All four differences are 1: of 16 ways to flip them, two are as extreme.
-    assert permutation(np.ones(4), np.zeros(4)) == pytest.approx(2 / 16, abs=0.02)
-    assert permutation(np.ones(4), np.ones(4)) == 1
-    assert permutation(np.array([1.0, np.nan]), np.array([1.0, 0.0])) == 1
+    # All four differences are 1: of 16 sign assignments, 2 are as extreme.
+    assert permutation_test(np.ones(4), np.zeros(4)) == pytest.approx(2 / 16, abs=0.02)
+    assert permutation_test(np.ones(4), np.ones(4)) == 1
+    assert permutation_test(np.array([1.0, np.nan]), np.array([1.0, 0.0])) == 1
 
 
 def test_permutation_agrees_with_the_t_test_on_many_queries() -> None:
     random = np.random.default_rng(5)
     first = random.random(300)
     second = first + random.normal(0.02, 0.15, 300)
-    assert permutation(first, second) == pytest.approx(
+    assert permutation_test(first, second) == pytest.approx(
         stats.ttest_rel(first, second).pvalue, abs=0.02
     )
 
 
-def test_no_difference_is_seldom_significant() -> None:
+def test_equal_systems_seldom_differ_significantly() -> None:
     random = np.random.default_rng(7)
-    wrong = sum(
-        permutation(random.random(60), random.random(60), seed=trial, flips=500) < 0.05
+    false_alarms = sum(
+        permutation_test(random.random(60), random.random(60), seed=trial, flips=500) < 0.05
         for trial in range(200)
     )
-    assert wrong <= 20
+    assert false_alarms <= 20
 
 
 def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.5, 0.9]) == [1, 1]
-    assert holm([]) == []
+    assert holm_correction([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm_correction([0.5, 0.9]) == [1, 1]
+    assert holm_correction([]) == []
 
 
-def test_a_clear_difference_is_significant_and_none_is_not() -> None:
+def test_only_a_clear_difference_is_significant() -> None:
     random = np.random.default_rng(1)
     good = (random.random(500) < 0.4).astype(float)
     alike = good.copy()
     bad = (random.random(500) < 0.1).astype(float)
-    found = {
-        one.other: one
-        for one in compared(
+    comparisons = {
+        comparison.other: comparison
+        for comparison in compare_systems(
             {"hr@10": good}, {"bad": {"hr@10": bad}, "alike": {"hr@10": alike}}, ["hr@10", "mrr@10"]
         )
     }
-    assert found["bad"].significant
-    assert found["bad"].difference.mean == pytest.approx(good.mean() - bad.mean())
-    assert (found["bad"].difference.low or 0) > 0
-    assert not found["alike"].significant
-    assert found["alike"].p == 1
+    assert comparisons["bad"].significant
+    assert comparisons["bad"].verdict == "worse"
+    assert comparisons["bad"].difference.mean == pytest.approx(good.mean() - bad.mean())
+    assert (comparisons["bad"].difference.low or 0) > 0
+    assert not comparisons["alike"].significant
+    assert comparisons["alike"].verdict == "same"
+    assert comparisons["alike"].p == 1

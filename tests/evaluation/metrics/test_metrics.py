@@ -1,4 +1,4 @@
-"""Metrics, by hand, and beside an implementation that others wrote."""
+"""Metrics, against hand-worked values and the library ir-measures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from ir_measures import RR, P, R, Success, nDCG
 
 from evaluation.metrics import continuation, diversity, popularity, ranking
-from evaluation.metrics.relevance import ranks, relevant
-from evaluation.protocol.dataset import ragged
+from evaluation.metrics.relevance import label_ranks, match_labels
+from evaluation.protocol.dataset import SongLists
 
 ABSENT = -1
 
@@ -26,27 +26,31 @@ def matches(*rows: list[int]) -> np.ndarray:
 
 
 def test_ranks_count_from_one_and_a_miss_is_zero() -> None:
-    found = relevant(rankings([5, 6, 7], [6, 5], [7], []), ragged([[5], [5], [5], [5]]))
-    assert ranks(found).tolist() == [1, 2, 0, 0]
+    matched = match_labels(
+        rankings([5, 6, 7], [6, 5], [7], []), SongLists.from_lists([[5], [5], [5], [5]])
+    )
+    assert label_ranks(matched).tolist() == [1, 2, 0, 0]
 
 
-def test_an_absent_song_is_no_label() -> None:
-    assert not relevant(rankings([1, ABSENT]), ragged([[ABSENT]])).any()
+def test_an_absent_song_is_not_a_label() -> None:
+    assert not match_labels(rankings([1, ABSENT]), SongLists.from_lists([[ABSENT]])).any()
 
 
-def test_a_label_counts_for_its_own_query_alone() -> None:
-    found = relevant(rankings([1, 2], [1, 2]), ragged([[1], [2]]))
-    assert found.tolist() == [[True, False], [False, True]]
+def test_a_label_counts_for_its_own_query_only() -> None:
+    matched = match_labels(rankings([1, 2], [1, 2]), SongLists.from_lists([[1], [2]]))
+    assert matched.tolist() == [[True, False], [False, True]]
 
 
 def test_a_label_recommended_twice_counts_once() -> None:
-    assert relevant(rankings([3, 1, 1]), ragged([[1, 2]])).tolist() == [[False, True, False]]
+    assert match_labels(rankings([3, 1, 1]), SongLists.from_lists([[1, 2]])).tolist() == [
+        [False, True, False]
+    ]
 
 
 def test_hits_at_the_edge_of_k() -> None:
-    found = matches([0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1])
-    assert ranking.hits(found, 2).tolist() == [0, 1, 1, 0]
-    assert ranking.hits(found, 3).tolist() == [0, 1, 1, 1]
+    matched = matches([0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1])
+    assert ranking.hits(matched, 2).tolist() == [0, 1, 1, 0]
+    assert ranking.hits(matched, 3).tolist() == [0, 1, 1, 1]
 
 
 def test_a_miss_stays_in_the_denominator() -> None:
@@ -54,36 +58,36 @@ def test_a_miss_stays_in_the_denominator() -> None:
 
 
 def test_reciprocal_ranks_end_at_k() -> None:
-    found = matches([1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0])
-    assert ranking.reciprocal_ranks(found, 4).tolist() == [1, 1 / 2, 1 / 4, 0]
-    assert ranking.reciprocal_ranks(found, 3).tolist() == [1, 1 / 2, 0, 0]
+    matched = matches([1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0])
+    assert ranking.reciprocal_ranks(matched, 4).tolist() == [1, 1 / 2, 1 / 4, 0]
+    assert ranking.reciprocal_ranks(matched, 3).tolist() == [1, 1 / 2, 0, 0]
 
 
-def test_precision_divides_by_k_even_where_the_ranking_is_short() -> None:
+def test_precision_divides_by_k_even_if_the_ranking_is_short() -> None:
     assert ranking.precision(matches([1, 1, 0]), 3).tolist() == [2 / 3]
     assert ranking.precision(matches([1, 1]), 10).tolist() == [2 / 10]
 
 
 def test_recall_divides_by_the_labels() -> None:
-    found = matches([1, 0, 1], [0, 0, 0])
-    assert ranking.recall(found, np.array([4, 1]), 3).tolist() == [2 / 4, 0]
-    assert ranking.recall(found, np.array([4, 1]), 2).tolist() == [1 / 4, 0]
+    matched = matches([1, 0, 1], [0, 0, 0])
+    assert ranking.recall(matched, np.array([4, 1]), 3).tolist() == [2 / 4, 0]
+    assert ranking.recall(matched, np.array([4, 1]), 2).tolist() == [1 / 4, 0]
 
 
 def test_with_one_label_recall_is_the_hit_rate() -> None:
-    found = matches([0, 1, 0], [0, 0, 0])
+    matched = matches([0, 1, 0], [0, 0, 0])
     one = np.array([1, 1])
-    assert ranking.recall(found, one, 3).tolist() == ranking.hits(found, 3).tolist()
+    assert ranking.recall(matched, one, 3).tolist() == ranking.hits(matched, 3).tolist()
 
 
 def test_ndcg_by_hand() -> None:
-    found = matches([1, 0, 1], [0, 1, 0], [0, 0, 0])
-    best_of_two = 1 + 1 / math.log2(3)
-    expected = [(1 + 1 / 2) / best_of_two, 1 / math.log2(3), 0]
-    assert ranking.ndcg(found, np.array([2, 1, 3]), 3) == pytest.approx(expected)
+    matched = matches([1, 0, 1], [0, 1, 0], [0, 0, 0])
+    ideal_gain = 1 + 1 / math.log2(3)
+    expected = [(1 + 1 / 2) / ideal_gain, 1 / math.log2(3), 0]
+    assert ranking.ndcg(matched, np.array([2, 1, 3]), 3) == pytest.approx(expected)
 
 
-def test_ndcg_of_a_perfect_ranking_is_one_however_many_labels() -> None:
+def test_ndcg_of_a_perfect_ranking_is_1_for_any_number_of_labels() -> None:
     assert ranking.ndcg(matches([1, 1]), np.array([5]), 2).tolist() == [1]
 
 
@@ -91,53 +95,53 @@ def test_ranking_metrics_agree_with_ir_measures() -> None:
     random = np.random.default_rng(0)
     answers = np.array([random.permutation(60)[:20] for _ in range(50)], dtype=np.int32)
     labels = [random.permutation(60)[: random.integers(1, 8)] for _ in range(50)]
-    qrels = {str(q): {str(song): 1 for song in wanted} for q, wanted in enumerate(labels)}
+    qrels = {str(q): {str(song): 1 for song in songs} for q, songs in enumerate(labels)}
     run = {
-        str(q): {str(song): 100.0 - place for place, song in enumerate(row)}
+        str(q): {str(song): 100.0 - position for position, song in enumerate(row)}
         for q, row in enumerate(answers)
     }
     measures = [Success @ 5, RR @ 20, P @ 5, R @ 10, nDCG @ 10]
-    theirs: dict[object, np.ndarray] = {measure: np.zeros(50) for measure in measures}
-    for one in ir_measures.iter_calc(measures, qrels, run):
-        theirs[one.measure][int(one.query_id)] = one.value
-    found = relevant(answers, ragged(labels))
-    count = np.array([len(one) for one in labels])
-    ours = [
-        ranking.hits(found, 5),
-        ranking.reciprocal_ranks(found, 20),
-        ranking.precision(found, 5),
-        ranking.recall(found, count, 10),
-        ranking.ndcg(found, count, 10),
+    expected: dict[object, np.ndarray] = {measure: np.zeros(50) for measure in measures}
+    for result in ir_measures.iter_calc(measures, qrels, run):
+        expected[result.measure][int(result.query_id)] = result.value
+    matched = match_labels(answers, SongLists.from_lists(labels))
+    count = np.array([len(songs) for songs in labels])
+    computed = [
+        ranking.hits(matched, 5),
+        ranking.reciprocal_ranks(matched, 20),
+        ranking.precision(matched, 5),
+        ranking.recall(matched, count, 10),
+        ranking.ndcg(matched, count, 10),
     ]
-    for measure, figures in zip(measures, ours, strict=True):
-        assert figures == pytest.approx(theirs[measure]), measure
+    for measure, figures in zip(measures, computed, strict=True):
+        assert figures == pytest.approx(expected[measure]), measure
         assert figures.any()
 
 
-def test_r_precision_looks_at_as_many_songs_as_there_are_labels() -> None:
-    labels = ragged([[1, 2], [3]])
-    found = relevant(rankings([1, 9, 2], [9, 3]), labels)
-    assert continuation.r_precision(found, labels).tolist() == [1 / 2, 0]
+def test_r_precision_counts_as_many_songs_as_there_are_labels() -> None:
+    labels = SongLists.from_lists([[1, 2], [3]])
+    matched = match_labels(rankings([1, 9, 2], [9, 3]), labels)
+    assert continuation.r_precision(matched, labels).tolist() == [1 / 2, 0]
 
 
 def test_r_precision_gives_a_quarter_for_a_right_artist() -> None:
     artist = np.array([0, 0, 1, 2, 2], dtype=np.int32)  # songs 0 and 1 share one, 3 and 4 another
-    labels = ragged([[0, 2], [3]])
+    labels = SongLists.from_lists([[0, 2], [3]])
     answers = rankings([1, 2], [4, 3])
-    found = relevant(answers, labels)
-    figures = continuation.r_precision_with_artists(answers, found, labels, artist)
+    matched = match_labels(answers, labels)
+    figures = continuation.r_precision_with_artists(answers, matched, labels, artist)
     # First: one of two songs is right, and both artists. Second: only the artist of the first song.
     assert figures.tolist() == [1 / 2 + 0.25 * 2 / 2, 0 + 0.25 * 1 / 1]
 
 
-def test_clicks_turn_pages_of_ten() -> None:
-    found = np.zeros((5, 500), dtype=bool)
-    for row, place in enumerate([0, 9, 10, 499]):
-        found[row, place] = True
-    assert continuation.clicks(found).tolist() == [0, 0, 1, 49, 51]
+def test_clicks_count_pages_of_ten() -> None:
+    matched = np.zeros((5, 500), dtype=bool)
+    for row, position in enumerate([0, 9, 10, 499]):
+        matched[row, position] = True
+    assert continuation.clicks(matched).tolist() == [0, 0, 1, 49, 51]
 
 
-def test_coverage_counts_songs_once_and_by_place() -> None:
+def test_coverage_counts_each_song_of_the_first_k_once() -> None:
     answers = rankings([1, 2, 3], [2, 1, 4], [5])
     assert popularity.coverage(answers, 1, 10) == 3 / 10
     assert popularity.coverage(answers, 2, 10) == 3 / 10
@@ -155,15 +159,17 @@ def test_novelty_in_bits() -> None:
     assert np.isnan(figures[2])
 
 
-def test_fresh_songs_are_not_in_the_query() -> None:
-    figures = popularity.fresh(rankings([1, 2, 3, 4], [1, 2]), 4, ragged([[2, 9], [5]]), 10)
+def test_freshness_is_the_share_of_songs_that_are_not_seeds() -> None:
+    figures = popularity.freshness(
+        rankings([1, 2, 3, 4], [1, 2]), 4, SongLists.from_lists([[2, 9], [5]]), 10
+    )
     assert figures.tolist() == [3 / 4, 1]
 
 
-def test_popularity_bias_is_positive_where_labels_are_rarer() -> None:
-    place = np.array([1, 2, 3, 4, 0])
+def test_popularity_bias_is_positive_if_labels_are_less_popular() -> None:
+    popularity_rank = np.array([1, 2, 3, 4, 0])
     figures = popularity.popularity_bias(
-        rankings([0, 1], [3, 3], [0, 1]), 2, np.array([3, 0, 4], dtype=np.int32), place, 4
+        rankings([0, 1], [3, 3], [0, 1]), 2, np.array([3, 0, 4], dtype=np.int32), popularity_rank, 4
     )
     assert figures[:2].tolist() == [(4 - 1.5) / 4, (1 - 4) / 4]
     assert np.isnan(figures[2])  # the label is not in the catalog
@@ -175,7 +181,7 @@ def test_intra_list_diversity_by_hand() -> None:
         rankings([0, 1], [0, 2], [0, 1, 2], [0, 3], [0]), 3, vectors
     )
     assert figures[:3] == pytest.approx([1, 0, 1 - (0 + 1 + 0) / 3])
-    assert np.isnan(figures[3:]).all()  # songs without a vector are left out: one is no pair
+    assert np.isnan(figures[3:]).all()  # one song with a vector makes no pair
 
 
 def test_artist_repetition_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""The report: one page that needs nothing else, and says what the evaluation says."""
+"""The HTML report: complete, self-contained, and consistent with the evaluation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 from catalog.progress import SilentReporter
 from evaluation.judge import harness
 from evaluation.report import plots, song_map
-from evaluation.report.examples import examples
+from evaluation.report.examples import draw_examples
+from evaluation.report.headline import format_number
 from evaluation.report.page import page, write
-from evaluation.report.terminal import number
-from evaluation.systems.location import Place
+from evaluation.systems.location import StoreLocation
 from tests.support.road import linked
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ VOID = {"meta", "br", "img", "input", "link", "hr"}
 
 
 class Checked(HTMLParser):
-    """Remembers what a browser would load, and whether tags are closed as they were opened."""
+    """Record what a browser would load, and check that tags are closed in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ def result(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     home = tmp_path_factory.mktemp("reported") / "home"
     shutil.copytree(road.home.path, home, copy_function=linked)
     plan = harness.Plan(split="validation", baselines=("popularity", "rules", "item-item"))
-    return harness.evaluate(Place(home), road.work, plan, SilentReporter())
+    return harness.evaluate(StoreLocation(home), road.work, plan, SilentReporter())
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def html(result: Evaluation) -> str:
     return page(result)
 
 
-def test_the_page_is_whole_and_loads_nothing(html: str) -> None:
+def test_the_page_is_well_formed_and_loads_nothing(html: str) -> None:
     checked = Checked()
     checked.feed(html)
     assert checked.open == []
@@ -81,18 +81,18 @@ def test_the_page_is_whole_and_loads_nothing(html: str) -> None:
     assert "<script" not in html
 
 
-def test_the_page_says_what_the_evaluation_says(html: str, result: Evaluation) -> None:
+def test_the_page_shows_the_evaluation(html: str, result: Evaluation) -> None:
     checked = Checked()
     checked.feed(html)
     text = " ".join(" ".join(checked.text).split())
     for system in result.systems:
         assert system.name in text
-        assert number(system.figures["hr@10"].mean) in text
+        assert format_number(system.figures["hr@10"].mean) in text
     for said in (
         result.conditions.release,
         result.conditions.data_fingerprint,
         result.run,
-        "being less wrong",
+        "near misses",
         "tail: the last 10%",
         "one artist alone",
         "passed",
@@ -101,42 +101,41 @@ def test_the_page_says_what_the_evaluation_says(html: str, result: Evaluation) -
     assert "nan" not in text.split()
 
 
-def test_names_cannot_break_the_page(result: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(song_map, "drawn", lambda _data: None)
-    evil = ["<script>alert(1)</script>"] * len(result.queries)
-    found = page(replace(result, queries=replace(result.queries, names=evil)))
-    assert "<script" not in found
-    assert "&lt;script&gt;" in found
+def test_names_are_escaped(result: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(song_map, "draw_map", lambda _dataset: None)
+    names = ["<script>alert(1)</script>"] * len(result.cases)
+    html = page(replace(result, cases=replace(result.cases, names=names)))
+    assert "<script" not in html
+    assert "&lt;script&gt;" in html
 
 
-def test_examples_are_of_each_kind_and_true(result: Evaluation) -> None:
-    found = examples(result)
-    kinds = [0 if one.place == 0 else 1 if one.place <= 10 else 2 for one in found]
-    assert set(kinds) == {0, 1, 2}
-    for one in found:
-        hits = [place for place, (*_, hit) in enumerate(one.suggested, 1) if hit]
-        assert hits == ([one.place] if 0 < one.place <= 10 else [])
+def test_examples_cover_each_outcome(result: Evaluation) -> None:
+    examples = draw_examples(result)
+    ranks = [example.rank for example in examples]
+    assert {0 if rank == 0 else 1 if rank <= 10 else 2 for rank in ranks} == {0, 1, 2}
+    for example in examples:
+        hits = [rank for rank, (*_, hit) in enumerate(example.suggestions, 1) if hit]
+        assert hits == ([example.rank] if 0 < example.rank <= 10 else [])
         if hits:
-            assert one.suggested[one.place - 1][:2] == one.label
+            assert example.suggestions[example.rank - 1][:2] == example.label
 
 
-def test_curves_have_the_colours_of_the_page(result: Evaluation) -> None:
-    drawn = plots.curves(result)
-    svg = str(drawn["svg"])
-    assert "var(--c0)" in svg
-    assert not re.search(r"#0[ab]0[ab]", svg)
-    assert drawn["legend"][0] == result.main.name  # type: ignore[index]
+def test_plots_have_the_colours_of_the_page(result: Evaluation) -> None:
+    for plot in (plots.plot_hit_rates(result), plots.plot_popularity(result)):
+        assert "var(--c0)" in plot.svg
+        assert not re.search(r"#0[ab]0[ab]", plot.svg)
+        assert plot.legend[0] == result.main.name
 
 
-def test_the_map_puts_like_songs_together(result: Evaluation) -> None:
-    found = song_map.drawn(result.data)
-    assert found is not None
-    data = result.data
+def test_the_map_places_similar_songs_near_each_other(result: Evaluation) -> None:
+    song_map_ = song_map.draw_map(result.dataset)
+    assert song_map_ is not None
+    data = result.dataset
     assert data.vectors is not None
-    assert {dot.colour for dot in found.dots} <= set(range(-1, len(found.legend)))
+    assert {dot.colour for dot in song_map_.dots} <= set(range(-1, len(song_map_.legend)))
     known = [song for song in data.songs.by_popularity if data.vectors[song].any()]
-    place = {dot.name: (dot.x, dot.y) for dot in found.dots}
-    shown = known[: song_map.SONGS]
+    place = {dot.name: (dot.x, dot.y) for dot in song_map_.dots}
+    shown = known[: song_map.MAX_SONGS]
     at = np.array([place[data.songs.name(int(song))] for song in shown])
     vectors = data.vectors[shown]
     far = np.linalg.norm(at[:, None] - at[None], axis=2)
@@ -145,19 +144,19 @@ def test_the_map_puts_like_songs_together(result: Evaluation) -> None:
     assert np.median(far[np.arange(len(at)), cosine.argmax(axis=1)]) < 0.5 * np.median(far)
 
 
-def test_the_map_says_how_its_colours_were_chosen(result: Evaluation) -> None:
-    # By how far a word stands out, not by how often it comes.
+def test_the_map_explains_its_colours(result: Evaluation) -> None:
+    # By lift, not by frequency.
     assert "stands out" in song_map.BY_WORD
     assert "most often" not in song_map.BY_WORD
-    found = song_map.drawn(result.data)
-    assert found is not None
-    assert found.coloured_by in (song_map.BY_WORD, "the artists with the most songs here")
+    song_map_ = song_map.draw_map(result.dataset)
+    assert song_map_ is not None
+    assert song_map_.coloured_by in (song_map.BY_WORD, song_map.BY_ARTIST)
 
 
-def test_a_report_is_written(
+def test_a_report_is_written_to_a_new_folder(
     result: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(song_map, "drawn", lambda _data: None)
+    monkeypatch.setattr(song_map, "draw_map", lambda _dataset: None)
     path = tmp_path / "new" / "report.html"
     write(result, path, SilentReporter())
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
@@ -168,6 +167,8 @@ def test_a_report_of_halves(road: Road, tmp_path: Path, monkeypatch: pytest.Monk
     plan = harness.Plan(
         holdout="half", modes=("auto",), baselines=(), behaviours=False, recall=False, sample=10
     )
-    found = harness.evaluate(Place(tmp_path / "home"), road.work, plan, SilentReporter())
-    monkeypatch.setattr(song_map, "drawn", lambda _data: None)
-    assert "R-prec" in page(found)
+    evaluation = harness.evaluate(
+        StoreLocation(tmp_path / "home"), road.work, plan, SilentReporter()
+    )
+    monkeypatch.setattr(song_map, "draw_map", lambda _dataset: None)
+    assert "R-prec" in page(evaluation)

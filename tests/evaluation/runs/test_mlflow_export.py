@@ -1,4 +1,4 @@
-"""Runs in MLflow: what is written, once; with a module that stands in for the library."""
+"""Export of runs to MLflow, with a small module in place of the library."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Server:
-    """What the client was told."""
+class FakeServer:
+    """An MLflow server that keeps runs in memory."""
 
     experiments: dict[str, str] = field(default_factory=dict)
     runs: list[dict[str, Any]] = field(default_factory=list)
@@ -29,9 +29,9 @@ class Server:
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Server:
-    """An MLflow of a few lines, in the place of the real one."""
-    server = Server()
+def server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
+    """A module `mlflow` whose client writes to the server that is returned."""
+    server = FakeServer()
 
     class RefusedError(Exception):
         pass
@@ -43,8 +43,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
         def get_experiment_by_name(self, name: str) -> Any:
             if server.down:
                 raise RefusedError("connection refused\nand more")
-            known = server.experiments.get(name)
-            return known and SimpleNamespace(experiment_id=known)
+            number = server.experiments.get(name)
+            return number and SimpleNamespace(experiment_id=number)
 
         def create_experiment(self, name: str) -> str:
             return server.experiments.setdefault(name, str(len(server.experiments)))
@@ -59,14 +59,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
             ]
 
         def create_run(self, folder: str, start_time: int, tags: Any, run_name: str) -> Any:
-            made = {"folder": folder, "start": start_time, "tags": tags, "name": run_name}
-            server.runs.append(made | {"metrics": {}, "params": {}})
+            run = {"folder": folder, "start": start_time, "tags": tags, "name": run_name}
+            server.runs.append(run | {"metrics": {}, "params": {}})
             return SimpleNamespace(info=SimpleNamespace(run_id=len(server.runs) - 1))
 
         def log_batch(self, run: int, metrics: list[Any], params: list[Any]) -> None:
-            assert max(len(metrics), len(params)) <= mlflow_export.AT_ONCE
-            server.runs[run]["metrics"] |= {one.key: one.value for one in metrics}
-            server.runs[run]["params"] |= {one.key: one.value for one in params}
+            assert max(len(metrics), len(params)) <= mlflow_export.BATCH_SIZE
+            server.runs[run]["metrics"] |= {metric.key: metric.value for metric in metrics}
+            server.runs[run]["params"] |= {param.key: param.value for param in params}
 
         def set_terminated(self, run: int, end_time: int) -> None:
             server.runs[run]["end"] = end_time
@@ -74,14 +74,14 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     def metric(key: str, value: float, timestamp: int, step: int) -> Any:
         return SimpleNamespace(key=key, value=value, timestamp=timestamp, step=step)
 
-    def module(name: str, **content: Any) -> None:
-        made = ModuleType(name)
-        vars(made).update(content)
-        monkeypatch.setitem(sys.modules, name, made)
+    def install(name: str, **content: Any) -> None:
+        module = ModuleType(name)
+        vars(module).update(content)
+        monkeypatch.setitem(sys.modules, name, module)
 
-    module("mlflow", MlflowClient=Client)
-    module("mlflow.exceptions", MlflowException=RefusedError)
-    module(
+    install("mlflow", MlflowClient=Client)
+    install("mlflow.exceptions", MlflowException=RefusedError)
+    install(
         "mlflow.entities",
         Metric=metric,
         Param=lambda key, value: SimpleNamespace(key=key, value=value),
@@ -106,18 +106,18 @@ def logged(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def exported(home: Path, *more: str) -> Any:
+def export(home: Path, *more: str) -> Any:
     command = ["runs", "export", "--mlflow", "http://mlflow", "--home", str(home), "-q", *more]
     return CliRunner().invoke(main, command)
 
 
-def test_runs_are_written_once(server: Server, logged: Path) -> None:
-    first = exported(logged)
+def test_runs_are_written_once(server: FakeServer, logged: Path) -> None:
+    first = export(logged)
     assert first.exit_code == 0, first.output
     assert first.output == "2 runs written to http://mlflow\n"
-    assert exported(logged).output == "0 runs written to http://mlflow\n"
+    assert export(logged).output == "0 runs written to http://mlflow\n"
     log.record(logged, "tune", {"figures": {"hr@100": 0.5}})
-    assert exported(logged).output == "1 runs written to http://mlflow\n"
+    assert export(logged).output == "1 runs written to http://mlflow\n"
     ingest, evaluate, tune = server.runs
     assert ingest["params"] == {
         "release": "R1",
@@ -127,29 +127,29 @@ def test_runs_are_written_once(server: Server, logged: Path) -> None:
     }
     assert evaluate["metrics"] == {"hr_at_10": 0.25, "r_precision": 0.5}
     assert evaluate["tags"]["nextsong.figures"] == "validation, last"
-    assert evaluate["params"]["main"] == "x" * mlflow_export.LONGEST_VALUE
+    assert evaluate["params"]["main"] == "x" * mlflow_export.MAX_VALUE_LENGTH
     assert evaluate["start"] == evaluate["end"] > 1.7e12  # milliseconds
     assert tune["tags"]["nextsong.kind"] == "tune"
 
 
-def test_runs_are_chosen_as_in_a_list(server: Server, logged: Path) -> None:
-    exported(logged, "--kind", "evaluate", "--experiment", "mine")
+def test_exported_runs_are_filtered(server: FakeServer, logged: Path) -> None:
+    export(logged, "--kind", "evaluate", "--experiment", "mine")
     assert [run["name"].split()[0] for run in server.runs] == ["evaluate"]
     assert server.experiments.keys() == {"mine"}
 
 
-def test_a_server_that_is_down_is_one_line(server: Server, logged: Path) -> None:
+def test_an_unreachable_server_is_reported_in_one_line(server: FakeServer, logged: Path) -> None:
     server.down = True
     with pytest.raises(UnavailableError, match=r"MLflow at http://mlflow: connection refused$"):
         mlflow_export.export(log.load(logged), "http://mlflow", "nextsong", SilentReporter())
 
 
-def test_without_the_library(logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_reported(logged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(MissingExtraError, match=r"'\.\[mlflow\]'"):
         mlflow_export.export(log.load(logged), "http://mlflow", "nextsong", SilentReporter())
 
 
-def test_names_that_mlflow_takes() -> None:
-    assert mlflow_export.name_of("ndcg@500") == "ndcg_at_500"
-    assert mlflow_export.name_of("a, b") == "a_ b"
+def test_names_are_written_in_characters_that_mlflow_accepts() -> None:
+    assert mlflow_export.metric_name("ndcg@500") == "ndcg_at_500"
+    assert mlflow_export.metric_name("a, b") == "a_ b"

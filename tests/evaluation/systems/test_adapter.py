@@ -1,4 +1,4 @@
-"""Recommenders of one's own, evaluated beside the release."""
+"""Users' recommenders, evaluated beside the release."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from catalog.errors import InputError
 from catalog.progress import SilentReporter
 from evaluation.baselines.popular import Popularity
 from evaluation.judge import harness
-from evaluation.protocol import dataset as datas
-from evaluation.protocol.cases import Queries, load_queries
-from evaluation.systems.adapter import Adapted
-from evaluation.systems.location import Place
+from evaluation.protocol.cases import HeldOutCases, load_cases
+from evaluation.protocol.dataset import load_dataset
+from evaluation.systems.adapter import AdaptedSystem
+from evaluation.systems.location import StoreLocation
 from tests.support.road import ROOT, linked
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.model import Filter
-    from evaluation.protocol.dataset import Data
+    from evaluation.protocol.dataset import Dataset
     from service.recommend.seeds import Seed
     from tests.support.road import Road
 
@@ -32,38 +32,40 @@ DOCS = ROOT / "docs" / "evaluation.md"
 
 
 @pytest.fixture(scope="module")
-def data(road: Road) -> Data:
-    return datas.load(road.work, road.outcome.manifest.origin.parameters)
+def dataset(road: Road) -> Dataset:
+    return load_dataset(road.work, road.outcome.manifest.origin.parameters)
 
 
 @pytest.fixture(scope="module")
-def queries(road: Road) -> Queries:
-    return load_queries(road.work, "validation", "last", 0).take(np.arange(40))
+def cases(road: Road) -> HeldOutCases:
+    return load_cases(road.work, "validation", "last", 0).take(np.arange(40))
 
 
 class Popular:
-    """The most popular songs, named in this way or that."""
+    """The most popular songs, as names, ids or ids in text."""
 
-    def __init__(self, data: Data, way: str) -> None:
-        self._songs = [data.songs.seed(int(song)) for song in data.songs.by_popularity[:300]]
-        self._way = way
+    def __init__(self, dataset: Dataset, form: str) -> None:
+        self._songs = [dataset.songs.seed(int(song)) for song in dataset.songs.by_popularity[:300]]
+        self._form = form
 
     def recommend(self, seeds: Sequence[Seed], limit: int, where: Filter) -> list[Any]:
         assert where.exclude_songs == {seed.song_id for seed in seeds if seed.song_id}
-        left = [song for song in self._songs if song.song_id not in where.exclude_songs][:limit]
-        if self._way == "names":
-            return [(song.artist, song.title) for song in left]
-        return [str(song.song_id) if self._way == "text" else song.song_id for song in left]
+        songs = [song for song in self._songs if song.song_id not in where.exclude_songs][:limit]
+        if self._form == "names":
+            return [(song.artist, song.title) for song in songs]
+        return [str(song.song_id) if self._form == "text" else song.song_id for song in songs]
 
 
-@pytest.mark.parametrize("way", ["names", "text", "ids"])
-def test_songs_may_be_named_in_several_ways(data: Data, queries: Queries, way: str) -> None:
-    adapted = Adapted("mine", Popular(data, way), data)
-    (found, *_) = (np.concatenate(list(one.recommend(queries, 20))) for one in [adapted])
-    assert (found == np.concatenate(list(Popularity(data).recommend(queries, 20)))).all()
+@pytest.mark.parametrize("form", ["names", "text", "ids"])
+def test_songs_are_named_by_id_text_or_names(
+    dataset: Dataset, cases: HeldOutCases, form: str
+) -> None:
+    system = AdaptedSystem("mine", Popular(dataset, form), dataset)
+    rankings = np.concatenate(list(system.recommend(cases, 20)))
+    assert (rankings == np.concatenate(list(Popularity(dataset).recommend(cases, 20)))).all()
 
 
-def test_what_names_no_song_is_said(data: Data, queries: Queries) -> None:
+def test_invalid_answers_are_refused(dataset: Dataset, cases: HeldOutCases) -> None:
     class Wrong:
         def __init__(self, *answer: Any) -> None:
             self._answer = answer
@@ -71,17 +73,17 @@ def test_what_names_no_song_is_said(data: Data, queries: Queries) -> None:
         def recommend(self, seeds: Sequence[Seed], limit: int, where: Filter) -> Any:
             return self._answer
 
-    for answer, said in (
+    for answer, message in (
         (("no id",), "recommends 'no id', which is neither"),
         ((("A", "B", "C"),), "neither a song id nor"),
         ((7,), "recommends 7"),
-        ((("A", "B"),) * 3, "recommends 3 songs, and was asked for 2"),
+        ((("A", "B"),) * 3, "recommends 3 songs, more than the limit of 2"),
     ):
-        with pytest.raises(InputError, match=said):
-            list(Adapted("mine", Wrong(*answer), data).recommend(queries, 2))
-    # A song that nobody knows keeps its place, and is a miss.
-    found = next(iter(Adapted("mine", Wrong(("No", "Body")), data).recommend(queries, 2)))
-    assert (found == -1).all()
+        with pytest.raises(InputError, match=message):
+            list(AdaptedSystem("mine", Wrong(*answer), dataset).recommend(cases, 2))
+    # An unknown song keeps its rank and is a miss.
+    rankings = next(iter(AdaptedSystem("mine", Wrong(("No", "Body")), dataset).recommend(cases, 2)))
+    assert (rankings == -1).all()
 
 
 def test_the_example_of_the_documentation_works(
@@ -98,14 +100,20 @@ def test_the_example_of_the_documentation_works(
     assert "nextsong" in shown
 
 
-def test_ones_own_is_scored_and_compared(road: Road, data: Data, tmp_path: Path) -> None:
+def test_a_users_recommender_is_scored_and_compared(
+    road: Road, dataset: Dataset, tmp_path: Path
+) -> None:
     home = tmp_path / "home"
     shutil.copytree(road.home.path, home, copy_function=linked)
     plan = harness.Plan(modes=("auto",), baselines=("popularity",), behaviours=False, recall=False)
-    found = harness.evaluate(
-        Place(home), road.work, plan, SilentReporter(), own={"mine": Popular(data, "ids")}
+    evaluation = harness.evaluate(
+        StoreLocation(home),
+        road.work,
+        plan,
+        SilentReporter(),
+        own={"mine": Popular(dataset, "ids")},
     )
-    assert [system.key for system in found.systems] == ["nextsong", "mine", "popularity"]
-    mine, popular = found.systems[1:]
+    assert [system.key for system in evaluation.systems] == ["nextsong", "mine", "popularity"]
+    mine, popular = evaluation.systems[1:]
     assert mine.figures["hr@100"] == popular.figures["hr@100"]
-    assert found.comparison("hr@100", "mine")
+    assert evaluation.comparison("hr@100", "mine")

@@ -19,9 +19,10 @@ from catalog.errors import FileError, InputError, MismatchError
 from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.judge import harness
-from evaluation.report.terminal import number
+from evaluation.judge.scoring import DEPTH, score_system
+from evaluation.report.headline import format_number
 from evaluation.runs import log as runs
-from evaluation.systems.location import Place
+from evaluation.systems.location import StoreLocation
 from evaluation.tune import files as study_files
 from evaluation.tune import outcome as tuning_outcome
 from evaluation.tune import space as tuning_space
@@ -58,15 +59,15 @@ def work(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def place(road: Road, work: Path) -> Place:
+def place(road: Road, work: Path) -> StoreLocation:
     """A copy of the road's store, because runs are recorded in it."""
     home = work.parent / "home"
     shutil.copytree(road.home.path, home, copy_function=linked)
-    return Place(home)
+    return StoreLocation(home)
 
 
 @pytest.fixture(scope="module")
-def outcome(place: Place, work: Path) -> dict[str, Any]:
+def outcome(place: StoreLocation, work: Path) -> dict[str, Any]:
     scratch = work.parent / "study" / "scratch-killed"
     (scratch / "tmp").mkdir(parents=True)
     (scratch / "tmp" / "corpus.txt").touch()
@@ -198,7 +199,7 @@ def test_the_outcome_is_complete(outcome: dict[str, Any]) -> None:
 
 
 def test_the_figures_of_the_start_are_those_of_evaluate(
-    place: Place, work: Path, outcome: dict[str, Any]
+    place: StoreLocation, work: Path, outcome: dict[str, Any]
 ) -> None:
     plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
     evaluated = harness.evaluate(place, work, plan, SilentReporter())
@@ -210,7 +211,7 @@ def test_the_figures_of_the_start_are_those_of_evaluate(
 
 
 def test_a_choice_is_scored_as_a_release_of_it_would_be(
-    road: Road, place: Place, work: Path
+    road: Road, place: StoreLocation, work: Path
 ) -> None:
     """The arrays of the road's release give the same rankings as the release."""
     current = tuning_outcome.score_current(place, work, SilentReporter())
@@ -220,16 +221,14 @@ def test_a_choice_is_scored_as_a_release_of_it_would_be(
     vectors = retrieval.read_vectors(work / "train" / "vectors.parquet")
     arrays = tuning_space.build_arrays(data, weights, vectors)
     system = tuning_outcome.Choice(arrays, read_start(road.work))
-    rescored = harness.scored(
-        system, current.queries, current.data, harness.DEPTH, SilentReporter()
-    )
+    rescored = score_system(system, current.queries, current.data, DEPTH, SilentReporter())
     assert (rescored.rankings == current.scored.rankings).mean() > 0.98
     comparisons = tuning_outcome.compare(rescored, current.scored)
     assert comparisons["ndcg@100"].difference.mean == pytest.approx(0, abs=0.005)
     assert not tuning_outcome.is_better(comparisons)
 
 
-def test_a_choice_that_is_no_better_is_not_offered(place: Place, work: Path) -> None:
+def test_a_choice_that_is_no_better_is_not_offered(place: StoreLocation, work: Path) -> None:
     files = StudyFiles.locate(work, work.parent / "unlucky")
     data = files.read_data(QUICK)
     current = tuning_outcome.score_current(place, work, SilentReporter())
@@ -246,7 +245,7 @@ def test_a_choice_that_is_no_better_is_not_offered(place: Place, work: Path) -> 
 
 def test_a_choice_that_is_better_is_offered_and_scored_on_test_once(lane: Lane) -> None:
     lane.run(query_decay=0.0, neighbours=1, dimensions=2, epochs=1, workers=1, mode="dense")
-    place, study = Place(lane.home.path), lane.work.parent / "study"
+    place, study = StoreLocation(lane.home.path), lane.work.parent / "study"
     first = tune(place, lane.work, study, QUICK, Budget(trials=6), SilentReporter())
     assert first["beyond chance"]
     assert first["p"] < 0.05
@@ -255,10 +254,11 @@ def test_a_choice_that_is_better_is_offered_and_scored_on_test_once(lane: Lane) 
     assert first["test_used"]
     playlists = pq.read_metadata(lane.work / "split" / "test.parquet").num_rows
     current, tuned, test = tuning_outcome.describe(first)
-    assert f"release {place.releases()[-1]}" in current
+    assert f"release {place.release_ids()[-1]}" in current
     assert "significantly better (p" in tuned
     assert (
-        f"{number(first['test']['tuned HR@100'])}: {playlists} test playlists, scored now" in test
+        f"{format_number(first['test']['tuned HR@100'])}: {playlists} test playlists, scored now"
+        in test
     )
     again = tune(place, lane.work, study, QUICK, Budget(trials=6), SilentReporter())
     # The same choice has the same figure on test: the playlists are not scored again.
@@ -267,7 +267,9 @@ def test_a_choice_that_is_better_is_offered_and_scored_on_test_once(lane: Lane) 
     assert list(tuning_outcome.describe(again))[2].endswith("scored by an earlier run")
 
 
-def test_scratch_folders_are_removed(place: Place, work: Path, outcome: dict[str, Any]) -> None:
+def test_scratch_folders_are_removed(
+    place: StoreLocation, work: Path, outcome: dict[str, Any]
+) -> None:
     assert outcome
     study = work.parent / "study"
     names = {path.name.split("-")[0] for path in study.iterdir()}
@@ -293,7 +295,7 @@ def test_the_first_trial_is_the_start(work: Path, outcome: dict[str, Any]) -> No
 
 
 def test_a_study_continues_where_it_stopped(
-    place: Place, work: Path, outcome: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    place: StoreLocation, work: Path, outcome: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object) -> None:
         raise AssertionError("the vectors of the best trial must be reused")
@@ -378,7 +380,7 @@ def test_a_failing_trial_does_not_end_its_worker(work: Path) -> None:
     assert [t.state.name for t in open_study(files, phase.study_name).get_trials()] == ["FAIL"] * 3
 
 
-def test_minutes_alone_limit_a_study(place: Place, work: Path) -> None:
+def test_minutes_alone_limit_a_study(place: StoreLocation, work: Path) -> None:
     short = tune(place, work, work.parent / "short", QUICK, Budget(None, 0.2, 1), SilentReporter())
     assert min(short["trials"].values()) >= 1  # the start always completes
     assert short["budget"]["trials"] is None
@@ -395,7 +397,7 @@ def test_samplers_are_seeded(work: Path) -> None:
 
 
 def test_the_command_writes_a_file_that_makes_a_release(
-    road: Road, place: Place, work: Path, outcome: dict[str, Any]
+    road: Road, place: StoreLocation, work: Path, outcome: dict[str, Any]
 ) -> None:
     home = place.folder
     arguments = ["--home", str(home), "--work", str(work), "--study", str(work.parent / "study")]
@@ -433,7 +435,7 @@ def test_the_command_writes_a_file_that_makes_a_release(
 
 
 def test_a_command_that_cannot_succeed_fails_before_the_first_trial(
-    place: Place, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: StoreLocation, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*options: str) -> str:
         arguments = ["--home", str(place.folder), "--work", str(work)]

@@ -1,4 +1,4 @@
-"""What an evaluation was made with: the versions of the libraries, and the machine."""
+"""The environment of an evaluation: the versions of the libraries, and the machine."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ LIBRARIES = (
 )
 
 
-def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries that are installed, by name."""
-    found = {"python": platform.python_version()}
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of the installed libraries, by name."""
+    versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
-def machine() -> dict[str, Any]:
-    """System, processor, its model where it is known, cores, and memory in GB."""
+def describe_machine() -> dict[str, Any]:
+    """Return the operating system, the processor and its model, cores, and memory in GB."""
     return {
         "system": platform.system(),
         "processor": platform.machine(),
-        "model": _model(),
+        "model": _processor_model(),
         "cores": os.cpu_count(),
-        "memory_gb": _memory(),
+        "memory_gb": _memory_gb(),
     }
 
 
-def _model() -> str:
+def _processor_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
         return platform.processor()
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor()
 
 
-def _memory() -> float | None:
+def _memory_gb() -> float | None:
     try:
         size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (OSError, ValueError, AttributeError):  # a system that does not tell
+    except (OSError, ValueError, AttributeError):  # not available on this system
         return None
     return round(size / 1e9, 1)

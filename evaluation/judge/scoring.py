@@ -1,0 +1,64 @@
+"""Scoring of one system on held-out cases."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from evaluation.judge.intervals import Figure, estimate
+from evaluation.metrics.continuation import DEPTH as DEPTH_OF_HALVES
+from evaluation.metrics.table import figures_per_query, overall_figures
+
+if TYPE_CHECKING:
+    from catalog.progress import Reporter
+    from evaluation.metrics.ranking import Figures
+    from evaluation.protocol.cases import HeldOutCases, Holdout
+    from evaluation.protocol.dataset import Dataset, SongNumbers
+    from evaluation.systems.release import System
+
+DEPTH = 100  # songs that a system recommends for each case
+
+
+def depth_for(holdout: Holdout) -> int:
+    """Return how many songs systems recommend for each case."""
+    return DEPTH_OF_HALVES if holdout == "half" else DEPTH
+
+
+@dataclass(frozen=True)
+class SystemScores:
+    """The figures of a system by metric, its figures per query, and its rankings.
+
+    `seconds` is the time that it took to recommend. `figures` includes coverage, which has neither
+    an interval nor figures per query.
+    """
+
+    key: str
+    name: str
+    seconds: float
+    figures: dict[str, Figure]
+    per_query: dict[str, Figures] = field(repr=False)
+    rankings: SongNumbers = field(repr=False)  # (cases, depth)
+
+
+def score_system(
+    system: System, cases: HeldOutCases, dataset: Dataset, depth: int, reporter: Reporter
+) -> SystemScores:
+    """Let a system recommend `depth` songs for each case, and measure its rankings."""
+    with reporter.task("score") as task:
+        start = time.perf_counter()
+        batches, done = [], 0
+        for batch in system.recommend(cases, depth):
+            batches.append(batch)
+            done += len(batch)
+            task.advance(done, len(cases))
+        seconds = time.perf_counter() - start
+        rankings = np.concatenate(batches)
+        per_query = figures_per_query(rankings, cases, dataset)
+        overall = overall_figures(rankings, dataset)
+        figures = estimate(per_query) | {name: Figure(value) for name, value in overall.items()}
+        rate = len(cases) / max(seconds, 1e-9)
+        task.result(f"{system.name}: {len(cases):,} playlists, {rate:,.0f} a second")
+    return SystemScores(system.key, system.name, seconds, figures, per_query, rankings)
