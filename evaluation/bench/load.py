@@ -141,7 +141,8 @@ class _Caller:
             await channel.close()
 
 
-async def _run(load: Load) -> dict[str, Any]:
+async def run_load(load: Load) -> dict[str, Any]:
+    """Make the calls; return their latencies, failures by status code, and the serving cores."""
     caller = _Caller(load)
     await drive(load, caller.call, WARM_UP_S)
     caller.counts = _Counts()
@@ -152,13 +153,13 @@ async def _run(load: Load) -> dict[str, Any]:
     if cpu_before is not None and cpu_after is not None:
         cores = (cpu_after - cpu_before) / seconds
     await caller.close()
-    return {"seconds": seconds, "cores": cores, **asdict(caller.counts)}
+    return {"seconds": seconds, "cores": cores, **vars(caller.counts)}
 
 
 def main() -> None:
     """Run the load that standard input describes."""
     load = Load(**json.loads(sys.stdin.read()))
-    sys.stdout.write(json.dumps({"load": asdict(load), **asyncio.run(_run(load))}))
+    sys.stdout.write(json.dumps({"load": asdict(load), **asyncio.run(run_load(load))}))
 
 
 if __name__ == "__main__":

@@ -80,8 +80,8 @@ def tune(
 
     The search starts from the parameters of that run. Trials are scored on the validation
     playlists, and weak ones are pruned. The best parameters are then compared with the current
-    release, as `nextsong evaluate` scores it. Only if they are significantly better, they are
-    offered for `ingest run --params` and scored once on the test playlists. A later run continues
+    release, as `nextsong evaluate` scores it. They are offered for `ingest run --params`, and
+    scored once on the test playlists, only if they are significantly better. A later run continues
     a study that was stopped.
     """
     from catalog.files import require_writable, write_atomically

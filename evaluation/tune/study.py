@@ -17,8 +17,9 @@ from catalog.files import write_atomically
 from evaluation.tune import files as study_files
 from evaluation.tune import outcome as tuning_outcome
 from evaluation.tune.files import StudyFiles
+from evaluation.tune.objective import Phase
 from evaluation.tune.space import PHASES
-from evaluation.tune.trials import Limits, Phase, finished_trials, open_study, run_phase
+from evaluation.tune.trials import Limits, finished_trials, open_study, run_phase
 from ingest.saved_parameters import last_parameters
 from ingest.stages import finished_stage
 

@@ -18,7 +18,7 @@ from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.bench import results as bench_results
 from evaluation.bench.engine import measure_engine
-from evaluation.bench.load import Load
+from evaluation.bench.load import Load, run_load
 from evaluation.bench.processes import cpu_seconds
 from evaluation.bench.results import Measurement, Result, describe_ratios, summarise
 from evaluation.bench.serve import Plan, run
@@ -74,10 +74,10 @@ def test_results_are_shown_and_written(
 
 def test_ratios_by_hand() -> None:
     service = replace(RESULT, where="service", load="closed, 8", answered_per_s=60.0)
-    half = replace(RESULT, where="service", load="open, 50%", p99=7.5)
-    more = replace(RESULT, load="closed, 8", answered_per_s=120.0, p99=9.0)
-    beside = replace(RESULT, load="open, 50%", answered_per_s=60.0, p99=4.0)
-    ratio, difference = describe_ratios([RESULT, more, beside, service, half])
+    half_service = replace(RESULT, where="service", load="open, 50%", p99=7.5)
+    most = replace(RESULT, load="closed, 8", answered_per_s=120.0, p99=9.0)
+    half_engine = replace(RESULT, load="open, 50%", answered_per_s=60.0, p99=4.0)
+    ratio, difference = describe_ratios([RESULT, most, half_engine, service, half_service])
     assert "0.50 times as many" in ratio  # compared with the most answers of the engine
     assert "+3.5 ms" in difference
 
@@ -105,6 +105,13 @@ def test_the_engine_has_as_many_callers_as_the_load() -> None:
     single, many, half = measurements[:3]
     assert len(many.latencies) > 2 * len(single.latencies)
     assert half.rate == pytest.approx(len(many.latencies) / many.seconds / 2)
+
+
+def test_failed_calls_are_counted_by_status() -> None:
+    outcome = asyncio.run(run_load(Load("127.0.0.1:1", seconds=0.2)))
+    assert outcome["failures"].keys() == {"UNAVAILABLE"}
+    assert json.loads(json.dumps(outcome)) == outcome
+    assert outcome["latencies_ms"] == []
 
 
 def test_cpu_time_of_a_process_grows() -> None:

@@ -26,6 +26,7 @@ from evaluation.tune import files as study_files
 from evaluation.tune import outcome as tuning_outcome
 from evaluation.tune import space as tuning_space
 from evaluation.tune.files import StudyFiles
+from evaluation.tune.objective import Phase, score_in_chunks
 from evaluation.tune.study import (
     Budget,
     divide_trials,
@@ -34,7 +35,7 @@ from evaluation.tune.study import (
     read_start,
     tune,
 )
-from evaluation.tune.trials import Limits, Phase, open_study, run_phase, score_in_chunks
+from evaluation.tune.trials import Limits, open_study, run_phase
 from ingest import pipeline
 from ingest.learn import retrieval
 from ingest.parameters import Parameters
@@ -386,11 +387,11 @@ def test_minutes_alone_limit_a_study(place: Place, work: Path) -> None:
 def test_samplers_are_seeded(work: Path) -> None:
     files = StudyFiles.locate(work, work.parent / "seeded")
 
-    def drawn(name: str, seed: int) -> list[float]:
+    def draw(name: str, seed: int) -> list[float]:
         study = open_study(files, name, seed)
         return [study.ask().suggest_float("x", 0, 1) for _ in range(3)]
 
-    assert drawn("a", 1) == drawn("b", 1) != drawn("c", 2)
+    assert draw("a", 1) == draw("b", 1) != draw("c", 2)
 
 
 def test_the_command_writes_a_file_that_makes_a_release(
@@ -425,16 +426,16 @@ def test_the_command_writes_a_file_that_makes_a_release(
     study = parameters["study"]
     for name in ("trials", "validation", "test", "split_fingerprint"):
         assert study[name] == chosen[name]
-    (tuned,) = runs.load(home, kind="tune")
-    assert tuned.payload["figures"]["hr@100"] == chosen["validation"]["tuned HR@100"]
-    assert (tuned.payload["split"], tuned.payload["holdout"]) == ("validation", "last")
-    assert not tuned.payload["test_used"]  # an earlier run of the study used them
+    (run_entry,) = runs.load(home, kind="tune")
+    assert run_entry.payload["figures"]["hr@100"] == chosen["validation"]["tuned HR@100"]
+    assert (run_entry.payload["split"], run_entry.payload["holdout"]) == ("validation", "last")
+    assert not run_entry.payload["test_used"]  # an earlier run of the study used them
 
 
 def test_a_command_that_cannot_succeed_fails_before_the_first_trial(
     place: Place, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def tuned(*options: str) -> str:
+    def fail(*options: str) -> str:
         arguments = ["--home", str(place.folder), "--work", str(work)]
         result = CliRunner().invoke(main, ["tune", *arguments, *options])
         assert result.exit_code == 1
@@ -443,16 +444,16 @@ def test_a_command_that_cannot_succeed_fails_before_the_first_trial(
     study = tmp_path / "study"
     (tmp_path / "file").touch()
     out = str(tmp_path / "file" / "tuned.json")
-    assert "a file stands where a folder is needed" in tuned("--study", str(study), "--out", out)
+    assert "a file stands where a folder is needed" in fail("--study", str(study), "--out", out)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "matplotlib", None)
-        assert "needs matplotlib, which is not installed" in tuned("--study", str(study))
-    assert "publish one with" in tuned("--study", str(study), "--home", str(tmp_path))
+        assert "needs matplotlib, which is not installed" in fail("--study", str(study))
+    assert "publish one with" in fail("--study", str(study), "--home", str(tmp_path))
     assert not list(tmp_path.rglob("trials.journal"))
 
 
 def test_another_study_makes_another_release(lane: Lane) -> None:
-    def published(study: dict[str, Any]) -> bool:
+    def publish(study: dict[str, Any]) -> bool:
         return pipeline.run(
             [lane.file],
             lane.home,
@@ -463,9 +464,9 @@ def test_another_study_makes_another_release(lane: Lane) -> None:
         ).published
 
     first = {"trials": {"count": 3}, "test": {"tuned HR@10": 0.1}}
-    assert published(first)
-    assert not published(first)
-    assert published(first | {"trials": {"count": 4}})
+    assert publish(first)
+    assert not publish(first)
+    assert publish(first | {"trials": {"count": 4}})
     manifest = lane.home.manifest(str(lane.home.current()))
     assert manifest.origin.parameters["study"]["trials"] == {"count": 4}
 
