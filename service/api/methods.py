@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from catalog.store import OpenRelease
     from service.history import History
+    from service.operate.timing import Timings
     from service.recommend.query import Query, Recommendation
 
 MAX_QUERIES_AT_ONCE = 20
@@ -30,7 +31,10 @@ MAX_WORK_AT_ONCE = 2_000
 
 
 async def recommend(
-    release: OpenRelease, request: pb.RecommendRequest, history: History | None = None
+    release: OpenRelease,
+    request: pb.RecommendRequest,
+    history: History | None = None,
+    timings: Timings | None = None,
 ) -> pb.RecommendResponse:
     """Answer `Recommend`: from the seeds, or from the recorded plays of a user."""
     if not request.user_id:
@@ -42,24 +46,24 @@ async def recommend(
         song_ids = await history.recent(validation.parse_user_id(request.user_id))
         seeds = [Seed(song_id) for song_id in song_ids]
     query = await validation.parse_query(request, seeds, release.manifest.payload)
-    (response,) = await _answer(release, [query])
+    (response,) = await _answer(release, [query], timings)
     return response
 
 
 async def batch_recommend(
-    release: OpenRelease, request: pb.BatchRecommendRequest
+    release: OpenRelease, request: pb.BatchRecommendRequest, timings: Timings | None = None
 ) -> pb.BatchRecommendResponse:
     """Answer `BatchRecommend`."""
     queries = await validation.parse_batch(request, release.manifest.payload)
     response = pb.BatchRecommendResponse()
     for group in _split_by_work(queries):
-        response.responses.extend(await _answer(release, group))
+        response.responses.extend(await _answer(release, group, timings))
         await turn()
     return response
 
 
 async def similar_songs(
-    release: OpenRelease, request: pb.SimilarSongsRequest
+    release: OpenRelease, request: pb.SimilarSongsRequest, timings: Timings | None = None
 ) -> pb.SimilarSongsResponse:
     """Answer `SimilarSongs`. Raises `UnknownSongError` too."""
     if not request.HasField("song"):
@@ -67,7 +71,7 @@ async def similar_songs(
     seed = validation.parse_song("song", request.song)
     limit = validation.parse_limit(request.limit)
     where = await validation.parse_filter(request.filter, release.manifest.payload)
-    song, recommendation = await find_similar(release, seed, limit, where)
+    song, recommendation = await find_similar(release, seed, limit, where, timings)
     return pb.SimilarSongsResponse(
         songs=[responses.build_scored_song(hit) for hit in recommendation.songs],
         song=responses.build_song(song),
@@ -143,9 +147,11 @@ def _split_by_work(queries: Sequence[Query]) -> Iterator[Sequence[Query]]:
     yield queries[start:]
 
 
-async def _answer(release: OpenRelease, queries: Sequence[Query]) -> list[pb.RecommendResponse]:
+async def _answer(
+    release: OpenRelease, queries: Sequence[Query], timings: Timings | None
+) -> list[pb.RecommendResponse]:
     answers = []
-    for recommendation in await recommend_many(release, queries):
+    for recommendation in await recommend_many(release, queries, timings):
         reason = await _find_empty_reason(release, recommendation)
         answers.append(
             responses.build_recommend_response(recommendation, release.manifest.release, reason)

@@ -92,7 +92,7 @@ class Metrics:
         self._under_way.dec()
         self._calls.labels(method, code).inc()
         self._seconds.labels(method).observe(seconds)
-        for name, begin, end in timings:
+        for name, begin, end in timings.spans:
             self._stages.labels(name).observe((end - begin) / 1e9)
 
     def count_answers(self, response: Message) -> None:

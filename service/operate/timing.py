@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import time
-from contextvars import ContextVar
-from typing import Literal
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Stage = Literal["resolve", "embed", "search", "rank"]
-Timings = list[tuple[Stage, int, int]]
-"""The stages of one call: name, begin and end in nanoseconds of `time.perf_counter_ns`."""
-
-_timings: ContextVar[Timings | None] = ContextVar("timings", default=None)
 
 
-def collect() -> Timings:
-    """Return a list to which the stages of the current task are added from now on."""
-    timings: Timings = []
-    _timings.set(timings)
-    return timings
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """The stages of one call: name, begin and end in nanoseconds of `time.perf_counter_ns`."""
 
+    spans: list[tuple[Stage, int, int]] = field(default_factory=list)
 
-class stage:  # noqa: N801 -- reads as a function
-    """`with stage("search"):` measures the time of its block if anybody collects it."""
-
-    __slots__ = ("_begin", "_name", "_timings")
-
-    def __init__(self, name: Stage) -> None:
-        self._name = name
-
-    def __enter__(self) -> None:
-        self._timings = _timings.get()
-        if self._timings is not None:
-            self._begin = time.perf_counter_ns()
-
-    def __exit__(self, *_exception: object) -> None:
-        if self._timings is not None:
-            self._timings.append((self._name, self._begin, time.perf_counter_ns()))
+    @contextmanager
+    def measure(self, stage: Stage) -> Iterator[None]:
+        """Add the time of this block as a stage."""
+        begin = time.perf_counter_ns()
+        try:
+            yield
+        finally:
+            self.spans.append((stage, begin, time.perf_counter_ns()))

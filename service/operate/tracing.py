@@ -91,7 +91,7 @@ class OtlpTracer:
             },
         )
         inside = trace.set_span_in_context(call)
-        for name, begin, end in timings:
+        for name, begin, end in timings.spans:
             stage = self._tracer.start_span(name, context=inside, start_time=begin + offset)
             stage.end(end + offset)
         if code in {"INTERNAL", "UNAVAILABLE", "UNKNOWN", "DEADLINE_EXCEEDED"}:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from catalog.errors import UnknownSongError
 from catalog.model import ANY, Filter, Song
 from catalog.turns import turn
-from service.operate.timing import stage
+from service.operate.timing import Timings
 from service.recommend.diversify import DiverseSelection
 from service.recommend.explain import explain
 from service.recommend.plan import plan_query
@@ -28,13 +28,17 @@ MAX_NAME_IN_MESSAGE = 100
 """Longer names are shortened in messages: a gRPC status of more than a few kB does not arrive."""
 
 
-async def recommend(release: OpenRelease, query: Query) -> Recommendation:
+async def recommend(
+    release: OpenRelease, query: Query, timings: Timings | None = None
+) -> Recommendation:
     """Recommend songs for one query; see `recommend_many`."""
-    (recommendation,) = await recommend_many(release, [query])
+    (recommendation,) = await recommend_many(release, [query], timings)
     return recommendation
 
 
-async def recommend_many(release: OpenRelease, queries: Sequence[Query]) -> list[Recommendation]:
+async def recommend_many(
+    release: OpenRelease, queries: Sequence[Query], timings: Timings | None = None
+) -> list[Recommendation]:
     """Recommend songs for each query; all searches go to Qdrant together.
 
     Seeds are never recommended. If no positive seed is known, the most popular songs of the seeds'
@@ -42,16 +46,17 @@ async def recommend_many(release: OpenRelease, queries: Sequence[Query]) -> list
     seeds lack what the mode needs, the other kind of search is used: rare songs have no dense
     vector, and songs that were never in a playlist with others have no co-occurrence weights.
     """
-    with stage("resolve"):
+    timings = timings or Timings()
+    with timings.measure("resolve"):
         resolved = await resolve_playlists(release, [query.seeds for query in queries])
     plans = []
-    with stage("embed"):
+    with timings.measure("embed"):
         for query, seeds in zip(queries, resolved, strict=True):
             plans.append(plan_query(release.manifest, query, seeds))
             await turn()
-    selections = await _select_songs(release, plans)
+    selections = await _select_songs(release, plans, timings)
     rankings = [selection.songs for selection in selections]
-    with stage("rank"):
+    with timings.measure("rank"):
         reasons = await explain(release, plans, rankings)
     return [
         Recommendation(songs, plan.strategy, plan.mode, plan.seeds, own_reasons, plan.search.where)
@@ -60,13 +65,18 @@ async def recommend_many(release: OpenRelease, queries: Sequence[Query]) -> list
 
 
 async def find_similar(
-    release: OpenRelease, seed: Seed, limit: int = 10, where: Filter = ANY
+    release: OpenRelease,
+    seed: Seed,
+    limit: int = 10,
+    where: Filter = ANY,
+    timings: Timings | None = None,
 ) -> tuple[Song, Recommendation]:
     """Return the seed's song, and the songs nearest to it by dense vectors.
 
     `seed` has a positive weight. Raises `UnknownSongError`.
     """
-    recommendation = await recommend(release, Query([seed], limit, where, Mode.DENSE))
+    query = Query([seed], limit, where, Mode.DENSE)
+    recommendation = await recommend(release, query, timings)
     (resolved,) = recommendation.seeds
     if resolved.resolution is not Resolution.SONG:
         name = str(seed.song_id or f"{seed.artist} - {seed.title}")
@@ -76,7 +86,9 @@ async def find_similar(
     return resolved.points[0].song, recommendation
 
 
-async def _select_songs(release: OpenRelease, plans: Sequence[Plan]) -> list[DiverseSelection]:
+async def _select_songs(
+    release: OpenRelease, plans: Sequence[Plan], timings: Timings
+) -> list[DiverseSelection]:
     """Return the songs of each plan.
 
     One round of searches is enough unless an artist's maximum or the diversity refuses songs.
@@ -92,9 +104,9 @@ async def _select_songs(release: OpenRelease, plans: Sequence[Plan]) -> list[Div
         for plan, selection in unfinished:
             searches.append(build_searches(plan, selection))
             await turn()
-        with stage("search"):
+        with timings.measure("search"):
             hits = await retrieve(release, open_plans, searches)
-        with stage("rank"):
+        with timings.measure("rank"):
             rankings = await rank(release, open_plans, hits)
             for (_, selection), ranking in zip(unfinished, rankings, strict=True):
                 selection.add(ranking)

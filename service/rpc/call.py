@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from service.operate.timing import Timings, collect
+from service.operate.timing import Timings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,7 +41,7 @@ class Call:
     caller: str = ""
     request_id: str = ""
     begin_ns: int = field(default_factory=time.perf_counter_ns)
-    timings: Timings = field(default_factory=collect)
+    timings: Timings = field(default_factory=Timings)
     code: str = "OK"
     error: Exception | None = None
 

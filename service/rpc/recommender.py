@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from catalog.store import OpenRelease
     from service.history import History
     from service.operate.current_release import CurrentRelease
+    from service.operate.timing import Timings
     from service.rpc.call import Call, Handler, Interceptor
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
 
 
 class Recommender:
-    """Answers the calls of each method by its name in the API.
+    """Answers the calls of each method, which has its name in the API, and times its stages.
 
     `on_failure` is called if a call fails because the release or its store may be gone.
     """
@@ -51,41 +52,51 @@ class Recommender:
                 self._on_failure()
                 raise
 
-    async def Recommend(self, request: pb.RecommendRequest) -> pb.RecommendResponse:  # noqa: N802
+    async def Recommend(  # noqa: N802
+        self, request: pb.RecommendRequest, timings: Timings
+    ) -> pb.RecommendResponse:
         """Continue one playlist."""
         with self._lease() as release:
-            return await api.recommend(release, request, self._history)
+            return await api.recommend(release, request, self._history, timings)
 
     async def BatchRecommend(  # noqa: N802
-        self, request: pb.BatchRecommendRequest
+        self, request: pb.BatchRecommendRequest, timings: Timings
     ) -> pb.BatchRecommendResponse:
         """Continue many playlists."""
         with self._lease() as release:
-            return await api.batch_recommend(release, request)
+            return await api.batch_recommend(release, request, timings)
 
     async def SimilarSongs(  # noqa: N802
-        self, request: pb.SimilarSongsRequest
+        self, request: pb.SimilarSongsRequest, timings: Timings
     ) -> pb.SimilarSongsResponse:
         """Return the songs nearest to a song."""
         with self._lease() as release:
-            return await api.similar_songs(release, request)
+            return await api.similar_songs(release, request, timings)
 
-    async def SearchSongs(self, request: pb.SearchSongsRequest) -> pb.SearchSongsResponse:  # noqa: N802
+    async def SearchSongs(  # noqa: N802
+        self, request: pb.SearchSongsRequest, _timings: Timings
+    ) -> pb.SearchSongsResponse:
         """Find songs by name."""
         with self._lease() as release:
             return await api.search_songs(release, request)
 
-    async def GetRelease(self, request: pb.GetReleaseRequest) -> pb.GetReleaseResponse:  # noqa: N802
+    async def GetRelease(  # noqa: N802
+        self, request: pb.GetReleaseRequest, _timings: Timings
+    ) -> pb.GetReleaseResponse:
         """Describe the current release."""
         with self._lease() as release:
             return await api.get_release(release, request)
 
-    async def RecordPlays(self, request: pb.RecordPlaysRequest) -> pb.RecordPlaysResponse:  # noqa: N802
+    async def RecordPlays(  # noqa: N802
+        self, request: pb.RecordPlaysRequest, _timings: Timings
+    ) -> pb.RecordPlaysResponse:
         """Add to a user's history."""
         with self._lease() as release:
             return await api.record_plays(release, request, self._history)
 
-    async def ForgetUser(self, request: pb.ForgetUserRequest) -> pb.ForgetUserResponse:  # noqa: N802
+    async def ForgetUser(  # noqa: N802
+        self, request: pb.ForgetUserRequest, _timings: Timings
+    ) -> pb.ForgetUserResponse:
         """Remove a user's history."""
         return await api.forget_user(request, self._history)
 
@@ -109,8 +120,8 @@ class RecommenderHandler(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
 
-def _invoke(method: Callable[[Any], Awaitable[Message]]) -> Handler:
+def _invoke(method: Callable[[Any, Timings], Awaitable[Message]]) -> Handler:
     async def invoke(call: Call) -> Message:
-        return await method(call.request)
+        return await method(call.request, call.timings)
 
     return invoke

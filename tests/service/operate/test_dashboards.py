@@ -13,6 +13,7 @@ import yaml
 
 from nextsong.v1 import recommender_pb2 as pb
 from service.operate.metrics import Metrics
+from service.operate.timing import Timings
 from tests.support.road import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -33,7 +34,7 @@ def series() -> dict[str, set[str]]:
     registry = prometheus.CollectorRegistry()
     metrics = Metrics(registry)
     metrics.begin_call()
-    metrics.end_call("Recommend", "OK", 0.1, [("search", 0, 1)])
+    metrics.end_call("Recommend", "OK", 0.1, Timings([("search", 0, 1)]))
     metrics.set_release("1")
     answer = pb.RecommendResponse(
         strategy=pb.STRATEGY_POPULAR, empty_reason=pb.EMPTY_REASON_FILTER, seeds=[pb.ResolvedSeed()]
