@@ -151,7 +151,7 @@ def require_current(store: ReleaseStore) -> str:
             f"or name another place with --home or --qdrant-url"
         )
     raise NoReleaseError(
-        f"none of the {len(kept):,} releases in {store.location} is the current one: make the "
+        f"no release in {store.location} is the current one (it keeps {len(kept):,}): make the "
         f"newest current with `nextsong releases rollback {kept[-1]}`"
     )
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog import draft
@@ -64,6 +64,7 @@ def test_progress_is_reported(small: Library) -> None:
 artist_keys = st.frozensets(st.sampled_from([song.artist_key for song in invented(40)]), max_size=4)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     include=artist_keys,
     exclude=artist_keys,
