@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.progress import SilentReporter
+from ingest.pipeline import PREPARE
 from ingest.prepare.playlists import PrepareOptions, PrepareSummary, prepare
 from ingest.sources.read import ROWS, UNREADABLE
 from ingest.stages import WorkFolder
@@ -87,10 +88,10 @@ def work_of(folder: Path, rows: list[Row]) -> Path:
     """A work folder with the stage `prepare` of these rows."""
     made = prepared(folder, rows)
 
-    def build(out: Path) -> dict[str, Any]:
+    def build(out: Path) -> PrepareSummary:
         for path in made.folder.iterdir():
             path.rename(out / path.name)
-        return {"text": ""}
+        return made.summary
 
-    WorkFolder(folder / "work").stage("prepare", {}, build, SilentReporter())
+    WorkFolder(folder / "work", SilentReporter()).run_stage(PREPARE, {}, build)
     return folder / "work"

@@ -66,7 +66,7 @@ def heights(monkeypatch: pytest.MonkeyPatch, values: Any, folder: Path) -> tuple
 
     monkeypatch.setattr(stats_page, "save", seen)
     spread = Spread(np.asarray(values, np.int64))
-    stats_page._histogram(spread, folder, ("n", "t", "x", "y"), "Caption")
+    stats_page._draw_histogram(spread, folder, ("n", "t", "x", "y"), "Caption")
     return drawn[0]
 
 
@@ -99,7 +99,7 @@ def test_names_in_any_letters_are_drawn_without_a_warning(tmp_path: Path) -> Non
 
 def test_the_law_that_fits_best_is_drawn() -> None:
     values = np.random.default_rng(0).lognormal(3, 0.8, 4_000).astype(np.int64) + 1
-    fit = measures._fitted(values)
+    fit = measures._fit(values)
     assert isinstance(fit, Fit)
     best: Rival = min(fit.rivals, key=lambda rival: rival.ratio)
     assert list(fit.curves) == ["power law", best.law]

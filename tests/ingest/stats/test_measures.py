@@ -70,7 +70,7 @@ def test_the_page_is_self_contained(tmp_path: Path) -> None:
 def test_the_exponent_of_a_power_law_is_found() -> None:
     uniform = np.random.default_rng(0).random(20_000)
     values = np.floor((1 - uniform) ** (-1 / 1.5)).astype(np.int64)
-    fit = measures._fitted(values)
+    fit = measures._fit(values)
     assert fit is not None
     assert fit.exponent == pytest.approx(2.5, abs=0.15)
     verdicts = {rival.law: rival.verdict for rival in fit.rivals}
@@ -82,7 +82,7 @@ def test_the_exponent_of_a_power_law_is_found() -> None:
 
 def test_a_normal_distribution_is_not_a_power_law() -> None:
     values = np.random.default_rng(0).lognormal(3, 0.4, 5_000).astype(np.int64) + 1
-    fit = measures._fitted(values)
+    fit = measures._fit(values)
     assert fit is not None
     assert fit.sampled == 5_000
     assert 0 < fit.in_tail < 0.9  # it speaks about a tail at most
@@ -103,7 +103,7 @@ def test_a_verdict_needs_significance(ratio: float, p: float, verdict: str) -> N
 def test_large_data_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measures, "FITTED", 500)
     values = np.random.default_rng(0).zipf(2.2, 3_000).clip(max=10_000)
-    fit = measures._fitted(values)
+    fit = measures._fit(values)
     assert fit is not None
     assert fit.sampled == 500
 
