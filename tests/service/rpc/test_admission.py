@@ -16,7 +16,7 @@ from service.rpc.interceptors.admission import Admission
 from tests.support.fakes import FakeStore
 from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, until
 
-SEED = pb.Seed(artist="x", title="y")
+SEED = pb.Seed(artist="ABBA", title="Waterloo")
 
 
 def playlist(seeds: int, **fields: object) -> pb.RecommendRequest:
@@ -40,7 +40,7 @@ def playlist(seeds: int, **fields: object) -> pb.RecommendRequest:
     ],
     ids=range(11),
 )
-def test_the_estimate_work_a_request(request_: object, work: int) -> None:
+def test_the_estimated_work_of_a_request(request_: object, work: int) -> None:
     assert estimate_work(request_) == work
 
 
