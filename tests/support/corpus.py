@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from ingest.sources.source import AUTO, How
+from ingest.sources.options import DEFAULT_OPTIONS, ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ class Nasty:
     kind: str
     rejects: Mapping[str, int] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
-    how: How = AUTO
+    how: ReadOptions = DEFAULT_OPTIONS
     titles: tuple[str, ...] = ()
 
 
@@ -124,7 +124,7 @@ CORPUS = [
         csv("1,椎名林檎,歌舞伎町の女王", encoding="shift_jis"),
         1,
         "CSV, standard quoting, shift_jis",
-        how=How(encoding="shift_jis"),
+        how=ReadOptions(encoding="shift_jis"),
         titles=("歌舞伎町の女王",),
     ),
     Nasty(
@@ -133,7 +133,7 @@ CORPUS = [
         2,
         "CSV, standard quoting, Windows-1252",
         {"not valid Windows-1252": 1},
-        how=How(encoding="windows-1252"),
+        how=ReadOptions(encoding="windows-1252"),
     ),
     Nasty(
         "wrong types",
@@ -191,7 +191,7 @@ CORPUS = [
         csv("1^a^b, c;d", header="pid^artist^title\n"),
         1,
         "text with '^', standard quoting",
-        how=How(delimiter="^"),
+        how=ReadOptions(delimiter="^"),
         titles=("b, c;d",),
     ),
     Nasty(
@@ -200,7 +200,7 @@ CORPUS = [
         2,
         "CSV, standard quoting",
         columns={"playlist_id": "1", "artist": "2", "title": "3"},
-        how=How(header=False),
+        how=ReadOptions(header=False),
         titles=("b", "d"),
     ),
     Nasty("gzip", gzip.compress(GOOD), 3, "CSV, standard quoting, gzip"),

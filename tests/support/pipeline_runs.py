@@ -12,7 +12,7 @@ import pytest
 from catalog.embedded.store import EmbeddedStore
 from catalog.progress import SilentReporter
 from ingest import pipeline
-from ingest.sources.source import AUTO, How
+from ingest.sources.options import DEFAULT_OPTIONS, ReadOptions
 from tests.support.road import Road, linked
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Lane:
     home: EmbeddedStore
     file: Path
     listener: Listener = field(default_factory=Listener)
-    how: How = AUTO
+    how: ReadOptions = DEFAULT_OPTIONS
 
     def run(
         self, *, force: bool = False, max_rejects: float = 0.05, **changes: Any

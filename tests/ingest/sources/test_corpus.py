@@ -16,9 +16,9 @@ from catalog.errors import ColumnError, FileError
 from catalog.progress import SilentReporter
 from ingest.sources.formats import delimited, json_source, json_stream
 from ingest.sources.formats.json_blocks import Blocks
-from ingest.sources.payload import parse_all
+from ingest.sources.payload import parse_payload_columns
 from ingest.sources.read import read_files
-from ingest.sources.source import AUTO, How
+from ingest.sources.options import DEFAULT_OPTIONS, ReadOptions
 from tests.support.corpus import BROKEN, CORPUS, Nasty, mpd, slice_of, tracks
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Rows = list[dict[str, Any]]
 
 
-def read(path: Path, given: Any = None, how: How = AUTO) -> tuple[Any, Rows, Rows]:
+def read(path: Path, given: Any = None, how: ReadOptions = DEFAULT_OPTIONS) -> tuple[Any, Rows, Rows]:
     rows, unreadable = path.with_name("rows.parquet"), path.with_name("unreadable.parquet")
     account = read_files([path], given or {}, rows, unreadable, SilentReporter(), how)
     return account, pq.read_table(rows).to_pylist(), pq.read_table(unreadable).to_pylist()
@@ -113,8 +113,8 @@ def test_arrow_and_python_read_the_same(
         "slice": json.dumps({"info": {}, "playlists": objects}, indent=1),
     }[layout]
     place.write_text(whole)
-    extra = parse_all(data.draw(st.sampled_from([(), ("year",), ("year:keyword",)])))
-    how = How(format="jsonl" if layout == "lines" else "json", payload=extra)
+    extra = parse_payload_columns(data.draw(st.sampled_from([(), ("year",), ("year:keyword",)])))
+    how = ReadOptions(format="jsonl" if layout == "lines" else "json", payload=extra)
     try:
         account, *fast = read(place, {}, how)
     except (FileError, ColumnError):

@@ -1,4 +1,4 @@
-"""How the encoding of a text is told, and named."""
+"""ReadOptions the encoding of a text is told, and named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from catalog.errors import FileError, InputError
 from ingest.sources.encodings import detect, named
-from ingest.sources.source import How
+from ingest.sources.options import ReadOptions
 from tests.ingest.sources.test_corpus import read
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def test_text_of_another_alphabet_is_not_guessed_at(codec: str, names: str, tmp_
     path.write_bytes((HEADER + f"1,{names}\n" * 9).encode(codec))
     with pytest.raises(FileError, match="another alphabet than the Latin: name its encoding"):
         read(path)
-    _, rows, _ = read(path, how=How(encoding=codec))
+    _, rows, _ = read(path, how=ReadOptions(encoding=codec))
     assert f"{rows[0]['artist']},{rows[0]['title']}" == names
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from catalog.errors import FileError
 from ingest.sources.formats import parquet
-from ingest.sources.payload import parse_all
-from ingest.sources.source import How
+from ingest.sources.payload import parse_payload_columns
+from ingest.sources.options import ReadOptions
 from tests.ingest.sources.test_corpus import read
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def rows_of(folder: Path, columns: Any, payload: tuple[str, ...] = ()) -> tuple[Rows, Rows]:
     path = folder / "playlists.parquet"
     pq.write_table(pa.table(columns), path)
-    _, rows, unreadable = read(path, how=How(payload=parse_all(payload)))
+    _, rows, unreadable = read(path, how=ReadOptions(payload=parse_payload_columns(payload)))
     return rows, unreadable
 
 

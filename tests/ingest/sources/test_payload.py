@@ -20,8 +20,8 @@ from catalog.model import Condition, Filter
 from catalog.progress import SilentReporter
 from catalog.schema import RESERVED_FIELDS
 from ingest import pipeline
-from ingest.sources.payload import Extra, Tally, parse, parse_all
-from ingest.sources.source import How
+from ingest.sources.payload import PayloadColumn, Tally, parse, parse_payload_columns
+from ingest.sources.options import ReadOptions
 from tests.ingest.sources.test_corpus import read
 from tests.support.prepared import prepared, row
 from tests.support.road import QUICK
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("text", "extra"),
     [
-        ("album", Extra("album", "album")),
-        ("year:integer", Extra("year", "year", "integer")),
-        ("y=Release Year:integer", Extra("y", "Release Year", "integer")),
-        ("Album Name", Extra("Album_Name", "Album Name")),
-        ("a=b:c:float", Extra("a", "b:c", "float")),
-        ("a=tracks.album", Extra("a", "tracks.album")),
+        ("album", PayloadColumn("album", "album")),
+        ("year:integer", PayloadColumn("year", "year", "integer")),
+        ("y=Release Year:integer", PayloadColumn("y", "Release Year", "integer")),
+        ("Album Name", PayloadColumn("Album_Name", "Album Name")),
+        ("a=b:c:float", PayloadColumn("a", "b:c", "float")),
+        ("a=tracks.album", PayloadColumn("a", "tracks.album")),
     ],
 )
-def test_notation(text: str, extra: Extra) -> None:
+def test_notation(text: str, extra: PayloadColumn) -> None:
     assert parse(text) == extra
 
 
@@ -67,12 +67,12 @@ def test_what_cannot_be_a_field(text: str, message: str) -> None:
 
 def test_two_fields_of_one_name() -> None:
     with pytest.raises(InputError, match="two fields are called 'a'"):
-        parse_all(["a", "a=b"])
+        parse_payload_columns(["a", "a=b"])
 
 
 def test_two_fields_whose_names_differ_in_case_alone() -> None:
     with pytest.raises(InputError, match="two fields are called 'Year' and 'year': give one"):
-        parse_all(["Year", "year=Year:integer"])
+        parse_payload_columns(["Year", "year=Year:integer"])
 
 
 def test_integers_beyond_64_bits_with_a_sign_are_wrong_not_negative() -> None:
@@ -90,7 +90,7 @@ def test_a_value_that_no_field_can_hold_is_left_out_and_its_row_stays(tmp_path: 
     rows = "".join(f"1,A,{title},{x}\n" for title, x in (("a", long), ("b", nul), ("c", "x")))
     path.write_text("pid,artist,title,descr\n" + rows)
     for kind in ("text", "keyword", "integer"):
-        account, found, _ = read(path, how=How(payload=parse_all([f"descr:{kind}"])))
+        account, found, _ = read(path, how=ReadOptions(payload=parse_payload_columns([f"descr:{kind}"])))
         assert [one["title"] for one in found] == ["a", "b", "c"]
         assert found[0]["payload:descr"] is None
         assert found[1]["payload:descr"] is None
@@ -101,7 +101,7 @@ def test_numbers_beyond_all_numbers_are_no_reason_to_fail(tmp_path: Path) -> Non
     path = tmp_path / "songs.json"
     song = '"pid": 1, "artist": "A", "title": "a"'
     path.write_text(f'[{{{song}, "year": ""}}, {{{song}, "year": Infinity}}]')
-    account, rows, _ = read(path, how=How(payload=parse_all(["year"])))
+    account, rows, _ = read(path, how=ReadOptions(payload=parse_payload_columns(["year"])))
     assert (account.rows, rows[1]["payload:year"]) == (2, "inf")
 
 
@@ -160,7 +160,7 @@ def test_every_value_is_filled_empty_or_wrong(values: list[str | None], kind: An
 def test_wrong_values_are_shown_with_their_place(tmp_path: Path) -> None:
     path = tmp_path / "songs.csv"
     path.write_text("pid,artist,title,year\n1,a,b,1999\n1,c,d,soon\n1,,e,later\n1,f,g,\n")
-    account, rows, unreadable = read(path, how=How(payload=parse_all(["year:integer"])))
+    account, rows, unreadable = read(path, how=ReadOptions(payload=parse_payload_columns(["year:integer"])))
     assert [row["payload:year"] for row in rows] == [1999, None, None, None]
     assert unreadable == []
     assert account.payload == {
@@ -178,7 +178,7 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "songs.csv"
     path.write_text("pid,artist,title\n1,a,b\n")
     with pytest.raises(ColumnError, match=r"no column 'albun' \(--payload albun\).*'title'"):
-        read(path, how=How(payload=parse_all(["albun"])))
+        read(path, how=ReadOptions(payload=parse_payload_columns(["albun"])))
 
 
 def test_kinds_come_from_typed_files(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_kinds_come_from_typed_files(tmp_path: Path) -> None:
     columns = {"year": [1999, None], "loud": [1.5, 2.0], "live": [True, False], "mood": ["a", "b"]}
     base = {"pid": [1, 1], "artist": ["a", "b"], "title": ["x", "y"]}
     pq.write_table(pa.table(base | columns), path)
-    account, rows, _ = read(path, how=How(payload=parse_all([*columns, "text=year:text"])))
+    account, rows, _ = read(path, how=ReadOptions(payload=parse_payload_columns([*columns, "text=year:text"])))
     kinds = {name: tally["kind"] for name, tally in account.payload.items()}
     assert kinds == {
         "year": "integer",
@@ -229,7 +229,7 @@ def test_from_the_file_to_the_filter(tmp_path: Path) -> None:
             lines.append(f"{playlist},A{n % 4},T{n},Album {n % 3},{1990 + n},{n % 2}")
     file = tmp_path / "songs.csv"
     file.write_text("\n".join(lines) + "\n")
-    how = How(payload=parse_all(["album", "year:integer", "live:boolean"]))
+    how = ReadOptions(payload=parse_payload_columns(["album", "year:integer", "live:boolean"]))
     home = EmbeddedStore(tmp_path / "home")
     outcome = pipeline.run([file], {}, home, tmp_path / "work", QUICK, SilentReporter(), how=how)
     assert outcome.manifest.payload == {"album": "keyword", "year": "integer", "live": "keyword"}
