@@ -15,132 +15,68 @@ ROLES = ("playlist_id", "playlist_name", "owner", "artist", "title", "position",
 PLAYLIST_NUMBER = "(place)"
 """Stands for a column: the number of a playlist in its file, if playlists have no id."""
 
+
+def _split_names(names: Mapping[str, str]) -> dict[str, list[str]]:
+    return {role: text.split() for role, text in names.items()}
+
+
 # In order of preference, and in folded spelling (see _fold). Names that mean different things in
 # different files ("name", "id", "date") are left out on purpose: --column is for those.
-_ALIASES: Mapping[str, Sequence[str]] = {
-    "playlist_id": [
-        "playlistid",
-        "pid",
-        "sessionid",
-        "session",
-        "playlisturi",
-        "playlistpid",
-        "listeningsession",
-        "listid",
-        "mixid",
-        "mix",
-    ],
-    "playlist_name": [
-        "playlistname",
-        "playlist",
-        "playlisttitle",
-        "listname",
-        "sessionname",
-        "mixname",
-    ],
-    "owner": [
-        "owner",
-        "ownerid",
-        "ownername",
-        "userid",
-        "user",
-        "username",
-        "userhash",
-        "listener",
-        "listenerid",
-    ],
-    "artist": [
-        "artist",
-        "artistname",
-        "artists",
-        "artistnames",
-        "artistname(s)",
-        "trackartist",
-        "trackartists",
-        "songartist",
-        "performer",
-        "masteralbumartistname",
-        "mastermetadataalbumartistname",
-        "artname",
-    ],
-    "title": [
-        "title",
-        "track",
-        "trackname",
-        "tracktitle",
-        "song",
-        "songname",
-        "songtitle",
-        "mastermetadatatrackname",
-        "traname",
-    ],
-    "position": [
-        "position",
-        "pos",
-        "trackposition",
-        "positioninplaylist",
-        "trackindex",
-        "timestamp",
-        "ts",
-        "playedat",
-        "listenedat",
-        "addedat",
-        "unixtimestamp",
-        "datetime",
-        "playtime",
-        "endtime",
-        "index",
-    ],
-    "track_id": [
-        "trackid",
-        "trackuri",
-        "spotifytrackuri",
-        "spotifytrackid",
-        "spotifyid",
-        "spotifyuri",
-        "songid",
-        "songuri",
-        "uri",
-        "isrc",
-        "musicbrainztrackid",
-        "traid",
-    ],
-}
+_ALIASES = _split_names(
+    {
+        "playlist_id": (
+            "playlistid pid sessionid session playlisturi playlistpid listeningsession "
+            "listid mixid mix"
+        ),
+        "playlist_name": "playlistname playlist playlisttitle listname sessionname mixname",
+        "owner": "owner ownerid ownername userid user username userhash listener listenerid",
+        "artist": (
+            "artist artistname artists artistnames artistname(s) trackartist trackartists "
+            "songartist performer masteralbumartistname mastermetadataalbumartistname "
+            "artname"
+        ),
+        "title": (
+            "title track trackname tracktitle song songname songtitle "
+            "mastermetadatatrackname traname"
+        ),
+        "position": (
+            "position pos trackposition positioninplaylist trackindex timestamp ts playedat "
+            "listenedat addedat unixtimestamp datetime playtime endtime index"
+        ),
+        "track_id": (
+            "trackid trackuri spotifytrackuri spotifytrackid spotifyid spotifyuri songid "
+            "songuri uri isrc musicbrainztrackid traid"
+        ),
+    }
+)
 
 # Further names in a file whose records are playlists, each with a list of its songs.
-_IN_LISTS: Mapping[str, Sequence[str]] = {
-    "playlist_id": ["id"],
-    "playlist_name": ["name", "title"],
-    "owner": [],
-    "artist": [],
-    "title": ["name"],
-    "position": [],
-    "track_id": ["id", "uri"],
-}
+_IN_LISTS = _split_names(
+    {
+        "playlist_id": "id",
+        "playlist_name": "name title",
+        "title": "name",
+        "track_id": "id uri",
+    }
+)
 
 # Names by which the songs of a list name their own playlist. "Mix" is not among them: it may be
 # a song's.
-_IN_ROWS: Mapping[str, Sequence[str]] = {
-    "playlist_id": ["playlistid", "pid", "sessionid", "session", "playlisturi", "playlistpid"],
-    "playlist_name": ["playlistname", "playlist", "playlisttitle"],
-    "owner": ["owner", "ownerid", "userid", "user", "username"],
-}
+_IN_ROWS = _split_names(
+    {
+        "playlist_id": "playlistid pid sessionid session playlisturi playlistpid",
+        "playlist_name": "playlistname playlist playlisttitle",
+        "owner": "owner ownerid userid user username",
+    }
+)
 
 _SONG_LISTS = ("tracks", "songs", "items", "plays", "listens", "entries")
 """Usual names of lists of songs."""
 
-_TIMES = frozenset(
-    [
-        "timestamp",
-        "ts",
-        "playedat",
-        "listenedat",
-        "unixtimestamp",
-        "datetime",
-        "playtime",
-        "endtime",
-    ]
-)
+_TIMES = {
+    *("timestamp", "ts", "playedat", "listenedat"),
+    *("unixtimestamp", "datetime", "playtime", "endtime"),
+}
 """Names of positions that are times of listening: with a listener, they make sessions."""
 
 
@@ -257,7 +193,7 @@ class NestedColumns:
         columns: dict[str, str] = {}
         for role in ("title", *(role for role in ROLES if role != "title")):
             names = outer if role in _IN_ROWS else inner or outer
-            aliases = [*_ALIASES[role], *(_IN_LISTS[role] if inner else [])]
+            aliases = [*_ALIASES[role], *(_IN_LISTS.get(role, []) if inner else [])]
             match = _find_by_last_part(names or outer, aliases, columns)
             if match is not None:
                 columns[role] = match

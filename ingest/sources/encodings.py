@@ -110,10 +110,10 @@ def detect_encoding(sample: bytes, *, is_whole: bool = True) -> Encoding:
     encoding = find_mark(sample) or _detect_utf16(sample)
     if encoding:
         return encoding
-    if sample.isascii():
-        return UTF8
     if not is_whole:
         sample = sample.rstrip(bytes(range(0x80, 0x100)))  # the last character may be incomplete
+    if _is_utf8(sample):
+        return UTF8
     lines = [line for line in re.split(rb"[\r\n]+", sample) if not line.isascii()]
     invalid = sum(not _is_utf8(line) for line in lines)
     if 2 * invalid <= len(lines):

@@ -43,6 +43,7 @@ _QUOTING_NAMES = {
     "wrapped": "wrapped quotes",
     "none": "no quoting",
 }
+_SAMPLE_STEP = 1000  # lines of a sample split at a time, more than a record may have
 _MAX_WRAPPED_FAULTS = 0.01  # share of the lines of a sample with wrapped quotes
 
 
@@ -229,21 +230,37 @@ def _detect_quoting(
     has_tabs = shape.delimiter == "\t"
     if not pc.any(pc.match_substring(lines, pattern=b'"')).as_py():
         return "none" if has_tabs and not is_header_quoted else "standard"
-    fault_count = len(split_standard(lines, shape, is_last=is_whole).faults)
-    wrapped = split_wrapped(lines, all_fields)
+    wrapped = split_wrapped(lines, all_fields, is_last=is_whole)
+    wrapped_faults = len(wrapped.faults)
     if (
-        len(wrapped.faults) < fault_count
-        and len(wrapped.faults) <= max(1, _MAX_WRAPPED_FAULTS * len(lines))
+        wrapped_faults <= max(1, _MAX_WRAPPED_FAULTS * len(lines))
         and _count_undoubled(wrapped.fields) > 0
+        and _count_standard_faults(lines, shape, is_whole, stop_at=wrapped_faults + 1)
+        > wrapped_faults
     ):
         return "wrapped"
     if is_header_quoted:
         return "standard"
-    unquoted = split_unquoted(lines, all_fields)
+    fault_count = _count_standard_faults(lines, shape, is_whole)
+    unquoted = split_unquoted(lines, all_fields, is_last=is_whole)
     evidence = _count_evidence(unquoted.fields, has_tabs)
     if has_tabs and fault_count == len(unquoted.faults):
         return "standard" if evidence > 0 else "none"
     return "none" if len(unquoted.faults) < fault_count and evidence <= 0 else "standard"
+
+
+def _count_standard_faults(
+    lines: pa.Array, shape: RecordShape, is_whole: bool, stop_at: int | None = None
+) -> int:
+    """Return how many records standard quoting rules out, or at least `stop_at` of them."""
+    count, start = 0, 0
+    while start < len(lines) and (stop_at is None or count < stop_at):
+        part = lines[start : start + _SAMPLE_STEP]
+        is_last = start + len(part) == len(lines)
+        split = split_standard(part, shape, is_last=is_last and is_whole)
+        count += len(split.faults)
+        start += len(part) if is_last else len(part) - split.open_lines
+    return count
 
 
 def _count_undoubled(fields: Sequence[pa.Array]) -> int:

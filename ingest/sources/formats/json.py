@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from catalog.errors import EmptyFileError, FileError
 from ingest.sources.columns import PLAYLIST_NUMBER, find_roles, is_song_list_name
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from ingest.sources.formats.json_layout import Layout
     from ingest.sources.payload import PayloadKind
 
-_BETWEEN_LINES = ",\n"  # a line end, so that no text goes on in the next line
+_LINE_END = "\n"
+_BETWEEN_LINES = ",\n"  # with a line end, so that no text goes on in the next line
 BATCH_SIZE = 1 << 16  # songs of a document
 _MAX_SHOWN = 400  # characters of a record
 _SLICE_COLUMNS = {"pid", "tracks.track_uri", "tracks.artist_name", "tracks.track_name"}
@@ -116,8 +118,11 @@ class JsonFile:
 
     def _to_batch(self, records: _Records, columns: Mapping[str, str], position: int) -> Batch:
         faults = dict(records.faults)
-        fields: dict[str, pa.Array] = {}
+        songs = records.songs
+        fields = self._convert_texts(songs, columns)
         for role, name in columns.items():
+            if role in fields:
+                continue
             if name == PLAYLIST_NUMBER:
                 label = self.content.file.label
                 array = pa.array([f"{label} {number}" for number in records.numbers.tolist()])
@@ -125,7 +130,7 @@ class JsonFile:
                 continue
             path = self.layout.paths[name]
             is_outer = self.layout.songs and name not in self.layout.columns.inner
-            values = _extract(records.objects if is_outer else records.songs, path)
+            values = _extract(records.objects if is_outer else songs, path)
             array, problems = _to_array(role, values, is_deepest=len(path) == MAX_DEPTH)
             if is_outer:
                 array = array.take(pa.array(records.parents))
@@ -140,6 +145,23 @@ class JsonFile:
         if self.layout.columns.numbers_songs(columns):
             fields["position"] = pa.array(records.indices.astype(np.float64))
         return Batch(records.lines, fields, faults, records.show, position)
+
+    def _convert_texts(
+        self, songs: Sequence[Mapping[str, Any]], columns: Mapping[str, str]
+    ) -> dict[str, pa.Array]:
+        """Return the columns of songs that are not nested, if all their values are text."""
+        keys = {
+            role: self.layout.paths[name][0]
+            for role, name in columns.items()
+            if name in (self.layout.columns.inner or self.layout.columns.outer)
+            and len(self.layout.paths[name]) == 1
+            and self.layout.types[name] <= {str}
+        }
+        try:
+            texts = pa.array(songs, pa.struct([(key, pa.string()) for key in set(keys.values())]))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+            return {}
+        return {role: pc.struct_field(texts, key) for role, key in keys.items()}
 
 
 def open_json(content: Content, sample: Sample, *, is_lines: bool | None = None) -> JsonFile:
@@ -158,6 +180,8 @@ def open_json(content: Content, sample: Sample, *, is_lines: bool | None = None)
 
 def _open_lines(content: Content, sample: Sample, text: str) -> JsonFile:
     file = content.file
+    if not sample.is_whole:
+        text = text[: text.rfind("\n") + 1]  # the last line may be incomplete
     values, _ = _parse_lines(text)
     objects = [value for value in values if isinstance(value, dict)]
     layout = detect_layout(objects, file)
@@ -247,22 +271,22 @@ class _Malformed:
     problem: str
 
 
-def _parse_lines(text: str) -> tuple[list[Any], list[int]]:
+def _parse_lines(text: str) -> tuple[list[Any], Sequence[int]]:
     """Parse lines of JSON; returns the values of those that are not blank, and their indices.
 
-    The lines are parsed all at once or, if one of them is malformed, each by itself.
+    The lines are parsed all at once or, if that fails, each by itself.
     """
-    lines = text.split("\n")
-    filled = [n for n, line in enumerate(lines) if line and not line.isspace()]
-    if len(filled) < len(lines):
-        lines = [lines[n] for n in filled]
+    text = text.removesuffix("\n")
+    line_count = text.count("\n") + 1
     try:
-        values: list[Any] = json.loads(f"[{_BETWEEN_LINES.join(lines)}]")
+        values: list[Any] = json.loads(f"[{text.replace(_LINE_END, _BETWEEN_LINES)}]")
     except (ValueError, RecursionError):
         values = []
-    if len(values) != len(lines):
-        values = [_parse_line(line) for line in lines]
-    return values, filled
+    if len(values) == line_count:
+        return values, range(line_count)
+    lines = text.split("\n")
+    filled = [n for n, line in enumerate(lines) if line and not line.isspace()]
+    return [_parse_line(lines[n]) for n in filled], filled
 
 
 def _parse_line(line: str) -> Any:
@@ -333,9 +357,10 @@ def _collect_records(
     if not layout.songs:
         raw, counts = values, [1] * len(values)
     reason = "a song that is not a JSON object" if layout.songs else ""
-    for record, value in enumerate(raw):
-        if type(value) is not dict and record not in faults:
-            faults[record] = reason or _describe_value(value)
+    if set(map(type, raw)) != {dict}:
+        for record, value in enumerate(raw):
+            if not isinstance(value, dict) and record not in faults:
+                faults[record] = reason or _describe_value(value)
     parents = np.repeat(np.arange(len(values)), counts)
     starts = np.cumsum(counts) - counts
     are_counted = np.ones(len(raw), bool)

@@ -50,7 +50,7 @@ class Layout:
     songs: str
     songs_path: Path
     columns: NestedColumns
-    types: Mapping[str, frozenset[type]]
+    types: Mapping[str, set[type]]
     paths: Mapping[str, Path]
     unread: tuple[str, ...] = ()
 
@@ -61,7 +61,7 @@ class Layout:
 
     def kind_of(self, name: str) -> PayloadKind | None:
         """Return the kind of a column's values, or None if it is text."""
-        types = self.types.get(name, frozenset())
+        types = self.types.get(name, set())
         if types == {bool}:
             return "boolean"
         if types == {int}:
@@ -74,21 +74,22 @@ def detect_layout(objects: Sequence[Mapping[str, Any]], file: object) -> Layout:
 
     Raises `FileError` if it is unclear which of several lists of objects are the songs.
     """
-    songs, unread = _choose_songs(objects)
+    outer = _collect_columns(objects)
+    songs, unread = _choose_songs(objects, outer)
     if unread and (not is_song_list_name(songs) or any(map(is_song_list_name, unread))):
         raise FileError(
             f"{file}: its objects hold several lists of songs: {quote([songs, *unread])}: "
             f"leave one, or save each to a file"
         )
-    return _describe(objects, songs, unread)
+    return _describe(objects, outer, songs, unread)
 
 
 def find_list(sample: Sample, file: object) -> tuple[str | None, tuple[str, ...]]:
     """Return the key of the list of objects in a document, and the names of lists not to be read.
 
     The key is "" if the document is a list, and None if the document itself is the object. Raises
-    `FileError` if an object holds several lists of playlists and none is called "playlists", or several
-    lists of songs and no id or name.
+    `FileError` if an object holds several lists of playlists and none is called "playlists", or
+    several lists of songs and no id or name.
     """
     if sample.data.lstrip().startswith(b"["):
         return "", ()
@@ -145,28 +146,26 @@ def quote(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names[:_MAX_SHOWN]) + more
 
 
-def _describe(objects: Sequence[Mapping[str, Any]], songs: str, unread: Sequence[str]) -> Layout:
-    outer, inner = _Columns(), _Columns()
-    songs_path: Path = ()
-    for item in objects:
-        outer.add(item, skip=songs)
-    if songs:
-        songs_path = outer.skipped
-        for item in objects:
-            elements = value_at(item, songs_path)
-            for element in elements if isinstance(elements, list) else ():
-                if isinstance(element, dict):
-                    inner.add(element)
+def _describe(
+    objects: Sequence[Mapping[str, Any]], outer: _Columns, songs: str, unread: tuple[str, ...]
+) -> Layout:
+    songs_path = outer.paths[songs] if songs else ()
+    inner = _Columns()
+    for item in objects if songs else ():
+        elements = value_at(item, songs_path)
+        inner.add_all(elements if isinstance(elements, list) else ())
+    outer_names = [
+        name
+        for name in outer.names()
+        if not songs or (name != songs and not name.startswith(f"{songs}."))
+    ]
     inner_names = {f"{songs}.{name}": name for name in inner.names()}
-    return Layout(
-        songs,
-        songs_path,
-        NestedColumns(tuple(outer.names()), tuple(inner_names)),
-        {name: frozenset(outer.types[name]) for name in outer.names()}
-        | {name: frozenset(inner.types[inner_name]) for name, inner_name in inner_names.items()},
-        outer.paths | {name: inner.paths[inner_name] for name, inner_name in inner_names.items()},
-        tuple(unread),
-    )
+    types = {name: outer.types[name] for name in outer_names}
+    types |= {name: inner.types[inner_name] for name, inner_name in inner_names.items()}
+    paths = {name: outer.paths[name] for name in outer_names}
+    paths |= {name: inner.paths[inner_name] for name, inner_name in inner_names.items()}
+    columns = NestedColumns(tuple(outer_names), tuple(inner_names))
+    return Layout(songs, songs_path, columns, types, paths, unread)
 
 
 class _Columns:
@@ -175,24 +174,25 @@ class _Columns:
     def __init__(self) -> None:
         self.types: dict[str, set[type]] = {}
         self.paths: dict[str, Path] = {}
-        self.skipped: Path = ()
 
-    def add(
-        self, item: Mapping[str, Any], skip: str = "", prefix: str = "", path: Path = ()
-    ) -> None:
-        """Add the columns of an object, except the one named `skip`."""
+    def add(self, item: Mapping[str, Any], prefix: str = "", path: Path = ()) -> None:
+        """Add the columns of an object."""
         for key, value in item.items():
             name = prefix + key.replace(".", "_")
-            if name == skip:
-                self.skipped = (*path, key)
-            elif isinstance(value, dict) and len(path) + 1 < MAX_DEPTH:
-                self.add(value, skip, f"{name}.", (*path, key))
-            else:
-                if name not in self.types:
-                    self.types[name] = set()
-                    self.paths[name] = (*path, key)
-                if value is not None:
-                    self.types[name].add(type(value))
+            if isinstance(value, dict) and len(path) + 1 < MAX_DEPTH:
+                self.add(value, f"{name}.", (*path, key))
+                continue
+            if name not in self.types:
+                self.types[name] = set()
+                self.paths[name] = (*path, key)
+            if value is not None:
+                self.types[name].add(type(value))
+
+    def add_all(self, values: Sequence[Any]) -> None:
+        """Add the columns of those values that are objects."""
+        for value in values:
+            if isinstance(value, dict):
+                self.add(value)
 
     def names(self) -> list[str]:
         """Return all names, except those that are null in some objects and objects in others."""
@@ -200,7 +200,9 @@ class _Columns:
         return [name for name, types in self.types.items() if types or name not in parents]
 
 
-def _choose_songs(objects: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[str, ...]]:
+def _choose_songs(
+    objects: Sequence[Mapping[str, Any]], outer: _Columns
+) -> tuple[str, tuple[str, ...]]:
     """Return the name of the list of songs in each object, or "", and of other such lists.
 
     The objects in a list of songs have artist and title. An object that has both itself is a song,
@@ -208,11 +210,9 @@ def _choose_songs(objects: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[str,
     name or the only list is chosen: --column has to name the columns of its songs.
     """
     lists: dict[str, list[Any]] = {}
-    outer = _Columns()
-    for item in objects:
+    for item in objects if list in set().union(*outer.types.values()) else ():
         for name, elements in _find_lists(item):
             lists.setdefault(name, []).extend(elements[:_EXAMPLES])
-        outer.add(item)
     if not lists:
         return "", ()
     roles_around = find_roles([name for name in outer.names() if name not in lists])
@@ -243,17 +243,20 @@ def _is_list_of_objects(value: Any) -> bool:
 
 def _find_song_roles(elements: Sequence[Any]) -> set[str]:
     """Return the roles that the objects in a list have, as songs."""
-    columns = _Columns()
-    for element in elements:
-        if isinstance(element, dict):
-            columns.add(element)
-    return find_roles_in_list(list(columns.types))
+    return find_roles_in_list(list(_collect_columns(elements).types))
 
 
 def _are_playlists(elements: Sequence[Mapping[str, Any]]) -> bool:
     """Return whether objects hold lists of songs, or are songs that name their playlists."""
-    songs, _ = _choose_songs(elements)
+    songs, _ = _choose_songs(elements, _collect_columns(elements))
     if songs:
         return True
-    layout = _describe([{"songs": elements}], "songs", ())
+    document = [{"songs": elements}]
+    layout = _describe(document, _collect_columns(document), "songs", ())
     return layout.columns.songs_are_rows(layout.suggest_roles())
+
+
+def _collect_columns(values: Sequence[Any]) -> _Columns:
+    columns = _Columns()
+    columns.add_all(values)
+    return columns

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from catalog.errors import ColumnError, FileError
 from catalog.progress import SilentReporter
-from ingest.sources.formats import delimited, json_source, json_stream
+from ingest.sources.formats import delimited, json, json_stream
 from ingest.sources.formats.json_blocks import Blocks
 from ingest.sources.payload import parse_payload_columns
 from ingest.sources.read import read_files
@@ -67,9 +67,9 @@ def test_blocks_and_steps_change_nothing(
     path.write_bytes(nasty.content)
     _, *whole = read(path, nasty.columns, nasty.how)
     monkeypatch.setattr(delimited, "BLOCK", 7)
-    monkeypatch.setattr(json_source, "LARGEST_DOCUMENT", 1)
+    monkeypatch.setattr(json, "LARGEST_DOCUMENT", 1)
     monkeypatch.setattr(json_stream, "STEP", 11)
-    monkeypatch.setattr(json_source, "_ROWS", 2)
+    monkeypatch.setattr(json, "_ROWS", 2)
     _, *cut = read(path, nasty.columns, nasty.how)
     assert cut == whole
 
@@ -178,8 +178,8 @@ def test_large_documents_are_read_in_steps(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "mpd.slice.0-999.json"
     playlists = [slice_of(pid, *"abcdefg") for pid in range(300)]
     path.write_bytes(mpd(*playlists))
-    monkeypatch.setattr(json_source, "LARGEST_DOCUMENT", 1000)
-    monkeypatch.setattr(json_source, "_ROWS", 100)
+    monkeypatch.setattr(json, "LARGEST_DOCUMENT", 1000)
+    monkeypatch.setattr(json, "_ROWS", 100)
     _, rows, _ = read(path)
     assert [row["line"] for row in rows] == list(range(1, 2101))
     assert [row["playlist_id"] for row in rows[::7]] == [str(pid) for pid in range(300)]

@@ -9,7 +9,7 @@ import pytest
 from catalog.errors import FileError, InputError
 from ingest.sources.encodings import detect, named
 from ingest.sources.options import ReadOptions
-from tests.ingest.sources.test_corpus import read
+from tests.support.reading import read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +65,7 @@ def test_text_of_another_alphabet_is_not_guessed_at(codec: str, names: str, tmp_
     path.write_bytes((HEADER + f"1,{names}\n" * 9).encode(codec))
     with pytest.raises(FileError, match="another alphabet than the Latin: name its encoding"):
         read(path)
-    _, rows, _ = read(path, how=ReadOptions(encoding=codec))
+    _, rows, _ = read(path, options=ReadOptions(encoding=codec))
     assert f"{rows[0]['artist']},{rows[0]['title']}" == names
 
 

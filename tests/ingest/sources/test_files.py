@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.ingest.sources.test_corpus import read
+from tests.support.reading import read
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 
 from catalog.errors import ColumnError, FileError
 from catalog.progress import SilentReporter
-from ingest.sources.formats import json_source
+from ingest.sources.formats import json
 from ingest.sources.read import read_files
 from tests.support.corpus import mpd, slice_of
 
@@ -81,7 +81,7 @@ def titles(rows: list[dict[str, Any]], role: str = "playlist_id") -> dict[str, s
 def test_slices_put_one_after_another_are_all_read(
     read: Read, between: str, largest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_source, "LARGEST_DOCUMENT", largest)
+    monkeypatch.setattr(json_stream, "STEP_SIZE", largest)
     first, second = mpd(slice_of(1, "a", "b")), mpd(slice_of(2, "c"), slice_of(3, "d"))
     account, rows = read(first + between.encode() + second)
     assert titles(rows) == {"1": "ab", "2": "c", "3": "d"}
@@ -244,7 +244,7 @@ def test_the_layout_is_that_of_the_whole_sample(read: Read) -> None:
 def test_a_role_that_turns_up_after_the_sample_is_said(
     read: Read, arrow: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_source, "SAMPLE", 1000)
+    monkeypatch.setattr(json, "SAMPLE", 1000)
     lines = [*objects("x") * 500, *({**song, "track_id": "i", "pos": 1} for song in objects("y"))]
     text = "\n".join(map(json.dumps, lines)) if arrow else json.dumps(lines)
     account, rows = read(text)

@@ -12,18 +12,18 @@ from catalog.errors import FileError
 from ingest.sources.formats import parquet
 from ingest.sources.payload import parse_payload_columns
 from ingest.sources.options import ReadOptions
-from tests.ingest.sources.test_corpus import read
+from tests.support.reading import read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.ingest.sources.test_corpus import Rows
+    from tests.support.reading import Rows
 
 
 def rows_of(folder: Path, columns: Any, payload: tuple[str, ...] = ()) -> tuple[Rows, Rows]:
     path = folder / "playlists.parquet"
     pq.write_table(pa.table(columns), path)
-    _, rows, unreadable = read(path, how=ReadOptions(payload=parse_payload_columns(payload)))
+    _, rows, unreadable = read(path, options=ReadOptions(payload=parse_payload_columns(payload)))
     return rows, unreadable
 
 
