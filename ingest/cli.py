@@ -27,13 +27,13 @@ from catalog.commands.options import (
 )
 from catalog.terminal import echo, print_json
 from ingest.parameters import Parameters
-from ingest.sources.source import FORMATS, QUOTINGS, Format, How, Quoting
+from ingest.sources.options import FORMATS, QUOTINGS, Format, Quoting, ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from catalog.server.options import Layout, QdrantOptions
-    from ingest.sources.payload import Extra
+    from ingest.sources.payload import PayloadColumn
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -87,11 +87,11 @@ def _delimiter(_context: click.Context, _parameter: click.Parameter, value: str)
 
 def _encoding(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     from catalog.errors import InputError
-    from ingest.sources.encodings import named
+    from ingest.sources.encodings import find_encoding
 
     try:
         if value:
-            named(value)
+            find_encoding(value)
     except InputError as error:
         raise click.BadParameter(str(error)) from error
     return value
@@ -99,12 +99,12 @@ def _encoding(_context: click.Context, _parameter: click.Parameter, value: str) 
 
 def _payload(
     _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
-) -> tuple[Extra, ...]:
+) -> tuple[PayloadColumn, ...]:
     from catalog.errors import InputError
-    from ingest.sources.payload import parse_all
+    from ingest.sources.payload import parse_payload_columns
 
     try:
-        return parse_all(values)
+        return parse_payload_columns(values)
     except InputError as error:
         raise click.BadParameter(str(error)) from error
 
@@ -132,8 +132,8 @@ def reading_options(command: Command) -> Command:
                 "--encoding",
                 default="",
                 callback=_encoding,
-                help="Encoding of text, such as latin-1 or shift_jis.  [default: found out, if UTF "
-                "or Latin]",
+                help="Encoding of text, such as macroman or shift_jis.  [default: detected: UTF-8, "
+                "UTF-16 or Windows-1252]",
             ),
             click.option(
                 "--quoting",
@@ -264,7 +264,7 @@ def run(
     encoding: str,
     quoting: Quoting,
     header: bool,
-    payload: tuple[Extra, ...],
+    payload: tuple[PayloadColumn, ...],
     home: Path,
     work: Path | None,
     qdrant: QdrantOptions | None,
@@ -289,7 +289,7 @@ def run(
     from ingest import parameter_files, pipeline
     from ingest import report as account
 
-    how = How(file_format, delimiter, encoding, quoting, header, payload)
+    how = ReadOptions(file_format, delimiter, encoding, quoting, header, payload)
     source_of = click.get_current_context().get_parameter_source
     place = open_store(home, qdrant, layout=layout, keep=keep)
     reporter = reporter_for(quiet=quiet, log_format=log_format)

@@ -19,11 +19,11 @@ from ingest.prepare.playlists import Choices, prepare
 from ingest.prepare.split import split
 from ingest.publish.points import assemble_points
 from ingest.sources.columns import has_sessions
-from ingest.sources.files import STDIN, find_inputs
+from ingest.sources.files import STDIN, find_files
+from ingest.sources.options import DEFAULT_OPTIONS
 from ingest.sources.payload import index_kind
-from ingest.sources.read import changed, read_files
-from ingest.sources.source import AUTO
-from ingest.sources.standard_input import spooled
+from ingest.sources.read import read_files
+from ingest.sources.standard_input import copy_standard_input
 from ingest.stages import Stage, WorkFolder, fingerprint_of, fingerprint_of_files
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from catalog.schema import Kind
     from catalog.store import OpenRelease, ReleaseStore
     from ingest.parameters import Parameters
-    from ingest.sources.files import Inputs
-    from ingest.sources.source import How
+    from ingest.sources.files import SourceFiles
+    from ingest.sources.options import ReadOptions
 
 LARGE = 1 << 29
 """Bytes of files from which on it takes a while to see whether they have changed."""
@@ -61,7 +61,7 @@ def run(
     parameters: Parameters,
     reporter: Reporter,
     *,
-    how: How = AUTO,
+    how: ReadOptions = DEFAULT_OPTIONS,
     told: Collection[str] = (),
     max_rejects: float = MAX_REJECTS,
     validation: Mapping[str, float] | None = None,
@@ -85,11 +85,10 @@ def run(
     """
     if parameters.ranker:
         load_lightgbm()  # fails before hours of work, not after
-    with locked(work, "an ingest run"), spooled(files, work) as spool:
+    with locked(work, "an ingest run"), copy_standard_input(files, work) as copy:
         folder = WorkFolder(work, force=force)
-        inputs = find_inputs(files, spool)
-        states = inputs.states()
-        data = _fingerprint(inputs, sum(size for size, _, _ in states), reporter)
+        inputs = find_files(files, copy)
+        data = _fingerprint(inputs, inputs.size, reporter)
         read = folder.stage(
             "read",
             {
@@ -98,7 +97,7 @@ def run(
                 "columns": dict(columns),
                 "how": asdict(how),
             },
-            lambda out: _read(inputs, columns, how, states, out, reporter),
+            lambda out: _read(inputs, columns, how, out, reporter),
             reporter,
         )
         choices = _choices(read.summary, parameters)
@@ -286,7 +285,7 @@ def _figures(ranked: Stage | None) -> dict[str, float]:
     return {name: value for name, value in summary.items() if " HR@" in name}
 
 
-def _fingerprint(inputs: Inputs, size: int, reporter: Reporter) -> str:
+def _fingerprint(inputs: SourceFiles, size: int, reporter: Reporter) -> str:
     if size < LARGE:
         return fingerprint_of_files(inputs.paths)
     with reporter.task("check") as task:
@@ -296,19 +295,14 @@ def _fingerprint(inputs: Inputs, size: int, reporter: Reporter) -> str:
 
 
 def _read(
-    inputs: Inputs,
+    inputs: SourceFiles,
     columns: Mapping[str, str],
-    how: How,
-    states: Sequence[tuple[int, int, int]],
+    how: ReadOptions,
     folder: Path,
     reporter: Reporter,
 ) -> dict[str, object]:
     rows, unreadable = folder / "rows.parquet", folder / "unreadable.parquet"
     account = read_files(inputs, columns, rows, unreadable, reporter, how)
-    # The fingerprint is of what the files were before they were read.
-    for path, before, after in zip(inputs.paths, states, inputs.states(), strict=True):
-        if before != after:
-            raise changed(path)
     return {"text": f"{account.rows:,} rows, {account.unreadable:,} unreadable"} | asdict(account)
 
 

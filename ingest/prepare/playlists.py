@@ -192,7 +192,7 @@ FROM playlists
 
 @dataclass(frozen=True)
 class Choices:
-    """ReadOptions rows become songs and playlists.
+    """How rows become songs and playlists.
 
     `fields` are the payload fields that the rows have. `session_files` are the files without
     playlists, whose rows are cut into sessions where more than `session_gap` minutes pass.

@@ -40,7 +40,7 @@ _TEXT_SIZE = 1 << 20  # bytes of lines beyond ASCII that decide whether they are
 _RUN = re.compile(r"[^\x00-\x7f]{3,}")
 _ODD = re.compile(
     r"(?<=[a-zß-öø-ÿœ])[À-ÖØ-Þ]"  # a capital after a small letter
-    r"|(?<=[^\W\d_])[^\x00-\x7f\w\u2019](?=[^\W\d_])"  # a symbol between two letters
+    r"|(?<=[^\W\d_])(?!\u2019|[^\W\d_])[^\x00-\x7f](?=[^\W\d_])"  # a symbol between two letters
     r"|(?<=[^\W\d_])Œ"
     r"|[ŠšŽžŸƒ\u2020\u2021\u02c6\u02dc\u2030\ufffd]"  # seldom in text, but letters of MacRoman
 )

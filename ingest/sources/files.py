@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -17,11 +18,16 @@ from catalog.errors import FileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
 _ENDINGS = (".csv", ".tsv", ".psv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".pq")
 _COMPRESSED_ENDINGS = (".gz", ".zst", ".zstd", ".bz2")
-_ZIP_MAGIC = b"PK\x03\x04"
+_ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+(.*)")
+_TRUNCATED = "Truncated compressed stream"  # the message of Arrow
+_AGAIN = "download or pack it again"
+
+STDIN = Path("-")
+"""Stands for standard input among the files that the user names."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +43,19 @@ class FileState:
 class SourceFile:
     """A file to read: its path, its label in rows and messages, its state when it was found.
 
-    `member` is the name of the file within the .zip archive at `path`, or "".
+    `member` is the name of the file within the .zip archive at `path`, or "". `is_stdin` says that
+    it is a copy of standard input.
     """
 
     path: Path
     label: str
     state: FileState
     member: str = ""
+    is_stdin: bool = False
 
     def __str__(self) -> str:
+        if self.is_stdin:
+            return self.label
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
 
@@ -67,11 +77,12 @@ class SourceFiles:
         return sum({file.path: file.state.size for file in self.files}.values())
 
 
-def find_files(paths: Sequence[Path]) -> SourceFiles:
+def find_files(paths: Sequence[Path], stdin_copy: Path | None = None) -> SourceFiles:
     """Return all files that `paths` name: files, folders (recursively), patterns, .zip archives.
 
-    From folders and archives, files with the endings of playlist files are taken, in natural order
-    (slice 2 before slice 10); the others are passed over. Raises `FileError` if a file is missing
+    From folders and archives, the files with the endings of playlist files are taken, in natural
+    order (slice 2 before slice 10); the others are passed over. `stdin_copy` is the file with a
+    copy of standard input, if `STDIN` is among the paths. Raises `FileError` if a file is missing
     or if there is nothing to read.
     """
     if not paths:
@@ -79,17 +90,22 @@ def find_files(paths: Sequence[Path]) -> SourceFiles:
     found: dict[tuple[Path, str], FileState] = {}
     passed_over: list[str] = []
     for path in paths:
-        for file in _expand(path, passed_over):
+        is_stdin = stdin_copy is not None and path == STDIN
+        for file in [stdin_copy] if stdin_copy and is_stdin else _expand(path, passed_over):
             state = _require_file(file)
-            members = _find_members(file, passed_over) if _is_zip(file) else [""]
+            is_archive = not is_stdin and _is_zip(file)
+            members = _find_members(file, passed_over) if is_archive else [""]
             found |= {(file, member): state for member in members}
     names = [path.name + (f"/{member}" if member else "") for path, member in found]
     is_unique = len(set(names)) == len(names)
-    files = tuple(
-        SourceFile(path, name if is_unique else f"{path}/{member}".removesuffix("/"), state, member)
-        for ((path, member), state), name in zip(found.items(), names, strict=True)
-    )
-    return SourceFiles(files, tuple(passed_over))
+    files: list[SourceFile] = []
+    for ((path, member), state), name in zip(found.items(), names, strict=True):
+        if path == stdin_copy:
+            files.append(SourceFile(path, "standard input", state, is_stdin=True))
+            continue
+        label = name if is_unique else f"{path}/{member}".removesuffix("/")
+        files.append(SourceFile(path, label, state, member))
+    return SourceFiles(tuple(files), tuple(passed_over))
 
 
 def require_unchanged(file: SourceFile) -> None:
@@ -110,10 +126,12 @@ def file_errors(file: SourceFile | Path) -> Iterator[None]:
     except PermissionError as error:
         raise FileError(f"{file} may not be read: check its permissions") from error
     except EOFError as error:
-        raise FileError(f"{file} is cut short: is it complete?") from error
+        raise FileError(f"{file} is cut short: {_AGAIN}") from error
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
-        raise FileError(f"{file} is damaged: {error}") from error
+        raise FileError(f"{file} is damaged ({error}): {_AGAIN}") from error
     except (OSError, pa.ArrowException, NotImplementedError) as error:
+        if _TRUNCATED in str(error):
+            raise FileError(f"{file} is cut short: {_AGAIN}") from error
         raise FileError(f"{file} cannot be read: {error}") from error
 
 
@@ -124,12 +142,16 @@ def _read_state(path: Path) -> FileState:
 
 
 def _require_file(path: Path) -> FileState:
-    """Return the state of a regular file that is not empty. Raises `FileError`."""
+    """Return the state of a regular file. Raises `FileError`."""
+    url = _URL.fullmatch(str(path))
+    if url and not path.exists():  # a path keeps only one of the slashes of a URL
+        raise FileError(f"{url[1]}://{url[2]} is a URL, and only files are read: download it first")
     state = _read_state(path)
     if not path.is_file():
-        raise FileError(f"{path} is not a regular file: save it to one first")
-    if state.size == 0:
-        raise FileError(f"{path} is empty")
+        raise FileError(
+            f"{path} is not a regular file: save it to one first, or pipe it into "
+            f"`nextsong ingest run -`"
+        )
     return state
 
 
@@ -145,7 +167,7 @@ def _expand(path: Path, passed_over: list[str]) -> list[Path]:
         passed_over += sorted(str(file) for file in set(inside) - set(files))
         return files
     if not path.exists() and glob.has_magic(str(path)):
-        matches = (path.__class__(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207
+        matches = (Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207
         files = _sort_naturally(file for file in matches if file.is_file())
         if not files:
             raise FileError(f"no file matches {path}")
@@ -179,7 +201,15 @@ def _natural_key(name: str) -> list[tuple[bool, int, str]]:
 
 def _is_zip(path: Path) -> bool:
     with file_errors(path), path.open("rb") as file:
-        return file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
+        start = file.read(4)
+    if start in _ZIP_MAGICS:
+        return True
+    if start and path.name.lower().endswith(".zip"):
+        raise FileError(
+            f"{path} is not a .zip archive, though its name says so: download it again, or rename "
+            f"it to match its content"
+        )
+    return False
 
 
 def _find_members(path: Path, passed_over: list[str]) -> list[str]:
@@ -188,7 +218,9 @@ def _find_members(path: Path, passed_over: list[str]) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-        raise FileError(f"{path} is a damaged .zip archive: {error}") from error
+        raise FileError(
+            f"{path} is a .zip archive that is cut short or damaged ({error}): {_AGAIN}"
+        ) from error
     names = [entry.filename for entry in entries if not _is_system_file(entry.filename)]
     known = [name for name in names if _is_known(name) and not name.lower().endswith(".zip")]
     members = known or (names if len(names) == 1 else [])

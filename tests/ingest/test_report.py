@@ -18,8 +18,8 @@ from catalog.progress import SilentReporter
 from cli.main import main
 from ingest import pipeline, report
 from ingest.parameters import Parameters
-from ingest.sources.payload import parse_payload_columns
 from ingest.sources.options import ReadOptions
+from ingest.sources.payload import parse_payload_columns
 from tests.support.pipeline_runs import Lane, lane, quick
 
 if TYPE_CHECKING:

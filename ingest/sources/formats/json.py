@@ -26,7 +26,7 @@ from ingest.sources.formats.json_layout import (
     value_at,
 )
 from ingest.sources.formats.json_stream import MAX_VALUE_SIZE, JsonStream, describe_problem
-from ingest.sources.payload import PREFIX
+from ingest.sources.payload import PREFIX, as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -412,8 +412,11 @@ def _to_array(
             return pa.array(values, pa.float64()), {}
     except (UnicodeEncodeError, pa.ArrowInvalid, OverflowError):
         pass  # a lone surrogate, or a number that no double holds exactly
-    if role.startswith(PREFIX) and len(types) == 1 and types <= {bool, float}:
-        return pa.array(values), {}
+    if types == {float}:
+        numbers = pa.array(values, pa.float64())
+        return (numbers if role.startswith(PREFIX) else as_text(numbers)), {}
+    if types == {bool} and role.startswith(PREFIX):
+        return pa.array(values, pa.bool_()), {}
     texts: list[str | None] = []
     problems: dict[int, str] = {}
     for n, value in enumerate(values):
@@ -441,8 +444,5 @@ def _to_text(value: Any, *, is_payload: bool) -> tuple[str | None, str]:
             return None, "is true or false, not text"
         return ("true" if value else "false"), ""
     if isinstance(value, float):
-        if value != value:  # noqa: PLR0124 -- NaN stands for nothing
-            return None, ""
-        is_whole = value.is_integer() and abs(value) < 2.0**53
-        return (str(int(value)) if is_whole else repr(value)), ""
+        return as_text(pa.array([value]))[0].as_py(), ""
     return (None if value is None or isinstance(value, dict) else str(value)), ""

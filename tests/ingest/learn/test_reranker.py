@@ -38,8 +38,8 @@ from ingest.learn.cases import sample_cases, sample_cases_with_last
 from ingest.learn.rank_metrics import compare_ranks, finds_fewer
 from ingest.learn.retrieval import ReleaseArrays
 from ingest.parameters import Parameters
-from ingest.sources.payload import PayloadColumn
 from ingest.sources.options import ReadOptions
+from ingest.sources.payload import PayloadColumn
 from ingest.stages import finished_stage
 from service.recommend.engine import Mode, Query, chosen_mode, recommend, recommend_many
 from service.recommend.seeds import Seed

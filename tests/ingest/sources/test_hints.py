@@ -10,8 +10,8 @@ import pytest
 
 from catalog.errors import ColumnError, FileError
 from catalog.progress import SilentReporter
-from ingest.sources.read import read_files
 from ingest.sources.options import ReadOptions
+from ingest.sources.read import read_files
 from tests.support.reading import read
 
 if TYPE_CHECKING:

@@ -20,15 +20,15 @@ from catalog.model import Condition, Filter
 from catalog.progress import SilentReporter
 from catalog.schema import RESERVED_FIELDS
 from ingest import pipeline
+from ingest.sources.options import ReadOptions
 from ingest.sources.payload import (
     PayloadColumn,
     PayloadTally,
     parse_payload_column,
     parse_payload_columns,
 )
-from ingest.sources.options import ReadOptions
-from tests.support.reading import read
 from tests.support.prepared import prepared, row
+from tests.support.reading import read
 from tests.support.road import QUICK
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     ],
 )
 def test_notation(text: str, extra: PayloadColumn) -> None:
-    assert parse(text) == extra
+    assert parse_payload_column(text) == extra
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_notation(text: str, extra: PayloadColumn) -> None:
 )
 def test_what_cannot_be_a_field(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        parse(text)
+        parse_payload_column(text)
 
 
 def test_two_fields_of_one_name() -> None:
@@ -95,7 +95,9 @@ def test_a_value_that_no_field_can_hold_is_left_out_and_its_row_stays(tmp_path: 
     rows = "".join(f"1,A,{title},{x}\n" for title, x in (("a", long), ("b", nul), ("c", "x")))
     path.write_text("pid,artist,title,descr\n" + rows)
     for kind in ("text", "keyword", "integer"):
-        account, found, _ = read(path, options=ReadOptions(payload=parse_payload_columns([f"descr:{kind}"])))
+        account, found, _ = read(
+            path, options=ReadOptions(payload=parse_payload_columns([f"descr:{kind}"]))
+        )
         assert [one["title"] for one in found] == ["a", "b", "c"]
         assert found[0]["payload:descr"] is None
         assert found[1]["payload:descr"] is None
@@ -165,7 +167,9 @@ def test_every_value_is_filled_empty_or_wrong(values: list[str | None], kind: An
 def test_wrong_values_are_shown_with_their_place(tmp_path: Path) -> None:
     path = tmp_path / "songs.csv"
     path.write_text("pid,artist,title,year\n1,a,b,1999\n1,c,d,soon\n1,,e,later\n1,f,g,\n")
-    account, rows, unreadable = read(path, options=ReadOptions(payload=parse_payload_columns(["year:integer"])))
+    account, rows, unreadable = read(
+        path, options=ReadOptions(payload=parse_payload_columns(["year:integer"]))
+    )
     assert [row["payload:year"] for row in rows] == [1999, None, None, None]
     assert unreadable == []
     assert account.payload == {
@@ -191,7 +195,9 @@ def test_kinds_come_from_typed_files(tmp_path: Path) -> None:
     columns = {"year": [1999, None], "loud": [1.5, 2.0], "live": [True, False], "mood": ["a", "b"]}
     base = {"pid": [1, 1], "artist": ["a", "b"], "title": ["x", "y"]}
     pq.write_table(pa.table(base | columns), path)
-    account, rows, _ = read(path, options=ReadOptions(payload=parse_payload_columns([*columns, "text=year:text"])))
+    account, rows, _ = read(
+        path, options=ReadOptions(payload=parse_payload_columns([*columns, "text=year:text"]))
+    )
     kinds = {name: tally["kind"] for name, tally in account.payload.items()}
     assert kinds == {
         "year": "integer",
