@@ -36,11 +36,16 @@ _NAMES = {
 _WITHOUT_MARK = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 _ERRORS = "nextsong.undecodable"
 
-_TEXT_SIZE = 1 << 20  # bytes of lines beyond ASCII that decide whether they are Windows-1252
+BINARY = "it is a binary file, neither text nor Parquet"
+_HEAD_SIZE = 1 << 16  # bytes that show whether a file is text
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
+_MAX_CONTROL_SHARE = 0.01
+_MAX_TEXT_SIZE = 1 << 20  # bytes of lines beyond ASCII that decide whether they are Windows-1252
 _RUN = re.compile(r"[^\x00-\x7f]{3,}")
 _ODD = re.compile(
     r"(?<=[a-zß-öø-ÿœ])[À-ÖØ-Þ]"  # a capital after a small letter
-    r"|(?<=[^\W\d_])(?!\u2019|[^\W\d_])[^\x00-\x7f](?=[^\W\d_])"  # a symbol between two letters
+    # a symbol between two letters
+    r"|(?<=[^\W\d_])[\xa1-\xa9\xab-\xb9\xbb-\xbf\xd7\xf7\u2013-\u2018\u201a-\u2122](?=[^\W\d_])"
     r"|(?<=[^\W\d_])Œ"
     r"|[ŠšŽžŸƒ\u2020\u2021\u02c6\u02dc\u2030\ufffd]"  # seldom in text, but letters of MacRoman
 )
@@ -120,8 +125,15 @@ def detect_encoding(sample: bytes, *, is_whole: bool = True) -> Encoding:
         return UTF8
     has_cr_ends = sample.count(b"\r") - sample.count(b"\r\n") > sample.count(b"\n")
     if has_cr_ends or not _is_western(lines):  # lines that end with CR come from old Macs
-        raise FileError(_UNKNOWN)
+        raise FileError(BINARY if is_binary(sample) else _UNKNOWN)
     return Encoding("cp1252")
+
+
+def is_binary(sample: bytes) -> bool:
+    """Return whether bytes contain NUL, and too many control characters for a text."""
+    head = sample[:_HEAD_SIZE]
+    controls = len(head) - len(head.translate(None, _CONTROLS))
+    return b"\0" in head and controls > _MAX_CONTROL_SHARE * len(head)
 
 
 def find_undecodable(values: pa.Array) -> NDArray[np.bool_]:
@@ -144,7 +156,7 @@ def is_encodable(text: str) -> bool:
 
 def _detect_utf16(sample: bytes) -> Encoding | None:
     """Detect UTF-16 without a byte order mark: half of the bytes of ASCII text are zero."""
-    head = sample[: 1 << 16]
+    head = sample[:_HEAD_SIZE]
     even, odd = head[::2].count(0), head[1::2].count(0)
     if max(even, odd) < 0.2 * len(head) or min(even, odd) * 10 > max(even, odd):
         return None
@@ -165,7 +177,7 @@ def _is_western(lines: list[bytes]) -> bool:
     In such a text few characters beyond ASCII stand where they do not belong (see `_ODD`), and
     few stand in long runs, as those of other alphabets do.
     """
-    text = b"\n".join(lines)[:_TEXT_SIZE].decode("cp1252", "replace")
+    text = b"\n".join(lines)[:_MAX_TEXT_SIZE].decode("cp1252", "replace")
     beyond = sum(character > "\x7f" for character in text)
     in_runs = sum(len(run) for run in _RUN.findall(text))
     return 2 * in_runs <= beyond and len(_ODD.findall(text)) <= _MAX_ODD_SHARE * beyond

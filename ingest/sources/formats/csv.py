@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from catalog.errors import EmptyFileError, FileError
 from ingest.sources.content import SAMPLE_SIZE, read_blocks
-from ingest.sources.encodings import find_undecodable
+from ingest.sources.encodings import BINARY, find_undecodable, is_binary
 from ingest.sources.formats.batch import NOT_UTF8, Batch
 from ingest.sources.formats.csv_splitters import (
     MAX_RECORD_LINES,
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from ingest.sources.options import ReadOptions
 
 _MAX_SHOWN = 2000  # bytes of a line
-_HEAD = 1 << 16  # bytes that show whether a file is text
-_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
-_MAX_CONTROL_SHARE = 0.01
+_HEAD_SIZE = 1 << 16  # bytes in which the end of the header is looked for
 _SEPARATOR_LINE = re.compile(r'"?sep=([\x01-\x7f])"?\r?\n?$')  # Excel's line before the header
 _FORMAT_NAMES = {"\t": "TSV", ",": "CSV", ";": "CSV with semicolons", "|": "text with bars"}
 _DELIMITERS = {"csv": ",;", "tsv": "\t", "psv": "|"}
@@ -131,11 +129,8 @@ def open_csv(content: Content, sample: Sample, options: ReadOptions) -> CsvFile:
     Raises `FileError` if it is not text, and `EmptyFileError` if it has no records.
     """
     file = content.file
-    head = sample.data[:_HEAD]
-    if b"\0" in head and len(head) - len(
-        head.translate(None, _CONTROLS)
-    ) > _MAX_CONTROL_SHARE * len(head):
-        raise FileError(f"{file} is a binary file, neither text nor Parquet")
+    if is_binary(sample.data):
+        raise FileError(f"{file}: {BINARY}")
     line_end = _detect_line_end(sample.data)
     lines = cut_lines(sample.data, line_end)
     if not sample.is_whole and len(lines):
@@ -197,7 +192,7 @@ def _find_filled(lines: pa.Array) -> int:
 def _detect_line_end(sample: bytes) -> bytes:
     """Return CR if the header ends with a lone CR, else LF (a CR before it is dropped later)."""
     is_quoted = False
-    for match in re.finditer(rb'"|\r\n|\r|\n', sample[:_HEAD]):
+    for match in re.finditer(rb'"|\r\n|\r|\n', sample[:_HEAD_SIZE]):
         if match[0] == b'"':
             is_quoted = not is_quoted
         elif not is_quoted:
