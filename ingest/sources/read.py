@@ -18,6 +18,7 @@ from catalog.files import storage_errors
 from ingest.sources.columns import ROLES
 from ingest.sources.detect import open_file
 from ingest.sources.files import SourceFiles, file_errors, find_files, require_unchanged
+from ingest.sources.formats.batch import NOT_TEXT, NOT_UTF8
 from ingest.sources.options import DEFAULT_OPTIONS, ReadOptions
 from ingest.sources.payload import (
     PREFIX,
@@ -51,7 +52,6 @@ _MAX_SHOWN = 40  # characters of a position
 _MAX_EMPTY_SAID = 5  # empty files that are named while reading; the account names all
 _COMPRESSION = "snappy"
 _NO_POSITION = "the position is neither a number nor a time"
-_NO_TEXT = "not valid"
 _DETECTION_SIZE = 1 << 20  # to detect a format takes about as long as to read so many bytes
 
 
@@ -102,8 +102,8 @@ def read_files(
     `given` maps roles (see `ingest.sources.columns.ROLES`) to column names. Rows have the columns
     of `ROWS`, with the values and in the order of the file, and those of `options.payload`. `line`
     is the line on which the record starts (of Parquet the row, of a JSON document the song), from
-    1. Unreadable records have the columns of `UNREADABLE`. Each appears when it is
-    complete, or not at all. A file without records is passed over, unless no other has any.
+    1. Unreadable records have the columns of `UNREADABLE`. An output file appears only if it is
+    complete. A file without records is passed over, unless all are.
 
     Raises `FileError` and `ColumnError` for problems of the files, and `StorageError` for problems
     of the folder that is written to.
@@ -232,9 +232,8 @@ def _read_file(
         unreadable.write(bad)
         counts.update(rows=good.num_rows, unreadable=bad.num_rows)
         for reason in bad["reason"].to_pylist():
-            counts.update(
-                position=reason.startswith(_NO_POSITION), text=reason.startswith(_NO_TEXT)
-            )
+            counts["position"] += reason.startswith(_NO_POSITION)
+            counts["text"] += reason == NOT_UTF8 or reason.endswith(NOT_TEXT)
         progress.advance(batch.position)
         if batch.position > source.file.state.size:
             break  # the file grows, perhaps faster than it is read
@@ -249,8 +248,8 @@ def _read_file(
         )
     if counts["text"] and not options.encoding:
         remarks.append(
-            f"{counts['text']:,} records are not text in the encoding of the others: if the whole "
-            f"file has another encoding, name it with --encoding"
+            f"records that are not valid text: {counts['text']:,}; if the file is not UTF-8, name "
+            f"its encoding with --encoding"
         )
     return FileNote(
         source.file.label,

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 NOT_UTF8 = "not valid UTF-8"
 """The fault of a record whose bytes are not text."""
 
+NOT_TEXT = "is not valid text"
+"""The end of the fault of a JSON value that is not text."""
+
 
 @dataclass(frozen=True)
 class Batch:

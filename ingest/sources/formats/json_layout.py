@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from ingest.sources.content import Sample
     from ingest.sources.payload import PayloadKind
 
-MAX_DEPTH = 4
-"""Objects nested deeper than this are not taken apart."""
-
+_MAX_DEPTH = 4  # objects nested deeper than this are no columns
 _SONG = {"artist", "title"}
 _PLAYLISTS = "playlists"
 _PLAYLIST_NAMES = {"name", "title", "id", "pid", "playlist_id"}
@@ -179,8 +177,9 @@ class _Columns:
         """Add the columns of an object."""
         for key, value in item.items():
             name = prefix + key.replace(".", "_")
-            if isinstance(value, dict) and len(path) + 1 < MAX_DEPTH:
-                self.add(value, f"{name}.", (*path, key))
+            if isinstance(value, dict):
+                if len(path) + 1 < _MAX_DEPTH:
+                    self.add(value, f"{name}.", (*path, key))
                 continue
             if name not in self.types:
                 self.types[name] = set()

@@ -78,7 +78,7 @@ def test_text_that_is_not_utf8_after_the_sample_is_rejected_and_said(
     path.write_bytes((HEADER + "1,a,b\n" * 50 + "1,a,café\n").encode("cp1252"))
     account, rows, unreadable = read(path)
     assert (len(rows), unreadable[0]["reason"]) == (50, "not valid UTF-8")
-    assert "name it with --encoding" in account.notes[0].remarks[0]
+    assert "name its encoding with --encoding" in account.notes[0].remarks[0]
 
 
 @pytest.mark.parametrize(
