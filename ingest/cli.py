@@ -26,7 +26,7 @@ from catalog.commands.options import (
 )
 from catalog.terminal import echo, print_json
 from ingest.parameters import Parameters
-from ingest.sources.source import FORMATS, QUOTINGS, How
+from ingest.sources.options import FORMATS, QUOTINGS, ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from catalog.progress import Reporter
     from catalog.server.options import CollectionLayout, QdrantOptions
     from catalog.store import OpenRelease, ReleaseStore
-    from ingest.sources.payload import Extra
+    from ingest.sources.payload import PayloadColumn
 
     Gate = Callable[[OpenRelease, Path], None]
 
@@ -112,11 +112,11 @@ def _parse_delimiter(_context: click.Context, _parameter: click.Parameter, value
 
 def _check_encoding(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     from catalog.errors import InputError
-    from ingest.sources.encodings import named
+    from ingest.sources.encodings import find_encoding
 
     try:
         if value:
-            named(value)
+            find_encoding(value)
     except InputError as error:
         raise click.BadParameter(str(error)) from error
     return value
@@ -124,12 +124,12 @@ def _check_encoding(_context: click.Context, _parameter: click.Parameter, value:
 
 def _parse_payload(
     _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
-) -> tuple[Extra, ...]:
+) -> tuple[PayloadColumn, ...]:
     from catalog.errors import InputError
-    from ingest.sources.payload import parse_all
+    from ingest.sources.payload import parse_payload_columns
 
     try:
-        return parse_all(values)
+        return parse_payload_columns(values)
     except InputError as error:
         raise click.BadParameter(str(error)) from error
 
@@ -162,7 +162,7 @@ _READING = [
         type=click.Choice(QUOTINGS),
         default="auto",
         show_default=True,
-        help="How fields are quoted; wrapped: all of them, with plain quotes inside.",
+        help="ReadOptions fields are quoted; wrapped: all of them, with plain quotes inside.",
     ),
     click.option(
         "--header/--no-header",
@@ -192,10 +192,10 @@ def reading_options(command: Command) -> Command:
         encoding: str,
         quoting: Any,
         header: bool,
-        payload: tuple[Extra, ...],
+        payload: tuple[PayloadColumn, ...],
         **kwargs: Any,
     ) -> Any:
-        reading = How(file_format, delimiter, encoding, quoting, header, payload)
+        reading = ReadOptions(file_format, delimiter, encoding, quoting, header, payload)
         return command(*args, reading=reading, **kwargs)
 
     return cast("Command", _add(_READING, wrapped))
@@ -307,7 +307,7 @@ def run(
     /,
     files: tuple[Path, ...],
     columns: Mapping[str, str],
-    reading: How,
+    reading: ReadOptions,
     home: Path,
     work: Path | None,
     qdrant: QdrantOptions | None,

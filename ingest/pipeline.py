@@ -22,11 +22,12 @@ from ingest.prepare.playlists import PrepareSummary, prepare_options
 from ingest.prepare.split import SplitSummary
 from ingest.publish.points import assemble_points
 from ingest.sources import read as read_module
-from ingest.sources.files import STDIN, find_inputs
+from ingest.sources.files import STDIN, find_files
+from ingest.sources.options import DEFAULT_OPTIONS as DEFAULT_READ_OPTIONS
+from ingest.sources.options import ReadOptions
 from ingest.sources.payload import index_kind
-from ingest.sources.read import ReadAccount, changed, read_files
-from ingest.sources.source import AUTO, How
-from ingest.sources.standard_input import spooled
+from ingest.sources.read import ReadAccount, read_files
+from ingest.sources.standard_input import copy_standard_input
 from ingest.stages import (
     Stage,
     StageDefinition,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from catalog.schema import Kind
     from catalog.store import OpenRelease, ReleaseStore
     from ingest.parameters import Parameters
-    from ingest.sources.files import Inputs
+    from ingest.sources.files import SourceFiles
 
     Gate = Callable[[OpenRelease, Path], None]
 
@@ -117,7 +118,7 @@ class RunOptions:
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
-    reading: How = AUTO
+    reading: ReadOptions = DEFAULT_READ_OPTIONS
     given: Collection[str] = ()
     max_rejects: float = MAX_REJECTS
     validation: Mapping[str, float] = field(default_factory=dict)
@@ -147,9 +148,9 @@ def run(
     """
     if parameters.ranker:
         load_lightgbm()  # fails before hours of work, not after
-    with locked(work, "an ingest run"), spooled(files, work) as spool:
+    with locked(work, "an ingest run"), copy_standard_input(files, work) as copy:
         folder = WorkFolder(work, reporter, force=options.force)
-        read = _read(folder, find_inputs(files, spool), options, reporter)
+        read = _read(folder, find_files(files, copy), options, reporter)
         prepared = _prepare(folder, read, parameters, reporter)
         require_few_rejects(prepared, options.max_rejects)
         parameters = parameters.with_order(prepared.summary.order.found, options.given)
@@ -169,22 +170,16 @@ def run(
 
 
 def _read(
-    folder: WorkFolder, inputs: Inputs, options: RunOptions, reporter: Reporter
+    folder: WorkFolder, inputs: SourceFiles, options: RunOptions, reporter: Reporter
 ) -> Stage[ReadSummary]:
-    states = inputs.states()
-
     def build(out: Path) -> ReadSummary:
         rows, unreadable = out / "rows.parquet", out / "unreadable.parquet"
         account = read_files(inputs, options.columns, rows, unreadable, reporter, options.reading)
-        # The fingerprint was made of the files as they were before they were read.
-        for path, before, after in zip(inputs.paths, states, inputs.states(), strict=True):
-            if before != after:
-                raise changed(path)
         text = f"{account.rows:,} rows, {account.unreadable:,} unreadable"
         return ReadSummary(**vars(account), text=text)
 
     values = {
-        "data": _fingerprint_input(inputs, sum(size for size, _, _ in states), reporter),
+        "data": _fingerprint_input(inputs, inputs.size, reporter),
         "files": [str(file) for file in inputs.files],
         "columns": dict(options.columns),
         "how": asdict(options.reading),
@@ -192,7 +187,7 @@ def _read(
     return folder.run_stage(READ, values, build)
 
 
-def _fingerprint_input(inputs: Inputs, size: int, reporter: Reporter) -> str:
+def _fingerprint_input(inputs: SourceFiles, size: int, reporter: Reporter) -> str:
     if size < LARGE_INPUT:
         return fingerprint_of_files(inputs.paths)
     with reporter.task("check") as task:

@@ -1,156 +1,97 @@
-"""Which column of a file plays which role."""
+"""Find the column of a file for each role, such as artist and title, by its name."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from catalog.errors import ColumnError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Mapping, Sequence
 
 ROLES = ("playlist_id", "playlist_name", "owner", "artist", "title", "position", "track_id")
 
+PLAYLIST_NUMBER = "(place)"
+"""Stands for a column: the number of a playlist in its file, if playlists have no id."""
+
+
+def _split_names(names: Mapping[str, str]) -> dict[str, list[str]]:
+    return {role: text.split() for role, text in names.items()}
+
+
 # In order of preference, and in folded spelling (see _fold). Names that mean different things in
-# different files ("name", "id", "date") are left out on purpose: --column settles those.
-_ALIASES: Mapping[str, Sequence[str]] = {
-    "playlist_id": [
-        "playlistid",
-        "pid",
-        "sessionid",
-        "session",
-        "playlisturi",
-        "playlistpid",
-        "listeningsession",
-        "listid",
-        "mixid",
-        "mix",
-    ],
-    "playlist_name": [
-        "playlistname",
-        "playlist",
-        "playlisttitle",
-        "listname",
-        "sessionname",
-        "mixname",
-    ],
-    "owner": [
-        "owner",
-        "ownerid",
-        "ownername",
-        "userid",
-        "user",
-        "username",
-        "userhash",
-        "listener",
-        "listenerid",
-    ],
-    "artist": [
-        "artist",
-        "artistname",
-        "artists",
-        "artistnames",
-        "artistname(s)",
-        "trackartist",
-        "trackartists",
-        "songartist",
-        "performer",
-        "masteralbumartistname",
-        "mastermetadataalbumartistname",
-        "artname",
-    ],
-    "title": [
-        "title",
-        "track",
-        "trackname",
-        "tracktitle",
-        "song",
-        "songname",
-        "songtitle",
-        "mastermetadatatrackname",
-        "traname",
-    ],
-    "position": [
-        "position",
-        "pos",
-        "trackposition",
-        "positioninplaylist",
-        "trackindex",
-        "timestamp",
-        "ts",
-        "playedat",
-        "listenedat",
-        "addedat",
-        "unixtimestamp",
-        "datetime",
-        "playtime",
-        "endtime",
-        "index",
-    ],
-    "track_id": [
-        "trackid",
-        "trackuri",
-        "spotifytrackuri",
-        "spotifytrackid",
-        "spotifyid",
-        "spotifyuri",
-        "songid",
-        "songuri",
-        "uri",
-        "isrc",
-        "musicbrainztrackid",
-        "traid",
-    ],
-}
-
-# What names mean where an object is a playlist and holds a list of its songs.
-_IN_LISTS: Mapping[str, Sequence[str]] = {
-    "playlist_id": ["id"],
-    "playlist_name": ["name", "title"],
-    "owner": [],
-    "artist": [],
-    "title": ["name"],
-    "position": [],
-    "track_id": ["id", "uri"],
-}
-
-# How songs of a list name their own playlist: then the list is one of rows. "Mix" may be a song's.
-_IN_ROWS: Mapping[str, Sequence[str]] = {
-    "playlist_id": ["playlistid", "pid", "sessionid", "session", "playlisturi", "playlistpid"],
-    "playlist_name": ["playlistname", "playlist", "playlisttitle"],
-    "owner": ["owner", "ownerid", "userid", "user", "username"],
-}
-
-_PLAYLIST = ("playlist_id", "playlist_name")
-
-_TIMES = frozenset(
-    [
-        "timestamp",
-        "ts",
-        "playedat",
-        "listenedat",
-        "unixtimestamp",
-        "datetime",
-        "playtime",
-        "endtime",
-    ]
+# different files ("name", "id", "date") are left out on purpose: --column is for those.
+_ALIASES = _split_names(
+    {
+        "playlist_id": (
+            "playlistid pid sessionid session playlisturi playlistpid listeningsession "
+            "listid mixid mix"
+        ),
+        "playlist_name": "playlistname playlist playlisttitle listname sessionname mixname",
+        "owner": "owner ownerid ownername userid user username userhash listener listenerid",
+        "artist": (
+            "artist artistname artists artistnames artistname(s) trackartist trackartists "
+            "songartist performer masteralbumartistname mastermetadataalbumartistname "
+            "artname"
+        ),
+        "title": (
+            "title track trackname tracktitle song songname songtitle "
+            "mastermetadatatrackname traname"
+        ),
+        "position": (
+            "position pos trackposition positioninplaylist trackindex timestamp ts playedat "
+            "listenedat addedat unixtimestamp datetime playtime endtime index"
+        ),
+        "track_id": (
+            "trackid trackuri spotifytrackuri spotifytrackid spotifyid spotifyuri songid "
+            "songuri uri isrc musicbrainztrackid traid"
+        ),
+    }
 )
-"""Positions that are times of listening: with a listener, they make sessions."""
+
+# Further names in a file whose records are playlists, each with a list of its songs.
+_IN_LISTS = _split_names(
+    {
+        "playlist_id": "id",
+        "playlist_name": "name title",
+        "title": "name",
+        "track_id": "id uri",
+    }
+)
+
+# Names by which the songs of a list name their own playlist. "Mix" is not among them: it may be
+# a song's.
+_IN_ROWS = _split_names(
+    {
+        "playlist_id": "playlistid pid sessionid session playlisturi playlistpid",
+        "playlist_name": "playlistname playlist playlisttitle",
+        "owner": "owner ownerid userid user username",
+    }
+)
+
+_SONG_LISTS = ("tracks", "songs", "items", "plays", "listens", "entries")
+"""Usual names of lists of songs."""
+
+_TIMES = {
+    *("timestamp", "ts", "playedat", "listenedat"),
+    *("unixtimestamp", "datetime", "playtime", "endtime"),
+}
+"""Names of positions that are times of listening: with a listener, they make sessions."""
 
 
-def find_columns(names: Sequence[str], given: Mapping[str, str], file: Path) -> dict[str, str]:
-    """The file's own column name for each role that the file has.
+def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -> dict[str, str]:
+    """Return the name of the file's column for each role that the file has.
 
-    `names` are the file's columns, `given` maps roles to names and wins over the known names.
-    Case, white space, `_` and `-` do not matter. A role that is given as "" is left out. Raises
-    ColumnError when a given name or a needed column is missing: artist, title, and playlist_id or
-    playlist_name; or owner and a time of listening, from which sessions are made.
+    `names` are the file's columns; `given` maps roles to names, and wins over the known names.
+    Case, white space, `_` and `-` do not matter. A role given as "" is left out. Raises
+    `ColumnError` if a given name or a needed column is missing. Needed are artist, title and
+    either playlist_id, playlist_name, or owner with a time of listening, which make sessions.
     """
     unknown = [role for role in given if role not in ROLES]
     if unknown:
         raise ColumnError(f"--column {unknown[0]}=...: the columns are called {', '.join(ROLES)}")
-    found: dict[str, str] = {}
+    columns: dict[str, str] = {}
     for role, name in given.items():
         if not name:
             continue
@@ -158,38 +99,39 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], file: Path) -> 
         if match is None:
             raise ColumnError(
                 f"{file}: there is no column '{name}' (--column {role}={name}); "
-                f"{_listing(names, {})}"
+                f"{_describe(names, {})}"
             )
-        found[role] = match
-    free = _by_fold([name for name in names if name not in found.values()])
+        columns[role] = match
+    free = _by_spelling([name for name in names if name not in columns.values()])
     for role in ROLES:
         if role not in given:
             match = next((free[alias] for alias in _ALIASES[role] if alias in free), None)
             if match is not None:
-                found[role] = match
-    _require(names, found, given, file)
-    return {role: found[role] for role in ROLES if role in found}
+                columns[role] = match
+    _require_columns(names, columns, given, file)
+    return {role: columns[role] for role in ROLES if role in columns}
 
 
-def has_sessions(found: Mapping[str, str]) -> bool:
-    """Whether a file with these columns has plays of listeners instead of playlists."""
-    return "playlist_id" not in found and "playlist_name" not in found
+def has_sessions(columns: Mapping[str, str]) -> bool:
+    """Return whether a file with these columns has plays of listeners instead of playlists."""
+    return "playlist_id" not in columns and "playlist_name" not in columns
 
 
-def _require(
-    names: Sequence[str], found: Mapping[str, str], given: Mapping[str, str], file: Path
+def _require_columns(
+    names: Sequence[str], columns: Mapping[str, str], given: Mapping[str, str], file: object
 ) -> None:
-    missing = [role for role in ("artist", "title") if role not in found]
-    timed = "position" in given or _fold(found.get("position", "")) in _TIMES
-    if has_sessions(found) and not ("owner" in found and timed):
+    missing = [role for role in ("artist", "title") if role not in columns]
+    has_times = "position" in given or _fold(columns.get("position", "")) in _TIMES
+    if has_sessions(columns) and not ("owner" in columns and has_times):
         missing.append("playlist_id")
     if missing:
-        wanted = "; ".join(_wanted(role) for role in missing)
-        how = " ".join(f"--column {role}=NAME" for role in missing)
+        needs = "; ".join(_describe_role(role) for role in missing)
+        options = " ".join(f"--column {role}=NAME" for role in missing)
         raise ColumnError(
-            f"{file}: {_listing(names, found)}; missing: {wanted}; name the columns with {how}"
+            f"{file}: {_describe(names, columns)}; missing: {needs}; "
+            f"name the columns with {options}"
         )
-    for role, name in found.items():
+    for role, name in columns.items():
         if names.count(name) > 1:
             raise ColumnError(
                 f"{file}: {names.count(name)} columns are called '{name}' ({role}): "
@@ -197,99 +139,155 @@ def _require(
             )
 
 
-def _wanted(role: str) -> str:
+def _describe_role(role: str) -> str:
     if role == "playlist_id":
         return (
             f"a playlist (an id such as {', '.join(_ALIASES[role][:4])}, "
             f"or a name such as {', '.join(_ALIASES['playlist_name'][:3])}; or a user and a "
-            f"timestamp, to make sessions of)"
+            f"timestamp, which make sessions)"
         )
     return f"{role} (accepted: {', '.join(_ALIASES[role][:6])})"
 
 
-def _listing(names: Sequence[str], found: Mapping[str, str]) -> str:
-    roles = {name: role for role, name in found.items()}
+def _describe(names: Sequence[str], columns: Mapping[str, str]) -> str:
+    roles = {name: role for role, name in columns.items()}
     shown = [
-        f"'{_short(name)}'" + (f" ({roles[name]})" if name in roles else "") for name in names[:20]
+        f"'{_shorten(name)}'" + (f" ({roles[name]})" if name in roles else "")
+        for name in names[:20]
     ]
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     return f"the columns found are {', '.join(shown)}{more}"
 
 
-def _short(name: str) -> str:
+def _shorten(name: str) -> str:
     printable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
     return printable if len(printable) <= 40 else printable[:39] + "…"
 
 
-def by_structure(outer: Sequence[str], inner: Sequence[str]) -> dict[str, str]:
-    """The roles that are clear where an object (`outer` columns) holds a list (`inner` columns).
+@dataclass(frozen=True)
+class NestedColumns:
+    """The columns of a file whose records may hold a list of songs each.
 
-    Of a dotted name, the last part tells. Without a list, `inner` is empty, and the roles are those
-    that the parts of dotted names tell. Songs whose lists know no playlist may name their own.
+    Names are dotted if they are nested. `inner` are the columns of the songs in the list, whose
+    names begin with that of the list; without a list there are none.
     """
-    found: dict[str, str] = {}
-    for role in ("title", *(role for role in ROLES if role != "title")):
-        is_outer = role in {"playlist_id", "playlist_name", "owner"}
-        names = (outer if is_outer else inner) or outer
-        match = _match(names, [*_ALIASES[role], *(_IN_LISTS[role] if inner else [])], found)
-        if match is not None:
-            found[role] = match
-    return _of_rows(outer, inner, found) if inner else found
+
+    outer: tuple[str, ...]
+    inner: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, and the number of the playlist if records are playlists."""
+        return (*self.outer, *self.inner, PLAYLIST_NUMBER) if self.inner else self.outer
+
+    def suggest_roles(self, ignored: Collection[str] = ()) -> dict[str, str]:
+        """Return the column for each role that is clear from the structure, but `ignored` ones.
+
+        The last part of a dotted name counts. Songs may name their own playlist if the record
+        around their list does not.
+        """
+        outer = [name for name in self.outer if name not in ignored]
+        inner = [name for name in self.inner if name not in ignored]
+        if not self.inner and not any("." in name for name in outer):
+            return {}
+        columns: dict[str, str] = {}
+        for role in ("title", *(role for role in ROLES if role != "title")):
+            names = outer if role in _IN_ROWS else inner or outer
+            aliases = [*_ALIASES[role], *(_IN_LISTS.get(role, []) if inner else [])]
+            match = _find_by_last_part(names or outer, aliases, columns)
+            if match is not None:
+                columns[role] = match
+        if not self.inner:
+            return columns
+        columns = _prefer_own_playlists(outer, inner, columns)
+        return (
+            columns if self.songs_are_rows(columns) else {"playlist_id": PLAYLIST_NUMBER, **columns}
+        )
+
+    def songs_are_rows(self, columns: Mapping[str, str]) -> bool:
+        """Return whether the songs of a list name their own playlists or listeners.
+
+        Such a list is not a playlist: its songs are in the order of the file.
+        """
+        return any(columns.get(role) in self.inner for role in _IN_ROWS)
+
+    def numbers_songs(self, columns: Mapping[str, str]) -> bool:
+        """Return whether the index of a song in its list is its position."""
+        return bool(self.inner) and "position" not in columns and not self.songs_are_rows(columns)
 
 
-def _of_rows(outer: Sequence[str], inner: Sequence[str], found: dict[str, str]) -> dict[str, str]:
-    """`found`, but where songs in a list name their own playlists, or listeners and times."""
-    matches = {role: _match(inner, aliases, found) for role, aliases in _IN_ROWS.items()}
+def _prefer_own_playlists(
+    outer: Sequence[str], inner: Sequence[str], columns: dict[str, str]
+) -> dict[str, str]:
+    """Replace the columns of the playlist by those of the songs, if only songs name playlists."""
+    matches = {role: _find_by_last_part(inner, names, columns) for role, names in _IN_ROWS.items()}
     own = {role: name for role, name in matches.items() if name is not None}
-    around = [role for role in _PLAYLIST if _match(outer, _ALIASES[role], {}) is not None]
-    timed = _fold(found.get("position", "").rpartition(".")[2]) in _TIMES
-    is_plays = "owner" in own and timed and has_sessions(found)
-    if around or (has_sessions(own) and not is_plays):
-        return found
-    return {role: name for role, name in found.items() if role not in _IN_ROWS} | own
-
-
-def _match(names: Sequence[str], aliases: Sequence[str], found: Mapping[str, str]) -> str | None:
-    """The name whose last part is the first of `aliases` that is there.
-
-    Of several, the one beside the title, else the least nested; what is said of a song's album is
-    not said of the song.
-    """
-    beside = found.get("title", "").rpartition(".")[0]
-    last: dict[str, str] = {}
-    order = sorted(
-        (name for name in names if "album" not in map(_fold, name.split(".")[:-1])),
-        key=lambda name: (bool(beside) and name.rpartition(".")[0] != beside, name.count(".")),
+    is_named_outside = any(
+        _find_by_last_part(outer, _ALIASES[role], {}) is not None
+        for role in ("playlist_id", "playlist_name")
     )
-    for name in order:
-        last.setdefault(_fold(name.rsplit(".", 1)[-1]), name)
-    return next((last[alias] for alias in aliases if alias in last), None)
+    has_times = _fold(columns.get("position", "").rpartition(".")[2]) in _TIMES
+    are_plays = "owner" in own and has_times and has_sessions(columns)
+    if is_named_outside or (has_sessions(own) and not are_plays):
+        return columns
+    return {role: name for role, name in columns.items() if role not in _IN_ROWS} | own
 
 
-def roles_in(names: Sequence[str]) -> set[str]:
-    """The roles that the columns of a row have, by their names alone."""
+def _find_by_last_part(
+    names: Sequence[str], aliases: Sequence[str], columns: Mapping[str, str]
+) -> str | None:
+    """Return the name whose last part is the first of `aliases` that occurs.
+
+    Of several, the one beside the title wins, else the least nested. Names of an album do not
+    count.
+    """
+    parent = columns.get("title", "").rpartition(".")[0]
+    by_last_part: dict[str, str] = {}
+    for name in sorted(
+        (name for name in names if "album" not in map(_fold, name.split(".")[:-1])),
+        key=lambda name: (bool(parent) and name.rpartition(".")[0] != parent, name.count(".")),
+    ):
+        by_last_part.setdefault(_fold(name.rsplit(".", 1)[-1]), name)
+    return next((by_last_part[alias] for alias in aliases if alias in by_last_part), None)
+
+
+def find_roles(names: Sequence[str]) -> set[str]:
+    """Return the roles that the names of a row's columns stand for, by their last parts."""
     folded = {_fold(name.rsplit(".", 1)[-1]) for name in names}
     return {role for role in ROLES if not folded.isdisjoint(_ALIASES[role])}
 
 
-def is_role(name: str) -> bool:
-    """Whether this is a usual name for a column of some role."""
+def find_roles_in_list(names: Sequence[str]) -> set[str]:
+    """Return the roles that the columns of songs in a list stand for."""
+    return set(NestedColumns((), tuple(names)).suggest_roles()) if names else set()
+
+
+def is_role_name(name: str) -> bool:
+    """Return whether this is a usual name of a column for some role."""
     return any(_fold(name) in aliases for aliases in _ALIASES.values())
 
 
-def find_column(names: Sequence[str], name: str) -> str | None:
-    """The one of `names` that is spelled like `name`, but for case, white space, `_` and `-`.
+def is_song_list_name(name: str) -> bool:
+    """Return whether a list has a usual name of lists of songs."""
+    return any(part in _SONG_LISTS for part in name.split("."))
 
-    Of dotted names, the last part is enough where only one of them ends in it.
+
+def find_column(names: Sequence[str], name: str) -> str | None:
+    """Return the one of `names` that is spelled like `name`, if any.
+
+    Case, white space, `_` and `-` do not matter. The last part of a dotted name is enough if only
+    one name ends in it.
     """
     if name in names:
         return name
-    ends = [one for one in names if "." in one and _fold(one.rsplit(".", 1)[-1]) == _fold(name)]
-    return _by_fold(names).get(_fold(name)) or (ends[0] if len(ends) == 1 else None)
+    ends = [
+        other for other in names if "." in other and _fold(other.rsplit(".", 1)[-1]) == _fold(name)
+    ]
+    return _by_spelling(names).get(_fold(name)) or (ends[0] if len(ends) == 1 else None)
 
 
-def _by_fold(names: Sequence[str]) -> dict[str, str]:
-    """Folded spelling -> the first of `names` with it."""
+def _by_spelling(names: Sequence[str]) -> dict[str, str]:
+    """Return the first of `names` for each folded spelling."""
     return {_fold(name): name for name in reversed(names)}
 
 

@@ -1,132 +1,93 @@
-"""Which kind of file an input is, and which of its columns plays which role."""
+"""Detect the format of a file and the roles of its columns."""
 
 from __future__ import annotations
 
-import lzma
-import zipfile
-import zlib
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from catalog.errors import ColumnError, FileError
-from ingest.sources.columns import find_column, find_columns, roles_in
-from ingest.sources.content import content_of
-from ingest.sources.files import state_of
-from ingest.sources.formats.delimited import Delimited, open_delimited
-from ingest.sources.formats.json_source import is_json, open_json
+from ingest.sources.columns import find_column, find_columns, find_roles
+from ingest.sources.content import decode_sample, read_sample
+from ingest.sources.files import file_errors
+from ingest.sources.formats.csv import CsvFile, open_csv
+from ingest.sources.formats.json import looks_like_json, open_json
 from ingest.sources.formats.parquet import MAGIC, open_parquet
-from ingest.sources.payload import Tally, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from ingest.sources.files import Input
-    from ingest.sources.payload import Given
-    from ingest.sources.source import How, Source
+    from ingest.sources.files import SourceFile
+    from ingest.sources.formats.batch import PlaylistFile
+    from ingest.sources.options import ReadOptions
 
-
-_AGAIN = "download or pack it again"
-_TRUNCATED = "Truncated compressed stream"  # what Arrow says of it
+_MAX_LISTED = 20  # columns in a message
 
 
 @dataclass(frozen=True)
-class Opened:
-    """An input, its state when it was opened, and what plays which role in it."""
+class OpenedFile:
+    """A file whose format is known, and its column for each role."""
 
-    input: Input
-    state: tuple[int, int, int]
-    source: Source
+    file: SourceFile
+    content: PlaylistFile
     columns: Mapping[str, str]
 
 
-def open_input(file: Input, given: Mapping[str, str], how: How) -> Opened:
-    """Find out how an input is to be read. Raises FileError and ColumnError."""
-    with readable(file):
-        state = state_of(file.path)
-        source = _source(file, how)
-    names = list(source.names)
-    suggested = {role: name for role, name in source.suggested.items() if role not in given}
+def open_file(file: SourceFile, given: Mapping[str, str], options: ReadOptions) -> OpenedFile:
+    """Detect how a file is to be read. `given` maps roles to column names.
+
+    Raises `FileError` and `ColumnError`.
+    """
+    with file_errors(file):
+        content = _detect_format(file, options)
+    names = list(content.names)
+    suggested = {role: name for role, name in content.suggested.items() if role not in given}
     try:
-        columns = find_columns(names, {**suggested, **given}, Path(str(file)))
+        columns = find_columns(names, {**suggested, **given}, file)
     except ColumnError as error:
-        raise ColumnError(f"{error}{_first_line(source, how)}") from error
-    for extra in how.payload:
-        name = _payload_column(names, extra.column)
+        raise ColumnError(f"{error}{_explain_header(content, options)}") from error
+    for field in options.payload:
+        name = _find_payload_column(names, field.column)
         if name is None:
             raise ColumnError(
-                f"{file}: there is no column '{extra.column}' (--payload {extra.field}); "
-                f"the columns found are {', '.join(repr(name) for name in names[:20])}"
+                f"{file}: there is no column '{field.column}' (--payload {field.field}); "
+                f"the columns found are {', '.join(map(repr, names[:_MAX_LISTED]))}"
             )
-        columns[extra.role] = name
-    return Opened(file, state, source, columns)
+        columns[field.role] = name
+    return OpenedFile(file, content, columns)
 
 
-def _first_line(source: Source, how: How) -> str:
-    """What to add where the columns of delimited text are not known by their names."""
-    if not isinstance(source, Delimited) or (how.header and roles_in(source.names)):
-        return ""
-    values = [f"{at} ({value[:30]!r})" for at, value in enumerate(source.first[:9], start=1)]
-    more = ", ..." if len(source.first) > 9 else ""
-    called = f"the columns are called {', '.join(values)}{more}"
-    if how.header:
-        return f"; if the first line is a row already, say --no-header: {called}"
-    return f"; {called}"
-
-
-def _payload_column(names: Sequence[str], column: str) -> str | None:
-    """The column of this name; a song's own before one of its whole playlist."""
-    inner = [name for name in names if "." in name]
-    return find_column(inner, column) or find_column(names, column)
-
-
-def _source(file: Input, how: How) -> Source:
-    head = b""
-    if not file.member:
-        with file.path.open("rb") as handle:
-            head = handle.read(len(MAGIC))
-    if how.format == "parquet" or (how.format == "auto" and head == MAGIC):
+def _detect_format(file: SourceFile, options: ReadOptions) -> PlaylistFile:
+    sample = read_sample(file)
+    is_parquet = sample.data.startswith(MAGIC)
+    if options.format == "parquet" or (options.format == "auto" and is_parquet):
         if file.member:
             raise FileError(f"{file}: unpack the archive first, to read Parquet")
-        return open_parquet(file.path, file.label)
-    if head == MAGIC:
-        raise FileError(f"{file} is a Parquet file, not {how.format}: leave --format out")
-    content = content_of(file, how.encoding)
-    if how.format == "auto" and content.head(len(MAGIC))[0] == MAGIC:
-        raise FileError(f"{file} is packed Parquet: unpack it first")
-    if how.format in {"jsonl", "json", "mpd"}:
-        return open_json(content, lines=how.format == "jsonl")
-    with content.flow() as flow:
-        json_like = how.format == "auto" and is_json(flow.read(1 << 10))
-    return open_json(content) if json_like else open_delimited(content, how)
+        if sample.compression:
+            raise FileError(f"{file} is compressed Parquet: decompress it first")
+        return open_parquet(file)
+    if is_parquet:
+        raise FileError(f"{file} is a Parquet file, not {options.format}: leave --format out")
+    content, sample = decode_sample(file, sample, options.encoding)
+    if options.format in {"jsonl", "json", "mpd"}:
+        return open_json(content, sample, is_lines=options.format == "jsonl")
+    if options.format == "auto" and looks_like_json(sample.data):
+        return open_json(content, sample)
+    return open_csv(content, sample, options)
 
 
-def tallies_of(opened: Sequence[Opened], how: How) -> dict[str, Tally]:
-    """A tally for each payload field, of the kind that all files agree on."""
-    natural: list[dict[str, Given]] = []
-    for file in opened:
-        found = {extra.role: file.source.kind_of(file.columns[extra.role]) for extra in how.payload}
-        natural.append({role: kind for role, kind in found.items() if kind is not None})
-    return {name: Tally(kind) for name, kind in settled(how.payload, natural).items()}
+def _explain_header(content: PlaylistFile, options: ReadOptions) -> str:
+    """Return a hint for delimited text none of whose columns has a known name."""
+    if not isinstance(content, CsvFile) or (options.header and find_roles(content.names)):
+        return ""
+    values = [f"{n} ({value[:30]!r})" for n, value in enumerate(content.first_values[:9], start=1)]
+    more = ", ..." if len(content.first_values) > len(values) else ""
+    columns = f"the columns are called {', '.join(values)}{more}"
+    if options.header:
+        return f"; if the first line is a row already, say --no-header: {columns}"
+    return f"; {columns}"
 
 
-@contextmanager
-def readable(file: Input) -> Iterator[None]:
-    """What goes wrong with the file itself becomes a FileError."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise FileError(f"{file} does not exist") from error
-    except PermissionError as error:
-        raise FileError(f"{file} may not be read: check its permissions") from error
-    except EOFError as error:
-        raise FileError(f"{file} is cut short: {_AGAIN}") from error
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
-        raise FileError(f"{file} is damaged ({error}): {_AGAIN}") from error
-    except (OSError, pa.ArrowException, NotImplementedError) as error:
-        if _TRUNCATED in str(error):
-            raise FileError(f"{file} is cut short: {_AGAIN}") from error
-        raise FileError(f"{file} cannot be read: {error}") from error
+def _find_payload_column(names: Sequence[str], column: str) -> str | None:
+    """Return the column of this name: one of the song before one of its playlist."""
+    inner = [name for name in names if "." in name]
+    return find_column(inner, column) or find_column(names, column)

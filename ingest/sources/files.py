@@ -1,37 +1,55 @@
-"""What the user names -> the files to read: folders, patterns and .zip archives are opened up."""
+"""Find the files to read. The user may name files, folders, patterns and .zip archives."""
 
 from __future__ import annotations
 
 import glob
+import lzma
 import re
 import zipfile
+import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from catalog.errors import FileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-_KNOWN = (".csv", ".tsv", ".psv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".pq")
-_PACKED = (".gz", ".zst", ".zstd", ".bz2")
+_ENDINGS = (".csv", ".tsv", ".psv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".pq")
+_COMPRESSED_ENDINGS = (".gz", ".zst", ".zstd", ".bz2")
 _ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+(.*)")
+_TRUNCATED = "Truncated compressed stream"  # the message of Arrow
+_AGAIN = "download or pack it again"
 
 STDIN = Path("-")
 """Stands for standard input among the files that the user names."""
 
 
 @dataclass(frozen=True)
-class Input:
-    """A file to read: where it is, how rows name it, and which member of a .zip it is, if any.
+class FileState:
+    """Size in bytes, time of the last change and inode: different if the file has changed."""
 
-    `is_stdin` says that it is a copy of standard input.
+    size: int
+    modified_ns: int
+    inode: int
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file to read: its path, its label in rows and messages, its state when it was found.
+
+    `member` is the name of the file within the .zip archive at `path`, or "". `is_stdin` says that
+    it is a copy of standard input.
     """
 
     path: Path
     label: str
+    state: FileState
     member: str = ""
     is_stdin: bool = False
 
@@ -42,10 +60,10 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """The files to read, in order, and those in folders and archives that were passed over."""
+class SourceFiles:
+    """The files to read, in order, and the files in folders and archives that are passed over."""
 
-    files: tuple[Input, ...]
+    files: tuple[SourceFile, ...]
     passed_over: tuple[str, ...] = ()
 
     @property
@@ -53,101 +71,107 @@ class Inputs:
         """The files on disk, each once."""
         return list(dict.fromkeys(file.path for file in self.files))
 
-    def states(self) -> list[tuple[int, int, int]]:
-        """Size, time of change and inode of each of `paths`. Raises `FileError`."""
-        return [state_of(path) for path in self.paths]
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum({file.path: file.state.size for file in self.files}.values())
 
 
-def state_of(path: Path) -> tuple[int, int, int]:
-    """Size, time of change and inode of a file. Raises `FileError`."""
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}") from error
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+def find_files(paths: Sequence[Path], stdin_copy: Path | None = None) -> SourceFiles:
+    """Return all files that `paths` name: files, folders (recursively), patterns, .zip archives.
 
-
-def find_inputs(given: Sequence[Path], spooled: Path | None = None) -> Inputs:
-    """All files that `given` names: files, folders (with all below), patterns and .zip archives.
-
-    Of folders and archives, files with the endings of playlist files are read, in natural order
-    (slice 2 before slice 10), and the others passed over. `spooled` is the file that holds a copy
-    of standard input, if `STDIN` is among the files. Raises `FileError` where one is missing or
-    holds nothing to read.
+    From folders and archives, the files with the endings of playlist files are taken, in natural
+    order (slice 2 before slice 10); the others are passed over. `stdin_copy` is the file with a
+    copy of standard input, if `STDIN` is among the paths. Raises `FileError` if a file is missing
+    or if there is nothing to read.
     """
-    if not given:
+    if not paths:
         raise FileError("no playlist file was given")
-    places: list[tuple[Path, str]] = []
-    passed: list[str] = []
-    for path in given:
-        if spooled and path == STDIN:
-            places.append((spooled, ""))
+    found: dict[tuple[Path, str], FileState] = {}
+    passed_over: list[str] = []
+    for path in paths:
+        is_stdin = stdin_copy is not None and path == STDIN
+        for file in [stdin_copy] if stdin_copy and is_stdin else _expand(path, passed_over):
+            state = _require_file(file)
+            is_archive = not is_stdin and _is_zip(file)
+            members = _find_members(file, passed_over) if is_archive else [""]
+            found |= {(file, member): state for member in members}
+    names = [path.name + (f"/{member}" if member else "") for path, member in found]
+    is_unique = len(set(names)) == len(names)
+    files: list[SourceFile] = []
+    for ((path, member), state), name in zip(found.items(), names, strict=True):
+        if path == stdin_copy:
+            files.append(SourceFile(path, "standard input", state, is_stdin=True))
             continue
-        for file in _expanded(path, passed):
-            if _is_zip(file):
-                places += [(file, member) for member in _members(file, passed)]
-            else:
-                places.append((file, ""))
-    places = list(dict.fromkeys(places))
-    short = [
-        "standard input" if path == spooled else path.name + (f"/{member}" if member else "")
-        for path, member in places
-    ]
-    unique = len(set(short)) == len(short)
-    return Inputs(
-        tuple(
-            Input(
-                path,
-                label if unique or path == spooled else f"{path}/{member}".removesuffix("/"),
-                member,
-                is_stdin=path == spooled,
-            )
-            for (path, member), label in zip(places, short, strict=True)
-        ),
-        tuple(passed),
-    )
+        label = name if is_unique else f"{path}/{member}".removesuffix("/")
+        files.append(SourceFile(path, label, state, member))
+    return SourceFiles(tuple(files), tuple(passed_over))
 
 
-def _require_file(path: Path) -> None:
-    """Raise `FileError` unless this is a regular file."""
+def require_unchanged(file: SourceFile) -> None:
+    """Raise `FileError` if the file has changed since it was found."""
+    if _read_state(file.path) != file.state:
+        raise FileError(
+            f"{file.path} changed while it was read: wait until it is complete, then try again"
+        )
+
+
+@contextmanager
+def file_errors(file: SourceFile | Path) -> Iterator[None]:
+    """Turn the errors of opening, reading and decompressing `file` into `FileError`."""
     try:
-        path.stat()
+        yield
     except FileNotFoundError as error:
-        raise FileError(_absent(path)) from error
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}") from error
+        raise FileError(f"{file} does not exist") from error
+    except PermissionError as error:
+        raise FileError(f"{file} may not be read: check its permissions") from error
+    except EOFError as error:
+        raise FileError(f"{file} is cut short: {_AGAIN}") from error
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
+        raise FileError(f"{file} is damaged ({error}): {_AGAIN}") from error
+    except (OSError, pa.ArrowException, NotImplementedError) as error:
+        if _TRUNCATED in str(error):
+            raise FileError(f"{file} is cut short: {_AGAIN}") from error
+        raise FileError(f"{file} cannot be read: {error}") from error
+
+
+def _read_state(path: Path) -> FileState:
+    with file_errors(path):
+        stat = path.stat()
+    return FileState(stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+def _require_file(path: Path) -> FileState:
+    """Return the state of a regular file. Raises `FileError`."""
+    url = _URL.fullmatch(str(path))
+    if url and not path.exists():  # a path keeps only one of the slashes of a URL
+        raise FileError(f"{url[1]}://{url[2]} is a URL, and only files are read: download it first")
+    state = _read_state(path)
     if not path.is_file():
         raise FileError(
             f"{path} is not a regular file: save it to one first, or pipe it into "
             f"`nextsong ingest run -`"
         )
+    return state
 
 
-def _absent(path: Path) -> str:
-    """Return what to say of a path that leads nowhere."""
-    url = _URL.fullmatch(str(path))  # of the slashes of a URL, a path keeps one
-    if url is None:
-        return f"{path} does not exist"
-    full = f"{url[1]}://{url[2]}"
-    return f"{full} is a URL, and only files are read: download it first"
-
-
-def _expanded(path: Path, passed: list[str]) -> list[Path]:
+def _expand(path: Path, passed_over: list[str]) -> list[Path]:
+    """Return the files that `path` names; adds to `passed_over` the others in a folder."""
     if path.is_dir():
-        inside = [one for one in path.rglob("*") if one.is_file() and not _is_hidden(one, path)]
-        chosen = _natural(one for one in inside if _is_known(one.name))
-        if not chosen:
+        inside = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path)]
+        files = _sort_naturally(file for file in inside if _is_known(file.name))
+        if not files:
             raise FileError(
-                f"{path}: the folder holds no playlist file ({', '.join(_KNOWN)}, also packed)"
+                f"{path}: the folder holds no playlist file ({', '.join(_ENDINGS)}, also packed)"
             )
-        passed += sorted(str(one) for one in set(inside) - set(chosen))
-        return chosen
+        passed_over += sorted(str(file) for file in set(inside) - set(files))
+        return files
     if not path.exists() and glob.has_magic(str(path)):
-        found = [Path(name) for name in glob.glob(str(path), recursive=True)]  # noqa: PTH207
-        chosen = _natural(one for one in found if one.is_file())
-        if not chosen:
+        matches = (Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207
+        files = _sort_naturally(file for file in matches if file.is_file())
+        if not files:
             raise FileError(f"no file matches {path}")
-        return chosen
+        return files
     return [path]
 
 
@@ -156,64 +180,58 @@ def _is_hidden(file: Path, folder: Path) -> bool:
 
 
 def _is_known(name: str) -> bool:
+    """Return whether a name ends like that of a playlist file or an archive of such files."""
     name = name.lower()
-    for ending in _PACKED:
+    for ending in _COMPRESSED_ENDINGS:
         name = name.removesuffix(ending)
-    return name.endswith((*_KNOWN, ".zip"))
+    return name.endswith((*_ENDINGS, ".zip"))
 
 
-def _natural(files: Iterable[Path]) -> list[Path]:
+def _sort_naturally(files: Iterable[Path]) -> list[Path]:
     return sorted(files, key=lambda file: _natural_key(str(file)))
 
 
 def _natural_key(name: str) -> list[tuple[bool, int, str]]:
-    parts = re.split(r"(\d+)", name)
+    """Return a sort key that compares digits in a name as numbers."""
     return [
-        (part.isascii() and part.isdigit(), int(part) if part.isdigit() else 0, part)
-        for part in parts
-        if part.isascii() or not part.isdigit()
+        (part.isdecimal(), int(part) if part.isdecimal() else 0, part)
+        for part in re.split(r"([0-9]+)", name)
     ]
 
 
 def _is_zip(path: Path) -> bool:
-    _require_file(path)
-    try:
-        with path.open("rb") as file:
-            head = file.read(4)
-    except PermissionError as error:
-        raise FileError(f"{path} may not be read: check its permissions") from error
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror}") from error
-    if head in _ZIP_MAGICS:
+    with file_errors(path), path.open("rb") as file:
+        start = file.read(4)
+    if start in _ZIP_MAGICS:
         return True
-    if head and path.name.lower().endswith(".zip"):
+    if start and path.name.lower().endswith(".zip"):
         raise FileError(
             f"{path} is not a .zip archive, though its name says so: download it again, or rename "
-            f"it after what it holds"
+            f"it to match its content"
         )
     return False
 
 
-def _members(path: Path, passed: list[str]) -> list[str]:
+def _find_members(path: Path, passed_over: list[str]) -> list[str]:
+    """Return the playlist files in an archive; a single file may have any name."""
     try:
         with zipfile.ZipFile(path) as archive:
-            infos = [one for one in archive.infolist() if not one.is_dir()]
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
         raise FileError(
-            f"{path} is a .zip archive that is cut short or damaged ({error}): download or pack "
-            f"it again"
+            f"{path} is a .zip archive that is cut short or damaged ({error}): {_AGAIN}"
         ) from error
-    names = [one.filename for one in infos if not _is_junk(one.filename)]
+    names = [entry.filename for entry in entries if not _is_system_file(entry.filename)]
     known = [name for name in names if _is_known(name) and not name.lower().endswith(".zip")]
-    chosen = known or (names if len(names) == 1 else [])
-    if not chosen:
-        raise FileError(f"{path}: the archive holds no playlist file ({', '.join(_KNOWN)})")
-    locked = next((one.filename for one in infos if one.flag_bits & 1), None)
-    if locked:
-        raise FileError(f"{path}: {locked} is encrypted: unpack it first")
-    passed += sorted(f"{path}/{name}" for name in set(names) - set(chosen))
-    return sorted(chosen, key=_natural_key)
+    members = known or (names if len(names) == 1 else [])
+    if not members:
+        raise FileError(f"{path}: the archive holds no playlist file ({', '.join(_ENDINGS)})")
+    encrypted = next((entry.filename for entry in entries if entry.flag_bits & 1), None)
+    if encrypted:
+        raise FileError(f"{path}: {encrypted} is encrypted: unpack it first")
+    passed_over += sorted(f"{path}/{name}" for name in set(names) - set(members))
+    return sorted(members, key=_natural_key)
 
 
-def _is_junk(name: str) -> bool:
+def _is_system_file(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))

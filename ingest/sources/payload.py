@@ -1,7 +1,7 @@
-"""Further columns that travel with each song: what they are called, their kinds and their values.
+"""Payload columns: further columns of a file that travel with each song to Qdrant.
 
-A song's value is the one that most of its rows have. A value that is not of its column's kind, too
-long, or with a NUL in it is left out, counted, and shown; its row stays.
+A song's value is the most common value of its rows. A value that is not of its column's kind, is
+too long or contains a NUL is left out and counted; its row stays.
 """
 
 from __future__ import annotations
@@ -16,46 +16,48 @@ import pyarrow.compute as pc
 
 from catalog.errors import InputError
 from catalog.schema import PAYLOAD_INDEXES, RESERVED_FIELDS
-from ingest.sources.usable import unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from catalog.schema import Kind
 
-Given = Literal["keyword", "integer", "float", "boolean", "text"]
-KINDS: tuple[Given, ...] = get_args(Given)
+PayloadKind = Literal["keyword", "integer", "float", "boolean", "text"]
+KINDS: tuple[PayloadKind, ...] = get_args(PayloadKind)
 RESERVED = RESERVED_FIELDS | set(PAYLOAD_INDEXES) | {"song", "title_key", "vector", "seeds"}
 RESERVED |= {"strengths"}
 PREFIX = "payload:"
-"""Stands before the field's name where rows and roles are named."""
+"""Prefix of a payload field's name among the roles and the columns of rows."""
+
+LONGEST_VALUE = 10_000
+"""Bytes beyond which a text is no name or value."""
 
 _FIELD = re.compile(r"[^\W\d]\w*", re.ASCII)
 _TRUTH = {"true": "true", "yes": "true", "t": "true", "y": "true", "1": "true"}
 _TRUTH |= {"false": "false", "no": "false", "f": "false", "n": "false", "0": "false"}
-_TYPES: Mapping[Given, pa.DataType] = {"integer": pa.int64(), "float": pa.float64()}
+_TYPES: Mapping[PayloadKind, pa.DataType] = {"integer": pa.int64(), "float": pa.float64()}
 _BLANK = " \t\n\v\f\r\u00a0"
-_EXAMPLES = 5
+_MAX_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
-class Extra:
+class PayloadColumn:
     """A payload field: its name, the column it comes from, and its kind if the user gave one."""
 
     field: str
     column: str
-    kind: Given | None = None
+    kind: PayloadKind | None = None
 
     @property
     def role(self) -> str:
-        """The name under which its values are read."""
+        """The role under which its values are read."""
         return PREFIX + self.field
 
 
-def parse(text: str) -> Extra:
-    """`[FIELD=]COLUMN[:KIND]` -> an `Extra`. Raises `InputError`."""
+def parse_payload_column(text: str) -> PayloadColumn:
+    """Parse `[FIELD=]COLUMN[:KIND]`. Raises `InputError`."""
     rest, colon, kind = text.rpartition(":")
     if not colon or kind not in KINDS:
         if colon and re.fullmatch(r"[a-z]+", kind):
@@ -69,44 +71,48 @@ def parse(text: str) -> Extra:
         raise InputError(
             f"--payload {text}: write FIELD=COLUMN:KIND, with a FIELD of letters, digits and _"
         )
-    # DuckDB, which carries the values, takes names that differ in case alone for the same.
-    taken = next((one for one in sorted(RESERVED) if one.casefold() == name.casefold()), None)
-    if taken:
+    # DuckDB, through which the values pass, ignores the case of names.
+    reserved = next(
+        (field for field in sorted(RESERVED) if field.casefold() == name.casefold()), None
+    )
+    if reserved:
         raise InputError(
-            f"--payload {text}: every song has a field '{taken}' already; "
+            f"--payload {text}: every song has a field '{reserved}' already; "
             f"give another name: --payload NAME={column}"
         )
-    return Extra(name, column, kind or None)  # type: ignore[arg-type]
+    return PayloadColumn(name, column, kind or None)  # type: ignore[arg-type]
 
 
-def parse_all(texts: Iterable[str]) -> tuple[Extra, ...]:
-    """Several of them, no two of one name, whatever its case. Raises `InputError`."""
-    extras = tuple(parse(text) for text in texts)
+def parse_payload_columns(texts: Iterable[str]) -> tuple[PayloadColumn, ...]:
+    """Parse several columns, whose fields must differ in more than case. Raises `InputError`."""
+    columns = tuple(parse_payload_column(text) for text in texts)
     names: dict[str, str] = {}
-    for extra in extras:
-        other = names.setdefault(extra.field.casefold(), extra.field)
-        if other is not extra.field:
-            both = f"'{other}'" if other == extra.field else f"'{other}' and '{extra.field}'"
+    for column in columns:
+        other = names.setdefault(column.field.casefold(), column.field)
+        if other is not column.field:
+            both = f"'{other}'" if other == column.field else f"'{other}' and '{column.field}'"
             raise InputError(
                 f"--payload: two fields are called {both}: give one another name, NAME=COLUMN"
             )
-    return extras
+    return columns
 
 
-def settled(extras: Sequence[Extra], natural: Sequence[Mapping[str, Given]]) -> dict[str, Given]:
-    """The kind of each field: as given, or as all files hold it, or else a keyword.
+def choose_kinds(
+    columns: Sequence[PayloadColumn], natural: Sequence[Mapping[str, PayloadKind]]
+) -> dict[str, PayloadKind]:
+    """Return the kind of each field: the user's, else the one of all files, else keyword.
 
     `natural` holds, for each file, the kinds of its typed columns by role.
     """
-    kinds: dict[str, Given] = {}
-    for extra in extras:
-        found = {kinds_of.get(extra.role, "keyword") for kinds_of in natural}
-        kinds[extra.field] = extra.kind or (found.pop() if len(found) == 1 else "keyword")
+    kinds: dict[str, PayloadKind] = {}
+    for column in columns:
+        in_files = {by_role.get(column.role, "keyword") for by_role in natural}
+        kinds[column.field] = column.kind or (in_files.pop() if len(in_files) == 1 else "keyword")
     return kinds
 
 
-def natural_kind(kind: pa.DataType) -> Given | None:
-    """The kind that an Arrow type is, or None when it is text."""
+def natural_kind(kind: pa.DataType) -> PayloadKind | None:
+    """Return the payload kind of an Arrow type, or None if it is text."""
     if pa.types.is_dictionary(kind):
         return natural_kind(kind.value_type)
     if pa.types.is_boolean(kind):
@@ -116,58 +122,70 @@ def natural_kind(kind: pa.DataType) -> Given | None:
     return "float" if pa.types.is_floating(kind) or pa.types.is_decimal(kind) else None
 
 
-def row_type(kind: Given) -> pa.DataType:
-    """The Arrow type of its values in the rows."""
+def row_type(kind: PayloadKind) -> pa.DataType:
+    """Return the Arrow type of values of this kind in the rows."""
     return _TYPES.get(kind, pa.string())
 
 
-def index_kind(kind: Given) -> Kind:
-    """How the engine indexes it."""
+def index_kind(kind: PayloadKind) -> Kind:
+    """Return the kind of Qdrant's payload index for this kind."""
     return "keyword" if kind == "boolean" else kind
 
 
-@dataclass
-class Tally:
-    """How many rows had a value for a field, none, or one of the wrong kind, with examples."""
+def find_unusable(values: pa.Array) -> Iterator[tuple[NDArray[np.bool_], str]]:
+    """Yield flags of the strings that cannot be names or values, with the reason."""
+    lengths = pc.binary_length(values)
+    if (pc.max(lengths).as_py() or 0) > LONGEST_VALUE:
+        long = pc.fill_null(pc.greater(lengths, LONGEST_VALUE), False)
+        yield np.asarray(long), f"is longer than {LONGEST_VALUE:,} bytes"
+    data = values.buffers()[2]
+    if data is not None and (np.frombuffer(data, np.uint8) == 0).any():
+        with_nul = pc.fill_null(pc.match_substring(values, pattern="\0"), False)
+        yield np.asarray(with_nul), "holds a NUL character"
 
-    kind: Given
+
+@dataclass
+class PayloadTally:
+    """How many rows have a value for a field, none, or one of the wrong kind, with examples."""
+
+    kind: PayloadKind
     filled: int = 0
     empty: int = 0
     wrong: int = 0
     examples: list[str] = field(default_factory=list)
 
     def convert(self, values: pa.Array, file: str, line: NDArray[np.int64]) -> pa.Array:
-        """The values in the type of their kind, null where there is none; counts them.
+        """Convert values to the type of the kind, and count them. Unusable values become null.
 
-        They stand on these lines of the file, which the examples name.
+        `line` holds the line of each value in `file`, for the examples.
         """
-        text, result = _converted(values, self.kind)
-        given = np.asarray(pc.is_valid(text))
+        text, result = _convert(values, self.kind)
+        filled = np.asarray(pc.is_valid(text))
         kept = np.asarray(pc.is_valid(result))
         self.filled += int(kept.sum())
-        self.empty += int((~given).sum())
-        wrong = np.flatnonzero(given & ~kept)
+        self.empty += int((~filled).sum())
+        wrong = np.flatnonzero(filled & ~kept)
         self.wrong += len(wrong)
-        for i in wrong[: _EXAMPLES - len(self.examples)].tolist():
+        for i in wrong[: _MAX_EXAMPLES - len(self.examples)].tolist():
             self.examples.append(f"{str(text[i])[:40]!r} ({file}, line {line[i]})")
         return result
 
     def as_json(self) -> dict[str, Any]:
-        """As a JSON object."""
+        """Return the counts and examples as a JSON object."""
         return dict(vars(self))
 
 
-def _converted(values: pa.Array, kind: Given) -> tuple[pa.Array, pa.Array]:
-    """What stands there (null where nothing does), and the same in the type of `kind`."""
+def _convert(values: pa.Array, kind: PayloadKind) -> tuple[pa.Array, pa.Array]:
+    """Return the values, with null for blank ones, and the same values in the type of `kind`."""
     if kind in {"integer", "float"} and pa.types.is_integer(values.type):
-        numbers = _in_range(values) if kind == "integer" else values
+        numbers = _drop_beyond_int64(values) if kind == "integer" else values
         return values, numbers.cast(row_type(kind), safe=False)
     text = as_text(values)
     text = pc.utf8_trim(text, characters=_BLANK)
     text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
     if kind in {"keyword", "text"}:
         usable = text
-        for flags, _ in unusable(text):
+        for flags, _ in find_unusable(text):
             usable = pc.if_else(pa.array(flags), pa.scalar(None, pa.string()), usable)
         return text, usable
     try:
@@ -176,13 +194,13 @@ def _converted(values: pa.Array, kind: Given) -> tuple[pa.Array, pa.Array]:
     except pa.ArrowInvalid:
         pass
     coded = text.dictionary_encode()
-    parse_one = {"integer": _integer, "float": _float, "boolean": _boolean}[kind]
-    parsed = [None if one is None else parse_one(one) for one in coded.dictionary.to_pylist()]
+    parse = {"integer": _parse_integer, "float": _parse_float, "boolean": _parse_boolean}[kind]
+    parsed = [None if value is None else parse(value) for value in coded.dictionary.to_pylist()]
     return text, pa.array(parsed, row_type(kind)).take(coded.indices)
 
 
-def _in_range(values: pa.Array) -> pa.Array:
-    """Integers with those beyond int64 left out, which would wrap around to negative ones."""
+def _drop_beyond_int64(values: pa.Array) -> pa.Array:
+    """Replace integers beyond int64, which would wrap around to negative ones, by null."""
     if not pa.types.is_uint64(values.type):
         return values
     beyond = pc.greater(values, pa.scalar(2**63 - 1, pa.uint64()))
@@ -190,7 +208,7 @@ def _in_range(values: pa.Array) -> pa.Array:
 
 
 def as_text(values: pa.Array) -> pa.Array:
-    """Values of any plain type as text; whole floats, such as 3.0, as "3"; NaN as null."""
+    """Return values of any plain type as text: whole floats, such as 3.0, as "3"; NaN as null."""
     if pa.types.is_floating(values.type):
         values = values.cast(pa.float64())
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
@@ -200,16 +218,16 @@ def as_text(values: pa.Array) -> pa.Array:
     return values.cast(pa.string())
 
 
-def _integer(text: str) -> int | None:
+def _parse_integer(text: str) -> int | None:
     if re.fullmatch(r"[+-]?\d+", text, re.ASCII):
         return int(text) if len(text) < 20 and -(2**63) <= int(text) < 2**63 else None
-    number = _float(text)
+    number = _parse_float(text)
     if number is None or number != int(number) or abs(number) >= 2.0**53:
         return None
     return int(number)
 
 
-def _float(text: str) -> float | None:
+def _parse_float(text: str) -> float | None:
     try:
         number = float(text) if "_" not in text else np.nan
     except ValueError:
@@ -217,5 +235,5 @@ def _float(text: str) -> float | None:
     return number if np.isfinite(number) else None
 
 
-def _boolean(text: str) -> str | None:
+def _parse_boolean(text: str) -> str | None:
     return _TRUTH.get(text.lower())

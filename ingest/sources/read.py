@@ -1,8 +1,9 @@
-"""Playlist files to one table of rows, and one of the records that could not be read."""
+"""Read playlist files into one table of rows, and one of the records that cannot be read."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping  # noqa: TC003 -- pydantic reads the annotations
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,24 +14,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog.errors import EmptyFileError, FileError, StorageError
+from catalog.errors import EmptyFileError
+from catalog.files import storage_errors
 from ingest.sources.columns import ROLES
-from ingest.sources.detect import Opened, open_input, readable, tallies_of
-from ingest.sources.files import Inputs, find_inputs, state_of
-from ingest.sources.payload import PREFIX, row_type
-from ingest.sources.source import AUTO, Batch, How, Refusal
+from ingest.sources.detect import open_file
+from ingest.sources.files import SourceFiles, file_errors, find_files, require_unchanged
+from ingest.sources.formats.batch import NOT_TEXT, NOT_UTF8
+from ingest.sources.options import DEFAULT_OPTIONS, ReadOptions
+from ingest.sources.payload import (
+    PREFIX,
+    PayloadTally,
+    choose_kinds,
+    find_unusable,
+    row_type,
+)
 from ingest.sources.timestamps import to_positions
-from ingest.sources.usable import unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from catalog.progress import Reporter
-    from ingest.sources.files import Input
-    from ingest.sources.payload import Tally
+    from catalog.progress import Reporter, Task
+    from ingest.sources.detect import OpenedFile
+    from ingest.sources.formats.batch import Batch
+    from ingest.sources.payload import PayloadKind
 
 ROWS = pa.schema(
     [("file", pa.string()), ("line", pa.int64())]
@@ -39,18 +48,19 @@ ROWS = pa.schema(
 UNREADABLE = pa.schema(
     [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())]
 )
-_LONGEST_TEXT = 500  # characters
+_MAX_TEXT = 500  # characters of an unreadable record
+_MAX_SHOWN = 40  # characters of a position
+_MAX_EMPTY_SAID = 5  # empty files that are named while reading; the account names all
 _COMPRESSION = "snappy"
-_UNPLACED = "the position is neither a number nor a time"
-_SAID = 5  # empty files that are named while reading; the account has all
-_LOOK = 1 << 20  # to look at a file takes about as long as to read so many bytes of it
+_NO_POSITION = "the position is neither a number nor a time"
+_DETECTION_SIZE = 1 << 20  # to detect a format takes about as long as to read so many bytes
 
 
 @dataclass(frozen=True)
 class FileNote:
-    """How one file was understood: its kind, its column for each role, and what it gave.
+    """How one file was understood: its format, its column for each role, and its records.
 
-    `remarks` say what is odd about it.
+    `remarks` say what is unusual about it.
     """
 
     file: str
@@ -63,12 +73,12 @@ class FileNote:
 
 @dataclass(frozen=True)
 class ReadAccount:
-    """What reading gave: every record of the files is a row or unreadable.
+    """The result of reading: every record of the files is a row or unreadable.
 
-    `payload` has, for each payload field, its kind, in how many rows it is filled, empty, or wrong
-    (not of its kind), and examples of the last. `passed_over` are files in folders and archives
-    that are no playlist files by their names; `empty` says of files beside others that they hold no
-    record.
+    `payload` has, for each payload field, its kind, the number of rows in which it is filled, empty
+    or wrong (not of its kind), and examples of wrong values. `passed_over` are files in folders and
+    archives whose names are not those of playlist files; `empty` has a message for each file
+    without records.
     """
 
     files: int
@@ -81,78 +91,72 @@ class ReadAccount:
 
 
 def read_files(
-    files: Sequence[Path] | Inputs,
+    files: Sequence[Path] | SourceFiles,
     given: Mapping[str, str],
     rows_path: Path,
     unreadable_path: Path,
     reporter: Reporter,
-    how: How = AUTO,
+    options: ReadOptions = DEFAULT_OPTIONS,
 ) -> ReadAccount:
-    """Write the records of `files` to `rows_path`, and those that cannot be read beside them.
+    """Write the rows of `files` to `rows_path`, and the unreadable records to `unreadable_path`.
 
     `given` maps roles (see `ingest.sources.columns.ROLES`) to column names. Rows have the columns
-    of `ROWS`, with values as they stand in the file, in its order, and those of `how.payload`;
-    `line` is the line (of Parquet: the row; of a JSON list: the song) on which the record starts,
-    from 1. Unreadable records have the columns of `UNREADABLE`. Both appear when they are complete,
-    or not at all. A file that holds no record is passed over, unless no other file holds any.
+    of `ROWS`, with the values and in the order of the file, and those of `options.payload`. `line`
+    is the line on which the record starts (of Parquet the row, of a JSON document the song), from
+    1. Unreadable records have the columns of `UNREADABLE`. An output file appears only if it is
+    complete. A file without records is passed over, unless all are.
 
-    Raises FileError and ColumnError for what is wrong with the files, StorageError for what is
-    wrong with the folder written to.
+    Raises `FileError` and `ColumnError` for problems of the files, and `StorageError` for problems
+    of the folder that is written to.
     """
-    inputs = files if isinstance(files, Inputs) else find_inputs(files)
+    sources = files if isinstance(files, SourceFiles) else find_files(files)
     with reporter.task("read") as task:
-        size = sum(path.stat().st_size for path in inputs.paths)
-        look = min(size // 4, len(inputs.files) * _LOOK)
-        total = look + size
-        opened, empty = _open_all(
-            inputs, given, how, lambda share: task.advance(look * share, total)
-        )
-        for nothing in empty[:_SAID]:
-            reporter.say(f"  {'note':<10} {nothing}: passed over")
-        tallies = tallies_of(opened, how)
-        extras = [pa.field(PREFIX + name, row_type(tally.kind)) for name, tally in tallies.items()]
-        schema = pa.schema([*ROWS, *extras])
+        detection_size = min(sources.size // 4, len(sources.files) * _DETECTION_SIZE)
+        total = detection_size + sources.size
+        opened: list[OpenedFile] = []
+        empty: list[EmptyFileError] = []
+        for number, file in enumerate(sources.files, start=1):
+            try:
+                opened.append(open_file(file, given, options))
+            except EmptyFileError as error:
+                empty.append(error)
+            task.advance(detection_size * number / len(sources.files), total)
+        _report_empty(opened, empty, reporter)
+        tallies = _make_tallies(opened, options)
+        schema = ROWS
+        for name, tally in tallies.items():
+            schema = schema.append(pa.field(PREFIX + name, row_type(tally.kind)))
         notes: list[FileNote] = []
-        done = look
-        with _staged({rows_path: schema, unreadable_path: UNREADABLE}) as (to_rows, to_unreadable):
-            for one in opened:
-                rows = unreadable = unplaced = 0
-                batch_done = 0
-                for batch in _guarded(one.source.batches(one.columns), one.input):
-                    table, refused = _checked(batch, one, schema, tallies)
-                    _write(to_rows, rows_path, table)
-                    _write(to_unreadable, unreadable_path, _refusals(refused, one.input.label))
-                    rows += table.num_rows
-                    unreadable += len(refused)
-                    unplaced += sum(one.reason.startswith(_UNPLACED) for one in refused)
-                    batch_done = batch.done
-                    task.advance(done + batch_done, total)
-                    if batch_done > one.state[0]:
-                        break  # it grows, perhaps faster than we read
-                _require_unchanged(one)
-                done += batch_done if one.input.member else one.state[0]
-                notes.append(_note(one, rows, unreadable, unplaced))
+        progress = _Progress(task, detection_size, total)
+        with (
+            _open_table(rows_path, schema) as rows,
+            _open_table(unreadable_path, UNREADABLE) as unreadable,
+        ):
+            for source in opened:
+                notes.append(_read_file(source, rows, unreadable, tallies, options, progress))
                 for remark in dict.fromkeys(notes[-1].remarks):
                     if not any(remark in note.remarks for note in notes[:-1]):
-                        reporter.say(f"  {'note':<10} {one.input.label}: {remark}")
+                        reporter.say(f"  {'note':<10} {source.file.label}: {remark}")
         account = ReadAccount(
             len(opened),
             sum(note.rows for note in notes),
             sum(note.unreadable for note in notes),
             tuple(notes),
             {name: tally.as_json() for name, tally in tallies.items()},
-            inputs.passed_over,
-            tuple(empty),
+            sources.passed_over,
+            tuple(map(str, empty)),
         )
-        task.result(summary(account))
+        task.result(summarize(account))
     return account
 
 
-def summary(account: ReadAccount) -> str:
-    """The account in a line."""
+def summarize(account: ReadAccount) -> str:
+    """Return the account in a line."""
     kinds = "; ".join(dict.fromkeys(note.kind for note in account.notes))
-    files = f"{account.files:,} {_files(account.files)}"
-    text = f"{account.rows:,} rows of {files} ({kinds}), {account.unreadable:,} unreadable"
+    text = (
+        f"{account.rows:,} rows of {account.files:,} {_files(account.files)} ({kinds}), "
+        f"{account.unreadable:,} unreadable"
+    )
     if account.passed_over:
         text += f"; {len(account.passed_over):,} other files passed over"
     if account.empty:
@@ -167,153 +171,190 @@ def _files(count: int) -> str:
     return "file" if count == 1 else "files"
 
 
-def _open_all(
-    inputs: Inputs, given: Mapping[str, str], how: How, on_share: Callable[[float], None]
-) -> tuple[list[Opened], list[str]]:
-    """Return the files that hold records, and what to say of those that hold none.
+class _Progress:
+    """Adds up the bytes that have been read of several files, for the progress of a task."""
 
-    `on_share(done)` is called with the share of the files that have been opened. Raises
-    `EmptyFileError` when every file is empty.
-    """
-    opened: list[Opened] = []
-    empty: list[str] = []
-    for at, file in enumerate(inputs.files, start=1):
-        try:
-            opened.append(open_input(file, given, how))
-        except EmptyFileError as error:
-            empty.append(str(error))
-        on_share(at / len(inputs.files))
-    if opened:
-        return opened, empty
-    if len(empty) == 1:
-        raise EmptyFileError(empty[0])
-    raise EmptyFileError(f"all {len(empty):,} files are empty; of the first: {empty[0]}")
+    def __init__(self, task: Task, done: int, total: int) -> None:
+        self._task = task
+        self._done = done
+        self._total = total
+        self._position = 0
+
+    def advance(self, position: int) -> None:
+        """Report how many bytes of the current file have been read."""
+        self._position = position
+        self._task.advance(self._done + position, self._total)
+
+    def finish_file(self) -> None:
+        """Go on to the next file."""
+        self._done += self._position
+        self._position = 0
 
 
-def _note(file: Opened, rows: int, unreadable: int, unplaced: int) -> FileNote:
-    names = {role: name for role, name in file.columns.items() if role[: len(PREFIX)] != PREFIX}
-    remarks = list(file.source.remarks)
-    if unplaced > rows:
+def _report_empty(
+    opened: Sequence[OpenedFile], empty: Sequence[EmptyFileError], reporter: Reporter
+) -> None:
+    """Report the files without records. Raises `EmptyFileError` if there are no others."""
+    if not opened:
+        if len(empty) == 1:
+            raise empty[0]
+        raise EmptyFileError(f"all {len(empty):,} files are empty; of the first: {empty[0]}")
+    for error in empty[:_MAX_EMPTY_SAID]:
+        reporter.say(f"  {'note':<10} {error}: passed over")
+
+
+def _make_tallies(opened: Sequence[OpenedFile], options: ReadOptions) -> dict[str, PayloadTally]:
+    """Return a tally for each payload field, of the kind that all files agree on."""
+    natural: list[dict[str, PayloadKind]] = []
+    for source in opened:
+        kinds = {
+            column.role: source.content.kind_of(source.columns[column.role])
+            for column in options.payload
+        }
+        natural.append({role: kind for role, kind in kinds.items() if kind is not None})
+    return {
+        name: PayloadTally(kind) for name, kind in choose_kinds(options.payload, natural).items()
+    }
+
+
+def _read_file(
+    source: OpenedFile,
+    rows: _Table,
+    unreadable: _Table,
+    tallies: Mapping[str, PayloadTally],
+    options: ReadOptions,
+    progress: _Progress,
+) -> FileNote:
+    """Write the records of a file to the two tables. Raises `FileError` if the file changes."""
+    counts: Counter[str] = Counter()
+    for batch in _read_batches(source):
+        good, bad = _check(batch, source, rows.schema, tallies)
+        rows.write(good)
+        unreadable.write(bad)
+        counts.update(rows=good.num_rows, unreadable=bad.num_rows)
+        for reason in bad["reason"].to_pylist():
+            counts["position"] += reason.startswith(_NO_POSITION)
+            counts["text"] += reason == NOT_UTF8 or reason.endswith(NOT_TEXT)
+        progress.advance(batch.position)
+        if batch.position > source.file.state.size:
+            break  # the file grows, perhaps faster than it is read
+    require_unchanged(source.file)
+    progress.finish_file()
+    columns = {role: name for role, name in source.columns.items() if not role.startswith(PREFIX)}
+    remarks = list(source.content.remarks)
+    if counts["position"] > counts["rows"]:
         remarks.append(
-            f"most of '{file.columns['position']}' is neither a number nor a time such as "
+            f"most of '{columns['position']}' is neither a number nor a time such as "
             f"2010-04-04 13:45: say --column position= to keep the order of the file"
         )
-    return FileNote(file.input.label, file.source.kind, names, rows, unreadable, tuple(remarks))
+    if counts["text"] and not options.encoding:
+        remarks.append(
+            f"records that are not valid text: {counts['text']:,}; if the file is not UTF-8, name "
+            f"its encoding with --encoding"
+        )
+    return FileNote(
+        source.file.label,
+        source.content.kind,
+        columns,
+        counts["rows"],
+        counts["unreadable"],
+        tuple(remarks),
+    )
 
 
-def _require_unchanged(file: Opened) -> None:
-    if state_of(file.input.path) != file.state:
-        raise changed(file.input.path)
+def _read_batches(source: OpenedFile) -> Iterator[Batch]:
+    with file_errors(source.file):
+        yield from source.content.read_batches(source.columns)
 
 
-def changed(path: Path) -> FileError:
-    """What to raise for a file that is not what it was."""
-    return FileError(f"{path} changed while it was read: wait until it is complete, then try again")
+def _check(
+    batch: Batch, source: OpenedFile, schema: pa.Schema, tallies: Mapping[str, PayloadTally]
+) -> tuple[pa.Table, pa.Table]:
+    """Return the rows of a batch in the columns of `schema`, and its unreadable records."""
+    fields = dict(batch.fields)
+    faults = dict(batch.faults)
 
-
-def _checked(
-    batch: Batch, file: Opened, schema: pa.Schema, tallies: Mapping[str, Tally]
-) -> tuple[pa.Table, list[Refusal]]:
-    """The rows of `batch` in the columns of `schema`, and all its refusals, by line."""
-    fields, line = dict(batch.fields), batch.line
-    wrong = np.zeros(len(line), bool)
-    refused = list(batch.refused)
-
-    def refuse(flags: NDArray[np.bool_], reason: str, shown: pa.Array | None = None) -> None:
-        for i in np.flatnonzero(flags & ~wrong).tolist():
-            said = reason if shown is None else f"{reason}: {str(shown[i])[:40]!r}"
-            refused.append(Refusal(int(line[i]), said, batch.text(i)))
-        np.logical_or(wrong, flags, out=wrong)
+    def reject(flags: NDArray[np.bool_], reason: str, values: pa.Array | None = None) -> None:
+        for record in np.flatnonzero(flags).tolist():
+            value = "" if values is None else f": {str(values[record])[:_MAX_SHOWN]!r}"
+            faults.setdefault(record, reason + value)
 
     for role, values in batch.fields.items():
         if role in ROLES and pa.types.is_string(values.type):
-            for flags, reason in unusable(values):
-                refuse(flags, f"the {role} {reason}")
-    refuse(_repeated_header(batch, file.columns), "the header again")
+            for flags, reason in find_unusable(values):
+                reject(flags, f"the {role} {reason}")
+    reject(_find_headers(batch, source.columns), "the header again")
     if "position" in fields:
-        text = fields["position"]
-        fields["position"], unplaced = to_positions(text)
-        refuse(unplaced, _UNPLACED, text)
-    if wrong.any():
-        right = pa.array(np.flatnonzero(~wrong))
-        line = line[~wrong]
-        fields = {role: values.take(right) for role, values in fields.items()}
-    refused.sort(key=lambda refusal: refusal.line)
+        fields["position"], flags = to_positions(batch.fields["position"])
+        reject(flags, _NO_POSITION, batch.fields["position"])
+    label, lines = source.file.label, batch.lines
+    unreadable = _to_unreadable(batch, faults, label)
+    if faults:
+        is_row = np.ones(len(lines), bool)
+        is_row[list(faults)] = False
+        kept = pa.array(np.flatnonzero(is_row))
+        lines = lines[is_row]
+        fields = {role: values.take(kept) for role, values in fields.items()}
     for name, tally in tallies.items():
-        fields[PREFIX + name] = tally.convert(fields[PREFIX + name], file.input.label, line)
-    columns = [pa.repeat(pa.scalar(file.input.label), len(line)), pa.array(line)]
+        fields[PREFIX + name] = tally.convert(fields[PREFIX + name], label, lines)
+    columns = [pa.repeat(pa.scalar(label), len(lines)), pa.array(lines)]
     for role in schema.names[2:]:
-        missing = pa.nulls(len(line), schema.field(role).type)
+        missing = pa.nulls(len(lines), schema.field(role).type)
         columns.append(fields.get(role, missing))
-    return pa.table(columns, schema=schema), refused
+    return pa.table(columns, schema=schema), unreadable
 
 
-def _repeated_header(batch: Batch, columns: Mapping[str, str]) -> NDArray[np.bool_]:
-    """Which rows say the names of their columns, as where files were put one after another."""
-    same = np.ones(len(batch.line), bool)
+def _find_headers(batch: Batch, columns: Mapping[str, str]) -> NDArray[np.bool_]:
+    """Flag the records that repeat the header, as in files that were joined."""
+    flags = np.ones(len(batch.lines), bool)
     for role, name in columns.items():
         values = batch.fields[role]
-        if role in {"artist", "title"} and pa.types.is_string(values.type) and same.any():
-            same &= np.asarray(pc.fill_null(pc.equal(pc.utf8_trim_whitespace(values), name), False))
-    return same
+        if role in {"artist", "title"} and pa.types.is_string(values.type) and flags.any():
+            is_name = pc.equal(pc.utf8_trim_whitespace(values), name)
+            flags &= np.asarray(pc.fill_null(is_name, False))
+    return flags
 
 
-def _refusals(refused: Sequence[Refusal], label: str) -> pa.Table:
+def _to_unreadable(batch: Batch, faults: Mapping[int, str], label: str) -> pa.Table:
+    """Return the faulty records of a batch as a table, in the order of the file."""
+    records = sorted(faults)
     columns = {
-        "file": [label] * len(refused),
-        "line": [refusal.line for refusal in refused],
-        "reason": [refusal.reason for refusal in refused],
-        "text": [refusal.text[:_LONGEST_TEXT] for refusal in refused],
+        "file": [label] * len(records),
+        "line": batch.lines[records].tolist() if records else [],
+        "reason": [faults[record] for record in records],
+        "text": [batch.show(record)[:_MAX_TEXT] for record in records],
     }
     return pa.table(columns, schema=UNREADABLE)
 
 
-def _guarded(batches: Iterator[Batch], file: Input) -> Iterator[Batch]:
-    with readable(file):
-        yield from batches
+class _Table:
+    """A Parquet file that is being written to."""
+
+    def __init__(self, path: Path, schema: pa.Schema, writer: pq.ParquetWriter) -> None:
+        self.schema = schema
+        self._path = path
+        self._writer = writer
+
+    def write(self, table: pa.Table) -> None:
+        """Add the rows of a table. Raises `StorageError`."""
+        if table.num_rows:
+            with storage_errors(self._path):
+                self._writer.write_table(table)
 
 
 @contextmanager
-def _staged(schemas: Mapping[Path, pa.Schema]) -> Iterator[list[pq.ParquetWriter]]:
-    """Writers of Parquet files that take their names at the end, when all are complete."""
-    staged = {path: path.with_name(f".{path.name}.{os.getpid()}.part") for path in schemas}
-    writers: list[pq.ParquetWriter] = []
+def _open_table(path: Path, schema: pa.Schema) -> Iterator[_Table]:
+    """Write a Parquet file, which takes its name at the end. Raises `StorageError`."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with storage_errors(path):
+        writer = pq.ParquetWriter(partial, schema, compression=_COMPRESSION)
     try:
-        for path, schema in schemas.items():
-            with _writing(path):
-                writers.append(pq.ParquetWriter(staged[path], schema, compression=_COMPRESSION))
-        yield writers
-        for path, writer in zip(schemas, writers, strict=True):
-            with _writing(path):
-                writer.close()
-        for path in schemas:
-            with _writing(path):
-                staged[path].replace(path)
+        yield _Table(path, schema, writer)
+        with storage_errors(path):
+            writer.close()
+            partial.replace(path)
     finally:
-        _discard(writers, staged.values())
-
-
-def _discard(writers: Sequence[pq.ParquetWriter], paths: Iterable[Path]) -> None:
-    """Close and remove what is left after a failure; after success nothing is."""
-    for writer in writers:
         with suppress(OSError, pa.ArrowException):
             writer.close()
-    for path in paths:
         with suppress(OSError):
-            path.unlink(missing_ok=True)
-
-
-def _write(writer: pq.ParquetWriter, path: Path, table: pa.Table) -> None:
-    if table.num_rows:
-        with _writing(path):
-            writer.write_table(table)
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        raise StorageError(
-            f"{path} cannot be written ({error}): check the folder and the space on its disk"
-        ) from error
+            partial.unlink(missing_ok=True)

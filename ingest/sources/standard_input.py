@@ -1,4 +1,4 @@
-"""Standard input as a playlist file: copied to the work folder, as reading takes several passes."""
+"""Copy standard input to a file, because reading takes several passes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-_SPOOL = ".standard-input"
+_COPY_NAME = ".standard-input"
 _CHUNK = 4 << 20
 _PACKED = {
     b"\x1f\x8b": "packed with gzip: unpack it on the way, as `gzip -dc FILE |` does",
@@ -27,17 +27,17 @@ _PACKED = {
 
 
 @contextmanager
-def spooled(files: Sequence[Path], work: Path) -> Iterator[Path | None]:
-    """Copy standard input to a file in `work` if it is among `files`; the copy goes at the end.
+def copy_standard_input(files: Sequence[Path], work: Path) -> Iterator[Path | None]:
+    """Copy standard input to a file in `work` if it is among `files`; remove the copy at the end.
 
-    Raises `FileError` when it cannot be read or what comes is packed, and `StorageError`.
+    Raises `FileError` if standard input cannot be read or is compressed, and `StorageError`.
     """
     if STDIN not in files:
         yield None
         return
     if sys.stdin is None or sys.stdin.isatty():
         raise FileError("standard input is no pipe: say `nextsong ingest run - < FILE`")
-    path = make_folder(work) / _SPOOL
+    path = make_folder(work) / _COPY_NAME
     try:
         _copy(sys.stdin.buffer, path)
         yield path
@@ -50,9 +50,9 @@ def _copy(stream: IO[bytes], path: Path) -> None:
         head = stream.read(4)
     except OSError as error:
         raise FileError(f"standard input cannot be read: {error.strerror}") from error
-    for magic, what in _PACKED.items():
+    for magic, description in _PACKED.items():
         if head.startswith(magic):
-            raise FileError(f"standard input is {what}")
+            raise FileError(f"standard input is {description}")
     with storage_errors(path), path.open("wb") as file:
         file.write(head)
         shutil.copyfileobj(stream, file, _CHUNK)

@@ -1,4 +1,4 @@
-"""Positions and times, as text, to numbers."""
+"""Convert positions and times to numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MICRO = 1e6
-# Of Last.fm's pages, e-mail and the API of Twitter. Dates in figures alone would be guesses.
+# As on Last.fm's pages, in e-mail and in the API of Twitter. Dates of digits alone are ambiguous.
 _NAMED_MONTHS = (
     "%d %b %Y, %H:%M",
     "%d %b %Y, %H:%M:%S",
@@ -29,31 +29,33 @@ _NAMED_MONTHS = (
 
 
 def to_positions(values: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """The numbers that `values` (n strings or doubles) say, and which of them say none.
+    """Convert `values` (n strings or doubles) to numbers, and flag those that are not convertible.
 
-    A number is itself; an ISO 8601 date and time, or one with the month's English name, becomes
-    seconds since 1970 (UTC where no zone is given); blank text and NaN become null. Returns n
-    doubles and n flags; a flagged value is null.
+    An ISO 8601 date and time, or one with the English name of the month, becomes seconds since 1970
+    (UTC if no zone is given). Blank text and NaN become null. Returns n doubles and n flags; a
+    flagged value is null.
     """
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
-        return _finite(values, np.zeros(len(values), bool))
+        return _drop_infinite(values, np.zeros(len(values), bool))
     text = pc.utf8_trim_whitespace(values)
     text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
     for kind in (pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")):
         try:
-            return _finite(seconds(text.cast(kind)), np.zeros(len(text), bool))
+            return _drop_infinite(to_seconds(text.cast(kind)), np.zeros(len(text), bool))
         except pa.ArrowInvalid:
             continue
     coded = text.dictionary_encode()
-    numbers = pa.array([_number(value) for value in coded.dictionary.to_pylist()], pa.float64())
+    numbers = pa.array(
+        [_parse_number(value) for value in coded.dictionary.to_pylist()], pa.float64()
+    )
     result = numbers.take(coded.indices)
     wrong = pc.and_(pc.is_valid(text), pc.is_null(result))
-    return _finite(result, wrong.to_numpy(zero_copy_only=False))
+    return _drop_infinite(result, wrong.to_numpy(zero_copy_only=False))
 
 
-def seconds(values: pa.Array) -> pa.Array:
-    """Numbers as doubles, dates and times as seconds since 1970; nulls stay."""
+def to_seconds(values: pa.Array) -> pa.Array:
+    """Return numbers as doubles, dates and times as seconds since 1970; nulls stay."""
     if pa.types.is_temporal(values.type):
         zone = values.type.tz if pa.types.is_timestamp(values.type) else None
         micros = values.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())
@@ -61,7 +63,9 @@ def seconds(values: pa.Array) -> pa.Array:
     return values.cast(pa.float64(), safe=False)
 
 
-def _finite(numbers: pa.Array, wrong: NDArray[np.bool_]) -> tuple[pa.Array, NDArray[np.bool_]]:
+def _drop_infinite(
+    numbers: pa.Array, wrong: NDArray[np.bool_]
+) -> tuple[pa.Array, NDArray[np.bool_]]:
     finite = pc.fill_null(pc.is_finite(numbers), True)
     if pc.all(finite).as_py() is False:
         wrong |= ~finite.to_numpy(zero_copy_only=False)
@@ -69,27 +73,27 @@ def _finite(numbers: pa.Array, wrong: NDArray[np.bool_]) -> tuple[pa.Array, NDAr
     return numbers, wrong
 
 
-def _number(text: str | None) -> float | None:
+def _parse_number(text: str | None) -> float | None:
     if text is None:
         return None
     try:
         number = float(text) if "_" not in text else math.nan
     except ValueError:
-        moment = _moment(text)
+        moment = _parse_moment(text)
         if moment is None:
             return None
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     return number if math.isfinite(number) else None
 
 
-def _moment(text: str) -> datetime | None:
+def _parse_moment(text: str) -> datetime | None:
     try:
         return datetime.fromisoformat(text.removesuffix(" UTC"))
     except ValueError:
         pass
     for form in _NAMED_MONTHS if any(c.isalpha() for c in text) else ():
         try:
-            return datetime.strptime(text, form)  # noqa: DTZ007 -- its zone, or UTC
+            return datetime.strptime(text, form)  # noqa: DTZ007 -- UTC unless it has a zone
         except ValueError:
             continue
     return None

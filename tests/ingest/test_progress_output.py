@@ -115,7 +115,7 @@ def test_a_file_that_changes_before_it_is_read_is_an_error(
 ) -> None:
     quick.file = tmp_path / "growing.csv"
     quick.file.write_bytes(quick.road.file.read_bytes())
-    opened = read.open_input
+    opened = read.open_file
 
     def late(*arguments: Any) -> Any:
         with quick.file.open("a") as file:
@@ -123,7 +123,7 @@ def test_a_file_that_changes_before_it_is_read_is_an_error(
         return opened(*arguments)
 
     before = quick.home.current()
-    monkeypatch.setattr(read, "open_input", late)
+    monkeypatch.setattr(read, "open_file", late)
     with pytest.raises(FileError, match="changed while it was read"):
         quick.run()
     assert quick.home.current() == before

@@ -18,8 +18,8 @@ from catalog.progress import SilentReporter
 from cli.main import main
 from ingest import pipeline, report
 from ingest.parameters import Parameters
-from ingest.sources.payload import parse_all
-from ingest.sources.source import How
+from ingest.sources.options import ReadOptions
+from ingest.sources.payload import parse_payload_columns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -115,7 +115,7 @@ def test_the_report_has_every_part(quick: Lane, tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     quick.file = quick.file.rename(tmp_path / "files" / "some.csv")
     (tmp_path / "files" / "notes.txt").write_text("nothing")
-    quick.how = How(payload=parse_all(["year:integer"]))
+    quick.how = ReadOptions(payload=parse_payload_columns(["year:integer"]))
     quick.file = tmp_path / "files"
     quick.run()
     result = CliRunner().invoke(main, ["ingest", "report", "--work", str(quick.work)])

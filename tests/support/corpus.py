@@ -1,4 +1,4 @@
-"""Nasty playlist files, each with what must come of it: rows used, and rejects by reason."""
+"""Difficult playlist files, each with the expected result: rows, and rejects by reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import zstandard
 
-from ingest.sources.source import AUTO, How
+from ingest.sources.options import DEFAULT_OPTIONS, ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +21,8 @@ HEADER = "pid,artist,title\n"
 
 
 @dataclass(frozen=True)
-class Nasty:
-    """A file, and its account: how many records are rows, and why the others are not."""
+class DifficultFile:
+    """A file, how many of its records are rows, and the reasons why the others are not."""
 
     name: str
     content: bytes
@@ -30,7 +30,7 @@ class Nasty:
     kind: str
     rejects: Mapping[str, int] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
-    how: How = AUTO
+    options: ReadOptions = DEFAULT_OPTIONS
     titles: tuple[str, ...] = ()
 
 
@@ -69,156 +69,159 @@ def zipped(**members: bytes) -> bytes:
 GOOD = csv("1,a,b", "1,c,d", "2,e,f")
 FRENCH = ["1,Béla,Où", "1,Noël,Garçon", "2,Zoë,À l'été"]
 CORPUS = [
-    Nasty("truncated", csv("1,a,b", "1,c")[:-1], 1, "CSV, standard quoting", {"expected 3": 1}),
-    Nasty(
+    DifficultFile(
+        "truncated", csv("1,a,b", "1,c")[:-1], 1, "CSV, standard quoting", {"expected 3": 1}
+    ),
+    DifficultFile(
         "ragged",
         csv("1,a,b", "1,a", "1,a,b,c", "", "1,a,b,", "2,a,b"),
         2,
         "CSV, standard quoting",
         {"expected 3": 3},
     ),
-    Nasty(
+    DifficultFile(
         "mixed encodings",
         csv(*FRENCH, *FRENCH) + "3,Béla,Où\n".encode("latin-1") + csv("4,a,b", header=""),
         7,
         "CSV, standard quoting",
         {"not valid UTF-8": 1},
     ),
-    Nasty(
+    DifficultFile(
         "latin-1",
         csv(*FRENCH, encoding="latin-1"),
         3,
-        "CSV, standard quoting, Latin-1",
+        "CSV, standard quoting, Windows-1252",
         titles=("Où", "Garçon", "À l'été"),
     ),
-    Nasty(
+    DifficultFile(
         "windows-1252",
         csv("1,Béla,Don’t – “wait”", "1,Noël,café…", encoding="cp1252"),
         2,
         "CSV, standard quoting, Windows-1252",
         titles=("Don’t – “wait”", "café…"),
     ),
-    Nasty(
+    DifficultFile(
         "macroman, CR line ends",
         csv("1,Björk,Jóga", "1,Beyoncé,Déjà Vu", encoding="mac-roman").replace(b"\n", b"\r"),
         2,
         "CSV, standard quoting, CR line ends, MacRoman",
+        options=ReadOptions(encoding="macroman"),
         titles=("Jóga", "Déjà Vu"),
     ),
-    Nasty(
+    DifficultFile(
         "utf-16",
         csv("1,Ä,日本語", "1,c,Ω").decode().encode("utf-16"),
         2,
         "CSV, standard quoting, UTF-16",
         titles=("日本語", "Ω"),
     ),
-    Nasty(
+    DifficultFile(
         "utf-16 without a mark",
         csv("1,a,b", "1,c,Ω").decode().encode("utf-16-be"),
         2,
         "CSV, standard quoting, UTF-16",
         titles=("b", "Ω"),
     ),
-    Nasty(
+    DifficultFile(
         "named encoding",
         csv("1,椎名林檎,歌舞伎町の女王", encoding="shift_jis"),
         1,
         "CSV, standard quoting, shift_jis",
-        how=How(encoding="shift_jis"),
+        options=ReadOptions(encoding="shift_jis"),
         titles=("歌舞伎町の女王",),
     ),
-    Nasty(
+    DifficultFile(
         "bytes that are nothing in their encoding",
         csv("1,é,b", "1,c,d", encoding="cp1252") + b"2,\x81,x\n",
         2,
         "CSV, standard quoting, Windows-1252",
         {"not valid Windows-1252": 1},
-        how=How(encoding="windows-1252"),
+        options=ReadOptions(encoding="windows-1252"),
     ),
-    Nasty(
+    DifficultFile(
         "wrong types",
         csv("1,a,b,1", "1,c,d,first", "1,e,f,2020-01-01", header="pid,artist,title,pos\n"),
         2,
         "CSV, standard quoting",
         {"the position is neither a number nor a time": 1},
     ),
-    Nasty(
+    DifficultFile(
         "NUL bytes",
         csv(*["1,a,b"] * 300) + b"1,a\0b,c\n1,c,\0\n",
         300,
         "CSV, standard quoting",
         {"the artist holds a NUL character": 1, "the title holds a NUL character": 1},
     ),
-    Nasty(
+    DifficultFile(
         "gigantic field",
         csv("1,a,b", f"1,{'x' * 200_000},c", "1,e,f"),
         2,
         "CSV, standard quoting",
         {"the artist is longer than 10,000 bytes": 1},
     ),
-    Nasty(
+    DifficultFile(
         "the header again",
         GOOD + GOOD + GOOD,
         9,
         "CSV, standard quoting",
         {"the header again": 2},
     ),
-    Nasty(
+    DifficultFile(
         "empty columns",
         csv(",1,a,b,,", "2,1,c,d,,", header=",pid,artist,title,,\n"),
         2,
         "CSV, standard quoting",
     ),
-    Nasty(
+    DifficultFile(
         "dates as titles",
         csv("1,a,1999-12-31", "1,b,2020-02-30", "1,c,1/4", "1,d,1979"),
         4,
         "CSV, standard quoting",
         titles=("1999-12-31", "2020-02-30", "1/4", "1979"),
     ),
-    Nasty(
+    DifficultFile(
         "right to left and emoji",
         csv("1,فيروز,نسم علينا الهوى", "1,🎸👩‍🎤,💔", "1,אסתר,‏שיר‏"),
         3,
         "CSV, standard quoting",
         titles=("نسم علينا الهوى", "💔", "‏שיר‏"),
     ),
-    Nasty(
+    DifficultFile(
         "bars", csv("1|a|b, c", header="pid|artist|title\n"), 1, "text with bars, standard quoting"
     ),
-    Nasty(
+    DifficultFile(
         "named delimiter",
         csv("1^a^b, c;d", header="pid^artist^title\n"),
         1,
         "text with '^', standard quoting",
-        how=How(delimiter="^"),
+        options=ReadOptions(delimiter="^"),
         titles=("b, c;d",),
     ),
-    Nasty(
+    DifficultFile(
         "no header",
         csv("1,a,b", "1,c,d", header=""),
         2,
         "CSV, standard quoting",
         columns={"playlist_id": "1", "artist": "2", "title": "3"},
-        how=How(header=False),
+        options=ReadOptions(header=False),
         titles=("b", "d"),
     ),
-    Nasty("gzip", gzip.compress(GOOD), 3, "CSV, standard quoting, gzip"),
-    Nasty(
+    DifficultFile("gzip", gzip.compress(GOOD), 3, "CSV, standard quoting, gzip"),
+    DifficultFile(
         "gzip of two parts",
         gzip.compress(GOOD) + gzip.compress(b"3,x,y\n"),
         4,
         "CSV, standard quoting, gzip",
     ),
-    Nasty("zstandard", zstandard.compress(GOOD), 3, "CSV, standard quoting, zstd"),
-    Nasty("bzip2", bz2.compress(GOOD), 3, "CSV, standard quoting, bz2"),
-    Nasty(
+    DifficultFile("zstandard", zstandard.compress(GOOD), 3, "CSV, standard quoting, zstd"),
+    DifficultFile("bzip2", bz2.compress(GOOD), 3, "CSV, standard quoting, bz2"),
+    DifficultFile(
         "JSON lines, gzip",
         gzip.compress(lines({"pid": 1, "artist": "a", "title": "b"})),
         1,
         "JSON lines, gzip",
     ),
-    Nasty(
+    DifficultFile(
         "JSON lines of every fault",
         lines({"pid": 1, "artist": "é", "title": "b", "year": 1999})
         + b'\n{"pid": 1, "artist": "a"\n'
@@ -244,7 +247,7 @@ CORPUS = [
         },
         titles=("b", "c", "c", "99", "None"),
     ),
-    Nasty(
+    DifficultFile(
         "JSON lines of nested objects",
         lines(
             {
@@ -263,7 +266,7 @@ CORPUS = [
         "JSON lines",
         titles=("b", "c", "None"),
     ),
-    Nasty(
+    DifficultFile(
         "JSON lines of playlists",
         lines(
             {"id": "p1", "tracks": [{"name": "x", "artist": "A"}, {"name": "y", "artist": "A"}]},
@@ -276,7 +279,7 @@ CORPUS = [
         {"a playlist without songs": 2, "a song that is not a JSON object": 1},
         titles=("x", "y", "z"),
     ),
-    Nasty(
+    DifficultFile(
         "a list of objects",
         json.dumps(
             [{"pid": 1, "artist": "a", "title": "é"}, {"pid": 1, "artist": "c", "title": "d"}],
@@ -286,20 +289,20 @@ CORPUS = [
         "JSON",
         titles=("é", "d"),
     ),
-    Nasty(
+    DifficultFile(
         "a slice",
         mpd(slice_of(0, "x", "y"), slice_of(1, "x")),
         3,
         "Million Playlist Dataset",
         titles=("x", "y", "x"),
     ),
-    Nasty(
+    DifficultFile(
         "a slice on one line",
         mpd(slice_of(0, "x", "y"), indent=None),
         2,
         "Million Playlist Dataset",
     ),
-    Nasty(
+    DifficultFile(
         "a slice with faults",
         mpd(slice_of(0, "x"), slice_of(1), {"pid": 2, "tracks": ["y"]}, 7, slice_of(3, "x", "z")),
         3,
@@ -311,7 +314,7 @@ CORPUS = [
         },
         titles=("x", "x", "z"),
     ),
-    Nasty(
+    DifficultFile(
         "an archive of slices",
         zipped(
             data__mpd_dot_slice_dot_1000_dot_json=mpd(slice_of(1, "y", "z")),
@@ -322,7 +325,7 @@ CORPUS = [
         "Million Playlist Dataset",
         titles=("x", "y", "z"),
     ),
-    Nasty(
+    DifficultFile(
         "an account's playlists",
         json.dumps(
             {
@@ -349,9 +352,10 @@ CORPUS = [
         titles=("x", "y", "z", "None"),
     ),
 ]
-"""`rejects` has the beginnings of the reasons that reading gives, up to a colon or a comma."""
+"""`rejects` has the beginnings of the reasons, up to a colon or to " fields"."""
 
 BROKEN = {
+    "MacRoman": (csv(*FRENCH, encoding="mac-roman"), "name its encoding with --encoding"),
     "cut short gzip": (gzip.compress(GOOD * 99)[:-20], "cut short"),
     "cut short zstandard": (zstandard.compress(GOOD * 99)[:-9], "cut short"),
     "cut short archive": (zipped(a_dot_csv=GOOD * 99)[:-30], "damaged"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from catalog.embedded.store import EmbeddedStore
 from catalog.progress import SilentReporter
 from ingest import pipeline
-from ingest.sources.source import AUTO, How
+from ingest.sources.options import DEFAULT_OPTIONS, ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ class Lane:
     home: EmbeddedStore
     file: Path
     listener: Listener = field(default_factory=Listener)
-    how: How = AUTO
+    how: ReadOptions = DEFAULT_OPTIONS
 
     def run(
         self, *, force: bool = False, max_rejects: float = 0.05, **changes: Any

@@ -1,331 +1,261 @@
-"""What JSON objects hold: a row each, or a playlist each with a list of its songs."""
+"""Detect the layout of JSON objects: a song each, or a playlist each with a list of its songs."""
 
 from __future__ import annotations
 
-import json
+import re
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
-from ingest.sources.columns import by_structure, is_role, roles_in
-from ingest.sources.payload import PREFIX
-from ingest.sources.source import Refusal
+from catalog.errors import FileError
+from ingest.sources.columns import (
+    NestedColumns,
+    find_roles,
+    find_roles_in_list,
+    is_role_name,
+    is_song_list_name,
+)
+from ingest.sources.formats.json_stream import JsonStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-PLACE = "(place)"
-"""Stands for a column: the place of an object in its file, where playlists have no id."""
+    from ingest.sources.content import Sample
+    from ingest.sources.payload import PayloadKind
 
-TEXT, INTEGER, FLOAT, BOOLEAN, OTHER = "text", "integer", "float", "boolean", "other"
-_LISTS = ("tracks", "songs", "items", "plays", "listens", "entries")
+_MAX_DEPTH = 4  # objects nested deeper than this are no columns
 _SONG = {"artist", "title"}
-_LOOKED_AT = 20  # elements of each list that tell whether it is one of songs
-_TELLING, _SOME = 2000, 20
-_DEEPEST = 4
-_SHOWN = 400
+_PLAYLISTS = "playlists"
+_PLAYLIST_NAMES = {"name", "title", "id", "pid", "playlist_id"}
+_PLAYLISTS_LIST = re.compile(rb'"playlists"\s*:\s*\[')
+_HEAD_SIZE = 1 << 20  # bytes of a large document in which its list is looked for
+_EXAMPLES = 20  # elements of each list that are looked at
+_MAX_SHOWN = 5
+
+Path = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The names that objects have, dotted where they are nested, and the kind of their values.
+    """The columns of JSON objects, with dotted names if they are nested.
 
-    `tracks` is the name of the list of songs in each object, or "" where each object is a row.
-    `also` are lists of songs beside that one, which are not read.
+    `songs` is the name of the list of songs in each object, or "" if each object is a song.
+    `types` maps each column to the Python types of its values, and `paths` to the keys that lead
+    to them from the object or, for an inner column, from the song. `unread` names other lists of
+    songs.
     """
 
-    tracks: str
-    kinds: Mapping[str, str]
-    is_plain: bool = True  # no key holds a dot, and no name is now a value and now an object
-    also: tuple[str, ...] = ()
+    songs: str
+    songs_path: Path
+    columns: NestedColumns
+    types: Mapping[str, set[type]]
+    paths: Mapping[str, Path]
+    unread: tuple[str, ...] = ()
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All names; those of songs in a list begin with the list's."""
-        return (*self.kinds, PLACE) if self.tracks else tuple(self.kinds)
+    def suggest_roles(self) -> dict[str, str]:
+        """Return the column for each role that is clear from the structure."""
+        flags = [name for name, types in self.types.items() if types == {bool}]
+        return self.columns.suggest_roles(ignored=flags)
 
-    @property
-    def suggested(self) -> dict[str, str]:
-        """The roles that the structure tells."""
-        names = [name for name, kind in self.kinds.items() if kind != BOOLEAN]
-        inner = [name for name in names if self.is_inner(name)]
-        outer = [name for name in names if not self.is_inner(name)]
-        if not self.tracks:
-            return by_structure(outer, ()) if any("." in name for name in outer) else {}
-        found = by_structure(outer, inner)
-        return found if self.are_rows(found) else {"playlist_id": PLACE, **found}
-
-    def is_inner(self, name: str) -> bool:
-        """Whether a name is that of a song in a list."""
-        return bool(self.tracks) and name.startswith(f"{self.tracks}.")
-
-    def places_songs(self, columns: Mapping[str, str]) -> bool:
-        """Whether the place in its list is a song's position: a list is a playlist, of no other.
-
-        Songs that name their playlists themselves are rows, in the order of the file.
-        """
-        return bool(self.tracks) and "position" not in columns and not self.are_rows(columns)
-
-    def are_rows(self, columns: Mapping[str, str]) -> bool:
-        """Whether songs in a list name their own playlists, or listeners."""
-        named = (columns.get(role, "") for role in ("playlist_id", "playlist_name", "owner"))
-        return any(map(self.is_inner, named))
+    def kind_of(self, name: str) -> PayloadKind | None:
+        """Return the kind of a column's values, or None if it is text."""
+        types = self.types.get(name, set())
+        if types == {bool}:
+            return "boolean"
+        if types == {int}:
+            return "integer"
+        return "float" if types and types <= {int, float} else None
 
 
-def layout_of(objects: Iterable[Mapping[str, Any]]) -> Layout:
-    """The layout of some objects."""
-    objects = _telling(objects)
-    tracks, also = _tracks_key(objects)
-    kinds: dict[str, str] = {}
-    for one in objects:
-        for name, value in flat(one, skip=tracks):
-            _note(kinds, name, value)
-        listed = list_in(one, tracks) if tracks else None
-        for track in listed if isinstance(listed, list) else ():
-            if isinstance(track, dict):
-                for name, value in flat(track):
-                    _note(kinds, f"{tracks}.{name}", value)
-    # What is null in one object and an object in another is no column of its own.
-    kinds = {
-        name: kind
-        for name, kind in kinds.items()
-        if kind or not any(other.startswith(f"{name}.") for other in kinds)
-    }
-    twofold = {name for name in kinds for other in kinds if other.startswith(f"{name}.")}
-    return Layout(tracks, kinds, not twofold and not any(map(_has_dots, objects)), also)
+def detect_layout(objects: Sequence[Mapping[str, Any]], file: object) -> Layout:
+    """Return the layout of objects.
+
+    Raises `FileError` if it is unclear which of several lists of objects are the songs.
+    """
+    outer = _collect_columns(objects)
+    songs, unread = _choose_songs(objects, outer)
+    if unread and (not is_song_list_name(songs) or any(map(is_song_list_name, unread))):
+        raise FileError(
+            f"{file}: its objects hold several lists of songs: {quote([songs, *unread])}: "
+            f"leave one, or save each to a file"
+        )
+    return _describe(objects, outer, songs, unread)
 
 
-def _telling(objects: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those of many objects that can tell something new: the first, of other names, and some."""
-    told: list[Mapping[str, Any]] = []
-    seen = set()
-    for at, one in enumerate(objects):
-        names = (*one, *map(type, one.values()))
-        if at < _TELLING or at % _SOME == 0 or names not in seen:
-            seen.add(names)
-            told.append(one)
-    return told
+def find_list(sample: Sample, file: object) -> tuple[str | None, tuple[str, ...]]:
+    """Return the key of the list of objects in a document, and the names of lists not to be read.
+
+    The key is "" if the document is a list, and None if the document itself is the object. Raises
+    `FileError` if an object holds several lists of playlists and none is called "playlists", or
+    several lists of songs and no id or name.
+    """
+    if sample.data.lstrip().startswith(b"["):
+        return "", ()
+    lists: dict[str, list[Any]] = {}
+    names: set[str] = set()
+    try:
+        head = sample.data if sample.is_whole else sample.data[:_HEAD_SIZE]
+        for name, value in JsonStream(BytesIO(head).read, file).read_members():
+            names.add(name)
+            if isinstance(value, list) and isinstance(value[0], dict):
+                elements = lists.setdefault(name, [])
+                if len(elements) < _EXAMPLES:
+                    elements += value
+    except FileError:
+        if sample.is_whole:
+            return (_PLAYLISTS if _PLAYLISTS_LIST.search(sample.data) else None), ()
+    playlists = [name for name, elements in lists.items() if _are_playlists(elements)]
+    songs = [name for name, elements in lists.items() if _find_song_roles(elements) >= _SONG]
+    if _PLAYLISTS in lists:
+        key = _PLAYLISTS
+    elif not lists and _PLAYLISTS_LIST.search(sample.data):
+        return _PLAYLISTS, ()
+    elif len(playlists) == 1:
+        key = playlists[0]
+    elif playlists:
+        raise FileError(
+            f"{file} holds several lists of playlists: {quote(playlists)}: save each to a file"
+        )
+    elif len(songs) > 1 and not names & _PLAYLIST_NAMES:
+        raise FileError(
+            f"{file} holds several lists of songs, and is not one playlist, as it has neither id "
+            f"nor name: {quote(songs)}: save each to a file"
+        )
+    else:
+        return None, ()
+    return key, tuple(name for name in dict.fromkeys(playlists + songs) if name != key)
 
 
-def list_in(one: Mapping[str, Any], name: str) -> Any:
-    """What stands in an object under the dotted name of a list."""
-    value: Any = one
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
+def value_at(value: Any, path: Path) -> Any:
+    """Return the value to which the keys of `path` lead, or None."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
-def flat(one: Mapping[str, Any], prefix: str = "", skip: str = "", depth: int = 1) -> Iterator[Any]:
-    """The (dotted name, value) pairs of an object, but that of the list named `skip`."""
-    for key, value in one.items():
-        name = prefix + key.replace(".", "_")
-        if skip and name == skip:
-            continue
-        if isinstance(value, dict) and depth < _DEEPEST:
-            yield from flat(value, f"{name}.", skip, depth + 1)
-        else:
-            yield name, value
+def holds_lists(document: Mapping[str, Any]) -> bool:
+    """Return whether an object holds lists of objects."""
+    return any(_is_list_of_objects(value) for value in document.values())
 
 
-def _has_dots(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any("." in key or _has_dots(inner) for key, inner in value.items())
-    return isinstance(value, list) and any(map(_has_dots, value))
+def quote(names: Sequence[str]) -> str:
+    """Return names in quotes, the first few of them."""
+    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+    return ", ".join(f"'{name}'" for name in names[:_MAX_SHOWN]) + more
 
 
-def _tracks_key(objects: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[str, ...]]:
-    """The name of the list of songs that objects hold, or "", and those of other such lists.
+def _describe(
+    objects: Sequence[Mapping[str, Any]], outer: _Columns, songs: str, unread: tuple[str, ...]
+) -> Layout:
+    songs_path = outer.paths[songs] if songs else ()
+    inner = _Columns()
+    for item in objects if songs else ():
+        elements = value_at(item, songs_path)
+        inner.add_all(elements if isinstance(elements, list) else ())
+    outer_names = [
+        name
+        for name in outer.names()
+        if not songs or (name != songs and not name.startswith(f"{songs}."))
+    ]
+    inner_names = {f"{songs}.{name}": name for name in inner.names()}
+    types = {name: outer.types[name] for name in outer_names}
+    types |= {name: inner.types[inner_name] for name, inner_name in inner_names.items()}
+    paths = {name: outer.paths[name] for name in outer_names}
+    paths |= {name: inner.paths[inner_name] for name, inner_name in inner_names.items()}
+    columns = NestedColumns(tuple(outer_names), tuple(inner_names))
+    return Layout(songs, songs_path, columns, types, paths, unread)
 
-    A list is one of songs where its objects have artist and title, or one of a usual name has the
-    title and the object around it the artist. Where an object has both by itself, it is a song,
-    unless a list of a usual name has both too.
+
+class _Columns:
+    """Collects the columns of objects: dotted names, keys and types of values."""
+
+    def __init__(self) -> None:
+        self.types: dict[str, set[type]] = {}
+        self.paths: dict[str, Path] = {}
+
+    def add(self, item: Mapping[str, Any], prefix: str = "", path: Path = ()) -> None:
+        """Add the columns of an object."""
+        for key, value in item.items():
+            name = prefix + key.replace(".", "_")
+            if isinstance(value, dict):
+                if len(path) + 1 < _MAX_DEPTH:
+                    self.add(value, f"{name}.", (*path, key))
+                continue
+            if name not in self.types:
+                self.types[name] = set()
+                self.paths[name] = (*path, key)
+            if value is not None:
+                self.types[name].add(type(value))
+
+    def add_all(self, values: Sequence[Any]) -> None:
+        """Add the columns of those values that are objects."""
+        for value in values:
+            if isinstance(value, dict):
+                self.add(value)
+
+    def names(self) -> list[str]:
+        """Return all names, except those that are null in some objects and objects in others."""
+        parents = {name.rpartition(".")[0] for name in self.types}
+        return [name for name, types in self.types.items() if types or name not in parents]
+
+
+def _choose_songs(
+    objects: Sequence[Mapping[str, Any]], outer: _Columns
+) -> tuple[str, tuple[str, ...]]:
+    """Return the name of the list of songs in each object, or "", and of other such lists.
+
+    The objects in a list of songs have artist and title. An object that has both itself is a song,
+    unless one of its lists has a usual name. If no list has artist and title, a list with a usual
+    name or the only list is chosen: --column has to name the columns of its songs.
     """
     lists: dict[str, list[Any]] = {}
-    outer: dict[str, None] = {}
-    for one in objects:
-        for name, items in _lists_in(one):
-            lists.setdefault(name, []).extend(items[:_LOOKED_AT])
-        outer |= dict.fromkeys(name for name, _ in flat(one))
-    around = roles_in([name for name in outer if name not in lists])
-    roles = {name: names_of_songs(items) for name, items in lists.items()}
-    songs = [name for name in lists if roles[name] >= _SONG]
-    if around >= _SONG:
-        songs = [name for name in songs if is_usual(name)]
+    for item in objects if list in set().union(*outer.types.values()) else ():
+        for name, elements in _find_lists(item):
+            lists.setdefault(name, []).extend(elements[:_EXAMPLES])
+    if not lists:
+        return "", ()
+    roles_around = find_roles([name for name in outer.names() if name not in lists])
+    songs = [name for name, elements in lists.items() if _find_song_roles(elements) >= _SONG]
+    if roles_around >= _SONG:
+        songs = [name for name in songs if is_song_list_name(name)]
         if not songs:
             return "", ()
-    if not songs and "artist" in around:
-        songs = [name for name in lists if is_usual(name) and "title" in roles[name]]
-    usual = [name for key in _LISTS for name in songs if key in name.split(".")]
-    if songs:
-        found = (usual or sorted(songs, key=lambda name: -len(lists[name])))[0]
-        return found, tuple(name for name in songs if name != found)
-    # The songs of a list have names that nobody knows: --column will have to tell them.
-    rest = {name: items for name, items in lists.items() if not is_role(name.split(".")[-1])}
-    known = [key for key in _LISTS if key in rest]
-    return known[0] if known else max(rest, key=lambda name: len(rest[name]), default=""), ()
+    if not songs:
+        others = [name for name in lists if not is_role_name(name.rsplit(".", 1)[-1])]
+        songs = [name for name in others if is_song_list_name(name)] or others
+    songs.sort(key=lambda name: not is_song_list_name(name))
+    return (songs[0], tuple(songs[1:])) if songs else ("", ())
 
 
-def names_of_songs(items: Iterable[Any]) -> set[str]:
-    """The roles that the elements of a list have, as songs; none where they are no objects."""
-    names: dict[str, None] = {}
-    for item in items:
-        if isinstance(item, dict):
-            names |= dict.fromkeys(name for name, _ in flat(item))
-    return set(by_structure([], list(names))) if names else set()
-
-
-def _lists_in(one: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, list[Any]]]:
-    """The lists of objects in an object, and in an object within it, by dotted names."""
-    for key, value in one.items():
-        if "." in key:
-            continue
-        if isinstance(value, list) and any(isinstance(item, dict) for item in value):
-            yield prefix + key, value
+def _find_lists(item: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, list[Any]]]:
+    """Yield the lists of objects in an object and in the objects within it, with dotted names."""
+    for key, value in item.items():
+        if _is_list_of_objects(value):
+            yield prefix + key.replace(".", "_"), value
         elif isinstance(value, dict) and not prefix:
-            yield from _lists_in(value, f"{key}.")
+            yield from _find_lists(value, f"{key.replace('.', '_')}.")
 
 
-def is_usual(name: str) -> bool:
-    """Whether a list is called what lists of songs usually are."""
-    return any(part in _LISTS for part in name.split("."))
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and any(isinstance(element, dict) for element in value)
 
 
-def _note(kinds: dict[str, str], name: str, value: Any) -> None:
-    kind = _kind(value)
-    before = kinds.setdefault(name, kind)
-    if kind and before != kind:
-        numbers = {before, kind} == {INTEGER, FLOAT}
-        kinds[name] = kind if not before else FLOAT if numbers else OTHER
+def _find_song_roles(elements: Sequence[Any]) -> set[str]:
+    """Return the roles that the objects in a list have, as songs."""
+    return find_roles_in_list(list(_collect_columns(elements).types))
 
 
-def _kind(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return BOOLEAN
-    kinds = {str: TEXT, int: INTEGER, float: FLOAT}
-    return kinds.get(type(value), OTHER)
+def _are_playlists(elements: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether objects hold lists of songs, or are songs that name their playlists."""
+    songs, _ = _choose_songs(elements, _collect_columns(elements))
+    if songs:
+        return True
+    document = [{"songs": elements}]
+    layout = _describe(document, _collect_columns(document), "songs", ())
+    return layout.columns.songs_are_rows(layout.suggest_roles())
 
 
-@dataclass(frozen=True)
-class Taken:
-    """Rows of some objects: where each stands, and its values by role; and what is refused."""
-
-    places: list[int]
-    values: dict[str, list[Any]]
-    refused: list[Refusal]
-    tracks: int
-
-
-def take(
-    objects: Iterable[tuple[int, Any]],
-    layout: Layout,
-    columns: Mapping[str, str],
-    label: str,
-    first_track: int | None,
-) -> Taken:
-    """The rows of objects, one after the other, in Python: exact, and slow.
-
-    `objects` come with their places (lines). With `first_track`, rows are placed by the number of
-    their track instead, beginning with that one.
-    """
-    places: list[int] = []
-    values: dict[str, list[Any]] = {role: [] for role in columns}
-    placed = layout.places_songs(columns)
-    if placed:
-        values.setdefault("position", [])
-    refused: list[Refusal] = []
-    tracks = 0
-
-    def add(place: int, row: dict[str, Any], index: int) -> None:
-        found: dict[str, Any] = {}
-        for role, name in columns.items():
-            value = f"{label} {row[PLACE]}" if name == PLACE else row.get(name)
-            problem, found[role] = _value(role, value)
-            if problem:
-                refused.append(Refusal(place, f"{role} {problem}", _shown(row)))
-                return
-        places.append(place)
-        for role in columns:
-            values[role].append(found[role])
-        if placed:
-            values["position"].append(float(index))
-
-    for at, one in objects:
-        place = at if first_track is None else first_track + tracks
-        if not isinstance(one, dict):
-            tracks += 1
-            refused.append(Refusal(place, "not a JSON object", _text(one)))
-            continue
-        if not layout.tracks:
-            tracks += 1
-            add(place, dict(flat(one)), 0)
-            continue
-        outer = dict(flat(one, skip=layout.tracks)) | {PLACE: at}
-        songs = list_in(one, layout.tracks)
-        if not isinstance(songs, list) or not songs:
-            refused.append(Refusal(place, "a playlist without songs", _shown(outer)))
-            continue
-        for index, song in enumerate(songs):
-            place = at if first_track is None else first_track + tracks
-            tracks += 1
-            if not isinstance(song, dict):
-                refused.append(Refusal(place, "a song that is not a JSON object", _text(song)))
-                continue
-            inner = {f"{layout.tracks}.{name}": value for name, value in flat(song)}
-            add(place, outer | inner, index)
-    return Taken(places, values, refused, tracks)
-
-
-def _value(role: str, value: Any) -> tuple[str, Any]:
-    """What is wrong with a value for this role, or "", and the value as text or a number."""
-    if value is None:
-        return "", None
-    if isinstance(value, list):
-        names = [item.get("name") if isinstance(item, dict) else item for item in value]
-        texts = [name for name in names if isinstance(name, str)]
-        if len(texts) < len(names):
-            return "is a list", None
-        value = ", ".join(texts)
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return "is not valid text", None
-        return "", value
-    if isinstance(value, bool) and not role.startswith(PREFIX):
-        return "is true or false, not text", None
-    if isinstance(value, dict):
-        return "is an object", None
-    return "", value
-
-
-def array_of(role: str, values: Sequence[Any]) -> pa.Array:
-    """Values by `take` as an Arrow array: doubles for positions, of one type or else as text."""
-    types = {type(value) for value in values if value is not None}
-    if role == "position" and types <= {int, float}:
-        return pa.array([None if value is None else float(value) for value in values], pa.float64())
-    if role.startswith(PREFIX) and len(types) == 1 and types <= {bool, float}:
-        return pa.array(values)
-    return pa.array([_as_text(value) for value in values], pa.string())
-
-
-def _as_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        if value != value:  # noqa: PLR0124 -- NaN stands for nothing
-            return None
-        return str(int(value)) if value.is_integer() and abs(value) < 2.0**53 else repr(value)
-    return str(value)
-
-
-def _shown(row: Mapping[str, Any]) -> str:
-    return _text({name: value for name, value in row.items() if name != PLACE})
-
-
-def _text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=True, default=str)[:_SHOWN]
+def _collect_columns(values: Sequence[Any]) -> _Columns:
+    columns = _Columns()
+    columns.add_all(values)
+    return columns

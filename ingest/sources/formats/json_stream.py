@@ -1,4 +1,4 @@
-"""The documents of a JSON file, one after the other, and the elements of their lists."""
+"""Parse JSON documents of any size, one after the other, in steps."""
 
 from __future__ import annotations
 
@@ -9,163 +9,151 @@ from typing import TYPE_CHECKING, Any
 from catalog.errors import FileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from ingest.sources.content import Flow
-
-STEP = 1 << 20  # bytes of a large document read at a time
-LONGEST_OBJECT = 64 << 20  # characters
-_BLANK = " \t\n\r\ufeff"  # a byte order mark stands where files were put one after another
+STEP_SIZE = 1 << 20  # bytes read at a time
+MAX_VALUE_SIZE = 256 << 20  # characters of an object that is parsed at once
+_BLANK = " \t\n\r\ufeff"  # a byte order mark may stand between files that were joined
 
 
-class Stream:
-    """The text of a file that begins with `data`; `flow` has the rest.
+class JsonStream:
+    """The JSON text that `read(size)` returns, in UTF-8, step by step.
 
-    Every method raises FileError where the text is malformed or cut short.
+    Every method raises `FileError`, which names `file`, if the text is malformed or cut short.
     """
 
-    def __init__(
-        self, data: bytes, flow: Flow | None, where: str, longest: int = LONGEST_OBJECT
-    ) -> None:
-        self._data = memoryview(data)
-        self._flow = flow
-        self._where = where
-        self._longest = longest
+    def __init__(self, read: Callable[[int], bytes], file: object) -> None:
+        self._read = read
+        self._file = file
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._parser = json.JSONDecoder()
-        self._text = ""
+        self._text = ""  # what has been read and not been parsed begins at `_at`
         self._at = 0
-        self._at_end = False
-        self._lists = 0
+        self._is_at_end = False
+        self._list_count = 0
 
-    def objects(self, key: str | None) -> Iterator[Any]:
-        """What the lists of all documents hold, in order.
+    def read_objects(self, key: str | None) -> Iterator[Any]:
+        """Yield the elements of the lists of all documents, in order.
 
-        A list is the whole document where `key` is "", else it stands under `key`, at any depth.
-        Where `key` is None, the documents themselves are the objects.
+        The list is the whole document if `key` is "", else the value of `key` at any depth. If
+        `key` is None, the documents themselves are yielded.
         """
         while first := self._peek():
-            before = self._lists
+            before = self._list_count
             if key is None:
-                yield self._value()
-            elif key == "" and first == "[":
-                yield from self._list()
+                yield self._parse_value()
+                continue
+            if key == "" and first == "[":
+                yield from self._read_list()
             elif key and first == "{":
-                yield from self._under(key)
-            if key is not None and self._lists == before:
+                yield from self._read_lists_under(key)
+            if self._list_count == before:
+                if before == 0:
+                    raise FileError(f'{self._file}: there is no list "{key}" of objects in it')
                 shown = self._text[self._at : self._at + 30]
-                raise FileError(
-                    f"{self._where} is not valid JSON: after the end of its list comes {shown!r}"
-                    if before
-                    else f'{self._where}: there is no list "{key}" of objects in it'
-                )
+                raise self._malformed(f"after the end of its list comes {shown!r}")
 
-    def members(self) -> Iterator[tuple[str, Any]]:
-        """The members of the first object, by name; where one is a list, each element by itself.
+    def read_members(self) -> Iterator[tuple[str, Any]]:
+        """Yield the members of the first document, by name; of a list, each element by itself.
 
-        Elements come as `(name, [element])`.
+        An element comes as `(name, [element])`.
         """
         if self._peek() != "{":
             raise self._malformed("an object is expected")
-        for name in self._names():
+        for name in self._read_names():
             if self._peek() == "[":
-                for one in self._list():
-                    yield name, [one]
+                for element in self._read_list():
+                    yield name, [element]
             else:
-                yield name, self._value()
+                yield name, self._parse_value()
 
-    def _under(self, key: str) -> Iterator[Any]:
-        for name in self._names():
+    def _read_lists_under(self, key: str) -> Iterator[Any]:
+        for name in self._read_names():
             first = self._peek()
             if first == "[" and name == key:
-                yield from self._list()
+                yield from self._read_list()
             elif first == "{":
-                yield from self._under(key)
+                yield from self._read_lists_under(key)
             else:
-                self._value()
+                self._parse_value()
 
-    def _names(self) -> Iterator[str]:
-        """The names of an object's members; each value must be taken before the next name is."""
+    def _read_names(self) -> Iterator[str]:
+        """Yield the names of an object's members; the caller must parse the value after each."""
         self._at += 1
-        while (first := self._peek(",")) != "}":
-            if first != '"':
-                raise (
-                    self._malformed("a name in quotes is expected") if first else self._cut_short()
-                )
-            name = self._value()
-            if self._peek() != ":":
-                raise self._malformed("a colon is expected") if self._peek() else self._cut_short()
+        while (first := self._peek(skip_comma=True)) != "}":
+            if first and first != '"':
+                raise self._malformed("a name in quotes is expected")
+            name = self._parse_value()
+            colon = self._peek()
+            if colon != ":":
+                raise self._malformed("a colon is expected") if colon else self._cut_short()
             self._at += 1
             yield name
         self._at += 1
 
-    def _list(self) -> Iterator[Any]:
-        self._lists += 1
+    def _read_list(self) -> Iterator[Any]:
+        self._list_count += 1
         self._at += 1
-        while (first := self._peek(",")) != "]":
-            if not first:
-                raise self._cut_short()
-            yield self._value()
+        while self._peek(skip_comma=True) != "]":
+            yield self._parse_value()
         self._at += 1
 
-    def _value(self) -> Any:
+    def _parse_value(self) -> Any:
         self._peek()
         while True:
             try:
-                one, end = self._parser.raw_decode(self._text, self._at)
+                value, end = self._parser.raw_decode(self._text, self._at)
             except (ValueError, RecursionError) as error:
-                if len(self._text) - self._at <= self._longest and self._more():
+                if len(self._text) - self._at <= MAX_VALUE_SIZE and self._read_step():
                     continue
-                if self._at_end and _is_at_end(error):
+                if self._is_at_end and _is_at_end(error):
                     raise self._cut_short() from error
-                raise self._malformed(problem(error)) from error
-            # A number at the end of what was read may go on.
-            if end < len(self._text) or isinstance(one, dict | list | str) or not self._more():
+                raise self._malformed(describe_problem(error)) from error
+            # A number at the end of the text may go on in the next step.
+            if end < len(self._text) or isinstance(value, dict | list | str):
                 self._at = end
-                return one
+                return value
+            if not self._read_step():
+                self._at = end
+                return value
 
-    def _peek(self, also: str = "") -> str:
-        """The next character that is no white space, or "" at the end; it is not taken."""
+    def _peek(self, *, skip_comma: bool = False) -> str:
+        """Return the next character that is not blank, without taking it, or "" at the end."""
+        blank = _BLANK + "," if skip_comma else _BLANK
         while True:
-            while self._at < len(self._text) and (
-                self._text[self._at] in _BLANK or self._text[self._at] in also
-            ):
+            while self._at < len(self._text):
+                if self._text[self._at] not in blank:
+                    return self._text[self._at]
                 self._at += 1
-            if self._at < len(self._text):
-                return self._text[self._at]
-            if not self._more():
+            if not self._read_step():
                 return ""
 
-    def _more(self) -> bool:
-        if self._at_end:
+    def _read_step(self) -> bool:
+        """Read on, as much again as is pending, so that a large value is parsed few times."""
+        if self._is_at_end:
             return False
-        # As much again as is pending: a large value is not parsed from its start at every step.
-        size = max(STEP, len(self._text) - self._at)
-        raw = bytes(self._data[:size])
-        self._data = self._data[size:]
-        if not raw and self._flow is not None:
-            raw = self._flow.read(size)
-        self._at_end = not raw
-        rest = self._decoder.decode(raw, final=not raw)
-        self._text, self._at = self._text[self._at :] + rest, 0
-        return bool(raw) or bool(rest)
+        data = self._read(max(STEP_SIZE, len(self._text) - self._at))
+        self._is_at_end = not data
+        self._text = self._text[self._at :] + self._decoder.decode(data, final=not data)
+        self._at = 0
+        return self._at < len(self._text)
 
-    def _malformed(self, what: str) -> FileError:
-        return FileError(f"{self._where} is not valid JSON: {what}")
+    def _malformed(self, problem: str) -> FileError:
+        return FileError(f"{self._file} is not valid JSON: {problem}")
 
     def _cut_short(self) -> FileError:
         return FileError(
-            f"{self._where} is cut short: its JSON ends in the middle: download or write it again"
+            f"{self._file} is cut short: its JSON ends in the middle: download or write it again"
         )
 
 
+def describe_problem(error: Exception) -> str:
+    """Return the message of a parser on one line."""
+    return " ".join(str(error).split())[:100]
+
+
 def _is_at_end(error: Exception) -> bool:
-    """Whether a parser missed what would have followed the end of its text."""
+    """Return whether the text of a parser ended too early."""
     if not isinstance(error, json.JSONDecodeError):
         return False
     return error.msg.startswith("Unterminated string") or not error.doc[error.pos :].strip()
-
-
-def problem(error: Exception) -> str:
-    """What a parser says, in a line."""
-    return " ".join(str(error).split())[:100]

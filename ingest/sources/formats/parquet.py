@@ -1,4 +1,7 @@
-"""Parquet files: their columns as text, and their records."""
+"""Parquet files: a song a row, or a playlist a row with lists of songs.
+
+A playlist has one list of structs, with a field for each role, or several plain lists side by side.
+"""
 
 from __future__ import annotations
 
@@ -8,125 +11,308 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog.errors import ColumnError, EmptyFileError, FileError
-from ingest.sources.formats.dialects import NOT_UTF8, undecodable
-from ingest.sources.formats.json_layout import PLACE
-from ingest.sources.formats.parquet_layout import layout_of, leaves_of, unfolded
+from ingest.sources.columns import (
+    PLAYLIST_NUMBER,
+    NestedColumns,
+    find_roles,
+    is_song_list_name,
+)
+from ingest.sources.encodings import find_undecodable
+from ingest.sources.formats.batch import NOT_UTF8, Batch
 from ingest.sources.payload import PREFIX, as_text, natural_kind
-from ingest.sources.source import Batch, Refusal
-from ingest.sources.timestamps import seconds
+from ingest.sources.timestamps import to_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from ingest.sources.formats.json_layout import Layout
-    from ingest.sources.formats.parquet_layout import Leaf
-    from ingest.sources.payload import Given
+    from ingest.sources.files import SourceFile
+    from ingest.sources.payload import PayloadKind
 
 MAGIC = b"PAR1"
-_BATCH = 1 << 16  # rows
+BATCH_SIZE = 1 << 16  # rows
+_SONG = {"artist", "title"}
 
 
 @dataclass(frozen=True)
-class Parquet:
-    """A Parquet file (see `open_parquet`)."""
+class Column:
+    """A column of values in a Parquet file.
 
-    path: Path
-    label: str
-    leaves: Mapping[str, Leaf]
-    layout: Layout
-    rows: int
-    twice: tuple[str, ...] = ()  # the names of further columns of one name
+    `path` leads from a column of the file through structs to the values, which have the type
+    `kind`. `in_list` says whether a row holds a list of them.
+    """
+
+    path: tuple[str, ...]
+    kind: pa.DataType
+    in_list: bool = False
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """A Parquet file. `unread` names lists of songs that are not read."""
+
+    file: SourceFile
+    columns: Mapping[str, Column]
+    nested: NestedColumns
+    row_count: int
+    repeated_names: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
-        """How the file was understood."""
+        """The format in words."""
         return "Parquet"
 
     @property
     def names(self) -> Sequence[str]:
-        """The names of its columns, in order; those of songs in a list begin with the list's."""
-        return (*self.leaves, *self.twice, *([PLACE] if self.layout.tracks else []))
+        """The names of the columns; those of songs in a list begin with its name."""
+        return (*self.nested.names, *self.repeated_names)
 
     @property
     def suggested(self) -> Mapping[str, str]:
-        """The roles that its structure tells."""
-        return self.layout.suggested
+        """The columns whose roles are clear from the structure, by role."""
+        flags = [name for name in self.columns if self.kind_of(name) == "boolean"]
+        return self.nested.suggest_roles(ignored=flags)
 
     @property
     def remarks(self) -> Sequence[str]:
-        """Lists of songs that are not read."""
-        also = ", ".join(f"'{name}'" for name in self.layout.also)
-        return [f"not read: {also}"] if also else []
+        """Notes for the user: the lists of songs that are not read."""
+        names = ", ".join(f"'{name}'" for name in self.unread)
+        return [f"not read: {names}"] if names else []
 
-    def kind_of(self, name: str) -> Given | None:
-        """The kind that the column's type is, or None for text."""
-        return natural_kind(self.leaves[name].kind)
+    def kind_of(self, name: str) -> PayloadKind | None:
+        """Return the kind of the column's type, or None if it is text."""
+        return natural_kind(self.columns[name].kind) if name in self.columns else None
 
-    def batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
-        """All records, in order; `columns` maps roles to names. Every record is in one batch.
+    def read_batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
+        """Yield all records, in order, each in one batch; `columns` maps roles to names.
 
-        Raises ColumnError when a column holds what cannot be text, or be a position.
+        Raises `ColumnError` if the type of a column is neither text, number, date nor time.
         """
-        for role, name in columns.items():
-            if name != PLACE:
-                self._require_type(role, name)
-        size, row = self.path.stat().st_size, 0
-        found = [self.leaves[name] for name in columns.values() if name != PLACE]
-        wanted = list(dict.fromkeys(leaf.path[0] for leaf in found))
-        is_plain = not any(leaf.in_list or len(leaf.path) > 1 for leaf in found)
-        of_rows = self.layout.are_rows(columns)
-        places = "position" not in columns and not is_plain and not of_rows
-        with pq.ParquetFile(self.path, page_checksum_verification=True) as file:
-            for table in file.iter_batches(_BATCH, columns=wanted):
-                part = unfolded(table, self.leaves, columns, self.label, row)
-                raw = {role: _decoded(values) for role, values in part.values.items()}
-                lines, fields, refused, shown, kept = _batch(raw, row + 1 + part.row)
-                if places and part.index.any():
-                    fields["position"] = pa.array(part.index[kept].astype(np.float64))
-                refused += [Refusal(row + 1 + at, reason, "") for at, reason in part.wrong]
-                row += table.num_rows
-                done = size * row // max(self.rows, 1)
-                yield Batch(lines, fields, sorted(refused, key=_line), shown, done)
+        wanted = {
+            role: self.columns[name] for role, name in columns.items() if name != PLAYLIST_NUMBER
+        }
+        for role, column in wanted.items():
+            self._require_type(role, column)
+        names = list(dict.fromkeys(column.path[0] for column in wanted.values()))
+        first_row, size = 1, self.file.state.size
+        with pq.ParquetFile(self.file.path, page_checksum_verification=True) as file:
+            for table in file.iter_batches(BATCH_SIZE, columns=names):
+                last_row = first_row + table.num_rows - 1
+                yield self._to_batch(
+                    table, columns, wanted, first_row, size * last_row // self.row_count
+                )
+                first_row = last_row + 1
 
-    def _require_type(self, role: str, name: str) -> None:
-        leaf = self.leaves[name]
-        kind = leaf.kind
+    def _to_batch(
+        self,
+        table: pa.RecordBatch,
+        columns: Mapping[str, str],
+        wanted: Mapping[str, Column],
+        first_row: int,
+        position: int,
+    ) -> Batch:
+        listed = _find_listed(wanted)
+        songs, faults = _unfold(table, [wanted[role] for role in listed]) if listed else (None, {})
+        lines = first_row + (songs.rows if songs else np.arange(table.num_rows))
+        raw = {
+            role: _select(table, column, songs, in_songs=role in listed)
+            for role, column in wanted.items()
+        }
+        fields: dict[str, pa.Array] = {}
+        for role, raw_values in raw.items():
+            values = raw_values
+            if pa.types.is_binary(values.type):
+                undecodable = find_undecodable(values)
+                for record in np.flatnonzero(undecodable).tolist():
+                    faults.setdefault(record, NOT_UTF8)
+                if undecodable.any():
+                    values = pc.if_else(pa.array(undecodable), pa.scalar(None, pa.binary()), values)
+            fields[role] = _to_field(role, values)
+        if PLAYLIST_NUMBER in columns.values():
+            numbers = [f"{self.file.label} {line}" for line in lines.tolist()]
+            fields |= {
+                role: pa.array(numbers, pa.string())
+                for role, name in columns.items()
+                if name == PLAYLIST_NUMBER
+            }
+        if songs and "position" not in columns and not self.nested.songs_are_rows(columns):
+            fields["position"] = pa.array(songs.indices.astype(np.float64))
+        return Batch(lines, fields, faults, partial(_show, raw), position)
+
+    def _require_type(self, role: str, column: Column) -> None:
+        kind = column.kind
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
-        temporal = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
-        number = (
-            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
-        )
-        flag = pa.types.is_boolean(kind) and role.startswith(PREFIX)
-        if not (number or temporal or flag or _is_text(kind) or pa.types.is_null(kind)):
+        is_time = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+        is_number = natural_kind(kind) in {"integer", "float"}
+        is_flag = pa.types.is_boolean(kind) and role.startswith(PREFIX)
+        if not (is_number or is_time or is_flag or _is_text(kind) or pa.types.is_null(kind)):
             raise ColumnError(
-                f"{self.path}: column '{name}' ({role}) holds {kind}: "
+                f"{self.file}: column '{'.'.join(column.path)}' ({role}) holds {kind}: "
                 "cast it to text, or name another column"
             )
 
 
-def open_parquet(path: Path, label: str = "") -> Parquet:
-    """Read the columns of a Parquet file. Raises FileError when it is corrupt or has no rows."""
+def open_parquet(file: SourceFile) -> ParquetFile:
+    """Read the columns of a Parquet file.
+
+    Raises `FileError` if it is corrupt, and `EmptyFileError` if it has no rows.
+    """
     try:
-        with pq.ParquetFile(path) as file:
-            schema, rows = file.schema_arrow, file.metadata.num_rows
+        with pq.ParquetFile(file.path) as parquet:
+            schema, row_count = parquet.schema_arrow, parquet.metadata.num_rows
     except (pa.ArrowException, OSError) as error:
-        raise FileError(f"{path} is a corrupt Parquet file: {error}") from error
-    if rows == 0:
-        raise EmptyFileError(f"{path} has columns but no rows")
-    leaves = leaves_of(schema)
-    twice = tuple(name for at, name in enumerate(schema.names) if name in schema.names[:at])
-    return Parquet(path, label or path.name, leaves, layout_of(leaves), rows, twice)
+        raise FileError(f"{file} is a corrupt Parquet file: {error}") from error
+    if row_count == 0:
+        raise EmptyFileError(f"{file} has columns but no rows")
+    columns: dict[str, Column] = {}
+    for top in schema:
+        for column in _find_columns((top.name,), top.type, in_list=False):
+            columns.setdefault(".".join(column.path), column)
+    nested, unread = _nest(columns)
+    repeated = tuple(name for n, name in enumerate(schema.names) if name in schema.names[:n])
+    return ParquetFile(file, columns, nested, row_count, repeated, unread)
 
 
-def _line(refusal: Refusal) -> int:
-    return refusal.line
+def _find_columns(path: tuple[str, ...], kind: pa.DataType, *, in_list: bool) -> Iterator[Column]:
+    """Yield the columns of values in a column of the file."""
+    if pa.types.is_struct(kind):
+        for inner in kind:
+            yield from _find_columns((*path, inner.name), inner.type, in_list=in_list)
+    elif _is_list(kind) and not in_list and len(path) == 1:
+        yield from _find_columns(path, kind.value_type, in_list=True)
+    else:
+        yield Column(path, kind, in_list)
+
+
+def _nest(columns: Mapping[str, Column]) -> tuple[NestedColumns, tuple[str, ...]]:
+    """Return which columns are those of songs in a list, and the names of other lists of songs.
+
+    A list of structs holds the songs if it has artist and title, and the row has not; or if it has
+    a usual name, and the row has neither.
+    """
+    lists: dict[str, list[str]] = {}
+    for name, column in columns.items():
+        if column.in_list and len(column.path) > 1:
+            lists.setdefault(column.path[0], []).append(name)
+    row_roles = find_roles([name for name, column in columns.items() if not column.in_list])
+    songs = [name for name, inner in lists.items() if find_roles(inner) >= _SONG]
+    if not songs and not row_roles & _SONG:
+        songs = [name for name in lists if is_song_list_name(name)]
+    if not songs or row_roles >= _SONG:
+        return NestedColumns(tuple(columns)), ()
+    songs.sort(key=lambda name: not is_song_list_name(name))
+    inner = tuple(lists[songs[0]])
+    outer = tuple(name for name in columns if name not in inner)
+    return NestedColumns(outer, inner), tuple(songs[1:])
+
+
+def _find_listed(wanted: Mapping[str, Column]) -> list[str]:
+    """Return the roles with a value for each song of a row's list; none if a row is a song.
+
+    Other lists, such as the artists of a song, are joined to one text.
+    """
+    title = wanted.get("title")
+    if title is None or not title.in_list:
+        return []
+    return [
+        role
+        for role, column in wanted.items()
+        if column.in_list
+        and (column.path[0] == title.path[0] or len(column.path) == len(title.path) == 1)
+    ]
+
+
+@dataclass(frozen=True)
+class _Songs:
+    """The songs in the lists of some rows.
+
+    `rows` and `indices` hold the row and the index in its list of each record. `playlists` are the
+    rows that hold songs; `places` hold the place of each record among their songs, or -1 if the
+    record stands for a row without.
+    """
+
+    rows: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    playlists: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+
+def _unfold(table: pa.RecordBatch, columns: Sequence[Column]) -> tuple[_Songs, dict[int, str]]:
+    """Return a record for each song in lists side by side, and the faults of rows without songs."""
+    lengths = np.stack([_list_lengths(table, column) for column in columns])
+    is_uneven = (lengths != lengths[0]).any(axis=0)
+    song_counts = np.where(is_uneven, 0, lengths[0])
+    record_counts = np.maximum(song_counts, 1)
+    rows = np.repeat(np.arange(len(record_counts)), record_counts)
+    first = np.cumsum(record_counts) - record_counts
+    indices = np.arange(len(rows)) - first[rows]
+    places = np.where(song_counts[rows] > 0, np.cumsum(song_counts[rows] > 0) - 1, -1)
+    faults = {
+        int(first[row]): "lists of different lengths"
+        if is_uneven[row]
+        else "a playlist without songs"
+        for row in np.flatnonzero(song_counts == 0)
+    }
+    return _Songs(rows, indices, np.flatnonzero(song_counts), places), faults
+
+
+def _select(
+    table: pa.RecordBatch, column: Column, songs: _Songs | None, *, in_songs: bool
+) -> pa.Array:
+    """Return the value of a column for each record: binary if it is text, else of its own type."""
+    top, *path = column.path
+    values = table.column(top)
+    if songs and in_songs:
+        values = _walk(values.take(pa.array(songs.playlists)).flatten(), path)
+        values = values.take(pa.array(songs.places, mask=songs.places < 0))
+    else:
+        if column.in_list and not path:
+            values = pc.binary_join(values.cast(pa.list_(pa.string())), ", ")
+        values = _walk(values, path)
+        values = values.take(pa.array(songs.rows)) if songs else values
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    return values.cast(pa.binary()) if _is_text(values.type) else values
+
+
+def _walk(values: pa.Array, path: Sequence[str]) -> pa.Array:
+    for name in path:
+        values = pc.struct_field(values, [values.type.get_field_index(name)])
+    return values
+
+
+def _list_lengths(table: pa.RecordBatch, column: Column) -> NDArray[np.int64]:
+    lengths = pc.list_value_length(table.column(column.path[0]))
+    filled: NDArray[np.int64] = pc.fill_null(lengths, 0).to_numpy().astype(np.int64)
+    return filled
+
+
+def _to_field(role: str, values: pa.Array) -> pa.Array:
+    """Convert raw values for a role: a position to doubles, others to text."""
+    if pa.types.is_binary(values.type):
+        return values.cast(pa.string())
+    if role == "position":
+        return to_seconds(values)
+    return values if role.startswith(PREFIX) else as_text(values)
+
+
+def _show(raw: Mapping[str, pa.Array], record: int) -> str:
+    values = {role: column[record].as_py() for role, column in raw.items()}
+    return ", ".join(
+        f"{role}={value.decode('utf-8', 'backslashreplace') if isinstance(value, bytes) else value}"
+        for role, value in values.items()
+    )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -137,42 +323,4 @@ def _is_text(kind: pa.DataType) -> bool:
         or pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
         or pa.types.is_binary_view(kind)
-    )
-
-
-def _decoded(column: pa.Array) -> pa.Array:
-    """`column` as binary where it is text, else as numbers or times."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    return column.cast(pa.binary()) if _is_text(column.type) else column
-
-
-def _batch(
-    raw: Mapping[str, pa.Array], lines: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], dict[str, pa.Array], list[Refusal], partial[str], NDArray[np.int64]]:
-    bad = np.zeros(len(lines), bool)
-    for values in raw.values():
-        if pa.types.is_binary(values.type):
-            bad |= undecodable(values)
-    refused = [Refusal(int(lines[i]), NOT_UTF8, _shown(raw, int(i))) for i in np.flatnonzero(bad)]
-    right = np.flatnonzero(~bad)
-    if refused:
-        raw = {role: values.take(pa.array(right)) for role, values in raw.items()}
-    fields = {role: _field(role, values) for role, values in raw.items()}
-    return lines[right], fields, refused, partial(_shown, raw), right
-
-
-def _field(role: str, values: pa.Array) -> pa.Array:
-    if pa.types.is_binary(values.type):
-        return values.cast(pa.string())
-    if role == "position":
-        return seconds(values)
-    return values if role.startswith(PREFIX) else as_text(values)
-
-
-def _shown(raw: Mapping[str, pa.Array], i: int) -> str:
-    cells = {role: values[i].as_py() for role, values in raw.items()}
-    return ", ".join(
-        f"{role}={cell.decode('utf-8', 'backslashreplace') if isinstance(cell, bytes) else cell}"
-        for role, cell in cells.items()
     )

@@ -38,8 +38,8 @@ from ingest.learn.cases import sample_cases, sample_cases_with_last
 from ingest.learn.rank_metrics import RankComparison, compare_ranks, finds_fewer
 from ingest.learn.retrieval import ReleaseArrays
 from ingest.parameters import Parameters
-from ingest.sources.payload import Extra
-from ingest.sources.source import How
+from ingest.sources.options import ReadOptions
+from ingest.sources.payload import PayloadColumn
 from ingest.stages import finished_stage
 from service.recommend.engine import Mode, Query, chosen_mode, recommend, recommend_many
 from service.recommend.seeds import Seed
@@ -186,7 +186,7 @@ def work(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def home(road: Road, work: Path) -> EmbeddedStore:
     home = EmbeddedStore(work.parent / "home")
     parameters = replace(road.parameters, ranker=True, mode="ranked")
-    how = How(payload=(Extra("album", "album"),))
+    how = ReadOptions(payload=(PayloadColumn("album", "album"),))
     pipeline.run(
         [road.file], home, work, parameters, SilentReporter(), pipeline.RunOptions(reading=how)
     )

@@ -1,4 +1,4 @@
-"""Nasty files of every kind: each has its account, and no record is in it twice or not at all."""
+"""Difficult files of every format: every record is a row or a reject, exactly once."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import ColumnError, FileError
-from ingest.sources.formats import delimited, json_source, json_stream
-from ingest.sources.formats.json_blocks import Blocks
-from ingest.sources.payload import parse_all
-from ingest.sources.source import How
-from tests.support.corpus import BROKEN, CORPUS, Nasty, mpd, slice_of, tracks
-from tests.support.source_files import read
+from ingest.sources import content
+from ingest.sources.formats import json as json_format
+from ingest.sources.formats import json_stream
+from ingest.sources.options import ReadOptions
+from ingest.sources.payload import parse_payload_columns
+from tests.support.corpus import BROKEN, CORPUS, DifficultFile, mpd, slice_of, tracks
+from tests.support.reading import read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
-@pytest.mark.parametrize("nasty", CORPUS, ids=lambda nasty: nasty.name)
-def test_a_nasty_file_has_its_account(nasty: Nasty, tmp_path: Path) -> None:
-    path = tmp_path / "nasty"
-    path.write_bytes(nasty.content)
-    account, rows, unreadable = read(path, nasty.columns, nasty.how)
-    assert {note.kind for note in account.notes} == {nasty.kind}
+@pytest.mark.parametrize("file", CORPUS, ids=lambda file: file.name)
+def test_every_record_of_a_difficult_file_is_a_row_or_a_reject(
+    file: DifficultFile, tmp_path: Path
+) -> None:
+    path = tmp_path / "difficult"
+    path.write_bytes(file.content)
+    account, rows, unreadable = read(path, file.columns, file.options)
+    assert {note.kind for note in account.notes} == {file.kind}
     reasons = Counter(re.split(":| fields", reject["reason"])[0] for reject in unreadable)
-    assert reasons == nasty.rejects
-    assert account.rows == len(rows) == nasty.rows
-    assert account.unreadable == len(unreadable) == sum(nasty.rejects.values())
-    if nasty.titles:
-        assert tuple(str(row["title"]) for row in rows) == nasty.titles
+    assert reasons == file.rejects
+    assert account.rows == len(rows) == file.rows
+    assert account.unreadable == len(unreadable) == sum(file.rejects.values())
+    if file.titles:
+        assert tuple(str(row["title"]) for row in rows) == file.titles
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -49,22 +52,19 @@ def test_a_broken_file_is_refused_whole(name: str, tmp_path: Path) -> None:
     assert [one.name for one in tmp_path.iterdir()] == ["broken"]
 
 
-@pytest.mark.parametrize("nasty", CORPUS, ids=lambda nasty: nasty.name)
+@pytest.mark.parametrize("file", CORPUS, ids=lambda file: file.name)
 def test_blocks_and_steps_change_nothing(
-    nasty: Nasty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    file: DifficultFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "nasty"
-    path.write_bytes(nasty.content)
-    _, *whole = read(path, nasty.columns, nasty.how)
-    monkeypatch.setattr(delimited, "BLOCK", 7)
-    monkeypatch.setattr(json_source, "LARGEST_DOCUMENT", 1)
-    monkeypatch.setattr(json_stream, "STEP", 11)
-    monkeypatch.setattr(json_source, "_ROWS", 2)
-    _, *cut = read(path, nasty.columns, nasty.how)
+    path = tmp_path / "difficult"
+    path.write_bytes(file.content)
+    _, *whole = read(path, file.columns, file.options)
+    monkeypatch.setattr(content, "BLOCK_SIZE", 7)
+    monkeypatch.setattr(json_stream, "STEP_SIZE", 11)
+    monkeypatch.setattr(json_format, "BATCH_SIZE", 2)
+    _, *cut = read(path, file.columns, file.options)
     assert cut == whole
 
-
-# Arrow and Python read the same.
 
 VALUES = st.one_of(
     st.none(),
@@ -88,36 +88,38 @@ OBJECTS = st.lists(
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     return tmp_path_factory.mktemp("objects") / "file"
 
 
 @settings(deadline=None, max_examples=150)
-@given(objects=OBJECTS, layout=st.sampled_from(["lines", "list", "slice"]), data=st.data())
-def test_arrow_and_python_read_the_same(
-    place: Path, objects: list[Any], layout: str, data: st.DataObject
+@given(objects=OBJECTS, data=st.data())
+def test_lines_lists_and_slices_of_the_same_objects_are_read_the_same(
+    path: Path, objects: list[Any], data: st.DataObject
 ) -> None:
-    whole = {
-        "lines": "\n".join(json.dumps(one) for one in objects),
-        "list": json.dumps(objects),
-        "slice": json.dumps({"info": {}, "playlists": objects}, indent=1),
-    }[layout]
-    place.write_text(whole)
-    extra = parse_all(data.draw(st.sampled_from([(), ("year",), ("year:keyword",)])))
-    how = How(format="jsonl" if layout == "lines" else "json", payload=extra)
-    try:
-        account, *fast = read(place, {}, how)
-    except (FileError, ColumnError):
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Blocks, "_parsed", lambda *_, **__: None)
-        again, *slow = read(place, {}, how)
-    assert fast == slow
-    assert account == again
-    songs = [
-        max(1, len(one["tracks"])) if isinstance(one.get("tracks"), list) else 1 for one in objects
-    ]
-    assert account.rows + account.unreadable == sum(songs)
+    payload = parse_payload_columns(data.draw(st.sampled_from([(), ("year",), ("year:keyword",)])))
+    arrangements = {
+        "jsonl": "\n".join(json.dumps(item) for item in objects),
+        "json": json.dumps(objects),
+        "mpd": json.dumps({"info": {}, "playlists": objects}, indent=1),
+    }
+    results = []
+    for name, text in arrangements.items():
+        path.write_text(text)
+        options = ReadOptions(format=name, payload=payload)  # type: ignore[arg-type]
+        try:
+            account, rows, unreadable = read(path, {}, options)
+        except (FileError, ColumnError) as error:
+            results.append(type(error))
+            continue
+        songs = [
+            max(1, len(item["tracks"])) if isinstance(item.get("tracks"), list) else 1
+            for item in objects
+        ]
+        assert account.rows + account.unreadable == sum(songs)
+        values = [{key: value for key, value in row.items() if key != "line"} for row in rows]
+        results.append((values, [reject["reason"] for reject in unreadable]))
+    assert results[0] == results[1] == results[2]
 
 
 @settings(deadline=None, max_examples=150)
@@ -138,11 +140,11 @@ def test_arrow_and_python_read_the_same(
     ),
 )
 def test_anything_like_json_is_read_or_refused(
-    place: Path, start: bytes, parts: list[bytes]
+    path: Path, start: bytes, parts: list[bytes]
 ) -> None:
-    place.write_bytes(start + b"".join(parts))
+    path.write_bytes(start + b"".join(parts))
     try:
-        account, rows, unreadable = read(place)
+        account, rows, unreadable = read(path)
     except (FileError, ColumnError):
         return
     assert (account.rows, account.unreadable) == (len(rows), len(unreadable))
@@ -150,15 +152,15 @@ def test_anything_like_json_is_read_or_refused(
 
 @settings(deadline=None, max_examples=60)
 @given(cut=st.integers(0, 10_000), flip=st.integers(0, 10_000), kind=st.sampled_from(["zip", "gz"]))
-def test_a_damaged_archive_is_refused(place: Path, cut: int, flip: int, kind: str) -> None:
+def test_a_damaged_archive_is_refused(path: Path, cut: int, flip: int, kind: str) -> None:
     content = next(
         one.content for one in CORPUS if one.name.startswith({"zip": "an arch", "gz": "gzip"}[kind])
     )
     damaged = bytearray(content[: max(1, len(content) - cut % len(content))])
     damaged[flip % len(damaged)] ^= 0x41
-    place.write_bytes(bytes(damaged))
+    path.write_bytes(bytes(damaged))
     try:
-        account, *_ = read(place)
+        account, *_ = read(path)
     except (FileError, ColumnError):
         return
     assert account.rows + account.unreadable > 0
@@ -168,8 +170,8 @@ def test_large_documents_are_read_in_steps(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "mpd.slice.0-999.json"
     playlists = [slice_of(pid, *"abcdefg") for pid in range(300)]
     path.write_bytes(mpd(*playlists))
-    monkeypatch.setattr(json_source, "LARGEST_DOCUMENT", 1000)
-    monkeypatch.setattr(json_source, "_ROWS", 100)
+    monkeypatch.setattr(json_stream, "STEP_SIZE", 1000)
+    monkeypatch.setattr(json_format, "BATCH_SIZE", 100)
     _, rows, _ = read(path)
     assert [row["line"] for row in rows] == list(range(1, 2101))
     assert [row["playlist_id"] for row in rows[::7]] == [str(pid) for pid in range(300)]

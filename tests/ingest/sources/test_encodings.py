@@ -1,4 +1,4 @@
-"""How the encoding of a text is told, and named."""
+"""ReadOptions the encoding of a text is told, and named."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from catalog.errors import FileError, InputError
-from ingest.sources.encodings import detect, named
-from ingest.sources.source import How
-from tests.support.source_files import read
+from ingest.sources import content
+from ingest.sources.encodings import detect_encoding, find_encoding
+from ingest.sources.options import ReadOptions
+from tests.support.reading import read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,16 +21,16 @@ HEADER = "pid,artist,title\n"
 @pytest.mark.parametrize("name", ["idna", "punycode", "hex", "undefined", "rot13", "no-such"])
 def test_codecs_that_are_none_of_text_are_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"there is no encoding '{name}'"):
-        named(name)
+        find_encoding(name)
 
 
 @pytest.mark.parametrize(
     "name", ["latin-1", "cp1251", "shift_jis", "gbk", "utf-7", "utf-8-sig", "utf-16", "koi8-r"]
 )
 def test_codecs_of_text_are_taken(name: str) -> None:
-    encoding = named(name)
-    content = "a,b\n".encode(encoding.codec)
-    assert encoding.decoder().decode(content, final=True) == "a,b\n"
+    encoding = find_encoding(name)
+    text = "a,b\n".encode(encoding.codec)
+    assert encoding.decoder().decode(text, final=True) == "a,b\n"
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
@@ -37,17 +38,47 @@ def test_codecs_of_text_are_taken(name: str) -> None:
     "title", ["Beyonc\u00e9", "100 \u20ac", "Don\u2019", "\u2026And Justice", "MÖTLEY CRÜE"]
 )
 def test_the_only_character_beyond_ascii_may_be_the_last_of_its_line(title: str, end: str) -> None:
-    content = f"{HEADER}1,a,b\n1,x,{title}{end}".encode("cp1252")
-    assert content.decode(detect(content).codec).endswith(title + end)
+    text = f"{HEADER}1,a,b\n1,x,{title}{end}".encode("cp1252")
+    assert text.decode(detect_encoding(text).codec).endswith(title + end)
 
 
-def test_macroman_must_win_clearly_unless_lines_end_with_cr() -> None:
-    content = "1,a,Björk\r1,b,c\r".encode("mac-roman")
-    assert detect(content).codec == "mac-roman"
-    assert detect(content.replace(b"\r", b"\n")).codec == "cp1252"
-    words = "Beyoncé,Glück,Señorita,Motörhead,Café,Für Elise\n"
-    assert detect(words.encode("mac-roman")).codec == "mac-roman"
-    assert detect(words.encode("cp1252")).codec == "iso8859-1"
+@pytest.mark.parametrize(
+    ("codec", "names"),
+    [
+        ("mac-roman", "Björk,Jóga"),
+        ("mac-roman", "Beyoncé,Déjà Vu"),
+        ("mac-roman", "Håkan Hellström,Känn ingen sorg"),
+        ("cp850", "Männer,Grönemeyer"),
+        ("cp1250", "Myslovitz,Długość dźwięku samotności"),
+    ],
+)
+def test_text_that_does_not_look_like_windows_1252_is_refused(
+    codec: str, names: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "songs.csv"
+    path.write_bytes((HEADER + f"1,{names}\n").encode(codec))
+    with pytest.raises(FileError, match="does not look like Windows-1252: name its encoding"):
+        read(path)
+    _, rows, _ = read(path, options=ReadOptions(encoding=codec))
+    assert f"{rows[0]['artist']},{rows[0]['title']}" == names
+
+
+def test_lines_that_end_with_cr_may_be_macroman() -> None:
+    text = f"{HEADER}1,a,Für Elise\n".encode("cp1252")
+    assert detect_encoding(text).codec == "cp1252"
+    with pytest.raises(FileError, match="name its encoding"):
+        detect_encoding(text.replace(b"\n", b"\r"))
+
+
+def test_text_that_is_not_utf8_after_the_sample_is_rejected_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "SAMPLE_SIZE", 100)
+    path = tmp_path / "songs.csv"
+    path.write_bytes((HEADER + "1,a,b\n" * 50 + "1,a,café\n").encode("cp1252"))
+    account, rows, unreadable = read(path)
+    assert (len(rows), unreadable[0]["reason"]) == (50, "not valid UTF-8")
+    assert "name its encoding with --encoding" in account.notes[0].remarks[0]
 
 
 @pytest.mark.parametrize(
@@ -60,21 +91,10 @@ def test_macroman_must_win_clearly_unless_lines_end_with_cr() -> None:
         ("gbk", "周杰伦,青花瓷"),
     ],
 )
-def test_text_of_another_alphabet_is_not_guessed_at(codec: str, names: str, tmp_path: Path) -> None:
+def test_text_of_another_alphabet_is_refused(codec: str, names: str, tmp_path: Path) -> None:
     path = tmp_path / "songs.csv"
     path.write_bytes((HEADER + f"1,{names}\n" * 9).encode(codec))
-    with pytest.raises(FileError, match="another alphabet than the Latin: name its encoding"):
+    with pytest.raises(FileError, match="does not look like Windows-1252: name its encoding"):
         read(path)
-    _, rows, _ = read(path, how=How(encoding=codec))
+    _, rows, _ = read(path, options=ReadOptions(encoding=codec))
     assert f"{rows[0]['artist']},{rows[0]['title']}" == names
-
-
-@pytest.mark.parametrize("codec", ["cp1250", "cp850"])
-def test_letters_in_odd_places_are_said(codec: str, tmp_path: Path) -> None:
-    text = {"cp1250": "Długość dźwięku samotności", "cp850": "Männer, Glück, Grönemeyer"}[codec]
-    path = tmp_path / "songs.csv"
-    path.write_bytes((HEADER + f'1,a,"{text}"\n' * 9).encode(codec))
-    account, _, _ = read(path)
-    assert "its letters stand where letters seldom do" in account.notes[0].remarks[0]
-    path.write_bytes((HEADER + '1,a,"Männer, Glück, Grönemeyer"\n' * 9).encode("cp1252"))
-    assert read(path)[0].notes[0].remarks == ()

@@ -13,20 +13,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.source_files import read
+from tests.support.reading import read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 from catalog.errors import EmptyFileError, FileError
-from ingest.sources.files import find_inputs
-from ingest.sources.read import summary
-from ingest.sources.source import How
+from ingest.sources.files import find_files
+from ingest.sources.options import ReadOptions
+from ingest.sources.read import summarize
 from tests.support.corpus import GOOD, mpd, slice_of
 
 
 def labels(*given: Path) -> list[str]:
-    return [file.label for file in find_inputs(given).files]
+    return [file.label for file in find_files(given).files]
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_a_folder_in_natural_order(folder: Path) -> None:
         "mpd.slice.2000-2999.json",
         "mpd.slice.10000-10999.json",
     ]
-    assert find_inputs([folder]).passed_over == (str(folder / "README.md"),)
+    assert find_files([folder]).passed_over == (str(folder / "README.md"),)
 
 
 def test_a_pattern(folder: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_pattern(folder: Path) -> None:
         "mpd.slice.2000-2999.json",
     ]
     with pytest.raises(FileError, match="no file matches"):
-        find_inputs([folder / "*.parquet"])
+        find_files([folder / "*.parquet"])
 
 
 def test_a_file_that_looks_like_a_pattern(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_an_archive(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("data/b10.csv", "data/b9.csv", "stats.txt", "__MACOSX/data/._b9.csv"):
             archive.writestr(name, GOOD)
-    found = find_inputs([path])
+    found = find_files([path])
     assert [file.label for file in found.files] == ["all.zip/data/b9.csv", "all.zip/data/b10.csv"]
     assert found.passed_over == (f"{path}/stats.txt",)
     assert found.paths == [path]
@@ -106,7 +106,7 @@ def test_an_archive_within_an_archive_is_passed_over(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("inner.zip", b"x")
         archive.writestr("a.csv", GOOD)
-    assert find_inputs([path]).passed_over == (f"{path}/inner.zip",)
+    assert find_files([path]).passed_over == (f"{path}/inner.zip",)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -178,7 +178,7 @@ def test_an_empty_file_is_passed_over_beside_others_and_an_error_alone(
     assert (account.files, account.rows, len(rows)) == (1, 1, 1)
     (said,) = account.empty
     assert name in said
-    assert "1 empty file passed over" in summary(account)
+    assert "1 empty file passed over" in summarize(account)
 
 
 def test_files_that_are_all_empty_are_an_error(tmp_path: Path) -> None:
@@ -200,18 +200,18 @@ def test_json_that_is_cut_short(indent: int | None, share: float, tmp_path: Path
 
 def test_nothing_to_read(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="holds no playlist file"):
-        find_inputs([tmp_path])
+        find_files([tmp_path])
     with pytest.raises(FileError, match="no playlist file was given"):
-        find_inputs([])
+        find_files([])
     with pytest.raises(FileError, match="does not exist"):
-        find_inputs([tmp_path / "none.csv"])
+        find_files([tmp_path / "none.csv"])
 
 
 def test_plays_without_playlists_have_sessions(tmp_path: Path) -> None:
     path = tmp_path / "plays.tsv"
     path.write_text("user_1\t2009-05-04T23:08:57Z\tm1\tDeep Dish\tm2\tFlashdance\n" * 2)
     columns = {"owner": "1", "position": "2", "artist": "4", "title": "6"}
-    account, rows, _ = read(path, columns, How(header=False))
+    account, rows, _ = read(path, columns, ReadOptions(header=False))
     assert account.notes[0].columns == columns
     assert rows[0]["position"] == 1241478537.0
     assert rows[0]["playlist_id"] is None

@@ -10,9 +10,9 @@ import pytest
 
 from catalog.errors import ColumnError, FileError
 from catalog.progress import SilentReporter
+from ingest.sources.options import ReadOptions
 from ingest.sources.read import read_files
-from ingest.sources.source import How
-from tests.support.source_files import read
+from tests.support.reading import read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ def test_a_file_without_a_header_is_told_of_the_option(path: Path) -> None:
         read(path)
     path.write_text("1,a,b\n1,c,d\n")
     with pytest.raises(ColumnError, match=r"the columns are called 1 \('1'\), 2 \('a'\)"):
-        read(path, how=How(header=False))
+        read(path, options=ReadOptions(header=False))
     path.write_text("pid,artist,name\n1,a,b\n")
     with pytest.raises(ColumnError) as caught:
         read(path)
@@ -85,4 +85,4 @@ def test_a_line_that_names_the_delimiter(path: Path) -> None:
 def test_parquet_under_another_format(path: Path) -> None:
     pq.write_table(pa.table({"pid": [1], "artist": ["a"], "title": ["b"]}), path)
     with pytest.raises(FileError, match="is a Parquet file, not csv: leave --format out"):
-        read(path, how=How(format="csv"))
+        read(path, options=ReadOptions(format="csv"))

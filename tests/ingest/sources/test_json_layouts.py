@@ -10,7 +10,7 @@ import pytest
 
 from catalog.errors import ColumnError, FileError
 from catalog.progress import SilentReporter
-from ingest.sources.formats import json_source
+from ingest.sources.formats import json_stream
 from ingest.sources.read import read_files
 from tests.support.corpus import mpd, slice_of
 
@@ -77,11 +77,11 @@ def titles(rows: list[dict[str, Any]], role: str = "playlist_id") -> dict[str, s
 
 
 @pytest.mark.parametrize("between", ["", "\n", " \r\n\n", "\ufeff"])
-@pytest.mark.parametrize("largest", [1, 1 << 28])
+@pytest.mark.parametrize("step", [1, 1 << 20])
 def test_slices_put_one_after_another_are_all_read(
-    read: Read, between: str, largest: int, monkeypatch: pytest.MonkeyPatch
+    read: Read, between: str, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(json_source, "LARGEST_DOCUMENT", largest)
+    monkeypatch.setattr(json_stream, "STEP_SIZE", step)
     first, second = mpd(slice_of(1, "a", "b")), mpd(slice_of(2, "c"), slice_of(3, "d"))
     account, rows = read(first + between.encode() + second)
     assert titles(rows) == {"1": "ab", "2": "c", "3": "d"}
@@ -130,11 +130,10 @@ def test_a_list_deep_in_an_object_is_found(read: Read) -> None:
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-def test_lists_under_names_are_playlists(read: Read, indent: int | None) -> None:
-    whole = {"version": 1, "Rock": songs("a", "b"), "Pop": songs("c", "d")}
-    _, rows = read(json.dumps(whole, indent=indent))
-    assert titles(rows, "playlist_name") == {"Rock": "ab", "Pop": "cd"}
-    assert len({row["playlist_id"] for row in rows}) == 2
+def test_lists_of_songs_under_names_are_refused(read: Read, indent: int | None) -> None:
+    document = {"version": 1, "Rock": songs("a", "b"), "Pop": songs("c", "d")}
+    with pytest.raises(FileError, match=r"several lists of songs.*'Rock', 'Pop': save each"):
+        read(json.dumps(document, indent=indent))
 
 
 def test_several_lists_of_songs_in_each_object_are_refused_by_name(read: Read) -> None:
@@ -237,25 +236,4 @@ def test_the_layout_is_that_of_the_whole_sample(read: Read) -> None:
     late = [{**song, "pos": 9 - at} for at, song in enumerate(objects("a", "b", pid=2))]
     account, rows = read("\n".join(map(json.dumps, objects("x") * 500 + late)))
     assert [row["position"] for row in rows[-2:]] == [9.0, 8.0]
-    assert account.notes[0].remarks == ()
-
-
-@pytest.mark.parametrize("arrow", [True, False])
-def test_a_role_that_turns_up_after_the_sample_is_said(
-    read: Read, arrow: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(json_source, "SAMPLE", 1000)
-    lines = [*objects("x") * 500, *({**song, "track_id": "i", "pos": 1} for song in objects("y"))]
-    text = "\n".join(map(json.dumps, lines)) if arrow else json.dumps(lines)
-    account, rows = read(text)
-    assert len(rows) == 501
-    said = "\n".join(account.notes[0].remarks)
-    assert "'pos' (position) turns up" in said
-    assert "'track_id' (track_id) turns up" in said
-    assert ("by line 501" in said) == arrow
-
-
-def test_a_role_that_is_left_out_is_not_said(read: Read) -> None:
-    lines = [{**song, "track_id": "i"} for song in objects("a", "b")]
-    account, _ = read("\n".join(map(json.dumps, lines)), {"track_id": ""})
     assert account.notes[0].remarks == ()

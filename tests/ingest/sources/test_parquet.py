@@ -10,20 +10,20 @@ import pytest
 
 from catalog.errors import FileError
 from ingest.sources.formats import parquet
-from ingest.sources.payload import parse_all
-from ingest.sources.source import How
-from tests.support.source_files import read
+from ingest.sources.options import ReadOptions
+from ingest.sources.payload import parse_payload_columns
+from tests.support.reading import read
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.source_files import Rows
+    from tests.support.reading import Rows
 
 
 def rows_of(folder: Path, columns: Any, payload: tuple[str, ...] = ()) -> tuple[Rows, Rows]:
     path = folder / "playlists.parquet"
     pq.write_table(pa.table(columns), path)
-    _, rows, unreadable = read(path, how=How(payload=parse_all(payload)))
+    _, rows, unreadable = read(path, options=ReadOptions(payload=parse_payload_columns(payload)))
     return rows, unreadable
 
 
@@ -41,7 +41,7 @@ TRACKS = [
 def test_a_row_with_a_list_of_structs_is_a_playlist(
     tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parquet, "_BATCH", size)
+    monkeypatch.setattr(parquet, "BATCH_SIZE", size)
     rows, unreadable = rows_of(tmp_path, {"name": ["x", "y"], "tracks": TRACKS, "year": [1, 2]})
     assert unreadable == []
     assert seen(rows, "playlist_id", "playlist_name", "artist", "title", "track_id", "line") == [

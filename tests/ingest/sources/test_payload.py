@@ -20,11 +20,16 @@ from catalog.model import Condition, Filter
 from catalog.progress import SilentReporter
 from catalog.schema import RESERVED_FIELDS
 from ingest import pipeline
-from ingest.sources.payload import Extra, Tally, parse, parse_all
-from ingest.sources.source import How
+from ingest.sources.options import ReadOptions
+from ingest.sources.payload import (
+    PayloadColumn,
+    PayloadTally,
+    parse_payload_column,
+    parse_payload_columns,
+)
 from tests.support.prepared import prepared, row
+from tests.support.reading import read
 from tests.support.road import QUICK
-from tests.support.source_files import read
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,16 +38,16 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("text", "extra"),
     [
-        ("album", Extra("album", "album")),
-        ("year:integer", Extra("year", "year", "integer")),
-        ("y=Release Year:integer", Extra("y", "Release Year", "integer")),
-        ("Album Name", Extra("Album_Name", "Album Name")),
-        ("a=b:c:float", Extra("a", "b:c", "float")),
-        ("a=tracks.album", Extra("a", "tracks.album")),
+        ("album", PayloadColumn("album", "album")),
+        ("year:integer", PayloadColumn("year", "year", "integer")),
+        ("y=Release Year:integer", PayloadColumn("y", "Release Year", "integer")),
+        ("Album Name", PayloadColumn("Album_Name", "Album Name")),
+        ("a=b:c:float", PayloadColumn("a", "b:c", "float")),
+        ("a=tracks.album", PayloadColumn("a", "tracks.album")),
     ],
 )
-def test_notation(text: str, extra: Extra) -> None:
-    assert parse(text) == extra
+def test_notation(text: str, extra: PayloadColumn) -> None:
+    assert parse_payload_column(text) == extra
 
 
 @pytest.mark.parametrize(
@@ -62,26 +67,26 @@ def test_notation(text: str, extra: Extra) -> None:
 )
 def test_what_cannot_be_a_field(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        parse(text)
+        parse_payload_column(text)
 
 
 def test_two_fields_of_one_name() -> None:
     with pytest.raises(InputError, match="two fields are called 'a'"):
-        parse_all(["a", "a=b"])
+        parse_payload_columns(["a", "a=b"])
 
 
 def test_two_fields_whose_names_differ_in_case_alone() -> None:
     with pytest.raises(InputError, match="two fields are called 'Year' and 'year': give one"):
-        parse_all(["Year", "year=Year:integer"])
+        parse_payload_columns(["Year", "year=Year:integer"])
 
 
 def test_integers_beyond_64_bits_with_a_sign_are_wrong_not_negative() -> None:
     values = pa.array([2**63 + 5, 2**63 - 1, None], pa.uint64())
-    tally = Tally("integer")
+    tally = PayloadTally("integer")
     assert tally.convert(values, "f", np.arange(3)).to_pylist() == [None, 2**63 - 1, None]
     assert (tally.wrong, tally.filled, tally.empty) == (1, 1, 1)
     assert tally.examples == ["'9223372036854775813' (f, line 0)"]
-    assert Tally("float").convert(values, "f", np.arange(3)).to_pylist()[0] == 2.0**63
+    assert PayloadTally("float").convert(values, "f", np.arange(3)).to_pylist()[0] == 2.0**63
 
 
 def test_a_value_that_no_field_can_hold_is_left_out_and_its_row_stays(tmp_path: Path) -> None:
@@ -90,7 +95,9 @@ def test_a_value_that_no_field_can_hold_is_left_out_and_its_row_stays(tmp_path: 
     rows = "".join(f"1,A,{title},{x}\n" for title, x in (("a", long), ("b", nul), ("c", "x")))
     path.write_text("pid,artist,title,descr\n" + rows)
     for kind in ("text", "keyword", "integer"):
-        account, found, _ = read(path, how=How(payload=parse_all([f"descr:{kind}"])))
+        account, found, _ = read(
+            path, options=ReadOptions(payload=parse_payload_columns([f"descr:{kind}"]))
+        )
         assert [one["title"] for one in found] == ["a", "b", "c"]
         assert found[0]["payload:descr"] is None
         assert found[1]["payload:descr"] is None
@@ -101,7 +108,7 @@ def test_numbers_beyond_all_numbers_are_no_reason_to_fail(tmp_path: Path) -> Non
     path = tmp_path / "songs.json"
     song = '"pid": 1, "artist": "A", "title": "a"'
     path.write_text(f'[{{{song}, "year": ""}}, {{{song}, "year": Infinity}}]')
-    account, rows, _ = read(path, how=How(payload=parse_all(["year"])))
+    account, rows, _ = read(path, options=ReadOptions(payload=parse_payload_columns(["year"])))
     assert (account.rows, rows[1]["payload:year"]) == (2, "inf")
 
 
@@ -135,7 +142,7 @@ LINES = np.arange(2, 20)
     ],
 )
 def test_values_by_kind(kind: Any, values: Any, result: list[Any], wrong: int) -> None:
-    tally = Tally(kind)
+    tally = PayloadTally(kind)
     array = values if isinstance(values, pa.Array) else pa.array(values, pa.string())
     assert tally.convert(array, "f.csv", LINES).to_pylist() == result
     assert tally.wrong == wrong
@@ -151,7 +158,7 @@ def test_values_by_kind(kind: Any, values: Any, result: list[Any], wrong: int) -
     kind=st.sampled_from(["keyword", "integer", "float", "boolean", "text"]),
 )
 def test_every_value_is_filled_empty_or_wrong(values: list[str | None], kind: Any) -> None:
-    tally = Tally(kind)
+    tally = PayloadTally(kind)
     result = tally.convert(pa.array(values, pa.string()), "f", np.arange(len(values)))
     assert tally.filled + tally.empty + tally.wrong == len(values) == len(result)
     assert result.null_count == tally.empty + tally.wrong
@@ -160,7 +167,9 @@ def test_every_value_is_filled_empty_or_wrong(values: list[str | None], kind: An
 def test_wrong_values_are_shown_with_their_place(tmp_path: Path) -> None:
     path = tmp_path / "songs.csv"
     path.write_text("pid,artist,title,year\n1,a,b,1999\n1,c,d,soon\n1,,e,later\n1,f,g,\n")
-    account, rows, unreadable = read(path, how=How(payload=parse_all(["year:integer"])))
+    account, rows, unreadable = read(
+        path, options=ReadOptions(payload=parse_payload_columns(["year:integer"]))
+    )
     assert [row["payload:year"] for row in rows] == [1999, None, None, None]
     assert unreadable == []
     assert account.payload == {
@@ -178,7 +187,7 @@ def test_a_column_that_is_not_there(tmp_path: Path) -> None:
     path = tmp_path / "songs.csv"
     path.write_text("pid,artist,title\n1,a,b\n")
     with pytest.raises(ColumnError, match=r"no column 'albun' \(--payload albun\).*'title'"):
-        read(path, how=How(payload=parse_all(["albun"])))
+        read(path, options=ReadOptions(payload=parse_payload_columns(["albun"])))
 
 
 def test_kinds_come_from_typed_files(tmp_path: Path) -> None:
@@ -186,7 +195,9 @@ def test_kinds_come_from_typed_files(tmp_path: Path) -> None:
     columns = {"year": [1999, None], "loud": [1.5, 2.0], "live": [True, False], "mood": ["a", "b"]}
     base = {"pid": [1, 1], "artist": ["a", "b"], "title": ["x", "y"]}
     pq.write_table(pa.table(base | columns), path)
-    account, rows, _ = read(path, how=How(payload=parse_all([*columns, "text=year:text"])))
+    account, rows, _ = read(
+        path, options=ReadOptions(payload=parse_payload_columns([*columns, "text=year:text"]))
+    )
     kinds = {name: tally["kind"] for name, tally in account.payload.items()}
     assert kinds == {
         "year": "integer",
@@ -229,7 +240,7 @@ def test_from_the_file_to_the_filter(tmp_path: Path) -> None:
             lines.append(f"{playlist},A{n % 4},T{n},Album {n % 3},{1990 + n},{n % 2}")
     file = tmp_path / "songs.csv"
     file.write_text("\n".join(lines) + "\n")
-    how = How(payload=parse_all(["album", "year:integer", "live:boolean"]))
+    how = ReadOptions(payload=parse_payload_columns(["album", "year:integer", "live:boolean"]))
     home = EmbeddedStore(tmp_path / "home")
     outcome = pipeline.run(
         [file], home, tmp_path / "work", QUICK, SilentReporter(), pipeline.RunOptions(reading=how)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from catalog.errors import ColumnError, FileError, StorageError
 from catalog.progress import SilentReporter
+from ingest.sources import content as contents
 from ingest.sources import read as reading
-from ingest.sources.formats import delimited
 from ingest.sources.read import ROWS, UNREADABLE, read_files
 
 HEADER = "pid,artist,title\n"
@@ -300,8 +300,8 @@ def test_file_that_changes_while_it_is_read(read, write, monkeypatch, tmp_path):
             handle.write("2,c,d\n")
         return original(*arguments)
 
-    original = reading._checked
-    monkeypatch.setattr(reading, "_checked", check)
+    original = reading._check
+    monkeypatch.setattr(reading, "_check", check)
     with pytest.raises(FileError, match="changed while it was read"):
         read(path)
     assert _content(tmp_path) == []
@@ -322,7 +322,7 @@ def test_given_columns(read, write):
 
 def test_folder_that_cannot_be_written(write, tmp_path):
     path = write(HEADER + "1,a,b\n")
-    with pytest.raises(StorageError, match="check the folder and the space"):
+    with pytest.raises(StorageError, match="cannot write"):
         read_files([path], {}, tmp_path / "no" / "rows", tmp_path / "unreadable", SilentReporter())
     assert sorted(tmp_path.iterdir()) == [path]
 
@@ -336,7 +336,7 @@ def test_full_disk_leaves_the_old_files(read, write, monkeypatch, tmp_path):
 
     monkeypatch.setattr(pq.ParquetWriter, "write_table", full)
     write(HEADER + "2,c,d\n")
-    with pytest.raises(StorageError, match="No space left"):
+    with pytest.raises(StorageError, match="the disk is full"):
         read(path)
     assert _content(tmp_path) == ["rows.parquet", "unreadable.parquet"]
     assert pq.read_table(tmp_path / "out" / "rows.parquet")["artist"].to_pylist() == ["a"]
@@ -356,7 +356,7 @@ def test_any_file_is_read_or_refused(tmp_path_factory, content, block):
     path = folder / "songs"
     path.write_bytes(content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(delimited, "BLOCK", block)
+        patch.setattr(contents, "BLOCK_SIZE", block)
         try:
             account = read_files(
                 [path], {}, folder / "rows", folder / "unreadable", SilentReporter()

@@ -1,0 +1,65 @@
+"""The interface of all file formats: a file has columns, and batches of records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from ingest.sources.payload import PayloadKind
+
+NOT_UTF8 = "not valid UTF-8"
+"""The fault of a record whose bytes are not text."""
+
+NOT_TEXT = "is not valid text"
+"""The end of the fault of a JSON value that is not text."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Consecutive records of a file: n of them, readable or not.
+
+    `lines` (n, int64) holds the line on which each record starts, from 1 and not descending; of
+    Parquet, the row. `fields` maps each role to n values: strings, or doubles for a typed position,
+    or any plain type for a payload field. `faults` maps the number of each record that cannot be
+    read (0 to n - 1) to the reason; its values do not count. `show` returns the text of a record
+    by its number. `position` is how many bytes of the file on disk have been read.
+    """
+
+    lines: NDArray[np.int64]
+    fields: Mapping[str, pa.Array]
+    faults: Mapping[int, str]
+    show: Callable[[int], str]
+    position: int
+
+
+class PlaylistFile(Protocol):
+    """A playlist file whose format and columns are known."""
+
+    @property
+    def kind(self) -> str:
+        """The format in words, such as `CSV, wrapped quotes`."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The names of the columns, in order."""
+
+    @property
+    def suggested(self) -> Mapping[str, str]:
+        """The columns whose roles are clear from the structure of the file, by role."""
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Notes for the user, such as lists that are not read."""
+
+    def kind_of(self, name: str) -> PayloadKind | None:
+        """Return the kind of a typed column, or None if it is text."""
+
+    def read_batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
+        """Yield all records, in order, each in one batch; `columns` maps roles to names."""

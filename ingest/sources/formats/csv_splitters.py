@@ -1,0 +1,249 @@
+"""Split lines of delimited text into fields, with one of three kinds of quoting.
+
+    wrapped    every field stands in quotes, and quotes inside are plain characters
+    none       a quote is a plain character
+    standard   RFC 4180: fields may stand in quotes, quotes inside are doubled, and a field in
+               quotes may contain delimiters and line ends
+
+Lines are an Arrow binary array, each with its line end. Python runs only for lines of standard
+quoting that contain a quote.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest.sources.encodings import find_undecodable, is_encodable
+from ingest.sources.formats.batch import NOT_UTF8
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+MAX_RECORD_LINES = 100  # an unclosed quote must not swallow the rest of a file
+_MAX_FIELD_SIZE = 1 << 24  # a long field of a column that is not read must not cost its row
+_UNCLOSED = "unexpected end of data"  # of csv.Error, if the lines end inside quotes
+
+
+@dataclass(frozen=True)
+class RecordShape:
+    """The delimiter, the number of fields of a record, and the indices of the wanted fields."""
+
+    delimiter: str
+    width: int
+    wanted: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Split:
+    """The n records of some lines.
+
+    `starts` (n, int64, ascending) holds the index of each record's first line. `fields` holds an
+    array of n strings for each wanted field. `faults` maps the numbers of malformed records to the
+    reason; their fields are null. The last `open_lines` lines belong to a record whose end is yet
+    to come, and are part of no record here.
+    """
+
+    starts: NDArray[np.int64]
+    fields: list[pa.Array]
+    faults: Mapping[int, str] = field(default_factory=dict)
+    open_lines: int = 0
+
+
+def split_unquoted(lines: pa.Array, shape: RecordShape, *, is_last: bool = True) -> Split:  # noqa: ARG001
+    """Split `lines` at every delimiter. Blank lines are no records."""
+    bare = strip_line_ends(lines)
+    undecodable = find_undecodable(bare)
+    records = _Records()
+    records.fail(undecodable, NOT_UTF8)
+    records.split(bare, (_lengths(bare) > 0) & ~undecodable, shape.delimiter, shape)
+    return records.collect(shape)
+
+
+def split_wrapped(lines: pa.Array, shape: RecordShape, *, is_last: bool = True) -> Split:  # noqa: ARG001
+    """Split `lines` at quote, delimiter, quote. Blank lines are no records."""
+    bare = strip_line_ends(lines)
+    lengths, undecodable = _lengths(bare), find_undecodable(bare)
+    wrapped = _are_wrapped(bare, lengths)
+    records = _Records()
+    records.fail(undecodable, NOT_UTF8)
+    records.fail((lengths > 0) & ~wrapped & ~undecodable, "does not begin and end with a quote")
+    inside = pc.binary_slice(bare, 1, -1)
+    records.split(inside, wrapped & ~undecodable, f'"{shape.delimiter}"', shape)
+    return records.collect(shape)
+
+
+def split_standard(lines: pa.Array, shape: RecordShape, *, is_last: bool = True) -> Split:
+    """Split `lines` by RFC 4180. Blank lines outside quotes are no records.
+
+    A malformed record costs its first line only: reading goes on at the next line. So does a
+    record of several lines that has the wrong number of fields, or more than `MAX_RECORD_LINES`
+    lines. Unless `is_last`, a record that is open at the last line is left to the next call.
+    """
+    bare = strip_line_ends(lines)
+    undecodable = find_undecodable(bare)
+    quoted = pc.match_substring(bare, pattern=b'"').to_numpy(zero_copy_only=False)
+    records = _Records()
+    taken, open_lines = records.parse(lines, quoted | undecodable, shape, is_last=is_last)
+    records.split(bare, (_lengths(bare) > 0) & ~taken, shape.delimiter, shape)
+    return records.collect(shape, open_lines)
+
+
+class _Records:
+    """Collects the records of some lines, in any order."""
+
+    def __init__(self) -> None:
+        self._starts: list[NDArray[np.int64]] = []
+        self._fields: list[list[pa.Array]] = []
+        self._faults: dict[int, str] = {}  # by the index of the line
+
+    def fail(self, flags: NDArray[np.bool_], reason: str) -> None:
+        """Add a malformed record for each flagged line."""
+        self._faults |= dict.fromkeys(np.flatnonzero(flags).tolist(), reason)
+
+    def split(
+        self, text: pa.Array, flags: NDArray[np.bool_], separator: str, shape: RecordShape
+    ) -> None:
+        """Add a record for each flagged line, split at every separator."""
+        starts = np.flatnonzero(flags)
+        chosen = text if len(starts) == len(text) else text.take(pa.array(starts))
+        parts = pc.split_pattern(chosen.cast(pa.string()), pattern=separator)
+        widths = pc.list_value_length(parts).to_numpy()
+        wrong = np.flatnonzero(widths != shape.width)
+        if len(wrong):
+            for start, width in zip(starts[wrong].tolist(), widths[wrong].tolist(), strict=True):
+                self._faults[start] = _describe_width(shape.width, width)
+            right = np.flatnonzero(widths == shape.width)
+            parts, starts = parts.take(pa.array(right)), starts[right]
+        values = parts.flatten()
+        first = np.arange(len(starts)) * shape.width
+        self._starts.append(starts)
+        self._fields.append([values.take(pa.array(first + i)) for i in shape.wanted])
+
+    def parse(
+        self, lines: pa.Array, flags: NDArray[np.bool_], shape: RecordShape, *, is_last: bool
+    ) -> tuple[NDArray[np.bool_], int]:
+        """Add the records that start on flagged lines, with Python's csv.
+
+        Returns flags of the lines that belong to these records, and how many of the last lines
+        belong to an open record.
+        """
+        csv.field_size_limit(_MAX_FIELD_SIZE)
+        taken, open_lines = np.zeros(len(lines), bool), 0
+        starts: list[int] = []
+        rows: list[list[str]] = []
+        raw = lines.to_pylist() if flags.any() else []
+        end = 0
+        for start in np.flatnonzero(flags).tolist():
+            if start < end:
+                continue
+            record = _parse_record(raw, start, shape)
+            if record.is_unclosed and not is_last and start + MAX_RECORD_LINES > len(lines):
+                taken[start:], open_lines = True, len(lines) - start
+                break
+            end = start + record.lines
+            taken[start:end] = True
+            if record.fault:
+                self._faults[start] = record.fault
+            else:
+                starts.append(start)
+                rows.append(record.fields)
+        self._starts.append(np.array(starts, np.int64))
+        self._fields.append([pa.array([row[i] for row in rows], pa.string()) for i in shape.wanted])
+        return taken, open_lines
+
+    def collect(self, shape: RecordShape, open_lines: int = 0) -> Split:
+        """Return all records in the order of their lines."""
+        groups = [
+            (starts, fields)
+            for starts, fields in zip(self._starts, self._fields, strict=True)
+            if len(starts)
+        ]
+        if len(groups) == 1 and not self._faults:
+            return Split(*groups[0], open_lines=open_lines)
+        faulty = np.array(sorted(self._faults), np.int64)
+        groups.append((faulty, [pa.nulls(len(faulty), pa.string())] * len(shape.wanted)))
+        starts = np.concatenate([starts for starts, _ in groups])
+        order = np.argsort(starts)
+        columns = zip(*(fields for _, fields in groups), strict=True)
+        fields = [pa.concat_arrays(column).take(pa.array(order)) for column in columns]
+        starts = starts[order]
+        numbers = np.searchsorted(starts, faulty).tolist()
+        faults = {n: self._faults[line] for n, line in zip(numbers, faulty.tolist(), strict=True)}
+        return Split(starts, fields, faults, open_lines)
+
+
+@dataclass(frozen=True)
+class _Record:
+    fields: list[str]
+    lines: int = 1
+    fault: str = ""
+    is_unclosed: bool = False
+
+
+def _parse_record(raw: Sequence[bytes], start: int, shape: RecordShape) -> _Record:
+    """Parse the record that starts at the line with this index, with Python's csv."""
+    for stop in (start + 1, start + MAX_RECORD_LINES):  # most records have one line
+        lines = (line.decode("utf-8", "surrogateescape") for line in raw[start:stop])
+        reader = csv.reader(lines, delimiter=shape.delimiter, strict=True)
+        try:
+            fields = next(reader)
+            break
+        except csv.Error as error:
+            message = str(error)
+        if message != _UNCLOSED:
+            is_lone_cr = "new-line" in message
+            fault = (
+                "a lone carriage return outside quotes"
+                if is_lone_cr
+                else f"malformed quotes: {message}"
+            )
+            return _Record([], fault=fault)
+    else:
+        return _Record([], fault="a quote is opened here and not closed", is_unclosed=True)
+    if len(fields) != shape.width:
+        fault = _describe_width(shape.width, len(fields))
+        if reader.line_num > 1:
+            fault = (
+                f"a quote is opened here and the record, of {reader.line_num} lines, "
+                f"has {len(fields)} fields instead of {shape.width}"
+            )
+        return _Record([], fault=fault)
+    if not is_encodable("".join(fields)):
+        return _Record([], reader.line_num, NOT_UTF8)
+    return _Record(fields, reader.line_num)
+
+
+def strip_line_ends(lines: pa.Array) -> pa.Array:
+    """Return `lines` without their LF, CR LF or CR."""
+    bare = lines
+    for end in (b"\n", b"\r"):
+        has_end = pc.ends_with(bare, pattern=end)
+        if pc.all(has_end).as_py():
+            bare = pc.binary_slice(bare, 0, -1)
+        elif pc.any(has_end).as_py():
+            bare = pc.if_else(has_end, pc.binary_slice(bare, 0, -1), bare)
+    return bare
+
+
+def _lengths(lines: pa.Array) -> NDArray[np.int64]:
+    lengths: NDArray[np.int64] = pc.binary_length(lines).to_numpy()
+    return lengths
+
+
+def _are_wrapped(bare: pa.Array, lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    first = pc.starts_with(bare, pattern=b'"').to_numpy(zero_copy_only=False)
+    last = pc.ends_with(bare, pattern=b'"').to_numpy(zero_copy_only=False)
+    both: NDArray[np.bool_] = first & last & (lengths >= 2)
+    return both
+
+
+def _describe_width(expected: int, width: int) -> str:
+    return f"expected {expected} fields, found {width}"

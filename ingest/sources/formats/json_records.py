@@ -1,0 +1,216 @@
+"""Convert JSON objects to records: the songs in them, and a column of values for each role."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest.sources.columns import PLAYLIST_NUMBER
+from ingest.sources.encodings import is_encodable
+from ingest.sources.formats.batch import NOT_TEXT, Batch
+from ingest.sources.formats.json_layout import value_at
+from ingest.sources.payload import PREFIX, as_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from ingest.sources.formats.json_layout import Layout
+
+_MAX_SHOWN = 400  # characters of a record
+
+
+@dataclass(frozen=True)
+class MalformedLine:
+    """A line that is not valid JSON."""
+
+    text: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class JsonRecords:
+    """The records in some values of a file: songs, and whatever stands in place of a song.
+
+    `values` have the `numbers` in the file. Of each record: `raw` is the record as it is in the
+    file, `lines` its line, `parents` the index of its value, `indices` its index in the list of
+    songs. `faults` maps records to the reason why they cannot be read. `song_count` leaves out
+    playlists without songs.
+    """
+
+    layout: Layout
+    values: list[Any]
+    numbers: NDArray[np.int64]
+    raw: list[Any]
+    lines: NDArray[np.int64]
+    parents: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    faults: Mapping[int, str]
+    song_count: int
+
+    @property
+    def songs(self) -> list[Any]:
+        """The songs; None in place of each record that is not a song."""
+        if not self.faults:
+            return self.raw
+        return [None if n in self.faults else record for n, record in enumerate(self.raw)]
+
+
+def collect_records(
+    layout: Layout, values: list[Any], numbers: NDArray[np.int64], first_line: int | None = None
+) -> JsonRecords:
+    """Return the records in values, which have these numbers in the file.
+
+    The line of a record is the number of its value or, with `first_line`, that of its song.
+    """
+    raw: list[Any] = [] if layout.songs else values
+    counts = [] if layout.songs else [1] * len(values)  # records in each value
+    faults: dict[int, str] = {}
+    is_song = np.ones(len(values), bool)  # of each value: whether its records count as songs
+    for number, value in enumerate(values if layout.songs else ()):
+        songs = value_at(value, layout.songs_path)
+        if not isinstance(songs, list) or not songs:
+            is_playlist = isinstance(value, dict)
+            is_song[number] = not is_playlist
+            reason = "a playlist without songs" if is_playlist else "not a JSON object"
+            faults[len(raw)] = _explain(value, reason)
+            songs = [value]
+        counts.append(len(songs))
+        raw += songs
+    if set(map(type, raw)) != {dict}:
+        other = "a song that is not a JSON object" if layout.songs else "not a JSON object"
+        for record, value in enumerate(raw):
+            if not isinstance(value, dict):
+                faults.setdefault(record, _explain(value, other))
+    parents = np.repeat(np.arange(len(values)), counts)
+    are_counted = is_song[parents]
+    return JsonRecords(
+        layout,
+        values,
+        numbers,
+        raw,
+        numbers[parents]
+        if first_line is None
+        else first_line + np.cumsum(are_counted) - are_counted,
+        parents,
+        np.arange(len(raw)) - np.repeat(np.cumsum(counts) - counts, counts),
+        faults,
+        int(are_counted.sum()),
+    )
+
+
+def to_batch(records: JsonRecords, columns: Mapping[str, str], label: str, position: int) -> Batch:
+    """Return the values of records for each role; `columns` maps roles to names."""
+    layout, songs = records.layout, records.songs
+    parents = pa.array(records.parents)
+    faults = dict(records.faults)
+    fields = _convert_texts(layout, songs, columns)
+    for role, name in columns.items():
+        if role in fields:
+            continue
+        if name == PLAYLIST_NUMBER:
+            names = pa.array([f"{label} {number}" for number in records.numbers.tolist()])
+            fields[role] = names.take(parents)
+        elif name in layout.columns.inner or not layout.songs:
+            fields[role], problems = _to_array(role, _extract(songs, layout.paths[name]))
+            for record, problem in problems.items():
+                faults.setdefault(record, f"{role} {problem}")
+        else:
+            array, problems = _to_array(role, _extract(records.values, layout.paths[name]))
+            fields[role] = array.take(parents)
+            for record in np.flatnonzero(np.isin(records.parents, list(problems))).tolist():
+                problem = problems[int(records.parents[record])]
+                faults.setdefault(record, f"{role} {problem}")
+    if layout.columns.numbers_songs(columns):
+        fields["position"] = pa.array(records.indices.astype(np.float64))
+    return Batch(records.lines, fields, faults, partial(_show, records.raw), position)
+
+
+def _explain(value: Any, reason: str) -> str:
+    """Return why a value cannot be read: `reason`, unless it is not even JSON."""
+    if isinstance(value, MalformedLine):
+        return f"not valid JSON: {value.problem}"
+    return reason
+
+
+def _show(raw: Sequence[Any], record: int) -> str:
+    value = raw[record]
+    if isinstance(value, MalformedLine):
+        return value.text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return json.dumps(value, default=str)[:_MAX_SHOWN]
+
+
+def _convert_texts(
+    layout: Layout, songs: Sequence[Any], columns: Mapping[str, str]
+) -> dict[str, pa.Array]:
+    """Return the columns of songs that are not nested, if all their values are text."""
+    names = layout.columns.inner or layout.columns.outer
+    keys = {
+        role: layout.paths[name][0]
+        for role, name in columns.items()
+        if name in names and len(layout.paths[name]) == 1 and layout.types[name] <= {str}
+    }
+    try:
+        texts = pa.array(songs, pa.struct([(key, pa.string()) for key in set(keys.values())]))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+        return {}
+    return {role: pc.struct_field(texts, key) for role, key in keys.items()}
+
+
+def _extract(items: Sequence[Any], path: Sequence[str]) -> list[Any]:
+    """Return the value of each item to which the keys of `path` lead, or None."""
+    values = list(items)
+    for key in path:
+        values = [value.get(key) if isinstance(value, dict) else None for value in values]
+    return values
+
+
+def _to_array(role: str, values: Sequence[Any]) -> tuple[pa.Array, dict[int, str]]:
+    """Convert values for a role: positions to doubles if all are numbers, others to text.
+
+    Payload fields that are all floats or all booleans keep their type. Returns an array of n
+    values, and what is wrong with those that cannot be converted, by their index.
+    """
+    is_payload = role.startswith(PREFIX)
+    types = set(map(type, values)) - {NoneType}
+    try:
+        if types <= {str}:
+            return pa.array(values, pa.string()), {}
+        if role == "position" and types <= {int, float}:
+            return pa.array(values, pa.float64()), {}
+    except (UnicodeEncodeError, pa.ArrowInvalid, OverflowError):
+        pass  # a lone surrogate, or a number that no double holds exactly
+    if types == {float}:
+        numbers = pa.array(values, pa.float64())
+        return (numbers if is_payload else as_text(numbers)), {}
+    if types == {bool} and is_payload:
+        return pa.array(values, pa.bool_()), {}
+    converted = [_to_text(value, is_payload=is_payload) for value in values]
+    problems = {n: problem for n, (_, problem) in enumerate(converted) if problem}
+    return pa.array([text for text, _ in converted], pa.string()), problems
+
+
+def _to_text(value: Any, *, is_payload: bool) -> tuple[str | None, str]:
+    """Return a value as text, or what is wrong with it. An object is no value."""
+    if value is None or isinstance(value, dict):
+        return None, ""
+    if isinstance(value, list):  # such as the artists of a song
+        items = [item.get("name") if isinstance(item, dict) else item for item in value]
+        names = [name for name in items if isinstance(name, str)]
+        if len(names) < len(items):
+            return None, "is a list"
+        value = ", ".join(names)
+    if isinstance(value, bool):
+        return (str(value).lower(), "") if is_payload else (None, "is true or false, not text")
+    if isinstance(value, float):
+        return as_text(pa.array([value]))[0].as_py(), ""
+    text = str(value)
+    return (text, "") if is_encodable(text) else (None, NOT_TEXT)

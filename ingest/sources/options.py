@@ -1,0 +1,34 @@
+"""How the user wants playlist files to be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from ingest.sources.payload import PayloadColumn
+
+Format = Literal["auto", "csv", "tsv", "psv", "jsonl", "json", "mpd", "parquet"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+Quoting = Literal["auto", "standard", "wrapped", "none"]
+QUOTINGS: tuple[Quoting, ...] = get_args(Quoting)
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Options for reading files, for the cases in which their content is ambiguous.
+
+    `format`, `delimiter`, `encoding` and `quoting` are detected if they are "auto" or "". Without
+    `header`, the columns of delimited text are called 1, 2, 3. `payload` lists the columns that
+    travel with each song.
+    """
+
+    format: Format = "auto"
+    delimiter: str = ""
+    encoding: str = ""
+    quoting: Quoting = "auto"
+    header: bool = True
+    payload: tuple[PayloadColumn, ...] = ()
+
+
+DEFAULT_OPTIONS = ReadOptions()
