@@ -93,7 +93,7 @@ def page(result: Evaluation) -> str:
     from evaluation.report.examples import draw_examples
 
     environment = Environment(
-        loader=PackageLoader("evaluation.report", "."),
+        loader=PackageLoader(__package__, "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

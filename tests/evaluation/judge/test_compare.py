@@ -199,7 +199,7 @@ def test_comparisons_are_logged_and_uses_of_test_counted(lane: Lane) -> None:
     release, location = str(lane.home.current()), StoreLocation(lane.home.path)
     for split, uses in (("validation", 0), ("test", 0), ("test", 1)):
         report = compare.compare_named(
-            location, release, release, lane.work, SilentReporter(), split, None
+            location, release, release, lane.work, SilentReporter(), CaseSelection(split)
         )
         payload = log.find(location.folder, report.run).payload
         assert payload["split"] == split
