@@ -18,7 +18,8 @@ from evaluation.judge import harness
 from evaluation.protocol.dataset import load_dataset
 from evaluation.systems.location import StoreLocation
 from ingest import pipeline, report
-from service.recommend.engine import Mode, Strategy, recommend, similar
+from service.recommend.engine import find_similar, recommend
+from service.recommend.query import Mode, Query, Strategy
 from service.recommend.seeds import Seed
 
 if TYPE_CHECKING:
@@ -77,12 +78,14 @@ def test_every_mode_uses_cooccurrence(
     release = home.open()
     try:
         answer = asyncio.run(
-            recommend(release, [seed], 5, mode=mode, max_per_artist=1, diversity=0.3, explain=True)
+            recommend(
+                release, Query([seed], 5, mode=mode, max_per_artist=1, diversity=0.3, explain=True)
+            )
         )
-        _, near = asyncio.run(similar(release, seed, 5))
+        _, near = asyncio.run(find_similar(release, seed, 5))
     finally:
         release.close()
-    assert len(answer.songs) == len(near) == 5
+    assert len(answer.songs) == len(near.songs) == 5
     assert (answer.mode, answer.strategy) == (Mode.COOCCURRENCE, Strategy.SEEDS)
     assert all(answer.reasons)
 

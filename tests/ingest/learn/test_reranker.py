@@ -41,7 +41,9 @@ from ingest.parameters import Parameters
 from ingest.sources.options import ReadOptions
 from ingest.sources.payload import PayloadColumn
 from ingest.stages import finished_stage
-from service.recommend.engine import Mode, Query, chosen_mode, recommend, recommend_many
+from service.recommend.engine import recommend, recommend_many
+from service.recommend.plan import get_default_mode
+from service.recommend.query import Mode, Query
 from service.recommend.seeds import Seed
 from tests.support.road import linked
 
@@ -290,40 +292,40 @@ def test_offline_features_equal_those_of_the_service(work: Path, release: Embedd
 
 
 def test_a_release_with_a_reranker_uses_it(work: Path, release: EmbeddedRelease) -> None:
-    assert chosen_mode(release.manifest) is Mode.RANKED
+    assert get_default_mode(release.manifest) is Mode.RANKED
     assert release.manifest.origin.parameters["ranker"] is True
     assert {"cuts, ranked HR@100", "cuts, hybrid HR@10"} <= release.manifest.validation.keys()
     (query, *_) = seeds_of(work)
     answer = asyncio.run(
-        recommend(release, query, 12, max_per_artist=2, diversity=0.2, explain=True)
+        recommend(release, Query(query, 12, max_per_artist=2, diversity=0.2, explain=True))
     )
     assert answer.mode is Mode.RANKED
     assert len(answer.songs) == 12
     assert {seed.song_id for seed in query}.isdisjoint(hit.song.song_id for hit in answer.songs)
     assert all(0 < hit.score < 1 for hit in answer.songs)
     assert any(answer.reasons)
-    ranked = asyncio.run(recommend(release, query, 30))
+    ranked = asyncio.run(recommend(release, Query(query, 30)))
     scores = [hit.score for hit in ranked.songs]
     assert scores == sorted(scores, reverse=True)
     artist = ranked.songs[0].song.artist_key
     where = Filter(include_artists=frozenset([artist]))
-    own = asyncio.run(recommend(release, query, 30, where))
+    own = asyncio.run(recommend(release, Query(query, 30, where)))
     assert {hit.song.artist_key for hit in own.songs} == {artist}
 
 
 def test_the_limit_is_respected(release: EmbeddedRelease, work: Path) -> None:
     (query, *_) = seeds_of(work)
-    answer = asyncio.run(recommend(release, query, 500))
-    hybrid = asyncio.run(recommend(release, query, 500, mode=Mode.HYBRID))
+    answer = asyncio.run(recommend(release, Query(query, 500)))
+    hybrid = asyncio.run(recommend(release, Query(query, 500, mode=Mode.HYBRID)))
     assert len(answer.songs) >= min(500, len(hybrid.songs))
 
 
 def test_unknown_songs_and_artists_get_recommendations(release: EmbeddedRelease) -> None:
     (known, *_) = asyncio.run(release.popular(1))
-    artist = asyncio.run(recommend(release, [Seed(artist=known.song.artist, title="?")]))
+    artist = asyncio.run(recommend(release, Query([Seed(artist=known.song.artist, title="?")])))
     assert artist.mode in (Mode.RANKED, Mode.HYBRID)
     assert len(artist.songs) == 10
-    stranger = asyncio.run(recommend(release, [Seed(artist="Nobody at all", title="?")]))
+    stranger = asyncio.run(recommend(release, Query([Seed(artist="Nobody at all", title="?")])))
     assert (stranger.mode, len(stranger.songs)) == (None, 10)
 
 
@@ -341,7 +343,7 @@ def test_without_lightgbm_hybrid_search_is_used_and_reported(
     load_reranker.cache_clear()
     release = home.open()
     (query, *_) = seeds_of(work)
-    answers = [asyncio.run(recommend(release, query)) for _ in range(3)]
+    answers = [asyncio.run(recommend(release, Query(query))) for _ in range(3)]
     release.close()
     load_reranker.cache_clear()
     assert {answer.mode for answer in answers} == {Mode.HYBRID}
@@ -375,7 +377,7 @@ def test_a_reranker_of_other_features_is_not_used(caplog: Any) -> None:
 def test_a_release_without_a_reranker_uses_hybrid_search(road: Road) -> None:
     release = road.home.open()
     (query, *_) = seeds_of(road.work)
-    answer = asyncio.run(recommend(release, query, mode=Mode.RANKED))
+    answer = asyncio.run(recommend(release, Query(query, mode=Mode.RANKED)))
     release.close()
     assert answer.mode is Mode.HYBRID
 
