@@ -154,8 +154,8 @@ _READING = [
         "--encoding",
         default="",
         callback=_check_encoding,
-        help="Encoding of text, such as latin-1 or shift_jis.  [default: detected, if UTF or "
-        "Latin]",
+        help="Encoding of text, such as macroman or shift_jis.  [default: detected: UTF-8, UTF-16 "
+        "or Windows-1252]",
     ),
     click.option(
         "--quoting",
