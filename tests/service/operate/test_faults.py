@@ -77,7 +77,7 @@ def test_a_slow_query_delays_no_other(loop: Loop, content: Content) -> None:
     store = memory_store()
     store.publish(content.draft, SilentReporter())
     nodes = Delaying(store.nodes)  # type: ignore[arg-type]
-    store._opened = lambda: nodes  # type: ignore[assignment, return-value]
+    store._open_nodes = lambda: nodes  # type: ignore[assignment, return-value]
     slow: list[pb.SearchSongsResponse] = []
     with loop.serve(store, look_every=3600) as server:
         asker = threading.Thread(target=lambda: slow.append(search(server.address, SLOW_LIMIT)))
