@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from catalog.errors import EngineError, InputError, NoReleaseError
+from catalog.errors import EngineError
 from catalog.files import storage_errors
 from catalog.manifest import FORMAT, Manifest
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from catalog.manifest import Counts, FileSum, Origin, StoredReranker
     from catalog.progress import Reporter
     from catalog.schema import Kind
-    from catalog.store import ReleaseStore
 
 CANARIES = 8
 
@@ -140,19 +139,6 @@ def _require_unit_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
     if not right.all():
         song = given["song_id"][int(np.flatnonzero(~right)[0])]
         raise EngineError(f"the vector of song {song} is not {dimensions} numbers of unit length")
-
-
-def require_removable(store: ReleaseStore, release: str) -> None:
-    """Raise `NoReleaseError` if there is no such release, `InputError` if it is the current one."""
-    if release not in store.releases():
-        raise NoReleaseError(
-            f"no release {release} in {store.location}: see `nextsong releases list`"
-        )
-    if release == store.current():
-        raise InputError(
-            f"release {release} is the current one: make another one current first, "
-            f"with `nextsong releases rollback`"
-        )
 
 
 def write_songs(

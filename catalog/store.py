@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from catalog.errors import NoReleaseError
+from catalog.errors import InputError, NoReleaseError
 from catalog.model import ANY
 
 if TYPE_CHECKING:
@@ -167,3 +167,16 @@ def release_before(store: ReleaseStore) -> str:
     if not older:
         raise NoReleaseError(f"{store.location} keeps no release older than {current}")
     return older[0]
+
+
+def require_removable(store: ReleaseStore, release: str) -> None:
+    """Raise `NoReleaseError` if there is no such release, `InputError` if it is the current one."""
+    if release not in store.releases():
+        raise NoReleaseError(
+            f"no release {release} in {store.location}: see `nextsong releases list`"
+        )
+    if release == store.current():
+        raise InputError(
+            f"release {release} is the current one: make another one current first, "
+            f"with `nextsong releases rollback`"
+        )

@@ -25,7 +25,6 @@ from catalog.draft import (
     draft_of,
     manifest_of,
     release_named,
-    require_removable,
     write_songs,
 )
 from catalog.embedded.release import EmbeddedRelease
@@ -39,7 +38,14 @@ from catalog.errors import (
 )
 from catalog.files import locked, make_folder, storage_errors, sync_folder, write_atomically
 from catalog.model import is_release_id
-from catalog.store import KEPT, SEE_DOCTOR, others_than_current, release_before, require_current
+from catalog.store import (
+    KEPT,
+    SEE_DOCTOR,
+    others_than_current,
+    release_before,
+    require_current,
+    require_removable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -23,7 +23,6 @@ from catalog.draft import (
     draft_of,
     manifest_of,
     release_named,
-    require_removable,
     write_songs,
 )
 from catalog.errors import (
@@ -49,7 +48,14 @@ from catalog.server.verify import (
     verify_samples,
     verify_summary,
 )
-from catalog.store import KEPT, SEE_DOCTOR, others_than_current, release_before, require_current
+from catalog.store import (
+    KEPT,
+    SEE_DOCTOR,
+    others_than_current,
+    release_before,
+    require_current,
+    require_removable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
