@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import grpc
@@ -190,11 +189,9 @@ def test_the_command_serves_until_a_signal(road: Road, name: str, best_known: li
         seed = pb.Seed(song_id=str(best_known[0].song.song_id))
         with Client(address) as client:
             assert len(client.recommend(pb.RecommendRequest(seeds=[seed])).songs) == 10
-            begun = time.monotonic()
             process.send_signal(getattr(signal, name))
             rest, errors = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0
-        assert time.monotonic() - begun < 5
         assert rest == ""
         assert "Traceback" not in errors
     finally:
