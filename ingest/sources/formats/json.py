@@ -25,6 +25,8 @@ from ingest.sources.formats.json_stream import MAX_VALUE_SIZE, JsonStream, descr
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from ingest.sources.content import ByteStream, Content, Sample
     from ingest.sources.files import SourceFile
     from ingest.sources.formats.batch import Batch
@@ -90,9 +92,9 @@ class JsonFile:
     def _read_lines(self, stream: ByteStream) -> Iterator[JsonRecords]:
         line = 1
         for block, _ in read_blocks(stream, b"\n", self.content.file):
-            values, indices = _parse_lines(block.decode("utf-8", "surrogateescape"))
-            yield collect_records(self.layout, values, line + np.array(indices, np.int64))
-            line += block.count(b"\n")
+            values, indices, line_count = _parse_lines(block.decode("utf-8", "surrogateescape"))
+            yield collect_records(self.layout, values, line + indices)
+            line += line_count
 
     def _read_documents(self, stream: ByteStream) -> Iterator[JsonRecords]:
         values: list[Any] = []
@@ -128,7 +130,7 @@ def _open_lines(content: Content, sample: Sample, text: str) -> JsonFile:
     file = content.file
     if not sample.is_whole:
         text = text[: text.rfind("\n") + 1]  # the last line may be incomplete
-    values, _ = _parse_lines(text)
+    values, _, _ = _parse_lines(text)
     objects = [value for value in values if isinstance(value, dict)]
     layout = detect_layout(objects, file)
     if not layout.types:
@@ -209,8 +211,10 @@ def _read_sample(content: Content, sample: Sample, key: str | None) -> list[Mapp
     return [value for value in values if isinstance(value, dict)]
 
 
-def _parse_lines(text: str) -> tuple[list[Any], Sequence[int]]:
-    """Parse lines of JSON; returns the values of those that are not blank, and their indices.
+def _parse_lines(text: str) -> tuple[list[Any], NDArray[np.int64], int]:
+    """Parse lines of JSON.
+
+    Returns the values of the lines that are not blank, their indices, and the number of lines.
 
     The lines are parsed all at once or, if that fails, each by itself.
     """
@@ -221,10 +225,11 @@ def _parse_lines(text: str) -> tuple[list[Any], Sequence[int]]:
     except (ValueError, RecursionError):
         values = []
     if len(values) == line_count:
-        return values, range(line_count)
+        return values, np.arange(line_count), line_count
     lines = text.split("\n")
     filled = [n for n, line in enumerate(lines) if line and not line.isspace()]
-    return [_parse_line(lines[n]) for n in filled], filled
+    values = [_parse_line(lines[n]) for n in filled]
+    return values, np.array(filled, np.int64), line_count
 
 
 def _parse_line(line: str) -> Any:

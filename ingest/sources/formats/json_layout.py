@@ -176,7 +176,7 @@ class _Columns:
     def add(self, item: Mapping[str, Any], prefix: str = "", path: Path = ()) -> None:
         """Add the columns of an object."""
         for key, value in item.items():
-            name = prefix + key.replace(".", "_")
+            name = prefix + (key.replace(".", "_") if "." in key else key)
             if isinstance(value, dict):
                 if len(path) + 1 < _MAX_DEPTH:
                     self.add(value, f"{name}.", (*path, key))

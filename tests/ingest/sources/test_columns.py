@@ -51,7 +51,7 @@ def test_more_specific_name_wins():
     )
 
 
-def test_ambiguous_names_are_not_guessed():
+def test_ambiguous_names_have_no_role():
     with pytest.raises(ColumnError, match=r"missing: title .*--column title=NAME"):
         find_columns(["name", "artist", "pid"], {}, FILE)
 
@@ -105,11 +105,11 @@ def test_column_used_twice_in_the_header():
         find_columns(["artist", "artist", "title", "pid"], {}, FILE)
 
 
-def test_unused_twins_do_no_harm():
+def test_unused_columns_may_share_a_name():
     assert find_columns(["x", "x", "artist", "title", "pid"], {}, FILE)["title"] == "title"
 
 
-def test_message_of_a_wide_or_odd_file_stays_one_short_line():
+def test_message_about_a_wide_file_is_one_short_line():
     names = [f"c{i}\n" + "x" * 500 for i in range(300)]
     with pytest.raises(ColumnError) as caught:
         find_columns(names, {}, FILE)

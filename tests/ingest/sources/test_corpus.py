@@ -53,7 +53,7 @@ def test_a_broken_file_is_refused_whole(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", CORPUS, ids=lambda file: file.name)
-def test_blocks_and_steps_change_nothing(
+def test_small_blocks_and_steps_give_the_same_records(
     file: DifficultFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "difficult"
@@ -139,9 +139,7 @@ def test_lines_lists_and_slices_of_the_same_objects_are_read_the_same(
         | st.binary(max_size=3)
     ),
 )
-def test_anything_like_json_is_read_or_refused(
-    path: Path, start: bytes, parts: list[bytes]
-) -> None:
+def test_text_like_json_is_read_or_refused(path: Path, start: bytes, parts: list[bytes]) -> None:
     path.write_bytes(start + b"".join(parts))
     try:
         account, rows, unreadable = read(path)

@@ -56,7 +56,7 @@ def test_wrapped_quotes_inside_are_plain(read):
     assert faults == []
 
 
-def test_wrapped_lines_that_do_not_fit(read):
+def test_malformed_lines_of_wrapped_quotes(read):
     good = '"1","a "b" c","d"\n' * 500
     _, rows, faults = read(
         '"pid", "artist", "title"\n' + good + '"1","a","b","c"\n"\n1,2,3\n' + good
@@ -138,7 +138,7 @@ def test_unclosed_quote_costs_its_own_line_only(read, after):
     assert rows[1] == (4, "3", "c", "d")
 
 
-def test_record_that_swallows_another_and_has_too_many_fields(read):
+def test_record_that_includes_another_and_has_too_many_fields(read):
     head = 'pid,artist,title\n1,"x, y",z\n' * 1
     _, rows, faults = read(head + '2,"a,b\n3,c",d,e\n4,f,g\n')
     assert faults == [
@@ -158,7 +158,7 @@ def test_line_ends(read, end, last):
     assert faults == []
 
 
-def test_lone_carriage_return_is_text_where_lines_end_otherwise(read):
+def test_lone_carriage_return_is_text_if_lines_end_otherwise(read):
     assert read("pid\tartist\ttitle\n1\ta\rb\tc\n")[1] == [(2, "1", "a\rb", "c")]
     assert read('pid,artist,title\r1,"a\rb",c\r2,d,e\r')[1] == [
         (2, "1", "a\rb", "c"),
@@ -167,7 +167,7 @@ def test_lone_carriage_return_is_text_where_lines_end_otherwise(read):
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
-def test_delimiter_is_seen_in_the_header(read, delimiter):
+def test_delimiter_is_detected_from_the_header(read, delimiter):
     header = delimiter.join(["pid", "artist", "title"])
     _, rows, _ = read(header + "\n" + delimiter.join(["1", "a.b", "c:d"]) + "\n")
     assert rows == [(2, "1", "a.b", "c:d")]
@@ -201,7 +201,7 @@ def test_lines_that_are_not_utf8(read, line):
         (b"pid,\x03\0\0\0,\n", "binary"),
     ],
 )
-def test_files_that_are_no_playlists(read, content, message):
+def test_files_without_records_or_text(read, content, message):
     with pytest.raises(FileError, match=message) as caught:
         read(content)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""ReadOptions the encoding of a text is told, and named."""
+"""Detect the encoding of a text, or look it up by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HEADER = "pid,artist,title\n"
 
 
 @pytest.mark.parametrize("name", ["idna", "punycode", "hex", "undefined", "rot13", "no-such"])
-def test_codecs_that_are_none_of_text_are_refused(name: str) -> None:
+def test_codecs_that_do_not_decode_text_are_refused(name: str) -> None:
     with pytest.raises(InputError, match=f"there is no encoding '{name}'"):
         find_encoding(name)
 
@@ -27,7 +27,7 @@ def test_codecs_that_are_none_of_text_are_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["latin-1", "cp1251", "shift_jis", "gbk", "utf-7", "utf-8-sig", "utf-16", "koi8-r"]
 )
-def test_codecs_of_text_are_taken(name: str) -> None:
+def test_codecs_that_decode_text(name: str) -> None:
     encoding = find_encoding(name)
     text = "a,b\n".encode(encoding.codec)
     assert encoding.decoder().decode(text, final=True) == "a,b\n"
@@ -70,7 +70,7 @@ def test_lines_that_end_with_cr_may_be_macroman() -> None:
         detect_encoding(text.replace(b"\n", b"\r"))
 
 
-def test_text_that_is_not_utf8_after_the_sample_is_rejected_and_said(
+def test_text_after_the_sample_that_is_not_utf8_is_rejected_with_a_remark(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(content, "SAMPLE_SIZE", 100)

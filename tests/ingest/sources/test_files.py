@@ -71,7 +71,7 @@ def test_a_file_that_looks_like_a_pattern(tmp_path: Path) -> None:
     assert labels(path) == ["a[1]*.csv"]
 
 
-def test_each_file_once_and_names_that_tell_them_apart(folder: Path, tmp_path: Path) -> None:
+def test_each_file_is_read_once_and_has_a_label_of_its_own(folder: Path, tmp_path: Path) -> None:
     twin = tmp_path / "z.csv.gz"
     twin.write_bytes(GOOD)
     first = folder / "more" / "z.csv.gz"
@@ -110,7 +110,7 @@ def test_an_archive_within_an_archive_is_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_damaged_archive_is_said_in_a_line(method: int, tmp_path: Path) -> None:
+def test_a_damaged_archive_is_reported_in_one_line(method: int, tmp_path: Path) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", method) as archive:
         rows = "".join(f"{i // 5},Artist {i % 97},Title {i * 7919 % 1000}\n" for i in range(900))
@@ -129,7 +129,7 @@ def test_a_damaged_archive_is_said_in_a_line(method: int, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
-def test_a_tar_archive_is_not_taken_for_text(mode: str, tmp_path: Path) -> None:
+def test_a_tar_archive_is_refused(mode: str, tmp_path: Path) -> None:
     path = tmp_path / "x.tar"
     with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
         for name in ("x.csv", "y.csv"):
@@ -141,7 +141,7 @@ def test_a_tar_archive_is_not_taken_for_text(mode: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [GOOD, b"<html>404</html>", b"PK", bytes(range(200))])
-def test_a_zip_by_name_alone(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_a_zip_archive_only_by_name(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     path.write_bytes(content)
     with pytest.raises(FileError, match=r"not a \.zip archive.*download it again, or rename"):

@@ -1,4 +1,4 @@
-"""Files that are nearly right: what is understood all the same, and what the user is told."""
+"""Unusual files: how they are read, and the hints that the user gets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_date_as_last_fm_writes_it(path: Path) -> None:
     assert read(path)[1][0]["position"] == 1270388700.0
 
 
-def test_where_most_positions_are_no_times_it_is_said_what_to_do(path: Path) -> None:
+def test_remark_if_most_positions_are_neither_numbers_nor_times(path: Path) -> None:
     rows = "".join(f"1,a,b{n},04/05/2010 {n}\n" for n in range(3))
     path.write_text("pid,artist,title,timestamp\n" + rows)
     account, _, unreadable = read(path)
@@ -39,22 +39,22 @@ def test_where_most_positions_are_no_times_it_is_said_what_to_do(path: Path) -> 
     assert read(path)[0].notes[0].remarks == ()
 
 
-def test_remarks_are_said_once(tmp_path: Path) -> None:
+def test_each_remark_is_reported_once(tmp_path: Path) -> None:
     said: list[str] = []
 
-    class Heard(SilentReporter):
+    class RecordingReporter(SilentReporter):
         def say(self, text: str) -> None:
             said.append(text)
 
     paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
     for path in paths:
         path.write_text("pid,artist,title,pos\n1,a,b,x\n")
-    read_files(paths, {}, tmp_path / "rows", tmp_path / "unreadable", Heard())
+    read_files(paths, {}, tmp_path / "rows", tmp_path / "unreadable", RecordingReporter())
     assert len(said) == 1
     assert said[0].startswith("  note       a.csv: most of 'pos' is neither a number nor a time")
 
 
-def test_a_long_field_that_nobody_wants_costs_no_row(path: Path) -> None:
+def test_a_long_field_of_an_unused_column_costs_no_row(path: Path) -> None:
     long = "y" * 200_000
     path.write_text(f'pid,artist,title,descr\n1,a,b,"{long}\nz"\n1,c,d,e\n')
     _, rows, unreadable = read(path)
@@ -62,7 +62,7 @@ def test_a_long_field_that_nobody_wants_costs_no_row(path: Path) -> None:
     assert unreadable == []
 
 
-def test_a_file_without_a_header_is_told_of_the_option(path: Path) -> None:
+def test_message_about_a_file_without_a_header_names_the_option(path: Path) -> None:
     path.write_text("u1\t2009-05-04T23:08:57Z\tm1\tDeep Dish\tm2\tFlashdance\n" * 2)
     with pytest.raises(ColumnError, match=r"say --no-header: .*1 \('u1'\), .*6 \('Flashdance'\)"):
         read(path)

@@ -1,4 +1,4 @@
-"""JSON files of every arrangement: what comes after a document, and which list holds the songs."""
+"""JSON files of every layout: several documents, and which list holds the songs."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def titles(rows: list[dict[str, Any]], role: str = "playlist_id") -> dict[str, s
     return found
 
 
-# What comes after a document.
+# Several documents, and text after a document.
 
 
 @pytest.mark.parametrize("between", ["", "\n", " \r\n\n", "\ufeff"])
@@ -107,9 +107,7 @@ def test_playlists_put_one_after_another_are_all_read(read: Read) -> None:
 
 @pytest.mark.parametrize("tail", ["garbage", "]", "}", ", 1", "\0\0", '{"more": 1}', '{"more": [{'])
 @pytest.mark.parametrize("first", [objects("a", "b"), {"playlists": [slice_of(1, "a")]}], ids=len)
-def test_what_follows_a_document_and_is_none_ends_the_run(
-    read: Read, first: Any, tail: str
-) -> None:
+def test_other_text_after_a_document_is_refused(read: Read, first: Any, tail: str) -> None:
     with pytest.raises(FileError, match=r"not valid JSON|no list|cut short"):
         read(json.dumps(first, indent=1) + tail)
 
@@ -142,7 +140,7 @@ def test_several_lists_of_songs_in_each_object_are_refused_by_name(read: Read) -
         read("\n".join(map(json.dumps, lines)))
 
 
-def test_a_list_beside_that_of_the_usual_name_is_said(read: Read) -> None:
+def test_remark_about_a_list_beside_that_of_the_usual_name(read: Read) -> None:
     account, rows = read([{"pid": 1, "suggested": songs("x", "y", "z"), "tracks": songs("a")}])
     assert titles(rows) == {"1": "a"}
     assert account.notes[0].remarks == ("not read: 'suggested'",)
@@ -154,7 +152,7 @@ def test_several_lists_of_playlists_are_refused_by_name(read: Read) -> None:
         read(lists)
 
 
-def test_a_list_beside_the_playlists_is_said(read: Read) -> None:
+def test_remark_about_a_list_beside_the_playlists(read: Read) -> None:
     account, rows = read({"playlists": [slice_of(1, "a")], "liked": songs("x")})
     assert len(rows) == 1
     assert account.notes[0].remarks == ("not read: 'liked'",)
@@ -197,7 +195,7 @@ def test_a_playlist_of_the_api_of_spotify(read: Read) -> None:
     assert rows[0]["playlist_name"] == "Mine"
 
 
-def test_of_names_that_end_alike_the_least_nested_counts(read: Read) -> None:
+def test_of_names_with_the_same_last_part_the_least_nested_counts(read: Read) -> None:
     line = {"pid": 1, "more": {"artist": "X"}, "artist": "A", "song": {"title": "t", "id": 1}}
     assert read(json.dumps(line) + "\n" + json.dumps(line))[1][0]["artist"] == "A"
 
@@ -229,11 +227,32 @@ def test_a_list_of_artists_is_never_the_songs(read: Read) -> None:
     assert [(row["artist"], row["title"]) for row in rows] == [("A", "t")] * 2
 
 
-# What turns up late.
+# The columns of a file.
 
 
-def test_the_layout_is_that_of_the_whole_sample(read: Read) -> None:
+def test_the_columns_are_those_of_the_whole_sample(read: Read) -> None:
     late = [{**song, "pos": 9 - at} for at, song in enumerate(objects("a", "b", pid=2))]
     account, rows = read("\n".join(map(json.dumps, objects("x") * 500 + late)))
     assert [row["position"] for row in rows[-2:]] == [9.0, 8.0]
     assert account.notes[0].remarks == ()
+
+
+@pytest.mark.parametrize("other", [{"name": "B"}, {"name": {"first": "B"}}, {}, None])
+def test_a_name_may_have_a_value_here_and_an_object_there(read: Read, other: Any) -> None:
+    _, rows = read([*objects("a"), {"pid": 1, "artist": other, "title": "b"}])
+    assert [(row["artist"], row["title"]) for row in rows] == [("A", "a"), (None, "b")]
+
+
+def test_a_position_too_large_for_a_number_is_rejected(read: Read) -> None:
+    first, second = objects("a", "b")
+    account, rows = read([first | {"pos": 1}, second | {"pos": 10**400}])
+    assert [row["position"] for row in rows] == [1.0]
+    assert account.unreadable == 1
+
+
+def test_numbers_have_the_same_text_whatever_stands_beside_them(read: Read) -> None:
+    for ids in ([2.0**53, 1.0], [2.0**53, "x"], [2.0**53, None]):
+        _, rows = read(
+            [{"pid": pid, **song} for pid, song in zip(ids, songs("a", "b"), strict=True)]
+        )
+        assert rows[0]["playlist_id"] == "9.007199254740992e+15"

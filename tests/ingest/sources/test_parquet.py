@@ -52,7 +52,7 @@ def test_a_row_with_a_list_of_structs_is_a_playlist(
     assert [row["position"] for row in rows][:2] == [0.0, 1.0]
 
 
-def test_lists_side_by_side_are_a_playlist_too(tmp_path: Path) -> None:
+def test_lists_side_by_side_are_a_playlist(tmp_path: Path) -> None:
     columns = {
         "pid": [1, 2, 3, 4],
         "artist": [["A", "B"], ["C"], [], None],
@@ -107,7 +107,7 @@ def test_structs_are_named_with_dots(tmp_path: Path) -> None:
     assert seen(rows, "artist") == [("A",)]
 
 
-def test_damaged_pages_are_seen_by_their_checksums(tmp_path: Path) -> None:
+def test_damaged_pages_are_detected_by_their_checksums(tmp_path: Path) -> None:
     path = tmp_path / "songs.parquet"
     titles = [f"title {n}" for n in range(999)]
     table = pa.table({"pid": [1] * 999, "artist": ["a"] * 999, "title": titles})

@@ -65,7 +65,7 @@ def test_notation(text: str, extra: PayloadColumn) -> None:
         ("Title=genre", "every song has a field 'title' already"),
     ],
 )
-def test_what_cannot_be_a_field(text: str, message: str) -> None:
+def test_text_that_does_not_name_a_field(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         parse_payload_column(text)
 
@@ -80,7 +80,7 @@ def test_two_fields_whose_names_differ_in_case_alone() -> None:
         parse_payload_columns(["Year", "year=Year:integer"])
 
 
-def test_integers_beyond_64_bits_with_a_sign_are_wrong_not_negative() -> None:
+def test_integers_beyond_int64_are_wrong_and_not_negative() -> None:
     values = pa.array([2**63 + 5, 2**63 - 1, None], pa.uint64())
     tally = PayloadTally("integer")
     assert tally.convert(values, "f", np.arange(3)).to_pylist() == [None, 2**63 - 1, None]
@@ -104,7 +104,7 @@ def test_a_value_that_no_field_can_hold_is_left_out_and_its_row_stays(tmp_path: 
         assert account.payload["descr"]["wrong"] == (3 if kind == "integer" else 2)
 
 
-def test_numbers_beyond_all_numbers_are_no_reason_to_fail(tmp_path: Path) -> None:
+def test_infinity_is_text(tmp_path: Path) -> None:
     path = tmp_path / "songs.json"
     song = '"pid": 1, "artist": "A", "title": "a"'
     path.write_text(f'[{{{song}, "year": ""}}, {{{song}, "year": Infinity}}]')
@@ -183,7 +183,7 @@ def test_wrong_values_are_shown_with_their_place(tmp_path: Path) -> None:
     }
 
 
-def test_a_column_that_is_not_there(tmp_path: Path) -> None:
+def test_a_payload_column_that_the_file_lacks(tmp_path: Path) -> None:
     path = tmp_path / "songs.csv"
     path.write_text("pid,artist,title\n1,a,b\n")
     with pytest.raises(ColumnError, match=r"no column 'albun' \(--payload albun\).*'title'"):

@@ -55,7 +55,7 @@ def write(tmp_path):
     return write
 
 
-def test_row_holds_what_the_file_says(read, write):
+def test_row_holds_the_values_of_the_file(read, write):
     path = write(
         "user_id,session_id,Playlist,artist,track,timestamp,uri\n"
         "u1,s1, My list ,  A ,B,2020-01-01T00:00:10Z,spotify:1\n"
@@ -114,7 +114,7 @@ def test_positions(read, write, text, number, company):
 
 
 @pytest.mark.parametrize("text", ["first", "nan", "inf", "1e999", "1_000", "2020-13-01"])
-def test_position_that_is_no_number(read, write, text):
+def test_position_that_is_neither_number_nor_time(read, write, text):
     account, rows, unreadable = read(
         write(f'pid,artist,title,pos\n"1",a,b,1\n"1",c,d,{text}\n1,e\n"1",f,g,2\n')
     )
@@ -129,12 +129,12 @@ def test_position_that_is_no_number(read, write, text):
     assert (account.rows, account.unreadable) == (2, 2)
 
 
-def test_text_of_an_unreadable_line_is_cut(read, write):
+def test_text_of_an_unreadable_line_is_shortened(read, write):
     _, _, unreadable = read(write(HEADER + "1,a,b\n" + "x" * 9000 + "\n2,caf\\,b\n"))
     assert unreadable[0]["text"] == "x" * 500
 
 
-def test_bytes_that_are_no_text_are_shown(read, write):
+def test_bytes_that_are_not_text_are_shown_escaped(read, write):
     good = "1,é,b\n1,c,d\n".encode()
     _, rows, unreadable = read(write(HEADER.encode() + good + b"1,caf\xe9,b\n"))
     assert len(rows) == 2
@@ -195,14 +195,14 @@ def test_several_files_in_order(read, write):
     assert [(note.rows, note.unreadable) for note in account.notes] == [(1, 1), (1, 0)]
 
 
-def test_files_of_one_name_are_told_apart(read, write):
+def test_files_of_the_same_name_have_their_paths_as_labels(read, write):
     paths = [write(HEADER + "1,a,b\n", f"{folder}/songs.csv") for folder in "ab"]
     _, rows, _ = read(*paths)
     assert [row["file"] for row in rows] == [str(path) for path in paths]
 
 
-def test_report_says_how_files_were_understood(write, tmp_path):
-    class Heard(SilentReporter):
+def test_result_of_the_task_names_the_format(write, tmp_path):
+    class RecordingReporter(SilentReporter):
         def task(self, title):
             self.title, self.progress, self.text = title, [], ""
             return self
@@ -219,11 +219,11 @@ def test_report_says_how_files_were_understood(write, tmp_path):
         def result(self, text):
             self.text = text
 
-    path, heard = write('"pid","artist","title"\n"1","a "b" c","d"\n'), Heard()
-    read_files([path], {}, tmp_path / "rows", tmp_path / "unreadable", heard)
-    assert heard.title == "read"
-    assert heard.text == "1 rows of 1 file (CSV, wrapped quotes), 0 unreadable"
-    done, total = heard.progress[-1]
+    path, reporter = write('"pid","artist","title"\n"1","a "b" c","d"\n'), RecordingReporter()
+    read_files([path], {}, tmp_path / "rows", tmp_path / "unreadable", reporter)
+    assert reporter.title == "read"
+    assert reporter.text == "1 rows of 1 file (CSV, wrapped quotes), 0 unreadable"
+    done, total = reporter.progress[-1]
     assert done == total >= path.stat().st_size
 
 
@@ -307,7 +307,7 @@ def test_file_that_changes_while_it_is_read(read, write, monkeypatch, tmp_path):
     assert _content(tmp_path) == []
 
 
-def test_wrong_columns_are_seen_before_anything_is_written(read, write, tmp_path):
+def test_missing_columns_are_reported_before_anything_is_written(read, write, tmp_path):
     with pytest.raises(ColumnError, match=r"b\.csv: the columns found are 'x'"):
         read(write(HEADER + "1,a,b\n", "a.csv"), write("x\n1\n", "b.csv"))
     assert _content(tmp_path) == []
