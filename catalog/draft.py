@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from catalog.console.progress import Reporter
     from catalog.manifest import Counts, FileSum, Origin, StoredReranker
-    from catalog.progress import Reporter
     from catalog.schema import Kind
 
 CANARIES = 8

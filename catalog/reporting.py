@@ -1,5 +1,5 @@
-"""Import path of earlier versions for `catalog.progress.ConsoleReporter`."""
+"""Import path of earlier versions for `catalog.console.progress.ConsoleReporter`."""
 
-from catalog.progress import ConsoleReporter as Talking
+from catalog.console.progress import ConsoleReporter as Talking
 
 __all__ = ["Talking"]

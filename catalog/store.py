@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from pathlib import Path
     from uuid import UUID
 
+    from catalog.console.progress import Reporter
     from catalog.draft import Draft
     from catalog.manifest import Manifest
     from catalog.model import Filter, Hit, Point, Search, Song, Vector
-    from catalog.progress import Reporter
 
 KEPT = 2
 """Number of old releases kept beside the current one."""

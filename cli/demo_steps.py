@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from catalog.console.terminal import echo
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import UnavailableError
 from catalog.files import make_folder
-from catalog.terminal import echo
 from evaluation.judge import harness
 from evaluation.report import terminal
 from evaluation.synthetic import playlists as synthetic
@@ -29,7 +29,7 @@ from service.client.client import Client
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from evaluation.judge.result import Evaluation
     from service.recommend.seeds import Seed
 

@@ -16,7 +16,7 @@ from catalog.commands.options import (
     one_line_errors,
     qdrant_server,
 )
-from catalog.terminal import echo, one_line, print_json
+from catalog.console.terminal import echo, one_line, print_json
 
 if TYPE_CHECKING:
     from pathlib import Path

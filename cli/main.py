@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from catalog.console.terminal import echo
 from catalog.files import reason_of
-from catalog.terminal import echo
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

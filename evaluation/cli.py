@@ -18,8 +18,8 @@ from catalog.commands.options import (
     reporter_for,
     work_option,
 )
+from catalog.console.terminal import echo, json_text, print_json
 from catalog.files import require_writable
-from catalog.terminal import echo, json_text, print_json
 from service.client.target import require_address
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from catalog.commands.options import (
     reporter_for,
     work_option,
 )
-from catalog.terminal import echo, print_json
+from catalog.console.terminal import echo, print_json
 from ingest.parameters import Parameters
 from ingest.sources.options import FORMATS, QUOTINGS, ReadOptions
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from dataclasses import Field
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from catalog.server.options import CollectionLayout, QdrantOptions
     from catalog.store import OpenRelease, ReleaseStore
     from ingest.sources.payload import PayloadColumn
@@ -255,7 +255,7 @@ def log_interruption(command: Command) -> Command:
         except KeyboardInterrupt:
             if kwargs["log_format"] != "json":
                 raise
-            from catalog.progress import log
+            from catalog.console.progress import log
 
             log("error", error="Interrupted", text="stopped; the current release is unchanged")
             raise click.exceptions.Exit(1) from None

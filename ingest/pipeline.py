@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from catalog.schema import Kind
     from catalog.store import OpenRelease, ReleaseStore
     from ingest.parameters import Parameters

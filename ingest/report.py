@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from catalog.console.terminal import one_line
 from catalog.errors import MismatchError
-from catalog.terminal import one_line
 from ingest.learn.cooccurrence import CountSummary
 from ingest.learn.selection import ChooseSummary
 from ingest.learn.word2vec import TrainSummary, describe_rarity

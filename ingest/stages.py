@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
 
 RECORD = "stage.json"
 _CHUNK = 4 << 20  # bytes

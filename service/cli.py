@@ -14,7 +14,7 @@ from catalog.commands.options import (
     one_line_errors,
     qdrant_server,
 )
-from catalog.terminal import echo
+from catalog.console.terminal import echo
 from service.client.target import running_service
 from service.client.usage_errors import request_errors_as_usage
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 import click
 
 from catalog.commands.options import Decimal, config_option, one_line_errors
-from catalog.terminal import echo
+from catalog.console.terminal import echo
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
 
+from catalog.console.terminal import escape_controls
 from catalog.errors import SettingsError
 from catalog.server.options import qdrant_options, redact_password
-from catalog.terminal import escape_controls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

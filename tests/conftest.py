@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
-from catalog.progress import SilentReporter
 from evaluation.synthetic import playlists
 from ingest import pipeline
 from tests.support.pipeline_runs import Lane

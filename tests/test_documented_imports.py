@@ -6,8 +6,8 @@ from pathlib import Path
 
 
 def test_documented_imports_of_the_current_version() -> None:
+    from catalog.console.progress import ConsoleReporter
     from catalog.errors import NextsongError
-    from catalog.progress import ConsoleReporter
     from evaluation.judge import harness
     from evaluation.report.terminal import print_evaluation
     from evaluation.systems.location import StoreLocation
@@ -19,7 +19,7 @@ def test_documented_imports_of_the_current_version() -> None:
 
 
 def test_imports_of_earlier_versions_are_aliases() -> None:
-    from catalog.progress import ConsoleReporter
+    from catalog.console.progress import ConsoleReporter
     from catalog.reporting import Talking
     from evaluation import harness, show
     from evaluation.judge import harness as current_harness

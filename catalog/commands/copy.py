@@ -6,15 +6,15 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catalog.digest import Digest
 from catalog.errors import BusyError, GateError, NoReleaseError
 from catalog.files import make_folder, storage_errors
+from catalog.server.digest import Digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from catalog.console.progress import Reporter, Task
     from catalog.manifest import Manifest
-    from catalog.progress import Reporter, Task
     from catalog.store import OpenRelease, ReleaseStore
 
 

@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import CorruptReleaseError, NextsongError, UnavailableError
 from catalog.open_store import open_store
-from catalog.progress import SilentReporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

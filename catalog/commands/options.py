@@ -15,7 +15,7 @@ from catalog.server.options import API_KEY, CollectionLayout, qdrant_options
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from catalog.server.options import QdrantOptions
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
@@ -239,7 +239,7 @@ def _with(options: list[Callable[[Any], Any]], command: Any) -> Any:
 
 def reporter_for(*, quiet: bool, log_format: str = "console") -> Reporter:
     """The reporter that the user asked for."""
-    from catalog import progress
+    from catalog.console import progress
 
     if quiet:
         return progress.SilentReporter()
@@ -248,7 +248,7 @@ def reporter_for(*, quiet: bool, log_format: str = "console") -> Reporter:
 
 def print_result(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
     """Print the result of a command: `text` for people, or JSON."""
-    from catalog import terminal
+    from catalog.console import terminal
 
     if as_json:
         terminal.print_json(result)
@@ -268,7 +268,7 @@ def one_line_errors(command: Command) -> Command:
         except NextsongError as error:
             message = " ".join(str(error).split())
             if kwargs.get("log_format") == "json":
-                from catalog.progress import log
+                from catalog.console.progress import log
 
                 log("error", error=type(error).__name__, text=message)
                 raise click.exceptions.Exit(1) from error

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from catalog.console.tables import Console, Table
 from catalog.errors import CorruptReleaseError
 from catalog.store import require_current
-from catalog.tables import Console, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,7 +19,7 @@ from catalog.commands.options import (
     release_argument,
     reporter_for,
 )
-from catalog.terminal import print_json
+from catalog.console.terminal import print_json
 
 if TYPE_CHECKING:
     from pathlib import Path

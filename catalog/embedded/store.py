@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from catalog.console.progress import Reporter
     from catalog.manifest import Manifest
-    from catalog.progress import Reporter
     from catalog.store import Gate, OpenRelease
 
 

@@ -10,8 +10,8 @@ from qdrant_client import models
 from catalog.errors import EngineError
 
 if TYPE_CHECKING:
+    from catalog.console.progress import Task
     from catalog.draft import Draft
-    from catalog.progress import Task
     from catalog.server.connection import Nodes
 
 INDEXING_THRESHOLD_KB = 1_000

@@ -62,9 +62,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
+    from catalog.console.progress import Reporter
     from catalog.draft import Draft
     from catalog.manifest import Manifest
-    from catalog.progress import Reporter
     from catalog.server.lock import Lease
     from catalog.server.options import QdrantOptions
     from catalog.store import Gate, OpenRelease

@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 from qdrant_client import models
 
 from catalog import schema
-from catalog.digest import Digest, digest_of_row
 from catalog.draft import require_sound_vectors
 from catalog.server.connection import create_collection
+from catalog.server.digest import Digest, digest_of_row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from catalog.console.progress import Task
     from catalog.draft import Draft
-    from catalog.progress import Task
     from catalog.server.connection import Nodes
     from catalog.server.options import CollectionLayout
 

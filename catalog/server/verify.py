@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 from qdrant_client import models
 
 from catalog import schema
-from catalog.digest import Digest, digest_of_row
 from catalog.errors import CorruptReleaseError
 from catalog.model import Search
 from catalog.search_plan import Ranking
+from catalog.server.digest import Digest, digest_of_row
 from catalog.server.queries import dense_of, params_of, request_of, weights_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from catalog.console.progress import Task
     from catalog.manifest import Manifest
     from catalog.model import Vector
-    from catalog.progress import Task
     from catalog.server.connection import Nodes
 
 BATCH = 1_000  # songs per request

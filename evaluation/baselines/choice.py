@@ -17,7 +17,7 @@ from evaluation.baselines.rules import MAX_DISTANCE, SequentialRules
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import Dataset
     from evaluation.systems.release import System

@@ -18,8 +18,8 @@ from catalog.commands.options import (
     reporter_for,
     storage_option,
 )
+from catalog.console.terminal import print_json
 from catalog.files import require_writable
-from catalog.terminal import print_json
 
 if TYPE_CHECKING:
     from catalog.server.options import QdrantOptions, Storage

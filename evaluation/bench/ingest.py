@@ -14,15 +14,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catalog.console.terminal import echo, json_text
 from catalog.errors import FileError, NextsongError
 from catalog.files import storage_errors, write_atomically
-from catalog.terminal import echo, json_text
 from evaluation.bench.processes import MemoryWatch
 from evaluation.synthetic.raw_form import HEADER
 from ingest.stats.charts import extra_needed
 
 if TYPE_CHECKING:
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from ingest.parameters import Parameters
 
 _COMPARED_STEPS = {

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from catalog.console.progress import Reporter
     from catalog.manifest import Manifest
-    from catalog.progress import Reporter
     from catalog.server.options import Storage
     from catalog.store import ReleaseStore
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from catalog.console.tables import Console, Table
+from catalog.console.terminal import echo, json_text
 from catalog.files import write_atomically
-from catalog.tables import Console, Table
-from catalog.terminal import echo, json_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from catalog.server.options import QdrantOptions, Storage
     from catalog.store import ReleaseStore
 

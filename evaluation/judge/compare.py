@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from catalog.console.progress import Reporter
     from catalog.manifest import Manifest
-    from catalog.progress import Reporter
     from catalog.store import OpenRelease
     from evaluation.metrics.ranking import Figures
     from evaluation.protocol.cases import Holdout, Split

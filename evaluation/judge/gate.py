@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from catalog.store import OpenRelease, ReleaseStore
     from evaluation.judge.comparison import ChangeReport
     from evaluation.judge.result import Evaluation

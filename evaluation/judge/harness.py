@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from catalog.console.progress import Reporter
     from catalog.index_quality import Recall
     from catalog.manifest import Manifest
-    from catalog.progress import Reporter
     from catalog.store import OpenRelease
     from evaluation.judge.behaviour import Behaviour
     from evaluation.judge.comparison import Comparison

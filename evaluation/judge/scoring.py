@@ -13,7 +13,7 @@ from evaluation.metrics.continuation import DEPTH as DEPTH_OF_HALVES
 from evaluation.metrics.table import figures_per_query, overall_figures
 
 if TYPE_CHECKING:
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from evaluation.metrics.ranking import Figures
     from evaluation.protocol.cases import HeldOutCases, Holdout
     from evaluation.protocol.dataset import Dataset, SongNumbers

@@ -14,7 +14,7 @@ from evaluation.report.headline import HEADINGS, format_number, headline_table, 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from evaluation.judge.intervals import Figure
     from evaluation.judge.result import Evaluation
     from evaluation.judge.scoring import SystemScores

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from catalog.tables import Console, Table
+from catalog.console.tables import Console, Table
 from evaluation.judge.significance import format_p_value
 from evaluation.report.headline import (
     HEADINGS,

@@ -16,7 +16,7 @@ from catalog.commands.options import (
     quiet_option,
     reporter_for,
 )
-from catalog.terminal import print_json
+from catalog.console.terminal import print_json
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from evaluation.runs.terminal import figures_of, label_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from evaluation.runs.log import Run
 
 TAG = "nextsong.run"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from catalog.tables import Console, Table
+from catalog.console.tables import Console, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from evaluation.judge.comparison import Comparison
     from evaluation.judge.scoring import SystemScores
     from evaluation.protocol.cases import HeldOutCases, Holdout

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from evaluation.systems.location import StoreLocation
     from ingest.parameters import Parameters
 

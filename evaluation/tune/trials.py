@@ -15,7 +15,7 @@ from evaluation.tune.space import start_values
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Semaphore
 
-    from catalog.progress import Reporter, Task
+    from catalog.console.progress import Reporter, Task
     from evaluation.tune.files import StudyFiles
     from evaluation.tune.objective import Phase
 

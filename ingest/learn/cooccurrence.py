@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from multiprocessing.pool import AsyncResult
     from pathlib import Path
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from ingest.parameters import Parameters
 
 PAIRS_PER_PART = 12_000_000

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from catalog.progress import Reporter, Task
+    from catalog.console.progress import Reporter, Task
     from ingest.parameters import Parameters
 
 FOLDS = 4

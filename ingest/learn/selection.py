@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from catalog.progress import Reporter, Task
+    from catalog.console.progress import Reporter, Task
     from ingest.learn.reranker import StageFiles
 
 DENSE_WEIGHTS = (0.05, 0.1, 0.2, 0.35, 0.6)

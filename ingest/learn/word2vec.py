@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from ingest.parameters import Parameters
 
 # gensim silently cuts lines of more than MAX_WORDS_IN_BATCH words, so a longer playlist is written

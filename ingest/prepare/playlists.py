@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     import duckdb
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
     from ingest.parameters import Parameters
     from ingest.sources.read import ReadAccount
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import duckdb
     from numpy.typing import NDArray
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
 
 BOUNDS = {"train": (0.0, 0.7), "validation": (0.7, 0.9), "test": (0.9, 1.0)}
 """The range of hashes of each split, from 0 to 1."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from catalog.progress import Reporter, Task
+    from catalog.console.progress import Reporter, Task
     from ingest.sources.detect import OpenedFile
     from ingest.sources.formats.batch import Batch
     from ingest.sources.payload import PayloadKind

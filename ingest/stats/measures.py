@@ -21,7 +21,7 @@ from ingest.stats.charts import extra_needed
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from catalog.progress import Reporter
+    from catalog.console.progress import Reporter
 
     Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from google.protobuf import json_format
 from rich.markup import escape
 
-from catalog.tables import Console, Table
-from catalog.terminal import one_line, print_json
+from catalog.console.tables import Console, Table
+from catalog.console.terminal import one_line, print_json
 from nextsong.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from catalog.terminal import json_text, one_line, sanitise
+from catalog.console.terminal import json_text, one_line, sanitise
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor

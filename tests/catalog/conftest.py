@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
-from catalog.progress import SilentReporter
 from tests.support.qdrant_servers import memory_store
 
 if TYPE_CHECKING:

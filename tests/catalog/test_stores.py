@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.commands.copy import copy
+from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError, CorruptReleaseError, EngineError, NoReleaseError
 from catalog.model import Condition, Filter, Search
-from catalog.progress import SilentReporter
 from catalog.song import song_id
 from tests.support.embedded_releases import Notes, invented, run, vectors_of
 from tests.support.qdrant_servers import Shared

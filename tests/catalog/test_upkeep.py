@@ -9,9 +9,9 @@ import pytest
 from qdrant_client import models
 
 from catalog.commands.copy import copy
+from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import EngineError, GateError, NoReleaseError, UnavailableError
-from catalog.progress import SilentReporter
 from catalog.server import indexing
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ import pytest
 from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 
-from catalog import progress, tables
+from catalog.console import progress, tables
+from catalog.console.terminal import json_text, one_line, sanitise
 from catalog.embedded.store import EmbeddedStore
 from catalog.files import write_atomically
-from catalog.terminal import json_text, one_line, sanitise
 from cli.main import main
 from service.operate import logs
 

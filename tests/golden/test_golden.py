@@ -32,8 +32,8 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.json_format import MessageToDict
 from pydantic import TypeAdapter
 
+from catalog.console.progress import SilentReporter
 from catalog.manifest import Manifest
-from catalog.progress import SilentReporter
 from cli.main import main
 from nextsong.v1 import recommender_pb2 as pb
 from service.settings import PREFIX, Settings

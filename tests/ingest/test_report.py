@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import MismatchError, RejectsError
-from catalog.progress import SilentReporter
 from cli.main import main
 from ingest import pipeline, report
 from ingest.parameters import Parameters

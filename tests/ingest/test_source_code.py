@@ -105,4 +105,6 @@ def test_the_stages_use_these_libraries() -> None:
 def test_commands_and_stores_are_not_code_of_a_stage(stage: StageDefinition[Any]) -> None:
     modules = SourceCode().collect(module.__name__ for module in stage.modules)[0]
     assert not [name for name in modules if name.startswith("catalog.commands")]
-    assert {"ingest.cli", "ingest.report", "catalog.store", "catalog.progress"}.isdisjoint(modules)
+    assert {"ingest.cli", "ingest.report", "catalog.store", "catalog.console.progress"}.isdisjoint(
+        modules
+    )

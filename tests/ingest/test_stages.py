@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import FileError, MismatchError, StorageError
-from catalog.progress import SilentReporter
 from ingest.source_code import SourceCode
 from ingest.stages import (
     RECORD,

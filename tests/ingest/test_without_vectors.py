@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import PlaylistError
-from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.judge import harness
 from evaluation.protocol.dataset import load_dataset

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.model import Search
-from catalog.progress import SilentReporter
 from evaluation.judge import harness
 from evaluation.systems.location import StoreLocation
 from ingest import pipeline

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from catalog.console.progress import SilentReporter
 from catalog.draft import Draft
 from catalog.embedded.store import EmbeddedStore
 from catalog.manifest import Counts, Origin
 from catalog.model import ANY, Filter, Hit, Search, Song, Vector
-from catalog.progress import SilentReporter
 from catalog.song import normalise, search_text, song_id
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from catalog.console.progress import SilentReporter
 from catalog.draft import Draft
 from catalog.manifest import FORMAT, Counts, Manifest, Origin
 from catalog.model import ANY, Filter, Hit, Point, Search, Song
-from catalog.progress import SilentReporter
 from catalog.song import normalise, search_text, song_id, song_id_of_track
 
 if TYPE_CHECKING:

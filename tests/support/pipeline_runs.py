@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
-from catalog.progress import SilentReporter
 from ingest import pipeline
 from ingest.sources.options import DEFAULT_OPTIONS, ReadOptions
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from catalog.console.progress import Reporter
     from catalog.draft import Draft
     from catalog.manifest import Manifest
-    from catalog.progress import Reporter
     from tests.support.road import Road
 
 STAGES = ["read", "prepare", "split", "count", "train", "choose"]

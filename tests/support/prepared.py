@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.progress import SilentReporter
+from catalog.console.progress import SilentReporter
 from ingest.pipeline import PREPARE
 from ingest.prepare.playlists import PrepareOptions, PrepareSummary, prepare
 from ingest.sources.read import ROWS, UNREADABLE

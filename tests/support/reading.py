@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
-from catalog.progress import SilentReporter
+from catalog.console.progress import SilentReporter
 from ingest.sources.content import decode_sample, read_sample
 from ingest.sources.files import find_files
 from ingest.sources.formats.csv import CsvFile, open_csv

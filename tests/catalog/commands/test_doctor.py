@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from qdrant_client import models
 
 from catalog.commands import doctor
+from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import InputError
-from catalog.progress import SilentReporter
 from catalog.server.health import check_collections
 from cli.main import main
 from service.history import History, now_ms

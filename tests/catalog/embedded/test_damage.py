@@ -13,8 +13,8 @@ from uuid import UUID
 
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import CorruptReleaseError, NoReleaseError, ReleaseError
-from catalog.progress import SilentReporter
 from tests.support.embedded_releases import Library, shard_of
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.embedded import store as embedded_store
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError
-from catalog.progress import SilentReporter
 from tests.support.embedded_releases import Library, run
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ PUBLISH = """
 import pickle, sys
 from pathlib import Path
 from catalog.embedded.store import EmbeddedStore
-from catalog.progress import SilentReporter
+from catalog.console.progress import SilentReporter
 home, draft = pickle.loads(bytes.fromhex(sys.argv[1]))
 print("go", flush=True)
 print(EmbeddedStore(home).publish(draft, SilentReporter()).release, flush=True)

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.embedded import build
 from catalog.embedded.release import EmbeddedRelease
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import EngineError, NoReleaseError, StorageError
-from catalog.progress import SilentReporter
 from tests.support.embedded_releases import (
     Library,
     Notes,

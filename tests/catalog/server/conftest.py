@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from catalog.progress import SilentReporter
+from catalog.console.progress import SilentReporter
 
 if TYPE_CHECKING:
     from catalog.server.store import ServerStore

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.model import Search
-from catalog.progress import SilentReporter
 from catalog.server.health import check_collections
 from catalog.server.options import CollectionLayout
 from catalog.server.store import ServerStore

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from catalog.commands.doctor import examine
+from catalog.console.progress import SilentReporter
 from catalog.errors import EngineError, StorageError, UnavailableError
-from catalog.progress import SilentReporter
 from catalog.server import store as server_store
 from catalog.server.store import ServerStore
 from tests.support.embedded_releases import Notes, drafted, run, vectors_of

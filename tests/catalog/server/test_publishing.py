@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from qdrant_client import models
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import BusyError
-from catalog.progress import SilentReporter
 from catalog.server import lock as server_lock
 from catalog.server import upload
 from tests.support.embedded_releases import Notes

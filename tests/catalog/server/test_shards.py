@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.model import Filter, Search
-from catalog.progress import SilentReporter
 from catalog.server.release import ServerRelease
 from tests.support.embedded_releases import run
 from tests.support.qdrant_servers import memory_store

@@ -12,9 +12,9 @@ import pytest
 from qdrant_client import models
 
 from catalog.commands.doctor import examine
+from catalog.console.progress import SilentReporter
 from catalog.errors import CorruptReleaseError, EngineError, NoReleaseError, UnavailableError
 from catalog.model import Filter
-from catalog.progress import SilentReporter
 from catalog.server import connection, indexing, upload
 from catalog.server.options import CollectionLayout
 from catalog.server.store import ServerStore

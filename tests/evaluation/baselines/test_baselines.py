@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import InputError
-from catalog.progress import SilentReporter
 from evaluation.baselines import choice, neighbours, word2vec
 from evaluation.baselines.neighbours import ItemItem, SessionKnn, keep_highest
 from evaluation.baselines.popular import Popularity, Random

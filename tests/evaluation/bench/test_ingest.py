@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import FileError, NextsongError
-from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.bench import ingest
 from evaluation.bench.ingest import Step, Way, compute_ratios

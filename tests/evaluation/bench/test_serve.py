@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
-from catalog.progress import SilentReporter
+from catalog.console.progress import SilentReporter
 from cli.main import main
 from evaluation.bench import results as bench_results
 from evaluation.bench.engine import measure_engine

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import GateError, InputError, MismatchError
-from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.judge import compare, gate, harness
 from evaluation.judge.compare import CaseSelection

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import GateError, InputError, MismatchError, StorageError
-from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.judge import behaviour, gate, harness
 from evaluation.judge.scoring import DEPTH, score_system

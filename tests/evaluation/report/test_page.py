@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from catalog.progress import SilentReporter
+from catalog.console.progress import SilentReporter
 from evaluation.judge import harness
 from evaluation.report import plots, song_map
 from evaluation.report.examples import draw_examples

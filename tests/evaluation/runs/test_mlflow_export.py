@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import MissingExtraError, UnavailableError
-from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.runs import log, mlflow_export
 

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import StorageError
-from catalog.progress import SilentReporter
 from evaluation.synthetic.playlists import Shape, generate
 from evaluation.synthetic.raw_form import HEADER, write_raw
 from ingest.sources.read import read_files

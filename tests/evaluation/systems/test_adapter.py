@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import InputError
-from catalog.progress import SilentReporter
 from evaluation.baselines.popular import Popularity
 from evaluation.judge import harness
 from evaluation.protocol.cases import HeldOutCases, load_cases

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import FileError, InputError, MismatchError
-from catalog.progress import SilentReporter
 from cli.main import main
 from evaluation.judge import harness
 from evaluation.judge.scoring import DEPTH, score_system

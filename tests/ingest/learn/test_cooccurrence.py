@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalog.progress import SilentReporter
+from catalog.console.progress import SilentReporter
 from ingest.learn import cooccurrence
 from ingest.parameters import Parameters
 

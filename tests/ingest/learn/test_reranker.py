@@ -14,11 +14,11 @@ from uuid import UUID
 import numpy as np
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import CorruptReleaseError, InputError, MissingLibraryError
 from catalog.manifest import StoredReranker
 from catalog.model import Filter
-from catalog.progress import SilentReporter
 from catalog.reranker import (
     CHANNELS,
     FEATURES,

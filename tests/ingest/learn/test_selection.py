@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from catalog.progress import SilentReporter
+from catalog.console.progress import SilentReporter
 from ingest.learn import retrieval, selection
 from ingest.learn.reranker import StageFiles
 from ingest.learn.selection import (

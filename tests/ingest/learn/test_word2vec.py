@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import StorageError
-from catalog.progress import SilentReporter
 from ingest.learn.word2vec import TrainSummary, train_vectors, train_word2vec, write_corpus
 from ingest.parameters import Parameters
 from ingest.sql import connect

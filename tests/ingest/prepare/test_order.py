@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import InputError
-from catalog.progress import SilentReporter
 from ingest.parameters import Parameters
 from ingest.prepare import order
 from ingest.prepare import split as split_module

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import PlaylistError
-from catalog.progress import SilentReporter
 from ingest.prepare.split import BOUNDS, SplitSummary, split
 
 SCHEMA = pa.schema(

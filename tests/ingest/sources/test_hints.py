@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import ColumnError, FileError
-from catalog.progress import SilentReporter
 from ingest.sources.options import ReadOptions
 from ingest.sources.read import read_files
 from tests.support.reading import read

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 import pytest
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import ColumnError, FileError
-from catalog.progress import SilentReporter
 from ingest.sources.formats import json_stream
 from ingest.sources.read import read_files
 from tests.support.corpus import mpd, slice_of

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import ColumnError, InputError
 from catalog.model import Condition, Filter
-from catalog.progress import SilentReporter
 from catalog.schema import RESERVED_FIELDS
 from ingest import pipeline
 from ingest.sources.options import ReadOptions

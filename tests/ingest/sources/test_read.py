@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import ColumnError, FileError, StorageError
-from catalog.progress import SilentReporter
 from ingest.sources import content as contents
 from ingest.sources import read as reading
 from ingest.sources.read import ROWS, UNREADABLE, read_files

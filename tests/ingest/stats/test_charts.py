@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from catalog.progress import SilentReporter
+from catalog.console.progress import SilentReporter
 from ingest.stats import measures
 from ingest.stats import page as stats_page
 from ingest.stats.charts import drawing, integers, logarithmic, save

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import InputError, MismatchError
-from catalog.progress import SilentReporter
 from cli.main import main
 from ingest.stats import measures
 from ingest.stats import page as stats_page

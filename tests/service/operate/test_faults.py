@@ -14,7 +14,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from catalog.progress import SilentReporter
+from catalog.console.progress import SilentReporter
 from catalog.server.store import ServerStore
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc

@@ -10,6 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from qdrant_client import models
 
+from catalog.console.progress import SilentReporter
 from catalog.errors import (
     CorruptReleaseError,
     EngineError,
@@ -18,7 +19,6 @@ from catalog.errors import (
     UnavailableError,
 )
 from catalog.model import ANY
-from catalog.progress import SilentReporter
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.operate import watcher

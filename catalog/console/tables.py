@@ -13,7 +13,7 @@ from rich import console as rich_console
 from rich.cells import cell_len
 from rich.text import Text
 
-from catalog.terminal import one_line, sanitise, writable
+from catalog.console.terminal import one_line, sanitise, writable
 
 UNLIMITED = 1_000_000  # columns
 NARROWEST = 8  # columns: smallest width of a cell that may wrap on a terminal

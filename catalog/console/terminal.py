@@ -1,7 +1,7 @@
 """Printing of text and JSON without control characters.
 
-All commands print with this module or `catalog.tables`, so that control characters in names and
-paths never reach a terminal.
+All commands print with this module or `catalog.console.tables`, so that control characters in names
+and paths never reach a terminal.
 """
 
 from __future__ import annotations

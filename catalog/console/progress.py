@@ -19,8 +19,8 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from catalog.tables import Console
-from catalog.terminal import json_text, one_line
+from catalog.console.tables import Console
+from catalog.console.terminal import json_text, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import time
 import pytest
 from rich.console import Console
 
-from catalog.progress import ConsoleReporter
+from catalog.console.progress import ConsoleReporter
 
 
 def shown(console: Console) -> str:
@@ -20,7 +20,7 @@ def shown(console: Console) -> str:
 @pytest.fixture
 def console(monkeypatch: pytest.MonkeyPatch) -> Console:
     made = Console(file=io.StringIO(), force_terminal=True, width=100, highlight=False)
-    monkeypatch.setattr("catalog.progress.Console", lambda **_: made)
+    monkeypatch.setattr("catalog.console.progress.Console", lambda **_: made)
     return made
 
 

@@ -1,0 +1,1 @@
+"""Output to terminals, files and programs: text, tables and progress."""
