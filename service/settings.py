@@ -167,13 +167,6 @@ class Settings(BaseSettings):
             for name, value in values.items()
         )
 
-    def to_json(self) -> str:
-        """Return the settings for a worker process, secrets included."""
-        values = self.model_dump(mode="json")
-        if self.qdrant_api_key:
-            values["qdrant_api_key"] = self.qdrant_api_key.get_secret_value()
-        return json.dumps(values)
-
 
 def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
     """Return the settings from all sources. Raises `SettingsError`."""
@@ -197,11 +190,6 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
         return Sourced(**flags)
     except ValidationError as error:
         raise SettingsError(_describe(error)) from error
-
-
-def from_json(text: str) -> Settings:
-    """Return the settings that `Settings.to_json` wrote, without the environment."""
-    return Settings(**json.loads(text))
 
 
 def _toml(value: Any) -> str:
