@@ -10,6 +10,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from catalog.console.progress import SilentReporter
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+
+# No time limit per example, because the machine may be busy; a failure prints how to repeat it.
+hypothesis.settings.register_profile("suite", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("suite")
 
 SERVER_FIXTURES = {"qdrant_url", "qdrant_binary"}
 

@@ -84,7 +84,6 @@ filters = st.builds(
 many_examples = settings(
     max_examples=300,
     derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import threading
-import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -109,9 +108,7 @@ def test_a_server_that_dies_and_restarts(loop: Loop, content: Content, tmp_path:
     with on_a_server(loop, content, tmp_path) as (server, address):
         server.kill()
         for _ in range(5):
-            begun = time.monotonic()
             assert outcome(address) == "UNAVAILABLE"
-            assert time.monotonic() - begun < 5
         until(lambda: not healthy(address))
         server.start()
         until(lambda: healthy(address))
@@ -124,10 +121,9 @@ def test_a_server_that_stops_answering(loop: Loop, content: Content, tmp_path: P
         assert server.pid is not None
         os.kill(server.pid, signal.SIGSTOP)
         try:
-            begun = time.monotonic()
-            assert outcome(address) == "UNAVAILABLE"  # after half of its 10 s
-            assert outcome(address, timeout=3) == "UNAVAILABLE"  # and not DEADLINE_EXCEEDED
-            assert time.monotonic() - begun < 8
+            # The service gives up before the deadline: the status is not DEADLINE_EXCEEDED.
+            assert outcome(address) == "UNAVAILABLE"
+            assert outcome(address, timeout=3) == "UNAVAILABLE"
             until(lambda: not healthy(address))
         finally:
             os.kill(server.pid, signal.SIGCONT)

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 
 SECONDS = float(os.environ.get("NEXTSONG_SWITCH_S", "8"))
-RATE = 100
+RATE = 100  # calls per second
+STALL_US = 1_500_000  # in which three times as many calls queue as the server admits otherwise
 SONGS = points_of(
     *((f"Artist {n % 50}", f"Song {n}", 2_000 - n, (1, n, n * n)) for n in range(1_500))
 )
@@ -127,7 +128,8 @@ async def switching(
 def test_three_releases_and_a_rollback_under_load(tmp_path: Path) -> None:
     store = EmbeddedStore(tmp_path / "home")
     publish(store, edition(0))
-    options = ("--look-every", "0.2", "--log-level", "warning")
+    # The capacity allows for a busy machine, which may delay calls for seconds.
+    options = ("--look-every", "0.2", "--log-level", "warning", "--max-concurrency", "1000")
     with serving(store.path, *options) as service:
         pid = service.process.pid
         calls, names, before = asyncio.run(switching(store, service.address, pid))
@@ -147,14 +149,14 @@ class Freezing(FakeStore):
 
     def open(self, release: str | None = None) -> FakeRelease:
         if self.opened:
-            ctypes.PyDLL(None).usleep(700_000)
+            ctypes.PyDLL(None).usleep(STALL_US)
         return super().open(release)
 
 
 def test_calls_that_queued_during_a_stall_are_admitted(loop: Loop) -> None:
     store = Freezing(FakeRelease(POINTS, name="1"))
-    with loop.serve(store, max_concurrency=4) as server:
-        load = Load(server.address, songs=10, seeds=2, limit=5, rate=RATE, seconds=4.0)
+    with loop.serve(store, max_concurrency=RATE // 2) as server:
+        load = Load(server.address, songs=10, seeds=2, limit=5, rate=RATE, seconds=5.0)
         with subprocess.Popen(
             [sys.executable, "-m", "evaluation.bench.load"],
             stdin=subprocess.PIPE,
@@ -166,7 +168,7 @@ def test_calls_that_queued_during_a_stall_are_admitted(loop: Loop) -> None:
             caller.stdin.close()
             caller.stdin = None
             until(lambda: store.release_asked("1") > 0.2 * RATE)
-            for name in ("2", "3", "4"):
+            for name in ("2", "3"):
                 store.put(name, FakeRelease(POINTS, name=name))
                 until(lambda name=name: store.release_asked(name) > 0.5 * RATE)
             output, _ = caller.communicate(timeout=PATIENCE_S)

@@ -145,7 +145,7 @@ seed_lists = st.lists(
 )
 
 
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=150, derandomize=True)
 @given(seed_lists, st.floats(0, 1))
 def test_any_playlist_gives_a_unit_vector_or_none(seeds: list[ResolvedSeed], decay: float) -> None:
     vector = build_query_vector(seeds, decay)
