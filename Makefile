@@ -1,8 +1,13 @@
-# make demo       the whole road on synthetic playlists, in a few minutes
-# make test       the quick tests, on all cores
-# make test-slow  the tests marked `slow` or `server`: fuzzing, kills, benches, a real Qdrant server
-# make test-all   both in one run
-# make lint       format, lint, types, proto, generated code and what is in deploy
+# make demo         run the whole pipeline on synthetic playlists, in a few minutes
+# make test         run the quick tests, on all cores
+# make test-slow    run the tests marked `slow` or `server`: fuzzing, killed processes, benchmarks, Qdrant servers
+# make test-all     run both
+# make lint         check format, lint, types, proto, generated code and deployment files
+# make format       apply the formatter and the safe fixes of the linter
+# make generate     generate the gRPC code from the proto
+# make lock         write the locked requirements
+# make install-dev  create .venv with all dependencies (`make install`: those of the application)
+# make clean        remove .venv, .nextsong and caches
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -16,7 +21,7 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
 demo: $(VENV)/.runtime
 	$(BIN)/nextsong demo
 
-# Pytest on all cores. A worker that runs out of tests takes some from the other.
+# On all cores. A worker that runs out of tests takes tests from another one.
 PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
 
 test: $(VENV)/.dev
@@ -37,7 +42,7 @@ lint: $(VENV)/.dev
 		rm -rf $(VENV)/proto-of-main && mkdir -p $(VENV)/proto-of-main && \
 		git archive "$$base" proto buf.yaml | tar -x -C $(VENV)/proto-of-main && \
 		$(BIN)/buf breaking --against $(VENV)/proto-of-main; \
-	else echo "not compared with the proto of main: there is no branch main here"; fi
+	else echo "proto not checked for breaking changes: there is no branch main"; fi
 	@mkdir -p $(VENV)/generated && $(PROTOC) --python_out=$(VENV)/generated --pyi_out=$(VENV)/generated \
 		--grpc_python_out=$(VENV)/generated nextsong/v1/recommender.proto
 	@for file in $(GENERATED); do \
@@ -47,15 +52,15 @@ lint: $(VENV)/.dev
 	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/service.yaml deploy/kubernetes/ingest.yaml
 	@$(BIN)/python -m json.tool deploy/grafana/dashboards/nextsong.json >/dev/null
 	@if command -v promtool >/dev/null; then promtool check config deploy/prometheus/prometheus.yml; \
-		else echo "not checked, as promtool is missing: deploy/prometheus"; fi
+		else echo "deploy/prometheus not checked: promtool is missing"; fi
 	@compose=; docker compose version >/dev/null 2>&1 && compose="docker compose" || \
 		{ command -v docker-compose >/dev/null && compose=docker-compose; }; \
 		if [ -n "$$compose" ]; then \
 		$$compose --profile observability --profile evaluation --profile cluster config -q; \
-		else echo "checked by its schema alone, as docker compose is missing: docker-compose.yml"; fi
+		else echo "docker-compose.yml checked by its schema only: docker compose is missing"; fi
 	@if command -v helm >/dev/null && helm show chart qdrant/qdrant >/dev/null 2>&1; then \
 		helm template qdrant qdrant/qdrant --values deploy/kubernetes/qdrant-values.yaml >/dev/null; \
-		else echo "not checked, as helm or Qdrant's chart is missing: deploy/kubernetes/qdrant-values.yaml"; fi
+		else echo "deploy/kubernetes/qdrant-values.yaml not checked: helm or the chart of Qdrant is missing"; fi
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -64,7 +69,7 @@ format: $(VENV)/.dev
 generate: $(VENV)/.dev
 	$(PROTOC) --python_out=proto --pyi_out=proto --grpc_python_out=proto nextsong/v1/recommender.proto
 
-# Writes the locked requirements anew: names, versions and hashes, and no index address.
+# Locked requirements have names, versions and hashes, but no index address.
 lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --extra tracing --group build pyproject.toml -o requirements/runtime.txt
