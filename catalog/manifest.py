@@ -83,7 +83,7 @@ class Manifest:
       opened.
     - `payload`: index type of each extra payload field.
     - `search_ef`: HNSW search width.
-    - `recall`: recall@10 of the index at that width, from 0 to 1 (see `catalog.index_quality`).
+    - `recall`: recall@10 of the index at that width, from 0 to 1 (`catalog.search.index_quality`).
     - `ranker`: the re-ranker, if the release has one.
     - `validation`: figures measured on the validation split at ingest, such as `hybrid HR@100`.
     """

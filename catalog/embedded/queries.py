@@ -9,11 +9,11 @@ import qdrant_edge as edge
 
 from catalog.model import Point
 from catalog.schema import DENSE, SPARSE, song_of
-from catalog.search_plan import AnyOf, Fusion, HasWords, InRange, IsSong
+from catalog.search.plan import AnyOf, Fusion, HasWords, InRange, IsSong
 
 if TYPE_CHECKING:
     from catalog.model import Vector
-    from catalog.search_plan import Clause, Clauses, Plan, Ranking
+    from catalog.search.plan import Clause, Clauses, Plan, Ranking
 
 
 def request_of(plan: Plan, passing: Any, params: Any, **returned: Any) -> Any:

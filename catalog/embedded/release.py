@@ -17,7 +17,7 @@ from catalog.embedded.queries import dense_of, filter_of, point_of, request_of, 
 from catalog.errors import CorruptReleaseError, EngineError
 from catalog.model import ANY, Filter, Hit, Point, Search, Song, Vector
 from catalog.schema import DENSE, SONG_FIELDS, SPARSE, cosine_of, row_of, search_ef, song_of
-from catalog.search_plan import (
+from catalog.search.plan import (
     HasWords,
     bounds_of,
     clauses_of,

@@ -18,7 +18,6 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from catalog import index_quality
 from catalog import manifest as manifests
 from catalog.draft import (
     Draft,
@@ -38,6 +37,7 @@ from catalog.errors import (
 )
 from catalog.files import locked, make_folder, storage_errors, sync_folder, write_atomically
 from catalog.model import is_release_id
+from catalog.search import index_quality
 from catalog.store import (
     KEPT,
     SEE_DOCTOR,

@@ -9,12 +9,12 @@ from qdrant_client import models
 
 from catalog.model import Point
 from catalog.schema import DENSE, SPARSE, search_ef, song_of
-from catalog.search_plan import AnyOf, Fusion, HasWords, InRange, IsSong
+from catalog.search.plan import AnyOf, Fusion, HasWords, InRange, IsSong
 
 if TYPE_CHECKING:
     from catalog.manifest import Manifest
     from catalog.model import Song, Vector
-    from catalog.search_plan import Clause, Clauses, Plan, Ranking
+    from catalog.search.plan import Clause, Clauses, Plan, Ranking
 
 OVERSAMPLING = 3.0
 """How many times more songs a search of compressed vectors scores exactly than it returns."""

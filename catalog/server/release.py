@@ -11,7 +11,7 @@ from catalog.deadline import whole_seconds
 from catalog.errors import NoReleaseError
 from catalog.model import ANY, Filter, Hit, Point, Search, Song, Vector
 from catalog.schema import DENSE, SONG_FIELDS, SPARSE, cosine_of
-from catalog.search_plan import (
+from catalog.search.plan import (
     Bounds,
     HasWords,
     bounds_of,

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from catalog import index_quality
 from catalog import manifest as manifests
 from catalog.draft import (
     draft_of,
@@ -35,6 +34,7 @@ from catalog.errors import (
     UnavailableError,
 )
 from catalog.model import is_release_id
+from catalog.search import index_quality
 from catalog.server import indexing, upload
 from catalog.server.connection import AsyncNodes, Nodes
 from catalog.server.errors import MissingCollectionError

@@ -9,7 +9,7 @@ from qdrant_client import models
 from catalog import schema
 from catalog.errors import CorruptReleaseError
 from catalog.model import Search
-from catalog.search_plan import Ranking
+from catalog.search.plan import Ranking
 from catalog.server.digest import Digest, digest_of_row
 from catalog.server.queries import dense_of, params_of, request_of, weights_of
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from catalog.errors import InputError, MismatchError
-from catalog.index_quality import measure_recall_by_filter
+from catalog.search.index_quality import measure_recall_by_filter
 from evaluation.baselines import choice
 from evaluation.baselines.choice import SkippedBaseline
 from evaluation.judge.behaviour import run_behaviour_tests
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from catalog.console.progress import Reporter
-    from catalog.index_quality import Recall
     from catalog.manifest import Manifest
+    from catalog.search.index_quality import Recall
     from catalog.store import OpenRelease
     from evaluation.judge.behaviour import Behaviour
     from evaluation.judge.comparison import Comparison

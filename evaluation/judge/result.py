@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from catalog.index_quality import Recall
+    from catalog.search.index_quality import Recall
     from evaluation.judge.behaviour import Behaviour
     from evaluation.judge.comparison import Comparison
     from evaluation.judge.intervals import Figure

@@ -19,7 +19,7 @@ from evaluation.report.headline import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from catalog.index_quality import Recall
+    from catalog.search.index_quality import Recall
     from evaluation.judge.behaviour import Behaviour
     from evaluation.judge.comparison import Change, ChangeReport
     from evaluation.judge.result import Evaluation

@@ -10,8 +10,13 @@ import numpy as np
 import pytest
 
 from catalog.errors import EngineError
-from catalog.index_quality import measure_recall_by_filter, recall_of, sample_of, with_search_width
 from catalog.model import Hit, Point, Search, Song
+from catalog.search.index_quality import (
+    measure_recall_by_filter,
+    recall_of,
+    sample_of,
+    with_search_width,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
