@@ -62,6 +62,13 @@ class OpenRelease(Protocol):
         Songs in the most training playlists come first.
         """
 
+    def with_deadline(self, deadline: float | None) -> OpenRelease:
+        """Return the same release with a deadline for its requests to a server.
+
+        `deadline` is a time of `time.monotonic`, in seconds, or None for no deadline. The returned
+        release must not be closed.
+        """
+
     def close(self) -> None:
         """Release the engine. No method may be called afterwards."""
 

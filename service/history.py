@@ -7,6 +7,7 @@ is derived from the three, so a play that is recorded twice is kept once.
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
 import time
 from contextlib import suppress
@@ -58,7 +59,14 @@ class History:
         self._plays = plays
         self._max_age_ms = round(days * DAY_MS)
         self._replicas = replicas
-        self._is_created = False
+        self._is_created = asyncio.Event()  # an object, because copies with a deadline share it
+        self._deadline: float | None = None
+
+    def with_deadline(self, deadline: float | None) -> History:
+        """Return a copy whose requests end at `deadline`, a time of `time.monotonic`."""
+        history = copy.copy(self)
+        history._deadline = deadline
+        return history
 
     async def record(self, user: str, plays: Sequence[tuple[UUID, int]]) -> None:
         """Add plays, each a song and its time in milliseconds since 1970."""
@@ -74,7 +82,7 @@ class History:
         try:
             await self._upsert(points)
         except MissingCollectionError:  # the collection was removed meanwhile
-            self._is_created = False
+            self._is_created.clear()
             await self._create_collection()
             await self._upsert(points)
         await self._drop_old(user)
@@ -147,7 +155,7 @@ class History:
         await self._ask("forget plays", lambda client: client.delete(self._collection, selector))
 
     async def _create_collection(self) -> None:
-        if self._is_created:
+        if self._is_created.is_set():
             return
         name = self._collection
         if not await self._ask(
@@ -172,10 +180,10 @@ class History:
                     name, field, kind
                 ),
             )
-        self._is_created = True
+        self._is_created.set()
 
     async def _ask(self, task: str, call: Any) -> Any:
-        return await self._nodes.request(task, call)
+        return await self._nodes.request(task, call, self._deadline)
 
     def _begin_ms(self) -> int:
         return now_ms() - self._max_age_ms

@@ -204,6 +204,10 @@ def qdrant_server(command: Command) -> Command:
 def _server_of(given: Mapping[str, Any]) -> QdrantOptions | None:
     if not given.get("qdrant_url"):
         return None
+    import stamina
+
+    # By default stamina prints each retry on standard output, where results go.
+    stamina.instrumentation.set_on_retry_hooks(())
     return qdrant_options(
         given["qdrant_url"],
         ca=given["qdrant_ca"],

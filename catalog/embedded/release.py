@@ -16,6 +16,7 @@ import qdrant_edge as edge
 from catalog.embedded.queries import dense_of, filter_of, point_of, request_of, weights_of
 from catalog.errors import CorruptReleaseError, EngineError
 from catalog.model import ANY, Filter, Hit, Point, Search, Song, Vector
+from catalog.pauses import pause_between
 from catalog.schema import DENSE, SONG_FIELDS, SPARSE, cosine_of, row_of, search_ef, song_of
 from catalog.search.plan import (
     HasWords,
@@ -27,7 +28,6 @@ from catalog.search.plan import (
     rank_hits,
 )
 from catalog.song import normalise
-from catalog.turns import turn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -97,19 +97,14 @@ class EmbeddedRelease:
     async def points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
         """Return the songs with these ids and their vectors; unknown ids are left out."""
         points: dict[UUID, Point] = {}
-        for start in range(0, len(song_ids), POINTS_AT_ONCE):
+        async for start in pause_between(range(0, len(song_ids), POINTS_AT_ONCE)):
             points |= self._points(song_ids[start : start + POINTS_AT_ONCE])
-            await turn()
         return points
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """Return the hits of each search, best first."""
-        results = []
         songs: dict[UUID, Song] = {}
-        for search in searches:
-            results.append(self._find(search, songs))
-            await turn()
-        return results
+        return [self._find(search, songs) async for search in pause_between(searches)]
 
     async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
         """Return the co-occurrence weight of each seed, by its ordinal, for each of these songs.
@@ -117,23 +112,20 @@ class EmbeddedRelease:
         Unknown ids are left out.
         """
         weights: dict[UUID, dict[int, float]] = {}
-        for start in range(0, len(song_ids), WEIGHTS_AT_ONCE):
+        async for start in pause_between(range(0, len(song_ids), WEIGHTS_AT_ONCE)):
             ids = list(song_ids[start : start + WEIGHTS_AT_ONCE])
             with engine_errors("retrieve"):
                 records = self._shard.retrieve(ids, False, [SPARSE])
             weights |= {record.id: weights_of(record) for record in records}
-            await turn()
         return weights
 
     async def similarities(
         self, pairs: Sequence[tuple[Vector, Sequence[UUID]]]
     ) -> list[dict[UUID, float]]:
         """Return, for each pair of a vector and songs, the cosine similarities, from -1 to 1."""
-        similarities = []
-        for vector, song_ids in pairs:
-            similarities.append(self._similarities(vector, song_ids))
-            await turn()
-        return similarities
+        return [
+            self._similarities(vector, song_ids) async for vector, song_ids in pause_between(pairs)
+        ]
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
         """Return at most `limit` songs, those in the most training playlists first."""
@@ -159,6 +151,10 @@ class EmbeddedRelease:
             ]
             if offset is None:
                 return
+
+    def with_deadline(self, deadline: float | None) -> EmbeddedRelease:  # noqa: ARG002
+        """Return this release: it sends no requests, and pauses so that callers can cancel it."""
+        return self
 
     def close(self) -> None:
         """Release the engine."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ from urllib.parse import urlsplit
 import stamina
 from qdrant_client import AsyncQdrantClient, QdrantClient
 
-from catalog import deadline
 from catalog.errors import EngineError, FileError, UnavailableError
 from catalog.server.errors import server_errors
 
@@ -54,9 +54,6 @@ _CHANNEL = {
     "grpc.max_metadata_size": 1 << 20,
     "grpc.absolute_max_metadata_size": 1 << 20,
 }
-
-# By default stamina logs every retry to standard output, where JSON results go.
-stamina.instrumentation.set_on_retry_hooks(())
 
 
 class _SilentError(UnavailableError):
@@ -197,26 +194,36 @@ class AsyncNodes:
         self._answered = time.monotonic()
         self._all_silent = False
 
-    async def request(self, task: str, call: Callable[[AsyncQdrantClient], Awaitable[T]]) -> T:
+    async def request(
+        self,
+        task: str,
+        call: Callable[[AsyncQdrantClient], Awaitable[T]],
+        deadline: float | None = None,
+    ) -> T:
         """Return the result of `call` from the first node that answers.
 
+        `deadline` is a time of `time.monotonic`: before it, each node gets a part of the time left.
         If no node answers, those that refused are tried again, at most `ROUNDS` times in all. A
         node that was silent is not: it would use up the time of the caller.
         """
         silent: set[str] = set()
 
         def is_retryable(error: Exception) -> bool:
-            left = deadline.left()
+            left = _seconds_left(deadline)
             is_in_time = left is None or left > PAUSE_S
             return _is_unavailable(error) and is_in_time and len(silent) < len(self._options.urls)
 
         async for attempt in _retries(is_retryable, ROUNDS):
             with attempt:
-                return await self._request_once(task, call, silent)
+                return await self._request_once(task, call, deadline, silent)
         raise AssertionError
 
     async def _request_once(
-        self, task: str, call: Callable[[AsyncQdrantClient], Awaitable[T]], silent: set[str]
+        self,
+        task: str,
+        call: Callable[[AsyncQdrantClient], Awaitable[T]],
+        deadline: float | None,
+        silent: set[str],
     ) -> T:
         """Try each node once, but those in `silent`, to which it adds."""
         failure: UnavailableError | None = None
@@ -224,7 +231,7 @@ class AsyncNodes:
             if url in silent:
                 continue
             try:
-                return await self._call_node(task, url, call)
+                return await self._call_node(task, url, call, deadline)
             except UnavailableError as error:
                 self._order.demote(url)
                 if isinstance(error, _SilentError):
@@ -234,9 +241,13 @@ class AsyncNodes:
         raise failure
 
     async def _call_node(
-        self, task: str, url: str, call: Callable[[AsyncQdrantClient], Awaitable[T]]
+        self,
+        task: str,
+        url: str,
+        call: Callable[[AsyncQdrantClient], Awaitable[T]],
+        deadline: float | None,
     ) -> T:
-        left, start = deadline.left(), time.monotonic()
+        left, start = _seconds_left(deadline), time.monotonic()
         longest = SHORT_TRY_S if self._all_silent else TRY_S
         try:
             async with asyncio.timeout(None if left is None else min(longest, left / 2)):
@@ -264,6 +275,16 @@ class AsyncNodes:
         if self._loop is not None and self._loop.is_running():
             for client in clients.values():
                 asyncio.run_coroutine_threadsafe(client.close(), self._loop)
+
+
+def _seconds_left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
+
+
+def whole_seconds_left(deadline: float | None) -> int | None:
+    """Return the time left in whole seconds, at least 1: the unit of timeouts in Qdrant."""
+    left = _seconds_left(deadline)
+    return None if left is None else max(1, math.ceil(left))
 
 
 def _is_unavailable(error: Exception) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from qdrant_client import models
 
-from catalog.deadline import whole_seconds
 from catalog.errors import NoReleaseError
 from catalog.model import ANY, Filter, Hit, Point, Search, Song, Vector
 from catalog.schema import DENSE, SONG_FIELDS, SPARSE, cosine_of
@@ -21,6 +21,7 @@ from catalog.search.plan import (
     plan_similarities,
     rank_hits,
 )
+from catalog.server.connection import whole_seconds_left
 from catalog.server.errors import MissingCollectionError
 from catalog.server.queries import (
     dense_of,
@@ -56,6 +57,7 @@ class ServerRelease:
         self._manifest = manifest
         self._fields = [*SONG_FIELDS, *manifest.payload]
         self._params = params_of(manifest)
+        self._deadline: float | None = None
 
     @property
     def manifest(self) -> Manifest:
@@ -143,7 +145,7 @@ class ServerRelease:
             await self._request(
                 "search",
                 lambda client: client.query_batch_points(
-                    self._collection, batch, timeout=whole_seconds()
+                    self._collection, batch, timeout=whole_seconds_left(self._deadline)
                 ),
             )
         )
@@ -162,7 +164,7 @@ class ServerRelease:
                 ids,
                 with_payload=fields,
                 with_vectors=[vector],
-                timeout=whole_seconds(),
+                timeout=whole_seconds_left(self._deadline),
             ),
         )
 
@@ -180,17 +182,23 @@ class ServerRelease:
                 order_by=models.OrderBy(key="ordinal", direction=models.Direction.ASC),
                 with_payload=self._fields,
                 with_vectors=vectors,
-                timeout=whole_seconds(),
+                timeout=whole_seconds_left(self._deadline),
             ),
         )
         return records
 
     async def _request(self, task: str, call: Callable[[AsyncQdrantClient], Awaitable[T]]) -> T:
         try:
-            return await self._nodes.request(task, call)
+            return await self._nodes.request(task, call, self._deadline)
         except MissingCollectionError as error:
             release = self._manifest.release
             raise NoReleaseError(f"release {release} is not on the server any more") from error
+
+    def with_deadline(self, deadline: float | None) -> ServerRelease:
+        """Return a copy whose requests end at `deadline`, a time of `time.monotonic`."""
+        release = copy.copy(self)
+        release._deadline = deadline
+        return release
 
     def close(self) -> None:
         """Close the connections."""

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import stamina
 
 from catalog.errors import MismatchError
 from catalog.reranker import load_reranker
@@ -187,6 +188,7 @@ _worker: tuple[OpenRelease, Songs] | None = None
 
 def _initialise_worker(open_release: Callable[[], OpenRelease], songs: Songs) -> None:
     global _worker  # noqa: PLW0603 -- a pool passes its initializer's result on in no other way
+    stamina.instrumentation.set_on_retry_hooks(())  # it would print retries on standard output
     _worker = (open_release(), songs)
 
 

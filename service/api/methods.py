@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from catalog.errors import NoHistoryError, RequestError
-from catalog.turns import turn
+from catalog.pauses import pause_between
 from nextsong.v1 import recommender_pb2 as pb
 from service.api import responses, validation
 from service.recommend.engine import find_similar, recommend_many
@@ -56,9 +56,8 @@ async def batch_recommend(
     """Answer `BatchRecommend`."""
     queries = await validation.parse_batch(request, release.manifest.payload)
     response = pb.BatchRecommendResponse()
-    for group in _split_by_work(queries):
+    async for group in pause_between(_split_by_work(queries)):
         response.responses.extend(await _answer(release, group, timings))
-        await turn()
     return response
 
 
@@ -151,12 +150,11 @@ async def _answer(
     release: OpenRelease, queries: Sequence[Query], timings: Timings | None
 ) -> list[pb.RecommendResponse]:
     answers = []
-    for recommendation in await recommend_many(release, queries, timings):
+    async for recommendation in pause_between(await recommend_many(release, queries, timings)):
         reason = await _find_empty_reason(release, recommendation)
         answers.append(
             responses.build_recommend_response(recommendation, release.manifest.release, reason)
         )
-        await turn()
     return answers
 
 

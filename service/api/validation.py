@@ -16,8 +16,8 @@ from uuid import UUID
 
 from catalog.errors import RequestError
 from catalog.model import Condition, Filter
+from catalog.pauses import pause_between
 from catalog.song import normalise
-from catalog.turns import turn
 from nextsong.v1 import recommender_pb2 as pb
 from service.recommend.query import Mode, Query
 from service.recommend.seeds import Seed
@@ -102,10 +102,10 @@ async def parse_seeds(messages: Sequence[pb.Seed], prefix: str = "") -> list[See
     if not messages:
         raise RequestError(f"{prefix}seeds", "must hold at least one song")
     _require_count(f"{prefix}seeds", messages, MAX_SEEDS)
-    seeds = []
-    for index, message in enumerate(messages):
-        seeds.append(_parse_seed(f"{prefix}seeds[{index}]", message))
-        await turn()
+    seeds = [
+        _parse_seed(f"{prefix}seeds[{index}]", message)
+        async for index, message in pause_between(enumerate(messages))
+    ]
     _require_distinct_hashes(f"{prefix}seeds", (seed.song_id for seed in seeds))
     return seeds
 
@@ -155,7 +155,7 @@ async def parse_batch(
                 "requests", f"may have {maximum:,} {name} in all, and have {total:,}"
             )
     queries = []
-    for index, own in enumerate(request.requests):
+    async for index, own in pause_between(enumerate(request.requests)):
         prefix = f"requests[{index}]."
         seeds = await parse_seeds(own.seeds, prefix)
         queries.append(await parse_query(own, seeds, payload, prefix))
@@ -176,13 +176,12 @@ async def parse_plays(request: pb.RecordPlaysRequest) -> list[tuple[Seed, int]]:
     _require_count("plays", request.plays, MAX_SEEDS)
     now = time.time_ns() // 1_000_000
     plays = []
-    for index, play in enumerate(request.plays):
+    async for index, play in pause_between(enumerate(request.plays)):
         if not 0 <= play.at_ms <= now + MAX_CLOCK_LEAD_MS:
             raise RequestError(f"plays[{index}].at_ms", "must be from 1970 to now")
         # Plays without a time were played in the order in which they are listed.
         at_ms = play.at_ms or now - (len(request.plays) - 1 - index)
         plays.append((parse_song(f"plays[{index}].song", play.song), at_ms))
-        await turn()
     _require_distinct_hashes("plays", (seed.song_id for seed, _ in plays))
     return plays
 
@@ -213,10 +212,10 @@ async def parse_filter(
         for index, text in enumerate(message.exclude_song_ids)
     ]
     _require_distinct_hashes(f"{field}.exclude_song_ids", excluded)
-    conditions = []
-    for index, condition in enumerate(message.conditions):
-        conditions.append(_parse_condition(f"{field}.conditions[{index}]", condition, payload))
-        await turn()
+    conditions = [
+        _parse_condition(f"{field}.conditions[{index}]", condition, payload)
+        async for index, condition in pause_between(enumerate(message.conditions))
+    ]
     return Filter(
         include_artists=await _parse_artists(f"{field}.include_artists", message.include_artists),
         exclude_artists=await _parse_artists(f"{field}.exclude_artists", message.exclude_artists),
@@ -319,14 +318,13 @@ async def _parse_artists(field: str, names: Sequence[str]) -> frozenset[str]:
     """Return the normalised artists."""
     _require_count(field, names, MAX_ARTISTS)
     keys = set()
-    for index, name in enumerate(names):
+    async for index, name in pause_between(enumerate(names)):
         _require_length(f"{field}[{index}]", name, MAX_NAME_LENGTH)
         key = normalise(name)
         _require_length(f"{field}[{index}]", key, MAX_NAME_LENGTH)
         if not key:
             raise RequestError(f"{field}[{index}]", "must not be empty")
         keys.add(key)
-        await turn()
     return frozenset(keys)
 
 

@@ -10,6 +10,8 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import stamina
+
 from catalog.open_store import open_store
 from service.operate.tracing import tracing
 from service.rpc.server import Server
@@ -41,6 +43,7 @@ async def serve(
     stopped: asyncio.Event,
 ) -> None:
     """Serve in this process until `stopped` is set."""
+    stamina.instrumentation.set_on_retry_hooks(())  # retries are not logged
     _raise_open_files_limit()
     history = _open_history(settings)
     with (

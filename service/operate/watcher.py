@@ -8,7 +8,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from catalog.deadline import within
 from catalog.errors import NextsongError, NoReleaseError, ReleaseError, UnavailableError
 from catalog.reranker import load_reranker
 from service.operate.logs import log
@@ -200,9 +199,10 @@ class ReleaseWatcher:
         if self._current.release is None:
             return False
         try:
-            with self._current.lease() as release, within(self._settings.call_timeout):
+            with self._current.lease() as release:
+                deadline = time.monotonic() + self._settings.call_timeout
                 async with asyncio.timeout(self._settings.call_timeout):
-                    await release.popular(1)
+                    await release.with_deadline(deadline).popular(1)
         except (NextsongError, TimeoutError) as error:
             self._complain("the release does not answer", error)
             return False

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from catalog.errors import UnknownSongError
 from catalog.model import ANY, Filter, Song
-from catalog.turns import turn
+from catalog.pauses import pause_between
 from service.operate.timing import Timings
 from service.recommend.diversify import DiverseSelection
 from service.recommend.explain import explain
@@ -49,11 +49,11 @@ async def recommend_many(
     timings = timings or Timings()
     with timings.measure("resolve"):
         resolved = await resolve_playlists(release, [query.seeds for query in queries])
-    plans = []
     with timings.measure("embed"):
-        for query, seeds in zip(queries, resolved, strict=True):
-            plans.append(plan_query(release.manifest, query, seeds))
-            await turn()
+        plans = [
+            plan_query(release.manifest, query, seeds)
+            async for query, seeds in pause_between(zip(queries, resolved, strict=True))
+        ]
     selections = await _select_songs(release, plans, timings)
     rankings = [selection.songs for selection in selections]
     with timings.measure("rank"):
@@ -100,17 +100,16 @@ async def _select_songs(
     unfinished = [pair for pair in zip(plans, selections, strict=True) if pair[0].query.limit]
     while unfinished:
         open_plans = [plan for plan, _ in unfinished]
-        searches = []
-        for plan, selection in unfinished:
-            searches.append(build_searches(plan, selection))
-            await turn()
+        searches = [
+            build_searches(plan, selection) async for plan, selection in pause_between(unfinished)
+        ]
         with timings.measure("search"):
             hits = await retrieve(release, open_plans, searches)
         with timings.measure("rank"):
             rankings = await rank(release, open_plans, hits)
-            for (_, selection), ranking in zip(unfinished, rankings, strict=True):
+            pairs = zip(unfinished, rankings, strict=True)
+            async for (_, selection), ranking in pause_between(pairs):
                 selection.add(ranking)
-                await turn()
         unfinished = [
             (plan, selection)
             for (plan, selection), own_searches, own_hits in zip(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from catalog.turns import turn
+from catalog.pauses import pause_between
 from service.recommend.query import Mode, Reason
 from service.recommend.weights import keep_songs_with_vector, mean_vector, weigh_seeds
 
@@ -36,15 +36,14 @@ async def explain(
     ]
     weights = await _fetch_cooccurrence_weights(release, explainers, rankings)
     reasons = []
-    for explainer, songs in zip(explainers, rankings, strict=True):
+    async for explainer, songs in pause_between(zip(explainers, rankings, strict=True)):
         own: list[list[Reason]] = []
-        for start in range(0, len(songs), SONGS_PER_STEP):
+        async for start in pause_between(range(0, len(songs), SONGS_PER_STEP)):
             step = songs[start : start + SONGS_PER_STEP]
             if explainer is None:
                 own += [[] for _ in step]
             else:
                 own += explainer.explain(step, [weights.get(h.song.song_id, {}) for h in step])
-                await turn()
         reasons.append(own)
     return reasons
 
@@ -142,12 +141,11 @@ async def _fetch_cooccurrence_weights(
             song_ids |= {hit.song.song_id for hit in songs}
     waiting = list(song_ids)
     weights = {}
-    for start in range(0, len(waiting), SONGS_PER_STEP):
+    async for start in pause_between(range(0, len(waiting), SONGS_PER_STEP)):
         fetched = await release.cooccurrence_weights(waiting[start : start + SONGS_PER_STEP])
         for song_id, own in fetched.items():
             # A popular song has tens of thousands of weights, nearly all of other seeds.
             weights[song_id] = {ordinal: own[ordinal] for ordinal in ordinals & own.keys()}
-        await turn()
     return weights
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from catalog.model import Hit
+from catalog.pauses import pause_between
 from catalog.reranker import load_reranker
-from catalog.turns import turn
 from service.recommend.query import Mode
 from service.recommend.rerank import (
     build_channel_searches,
@@ -98,14 +98,14 @@ async def rank(
     reranker = load_reranker(release.manifest.ranker) if ranked else None
     if reranker is None:
         return rankings
-    queries = []
-    for index in ranked:
-        queries.append(gather_candidates(plans[index].search_seeds, hits[index]))
-        await turn()
+    queries = [
+        gather_candidates(plans[index].search_seeds, hits[index])
+        async for index in pause_between(ranked)
+    ]
     similarities = await fetch_similarities(release, queries)
-    for index, candidates, cosines in zip(ranked, queries, similarities, strict=True):
+    triples = zip(ranked, queries, similarities, strict=True)
+    async for index, candidates, cosines in pause_between(triples):
         rankings[index] = rerank(reranker, candidates, cosines)
-        await turn()
     return rankings
 
 

@@ -9,8 +9,8 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 from catalog.model import Filter, Point
+from catalog.pauses import pause_between
 from catalog.song import normalise, search_text, song_id_of_keys
-from catalog.turns import turn
 from catalog.versions import base_title
 
 if TYPE_CHECKING:
@@ -105,8 +105,7 @@ async def resolve_playlists(
 
 async def _find_songs(release: OpenRelease, seeds: Collection[Seed]) -> dict[Seed, Point | None]:
     """Return the song of each seed, or None."""
-    ids = {seed: _possible_ids(seed) for seed in seeds}
-    await turn()
+    ids = {seed: _possible_ids(seed) async for seed in pause_between(seeds)}
     points = await release.points(list({song_id for own in ids.values() for song_id in own}))
     songs = {
         seed: next((points[song_id] for song_id in own if song_id in points), None)
@@ -135,10 +134,9 @@ async def _look_up_each(
 ) -> dict[Key, Result]:
     """Return the result for each key, with at most `MAX_CONCURRENT_LOOKUPS` at the same time."""
     waiting, results = list(keys), dict[Key, Result]()
-    for start in range(0, len(waiting), MAX_CONCURRENT_LOOKUPS):
+    async for start in pause_between(range(0, len(waiting), MAX_CONCURRENT_LOOKUPS)):
         group = waiting[start : start + MAX_CONCURRENT_LOOKUPS]
         results |= zip(group, await asyncio.gather(*map(look_up, group)), strict=True)
-        await turn()
     return results
 
 

@@ -31,7 +31,8 @@ class Call:
     """A call and its outcome: `code` and `error` change if it fails.
 
     `request` is None if the bytes received are not a message of the method. `caller` names the
-    caller's key. `begin_ns` is a time of `time.perf_counter_ns`.
+    caller's key. `begin_ns` is a time of `time.perf_counter_ns`, and `deadline`, if there is one, a
+    time of `time.monotonic`.
     """
 
     method: str
@@ -41,6 +42,7 @@ class Call:
     caller: str = ""
     request_id: str = ""
     begin_ns: int = field(default_factory=time.perf_counter_ns)
+    deadline: float | None = None
     timings: Timings = field(default_factory=Timings)
     code: str = "OK"
     error: Exception | None = None

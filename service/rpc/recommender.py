@@ -30,7 +30,8 @@ _SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
 class Recommender:
     """Answers the calls of each method, which has its name in the API, and times its stages.
 
-    `on_failure` is called if a call fails because the release or its store may be gone.
+    The `deadline` of a call is a time of `time.monotonic`. `on_failure` is called if a call fails
+    because the release or its store may be gone.
     """
 
     def __init__(
@@ -44,61 +45,64 @@ class Recommender:
         self._on_failure = on_failure
 
     @contextmanager
-    def _lease(self) -> Iterator[OpenRelease]:
+    def _lease(self, deadline: float | None) -> Iterator[OpenRelease]:
         with self._current.lease() as release:
             try:
-                yield release
+                yield release.with_deadline(deadline)
             except (ReleaseError, EngineError, UnavailableError):
                 self._on_failure()
                 raise
 
+    def _history_until(self, deadline: float | None) -> History | None:
+        return self._history.with_deadline(deadline) if self._history else None
+
     async def Recommend(  # noqa: N802
-        self, request: pb.RecommendRequest, timings: Timings
+        self, request: pb.RecommendRequest, timings: Timings, deadline: float | None = None
     ) -> pb.RecommendResponse:
         """Continue one playlist."""
-        with self._lease() as release:
-            return await api.recommend(release, request, self._history, timings)
+        with self._lease(deadline) as release:
+            return await api.recommend(release, request, self._history_until(deadline), timings)
 
     async def BatchRecommend(  # noqa: N802
-        self, request: pb.BatchRecommendRequest, timings: Timings
+        self, request: pb.BatchRecommendRequest, timings: Timings, deadline: float | None = None
     ) -> pb.BatchRecommendResponse:
         """Continue many playlists."""
-        with self._lease() as release:
+        with self._lease(deadline) as release:
             return await api.batch_recommend(release, request, timings)
 
     async def SimilarSongs(  # noqa: N802
-        self, request: pb.SimilarSongsRequest, timings: Timings
+        self, request: pb.SimilarSongsRequest, timings: Timings, deadline: float | None = None
     ) -> pb.SimilarSongsResponse:
         """Return the songs nearest to a song."""
-        with self._lease() as release:
+        with self._lease(deadline) as release:
             return await api.similar_songs(release, request, timings)
 
     async def SearchSongs(  # noqa: N802
-        self, request: pb.SearchSongsRequest, _timings: Timings
+        self, request: pb.SearchSongsRequest, _timings: Timings, deadline: float | None = None
     ) -> pb.SearchSongsResponse:
         """Find songs by name."""
-        with self._lease() as release:
+        with self._lease(deadline) as release:
             return await api.search_songs(release, request)
 
     async def GetRelease(  # noqa: N802
-        self, request: pb.GetReleaseRequest, _timings: Timings
+        self, request: pb.GetReleaseRequest, _timings: Timings, deadline: float | None = None
     ) -> pb.GetReleaseResponse:
         """Describe the current release."""
-        with self._lease() as release:
+        with self._lease(deadline) as release:
             return await api.get_release(release, request)
 
     async def RecordPlays(  # noqa: N802
-        self, request: pb.RecordPlaysRequest, _timings: Timings
+        self, request: pb.RecordPlaysRequest, _timings: Timings, deadline: float | None = None
     ) -> pb.RecordPlaysResponse:
         """Add to a user's history."""
-        with self._lease() as release:
-            return await api.record_plays(release, request, self._history)
+        with self._lease(deadline) as release:
+            return await api.record_plays(release, request, self._history_until(deadline))
 
     async def ForgetUser(  # noqa: N802
-        self, request: pb.ForgetUserRequest, _timings: Timings
+        self, request: pb.ForgetUserRequest, _timings: Timings, deadline: float | None = None
     ) -> pb.ForgetUserResponse:
         """Remove a user's history."""
-        return await api.forget_user(request, self._history)
+        return await api.forget_user(request, self._history_until(deadline))
 
 
 class RecommenderHandler(grpc.GenericRpcHandler):
@@ -120,8 +124,8 @@ class RecommenderHandler(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
 
-def _invoke(method: Callable[[Any, Timings], Awaitable[Message]]) -> Handler:
+def _invoke(method: Callable[[Any, Timings, float | None], Awaitable[Message]]) -> Handler:
     async def invoke(call: Call) -> Message:
-        return await method(call.request, call.timings)
+        return await method(call.request, call.timings, call.deadline)
 
     return invoke

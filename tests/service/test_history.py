@@ -126,7 +126,7 @@ def test_plays_are_kept_on_the_configured_number_of_nodes() -> None:
     made = {}
 
     class Server:
-        async def request(self, task: str, call: Any) -> Any:
+        async def request(self, task: str, call: Any, _deadline: float | None) -> Any:
             return await call(self)
 
         async def collection_exists(self, _name: str) -> bool:

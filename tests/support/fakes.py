@@ -92,9 +92,11 @@ def passes(song: Song, where: Filter) -> bool:
 
 
 class FakeRelease:
-    """Exact answers from memory. `asked` counts the calls of each method.
+    """A release in memory with exact search.
 
-    `strengths` says how strongly a seed predicts a song, both by their ordinals.
+    - `asked`: number of calls of each method.
+    - `deadline`: the last deadline that was set.
+    - `strengths`: co-occurrence weight of each song for each seed, both by their ordinals.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class FakeRelease:
         self.by_popularity = sorted(points, key=lambda point: point.song.ordinal)
         self.asked: dict[str, int] = {}
         self.closed = False
+        self.deadline: float | None = None
         self.manifest = Manifest(
             format=FORMAT,
             release=name,
@@ -122,6 +125,10 @@ class FakeRelease:
             canaries=[],
             payload={},
         )
+
+    def with_deadline(self, deadline: float | None) -> FakeRelease:
+        self.deadline = deadline
+        return self
 
     async def points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
         self._count("points")

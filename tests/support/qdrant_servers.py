@@ -267,7 +267,9 @@ class AsyncMemoryNodes:
     def __init__(self, nodes: MemoryNodes) -> None:
         self._client = _Awaited(nodes.client)
 
-    async def request(self, task: str, call: Callable[[Any], Any]) -> Any:
+    async def request(
+        self, task: str, call: Callable[[Any], Any], deadline: float | None = None
+    ) -> Any:
         with server_errors(task, ":memory:"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
-from catalog.deadline import within
 from catalog.errors import TooLateError
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ class LimitTime:
         """Answer the call in time. Raises `TooLateError`."""
         remaining_s = call.context.time_remaining()
         allowed_s = self._timeout_s if remaining_s is None else min(remaining_s, self._timeout_s)
+        call.deadline = time.monotonic() + allowed_s
         try:
             async with asyncio.timeout(allowed_s):
-                with within(allowed_s):
-                    return await proceed(call)
+                return await proceed(call)
         except TimeoutError as error:
             raise TooLateError(f"no answer within {allowed_s:.3g} seconds") from error

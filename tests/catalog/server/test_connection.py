@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import pytest
 
-from catalog import deadline
 from catalog.errors import EngineError, UnavailableError
 from catalog.server import connection
-from catalog.server.connection import ROUNDS, AsyncNodes, Nodes
+from catalog.server.connection import ROUNDS, AsyncNodes, Nodes, whole_seconds_left
 from catalog.server.options import QdrantOptions
+from catalog.server.release import ServerRelease
+from tests.support.fakes import FakeRelease, points_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -46,8 +48,7 @@ async def request_in_time(nodes: AsyncNodes) -> Any:
     """Return the answer of a request with a deadline of `PATIENCE_S`."""
     call: Callable[[Any], Awaitable[str]] = Fake.answer
     async with asyncio.timeout(PATIENCE_S):
-        with deadline.within(PATIENCE_S):
-            return await nodes.request("speak", call)
+        return await nodes.request("speak", call, time.monotonic() + PATIENCE_S)
 
 
 def test_a_silent_node_is_an_error_before_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,18 +94,18 @@ def test_tries_are_short_while_all_nodes_are_silent(
         return str(await client.answer())
 
     async def listen() -> None:
-        with deadline.within(60):
-            assert await nodes.request("speak", slow) == "a"
-            silent.add("a")
-            with pytest.raises(UnavailableError):
-                await nodes.request("speak", slow)
-            silent.clear()
-            with pytest.raises(UnavailableError):  # 0.02 s are too long now
-                await nodes.request("speak", slow)
-            monkeypatch.setattr(connection, "SHORT_TRY_S", 1.0)
-            assert await nodes.request("speak", slow) == "a"
-            monkeypatch.setattr(connection, "SHORT_TRY_S", 0.0)
-            assert await nodes.request("speak", slow) == "a"
+        deadline = time.monotonic() + 60
+        assert await nodes.request("speak", slow, deadline) == "a"
+        silent.add("a")
+        with pytest.raises(UnavailableError):
+            await nodes.request("speak", slow, deadline)
+        silent.clear()
+        with pytest.raises(UnavailableError):  # 0.02 s are too long now
+            await nodes.request("speak", slow, deadline)
+        monkeypatch.setattr(connection, "SHORT_TRY_S", 1.0)
+        assert await nodes.request("speak", slow, deadline) == "a"
+        monkeypatch.setattr(connection, "SHORT_TRY_S", 0.0)
+        assert await nodes.request("speak", slow, deadline) == "a"
 
     asyncio.run(listen())
 
@@ -119,13 +120,13 @@ def test_one_slow_request_does_not_shorten_others(monkeypatch: pytest.MonkeyPatc
         return ""
 
     async def listen() -> None:
-        with deadline.within(60):
-            slow = asyncio.create_task(nodes.request("think", endless))
-            await asyncio.sleep(0.02)
-            assert await nodes.request("speak", Fake.answer) == "a"
-            with pytest.raises(UnavailableError):
-                await slow
-            assert await nodes.request("speak", Fake.answer) == "a"
+        deadline = time.monotonic() + 60
+        slow = asyncio.create_task(nodes.request("think", endless, deadline))
+        await asyncio.sleep(0.02)
+        assert await nodes.request("speak", Fake.answer, deadline) == "a"
+        with pytest.raises(UnavailableError):
+            await slow
+        assert await nodes.request("speak", Fake.answer, deadline) == "a"
 
     asyncio.run(listen())
 
@@ -141,14 +142,33 @@ def test_a_request_without_a_deadline_is_not_cut_short(monkeypatch: pytest.Monke
     assert asyncio.run(nodes.request("speak", slow)) == "a"
 
 
-def test_the_deadline_in_whole_seconds() -> None:
-    assert deadline.whole_seconds() is None
-    with deadline.within(2.5):
-        assert deadline.whole_seconds() == 3
-        with deadline.within(0.01):
-            assert deadline.whole_seconds() == 1
-        assert deadline.whole_seconds() == 3
-    assert deadline.left() is None
+def test_the_time_left_is_rounded_up_to_whole_seconds() -> None:
+    now = time.monotonic()
+    assert whole_seconds_left(None) is None
+    assert whole_seconds_left(now + 60) == 60
+    assert whole_seconds_left(now + 0.01) == 1
+    assert whole_seconds_left(now - 60) == 1
+
+
+def test_a_release_passes_its_deadline_to_its_requests() -> None:
+    seen: list[tuple[float | None, int | None]] = []
+
+    class Client:
+        async def scroll(self, _collection: str, *, timeout: int | None, **_: Any) -> Any:
+            seen[-1] = (seen[-1][0], timeout)
+            return [], None
+
+    class RecordingNodes:
+        async def request(self, _task: str, call: Any, deadline: float | None) -> Any:
+            seen.append((deadline, None))
+            return await call(Client())
+
+    manifest = FakeRelease(points_of(("A", "B", 1, (1.0,)))).manifest
+    release = ServerRelease(RecordingNodes(), "collection", manifest)  # type: ignore[arg-type]
+    deadline = time.monotonic() + 60
+    asyncio.run(release.with_deadline(deadline).popular(1))
+    asyncio.run(release.popular(1))
+    assert seen == [(deadline, 60), (None, None)]
 
 
 @pytest.mark.parametrize("garbled", [1, 9])

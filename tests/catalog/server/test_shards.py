@@ -33,7 +33,7 @@ class Shards:
     def __init__(self, stores: list[ServerStore]) -> None:
         self._homes = stores
 
-    async def request(self, _task: str, call: Any) -> Any:
+    async def request(self, _task: str, call: Any, _deadline: float | None) -> Any:
         return await call(self)
 
     async def query_batch_points(

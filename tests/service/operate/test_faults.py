@@ -41,12 +41,14 @@ class Delaying(AsyncMemoryNodes):
     may = False
     waiting = 0
 
-    async def request(self, task: str, call: Callable[[Any], Any]) -> Any:
+    async def request(
+        self, task: str, call: Callable[[Any], Any], deadline: float | None = None
+    ) -> Any:
         if task == "list songs" and self.waiting == 0:
             self.waiting += 1
             while not self.may:
                 await asyncio.sleep(0.005)
-        return await super().request(task, call)
+        return await super().request(task, call, deadline)
 
 
 def search(address: str, limit: int = 5, timeout: float = PATIENCE_S) -> pb.SearchSongsResponse:

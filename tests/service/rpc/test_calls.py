@@ -194,6 +194,28 @@ def test_levels_and_formats_of_the_log(
     assert all((line[0] == "{") is (form == "json") for line in lines)
 
 
+class DeadlineRelease(FakeRelease):
+    """Records the seconds left at each search."""
+
+    async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        assert self.deadline is not None
+        self.seconds_left = self.deadline - time.monotonic()
+        return await super().find(searches)
+
+
+@pytest.mark.parametrize(("own", "allowed"), [(5.0, 5.0), (60.0, 20.0)])
+def test_a_release_gets_the_earlier_deadline_of_caller_and_service(
+    loop: Loop, own: float, allowed: float
+) -> None:
+    release = DeadlineRelease(POINTS)
+    with (
+        loop.serve(FakeStore(release), call_timeout=20, look_every=600) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        recommender_pb2_grpc.RecommenderStub(channel).Recommend(WATERLOO, timeout=own)
+    assert 0 < release.seconds_left <= allowed
+
+
 class Failing(FakeRelease):
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         raise EngineError("no engine")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from catalog import turns
+from catalog import pauses
 from catalog.embedded.store import EmbeddedStore
 from catalog.model import ANY
 from nextsong.v1 import recommender_pb2 as pb
@@ -94,11 +94,11 @@ def test_other_tasks_run_during_the_largest_calls(real: OpenRelease, large: str)
         "many": lambda: methods.batch_recommend(real, MANY),
         "unknown": lambda: methods.recommend(real, pb.RecommendRequest(seeds=unknown)),
     }[large]
-    assert asyncio.run(turns_during(work())) > 3 * turns.ROUNDS
+    assert asyncio.run(turns_during(work())) > 3 * pauses.ROUNDS
 
 
 def test_a_small_call_never_yields(real: OpenRelease, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "WORK_S", 60.0)
+    monkeypatch.setattr(pauses, "WORK_S", 60.0)
     small = methods.recommend(real, pb.RecommendRequest(seeds=seeds(20)))
     assert asyncio.run(turns_during(small)) == 0
 
@@ -145,7 +145,7 @@ def test_a_cancelled_batch_stops_searching() -> None:
 def test_a_deadline_ends_work_that_never_waits(
     real: OpenRelease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turns, "WORK_S", 0.0)
+    monkeypatch.setattr(pauses, "WORK_S", 0.0)
     answered = []
 
     async def too_late() -> None:

@@ -1,0 +1,33 @@
+"""Pauses of long computations in an event loop, for other tasks to run.
+
+The embedded engine and the ranking never wait for input or output. Without pauses, a large call
+would block all others, and neither its deadline nor a cancellation could end it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+T = TypeVar("T")
+
+WORK_S = 0.005
+"""Seconds of work between two pauses."""
+
+ROUNDS = 8
+"""Iterations of the event loop per pause: a new call needs several to start."""
+
+
+async def pause_between(items: Iterable[T]) -> AsyncIterator[T]:
+    """Yield the items, and pause after an item if the last pause was `WORK_S` seconds ago."""
+    last_pause = time.perf_counter()
+    for item in items:
+        yield item
+        if time.perf_counter() - last_pause >= WORK_S:
+            for _ in range(ROUNDS):
+                await asyncio.sleep(0)
+            last_pause = time.perf_counter()
