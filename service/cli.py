@@ -15,7 +15,7 @@ from catalog.commands.options import (
     qdrant_server,
 )
 from catalog.console.terminal import echo
-from service.client.target import running_service
+from service.client.target import service_options
 from service.client.usage_errors import request_errors_as_usage
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ filter_option = click.option(
 
 @click.command(short_help="Recommend the songs that come next in a playlist.")
 @click.argument("songs", nargs=-1, required=True, metavar="SONG...", type=Text())
-@running_service
+@service_options
 @home_option
 @qdrant_server
 @limit_option
@@ -174,7 +174,7 @@ def recommend(
 
 @click.command(short_help="List the songs nearest to a song.")
 @song_argument
-@running_service
+@service_options
 @home_option
 @qdrant_server
 @limit_option
@@ -212,7 +212,7 @@ def similar(
 
 @click.command(short_help="Find songs by part of their artist or title.")
 @click.argument("words", nargs=-1, required=True, metavar="WORD...", type=Text())
-@running_service
+@service_options
 @home_option
 @qdrant_server
 @limit_option

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 DAY_MS = 86_400_000
 
 PURGE_EVERY_S = 3600.0
-"""Seconds between two removals of the old plays of users who no longer record any."""
+"""Mean interval in seconds at which plays older than `days` are removed for all users."""
 
 _INDEXES = {
     "user": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD),
@@ -39,10 +39,10 @@ _INDEXES = {
 
 
 class History:
-    """The last `plays` plays of each user, none older than `days`, each on `replicas` nodes.
+    """The most recent plays of each user: at most `plays`, and none older than `days`.
 
-    All methods raise `UnavailableError` if the server cannot be reached, and `EngineError` if it
-    fails.
+    Each play is stored on `replicas` nodes of a cluster. All methods raise `UnavailableError` if
+    the server cannot be reached, and `EngineError` if it fails.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class History:
         ]
         try:
             await self._upsert(points)
-        except MissingCollectionError:  # the collection was removed meanwhile
+        except MissingCollectionError:  # somebody removed the collection
             self._is_created.clear()
             await self._create_collection()
             await self._upsert(points)
@@ -89,19 +89,19 @@ class History:
 
     async def recent(self, user: str) -> list[UUID]:
         """Return the songs of the user's last plays, the most recent last."""
-        newest = await self._newest(user, self._plays)
+        newest = await self._fetch_newest(user, self._plays)
         return [UUID(record.payload["song_id"]) for record in reversed(newest)]
 
     async def forget(self, user: str) -> bool:
         """Remove all plays of a user, and return whether there were any."""
-        has_plays = bool(await self._newest(user, 1, with_expired=True))
+        has_plays = bool(await self._fetch_newest(user, 1, with_expired=True))
         if has_plays:
-            await self._delete(models.Filter(must=[_is_user(user)]))
+            await self._delete(models.Filter(must=[_match_user(user)]))
         return has_plays
 
     async def purge(self) -> None:
         """Remove the plays of all users that are too old."""
-        is_old = models.FieldCondition(key="at_ms", range=models.Range(lt=self._begin_ms()))
+        is_old = models.FieldCondition(key="at_ms", range=models.Range(lt=self._get_begin_ms()))
         with suppress(MissingCollectionError):
             await self._delete(models.Filter(must=[is_old]))
 
@@ -120,23 +120,25 @@ class History:
         self._nodes.close()
 
     async def _upsert(self, points: list[models.PointStruct]) -> None:
-        await self._ask("record plays", lambda client: client.upsert(self._collection, points))
+        await self._request("record plays", lambda client: client.upsert(self._collection, points))
 
     async def _drop_old(self, user: str) -> None:
-        newest = await self._newest(user, self._plays + 1, with_expired=True)
-        begins = [self._begin_ms()]
+        newest = await self._fetch_newest(user, self._plays + 1, with_expired=True)
+        begins = [self._get_begin_ms()]
         if len(newest) > self._plays:
             begins.append(newest[self._plays - 1].payload["at_ms"])
         is_old = models.FieldCondition(key="at_ms", range=models.Range(lt=max(begins)))
-        await self._delete(models.Filter(must=[_is_user(user), is_old]))
+        await self._delete(models.Filter(must=[_match_user(user), is_old]))
 
-    async def _newest(self, user: str, limit: int, *, with_expired: bool = False) -> list[Any]:
-        conditions: list[Any] = [_is_user(user)]
+    async def _fetch_newest(
+        self, user: str, limit: int, *, with_expired: bool = False
+    ) -> list[Any]:
+        conditions: list[Any] = [_match_user(user)]
         if not with_expired:
-            span = models.Range(gte=self._begin_ms())
+            span = models.Range(gte=self._get_begin_ms())
             conditions.append(models.FieldCondition(key="at_ms", range=span))
         try:
-            records, _ = await self._ask(
+            records, _ = await self._request(
                 "read plays",
                 lambda client: client.scroll(
                     self._collection,
@@ -152,29 +154,28 @@ class History:
 
     async def _delete(self, condition: models.Filter) -> None:
         selector = models.FilterSelector(filter=condition)
-        await self._ask("forget plays", lambda client: client.delete(self._collection, selector))
+        await self._request(
+            "forget plays", lambda client: client.delete(self._collection, selector)
+        )
 
     async def _create_collection(self) -> None:
         if self._is_created.is_set():
             return
         name = self._collection
-        if not await self._ask(
-            "look for the history", lambda client: client.collection_exists(name)
-        ):
+        request = self._request
+        if not await self._exists():
             try:
-                await self._ask(
+                await request(
                     "create the history",
                     lambda client: client.create_collection(
                         name, vectors_config={}, replication_factor=self._replicas
                     ),
                 )
             except Exception:  # expected if another process created it at the same time
-                if not await self._ask(
-                    "look for the history", lambda client: client.collection_exists(name)
-                ):
+                if not await self._exists():
                     raise
         for field, kind in _INDEXES.items():
-            await self._ask(
+            await request(
                 "index plays",
                 lambda client, field=field, kind=kind: client.create_payload_index(
                     name, field, kind
@@ -182,10 +183,17 @@ class History:
             )
         self._is_created.set()
 
-    async def _ask(self, task: str, call: Any) -> Any:
+    async def _exists(self) -> bool:
+        return bool(
+            await self._request(
+                "look for the history", lambda client: client.collection_exists(self._collection)
+            )
+        )
+
+    async def _request(self, task: str, call: Any) -> Any:
         return await self._nodes.request(task, call, self._deadline)
 
-    def _begin_ms(self) -> int:
+    def _get_begin_ms(self) -> int:
         return now_ms() - self._max_age_ms
 
 
@@ -194,5 +202,5 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _is_user(user: str) -> models.FieldCondition:
+def _match_user(user: str) -> models.FieldCondition:
     return models.FieldCondition(key="user", match=models.MatchValue(value=user))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, InitSettingsSource, SettingsConfigDict
 
 from catalog.console.terminal import escape_controls
 from catalog.errors import SettingsError
@@ -170,8 +170,7 @@ class Settings(BaseSettings):
 
 def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
     """Return the settings from all sources. Raises `SettingsError`."""
-    if config is not None:
-        _require_toml(config)
+    file_values = _read_toml(config) if config else {}
 
     class Sourced(Settings):
         @classmethod
@@ -183,8 +182,7 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            toml = [TomlConfigSettingsSource(settings_cls, config)] if config else []
-            return (init_settings, env_settings, *toml)
+            return (init_settings, env_settings, InitSettingsSource(settings_cls, file_values))
 
     try:
         return Sourced(**flags)
@@ -199,9 +197,9 @@ def _toml(value: Any) -> str:
     return escape_controls(text)
 
 
-def _require_toml(config: Path) -> None:
+def _read_toml(config: Path) -> dict[str, Any]:
     try:
-        tomllib.loads(config.read_text(encoding="utf-8"))
+        return tomllib.loads(config.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{config} cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Conditions as people write them, such as `year>=1990` or `genre=rock|pop`, as API messages."""
+"""Parse typed conditions such as `year>=1990` or `genre=rock|pop` into messages of the API."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BOUNDS = {">=", "<="}
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """The name of a kind of field, and the operators that it supports."""
+    """The name of a kind of payload field, and the operators that it supports."""
 
     name: str
     operators: tuple[str, ...]
@@ -31,12 +31,13 @@ _KINDS = {
     pb.FIELD_KIND_FLOAT: _Kind("float", (">=", "<=")),
     pb.FIELD_KIND_TEXT: _Kind("text", ("~",)),
 }
-_KIND_OF_NEWER_SERVICE = _Kind("unknown", ("=", "!=", ">=", "<=", "~"))
+_UNKNOWN_KIND = _Kind("unknown", ("=", "!=", ">=", "<=", "~"))
+"""A kind of field that only a newer service knows; that service checks the operator."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenCondition:
-    """A condition as it was written: `text` is all of it, and the rest are its parts."""
+    """The text of a condition as the user typed it, and the parts of that text."""
 
     text: str
     field: str
@@ -45,7 +46,7 @@ class WrittenCondition:
 
 
 def parse_condition(text: str) -> WrittenCondition:
-    """Return the parts of a condition. Raises `RequestError` if it does not have the right form."""
+    """Split a condition into its parts. Raises `RequestError` if the text is malformed."""
     match = _FORM.fullmatch(text)
     if match is None or not match[3]:
         raise RequestError(
@@ -63,8 +64,8 @@ def build_conditions(
 ) -> list[pb.Condition]:
     """Return the messages for conditions on `fields`, the extra fields of the release.
 
-    `>=` and `<=` compare numbers, `=` and `!=` take one or several values separated by `|`, and `~`
-    takes words of a text. Raises `RequestError`.
+    `>=` and `<=` take a number, `=` and `!=` take one or several values separated by `|`, and `~`
+    takes words. Raises `RequestError` if a field is unknown or does not support the operator.
     """
     kinds = {field.name: field.kind for field in fields}
     return [_build_condition(condition, kinds) for condition in conditions]
@@ -91,7 +92,7 @@ def _require_supported(condition: WrittenCondition, kinds: dict[str, pb.FieldKin
     text, field = condition.text, condition.field
     if field not in kinds:
         known = ", ".join(
-            f"{name} ({_KINDS.get(kind, _KIND_OF_NEWER_SERVICE).name})"
+            f"{name} ({_KINDS.get(kind, _UNKNOWN_KIND).name})"
             for name, kind in sorted(kinds.items())
         )
         raise RequestError(
@@ -99,7 +100,7 @@ def _require_supported(condition: WrittenCondition, kinds: dict[str, pb.FieldKin
             f"'{text}': '{field}' is not an extra field of this release, which has: "
             f"{known or 'none'}",
         )
-    kind = _KINDS.get(kinds[field], _KIND_OF_NEWER_SERVICE)
+    kind = _KINDS.get(kinds[field], _UNKNOWN_KIND)
     if condition.operator not in kind.operators:
         forms = ", ".join(f"{field}{operator}..." for operator in kind.operators)
         raise RequestError(
@@ -124,5 +125,5 @@ def _build_value(text: str, condition: WrittenCondition, kind: pb.FieldKind) -> 
         return pb.Value(text=text)
     try:
         return pb.Value(integer=int(text))
-    except ValueError:  # not a number, or one beyond 64 bits
+    except ValueError:  # the text is not a number, or the number exceeds 64 bits
         raise RequestError("filter", f"'{condition.text}': {text} is not a whole number") from None

@@ -1,7 +1,7 @@
-"""The API's methods as functions: a request in, a response out, answered from one release.
+"""The methods of the API, as functions that answer a request from one release.
 
-The gRPC server calls them, and so does the command line if it opens a release itself. They raise
-`RequestError`, which names the field, if a request is malformed or out of range.
+The gRPC server calls these functions, and so does the command line when it opens a release itself.
+If a field of a request is malformed or out of range, they raise `RequestError` with its name.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from service.recommend.query import Query, Recommendation
 
 MAX_QUERIES_AT_ONCE = 20
-"""Number of queries of a batch that are searched for in one request to Qdrant."""
+"""Maximum number of queries of a batch whose searches share one request to Qdrant."""
 
 MAX_WORK_AT_ONCE = 2_000
-"""Work (see `validation.estimate_work`) of several queries in one request to Qdrant."""
+"""Maximum total work (see `validation.estimate_work`) of queries that share one request."""
 
 
 async def recommend(
@@ -36,7 +36,7 @@ async def recommend(
     history: History | None = None,
     timings: Timings | None = None,
 ) -> pb.RecommendResponse:
-    """Answer `Recommend`: from the seeds, or from the recorded plays of a user."""
+    """Answer `Recommend`, from the seeds or from the recorded plays of a user."""
     if not request.user_id:
         seeds = await validation.parse_seeds(request.seeds)
     elif request.seeds:
@@ -64,7 +64,7 @@ async def batch_recommend(
 async def similar_songs(
     release: OpenRelease, request: pb.SimilarSongsRequest, timings: Timings | None = None
 ) -> pb.SimilarSongsResponse:
-    """Answer `SimilarSongs`. Raises `UnknownSongError` too."""
+    """Answer `SimilarSongs`. Also raises `UnknownSongError`."""
     if not request.HasField("song"):
         raise RequestError("song", "must be given")
     seed = validation.parse_song("song", request.song)
@@ -137,12 +137,14 @@ def _split_by_work(queries: Sequence[Query]) -> Iterator[Sequence[Query]]:
     start, work = 0, 0
     for index, query in enumerate(queries):
         is_varied = bool(query.diversity or query.max_per_artist)
-        own = validation.estimate_query_work(len(query.seeds), query.limit, is_varied=is_varied)
-        is_full = index - start == MAX_QUERIES_AT_ONCE or work + own > MAX_WORK_AT_ONCE
+        query_work = validation.estimate_query_work(
+            len(query.seeds), query.limit, is_varied=is_varied
+        )
+        is_full = index - start == MAX_QUERIES_AT_ONCE or work + query_work > MAX_WORK_AT_ONCE
         if index > start and is_full:
             yield queries[start:index]
             start, work = index, 0
-        work += own
+        work += query_work
     yield queries[start:]
 
 
@@ -161,7 +163,10 @@ async def _answer(
 async def _find_empty_reason(
     release: OpenRelease, recommendation: Recommendation
 ) -> pb.EmptyReason:
-    """Return why a recommendation has no songs: whether any song passes its filter."""
+    """Return the reason why a recommendation is empty, or UNSPECIFIED if it has songs.
+
+    The reason is the filter if no song passes it, else the seeds.
+    """
     if recommendation.songs:
         return pb.EMPTY_REASON_UNSPECIFIED
     passes_any = bool(await release.popular(1, recommendation.where))

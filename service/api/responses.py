@@ -1,4 +1,4 @@
-"""Build the messages of the API from recommendations, songs and manifests."""
+"""Build messages of the API from recommendations, songs and manifests."""
 
 from __future__ import annotations
 

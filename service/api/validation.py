@@ -1,8 +1,8 @@
-"""Parse the messages of the API: the only place where input of callers is checked.
+"""Parse the messages of the API. Requests are validated here and nowhere else.
 
-All functions raise `RequestError`, which names the field, if it is malformed or out of range. Every
-text has a maximum length, which is checked before any work on the text. Long requests let other
-calls proceed in between.
+If a field is malformed or out of range, functions raise `RequestError` with its name. The length of
+a text is checked before any work on it. Functions that parse long lists are asynchronous, so that
+other calls can proceed meanwhile.
 """
 
 from __future__ import annotations
@@ -23,36 +23,38 @@ from service.recommend.query import Mode, Query
 from service.recommend.seeds import Seed
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from catalog.model import Value
     from catalog.schema import Kind
 
-DEFAULT_LIMIT = 10
-MAX_LIMIT = 500
-MAX_SEEDS = 1_000
-MAX_ARTISTS = 1_000
-MAX_EXCLUDED_SONGS = 10_000
-MAX_CONDITIONS = 50
-MAX_VALUES = 1_000
-MAX_PLAYLISTS = 100
-MAX_SEEDS_OF_BATCH = 10_000
-MAX_SONGS_OF_BATCH = 10_000
-MAX_SEED_WEIGHT = 1_000.0
+DEFAULT_LIMIT = 10  # songs of a response
+MAX_LIMIT = 500  # songs of a response
+MAX_SEEDS = 1_000  # songs of a playlist to continue, or plays to record
+MAX_ARTISTS = 1_000  # included artists of a filter, and excluded ones
+MAX_EXCLUDED_SONGS = 10_000  # of a filter
+MAX_CONDITIONS = 50  # of a filter
+MAX_VALUES = 1_000  # of one list of a condition
+MAX_PLAYLISTS = 100  # of a batch
+MAX_SEEDS_OF_BATCH = 10_000  # of all playlists of a batch
+MAX_SONGS_OF_BATCH = 10_000  # of all responses to a batch
+MAX_SEED_WEIGHT = 1_000.0  # absolute value
 
 MAX_NAME_LENGTH = 512
-"""Characters of an artist or a title, before and after normalisation. Unicode normalisation takes
-time proportional to the square of a run of combining marks, a millisecond at this length; and it
-may turn one character into eighteen."""
+"""Characters of an artist or a title, before and after normalisation.
 
-MAX_VALUE_LENGTH = 2_048  # characters of a text that a keyword field is compared with
-MAX_SEARCH_LENGTH = 200  # characters of words to search for
+Unicode normalisation takes quadratic time for a run of combining marks (about a millisecond at this
+length), and can expand one character to eighteen.
+"""
+
+MAX_VALUE_LENGTH = 2_048  # characters of a value of a keyword field
+MAX_SEARCH_LENGTH = 200  # characters of a text to search for
 MAX_USER_ID_LENGTH = 256  # characters
-MAX_VALUE_IN_MESSAGE = 40  # characters of a bad value that are repeated in the message
-MAX_CLOCK_LEAD_MS = 60_000  # by which a caller's clock may be ahead of ours
+MAX_VALUE_IN_MESSAGE = 40  # characters of a malformed value that an error message repeats
+MAX_CLOCK_LEAD_MS = 60_000  # milliseconds by which a caller's clock may be ahead of this machine's
 
 VARIED_WORK_FACTOR = 5
-"""Candidates per song of a query with `max_per_artist` or `diversity`, which refuse songs."""
+"""Number of candidates per song to return, for a query with `max_per_artist` or `diversity`."""
 
 MODES = {
     pb.MODE_DENSE: Mode.DENSE,
@@ -64,7 +66,7 @@ MODES = {
 
 @dataclass(frozen=True, slots=True)
 class _Comparisons:
-    """The parts of a condition that a kind of field supports, and the kinds of value in them."""
+    """The comparisons that a kind of field supports, and the kinds of the values in their lists."""
 
     parts: frozenset[str]
     values: frozenset[str] = frozenset()
@@ -82,9 +84,12 @@ _UUID = re.compile("[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
 def estimate_work(request: object) -> int:
-    """Return the work of a request that is not validated yet; 0 if it does not depend on it."""
+    """Estimate the work of a request before it is validated, in seeds plus candidates.
+
+    Requests of other methods take little work, for which 0 is returned.
+    """
     if isinstance(request, pb.BatchRecommendRequest):
-        return sum(estimate_work(own) for own in request.requests[: MAX_PLAYLISTS + 1])
+        return sum(estimate_work(query) for query in request.requests[: MAX_PLAYLISTS + 1])
     if isinstance(request, pb.RecommendRequest):
         limit = min(max(0, request.limit) or DEFAULT_LIMIT, MAX_LIMIT)
         is_varied = bool(request.diversity or request.max_per_artist)
@@ -93,12 +98,12 @@ def estimate_work(request: object) -> int:
 
 
 def estimate_query_work(seeds: int, limit: int, *, is_varied: bool) -> int:
-    """Return the work of a query: the number of its seeds and of the candidates to look at."""
+    """Estimate the work of a query: the number of its seeds plus that of its candidates."""
     return seeds + limit * (VARIED_WORK_FACTOR if is_varied else 1)
 
 
 async def parse_seeds(messages: Sequence[pb.Seed], prefix: str = "") -> list[Seed]:
-    """Return the seeds of a query. `prefix` is the path of the query in a batch."""
+    """Return the seeds of a query. `prefix` is its path in a batch, such as `requests[3].`."""
     if not messages:
         raise RequestError(f"{prefix}seeds", "must hold at least one song")
     _require_count(f"{prefix}seeds", messages, MAX_SEEDS)
@@ -138,16 +143,16 @@ async def parse_query(
 async def parse_batch(
     request: pb.BatchRecommendRequest, payload: Mapping[str, Kind]
 ) -> list[Query]:
-    """Return the queries of a batch. The totals are checked before the single queries."""
+    """Return the queries of a batch. The totals of the batch are checked before its queries."""
     if not request.requests:
         raise RequestError("requests", "must hold at least one playlist")
     _require_count("requests", request.requests, MAX_PLAYLISTS)
-    for index, own in enumerate(request.requests):
-        if own.user_id:
+    for index, message in enumerate(request.requests):
+        if message.user_id:
             raise RequestError(f"requests[{index}].user_id", "is not allowed in a batch")
-    limits = (own.limit or DEFAULT_LIMIT for own in request.requests)
+    limits = (message.limit or DEFAULT_LIMIT for message in request.requests)
     for name, total, maximum in (
-        ("seeds", sum(len(own.seeds) for own in request.requests), MAX_SEEDS_OF_BATCH),
+        ("seeds", sum(len(message.seeds) for message in request.requests), MAX_SEEDS_OF_BATCH),
         ("songs to return", sum(limit for limit in limits if limit > 0), MAX_SONGS_OF_BATCH),
     ):
         if total > maximum:
@@ -155,10 +160,10 @@ async def parse_batch(
                 "requests", f"may have {maximum:,} {name} in all, and have {total:,}"
             )
     queries = []
-    async for index, own in pause_between(enumerate(request.requests)):
+    async for index, message in pause_between(enumerate(request.requests)):
         prefix = f"requests[{index}]."
-        seeds = await parse_seeds(own.seeds, prefix)
-        queries.append(await parse_query(own, seeds, payload, prefix))
+        seeds = await parse_seeds(message.seeds, prefix)
+        queries.append(await parse_query(message, seeds, payload, prefix))
     return queries
 
 
@@ -288,24 +293,23 @@ def _parse_condition(field: str, message: pb.Condition, payload: Mapping[str, Ki
 def _parse_values(field: str, values: Sequence[pb.Value], kind: Kind) -> tuple[Value, ...]:
     """Return the distinct values, in order."""
     _require_count(field, values, MAX_VALUES)
-    return tuple(dict.fromkeys(_parse_each_value(field, values, kind)))
+    parsed = [_parse_value(f"{field}[{index}]", value, kind) for index, value in enumerate(values)]
+    return tuple(dict.fromkeys(parsed))
 
 
-def _parse_each_value(field: str, values: Sequence[pb.Value], kind: Kind) -> Iterator[Value]:
+def _parse_value(field: str, message: pb.Value, kind: Kind) -> Value:
+    value_kind = message.WhichOneof("kind")
     allowed = _COMPARISONS[kind].values
-    for index, value in enumerate(values):
-        value_kind = value.WhichOneof("kind")
-        if value_kind not in allowed:
-            raise RequestError(
-                f"{field}[{index}]",
-                f"must be {' or '.join(sorted(allowed))} for a field of the kind {kind}, and is "
-                f"{value_kind or 'empty'}",
-            )
-        _require_length(f"{field}[{index}].text", value.text, MAX_VALUE_LENGTH)
-        if value_kind == "boolean":
-            yield "true" if value.boolean else "false"
-        else:
-            yield value.integer if value_kind == "integer" else value.text
+    if value_kind not in allowed:
+        raise RequestError(
+            field,
+            f"must be {' or '.join(sorted(allowed))} for a field of the kind {kind}, and is "
+            f"{value_kind or 'empty'}",
+        )
+    _require_length(f"{field}.text", message.text, MAX_VALUE_LENGTH)
+    if value_kind == "boolean":
+        return "true" if message.boolean else "false"
+    return message.integer if value_kind == "integer" else message.text
 
 
 def _parse_bound(field: str, value: float, is_set: bool) -> float | None:
@@ -343,8 +347,8 @@ def _require_length(field: str, text: str, maximum: int) -> None:
 def _require_distinct_hashes(field: str, ids: Iterable[UUID | None]) -> None:
     """Raise `RequestError` if two different ids have the same hash.
 
-    Python hashes a UUID as a number, without a secret: a set of 10,000 ids that were made to
-    collide takes many seconds. By chance, no two ids ever collide.
+    Python hashes a UUID like a number, without a secret. A caller could therefore choose 10,000 ids
+    with the same hash, for which building a set takes many seconds. Random ids never collide.
     """
     hashes = {song_id.bytes: hash(song_id) for song_id in ids if song_id}
     if len(set(hashes.values())) < len(hashes):
@@ -352,6 +356,6 @@ def _require_distinct_hashes(field: str, ids: Iterable[UUID | None]) -> None:
 
 
 def _parse_uuid(field: str, text: str) -> UUID:
-    if not _UUID.fullmatch(text):  # UUID() accepts signs, spaces and digits of any script
+    if not _UUID.fullmatch(text):  # UUID() also accepts signs, spaces and digits of any script
         raise RequestError(field, f"'{text[:MAX_VALUE_IN_MESSAGE]}' is not a UUID")
     return UUID(text)

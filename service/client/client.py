@@ -17,7 +17,7 @@ from catalog.errors import OverloadError, SettingsError
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.api import methods
-from service.rpc.status import error_of
+from service.rpc.status import build_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 Response = TypeVar("Response", bound="Message")
 
-TIMEOUT_S = 5.0  # of a call, with all its attempts
+TIMEOUT_S = 5.0  # seconds of a call, including all attempts
 
 _SERVICE_CONFIG = json.dumps(
     {
         # By default, all calls go to the first address that answers.
         "loadBalancingConfig": [{"round_robin": {}}],
-        # A service that keeps failing gets each call once instead of four times: a failure takes a
-        # token, a success returns a tenth of one, and nothing is retried below half of the tokens.
+        # A failure removes a token and a success adds a tenth of one. While fewer than half of the
+        # tokens are left, calls are not retried, so that retries cannot overload a failing service.
         "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
         "methodConfig": [
             {
@@ -73,9 +73,9 @@ class Client:
     Each call takes at most `timeout` seconds, including retries. If the host name resolves to
     several addresses, calls go to them in turn, as they do with `ipv4:HOST:PORT,HOST:PORT`. Calls
     are made up to four times if the service is unavailable or shutting down, and fewer times if
-    most calls fail. If the service is busy, a call is repeated after the delay that it asks for and
-    up to as much again. Every call can be repeated safely. Clients can be shared by threads, but
-    not used across a fork.
+    most calls fail. If the service is at capacity, a call is repeated after the delay that the
+    service asks for, plus a random time of up to the same length. Every call can be repeated
+    safely. Threads can share a client; processes cannot share one across a fork.
 
     - `key`: sent as a bearer token.
     - `ca`: use TLS and trust only the certificates in this PEM file.
@@ -135,7 +135,7 @@ class Client:
         return self._call(self._stub.GetRelease, pb.GetReleaseRequest(), pb.GetReleaseResponse)
 
     def record_plays(self, request: pb.RecordPlaysRequest) -> pb.RecordPlaysResponse:
-        """Add plays to a user's history. Raises `NoHistoryError` too.
+        """Add plays to a user's history. Also raises `NoHistoryError`.
 
         Plays without a time get the current time, so that a retried call does not add them twice.
         """
@@ -147,7 +147,7 @@ class Client:
         return self._call(self._stub.RecordPlays, timed, pb.RecordPlaysResponse)
 
     def forget_user(self, request: pb.ForgetUserRequest) -> pb.ForgetUserResponse:
-        """Remove a user's history. Raises `NoHistoryError` too."""
+        """Remove a user's history. Also raises `NoHistoryError`."""
         return self._call(self._stub.ForgetUser, request, pb.ForgetUserResponse)
 
     def close(self) -> None:
@@ -168,11 +168,11 @@ class Client:
             try:
                 response = method(request, timeout=timeout, metadata=self._metadata)
             except grpc.RpcError as error:
-                mapped = error_of(error, self._address)
+                mapped = build_error(error, self._address)
                 if not isinstance(mapped, OverloadError):
                     raise mapped from error
                 delay_s = max(2 * delay_s, mapped.wait_s)
-                # Jitter keeps callers that were refused together from returning together.
+                # The random factor keeps callers that were refused together from retrying together.
                 pause_s = delay_s * random.uniform(1, 2)
                 if time.monotonic() + pause_s >= deadline:
                     raise mapped from error
@@ -191,7 +191,10 @@ def _read_system_certificates() -> bytes | None:
 
 
 class Direct:
-    """The calls of `Client`, answered in this process by an open release, which `close` closes."""
+    """A recommender with methods of `Client`, which answers from an open release in this process.
+
+    `close` closes the release.
+    """
 
     def __init__(self, release: OpenRelease) -> None:
         self.release = release

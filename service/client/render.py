@@ -35,7 +35,7 @@ _MODES = {
     pb.MODE_HYBRID: "hybrid",
     pb.MODE_RANKED: "ranked",
 }
-SHOWN_REASONS = 3
+SHOWN_REASONS = 3  # seeds that are shown as reasons of a song
 
 
 def print_message(message: Message) -> None:
@@ -48,7 +48,7 @@ def print_message(message: Message) -> None:
 
 
 def describe_other_mode(request: pb.RecommendRequest, response: pb.RecommendResponse) -> str:
-    """Return a sentence if another mode was used than the request names, else ""."""
+    """Return a sentence if a mode other than the requested one was used, else ""."""
     requested, used = request.mode, response.mode
     if requested == pb.MODE_UNSPECIFIED or used in {requested, pb.MODE_UNSPECIFIED}:
         return ""

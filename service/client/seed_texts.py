@@ -1,7 +1,7 @@
 """Resolve seeds typed as "Artist - Title", as a title alone, or as a song id.
 
-Names may contain dashes, so every split of a text at a dash is tried, all of them in one call. Only
-a text for which no split is known is searched for as a title.
+Names may contain dashes, so every split of a text at a dash is tried. One call resolves the splits
+of all texts. A text without a split that leads to a song or an artist is searched for as a title.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
     from service.client.client import Client, Direct
 
-MAX_SPLITS = 12  # of one text
-MAX_SEEDS = 1_000  # of one call, the maximum of the API
-MAX_QUERY = 200  # characters of one search
-MAX_RESULTS = 500  # songs of one search
-MAX_LISTED = 8  # candidates in a message
+MAX_SPLITS = 12  # splits of one text
+MAX_SEEDS = 1_000  # seeds of one call: the maximum of the API
+MAX_QUERY = 200  # characters of a search
+MAX_RESULTS = 500  # songs that a search returns
+MAX_LISTED = 8  # candidates that an error message lists
 
 _MORE_DASHES = "\u2043\u02d7\u2212\u2796"  # the hyphen bullet, and minus signs
 
 
 class SeedTextError(InputError):
-    """A text matches no song of the catalog, or several."""
+    """A text matches no song of the catalog, or several songs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,14 @@ def resolve_texts(recommender: Client | Direct, texts: Sequence[str]) -> list[pb
     """
     ids = [_parse_song_id(text) for text in texts]
     splits = [[] if song_id else split_text(text) for text, song_id in zip(texts, ids, strict=True)]
-    resolved = iter(_resolve_splits(recommender, [split for own in splits for split in own]))
+    resolved = iter(
+        _resolve_splits(recommender, [split for text_splits in splits for split in text_splits])
+    )
     return [
         pb.Seed(song_id=song_id)
         if song_id
-        else _choose_seed(recommender, text, [next(resolved) for _ in own])
-        for text, song_id, own in zip(texts, ids, splits, strict=True)
+        else _choose_seed(recommender, text, [next(resolved) for _ in text_splits])
+        for text, song_id, text_splits in zip(texts, ids, splits, strict=True)
     ]
 
 
@@ -114,20 +116,22 @@ def _resolve_splits(
 def _choose_seed(
     recommender: Client | Direct, text: str, splits: Sequence[ResolvedSplit]
 ) -> pb.Seed:
-    known = [own for own in splits if own.resolved.resolution == pb.RESOLUTION_SONG]
-    preferred = [own for own in known if own.split.is_spaced] or known
-    songs = {own.resolved.song.song_id: own.resolved.song for own in preferred}
+    known = [split for split in splits if split.resolved.resolution == pb.RESOLUTION_SONG]
+    preferred = [split for split in known if split.split.is_spaced] or known
+    songs = {split.resolved.song.song_id: split.resolved.song for split in preferred}
     if len(songs) > 1:
         listed = ", ".join(f"{key} ({song.artist} - {song.title})" for key, song in songs.items())
         raise SeedTextError(f"{text!r} matches several songs: give the id of one: {listed}")
     if preferred:
         return _build_seed(preferred[0].split)
-    by_artist = [own.split for own in splits if own.resolved.resolution == pb.RESOLUTION_ARTIST]
+    by_artist = [
+        split.split for split in splits if split.resolved.resolution == pb.RESOLUTION_ARTIST
+    ]
     if not by_artist:
         seed = _find_title(recommender, text)
         if seed is not None:
             return seed
-    candidates = by_artist or [own.split for own in splits if own.split.is_spaced]
+    candidates = by_artist or [split.split for split in splits if split.split.is_spaced]
     if candidates:
         return _build_seed(candidates[0])
     raise SeedTextError(
@@ -146,7 +150,7 @@ def _find_title(recommender: Client | Direct, text: str) -> pb.Seed | None:
     if not title or len(text) > MAX_QUERY:
         return None
     results = recommender.search_songs(pb.SearchSongsRequest(query=text, limit=MAX_RESULTS)).songs
-    # Results are in order of popularity: of songs with the same name, the most popular one is kept.
+    # Results are ordered by popularity, so the most popular of the songs with one name is kept.
     songs: dict[str, pb.Song] = {}
     for song in results:
         if normalise(song.title) == title:

@@ -1,4 +1,4 @@
-"""The options that name a running service: address, TLS and certificates."""
+"""The options of commands that call a running service: address, TLS and certificates."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Target:
 
     def connect(self) -> Client:
         """Return a client, with the key from the environment. Raises `SettingsError`."""
-        # gRPC reads this when it is imported; its own log lines would precede our messages.
+        # Keep gRPC from writing log lines before our messages. It reads the variable when imported.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from service.client.client import Client
 
@@ -56,7 +56,7 @@ class Target:
 def require_address(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> str | None:
-    """Return HOST:PORT, or a target in gRPC's own notation. Raises `BadParameter` for others."""
+    """Return an address of the form HOST:PORT or in gRPC's notation. Raises `BadParameter`."""
     if not value or value.startswith(_GRPC_TARGETS):
         return value
     match = _HOST_AND_PORT.fullmatch(value)
@@ -110,8 +110,8 @@ _OPTIONS = [
 ]
 
 
-def running_service(command: Command) -> Command:
-    """Add the options that name a service; the command gets `target`, None without --address."""
+def service_options(command: Command) -> Command:
+    """Add the options to a command, which gets `target`: None if --address is not given."""
 
     @functools.wraps(command)
     def wrapped(

@@ -1,4 +1,4 @@
-"""Report refused requests as usage errors that name an option instead of a field."""
+"""Report malformed requests as usage errors that name an option instead of a field."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OPTIONS = {
     "max_per_artist": "--max-per-artist",
     "diversity": "--diversity",
 }
-"""Option or argument of each field of a request, by the prefix of its path."""
+"""The option or argument that sets a field of a request, by the beginning of the field's path."""
 
 
 def request_errors_as_usage(command: Command) -> Command:

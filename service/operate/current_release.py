@@ -1,4 +1,4 @@
-"""The release that answers calls, which can be replaced while calls are under way."""
+"""The release that calls are answered from. It can be replaced while calls are under way."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class _Lease:
 
 
 class CurrentRelease:
-    """Leases the current release to calls; a call keeps the release with which it began.
+    """Leases the current release to calls. A call uses one release from its begin to its end.
 
-    `stall` marks a block in which the engine may hold the interpreter.
+    `stall` surrounds work of the engine that may block the interpreter (see `Admission.stall`).
     """
 
     def __init__(self, metrics: Metrics, stall: Callable[[], AbstractContextManager[None]]) -> None:
@@ -48,13 +48,13 @@ class CurrentRelease:
         return self._current.release.manifest.release if self._current else None
 
     def replace(self, release: OpenRelease | None) -> None:
-        """Make a release current, or none; close the one before after its last call."""
-        before = self._current
+        """Make `release` current, or none; close the previous release after its last call."""
+        previous = self._current
         self._current = _Lease(release) if release else None
         self._metrics.set_release(self.release_id)
-        if before:
-            before.is_replaced = True
-            self._close_if_unused(before)
+        if previous:
+            previous.is_replaced = True
+            self._close_if_unused(previous)
 
     @contextmanager
     def lease(self) -> Iterator[OpenRelease]:

@@ -12,7 +12,7 @@ import prometheus_client as prometheus
 from service.operate import logs
 from service.operate.logs import log
 from service.operate.metrics import Metrics, serve_metrics
-from service.operate.process import serve, stop_signal
+from service.operate.process import catch_stop_signals, serve
 from service.operate.supervisor import supervise
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def run(settings: Settings, ready: Callable[[Ready], None]) -> None:
-    """Serve until SIGTERM or SIGINT; call `ready` once calls are answered.
+    """Serve until SIGTERM or SIGINT. `ready` is called once the service answers calls.
 
     Raises `SettingsError`, `NoReleaseError`, `CorruptReleaseError`, `EngineError`, `BusyError`,
     `UnavailableError` or `SupervisionError`.
@@ -47,7 +47,7 @@ async def _serve_alone(settings: Settings, ready: Callable[[Ready], None]) -> No
             settings,
             metrics,
             lambda message: ready(replace(message, metrics_port=port)),
-            stop_signal(),
+            catch_stop_signals(),
         )
 
 

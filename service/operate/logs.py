@@ -1,4 +1,4 @@
-"""The log of the service: one line per event on standard error, as text or as JSON."""
+"""The log of the service: one line per event on standard error, as text or JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
 
 log: Any = structlog.stdlib.get_logger("nextsong.service")
-"""`log.info("event", key=value)` writes through the standard library's logger of this name."""
+"""Log an event with `log.info("event", key=value)`, through the standard library's logging."""
 
 _SHARED: list[Processor] = [
     structlog.stdlib.add_log_level,
@@ -34,13 +34,13 @@ structlog.configure(
 )
 
 
-def _is_not_left_caller(record: logging.LogRecord) -> bool:
-    # gRPC logs an error with a traceback if a caller does not wait for its answer.
+def _is_not_disconnect(record: logging.LogRecord) -> bool:
+    # gRPC logs this error, with a traceback, whenever a caller disconnects before the response.
     return not record.getMessage().startswith("ExecuteBatchError raised in core")
 
 
 def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Escape control characters, so that no log line can be forged; a traceback keeps its lines."""
+    """Escape control characters, so that no log line can be forged. Tracebacks keep line breaks."""
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = sanitise(value) if name in {"exception", "stack"} else one_line(value)
@@ -48,7 +48,10 @@ def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def configure(level: str, form: str) -> None:
-    """Write our events from `level` on, and the warnings of libraries; `form`: console or json."""
+    """Log events of the service from `level` on, and warnings of libraries.
+
+    `form` is console or json.
+    """
     renderer: Processor = (
         structlog.processors.JSONRenderer(serializer=json_text)
         if form == "json"
@@ -67,6 +70,6 @@ def configure(level: str, form: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)  # libraries log much below it, perhaps secrets
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_not_left_caller)
+    root.setLevel(logging.WARNING)  # libraries log a lot below this level, possibly secrets
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_not_disconnect)
     logging.getLogger("nextsong").setLevel(level.upper())

@@ -1,7 +1,7 @@
 """The Prometheus metrics of the service, in one process or in several.
 
-Several serving processes write their metrics into files of one folder, as prometheus_client's
-multiprocess mode does if `PROMETHEUS_MULTIPROC_DIR` is set. The parent process serves their sum.
+Several processes use the multiprocess mode of prometheus_client: if `PROMETHEUS_MULTIPROC_DIR` is
+set, each process writes its metrics into files of that folder. The parent process serves the sums.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ if TYPE_CHECKING:
     from service.operate.timing import Timings
 
 METRICS_FILE_SIZE = 1 << 20
-"""Bytes of a file of metrics, of which a process fills a few thousand."""
+"""Size in bytes of each metrics file. A process uses a few thousand of them."""
 
 RELEASE_FILE_SIZE = 256
-"""Bytes of the file that holds the id of a process's release."""
+"""Size in bytes of the file that holds the id of the release that a process uses."""
 
+# Files of a process: those that its successor continues, and those that are cleared when it ends.
 _KEPT_FILES = ("counter_{pid}.db", "histogram_{pid}.db")
 _RELEASE_FILE = "release_{pid}"
 _CLEARED_FILES = ("gauge_livesum_{pid}.db", _RELEASE_FILE)
@@ -47,7 +48,7 @@ _BUCKETS = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05
 class Metrics:
     """The metrics of this process, in `registry`.
 
-    One of several processes also writes the id of its release into a file of `folder`.
+    If this is one of several processes, it writes the id of its release into a file in `folder`.
     """
 
     def __init__(self, registry: prometheus.CollectorRegistry, folder: Path | None = None) -> None:
@@ -80,7 +81,7 @@ class Metrics:
             counter, "refused_releases", "New releases that could not be opened."
         )
         self._release: str | None = None
-        self._release_file = _file_in(folder, _RELEASE_FILE, os.getpid()) if folder else None
+        self._release_file = _build_path(folder, _RELEASE_FILE, os.getpid()) if folder else None
         registry.register(ReleasesInUse(lambda: [self._release] if self._release else []))
 
     def begin_call(self) -> None:
@@ -97,7 +98,7 @@ class Metrics:
 
     def count_answers(self, response: Message) -> None:
         """Count the strategies and resolved seeds in a response."""
-        for recommendation in _recommendations(response):
+        for recommendation in _list_recommendations(response):
             self._answers.labels(pb.Strategy.Name(recommendation.strategy)).inc()
             resolutions = Counter(seed.resolution for seed in recommendation.seeds)
             for resolution, count in resolutions.items():
@@ -106,7 +107,7 @@ class Metrics:
                 self._empty.labels(pb.EmptyReason.Name(recommendation.empty_reason)).inc()
 
     def count_unauthenticated(self) -> None:
-        """Count a call that was refused for its key, and that no other metric counts."""
+        """Count a call that was refused because of its key. No other metric counts it."""
         self._unauthenticated.inc()
 
     def count_engine_error(self) -> None:
@@ -118,7 +119,7 @@ class Metrics:
         self._refused.inc()
 
     def set_release(self, release_id: str | None) -> None:
-        """Report the release that answers from now on."""
+        """Report the release that this process uses from now on."""
         self._release = release_id
         if self._release_file:
             try:
@@ -128,16 +129,16 @@ class Metrics:
                 log.warning("the metrics do not show the release in use", reason=str(error))
 
 
-def _recommendations(response: Message) -> Iterable[pb.RecommendResponse]:
+def _list_recommendations(response: Message) -> Iterable[pb.RecommendResponse]:
     if isinstance(response, pb.RecommendResponse):
         return [response]
     return response.responses if isinstance(response, pb.BatchRecommendResponse) else []
 
 
 class ReleasesInUse(Collector):
-    """The number of processes that answer from each release; `releases` has one id per process.
+    """The number of processes that use each release.
 
-    A release that no process uses any more has no series.
+    `releases` returns the id of the release of each process. Unused releases have no series.
     """
 
     def __init__(self, releases: Callable[[], Sequence[str]]) -> None:
@@ -164,7 +165,7 @@ class FolderCollector(Collector):
         """Yield the metrics."""
         try:
             metrics = self._read()
-        except FileNotFoundError:  # a process was replaced meanwhile, and its files renamed
+        except FileNotFoundError:  # a process was replaced during the read, and its files renamed
             metrics = self._read()
         yield from metrics
 
@@ -182,30 +183,30 @@ def read_releases(folder: Path) -> list[str]:
 def reserve_files(folder: Path, pid: int, predecessor: int | None = None) -> None:
     """Create the metrics files of a process, or rename those of the process that it replaces.
 
-    Renamed counters continue. prometheus_client maps the files into memory, and a process that
-    writes to a mapped page for which the disk has no space is killed, so the files have their full
-    size from the start. Raises `StorageError`.
+    The counters in renamed files continue. prometheus_client maps the files into memory, and the
+    kernel kills a process that writes to a mapped page when the disk is full. Therefore, the files
+    are allocated in their full size. Raises `StorageError`.
     """
     for name in (*_KEPT_FILES, *_CLEARED_FILES):
-        path = _file_in(folder, name, pid)
+        path = _build_path(folder, name, pid)
         size = RELEASE_FILE_SIZE if name == _RELEASE_FILE else METRICS_FILE_SIZE
         with storage_errors(path):
             if predecessor is not None:
-                _file_in(folder, name, predecessor).rename(path)
+                _build_path(folder, name, predecessor).rename(path)
             else:
                 with path.open("wb") as file:
                     os.posix_fallocate(file.fileno(), 0, size)
 
 
 def clear_files(folder: Path, pid: int) -> None:
-    """Clear the gauges and the release of a process that has ended; its counters stay."""
+    """Clear the gauges and the release of a process that has ended, but keep its counters."""
     for name in _CLEARED_FILES:
-        path = _file_in(folder, name, pid)
+        path = _build_path(folder, name, pid)
         with storage_errors(path), path.open("r+b") as file:
             file.write(bytes(path.stat().st_size))
 
 
-def _file_in(folder: Path, name: str, pid: int) -> Path:
+def _build_path(folder: Path, name: str, pid: int) -> Path:
     return folder / name.format(pid=pid)
 
 
@@ -213,9 +214,9 @@ def _file_in(folder: Path, name: str, pid: int) -> Path:
 def serve_metrics(
     host: str, port: int | None, registry: prometheus.CollectorRegistry
 ) -> Iterator[int | None]:
-    """Serve the metrics of `registry` over HTTP, and yield the port; without `port`, serve none.
+    """Serve the metrics of `registry` over HTTP, and yield the port.
 
-    Raises `BusyError`.
+    If `port` is None, serve nothing and yield None. Raises `BusyError`.
     """
     if port is None:
         yield None

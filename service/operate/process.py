@@ -1,4 +1,4 @@
-"""Serve in this process until a signal."""
+"""Serve in this process until a signal arrives."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import stamina
 
 from catalog.open_store import open_store
-from service.operate.tracing import tracing
+from service.operate.tracing import Tracer
 from service.rpc.server import Server
 
 if TYPE_CHECKING:
@@ -23,12 +23,15 @@ if TYPE_CHECKING:
     from service.operate.metrics import Metrics
     from service.settings import Settings
 
-MAX_OPEN_FILES = 1 << 16
+MAX_OPEN_FILES = 1 << 16  # limit to set; each connection needs a file descriptor
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The address at which calls are answered, and the release and its songs, if there is one."""
+    """The state of a service that has begun to answer calls.
+
+    `songs` is the number of songs in the release, 0 if there is no release.
+    """
 
     address: str
     release: str | None
@@ -46,9 +49,10 @@ async def serve(
     stamina.instrumentation.set_on_retry_hooks(())  # retries are not logged
     _raise_open_files_limit()
     history = _open_history(settings)
+    tracer = Tracer(settings.otlp_endpoint) if settings.otlp_endpoint else None
     with (
         closing(open_store(settings.home, settings.qdrant())) as store,
-        tracing(settings.otlp_endpoint) as tracer,
+        closing(tracer) if tracer else nullcontext(),
         closing(history) if history else nullcontext(),
     ):
         server = Server(store, settings, metrics, tracer, history)
@@ -72,7 +76,7 @@ async def serve(
 def freeze_garbage_collector() -> Iterator[None]:
     """Exempt all present objects from garbage collection inside this block.
 
-    Nearly all of them stay, and each look through them delays calls by tens of milliseconds.
+    Nearly all of them live until the end, and examining them takes tens of milliseconds.
     """
     gc.collect()
     gc.freeze()
@@ -91,10 +95,10 @@ def _open_history(settings: Settings) -> History | None:
     return History(qdrant, settings.history_plays, settings.history_days, settings.history_replicas)
 
 
-def stop_signal() -> asyncio.Event:
+def catch_stop_signals() -> asyncio.Event:
     """Return an event that SIGTERM and SIGINT set from now on.
 
-    After the first signal, SIGINT ends the process at once.
+    After the first signal, a SIGINT ends the process at once.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -104,7 +108,7 @@ def stop_signal() -> asyncio.Event:
         with suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(stopped.set)
 
-    # A handler of the event loop would wait while the loop is blocked, as by loading a release.
+    # A handler of the event loop would be late if the loop is blocked, as while a release loads.
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, stop)
     return stopped

@@ -1,4 +1,4 @@
-"""The part of `nextsong doctor` that checks whether the service could start with its settings."""
+"""Check for `nextsong doctor` whether the service can start with its settings."""
 
 from __future__ import annotations
 

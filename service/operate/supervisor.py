@@ -23,7 +23,7 @@ from catalog.errors import NextsongError, StorageError, SupervisionError
 from catalog.files import storage_errors
 from service.operate import metrics
 from service.operate.logs import log
-from service.operate.process import stop_signal
+from service.operate.process import catch_stop_signals
 from service.rpc.port import reserve_port
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ async def supervise(settings: Settings, ready: Callable[[Ready], None]) -> None:
     `ready` is called once all processes answer calls. Raises the error that prevents the first
     start of a process, and `SupervisionError` if the processes can no longer be supervised.
     """
-    stop = stop_signal()
+    stop = catch_stop_signals()
     registry = prometheus.CollectorRegistry()
     with (
         reserve_port(settings.host, settings.port) as port,

@@ -1,4 +1,4 @@
-"""The time of the stages of a call: resolve, embed, search and rank."""
+"""Measure the time of the stages of a call."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Stage = Literal["resolve", "embed", "search", "rank"]
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """The stages of one call: name, begin and end in nanoseconds of `time.perf_counter_ns`."""
+    """Name, begin and end of the stages of a call, in nanoseconds of `time.perf_counter_ns`."""
 
     spans: list[tuple[Stage, int, int]] = field(default_factory=list)
 

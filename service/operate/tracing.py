@@ -3,46 +3,21 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from catalog.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from service.operate.timing import Timings
 
 MAX_EXPORT_S = 2.0
-"""Seconds to send a batch of spans, and to wait at the end if the collector cannot be reached."""
+"""Maximum number of seconds to send a batch of spans, also when the service stops."""
 
 
-class Tracer(Protocol):
-    """Records calls."""
-
-    def record(
-        self, method: str, metadata: Mapping[str, str], code: str, begin_ns: int, timings: Timings
-    ) -> None:
-        """Record a call that ends now and began at `begin_ns` of `time.perf_counter_ns`."""
-
-    def close(self) -> None:
-        """Send the spans that are not sent yet."""
-
-
-class NoTracer:
-    """Records nothing."""
-
-    def record(
-        self, method: str, metadata: Mapping[str, str], code: str, begin_ns: int, timings: Timings
-    ) -> None:
-        """Record nothing."""
-
-    def close(self) -> None:
-        """Send nothing."""
-
-
-class OtlpTracer:
+class Tracer:
     """Sends spans to an OpenTelemetry collector at `endpoint`, in batches, from a thread.
 
     A caller's own trace continues if the call has a `traceparent`. Raises `MissingExtraError` if
@@ -75,7 +50,10 @@ class OtlpTracer:
     def record(
         self, method: str, metadata: Mapping[str, str], code: str, begin_ns: int, timings: Timings
     ) -> None:
-        """Record a span of the call and of each of its stages."""
+        """Record a span of a call that ends now, and of each of its stages.
+
+        `begin_ns` is a time of `time.perf_counter_ns`.
+        """
         offset = time.time_ns() - time.perf_counter_ns()
         trace = self._trace
         call = self._tracer.start_span(
@@ -99,15 +77,5 @@ class OtlpTracer:
         call.end()
 
     def close(self) -> None:
-        """Send the spans that are not sent yet."""
+        """Send the remaining spans."""
         self._provider.shutdown()
-
-
-@contextmanager
-def tracing(endpoint: str | None) -> Iterator[Tracer]:
-    """Yield a tracer that sends to `endpoint`, or one that does nothing, and close it."""
-    tracer: Tracer = OtlpTracer(endpoint) if endpoint else NoTracer()
-    try:
-        yield tracer
-    finally:
-        tracer.close()

@@ -20,18 +20,21 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 MIN_INTERVAL_S = 0.2
-"""Seconds between two checks, at least, even if calls fail."""
+"""Minimum number of seconds between two checks, even if calls fail."""
 
 STORE_TIMEOUT_S = 3.0
 """Seconds without an answer before a store counts as unreachable."""
 
 FIRST_PAUSE_S, MAX_PAUSE_S = 1.0, 300.0
-"""Seconds before a release that could not be opened is tried again; they double each time."""
+"""Seconds until a release that could not be opened is tried again: first and maximum pause.
+
+The pause doubles with each failure.
+"""
 
 
 @dataclass
 class _RefusedRelease:
-    """A release that could not be opened, and the time of the next try."""
+    """A release that could not be opened. It is not tried again before `not_before`."""
 
     release_id: str
     pause_s: float = field(default_factory=lambda: FIRST_PAUSE_S)
@@ -51,7 +54,7 @@ def _retrieve_exception(task: asyncio.Task[Any]) -> None:
 def open_with_reranker(store: ReleaseStore, release_id: str | None = None) -> OpenRelease:
     """Open a release and load its re-ranker, so that no call waits for LightGBM.
 
-    Raises what `ReleaseStore.open` raises, and `CorruptReleaseError` if the re-ranker cannot be
+    Raises the errors of `ReleaseStore.open`, and `CorruptReleaseError` if the re-ranker cannot be
     read.
     """
     release = store.open(release_id)
@@ -64,7 +67,7 @@ def open_with_reranker(store: ReleaseStore, release_id: str | None = None) -> Op
 
 
 class ReleaseWatcher:
-    """Checks the store every `settings.look_every` seconds, and at once when `wake` is called."""
+    """Checks the store every `settings.look_every` seconds, and soon after a call of `wake`."""
 
     def __init__(
         self,
@@ -82,22 +85,22 @@ class ReleaseWatcher:
         self._wake = asyncio.Event()
         self._query: asyncio.Task[str | None] | None = None
         self._refused: _RefusedRelease | None = None
-        self._last_complaint: str | None = None
+        self._last_error: str | None = None
 
     def open_first(self) -> None:
-        """Open the current release.
+        """Open the current release of the store.
 
-        Raises what opening raises, unless the settings allow to wait for a release.
+        Raises the errors of `open_with_reranker`, unless the settings allow waiting for a release.
         """
         try:
             self._current.replace(open_with_reranker(self._store))
         except (ReleaseError, UnavailableError) as error:
             if not self._settings.wait:
                 raise
-            self._complain("waiting for a release", error)
+            self._log_once("waiting for a release", error)
 
     def wake(self) -> None:
-        """Check now, because a call failed as if the release or its store were gone."""
+        """Check soon, because a call failed and the release or its store may be gone."""
         self._wake.set()
 
     async def follow(self) -> None:
@@ -107,8 +110,8 @@ class ReleaseWatcher:
                 await self._pause()
                 try:
                     await self._check()
-                except Exception as error:  # noqa: BLE001 -- the watcher never ends by itself
-                    self._complain("a check for releases failed", error)
+                except Exception as error:  # noqa: BLE001 -- the watcher must not end before it is cancelled
+                    self._log_once("a check for releases failed", error)
         finally:
             if self._query:
                 self._query.cancel()
@@ -126,30 +129,32 @@ class ReleaseWatcher:
         try:
             release_id = await self._query_store()
         except UnavailableError as error:
-            self._complain("the release store cannot be reached", error)
+            self._log_once("the release store cannot be reached", error)
             await self._health.set_serving(False)
             return
-        except Exception as error:  # noqa: BLE001 -- the open release may answer nevertheless
-            self._complain(f"stay on release {self._current.release_id}", error)
+        except Exception as error:  # noqa: BLE001 -- the open release may still answer
+            self._log_once(f"stay on release {self._current.release_id}", error)
             await self._health.set_serving(await self._can_answer())
             return
         if release_id is None:
-            gone = NoReleaseError("the release store has no current release any more")
-            self._complain("no current release", gone)
+            self._log_once(
+                "no current release",
+                NoReleaseError("the release store has no current release any more"),
+            )
             await self._health.set_serving(False)
             return
         if release_id != self._current.release_id:
             await self._switch_to(release_id)
         is_healthy = await self._can_answer()
         if is_healthy and release_id == self._current.release_id:
-            self._last_complaint = self._refused = None
+            self._last_error = self._refused = None
         await self._health.set_serving(is_healthy)
 
     async def _query_store(self) -> str | None:
         """Return the id of the store's current release. Raises `UnavailableError` after a timeout.
 
-        The thread that queries the store cannot be stopped, so the next check waits for the same
-        thread.
+        The query runs in a thread, which cannot be stopped. After a timeout, the next check
+        therefore waits for the same query instead of starting another one.
         """
         if self._query is None:
             self._query = asyncio.create_task(asyncio.to_thread(self._store.current))
@@ -173,11 +178,11 @@ class ReleaseWatcher:
             with self._current.stall():
                 release = await self._open(release_id)
         except UnavailableError as error:
-            self._complain("the release store cannot be reached", error)
-        except Exception as error:  # noqa: BLE001 -- the open release goes on answering
+            self._log_once("the release store cannot be reached", error)
+        except Exception as error:  # noqa: BLE001 -- the open release stays in use
             self._refused.postpone()
             self._metrics.count_refused_release()
-            self._complain(f"stay on release {self._current.release_id}", error)
+            self._log_once(f"stay on release {self._current.release_id}", error)
         else:
             self._current.replace(release)
             log.info(f"now serving release {release_id}")
@@ -195,7 +200,7 @@ class ReleaseWatcher:
             raise
 
     async def _can_answer(self) -> bool:
-        """Return whether the engine answers the simplest query from the open release."""
+        """Return whether the engine answers a minimal query from the open release."""
         if self._current.release is None:
             return False
         try:
@@ -204,15 +209,15 @@ class ReleaseWatcher:
                 async with asyncio.timeout(self._settings.call_timeout):
                     await release.with_deadline(deadline).popular(1)
         except (NextsongError, TimeoutError) as error:
-            self._complain("the release does not answer", error)
+            self._log_once("the release does not answer", error)
             return False
         return True
 
-    def _complain(self, event: str, error: Exception) -> None:
+    def _log_once(self, event: str, error: Exception) -> None:
         """Log an error, but only once if it repeats at every check."""
-        if self._last_complaint == repr(error):
+        if self._last_error == repr(error):
             return
-        self._last_complaint = repr(error)
+        self._last_error = repr(error)
         is_unexpected = not isinstance(error, NextsongError)
         level: Any = log.warning if isinstance(error, NoReleaseError) else log.error
         level(event, reason=str(error), exc_info=is_unexpected)

@@ -19,12 +19,12 @@ import prometheus_client as prometheus
 from catalog.errors import NextsongError
 from service.operate import logs
 from service.operate.metrics import Metrics
-from service.operate.process import serve, stop_signal
+from service.operate.process import catch_stop_signals, serve
 from service.settings import Settings
 
 
 async def _serve(settings: Settings, connection: Connection) -> None:
-    stopped = stop_signal()
+    stopped = catch_stop_signals()
     loop = asyncio.get_running_loop()
 
     def end_without_parent() -> None:

@@ -25,6 +25,8 @@ class DiverseSelection:
     similarity. The relevance is its score, scaled to 0 to 1 within the ranking; the similarity is
     its highest cosine with a song selected before. A song without a vector has the mean similarity
     of all pairs of songs.
+
+    `full_artists` are the artists of whom `max_per_artist` songs are selected.
     """
 
     def __init__(self, limit: int, max_per_artist: int = 0, diversity: float = 0.0) -> None:
@@ -43,14 +45,14 @@ class DiverseSelection:
 
     @property
     def seen_songs(self) -> frozenset[UUID]:
-        """Songs of the rankings added so far, without those of `full_artists`."""
+        """The songs of the rankings added so far, without the songs of `full_artists`."""
         return frozenset(
             song_id for song_id, artist in self._seen.items() if artist not in self.full_artists
         )
 
     @property
-    def rejected(self) -> int:
-        """Number of songs of the rankings that were not selected."""
+    def rejected_count(self) -> int:
+        """The number of songs of the rankings that were not selected."""
         return len(self._seen) - len(self.songs)
 
     def add(self, ranking: Sequence[Hit]) -> None:
@@ -79,7 +81,7 @@ class DiverseSelection:
         # Highest cosine of each song of the ranking with a selected song.
         nearest = np.full(len(ranking), -np.inf)
         for index in range(selected):
-            nearest = np.maximum(nearest, cosines.with_song(index)[selected:])
+            nearest = np.maximum(nearest, cosines.compare_with(index)[selected:])
         artists = np.array([hit.song.artist_key for hit in ranking])
         is_left = ~np.isin(artists, list(self.full_artists))
         while is_left.any() and not self.is_complete:
@@ -89,22 +91,22 @@ class DiverseSelection:
             best = int(np.argmax(np.where(is_left, marginal, -np.inf)))
             is_left[best] = False
             self._select(ranking[best])
-            nearest = np.maximum(nearest, cosines.with_song(selected + best)[selected:])
+            nearest = np.maximum(nearest, cosines.compare_with(selected + best)[selected:])
             if ranking[best].song.artist_key in self.full_artists:
                 is_left &= artists != ranking[best].song.artist_key
 
 
 class _Cosines:
-    """Cosines of songs with one of them; the mean of all pairs for songs without a vector."""
+    """Cosines of pairs of songs. A song without a vector has the mean cosine of all pairs."""
 
     def __init__(self, hits: Sequence[Hit]) -> None:
         self._has_vector = np.array([hit.vector is not None for hit in hits])
         vectors = [hit.vector for hit in hits if hit.vector is not None]
         self._vectors = np.array(vectors, np.float64)
         self._rows = np.cumsum(self._has_vector) - 1
-        self._mean = _mean_cosine(self._vectors) if len(vectors) > 1 else 0.0
+        self._mean = _compute_mean_cosine(self._vectors) if len(vectors) > 1 else 0.0
 
-    def with_song(self, index: int) -> NDArray[np.float64]:
+    def compare_with(self, index: int) -> NDArray[np.float64]:
         """Return the cosine of each song with the song at `index`, shape (songs,)."""
         cosines = np.full(len(self._has_vector), self._mean)
         if self._has_vector[index]:
@@ -113,7 +115,7 @@ class _Cosines:
 
 
 def _scale(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scale scores to 0 to 1; equal scores become 1."""
+    """Scale scores to the range 0 to 1. If all are equal, return ones."""
     spread = scores.max() - scores.min()
     if not spread:
         return np.ones(len(scores))
@@ -121,7 +123,7 @@ def _scale(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return scaled
 
 
-def _mean_cosine(vectors: NDArray[np.float64]) -> float:
+def _compute_mean_cosine(vectors: NDArray[np.float64]) -> float:
     """Return the mean dot product of all pairs of two different rows."""
     total = vectors.sum(axis=0)
     pairs = len(vectors) * (len(vectors) - 1)

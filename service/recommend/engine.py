@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 
 MAX_NAME_IN_MESSAGE = 100
-"""Longer names are shortened in messages: a gRPC status of more than a few kB does not arrive."""
+"""Maximum number of characters of a name in a message. gRPC drops a status of several kB."""
 
 
 async def recommend(
     release: OpenRelease, query: Query, timings: Timings | None = None
 ) -> Recommendation:
-    """Recommend songs for one query; see `recommend_many`."""
+    """Recommend songs for one query (see `recommend_many`)."""
     (recommendation,) = await recommend_many(release, [query], timings)
     return recommendation
 
@@ -39,12 +39,11 @@ async def recommend(
 async def recommend_many(
     release: OpenRelease, queries: Sequence[Query], timings: Timings | None = None
 ) -> list[Recommendation]:
-    """Recommend songs for each query; all searches go to Qdrant together.
+    """Recommend songs for each query. The searches of all queries share one request to Qdrant.
 
     Seeds are never recommended. If no positive seed is known, the most popular songs of the seeds'
-    artists are searched with; if there are none, the most popular songs are recommended. If the
-    seeds lack what the mode needs, the other kind of search is used: rare songs have no dense
-    vector, and songs that were never in a playlist with others have no co-occurrence weights.
+    artists replace the seeds. If the catalog has no such songs either, the most popular songs of
+    the catalog are recommended. See `plan_query` for the mode that is used.
     """
     timings = timings or Timings()
     with timings.measure("resolve"):
@@ -59,8 +58,8 @@ async def recommend_many(
     with timings.measure("rank"):
         reasons = await explain(release, plans, rankings)
     return [
-        Recommendation(songs, plan.strategy, plan.mode, plan.seeds, own_reasons, plan.search.where)
-        for plan, songs, own_reasons in zip(plans, rankings, reasons, strict=True)
+        Recommendation(songs, plan.strategy, plan.mode, plan.seeds, song_reasons, plan.search.where)
+        for plan, songs, song_reasons in zip(plans, rankings, reasons, strict=True)
     ]
 
 
@@ -71,9 +70,9 @@ async def find_similar(
     where: Filter = ANY,
     timings: Timings | None = None,
 ) -> tuple[Song, Recommendation]:
-    """Return the seed's song, and the songs nearest to it by dense vectors.
+    """Return the song of a seed, and a recommendation of the songs nearest to it by dense vectors.
 
-    `seed` has a positive weight. Raises `UnknownSongError`.
+    The weight of `seed` must be positive. Raises `UnknownSongError`.
     """
     query = Query([seed], limit, where, Mode.DENSE)
     recommendation = await recommend(release, query, timings)
@@ -89,15 +88,19 @@ async def find_similar(
 async def _select_songs(
     release: OpenRelease, plans: Sequence[Plan], timings: Timings
 ) -> list[DiverseSelection]:
-    """Return the songs of each plan.
+    """Return the selection of songs for each plan.
 
-    One round of searches is enough unless an artist's maximum or the diversity refuses songs.
+    A further round of searches is needed only if `max_per_artist` or `diversity` rejected songs.
     """
     selections = [
         DiverseSelection(plan.query.limit, plan.query.max_per_artist, plan.query.diversity)
         for plan in plans
     ]
-    unfinished = [pair for pair in zip(plans, selections, strict=True) if pair[0].query.limit]
+    unfinished = [
+        (plan, selection)
+        for plan, selection in zip(plans, selections, strict=True)
+        if plan.query.limit
+    ]
     while unfinished:
         open_plans = [plan for plan, _ in unfinished]
         searches = [
@@ -112,14 +115,16 @@ async def _select_songs(
                 selection.add(ranking)
         unfinished = [
             (plan, selection)
-            for (plan, selection), own_searches, own_hits in zip(
+            for (plan, selection), plan_searches, plan_hits in zip(
                 unfinished, searches, hits, strict=True
             )
-            if not (selection.is_complete or _are_exhausted(own_searches, own_hits))
+            if not (selection.is_complete or _are_exhausted(plan_searches, plan_hits))
         ]
     return selections
 
 
 def _are_exhausted(searches: Sequence[Search], hits: Sequence[Sequence[Hit]]) -> bool:
-    """Return whether each search returned fewer songs than its limit, so that no songs are left."""
-    return all(len(own) < search.limit for search, own in zip(searches, hits, strict=True))
+    """Return whether each search returned fewer songs than its limit, so that none are left."""
+    return all(
+        len(search_hits) < search.limit for search, search_hits in zip(searches, hits, strict=True)
+    )

@@ -1,4 +1,4 @@
-"""The plan of a query: which seeds are searched with, by which mode, with which query vectors."""
+"""Plan a query: select the seeds, the mode and the query vectors to search with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Decays:
-    """The factor by which each later seed reduces the weight of a seed, for each kind of vector."""
+    """The factor per later seed that reduces the weight of a seed, for each kind of vector."""
 
     dense: float
     cooccurrence: float
@@ -28,11 +28,11 @@ class Decays:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How a query is answered.
+    """The plan of how to answer a query.
 
     - `seeds`: the seeds of the query as they were resolved.
-    - `search_seeds`: the same seeds with only the songs that are searched with.
-    - `mode`: the mode that the songs of the seeds permit; None if there are none.
+    - `search_seeds`: the same seeds, reduced to the songs to search with.
+    - `mode`: the mode that is used; None if there are no songs to search with.
     - `search`: the query vectors and the filter, with the seeds excluded.
     """
 
@@ -46,16 +46,16 @@ class Plan:
 
 
 def get_default_mode(manifest: Manifest) -> Mode:
-    """Return the mode of queries that name none: the one selected when the release was trained."""
+    """Return the mode for queries without one: the mode that was selected in training."""
     return Mode(manifest.origin.parameters.get("mode", Mode.HYBRID.value))
 
 
 def plan_query(manifest: Manifest, query: Query, seeds: list[ResolvedSeed]) -> Plan:
     """Return the plan of a query.
 
-    Songs of an artist replace unknown seeds only if no positive seed is known. If the seeds lack
-    what the mode needs (a dense vector, or co-occurrence weights), the other kind of search is
-    used.
+    Songs of their artists replace unknown seeds only if no positive seed is known. Rare songs have
+    no dense vector, and songs that were never in a playlist with others have no co-occurrence
+    weights. If all seeds lack the data that the mode needs, another mode is used.
     """
     known = [seed for seed in seeds if seed.resolution is Resolution.SONG]
     excluded = song_ids([point for seed in known for point in seed.points])
@@ -78,7 +78,7 @@ def plan_query(manifest: Manifest, query: Query, seeds: list[ResolvedSeed]) -> P
 def _build_search(
     manifest: Manifest, seeds: Sequence[ResolvedSeed], mode: Mode, decays: Decays
 ) -> tuple[Mode | None, Search]:
-    """Return the search for a mode, and the mode that it amounts to."""
+    """Return the mode that the seeds permit, and its search."""
     vector = None if mode is Mode.COOCCURRENCE else build_query_vector(seeds, decays.dense)
     is_dense = mode is Mode.DENSE and vector is not None
     weights = {} if is_dense else weigh_songs(seeds, decays.cooccurrence)

@@ -21,8 +21,8 @@ class Mode(Enum):
     - DENSE: by Word2Vec vectors.
     - COOCCURRENCE: by co-occurrence in playlists.
     - HYBRID: by both, scores added.
-    - RANKED: by the release's re-ranker, from the candidates of several searches. HYBRID if the
-      release has none.
+    - RANKED: by the release's re-ranker, from the candidates of several searches. If the release
+      has no re-ranker, HYBRID is used.
     """
 
     DENSE = "dense"
@@ -74,13 +74,12 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The answer to a query.
+    """The recommended songs for a query, the best first.
 
-    - `songs`: best first.
-    - `mode`: the mode that was used, None for `Strategy.POPULAR`.
+    - `mode`: the mode that was used; None for `Strategy.POPULAR`.
     - `seeds`: each seed of the query as it was resolved, in the same order.
-    - `reasons`: a list for each song, empty for `Strategy.POPULAR` and unless the query asks for
-      explanations.
+    - `reasons`: a list for each song. The lists are empty for `Strategy.POPULAR`, and if the query
+      does not ask for explanations.
     - `where`: the filter of the query, with the seeds excluded.
     """
 

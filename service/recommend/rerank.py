@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from catalog.store import OpenRelease
     from service.recommend.seeds import ResolvedSeed
 
-MAX_CHANNEL_DEPTH = max(channel.depth for channel in CHANNELS)
+MAX_CHANNEL_DEPTH = max(channel.depth for channel in CHANNELS)  # songs
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,11 @@ class Candidates:
     """The candidates of a query.
 
     - `hits`: the n distinct songs, in the order in which they first appear.
-    - `scores`: the score of each in each channel, shape (channels, n), NaN if a channel lacks it.
+    - `scores`: the score of each song in each channel, shape (channels, n); NaN if the channel did
+      not return the song.
     - `played`: the known songs of the playlist, in play order.
-    - `recent_vector`: the mean vector of the last `RECENT` of them, None if none has a vector.
+    - `recent_vector`: the mean vector of the last `RECENT` songs of `played`; None if none of them
+      has a vector.
     """
 
     hits: list[Hit]
@@ -44,8 +46,8 @@ class Candidates:
 def build_channel_searches(search: Search, seeds: Sequence[ResolvedSeed]) -> list[Search]:
     """Return a search for each channel of the re-ranker.
 
-    Searches have the depth used in training, because ranks and scores depend on it. They are deeper
-    only if more songs are wanted than the deepest channel returns.
+    The limits of the searches are those of training, because ranks and scores depend on them. They
+    are higher only if the query wants more songs than the deepest channel returns.
     """
     return [
         replace(
@@ -96,7 +98,7 @@ async def fetch_similarities(
 def rerank(
     reranker: Reranker, candidates: Candidates, similarities: dict[UUID, float]
 ) -> list[Hit]:
-    """Return the candidates ordered by the model, whose probabilities become their scores."""
+    """Return the candidates ordered by the model, with the probabilities of the model as scores."""
     if not candidates.hits:
         return []
     songs = [hit.song for hit in candidates.hits]
@@ -114,20 +116,20 @@ def rerank(
 def _number_traits(
     songs: Sequence[Song], fields: Sequence[str], numbers: list[dict[Any, int]]
 ) -> SongTraits:
-    """Return the traits of songs.
+    """Return the traits of songs, with numbers for artists and for values of `fields`.
 
-    `numbers` assigns a number to each artist, then to each value of each field; new ones are added.
+    `numbers` holds a dictionary for artists and one for each field. New values are added to them.
     """
     groups = np.empty((len(numbers), len(songs)), np.int64)
     artist_numbers, *field_numbers = numbers
     groups[0] = [artist_numbers.setdefault(song.artist_key, len(artist_numbers)) for song in songs]
-    for row, name, own in zip(groups[1:], fields, field_numbers, strict=True):
+    for row, name, known in zip(groups[1:], fields, field_numbers, strict=True):
         values = [song.extra.get(name) for song in songs]
-        row[:] = [-1 if value is None else own.setdefault(value, len(own)) for value in values]
+        row[:] = [-1 if value is None else known.setdefault(value, len(known)) for value in values]
     return SongTraits(np.array([song.playlists for song in songs]), groups)
 
 
 def _keep_played(seeds: Sequence[ResolvedSeed]) -> list[ResolvedSeed]:
-    """Return the known seeds; if there are none, those that songs of their artists replace."""
+    """Return the positive seeds that are known songs; if there are none, those of known artists."""
     positive = [seed for seed in seeds if seed.weight > 0 and seed.points]
     return [seed for seed in positive if seed.resolution is Resolution.SONG] or positive

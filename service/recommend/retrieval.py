@@ -29,23 +29,23 @@ DIVERSITY_POOL = 100
 """Minimum number of candidates of a query with diversity."""
 
 DIVERSITY_FACTOR = 5
-"""Number of candidates per song of a query with diversity, if that is more."""
+"""Number of candidates per song to return, of a query with diversity."""
 
 ARTIST_CAP_FACTOR = 3
-"""Number of candidates per missing song of a query with `max_per_artist`."""
+"""Number of candidates per song that is still missing, of a query with `max_per_artist`."""
 
 MAX_SEARCH_DEPTH = 5_000
-"""Maximum limit of one search, because a Qdrant server in strict mode refuses deeper ones.
+"""Maximum limit of one search, because a Qdrant server in strict mode refuses higher limits.
 
-A fused search retrieves twice as many candidates of each kind. If a selection refuses all of them,
-the next search excludes them.
+A fused search retrieves twice as many candidates of each kind. If all of them are rejected, the
+next search excludes them.
 """
 
 
 def build_searches(plan: Plan, selection: DiverseSelection) -> list[Search]:
     """Return the searches for the songs that the selection still lacks.
 
-    They ask for more songs than that if some may be refused. Songs that were retrieved before, and
+    They ask for more songs if the selection may reject some. Songs that were retrieved before, and
     artists that have reached their maximum, are excluded.
     """
     query, where = plan.query, plan.search.where
@@ -56,7 +56,7 @@ def build_searches(plan: Plan, selection: DiverseSelection) -> list[Search]:
     )
     limit = query.limit - len(selection.songs)
     if query.max_per_artist:
-        limit = ARTIST_CAP_FACTOR * limit + selection.rejected
+        limit = ARTIST_CAP_FACTOR * limit + selection.rejected_count
     if query.diversity:
         limit = max(limit, DIVERSITY_POOL, DIVERSITY_FACTOR * query.limit)
     search = replace(
@@ -74,25 +74,32 @@ def build_searches(plan: Plan, selection: DiverseSelection) -> list[Search]:
 async def retrieve(
     release: OpenRelease, plans: Sequence[Plan], searches: Sequence[list[Search]]
 ) -> list[list[list[Hit]]]:
-    """Return the hits of each search of each plan; all searches go to Qdrant in one request.
+    """Return the hits of each search of each plan. All searches share one request to Qdrant.
 
     Plans without a mode get the most popular songs.
     """
     pairs = list(zip(plans, searches, strict=True))
-    request = [search for plan, own in pairs if plan.mode for search in own]
+    request = [search for plan, plan_searches in pairs if plan.mode for search in plan_searches]
     hits = iter(await release.find(request) if request else [])
     popular = iter(
         await asyncio.gather(
-            *(_find_popular(release, own[0]) for plan, own in pairs if not plan.mode)
+            *(
+                _find_popular(release, plan_searches[0])
+                for plan, plan_searches in pairs
+                if not plan.mode
+            )
         )
     )
-    return [[next(hits if plan.mode else popular) for _ in own] for plan, own in pairs]
+    return [
+        [next(hits if plan.mode else popular) for _ in plan_searches]
+        for plan, plan_searches in pairs
+    ]
 
 
 async def rank(
     release: OpenRelease, plans: Sequence[Plan], hits: Sequence[list[list[Hit]]]
 ) -> list[list[Hit]]:
-    """Return a ranking for each plan: the hits of its search, or the re-ranked ones of several."""
+    """Return a ranking for each plan: the hits of its search, or re-ranked hits of its searches."""
     rankings = [plan_hits[0] for plan_hits in hits]
     ranked = [index for index, plan in enumerate(plans) if plan.mode is Mode.RANKED]
     reranker = load_reranker(release.manifest.ranker) if ranked else None

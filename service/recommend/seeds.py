@@ -1,4 +1,4 @@
-"""Seeds of a query, and how they are resolved to songs of the catalog."""
+"""Resolve the seeds of a query to songs of the catalog."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ SONGS_PER_ARTIST = 10
 """Number of an artist's most popular songs that replace an unknown song."""
 
 MAX_SAME_NAME = 100
-"""Number of search results among which a song of the same name is looked for."""
+"""Maximum number of search results to compare with the name of a seed."""
 
 MAX_SEARCH_TEXT = 200
-"""Number of characters of a name to search for; the whole name is compared with the results."""
+"""Number of characters of a name to search for. The whole name is compared with the results."""
 
 MAX_CONCURRENT_LOOKUPS = 16
-"""Number of look-ups of single artists or names that run at the same time."""
+"""Maximum number of queries for single artists or names that run at the same time."""
 
 
 class Resolution(Enum):
-    """How a seed was resolved: to a song, to songs of its artist, or not at all."""
+    """The result of resolving a seed: its song, songs of its artist, or nothing."""
 
     SONG = "song"
     ARTIST = "artist"
@@ -70,7 +70,8 @@ class Seed:
 class ResolvedSeed:
     """A resolved seed.
 
-    - `points`: the song itself, the most popular songs of its artist, or nothing, by `resolution`.
+    - `points`: depending on `resolution`, the song itself, the most popular songs of its artist, or
+      nothing.
     """
 
     resolution: Resolution
@@ -87,7 +88,7 @@ async def resolve_seeds(release: OpenRelease, seeds: Sequence[Seed]) -> list[Res
 async def resolve_playlists(
     release: OpenRelease, playlists: Sequence[Sequence[Seed]]
 ) -> list[list[ResolvedSeed]]:
-    """Resolve the seeds of several playlists, with each distinct seed and artist looked up once."""
+    """Resolve the seeds of several playlists. Each distinct seed and artist is looked up once."""
     songs = await _find_songs(release, {seed for seeds in playlists for seed in seeds})
     artists = {seed.artist_key for seed, song in songs.items() if song is None} - {""}
     artist_songs = await _look_up_each(artists, partial(_find_popular_songs, release))
@@ -105,11 +106,13 @@ async def resolve_playlists(
 
 async def _find_songs(release: OpenRelease, seeds: Collection[Seed]) -> dict[Seed, Point | None]:
     """Return the song of each seed, or None."""
-    ids = {seed: _possible_ids(seed) async for seed in pause_between(seeds)}
-    points = await release.points(list({song_id for own in ids.values() for song_id in own}))
+    ids = {seed: _list_possible_ids(seed) async for seed in pause_between(seeds)}
+    points = await release.points(
+        list({song_id for seed_ids in ids.values() for song_id in seed_ids})
+    )
     songs = {
-        seed: next((points[song_id] for song_id in own if song_id in points), None)
-        for seed, own in ids.items()
+        seed: next((points[song_id] for song_id in seed_ids if song_id in points), None)
+        for seed, seed_ids in ids.items()
     }
     if release.manifest.origin.track_ids:
         missing = [seed for seed, song in songs.items() if song is None]
@@ -117,12 +120,12 @@ async def _find_songs(release: OpenRelease, seeds: Collection[Seed]) -> dict[See
     return songs
 
 
-def _possible_ids(seed: Seed) -> list[UUID]:
+def _list_possible_ids(seed: Seed) -> list[UUID]:
     """Return the ids that the song may have in the catalog, in order of precedence."""
     ids = [seed.song_id] if seed.song_id else []
     if seed.artist and seed.title:
         ids.append(song_id_of_keys(seed.artist_key, seed.title_key))
-        # The catalog may have a version, such as a remaster, under its plain title only.
+        # The catalog may have only the plain title of a version, such as a remaster.
         base = base_title(seed.title_key)
         if base != seed.title_key:
             ids.append(song_id_of_keys(seed.artist_key, base))
@@ -133,9 +136,9 @@ async def _look_up_each(
     keys: Collection[Key], look_up: Callable[[Key], Awaitable[Result]]
 ) -> dict[Key, Result]:
     """Return the result for each key, with at most `MAX_CONCURRENT_LOOKUPS` at the same time."""
-    waiting, results = list(keys), dict[Key, Result]()
-    async for start in pause_between(range(0, len(waiting), MAX_CONCURRENT_LOOKUPS)):
-        group = waiting[start : start + MAX_CONCURRENT_LOOKUPS]
+    pending, results = list(keys), dict[Key, Result]()
+    async for start in pause_between(range(0, len(pending), MAX_CONCURRENT_LOOKUPS)):
+        group = pending[start : start + MAX_CONCURRENT_LOOKUPS]
         results |= zip(group, await asyncio.gather(*map(look_up, group)), strict=True)
     return results
 
@@ -146,9 +149,9 @@ async def _find_popular_songs(release: OpenRelease, artist_key: str) -> tuple[Po
 
 
 async def _find_by_name(release: OpenRelease, seed: Seed) -> Point | None:
-    """Return the most popular of the songs with exactly this name.
+    """Return the most popular song with exactly this artist and title.
 
-    Needed for releases whose songs are identified by track ids instead of names.
+    This is needed for releases that identify songs by track ids instead of names.
     """
     artist, title = seed.artist_key, seed.title_key
     if not (artist and title):

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from service.recommend.seeds import ResolvedSeed
 
 MIN_SONG_WEIGHT = 1e-30
-"""Songs with a smaller weight are left out: it is far below the precision of a float32 sum."""
+"""Songs with a smaller weight are left out, because it does not change a sum of float32."""
 
 MIN_RELATIVE_NORM = 1e-6
-"""Below this norm, relative to the sum of the weights, seeds are considered to cancel out."""
+"""If the norm of a sum of seeds is smaller, relative to their weights, the seeds cancel out."""
 
 
 def weigh_seeds(seeds: Sequence[ResolvedSeed], decay: float) -> dict[int, float]:
@@ -32,7 +32,7 @@ def weigh_seeds(seeds: Sequence[ResolvedSeed], decay: float) -> dict[int, float]
     ages = {index: age for age, index in enumerate(reversed(played)) if seeds[index].points}
     if not ages:
         return {}
-    # Relative to the youngest, the weights of a long playlist cannot all underflow to 0.
+    # Ages relative to the youngest keep the weights from all underflowing to 0.
     youngest = min(ages.values())
     weights = {
         index: seeds[index].weight * decay ** (age - youngest) for index, age in ages.items()
@@ -69,7 +69,9 @@ def build_query_vector(seeds: Sequence[ResolvedSeed], decay: float) -> Vector | 
     if not weights:
         return None
     values = np.array(list(weights.values()))
-    total = values @ np.array([mean_vector(seeds[index]) for index in weights], dtype=np.float64)
+    total = values @ np.array(
+        [compute_mean_vector(seeds[index]) for index in weights], dtype=np.float64
+    )
     norm = np.linalg.norm(total)
     if norm < MIN_RELATIVE_NORM * np.abs(values).sum():
         most_recent = next(iter(weights))
@@ -83,7 +85,7 @@ def keep_songs_with_vector(seed: ResolvedSeed) -> ResolvedSeed:
     return replace(seed, points=tuple(p for p in seed.points if p.vector is not None))
 
 
-def mean_vector(seed: ResolvedSeed) -> Vector:
+def compute_mean_vector(seed: ResolvedSeed) -> Vector:
     """Return the mean vector of a seed whose songs all have one, shape (dimensions,)."""
     vectors = [point.vector for point in seed.points if point.vector is not None]
     if len(vectors) == 1:

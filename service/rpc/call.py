@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 Context = grpc.aio.ServicerContext[Any, Any]
 
 REQUEST_ID = "x-request-id"
-"""The metadata key of the request id."""
+"""Key of the request id in the metadata of a call and of its response."""
 
 _VALID_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 @dataclass(slots=True)
 class Call:
-    """A call and its outcome: `code` and `error` change if it fails.
+    """A call and its outcome: `code` and `error` are set if the call fails.
 
-    `request` is None if the bytes received are not a message of the method. `caller` names the
-    caller's key. `begin_ns` is a time of `time.perf_counter_ns`, and `deadline`, if there is one, a
-    time of `time.monotonic`.
+    `request` is None if the bytes received are not a message of the method. `caller` is the name of
+    the caller's key. `begin_ns` is a time of `time.perf_counter_ns`. `deadline` is a time of
+    `time.monotonic`, or None.
     """
 
     method: str
@@ -48,7 +48,7 @@ class Call:
     error: Exception | None = None
 
     def __post_init__(self) -> None:
-        self.request_id = request_id_from(self.metadata)
+        self.request_id = read_request_id(self.metadata)
 
     @property
     def elapsed_ns(self) -> int:
@@ -61,14 +61,14 @@ Handler = Callable[[Call], Awaitable[Message]]
 
 
 class Interceptor(Protocol):
-    """Acts before and after `proceed`, which answers the call."""
+    """Runs code before and after `proceed`, which answers the call."""
 
     def __call__(self, call: Call, proceed: Handler) -> Awaitable[Message]:
         """Answer the call."""
 
 
 def chain(interceptors: Sequence[Interceptor], method: Handler) -> Handler:
-    """Surround a method with interceptors, the first outermost."""
+    """Return a handler that runs interceptors around a method, the first one outermost."""
     handler = method
     for interceptor in reversed(interceptors):
         handler = partial(interceptor, proceed=handler)
@@ -77,7 +77,10 @@ def chain(interceptors: Sequence[Interceptor], method: Handler) -> Handler:
 
 @dataclass(frozen=True)
 class MethodHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic in stubs only
-    """Hands gRPC's calls of one method to `answer`, as calls of `caller`, the name of a key."""
+    """A handler for gRPC that answers the calls of one method.
+
+    `caller` is the name of the key that the caller sent.
+    """
 
     method: str
     answer: Handler
@@ -90,23 +93,26 @@ class MethodHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic
 
     async def unary_unary(self, request: Message | None, context: Any) -> Message:
         """Answer a call."""
-        metadata = text_metadata(context.invocation_metadata())
+        metadata = select_text_metadata(context.invocation_metadata())
         return await self.answer(Call(self.method, request, context, metadata, self.caller))
 
     def request_deserializer(self, received: bytes) -> Message | None:
-        """Parse a request; None if it is malformed, for which gRPC itself would send UNKNOWN."""
+        """Parse a request, or return None if it is malformed.
+
+        If this raised an exception, gRPC would answer with the status UNKNOWN.
+        """
         try:
             return self.request_type.FromString(received)
         except DecodeError:
             return None
 
 
-def text_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> dict[str, str]:
+def select_text_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> dict[str, str]:
     """Return the metadata of a call without its binary values."""
     return {str(name): value for name, value in metadata or () if isinstance(value, str)}
 
 
-def request_id_from(metadata: Mapping[str, str]) -> str:
-    """Return the request id in a call's metadata, or a new one."""
+def read_request_id(metadata: Mapping[str, str]) -> str:
+    """Return the request id in the metadata of a call, or a new one if it has no valid one."""
     request_id = metadata.get(REQUEST_ID, "")
     return request_id if _VALID_REQUEST_ID.fullmatch(request_id) else secrets.token_hex(8)

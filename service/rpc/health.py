@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"].full_name
 ALIVE = "alive"
-"""The health of this name is SERVING as long as the process runs: for liveness probes."""
+"""Name whose health is SERVING as long as the process runs, for liveness probes."""
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Health:
-    """Says whether calls can be answered."""
+    """Reports over gRPC whether calls can be answered."""
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._servicer = health.aio.HealthServicer()

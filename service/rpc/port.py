@@ -1,4 +1,4 @@
-"""Ports: check that one is free before gRPC binds it, or reserve one for several processes."""
+"""Check that a port is free before gRPC binds it, or reserve a port for several processes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def format_host(host: str) -> str:
-    """Return a host as it stands in an address, an IPv6 host in brackets."""
+    """Return a host as part of an address: an IPv6 host is put in brackets."""
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
-def busy_port(host: str, port: int) -> BusyError:
-    """Return the error of a port that cannot be bound."""
+def build_busy_error(host: str, port: int) -> BusyError:
+    """Return the error for a port that cannot be bound."""
     return BusyError(
         f"cannot listen on {format_host(host)}:{port}: the port is in use, or the address is not "
         f"one of this machine; choose another with --port or --host"
@@ -28,12 +28,12 @@ def busy_port(host: str, port: int) -> BusyError:
 def require_free_port(host: str, port: int) -> None:
     """Raise `BusyError` if none of the host's addresses can be bound.
 
-    gRPC would notice too, but would first write lines of its own to standard error.
+    gRPC would fail as well, but would first write its own messages to standard error.
     """
     try:
         addresses = _resolve(host, port)
     except OSError as error:
-        raise busy_port(host, port) from error
+        raise build_busy_error(host, port) from error
     failure: OSError | None = None
     for family, kind, protocol, _, address in addresses:
         try:
@@ -44,14 +44,14 @@ def require_free_port(host: str, port: int) -> None:
             failure = error
         else:
             return
-    raise busy_port(host, port) from failure
+    raise build_busy_error(host, port) from failure
 
 
 @contextmanager
 def reserve_port(host: str, port: int) -> Iterator[int]:
     """Hold a port on which processes can listen with SO_REUSEPORT, and yield its number.
 
-    Raises `BusyError`. The socket is bound but does not listen, so nobody connects to it.
+    The socket that holds the port does not listen, so it gets no connections. Raises `BusyError`.
     """
     with ExitStack() as stack:
         try:
@@ -66,7 +66,7 @@ def reserve_port(host: str, port: int) -> Iterator[int]:
             reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             reserved.bind(address)
         except OSError as error:
-            raise busy_port(host, port) from error
+            raise build_busy_error(host, port) from error
         yield int(address[1])
 
 

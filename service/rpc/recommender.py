@@ -28,10 +28,10 @@ _SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
 
 
 class Recommender:
-    """Answers the calls of each method, which has its name in the API, and times its stages.
+    """The methods of the API, each answered from the current release.
 
-    The `deadline` of a call is a time of `time.monotonic`. `on_failure` is called if a call fails
-    because the release or its store may be gone.
+    The `deadline` of a call is a time of `time.monotonic`. `on_failure` is called when a call fails
+    and the release or its store may be gone.
     """
 
     def __init__(

@@ -11,7 +11,6 @@ from grpc_reflection.v1alpha import reflection
 
 from service.operate.current_release import CurrentRelease
 from service.operate.logs import log
-from service.operate.tracing import NoTracer
 from service.operate.watcher import ReleaseWatcher
 from service.rpc.health import SERVICE, Health
 from service.rpc.interceptors.admission import Admission, AdmitCalls
@@ -22,7 +21,7 @@ from service.rpc.interceptors.keys import Keys
 from service.rpc.interceptors.log import log_call
 from service.rpc.interceptors.metrics import MeasureCalls
 from service.rpc.interceptors.tracing import TraceCalls
-from service.rpc.port import busy_port, format_host, require_free_port
+from service.rpc.port import build_busy_error, format_host, require_free_port
 from service.rpc.recommender import Recommender, RecommenderHandler
 from service.rpc.tls import load_credentials
 
@@ -36,10 +35,9 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """A server that listens on `address`, host and port, from its construction on.
+    """A server that binds `address` (host:port) and opens the current release when constructed.
 
-    Raises `SettingsError` or `BusyError`; and what opening the current release of the store raises,
-    unless the settings allow to wait for a release.
+    Raises `SettingsError`, `BusyError`, and the errors of `ReleaseWatcher.open_first`.
     """
 
     def __init__(
@@ -63,7 +61,7 @@ class Server:
         self._current = CurrentRelease(metrics, admission.stall)
         self._watcher = ReleaseWatcher(store, self._current, settings, metrics, self._health)
         recommender = Recommender(self._current, history, self._watcher.wake)
-        interceptors = build_interceptors(settings, admission, metrics, tracer or NoTracer())
+        interceptors = build_interceptors(settings, admission, metrics, tracer)
         self._server.add_generic_rpc_handlers((RecommenderHandler(recommender, interceptors),))
         reflection.enable_server_reflection(
             [SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server
@@ -88,9 +86,10 @@ class Server:
             self._tasks.append(asyncio.create_task(self._history.purge_regularly()))
 
     async def stop(self) -> None:
-        """Report NOT_SERVING, answer for `drain` seconds, finish calls for `grace`, and end.
+        """Stop the server and end all its tasks.
 
-        Every task of the server has ended afterwards.
+        The health is NOT_SERVING at once. New calls are answered for `drain` seconds more, and
+        calls under way then have `grace` seconds to finish.
         """
         drain, grace = self._settings.drain, self._settings.grace
         log.info("draining: NOT_SERVING, and calls are still answered", drain_s=drain)
@@ -116,17 +115,17 @@ class Server:
         except Exception as error:
             self._current.replace(None)
             if isinstance(error, RuntimeError):
-                raise busy_port(host, port) from error
+                raise build_busy_error(host, port) from error
             raise
 
 
 def build_interceptors(
-    settings: Settings, admission: Admission, metrics: Metrics, tracer: Tracer
+    settings: Settings, admission: Admission, metrics: Metrics, tracer: Tracer | None
 ) -> list[Interceptor]:
     """Return the interceptors of the `Recommender` methods, the outermost first."""
     return [
         log_call,
-        TraceCalls(tracer),
+        *([TraceCalls(tracer)] if tracer else []),
         MeasureCalls(metrics),
         report_errors,
         reject_unreadable_request,
@@ -137,11 +136,11 @@ def build_interceptors(
 
 def _channel_options(settings: Settings) -> list[tuple[str, int]]:
     options = [
-        # Only the processes of one service may share a port; two services on one are a mistake.
+        # The processes of one service share a port. Two services on one port are a mistake.
         ("grpc.so_reuseport", int(settings.workers > 1)),
         ("grpc.max_receive_message_length", settings.max_request_bytes),
         ("grpc.server_handshake_timeout_ms", 20_000),
-        # Bounds the answers kept for a caller that does not read them.
+        # Limit the responses that are buffered for a caller that does not read them.
         ("grpc.max_concurrent_streams", 1_000),
         # Detect callers that disappeared, and let callers check for the server in the same way.
         ("grpc.keepalive_time_ms", 60_000),
@@ -150,7 +149,7 @@ def _channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
     ]
     if settings.max_connection_age:
-        # A connection that is never renewed never reaches a process that was added.
+        # Clients must reconnect from time to time to use processes that were added later.
         options += [
             ("grpc.max_connection_age_ms", round(settings.max_connection_age * 1000)),
             ("grpc.max_connection_age_grace_ms", round((settings.call_timeout + 1) * 1000)),

@@ -36,7 +36,7 @@ _FOR_CALLERS = (
     errors.OverloadError,
     errors.TooLateError,
 )
-"""Exceptions whose messages are written for callers. Other messages are withheld."""
+"""Exceptions whose messages are written for callers. Other messages are not sent."""
 
 _GENERIC_MESSAGES = {
     grpc.StatusCode.INTERNAL: "internal error",
@@ -45,7 +45,7 @@ _GENERIC_MESSAGES = {
 }
 _ERRORS: dict[grpc.StatusCode, type[errors.NextsongError]] = {
     grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
-    # A server that stops cancels calls that arrive too late or take too long.
+    # A server that is shutting down cancels calls that arrive too late or take too long.
     grpc.StatusCode.CANCELLED: errors.UnavailableError,
     grpc.StatusCode.DEADLINE_EXCEEDED: errors.TooLateError,
     grpc.StatusCode.NOT_FOUND: errors.UnknownSongError,
@@ -73,7 +73,7 @@ _REASONS = {
     "failed to connect to all addresses": "the service cannot be reached: check the network, "
     "and that `nextsong serve` runs there",
 }
-"""Explanations by a part of gRPC's own message; the first part that occurs decides."""
+"""Explanations of failed connections, by a part of gRPC's message. The first match is used."""
 
 
 class _Status(NamedTuple):
@@ -84,22 +84,22 @@ class _Status(NamedTuple):
     trailing_metadata: tuple[tuple[str, str | bytes], ...]
 
 
-def code_of(error: errors.NextsongError) -> grpc.StatusCode:
-    """Return the code of the exception's class, or of its nearest base class with a code."""
+def get_code(error: errors.NextsongError) -> grpc.StatusCode:
+    """Return the status code for the class of an exception, or for its nearest base class."""
     return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
 
 
-def status_of(
+def build_status(
     error: errors.NextsongError, trailers: tuple[tuple[str, str], ...] = ()
 ) -> grpc.Status:
-    """Return the status of an error, with `trailers` added to its metadata.
+    """Return the status for an error, with `trailers` added to its metadata.
 
     Its details are an ErrorInfo, a BadRequest if a field of the request is malformed, and a
-    RetryInfo if the server is overloaded. A message that is not written for callers may name files
-    and addresses, so a generic one replaces it (see `is_for_callers`).
+    RetryInfo if the server is overloaded. Messages that are not written for callers (see
+    `is_for_callers`) may name files and addresses, so a generic message replaces them.
     """
-    code = code_of(error)
-    info = error_details_pb2.ErrorInfo(reason=reason_of(error), domain=DOMAIN)
+    code = get_code(error)
+    info = error_details_pb2.ErrorInfo(reason=get_reason(error), domain=DOMAIN)
     details: list[Message] = [info]
     if isinstance(error, errors.RequestError):
         violation = error_details_pb2.BadRequest.FieldViolation(
@@ -128,19 +128,19 @@ def is_for_callers(error: errors.NextsongError) -> bool:
     return isinstance(error, _FOR_CALLERS)
 
 
-def reason_of(error: errors.NextsongError) -> str:
-    """Return a stable name for the kind of error: `NoReleaseError` is NO_RELEASE."""
+def get_reason(error: errors.NextsongError) -> str:
+    """Return a stable name for the class of an error, such as NO_RELEASE for `NoReleaseError`."""
     name = type(error).__name__.removesuffix("Error")
     return "".join(
         f"_{char}" if char.isupper() and position else char for position, char in enumerate(name)
     ).upper()
 
 
-def error_of(call: grpc.RpcError, address: str = "") -> errors.NextsongError:
+def build_error(call: grpc.RpcError, address: str = "") -> errors.NextsongError:
     """Return the exception for a failed call to `address`."""
     code = call.code()
     message = call.details() or code.name
-    if not _is_of_service(call):
+    if not _is_from_service(call):
         target = address or "the service"
         if message == "Deadline Exceeded":
             return errors.TooLateError(f"{target}: no answer within the time allowed: try again")
@@ -161,8 +161,8 @@ def error_of(call: grpc.RpcError, address: str = "") -> errors.NextsongError:
     return errors.EngineError(f"the service failed: {message}")
 
 
-def _is_of_service(call: grpc.RpcError) -> bool:
-    """Return whether the service sent the status, rather than gRPC on the way to it."""
+def _is_from_service(call: grpc.RpcError) -> bool:
+    """Return whether the service itself set the status of a call, and not the gRPC library."""
     return rpc_status.from_call(call) is not None
 
 

@@ -58,7 +58,7 @@ class _Certificates:
         return loaded
 
     def load_if_changed(self) -> grpc.ServerCertificateConfiguration | None:
-        # gRPC calls this at each handshake, in a thread of its own.
+        # gRPC calls this method at each handshake, in a separate thread.
         try:
             if self._read_stamps() != self._stamps:
                 loaded = self.load()

@@ -26,7 +26,6 @@ from catalog.embedded.store import EmbeddedStore
 from nextsong.v1 import recommender_pb2 as pb
 from service.operate.current_release import CurrentRelease
 from service.operate.metrics import Metrics
-from service.operate.tracing import NoTracer
 from service.rpc.health import SERVICE
 from service.rpc.interceptors.admission import Admission
 from service.rpc.recommender import Recommender, RecommenderHandler
@@ -176,7 +175,7 @@ async def ask_all(folder: Path, seed: int, count: int) -> dict[str, Any]:
     admission = Admission(settings.max_concurrency)
     current = CurrentRelease(metrics, admission.stall)
     current.replace(EmbeddedStore(folder).open())
-    interceptors = build_interceptors(settings, admission, metrics, NoTracer())
+    interceptors = build_interceptors(settings, admission, metrics, tracer=None)
     handler = RecommenderHandler(Recommender(current, history=None), interceptors)
     methods: dict[str, Any] = {name: handler.service(Called(name)) for name in CALLS}
     fuzz, counts, warm = Fuzz(seed), dict[str, int](), 0

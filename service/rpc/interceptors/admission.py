@@ -1,4 +1,4 @@
-"""Admission: how many calls are under way at a time, measured by their work."""
+"""Admission control: limit the calls under way at a time, weighed by their work."""
 
 from __future__ import annotations
 
@@ -19,18 +19,20 @@ if TYPE_CHECKING:
     from service.rpc.call import Call, Handler
 
 WORK_PER_SLOT = 1_000
-"""Work (see `validation.estimate_work`) of a call that takes one slot: about 0.1 s on two
-cores."""
+"""Work (see `validation.estimate_work`) per slot: about 0.1 s of computing."""
 
 MIN_CATCH_UP_S, MAX_CATCH_UP_S = 1.0, 20.0
-"""Seconds after a stall in which extra calls are admitted: at least, and while the queue lasts."""
+"""Minimum and maximum number of seconds after a stall in which extra calls are admitted.
+
+Between the two, extra calls are admitted until the queue has drained.
+"""
 
 EXTRA_SLOTS = 5_000
-"""Slots added while the queue drains after a stall."""
+"""Slots that are added while the queue drains after a stall."""
 
 
 class Admission:
-    """Admits calls into `capacity` slots. A large call takes several."""
+    """Admits calls while some of `capacity` slots are free. A large call takes several slots."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -40,7 +42,7 @@ class Admission:
 
     @contextmanager
     def admit(self, work: int) -> Iterator[None]:
-        """Hold the slots of a call of this much work, at most all slots, while it is under way.
+        """Hold the slots of a call inside this block. No call needs more than all slots.
 
         Raises `OverloadError` if too few slots are free.
         """
@@ -60,10 +62,11 @@ class Admission:
 
     @contextmanager
     def stall(self) -> Iterator[None]:
-        """Mark a block in which the engine may hold the interpreter, and calls queue unseen.
+        """Mark a block in which the engine may block the interpreter for a second or two.
 
-        Loading or closing a large release takes a second or two. The calls of that time then arrive
-        all at once, which is no sign of overload: extra calls are admitted until they are answered.
+        Loading or closing a large release does. The calls that were sent meanwhile are then
+        received at the same time, which does not mean that the service is overloaded. Therefore,
+        extra calls are admitted until these calls are answered.
         """
         self._stalls += 1
         try:
@@ -81,7 +84,7 @@ class Admission:
 
 
 class AdmitCalls:
-    """Refuses calls above capacity at once."""
+    """Refuses calls above capacity immediately."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
@@ -99,35 +102,41 @@ class AdmitCalls:
 
 
 PAUSE_INTERVAL_S = 0.01
+"""Seconds between two pauses for new calls, at least."""
+
 PAUSE_S = 0.0002
+"""Seconds without a new call after which a pause ends."""
+
 MAX_PAUSE_S = 0.01
+"""Maximum length of a pause in seconds."""
+
 IDLE_S = 0.002
-"""Seconds after the last call when the event loop has been free for arrivals anyway."""
+"""Seconds without a call under way in which the event loop accepts all calls that have arrived."""
 
 
 class ArrivalPause:
-    """Pauses between calls, every `PAUSE_INTERVAL_S`, for the event loop to accept new ones.
+    """Pauses the work every `PAUSE_INTERVAL_S`, so that the event loop accepts new calls.
 
-    The event loop accepts one call in each round, and the embedded engine never yields. Without a
-    pause, calls above capacity would wait in the socket, where admission cannot refuse them.
+    The event loop accepts one call per iteration, and a search in the embedded engine blocks it.
+    Without pauses, calls above capacity would wait inside gRPC, where they cannot be refused.
     """
 
     def __init__(self) -> None:
         self.arrivals = 0
         self.last_end = 0.0
         self._last_pause = 0.0
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     async def accept_arrivals(self) -> None:
-        """Sleep until no new call arrives, for at most `MAX_PAUSE_S`, if a pause is due."""
-        async with self._turn:
+        """If a pause is due, sleep until no new call arrives, for at most `MAX_PAUSE_S`."""
+        async with self._lock:
             now = time.perf_counter()
             if now - self.last_end > IDLE_S:
                 self._last_pause = now
             if now - self._last_pause < PAUSE_INTERVAL_S:
                 return
-            seen = -1
-            while seen != self.arrivals and time.perf_counter() < now + MAX_PAUSE_S:
-                seen = self.arrivals
+            counted = -1
+            while counted != self.arrivals and time.perf_counter() < now + MAX_PAUSE_S:
+                counted = self.arrivals
                 await asyncio.sleep(PAUSE_S)
             self._last_pause = time.perf_counter()

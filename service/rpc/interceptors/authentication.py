@@ -1,4 +1,4 @@
-"""Authentication: every service but health requires a key, before a message is read."""
+"""Authentication: all gRPC services except health require a key."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import grpc
 
 from catalog.errors import NoKeyError
 from service.operate.logs import log
-from service.rpc.call import REQUEST_ID, MethodHandler, request_id_from, text_metadata
-from service.rpc.status import code_of, status_of
+from service.rpc.call import REQUEST_ID, MethodHandler, read_request_id, select_text_metadata
+from service.rpc.status import build_status, get_code
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from service.rpc.interceptors.keys import Keys
 
 OPEN_SERVICE = "/grpc.health.v1.Health/"
-"""Prefix of the methods that need no key, because load balancers and probes have none."""
+"""Prefix of the methods that need no key, because load balancers and probes cannot send one."""
 
 MAX_LOGGED_METHOD = 100
-"""Characters of a method's name in the log, because callers can send any name."""
+"""Maximum number of characters of a method name in the log. Callers can send any name."""
 
 
 class RequireKey(grpc.aio.ServerInterceptor):
-    """Refuses calls without a known key, even of methods that do not exist.
+    """Refuses calls without a known key, even calls of methods that do not exist.
 
-    The message of a refused call is not read, parsed or counted.
+    The message of a refused call is not read.
     """
 
     def __init__(self, keys: Keys, metrics: Metrics) -> None:
@@ -42,23 +42,23 @@ class RequireKey(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if method.startswith(OPEN_SERVICE):
             return await continuation(handler_call_details)
-        metadata = text_metadata(handler_call_details.invocation_metadata)
+        metadata = select_text_metadata(handler_call_details.invocation_metadata)
         try:
             caller = self._keys.find_caller(metadata)
         except NoKeyError as error:
-            request_id = request_id_from(metadata)
+            request_id = read_request_id(metadata)
             self._metrics.count_unauthenticated()
-            code = code_of(error).name
+            code = get_code(error).name
             log.info("call", method=method[:MAX_LOGGED_METHOD], request_id=request_id, code=code)
-            return _refuse_with(status_of(error, ((REQUEST_ID, request_id),)))
+            return _refuse_with(build_status(error, ((REQUEST_ID, request_id),)))
         handler = await continuation(handler_call_details)
         return replace(handler, caller=caller) if isinstance(handler, MethodHandler) else handler
 
 
 def _refuse_with(status: grpc.Status) -> grpc.RpcMethodHandler[Any, Any]:
-    """Return a handler for any method that refuses the call.
+    """Return a handler that refuses a call of any method with this status.
 
-    It is declared as streaming, so that it need not wait for a message.
+    The handler is a streaming one, because gRPC calls those before it reads a message.
     """
 
     async def refuse(_requests: Any, context: Any) -> None:

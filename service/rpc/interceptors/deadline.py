@@ -1,4 +1,4 @@
-"""Limit the time of a call."""
+"""Limit the time of calls."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class LimitTime:
-    """Ends a call after `timeout_s` seconds, or earlier if the caller's own deadline is earlier."""
+    """Ends a call after `timeout_s` seconds, or at the caller's deadline if that is earlier."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s

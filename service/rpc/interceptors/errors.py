@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from catalog.errors import NextsongError, RequestError
 from service.rpc.call import REQUEST_ID
-from service.rpc.status import code_of, status_of
+from service.rpc.status import build_status, get_code
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 async def report_errors(call: Call, proceed: Handler) -> Message:
-    """Turn an exception into a status, and send the request id with every answer."""
+    """Convert an exception to a status, and send the request id with every response."""
     trailers = ((REQUEST_ID, call.request_id),)
     try:
         response = await proceed(call)
     except asyncio.CancelledError:
         call.code = "CANCELLED"
         raise
-    except Exception as error:  # noqa: BLE001 -- gRPC would send its message to the caller
+    except Exception as error:  # noqa: BLE001 -- gRPC would send the text of the exception to the caller
         own = error if isinstance(error, NextsongError) else NextsongError(str(error))
-        call.code, call.error = code_of(own).name, error
-        await call.context.abort_with_status(status_of(own, trailers))
+        call.code, call.error = get_code(own).name, error
+        await call.context.abort_with_status(build_status(own, trailers))
         raise AssertionError from None  # abort_with_status has raised
     call.context.set_trailing_metadata(trailers)
     return response

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MIN_KEY = 16  # characters
-RELOAD_INTERVAL_S = 1.0
+RELOAD_INTERVAL_S = 1.0  # seconds between two checks whether the file has changed
 
 
 class Keys:
     """The keys in a file with one `KEY` or `NAME KEY` per line; blank and `#` lines are skipped.
 
-    Only digests are kept. A change of the file is noticed within `RELOAD_INTERVAL_S` seconds. If
-    the changed file cannot be used, the old keys stay valid. Raises `SettingsError` at the start.
+    Only hashes of the keys are kept in memory. The file is checked for changes when a call arrives.
+    If a changed file cannot be used, the old keys stay valid. The constructor raises
+    `SettingsError`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,7 +31,7 @@ class Keys:
         self._stamp = self._read_stamp()
         self._names = _read(path)
         self._last_check = time.monotonic()
-        self._complaint = ""
+        self._last_error = ""
 
     def find_caller(self, metadata: Mapping[str, str]) -> str:
         """Return the name of the key in a call's `authorization: Bearer` or `x-api-key`.
@@ -46,10 +47,10 @@ class Keys:
             raise NoKeyError(
                 "a key is required: send 'authorization: Bearer KEY' or 'x-api-key: KEY'"
             )
-        digest = _digest(key)
+        digest = _hash_key(key)
         name = None
         for known_digest, known_name in self._names.items():
-            # Compare with every key, so that the time does not depend on the one that matches.
+            # Compare with every key, so that the time does not reveal which key matches.
             if hmac.compare_digest(known_digest, digest):
                 name = known_name
         if name is None:
@@ -65,20 +66,20 @@ class Keys:
             stamp = self._read_stamp()
             if stamp != self._stamp:
                 self._names, self._stamp = _read(self._path), stamp
-                self._complaint = ""
+                self._last_error = ""
                 log.info("keys read", keys=len(self._names))
         except SettingsError as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
+            if str(error) != self._last_error:
+                self._last_error = str(error)
                 log.error(
-                    "changed keys cannot be used: the old ones stay valid", reason=self._complaint
+                    "changed keys cannot be used: the old ones stay valid", reason=self._last_error
                 )
 
     def _read_stamp(self) -> tuple[int, int, int]:
         try:
             stat = self._path.stat()
         except OSError as error:
-            raise _unreadable(self._path, error) from error
+            raise _build_error(self._path, error) from error
         return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
@@ -86,7 +87,7 @@ def _read(path: Path) -> dict[bytes, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
+        raise _build_error(path, error) from error
     names: dict[bytes, str] = {}
     for number, line in enumerate(lines, start=1):
         words = line.split()
@@ -98,16 +99,16 @@ def _read(path: Path) -> dict[bytes, str]:
                 f"{path}, line {number}: must be 'KEY' or 'NAME KEY', with a key of at least "
                 f"{MIN_KEY} ASCII characters"
             )
-        names[_digest(key)] = words[0] if len(words) == 2 else f"line {number}"
+        names[_hash_key(key)] = words[0] if len(words) == 2 else f"line {number}"
     if not names:
         raise SettingsError(f"{path} contains no key")
     return names
 
 
-def _digest(key: str) -> bytes:
+def _hash_key(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _unreadable(path: Path, error: Exception) -> SettingsError:
+def _build_error(path: Path, error: Exception) -> SettingsError:
     reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
     return SettingsError(f"the keys in {path} cannot be read: {reason}")

@@ -21,7 +21,7 @@ _logger = logging.getLogger("nextsong.service")
 
 
 async def log_call(call: Call, proceed: Handler) -> Message:
-    """Write one line about the call, and a traceback if it failed inside the service."""
+    """Write one log line about the call, and a traceback if the service caused a failure."""
     response = None
     try:
         response = await proceed(call)
@@ -50,7 +50,7 @@ def _describe(call: Call, response: Message | None) -> dict[str, Any]:
 
 
 def _summarise(request: Message | None) -> dict[str, Any]:
-    """Return the size of a request; at level debug, also its content."""
+    """Return log fields for the size of a request, and for its content at level debug."""
     summary: dict[str, Any] = {}
     if isinstance(request, pb.RecommendRequest):
         summary = {"seeds": len(request.seeds), "limit": request.limit}

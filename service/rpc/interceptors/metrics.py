@@ -1,4 +1,4 @@
-"""Count calls and measure their time."""
+"""Count calls, and measure their time."""
 
 from __future__ import annotations
 

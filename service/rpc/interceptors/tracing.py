@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TraceCalls:
-    """Sends a span of each call, and of its stages, to a tracer."""
+    """Records a span of each call and of its stages."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer

@@ -17,7 +17,7 @@ from catalog.errors import BusyError, OverloadError, TooLateError, UnavailableEr
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
-from service.rpc.status import status_of
+from service.rpc.status import build_status
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, until
 
@@ -252,7 +252,7 @@ class BusyHandler(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(self._serve)
 
     def _serve(self, _request: bytes, context: grpc.ServicerContext) -> bytes:
-        context.abort_with_status(status_of(OverloadError("too many calls", 0.5)))
+        context.abort_with_status(build_status(OverloadError("too many calls", 0.5)))
         return b""
 
 

@@ -22,7 +22,7 @@ from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
 from service.operate import logs, metrics
-from service.operate.tracing import OtlpTracer
+from service.operate.tracing import Tracer
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_calls import KEY, OTHER, ask, reason, refused
 from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Call, Loop, Slow, until
@@ -272,7 +272,7 @@ def test_a_call_and_its_stages_are_traced(loop: Loop) -> None:
         "opentelemetry.sdk.trace.export.in_memory_span_exporter", reason="no extra 'tracing'"
     )
     exporter = exporting.InMemorySpanExporter()
-    tracer = OtlpTracer("http://127.0.0.1:1", exporter=exporter)
+    tracer = Tracer("http://127.0.0.1:1", exporter=exporter)
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     with loop.serve(FakeStore(FakeRelease(POINTS)), tracer=tracer) as server:
         ask(server.address, ("traceparent", parent))
@@ -290,4 +290,4 @@ def test_a_call_and_its_stages_are_traced(loop: Loop) -> None:
 def test_tracing_without_its_libraries_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
     with pytest.raises(Exception, match="OpenTelemetry traces need libraries"):
-        OtlpTracer("http://127.0.0.1:1")
+        Tracer("http://127.0.0.1:1")

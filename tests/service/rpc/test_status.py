@@ -72,7 +72,7 @@ def example(kind: type[NextsongError], message: str = "went wrong") -> NextsongE
 
 def sent(error: NextsongError) -> status_pb2.Status:
     """Return the google.rpc.Status that is sent for an error."""
-    trailers = dict(statuses.status_of(error).trailing_metadata)
+    trailers = dict(statuses.build_status(error).trailing_metadata)
     return status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
 
 
@@ -88,9 +88,9 @@ def names(kind: type[NextsongError]) -> str:
 @pytest.mark.parametrize("kind", ALL, ids=names)
 def test_every_exception_has_its_code_and_reason(kind: type[NextsongError]) -> None:
     error = example(kind)
-    status = statuses.status_of(error)
+    status = statuses.build_status(error)
     code, reason = CODES_AND_REASONS[kind.__name__]
-    assert statuses.code_of(error) is status.code is code
+    assert statuses.get_code(error) is status.code is code
     assert sent(error).code == code_pb2.Code.Value(code.name)
     assert sent(error).message == status.details
     assert details(error, error_details_pb2.ErrorInfo) == [
@@ -99,7 +99,7 @@ def test_every_exception_has_its_code_and_reason(kind: type[NextsongError]) -> N
 
 
 def test_reasons_are_unique_and_well_formed() -> None:
-    reasons = [statuses.reason_of(example(kind)) for kind in ALL]
+    reasons = [statuses.get_reason(example(kind)) for kind in ALL]
     assert len(set(reasons)) == len(reasons)
     for reason in reasons:  # the rule of google.rpc.ErrorInfo
         assert re.fullmatch("[A-Z][A-Z0-9_]+[A-Z0-9]", reason)
@@ -107,8 +107,8 @@ def test_reasons_are_unique_and_well_formed() -> None:
 
 def test_a_new_exception_has_the_code_of_its_base_class() -> None:
     local = type("GoneReleaseError", (errors.ReleaseError,), {})("gone")
-    assert statuses.code_of(local) is UNAVAILABLE
-    assert statuses.reason_of(local) == "GONE_RELEASE"
+    assert statuses.get_code(local) is UNAVAILABLE
+    assert statuses.get_reason(local) == "GONE_RELEASE"
 
 
 def test_the_docstring_shows_the_tree_of_exceptions() -> None:
@@ -143,7 +143,7 @@ INSTEAD = {
 @pytest.mark.parametrize("kind", ALL, ids=names)
 def test_only_messages_written_for_callers_are_sent(kind: type[NextsongError]) -> None:
     error = example(kind, SECRET)
-    status = statuses.status_of(error)
+    status = statuses.build_status(error)
     is_sent = SECRET.encode() in sent(error).SerializeToString() or SECRET in status.details
     assert is_sent is (kind.__name__ in WRITTEN_FOR_CALLERS)
     assert is_sent is statuses.is_for_callers(error)
@@ -179,7 +179,7 @@ class Failing(grpc.GenericRpcHandler):
 
     def _fail(self, _request: bytes, context: grpc.ServicerContext) -> bytes:
         if isinstance(self.failure, NextsongError):
-            context.abort_with_status(statuses.status_of(self.failure))
+            context.abort_with_status(statuses.build_status(self.failure))
         else:
             context.abort(*self.failure)
         raise AssertionError
@@ -199,7 +199,7 @@ def come_back() -> Iterator[Callable[[Abort], NextsongError]]:
             failing.failure = failure
             with pytest.raises(grpc.RpcError) as caught:
                 call(b"", timeout=10)
-            return statuses.error_of(caught.value)
+            return statuses.build_error(caught.value)
 
         yield come_back
     server.stop(None).wait()
@@ -223,7 +223,7 @@ def test_the_client_raises_the_exception_of_the_code(
 ) -> None:
     went = example(kind)
     came = come_back(went)
-    code = statuses.code_of(went)
+    code = statuses.get_code(went)
     if kind is errors.RequestError:
         assert isinstance(came, errors.RequestError)
         assert (came.field, came.problem) == ("seeds[2].song_id", "went wrong")
@@ -231,7 +231,7 @@ def test_the_client_raises_the_exception_of_the_code(
         assert type(came) is CAME_BACK[code]
     message = str(went) if statuses.is_for_callers(went) else INSTEAD[code]
     assert str(came) == (f"the service failed: {message}" if code is INTERNAL else message)
-    assert statuses.code_of(came) is code
+    assert statuses.get_code(came) is code
 
 
 def test_an_overloaded_service_sends_when_to_retry(
