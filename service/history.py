@@ -59,7 +59,7 @@ class History:
         self._plays = plays
         self._max_age_ms = round(days * DAY_MS)
         self._replicas = replicas
-        self._is_created = asyncio.Event()  # an object, because copies with a deadline share it
+        self._is_created = asyncio.Event()  # shared with the copies of `with_deadline`
         self._deadline: float | None = None
 
     def with_deadline(self, deadline: float | None) -> History:

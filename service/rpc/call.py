@@ -30,13 +30,14 @@ _VALID_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 class Call:
     """A call and its outcome: `code` and `error` are set if the call fails.
 
-    `request` is None if the bytes received are not a message of the method. `caller` is the name of
-    the caller's key. `begin_ns` is a time of `time.perf_counter_ns`. `deadline` is a time of
-    `time.monotonic`, or None.
+    - `request`: a message, or None if the bytes received are not a message of the method.
+    - `caller`: the name of the caller's key.
+    - `begin_ns`: a time of `time.perf_counter_ns`.
+    - `deadline`: a time of `time.monotonic`, or None.
     """
 
     method: str
-    request: Message | None
+    request: Any
     context: Context
     metadata: Mapping[str, str]
     caller: str = ""

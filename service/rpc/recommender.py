@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 from google.protobuf.message_factory import GetMessageClass
@@ -14,15 +14,14 @@ from service.api import methods as api
 from service.rpc.call import MethodHandler, chain
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from google.protobuf.message import Message
 
     from catalog.store import OpenRelease
     from service.history import History
     from service.operate.current_release import CurrentRelease
-    from service.operate.timing import Timings
-    from service.rpc.call import Call, Handler, Interceptor
+    from service.rpc.call import Call, Interceptor
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
 
@@ -30,8 +29,7 @@ _SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
 class Recommender:
     """The methods of the API, each answered from the current release.
 
-    The `deadline` of a call is a time of `time.monotonic`. `on_failure` is called when a call fails
-    and the release or its store may be gone.
+    `on_failure` is called when a call fails and the release or its store may be gone.
     """
 
     def __init__(
@@ -45,64 +43,52 @@ class Recommender:
         self._on_failure = on_failure
 
     @contextmanager
-    def _lease(self, deadline: float | None) -> Iterator[OpenRelease]:
+    def _lease(self, call: Call) -> Iterator[OpenRelease]:
         with self._current.lease() as release:
             try:
-                yield release.with_deadline(deadline)
+                yield release.with_deadline(call.deadline)
             except (ReleaseError, EngineError, UnavailableError):
                 self._on_failure()
                 raise
 
-    def _history_until(self, deadline: float | None) -> History | None:
-        return self._history.with_deadline(deadline) if self._history else None
+    def _open_history(self, call: Call) -> History | None:
+        return self._history.with_deadline(call.deadline) if self._history else None
 
-    async def Recommend(  # noqa: N802
-        self, request: pb.RecommendRequest, timings: Timings, deadline: float | None = None
-    ) -> pb.RecommendResponse:
+    async def Recommend(self, call: Call) -> Message:  # noqa: N802
         """Continue one playlist."""
-        with self._lease(deadline) as release:
-            return await api.recommend(release, request, self._history_until(deadline), timings)
+        with self._lease(call) as release:
+            return await api.recommend(
+                release, call.request, self._open_history(call), call.timings
+            )
 
-    async def BatchRecommend(  # noqa: N802
-        self, request: pb.BatchRecommendRequest, timings: Timings, deadline: float | None = None
-    ) -> pb.BatchRecommendResponse:
+    async def BatchRecommend(self, call: Call) -> Message:  # noqa: N802
         """Continue many playlists."""
-        with self._lease(deadline) as release:
-            return await api.batch_recommend(release, request, timings)
+        with self._lease(call) as release:
+            return await api.batch_recommend(release, call.request, call.timings)
 
-    async def SimilarSongs(  # noqa: N802
-        self, request: pb.SimilarSongsRequest, timings: Timings, deadline: float | None = None
-    ) -> pb.SimilarSongsResponse:
+    async def SimilarSongs(self, call: Call) -> Message:  # noqa: N802
         """Return the songs nearest to a song."""
-        with self._lease(deadline) as release:
-            return await api.similar_songs(release, request, timings)
+        with self._lease(call) as release:
+            return await api.similar_songs(release, call.request, call.timings)
 
-    async def SearchSongs(  # noqa: N802
-        self, request: pb.SearchSongsRequest, _timings: Timings, deadline: float | None = None
-    ) -> pb.SearchSongsResponse:
+    async def SearchSongs(self, call: Call) -> Message:  # noqa: N802
         """Find songs by name."""
-        with self._lease(deadline) as release:
-            return await api.search_songs(release, request)
+        with self._lease(call) as release:
+            return await api.search_songs(release, call.request)
 
-    async def GetRelease(  # noqa: N802
-        self, request: pb.GetReleaseRequest, _timings: Timings, deadline: float | None = None
-    ) -> pb.GetReleaseResponse:
+    async def GetRelease(self, call: Call) -> Message:  # noqa: N802
         """Describe the current release."""
-        with self._lease(deadline) as release:
-            return await api.get_release(release, request)
+        with self._lease(call) as release:
+            return await api.get_release(release, call.request)
 
-    async def RecordPlays(  # noqa: N802
-        self, request: pb.RecordPlaysRequest, _timings: Timings, deadline: float | None = None
-    ) -> pb.RecordPlaysResponse:
+    async def RecordPlays(self, call: Call) -> Message:  # noqa: N802
         """Add to a user's history."""
-        with self._lease(deadline) as release:
-            return await api.record_plays(release, request, self._history_until(deadline))
+        with self._lease(call) as release:
+            return await api.record_plays(release, call.request, self._open_history(call))
 
-    async def ForgetUser(  # noqa: N802
-        self, request: pb.ForgetUserRequest, _timings: Timings, deadline: float | None = None
-    ) -> pb.ForgetUserResponse:
+    async def ForgetUser(self, call: Call) -> Message:  # noqa: N802
         """Remove a user's history."""
-        return await api.forget_user(request, self._history_until(deadline))
+        return await api.forget_user(call.request, self._open_history(call))
 
 
 class RecommenderHandler(grpc.GenericRpcHandler):
@@ -112,7 +98,7 @@ class RecommenderHandler(grpc.GenericRpcHandler):
         self._handlers = {
             f"/{_SERVICE.full_name}/{method.name}": MethodHandler(
                 method.name,
-                chain(interceptors, _invoke(getattr(recommender, method.name))),
+                chain(interceptors, getattr(recommender, method.name)),
                 GetMessageClass(method.input_type),
                 GetMessageClass(method.output_type).SerializeToString,
             )
@@ -122,10 +108,3 @@ class RecommenderHandler(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> MethodHandler | None:
         """Return the handler of a call, or None for a call of another service."""
         return self._handlers.get(handler_call_details.method)
-
-
-def _invoke(method: Callable[[Any, Timings, float | None], Awaitable[Message]]) -> Handler:
-    async def invoke(call: Call) -> Message:
-        return await method(call.request, call.timings, call.deadline)
-
-    return invoke
