@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evaluation.judge.intervals import Figure
     from evaluation.judge.scoring import SystemScores
     from evaluation.judge.slices import Slice
-    from evaluation.protocol.cases import HeldOutCases
+    from evaluation.protocol.cases import HeldOutCases, Holdout, Split
     from evaluation.protocol.dataset import Dataset
     from evaluation.protocol.leaks import Leaks
 
@@ -34,8 +34,8 @@ class Conditions:
     split_fingerprint: str
     code_version: str
     parameters: dict[str, Any]
-    split: str
-    holdout: str
+    split: Split
+    holdout: Holdout
     seed: int
     playlists: int
     available: int

@@ -89,7 +89,7 @@ def tune(
     from evaluation.systems.location import StoreLocation
     from evaluation.tune import page
     from evaluation.tune import study as tuning
-    from evaluation.tune.outcome import describe
+    from evaluation.tune.outcome import describe, log_payload
     from ingest.saved_parameters import format_parameter_file
 
     work, study = work or home / "work", study or home / "tune"
@@ -100,13 +100,13 @@ def tune(
     reporter = reporter_for(quiet=quiet)
     start = tuning.read_start(work, seed)
     outcome = tuning.tune(StoreLocation(home, qdrant), work, study, start, budget, reporter)
-    write_atomically(target, format_parameter_file(outcome))
-    log.note(home, "tune", tuning.log_payload(outcome), reporter)
-    report = page.write_report(outcome, tuning.open_studies(work, study), study)
-    if outcome["beyond chance"]:
+    write_atomically(target, format_parameter_file(outcome.to_json()))
+    log.note(home, "tune", log_payload(outcome), reporter)
+    report = page.write_report(outcome, study)
+    if outcome.better:
         advice = f"{target}: nextsong ingest run --params {target} FILE..."
     else:
-        advice = f"none is better: {target} holds those of the start"
+        advice = f"none is better: {target} has the parameters of the start"
     lines = [*describe(outcome), f"parameters  {advice}", f"report      {report}"]
-    result = {"parameters": str(target), "report": str(report), "outcome": outcome}
+    result = {"parameters": str(target), "report": str(report), "outcome": outcome.to_json()}
     print_result(result, "\n".join(lines), as_json=as_json)

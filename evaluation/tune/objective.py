@@ -7,126 +7,129 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evaluation.tune import files as study_files
-from evaluation.tune import space as tuning_space
+from evaluation.tune import data as tuning_data
+from evaluation.tune.space import search_space, start_values, suggest
+from ingest.learn import reranker, retrieval
 from ingest.learn.cases import Cases
-from ingest.parameters import Parameters
+from ingest.learn.rank_metrics import discounted_gains
 from ingest.stages import fingerprint_of
 
 if TYPE_CHECKING:
-    from evaluation.tune.files import StudyFiles
-    from evaluation.tune.space import TuningData
-    from ingest.learn.retrieval import ReleaseArrays
+    from numpy.typing import NDArray
+    from optuna.trial import Trial
 
+    from evaluation.tune.data import StudyFiles
+    from evaluation.tune.space import Space
+    from ingest.learn.retrieval import ReleaseArrays
+    from ingest.parameters import Parameters
+
+DEPTH = 100  # songs of a ranking
 CHUNKS = 4  # parts of the cases; a weak trial is pruned after any of them
+
+_STAGES = {"count": ("count",), "train": ("train",), "query": ("count", "train", "query")}
+"""Ingest stages whose parameters the trials of a phase depend on."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase of a study: the search space, the parameters it starts from, and the trials' digest.
+    """A phase of a study: the parameters that it starts from, and its search space.
 
-    `plays` is the number of plays in the training playlists. `digest` covers all that the trials
-    depend on and do not tune: trials with another digest cannot be compared.
+    `first` has the values of the first trial, which are those of `start`. `study_name` is the name
+    of the phase's study in optuna's storage.
     """
 
     name: str
     start: Parameters
-    space: dict[str, Any]
-    plays: int
-    digest: str
+    space: Space
+    first: dict[str, Any]
+    study_name: str
+    files: StudyFiles
 
-    @staticmethod
-    def prepare(files: StudyFiles, name: str, start: Parameters, plays: int) -> Phase:
-        """Return the phase that starts from `start`; make the arrays that `query` trials share."""
-        space = tuning_space.search_space(name, start, plays)
-        untuned = replace(start, **{tuned: getattr(Parameters, tuned) for tuned in space})
-        stages = ("count", "train", "query") if name == "query" else (name,)
-        inputs = [
-            files.digest(untuned, *stages),
-            start.catalog_min,
-            {key: list(v) for key, v in space.items() if not tuning_space.is_range(v)},
-        ]
-        if name == "query":
-            inputs.append(study_files.make_best_arrays(files, start))
-        return Phase(name, start, space, plays, fingerprint_of(inputs)[:16])
 
-    @property
-    def study_name(self) -> str:
-        """The name of the phase's study in the journal."""
-        return f"{self.name} {self.digest}"
+def prepare_phase(files: StudyFiles, name: str, start: Parameters, plays: int) -> Phase:
+    """Return the phase that starts from `start`, for playlists of `plays` training plays.
+
+    The name of its study contains a digest of everything that trials depend on and do not tune,
+    because trials that differ in it cannot be compared.
+    """
+    from optuna.distributions import CategoricalDistribution
+
+    space = search_space(name, start, plays)
+    parameters = tuning_data.parameters_of_stages(start, _STAGES[name])
+    fixed = {key: value for key, value in parameters.items() if key not in space}
+    choices = {
+        key: distribution.choices
+        for key, distribution in space.items()
+        if isinstance(distribution, CategoricalDistribution)
+    }
+    digest = fingerprint_of([files.split, start.seed, start.catalog_min, fixed, choices])[:16]
+    first = start_values(start, space, plays)
+    return Phase(name, start, space, first, f"{name} {digest}", files)
 
 
 class Objective:
-    """The objective of a phase's trials, with the data that a worker process reads once."""
+    """The objective of a phase: the mean discounted gain of the labels, from 0 to 1."""
 
-    def __init__(self, files: StudyFiles, phase: Phase) -> None:
-        self._files = files
+    def __init__(self, phase: Phase) -> None:
         self._phase = phase
-        self._data = files.read_data(phase.start)
-        self._best_arrays: ReleaseArrays | None = None
-        if phase.name == "query":
-            self._best_arrays = study_files.read_best_arrays(files, self._data, phase.start)
+        self._data = tuning_data.read_tuning_data(phase.files, phase.start)
+        self._best_arrays = (
+            tuning_data.read_best_arrays(phase.files, self._data, phase.start)
+            if phase.name == "query"
+            else None
+        )
 
-    def __call__(self, trial: Any) -> float:
-        """Return the mean gain of the parameters that the trial suggests.
+    def __call__(self, trial: Trial) -> float:
+        """Return the gain of the parameters that the trial suggests.
 
-        Raises `optuna.TrialPruned` if the trial is weak. Any other error is kept as the trial's
-        attribute `error`.
+        Raises `optuna.TrialPruned` if the trial is weak. The text of any other error is kept as the
+        trial's attribute `error`.
         """
         import optuna
 
+        parameters = replace(self._phase.start, **suggest(trial, self._phase.space))
         try:
-            values = tuning_space.suggest(trial, self._phase.space)
-            parameters = replace(self._phase.start, **values)
-            if self._phase.name == "train":
-                return self._train_and_score(trial, parameters)
-            arrays = self._best_arrays
-            if arrays is None:
-                weights = tuning_space.count_cooccurrence(self._data, parameters)
-                arrays = tuning_space.build_arrays(self._data, weights)
-            return score_in_chunks(trial, arrays, self._data, parameters, self._phase.name)
+            return self._score(trial, parameters)
         except optuna.TrialPruned:
             raise
         except Exception as error:
             trial.set_user_attr("error", f"{type(error).__name__}: {error}")
             raise
 
-    def _train_and_score(self, trial: Any, parameters: Parameters) -> float:
-        """Score vectors, after a quarter of the epochs first; keep the best trial's vectors."""
-        data, files = self._data, self._files
+    def _score(self, trial: Trial, parameters: Parameters) -> float:
+        data, phase = self._data, self._phase.name
+        if self._best_arrays is not None:
+            return score_in_chunks(trial, self._best_arrays, data.cases, parameters, phase)
+        if phase == "count":
+            weights = tuning_data.count_cooccurrence(data, parameters)
+            arrays = tuning_data.build_arrays(data, weights)
+            return score_in_chunks(trial, arrays, data.cases, parameters, phase)
         short = replace(parameters, epochs=max(1, parameters.epochs_for(data.plays) // 4))
-        vectors = tuning_space.train_vectors(data, short, files.scratch)
-        arrays = tuning_space.build_arrays(data, vectors=vectors)
-        trial.report(tuning_space.mean_gain(arrays, data.cases, parameters, "train"), 0)
+        arrays = self._train(short)
+        trial.report(mean_gain(arrays, data.cases, parameters, phase), 0)
         _prune_if_weak(trial)
-        vectors = tuning_space.train_vectors(data, parameters, files.scratch)
-        arrays = tuning_space.build_arrays(data, vectors=vectors)
-        gain = score_in_chunks(trial, arrays, data, parameters, "train")
-        if gain >= max((other.value for other in complete_trials(trial.study)), default=-1.0):
-            study_files.save_vectors(files, parameters, vectors)
-        return gain
+        arrays = self._train(parameters)
+        return score_in_chunks(trial, arrays, data.cases, parameters, phase)
 
-
-def complete_trials(study: Any) -> list[Any]:
-    """Return the trials of a study that have a value."""
-    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    def _train(self, parameters: Parameters) -> ReleaseArrays:
+        vectors = tuning_data.train_vectors(self._data, parameters, self._phase.files.scratch)
+        return tuning_data.build_arrays(self._data, vectors=vectors)
 
 
 def score_in_chunks(
-    trial: Any, arrays: ReleaseArrays, data: TuningData, parameters: Parameters, phase: str
+    trial: Trial, arrays: ReleaseArrays, cases: Cases, parameters: Parameters, phase: str
 ) -> float:
     """Return the mean gain over all cases; report it after each chunk, so that optuna can prune.
 
     Raises `optuna.TrialPruned`.
     """
-    cases = data.cases
     order = np.random.default_rng(0).permutation(len(cases.labels))
     total, seen = 0.0, 0
     for step, rows in enumerate(np.array_split(order, CHUNKS), start=1):
         if not len(rows):
             continue
         chunk = Cases([cases.queries[row] for row in rows], cases.labels[rows])
-        total += tuning_space.mean_gain(arrays, chunk, parameters, phase) * len(rows)
+        total += mean_gain(arrays, chunk, parameters, phase) * len(rows)
         seen += len(rows)
         if step < CHUNKS:
             trial.report(total / seen, step)
@@ -134,7 +137,27 @@ def score_in_chunks(
     return total / max(1, seen)
 
 
-def _prune_if_weak(trial: Any) -> None:
+def mean_gain(arrays: ReleaseArrays, cases: Cases, parameters: Parameters, phase: str) -> float:
+    """Return the mean discounted gain of the labels in the search that the phase tunes."""
+    return float(discounted_gains(_rank_labels(arrays, cases, parameters, phase)).mean())
+
+
+def _rank_labels(
+    arrays: ReleaseArrays, cases: Cases, parameters: Parameters, phase: str
+) -> NDArray[np.int64]:
+    """Return the rank of each label, shape (cases,), from 1 to `DEPTH`, or 0 for a miss."""
+    if phase == "query":
+        return reranker.hybrid_ranks(arrays, cases, parameters)
+    search: Any
+    if phase == "count":
+        search, decay = retrieval.rank_by_cooccurrence, parameters.cooccurrence_decay
+    else:
+        search, decay = retrieval.rank_by_similarity, parameters.query_decay
+    rankings = search(arrays, cases.queries, decay, DEPTH)
+    return retrieval.ranks_of_labels((songs for songs, _ in rankings), cases.labels)
+
+
+def _prune_if_weak(trial: Trial) -> None:
     import optuna
 
     if trial.should_prune():

@@ -1,28 +1,26 @@
 """The outcome of a study: its choice compared with the current release, as `evaluate` scores both.
 
 The release answers the validation queries of `nextsong evaluate`, and so do the arrays that a
-release with the chosen parameters would have. The test playlists are scored only for a choice that
-is significantly better.
+release with the chosen parameters would have.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from evaluation.judge import harness
 from evaluation.judge.comparison import compare_systems
 from evaluation.judge.scoring import DEPTH, score_system
 from evaluation.judge.significance import format_p_equals
-from evaluation.protocol import dataset
 from evaluation.protocol.cases import load_cases
 from evaluation.report.headline import format_number
-from evaluation.systems.release import BATCH, Release
-from evaluation.tune import files as study_files
-from evaluation.tune.space import PHASES, parameter_names
+from evaluation.systems.release import BATCH
+from evaluation.tune.data import UNTUNED
+from evaluation.tune.space import TUNED
+from evaluation.tune.trials import finished_trials
 from ingest.learn import retrieval
 from ingest.parameters import Parameters
 
@@ -30,19 +28,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from optuna.study import Study
+
     from catalog.console.progress import Reporter
     from evaluation.judge.comparison import Comparison
+    from evaluation.judge.result import Evaluation
     from evaluation.judge.scoring import SystemScores
-    from evaluation.protocol.cases import HeldOutCases, Holdout
-    from evaluation.protocol.dataset import Dataset, SongNumbers
+    from evaluation.protocol.cases import HeldOutCases
+    from evaluation.protocol.dataset import SongNumbers
     from evaluation.systems.location import StoreLocation
-    from evaluation.tune.files import StudyFiles
-    from evaluation.tune.space import TuningData
     from ingest.learn.retrieval import ReleaseArrays
 
-FILE = "outcome.json"
-
-UNWRITTEN = ("seed", *study_files.UNTUNED)
+UNWRITTEN = ("seed", *UNTUNED)
 """Parameters that the file of the choice leaves to the ingest run that reads it."""
 
 KS = (10, 100)
@@ -52,14 +49,61 @@ GAIN = "ndcg@100"
 
 
 @dataclass(frozen=True)
-class Current:
-    """The current release, scored on the validation playlists as `nextsong evaluate` does."""
+class Outcome:
+    """The outcome of a study. Hit rates are by name, such as "tuned HR@10".
 
+    - `parameters`: those to write: the choice if it is better, or else those of the start.
+    - `validation`: hit rates of these parameters ("tuned") and of the current release ("start").
+    - `tried`: hit rates of the choice on validation, whether it is better or not.
+    - `p`: p-value of the difference in gain on validation.
+    - `better`: whether the choice is significantly better than the current release.
+    - `test`: hit rates of the choice on the test playlists, if it is better.
+    - `test_used`: whether this run scored them, and not an earlier one.
+    - `playlists`: number of scored playlists by split.
+    - `chosen`: digest of the choice.
+    - `trials`, `studies`: number of finished trials, and the name of the optuna study, by phase.
+    - `budget`: the limits of the search.
+    """
+
+    parameters: dict[str, Any]
+    validation: dict[str, float]
+    tried: dict[str, float]
+    p: float
+    better: bool
+    test: dict[str, float]
+    test_used: bool
+    playlists: dict[str, int]
     release: str
-    holdout: Holdout
-    queries: HeldOutCases
-    data: Dataset
-    scored: SystemScores
+    holdout: str
+    chosen: str
+    split_fingerprint: str
+    split_seed: int
+    data_fingerprint: str
+    trials: dict[str, int]
+    studies: dict[str, str]
+    budget: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the outcome as a JSON object, in which `better` is called "beyond chance"."""
+        return {
+            "beyond chance" if name == "better" else name: value
+            for name, value in asdict(self).items()
+        }
+
+
+@dataclass(frozen=True)
+class Search:
+    """A finished search: the parameters that it started from, and the best ones, `chosen`.
+
+    `digest` is of the playlists and of `chosen`. `plays` is the number of training plays. `studies`
+    has the optuna study of each phase.
+    """
+
+    start: Parameters
+    chosen: Parameters
+    digest: str
+    plays: int
+    studies: dict[str, Study]
 
 
 class Choice:
@@ -87,74 +131,72 @@ class Choice:
             yield rankings
 
 
-def score_current(location: StoreLocation, work: Path, reporter: Reporter) -> Current:
-    """Score the current release.
+def evaluate_current(location: StoreLocation, work: Path, reporter: Reporter) -> Evaluation:
+    """Score the current release on the validation playlists, as `nextsong evaluate` does.
 
     Raises `NoReleaseError`, or `MismatchError` if it was not made in the folder `work`.
     """
-    release = location.open_release()
-    try:
-        manifest = release.manifest
-        parameters = manifest.origin.parameters
-        holdout: Holdout = "last" if dataset.is_ordered(parameters) else "random"
-        queries = load_cases(work, "validation", holdout, 0, manifest)
-        data = dataset.load_dataset(work, parameters)
-        system = Release(release, data, "auto", partial(location.open_release, manifest.release))
-        result = score_system(system, queries, data, DEPTH, reporter)
-    finally:
-        release.close()
-    return Current(manifest.release, holdout, queries, data, result)
+    plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
+    return harness.measure(location, work, plan, reporter)
 
 
 def assess(
-    files: StudyFiles,
-    data: TuningData,
-    current: Current,
-    start: Parameters,
-    chosen: Parameters,
-    reporter: Reporter,
-) -> dict[str, Any]:
-    """Return the figures of the current release and of `chosen`, and whether `chosen` is better.
+    search: Search, choice: Choice, current: Evaluation, budget: dict[str, Any], reporter: Reporter
+) -> Outcome:
+    """Return the outcome of a search, whose best parameters are `choice`.
 
-    If it is not, the parameters are those of `start`, and the test playlists are not scored. They
-    are not scored either if an earlier run of this study did so for the same choice.
+    If the choice is better than the current release, it is scored on the test playlists too, unless
+    an earlier run of the study did so.
     """
-    system = Choice(study_files.read_best_arrays(files, data, chosen), chosen)
-    tried = score_system(system, current.queries, current.data, DEPTH, reporter)
-    comparisons = compare(tried, current.scored)
+    tried = score_system(choice, current.cases, current.dataset, DEPTH, reporter)
+    comparisons = compare_with_current(tried, current.main)
     better = is_better(comparisons)
-    digest, known = files.digest(chosen), read_last(files)
+    playlists = {"validation": len(current.cases)}
     test: dict[str, float] = {}
     test_used = False
-    playlists = {"validation": len(current.queries)}
-    if better and known and known["chosen"] == digest and known["test"]:
-        test = known["test"]
-        playlists["test"] = known["playlists"]["test"]
-    elif better:
-        queries = load_cases(current.data.work, "test", current.holdout, 0)
-        test = _hit_rates("tuned", score_system(system, queries, current.data, DEPTH, reporter))
-        playlists["test"] = len(queries)
-        test_used = True
-    return {
-        "parameters": parameters_to_write(chosen if better else start, data.plays),
-        "validation": _hit_rates("tuned", tried if better else current.scored)
-        | _hit_rates("start", current.scored),
-        "tried": _hit_rates("tuned", tried),
-        "p": comparisons[GAIN].p_holm,
-        "beyond chance": better,
-        "test": test,
-        "test_used": test_used,
-        "playlists": playlists,
-        "release": current.release,
-        "holdout": current.holdout,
-        "chosen": digest,
-        "split_fingerprint": files.split,
-        "split_seed": start.seed,
-        "data_fingerprint": files.data,
-    }
+    if better:
+        test, playlists["test"], test_used = _score_on_test_once(search, choice, current, reporter)
+    conditions = current.conditions
+    return Outcome(
+        parameters=parameters_to_write(search.chosen if better else search.start, search.plays),
+        validation=_hit_rates("tuned", tried if better else current.main)
+        | _hit_rates("start", current.main),
+        tried=_hit_rates("tuned", tried),
+        p=comparisons[GAIN].p_holm,
+        better=better,
+        test=test,
+        test_used=test_used,
+        playlists=playlists,
+        release=conditions.release,
+        holdout=conditions.holdout,
+        chosen=search.digest,
+        split_fingerprint=conditions.split_fingerprint,
+        split_seed=search.start.seed,
+        data_fingerprint=conditions.data_fingerprint,
+        trials={phase: len(finished_trials(study)) for phase, study in search.studies.items()},
+        studies={phase: study.study_name for phase, study in search.studies.items()},
+        budget=budget,
+    )
 
 
-def compare(tried: SystemScores, current: SystemScores) -> dict[str, Comparison]:
+def _score_on_test_once(
+    search: Search, choice: Choice, current: Evaluation, reporter: Reporter
+) -> tuple[dict[str, float], int, bool]:
+    """Return the hit rates on test, the number of playlists, and whether they were scored now.
+
+    The study of the last phase remembers the figures of each choice.
+    """
+    study, key = search.studies["query"], f"test {search.digest}"
+    known = study.user_attrs.get(key)
+    if known:
+        return known["hit_rates"], known["playlists"], False
+    cases = load_cases(current.dataset.work, "test", current.conditions.holdout, 0)
+    figures = _hit_rates("tuned", score_system(choice, cases, current.dataset, DEPTH, reporter))
+    study.set_user_attr(key, {"hit_rates": figures, "playlists": len(cases)})
+    return figures, len(cases), True
+
+
+def compare_with_current(tried: SystemScores, current: SystemScores) -> dict[str, Comparison]:
     """Return the paired tests of a choice against the current release, by metric."""
     metrics = (GAIN, *(f"hr@{k}" for k in KS))
     comparisons = compare_systems(tried.per_query, {"current": current.per_query}, metrics)
@@ -163,60 +205,53 @@ def compare(tried: SystemScores, current: SystemScores) -> dict[str, Comparison]
 
 def is_better(comparisons: Mapping[str, Comparison]) -> bool:
     """Return whether the gain is significantly higher and no hit rate significantly lower."""
-    gain = comparisons[GAIN]
-    is_worse = any(
-        comparison.significant and comparison.difference.mean < 0
-        for comparison in comparisons.values()
+    # The verdict is on the other system, the current release.
+    return comparisons[GAIN].verdict == "worse" and all(
+        comparison.verdict != "better" for comparison in comparisons.values()
     )
-    return gain.significant and gain.difference.mean > 0 and not is_worse
 
 
-def describe(outcome: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the figures of an outcome as lines for a terminal."""
-    playlists, test = outcome["playlists"], outcome["test"]
-    validation = f"{playlists['validation']:,} validation playlists"
-    current = _format("start", outcome["validation"])
-    yield f"current     {current}: release {outcome['release']}, {validation}"
-    tried = _format("tuned", outcome["tried"])
-    verdict = "significantly" if outcome["beyond chance"] else "not significantly"
-    yield f"tuned       {tried}: {verdict} better ({format_p_equals(outcome['p'])})"
-    if test:
-        when = "now" if outcome["test_used"] else "by an earlier run"
-        scored_on = f"{playlists['test']:,} test playlists, scored {when}"
-        yield f"test        {_format('tuned', test)}: {scored_on}"
-
-
-def _format(name: str, figures: Mapping[str, float]) -> str:
-    return ", ".join(f"HR@{k} {format_number(figures[f'{name} HR@{k}'])}" for k in KS)
-
-
-def _hit_rates(name: str, result: SystemScores) -> dict[str, float]:
-    return {f"{name} HR@{k}": result.figures[f"hr@{k}"].mean for k in KS}
+def _hit_rates(name: str, scores: SystemScores) -> dict[str, float]:
+    return {f"{name} HR@{k}": scores.figures[f"hr@{k}"].mean for k in KS}
 
 
 def parameters_to_write(chosen: Parameters, plays: int) -> dict[str, Any]:
-    """Return the parameters that were tuned, and all others that differ from the defaults.
+    """Return the parameters that studies tune, and all others that differ from the defaults.
 
     Epochs and window are None, which follows the number of plays, if they equal the defaults for
     this number.
     """
-    tuned = {name for phase in PHASES for name in parameter_names(phase)}
     defaults = Parameters()
     values = {
         field.name: getattr(chosen, field.name)
         for field in fields(Parameters)
         if field.name not in UNWRITTEN
-        and (field.name in tuned or getattr(chosen, field.name) != getattr(defaults, field.name))
+        and (field.name in TUNED or getattr(chosen, field.name) != getattr(defaults, field.name))
     }
     by_plays = {"epochs": defaults.epochs_for(plays), "window": defaults.window_for(plays)}
     return values | {name: None for name, value in by_plays.items() if values[name] == value}
 
 
-def read_last(files: StudyFiles) -> dict[str, Any] | None:
-    """Return the outcome in the study's folder, or None if it is of other playlists."""
-    try:
-        outcome = json.loads((files.study / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    is_same = isinstance(outcome, dict) and outcome.get("split_fingerprint") == files.split
-    return outcome if is_same and "chosen" in outcome else None
+def log_payload(outcome: Outcome) -> dict[str, Any]:
+    """Return what the log of runs keeps of a study, with its figures under the usual names."""
+    figures = {f"hr@{k}": outcome.validation[f"tuned HR@{k}"] for k in KS}
+    return {**outcome.to_json(), "split": "validation", "figures": figures}
+
+
+def describe(outcome: Outcome) -> Iterator[str]:
+    """Yield the figures of an outcome as lines for a terminal."""
+    playlists = outcome.playlists
+    validation = f"{playlists['validation']:,} validation playlists"
+    current = _format_hit_rates("start", outcome.validation)
+    yield f"current     {current}: release {outcome.release}, {validation}"
+    tried = _format_hit_rates("tuned", outcome.tried)
+    verdict = "significantly" if outcome.better else "not significantly"
+    yield f"tuned       {tried}: {verdict} better ({format_p_equals(outcome.p)})"
+    if outcome.test:
+        when = "now" if outcome.test_used else "by an earlier run"
+        scored_on = f"{playlists['test']:,} test playlists, scored {when}"
+        yield f"test        {_format_hit_rates('tuned', outcome.test)}: {scored_on}"
+
+
+def _format_hit_rates(name: str, figures: Mapping[str, float]) -> str:
+    return ", ".join(f"HR@{k} {format_number(figures[f'{name} HR@{k}'])}" for k in KS)

@@ -1,34 +1,46 @@
 """`nextsong tune`: an optuna study of the parameters, scored on validation playlists.
 
-The trials are kept in a journal file, so that several processes share it and a later run continues
-it. The test playlists are used once, for a choice that is significantly better than the current
+STUDY/trials.journal   optuna's journal: the trials of all phases, and figures on test playlists
+STUDY/best-DIGEST.npz  the co-occurrence weights and vectors that the phase `query` combines
+STUDY/scratch          temporary files
+
+The test playlists are used once, for a choice that is significantly better than the current
 release.
 """
 
 from __future__ import annotations
 
-import json
+import shutil
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from catalog.errors import MissingExtraError
-from catalog.files import write_atomically
-from evaluation.tune import files as study_files
-from evaluation.tune import outcome as tuning_outcome
-from evaluation.tune.files import StudyFiles
-from evaluation.tune.objective import Phase
+from catalog.files import locked, make_folder
+from evaluation.tune.data import (
+    digest_parameters,
+    locate_files,
+    read_best_arrays,
+    read_tuning_data,
+    save_best_arrays,
+)
+from evaluation.tune.objective import prepare_phase
+from evaluation.tune.outcome import Choice, Search, assess, evaluate_current
 from evaluation.tune.space import PHASES
-from evaluation.tune.trials import Limits, finished_trials, open_study, run_phase
+from evaluation.tune.trials import Limits, run_phase
 from ingest.saved_parameters import last_parameters
-from ingest.stages import finished_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
     from pathlib import Path
+
+    from optuna.study import Study
 
     from catalog.console.progress import Reporter
     from evaluation.systems.location import StoreLocation
+    from evaluation.tune.data import StudyFiles, TuningData
+    from evaluation.tune.outcome import Outcome
     from ingest.parameters import Parameters
 
 TRIAL_SHARES = {"count": 0.4, "train": 0.3, "query": 0.3}
@@ -81,75 +93,62 @@ def tune(
     start: Parameters,
     budget: Budget,
     reporter: Reporter,
-) -> dict[str, Any]:
+) -> Outcome:
     """Search for parameters that are better than the current release's on the playlists in `work`.
 
-    The study starts from `start`. Returns the outcome (see `outcome.assess`), and writes it to
-    `outcome.json` in the folder `study`. Raises `NoReleaseError`, `MismatchError` or
-    `MissingExtraError`.
+    The search begins with `start`. It is kept in the folder `study`, where a later call continues
+    it. Raises `NoReleaseError`, `MismatchError`, `MissingExtraError`, or `BusyError` if another
+    process uses the folder.
     """
-    _require_optuna()
+    try:
+        import optuna  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("trials", "tune") from error
     began = time.monotonic()
-    with study_files.with_scratch(StudyFiles.locate(work, study)) as files:
-        start = _resolve_order(work, start)
-        start = replace(
-            start, workers=start.workers or max(1, start.training_threads() // budget.processes)
-        )
-        current = tuning_outcome.score_current(location, work, reporter)
-        data = files.read_data(start)
-        end = None if budget.minutes is None else began + 60 * budget.minutes * (1 - RESERVED_TIME)
-        chosen, summary = _run_phases(files, start, data.plays, budget, end, reporter)
-        outcome = tuning_outcome.assess(files, data, current, start, chosen, reporter)
-    outcome |= summary | {"budget": asdict(budget)}
-    write_atomically(files.study / tuning_outcome.FILE, json.dumps(outcome, indent=2) + "\n")
-    return outcome
+    end = None if budget.minutes is None else began + 60 * budget.minutes * (1 - RESERVED_TIME)
+    files = locate_files(work, study)
+    with locked_scratch_folder(files):
+        workers = start.workers or max(1, start.training_threads() // budget.processes)
+        start = replace(start, workers=workers)
+        current = evaluate_current(location, work, reporter)
+        data = read_tuning_data(files, start)
+        search = _run_phases(files, start, data, budget, end, reporter)
+        choice = Choice(read_best_arrays(files, data, search.chosen), search.chosen)
+        return assess(search, choice, current, asdict(budget), reporter)
+
+
+@contextmanager
+def locked_scratch_folder(files: StudyFiles) -> Iterator[None]:
+    """Lock the folder of a study, and give it an empty scratch folder."""
+    with locked(files.study, "nextsong tune"):
+        shutil.rmtree(files.scratch, ignore_errors=True)  # a run that was killed left it
+        make_folder(files.scratch)
+        try:
+            yield
+        finally:
+            shutil.rmtree(files.scratch, ignore_errors=True)
 
 
 def _run_phases(
     files: StudyFiles,
     start: Parameters,
-    plays: int,
+    data: TuningData,
     budget: Budget,
     end: float | None,
     reporter: Reporter,
-) -> tuple[Parameters, dict[str, Any]]:
-    """Run all phases; return the best parameters, and by phase the trials and the study's name."""
-    chosen, counts, names = start, {}, {}
+) -> Search:
+    """Run all phases, each of which starts from the best parameters of the one before."""
+    chosen = start
+    studies: dict[str, Study] = {}
     trials = divide_trials(budget.trials)
     for name in PHASES:
         with reporter.task(f"tune {name}") as task:
-            phase = Phase.prepare(files, name, chosen, plays)
+            if name == "query":
+                save_best_arrays(files, data, chosen)
+            phase = prepare_phase(files, name, chosen, data.plays)
             deadline = None if end is None else phase_deadline(name, time.monotonic(), end)
             limits = Limits(trials[name], deadline, budget.processes)
-            chosen = replace(chosen, **run_phase(files, phase, limits, task, reporter))
-            names[name] = phase.study_name
-            counts[name] = len(finished_trials(open_study(files, phase.study_name)))
-            if name == "train":
-                study_files.remove_other_vectors(files, chosen)
-    return chosen, {"trials": counts, "studies": names}
-
-
-def log_payload(outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the log of runs keeps of a study, with its figures under the usual names."""
-    figures = {f"hr@{k}": outcome["validation"][f"tuned HR@{k}"] for k in (10, 100)}
-    return {**outcome, "split": "validation", "figures": figures}
-
-
-def open_studies(work: Path, study: Path) -> dict[str, Any]:
-    """Open the optuna study of each phase of the last outcome in the folder `study`."""
-    files = StudyFiles.locate(work, study)
-    last = tuning_outcome.read_last(files) or {"studies": {}}
-    return {phase: open_study(files, name) for phase, name in last["studies"].items()}
-
-
-def _resolve_order(work: Path, start: Parameters) -> Parameters:
-    if start.order != "auto":
-        return start
-    return start.with_order(finished_stage(work, "prepare").summary["order"]["found"])
-
-
-def _require_optuna() -> None:
-    try:
-        import optuna  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("trials", "tune") from error
+            studies[name] = run_phase(phase, limits, task, reporter)
+            chosen = replace(chosen, **studies[name].best_params)
+    digest = digest_parameters(files, chosen, "prepare", "split", "count", "train", "query", "rank")
+    return Search(start, chosen, digest, data.plays, studies)

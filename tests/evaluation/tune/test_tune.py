@@ -16,22 +16,21 @@ from click.testing import CliRunner
 
 from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
-from catalog.errors import FileError, InputError, MismatchError
+from catalog.errors import BusyError, FileError, InputError, MismatchError
 from cli.main import main
-from evaluation.judge import harness
 from evaluation.judge.scoring import DEPTH, score_system
 from evaluation.report.headline import format_number
 from evaluation.runs import log as runs
 from evaluation.systems.location import StoreLocation
-from evaluation.tune import files as study_files
+from evaluation.tune import data as tuning_data
 from evaluation.tune import outcome as tuning_outcome
 from evaluation.tune import space as tuning_space
-from evaluation.tune.files import StudyFiles
-from evaluation.tune.objective import Phase, score_in_chunks
+from evaluation.tune.objective import mean_gain, prepare_phase, score_in_chunks
+from evaluation.tune.page import write_report
 from evaluation.tune.study import (
     Budget,
     divide_trials,
-    open_studies,
+    locked_scratch_folder,
     phase_deadline,
     read_start,
     tune,
@@ -39,6 +38,7 @@ from evaluation.tune.study import (
 from evaluation.tune.trials import Limits, open_study, run_phase
 from ingest import pipeline
 from ingest.learn import retrieval
+from ingest.learn.rank_metrics import discounted_gains
 from ingest.parameters import Parameters
 from ingest.saved_parameters import read_parameter_file
 from tests.support.road import QUICK, linked
@@ -47,8 +47,22 @@ from tests.support.snapshots import check, shape
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from evaluation.tune.data import StudyFiles
+    from evaluation.tune.outcome import Outcome
     from tests.support.pipeline_runs import Lane
     from tests.support.road import Road
+
+
+START = replace(QUICK, order="played")
+TRIALS = 6  # the fewest
+
+
+def locate(work: Path, name: str) -> StudyFiles:
+    """The files of a study of its own, beside the work folder."""
+    study = work.parent / name
+    files = tuning_data.locate_files(work, study)
+    files.scratch.mkdir(parents=True)
+    return files
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +73,7 @@ def work(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def place(road: Road, work: Path) -> StoreLocation:
+def location(road: Road, work: Path) -> StoreLocation:
     """A copy of the road's store, because runs are recorded in it."""
     home = work.parent / "home"
     shutil.copytree(road.home.path, home, copy_function=linked)
@@ -67,35 +81,23 @@ def place(road: Road, work: Path) -> StoreLocation:
 
 
 @pytest.fixture(scope="module")
-def outcome(place: StoreLocation, work: Path) -> dict[str, Any]:
-    scratch = work.parent / "study" / "scratch-killed"
-    (scratch / "tmp").mkdir(parents=True)
-    (scratch / "tmp" / "corpus.txt").touch()
-    return tune(place, work, work.parent / "study", QUICK, Budget(trials=9), SilentReporter())
+def outcome(location: StoreLocation, work: Path) -> Outcome:
+    of_a_killed_run = work.parent / "study" / "scratch" / "tmp"
+    of_a_killed_run.mkdir(parents=True)
+    (of_a_killed_run / "corpus.txt").touch()
+    return tune(
+        location, work, work.parent / "study", START, Budget(trials=TRIALS), SilentReporter()
+    )
 
 
-def test_the_outcome_has_the_keys_of_the_snapshot(outcome: dict[str, Any]) -> None:
+def test_the_outcome_has_the_keys_of_the_snapshot(outcome: Outcome) -> None:
     # The values, and whether the choice is scored on test, depend on how long trials take.
     stable = {
-        "parameters": dict.fromkeys(outcome["parameters"]),
-        "playlists": {"validation": outcome["playlists"]["validation"]},
+        "parameters": dict.fromkeys(outcome.parameters),
+        "playlists": {"validation": outcome.playlists["validation"]},
         "test": {},
     }
-    check("tune", shape([outcome | stable]))
-
-
-class FakeChoices:
-    """A fake optuna trial that suggests the first or the last value."""
-
-    def __init__(self, last: bool) -> None:
-        self._row = -1 if last else 0
-
-    def suggest_float(self, _name: str, low: float, high: float, *, log: bool) -> float:
-        assert low > 0 or not log
-        return (low, high)[self._row]
-
-    def suggest_categorical(self, _name: str, values: Any) -> Any:
-        return values[self._row]
+    check("tune", shape([outcome.to_json() | stable]))
 
 
 PLAYED = Parameters(order="played")
@@ -103,12 +105,13 @@ PLAYS = 100_000
 
 
 @pytest.mark.parametrize("phase", tuning_space.PHASES)
-@pytest.mark.parametrize("last", [False, True])
-def test_every_suggestion_is_valid(phase: str, last: bool) -> None:
+def test_every_suggestion_is_valid(phase: str) -> None:
     space = tuning_space.search_space(phase, PLAYED, PLAYS)
-    chosen = tuning_space.suggest(FakeChoices(last), space)
-    replace(Parameters(), **chosen)
-    assert chosen.keys() == space.keys() == {*tuning_space.parameter_names(phase)}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(50):
+        suggested = tuning_space.suggest(study.ask(), space)
+        assert suggested.keys() == space.keys()
+        replace(PLAYED, **suggested)
 
 
 @pytest.mark.parametrize("phase", tuning_space.PHASES)
@@ -118,16 +121,16 @@ def test_every_suggestion_is_valid(phase: str, last: bool) -> None:
 def test_the_search_space_contains_the_start(phase: str, start: Parameters) -> None:
     space = tuning_space.search_space(phase, start, PLAYS)
     for name, value in tuning_space.start_values(start, space, PLAYS).items():
-        if tuning_space.is_range(space[name]):
-            assert space[name][0] <= value <= space[name][1]
-        else:
-            assert value in space[name]
+        distribution = space[name]
+        assert distribution._contains(distribution.to_internal_repr(value))
 
 
 def test_epochs_are_tried_around_the_default() -> None:
-    assert tuning_space.search_space("train", PLAYED, PLAYS)["epochs"] == (15, 30, 60, 120)
-    few = tuning_space.search_space("train", replace(PLAYED, epochs=2), PLAYS)["epochs"]
-    assert few == (15, 30, 60, 120, 2)
+    def choices(start: Parameters) -> tuple[int, ...]:
+        return tuning_space.search_space("train", start, PLAYS)["epochs"].choices
+
+    assert choices(PLAYED) == (15, 30, 60, 120)
+    assert choices(replace(PLAYED, epochs=2)) == (15, 30, 60, 120, 2)
 
 
 def test_without_an_order_its_parameters_are_not_tuned() -> None:
@@ -157,9 +160,10 @@ def test_time_is_divided_among_the_remaining_phases() -> None:
 
 
 def test_cases_come_from_validation_playlists_alone(work: Path) -> None:
-    files = StudyFiles.locate(work, work.parent / "other")
-    data = tuning_space.read_tuning_data(files.songs, files.train, files.validation, QUICK)
-    others = tuning_space.read_tuning_data(files.songs, files.train, files.test, QUICK)
+    files = locate(work, "other")
+    data = tuning_data.read_tuning_data(files, START)
+    test = files.validation.with_name("test.parquet")
+    others = tuning_data.read_tuning_data(replace(files, validation=test), START)
     assert len(data.cases.labels) != len(others.cases.labels)
     assert len(data.cases.labels) > 3 * pq.read_metadata(files.validation).num_rows
     assert all(len(query) for query in data.cases.queries)
@@ -183,148 +187,139 @@ def test_a_study_starts_from_the_last_run(road: Road, tmp_path: Path) -> None:
     assert start.dense_weight == outcome.manifest.origin.parameters["dense_weight"]
 
 
-def test_the_outcome_is_complete(outcome: dict[str, Any]) -> None:
-    figures = outcome["validation"]
-    assert figures.keys() == {
-        "tuned HR@10",
-        "tuned HR@100",
-        "start HR@10",
-        "start HR@100",
-    }
-    better = outcome["beyond chance"]
-    assert outcome["test"].keys() == ({"tuned HR@10", "tuned HR@100"} if better else set())
-    assert outcome["test_used"] == better
+def test_the_outcome_is_complete(outcome: Outcome) -> None:
+    figures = outcome.validation
+    assert figures.keys() == {"tuned HR@10", "tuned HR@100", "start HR@10", "start HR@100"}
+    assert outcome.test.keys() == ({"tuned HR@10", "tuned HR@100"} if outcome.better else set())
+    assert outcome.test_used == outcome.better
     assert all(0 <= value <= 1 for value in figures.values())
-    assert sum(outcome["trials"].values()) == 9
-    assert all(count >= 2 for count in outcome["trials"].values())
-    Parameters(**outcome["parameters"])
+    assert sum(outcome.trials.values()) == TRIALS
+    assert all(count >= 2 for count in outcome.trials.values())
+    Parameters(**outcome.parameters)
     # Untuned parameters that differ from the default are written too.
-    assert outcome["parameters"]["order"] == "played"
-    assert not {"seed", "workers", "mode", "ranker"} & outcome["parameters"].keys()
+    assert outcome.parameters["order"] == "played"
+    assert not {"seed", "workers", "mode", "ranker"} & outcome.parameters.keys()
 
 
 def test_the_figures_of_the_start_are_those_of_evaluate(
-    place: StoreLocation, work: Path, outcome: dict[str, Any]
+    location: StoreLocation, work: Path, outcome: Outcome
 ) -> None:
-    plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
-    evaluated = harness.evaluate(place, work, plan, SilentReporter())
-    assert outcome["release"] == evaluated.conditions.release
-    assert outcome["holdout"] == evaluated.conditions.holdout
-    assert outcome["playlists"]["validation"] == evaluated.conditions.playlists
+    evaluate = ["evaluate", "--home", str(location.folder), "--work", str(work), "--json", "-q"]
+    options = ["--modes=auto", "--baselines=none", "--no-behaviours", "--no-recall"]
+    result = CliRunner().invoke(main, [*evaluate, *options])
+    conditions, _, system = map(json.loads, result.stdout.splitlines()[:3])
+    assert outcome.release == conditions["release"]
+    assert outcome.holdout == conditions["holdout"]
+    assert outcome.playlists["validation"] == conditions["playlists"]
     for k in (10, 100):
-        assert outcome["validation"][f"start HR@{k}"] == evaluated.main.figures[f"hr@{k}"].mean
+        assert outcome.validation[f"start HR@{k}"] == system["figures"][f"hr@{k}"]["mean"]
 
 
 def test_a_choice_is_scored_as_a_release_of_it_would_be(
-    road: Road, place: StoreLocation, work: Path
+    road: Road, location: StoreLocation, work: Path
 ) -> None:
     """The arrays of the road's release give the same rankings as the release."""
-    current = tuning_outcome.score_current(place, work, SilentReporter())
-    data = StudyFiles.locate(work, work.parent / "arrays").read_data(QUICK)
+    current = tuning_outcome.evaluate_current(location, work, SilentReporter())
+    data = tuning_data.read_tuning_data(locate(work, "arrays"), START)
     all_songs = np.ones(len(data.playlist_counts), bool)
     weights = retrieval.read_weights(work / "count" / "cooccurrence.parquet", all_songs)
     vectors = retrieval.read_vectors(work / "train" / "vectors.parquet")
-    arrays = tuning_space.build_arrays(data, weights, vectors)
-    system = tuning_outcome.Choice(arrays, read_start(road.work))
-    rescored = score_system(system, current.queries, current.data, DEPTH, SilentReporter())
-    assert (rescored.rankings == current.scored.rankings).mean() > 0.98
-    comparisons = tuning_outcome.compare(rescored, current.scored)
+    arrays = tuning_data.build_arrays(data, weights, vectors)
+    choice = tuning_outcome.Choice(arrays, read_start(road.work))
+    rescored = score_system(choice, current.cases, current.dataset, DEPTH, SilentReporter())
+    assert (rescored.rankings == current.main.rankings).mean() > 0.98
+    comparisons = tuning_outcome.compare_with_current(rescored, current.main)
     assert comparisons["ndcg@100"].difference.mean == pytest.approx(0, abs=0.005)
     assert not tuning_outcome.is_better(comparisons)
 
 
-def test_a_choice_that_is_no_better_is_not_offered(place: StoreLocation, work: Path) -> None:
-    files = StudyFiles.locate(work, work.parent / "unlucky")
-    data = files.read_data(QUICK)
-    current = tuning_outcome.score_current(place, work, SilentReporter())
-    for chosen in (QUICK, replace(QUICK, dense_weight=10.0, query_decay=0.0)):
-        study_files.make_best_arrays(files, chosen)
-        outcome = tuning_outcome.assess(files, data, current, QUICK, chosen, SilentReporter())
-        assert not outcome["beyond chance"]
-        assert outcome["parameters"] == tuning_outcome.parameters_to_write(QUICK, data.plays)
-        assert (outcome["test"], outcome["test_used"]) == ({}, False)
+def test_a_choice_that_is_no_better_is_not_offered(location: StoreLocation, work: Path) -> None:
+    files = locate(work, "unlucky")
+    data = tuning_data.read_tuning_data(files, START)
+    current = tuning_outcome.evaluate_current(location, work, SilentReporter())
+    studies = {"query": open_study(files.study, "query")}
+    for chosen in (START, replace(START, dense_weight=10.0, query_decay=0.0)):
+        tuning_data.save_best_arrays(files, data, chosen)
+        choice = tuning_outcome.Choice(tuning_data.read_best_arrays(files, data, chosen), chosen)
+        search = tuning_outcome.Search(START, chosen, "digest", data.plays, studies)
+        outcome = tuning_outcome.assess(search, choice, current, {}, SilentReporter())
+        assert not outcome.better
+        assert outcome.parameters == tuning_outcome.parameters_to_write(START, data.plays)
+        assert (outcome.test, outcome.test_used) == ({}, False)
         lines = list(tuning_outcome.describe(outcome))
         assert [line.split()[0] for line in lines] == ["current", "tuned"]
         assert "not significantly better (p = " in lines[1]
 
 
+@pytest.mark.slow
 def test_a_choice_that_is_better_is_offered_and_scored_on_test_once(lane: Lane) -> None:
     lane.run(query_decay=0.0, neighbours=1, dimensions=2, epochs=1, workers=1, mode="dense")
-    place, study = StoreLocation(lane.home.path), lane.work.parent / "study"
-    first = tune(place, lane.work, study, QUICK, Budget(trials=6), SilentReporter())
-    assert first["beyond chance"]
-    assert first["p"] < 0.05
-    figures = first["validation"]
-    assert figures["tuned HR@100"] == first["tried"]["tuned HR@100"] > figures["start HR@100"]
-    assert first["test_used"]
+    location, study = StoreLocation(lane.home.path), lane.work.parent / "study"
+    first = tune(location, lane.work, study, START, Budget(trials=TRIALS), SilentReporter())
+    assert first.better
+    assert first.p < 0.05
+    figures = first.validation
+    assert figures["tuned HR@100"] == first.tried["tuned HR@100"] > figures["start HR@100"]
+    assert first.test_used
     playlists = pq.read_metadata(lane.work / "split" / "test.parquet").num_rows
     current, tuned, test = tuning_outcome.describe(first)
-    assert f"release {place.release_ids()[-1]}" in current
+    assert f"release {location.release_ids()[-1]}" in current
     assert "significantly better (p" in tuned
-    assert (
-        f"{format_number(first['test']['tuned HR@100'])}: {playlists} test playlists, scored now"
-        in test
-    )
-    again = tune(place, lane.work, study, QUICK, Budget(trials=6), SilentReporter())
+    hit_rate = format_number(first.test["tuned HR@100"])
+    assert f"{hit_rate}: {playlists} test playlists, scored now" in test
+    again = tune(location, lane.work, study, START, Budget(trials=TRIALS), SilentReporter())
     # The same choice has the same figure on test: the playlists are not scored again.
-    assert (again["test"], again["test_used"]) == (first["test"], False)
-    assert again["playlists"] == first["playlists"]
+    assert (again.test, again.test_used) == (first.test, False)
+    assert again.playlists == first.playlists
     assert list(tuning_outcome.describe(again))[2].endswith("scored by an earlier run")
 
 
-def test_scratch_folders_are_removed(
-    place: StoreLocation, work: Path, outcome: dict[str, Any]
-) -> None:
-    assert outcome
-    study = work.parent / "study"
-    names = {path.name.split("-")[0] for path in study.iterdir()}
-    assert names <= {"trials.journal", "vectors", "best", "outcome.json"}
-    files = StudyFiles.locate(work, study)
-    with study_files.with_scratch(files) as first, study_files.with_scratch(files) as second:
-        assert first.scratch.is_dir()  # of another run that is not finished
-        assert second.scratch.is_dir()
-        (first.scratch / "tmp").mkdir()
-        (first.scratch / "tmp" / "corpus.txt").touch()  # of an abandoned trial
-    assert not list(study.glob("scratch-*"))
+def test_a_study_leaves_no_temporary_files(work: Path, outcome: Outcome) -> None:
+    assert outcome.trials
+    names = {path.name.split("-")[0] for path in (work.parent / "study").iterdir()}
+    assert names <= {"trials.journal", "best", ".lock"}
 
 
-def test_the_first_trial_is_the_start(work: Path, outcome: dict[str, Any]) -> None:
-    study = open_studies(work, work.parent / "study")["count"]
-    assert {*outcome["trials"]} == {*tuning_space.PHASES}
+def test_a_study_that_another_process_uses_is_refused(location: StoreLocation, work: Path) -> None:
+    files = locate(work, "shared")
+    with locked_scratch_folder(files), pytest.raises(BusyError, match="wait for it to end"):
+        tune(location, work, files.study, START, Budget(trials=TRIALS), SilentReporter())
+
+
+def test_the_first_trial_is_the_start(work: Path, outcome: Outcome) -> None:
+    study = open_study(work.parent / "study", outcome.studies["count"])
+    assert {*outcome.trials} == {*tuning_space.PHASES}
     first = study.get_trials()[0]
-    start = replace(QUICK, order="played")
-    assert first.params == tuning_space.start_values(
-        start, tuning_space.search_space("count", start, 1), 1
-    )
+    space = tuning_space.search_space("count", START, 1)
+    assert first.params == tuning_space.start_values(START, space, 1)
+    assert first.value is not None
     assert study.best_value >= first.value
 
 
 def test_a_study_continues_where_it_stopped(
-    place: StoreLocation, work: Path, outcome: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    location: StoreLocation, work: Path, outcome: Outcome
 ) -> None:
-    def never(*_: object) -> None:
-        raise AssertionError("the vectors of the best trial must be reused")
+    study = work.parent / "study"
+    (arrays,) = study.glob("best-*.npz")
+    written = arrays.stat().st_mtime_ns
+    again = tune(location, work, study, START, Budget(trials=TRIALS), SilentReporter())
+    assert arrays.stat().st_mtime_ns == written
+    assert again.trials == outcome.trials
+    assert again.parameters == outcome.parameters
+    assert again.tried == outcome.tried
+    assert again.test == outcome.test
+    assert not again.test_used
 
-    monkeypatch.setattr(tuning_space, "train_vectors", never)
-    again = tune(place, work, work.parent / "study", QUICK, Budget(trials=9), SilentReporter())
-    assert again["trials"] == outcome["trials"]
-    assert again["parameters"] == outcome["parameters"]
-    assert again["tried"] == outcome["tried"]
-    assert again["test"] == outcome["test"]
-    assert not again["test_used"]
 
+def test_trials_with_other_inputs_are_another_study(work: Path) -> None:
+    files = locate(work, "names")
 
-def test_trials_with_other_inputs_are_another_study(work: Path, outcome: dict[str, Any]) -> None:
-    assert outcome
-    files = StudyFiles.locate(work, work.parent / "names")
-    start = replace(QUICK, order="played")
-    names = {
-        phase: Phase.prepare(files, phase, start, 1).study_name for phase in tuning_space.PHASES
-    }
-    same = {
-        phase: Phase.prepare(files, phase, start, 1).study_name for phase in tuning_space.PHASES
-    }
-    assert names == same
+    def names(start: Parameters) -> dict[str, str]:
+        return {
+            phase: prepare_phase(files, phase, start, 1).study_name for phase in tuning_space.PHASES
+        }
+
+    assert names(START) == names(START)
     for change, expected in (
         ({"backward": 0.9}, {"query"}),
         ({"neighbours": 50}, {"count", "query"}),
@@ -332,14 +327,20 @@ def test_trials_with_other_inputs_are_another_study(work: Path, outcome: dict[st
         ({"seed": 3}, {"count", "train", "query"}),
         ({"dense_weight": 0.3, "workers": 2, "mode": "dense"}, set()),
     ):
-        changed = replace(start, **change)  # type: ignore[arg-type]
-        differing = {
-            phase
-            for phase in tuning_space.PHASES
-            if Phase.prepare(files, phase, changed, 1).study_name != names[phase]
-        }
+        changed = names(replace(START, **change))  # type: ignore[arg-type]
+        differing = {phase for phase, name in names(START).items() if changed[phase] != name}
         assert differing == expected, change
-    assert len(list(files.study.glob("best-*.npz"))) == 1  # older ones are removed
+
+
+def test_only_the_arrays_of_the_best_parameters_are_kept(work: Path) -> None:
+    files = locate(work, "kept")
+    data = tuning_data.read_tuning_data(files, START)
+    for parameters in (START, replace(START, backward=0.9)):
+        tuning_data.save_best_arrays(files, data, parameters)
+        assert len(list(files.study.glob("best-*.npz"))) == 1
+    arrays = tuning_data.read_best_arrays(files, data, parameters)
+    expected = tuning_data.count_cooccurrence(data, parameters)
+    assert abs(arrays.weights - expected).max() == 0
 
 
 class FakeTrial:
@@ -357,63 +358,61 @@ class FakeTrial:
 
 
 def test_a_weak_trial_is_pruned(work: Path) -> None:
-    files = StudyFiles.locate(work, work.parent / "pruned")
-    data = files.read_data(QUICK)
-    arrays = tuning_space.build_arrays(data, tuning_space.count_cooccurrence(data, QUICK))
+    data = tuning_data.read_tuning_data(locate(work, "pruned"), START)
+    arrays = tuning_data.build_arrays(data, tuning_data.count_cooccurrence(data, START))
     weak, strong = FakeTrial(2), FakeTrial(9)
     with pytest.raises(optuna.TrialPruned):
-        score_in_chunks(weak, arrays, data, QUICK, "count")
+        score_in_chunks(weak, arrays, data.cases, START, "count")
     assert weak.steps == [1, 2]
-    value = score_in_chunks(strong, arrays, data, QUICK, "count")
+    value = score_in_chunks(strong, arrays, data.cases, START, "count")
     assert strong.steps == [1, 2, 3]
-    assert value == pytest.approx(tuning_space.mean_gain(arrays, data.cases, QUICK, "count"))
+    assert value == pytest.approx(mean_gain(arrays, data.cases, START, "count"))
 
 
 def test_a_failing_trial_does_not_end_its_worker(work: Path) -> None:
-    files = StudyFiles.locate(work, work.parent / "failing")
-    start = replace(QUICK, order="played")
-    phase = replace(
-        Phase.prepare(files, "train", start, 1),
-        start=replace(start, min_count=900_000),
-        space={"negative": (3, 5)},
-    )
+    files = locate(work, "failing")
+    start = replace(START, min_count=900_000)
+    phase = prepare_phase(files, "train", start, 1)
+    space = {"negative": phase.space["negative"]}
+    phase = replace(phase, space=space, first={"negative": 5})
     with (
         SilentReporter().task("train") as task,
         pytest.raises(MismatchError, match=r"all 3 trials .* no song is in 900000 training"),
     ):
-        run_phase(files, phase, Limits(3, None, 1), task, SilentReporter())
-    assert [t.state.name for t in open_study(files, phase.study_name).get_trials()] == ["FAIL"] * 3
+        run_phase(phase, Limits(3, None, 2), task, SilentReporter())
+    trials = open_study(files.study, phase.study_name).get_trials()
+    assert [trial.state.name for trial in trials] == ["FAIL"] * 3
 
 
-def test_minutes_alone_limit_a_study(place: StoreLocation, work: Path) -> None:
-    short = tune(place, work, work.parent / "short", QUICK, Budget(None, 0.2, 1), SilentReporter())
-    assert min(short["trials"].values()) >= 1  # the start always completes
-    assert short["budget"]["trials"] is None
+@pytest.mark.slow
+def test_minutes_alone_limit_a_study(location: StoreLocation, work: Path) -> None:
+    budget = Budget(None, 0.2, 1)
+    short = tune(location, work, work.parent / "short", START, budget, SilentReporter())
+    assert min(short.trials.values()) >= 1  # the start always completes
+    assert short.budget["trials"] is None
 
 
-def test_samplers_are_seeded(work: Path) -> None:
-    files = StudyFiles.locate(work, work.parent / "seeded")
-
+def test_samplers_are_seeded(tmp_path: Path) -> None:
     def draw(name: str, seed: int) -> list[float]:
-        study = open_study(files, name, seed)
+        study = open_study(tmp_path, name, seed)
         return [study.ask().suggest_float("x", 0, 1) for _ in range(3)]
 
     assert draw("a", 1) == draw("b", 1) != draw("c", 2)
 
 
 def test_the_command_writes_a_file_that_makes_a_release(
-    road: Road, place: StoreLocation, work: Path, outcome: dict[str, Any]
+    road: Road, location: StoreLocation, work: Path, outcome: Outcome
 ) -> None:
-    home = place.folder
+    home = location.folder
     arguments = ["--home", str(home), "--work", str(work), "--study", str(work.parent / "study")]
-    result = CliRunner().invoke(main, ["tune", *arguments, "--trials", "9", "--quiet"])
+    result = CliRunner().invoke(main, ["tune", *arguments, "--trials", str(TRIALS), "--quiet"])
     assert result.exit_code == 0, result.output
     printed = dict(line.split(maxsplit=1) for line in result.stdout.splitlines())
-    assert ("--params" in printed["parameters"]) == outcome["beyond chance"]
-    assert f"release {outcome['release']}" in printed["current"]
-    assert ("test" in printed) == outcome["beyond chance"]
+    assert ("--params" in printed["parameters"]) == outcome.better
+    assert f"release {outcome.release}" in printed["current"]
+    assert ("test" in printed) == outcome.better
     report = (work.parent / "study" / "report.html").read_text()
-    assert report.count("<svg") >= 6
+    assert report.count("<svg") >= len(tuning_space.PHASES)
     assert "Co-occurrence" in report
     file = work.parent / "study" / "tuned.json"
     run = ["ingest", "run", str(road.file), "--home", str(home), "--params", str(file)]
@@ -439,11 +438,35 @@ def test_the_command_writes_a_file_that_makes_a_release(
     assert not run_entry.payload["test_used"]  # an earlier run of the study used them
 
 
+def test_the_report_shows_history_importances_and_the_most_important_parameters(
+    outcome: Outcome, tmp_path: Path
+) -> None:
+    def gain(trial: optuna.Trial) -> float:
+        small, none = (trial.suggest_float(name, 0, 1) for name in ("backward", "seed_exponent"))
+        large = trial.suggest_categorical("cooccurrence_window", (5, 20, 60))
+        return 10 * large + small + 0 * none
+
+    study = open_study(tmp_path, "count of this test")
+    study.optimize(gain, n_trials=12)
+    study.add_trial(optuna.create_trial(state=optuna.trial.TrialState.FAIL))
+    path = write_report(replace(outcome, studies={"count": study.study_name}), tmp_path)
+    pictures = {picture.name for picture in tmp_path.glob("*.svg")}
+    assert pictures == {
+        "count-history.svg",
+        "count-importance.svg",
+        "count-cooccurrence_window.svg",
+        "count-backward.svg",
+    }
+    page = path.read_text(encoding="utf-8")
+    assert page.count("<svg") == 4
+    assert "12 trials completed; 0 were pruned. 1 failed or were abandoned." in page
+
+
 def test_a_command_that_cannot_succeed_fails_before_the_first_trial(
-    place: StoreLocation, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    location: StoreLocation, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*options: str) -> str:
-        arguments = ["--home", str(place.folder), "--work", str(work)]
+        arguments = ["--home", str(location.folder), "--work", str(work)]
         result = CliRunner().invoke(main, ["tune", *arguments, *options])
         assert result.exit_code == 1
         return result.stderr
@@ -522,5 +545,5 @@ def test_a_missing_parameter_file(tmp_path: Path) -> None:
 
 def test_gains_by_hand() -> None:
     np.testing.assert_allclose(
-        tuning_space.discounted_gains(np.array([1, 3, 0, 100])), [1.0, 0.5, 0.0, 1 / np.log2(101)]
+        discounted_gains(np.array([1, 3, 0, 100])), [1.0, 0.5, 0.0, 1 / np.log2(101)]
     )

@@ -1,0 +1,192 @@
+"""The playlists of a study, and what its trials learn from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from scipy.sparse import csr_array
+
+from catalog.errors import MismatchError, PlaylistError
+from catalog.files import storage_errors
+from ingest.learn import reranker, retrieval
+from ingest.learn.cases import sample_cases_with_last
+from ingest.learn.cooccurrence import compute_weights
+from ingest.learn.retrieval import ReleaseArrays
+from ingest.prepare.playlists import PrepareSummary
+from ingest.prepare.split import SplitSummary
+from ingest.stages import fingerprint_of, finished_stage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from ingest.learn.cases import Cases
+    from ingest.learn.retrieval import Songs
+    from ingest.parameters import Parameters
+
+    Vectors = tuple[NDArray[np.int32], NDArray[np.float32]]
+    """Songs that have a dense vector, shape (vectors,), and the vectors, (vectors, dimensions)."""
+
+MAX_PLAYLISTS = 1_500  # validation playlists that trials are scored on
+CASES_PER_PLAYLIST = 4  # more cases than playlists resolve smaller differences
+
+UNTUNED = ("workers", "mode", "ranker")
+"""Parameters without an effect on trials."""
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """The playlist files of the last ingest run, and the folder of the study.
+
+    `split` is the fingerprint of the split. `scratch` is a folder for temporary files.
+    """
+
+    songs: Path
+    train: Path
+    validation: Path
+    split: str
+    study: Path
+    scratch: Path
+
+
+@dataclass(frozen=True)
+class TuningData:
+    """The training playlists, and the validation cases that trials are scored on.
+
+    `playlist_counts`, shape (songs,), is the number of training playlists of each song.
+    """
+
+    train: list[Songs]
+    playlist_counts: NDArray[np.int64]
+    cases: Cases
+
+    @property
+    def plays(self) -> int:
+        """The number of plays in the training playlists."""
+        return sum(map(len, self.train))
+
+
+def locate_files(work: Path, study: Path) -> StudyFiles:
+    """Find the playlists of the last ingest run in its work folder, for a study in `study`.
+
+    Raises `MismatchError` if the run is unfinished or has no validation or test playlists.
+    """
+    split = finished_stage(work, "split", SplitSummary)
+    if not (split.summary.validation and split.summary.test):
+        raise MismatchError(
+            "no playlist is in the validation or the test split: ingest more playlists"
+        )
+    return StudyFiles(
+        songs=finished_stage(work, "prepare", PrepareSummary).folder / "songs.parquet",
+        train=split.folder / "train.parquet",
+        validation=split.folder / "validation.parquet",
+        split=split.fingerprint,
+        study=study,
+        scratch=study / "scratch",
+    )
+
+
+def read_tuning_data(files: StudyFiles, parameters: Parameters) -> TuningData:
+    """Read the training playlists and sample held-out cases from the validation playlists."""
+    playlists = retrieval.read_playlists(files.train)
+    total = pq.read_metadata(files.songs).num_rows
+    held_out = retrieval.read_playlists(files.validation)
+    random = np.random.default_rng(parameters.seed)
+    sample = [held_out[row] for row in random.permutation(len(held_out))[:MAX_PLAYLISTS]]
+    cases = sample_cases_with_last(sample, random, CASES_PER_PLAYLIST - 1)
+    return TuningData(playlists, retrieval.count_playlists(playlists, total, parameters), cases)
+
+
+def digest_parameters(files: StudyFiles, parameters: Parameters, *stages: str) -> str:
+    """Return a digest of the playlists and of the parameters of these ingest stages."""
+    values = parameters_of_stages(parameters, stages)
+    return fingerprint_of([files.split, parameters.seed, values])[:12]
+
+
+def parameters_of_stages(parameters: Parameters, stages: Iterable[str]) -> dict[str, Any]:
+    """Return the parameters of these ingest stages that have an effect on trials."""
+    return {
+        name: value
+        for stage in stages
+        for name, value in parameters.of_stage(stage).items()
+        if name not in UNTUNED
+    }
+
+
+def count_cooccurrence(data: TuningData, parameters: Parameters) -> csr_array:
+    """Return the co-occurrence weights of the training playlists, shape (songs, songs)."""
+    songs = np.concatenate(data.train)
+    offsets = np.cumsum([0, *map(len, data.train)])
+    parts = [part for _, _, part in compute_weights(offsets, songs, parameters)]
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    return retrieval.weight_matrix(columns, len(data.playlist_counts))
+
+
+def train_vectors(data: TuningData, parameters: Parameters, folder: Path) -> Vectors:
+    """Train Word2Vec; return the songs that have a vector, and the vectors.
+
+    `folder` is for temporary files. Raises `PlaylistError` if no song is in `min_count` training
+    playlists.
+    """
+    most = int(np.bincount(np.concatenate(data.train)).max(initial=0))
+    if most < parameters.min_count:
+        raise PlaylistError(
+            f"no song is in {parameters.min_count} training playlists (the most is {most})"
+        )
+    return reranker.learn_vectors(data.train, parameters, folder)
+
+
+def build_arrays(
+    data: TuningData, weights: csr_array | None = None, vectors: Vectors | None = None
+) -> ReleaseArrays:
+    """Return the arrays of a release; without weights or vectors, these are empty."""
+    total = len(data.playlist_counts)
+    return ReleaseArrays(
+        retrieval.weight_matrix([[], [], []], total) if weights is None else weights,
+        *(vectors or (np.zeros(0, np.int32), np.zeros((0, 1), np.float32))),
+        data.playlist_counts,
+        np.zeros((1, total), np.int64),
+    )
+
+
+def save_best_arrays(files: StudyFiles, data: TuningData, parameters: Parameters) -> None:
+    """Save the weights and vectors that these parameters produce, unless the study has them.
+
+    Those of other parameters are removed.
+    """
+    path = _best_arrays_path(files, parameters)
+    if path.is_file():
+        return
+    weights = count_cooccurrence(data, parameters)
+    vector_songs, vectors = train_vectors(data, parameters, files.scratch)
+    partial = files.scratch / "best.npz"
+    with storage_errors(path):
+        np.savez(
+            partial,
+            data=weights.data,
+            indices=weights.indices,
+            indptr=weights.indptr,
+            vector_songs=vector_songs,
+            vectors=vectors,
+        )
+        for other in path.parent.glob("best-*.npz"):
+            other.unlink(missing_ok=True)
+        partial.rename(path)
+
+
+def read_best_arrays(files: StudyFiles, data: TuningData, parameters: Parameters) -> ReleaseArrays:
+    """Read the arrays that `save_best_arrays` saved for these parameters."""
+    total = len(data.playlist_counts)
+    with np.load(_best_arrays_path(files, parameters)) as arrays:
+        columns = (arrays["data"], arrays["indices"], arrays["indptr"])
+        weights = csr_array(columns, shape=(total, total))
+        return build_arrays(data, weights, (arrays["vector_songs"], arrays["vectors"]))
+
+
+def _best_arrays_path(files: StudyFiles, parameters: Parameters) -> Path:
+    return files.study / f"best-{digest_parameters(files, parameters, 'count', 'train')}.npz"
