@@ -135,7 +135,8 @@ def _draw(plot: Callable[[], Any], folder: Path, name: str, caption: str) -> Pic
         axes = plot()
         figure = axes.figure
         try:
-            axes.set_title("")
+            for side in ("left", "center"):
+                axes.set_title("", loc=side)
             if axes.get_legend():
                 axes.get_legend().remove()
             for text in figure.findobj(Text):
