@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
-from catalog.errors import BusyError, FileError, InputError, MismatchError
+from catalog.errors import BusyError, MismatchError
 from cli.main import main
 from evaluation.judge.scoring import DEPTH, score_system
 from evaluation.report.headline import format_number
@@ -40,7 +40,6 @@ from ingest import pipeline
 from ingest.learn import retrieval
 from ingest.learn.rank_metrics import discounted_gains
 from ingest.parameters import Parameters
-from ingest.saved_parameters import read_parameter_file
 from tests.support.road import QUICK, linked
 from tests.support.snapshots import check, shape
 
@@ -499,48 +498,6 @@ def test_another_study_makes_another_release(lane: Lane) -> None:
     assert publish(first | {"trials": {"count": 4}})
     manifest = lane.home.manifest(str(lane.home.current()))
     assert manifest.origin.parameters["study"]["trials"] == {"count": 4}
-
-
-def test_a_parameter_file_may_be_toml(tmp_path: Path) -> None:
-    path = tmp_path / "mine.toml"
-    path.write_text("[parameters]\nwindow = 9\nbackward = 1\nskip_gram = false\norder = 'none'\n")
-    chosen = read_parameter_file(path)
-    assert chosen.parameters == {
-        "window": 9,
-        "backward": 1,
-        "skip_gram": False,
-        "order": "none",
-    }
-    assert chosen.validation == {}
-    assert chosen.study == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("", "not JSON"),
-        ("[]", "no table"),
-        ('{"parameters": 3}', "no table"),
-        ('{"parameters": {"windows": 3}}', "no parameter 'windows'"),
-        ('{"parameters": {"window": "3"}}', "window cannot be '3'"),
-        ('{"parameters": {"window": true}}', "window cannot be True"),
-        ('{"parameters": {"skip_gram": 1}}', "skip_gram cannot be 1"),
-        ('{"parameters": {"negative": null}}', "negative cannot be None"),
-        ('{"parameters": {}, "validation": {"a": "b"}}', "must hold numbers"),
-    ],
-)
-def test_an_error_names_what_is_wrong_in_a_parameter_file(
-    tmp_path: Path, text: str, problem: str
-) -> None:
-    path = tmp_path / "bad.json"
-    path.write_text(text)
-    with pytest.raises(InputError, match=problem):
-        read_parameter_file(path)
-
-
-def test_a_missing_parameter_file(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="cannot be read"):
-        read_parameter_file(tmp_path / "none.json")
 
 
 def test_gains_by_hand() -> None:
