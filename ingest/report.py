@@ -159,7 +159,8 @@ def _files(read: ReadSummary) -> Iterator[Line]:
         others = read.notes[_MAX_FILES:]
         rows = f"{sum(note.rows for note in others):,} rows"
         unreadable = f"{sum(note.unreadable for note in others):,} unreadable"
-        yield "file", f"and {len(others):,} more: {rows}, {unreadable}"
+        kinds = "; ".join(dict.fromkeys(note.kind for note in others))
+        yield "file", f"and {len(others):,} more ({kinds}): {rows}, {unreadable}"
     if read.passed_over:
         yield "passed by", f"{len(read.passed_over):,} other files: {_shorten(read.passed_over)}"
     yield from _empty_files(read)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import pyarrow as pa
 
 from catalog.errors import FileError
-from ingest.sources.encodings import UTF8, Encoding, detect_encoding, find_encoding, find_mark
+from ingest.sources.encodings import (
+    UTF8,
+    WINDOWS_1252,
+    Encoding,
+    detect_encoding,
+    find_encoding,
+    find_mark,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,11 +80,26 @@ class ByteStream:
 
 @dataclass(frozen=True)
 class Content:
-    """The bytes of a file. `compression` is "" if there is none."""
+    """The bytes of a file. `compression` is "" if there is none.
+
+    `is_guess` says that another encoding could have the same bytes.
+    """
 
     file: SourceFile
     compression: str = ""
     encoding: Encoding = UTF8
+    is_guess: bool = False
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """A note for the user if the encoding is not certain."""
+        if not self.is_guess:
+            return ()
+        note = (
+            f"its text is not UTF-8 and was read as {self.encoding.name}: if names look wrong, "
+            f"give the encoding with --encoding"
+        )
+        return (note,)
 
     @contextmanager
     def open(self) -> Iterator[ByteStream]:
@@ -122,7 +144,8 @@ def decode_sample(
     if not encoding.is_utf8:
         text = encoding.decoder().decode(data, final=sample.is_whole)
         data = text.encode("utf-8", "surrogateescape")
-    content = Content(file, sample.compression, encoding)
+    is_guess = not encoding_name and encoding == WINDOWS_1252
+    content = Content(file, sample.compression, encoding, is_guess)
     return content, Sample(data, sample.is_whole, sample.compression)
 
 

@@ -80,6 +80,7 @@ class Encoding:
 
 
 UTF8 = Encoding("utf-8")
+WINDOWS_1252 = Encoding("cp1252")
 
 
 def find_encoding(name: str) -> Encoding:
@@ -126,7 +127,7 @@ def detect_encoding(sample: bytes, *, is_whole: bool = True) -> Encoding:
     has_cr_ends = sample.count(b"\r") - sample.count(b"\r\n") > sample.count(b"\n")
     if has_cr_ends or not _is_western(lines):  # lines that end with CR come from old Macs
         raise FileError(BINARY if is_binary(sample) else _UNKNOWN)
-    return Encoding("cp1252")
+    return WINDOWS_1252
 
 
 def is_binary(sample: bytes) -> bool:

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 from catalog.errors import EmptyFileError
 from catalog.files import storage_errors
 from ingest.sources.columns import ROLES
+from ingest.sources.content import SAMPLE_SIZE
 from ingest.sources.detect import open_file
 from ingest.sources.files import SourceFiles, file_errors, find_files, require_unchanged
-from ingest.sources.formats.batch import NOT_TEXT, NOT_UTF8
+from ingest.sources.formats.batch import NOT_TEXT, NOT_UTF8, describe_unread
 from ingest.sources.options import DEFAULT_OPTIONS, ReadOptions
 from ingest.sources.payload import (
     PREFIX,
@@ -50,6 +51,7 @@ UNREADABLE = pa.schema(
 )
 _MAX_TEXT = 500  # characters of an unreadable record
 _MAX_SHOWN = 40  # characters of a position
+_MAX_LATE_NAMES = 5  # names in a remark
 _MAX_EMPTY_SAID = 5  # empty files that are named while reading; the account names all
 _COMPRESSION = "snappy"
 _NO_POSITION = "the position is neither a number nor a time"
@@ -227,6 +229,8 @@ def _read_file(
 ) -> FileNote:
     """Write the records of a file to the two tables. Raises `FileError` if the file changes."""
     counts: Counter[str] = Counter()
+    late_names: Counter[str] = Counter()
+    unread_lists: dict[str, None] = {}
     for batch in _read_batches(source):
         good, bad = _check(batch, source, rows.schema, tallies)
         rows.write(good)
@@ -235,13 +239,15 @@ def _read_file(
         for reason in bad["reason"].to_pylist():
             counts["position"] += reason.startswith(_NO_POSITION)
             counts["text"] += reason == NOT_UTF8 or reason.endswith(NOT_TEXT)
+        late_names.update(batch.late_names)
+        unread_lists |= dict.fromkeys(batch.unread_lists)
         progress.advance(batch.position)
         if batch.position > source.file.state.size:
             break  # the file grows, perhaps faster than it is read
     require_unchanged(source.file)
     progress.finish_file()
     columns = {role: name for role, name in source.columns.items() if not role.startswith(PREFIX)}
-    remarks = list(source.content.remarks)
+    remarks = [*source.content.remarks, *describe_unread(unread_lists)]
     if counts["position"] > counts["rows"]:
         remarks.append(
             f"most of '{columns['position']}' is neither a number nor a time such as "
@@ -252,6 +258,8 @@ def _read_file(
             f"records that are not valid text: {counts['text']:,}; if the file is not UTF-8, name "
             f"its encoding with --encoding"
         )
+    if late_names:
+        remarks.append(_describe_late_names(late_names))
     return FileNote(
         source.file.label,
         source.content.kind,
@@ -259,6 +267,15 @@ def _read_file(
         counts["rows"],
         counts["unreadable"],
         tuple(remarks),
+    )
+
+
+def _describe_late_names(counts: Counter[str]) -> str:
+    names = [f"'{name}' ({count:,} records)" for name, count in counts.most_common(_MAX_LATE_NAMES)]
+    more = f" and {len(counts) - len(names):,} more" if len(counts) > len(names) else ""
+    return (
+        f"not read, because their names do not occur in the first {SAMPLE_SIZE >> 20} MB: "
+        f"{', '.join(names)}{more}: put a record that has them at the start of the file"
     )
 
 

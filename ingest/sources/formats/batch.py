@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
     from ingest.sources.payload import PayloadKind
+
+_MAX_SHOWN = 5  # names in a message
 
 NOT_UTF8 = "not valid UTF-8"
 """The fault of a record whose bytes are not text."""
@@ -29,7 +31,9 @@ class Batch:
     Parquet, the row. `fields` maps each role to n values: strings, or doubles for a typed position,
     or any plain type for a payload field. `faults` maps the number of each record that cannot be
     read (0 to n - 1) to the reason; its values do not count. `show` returns the text of a record
-    by its number. `position` is how many bytes of the file on disk have been read.
+    by its number. `position` is how many bytes of the file on disk have been read. `late_names`
+    counts the records that hold a field whose name does not occur in the sample of the file, so
+    that it is no column, by name. `unread_lists` names lists of songs that have been passed over.
     """
 
     lines: NDArray[np.int64]
@@ -37,6 +41,8 @@ class Batch:
     faults: Mapping[int, str]
     show: Callable[[int], str]
     position: int
+    late_names: Mapping[str, int] = field(default_factory=dict)
+    unread_lists: Sequence[str] = ()
 
 
 class PlaylistFile(Protocol):
@@ -56,10 +62,21 @@ class PlaylistFile(Protocol):
 
     @property
     def remarks(self) -> Sequence[str]:
-        """Notes for the user, such as lists that are not read."""
+        """Notes for the user that are known before reading, such as lists that are not read."""
 
     def kind_of(self, name: str) -> PayloadKind | None:
         """Return the kind of a typed column, or None if it is text."""
 
     def read_batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
         """Yield all records, in order, each in one batch; `columns` maps roles to names."""
+
+
+def describe_unread(lists: Collection[str]) -> tuple[str, ...]:
+    """Return a note about lists of songs that are not read, if there are any."""
+    return (f"not read: {quote([*lists])}",) if lists else ()
+
+
+def quote(names: Sequence[str]) -> str:
+    """Return names in quotes, the first few of them."""
+    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
+    return ", ".join(f"'{name}'" for name in names[:_MAX_SHOWN]) + more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -72,8 +72,16 @@ class CsvFile:
     body_start: int
     first_line: int
     first_values: tuple[str, ...]
-    suggested: Mapping[str, str] = field(default_factory=dict)
-    remarks: Sequence[str] = ()
+
+    @property
+    def suggested(self) -> Mapping[str, str]:
+        """Nothing: the structure of a table says nothing about roles."""
+        return {}
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Notes for the user: an uncertain encoding."""
+        return self.content.remarks
 
     @property
     def kind(self) -> str:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic_core import from_json
 
 from catalog.errors import EmptyFileError, FileError
 from ingest.sources.columns import find_roles, is_song_list_name
 from ingest.sources.content import read_blocks
+from ingest.sources.formats.batch import describe_unread
 from ingest.sources.formats.json_layout import (
     detect_layout,
     find_list,
     holds_lists,
-    quote,
-    value_at,
+    holds_songs,
+    values_at,
 )
 from ingest.sources.formats.json_records import MalformedLine, collect_records, to_batch
 from ingest.sources.formats.json_stream import MAX_VALUE_SIZE, JsonStream, describe_problem
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from ingest.sources.formats.json_records import JsonRecords
     from ingest.sources.payload import PayloadKind
 
-_LINE_END = "\n"
-_BETWEEN_LINES = ",\n"  # with a line end, so that no text goes on in the next line
 BATCH_SIZE = 1 << 16  # songs of a document
 _SLICE_COLUMNS = {"pid", "tracks.track_uri", "tracks.artist_name", "tracks.track_name"}
 
@@ -50,7 +50,6 @@ class JsonFile:
     layout: Layout
     is_lines: bool
     key: str | None = None
-    remarks: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -74,6 +73,11 @@ class JsonFile:
         """The columns whose roles are clear from the structure, by role."""
         return self.layout.suggest_roles()
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Notes for the user: an uncertain encoding, and lists of songs that are not read."""
+        return (*self.content.remarks, *describe_unread(self.layout.unread))
+
     def kind_of(self, name: str) -> PayloadKind | None:
         """Return the kind of a column's values in the sample, or None if it is text."""
         return self.layout.kind_of(name)
@@ -85,23 +89,27 @@ class JsonFile:
         Raises `FileError` if a document is malformed or cut short.
         """
         with self.content.open() as stream:
-            read = self._read_lines if self.is_lines else self._read_documents
-            for records in read(stream):
-                yield to_batch(records, columns, self.content.file.label, stream.position())
+            documents = JsonStream(stream.read, self.content.file)
+            read = self._read_lines(stream) if self.is_lines else self._read_documents(documents)
+            for records in read:
+                batch = to_batch(records, columns, self.content.file.label, stream.position())
+                other_lists = documents.other_lists.items()
+                unread = [name for name, elements in other_lists if holds_songs(elements)]
+                yield replace(batch, unread_lists=unread)
 
     def _read_lines(self, stream: ByteStream) -> Iterator[JsonRecords]:
         line = 1
         for block, _ in read_blocks(stream, b"\n", self.content.file):
-            values, indices, line_count = _parse_lines(block.decode("utf-8", "surrogateescape"))
+            values, indices, line_count = _parse_lines(block)
             yield collect_records(self.layout, values, line + indices)
             line += line_count
 
-    def _read_documents(self, stream: ByteStream) -> Iterator[JsonRecords]:
+    def _read_documents(self, documents: JsonStream) -> Iterator[JsonRecords]:
         values: list[Any] = []
         number, line, song_count = 1, 1, 0
-        for value in JsonStream(stream.read, self.content.file).read_objects(self.key):
+        for value in documents.read_objects(self.key):
             values.append(value)
-            songs = value_at(value, self.layout.songs_path) if self.layout.songs else None
+            (songs,) = values_at([value], self.layout.songs_path) if self.layout.songs else [None]
             song_count += len(songs) if isinstance(songs, list) else 1
             if song_count >= BATCH_SIZE:
                 numbers = number + np.arange(len(values))
@@ -123,27 +131,28 @@ def open_json(content: Content, sample: Sample, *, is_lines: bool | None = None)
         raise EmptyFileError(f"{content.file} is empty")
     if is_lines is None:
         is_lines = _is_lines(text, is_whole=sample.is_whole)
-    return _open_lines(content, sample, text) if is_lines else _open_documents(content, sample)
+    return _open_lines(content, sample) if is_lines else _open_documents(content, sample)
 
 
-def _open_lines(content: Content, sample: Sample, text: str) -> JsonFile:
+def _open_lines(content: Content, sample: Sample) -> JsonFile:
     file = content.file
+    data = sample.data
     if not sample.is_whole:
-        text = text[: text.rfind("\n") + 1]  # the last line may be incomplete
-    values, _, _ = _parse_lines(text)
+        data = data[: data.rfind(b"\n") + 1]  # the last line may be incomplete
+    values, _, _ = _parse_lines(data)
     objects = [value for value in values if isinstance(value, dict)]
     layout = detect_layout(objects, file)
     if not layout.types:
         raise FileError(f"{file}: its first lines hold no JSON object")
     _require_songs(objects, layout, sample, file)
-    return JsonFile(content, layout, is_lines=True, remarks=_remark_unread(layout.unread))
+    return JsonFile(content, layout, is_lines=True)
 
 
 def _open_documents(content: Content, sample: Sample) -> JsonFile:
     file = content.file
     if not looks_like_json(sample.data):
         raise FileError(f"{file} is not JSON: it begins with neither {{ nor [")
-    key, other_lists = find_list(sample, file)
+    key = find_list(sample, file)
     objects = _read_sample(content, sample, key)
     layout = detect_layout(objects, file)
     _require_songs(objects, layout, sample, file)
@@ -155,8 +164,7 @@ def _open_documents(content: Content, sample: Sample) -> JsonFile:
     )
     if not layout.types or is_other_object:
         raise FileError(f"{file}: there is no list of objects in it")
-    remarks = _remark_unread([*other_lists, *layout.unread])
-    return JsonFile(content, layout, is_lines=False, key=key, remarks=remarks)
+    return JsonFile(content, layout, is_lines=False, key=key)
 
 
 def _require_songs(
@@ -169,10 +177,6 @@ def _require_songs(
 
 def _lacks_songs(item: Mapping[str, Any]) -> bool:
     return any(is_song_list_name(name) and value == [] for name, value in item.items())
-
-
-def _remark_unread(lists: Sequence[str]) -> tuple[str, ...]:
-    return (f"not read: {quote(lists)}",) if lists else ()
 
 
 def looks_like_json(start: bytes) -> bool:
@@ -211,29 +215,24 @@ def _read_sample(content: Content, sample: Sample, key: str | None) -> list[Mapp
     return [value for value in values if isinstance(value, dict)]
 
 
-def _parse_lines(text: str) -> tuple[list[Any], NDArray[np.int64], int]:
+def _parse_lines(data: bytes) -> tuple[list[Any], NDArray[np.int64], int]:
     """Parse lines of JSON.
 
     Returns the values of the lines that are not blank, their indices, and the number of lines.
-
-    The lines are parsed all at once or, if that fails, each by itself.
     """
-    text = text.removesuffix("\n")
-    line_count = text.count("\n") + 1
-    try:
-        values: list[Any] = json.loads(f"[{text.replace(_LINE_END, _BETWEEN_LINES)}]")
-    except (ValueError, RecursionError):
-        values = []
-    if len(values) == line_count:
-        return values, np.arange(line_count), line_count
-    lines = text.split("\n")
+    lines = data.removesuffix(b"\n").split(b"\n")
     filled = [n for n, line in enumerate(lines) if line and not line.isspace()]
-    values = [_parse_line(lines[n]) for n in filled]
-    return values, np.array(filled, np.int64), line_count
+    return [_parse_line(lines[n]) for n in filled], np.array(filled, np.int64), len(lines)
 
 
-def _parse_line(line: str) -> Any:
+def _parse_line(line: bytes) -> Any:
     try:
-        return json.loads(line)
+        return from_json(line, cache_strings="keys")
+    except ValueError:
+        text = line.decode("utf-8", "surrogateescape")
+    try:
+        # Accepts lone surrogates and bytes that are not UTF-8, so that one value is rejected and
+        # not its line; and says more about the rest.
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
-        return MalformedLine(line, describe_problem(error))
+        return MalformedLine(text, describe_problem(error))

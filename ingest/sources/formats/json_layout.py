@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import FileError
@@ -15,7 +17,8 @@ from ingest.sources.columns import (
     is_role_name,
     is_song_list_name,
 )
-from ingest.sources.formats.json_stream import JsonStream
+from ingest.sources.formats.batch import quote
+from ingest.sources.formats.json_stream import MAX_EXAMPLES, JsonStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,8 +32,6 @@ _PLAYLISTS = "playlists"
 _PLAYLIST_NAMES = {"name", "title", "id", "pid", "playlist_id"}
 _PLAYLISTS_LIST = re.compile(rb'"playlists"\s*:\s*\[')
 _HEAD_SIZE = 1 << 20  # bytes of a large document in which its list is looked for
-_EXAMPLES = 20  # elements of each list that are looked at
-_MAX_SHOWN = 5
 
 Path = tuple[str, ...]
 
@@ -42,7 +43,8 @@ class Layout:
     `songs` is the name of the list of songs in each object, or "" if each object is a song.
     `types` maps each column to the Python types of its values, and `paths` to the keys that lead
     to them from the object or, for an inner column, from the song. `unread` names other lists of
-    songs.
+    songs. `object_keys` and `song_keys` hold the keys that occur in objects and in the songs of
+    their lists, by the path of the object within which they occur.
     """
 
     songs: str
@@ -50,7 +52,9 @@ class Layout:
     columns: NestedColumns
     types: Mapping[str, set[type]]
     paths: Mapping[str, Path]
-    unread: tuple[str, ...] = ()
+    unread: tuple[str, ...]
+    object_keys: Mapping[Path, set[str]]
+    song_keys: Mapping[Path, set[str]]
 
     def suggest_roles(self) -> dict[str, str]:
         """Return the column for each role that is clear from the structure."""
@@ -82,15 +86,15 @@ def detect_layout(objects: Sequence[Mapping[str, Any]], file: object) -> Layout:
     return _describe(objects, outer, songs, unread)
 
 
-def find_list(sample: Sample, file: object) -> tuple[str | None, tuple[str, ...]]:
-    """Return the key of the list of objects in a document, and the names of lists not to be read.
+def find_list(sample: Sample, file: object) -> str | None:
+    """Return the key of the list of objects in a document.
 
     The key is "" if the document is a list, and None if the document itself is the object. Raises
     `FileError` if an object holds several lists of playlists and none is called "playlists", or
     several lists of songs and no id or name.
     """
     if sample.data.lstrip().startswith(b"["):
-        return "", ()
+        return ""
     lists: dict[str, list[Any]] = {}
     names: set[str] = set()
     try:
@@ -99,38 +103,59 @@ def find_list(sample: Sample, file: object) -> tuple[str | None, tuple[str, ...]
             names.add(name)
             if isinstance(value, list) and isinstance(value[0], dict):
                 elements = lists.setdefault(name, [])
-                if len(elements) < _EXAMPLES:
+                if len(elements) < MAX_EXAMPLES:
                     elements += value
     except FileError:
         if sample.is_whole:
-            return (_PLAYLISTS if _PLAYLISTS_LIST.search(sample.data) else None), ()
+            return _PLAYLISTS if _PLAYLISTS_LIST.search(sample.data) else None
+    if _PLAYLISTS in lists or (not lists and _PLAYLISTS_LIST.search(sample.data)):
+        return _PLAYLISTS
     playlists = [name for name, elements in lists.items() if _are_playlists(elements)]
-    songs = [name for name, elements in lists.items() if _find_song_roles(elements) >= _SONG]
-    if _PLAYLISTS in lists:
-        key = _PLAYLISTS
-    elif not lists and _PLAYLISTS_LIST.search(sample.data):
-        return _PLAYLISTS, ()
-    elif len(playlists) == 1:
-        key = playlists[0]
-    elif playlists:
+    if len(playlists) > 1:
         raise FileError(
             f"{file} holds several lists of playlists: {quote(playlists)}: save each to a file"
         )
-    elif len(songs) > 1 and not names & _PLAYLIST_NAMES:
+    songs = [name for name, elements in lists.items() if _find_song_roles(elements) >= _SONG]
+    if not playlists and len(songs) > 1 and not names & _PLAYLIST_NAMES:
         raise FileError(
             f"{file} holds several lists of songs, and is not one playlist, as it has neither id "
             f"nor name: {quote(songs)}: save each to a file"
         )
-    else:
-        return None, ()
-    return key, tuple(name for name in dict.fromkeys(playlists + songs) if name != key)
+    return playlists[0] if playlists else None
 
 
-def value_at(value: Any, path: Path) -> Any:
-    """Return the value to which the keys of `path` lead, or None."""
+def holds_songs(elements: Sequence[Any]) -> bool:
+    """Return whether the elements of a list are songs, or playlists with songs."""
+    objects = [element for element in elements if isinstance(element, dict)]
+    return bool(objects) and (_find_song_roles(objects) >= _SONG or _are_playlists(objects))
+
+
+def values_at(items: Sequence[Any], path: Path) -> list[Any]:
+    """Return the value of each item to which the keys of `path` lead, or None."""
+    values = list(items)
     for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
+        values = [value.get(key) if isinstance(value, dict) else None for value in values]
+    return values
+
+
+def count_late_names(items: Sequence[Any], keys: Mapping[Path, set[str]]) -> Counter[str]:
+    """Count the objects among `items` that hold a name which is not among `keys`, by name.
+
+    `keys` holds the known keys by the path of the object within which they occur.
+    """
+    counts: Counter[str] = Counter()
+    for path, known in keys.items():
+        objects = [value for value in values_at(items, path) if isinstance(value, dict)]
+        if not known.issuperset(chain.from_iterable(objects)):
+            occurrences = Counter(chain.from_iterable(objects))
+            counts.update(
+                {
+                    ".".join((*path, key)): count
+                    for key, count in occurrences.items()
+                    if key not in known
+                }
+            )
+    return counts
 
 
 def holds_lists(document: Mapping[str, Any]) -> bool:
@@ -138,19 +163,12 @@ def holds_lists(document: Mapping[str, Any]) -> bool:
     return any(_is_list_of_objects(value) for value in document.values())
 
 
-def quote(names: Sequence[str]) -> str:
-    """Return names in quotes, the first few of them."""
-    more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
-    return ", ".join(f"'{name}'" for name in names[:_MAX_SHOWN]) + more
-
-
 def _describe(
     objects: Sequence[Mapping[str, Any]], outer: _Columns, songs: str, unread: tuple[str, ...]
 ) -> Layout:
     songs_path = outer.paths[songs] if songs else ()
     inner = _Columns()
-    for item in objects if songs else ():
-        elements = value_at(item, songs_path)
+    for elements in values_at(objects, songs_path) if songs else ():
         inner.add_all(elements if isinstance(elements, list) else ())
     outer_names = [
         name
@@ -163,7 +181,7 @@ def _describe(
     paths = {name: outer.paths[name] for name in outer_names}
     paths |= {name: inner.paths[inner_name] for name, inner_name in inner_names.items()}
     columns = NestedColumns(tuple(outer_names), tuple(inner_names))
-    return Layout(songs, songs_path, columns, types, paths, unread)
+    return Layout(songs, songs_path, columns, types, paths, unread, outer.keys(), inner.keys())
 
 
 class _Columns:
@@ -172,9 +190,11 @@ class _Columns:
     def __init__(self) -> None:
         self.types: dict[str, set[type]] = {}
         self.paths: dict[str, Path] = {}
+        self._keys: dict[Path, set[str]] = {}
 
     def add(self, item: Mapping[str, Any], prefix: str = "", path: Path = ()) -> None:
         """Add the columns of an object."""
+        self._keys.setdefault(path, set()).update(item)
         for key, value in item.items():
             name = prefix + (key.replace(".", "_") if "." in key else key)
             if isinstance(value, dict):
@@ -192,6 +212,11 @@ class _Columns:
         for value in values:
             if isinstance(value, dict):
                 self.add(value)
+
+    def keys(self) -> dict[Path, set[str]]:
+        """Return the keys by path; those that were always null may hold objects later."""
+        null_paths = [self.paths[name] for name, types in self.types.items() if not types]
+        return {path: set[str]() for path in null_paths} | self._keys
 
     def names(self) -> list[str]:
         """Return all names, except those that are null in some objects and objects in others."""
@@ -211,7 +236,7 @@ def _choose_songs(
     lists: dict[str, list[Any]] = {}
     for item in objects if list in set().union(*outer.types.values()) else ():
         for name, elements in _find_lists(item):
-            lists.setdefault(name, []).extend(elements[:_EXAMPLES])
+            lists.setdefault(name, []).extend(elements[:MAX_EXAMPLES])
     if not lists:
         return "", ()
     roles_around = find_roles([name for name in outer.names() if name not in lists])

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from ingest.sources.columns import PLAYLIST_NUMBER
 from ingest.sources.encodings import is_encodable
 from ingest.sources.formats.batch import NOT_TEXT, Batch
-from ingest.sources.formats.json_layout import value_at
+from ingest.sources.formats.json_layout import count_late_names, values_at
 from ingest.sources.payload import PREFIX, as_text
 
 if TYPE_CHECKING:
@@ -75,16 +75,18 @@ def collect_records(
     counts = [] if layout.songs else [1] * len(values)  # records in each value
     faults: dict[int, str] = {}
     is_song = np.ones(len(values), bool)  # of each value: whether its records count as songs
-    for number, value in enumerate(values if layout.songs else ()):
-        songs = value_at(value, layout.songs_path)
-        if not isinstance(songs, list) or not songs:
-            is_playlist = isinstance(value, dict)
-            is_song[number] = not is_playlist
-            reason = "a playlist without songs" if is_playlist else "not a JSON object"
-            faults[len(raw)] = _explain(value, reason)
-            songs = [value]
-        counts.append(len(songs))
-        raw += songs
+    lists = values_at(values, layout.songs_path) if layout.songs else []
+    for number, songs in enumerate(lists):
+        if isinstance(songs, list) and songs:
+            counts.append(len(songs))
+            raw += songs
+            continue
+        value = values[number]
+        is_song[number] = not isinstance(value, dict)
+        reason = "not a JSON object" if is_song[number] else "a playlist without songs"
+        faults[len(raw)] = _explain(value, reason)
+        counts.append(1)
+        raw.append(value)
     if set(map(type, raw)) != {dict}:
         other = "a song that is not a JSON object" if layout.songs else "not a JSON object"
         for record, value in enumerate(raw):
@@ -120,18 +122,26 @@ def to_batch(records: JsonRecords, columns: Mapping[str, str], label: str, posit
             names = pa.array([f"{label} {number}" for number in records.numbers.tolist()])
             fields[role] = names.take(parents)
         elif name in layout.columns.inner or not layout.songs:
-            fields[role], problems = _to_array(role, _extract(songs, layout.paths[name]))
+            fields[role], problems = _to_array(role, values_at(songs, layout.paths[name]))
             for record, problem in problems.items():
                 faults.setdefault(record, f"{role} {problem}")
         else:
-            array, problems = _to_array(role, _extract(records.values, layout.paths[name]))
+            array, problems = _to_array(role, values_at(records.values, layout.paths[name]))
             fields[role] = array.take(parents)
             for record in np.flatnonzero(np.isin(records.parents, list(problems))).tolist():
                 problem = problems[int(records.parents[record])]
                 faults.setdefault(record, f"{role} {problem}")
     if layout.columns.numbers_songs(columns):
         fields["position"] = pa.array(records.indices.astype(np.float64))
-    return Batch(records.lines, fields, faults, partial(_show, records.raw), position)
+    late_names = count_late_names(records.values, layout.object_keys)
+    late_names.update(
+        {
+            f"{layout.songs}.{name}": count
+            for name, count in count_late_names(songs, layout.song_keys).items()
+        }
+    )
+    show = partial(_show, records.raw)
+    return Batch(records.lines, fields, faults, show, position, late_names)
 
 
 def _explain(value: Any, reason: str) -> str:
@@ -165,14 +175,6 @@ def _convert_texts(
     return {role: pc.struct_field(texts, key) for role, key in keys.items()}
 
 
-def _extract(items: Sequence[Any], path: Sequence[str]) -> list[Any]:
-    """Return the value of each item to which the keys of `path` lead, or None."""
-    values = list(items)
-    for key in path:
-        values = [value.get(key) if isinstance(value, dict) else None for value in values]
-    return values
-
-
 def _to_array(role: str, values: Sequence[Any]) -> tuple[pa.Array, dict[int, str]]:
     """Convert values for a role: positions to doubles if all are numbers, others to text.
 
@@ -186,8 +188,10 @@ def _to_array(role: str, values: Sequence[Any]) -> tuple[pa.Array, dict[int, str
             return pa.array(values, pa.string()), {}
         if role == "position" and types <= {int, float}:
             return pa.array(values, pa.float64()), {}
+        if types == {int}:
+            return pa.array(values, pa.int64()).cast(pa.string()), {}
     except (UnicodeEncodeError, pa.ArrowInvalid, OverflowError):
-        pass  # a lone surrogate, or a number that no double holds exactly
+        pass  # a lone surrogate, or a number that is out of range
     if types == {float}:
         numbers = pa.array(values, pa.float64())
         return (numbers if is_payload else as_text(numbers)), {}

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 STEP_SIZE = 1 << 20  # bytes read at a time
 MAX_VALUE_SIZE = 256 << 20  # characters of an object that is parsed at once
+MAX_EXAMPLES = 20  # elements of a list that show what it holds
 _BLANK = " \t\n\r\ufeff"  # a byte order mark may stand between files that were joined
 
 
@@ -31,6 +32,8 @@ class JsonStream:
         self._at = 0
         self._is_at_end = False
         self._list_count = 0
+        self.other_lists: dict[str, list[Any]] = {}
+        """The first elements of each list that `read_objects` passed over, by name."""
 
     def read_objects(self, key: str | None) -> Iterator[Any]:
         """Yield the elements of the lists of all documents, in order.
@@ -75,7 +78,9 @@ class JsonStream:
             elif first == "{":
                 yield from self._read_lists_under(key)
             else:
-                self._parse_value()
+                value = self._parse_value()
+                if isinstance(value, list):
+                    self.other_lists.setdefault(name, value[:MAX_EXAMPLES])
 
     def _read_names(self) -> Iterator[str]:
         """Yield the names of an object's members; the caller must parse the value after each."""

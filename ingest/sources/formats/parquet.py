@@ -22,7 +22,7 @@ from ingest.sources.columns import (
     is_song_list_name,
 )
 from ingest.sources.encodings import find_undecodable
-from ingest.sources.formats.batch import NOT_UTF8, Batch
+from ingest.sources.formats.batch import NOT_UTF8, Batch, describe_unread
 from ingest.sources.payload import PREFIX, as_text, natural_kind
 from ingest.sources.timestamps import to_seconds
 
@@ -82,8 +82,7 @@ class ParquetFile:
     @property
     def remarks(self) -> Sequence[str]:
         """Notes for the user: the lists of songs that are not read."""
-        names = ", ".join(f"'{name}'" for name in self.unread)
-        return [f"not read: {names}"] if names else []
+        return describe_unread(self.unread)
 
     def kind_of(self, name: str) -> PayloadKind | None:
         """Return the kind of the column's type, or None if it is text."""
