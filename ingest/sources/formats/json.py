@@ -8,7 +8,6 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic_core import from_json
 
 from catalog.errors import EmptyFileError, FileError
 from ingest.sources.columns import find_roles, is_song_list_name
@@ -21,19 +20,17 @@ from ingest.sources.formats.json_layout import (
     holds_songs,
     values_at,
 )
-from ingest.sources.formats.json_records import MalformedLine, collect_records, to_batch
-from ingest.sources.formats.json_stream import MAX_VALUE_SIZE, JsonStream, describe_problem
+from ingest.sources.formats.json_lines import PlainLineParser, can_parse_plain_lines, parse_lines
+from ingest.sources.formats.json_records import collect_records, to_batch
+from ingest.sources.formats.json_stream import MAX_VALUE_SIZE, JsonStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
 
     from ingest.sources.content import ByteStream, Content, Sample
     from ingest.sources.files import SourceFile
     from ingest.sources.formats.batch import Batch
     from ingest.sources.formats.json_layout import Layout
-    from ingest.sources.formats.json_records import JsonRecords
     from ingest.sources.payload import PayloadKind
 
 BATCH_SIZE = 1 << 16  # songs of a document
@@ -89,35 +86,48 @@ class JsonFile:
         Raises `FileError` if a document is malformed or cut short.
         """
         with self.content.open() as stream:
-            documents = JsonStream(stream.read, self.content.file)
-            read = self._read_lines(stream) if self.is_lines else self._read_documents(documents)
-            for records in read:
-                batch = to_batch(records, columns, self.content.file.label, stream.position())
-                other_lists = documents.other_lists.items()
-                unread = [name for name, elements in other_lists if holds_songs(elements)]
-                yield replace(batch, unread_lists=unread)
+            read = self._read_lines if self.is_lines else self._read_documents
+            yield from read(stream, columns)
 
-    def _read_lines(self, stream: ByteStream) -> Iterator[JsonRecords]:
+    def _read_lines(self, stream: ByteStream, columns: Mapping[str, str]) -> Iterator[Batch]:
+        is_plain = can_parse_plain_lines(self.layout, columns)
+        parser = PlainLineParser(self.layout, columns) if is_plain else None
         line = 1
         for block, _ in read_blocks(stream, b"\n", self.content.file):
-            values, indices, line_count = _parse_lines(block)
-            yield collect_records(self.layout, values, line + indices)
+            batch = parser.parse(block, line, stream.position()) if parser else None
+            if batch:
+                yield batch
+                line += len(batch.lines)
+                continue
+            values, indices, line_count = parse_lines(block)
+            records = collect_records(self.layout, values, line + indices)
+            yield to_batch(records, columns, self.content.file.label, stream.position())
             line += line_count
 
-    def _read_documents(self, documents: JsonStream) -> Iterator[JsonRecords]:
+    def _read_documents(self, stream: ByteStream, columns: Mapping[str, str]) -> Iterator[Batch]:
+        documents = JsonStream(stream.read, self.content.file)
+        number, line = 1, 1
+        for values in self._read_values(documents):
+            numbers = number + np.arange(len(values))
+            records = collect_records(self.layout, values, numbers, line)
+            batch = to_batch(records, columns, self.content.file.label, stream.position())
+            other_lists = documents.other_lists.items()
+            unread = [name for name, elements in other_lists if holds_songs(elements)]
+            yield replace(batch, unread_lists=unread)
+            number, line = number + len(values), line + records.song_count
+
+    def _read_values(self, documents: JsonStream) -> Iterator[list[Any]]:
+        """Yield all objects, in lists that hold about `BATCH_SIZE` songs each."""
         values: list[Any] = []
-        number, line, song_count = 1, 1, 0
+        song_count = 0
         for value in documents.read_objects(self.key):
             values.append(value)
             (songs,) = values_at([value], self.layout.songs_path) if self.layout.songs else [None]
             song_count += len(songs) if isinstance(songs, list) else 1
             if song_count >= BATCH_SIZE:
-                numbers = number + np.arange(len(values))
-                records = collect_records(self.layout, values, numbers, line)
-                yield records
-                number, line = number + len(values), line + records.song_count
+                yield values
                 values, song_count = [], 0
-        yield collect_records(self.layout, values, number + np.arange(len(values)), line)
+        yield values
 
 
 def open_json(content: Content, sample: Sample, *, is_lines: bool | None = None) -> JsonFile:
@@ -139,7 +149,7 @@ def _open_lines(content: Content, sample: Sample) -> JsonFile:
     data = sample.data
     if not sample.is_whole:
         data = data[: data.rfind(b"\n") + 1]  # the last line may be incomplete
-    values, _, _ = _parse_lines(data)
+    values, _, _ = parse_lines(data)
     objects = [value for value in values if isinstance(value, dict)]
     layout = detect_layout(objects, file)
     if not layout.types:
@@ -213,26 +223,3 @@ def _read_sample(content: Content, sample: Sample, key: str | None) -> list[Mapp
     if sample.is_whole and not values:
         raise EmptyFileError(f"{content.file} holds no playlist: its list is empty")
     return [value for value in values if isinstance(value, dict)]
-
-
-def _parse_lines(data: bytes) -> tuple[list[Any], NDArray[np.int64], int]:
-    """Parse lines of JSON.
-
-    Returns the values of the lines that are not blank, their indices, and the number of lines.
-    """
-    lines = data.removesuffix(b"\n").split(b"\n")
-    filled = [n for n, line in enumerate(lines) if line and not line.isspace()]
-    return [_parse_line(lines[n]) for n in filled], np.array(filled, np.int64), len(lines)
-
-
-def _parse_line(line: bytes) -> Any:
-    try:
-        return from_json(line, cache_strings="keys")
-    except ValueError:
-        text = line.decode("utf-8", "surrogateescape")
-    try:
-        # Accepts lone surrogates and bytes that are not UTF-8, so that one value is rejected and
-        # not its line; and says more about the rest.
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return MalformedLine(text, describe_problem(error))

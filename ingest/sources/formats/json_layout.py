@@ -146,7 +146,7 @@ def count_late_names(items: Sequence[Any], keys: Mapping[Path, set[str]]) -> Cou
     counts: Counter[str] = Counter()
     for path, known in keys.items():
         objects = [value for value in values_at(items, path) if isinstance(value, dict)]
-        if not known.issuperset(chain.from_iterable(objects)):
+        if not known.issuperset(chain.from_iterable(set(map(tuple, objects)))):
             occurrences = Counter(chain.from_iterable(objects))
             counts.update(
                 {
@@ -191,9 +191,14 @@ class _Columns:
         self.types: dict[str, set[type]] = {}
         self.paths: dict[str, Path] = {}
         self._keys: dict[Path, set[str]] = {}
+        self._shapes: set[tuple[Path, tuple[str, ...], tuple[type, ...]]] = set()
 
     def add(self, item: Mapping[str, Any], prefix: str = "", path: Path = ()) -> None:
         """Add the columns of an object."""
+        shape = (path, tuple(item), tuple(map(type, item.values())))
+        if shape in self._shapes and dict not in shape[2]:
+            return  # all of it is known
+        self._shapes.add(shape)
         self._keys.setdefault(path, set()).update(item)
         for key, value in item.items():
             name = prefix + (key.replace(".", "_") if "." in key else key)

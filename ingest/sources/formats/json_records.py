@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import partial
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
@@ -122,11 +121,11 @@ def to_batch(records: JsonRecords, columns: Mapping[str, str], label: str, posit
             names = pa.array([f"{label} {number}" for number in records.numbers.tolist()])
             fields[role] = names.take(parents)
         elif name in layout.columns.inner or not layout.songs:
-            fields[role], problems = _to_array(role, values_at(songs, layout.paths[name]))
+            fields[role], problems = to_array(role, values_at(songs, layout.paths[name]))
             for record, problem in problems.items():
                 faults.setdefault(record, f"{role} {problem}")
         else:
-            array, problems = _to_array(role, values_at(records.values, layout.paths[name]))
+            array, problems = to_array(role, values_at(records.values, layout.paths[name]))
             fields[role] = array.take(parents)
             for record in np.flatnonzero(np.isin(records.parents, list(problems))).tolist():
                 problem = problems[int(records.parents[record])]
@@ -140,8 +139,9 @@ def to_batch(records: JsonRecords, columns: Mapping[str, str], label: str, posit
             for name, count in count_late_names(songs, layout.song_keys).items()
         }
     )
-    show = partial(_show, records.raw)
-    return Batch(records.lines, fields, faults, show, position, late_names)
+    return Batch(
+        records.lines, fields, faults, lambda n: show_value(records.raw[n]), position, late_names
+    )
 
 
 def _explain(value: Any, reason: str) -> str:
@@ -151,8 +151,8 @@ def _explain(value: Any, reason: str) -> str:
     return reason
 
 
-def _show(raw: Sequence[Any], record: int) -> str:
-    value = raw[record]
+def show_value(value: Any) -> str:
+    """Return the text of a record."""
     if isinstance(value, MalformedLine):
         return value.text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return json.dumps(value, default=str)[:_MAX_SHOWN]
@@ -175,7 +175,7 @@ def _convert_texts(
     return {role: pc.struct_field(texts, key) for role, key in keys.items()}
 
 
-def _to_array(role: str, values: Sequence[Any]) -> tuple[pa.Array, dict[int, str]]:
+def to_array(role: str, values: Sequence[Any]) -> tuple[pa.Array, dict[int, str]]:
     """Convert values for a role: positions to doubles if all are numbers, others to text.
 
     Payload fields that are all floats or all booleans keep their type. Returns an array of n

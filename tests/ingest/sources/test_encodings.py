@@ -98,3 +98,15 @@ def test_text_of_another_alphabet_is_refused(codec: str, names: str, tmp_path: P
         read(path)
     _, rows, _ = read(path, options=ReadOptions(encoding=codec))
     assert f"{rows[0]['artist']},{rows[0]['title']}" == names
+
+
+def test_remark_about_text_that_was_read_as_windows_1252(tmp_path: Path) -> None:
+    path = tmp_path / "songs.csv"
+    path.write_bytes(HEADER.encode() + b"1,a,b\n1,a,c\x9b\n")
+    account, rows, _ = read(path)
+    assert rows[1]["title"] == "c\u203a"
+    assert account.notes[0].kind == "CSV, standard quoting, Windows-1252"
+    (remark,) = account.notes[0].remarks
+    assert "was read as Windows-1252: if names look wrong, give the encoding with" in remark
+    named, _, _ = read(path, options=ReadOptions(encoding="windows-1252"))
+    assert named.notes[0].remarks == ()

@@ -10,6 +10,7 @@ import pytest
 
 from catalog.console.progress import SilentReporter
 from catalog.errors import ColumnError, FileError
+from ingest.sources import content
 from ingest.sources.formats import json_stream
 from ingest.sources.read import read_files
 from tests.support.corpus import mpd, slice_of
@@ -256,3 +257,69 @@ def test_numbers_have_the_same_text_whatever_stands_beside_them(read: Read) -> N
             [{"pid": pid, **song} for pid, song in zip(ids, songs("a", "b"), strict=True)]
         )
         assert rows[0]["playlist_id"] == "9.007199254740992e+15"
+
+
+# Names and lists that first occur after the sample.
+
+
+@pytest.fixture
+def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples of 2,000 bytes."""
+    monkeypatch.setattr(content, "SAMPLE_SIZE", 2000)
+
+
+def lines_of(items: list[Any]) -> str:
+    return "\n".join(map(json.dumps, items))
+
+
+@pytest.mark.usefixtures("small_sample")
+@pytest.mark.parametrize("write", [lines_of, json.dumps])
+def test_remark_about_names_that_first_occur_after_the_sample(
+    read: Read, write: Callable[[Any], str]
+) -> None:
+    late = [{**song, "pos": 9 - at} for at, song in enumerate(objects("a", "b", pid=2))]
+    account, rows = read(write(objects(*"x" * 100) + late))
+    assert [row["position"] for row in rows[-2:]] == [None, None]
+    (remark,) = account.notes[0].remarks
+    assert "'pos' (2 records): put a record that has them at the start of the file" in remark
+
+
+@pytest.mark.usefixtures("small_sample")
+def test_remark_about_names_in_songs_and_in_nested_objects(read: Read) -> None:
+    early = [{"pid": pid, "user": None, "tracks": songs("x", "y")} for pid in range(40)]
+    late = {"pid": 40, "user": {"id": 7}, "tracks": [{**song, "isrc": "i"} for song in songs("z")]}
+    account, rows = read(lines_of([*early, late]))
+    assert len(rows) == 81
+    (remark,) = account.notes[0].remarks
+    assert "'user.id' (1 records), 'tracks.isrc' (1 records): put a record" in remark
+
+
+@pytest.mark.usefixtures("small_sample")
+def test_remark_about_a_list_of_songs_after_the_sample(read: Read) -> None:
+    playlists = [slice_of(pid, "a", "b") for pid in range(40)]
+    account, rows = read({"playlists": playlists, "tags": [{"x": 1}], "liked": songs("y")})
+    assert len(rows) == 80
+    assert account.notes[0].remarks == ("not read: 'liked'",)
+
+
+def test_an_integer_of_more_than_64_bits_is_exact(read: Read) -> None:
+    first, second = objects("a", "b", pid=12345678901234567890123)
+    _, rows = read(lines_of([first, second | {"title": 12345678901234567891}]))
+    assert [row["playlist_id"] for row in rows] == ["12345678901234567890123"] * 2
+    assert rows[1]["title"] == "12345678901234567891"
+
+
+@pytest.mark.parametrize("last", [b'{"pid": 1, "artist": "\\ud800", "title": "c"}', b"{", b"[]"])
+def test_a_faulty_line_does_not_change_how_the_others_are_read(read: Read, last: bytes) -> None:
+    good = lines_of(objects("a", "b")).encode()
+    _, rows = read(good)
+    account, same = read(good + b"\n" + last)
+    assert same == rows
+    assert account.unreadable == 1
+
+
+def test_an_object_on_two_lines_is_two_unreadable_records(read: Read) -> None:
+    line = json.dumps(objects("b")[0])
+    account, rows = read(lines_of(objects("a")) + '\n{"pid": [1,\n2]}\n' + f"{line}{line}")
+    assert [row["title"] for row in rows] == ["a"]
+    assert account.unreadable == 3

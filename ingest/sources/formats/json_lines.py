@@ -1,0 +1,108 @@
+"""Parse JSON lines: a whole block of plain objects at once, or else each line by itself."""
+
+from __future__ import annotations
+
+import json
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from ingest.sources.formats.batch import Batch
+from ingest.sources.formats.json_records import MalformedLine, show_value, to_array
+from ingest.sources.formats.json_stream import describe_problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from ingest.sources.formats.json_layout import Layout
+
+_CHUNK_SIZE = 1000  # lines whose values fit into the cache of a processor
+_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def parse_lines(data: bytes) -> tuple[list[Any], NDArray[np.int64], int]:
+    """Parse lines of JSON.
+
+    Returns the values of the lines that are not blank, their indices, and the number of lines.
+    """
+    lines = _split_lines(data)
+    filled = [n for n, line in enumerate(lines) if line and not line.isspace()]
+    return [_parse_line(lines[n]) for n in filled], np.array(filled, np.int64), len(lines)
+
+
+def _parse_line(line: bytes) -> Any:
+    try:
+        return msgspec.json.decode(line)
+    except _ERRORS:
+        text = line.decode("utf-8", "surrogateescape")
+    try:
+        # Python's parser accepts bytes that are not UTF-8 and lone surrogates, so only the value
+        # that contains them is rejected. It accepts NaN, too.
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return MalformedLine(text, describe_problem(error))
+
+
+def _split_lines(data: bytes) -> list[bytes]:
+    return data.removesuffix(b"\n").split(b"\n")
+
+
+def can_parse_plain_lines(layout: Layout, columns: Mapping[str, str]) -> bool:
+    """Return whether each object is a song, and all its columns are values of the object itself."""
+    return not layout.songs and all(len(layout.paths[name]) == 1 for name in columns.values())
+
+
+class PlainLineParser:
+    """Parses blocks of lines, each an object with the columns of a song, faster than `parse_lines`.
+
+    `columns` maps roles to the names of columns, none of which is nested. A block can be parsed if
+    no object in it holds an unknown name, and columns that are text in the sample are text or null.
+    """
+
+    def __init__(self, layout: Layout, columns: Mapping[str, str]) -> None:
+        self._layout = layout
+        self._columns = columns
+        texts = {path[0] for name, path in layout.paths.items() if layout.types[name] <= {str}}
+        field_of = {key: f"field_{n}" for n, key in enumerate(sorted(layout.object_keys[()]))}
+        fields: list[tuple[str, Any, None]] = [
+            (field, str | None if key in texts else Any, None) for key, field in field_of.items()
+        ]
+        names = {field: key for key, field in field_of.items()}
+        kind = msgspec.defstruct("Line", fields, rename=names, forbid_unknown_fields=True, gc=False)
+        self._decoder = msgspec.json.Decoder(kind)
+        self._getters = {
+            role: attrgetter(field_of[layout.paths[name][0]]) for role, name in columns.items()
+        }
+
+    def parse(self, data: bytes, first_line: int, position: int) -> Batch | None:
+        """Return the records of a block, or None if it cannot be parsed."""
+        lines = _split_lines(data)
+        parts: dict[str, list[pa.Array]] = {role: [] for role in self._columns}
+        faults: dict[int, str] = {}
+        for start in range(0, len(lines), _CHUNK_SIZE):
+            try:
+                items = list(map(self._decoder.decode, lines[start : start + _CHUNK_SIZE]))
+            except _ERRORS:
+                return None
+            for role, name in self._columns.items():
+                values = list(map(self._getters[role], items))
+                if self._layout.types[name] <= {str}:
+                    parts[role].append(pa.array(values, pa.string()))
+                    continue
+                array, problems = to_array(role, values)
+                parts[role].append(array)
+                for index, problem in problems.items():
+                    faults.setdefault(start + index, f"{role} {problem}")
+        if any(part.type != arrays[0].type for arrays in parts.values() for part in arrays):
+            return None
+        fields = {role: pa.concat_arrays(arrays) for role, arrays in parts.items()}
+
+        def show(record: int) -> str:
+            return show_value(json.loads(lines[record]))
+
+        return Batch(first_line + np.arange(len(lines)), fields, faults, show, position)
