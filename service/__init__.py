@@ -1,1 +1,1 @@
-"""From a query playlist to an answer, and the gRPC server and client around it."""
+"""Recommend songs for a query, and serve the recommendations over gRPC."""

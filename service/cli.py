@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class ConditionType(click.ParamType["WrittenCondition"]):
-    """A condition of the right form; the release decides later whether it has the field."""
+    """A well-formed condition. Whether the release has the field is checked later."""
 
     name = "text"
 
@@ -39,7 +39,7 @@ class ConditionType(click.ParamType["WrittenCondition"]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> WrittenCondition:
-        """Return the parsed condition, or fail."""
+        """Parse a condition, or fail with a usage error."""
         from catalog.errors import RequestError
         from service.api.conditions import parse_condition
 

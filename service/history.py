@@ -81,7 +81,7 @@ class History:
         ]
         try:
             await self._upsert(points)
-        except MissingCollectionError:  # somebody removed the collection
+        except MissingCollectionError:  # the collection was removed while the service runs
             self._is_created.clear()
             await self._create_collection()
             await self._upsert(points)

@@ -28,7 +28,9 @@ _BOUNDS = {"ge": ("min", False), "gt": ("min", True), "le": ("max", False), "lt"
 
 
 class _ServeCommand(click.Command):
-    """A command with an option for each setting except secrets, which lists of processes show.
+    """A command with an option for each setting except secrets.
+
+    Secrets have no options, because command lines are visible in process lists.
 
     The options are created on first use, so that other commands need not import the settings.
     """
@@ -66,7 +68,7 @@ def _option_type(field: FieldInfo) -> Any:
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
     constraints = field.metadata
-    if hasattr(kind, "__metadata__"):  # an optional number has its constraints inside
+    if hasattr(kind, "__metadata__"):  # the annotation of an optional number holds its constraints
         constraints = [inner for each in kind.__metadata__ for inner in each.metadata]
         kind = get_args(kind)[0]
     if kind in {int, float}:
@@ -75,7 +77,7 @@ def _option_type(field: FieldInfo) -> Any:
 
 
 def _number(kind: type[int] | type[float], constraints: list[Any]) -> click.ParamType[Any]:
-    """Return the option type of a number with pydantic's constraints, such as `Ge(ge=1)`."""
+    """Return the option type for a number with constraints of pydantic, such as `Ge(ge=1)`."""
     bounds: dict[str, Any] = {}
     for constraint in constraints:
         for name, (end, is_open) in _BOUNDS.items():
@@ -103,7 +105,10 @@ def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
 
 
 def _load(flags: dict[str, Any], config: Path | None) -> Settings:
-    """Return the settings. Raises `click.UsageError` if they are wrong because of the flags."""
+    """Return the settings.
+
+    Raises `click.UsageError` if a flag is wrong, and `SettingsError` if another source is.
+    """
     from catalog.errors import SettingsError
     from service import settings
 

@@ -1,4 +1,4 @@
-"""The settings of the service: from flags, else the environment, else a TOML file, else defaults.
+"""The settings of the service, from flags, the environment, a TOML file and defaults, in order.
 
 The setting `max_concurrency` is the flag `--max-concurrency`, the variable
 `NEXTSONG_MAX_CONCURRENCY` and the key `max_concurrency` of the file.
@@ -191,8 +191,7 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
 
 
 def _toml(value: Any) -> str:
-    # A JSON string is a TOML string, except for surrogate pairs and the control characters that
-    # JSON allows.
+    # JSON and TOML strings differ only in surrogate pairs and in some control characters.
     text = json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
     return escape_controls(text)
 

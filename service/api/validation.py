@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 DEFAULT_LIMIT = 10  # songs of a response
 MAX_LIMIT = 500  # songs of a response
 MAX_SEEDS = 1_000  # songs of a playlist to continue, or plays to record
-MAX_ARTISTS = 1_000  # included artists of a filter, and excluded ones
-MAX_EXCLUDED_SONGS = 10_000  # of a filter
-MAX_CONDITIONS = 50  # of a filter
-MAX_VALUES = 1_000  # of one list of a condition
-MAX_PLAYLISTS = 100  # of a batch
-MAX_SEEDS_OF_BATCH = 10_000  # of all playlists of a batch
-MAX_SONGS_OF_BATCH = 10_000  # of all responses to a batch
-MAX_SEED_WEIGHT = 1_000.0  # absolute value
+MAX_ARTISTS = 1_000  # artists that a filter includes, and as many that it excludes
+MAX_EXCLUDED_SONGS = 10_000  # songs that a filter excludes
+MAX_CONDITIONS = 50  # conditions of a filter
+MAX_VALUES = 1_000  # values in `any_of` or in `none_of` of a condition
+MAX_PLAYLISTS = 100  # playlists of a batch
+MAX_SEEDS_OF_BATCH = 10_000  # seeds in all playlists of a batch
+MAX_SONGS_OF_BATCH = 10_000  # songs in all responses to a batch
+MAX_SEED_WEIGHT = 1_000.0  # absolute value of the weight of a seed
 
 MAX_NAME_LENGTH = 512
 """Characters of an artist or a title, before and after normalisation.
@@ -49,7 +49,7 @@ length), and can expand one character to eighteen.
 
 MAX_VALUE_LENGTH = 2_048  # characters of a value of a keyword field
 MAX_SEARCH_LENGTH = 200  # characters of a text to search for
-MAX_USER_ID_LENGTH = 256  # characters
+MAX_USER_ID_LENGTH = 256  # characters of the id of a user
 MAX_VALUE_IN_MESSAGE = 40  # characters of a malformed value that an error message repeats
 MAX_CLOCK_LEAD_MS = 60_000  # milliseconds by which a caller's clock may be ahead of this machine's
 
@@ -143,7 +143,7 @@ async def parse_query(
 async def parse_batch(
     request: pb.BatchRecommendRequest, payload: Mapping[str, Kind]
 ) -> list[Query]:
-    """Return the queries of a batch. The totals of the batch are checked before its queries."""
+    """Return the queries of a batch, after a check of the number of seeds and songs in all."""
     if not request.requests:
         raise RequestError("requests", "must hold at least one playlist")
     _require_count("requests", request.requests, MAX_PLAYLISTS)
@@ -184,7 +184,7 @@ async def parse_plays(request: pb.RecordPlaysRequest) -> list[tuple[Seed, int]]:
     async for index, play in pause_between(enumerate(request.plays)):
         if not 0 <= play.at_ms <= now + MAX_CLOCK_LEAD_MS:
             raise RequestError(f"plays[{index}].at_ms", "must be from 1970 to now")
-        # Plays without a time were played in the order in which they are listed.
+        # Plays without a time get times one millisecond apart, in the order of the list.
         at_ms = play.at_ms or now - (len(request.plays) - 1 - index)
         plays.append((parse_song(f"plays[{index}].song", play.song), at_ms))
     _require_distinct_hashes("plays", (seed.song_id for seed, _ in plays))
@@ -192,7 +192,10 @@ async def parse_plays(request: pb.RecordPlaysRequest) -> list[tuple[Seed, int]]:
 
 
 def parse_song(field: str, message: pb.Seed, weight: float = 1.0) -> Seed:
-    """Return a song named by id, or by artist and title. The weight of the message is ignored."""
+    """Return the song of a message, named by id or by artist and title.
+
+    The result has the weight `weight`, and the weight in the message is ignored.
+    """
     song_id = _parse_uuid(f"{field}.song_id", message.song_id) if message.song_id else None
     _require_length(f"{field}.artist", message.artist, MAX_NAME_LENGTH)
     _require_length(f"{field}.title", message.title, MAX_NAME_LENGTH)
@@ -291,7 +294,7 @@ def _parse_condition(field: str, message: pb.Condition, payload: Mapping[str, Ki
 
 
 def _parse_values(field: str, values: Sequence[pb.Value], kind: Kind) -> tuple[Value, ...]:
-    """Return the distinct values, in order."""
+    """Return the distinct values of a list of a condition, in order."""
     _require_count(field, values, MAX_VALUES)
     parsed = [_parse_value(f"{field}[{index}]", value, kind) for index, value in enumerate(values)]
     return tuple(dict.fromkeys(parsed))
@@ -319,7 +322,7 @@ def _parse_bound(field: str, value: float, is_set: bool) -> float | None:
 
 
 async def _parse_artists(field: str, names: Sequence[str]) -> frozenset[str]:
-    """Return the normalised artists."""
+    """Return the normalised names of artists."""
     _require_count(field, names, MAX_ARTISTS)
     keys = set()
     async for index, name in pause_between(enumerate(names)):
@@ -347,8 +350,9 @@ def _require_length(field: str, text: str, maximum: int) -> None:
 def _require_distinct_hashes(field: str, ids: Iterable[UUID | None]) -> None:
     """Raise `RequestError` if two different ids have the same hash.
 
-    Python hashes a UUID like a number, without a secret. A caller could therefore choose 10,000 ids
-    with the same hash, for which building a set takes many seconds. Random ids never collide.
+    The hash of a UUID in Python does not depend on a random secret. A caller could therefore choose
+    10,000 ids with the same hash, and building a set of them would take many seconds. Random ids
+    practically never have the same hash.
     """
     hashes = {song_id.bytes: hash(song_id) for song_id in ids if song_id}
     if len(set(hashes.values())) < len(hashes):

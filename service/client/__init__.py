@@ -1,4 +1,4 @@
-"""The Python client, in process or over gRPC.
+"""The Python client of the service.
 
 `Client` is imported on first use, because commands import other modules of this package and
 `nextsong --help` must not load gRPC.

@@ -1,4 +1,4 @@
-"""The API in Python: `Client` calls a service over gRPC, `Direct` an open release in process."""
+"""Python clients: `Client` calls a service over gRPC, `Direct` answers from an open release."""
 
 from __future__ import annotations
 

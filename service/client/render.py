@@ -108,7 +108,7 @@ def print_search_results(query: str, response: pb.SearchSongsResponse) -> None:
 def _describe_reasons(
     request: pb.RecommendRequest, response: pb.RecommendResponse, scored: pb.ScoredSong
 ) -> str:
-    """Return the song and the seeds with the largest shares in it."""
+    """Return a line with a song and the seeds that have the largest shares in it."""
     names = []
     for reason in scored.reasons[:SHOWN_REASONS]:
         name, _ = _describe_seed(request.seeds[reason.seed], response.seeds[reason.seed])
@@ -117,7 +117,7 @@ def _describe_reasons(
 
 
 def _describe_seed(seed: pb.Seed, resolved: pb.ResolvedSeed) -> tuple[str, str]:
-    """Return the name of a seed, and a note unless the catalog has the song."""
+    """Return the name of a seed, and a note if the catalog does not have the song, else ""."""
     name = one_line(f"{seed.artist} - {seed.title}" if seed.title else seed.song_id)
     if resolved.resolution == pb.RESOLUTION_SONG:
         return escape(one_line(f"{resolved.song.artist} - {resolved.song.title}")), ""

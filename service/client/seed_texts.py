@@ -27,7 +27,9 @@ MAX_QUERY = 200  # characters of a search
 MAX_RESULTS = 500  # songs that a search returns
 MAX_LISTED = 8  # candidates that an error message lists
 
-_MORE_DASHES = "\u2043\u02d7\u2212\u2796"  # the hyphen bullet, and minus signs
+_MORE_DASHES = (
+    "\u2043\u02d7\u2212\u2796"  # characters that look like dashes, but are not in the category Pd
+)
 
 
 class SeedTextError(InputError):
@@ -36,7 +38,7 @@ class SeedTextError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A text split at a dash; `is_spaced` if there is white space on both sides of the dash."""
+    """A text split at a dash. `is_spaced`: whether white space is on both sides of the dash."""
 
     artist: str
     title: str

@@ -28,7 +28,7 @@ _OPTIONS = {
 
 
 def request_errors_as_usage(command: Command) -> Command:
-    """Turn `RequestError` into a usage error, because requests are built from the command line."""
+    """Turn a `RequestError` of a command into a usage error that names the option."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:

@@ -27,7 +27,7 @@ class _Lease:
 
 
 class CurrentRelease:
-    """Leases the current release to calls. A call uses one release from its begin to its end.
+    """Leases the current release to calls. A call uses one release from beginning to end.
 
     `stall` surrounds work of the engine that may block the interpreter (see `Admission.stall`).
     """

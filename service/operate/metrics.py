@@ -37,7 +37,7 @@ METRICS_FILE_SIZE = 1 << 20
 RELEASE_FILE_SIZE = 256
 """Size in bytes of the file that holds the id of the release that a process uses."""
 
-# Files of a process: those that its successor continues, and those that are cleared when it ends.
+# The metrics files of a process. Its successor continues the first; the others are cleared.
 _KEPT_FILES = ("counter_{pid}.db", "histogram_{pid}.db")
 _RELEASE_FILE = "release_{pid}"
 _CLEARED_FILES = ("gauge_livesum_{pid}.db", _RELEASE_FILE)

@@ -46,7 +46,7 @@ async def serve(
     stopped: asyncio.Event,
 ) -> None:
     """Serve in this process until `stopped` is set."""
-    stamina.instrumentation.set_on_retry_hooks(())  # retries are not logged
+    stamina.instrumentation.set_on_retry_hooks(())  # do not log the retries of requests to Qdrant
     _raise_open_files_limit()
     history = _open_history(settings)
     tracer = Tracer(settings.otlp_endpoint) if settings.otlp_endpoint else None
@@ -76,7 +76,8 @@ async def serve(
 def freeze_garbage_collector() -> Iterator[None]:
     """Exempt all present objects from garbage collection inside this block.
 
-    Nearly all of them live until the end, and examining them takes tens of milliseconds.
+    Nearly all of them live until the process ends, and each collection that examined them would
+    take tens of milliseconds.
     """
     gc.collect()
     gc.freeze()
@@ -105,10 +106,10 @@ def catch_stop_signals() -> asyncio.Event:
 
     def stop(_number: int, _frame: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        with suppress(RuntimeError):  # the loop has ended
+        with suppress(RuntimeError):  # the event loop is closed
             loop.call_soon_threadsafe(stopped.set)
 
-    # A handler of the event loop would be late if the loop is blocked, as while a release loads.
+    # A handler of the event loop runs late while the loop is blocked, such as by loading a release.
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, stop)
     return stopped

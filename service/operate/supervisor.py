@@ -79,7 +79,7 @@ async def supervise(settings: Settings, ready: Callable[[Ready], None]) -> None:
 
 
 def _to_own_error(error: Exception) -> NextsongError:
-    """Return an error of a task; log an unexpected one and return a `SupervisionError` for it."""
+    """Return the error to raise for a failed task. Unexpected errors are logged and replaced."""
     if isinstance(error, NextsongError):
         return error
     log.error("the supervision of the serving processes failed", exc_info=error)
@@ -101,7 +101,7 @@ class _Worker:
         self.ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
         self._settings = settings
         self._folder = folder
-        self._pid: int | None = None  # of the newest process
+        self._pid: int | None = None  # id of the newest process
 
     async def keep_running(self) -> None:
         """Run a process, and replace it after a pause whenever it ends.
@@ -122,7 +122,10 @@ class _Worker:
             await asyncio.sleep(pause_s)
 
     async def _run(self) -> None:
-        """Run one process until it ends; when cancelled, end it. Raises the error of its start."""
+        """Run one process until it ends. If this task is cancelled, end the process.
+
+        Raises the error that prevents the process from starting.
+        """
         process, connection = await _start(self._folder)
         with connection:
             try:
@@ -132,11 +135,11 @@ class _Worker:
             finally:
                 await self._end(process)
                 if self._pid == process.pid:
-                    with suppress(StorageError):  # the metrics are not worth an end of the service
+                    with suppress(StorageError):  # a problem with metrics must not end the service
                         metrics.clear_files(self._folder, process.pid)
 
     async def _watch(self, process: Process, connection: Connection) -> None:
-        with suppress(OSError):  # the process has already ended, which the next line notices
+        with suppress(OSError):  # the process has already ended, so `_receive` returns None
             connection.send(self._settings.model_dump())
         message = await _receive(connection)
         if isinstance(message, NextsongError):
@@ -177,11 +180,11 @@ async def _start(folder: Path) -> tuple[Process, Connection]:
                 # -P keeps a module named `service` or `json` in the working folder from being used.
                 *(sys.executable, "-P", "-m", "service.operate.worker", str(other_end.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=2,  # standard error: standard output is the parent's
+                stdout=2,  # redirect standard output to standard error, which is the log
                 pass_fds=[other_end.fileno()],
                 env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)},
             )
-        except (OSError, RuntimeError) as error:  # no memory, no process, no thread to watch it
+        except (OSError, RuntimeError) as error:  # such as too little memory, or too many processes
             connection.close()
             raise SupervisionError(
                 f"a serving process cannot be started: {getattr(error, 'strerror', None) or error}"

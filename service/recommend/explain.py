@@ -30,7 +30,7 @@ SONGS_PER_STEP = 200
 async def explain(
     release: OpenRelease, plans: Sequence[Plan], rankings: Sequence[Sequence[Hit]]
 ) -> list[list[list[Reason]]]:
-    """Return the reasons of each song of each plan, empty unless its query asks for them."""
+    """Return the reasons of each song of each plan. They are empty if its query wants none."""
     explainers = [
         Explainer(plan) if plan.query.explain and plan.mode is not None else None for plan in plans
     ]

@@ -20,7 +20,7 @@ class Mode(Enum):
 
     - DENSE: by Word2Vec vectors.
     - COOCCURRENCE: by co-occurrence in playlists.
-    - HYBRID: by both, scores added.
+    - HYBRID: by the sum of the scores of both.
     - RANKED: by the release's re-ranker, from the candidates of several searches. If the release
       has no re-ranker, HYBRID is used.
     """

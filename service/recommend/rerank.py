@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from catalog.store import OpenRelease
     from service.recommend.seeds import ResolvedSeed
 
-MAX_CHANNEL_DEPTH = max(channel.depth for channel in CHANNELS)  # songs
+MAX_CHANNEL_DEPTH = max(channel.depth for channel in CHANNELS)  # songs that a channel returns
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ async def resolve_playlists(
 
 
 async def _find_songs(release: OpenRelease, seeds: Collection[Seed]) -> dict[Seed, Point | None]:
-    """Return the song of each seed, or None."""
+    """Return the song of each seed, or None if the catalog does not have the song."""
     ids = {seed: _list_possible_ids(seed) async for seed in pause_between(seeds)}
     points = await release.points(
         list({song_id for seed_ids in ids.values() for song_id in seed_ids})
@@ -125,7 +125,7 @@ def _list_possible_ids(seed: Seed) -> list[UUID]:
     ids = [seed.song_id] if seed.song_id else []
     if seed.artist and seed.title:
         ids.append(song_id_of_keys(seed.artist_key, seed.title_key))
-        # The catalog may have only the plain title of a version, such as a remaster.
+        # The song may be a version, such as a remaster, that the catalog lists by its plain title.
         base = base_title(seed.title_key)
         if base != seed.title_key:
             ids.append(song_id_of_keys(seed.artist_key, base))

@@ -32,7 +32,7 @@ def weigh_seeds(seeds: Sequence[ResolvedSeed], decay: float) -> dict[int, float]
     ages = {index: age for age, index in enumerate(reversed(played)) if seeds[index].points}
     if not ages:
         return {}
-    # Ages relative to the youngest keep the weights from all underflowing to 0.
+    # Ages are relative to the youngest, so that not all weights are rounded to 0.
     youngest = min(ages.values())
     weights = {
         index: seeds[index].weight * decay ** (age - youngest) for index, age in ages.items()

@@ -107,7 +107,9 @@ class Server:
         host, port = self._settings.host, self._settings.port
         address = f"{format_host(host)}:{port}"
         try:
-            if self._settings.workers == 1:  # otherwise, the parent process holds the port
+            if (
+                self._settings.workers == 1
+            ):  # with several workers, the parent process holds the port
                 require_free_port(host, port)
             if credentials:
                 return self._server.add_secure_port(address, credentials)
@@ -142,7 +144,7 @@ def _channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.server_handshake_timeout_ms", 20_000),
         # Limit the responses that are buffered for a caller that does not read them.
         ("grpc.max_concurrent_streams", 1_000),
-        # Detect callers that disappeared, and let callers check for the server in the same way.
+        # Detect callers that disappeared with pings, and let callers send pings too.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

@@ -1,4 +1,4 @@
-"""Ingest, evaluation and service on a real Qdrant server give the same results as in a folder."""
+"""Ingest, evaluation and service give the same results on a Qdrant server and in a folder."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evaluation.systems.location import StoreLocation
 from ingest import pipeline
 from service.client.client import Client
 from tests.support.road import QUICK, Road, ServerRoad
-from tests.support.rpc_servers import Loop, until
+from tests.support.rpc_servers import Loop, wait_until
 from tests.support.store_content import assert_same
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
-def test_the_same_is_published(road: Road, server_road: ServerRoad) -> None:
+def test_the_manifest_equals_that_of_the_embedded_store(
+    road: Road, server_road: ServerRoad
+) -> None:
     assert server_road.outcome.published
     ours = server_road.outcome.manifest
     theirs = road.outcome.manifest
@@ -37,7 +39,7 @@ def test_the_same_is_published(road: Road, server_road: ServerRoad) -> None:
     assert replace(ours, **same) == replace(theirs, **same)
 
 
-def test_nothing_is_published_twice(server_road: ServerRoad) -> None:
+def test_a_second_run_publishes_nothing(server_road: ServerRoad) -> None:
     again = pipeline.run(
         [server_road.file], server_road.home, server_road.work, QUICK, SilentReporter()
     )
@@ -45,8 +47,10 @@ def test_nothing_is_published_twice(server_road: ServerRoad) -> None:
     assert again.manifest == server_road.outcome.manifest
 
 
-def test_every_song_brings_the_same_songs(road: Road, server_road: ServerRoad) -> None:
-    async def both() -> tuple[list[Any], list[Any]]:
+def test_searches_return_the_same_songs_as_in_the_embedded_store(
+    road: Road, server_road: ServerRoad
+) -> None:
+    async def search_both() -> tuple[list[Any], list[Any]]:
         there, here = server_road.home.open(), road.home.open()
         points = await there.popular(60)
         searches = [
@@ -58,31 +62,31 @@ def test_every_song_brings_the_same_songs(road: Road, server_road: ServerRoad) -
                 # tests/catalog/test_stores.py compares fused ranks: there, no weights are equal.
             )
         ]
-        found = await there.find(searches), await here.find(searches)
+        hits = await there.find(searches), await here.find(searches)
         there.close()
         here.close()
-        return found
+        return hits
 
-    for one, other in zip(*asyncio.run(both()), strict=True):
-        assert one
-        assert_same(one, other)
+    for server_hits, embedded_hits in zip(*asyncio.run(search_both()), strict=True):
+        assert server_hits
+        assert_same(server_hits, embedded_hits)
 
 
-def test_hit_rates_are_the_same(road: Road, server_road: ServerRoad) -> None:
+def test_hit_rates_equal_those_of_the_embedded_store(road: Road, server_road: ServerRoad) -> None:
     plan = harness.Plan(split="test", modes=("auto",), baselines=(), behaviours=False, recall=False)
     there, here = (
-        harness.evaluate(place, road.work, plan, SilentReporter()).main.figures
-        for place in (
+        harness.evaluate(location, road.work, plan, SilentReporter()).main.figures
+        for location in (
             StoreLocation(road.home.path, server_road.home.options),
             StoreLocation(road.home.path),
         )
     )
     for measure in ("hr@10", "hr@100", "mrr@10"):
-        # Songs that tie may change places: at the edge, that is one playlist of 51.
+        # Songs with equal scores may be in another order, which can change one playlist of 51.
         assert there[measure].mean == pytest.approx(here[measure].mean, abs=0.021), measure
 
 
-def test_the_service_moves_over_to_a_new_release_and_back(
+def test_the_service_follows_a_new_release_and_a_rollback(
     road: Road, loop: Loop, server_stores: Shared, tmp_path: Path
 ) -> None:
     home = server_stores()
@@ -94,6 +98,6 @@ def test_the_service_moves_over_to_a_new_release_and_back(
         second = pipeline.run(
             [road.file], home, work, QUICK, SilentReporter(), pipeline.RunOptions(force=True)
         )
-        until(lambda: client.get_release().release.id == second.manifest.release)
+        wait_until(lambda: client.get_release().release.id == second.manifest.release)
         home.rollback()
-        until(lambda: client.get_release().release.id == first)
+        wait_until(lambda: client.get_release().release.id == first)

@@ -1,4 +1,4 @@
-"""Fixtures of the service: a server on the release of the road, and callers."""
+"""Fixtures of the service: a release store, its songs, and TLS certificates."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def store(road: Road, tmp_path: Path) -> EmbeddedStore:
-    """A copy of the road's store, to publish in."""
+    """A copy of the release store of `road`, in which a test may publish."""
     shutil.copytree(road.home.path, tmp_path / "home")
     return EmbeddedStore(tmp_path / "home")
 
 
 @pytest.fixture(scope="module")
 def best_known(road: Road) -> list[Point]:
+    """The songs of the release of `road`, the most popular first."""
     release = road.home.open()
     points = asyncio.run(release.popular(10_000))
     release.close()
@@ -35,10 +36,10 @@ def best_known(road: Road) -> list[Point]:
 
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an authority, and its certificates for the server and a caller."""
+    """A folder with a certificate authority, and certificates for a server and for a caller."""
     folder = tmp_path_factory.mktemp("pem")
     if shutil.which("openssl") is None:
-        pytest.skip("no openssl here")
+        pytest.skip("openssl is not installed")
 
     def openssl(*arguments: str) -> None:
         subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)

@@ -1,4 +1,4 @@
-"""`recommend`, `similar` and `search`, on a release with extra fields and on a service."""
+"""The commands `recommend`, `similar` and `search`, on a store and on a running service."""
 
 from __future__ import annotations
 

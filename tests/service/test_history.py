@@ -1,4 +1,4 @@
-"""Listening history: plays are kept, bounded, used for recommendations and removed."""
+"""Listening history: plays are recorded, limited, used for recommendations and removed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from catalog.server.options import QdrantOptions
 from nextsong.v1 import recommender_pb2 as pb
 from service import settings
 from service.client.client import Client
-from service.history import DAY_MS, History, now_ms
+from service.open import DAY_MS, History, now_ms
 from tests.support.api_calls import NOBODY, ids
 from tests.support.fakes import FakeRelease, FakeStore, points_of
 from tests.support.qdrant_servers import AsyncMemoryNodes, MemoryNodes, options_of
@@ -33,8 +33,8 @@ POINTS = points_of(
 WATERLOO, FERNANDO, JOGA, HUNTER = (point.song.song_id for point in POINTS)
 
 
-class Making:
-    """Opens histories on one set of nodes."""
+class HistoryFactory:
+    """Opens histories that share their stored plays."""
 
     def __init__(self, options: QdrantOptions, nodes: Any) -> None:
         self._options = options
@@ -46,19 +46,19 @@ class Making:
 
 
 @pytest.fixture(params=["memory", pytest.param("server", marks=pytest.mark.server)])
-def making(request: pytest.FixtureRequest) -> Iterator[Making]:
+def histories(request: pytest.FixtureRequest) -> Iterator[HistoryFactory]:
     if request.param == "memory":
-        yield Making(QdrantOptions((":memory:",)), AsyncMemoryNodes(MemoryNodes()))
+        yield HistoryFactory(QdrantOptions((":memory:",)), AsyncMemoryNodes(MemoryNodes()))
         return
     options = options_of(request.getfixturevalue("qdrant_url"), f"t-{uuid4().hex[:8]}")
-    yield Making(options, None)
+    yield HistoryFactory(options, None)
 
 
-def test_the_last_plays_are_kept_in_order(making: Making) -> None:
+def test_the_last_plays_are_kept_in_order(histories: HistoryFactory) -> None:
     async def listen() -> None:
-        history = making.history()
+        history = histories.open()
         now = now_ms()
-        if making.real:  # the emulation has no error of its own for a missing collection
+        if histories.real:  # qdrant-client's local mode does not raise the error of a server
             assert await history.recent("ann") == []
             assert not await history.forget("ann")
         await history.record("ann", [(JOGA, now - 10), (WATERLOO, now - 30)])
@@ -67,7 +67,7 @@ def test_the_last_plays_are_kept_in_order(making: Making) -> None:
         assert await history.recent("ann") == [WATERLOO, JOGA]
         await history.record("ann", [(FERNANDO, now - 20), (HUNTER, now - 5)])
         assert await history.recent("ann") == [FERNANDO, JOGA, HUNTER]
-        assert await making.history(plays=2).recent("ann") == [JOGA, HUNTER]
+        assert await histories.open(plays=2).recent("ann") == [JOGA, HUNTER]
         assert await history.forget("ann")
         assert await history.recent("ann") == []
         assert not await history.forget("ann")
@@ -76,30 +76,30 @@ def test_the_last_plays_are_kept_in_order(making: Making) -> None:
     asyncio.run(listen())
 
 
-def test_old_plays_are_neither_read_nor_kept(making: Making) -> None:
+def test_old_plays_are_neither_read_nor_kept(histories: HistoryFactory) -> None:
     async def listen() -> None:
         now = now_ms()
-        await making.history(days=30).record("ann", [(JOGA, now - 20 * DAY_MS)])
-        assert await making.history(days=30).recent("ann") == [JOGA]
-        assert await making.history(days=10).recent("ann") == []
-        await making.history(days=10).record("ann", [(WATERLOO, now)])
-        assert await making.history(days=30).recent("ann") == [WATERLOO]
+        await histories.open(days=30).record("ann", [(JOGA, now - 20 * DAY_MS)])
+        assert await histories.open(days=30).recent("ann") == [JOGA]
+        assert await histories.open(days=10).recent("ann") == []
+        await histories.open(days=10).record("ann", [(WATERLOO, now)])
+        assert await histories.open(days=30).recent("ann") == [WATERLOO]
 
     asyncio.run(listen())
 
 
 def test_old_plays_of_users_who_left_are_removed(
-    making: Making, monkeypatch: pytest.MonkeyPatch
+    histories: HistoryFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.history.PURGE_EVERY_S", 0.01)
 
     async def listen() -> None:
         now = now_ms()
-        await making.history(days=10).purge()  # without a collection
-        long = making.history(days=30)
+        await histories.open(days=10).purge()  # no collection exists
+        long = histories.open(days=30)
         await long.record("ann", [(JOGA, now - 20 * DAY_MS), (HUNTER, now)])
         await long.record("bob", [(JOGA, now - 20 * DAY_MS)])
-        purging = asyncio.create_task(making.history(days=10).purge_regularly())
+        purging = asyncio.create_task(histories.open(days=10).purge_regularly())
         while await long.recent("bob"):
             await asyncio.sleep(0.01)
         purging.cancel()
@@ -110,7 +110,7 @@ def test_old_plays_of_users_who_left_are_removed(
 
 def test_a_removed_history_is_created_again() -> None:
     nodes = MemoryNodes()
-    history = Making(QdrantOptions((":memory:",)), AsyncMemoryNodes(nodes)).history()
+    history = HistoryFactory(QdrantOptions((":memory:",)), AsyncMemoryNodes(nodes)).open()
 
     async def listen() -> None:
         await history.record("ann", [(JOGA, now_ms())])
@@ -147,8 +147,10 @@ def play(song_id: Any, at_ms: int = 0) -> pb.Play:
     return pb.Play(song=pb.Seed(song_id=str(song_id)), at_ms=at_ms)
 
 
-def test_recommendations_for_a_user_follow_the_history(loop: Loop, making: Making) -> None:
-    history = making.history()
+def test_recommendations_for_a_user_follow_the_history(
+    loop: Loop, histories: HistoryFactory
+) -> None:
+    history = histories.open()
     with (
         loop.serve(FakeStore(FakeRelease(POINTS)), history=history) as server,
         Client(server.address) as client,
@@ -172,7 +174,7 @@ def test_recommendations_for_a_user_follow_the_history(loop: Loop, making: Makin
 
 def test_malformed_requests_name_the_field(loop: Loop) -> None:
     nodes = AsyncMemoryNodes(MemoryNodes())
-    history = Making(QdrantOptions((":memory:",)), nodes).history()
+    history = HistoryFactory(QdrantOptions((":memory:",)), nodes).open()
     good = pb.RecordPlaysRequest(user_id="ann", plays=[play(JOGA)])
     with (
         loop.serve(FakeStore(FakeRelease(POINTS)), history=history) as server,

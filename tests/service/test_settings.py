@@ -28,7 +28,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"NEXTSONG_{name.upper()}", raising=False)
 
 
-def written(folder: Path, text: str) -> Path:
+def write_config(folder: Path, text: str) -> Path:
     path = folder / "nextsong.toml"
     path.write_text(text, encoding="utf-8")
     return path
@@ -41,7 +41,7 @@ def serve(*arguments: object) -> Result:
 def test_flags_override_the_environment_the_file_and_defaults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = written(tmp_path, 'port = 1\nworkers = 2\ngrace = 3.5\nhost = "::1"\n')
+    config = write_config(tmp_path, 'port = 1\nworkers = 2\ngrace = 3.5\nhost = "::1"\n')
     monkeypatch.setenv("NEXTSONG_PORT", "11")
     monkeypatch.setenv("NEXTSONG_WORKERS", "12")
     found = settings.load({"port": 21}, config)
@@ -61,7 +61,7 @@ def test_printed_settings_can_be_loaded_and_hide_secrets(
     assert (printed["port"], printed["log_format"], printed["wait"]) == (7, "json", True)
     names = {line.removeprefix("# ").split()[0] for line in result.output.splitlines()}
     assert names == set(Settings.model_fields)
-    again = settings.load({}, written(tmp_path, result.output))
+    again = settings.load({}, write_config(tmp_path, result.output))
     assert again.port == 7
 
 
@@ -102,7 +102,7 @@ def test_the_api_key_is_passed_to_the_qdrant_options(tmp_path: Path) -> None:
     ],
 )
 def test_an_invalid_setting_is_reported_in_one_line(tmp_path: Path, text: str, said: str) -> None:
-    result = serve("--config", written(tmp_path, text), "--print-config")
+    result = serve("--config", write_config(tmp_path, text), "--print-config")
     assert result.exit_code == 1
     (line,) = result.output.splitlines()
     assert line.startswith("Error: ")
@@ -110,7 +110,7 @@ def test_an_invalid_setting_is_reported_in_one_line(tmp_path: Path, text: str, s
 
 
 def test_a_secret_is_not_in_the_error(tmp_path: Path) -> None:
-    config = written(tmp_path, f'qdrant_api_key = "{SECRET}"\nport = -1\n')
+    config = write_config(tmp_path, f'qdrant_api_key = "{SECRET}"\nport = -1\n')
     with pytest.raises(SettingsError) as caught:
         settings.load({}, config)
     assert SECRET not in str(caught.value)
@@ -148,7 +148,7 @@ def test_unusable_files_and_addresses_are_reported_in_one_line(
         given["tls_key"] = given[name]
     if name == "qdrant_api_key_file":
         given["qdrant_url"] = "http://127.0.0.1:1"
-    config = written(tmp_path, "".join(f"{n} = {json.dumps(v)}\n" for n, v in given.items()))
+    config = write_config(tmp_path, "".join(f"{n} = {json.dumps(v)}\n" for n, v in given.items()))
     result = serve("--config", config, "--home", tmp_path / "home", "--port", 0)
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
@@ -177,11 +177,11 @@ def test_passwords_in_addresses_are_not_printed(given: str, printed: str) -> Non
 @pytest.mark.parametrize("home", ["\U0001f3b5/music", 'q"uo\\te', "new\nline\x7f\x01", "caf\u00e9"])
 def test_any_folder_name_can_be_printed_and_loaded(tmp_path: Path, home: str) -> None:
     text = Settings(home=home).to_toml()
-    assert str(settings.load({}, written(tmp_path, text)).home) == home
+    assert str(settings.load({}, write_config(tmp_path, text)).home) == home
 
 
 @pytest.mark.parametrize("number", ["inf", "nan", "1e9"])
 @pytest.mark.parametrize("name", ["grace", "drain", "call_timeout", "look_every", "history_days"])
 def test_numbers_are_finite_and_bounded(tmp_path: Path, name: str, number: str) -> None:
     with pytest.raises(SettingsError, match=name):
-        settings.load({}, written(tmp_path, f"{name} = {number}\n"))
+        settings.load({}, write_config(tmp_path, f"{name} = {number}\n"))

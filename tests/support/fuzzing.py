@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Fuzz:
-    """Makes random messages of the API by their descriptors: nearly valid, extreme or wild."""
+    """Makes random messages of the API from their descriptors, many of them nearly valid."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -88,7 +88,7 @@ class Fuzz:
     def text(self, name: str) -> str:
         pick = self.random.choice
         if "song_id" in name and self.random.random() < 0.7:
-            if self.random.random() < 0.1:  # ids with one hash
+            if self.random.random() < 0.1:  # different ids with the same hash
                 return str(UUID(int=self.random.randrange(2**60) * (2**61 - 1)))
             return pick([str(point.song.song_id) for point in SONGS])
         if name == "field" and self.random.random() < 0.8:
@@ -131,13 +131,13 @@ CALLS = {
 }
 
 
-def resident(pid: int) -> int:
+def measure_memory(pid: int) -> int:
     """Return the resident memory of a process in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 class RefusedError(Exception):
-    """Ends a refused call."""
+    """Raised instead of the exception with which gRPC ends a refused call."""
 
 
 class Context:
@@ -188,10 +188,10 @@ async def ask_all(folder: Path, seed: int, count: int) -> dict[str, Any]:
             method.response_serializer(await method.unary_unary(sent, context))
         counts[context.code] = counts.get(context.code, 0) + 1
         if number <= count // 10:
-            warm = resident(os.getpid())
+            warm = measure_memory(os.getpid())
     per_s = count / (time.perf_counter() - begin)
     current.replace(None)
-    return {"counts": counts, "per_s": per_s, "grown": resident(os.getpid()) - warm}
+    return {"counts": counts, "per_s": per_s, "grown": measure_memory(os.getpid()) - warm}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Calls of `Recommend` on a raw channel with metadata, and the reasons of refusals."""
+"""Calls of `Recommend` without the client, and the reasons of refused calls."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from tests.support.rpc_servers import PATIENCE_S, WATERLOO
 KEY, OTHER = "a-key-of-some-length", "another-key-of-length"
 
 
-def ask(
+def call_recommend(
     address: str, *metadata: tuple[str, str], timeout: float = PATIENCE_S
 ) -> tuple[pb.RecommendResponse, dict[str, Any]]:
-    """Return the answer to a call with this metadata, and its trailing metadata."""
+    """Call `Recommend` with metadata; return the response and its trailing metadata."""
     with grpc.insecure_channel(address) as channel:
         stub = recommender_pb2_grpc.RecommenderStub(channel)
         response, call = stub.Recommend.with_call(WATERLOO, metadata=metadata, timeout=timeout)
         return response, dict(call.trailing_metadata())
 
 
-def refused(address: str, *metadata: tuple[str, str]) -> grpc.RpcError:
+def get_refusal(address: str, *metadata: tuple[str, str]) -> grpc.RpcError:
     with pytest.raises(grpc.RpcError) as caught:
-        ask(address, *metadata)
+        call_recommend(address, *metadata)
     return caught.value
 
 
-def reason(error: grpc.RpcError) -> str:
+def read_reason(error: grpc.RpcError) -> str:
     status = rpc_status.from_call(error)
     assert status is not None
     info = error_details_pb2.ErrorInfo()

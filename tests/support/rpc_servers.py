@@ -1,4 +1,4 @@
-"""Servers on a real channel in an event loop of their own, and callers."""
+"""gRPC servers in an event loop of their own, and callers."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ POINTS = points_of(("ABBA", "Waterloo", 2, (1, 0)), ("ABBA", "Fernando", 1, (0, 
 WATERLOO = pb.RecommendRequest(seeds=[pb.Seed(artist="ABBA", title="Waterloo")])
 
 
-def until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
     """Wait until a condition holds, or fail."""
     end = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < end, "it never came"
+        assert time.monotonic() < end, "the condition was not met in time"
         time.sleep(0.01)
 
 
-def server_of(
+def build_server(
     store: ReleaseStore,
     *,
     metrics: Metrics | None = None,
@@ -84,14 +84,14 @@ class Loop:
     @contextmanager
     def serve(self, store: ReleaseStore, **settings: Any) -> Iterator[Server]:
         """Run a server, and stop it at the end."""
-        server = self.run(self._started(store, settings))
+        server = self.run(self._start_server(store, settings))
         try:
             yield server
         finally:
             self.run(server.stop())
 
-    async def _started(self, store: ReleaseStore, settings: dict[str, Any]) -> Server:
-        server = server_of(store, **settings)
+    async def _start_server(self, store: ReleaseStore, settings: dict[str, Any]) -> Server:
+        server = build_server(store, **settings)
         await server.start()
         return server
 
@@ -106,22 +106,22 @@ def damage(store: EmbeddedStore, release: str) -> None:
 
 
 class Slow(FakeRelease):
-    """Answers searches only once `may` is set."""
+    """A release that answers searches only once `may_answer` is set."""
 
     def __init__(self, points: list[Point], name: str = "slow") -> None:
         super().__init__(points, name=name)
-        self.asked_for = threading.Event()
-        self.may = threading.Event()
+        self.was_searched = threading.Event()
+        self.may_answer = threading.Event()
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
-        self.asked_for.set()
-        while not self.may.is_set():
+        self.was_searched.set()
+        while not self.may_answer.is_set():
             await asyncio.sleep(0.005)
         return await super().find(searches)
 
 
 class Call(threading.Thread):
-    """A call of `Recommend` in a thread of its own, with its `answer` or `failure`."""
+    """A call of `Recommend` in a thread. It sets `answer` or `failure`."""
 
     def __init__(self, client: Client) -> None:
         super().__init__()

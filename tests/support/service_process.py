@@ -39,41 +39,43 @@ class Service:
             cwd=ROOT,
             env=environment,
         )
-        self.said: list[str] = []
+        self.printed: list[str] = []
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.said.append(line.rstrip())
+            self.printed.append(line.rstrip())
             if line.startswith("serving"):
                 return
 
     @property
     def address(self) -> str:
-        return self.said[-1].split()[-1]
+        return self.printed[-1].split()[-1]
 
     def metrics(self) -> str:
-        port = self.said[0].split()[-1]
+        port = self.printed[0].split()[-1]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             return str(answer.read().decode())
 
     def children(self) -> list[int]:
         pid = self.process.pid
-        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
 
-    def end(self) -> tuple[int, str]:
-        """Stop the service; return its exit code and its log."""
+    def stop(self) -> tuple[int, str]:
+        """Stop the service, and return its exit code and its log."""
         self.process.send_signal(signal.SIGTERM)
-        return self.ended()
+        return self.wait()
 
-    def ended(self) -> tuple[int, str]:
-        """Wait for the end; return the exit code and the log."""
+    def wait(self) -> tuple[int, str]:
+        """Wait until the service has ended, and return its exit code and its log."""
         self.process.communicate(timeout=STARTING_S)
         self._log.seek(0)
         return self.process.returncode, self._log.read()
 
 
 @contextmanager
-def serving(home: Path, *options: str, path: Path | None = None) -> Iterator[Service]:
-    """Run the service. `path` is a folder of modules that precede all others."""
+def run_service(home: Path, *options: str, path: Path | None = None) -> Iterator[Service]:
+    """Run the service. Modules in the folder `path` take precedence over installed ones."""
     with tempfile.TemporaryFile("w+") as log:
         service = Service(log, home, *options, path=path)
         try:

@@ -42,7 +42,9 @@ class Admission:
 
     @contextmanager
     def admit(self, work: int) -> Iterator[None]:
-        """Hold the slots of a call inside this block. No call needs more than all slots.
+        """Hold the slots of a call inside this block.
+
+        A call of more work than fits into all slots takes all slots.
 
         Raises `OverloadError` if too few slots are free.
         """
@@ -54,7 +56,7 @@ class Admission:
             )
         self._used += slots
         if self._used <= self._capacity and not self._is_catching_up(MIN_CATCH_UP_S):
-            self._last_stall_end = -math.inf  # the queue has drained
+            self._last_stall_end = -math.inf  # the queue of the stall has drained
         try:
             yield
         finally:
@@ -64,7 +66,7 @@ class Admission:
     def stall(self) -> Iterator[None]:
         """Mark a block in which the engine may block the interpreter for a second or two.
 
-        Loading or closing a large release does. The calls that were sent meanwhile are then
+        Loading and closing a large release do so. The calls that were sent meanwhile are then
         received at the same time, which does not mean that the service is overloaded. Therefore,
         extra calls are admitted until these calls are answered.
         """
@@ -84,7 +86,7 @@ class Admission:
 
 
 class AdmitCalls:
-    """Refuses calls above capacity immediately."""
+    """Refuses calls immediately when the service is at capacity."""
 
     def __init__(self, admission: Admission) -> None:
         self._admission = admission

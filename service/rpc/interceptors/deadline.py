@@ -21,7 +21,7 @@ class LimitTime:
         self._timeout_s = timeout_s
 
     async def __call__(self, call: Call, proceed: Handler) -> Message:
-        """Answer the call in time. Raises `TooLateError`."""
+        """Answer the call within the time limit. Raises `TooLateError`."""
         remaining_s = call.context.time_remaining()
         allowed_s = self._timeout_s if remaining_s is None else min(remaining_s, self._timeout_s)
         call.deadline = time.monotonic() + allowed_s

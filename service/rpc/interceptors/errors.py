@@ -27,7 +27,7 @@ async def report_errors(call: Call, proceed: Handler) -> Message:
         own = error if isinstance(error, NextsongError) else NextsongError(str(error))
         call.code, call.error = get_code(own).name, error
         await call.context.abort_with_status(build_status(own, trailers))
-        raise AssertionError from None  # abort_with_status has raised
+        raise AssertionError from None  # not reached, because abort_with_status raises
     call.context.set_trailing_metadata(trailers)
     return response
 

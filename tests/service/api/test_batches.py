@@ -33,7 +33,7 @@ def batch(release: OpenRelease, *requests: pb.RecommendRequest) -> list[pb.Recom
 
 
 def best(response: pb.RecommendResponse) -> tuple[list[float], set[str]]:
-    """Return all scores, and the songs whose score is above the last."""
+    """Return all scores, and the songs with a score above the lowest one."""
     scores = [scored.score for scored in response.songs]
     return scores, {s.song.song_id for s in response.songs if s.score > scores[-1]}
 
@@ -53,7 +53,7 @@ def test_a_query_gets_the_same_response_in_a_batch_as_alone(real: OpenRelease) -
     together = batch(real, *[pb.RecommendRequest(**fields) for fields in many])
     for fields, response in zip(many, together, strict=True):
         alone = recommend(real, **fields)
-        assert best(response) == best(alone)  # the order of equal scores is arbitrary
+        assert best(response) == best(alone)  # songs with equal scores may be in any order
         for each in (response, alone):
             del each.songs[:]
         assert response == alone

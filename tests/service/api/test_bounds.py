@@ -51,7 +51,7 @@ class ReleaseWithFields(FakeRelease):
 
 
 class UnusedHistory:
-    """A listening history that must not be used."""
+    """A listening history that fails the test if it is used."""
 
     async def recent(self, _user: str) -> list[UUID]:
         raise AssertionError
@@ -64,7 +64,7 @@ UNUSED_HISTORY: Any = UnusedHistory()
 
 
 def long_texts(kind: type[Message]) -> Iterator[tuple[str, Message]]:
-    """Yield the path of each text of a message, with a message in which it is too long."""
+    """Yield the path of each text field, with a message in which this text is too long."""
     for field in kind.DESCRIPTOR.fields:
         message = kind(**VALID.get(kind, {}))
         if field.message_type:
@@ -80,7 +80,7 @@ def long_texts(kind: type[Message]) -> Iterator[tuple[str, Message]]:
         elif field.type == field.TYPE_STRING:
             if kind is pb.Condition and field.name == "text":
                 message = pb.Condition(field="album")
-            if kind is pb.RecommendRequest:  # a user id instead of seeds
+            if kind is pb.RecommendRequest:  # a user id replaces the seeds
                 message.ClearField("seeds")
             long = "x" * MANY
             if field.is_repeated:
@@ -134,7 +134,7 @@ def test_names_of_the_maximum_length_are_accepted() -> None:
         methods.recommend(release, pb.RecommendRequest(seeds=[seed], filter=where))
     )
     assert response.seeds[0].resolution == pb.RESOLUTION_UNKNOWN
-    expanding = pb.Filter(exclude_artists=["\ufdfa" * 29])  # eighteen characters each
+    expanding = pb.Filter(exclude_artists=["\ufdfa" * 29])  # each becomes eighteen characters
     with pytest.raises(RequestError, match=r"exclude_artists\[0\]: must have at most 512"):
         asyncio.run(methods.recommend(release, pb.RecommendRequest(seeds=[seed], filter=expanding)))
     longer = pb.RecommendRequest(seeds=[pb.Seed(artist="x", title="y" * (most + 1))])
@@ -163,12 +163,12 @@ def test_ids_with_the_same_hash_are_refused(
 def test_a_seed_is_normalised_once(monkeypatch: pytest.MonkeyPatch) -> None:
     normalised: list[str] = []
 
-    def counting(name: str) -> str:
+    def normalise_and_record(name: str) -> str:
         normalised.append(name)
         return name.lower()
 
     for module in (validation, seeds):
-        monkeypatch.setattr(module, "normalise", counting)
+        monkeypatch.setattr(module, "normalise", normalise_and_record)
     named = [pb.Seed(artist=f"A{n}", title=f"T{n} (feat. x) [mono]") for n in range(3)]
     asyncio.run(methods.recommend(ReleaseWithFields(), pb.RecommendRequest(seeds=named)))
     assert sorted(normalised) == sorted(
@@ -182,7 +182,7 @@ def test_a_seed_is_normalised_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(normalised) == [named[0].artist, named[0].title]
 
 
-@pytest.mark.timeout(120)  # minutes to hours if the time grew with the square
+@pytest.mark.timeout(120)  # with quadratic time, this would take minutes to hours
 @pytest.mark.parametrize(
     ("title", "base"),
     [

@@ -1,4 +1,4 @@
-"""Filters on extra payload fields, on a published release through the API's messages."""
+"""Filters on extra payload fields, in requests to a published release."""
 
 from __future__ import annotations
 

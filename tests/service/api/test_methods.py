@@ -1,4 +1,4 @@
-"""The API's methods: which requests are refused, which field is named, and the responses."""
+"""The methods of the API: refused requests, accepted requests, and responses."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def fake() -> FakeRelease:
     return FakeRelease(POINTS, name="20261123", training_playlists=80)
 
 
-def weighted(weight: float) -> pb.Seed:
+def build_seed(weight: float) -> pb.Seed:
     return pb.Seed(artist="abba", title="waterloo", weight=weight)
 
 
-# Requests that are refused, and the field that is named.
+# Refused requests, and the field that the error names.
 
 BAD_SONGS = [
     pytest.param(pb.Seed(), "artist", id="nothing"),
@@ -63,13 +63,13 @@ BAD_SONGS = [
 
 BAD_SEEDS = [
     *BAD_SONGS,
-    pytest.param(weighted(0), "weight", id="weight 0"),
-    pytest.param(weighted(-0.0), "weight", id="weight -0"),
-    pytest.param(weighted(-1000.001), "weight", id="weight too light"),
-    pytest.param(weighted(NAN), "weight", id="weight NaN"),
-    pytest.param(weighted(INFINITY), "weight", id="weight infinite"),
-    pytest.param(weighted(-INFINITY), "weight", id="weight below all"),
-    pytest.param(weighted(1000.001), "weight", id="weight too heavy"),
+    pytest.param(build_seed(0), "weight", id="weight 0"),
+    pytest.param(build_seed(-0.0), "weight", id="weight -0"),
+    pytest.param(build_seed(-1000.001), "weight", id="weight too light"),
+    pytest.param(build_seed(NAN), "weight", id="weight NaN"),
+    pytest.param(build_seed(INFINITY), "weight", id="weight infinite"),
+    pytest.param(build_seed(-INFINITY), "weight", id="weight below all"),
+    pytest.param(build_seed(1000.001), "weight", id="weight too heavy"),
 ]
 
 
@@ -104,7 +104,7 @@ def test_the_field_of_a_bad_song_is_named(fake: FakeRelease, song: pb.Seed, fiel
 
 
 def test_similar_songs_ignore_the_weight(fake: FakeRelease) -> None:
-    assert similar(fake, song=weighted(NAN)) == similar(fake, song=SEED)
+    assert similar(fake, song=build_seed(NAN)) == similar(fake, song=SEED)
 
 
 @pytest.mark.parametrize(("where", "field"), BAD_FILTERS)
@@ -160,7 +160,7 @@ def test_a_long_id_is_shortened_in_the_message(fake: FakeRelease) -> None:
     assert len(str(caught.value)) < 100
 
 
-# Requests that are accepted, up to the maximums.
+# Accepted requests, up to the maximum values.
 
 
 @pytest.mark.parametrize(
@@ -194,13 +194,13 @@ def test_filters_of_maximum_size_are_accepted(fake: FakeRelease) -> None:
 
 @pytest.mark.parametrize("weight", [1e-45, 0.5, 1, 1000])
 def test_weights_within_range_are_accepted(fake: FakeRelease, weight: float) -> None:
-    assert recommend(fake, seeds=[weighted(weight)]).strategy == pb.STRATEGY_SEEDS
+    assert recommend(fake, seeds=[build_seed(weight)]).strategy == pb.STRATEGY_SEEDS
 
 
 def test_the_default_weight_is_one(fake: FakeRelease) -> None:
-    # Fernando is at 37 degrees. With a decay of 0.5, the last seed has twice the weight.
+    # Fernando's vector is at 37 degrees. With a decay of 0.5, the last seed weighs twice as much.
     plain = recommend(fake, seeds=[SEED, named(str(JOGA.song_id))], mode=pb.MODE_DENSE)
-    explicit = recommend(fake, seeds=[weighted(1), named(str(JOGA.song_id))], mode=pb.MODE_DENSE)
+    explicit = recommend(fake, seeds=[build_seed(1), named(str(JOGA.song_id))], mode=pb.MODE_DENSE)
     assert plain == explicit
     assert plain.songs[0].score == pytest.approx((0.5 * 0.8 + 0.6) / math.sqrt(1.25), abs=1e-6)
 

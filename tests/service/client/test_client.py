@@ -1,4 +1,4 @@
-"""The client: servers that are absent, stuck, busy or restarted, retries and load balancing."""
+"""The client: absent, blocked, busy and restarted servers, retries and load balancing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
 from service.rpc.status import build_status
 from tests.support.fakes import FakeRelease, FakeStore
-from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, until
+from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def test_an_error_says_that_no_service_listens() -> None:
-    with socket.socket() as taken:  # bound, so that no other process can listen there
+    with socket.socket() as taken:  # bind the port, so that no other process can listen on it
         taken.bind(("127.0.0.1", 0))
         begun = time.monotonic()
         with (
@@ -111,7 +111,7 @@ def test_a_call_is_made_at_most_four_times(loop: Loop, failures: int, answered: 
 
 
 class CancellingHandler(grpc.GenericRpcHandler):
-    """Cancels the first calls, like a server that is shutting down, and answers the others."""
+    """Cancels the first calls, like a server that is shutting down, and answers later calls."""
 
     def __init__(self, response: bytes, cancelled: int = 1) -> None:
         self.requests: list[bytes] = []
@@ -190,7 +190,7 @@ def test_no_call_fails_while_one_of_two_servers_shuts_down(loop: Loop) -> None:
         for _ in range(4):
             with loop.serve(FakeStore(FakeRelease(POINTS)), workers=2, port=first.port):
                 before = answered
-                until(lambda before=before: answered > before + 50)
+                wait_until(lambda before=before: answered > before + 50)
         ended.set()
         for caller in callers:
             caller.join(PATIENCE_S)
@@ -222,16 +222,18 @@ def test_calls_are_distributed_over_the_replicas_that_are_up(loop: Loop) -> None
         address = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
         with Client(address, PATIENCE_S) as client:
 
-            def answered_by(calls: int) -> Counter[str]:
+            def count_answers(calls: int) -> Counter[str]:
                 return Counter(client.recommend(WATERLOO).release for _ in range(calls))
 
-            until(lambda: len(answered_by(3)) == 3)  # all are connected
-            assert answered_by(30) == {"one": 10, "two": 10, "three": 10}
+            wait_until(
+                lambda: len(count_answers(3)) == 3
+            )  # wait until the client is connected to all servers
+            assert count_answers(30) == {"one": 10, "two": 10, "three": 10}
             loop.run(first.stop())
-            until(lambda: "one" not in answered_by(2))
-            assert answered_by(20) == {"two": 10, "three": 10}
+            wait_until(lambda: "one" not in count_answers(2))
+            assert count_answers(20) == {"two": 10, "three": 10}
             with loop.serve(FakeStore(releases[0]), port=first.port):
-                until(lambda: len(answered_by(3)) == 3)
+                wait_until(lambda: len(count_answers(3)) == 3)
 
 
 def test_calls_are_not_repeated_if_most_calls_fail(loop: Loop) -> None:
@@ -246,7 +248,7 @@ def test_calls_are_not_repeated_if_most_calls_fail(loop: Loop) -> None:
 
 
 class BusyHandler(grpc.GenericRpcHandler):
-    """Refuses all calls and asks to repeat them after half a second."""
+    """Refuses all calls, and asks callers to repeat them after half a second."""
 
     def service(self, handler_call_details: Any) -> Any:
         return grpc.unary_unary_rpc_method_handler(self._serve)

@@ -1,4 +1,4 @@
-"""Seeds typed on the command line: kinds of dashes, names with dashes, titles alone."""
+"""Seeds typed on the command line: kinds of dashes, names with dashes, and titles alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def release() -> FakeRelease:
 
 
 def resolve_names(release: FakeRelease, *texts: str) -> list[str]:
-    """Return the names of the seeds that the texts are resolved to."""
+    """Resolve texts, and return the artist and title of each seed."""
     songs = {str(point.song.song_id): point.song for point in POINTS}
     seeds = resolve_texts(Direct(release), texts)
     named = [songs.get(seed.song_id, seed) for seed in seeds]
@@ -55,7 +55,10 @@ def test_all_kinds_of_dashes_separate_artist_and_title(release: FakeRelease, das
         ("Run - Intro", "Jay-Z / Run - Intro"),
         ("AC - DC - Unheard", "AC - DC / Unheard"),  # the artist is known
         ("Semi-Detached", "Semi / Detached"),  # the artist is known
-        ("Nobody - Nothing - Ever", "Nobody / Nothing - Ever"),  # neither artist nor title is
+        (
+            "Nobody - Nothing - Ever",
+            "Nobody / Nothing - Ever",
+        ),  # neither the artist nor the title is known
     ],
 )
 def test_every_split_is_tried(release: FakeRelease, text: str, name: str) -> None:
@@ -75,7 +78,7 @@ def test_a_whole_playlist_is_looked_up_in_one_call(release: FakeRelease) -> None
     assert "search" not in release.asked
 
 
-def test_the_listed_candidates_can_be_pasted(release: FakeRelease) -> None:
+def test_candidates_in_the_message_are_accepted_as_arguments(release: FakeRelease) -> None:
     for title, artists in (("Thank You", ["Dido", "Led Zeppelin"]), ("a$ap", ["It's", "Only"])):
         with pytest.raises(SeedTextError) as caught:
             resolve_texts(Direct(release), [title])

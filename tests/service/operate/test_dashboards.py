@@ -1,4 +1,4 @@
-"""The Grafana dashboard and the Prometheus alerts use series that the service has."""
+"""The Grafana dashboard and the Prometheus alerts use only series that the service exports."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def all_queries() -> list[str]:
 
 @pytest.fixture(scope="module")
 def series() -> dict[str, set[str]]:
-    """Return the labels of each series of the service."""
+    """Return the labels of each series that the service exports, by name."""
     registry = prometheus.CollectorRegistry()
     metrics = Metrics(registry)
     metrics.begin_call()

@@ -23,7 +23,7 @@ from tests.support.qdrant_servers import (
     memory_store,
     options_of,
 )
-from tests.support.rpc_servers import PATIENCE_S, SERVING, Loop, until
+from tests.support.rpc_servers import PATIENCE_S, SERVING, Loop, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 SLOW_LIMIT = 499
 
 
-class Delaying(AsyncMemoryNodes):
-    """Delays the first query of one kind until `may`."""
+class DelayingNodes(AsyncMemoryNodes):
+    """Nodes that delay the first listing of songs until `is_released`."""
 
-    may = False
+    is_released = False
     waiting = 0
 
     async def request(
@@ -46,7 +46,7 @@ class Delaying(AsyncMemoryNodes):
     ) -> Any:
         if task == "list songs" and self.waiting == 0:
             self.waiting += 1
-            while not self.may:
+            while not self.is_released:
                 await asyncio.sleep(0.005)
         return await super().request(task, call, deadline)
 
@@ -59,7 +59,7 @@ def search(address: str, limit: int = 5, timeout: float = PATIENCE_S) -> pb.Sear
         return answer
 
 
-def outcome(address: str, timeout: float = PATIENCE_S) -> str:
+def get_status(address: str, timeout: float = PATIENCE_S) -> str:
     try:
         search(address, timeout=timeout)
     except grpc.RpcError as error:
@@ -67,67 +67,71 @@ def outcome(address: str, timeout: float = PATIENCE_S) -> str:
     return "OK"
 
 
-def healthy(address: str) -> bool:
+def is_healthy(address: str) -> bool:
     with grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         check = stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
         return bool(check.status == SERVING)
 
 
-def test_a_slow_query_delays_no_other(loop: Loop, content: Content) -> None:
+def test_a_slow_query_does_not_delay_other_calls(loop: Loop, content: Content) -> None:
     store = memory_store()
     store.publish(content.draft, SilentReporter())
-    nodes = Delaying(store.nodes)  # type: ignore[arg-type]
+    nodes = DelayingNodes(store.nodes)  # type: ignore[arg-type]
     store._open_nodes = lambda: nodes  # type: ignore[assignment, return-value]
     slow: list[pb.SearchSongsResponse] = []
     with loop.serve(store, look_every=3600) as server:
-        asker = threading.Thread(target=lambda: slow.append(search(server.address, SLOW_LIMIT)))
-        asker.start()
-        until(lambda: nodes.waiting == 1)
+        caller = threading.Thread(target=lambda: slow.append(search(server.address, SLOW_LIMIT)))
+        caller.start()
+        wait_until(lambda: nodes.waiting == 1)
         for _ in range(20):
-            assert outcome(server.address) == "OK"
+            assert get_status(server.address) == "OK"
         assert not slow
-        nodes.may = True
-        asker.join(PATIENCE_S)
+        nodes.is_released = True
+        caller.join(PATIENCE_S)
     assert len(slow) == 1
 
 
 @contextmanager
-def on_a_server(loop: Loop, content: Content, folder: Path) -> Iterator[tuple[Program, str]]:
-    """Start a Qdrant server, and yield it with the address of a service that uses it."""
+def run_on_qdrant(loop: Loop, content: Content, folder: Path) -> Iterator[tuple[Program, str]]:
+    """Start a Qdrant server and a service, and yield the server and the address of the service."""
     with Program(folder) as server:
         store = ServerStore(options_of(server.url))
         store.publish(content.draft, SilentReporter())
         with loop.serve(store, look_every=0.2, call_timeout=10) as service:
-            assert outcome(service.address) == "OK"
-            assert healthy(service.address)
+            assert get_status(service.address) == "OK"
+            assert is_healthy(service.address)
             yield server, service.address
         store.close()
 
 
 @pytest.mark.usefixtures("qdrant_binary")
-def test_a_server_that_dies_and_restarts(loop: Loop, content: Content, tmp_path: Path) -> None:
-    with on_a_server(loop, content, tmp_path) as (server, address):
+def test_the_service_recovers_when_the_qdrant_server_restarts(
+    loop: Loop, content: Content, tmp_path: Path
+) -> None:
+    with run_on_qdrant(loop, content, tmp_path) as (server, address):
         server.kill()
         for _ in range(5):
-            assert outcome(address) == "UNAVAILABLE"
-        until(lambda: not healthy(address))
+            assert get_status(address) == "UNAVAILABLE"
+        wait_until(lambda: not is_healthy(address))
         server.start()
-        until(lambda: healthy(address))
-        until(lambda: outcome(address) == "OK")
+        wait_until(lambda: is_healthy(address))
+        wait_until(lambda: get_status(address) == "OK")
 
 
 @pytest.mark.usefixtures("qdrant_binary")
-def test_a_server_that_stops_answering(loop: Loop, content: Content, tmp_path: Path) -> None:
-    with on_a_server(loop, content, tmp_path) as (server, address):
+def test_the_service_recovers_when_the_qdrant_server_answers_again(
+    loop: Loop, content: Content, tmp_path: Path
+) -> None:
+    with run_on_qdrant(loop, content, tmp_path) as (server, address):
         assert server.pid is not None
         os.kill(server.pid, signal.SIGSTOP)
         try:
             # The service gives up before the deadline: the status is not DEADLINE_EXCEEDED.
-            assert outcome(address) == "UNAVAILABLE"
-            assert outcome(address, timeout=3) == "UNAVAILABLE"
-            until(lambda: not healthy(address))
+            assert get_status(address) == "UNAVAILABLE"
+            assert get_status(address, timeout=3) == "UNAVAILABLE"
+            wait_until(lambda: not is_healthy(address))
         finally:
             os.kill(server.pid, signal.SIGCONT)
-        until(lambda: healthy(address))
-        until(lambda: outcome(address) == "OK")
+        wait_until(lambda: is_healthy(address))
+        wait_until(lambda: get_status(address) == "OK")

@@ -1,4 +1,4 @@
-"""Health follows the release and its store, and releases that fail to open are tried again."""
+"""The health follows the release store, and releases that fail to open are tried again."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from service.operate import watcher
 from service.rpc.health import ALIVE
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.qdrant_servers import memory_store
-from tests.support.rpc_calls import ask, reason, refused
-from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, WATERLOO, Loop, until
+from tests.support.rpc_calls import call_recommend, get_refusal, read_reason
+from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, WATERLOO, Loop, wait_until
 
 if TYPE_CHECKING:
     from catalog.model import Filter, Point
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from tests.support.store_content import Content
 
 
-def healthy(address: str) -> bool:
+def is_healthy(address: str) -> bool:
     with grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         check = stub.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
         return bool(check.status == SERVING)
 
 
-def outcome(address: str, request: pb.RecommendRequest = WATERLOO) -> str:
+def get_status(address: str, request: pb.RecommendRequest = WATERLOO) -> str:
     with grpc.insecure_channel(address) as channel:
         try:
             recommender_pb2_grpc.RecommenderStub(channel).Recommend(request, timeout=PATIENCE_S)
@@ -50,7 +50,7 @@ def outcome(address: str, request: pb.RecommendRequest = WATERLOO) -> str:
     return "OK"
 
 
-def searched(address: str) -> str:
+def get_search_status(address: str) -> str:
     with grpc.insecure_channel(address) as channel:
         try:
             stub = recommender_pb2_grpc.RecommenderStub(channel)
@@ -71,16 +71,16 @@ def test_health_follows_a_store_that_loses_its_releases(
     loop: Loop, store: ServerStore, content: Content, caplog: pytest.LogCaptureFixture
 ) -> None:
     with loop.serve(store) as server:
-        assert (searched(server.address), healthy(server.address)) == ("OK", True)
+        assert (get_search_status(server.address), is_healthy(server.address)) == ("OK", True)
         store.nodes.request(
             "", lambda client: client.delete_collection(store.collection(store.current() or ""))
         )
-        assert searched(server.address) == "UNAVAILABLE"
-        until(lambda: not healthy(server.address))
+        assert get_search_status(server.address) == "UNAVAILABLE"
+        wait_until(lambda: not is_healthy(server.address))
         assert "has no current release any more" in caplog.text
         store.publish(content.draft, SilentReporter())
-        until(lambda: healthy(server.address))
-        assert searched(server.address) == "OK"
+        wait_until(lambda: is_healthy(server.address))
+        assert get_search_status(server.address) == "OK"
 
 
 def test_health_follows_a_lost_alias(loop: Loop, store: ServerStore, content: Content) -> None:
@@ -90,13 +90,13 @@ def test_health_follows_a_lost_alias(loop: Loop, store: ServerStore, content: Co
     with loop.serve(store) as server:
         release = store.current() or ""
         store.nodes.request("", lambda client: client.update_collection_aliases([gone]))
-        until(lambda: not healthy(server.address))
+        wait_until(lambda: not is_healthy(server.address))
         store._move_alias(release)
-        until(lambda: healthy(server.address))
+        wait_until(lambda: is_healthy(server.address))
 
 
-class Refusing(FakeStore):
-    """Raises `refusal` when asked for the current release."""
+class FailingStore(FakeStore):
+    """A store that raises `refusal` instead of returning the current release."""
 
     refusal: Exception | None = None
 
@@ -106,8 +106,8 @@ class Refusing(FakeStore):
         return super().current()
 
 
-class Answering(FakeRelease):
-    """Raises `failure` when queried."""
+class FailingRelease(FakeRelease):
+    """A release whose queries raise `failure`."""
 
     failure: Exception | None = None
 
@@ -118,37 +118,37 @@ class Answering(FakeRelease):
 
 
 def test_health_follows_a_refused_api_key(loop: Loop) -> None:
-    release = Answering(POINTS)
-    store = Refusing(release)
+    release = FailingRelease(POINTS)
+    store = FailingStore(release)
     with loop.serve(store) as server:
         store.refusal = release.failure = EngineError("Qdrant refuses with this API key")
-        until(lambda: not healthy(server.address))
+        wait_until(lambda: not is_healthy(server.address))
         store.refusal = release.failure = None
-        until(lambda: healthy(server.address))
+        wait_until(lambda: is_healthy(server.address))
 
 
 @pytest.mark.parametrize("refusal", [CorruptReleaseError("a bad pointer"), StorageError("EMFILE")])
 def test_an_unreadable_pointer_fails_no_call(loop: Loop, refusal: Exception) -> None:
-    store = Refusing(FakeRelease(POINTS))
+    store = FailingStore(FakeRelease(POINTS))
     with loop.serve(store) as server:
         store.refusal = refusal
-        time.sleep(0.1)  # a few checks
-        assert healthy(server.address)
-        assert outcome(server.address) == "OK"
+        time.sleep(0.1)  # time for a few checks
+        assert is_healthy(server.address)
+        assert get_status(server.address) == "OK"
 
 
 def test_a_failed_call_starts_a_check_at_once(loop: Loop) -> None:
-    release = Answering(POINTS)
+    release = FailingRelease(POINTS)
     nobody = pb.RecommendRequest(seeds=[pb.Seed(artist="Nobody", title="?")])
     with loop.serve(FakeStore(release), look_every=3600) as server:
-        assert outcome(server.address, nobody) == "OK"
+        assert get_status(server.address, nobody) == "OK"
         release.failure = CorruptReleaseError("gone")
-        assert outcome(server.address, nobody) == "UNAVAILABLE"
-        until(lambda: not healthy(server.address))
+        assert get_status(server.address, nobody) == "UNAVAILABLE"
+        wait_until(lambda: not is_healthy(server.address))
 
 
-class Once(FakeStore):
-    """Fails to open release 2 `failures` times."""
+class FlakyStore(FakeStore):
+    """A store that fails to open release 2 the first `failures` times."""
 
     failures = 2
     tried = 0
@@ -165,66 +165,66 @@ def test_a_release_that_could_not_be_opened_is_tried_again(
     loop: Loop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(watcher, "FIRST_PAUSE_S", 0.1)
-    store = Once(FakeRelease(POINTS, name="1"))
+    store = FlakyStore(FakeRelease(POINTS, name="1"))
     with loop.serve(store) as server:
         store.put("2", FakeRelease(POINTS, name="2"))
-        until(lambda: server.release.manifest.release == "2")
-        assert healthy(server.address)
+        wait_until(lambda: server.release.manifest.release == "2")
+        assert is_healthy(server.address)
     assert store.tried == 3
     assert caplog.text.count("stay on release 1") == 1
 
 
 def test_liveness_is_serving_even_if_no_call_can_be_answered(loop: Loop) -> None:
-    release = Answering(POINTS)
+    release = FailingRelease(POINTS)
     with loop.serve(FakeStore(release)) as server, grpc.insecure_channel(server.address) as channel:
         release.failure = EngineError("away")
-        until(lambda: not healthy(server.address))
+        wait_until(lambda: not is_healthy(server.address))
         stub = health_pb2_grpc.HealthStub(channel)
         alive = stub.Check(health_pb2.HealthCheckRequest(service=ALIVE), timeout=PATIENCE_S)
         assert alive.status == SERVING
 
 
-class Away(FakeStore):
-    """Cannot be reached while `away`."""
+class UnreachableStore(FakeStore):
+    """A store that cannot be reached while `is_unreachable`."""
 
-    away = False
+    is_unreachable = False
 
     def current(self) -> str | None:
-        if self.away:
+        if self.is_unreachable:
             raise UnavailableError("the store does not answer")
         return super().current()
 
     def open(self, release: str | None = None) -> FakeRelease:
-        if self.away:
+        if self.is_unreachable:
             raise UnavailableError("the store does not answer")
         return super().open(release)
 
 
 def test_health_follows_an_unreachable_store(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
-    store = Away(FakeRelease(POINTS))
+    store = UnreachableStore(FakeRelease(POINTS))
     with loop.serve(store) as server:
-        assert healthy(server.address)
-        store.away = True
-        until(lambda: not healthy(server.address))
-        time.sleep(0.1)  # a few more checks
+        assert is_healthy(server.address)
+        store.is_unreachable = True
+        wait_until(lambda: not is_healthy(server.address))
+        time.sleep(0.1)  # time for a few more checks
         assert caplog.text.count("the release store cannot be reached") == 1
-        store.away = False
-        until(lambda: healthy(server.address))
+        store.is_unreachable = False
+        wait_until(lambda: is_healthy(server.address))
         store.put("2", FakeRelease(POINTS, name="2"))
-        until(lambda: ask(server.address)[0].release == "2")
+        wait_until(lambda: call_recommend(server.address)[0].release == "2")
 
 
 def test_a_server_can_wait_for_its_first_release(loop: Loop) -> None:
-    store = Away(FakeRelease(POINTS))
-    store.away = True
+    store = UnreachableStore(FakeRelease(POINTS))
+    store.is_unreachable = True
     with loop.serve(store, wait=True) as server:
-        assert not healthy(server.address)
-        error = refused(server.address)
+        assert not is_healthy(server.address)
+        error = get_refusal(server.address)
         assert error.code() is grpc.StatusCode.UNAVAILABLE
-        assert reason(error) == "NO_RELEASE"
-        store.away = False
-        until(lambda: healthy(server.address))
-        assert ask(server.address)[0].songs
+        assert read_reason(error) == "NO_RELEASE"
+        store.is_unreachable = False
+        wait_until(lambda: is_healthy(server.address))
+        assert call_recommend(server.address)[0].songs
     store.put("none", NoReleaseError("none yet"))
     with loop.serve(store, wait=True) as server:
-        assert not healthy(server.address)
+        assert not is_healthy(server.address)

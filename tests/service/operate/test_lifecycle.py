@@ -1,4 +1,4 @@
-"""Start and stop of the server: ports, hosts, releases and calls under way."""
+"""Start and stop of the server: ports, hosts, releases, and calls under way."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from tests.support.rpc_servers import (
     Call,
     Loop,
     Slow,
+    build_server,
     damage,
-    server_of,
-    until,
+    wait_until,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 def test_present_objects_are_exempt_from_garbage_collection(road: Road) -> None:
     spared = []
 
-    async def served() -> None:
+    async def serve_until_ready() -> None:
         stopped = asyncio.Event()
 
         def ready(_: Ready) -> None:
@@ -59,7 +59,7 @@ def test_present_objects_are_exempt_from_garbage_collection(road: Road) -> None:
         settings = Settings(home=road.home.path, port=0, drain=0.0)
         await serve(settings, Metrics(prometheus.CollectorRegistry()), ready, stopped)
 
-    asyncio.run(served())
+    asyncio.run(serve_until_ready())
     assert spared[0] > 10_000
     assert gc.get_freeze_count() == 0
 
@@ -67,12 +67,12 @@ def test_present_objects_are_exempt_from_garbage_collection(road: Road) -> None:
 def test_a_port_in_use_is_reported_and_the_release_closed(loop: Loop) -> None:
     release = FakeRelease(POINTS)
 
-    async def second(port: int) -> None:
-        server_of(FakeStore(release), port=port)
+    async def start_second(port: int) -> None:
+        build_server(FakeStore(release), port=port)
 
     with loop.serve(FakeStore(FakeRelease(POINTS))) as server:
         with pytest.raises(BusyError, match=f"cannot listen on 127.0.0.1:{server.port}: the port"):
-            loop.run(second(server.port))
+            loop.run(start_second(server.port))
         assert release.closed
         with Client(server.address) as client:
             client.recommend(WATERLOO)
@@ -80,11 +80,11 @@ def test_a_port_in_use_is_reported_and_the_release_closed(loop: Loop) -> None:
 
 @pytest.mark.parametrize("host", ["::1", "[::1]", "localhost"])
 def test_hosts_are_accepted_in_any_form(loop: Loop, host: str) -> None:
-    if "::1" in host and not ipv6():
+    if "::1" in host and not has_ipv6():
         pytest.skip("no IPv6 here")
 
     async def answer() -> None:
-        server = server_of(FakeStore(FakeRelease(POINTS)), host=host)
+        server = build_server(FakeStore(FakeRelease(POINTS)), host=host)
         await server.start()
         async with grpc.aio.insecure_channel(server.address) as channel:
             stub = recommender_pb2_grpc.RecommenderStub(channel)
@@ -95,7 +95,7 @@ def test_hosts_are_accepted_in_any_form(loop: Loop, host: str) -> None:
     loop.run(answer())
 
 
-def ipv6() -> bool:
+def has_ipv6() -> bool:
     try:
         with socket.socket(socket.AF_INET6) as probe:
             probe.bind(("::1", 0))
@@ -106,7 +106,7 @@ def ipv6() -> bool:
 
 def test_a_server_needs_a_release(tmp_path: Path) -> None:
     async def start() -> None:
-        server_of(EmbeddedStore(tmp_path / "nothing"))
+        build_server(EmbeddedStore(tmp_path / "nothing"))
 
     with pytest.raises(NoReleaseError, match="no release in"):
         asyncio.run(start())
@@ -114,7 +114,7 @@ def test_a_server_needs_a_release(tmp_path: Path) -> None:
 
 def test_a_corrupt_release_is_reported_at_the_start(store: EmbeddedStore) -> None:
     async def start() -> None:
-        server_of(store)
+        build_server(store)
 
     release = store.current()
     assert release is not None
@@ -126,7 +126,7 @@ def test_a_corrupt_release_is_reported_at_the_start(store: EmbeddedStore) -> Non
 # Stop
 
 
-def turned_away(address: str) -> bool:
+def is_refused(address: str) -> bool:
     with Client(address) as late:
         try:
             late.get_release()
@@ -144,11 +144,11 @@ def test_calls_under_way_finish_before_the_stop(
         Client(server.address, PATIENCE_S) as client,
     ):
         call = Call(client)
-        assert release.asked_for.wait(PATIENCE_S)
+        assert release.was_searched.wait(PATIENCE_S)
         stopping = loop.start(server.stop())
-        until(lambda: turned_away(server.address))
+        wait_until(lambda: is_refused(server.address))
         assert not stopping.done()
-        release.may.set()
+        release.may_answer.set()
         call.join(PATIENCE_S)
         stopping.result(PATIENCE_S)
         assert call.answer is not None
@@ -164,7 +164,7 @@ def test_a_call_that_never_ends_does_not_delay_the_stop(
         Client(server.address, PATIENCE_S) as client,
     ):
         call = Call(client)
-        assert release.asked_for.wait(PATIENCE_S)
+        assert release.was_searched.wait(PATIENCE_S)
         loop.run(server.stop())
         call.join(PATIENCE_S)
         assert isinstance(call.failure, UnavailableError)

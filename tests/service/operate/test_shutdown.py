@@ -1,4 +1,4 @@
-"""Stop of the server: tasks end, the log says so, and a second Ctrl-C ends it at once."""
+"""Stopping the service: tasks end, events are logged, and a second Ctrl-C ends it at once."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ import pytest
 from service.operate import metrics
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.road import ROOT
-from tests.support.rpc_servers import PATIENCE_S, POINTS, Loop, server_of, until
-from tests.support.service_process import Service, serving
+from tests.support.rpc_servers import PATIENCE_S, POINTS, Loop, build_server, wait_until
+from tests.support.service_process import Service, run_service
 
 if TYPE_CHECKING:
     from catalog.store import OpenRelease
     from tests.support.road import Road
 
 
-class SlowToOpen(FakeStore):
-    """Opens releases after the first only once `may` is set."""
+class SlowStore(FakeStore):
+    """Opens releases after the first only once `may_open` is set."""
 
     def __init__(self, release: FakeRelease) -> None:
         super().__init__(release)
         self.opening = threading.Event()
-        self.may = threading.Event()
+        self.may_open = threading.Event()
 
     def open(self, release: str | None = None) -> OpenRelease:
         if release is not None:
             self.opening.set()
-            assert self.may.wait(PATIENCE_S)
+            assert self.may_open.wait(PATIENCE_S)
         return super().open(release)
 
 
 def test_no_task_remains_after_the_stop(caplog: pytest.LogCaptureFixture) -> None:
-    store = SlowToOpen(FakeRelease(POINTS, name="1"))
+    store = SlowStore(FakeRelease(POINTS, name="1"))
     second = FakeRelease(POINTS, name="2")
     caplog.set_level("INFO", logger="nextsong.service")
 
     async def serve() -> None:
         before = asyncio.all_tasks()
-        server = server_of(store)
+        server = build_server(store)
         await server.start()
         store.put("2", second)
         while not store.opening.is_set():
@@ -56,7 +56,7 @@ def test_no_task_remains_after_the_stop(caplog: pytest.LogCaptureFixture) -> Non
         while "ending" not in caplog.text:
             await asyncio.sleep(0.01)
         assert not stopping.done()
-        store.may.set()
+        store.may_open.set()
         await stopping
         own = asyncio.all_tasks() - before - {stopping}
         assert not [task for task in own if "grpc" not in repr(task)]
@@ -85,18 +85,18 @@ def test_a_port_in_use_is_reported_in_one_line(road: Road, loop: Loop) -> None:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_second_interrupt_ends_the_service_at_once(road: Road, workers: int) -> None:
     options = ("--drain", "600", "--workers", str(workers))
-    with serving(road.home.path, *options) as service:
+    with run_service(road.home.path, *options) as service:
         pids = service.children()
         service.process.send_signal(signal.SIGINT)
-        until(lambda: logged(service).count("draining") == workers)
+        wait_until(lambda: read_log(service).count("draining") == workers)
         assert service.process.poll() is None
         service.process.send_signal(signal.SIGINT)
-        assert service.ended()[0] == -signal.SIGINT
-        until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+        assert service.wait()[0] == -signal.SIGINT
+        wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
 
 
-def logged(service: Service) -> str:
-    # pread, because the writers share the position in the file.
+def read_log(service: Service) -> str:
+    # os.pread does not move the file position, which the writing processes share.
     return os.pread(service._log.fileno(), 1 << 20, 0).decode()
 
 
@@ -120,7 +120,7 @@ def test_an_unused_release_has_no_series(tmp_path: Path, monkeypatch: pytest.Mon
     assert in_use() == {"release-999": 2}
     processes[0].set_release("r")
     assert in_use() == {"release-999": 1, "r": 1}
-    metrics.clear_files(tmp_path, 7)  # its process has died
+    metrics.clear_files(tmp_path, 7)  # as after the end of the process
     processes[1].set_release(None)
     assert in_use() == {}
     assert {path: path.stat().st_size for path in tmp_path.iterdir()} == sizes

@@ -24,8 +24,8 @@ from service.operate import metrics
 from service.operate.supervisor import supervise
 from service.rpc.port import reserve_port
 from service.settings import Settings
-from tests.support.rpc_servers import PATIENCE_S, until
-from tests.support.service_process import serving
+from tests.support.rpc_servers import PATIENCE_S, wait_until
+from tests.support.service_process import run_service
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,7 +39,7 @@ def count_calls(text: str) -> float:
     return sum(float(line.split()[-1]) for line in lines)
 
 
-def files_of_metrics(pid: int) -> list[Path]:
+def list_metrics_files(pid: int) -> list[Path]:
     """Return the metrics files that the children of a process have mapped."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     maps = "".join(Path(f"/proc/{child}/maps").read_text() for child in children)
@@ -47,7 +47,7 @@ def files_of_metrics(pid: int) -> list[Path]:
     return list(folder.iterdir())
 
 
-def alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -58,7 +58,7 @@ def alive(pid: int) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_processes_share_a_port_and_metrics_and_are_replaced(road: Road) -> None:
     options = ("--workers", "2", "--metrics-port", "0", "--log-level", "error")
-    with serving(road.home.path, *options) as service:
+    with run_service(road.home.path, *options) as service:
         pids = service.children()
         assert len(pids) == 2
         for _ in range(12):  # each connection goes to one process
@@ -70,27 +70,27 @@ def test_processes_share_a_port_and_metrics_and_are_replaced(road: Road) -> None
         assert in_use in service.metrics()
 
         os.kill(pids[0], signal.SIGKILL)
-        until(lambda: len(service.children()) == 2 and pids[0] not in service.children())
-        until(lambda: in_use in service.metrics())
+        wait_until(lambda: len(service.children()) == 2 and pids[0] not in service.children())
+        wait_until(lambda: in_use in service.metrics())
         with Client(service.address) as client:
             client.get_release()
-        # The calls that the dead process counted are kept, and it left no other files.
+        # The counters of the killed process are kept, and its other files are gone.
         assert count_calls(service.metrics()) == 13
-        assert len(files_of_metrics(service.process.pid)) == 2 * 4
+        assert len(list_metrics_files(service.process.pid)) == 2 * 4
 
         with pytest.raises(BusyError, match="the port is in use"):
             reserve_port("127.0.0.1", int(service.address.split(":")[1])).__enter__()
 
         pids = service.children()
-        code, log = service.end()
+        code, log = service.stop()
         assert code == 0
         assert "a process ended unexpectedly" in log
         assert "Traceback" not in log
-        assert not any(alive(pid) for pid in pids)
+        assert not any(is_alive(pid) for pid in pids)
 
 
 def test_no_call_fails_while_several_processes_stop(road: Road) -> None:
-    with serving(road.home.path, "--workers", "2", "--drain", "0.5") as service:
+    with run_service(road.home.path, "--workers", "2", "--drain", "0.5") as service:
         seed = pb.Seed(artist="nobody", title="nothing")
         outcomes: list[str] = []
         ending = threading.Event()
@@ -104,16 +104,16 @@ def test_no_call_fails_while_several_processes_stop(road: Road) -> None:
         callers = [threading.Thread(target=call) for _ in range(4)]
         for caller in callers:
             caller.start()
-        until(lambda: len(outcomes) > 20)
+        wait_until(lambda: len(outcomes) > 20)
         service.process.send_signal(signal.SIGTERM)
         time.sleep(0.2)  # the drain takes half a second
         before = len(outcomes)
-        until(lambda: len(outcomes) > before)
+        wait_until(lambda: len(outcomes) > before)
         ending.set()
         for caller in callers:
             caller.join(PATIENCE_S)
         assert not any(caller.is_alive() for caller in callers)
-        code, log = service.ended()
+        code, log = service.wait()
         assert code == 0
         assert "code=OK" in log.replace("\x1b", "")
         assert "INTERNAL" not in log
@@ -161,10 +161,10 @@ def test_metrics_are_read_again_if_files_are_renamed_meanwhile(
 def test_a_full_disk_is_reported_before_metrics_are_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def fail_with_a_full_disk(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", fail_with_a_full_disk)
     with pytest.raises(StorageError, match="the disk is full"):
         metrics.reserve_files(tmp_path, 0)
 
@@ -177,22 +177,22 @@ def test_a_port_in_time_wait_can_be_reserved() -> None:
         port = before.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)):
             accepted, _ = before.accept()
-            accepted.close()  # the side that closes first waits in TIME_WAIT
+            accepted.close()  # the side that closes the connection first stays in TIME_WAIT
     with reserve_port("127.0.0.1", port) as reserved:
         assert reserved == port
 
 
 def test_processes_end_if_their_parent_dies(road: Road) -> None:
-    with serving(road.home.path, "--workers", "2") as service:
+    with run_service(road.home.path, "--workers", "2") as service:
         pids = service.children()
         service.process.kill()
         service.process.communicate()
-        until(lambda: not any(alive(pid) for pid in pids))
+        wait_until(lambda: not any(is_alive(pid) for pid in pids))
 
 
 def test_the_error_that_stops_the_first_start_is_reported_once(tmp_path: Path) -> None:
-    with serving(tmp_path, "--workers", "3") as service:
-        code, log = service.ended()
+    with run_service(tmp_path, "--workers", "3") as service:
+        code, log = service.wait()
         assert code == 1
         (line,) = [line for line in log.splitlines() if line.startswith("Error: ")]
         assert "no release in" in line
@@ -213,8 +213,8 @@ def test_a_port_in_use_cannot_be_reserved() -> None:
 def test_an_extra_missing_in_a_process_is_reported(road: Road, tmp_path: Path) -> None:
     (tmp_path / "opentelemetry.py").write_text("raise ImportError('not installed')")
     options = ("--workers", "2", "--otlp-endpoint", "http://127.0.0.1:1")
-    with serving(road.home.path, *options, path=tmp_path) as service:
-        code, log = service.ended()
+    with run_service(road.home.path, *options, path=tmp_path) as service:
+        code, log = service.wait()
     assert code == 1
     (line,) = [line for line in log.splitlines() if line.startswith("Error: ")]
     assert "OpenTelemetry traces need libraries that are not installed" in line
@@ -225,13 +225,13 @@ def test_output_of_a_serving_process_goes_to_standard_error(road: Road, tmp_path
     is_worker = "'service.operate.worker' in ' '.join(sys.orig_argv)"
     program = f"import sys\nif {is_worker}: print('a greeting', '9' * 200_000, flush=True)"
     (tmp_path / "sitecustomize.py").write_text(program)
-    with serving(road.home.path, "--workers", "2", path=tmp_path) as service:
+    with run_service(road.home.path, "--workers", "2", path=tmp_path) as service:
         with Client(service.address) as client:
             client.get_release()
-        code, log = service.end()
+        code, log = service.stop()
     assert code == 0
     assert log.count("a greeting") == 2
-    assert not any("a greeting" in line for line in service.said)
+    assert not any("a greeting" in line for line in service.printed)
 
 
 def test_all_errors_can_be_sent_between_processes() -> None:
@@ -257,7 +257,7 @@ connection.poll(None)
 
 
 class Spawning:
-    """Starts stand-ins for serving processes, and raises `fails` by the number of the start."""
+    """Starts stand-ins for serving processes. `fails` holds the errors of starts, by number."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: Mapping[int, Exception]) -> None:
         self.processes: list[asyncio.subprocess.Process] = []
@@ -276,7 +276,7 @@ class Spawning:
         return process
 
 
-def supervised(ready: Callable[[Ready], None] = lambda _ready: None) -> None:
+def run_supervisor(ready: Callable[[Ready], None] = lambda _ready: None) -> None:
     asyncio.run(supervise(Settings(workers=2, port=0, drain=0, grace=0), ready))
 
 
@@ -284,18 +284,18 @@ def supervised(ready: Callable[[Ready], None] = lambda _ready: None) -> None:
 def test_a_first_start_that_fails_ends_the_service(
     monkeypatch: pytest.MonkeyPatch, start: int
 ) -> None:
-    full = OSError(errno.EAGAIN, "Resource temporarily unavailable")
-    spawning = Spawning(monkeypatch, {start: full})
+    start_error = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    spawning = Spawning(monkeypatch, {start: start_error})
     with pytest.raises(errors.SupervisionError, match=r"cannot be started: Resource temporarily"):
-        supervised()
+        run_supervisor()
     assert all(process.returncode is not None for process in spawning.processes)
 
 
 def test_a_failed_replacement_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    full = OSError(errno.EAGAIN, "Resource temporarily unavailable")
-    spawning = Spawning(monkeypatch, {3: full, 4: full})
+    start_error = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    spawning = Spawning(monkeypatch, {3: start_error, 4: start_error})
 
     async def end_when_replaced() -> None:
         spawning.processes[0].kill()
@@ -304,7 +304,7 @@ def test_a_failed_replacement_is_tried_again(
         os.kill(os.getpid(), signal.SIGTERM)
 
     tasks = []
-    supervised(lambda _ready: tasks.append(asyncio.ensure_future(end_when_replaced())))
+    run_supervisor(lambda _ready: tasks.append(asyncio.ensure_future(end_when_replaced())))
     assert spawning.starts == 5
     assert caplog.text.count("a process could not start") == 2
     assert all(process.returncode is not None for process in spawning.processes)
@@ -323,6 +323,6 @@ def test_a_failure_of_supervision_ends_all_processes(
 
     monkeypatch.setattr(metrics, "reserve_files", fail_later)
     with pytest.raises(errors.SupervisionError, match="not foreseen"):
-        supervised(lambda _ready: spawning.processes[0].kill())
+        run_supervisor(lambda _ready: spawning.processes[0].kill())
     assert "Traceback" in caplog.text
     assert all(process.returncode is not None for process in spawning.processes)

@@ -1,6 +1,6 @@
-"""Switches of releases under 100 calls per second: no failure, no mixed answer, no leak.
+"""Switches of releases at 100 calls per second: no call fails, and no memory leaks.
 
-NEXTSONG_SWITCH_S sets the seconds under load.
+The environment variable NEXTSONG_SWITCH_S sets the seconds under load.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from evaluation.bench.load import Load
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from tests.support.fakes import FakeRelease, FakeStore, points_of, publish
-from tests.support.rpc_servers import PATIENCE_S, POINTS, Loop, until
-from tests.support.service_process import serving
+from tests.support.rpc_servers import PATIENCE_S, POINTS, Loop, wait_until
+from tests.support.service_process import run_service
 
 if TYPE_CHECKING:
     from catalog.model import Point
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SECONDS = float(os.environ.get("NEXTSONG_SWITCH_S", "8"))
 RATE = 100  # calls per second
-STALL_US = 1_500_000  # in which three times as many calls queue as the server admits otherwise
+STALL_US = 1_500_000  # microseconds in which more calls queue than the server usually admits
 SONGS = points_of(
     *((f"Artist {n % 50}", f"Song {n}", 2_000 - n, (1, n, n * n)) for n in range(1_500))
 )
@@ -44,7 +44,7 @@ pytestmark = [
 ]
 
 
-def edition(number: int) -> list[Point]:
+def build_edition(number: int) -> list[Point]:
     """Return the same songs and vectors with other titles, which identify the release."""
     return [
         replace(point, song=replace(point.song, title=f"{point.song.title} ({number})"))
@@ -53,7 +53,7 @@ def edition(number: int) -> list[Point]:
 
 
 class Calls:
-    """Calls at a steady rate without retries, however many are under way."""
+    """Makes calls at a steady rate, without retries, and without waiting for responses."""
 
     def __init__(self, address: str) -> None:
         self.failures: list[str] = []
@@ -85,40 +85,43 @@ class Calls:
             self.answers.append((answer.release, {title.rpartition(" ")[2] for title in titles}))
 
 
-def resident(pid: int) -> int:
+def measure_memory(pid: int) -> int:
     """Return the resident memory of a process in bytes."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def maps_of(pid: int, store: EmbeddedStore) -> set[str]:
+def list_mapped_releases(pid: int, store: EmbeddedStore) -> set[str]:
     """Return the releases whose files a process has mapped."""
     lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
     inside = f"{store.path}/releases/"
     return {line.split(inside)[1].split("/")[0] for line in lines if inside in line}
 
 
-async def switching(
+async def switch_releases(
     store: EmbeddedStore, address: str, pid: int
 ) -> tuple[Calls, dict[str, str], int]:
-    """Return the calls during three releases and a rollback, and the memory in use before."""
+    """Make calls during three switches and a rollback.
+
+    Return the calls, the number in the titles of each release, and the memory in use before.
+    """
     calls, ended = Calls(address), asyncio.Event()
     running = asyncio.create_task(calls.run(ended))
     names = {store.current() or "": "(0)"}
     pause = SECONDS / 6
     await asyncio.sleep(pause)
-    before = resident(pid)
+    before = measure_memory(pid)
 
-    async def followed(release: str) -> None:
+    async def wait_for_release(release: str) -> None:
         async with asyncio.timeout(PATIENCE_S):
             while not calls.answers or calls.answers[-1][0] != release:
                 await asyncio.sleep(0.02)
         await asyncio.sleep(pause)
 
     for number in (1, 2, 3):
-        published = await asyncio.to_thread(publish, store, edition(number))
+        published = await asyncio.to_thread(publish, store, build_edition(number))
         names[published.release] = f"({number})"
-        await followed(published.release)
-    await followed(await asyncio.to_thread(store.rollback))
+        await wait_for_release(published.release)
+    await wait_for_release(await asyncio.to_thread(store.rollback))
     ended.set()
     await running
     return calls, names, before
@@ -127,25 +130,25 @@ async def switching(
 @pytest.mark.timeout(60 + 10 * SECONDS)
 def test_three_releases_and_a_rollback_under_load(tmp_path: Path) -> None:
     store = EmbeddedStore(tmp_path / "home")
-    publish(store, edition(0))
-    # The capacity allows for a busy machine, which may delay calls for seconds.
+    publish(store, build_edition(0))
+    # The capacity is high, because a busy machine may delay calls for seconds.
     options = ("--look-every", "0.2", "--log-level", "warning", "--max-concurrency", "1000")
-    with serving(store.path, *options) as service:
+    with run_service(store.path, *options) as service:
         pid = service.process.pid
-        calls, names, before = asyncio.run(switching(store, service.address, pid))
+        calls, names, before = asyncio.run(switch_releases(store, service.address, pid))
         assert calls.failures == []
         assert len(calls.answers) > 0.5 * RATE * SECONDS
         assert {release for release, _ in calls.answers} == set(names)
         for release, editions in calls.answers:
             assert editions == {names[release]}
-        until(lambda: maps_of(pid, store) <= {store.current() or ""})
-        assert resident(pid) < before + (32 << 20)
-        code, log = service.end()
+        wait_until(lambda: list_mapped_releases(pid, store) <= {store.current() or ""})
+        assert measure_memory(pid) < before + (32 << 20)
+        code, log = service.stop()
         assert (code, log) == (0, "")
 
 
-class Freezing(FakeStore):
-    """Holds the interpreter while it opens a release, as the engine does with a large one."""
+class BlockingStore(FakeStore):
+    """A store that blocks the interpreter while it opens a release, as large releases do."""
 
     def open(self, release: str | None = None) -> FakeRelease:
         if self.opened:
@@ -154,7 +157,7 @@ class Freezing(FakeStore):
 
 
 def test_calls_that_queued_during_a_stall_are_admitted(loop: Loop) -> None:
-    store = Freezing(FakeRelease(POINTS, name="1"))
+    store = BlockingStore(FakeRelease(POINTS, name="1"))
     with loop.serve(store, max_concurrency=RATE // 2) as server:
         load = Load(server.address, songs=10, seeds=2, limit=5, rate=RATE, seconds=5.0)
         with subprocess.Popen(
@@ -167,10 +170,10 @@ def test_calls_that_queued_during_a_stall_are_admitted(loop: Loop) -> None:
             caller.stdin.write(json.dumps(asdict(load)))
             caller.stdin.close()
             caller.stdin = None
-            until(lambda: store.release_asked("1") > 0.2 * RATE)
+            wait_until(lambda: store.release_asked("1") > 0.2 * RATE)
             for name in ("2", "3"):
                 store.put(name, FakeRelease(POINTS, name=name))
-                until(lambda name=name: store.release_asked(name) > 0.5 * RATE)
+                wait_until(lambda name=name: store.release_asked(name) > 0.5 * RATE)
             output, _ = caller.communicate(timeout=PATIENCE_S)
     outcome = json.loads(output)
     assert outcome["failures"] == {}

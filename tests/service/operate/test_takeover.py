@@ -23,7 +23,16 @@ from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
 from tests.support.fakes import FakeRelease, FakeStore, publish
-from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Call, Loop, Slow, damage, until
+from tests.support.rpc_servers import (
+    PATIENCE_S,
+    POINTS,
+    WATERLOO,
+    Call,
+    Loop,
+    Slow,
+    damage,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from catalog.embedded.store import EmbeddedStore
@@ -33,7 +42,7 @@ pytestmark = pytest.mark.slow
 
 
 class Caller(threading.Thread):
-    """Calls all methods in turn until `ended`, and keeps (release, titles) of every answer."""
+    """Calls methods in turn until `ended` is set, and keeps (release, titles) of each response."""
 
     def __init__(self, address: str, seed: pb.Seed) -> None:
         super().__init__()
@@ -68,7 +77,7 @@ class Caller(threading.Thread):
         self.answers.append((release, [song.title for song in songs]))
 
 
-def second_edition(points: list[Point]) -> list[Point]:
+def build_second_edition(points: list[Point]) -> list[Point]:
     """Return the same songs and vectors with other titles, which identify the release."""
     return [
         replace(point, song=replace(point.song, title=f"{point.song.title} (2)"))
@@ -86,9 +95,9 @@ def test_a_switch_under_load_fails_no_call_and_mixes_no_releases(
         for caller in callers:
             caller.start()
         try:
-            until(lambda: all(caller.answers for caller in callers))
-            second = publish(store, second_edition(best_known)).release
-            until(lambda: all(caller.answers[-1][0] == second for caller in callers))
+            wait_until(lambda: all(caller.answers for caller in callers))
+            second = publish(store, build_second_edition(best_known)).release
+            wait_until(lambda: all(caller.answers[-1][0] == second for caller in callers))
         finally:
             for caller in callers:
                 caller.ended.set()
@@ -97,7 +106,9 @@ def test_a_switch_under_load_fails_no_call_and_mixes_no_releases(
         assert caller.failures == []
         releases = [release for release, _ in caller.answers]
         assert set(releases) == {first, second}
-        assert releases == sorted(releases), "it went back"
+        assert releases == sorted(releases), (
+            "a response of the old release came after one of the new release"
+        )
         for release, titles in caller.answers:
             assert {title.endswith(" (2)") for title in titles} <= {release == second}
 
@@ -108,17 +119,17 @@ def test_a_corrupt_release_is_skipped_and_the_next_one_is_served(
     good = store.current()
     assert good is not None
     with loop.serve(store) as server, Client(server.address) as client:
-        point_at(store, damaged_copy(store, good))
-        until(lambda: "is damaged" in caplog.text)
+        point_at(store, create_damaged_copy(store, good))
+        wait_until(lambda: "is damaged" in caplog.text)
         assert f"stay on release {good}" in caplog.text
-        time.sleep(0.1)  # a few more checks
+        time.sleep(0.1)  # time for a few more checks
         assert caplog.text.count("stay on release") == 1
         assert client.get_release().release.id == good
         better = publish(store, best_known).release
-        until(lambda: client.get_release().release.id == better)
+        wait_until(lambda: client.get_release().release.id == better)
 
 
-def damaged_copy(store: EmbeddedStore, release: str) -> str:
+def create_damaged_copy(store: EmbeddedStore, release: str) -> str:
     name = "20990101T000000000-damaged"
     shutil.copytree(store.path / "releases" / release, store.path / "releases" / name)
     manifest = replace(store.manifest(release), release=name)
@@ -140,8 +151,8 @@ def test_a_pointer_to_a_missing_release_changes_nothing(
     good = store.current()
     with loop.serve(store) as server, Client(server.address) as client:
         point_at(store, name)
-        until(lambda: "stay on release" in caplog.text)
-        time.sleep(0.1)  # a few more checks
+        wait_until(lambda: "stay on release" in caplog.text)
+        time.sleep(0.1)  # time for a few more checks
         assert caplog.text.count("stay on release") == 1
         assert client.get_release().release.id == good
 
@@ -150,9 +161,9 @@ def test_a_rollback_is_followed(loop: Loop) -> None:
     store = FakeStore(FakeRelease(POINTS, name="1"))
     with loop.serve(store) as server:
         store.put("2", FakeRelease(POINTS, name="2"))
-        until(lambda: server.release.manifest.release == "2")
+        wait_until(lambda: server.release.manifest.release == "2")
         store.put("1", FakeRelease(POINTS, name="1"))
-        until(lambda: server.release.manifest.release == "1")
+        wait_until(lambda: server.release.manifest.release == "1")
 
 
 @pytest.mark.parametrize(
@@ -166,15 +177,15 @@ def test_no_failure_ends_the_release_watcher(
     store = FakeStore(FakeRelease(POINTS, name="1"))
     with loop.serve(store) as server:
         store.put("2", failure)
-        until(lambda: "stay on release 1" in caplog.text)
-        time.sleep(0.1)  # a few more checks, which do not try it again
+        wait_until(lambda: "stay on release 1" in caplog.text)
+        time.sleep(0.1)  # time for a few more checks, which do not try release 2 again
         store.put("3", FakeRelease(POINTS, name="3"))
-        until(lambda: server.release.manifest.release == "3")
+        wait_until(lambda: server.release.manifest.release == "3")
     assert store.opened == ["1", "2", "3"]
 
 
-class Gated(FakeStore):
-    """Opens releases slowly."""
+class SlowStore(FakeStore):
+    """A store that opens releases only while `may_open` is set."""
 
     def __init__(self, release: FakeRelease) -> None:
         super().__init__(release)
@@ -189,7 +200,7 @@ class Gated(FakeStore):
 
 
 def test_calls_are_answered_while_a_new_release_is_opened(loop: Loop) -> None:
-    store = Gated(FakeRelease(POINTS, name="1"))
+    store = SlowStore(FakeRelease(POINTS, name="1"))
     with loop.serve(store) as server, Client(server.address) as client:
         store.opening.clear()
         store.may_open.clear()
@@ -199,7 +210,7 @@ def test_calls_are_answered_while_a_new_release_is_opened(loop: Loop) -> None:
             assert client.recommend(WATERLOO).release == "1"
         finally:
             store.may_open.set()
-        until(lambda: client.get_release().release.id == "2")
+        wait_until(lambda: client.get_release().release.id == "2")
 
 
 def test_switches_of_releases_are_logged(loop: Loop, caplog: pytest.LogCaptureFixture) -> None:
@@ -207,7 +218,7 @@ def test_switches_of_releases_are_logged(loop: Loop, caplog: pytest.LogCaptureFi
     store = FakeStore(FakeRelease(POINTS, name="1"))
     with loop.serve(store):
         store.put("2", FakeRelease(POINTS, name="2"))
-        until(lambda: "now serving release 2" in caplog.text)
+        wait_until(lambda: "now serving release 2" in caplog.text)
 
 
 def test_a_call_keeps_its_release_which_is_closed_afterwards(loop: Loop) -> None:
@@ -216,12 +227,12 @@ def test_a_call_keeps_its_release_which_is_closed_afterwards(loop: Loop) -> None
     gone = weakref.ref(old)
     with loop.serve(store) as server, Client(server.address, PATIENCE_S) as client:
         call = Call(client)
-        assert old.asked_for.wait(PATIENCE_S)
+        assert old.was_searched.wait(PATIENCE_S)
         store.put("new", FakeRelease(POINTS, name="new"))
         store.forget("old")
-        until(lambda: client.get_release().release.id == "new")
+        wait_until(lambda: client.get_release().release.id == "new")
         assert not old.closed
-        old.may.set()
+        old.may_answer.set()
         call.join(PATIENCE_S)
         assert call.answer is not None
         assert call.answer.release == "old"
@@ -232,7 +243,7 @@ def test_a_call_keeps_its_release_which_is_closed_afterwards(loop: Loop) -> None
         assert gone() is None
 
 
-class LoadedRanker:
+class FakeReranker:
     """A stand-in for a model; `loaded_by` lists the threads that loaded it."""
 
     loaded_by: ClassVar[list[threading.Thread]] = []
@@ -246,7 +257,7 @@ class LoadedRanker:
         return np.ones(len(table))
 
 
-def with_ranker(name: str, stored: StoredReranker) -> FakeRelease:
+def build_release_with_reranker(name: str, stored: StoredReranker) -> FakeRelease:
     release = FakeRelease(POINTS, name=name, strengths={0: {1: 1.0}})
     parameters = release.manifest.origin.parameters | {"mode": "ranked"}
     origin = replace(release.manifest.origin, parameters=parameters)
@@ -257,16 +268,19 @@ def with_ranker(name: str, stored: StoredReranker) -> FakeRelease:
 def test_a_reranker_is_loaded_before_its_release_answers(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reranker, "Reranker", LoadedRanker)
-    threads = LoadedRanker.loaded_by
+    monkeypatch.setattr(reranker, "Reranker", FakeReranker)
+    threads = FakeReranker.loaded_by
     threads.clear()
     reranker.load_reranker.cache_clear()
-    store = FakeStore(with_ranker("first", StoredReranker(*reranker.pack("first"))))
+    store = FakeStore(build_release_with_reranker("first", StoredReranker(*reranker.pack("first"))))
     with loop.serve(store) as server, Client(server.address) as client:
         assert len(threads) == 1
         assert client.recommend(WATERLOO).mode == pb.MODE_RANKED
-        store.put("second", with_ranker("second", StoredReranker(*reranker.pack("second"))))
-        until(lambda: client.get_release().release.id == "second")
+        store.put(
+            "second",
+            build_release_with_reranker("second", StoredReranker(*reranker.pack("second"))),
+        )
+        wait_until(lambda: client.get_release().release.id == "second")
         assert len(threads) == 2
         assert threads[1] is not loop.thread
         assert client.recommend(WATERLOO).mode == pb.MODE_RANKED
@@ -278,39 +292,41 @@ def test_a_release_with_a_damaged_reranker_is_not_served(
     loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = FakeStore(FakeRelease(POINTS, name="good"))
-    damaged = with_ranker("bad", replace(StoredReranker(*reranker.pack("model")), sha256="0"))
+    damaged = build_release_with_reranker(
+        "bad", replace(StoredReranker(*reranker.pack("model")), sha256="0")
+    )
     with loop.serve(store) as server, Client(server.address) as client:
         store.put("bad", damaged)
-        until(lambda: "the ranker in the manifest is not as it was published" in caplog.text)
+        wait_until(lambda: "the ranker in the manifest is not as it was published" in caplog.text)
         assert client.recommend(WATERLOO).release == "good"
     assert damaged.closed
 
 
-class Leaving(FakeStore):
-    """Fails to return the current release once `may` is set."""
+class DisappearingStore(FakeStore):
+    """A store whose query for the current release fails once `may_answer` is set."""
 
     def __init__(self) -> None:
         super().__init__(FakeRelease(POINTS))
-        self.asked, self.may = threading.Event(), threading.Event()
+        self.asked, self.may_answer = threading.Event(), threading.Event()
 
     def current(self) -> str | None:
         self.asked.set()
-        self.may.wait(PATIENCE_S)
+        self.may_answer.wait(PATIENCE_S)
         raise UnavailableError("it is away")
 
 
 def test_a_check_that_fails_after_the_stop_is_not_logged(
     loop: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = Leaving()
+    store = DisappearingStore()
     with loop.serve(store):
         assert store.asked.wait(PATIENCE_S)
-    store.may.set()
+    store.may_answer.set()
 
-    async def others_have_ended() -> None:
+    async def wait_for_other_tasks() -> None:
         while len(asyncio.all_tasks()) > 1:
             await asyncio.sleep(0.01)
 
-    loop.run(others_have_ended())
+    loop.run(wait_for_other_tasks())
     gc.collect()
     assert "never retrieved" not in caplog.text

@@ -1,4 +1,4 @@
-"""Songs per artist, diversity and batches, on the fake release and on Qdrant Edge."""
+"""Songs per artist, diversity and batches, on `FakeRelease` and on Qdrant Edge."""
 
 from __future__ import annotations
 
@@ -185,5 +185,5 @@ def test_a_batch_is_one_request() -> None:
     fake = FakeRelease(POINTS, strengths=WEIGHTS)
     queries = [Query(seeds(first, first + 1), explain=True) for first in range(50)]
     asyncio.run(recommend_many(fake, queries))
-    # `strengths` of the fake release looks points up too.
+    # `FakeRelease` also counts the look-up of points by `cooccurrence_weights`.
     assert fake.asked == {"points": 2, "find": 1, "strengths": 1}

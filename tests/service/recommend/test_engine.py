@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from catalog.store import OpenRelease
     from tests.support.road import Road
 
-# Ten songs on the quarter circle from x to y, 10 degrees apart.
+# The vectors of ten songs are 10 degrees apart, on the quarter circle from x to y.
 SONGS = points_of(
     *(
         (
@@ -80,7 +80,7 @@ def test_known_seeds_are_ranked_by_their_vectors(fake: FakeRelease) -> None:
 
 
 def test_the_most_recent_seed_has_the_largest_weight(fake: FakeRelease) -> None:
-    # x/2 + y is at 63.4 degrees: song 6 is at 60, followed by 7 and 5.
+    # The query x/2 + y is at 63.4 degrees. Song 6 at 60 degrees is nearest, then 7 and 5.
     assert titles(recommend_for(fake, seeds_at(0, 9), limit=3).songs) == titles_of(6, 7, 5)
     assert titles(recommend_for(fake, seeds_at(9, 0), limit=3).songs) == titles_of(3, 2, 4)
 
@@ -249,7 +249,7 @@ def test_a_long_name_is_shortened_in_the_message(fake: FakeRelease) -> None:
     assert len(str(caught.value)) < 200
 
 
-# A published release, compared with brute force in NumPy over all vectors.
+# Results of a published release equal brute force in NumPy over all vectors.
 
 
 @pytest.fixture(scope="module")
@@ -288,7 +288,7 @@ def random_filter(points: list[Point], seeds: list[UUID], random: np.random.Gene
 def random_seeds(
     points: list[Point], strategy: Strategy, random: np.random.Generator
 ) -> tuple[list[Seed], list[UUID]]:
-    """Return seeds that lead to this strategy, and the ids of those that are known."""
+    """Return random seeds that lead to a strategy, and the ids of the known seeds."""
     artists = sorted({point.song.artist for point in points})
     unknown = [Seed(artist=f"Nobody {index}", title="?") for index in range(random.integers(1, 3))]
     of_artists = [

@@ -1,4 +1,4 @@
-"""Explanations and negative seeds, on the fake release and on Qdrant Edge."""
+"""Explanations and negative seeds, on `FakeRelease` and on Qdrant Edge."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_negative_seed_lowers_scores_and_is_not_recommended(release: OpenRelea
 
 def test_a_negative_seed_lowers_cosines(release: OpenRelease) -> None:
     recommendation = recommend_for(release, seed(A), seed(B, -0.5), mode=Mode.DENSE)
-    # The query is (1, -.5), scaled.
+    # The query vector is (1, -.5), scaled to unit length.
     assert {hit.song.ordinal: hit.score for hit in recommendation.songs} == pytest.approx(
         {C: 0.2 / 1.25**0.5, E: 0.5 / 1.25**0.5, D: -1.1 / 1.25**0.5}, abs=1e-6
     )

@@ -1,4 +1,4 @@
-"""Modes: expectations worked out by hand, and Qdrant Edge compared with the fake release."""
+"""Modes: results worked out by hand, and Qdrant Edge compared with `FakeRelease`."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_cooccurrence_adds_up_the_weights_of_the_seeds(release: OpenRelease) -> 
     recommendation = recommend_for(release, WATERLOO, FERNANDO, mode=Mode.COOCCURRENCE)
     assert ordinals_of(recommendation) == [STRONG, BELIEVE, THANKS, RARE]
     scores = [hit.score for hit in recommendation.songs]
-    # With a decay of 0.5, the weight of Fernando, the last, is 1 and that of Waterloo 0.5.
+    # With a decay of 0.5, the last seed Fernando has the weight 1, and Waterloo 0.5.
     assert scores == pytest.approx([1.0, 0.25 + 0.5 * 0.5, 0.5 * 0.25, 0.5 * 0.125])
     assert (recommendation.mode, recommendation.strategy) == (Mode.COOCCURRENCE, Strategy.SEEDS)
 

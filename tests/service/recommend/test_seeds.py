@@ -1,4 +1,4 @@
-"""Seeds: how they are resolved to songs of the catalog."""
+"""Resolution of seeds to songs of the catalog."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_an_artist_is_looked_up_once(small: FakeRelease) -> None:
     assert small.asked == {"points": 1, "popular": 2}
 
 
-# Songs identified by track ids of their source may have the same artist and title.
+# If track ids of the source identify songs, several songs may have one artist and title.
 
 SAME_NAMES = points_of(
     ("Nena", "99 Luftballons", 3, X),

@@ -38,7 +38,7 @@ def point(vector: Sequence[float]) -> Point:
     return only
 
 
-def minus(vector: Sequence[float]) -> list[float]:
+def negate(vector: Sequence[float]) -> list[float]:
     return [-number for number in vector]
 
 
@@ -91,12 +91,12 @@ def test_recent_and_heavy_seeds_have_more_weight(
 @pytest.mark.parametrize(
     ("seeds", "decay", "direction"),
     [
-        ([known(X), known(minus(X))], 1.0, minus(X)),
-        ([known(minus(X), 0.25), known(X, 0.25)], 1.0, X),
-        ([known(X, 2.0), known(minus(X))], 0.5, minus(X)),
-        ([known(X), known(minus(X)), unknown()], 1.0, minus(X)),
-        ([of_artist(Y, minus(Y))], 0.9, Y),
-        ([known(X), of_artist(minus(X))], 1.0, minus(X)),
+        ([known(X), known(negate(X))], 1.0, negate(X)),
+        ([known(negate(X), 0.25), known(X, 0.25)], 1.0, X),
+        ([known(X, 2.0), known(negate(X))], 0.5, negate(X)),
+        ([known(X), known(negate(X)), unknown()], 1.0, negate(X)),
+        ([of_artist(Y, negate(Y))], 0.9, Y),
+        ([known(X), of_artist(negate(X))], 1.0, negate(X)),
     ],
     ids=["plain", "light", "by weight", "before an unknown seed", "one artist", "an artist last"],
 )
@@ -109,9 +109,9 @@ def test_the_most_recent_seed_is_used_if_seeds_cancel_out(
 
 
 def test_opposites_of_unequal_weights_do_not_cancel_out() -> None:
-    vector = build_query_vector([known(X), known(minus(X))], 0.5)
+    vector = build_query_vector([known(X), known(negate(X))], 0.5)
     assert vector is not None
-    np.testing.assert_allclose(vector, minus(X))
+    np.testing.assert_allclose(vector, negate(X))
 
 
 @pytest.mark.parametrize("seeds", [[], [unknown()], [unknown(), unknown(5.0)]])
@@ -157,15 +157,15 @@ def test_any_playlist_gives_a_unit_vector_or_none(seeds: list[ResolvedSeed], dec
         assert vector is None
 
 
-def at(*ordinals: int, weight: float = 1.0) -> ResolvedSeed:
+def build_seed_of(*ordinals: int, weight: float = 1.0) -> ResolvedSeed:
     songs = points_of(*[("Artist", f"Song {number}", 9 - number, X) for number in range(4)])
     return ResolvedSeed(Resolution.SONG, tuple(songs[ordinal] for ordinal in ordinals), weight)
 
 
 def test_songs_are_weighed_by_ordinal() -> None:
-    assert weigh_songs([at(1), at(2)], 0.5) == {2: 1.0, 1: 0.5}
-    assert weigh_songs([at(1), at(1)], 0.5) == {1: 1.5}
-    assert weigh_songs([at(1, weight=8), at(2)], 0.5) == {2: 1.0, 1: 4.0}
-    assert weigh_songs([at(1, 3), at()], 0.5) == {1: 0.5, 3: 0.5}
-    assert weigh_songs([at(1), at(2)], 0.0) == {2: 1.0}
+    assert weigh_songs([build_seed_of(1), build_seed_of(2)], 0.5) == {2: 1.0, 1: 0.5}
+    assert weigh_songs([build_seed_of(1), build_seed_of(1)], 0.5) == {1: 1.5}
+    assert weigh_songs([build_seed_of(1, weight=8), build_seed_of(2)], 0.5) == {2: 1.0, 1: 4.0}
+    assert weigh_songs([build_seed_of(1, 3), build_seed_of()], 0.5) == {1: 0.5, 3: 0.5}
+    assert weigh_songs([build_seed_of(1), build_seed_of(2)], 0.0) == {2: 1.0}
     assert weigh_songs([], 0.5) == {}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def keys_file(tmp_path: Path) -> Path:
+    """A file with the keys `KEY`, which has no name, and `OTHER`, named shop."""
     path = tmp_path / "keys"
     path.write_text(f"# ours\n\n{KEY}\nshop {OTHER}\n")
     return path

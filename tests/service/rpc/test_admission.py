@@ -1,4 +1,4 @@
-"""Admission by work: a large call takes several slots."""
+"""Admission of calls by their work: a large call takes several slots."""
 
 from __future__ import annotations
 
@@ -14,26 +14,29 @@ from service.api.validation import estimate_work
 from service.rpc.interceptors import admission
 from service.rpc.interceptors.admission import Admission
 from tests.support.fakes import FakeStore
-from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, until
+from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, wait_until
 
 SEED = pb.Seed(artist="ABBA", title="Waterloo")
 
 
-def playlist(seeds: int, **fields: object) -> pb.RecommendRequest:
+def build_playlist(seeds: int, **fields: object) -> pb.RecommendRequest:
     return pb.RecommendRequest(seeds=[SEED] * seeds, **fields)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("request_", "work"),
     [
-        (playlist(20), 30),
-        (playlist(20, limit=500), 520),
-        (playlist(20, limit=500, diversity=0.1), 2_520),
-        (playlist(20, limit=500, max_per_artist=1, diversity=0.1), 2_520),
-        (playlist(20, limit=2**31 - 1), 520),  # refused later, so it counts no more
-        (playlist(20, limit=-5), 30),
-        (pb.BatchRecommendRequest(requests=[playlist(100)] * 100), 11_000),
-        (pb.BatchRecommendRequest(requests=[playlist(0)] * 100_000), 1_010),
+        (build_playlist(20), 30),
+        (build_playlist(20, limit=500), 520),
+        (build_playlist(20, limit=500, diversity=0.1), 2_520),
+        (build_playlist(20, limit=500, max_per_artist=1, diversity=0.1), 2_520),
+        (
+            build_playlist(20, limit=2**31 - 1),
+            520,
+        ),  # a limit above the maximum counts like the maximum
+        (build_playlist(20, limit=-5), 30),
+        (pb.BatchRecommendRequest(requests=[build_playlist(100)] * 100), 11_000),
+        (pb.BatchRecommendRequest(requests=[build_playlist(0)] * 100_000), 1_010),
         (pb.RecordPlaysRequest(plays=[pb.Play(song=SEED)] * 1_000), 1_000),
         (pb.SearchSongsRequest(query="x", limit=500), 0),
         (pb.GetReleaseRequest(), 0),
@@ -44,13 +47,13 @@ def test_the_estimated_work_of_a_request(request_: object, work: int) -> None:
     assert estimate_work(request_) == work
 
 
-def taken(most: int, *works: int) -> int:
-    """Return how many concurrent calls of this much work are admitted, in order."""
-    own = Admission(most)
+def count_admitted(capacity: int, *works: int) -> int:
+    """Return how many of several concurrent calls are admitted, given the work of each call."""
+    slots = Admission(capacity)
     with ExitStack() as under_way:
         for number, work in enumerate(works):
             try:
-                under_way.enter_context(own.admit(work))
+                under_way.enter_context(slots.admit(work))
             except OverloadError:
                 return number
     return len(works)
@@ -58,44 +61,46 @@ def taken(most: int, *works: int) -> int:
 
 def test_a_large_call_takes_several_slots() -> None:
     unit = admission.WORK_PER_SLOT
-    assert taken(4, 0, 0, 0, 0, 0) == 4
-    assert taken(4, unit, unit, unit, unit, 0) == 4
-    assert taken(4, unit + 1, unit + 1, 0) == 2
-    assert taken(4, 4 * unit, 0) == 1
-    assert taken(4, 1, 4 * unit) == 1
+    assert count_admitted(4, 0, 0, 0, 0, 0) == 4
+    assert count_admitted(4, unit, unit, unit, unit, 0) == 4
+    assert count_admitted(4, unit + 1, unit + 1, 0) == 2
+    assert count_admitted(4, 4 * unit, 0) == 1
+    assert count_admitted(4, 1, 4 * unit) == 1
 
 
 def test_any_call_is_admitted_alone_and_frees_its_slots() -> None:
-    own = Admission(2)
+    slots = Admission(2)
     for _ in range(3):
         with (
-            own.admit(1_000_000),
+            slots.admit(1_000_000),
             pytest.raises(OverloadError, match="2 calls, where a large call"),
         ):
-            own.admit(0).__enter__()
-    with pytest.raises(ZeroDivisionError), own.admit(5_000):
+            slots.admit(0).__enter__()
+    with pytest.raises(ZeroDivisionError), slots.admit(5_000):
         raise ZeroDivisionError
-    assert taken(2, 0, 0) == 2
-    with own.admit(0), own.admit(0):
+    assert count_admitted(2, 0, 0) == 2
+    with slots.admit(0), slots.admit(0):
         pass
 
 
 def test_a_large_batch_leaves_few_slots(loop: Loop) -> None:
     release = Slow(POINTS)
-    batch = pb.BatchRecommendRequest(requests=[playlist(500, limit=10)] * 4)  # takes three slots
+    batch = pb.BatchRecommendRequest(
+        requests=[build_playlist(500, limit=10)] * 4
+    )  # takes three slots
     with (
         loop.serve(FakeStore(release), max_concurrency=4, grace=PATIENCE_S) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         stub = recommender_pb2_grpc.RecommenderStub(channel)
         first = stub.BatchRecommend.future(batch, timeout=PATIENCE_S)
-        until(lambda: release.asked.get("points", 0) == 1)
+        wait_until(lambda: release.asked.get("points", 0) == 1)
         second = stub.Recommend.future(WATERLOO, timeout=PATIENCE_S)
-        until(lambda: release.asked.get("points", 0) == 2)
+        wait_until(lambda: release.asked.get("points", 0) == 2)
         with pytest.raises(grpc.RpcError) as caught:
             stub.Recommend(WATERLOO, timeout=PATIENCE_S)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        release.may.set()
+        release.may_answer.set()
         assert len(first.result().responses) == 4
         assert second.result().songs
         assert stub.Recommend(WATERLOO, timeout=PATIENCE_S).songs

@@ -1,4 +1,4 @@
-"""Calls without a known key are refused before anything else happens."""
+"""Calls without a known key are refused before their message is read."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from nextsong.v1 import recommender_pb2 as pb
 from service.operate.metrics import Metrics
 from service.rpc.health import SERVICE
 from tests.support.fakes import FakeRelease, FakeStore
-from tests.support.rpc_calls import KEY, reason
-from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, Loop, Slow, until
+from tests.support.rpc_calls import KEY, read_reason
+from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, Loop, Slow, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +49,7 @@ def channel(
         yield channel
 
 
-def refusal(channel: grpc.Channel, path: str, sent: bytes, **options: Any) -> grpc.RpcError:
+def get_refusal(channel: grpc.Channel, path: str, sent: bytes, **options: Any) -> grpc.RpcError:
     with pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary(path)(sent, timeout=PATIENCE_S, **options)
     return caught.value
@@ -64,9 +64,9 @@ def test_every_method_refuses_calls_without_a_key(
     sent: bytes,
 ) -> None:
     for metadata in ([], [("x-api-key", "wrong-" + KEY)]):
-        error = refusal(channel, path, sent, metadata=[*metadata, ("x-request-id", "my-id")])
+        error = get_refusal(channel, path, sent, metadata=[*metadata, ("x-request-id", "my-id")])
         assert error.code() is grpc.StatusCode.UNAUTHENTICATED
-        assert reason(error) == "NO_KEY"
+        assert read_reason(error) == "NO_KEY"
         assert ("x-request-id", "my-id") in error.trailing_metadata()
     values = {
         sample.name: sample.value for family in registry.collect() for sample in family.samples
@@ -76,13 +76,13 @@ def test_every_method_refuses_calls_without_a_key(
     assert values["nextsong_calls_under_way"] == 0
 
 
-def test_the_same_calls_with_a_key_are_examined(channel: grpc.Channel) -> None:
+def test_calls_with_a_key_are_validated(channel: grpc.Channel) -> None:
     key = [("x-api-key", KEY)]
-    large = refusal(channel, f"/{SERVICE}/Recommend", b"\0" * 100_000, metadata=key)
+    large = get_refusal(channel, f"/{SERVICE}/Recommend", b"\0" * 100_000, metadata=key)
     assert large.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    broken = refusal(channel, f"/{SERVICE}/Recommend", b"\xff" * 50, metadata=key)
+    broken = get_refusal(channel, f"/{SERVICE}/Recommend", b"\xff" * 50, metadata=key)
     assert broken.code() is grpc.StatusCode.INVALID_ARGUMENT
-    absent = refusal(channel, f"/{SERVICE}/Nothing", b"", metadata=key)
+    absent = get_refusal(channel, f"/{SERVICE}/Nothing", b"", metadata=key)
     assert absent.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -106,10 +106,10 @@ def test_a_full_server_refuses_calls_without_a_key_as_unauthenticated(
     ):
         key = [("x-api-key", KEY)]
         first = channel.unary_unary(path).future(request, timeout=PATIENCE_S, metadata=key)
-        until(lambda: release.asked.get("points", 0) == 1)
-        full = refusal(channel, path, request, metadata=key)
+        wait_until(lambda: release.asked.get("points", 0) == 1)
+        full = get_refusal(channel, path, request, metadata=key)
         assert full.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        stranger = refusal(channel, path, request)
+        stranger = get_refusal(channel, path, request)
         assert stranger.code() is grpc.StatusCode.UNAUTHENTICATED
-        release.may.set()
+        release.may_answer.set()
         assert pb.RecommendResponse.FromString(first.result()).songs

@@ -24,8 +24,8 @@ from service.client.client import Client
 from service.operate import logs, metrics
 from service.operate.tracing import Tracer
 from tests.support.fakes import FakeRelease, FakeStore
-from tests.support.rpc_calls import KEY, OTHER, ask, reason, refused
-from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Call, Loop, Slow, until
+from tests.support.rpc_calls import KEY, OTHER, call_recommend, get_refusal, read_reason
+from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Call, Loop, Slow, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,20 +42,20 @@ def test_a_call_over_capacity_is_refused_at_once(loop: Loop) -> None:
     with loop.serve(FakeStore(release), max_concurrency=2, grace=PATIENCE_S) as server:
         with Client(server.address, PATIENCE_S) as client:
             calls = [Call(client), Call(client)]
-            until(lambda: release.asked.get("points", 0) == 2)
-            error = refused(server.address)
+            wait_until(lambda: release.asked.get("points", 0) == 2)
+            error = get_refusal(server.address)
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert reason(error) == "OVERLOAD"
+            assert read_reason(error) == "OVERLOAD"
             status = rpc_status.from_call(error)
             assert status is not None
             assert any(
                 detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR) for detail in status.details
             )
-            release.may.set()
+            release.may_answer.set()
             for call in calls:
                 call.join(PATIENCE_S)
                 assert call.answer is not None
-        assert ask(server.address)[0].songs
+        assert call_recommend(server.address)[0].songs
 
 
 def test_the_client_retries_an_overloaded_server(loop: Loop) -> None:
@@ -66,12 +66,12 @@ def test_the_client_retries_an_overloaded_server(loop: Loop) -> None:
         Client(server.address, 1) as hasty,
     ):
         first = Call(client)
-        assert release.asked_for.wait(PATIENCE_S)
+        assert release.was_searched.wait(PATIENCE_S)
         with pytest.raises(OverloadError):
             hasty.recommend(WATERLOO)
         second = Call(client)
         time.sleep(0.1)
-        release.may.set()
+        release.may_answer.set()
         first.join(PATIENCE_S)
         second.join(PATIENCE_S)
         assert first.answer is not None
@@ -89,34 +89,34 @@ def test_no_call_takes_longer_than_allowed(loop: Loop, own: bool) -> None:
         client.recommend(WATERLOO)
 
 
-class Counting(Slow):
-    """Counts cancelled searches."""
+class CancelCountingRelease(Slow):
+    """A slow release that counts cancelled searches."""
 
-    given_up = 0
+    cancelled = 0
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         try:
             return await super().find(searches)
         except asyncio.CancelledError:
-            self.given_up += 1
+            self.cancelled += 1
             raise
 
 
 def test_a_cancelled_call_stops_its_work(loop: Loop) -> None:
-    release = Counting(POINTS)
+    release = CancelCountingRelease(POINTS)
     with (
         loop.serve(FakeStore(release)) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         call = recommender_pb2_grpc.RecommenderStub(channel).Recommend.future(WATERLOO)
-        assert release.asked_for.wait(PATIENCE_S)
+        assert release.was_searched.wait(PATIENCE_S)
         call.cancel()
-        until(lambda: release.given_up == 1)
+        wait_until(lambda: release.cancelled == 1)
 
 
 def test_a_request_that_is_too_large_is_refused(loop: Loop) -> None:
     with loop.serve(FakeStore(FakeRelease(POINTS)), max_request_bytes=1024) as server:
-        assert ask(server.address)[0].songs
+        assert call_recommend(server.address)[0].songs
         large = pb.RecommendRequest(seeds=[pb.Seed(artist="x" * 2000, title="y")])
         with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as e:
             recommender_pb2_grpc.RecommenderStub(channel).Recommend(large, timeout=PATIENCE_S)
@@ -131,9 +131,9 @@ def test_a_request_that_is_too_large_is_refused(loop: Loop) -> None:
 )
 def test_the_request_id_is_returned(loop: Loop, sent: str, kept: bool) -> None:
     with loop.serve(FakeStore(FakeRelease(POINTS))) as server:
-        _, trailers = ask(server.address, ("x-request-id", sent))
+        _, trailers = call_recommend(server.address, ("x-request-id", sent))
         assert (trailers["x-request-id"] == sent) is kept
-        _, trailers = ask(server.address)
+        _, trailers = call_recommend(server.address)
         assert len(trailers["x-request-id"]) == 16
         with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as e:
             recommender_pb2_grpc.RecommenderStub(channel).Recommend(
@@ -143,8 +143,8 @@ def test_the_request_id_is_returned(loop: Loop, sent: str, kept: bool) -> None:
 
 
 @contextmanager
-def logged(level: str, form: str, capsys: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
-    """Yield a list that holds the log lines of the block after its end."""
+def capture_log(level: str, form: str, capsys: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
+    """Yield a list to which the log lines of the block are added at its end."""
     root = logging.getLogger()
     before = root.handlers[:], root.level, logging.getLogger("nextsong").level
     lines: list[str] = []
@@ -162,11 +162,11 @@ def test_each_call_has_a_log_line_without_secrets_or_songs(
     loop: Loop, keys_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with (
-        logged("info", "json", capsys) as lines,
+        capture_log("info", "json", capsys) as lines,
         loop.serve(FakeStore(FakeRelease(POINTS)), keys_file=keys_file) as server,
     ):
-        ask(server.address, ("x-api-key", OTHER), ("x-request-id", "my-id"))
-        refused(server.address, ("x-api-key", "wrong-" + KEY))
+        call_recommend(server.address, ("x-api-key", OTHER), ("x-request-id", "my-id"))
+        get_refusal(server.address, ("x-api-key", "wrong-" + KEY))
     calls = [json.loads(line) for line in lines if '"call"' in line]
     assert [call["code"] for call in calls] == ["OK", "UNAUTHENTICATED"]
     first = calls[0]
@@ -184,9 +184,9 @@ def test_each_call_has_a_log_line_without_secrets_or_songs(
 def test_levels_and_formats_of_the_log(
     loop: Loop, capsys: pytest.CaptureFixture[str], level: str, form: str, calls: bool
 ) -> None:
-    with logged(level, form, capsys) as lines:
+    with capture_log(level, form, capsys) as lines:
         with loop.serve(FakeStore(FakeRelease(POINTS))) as server:
-            ask(server.address)
+            call_recommend(server.address)
         logging.getLogger("other.library").error("a complaint of a library")
     text = "\n".join(lines)
     assert ("Waterloo" in text) is calls
@@ -216,7 +216,7 @@ def test_a_release_gets_the_earlier_deadline_of_caller_and_service(
     assert 0 < release.seconds_left <= allowed
 
 
-class Failing(FakeRelease):
+class FailingRelease(FakeRelease):
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         raise EngineError("no engine")
 
@@ -229,17 +229,17 @@ def test_metrics_count_calls_answers_and_failures(loop: Loop) -> None:
         loop.serve(store, metrics=metrics.Metrics(registry)) as server,
     ):
         assert port is not None
-        ask(server.address)
+        call_recommend(server.address)
         with grpc.insecure_channel(server.address) as channel:
             stub = recommender_pb2_grpc.RecommenderStub(channel)
             nobody = pb.RecommendRequest(seeds=[pb.Seed(artist="x", title="y")])
             batch = pb.BatchRecommendRequest(requests=[WATERLOO, nobody])
             stub.BatchRecommend(batch, timeout=PATIENCE_S)
-        store.put("2", Failing(POINTS, name="2"))
-        until(lambda: server.release is not None and server.release.manifest.release == "2")
-        assert refused(server.address).code() is grpc.StatusCode.INTERNAL
+        store.put("2", FailingRelease(POINTS, name="2"))
+        wait_until(lambda: server.release is not None and server.release.manifest.release == "2")
+        assert get_refusal(server.address).code() is grpc.StatusCode.INTERNAL
         store.put("3", EngineError("no release"))
-        until(lambda: "refused_releases_total 1.0" in scrape(port))
+        wait_until(lambda: "refused_releases_total 1.0" in scrape(port))
         text = scrape(port)
     for line in (
         'calls_total{code="OK",method="Recommend"} 1.0',
@@ -275,7 +275,7 @@ def test_a_call_and_its_stages_are_traced(loop: Loop) -> None:
     tracer = Tracer("http://127.0.0.1:1", exporter=exporter)
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     with loop.serve(FakeStore(FakeRelease(POINTS)), tracer=tracer) as server:
-        ask(server.address, ("traceparent", parent))
+        call_recommend(server.address, ("traceparent", parent))
     tracer.close()
     spans = {span.name: span for span in exporter.get_finished_spans()}
     call = spans["nextsong.v1.Recommender/Recommend"]

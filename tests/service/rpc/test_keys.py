@@ -20,7 +20,7 @@ from service.client.client import Client
 from service.rpc.interceptors import keys as key_files
 from service.rpc.interceptors.keys import Keys
 from tests.support.fakes import FakeRelease, FakeStore
-from tests.support.rpc_calls import KEY, OTHER, ask, reason, refused
+from tests.support.rpc_calls import KEY, OTHER, call_recommend, get_refusal, read_reason
 from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, WATERLOO, Loop
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ def test_only_a_known_key_is_accepted(
 ) -> None:
     with loop.serve(FakeStore(FakeRelease(POINTS)), keys_file=keys_file) as server:
         if known:
-            assert ask(server.address, (name, value))[0].songs
+            assert call_recommend(server.address, (name, value))[0].songs
         else:
-            error = refused(server.address, (name, value))
+            error = get_refusal(server.address, (name, value))
             assert error.code() is grpc.StatusCode.UNAUTHENTICATED
-            assert reason(error) == "NO_KEY"
+            assert read_reason(error) == "NO_KEY"
             assert KEY[:-1] not in (error.details() or "")
 
 
@@ -150,7 +150,7 @@ def test_renewed_certificates_are_used_without_a_restart(
         shutil.copy(pem / f"{name}.pem", cert)
         shutil.copy(pem / f"{name}.key", key)
 
-    def shown() -> str:
+    def read_certificate() -> str:
         with grpc.secure_channel(
             server.address, grpc.ssl_channel_credentials((pem / "ca.pem").read_bytes())
         ) as channel:
@@ -162,11 +162,11 @@ def test_renewed_certificates_are_used_without_a_restart(
 
     install("server")
     with loop.serve(FakeStore(FakeRelease(POINTS)), tls_cert=cert, tls_key=key) as server:
-        assert "CN = server" in shown() or "CN=server" in shown()
+        assert "CN = server" in read_certificate() or "CN=server" in read_certificate()
         install("renewed")
-        assert "CN = renewed" in shown() or "CN=renewed" in shown()
+        assert "CN = renewed" in read_certificate() or "CN=renewed" in read_certificate()
         cert.write_text("no certificate")
-        assert "CN = renewed" in shown() or "CN=renewed" in shown()
+        assert "CN = renewed" in read_certificate() or "CN=renewed" in read_certificate()
 
 
 @pytest.mark.parametrize("broken", ["cert", "key", "other key", "ca", "missing"])

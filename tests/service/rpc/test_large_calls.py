@@ -1,4 +1,4 @@
-"""The largest legal calls: other tasks run meanwhile, and a cancelled call ends."""
+"""The largest valid calls: other tasks can run in between, and a cancelled call stops."""
 
 from __future__ import annotations
 
@@ -68,20 +68,20 @@ MANY = pb.BatchRecommendRequest(
 )
 
 
-async def turns_during(work: Awaitable[object]) -> int:
-    """Return how often another task ran during `work`."""
-    had = 0
+async def count_turns_during(work: Awaitable[object]) -> int:
+    """Return how often another task could run while `work` was awaited."""
+    turns = 0
 
-    async def other() -> None:
-        nonlocal had
+    async def count_turns() -> None:
+        nonlocal turns
         while True:
-            had += 1
+            turns += 1
             await asyncio.sleep(0)
 
-    task = asyncio.create_task(other())
+    task = asyncio.create_task(count_turns())
     await work
     task.cancel()
-    return had
+    return turns
 
 
 @pytest.mark.parametrize("large", ["one", "many", "unknown"])
@@ -94,16 +94,16 @@ def test_other_tasks_run_during_the_largest_calls(real: OpenRelease, large: str)
         "many": lambda: methods.batch_recommend(real, MANY),
         "unknown": lambda: methods.recommend(real, pb.RecommendRequest(seeds=unknown)),
     }[large]
-    assert asyncio.run(turns_during(work())) > 3 * pauses.ROUNDS
+    assert asyncio.run(count_turns_during(work())) > 3 * pauses.ROUNDS
 
 
 def test_a_small_call_never_yields(real: OpenRelease, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pauses, "WORK_S", 60.0)
     small = methods.recommend(real, pb.RecommendRequest(seeds=seeds(20)))
-    assert asyncio.run(turns_during(small)) == 0
+    assert asyncio.run(count_turns_during(small)) == 0
 
 
-class Noting(FakeRelease):
+class RecordingRelease(FakeRelease):
     """Records all searches, and how many queries ran concurrently."""
 
     def __init__(self, points: Sequence[Point]) -> None:
@@ -125,12 +125,12 @@ class Noting(FakeRelease):
 
 
 def test_a_cancelled_batch_stops_searching() -> None:
-    release = Noting(POINTS[:100])
+    release = RecordingRelease(POINTS[:100])
     request = pb.BatchRecommendRequest(
         requests=[pb.RecommendRequest(seeds=seeds(500), limit=500)] * 20
     )
 
-    async def given_up() -> None:
+    async def cancel_batch() -> None:
         task = asyncio.create_task(methods.batch_recommend(release, request))
         while not release.searches:
             await asyncio.sleep(0)
@@ -138,7 +138,7 @@ def test_a_cancelled_batch_stops_searching() -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    asyncio.run(given_up())
+    asyncio.run(cancel_batch())
     assert len(release.searches) < 10
 
 
@@ -148,12 +148,12 @@ def test_a_deadline_ends_work_that_never_waits(
     monkeypatch.setattr(pauses, "WORK_S", 0.0)
     answered = []
 
-    async def too_late() -> None:
+    async def exceed_deadline() -> None:
         async with asyncio.timeout(0.001):
             answered.append(await methods.batch_recommend(real, MANY))
 
     with pytest.raises(TimeoutError):
-        asyncio.run(too_late())
+        asyncio.run(exceed_deadline())
     assert not answered
 
 
@@ -177,8 +177,8 @@ def test_a_playlist_is_explained_once_for_all_its_songs(
     assert answer.ByteSize() < 500 * 400
 
 
-def test_few_queries_run_at_once() -> None:
-    release = Noting(POINTS[:10])
+def test_the_number_of_concurrent_queries_is_limited() -> None:
+    release = RecordingRelease(POINTS[:10])
     unknown = [Seed(artist=f"Nobody {place}", title="?") for place in range(1_000)]
     resolved = asyncio.run(resolve_seeds(release, unknown))
     assert len(resolved) == 1_000
@@ -191,10 +191,10 @@ def test_no_search_is_deeper_than_a_server_allows() -> None:
         for artist in range(3)
         for number in range(3_000)
     ]
-    release = Noting(points_of(*rows))
+    release = RecordingRelease(points_of(*rows))
     ask = Query([Seed(artist="Artist 0", title="0-0")], 500, mode=Mode.DENSE, max_per_artist=1)
     (answer,) = asyncio.run(recommend_many(release, [ask]))
     assert {hit.song.artist for hit in answer.songs} == {f"Artist {place}" for place in range(3)}
     assert max(search.limit for search in release.searches) <= MAX_SEARCH_DEPTH
-    # Songs of artists of which there are enough are excluded with the artist, and not one by one.
+    # Songs of artists that have reached their maximum are excluded by artist, not one by one.
     assert max(len(search.where.exclude_songs) for search in release.searches) == 1

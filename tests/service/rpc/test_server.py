@@ -1,4 +1,4 @@
-"""The server on a real channel: answers, refusals, health and reflection."""
+"""The server over a real channel: responses, refused calls, health and reflection."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.rpc_servers import (
     SERVING,
     WATERLOO,
     Loop,
-    server_of,
+    build_server,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     scope="module", params=["embedded", pytest.param("server", marks=pytest.mark.server)]
 )
 def road(request: pytest.FixtureRequest) -> Road | ServerRoad:
-    """The release that is served, in a folder or on a Qdrant server."""
+    """The release to serve, in an embedded store or on a Qdrant server."""
     chosen: Road | ServerRoad = request.getfixturevalue(
         "road" if request.param == "embedded" else "server_road"
     )
@@ -51,7 +51,7 @@ def road(request: pytest.FixtureRequest) -> Road | ServerRoad:
 
 @pytest.fixture(scope="module")
 def address(road: Road | ServerRoad, loop: Loop) -> Iterator[str]:
-    """A server on the release of the road, which no test changes."""
+    """The address of a server on `road`, which no test changes."""
     with loop.serve(road.home) as server:
         yield server.address
 
@@ -68,7 +68,7 @@ def channel(address: str) -> Iterator[grpc.Channel]:
         yield channel
 
 
-LONGEST_NAME = 512  # characters of an artist or a title that the service accepts
+LONGEST_NAME = 512  # maximum number of characters of an artist or a title
 
 # Methods
 
@@ -119,14 +119,14 @@ def test_concurrent_calls_get_their_own_answers(
         for point in best_known[:50]
     ]
 
-    async def ask_all() -> list[pb.RecommendResponse]:
+    async def call_all_methods() -> list[pb.RecommendResponse]:
         async with grpc.aio.insecure_channel(address) as channel:
             stub = recommender_pb2_grpc.RecommenderStub(channel)
             return await asyncio.gather(
                 *(stub.Recommend(request, timeout=PATIENCE_S) for request in requests)
             )
 
-    for request, response in zip(requests, loop.run(ask_all()), strict=True):
+    for request, response in zip(requests, loop.run(call_all_methods()), strict=True):
         assert response.seeds[0].song.song_id == request.seeds[0].song_id
 
 
@@ -203,7 +203,7 @@ def test_the_largest_request_is_answered(client: Client) -> None:
     assert len(response.seeds) == 1_000
 
 
-class Broken(FakeRelease):
+class FailingRelease(FakeRelease):
     """Raises `failure` in every search."""
 
     failure: Exception = EngineError("disk /var/secret")
@@ -216,7 +216,7 @@ class Broken(FakeRelease):
 def test_internal_failures_are_logged_but_not_sent(
     loop: Loop, caplog: pytest.LogCaptureFixture, failure: Exception
 ) -> None:
-    release = Broken(POINTS)
+    release = FailingRelease(POINTS)
     release.failure = failure
     with (
         loop.serve(FakeStore(release)) as server,
@@ -249,8 +249,8 @@ def test_health_of_an_unknown_service_is_not_found(channel: grpc.Channel) -> Non
 
 @pytest.mark.parametrize("service", ["", SERVICE])
 def test_health_is_not_serving_after_the_stop_began(loop: Loop, service: str) -> None:
-    async def watch() -> list[int]:
-        server = server_of(FakeStore(FakeRelease(POINTS)))
+    async def watch_health() -> list[int]:
+        server = build_server(FakeStore(FakeRelease(POINTS)))
         await server.start()
         async with grpc.aio.insecure_channel(server.address) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
@@ -262,7 +262,7 @@ def test_health_is_not_serving_after_the_stop_began(loop: Loop, service: str) ->
             await stopping
         return seen
 
-    assert loop.run(watch()) == [SERVING, NOT_SERVING]
+    assert loop.run(watch_health()) == [SERVING, NOT_SERVING]
 
 
 def test_reflection_lists_the_services(channel: grpc.Channel) -> None:

@@ -1,4 +1,4 @@
-"""Exceptions and gRPC statuses: codes, details, withheld messages, and the way back."""
+"""Conversion of exceptions to gRPC statuses, and of statuses to exceptions."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 SECRET = "password=hunter2 in /var/lib/nextsong"
 
 
-def tree(kind: type[NextsongError]) -> list[type[NextsongError]]:
-    return [kind, *(below for child in kind.__subclasses__() for below in tree(child))]
+def draw_tree(kind: type[NextsongError]) -> list[type[NextsongError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in draw_tree(child))]
 
 
-ALL = [kind for kind in tree(NextsongError) if kind.__module__ == errors.__name__]
+ALL = [kind for kind in draw_tree(NextsongError) if kind.__module__ == errors.__name__]
 
 INVALID, UNAVAILABLE, INTERNAL = (
     grpc.StatusCode.INVALID_ARGUMENT,
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.INTERNAL,
 )
-# Clients rely on these: changing one breaks them.
+# Clients rely on these codes and reasons, so changing one breaks clients.
 CODES_AND_REASONS = {
     "NextsongError": (INTERNAL, "NEXTSONG"),
     "InputError": (INVALID, "INPUT"),
@@ -62,7 +62,7 @@ CODES_AND_REASONS = {
 }
 
 
-def example(kind: type[NextsongError], message: str = "went wrong") -> NextsongError:
+def build_example(kind: type[NextsongError], message: str = "went wrong") -> NextsongError:
     if kind is errors.RequestError:
         return errors.RequestError("seeds[2].song_id", message)
     if kind is errors.MissingExtraError:
@@ -70,36 +70,36 @@ def example(kind: type[NextsongError], message: str = "went wrong") -> NextsongE
     return kind(message)
 
 
-def sent(error: NextsongError) -> status_pb2.Status:
-    """Return the google.rpc.Status that is sent for an error."""
+def build_sent_status(error: NextsongError) -> status_pb2.Status:
+    """Return the `google.rpc.Status` that the server sends for an error."""
     trailers = dict(statuses.build_status(error).trailing_metadata)
     return status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
 
 
-def details(error: NextsongError, kind: type) -> list[object]:
-    unpacked = [(kind(), detail) for detail in sent(error).details]
+def list_details(error: NextsongError, kind: type) -> list[object]:
+    unpacked = [(kind(), detail) for detail in build_sent_status(error).details]
     return [message for message, detail in unpacked if detail.Unpack(message)]
 
 
-def names(kind: type[NextsongError]) -> str:
+def get_name(kind: type[NextsongError]) -> str:
     return kind.__name__
 
 
-@pytest.mark.parametrize("kind", ALL, ids=names)
+@pytest.mark.parametrize("kind", ALL, ids=get_name)
 def test_every_exception_has_its_code_and_reason(kind: type[NextsongError]) -> None:
-    error = example(kind)
+    error = build_example(kind)
     status = statuses.build_status(error)
     code, reason = CODES_AND_REASONS[kind.__name__]
     assert statuses.get_code(error) is status.code is code
-    assert sent(error).code == code_pb2.Code.Value(code.name)
-    assert sent(error).message == status.details
-    assert details(error, error_details_pb2.ErrorInfo) == [
+    assert build_sent_status(error).code == code_pb2.Code.Value(code.name)
+    assert build_sent_status(error).message == status.details
+    assert list_details(error, error_details_pb2.ErrorInfo) == [
         error_details_pb2.ErrorInfo(reason=reason, domain="nextsong")
     ]
 
 
 def test_reasons_are_unique_and_well_formed() -> None:
-    reasons = [statuses.get_reason(example(kind)) for kind in ALL]
+    reasons = [statuses.get_reason(build_example(kind)) for kind in ALL]
     assert len(set(reasons)) == len(reasons)
     for reason in reasons:  # the rule of google.rpc.ErrorInfo
         assert re.fullmatch("[A-Z][A-Z0-9_]+[A-Z0-9]", reason)
@@ -140,18 +140,20 @@ INSTEAD = {
 }
 
 
-@pytest.mark.parametrize("kind", ALL, ids=names)
+@pytest.mark.parametrize("kind", ALL, ids=get_name)
 def test_only_messages_written_for_callers_are_sent(kind: type[NextsongError]) -> None:
-    error = example(kind, SECRET)
+    error = build_example(kind, SECRET)
     status = statuses.build_status(error)
-    is_sent = SECRET.encode() in sent(error).SerializeToString() or SECRET in status.details
+    is_sent = (
+        SECRET.encode() in build_sent_status(error).SerializeToString() or SECRET in status.details
+    )
     assert is_sent is (kind.__name__ in WRITTEN_FOR_CALLERS)
     assert is_sent is statuses.is_for_callers(error)
     if not is_sent:
         assert status.details == INSTEAD[status.code]
 
 
-@pytest.mark.parametrize("kind", ALL, ids=names)
+@pytest.mark.parametrize("kind", ALL, ids=get_name)
 def test_a_malformed_field_is_named(kind: type[NextsongError]) -> None:
     expected = []
     if issubclass(kind, errors.RequestError):
@@ -159,7 +161,7 @@ def test_a_malformed_field_is_named(kind: type[NextsongError]) -> None:
             field="seeds[2].song_id", description="went wrong"
         )
         expected = [error_details_pb2.BadRequest(field_violations=[violation])]
-    assert details(example(kind), error_details_pb2.BadRequest) == expected
+    assert list_details(build_example(kind), error_details_pb2.BadRequest) == expected
 
 
 # From server to client over a real channel
@@ -186,7 +188,7 @@ class Failing(grpc.GenericRpcHandler):
 
 
 @pytest.fixture(scope="module")
-def come_back() -> Iterator[Callable[[Abort], NextsongError]]:
+def send_through_server() -> Iterator[Callable[[Abort], NextsongError]]:
     """Send a failure through a server, and return the exception that the client raises."""
     failing = Failing()
     server = grpc.server(ThreadPoolExecutor(1), handlers=[failing])
@@ -195,13 +197,13 @@ def come_back() -> Iterator[Callable[[Abort], NextsongError]]:
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary("/nextsong.v1.Recommender/Recommend")
 
-        def come_back(failure: Abort) -> NextsongError:
+        def send_through_server(failure: Abort) -> NextsongError:
             failing.failure = failure
             with pytest.raises(grpc.RpcError) as caught:
                 call(b"", timeout=10)
             return statuses.build_error(caught.value)
 
-        yield come_back
+        yield send_through_server
     server.stop(None).wait()
 
 
@@ -217,12 +219,12 @@ CAME_BACK = {
 }
 
 
-@pytest.mark.parametrize("kind", ALL, ids=names)
+@pytest.mark.parametrize("kind", ALL, ids=get_name)
 def test_the_client_raises_the_exception_of_the_code(
-    come_back: Callable[[Abort], NextsongError], kind: type[NextsongError]
+    send_through_server: Callable[[Abort], NextsongError], kind: type[NextsongError]
 ) -> None:
-    went = example(kind)
-    came = come_back(went)
+    went = build_example(kind)
+    came = send_through_server(went)
     code = statuses.get_code(went)
     if kind is errors.RequestError:
         assert isinstance(came, errors.RequestError)
@@ -235,13 +237,13 @@ def test_the_client_raises_the_exception_of_the_code(
 
 
 def test_an_overloaded_service_sends_when_to_retry(
-    come_back: Callable[[Abort], NextsongError],
+    send_through_server: Callable[[Abort], NextsongError],
 ) -> None:
     went = errors.OverloadError("too busy", 1.25)
-    (wait,) = details(went, error_details_pb2.RetryInfo)
+    (wait,) = list_details(went, error_details_pb2.RetryInfo)
     assert isinstance(wait, error_details_pb2.RetryInfo)
     assert wait.retry_delay.ToMilliseconds() == 1250
-    came = come_back(went)
+    came = send_through_server(went)
     assert isinstance(came, errors.OverloadError)
     assert came.wait_s == 1.25
 
@@ -261,9 +263,9 @@ def test_an_overloaded_service_sends_when_to_retry(
     ],
 )
 def test_any_message_is_sent_unchanged(
-    come_back: Callable[[Abort], NextsongError], problem: str
+    send_through_server: Callable[[Abort], NextsongError], problem: str
 ) -> None:
-    came = come_back(errors.RequestError("song.song_id", problem))
+    came = send_through_server(errors.RequestError("song.song_id", problem))
     assert isinstance(came, errors.RequestError)
     assert (came.field, came.problem) == ("song.song_id", problem)
 
@@ -283,17 +285,17 @@ def test_any_message_is_sent_unchanged(
     ],
 )
 def test_failures_without_details_are_converted_by_code(
-    come_back: Callable[[Abort], NextsongError],
+    send_through_server: Callable[[Abort], NextsongError],
     code: grpc.StatusCode,
     kind: type[NextsongError],
     message: str,
 ) -> None:
-    came = come_back((code, "a message"))
+    came = send_through_server((code, "a message"))
     assert type(came) is kind
     assert str(came) == message
 
 
 def test_a_failure_without_a_message_shows_its_code(
-    come_back: Callable[[Abort], NextsongError],
+    send_through_server: Callable[[Abort], NextsongError],
 ) -> None:
-    assert str(come_back((grpc.StatusCode.UNAVAILABLE, ""))) == "UNAVAILABLE"
+    assert str(send_through_server((grpc.StatusCode.UNAVAILABLE, ""))) == "UNAVAILABLE"

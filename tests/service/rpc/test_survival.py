@@ -1,6 +1,7 @@
 """Robustness: dropped connections, broken HTTP/2, slow callers and random requests.
 
-NEXTSONG_FUZZ and NEXTSONG_CONNECTIONS set the numbers of requests and connections.
+The environment variables NEXTSONG_FUZZ and NEXTSONG_CONNECTIONS set the number of random requests
+and of dropped connections.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from tests.support.extra_fields import PAYLOAD
 from tests.support.extra_fields import POINTS as SONGS
 from tests.support.fakes import publish
 from tests.support.road import ROOT
-from tests.support.rpc_servers import PATIENCE_S, WATERLOO, Loop, until
-from tests.support.service_process import serving
+from tests.support.rpc_servers import PATIENCE_S, WATERLOO, Loop, wait_until
+from tests.support.service_process import run_service
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,16 +53,18 @@ MAPPED = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"}
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
-def frame(kind: int, flags: int, stream: int, payload: bytes, length: int | None = None) -> bytes:
+def build_frame(
+    kind: int, flags: int, stream: int, payload: bytes, length: int | None = None
+) -> bytes:
     size = len(payload) if length is None else length
     return struct.pack(">I", size)[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
-SETTINGS = frame(4, 0, 0, b"")
+SETTINGS = build_frame(4, 0, 0, b"")
 
 
 @pytest.fixture(scope="module")
-def served(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server on a small release with extra fields."""
     folder = EmbeddedStore(tmp_path_factory.mktemp("survival"))
     publish(folder, SONGS, payload=PAYLOAD)
@@ -69,7 +72,7 @@ def served(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str
         yield server.address
 
 
-def connected(address: str) -> socket.socket:
+def connect(address: str) -> socket.socket:
     host, port = address.rsplit(":", 1)
     return socket.create_connection((host, int(port)), timeout=PATIENCE_S)
 
@@ -85,31 +88,31 @@ BROKEN = {
     "TLS": bytes.fromhex("16030100a5010000a10303") + bytes(160),
     "half a preface": PREFACE[:10],
     "noise": random.Random(1).randbytes(10_000),
-    "no settings": PREFACE + frame(6, 0, 0, bytes(8)),
-    "a huge frame": PREFACE + SETTINGS + frame(0, 0, 1, b"", (1 << 24) - 1),
-    "data on no stream": PREFACE + SETTINGS + frame(0, 0, 0, b"x" * 100),
-    "headers that are none": PREFACE + SETTINGS + frame(1, 4, 1, b"\xff" * 200),
-    "an even stream": PREFACE + SETTINGS + frame(1, 4, 2, b"\x82"),
+    "no settings": PREFACE + build_frame(6, 0, 0, bytes(8)),
+    "a huge frame": PREFACE + SETTINGS + build_frame(0, 0, 1, b"", (1 << 24) - 1),
+    "data on no stream": PREFACE + SETTINGS + build_frame(0, 0, 0, b"x" * 100),
+    "headers that are none": PREFACE + SETTINGS + build_frame(1, 4, 1, b"\xff" * 200),
+    "an even stream": PREFACE + SETTINGS + build_frame(1, 4, 2, b"\x82"),
     "endless continuation": PREFACE
     + SETTINGS
-    + frame(1, 0, 1, b"\x82")
-    + frame(9, 0, 1, b"") * 500,
-    "pings": PREFACE + SETTINGS + frame(6, 0, 0, bytes(8)) * 2_000,
-    "resets": PREFACE + SETTINGS + frame(3, 0, 1, bytes(4)) * 2_000,
-    "windows": PREFACE + SETTINGS + frame(8, 0, 0, struct.pack(">I", 0x7FFFFFFF)) * 3,
-    "unknown frames": PREFACE + SETTINGS + frame(200, 255, 1, b"x" * 50) * 200,
-    "settings of another size": PREFACE + frame(4, 0, 0, b"x" * 5),
+    + build_frame(1, 0, 1, b"\x82")
+    + build_frame(9, 0, 1, b"") * 500,
+    "pings": PREFACE + SETTINGS + build_frame(6, 0, 0, bytes(8)) * 2_000,
+    "resets": PREFACE + SETTINGS + build_frame(3, 0, 1, bytes(4)) * 2_000,
+    "windows": PREFACE + SETTINGS + build_frame(8, 0, 0, struct.pack(">I", 0x7FFFFFFF)) * 3,
+    "unknown frames": PREFACE + SETTINGS + build_frame(200, 255, 1, b"x" * 50) * 200,
+    "settings of another size": PREFACE + build_frame(4, 0, 0, b"x" * 5),
 }
 
 
 @pytest.mark.parametrize("sent", BROKEN.values(), ids=BROKEN)
-def test_broken_http2_harms_no_other_caller(served: str, sent: bytes) -> None:
+def test_broken_http2_does_not_affect_other_callers(address: str, sent: bytes) -> None:
     for _ in range(5):
-        with contextlib.suppress(OSError), connected(served) as broken:
+        with contextlib.suppress(OSError), connect(address) as broken:
             broken.sendall(sent)
             broken.settimeout(0.05)
             broken.recv(1 << 16)
-    assert_serves(served)
+    assert_serves(address)
 
 
 @pytest.mark.parametrize(
@@ -123,9 +126,9 @@ def test_broken_http2_harms_no_other_caller(served: str, sent: bytes) -> None:
     ],
     ids=range(5),
 )
-def test_malformed_messages_are_refused(served: str, payload: bytes) -> None:
+def test_malformed_messages_are_refused(address: str, payload: bytes) -> None:
     no_message = "request: is not a message of this method"
-    with grpc.insecure_channel(served) as channel:
+    with grpc.insecure_channel(address) as channel:
         for method in ("Recommend", "BatchRecommend", "SimilarSongs", "SearchSongs"):
             call = channel.unary_unary(f"/nextsong.v1.Recommender/{method}")
             with pytest.raises(grpc.RpcError) as caught:
@@ -135,25 +138,25 @@ def test_malformed_messages_are_refused(served: str, payload: bytes) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             channel.unary_unary("/nextsong.v1.Recommender/Nothing")(b"", timeout=PATIENCE_S)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert_serves(served)
+    assert_serves(address)
 
 
-def open_files(pid: int) -> int:
+def count_open_files(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def test_dropped_connections_leak_no_files(road: Road) -> None:
-    with serving(road.home.path, "--log-level", "error") as service:
+    with run_service(road.home.path, "--log-level", "error") as service:
         address, pid = service.address, service.process.pid
         with Client(address) as client:
             client.get_release()
-        before = open_files(pid)
+        before = count_open_files(pid)
         for start in range(0, CONNECTIONS, 100):
-            connections = [connected(address) for _ in range(100)]
+            connections = [connect(address) for _ in range(100)]
             for number, connection in enumerate(connections):
                 if number % 3:
                     connection.sendall(PREFACE + SETTINGS if number % 3 == 1 else b"x")
-                if number % 2:  # dropped with a reset
+                if number % 2:  # close the connection with a reset
                     connection.setsockopt(
                         socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
                     )
@@ -161,29 +164,29 @@ def test_dropped_connections_leak_no_files(road: Road) -> None:
             assert start < CONNECTIONS
         with Client(address, PATIENCE_S) as client:
             client.get_release()
-        until(lambda: open_files(pid) <= before + 5)
-        code, log = service.end()
+        wait_until(lambda: count_open_files(pid) <= before + 5)
+        code, log = service.stop()
         assert code == 0
         assert "Traceback" not in log
 
 
-def test_slow_callers_delay_no_other(served: str) -> None:
+def test_slow_callers_do_not_delay_other_callers(address: str) -> None:
     slow = []
     for _ in range(20):
-        connection = connected(served)
+        connection = connect(address)
         connection.sendall(
-            PREFACE + SETTINGS + frame(1, 4, 1, b"\x83")[:-1]
+            PREFACE + SETTINGS + build_frame(1, 4, 1, b"\x83")[:-1]
         )  # a frame that never ends
         slow.append(connection)
     try:
         for _ in range(20):
-            assert_serves(served)
+            assert_serves(address)
     finally:
         for connection in slow:
             connection.close()
 
 
-# Schema-aware fuzz
+# Random requests by the schema of the API
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +199,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(60 + REQUESTS / 100)
 def test_any_request_is_answered_or_refused(small: Path) -> None:
-    """The methods are called as gRPC calls them, from bytes to bytes, in two processes."""
+    """Two processes call the methods like gRPC does, with serialised requests and responses."""
     command = [sys.executable, "-m", "tests.support.fuzzing", str(small)]
     running = [
         subprocess.Popen(
@@ -221,19 +224,19 @@ def test_any_request_is_answered_or_refused(small: Path) -> None:
 
 
 def test_any_request_over_the_network(small: Path) -> None:
-    with serving(small, "--log-level", "error", "--max-concurrency", "1000") as service:
+    with run_service(small, "--log-level", "error", "--max-concurrency", "1000") as service:
         pid = service.process.pid
         counts, warm = asyncio.run(_fuzz(service.address, pid))
         assert set(counts) <= MAPPED, counts
         assert counts["OK"] > OVER_NETWORK // 20, counts
         assert counts["INVALID_ARGUMENT"] > OVER_NETWORK // 20, counts
         assert fuzzing.resident(pid) < warm + (64 << 20)
-        code, log = service.end()
+        code, log = service.stop()
         assert (code, log) == (0, "")
 
 
 async def _fuzz(address: str, pid: int) -> tuple[dict[str, int], int]:
-    """Return the number of calls by status, and the memory in use after the first tenth."""
+    """Return the number of calls by status, and the memory in use after a tenth of the calls."""
     fuzz = fuzzing.Fuzz(7)
     counts: dict[str, int] = {}
     warm = 0
@@ -258,43 +261,43 @@ async def _fuzz(address: str, pid: int) -> tuple[dict[str, int], int]:
 # Callers that never read their answers
 
 
-def asking(stream: int, method: str, request: Message) -> bytes:
+def build_call(stream: int, method: str, request: Message) -> bytes:
     """Return the frames of a call, with literal headers."""
 
-    def literal(name: str, value: str) -> bytes:
+    def encode_literal(name: str, value: str) -> bytes:
         return b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
 
-    headers = b"\x83\x86" + literal(":path", f"/nextsong.v1.Recommender/{method}")
-    headers += literal(":authority", "x") + literal("te", "trailers")
-    headers += literal("content-type", "application/grpc")
+    headers = b"\x83\x86" + encode_literal(":path", f"/nextsong.v1.Recommender/{method}")
+    headers += encode_literal(":authority", "x") + encode_literal("te", "trailers")
+    headers += encode_literal("content-type", "application/grpc")
     message = request.SerializeToString()
     body = b"\0" + struct.pack(">I", len(message)) + message
-    return frame(1, 4, stream, headers) + frame(0, 1, stream, body)
+    return build_frame(1, 4, stream, headers) + build_frame(0, 1, stream, body)
 
 
-def test_callers_that_never_read_delay_no_other(road: Road) -> None:
+def test_callers_that_never_read_do_not_delay_other_callers(road: Road) -> None:
     seeds = [pb.Seed(artist="nobody", title="nothing")]
     query = pb.RecommendRequest(seeds=seeds, limit=500)
     large = pb.BatchRecommendRequest(requests=[query] * 5)
-    with serving(road.home.path, "--log-level", "error") as service:
+    with run_service(road.home.path, "--log-level", "error") as service:
         pid = service.process.pid
         assert_serves(service.address)
-        files, memory = open_files(pid), fuzzing.resident(pid)
+        files, memory = count_open_files(pid), fuzzing.resident(pid)
         deaf = []
         for _ in range(10):
-            connection = connected(service.address)
+            connection = connect(service.address)
             connection.sendall(PREFACE + SETTINGS)
             for stream in range(1, 9, 2):
-                connection.sendall(asking(stream, "BatchRecommend", large))
+                connection.sendall(build_call(stream, "BatchRecommend", large))
             deaf.append(connection)
         for _ in range(20):
             assert_serves(service.address)
         assert fuzzing.resident(pid) < memory + (128 << 20)
         for connection in deaf:
             connection.close()
-        until(lambda: open_files(pid) <= files + 5)
+        wait_until(lambda: count_open_files(pid) <= files + 5)
         assert_serves(service.address)
-        code, log = service.end()
+        code, log = service.stop()
         assert (code, log) == (0, "")
 
 
@@ -304,7 +307,7 @@ def test_callers_that_never_read_delay_no_other(road: Road) -> None:
 def test_switches_of_releases_under_load(
     loop: Loop, store: EmbeddedStore, best_known: list[Point]
 ) -> None:
-    """Three new releases and two rollbacks: no call fails, and each is answered by one release."""
+    """No call fails during three switches and two rollbacks, and no response mixes releases."""
     first = store.current()
     assert first is not None
     seed = pb.Seed(song_id=str(best_known[0].song.song_id))
@@ -330,10 +333,10 @@ def test_switches_of_releases_under_load(
             expected = [first]
             for _ in range(3):
                 expected.append(publish(store, best_known).release)
-                until(lambda: bool(answers) and answers[-1] == expected[-1])
+                wait_until(lambda: bool(answers) and answers[-1] == expected[-1])
             for back in (expected[2], expected[1]):
                 expected.append(store.rollback(back))
-                until(lambda: answers[-1] == expected[-1])
+                wait_until(lambda: answers[-1] == expected[-1])
         finally:
             ended.set()
             for caller in callers:
