@@ -13,7 +13,7 @@ from catalog.server.options import QdrantOptions
 from nextsong.v1 import recommender_pb2 as pb
 from service import settings
 from service.client.client import Client
-from service.open import DAY_MS, History, now_ms
+from service.history import DAY_MS, History, now_ms
 from tests.support.api_calls import NOBODY, ids
 from tests.support.fakes import FakeRelease, FakeStore, points_of
 from tests.support.qdrant_servers import AsyncMemoryNodes, MemoryNodes, options_of

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import grpc
 import pytest
@@ -13,8 +16,13 @@ from nextsong.v1 import recommender_pb2_grpc
 from service.api.validation import estimate_work
 from service.rpc.interceptors import admission
 from service.rpc.interceptors.admission import Admission
-from tests.support.fakes import FakeStore
+from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, wait_until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from catalog.model import Hit, Search
 
 SEED = pb.Seed(artist="ABBA", title="Waterloo")
 
@@ -104,3 +112,25 @@ def test_a_large_batch_leaves_few_slots(loop: Loop) -> None:
         assert len(first.result().responses) == 4
         assert second.result().songs
         assert stub.Recommend(WATERLOO, timeout=PATIENCE_S).songs
+
+
+class BlockingRelease(FakeRelease):
+    """A release whose searches block the event loop, as those of the embedded engine do."""
+
+    async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
+        time.sleep(0.02)
+        return await super().find(searches)
+
+
+def test_calls_above_capacity_are_refused_although_searches_block_the_event_loop(
+    loop: Loop,
+) -> None:
+    store = FakeStore(BlockingRelease(POINTS))
+    with (
+        loop.serve(store, max_concurrency=4) as server,
+        grpc.insecure_channel(server.address, options=[("grpc.enable_retries", 0)]) as channel,
+    ):
+        stub = recommender_pb2_grpc.RecommenderStub(channel)
+        calls = [stub.Recommend.future(WATERLOO, timeout=PATIENCE_S) for _ in range(100)]
+        codes = Counter(call.code() for call in calls)
+    assert codes.keys() == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
