@@ -36,7 +36,7 @@ class DiverseSelection:
         self._max_per_artist = max_per_artist
         self._diversity = diversity
         self._artist_counts: Counter[str] = Counter()
-        self._seen: dict[UUID, str] = {}
+        self._seen: list[Hit] = []
 
     @property
     def is_complete(self) -> bool:
@@ -46,9 +46,7 @@ class DiverseSelection:
     @property
     def seen_songs(self) -> frozenset[UUID]:
         """The songs of the rankings added so far, without the songs of `full_artists`."""
-        return frozenset(
-            song_id for song_id, artist in self._seen.items() if artist not in self.full_artists
-        )
+        return frozenset(hit.song.song_id for hit in self._seen if not self._is_full(hit))
 
     @property
     def rejected_count(self) -> int:
@@ -61,9 +59,13 @@ class DiverseSelection:
             self._select_diverse(ranking)
         else:
             for hit in ranking:
-                if not self.is_complete and hit.song.artist_key not in self.full_artists:
+                if not self.is_complete and not self._is_full(hit):
                     self._select(hit)
-        self._seen.update((hit.song.song_id, hit.song.artist_key) for hit in ranking)
+        self._seen += ranking
+
+    def _is_full(self, hit: Hit) -> bool:
+        """Return whether the maximum number of songs of the artist of this song is selected."""
+        return hit.song.artist_key in self.full_artists
 
     def _select(self, hit: Hit) -> None:
         artist = hit.song.artist_key
@@ -82,8 +84,7 @@ class DiverseSelection:
         nearest = np.full(len(ranking), -np.inf)
         for index in range(selected):
             nearest = np.maximum(nearest, cosines.compare_with(index)[selected:])
-        artists = np.array([hit.song.artist_key for hit in ranking])
-        is_left = ~np.isin(artists, list(self.full_artists))
+        is_left = np.array([not self._is_full(hit) for hit in ranking])
         while is_left.any() and not self.is_complete:
             marginal = relevance
             if self.songs:
@@ -92,8 +93,8 @@ class DiverseSelection:
             is_left[best] = False
             self._select(ranking[best])
             nearest = np.maximum(nearest, cosines.compare_with(selected + best)[selected:])
-            if ranking[best].song.artist_key in self.full_artists:
-                is_left &= artists != ranking[best].song.artist_key
+            if self._is_full(ranking[best]):
+                is_left &= np.array([not self._is_full(hit) for hit in ranking])
 
 
 class _Cosines:

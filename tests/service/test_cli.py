@@ -175,5 +175,5 @@ def test_the_certificates_of_the_system_are_trusted(
     monkeypatch.setenv("SSL_CERT_FILE", str(pem / "ca.pem"))
     settings: dict[str, Any] = {"tls_cert": pem / "server.pem", "tls_key": pem / "server.key"}
     with loop.serve(EmbeddedStore(folder), **settings) as server:
-        found = call("search", "abba", "--address", server.address, "--tls")
-        assert found.exit_code == 0, found.output
+        result = call("search", "abba", "--address", server.address, "--tls")
+        assert result.exit_code == 0, result.output

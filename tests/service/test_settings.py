@@ -44,9 +44,9 @@ def test_flags_override_the_environment_the_file_and_defaults(
     config = write_config(tmp_path, 'port = 1\nworkers = 2\ngrace = 3.5\nhost = "::1"\n')
     monkeypatch.setenv("NEXTSONG_PORT", "11")
     monkeypatch.setenv("NEXTSONG_WORKERS", "12")
-    found = settings.load({"port": 21}, config)
-    assert (found.port, found.workers, found.grace, found.host) == (21, 12, 3.5, "::1")
-    assert found.max_concurrency == 64
+    loaded = settings.load({"port": 21}, config)
+    assert (loaded.port, loaded.workers, loaded.grace, loaded.host) == (21, 12, 3.5, "::1")
+    assert loaded.max_concurrency == 64
 
 
 def test_printed_settings_can_be_loaded_and_hide_secrets(
@@ -168,8 +168,8 @@ def test_unusable_files_and_addresses_are_reported_in_one_line(
 def test_passwords_in_addresses_are_not_printed(given: str, printed: str) -> None:
     result = serve("--print-config", "--qdrant-url", given, "--otlp-endpoint", given)
     assert result.exit_code == 0
-    found = tomllib.loads(result.output)
-    assert (found["qdrant_url"], found["otlp_endpoint"]) == (printed, printed)
+    loaded = tomllib.loads(result.output)
+    assert (loaded["qdrant_url"], loaded["otlp_endpoint"]) == (printed, printed)
     refused = serve("--qdrant-url", given.replace("http://", "redis://"), "--port", 0)
     assert SECRET not in refused.output
 

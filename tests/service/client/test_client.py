@@ -45,9 +45,9 @@ def test_an_error_says_that_no_service_listens() -> None:
     ids=["another service", "TLS"],
 )
 def test_an_error_says_that_something_else_listens(options: dict[str, Any], message: str) -> None:
-    other = grpc.server(ThreadPoolExecutor(1))
-    address = f"127.0.0.1:{other.add_insecure_port('127.0.0.1:0')}"
-    other.start()
+    another_service = grpc.server(ThreadPoolExecutor(1))
+    address = f"127.0.0.1:{another_service.add_insecure_port('127.0.0.1:0')}"
+    another_service.start()
     try:
         with (
             Client(address, **options) as client,
@@ -55,7 +55,7 @@ def test_an_error_says_that_something_else_listens(options: dict[str, Any], mess
         ):
             client.get_release()
     finally:
-        other.stop(None)
+        another_service.stop(None)
 
 
 def test_an_error_says_that_the_host_does_not_exist() -> None:

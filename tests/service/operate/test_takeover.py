@@ -64,14 +64,15 @@ class Caller(threading.Thread):
 
     def _call_all(self, stub: Any) -> None:
         seeds = [self._seed]
-        one = stub.Recommend(pb.RecommendRequest(seeds=seeds, limit=50), timeout=PATIENCE_S)
-        self._keep(one.release, one.songs[0].song, one.seeds[0].song, one.songs[-1].song)
-        two = stub.SimilarSongs(pb.SimilarSongsRequest(song=self._seed), timeout=PATIENCE_S)
-        self._keep(two.release, two.song, *(hit.song for hit in two.songs))
-        three = stub.SearchSongs(pb.SearchSongsRequest(query="the"), timeout=PATIENCE_S)
-        self._keep(three.release, *three.songs)
-        four = stub.GetRelease(pb.GetReleaseRequest(), timeout=PATIENCE_S)
-        self._keep(four.release.id)
+        recommended = stub.Recommend(pb.RecommendRequest(seeds=seeds, limit=50), timeout=PATIENCE_S)
+        songs = [recommended.songs[0].song, recommended.seeds[0].song, recommended.songs[-1].song]
+        self._keep(recommended.release, *songs)
+        similar = stub.SimilarSongs(pb.SimilarSongsRequest(song=self._seed), timeout=PATIENCE_S)
+        self._keep(similar.release, similar.song, *(hit.song for hit in similar.songs))
+        search = stub.SearchSongs(pb.SearchSongsRequest(query="the"), timeout=PATIENCE_S)
+        self._keep(search.release, *search.songs)
+        described = stub.GetRelease(pb.GetReleaseRequest(), timeout=PATIENCE_S)
+        self._keep(described.release.id)
 
     def _keep(self, release: str, *songs: pb.Song) -> None:
         self.answers.append((release, [song.title for song in songs]))

@@ -179,7 +179,7 @@ def test_a_playlist_is_explained_once_for_all_its_songs(
 
 def test_the_number_of_concurrent_queries_is_limited() -> None:
     release = RecordingRelease(POINTS[:10])
-    unknown = [Seed(artist=f"Nobody {place}", title="?") for place in range(1_000)]
+    unknown = [Seed(artist=f"Nobody {number}", title="?") for number in range(1_000)]
     resolved = asyncio.run(resolve_seeds(release, unknown))
     assert len(resolved) == 1_000
     assert release.most == MAX_CONCURRENT_LOOKUPS
@@ -194,7 +194,7 @@ def test_no_search_is_deeper_than_a_server_allows() -> None:
     release = RecordingRelease(points_of(*rows))
     ask = Query([Seed(artist="Artist 0", title="0-0")], 500, mode=Mode.DENSE, max_per_artist=1)
     (answer,) = asyncio.run(recommend_many(release, [ask]))
-    assert {hit.song.artist for hit in answer.songs} == {f"Artist {place}" for place in range(3)}
+    assert {hit.song.artist for hit in answer.songs} == {f"Artist {number}" for number in range(3)}
     assert max(search.limit for search in release.searches) <= MAX_SEARCH_DEPTH
     # Songs of artists that have reached their maximum are excluded by artist, not one by one.
     assert max(len(search.where.exclude_songs) for search in release.searches) == 1
