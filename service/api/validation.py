@@ -157,7 +157,7 @@ async def parse_batch(
     ):
         if total > maximum:
             raise RequestError(
-                "requests", f"may have {maximum:,} {name} in all, and have {total:,}"
+                "requests", f"may have at most {maximum:,} {name} in all, and have {total:,}"
             )
     queries = []
     async for index, message in pause_between(enumerate(request.requests)):
@@ -177,7 +177,7 @@ def parse_user_id(user_id: str) -> str:
 async def parse_plays(request: pb.RecordPlaysRequest) -> list[tuple[Seed, int]]:
     """Return the songs that were played, each with its time in milliseconds since 1970."""
     if not request.plays:
-        raise RequestError("plays", "must hold at least one")
+        raise RequestError("plays", "must hold at least one play")
     _require_count("plays", request.plays, MAX_SEEDS)
     now = time.time_ns() // 1_000_000
     plays = []

@@ -133,7 +133,9 @@ class ReleaseWatcher:
             await self._health.set_serving(False)
             return
         except Exception as error:  # noqa: BLE001 -- the open release may still answer
-            self._log_once(f"stay on release {self._current.release_id}", error)
+            self._log_once(
+                f"the store cannot be read: release {self._current.release_id} stays in use", error
+            )
             await self._health.set_serving(await self._can_answer())
             return
         if release_id is None:
@@ -182,7 +184,10 @@ class ReleaseWatcher:
         except Exception as error:  # noqa: BLE001 -- the open release stays in use
             self._refused.postpone()
             self._metrics.count_refused_release()
-            self._log_once(f"stay on release {self._current.release_id}", error)
+            self._log_once(
+                f"a new release cannot be opened: release {self._current.release_id} stays in use",
+                error,
+            )
         else:
             self._current.replace(release)
             log.info(f"now serving release {release_id}")

@@ -51,8 +51,8 @@ class Admission:
         slots = min(self._capacity, max(1, -(-work // WORK_PER_SLOT)))
         if self._used + slots > self._available():
             raise OverloadError(
-                f"the server is at capacity: {self._capacity} calls, where a large call counts as "
-                f"several"
+                f"the server is at capacity: it answers {self._capacity} calls at a time, and a "
+                f"large call counts as several"
             )
         self._used += slots
         if self._used <= self._capacity and not self._is_catching_up(MIN_CATCH_UP_S):

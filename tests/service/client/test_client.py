@@ -225,9 +225,8 @@ def test_calls_are_distributed_over_the_replicas_that_are_up(loop: Loop) -> None
             def count_answers(calls: int) -> Counter[str]:
                 return Counter(client.recommend(WATERLOO).release for _ in range(calls))
 
-            wait_until(
-                lambda: len(count_answers(3)) == 3
-            )  # wait until the client is connected to all servers
+            # Wait until the client is connected to all servers.
+            wait_until(lambda: len(count_answers(3)) == 3)
             assert count_answers(30) == {"one": 10, "two": 10, "three": 10}
             loop.run(first.stop())
             wait_until(lambda: "one" not in count_answers(2))

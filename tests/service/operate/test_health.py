@@ -171,7 +171,7 @@ def test_a_release_that_could_not_be_opened_is_tried_again(
         wait_until(lambda: server.release.manifest.release == "2")
         assert is_healthy(server.address)
     assert store.tried == 3
-    assert caplog.text.count("stay on release 1") == 1
+    assert caplog.text.count("release 1 stays in use") == 1
 
 
 def test_liveness_is_serving_even_if_no_call_can_be_answered(loop: Loop) -> None:

@@ -122,9 +122,9 @@ def test_a_corrupt_release_is_skipped_and_the_next_one_is_served(
     with loop.serve(store) as server, Client(server.address) as client:
         point_at(store, create_damaged_copy(store, good))
         wait_until(lambda: "is damaged" in caplog.text)
-        assert f"stay on release {good}" in caplog.text
+        assert f"release {good} stays in use" in caplog.text
         time.sleep(0.1)  # time for a few more checks
-        assert caplog.text.count("stay on release") == 1
+        assert caplog.text.count("stays in use") == 1
         assert client.get_release().release.id == good
         better = publish(store, best_known).release
         wait_until(lambda: client.get_release().release.id == better)
@@ -152,9 +152,9 @@ def test_a_pointer_to_a_missing_release_changes_nothing(
     good = store.current()
     with loop.serve(store) as server, Client(server.address) as client:
         point_at(store, name)
-        wait_until(lambda: "stay on release" in caplog.text)
+        wait_until(lambda: "stays in use" in caplog.text)
         time.sleep(0.1)  # time for a few more checks
-        assert caplog.text.count("stay on release") == 1
+        assert caplog.text.count("stays in use") == 1
         assert client.get_release().release.id == good
 
 
@@ -178,7 +178,7 @@ def test_no_failure_ends_the_release_watcher(
     store = FakeStore(FakeRelease(POINTS, name="1"))
     with loop.serve(store) as server:
         store.put("2", failure)
-        wait_until(lambda: "stay on release 1" in caplog.text)
+        wait_until(lambda: "release 1 stays in use" in caplog.text)
         time.sleep(0.1)  # time for a few more checks, which do not try release 2 again
         store.put("3", FakeRelease(POINTS, name="3"))
         wait_until(lambda: server.release.manifest.release == "3")

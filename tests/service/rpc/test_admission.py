@@ -38,10 +38,8 @@ def build_playlist(seeds: int, **fields: object) -> pb.RecommendRequest:
         (build_playlist(20, limit=500), 520),
         (build_playlist(20, limit=500, diversity=0.1), 2_520),
         (build_playlist(20, limit=500, max_per_artist=1, diversity=0.1), 2_520),
-        (
-            build_playlist(20, limit=2**31 - 1),
-            520,
-        ),  # a limit above the maximum counts like the maximum
+        # A limit above the maximum counts like the maximum.
+        (build_playlist(20, limit=2**31 - 1), 520),
         (build_playlist(20, limit=-5), 30),
         (pb.BatchRecommendRequest(requests=[build_playlist(100)] * 100), 11_000),
         (pb.BatchRecommendRequest(requests=[build_playlist(0)] * 100_000), 1_010),
@@ -81,7 +79,7 @@ def test_any_call_is_admitted_alone_and_frees_its_slots() -> None:
     for _ in range(3):
         with (
             slots.admit(1_000_000),
-            pytest.raises(OverloadError, match="2 calls, where a large call"),
+            pytest.raises(OverloadError, match="2 calls at a time, and a large call"),
         ):
             slots.admit(0).__enter__()
     with pytest.raises(ZeroDivisionError), slots.admit(5_000):
@@ -93,9 +91,8 @@ def test_any_call_is_admitted_alone_and_frees_its_slots() -> None:
 
 def test_a_large_batch_leaves_few_slots(loop: Loop) -> None:
     release = Slow(POINTS)
-    batch = pb.BatchRecommendRequest(
-        requests=[build_playlist(500, limit=10)] * 4
-    )  # takes three slots
+    requests = [build_playlist(500, limit=10)] * 4  # a batch of these takes three slots
+    batch = pb.BatchRecommendRequest(requests=requests)
     with (
         loop.serve(FakeStore(release), max_concurrency=4, grace=PATIENCE_S) as server,
         grpc.insecure_channel(server.address) as channel,

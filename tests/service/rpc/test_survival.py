@@ -174,9 +174,8 @@ def test_slow_callers_do_not_delay_other_callers(address: str) -> None:
     slow = []
     for _ in range(20):
         connection = connect(address)
-        connection.sendall(
-            PREFACE + SETTINGS + build_frame(1, 4, 1, b"\x83")[:-1]
-        )  # a frame that never ends
+        unfinished_frame = build_frame(1, 4, 1, b"\x83")[:-1]
+        connection.sendall(PREFACE + SETTINGS + unfinished_frame)
         slow.append(connection)
     try:
         for _ in range(20):
