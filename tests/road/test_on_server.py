@@ -59,7 +59,7 @@ def test_searches_return_the_same_songs_as_in_the_embedded_store(
             for search in (
                 Search(point.vector, limit=20),
                 Search(weights={point.song.ordinal: 1.0}, limit=20),
-                # tests/catalog/test_stores.py compares fused ranks: there, no weights are equal.
+                # tests/catalog/test_stores.py compares fused searches with different weights.
             )
         ]
         hits = await there.find(searches), await here.find(searches)

@@ -41,7 +41,7 @@ class HistoryFactory:
         self._nodes = nodes
         self.real = nodes is None
 
-    def history(self, plays: int = 3, days: float = 10) -> History:
+    def open(self, plays: int = 3, days: float = 10) -> History:
         return History(self._options, plays, days, nodes=self._nodes)
 
 

@@ -1,4 +1,4 @@
-"""Calls of the API's methods without a server, with a seed where none is given."""
+"""Call the methods of the API without a server, with a default seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Releases made by hand: an `OpenRelease` in memory, and the same songs published for real."""
+"""Releases for tests: an `OpenRelease` in memory, and published releases with the same songs."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ PARAMETERS: dict[str, Any] = {
 def points_of(
     *rows: tuple[str, str, int, Sequence[float]], track_ids: Sequence[str] = ()
 ) -> list[Point]:
-    """Songs from (artist, title, playlists, vector), ranked by playlists as a release ranks them.
+    """Return points for rows of (artist, title, playlists, vector), ordered by popularity.
 
-    Vectors are scaled to unit length. With `track_ids`, one a row, they identify the songs.
+    Vectors are scaled to unit length. `track_ids`, one per row, identify the songs if given.
     """
     order = sorted(range(len(rows)), key=lambda row: -rows[row][2])
     points = []
@@ -81,7 +81,7 @@ def dimensions_of(points: Sequence[Point]) -> int:
 
 
 def passes(song: Song, where: Filter) -> bool:
-    """Whether a filter lets a song pass, told anew from the words of `catalog.model.Filter`."""
+    """Return whether a song passes a filter, as `catalog.model.Filter` documents it."""
     return (
         (not where.include_artists or song.artist_key in where.include_artists)
         and song.artist_key not in where.exclude_artists
@@ -231,7 +231,7 @@ class FakeRelease:
 
 
 class FakeStore:
-    """Keeps what `put` gives it: releases, or errors to raise instead. The last is current."""
+    """A store of the releases given to `put`, or of errors to raise. The last one is current."""
 
     def __init__(self, release: FakeRelease) -> None:
         self._contents: dict[str, FakeRelease | Exception] = {}
@@ -244,7 +244,7 @@ class FakeStore:
         self._current = name
 
     def release_asked(self, name: str) -> int:
-        """How often the popular songs of a release were asked for."""
+        """Return how often the popular songs of a release were queried."""
         content = self._contents[name]
         return content.asked.get("popular", 0) if isinstance(content, FakeRelease) else 0
 
@@ -274,7 +274,7 @@ def publish(
     strengths: Mapping[int, Mapping[int, float]] | None = None,
     payload: Mapping[str, Kind] | None = None,
 ) -> Manifest:
-    """Publish songs made by hand as a real release; `strengths` as for `FakeRelease`."""
+    """Publish points as a release. `strengths` are those of `FakeRelease`."""
     rows = []
     for point in points:
         ordinal = point.song.ordinal

@@ -159,7 +159,7 @@ class Context:
         raise RefusedError
 
 
-class Called:
+class CallDetails:
     """A stand-in for gRPC's details of a call."""
 
     invocation_metadata = ()
@@ -168,7 +168,7 @@ class Called:
         self.method = f"/{SERVICE}/{name}"
 
 
-async def ask_all(folder: Path, seed: int, count: int) -> dict[str, Any]:
+async def send_all(folder: Path, seed: int, count: int) -> dict[str, Any]:
     """Return the number of requests by status, their rate, and the growth of memory."""
     metrics = Metrics(prometheus.CollectorRegistry())
     settings = Settings()
@@ -177,7 +177,7 @@ async def ask_all(folder: Path, seed: int, count: int) -> dict[str, Any]:
     current.replace(EmbeddedStore(folder).open())
     interceptors = build_interceptors(settings, admission, metrics, tracer=None)
     handler = RecommenderHandler(Recommender(current, history=None), interceptors)
-    methods: dict[str, Any] = {name: handler.service(Called(name)) for name in CALLS}
+    methods: dict[str, Any] = {name: handler.service(CallDetails(name)) for name in CALLS}
     fuzz, counts, warm = Fuzz(seed), dict[str, int](), 0
     begin = time.perf_counter()
     for number in range(count):
@@ -196,5 +196,5 @@ async def ask_all(folder: Path, seed: int, count: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     logging.getLogger("nextsong").setLevel(logging.ERROR)
-    outcome = asyncio.run(ask_all(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
+    outcome = asyncio.run(send_all(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])))
     sys.stdout.write(json.dumps(outcome))

@@ -105,7 +105,7 @@ def damage(store: EmbeddedStore, release: str) -> None:
     largest.write_bytes(content)
 
 
-class Slow(FakeRelease):
+class SlowRelease(FakeRelease):
     """A release that answers searches only once `may_answer` is set."""
 
     def __init__(self, points: list[Point], name: str = "slow") -> None:

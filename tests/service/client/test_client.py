@@ -19,7 +19,7 @@ from nextsong.v1 import recommender_pb2_grpc
 from service.client.client import Client
 from service.rpc.status import build_status
 from tests.support.fakes import FakeRelease, FakeStore
-from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, wait_until
+from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, SlowRelease, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -67,7 +67,7 @@ def test_an_error_says_that_the_host_does_not_exist() -> None:
 
 
 def test_a_call_fails_after_the_timeout(loop: Loop) -> None:
-    stuck = Slow(POINTS)
+    stuck = SlowRelease(POINTS)
     with (
         loop.serve(FakeStore(stuck)) as server,
         Client(server.address, timeout=0.2) as client,

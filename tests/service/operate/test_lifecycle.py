@@ -30,7 +30,7 @@ from tests.support.rpc_servers import (
     WATERLOO,
     Call,
     Loop,
-    Slow,
+    SlowRelease,
     build_server,
     damage,
     wait_until,
@@ -138,7 +138,7 @@ def is_refused(address: str) -> bool:
 def test_calls_under_way_finish_before_the_stop(
     loop: Loop,
 ) -> None:
-    release = Slow(POINTS)
+    release = SlowRelease(POINTS)
     with (
         loop.serve(FakeStore(release), grace=PATIENCE_S) as server,
         Client(server.address, PATIENCE_S) as client,
@@ -158,7 +158,7 @@ def test_calls_under_way_finish_before_the_stop(
 def test_a_call_that_never_ends_does_not_delay_the_stop(
     loop: Loop,
 ) -> None:
-    release = Slow(POINTS)
+    release = SlowRelease(POINTS)
     with (
         loop.serve(FakeStore(release), grace=0.1) as server,
         Client(server.address, PATIENCE_S) as client,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class SlowStore(FakeStore):
-    """Opens releases after the first only once `may_open` is set."""
+    """A store that opens the second release only once `may_open` is set."""
 
     def __init__(self, release: FakeRelease) -> None:
         super().__init__(release)
@@ -120,7 +120,7 @@ def test_an_unused_release_has_no_series(tmp_path: Path, monkeypatch: pytest.Mon
     assert in_use() == {"release-999": 2}
     processes[0].set_release("r")
     assert in_use() == {"release-999": 1, "r": 1}
-    metrics.clear_files(tmp_path, 7)  # as after the end of the process
+    metrics.clear_files(tmp_path, 7)  # the first process has ended
     processes[1].set_release(None)
     assert in_use() == {}
     assert {path: path.stat().st_size for path in tmp_path.iterdir()} == sizes

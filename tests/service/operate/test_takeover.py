@@ -29,7 +29,7 @@ from tests.support.rpc_servers import (
     WATERLOO,
     Call,
     Loop,
-    Slow,
+    SlowRelease,
     damage,
     wait_until,
 )
@@ -223,7 +223,7 @@ def test_switches_of_releases_are_logged(loop: Loop, caplog: pytest.LogCaptureFi
 
 
 def test_a_call_keeps_its_release_which_is_closed_afterwards(loop: Loop) -> None:
-    old = Slow(POINTS, name="old")
+    old = SlowRelease(POINTS, name="old")
     store = FakeStore(old)
     gone = weakref.ref(old)
     with loop.serve(store) as server, Client(server.address, PATIENCE_S) as client:

@@ -110,9 +110,9 @@ X, Y = (1.0, 0.0), (0.0, 1.0)
 def test_marginal_relevance_worked_out_by_hand() -> None:
     ranking = [hit("best", 1.0, X), hit("same", 0.9, X), hit("other", 0.5, Y), hit("last", 0.0, Y)]
     assert select(ranking, 4) == ["best", "same", "other", "last"]
-    # d = .5 after the best: same .5 * .9 - .5 * 1, other .5 * .5 - 0, last 0.
+    # d = .5, after the best song: same has .5 * .9 - .5 * 1, other .5 * .5 - 0, and last 0.
     assert select(ranking, 2, diversity=0.5) == ["best", "other"]
-    # d = .1: same .9 * .9 - .1 = .71 beats other .9 * .5 = .45.
+    # d = .1, after the best song: same has .9 * .9 - .1 = .71, and other .9 * .5 = .45.
     assert select(ranking, 2, diversity=0.1) == ["best", "same"]
     assert select(ranking, 3, diversity=0.5) == ["best", "other", "same"]
     assert set(select(ranking, 2, diversity=1.0)) in ({"best", "other"}, {"best", "last"})

@@ -183,6 +183,6 @@ def test_the_mode_of_the_request_is_in_the_response(release: OpenRelease) -> Non
         request = pb.RecommendRequest(seeds=seeds, mode=mode)
         assert asyncio.run(methods.recommend(release, request)).mode == used
     unknown = pb.RecommendRequest(seeds=seeds)
-    unknown.MergeFromString(b"\x20\x63")  # field 4, value 99
+    unknown.MergeFromString(b"\x20\x63")  # the field 4, `mode`, with the undefined value 99
     with pytest.raises(RequestError, match="mode"):
         asyncio.run(methods.recommend(release, unknown))

@@ -17,7 +17,7 @@ from service.api.validation import estimate_work
 from service.rpc.interceptors import admission
 from service.rpc.interceptors.admission import Admission
 from tests.support.fakes import FakeRelease, FakeStore
-from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, Slow, wait_until
+from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Loop, SlowRelease, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -90,7 +90,7 @@ def test_any_call_is_admitted_alone_and_frees_its_slots() -> None:
 
 
 def test_a_large_batch_leaves_few_slots(loop: Loop) -> None:
-    release = Slow(POINTS)
+    release = SlowRelease(POINTS)
     requests = [build_playlist(500, limit=10)] * 4  # a batch of these takes three slots
     batch = pb.BatchRecommendRequest(requests=requests)
     with (

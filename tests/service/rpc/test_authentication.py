@@ -14,7 +14,7 @@ from service.operate.metrics import Metrics
 from service.rpc.health import SERVICE
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_calls import KEY, read_reason
-from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, Loop, Slow, wait_until
+from tests.support.rpc_servers import PATIENCE_S, POINTS, SERVING, Loop, SlowRelease, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +96,7 @@ def test_health_needs_no_key(channel: grpc.Channel) -> None:
 def test_a_full_server_refuses_calls_without_a_key_as_unauthenticated(
     loop: Loop, keys_file: Path
 ) -> None:
-    release = Slow(POINTS)
+    release = SlowRelease(POINTS)
     seed = pb.Seed(artist="ABBA", title="Waterloo")
     request = pb.RecommendRequest(seeds=[seed]).SerializeToString()
     path = f"/{SERVICE}/Recommend"

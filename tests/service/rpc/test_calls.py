@@ -25,7 +25,15 @@ from service.operate import logs, metrics
 from service.operate.tracing import Tracer
 from tests.support.fakes import FakeRelease, FakeStore
 from tests.support.rpc_calls import KEY, OTHER, call_recommend, get_refusal, read_reason
-from tests.support.rpc_servers import PATIENCE_S, POINTS, WATERLOO, Call, Loop, Slow, wait_until
+from tests.support.rpc_servers import (
+    PATIENCE_S,
+    POINTS,
+    WATERLOO,
+    Call,
+    Loop,
+    SlowRelease,
+    wait_until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def test_a_call_over_capacity_is_refused_at_once(loop: Loop) -> None:
-    release = Slow(POINTS)
+    release = SlowRelease(POINTS)
     with loop.serve(FakeStore(release), max_concurrency=2, grace=PATIENCE_S) as server:
         with Client(server.address, PATIENCE_S) as client:
             calls = [Call(client), Call(client)]
@@ -59,7 +67,7 @@ def test_a_call_over_capacity_is_refused_at_once(loop: Loop) -> None:
 
 
 def test_the_client_retries_an_overloaded_server(loop: Loop) -> None:
-    release = Slow(POINTS)
+    release = SlowRelease(POINTS)
     with (
         loop.serve(FakeStore(release), max_concurrency=1) as server,
         Client(server.address, PATIENCE_S) as client,
@@ -80,7 +88,7 @@ def test_the_client_retries_an_overloaded_server(loop: Loop) -> None:
 
 @pytest.mark.parametrize("own", [True, False])
 def test_no_call_takes_longer_than_allowed(loop: Loop, own: bool) -> None:
-    release = Slow(POINTS)
+    release = SlowRelease(POINTS)
     with (
         loop.serve(FakeStore(release), call_timeout=0.1 if own else 60) as server,
         Client(server.address, PATIENCE_S if own else 0.1) as client,
@@ -89,7 +97,7 @@ def test_no_call_takes_longer_than_allowed(loop: Loop, own: bool) -> None:
         client.recommend(WATERLOO)
 
 
-class CancelCountingRelease(Slow):
+class CancelCountingRelease(SlowRelease):
     """A slow release that counts cancelled searches."""
 
     cancelled = 0
@@ -195,7 +203,7 @@ def test_levels_and_formats_of_the_log(
 
 
 class DeadlineRelease(FakeRelease):
-    """Records the seconds left at each search."""
+    """A release that records the seconds until the deadline at each search."""
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         assert self.deadline is not None
