@@ -32,11 +32,11 @@ def test_the_manifest_equals_that_of_the_embedded_store(
     road: Road, server_road: ServerRoad
 ) -> None:
     assert server_road.outcome.published
-    ours = server_road.outcome.manifest
-    theirs = road.outcome.manifest
-    assert ours == server_road.home.manifest(ours.release)
+    on_server = server_road.outcome.manifest
+    embedded = road.outcome.manifest
+    assert on_server == server_road.home.manifest(on_server.release)
     same = {"release": "", "created": "", "files": {}, "recall": 1.0}
-    assert replace(ours, **same) == replace(theirs, **same)
+    assert replace(on_server, **same) == replace(embedded, **same)
 
 
 def test_a_second_run_publishes_nothing(server_road: ServerRoad) -> None:
@@ -51,8 +51,8 @@ def test_searches_return_the_same_songs_as_in_the_embedded_store(
     road: Road, server_road: ServerRoad
 ) -> None:
     async def search_both() -> tuple[list[Any], list[Any]]:
-        there, here = server_road.home.open(), road.home.open()
-        points = await there.popular(60)
+        on_server, embedded = server_road.home.open(), road.home.open()
+        points = await on_server.popular(60)
         searches = [
             search
             for point in points
@@ -62,9 +62,9 @@ def test_searches_return_the_same_songs_as_in_the_embedded_store(
                 # tests/catalog/test_stores.py compares fused searches with different weights.
             )
         ]
-        hits = await there.find(searches), await here.find(searches)
-        there.close()
-        here.close()
+        hits = await on_server.find(searches), await embedded.find(searches)
+        on_server.close()
+        embedded.close()
         return hits
 
     for server_hits, embedded_hits in zip(*asyncio.run(search_both()), strict=True):
@@ -74,7 +74,7 @@ def test_searches_return_the_same_songs_as_in_the_embedded_store(
 
 def test_hit_rates_equal_those_of_the_embedded_store(road: Road, server_road: ServerRoad) -> None:
     plan = harness.Plan(split="test", modes=("auto",), baselines=(), behaviours=False, recall=False)
-    there, here = (
+    on_server, embedded = (
         harness.evaluate(location, road.work, plan, SilentReporter()).main.figures
         for location in (
             StoreLocation(road.home.path, server_road.home.options),
@@ -83,7 +83,7 @@ def test_hit_rates_equal_those_of_the_embedded_store(road: Road, server_road: Se
     )
     for measure in ("hr@10", "hr@100", "mrr@10"):
         # Songs with equal scores may be in another order, which can change one playlist of 51.
-        assert there[measure].mean == pytest.approx(here[measure].mean, abs=0.021), measure
+        assert on_server[measure].mean == pytest.approx(embedded[measure].mean, abs=0.021), measure
 
 
 def test_the_service_follows_a_new_release_and_a_rollback(

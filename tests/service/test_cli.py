@@ -155,10 +155,10 @@ def test_a_service_is_called_with_certificates_and_a_key(
         "tls_client_ca": pem / "ca.pem",
         "keys_file": keys,
     }
-    own = ("--cert", pem / "caller.pem", "--cert-key", pem / "caller.key")
+    certificate_options = ("--cert", pem / "caller.pem", "--cert-key", pem / "caller.key")
     with loop.serve(EmbeddedStore(folder), **settings) as server:
         command = ("search", "abba", "--address", server.address, "--ca", pem / "ca.pem")
-        assert call(*command, *own).exit_code == 0
+        assert call(*command, *certificate_options).exit_code == 0
         monkeypatch.setenv("NEXTSONG_CERT", str(pem / "caller.pem"))
         monkeypatch.setenv("NEXTSONG_CERT_KEY", str(pem / "caller.key"))
         assert call(*command).exit_code == 0

@@ -87,7 +87,7 @@ def test_the_api_key_is_passed_to_the_qdrant_options(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("prot = 1", "there is no setting 'prot'"),
         ("port = 65536", "port: Input should be less than or equal to 65535"),
@@ -101,12 +101,14 @@ def test_the_api_key_is_passed_to_the_qdrant_options(tmp_path: Path) -> None:
         ("[service]\nport = 1", "there is no setting 'service'"),
     ],
 )
-def test_an_invalid_setting_is_reported_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_an_invalid_setting_is_reported_in_one_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
     result = serve("--config", write_config(tmp_path, text), "--print-config")
     assert result.exit_code == 1
     (line,) = result.output.splitlines()
     assert line.startswith("Error: ")
-    assert said in line
+    assert message in line
 
 
 def test_a_secret_is_not_in_the_error(tmp_path: Path) -> None:

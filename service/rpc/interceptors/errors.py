@@ -24,9 +24,9 @@ async def report_errors(call: Call, proceed: Handler) -> Message:
         call.code = "CANCELLED"
         raise
     except Exception as error:  # noqa: BLE001 -- gRPC would send the text of the exception to the caller
-        own = error if isinstance(error, NextsongError) else NextsongError(str(error))
-        call.code, call.error = get_code(own).name, error
-        await call.context.abort_with_status(build_status(own, trailers))
+        reported = error if isinstance(error, NextsongError) else NextsongError(str(error))
+        call.code, call.error = get_code(reported).name, error
+        await call.context.abort_with_status(build_status(reported, trailers))
         raise AssertionError from None  # not reached, because abort_with_status raises
     call.context.set_trailing_metadata(trailers)
     return response

@@ -48,7 +48,7 @@ def series() -> dict[str, set[str]]:
 def test_queries_use_existing_series_and_labels(query: str, series: dict[str, set[str]]) -> None:
     names = set(re.findall(r"nextsong_\w+", query))
     assert names <= set(series)
-    labels = {name for found in re.findall(r"by \(([^)]*)\)", query) for name in found.split(", ")}
+    labels = {name for group in re.findall(r"by \(([^)]*)\)", query) for name in group.split(", ")}
     labels |= set(re.findall(r"(\w+)=~?\"", query))
     if names:
         assert labels - OF_QUANTILES <= set[str]().union(*(series[name] for name in names))

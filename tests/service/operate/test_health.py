@@ -84,12 +84,12 @@ def test_health_follows_a_store_that_loses_its_releases(
 
 
 def test_health_follows_a_lost_alias(loop: Loop, store: ServerStore, content: Content) -> None:
-    gone = models.DeleteAliasOperation(
+    operation = models.DeleteAliasOperation(
         delete_alias=models.DeleteAlias(alias_name=store.options.prefix)
     )
     with loop.serve(store) as server:
         release = store.current() or ""
-        store.nodes.request("", lambda client: client.update_collection_aliases([gone]))
+        store.nodes.request("", lambda client: client.update_collection_aliases([operation]))
         wait_until(lambda: not is_healthy(server.address))
         store._move_alias(release)
         wait_until(lambda: is_healthy(server.address))

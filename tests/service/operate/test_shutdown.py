@@ -58,8 +58,8 @@ def test_no_task_remains_after_the_stop(caplog: pytest.LogCaptureFixture) -> Non
         assert not stopping.done()
         store.may_open.set()
         await stopping
-        own = asyncio.all_tasks() - before - {stopping}
-        assert not [task for task in own if "grpc" not in repr(task)]
+        remaining = asyncio.all_tasks() - before - {stopping}
+        assert not [task for task in remaining if "grpc" not in repr(task)]
 
     asyncio.run(serve())
     assert second.closed

@@ -225,7 +225,7 @@ def test_switches_of_releases_are_logged(loop: Loop, caplog: pytest.LogCaptureFi
 def test_a_call_keeps_its_release_which_is_closed_afterwards(loop: Loop) -> None:
     old = SlowRelease(POINTS, name="old")
     store = FakeStore(old)
-    gone = weakref.ref(old)
+    reference = weakref.ref(old)
     with loop.serve(store) as server, Client(server.address, PATIENCE_S) as client:
         call = Call(client)
         assert old.was_searched.wait(PATIENCE_S)
@@ -241,7 +241,7 @@ def test_a_call_keeps_its_release_which_is_closed_afterwards(loop: Loop) -> None
         assert old.closed
         del old
         gc.collect()
-        assert gone() is None
+        assert reference() is None
 
 
 class FakeReranker:

@@ -326,11 +326,11 @@ def test_recommendations_equal_brute_force(
     recommendation = recommend_for(real, seeds, limit, where)
 
     scores = brute_force_scores(real, all_points, seeds, strategy)
-    own = frozenset(known)
+    seed_ids = frozenset(known)
     allowed = {
         point.song.song_id: float(score)
         for point, score in zip(all_points, scores, strict=True)
-        if passes(point.song, where) and point.song.song_id not in own and np.isfinite(score)
+        if passes(point.song, where) and point.song.song_id not in seed_ids and np.isfinite(score)
     }
     best = sorted(allowed.values(), reverse=True)[:limit]
     songs: list[Song] = [hit.song for hit in recommendation.songs]

@@ -138,7 +138,7 @@ vectors = st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3).filter(
 seed_lists = st.lists(
     st.one_of(
         st.builds(known, vectors, st.floats(1e-45, 1000.0)),
-        st.lists(vectors, min_size=1, max_size=4).map(lambda own: of_artist(*own)),
+        st.lists(vectors, min_size=1, max_size=4).map(lambda songs: of_artist(*songs)),
         st.builds(unknown, st.just(1.0)),
     ),
     max_size=20,

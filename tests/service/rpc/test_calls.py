@@ -86,12 +86,12 @@ def test_the_client_retries_an_overloaded_server(loop: Loop) -> None:
         assert second.answer is not None
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_no_call_takes_longer_than_allowed(loop: Loop, own: bool) -> None:
+@pytest.mark.parametrize("by_server", [True, False])
+def test_no_call_takes_longer_than_allowed(loop: Loop, by_server: bool) -> None:
     release = SlowRelease(POINTS)
     with (
-        loop.serve(FakeStore(release), call_timeout=0.1 if own else 60) as server,
-        Client(server.address, PATIENCE_S if own else 0.1) as client,
+        loop.serve(FakeStore(release), call_timeout=0.1 if by_server else 60) as server,
+        Client(server.address, PATIENCE_S if by_server else 0.1) as client,
         pytest.raises(TooLateError, match=r"no answer within|Deadline Exceeded"),
     ):
         client.recommend(WATERLOO)
@@ -211,16 +211,16 @@ class DeadlineRelease(FakeRelease):
         return await super().find(searches)
 
 
-@pytest.mark.parametrize(("own", "allowed"), [(5.0, 5.0), (60.0, 20.0)])
+@pytest.mark.parametrize(("timeout", "allowed"), [(5.0, 5.0), (60.0, 20.0)])
 def test_a_release_gets_the_earlier_deadline_of_caller_and_service(
-    loop: Loop, own: float, allowed: float
+    loop: Loop, timeout: float, allowed: float
 ) -> None:
     release = DeadlineRelease(POINTS)
     with (
         loop.serve(FakeStore(release), call_timeout=20, look_every=600) as server,
         grpc.insecure_channel(server.address) as channel,
     ):
-        recommender_pb2_grpc.RecommenderStub(channel).Recommend(WATERLOO, timeout=own)
+        recommender_pb2_grpc.RecommenderStub(channel).Recommend(WATERLOO, timeout=timeout)
     assert 0 < release.seconds_left <= allowed
 
 

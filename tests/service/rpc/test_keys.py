@@ -101,7 +101,7 @@ def test_a_changed_file_is_loaded_and_a_broken_one_ignored(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         (b"", "contains no key"),
         (b"# only a comment\n", "contains no key"),
@@ -111,10 +111,10 @@ def test_a_changed_file_is_loaded_and_a_broken_one_ignored(
         (b"\xff\xfe" + KEY.encode(), "not UTF-8"),
     ],
 )
-def test_an_invalid_file_of_keys_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+def test_an_invalid_file_of_keys_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "keys"
     path.write_bytes(content)
-    with pytest.raises(SettingsError, match=said) as caught:
+    with pytest.raises(SettingsError, match=message) as caught:
         Keys(path)
     assert "key-of" not in str(caught.value)
 
@@ -131,8 +131,8 @@ def test_tls_and_mutual_tls(loop: Loop, pem: Path) -> None:
         with Client(server.address, timeout=2) as plain, pytest.raises(UnavailableError):
             plain.recommend(WATERLOO)
     with loop.serve(store, **tls, tls_client_ca=pem / "ca.pem") as server:
-        own = {"cert": pem / "caller.pem", "key_of_cert": pem / "caller.key"}
-        with Client(server.address, ca=pem / "ca.pem", **own) as client:
+        certificate = {"cert": pem / "caller.pem", "key_of_cert": pem / "caller.key"}
+        with Client(server.address, ca=pem / "ca.pem", **certificate) as client:
             assert client.recommend(WATERLOO).songs
         with (
             Client(server.address, ca=pem / "ca.pem", timeout=2) as stranger,

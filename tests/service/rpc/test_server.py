@@ -103,7 +103,7 @@ def test_answers_are_complete(
     similar = client.similar_songs(pb.SimilarSongsRequest(song=pb.Seed(song_id=str(song.song_id))))
     assert (similar.song.title, len(similar.songs)) == (song.title, 10)
     search = client.search_songs(pb.SearchSongsRequest(query=f"{song.artist} {song.title}"))
-    assert str(song.song_id) in [found.song_id for found in search.songs]
+    assert str(song.song_id) in [result.song_id for result in search.songs]
     release = client.get_release().release
     assert release.songs == len(best_known)
     assert {release.id, recommended.release, similar.release, search.release} == {

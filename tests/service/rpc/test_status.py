@@ -120,9 +120,9 @@ def test_the_docstring_shows_the_tree_of_exceptions() -> None:
             depth = len(branch[1]) // 4 + 1
             path[depth:] = [branch[2]]
             drawn[branch[2]] = path[depth - 1]
-    own = [kind for kind in ALL if kind.__module__ == errors.__name__]
-    assert drawn == {kind.__name__: kind.__bases__[0].__name__ for kind in own[1:]}
-    assert list(drawn) == [kind.__name__ for kind in own[1:]]
+    kinds = [kind for kind in ALL if kind.__module__ == errors.__name__]
+    assert drawn == {kind.__name__: kind.__bases__[0].__name__ for kind in kinds[1:]}
+    assert list(drawn) == [kind.__name__ for kind in kinds[1:]]
 
 
 WRITTEN_FOR_CALLERS = {
@@ -223,29 +223,29 @@ CAME_BACK = {
 def test_the_client_raises_the_exception_of_the_code(
     send_through_server: Callable[[Abort], NextsongError], kind: type[NextsongError]
 ) -> None:
-    went = build_example(kind)
-    came = send_through_server(went)
-    code = statuses.get_code(went)
+    sent = build_example(kind)
+    received = send_through_server(sent)
+    code = statuses.get_code(sent)
     if kind is errors.RequestError:
-        assert isinstance(came, errors.RequestError)
-        assert (came.field, came.problem) == ("seeds[2].song_id", "went wrong")
+        assert isinstance(received, errors.RequestError)
+        assert (received.field, received.problem) == ("seeds[2].song_id", "went wrong")
     else:
-        assert type(came) is CAME_BACK[code]
-    message = str(went) if statuses.is_for_callers(went) else INSTEAD[code]
-    assert str(came) == (f"the service failed: {message}" if code is INTERNAL else message)
-    assert statuses.get_code(came) is code
+        assert type(received) is CAME_BACK[code]
+    message = str(sent) if statuses.is_for_callers(sent) else INSTEAD[code]
+    assert str(received) == (f"the service failed: {message}" if code is INTERNAL else message)
+    assert statuses.get_code(received) is code
 
 
 def test_an_overloaded_service_sends_when_to_retry(
     send_through_server: Callable[[Abort], NextsongError],
 ) -> None:
-    went = errors.OverloadError("too busy", 1.25)
-    (wait,) = list_details(went, error_details_pb2.RetryInfo)
+    sent = errors.OverloadError("too busy", 1.25)
+    (wait,) = list_details(sent, error_details_pb2.RetryInfo)
     assert isinstance(wait, error_details_pb2.RetryInfo)
     assert wait.retry_delay.ToMilliseconds() == 1250
-    came = send_through_server(went)
-    assert isinstance(came, errors.OverloadError)
-    assert came.wait_s == 1.25
+    received = send_through_server(sent)
+    assert isinstance(received, errors.OverloadError)
+    assert received.wait_s == 1.25
 
 
 @pytest.mark.parametrize(
@@ -265,9 +265,9 @@ def test_an_overloaded_service_sends_when_to_retry(
 def test_any_message_is_sent_unchanged(
     send_through_server: Callable[[Abort], NextsongError], problem: str
 ) -> None:
-    came = send_through_server(errors.RequestError("song.song_id", problem))
-    assert isinstance(came, errors.RequestError)
-    assert (came.field, came.problem) == ("song.song_id", problem)
+    received = send_through_server(errors.RequestError("song.song_id", problem))
+    assert isinstance(received, errors.RequestError)
+    assert (received.field, received.problem) == ("song.song_id", problem)
 
 
 @pytest.mark.parametrize(
@@ -290,9 +290,9 @@ def test_failures_without_details_are_converted_by_code(
     kind: type[NextsongError],
     message: str,
 ) -> None:
-    came = send_through_server((code, "a message"))
-    assert type(came) is kind
-    assert str(came) == message
+    received = send_through_server((code, "a message"))
+    assert type(received) is kind
+    assert str(received) == message
 
 
 def test_a_failure_without_a_message_shows_its_code(
