@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def _make_gate(store: ReleaseStore, reporter: Reporter) -> Gate:
-    from evaluation.judge.gate import before_publishing
+    from evaluation.judge.gate import make_publication_gate
 
-    return before_publishing(store, reporter)
+    return make_publication_gate(store, reporter)
 
 
 def _record(home: Path, run: Mapping[str, Any], reporter: Reporter) -> None:

@@ -1,4 +1,4 @@
-"""`nextsong evaluate`."""
+"""The command `nextsong evaluate`."""
 
 from __future__ import annotations
 
@@ -237,9 +237,9 @@ def compare(
 ) -> None:
     """List the metrics that are better or worse in AFTER than in BEFORE: two releases or two runs.
 
-    Each is given by its id, or the beginning of it. Two releases are scored anew. Two runs are
-    compared as they were recorded; RUN:SYSTEM selects a system of the run other than the first,
-    such as RUN:hybrid or RUN:als.
+    Give the id of each, or the first characters of the id. Two releases are scored again. Two runs
+    are compared by their recorded figures; RUN:SYSTEM selects a system of the run other than the
+    first, such as RUN:hybrid or RUN:als.
     """
     from evaluation.judge.compare import CaseSelection, compare_named
     from evaluation.report import terminal

@@ -35,12 +35,12 @@ NAMES = (
 )
 
 QUICK = ("popularity", "tutorial", "item-item", "session-knn", "rules")
-"""The baselines that need no optional library and little time."""
+"""Baselines that need no optional library and are fast."""
 
 _WORD2VEC = ("tutorial", "word2vec-mean")
 
 # Measured on one core, in seconds.
-_PER_SPARSE_OPERATION = 1.5e-8  # or sorted score
+_PER_SPARSE_OPERATION = 1.5e-8  # of a product of sparse matrices, or of sorting a score
 _PER_DENSE_MULTIPLICATION = 1.0e-10
 _PER_WORD2VEC_PLAY = 4e-6
 _PER_RULE = 3e-7
@@ -106,7 +106,7 @@ def estimate_seconds(name: str, dataset: Dataset, cases: HeldOutCases) -> float:
 def build_baselines(
     names: Sequence[str], dataset: Dataset, cases: HeldOutCases, patience: float, reporter: Reporter
 ) -> Iterator[System | SkippedBaseline]:
-    """Yield the baselines of these names; each learns just before it is yielded.
+    """Yield the baselines with these names, each trained just before it is yielded.
 
     A baseline is skipped if it is expected to take more than `patience` seconds, or if it cannot
     learn from these playlists. Raises `MissingExtraError`.

@@ -31,7 +31,7 @@ class _Factorisation:
     def __init__(self, dataset: Dataset) -> None:
         self._song_count = len(dataset.songs)
         self._in_catalog = dataset.songs.in_catalog
-        # `implicit` runs its own threads, with which threads of BLAS would compete for the cores.
+        # `implicit` has its own threads, and threads of BLAS would compete with them for the cores.
         with _limit_blas_to_one_thread():
             self._model: Any = self._fit(_to_csr_matrix(dataset.matrix), dataset.seed)
 
@@ -85,7 +85,7 @@ class Bpr(_Factorisation):
     key, name = "bpr", "BPR"
 
     def _fit(self, playlists: csr_matrix, seed: int) -> Any:
-        # Several threads would update the same factors without locks: runs would not be repeatable.
+        # Several threads would update the same factors without locks, so results would vary.
         model = _import_implicit().bpr.BayesianPersonalizedRanking(
             factors=FACTORS, iterations=BPR_ITERATIONS, random_state=seed, num_threads=1
         )

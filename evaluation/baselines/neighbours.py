@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import Dataset, SongLists, SongNumbers
 
-NEIGHBOURS = 200  # similar songs kept for each song
+NEIGHBOURS = 200  # similar songs that are kept for each song
 
-SESSIONS = 100  # most similar training playlists of a query
+SESSIONS = 100  # training playlists that a query is compared with, the most similar ones
 
 DECAY = 0.9  # weight of a seed in session-kNN, relative to the seed after it
 
-MAX_PAIRS = 50_000_000  # of songs, compared at once
+MAX_PAIRS = 50_000_000  # pairs of songs that are compared at once
 
 
 class ItemItem:
@@ -99,7 +99,7 @@ def keep_highest(matrix: csr_array, count: int) -> csr_array:
     matrix.eliminate_zeros()
     rows = _rows(matrix)
     order = np.lexsort((matrix.indices, -matrix.data, rows))
-    rank = np.arange(len(order)) - matrix.indptr[rows]  # sorting keeps each value in its row
+    rank = np.arange(len(order)) - matrix.indptr[rows]  # the order is by row first
     kept = order[rank < count]
     return csr_array((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)
 
@@ -110,9 +110,9 @@ def _rows(matrix: csr_array) -> NDArray[np.int64]:
 
 
 def _split_songs(pairs: NDArray[np.generic]) -> Iterator[tuple[int, int]]:
-    """Yield ranges of songs with at most `MAX_PAIRS` pairs each, or one song.
+    """Yield ranges of songs, as start and end, that have at most `MAX_PAIRS` pairs in all.
 
-    `pairs` is the number of pairs of each song.
+    `pairs` is the number of pairs of each song. A song with more pairs has a range of its own.
     """
     total = np.cumsum(pairs)
     low = 0

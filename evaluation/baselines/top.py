@@ -1,4 +1,4 @@
-"""Batches of queries and rankings by score, shared by the baselines."""
+"""Batches of queries and rankings by score, which the baselines use."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def rank_sparse(scores: csr_array, limit: int, excluded: SongLists) -> SongNumbe
     for row in range(scores.shape[0]):
         span = slice(scores.indptr[row], scores.indptr[row + 1])
         columns, values = scores.indices[span], scores.data[span]
-        own = excluded[row]
-        own = own[own >= 0]  # an unknown song, -1, would exclude the last column
-        is_excluded[own] = True
+        excluded_songs = excluded[row]
+        excluded_songs = excluded_songs[excluded_songs >= 0]  # -1 would be the last column
+        is_excluded[excluded_songs] = True
         kept = ~is_excluded[columns] & (values > 0)
-        is_excluded[own] = False
+        is_excluded[excluded_songs] = False
         columns, values = columns[kept], values[kept]
         if len(columns) > limit:
             best = np.argpartition(-values, limit - 1)[:limit]

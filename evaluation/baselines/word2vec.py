@@ -53,7 +53,7 @@ class Model:
 
 
 def has_vocabulary(dataset: Dataset) -> bool:
-    """Whether any song occurs in `min_count` training playlists; gensim fails otherwise."""
+    """Return whether a song is in `min_count` training playlists, without which gensim fails."""
     return bool((dataset.songs.playlists >= PARAMETERS.min_count).any())
 
 

@@ -18,8 +18,8 @@ from catalog.commands.options import (
     reporter_for,
     storage_option,
 )
-from catalog.console.terminal import print_json
-from catalog.files import require_writable
+from catalog.console.terminal import json_text, print_json
+from catalog.files import require_writable, write_atomically
 
 if TYPE_CHECKING:
     from catalog.server.options import QdrantOptions, Storage
@@ -29,7 +29,7 @@ MIN_SONGS = 1_000  # of an invented release
 
 
 class _Numbers(click.ParamType[list[int]]):
-    """Whole numbers, separated by commas."""
+    """An option of whole numbers, separated by commas."""
 
     name = "numbers"
 
@@ -143,12 +143,13 @@ def serve(
     if qdrant:
         qdrant = dataclasses.replace(qdrant, prefix=f"{qdrant.prefix}-bench")
     results = bench_serve.run(plan, home, qdrant, reporter_for(quiet=quiet))
+    document = bench_results.to_json(results)
     if as_json:
-        print_json(bench_results.to_json(results))
+        print_json(document)
     else:
-        bench_results.show(results)
+        bench_results.print_results(results)
     if out:
-        bench_results.write_json(results, out)
+        write_atomically(out, json_text(document, indent=2) + "\n")
 
 
 @bench.command(name="ingest", short_help="Measure an ingest, and the tutorials' way.")
@@ -179,9 +180,10 @@ def bench_ingest(file: Path, tutorial: bool, out: Path | None, as_json: bool, qu
     if out:
         require_writable(out)
     comparison = ingest_bench.run(file, Parameters(), reporter_for(quiet=quiet), tutorial=tutorial)
+    document = comparison.to_json()
     if as_json:
-        print_json(comparison.to_json())
+        print_json(document)
     else:
-        ingest_bench.show(comparison)
+        ingest_bench.print_comparison(comparison)
     if out:
-        ingest_bench.write_json(comparison, out)
+        write_atomically(out, json_text(document, indent=2) + "\n")

@@ -1,6 +1,7 @@
 """The engine called directly in this process, as a reference for the service.
 
-`engine` measures the searches of a call alone, and `ranking` all of a call except gRPC.
+The measurement `engine` makes only the searches of a call, and `ranking` makes a whole call without
+gRPC.
 """
 
 from __future__ import annotations
@@ -54,11 +55,11 @@ async def _time_calls(call: Call, load: Load) -> list[float]:
     """Return the latencies of the calls in milliseconds."""
     latencies: list[float] = []
 
-    async def timed_call(number: int, due: float) -> None:
+    async def time_call(number: int, due: float) -> None:
         await call(number)
         latencies.append((time.perf_counter() - due) * 1e3)
 
-    await drive(load, timed_call, load.seconds)
+    await drive(load, time_call, load.seconds)
     return latencies
 
 

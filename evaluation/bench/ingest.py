@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from catalog.console.terminal import echo, json_text
+from catalog.console.terminal import echo
 from catalog.errors import FileError, NextsongError
-from catalog.files import storage_errors, write_atomically
+from catalog.files import storage_errors
 from evaluation.bench.processes import MemoryWatch
 from evaluation.synthetic.raw_form import HEADER
 from ingest.stats.charts import extra_needed
@@ -63,7 +63,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Ratio:
-    """The tutorials' way divided by nextsong: above 1, nextsong needs less time or memory."""
+    """Time and memory of the tutorials' way, divided by those of nextsong."""
 
     route: str
     time: float
@@ -72,7 +72,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Both ways with the same file on the same machine, and their ratios."""
+    """The measurements of both ways on the same file and machine, and their ratios."""
 
     file: str
     bytes: int
@@ -116,7 +116,7 @@ def _require_raw_form(file: Path) -> None:
 
 
 def compute_ratios(ways: list[Way]) -> list[Ratio]:
-    """Compare both ways by groups of steps and as a whole; a single way has no ratios."""
+    """Compare both ways by groups of steps and in all; return nothing for a single way."""
     if len(ways) < 2:
         return []
     ours, theirs = ways
@@ -168,15 +168,15 @@ def _measure(name: str, file: Path, folder: Path, parameters: Parameters) -> Way
     return way
 
 
-def show(comparison: Comparison) -> None:
+def print_comparison(comparison: Comparison) -> None:
     """Print the steps of both ways, and their ratios."""
     echo(f"{comparison.file}: {comparison.bytes / 1e6:,.0f} MB")
     for way in comparison.ways:
         echo()
         echo(way.name, bold=True)
         for step in way.steps:
-            echo(f"  {step.name:<12}{step.seconds:>10.1f} s{_gigabytes(step.peak):>12}")
-        echo(f"  {'in all':<12}{way.total:>10.1f} s{_gigabytes(way.peak()):>12}")
+            echo(f"  {step.name:<12}{step.seconds:>10.1f} s{_format_gigabytes(step.peak):>12}")
+        echo(f"  {'in all':<12}{way.total:>10.1f} s{_format_gigabytes(way.peak()):>12}")
         echo("  " + ", ".join(f"{count:,} {name}" for name, count in way.outcome.items()))
     if comparison.ratios:
         echo("\nThe tutorials' way, which ends with a model, takes, compared with nextsong:")
@@ -187,10 +187,5 @@ def show(comparison: Comparison) -> None:
         )
 
 
-def _gigabytes(size: int) -> str:
+def _format_gigabytes(size: int) -> str:
     return f"{size / 1e9:.2f} GB" if size else "-"
-
-
-def write_json(comparison: Comparison, path: Path) -> None:
-    """Write the comparison as JSON. Raises `StorageError`."""
-    write_atomically(path, json_text(comparison.to_json(), indent=2) + "\n")

@@ -1,9 +1,9 @@
 """A calling process of `nextsong bench serve`: `python -m evaluation.bench.load`.
 
 Standard input is a `Load` as JSON; standard output is the outcome as JSON. If the load has a rate,
-calls begin at random times, however many are running (open loop), and latencies count from the time
-when a call was due, so that a slow server cannot slow down its callers and look faster. Otherwise,
-each caller calls again as soon as it has an answer (closed loop).
+calls begin at random times, however many are running (open loop). The latency of such a call counts
+from the time when the call was due, so that a slow service does not delay calls and hide its
+slowness. Without a rate, each caller calls again as soon as it has an answer (closed loop).
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import json
 import sys
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
 
-from evaluation.bench.processes import cpu_seconds
-from evaluation.bench.release import invented_id
+from evaluation.bench.processes import read_cpu_seconds
+from evaluation.bench.release import make_song_id
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
 REQUESTS = 500  # different requests, made before the calls begin
-CONNECTIONS = 4  # a service with several processes spreads connections, not calls
+CONNECTIONS = 4  # several, because a service divides connections, not calls, among its processes
 EARLIEST_YEAR = 1990  # of the condition of filtered requests
 TIMEOUT_S = 30.0
 WARM_UP_S = 0.5
@@ -57,7 +57,7 @@ class Load:
     serving: int = 0
 
 
-def due_times(rate: float, seconds: float, seed: int) -> Iterator[float]:
+def draw_due_times(rate: float, seconds: float, seed: int) -> Iterator[float]:
     """Yield the times of calls that arrive at random (Poisson), `rate` per second, from now on."""
     begin = time.perf_counter()
     gaps = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
@@ -77,7 +77,7 @@ def create_requests(load: Load) -> list[pb.RecommendRequest]:
                 max_playlists=int(load.songs * 0.9),
                 conditions=[pb.Condition(field="year", minimum=EARLIEST_YEAR)],
             )
-        seeds = [pb.Seed(song_id=str(invented_id(int(song)))) for song in songs]
+        seeds = [pb.Seed(song_id=str(make_song_id(int(song)))) for song in songs]
         requests.append(pb.RecommendRequest(seeds=seeds, limit=load.limit, filter=conditions))
     return requests
 
@@ -89,7 +89,7 @@ async def drive(load: Load, call: Callable[[int, float], Awaitable[None]], secon
     """
     if load.rate:
         calls = []
-        for number, due in enumerate(due_times(load.rate, seconds, load.random_seed)):
+        for number, due in enumerate(draw_due_times(load.rate, seconds, load.random_seed)):
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             calls.append(asyncio.ensure_future(call(number, due)))
         await asyncio.gather(*calls)
@@ -146,9 +146,9 @@ async def run_load(load: Load) -> dict[str, Any]:
     caller = _Caller(load)
     await drive(load, caller.call, WARM_UP_S)
     caller.counts = _Counts()
-    begin, cpu_before = time.perf_counter(), cpu_seconds(load.serving)
+    begin, cpu_before = time.perf_counter(), read_cpu_seconds(load.serving)
     await drive(load, caller.call, load.seconds)
-    seconds, cpu_after = time.perf_counter() - begin, cpu_seconds(load.serving)
+    seconds, cpu_after = time.perf_counter() - begin, read_cpu_seconds(load.serving)
     cores = None
     if cpu_before is not None and cpu_after is not None:
         cores = (cpu_after - cpu_before) / seconds
@@ -159,7 +159,7 @@ async def run_load(load: Load) -> dict[str, Any]:
 def main() -> None:
     """Run the load that standard input describes."""
     load = Load(**json.loads(sys.stdin.read()))
-    sys.stdout.write(json.dumps({"load": asdict(load), **asyncio.run(run_load(load))}))
+    sys.stdout.write(json.dumps(asyncio.run(run_load(load))))
 
 
 if __name__ == "__main__":

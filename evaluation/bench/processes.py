@@ -9,7 +9,7 @@ from pathlib import Path
 INTERVAL_S = 0.1
 
 
-def cpu_seconds(pid: int) -> float | None:
+def read_cpu_seconds(pid: int) -> float | None:
     """Return the CPU time of a process and its children; None if the system does not report it."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -22,13 +22,13 @@ def cpu_seconds(pid: int) -> float | None:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def process_tree(pid: int) -> list[int]:
+def list_process_tree(pid: int) -> list[int]:
     """Return a process and all its descendants; the process alone except on Linux."""
     tree = [pid]
     try:
         for thread in Path(f"/proc/{pid}/task").iterdir():
             for child in (thread / "children").read_text().split():
-                tree += process_tree(int(child))
+                tree += list_process_tree(int(child))
     except OSError:
         pass
     return tree
@@ -50,7 +50,7 @@ class MemoryWatch:
             self._measure()
 
     def _measure(self) -> None:
-        size = sum(_resident_bytes(pid) for pid in process_tree(self._pid))
+        size = sum(_read_resident_bytes(pid) for pid in list_process_tree(self._pid))
         with self._lock:
             self._peak = max(self._peak, size)
 
@@ -67,7 +67,7 @@ class MemoryWatch:
         self._thread.join()
 
 
-def _resident_bytes(pid: int) -> int:
+def _read_resident_bytes(pid: int) -> int:
     try:
         text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     except OSError:

@@ -33,9 +33,9 @@ YEARS = (1950, 2025)
 CHUNK = 100_000  # songs written at a time
 
 
-def invented_id(rank: int) -> UUID:
+def make_song_id(rank: int) -> UUID:
     """Return the id of the invented song at this rank of popularity, from 0."""
-    return song_id(*_names(rank))
+    return song_id(*_make_names(rank))
 
 
 def publish_invented(
@@ -61,18 +61,18 @@ def publish_invented(
     return store.publish(Draft(path, DIMENSIONS, counts, origin, {"year": "integer"}), reporter)
 
 
-def _names(rank: int) -> tuple[str, str]:
+def _make_names(rank: int) -> tuple[str, str]:
     return f"Artist {rank // SONGS_PER_ARTIST}", f"Song {rank}"
 
 
 def _write_songs(songs: int, path: Path) -> None:
     random = np.random.default_rng(songs)
-    bounds, seeds = _predicting_seeds(songs, random)
+    bounds, seeds = _draw_predicting_seeds(songs, random)
     centres = random.normal(size=(max(8, songs // 500), DIMENSIONS)).astype(np.float32)
     writer = None
     for start in range(0, songs, CHUNK):
         ranks = range(start, min(songs, start + CHUNK))
-        names = [_names(rank) for rank in ranks]
+        names = [_make_names(rank) for rank in ranks]
         vectors = centres[random.integers(0, len(centres), len(ranks))]
         vectors = vectors + random.normal(scale=0.7, size=vectors.shape).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -100,7 +100,7 @@ def _write_songs(songs: int, path: Path) -> None:
         writer.close()
 
 
-def _predicting_seeds(
+def _draw_predicting_seeds(
     songs: int, random: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
     """Draw the seeds that predict each song.

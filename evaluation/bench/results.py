@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from catalog.console.tables import Console, Table
-from catalog.console.terminal import echo, json_text
-from catalog.files import write_atomically
+from catalog.console.terminal import echo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def summarise(songs: int, measurement: Measurement) -> Result:
     )
 
 
-def show(results: Sequence[Result]) -> None:
+def print_results(results: Sequence[Result]) -> None:
     """Print a table, and compare the service with its engine."""
     table = Table()
     for name in ("songs", "what answers", "load"):
@@ -103,16 +101,16 @@ def describe_ratios(results: Sequence[Result]) -> Iterator[str]:
     for songs in dict.fromkeys(result.songs for result in results):
         of_size = [result for result in results if result.songs == songs]
         for kind in ("", ", filtered"):
-            service = _fastest(of_size, f"service{kind}", "closed")
-            engine = _fastest(of_size, f"engine{kind}", "closed")
+            service = _find_fastest(of_size, f"service{kind}", "closed")
+            engine = _find_fastest(of_size, f"engine{kind}", "closed")
             if engine and service:
                 yield (
                     f"{songs:,} songs{kind}: the service answers "
                     f"{service.answered_per_s / engine.answered_per_s:.2f} times as many as the "
                     f"engine called directly"
                 )
-            service = _fastest(of_size, f"service{kind}", "open, 50%")
-            engine = _fastest(of_size, f"engine{kind}", "open, 50%")
+            service = _find_fastest(of_size, f"service{kind}", "open, 50%")
+            engine = _find_fastest(of_size, f"engine{kind}", "open, 50%")
             if engine and service:
                 yield (
                     f"{songs:,} songs{kind}: p99 of the half loaded service is "
@@ -126,12 +124,7 @@ def to_json(results: Sequence[Result]) -> dict[str, Any]:
     return {"machine": machine, "results": [asdict(result) for result in results]}
 
 
-def write_json(results: Sequence[Result], path: Path) -> None:
-    """Write the results as JSON. Raises `StorageError`."""
-    write_atomically(path, json_text(to_json(results), indent=2) + "\n")
-
-
-def _fastest(results: Sequence[Result], where: str, load: str) -> Result | None:
+def _find_fastest(results: Sequence[Result], where: str, load: str) -> Result | None:
     """Return the result with the most answers per second among the loads that begin so."""
     matching = [
         result for result in results if result.where == where and result.load.startswith(load)

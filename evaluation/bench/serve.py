@@ -1,6 +1,7 @@
 """`nextsong bench serve`: the service under load, compared with its engine called directly.
 
-The service and its callers are processes of their own. Ratios are valid for one run on one machine.
+The service and its callers run in separate processes. Figures of different runs or machines cannot
+be compared.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -115,29 +117,17 @@ def _measure_service(
 
 def _measure_load(load: Load, where: str, name: str, processes: int) -> Measurement:
     """Divide a load among calling processes, and combine their outcomes."""
-    command = [sys.executable, "-m", "evaluation.bench.load"]
-    callers = []
-    for number in range(processes):
-        share = replace(
+    shares = [
+        replace(
             load,
             rate=load.rate / processes,
             callers=max(1, load.callers // processes),
             random_seed=number + 1,
         )
-        caller = subprocess.Popen(  # noqa: S603 -- our own module, no shell
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert caller.stdin is not None
-        caller.stdin.write(json.dumps(asdict(share)))
-        caller.stdin.close()
-        caller.stdin = None
-        callers.append(caller)
-    outcomes = []
-    for caller in callers:
-        output, _ = caller.communicate()
-        if caller.returncode != 0:
-            raise UnavailableError("a calling process failed: see its message above")
-        outcomes.append(json.loads(output))
+        for number in range(processes)
+    ]
+    with ThreadPoolExecutor(processes) as pool:
+        outcomes = list(pool.map(_run_load_in_process, shares))
     cores = [outcome["cores"] for outcome in outcomes if outcome["cores"] is not None]
     failures: Counter[str] = Counter()
     for outcome in outcomes:
@@ -151,6 +141,17 @@ def _measure_load(load: Load, where: str, name: str, processes: int) -> Measurem
         failures=failures,
         cpu=sum(cores) / len(cores) if cores else None,
     )
+
+
+def _run_load_in_process(load: Load) -> dict[str, Any]:
+    command = [sys.executable, "-m", "evaluation.bench.load"]
+    done = subprocess.run(  # noqa: S603 -- our own module, no shell
+        command, input=json.dumps(asdict(load)), stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise UnavailableError("a calling process failed: see its message above")
+    outcome: dict[str, Any] = json.loads(done.stdout)
+    return outcome
 
 
 @contextmanager

@@ -107,7 +107,7 @@ class _SilentTask:
 class _StepReporter:
     """A reporter that writes a line for each stage.
 
-    The points are assembled before publishing, outside of any stage; they count as a step too.
+    The assembly of points, between the last stage and publishing, is the step `assemble`.
     """
 
     def __init__(self) -> None:

@@ -32,16 +32,16 @@ LONG_QUERY = 1_000  # songs
 UNKNOWN_CASES = 20  # cases of the test in which no song is known
 
 MIN_ARTIST_RECURRENCE = 0.1
-"""From this share of plays with another play of their artist in the playlist, songs of one artist
-are expected to be alike (see `Dataset.artist_recurrence`)."""
+"""Songs of one artist are expected to be alike if at least this share of the plays has an artist
+with another play in the playlist (see `Dataset.artist_recurrence`)."""
 
-SIMILAR_POPULARITY = 50
-"""Two songs count as equally popular if their popularity ranks differ by at most this."""
+MAX_RANK_DIFFERENCE = 50
+"""Largest difference of the popularity ranks of two songs that count as similarly popular."""
 
 SAME_SONGS = "share of the answer that stays"
 CLEAN_ANSWERS = "share of answers without repeated songs and seeds"
 SWAP = "the last song is swapped for another of its artist"
-SWAP_DIFFERENCE = "the same, minus that after a swap for a song of another artist"
+SWAP_DIFFERENCE = f"{SAME_SONGS}, minus that after a swap for a song of another artist"
 NEAR_MISSES = "near misses: answers without the label"
 
 
@@ -62,7 +62,7 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A system, a sample of the cases, and its answers to the unchanged queries."""
+    """A system, a sample of the cases, and the system's answers to the unchanged queries."""
 
     system: System
     cases: HeldOutCases
@@ -100,8 +100,8 @@ def recommend_songs(system: System, cases: HeldOutCases) -> SongNumbers:
     return np.concatenate(list(system.recommend(cases, K)))
 
 
-def overlap(first: SongNumbers, second: SongNumbers) -> NDArray[np.float64]:
-    """Return the share of songs that two answers share, of the longer one; 1 if both are empty."""
+def measure_overlap(first: SongNumbers, second: SongNumbers) -> NDArray[np.float64]:
+    """Return the share of the longer answer that is in both answers; 1 if both are empty."""
     is_shared = (first[:, :, None] == second[:, None, :]) & (first >= 0)[:, :, None]
     shared = is_shared.sum(axis=(1, 2))
     longest = np.maximum((first >= 0).sum(axis=1), (second >= 0).sum(axis=1))
@@ -109,12 +109,12 @@ def overlap(first: SongNumbers, second: SongNumbers) -> NDArray[np.float64]:
 
 
 def _test_clean_answers(trial: _Trial) -> Behaviour:
-    share = _clean_share(trial.answers, trial.cases.seeds)
+    share = _measure_clean_share(trial.answers, trial.cases.seeds)
     name = "no answer repeats a song or contains a seed"
     return Behaviour(name, CLEAN_ANSWERS, share, "is 1", share == 1)
 
 
-def _clean_share(answers: SongNumbers, seeds: SongLists) -> float:
+def _measure_clean_share(answers: SongNumbers, seeds: SongLists) -> float:
     """Return the share of answers that neither repeat a song nor contain a seed."""
     is_clean = []
     for row, answer in enumerate(answers):
@@ -131,20 +131,20 @@ def _test_shuffled_query(trial: _Trial) -> list[Behaviour]:
     change = _hit_rate(answers, trial.cases) - _hit_rate(trial.answers, trial.cases)
     name = "the query's songs are shuffled"
     return [
-        Behaviour(name, SAME_SONGS, float(overlap(trial.answers, answers).mean())),
+        Behaviour(name, SAME_SONGS, float(measure_overlap(trial.answers, answers).mean())),
         Behaviour(name, "hit rate at 10, shuffled minus in order", change),
     ]
 
 
 def _test_swapped_song(trial: _Trial) -> list[Behaviour]:
-    """Swap the last song for another of its artist, and for an equally popular one of another."""
+    """Swap the last song for a song of its artist, and for a song of another artist."""
     rows, same_artist, other_artist = _swap_last_songs(trial)
     if not rows:
         return [Behaviour(SWAP, "no artist of a last song has another song", None)]
     cases = trial.cases.take(np.array(rows))
     answers = trial.answers[rows]
     same, other = (
-        overlap(answers, recommend_songs(trial.system, cases.with_seeds(seeds)))
+        measure_overlap(answers, recommend_songs(trial.system, cases.with_seeds(seeds)))
         for seeds in (same_artist, other_artist)
     )
     share = Behaviour(SWAP, SAME_SONGS, float(same.mean()))
@@ -163,7 +163,8 @@ def _test_swapped_song(trial: _Trial) -> list[Behaviour]:
 def _swap_last_songs(trial: _Trial) -> tuple[list[int], SongLists, SongLists]:
     """Return the rows of the cases whose last song can be swapped, and their seeds after a swap.
 
-    First for another song of the same artist, then for a similarly popular one of another artist.
+    The first seeds end in another song of the same artist. The second seeds end in a similarly
+    popular song of another artist.
     """
     cases, songs = trial.cases, trial.dataset.songs
     by_artist: dict[int, list[int]] = {}
@@ -188,11 +189,11 @@ def _swap_last_songs(trial: _Trial) -> tuple[list[int], SongLists, SongLists]:
 
 
 def _draw_similarly_popular(song: int, excluded: set[int], trial: _Trial) -> int:
-    """Draw a similarly popular song of another artist: a rare song changes an answer less."""
+    """Draw a song of another artist that is about as popular as `song`."""
     songs = trial.dataset.songs
     position = int(songs.popularity_rank[song]) - 1
-    low = max(0, position - SIMILAR_POPULARITY)
-    similar = songs.by_popularity[low : position + SIMILAR_POPULARITY + 1]
+    low = max(0, position - MAX_RANK_DIFFERENCE)
+    similar = songs.by_popularity[low : position + MAX_RANK_DIFFERENCE + 1]
     others = [int(other) for other in similar if songs.artist[other] != songs.artist[song]]
     return int(trial.random.choice([other for other in others if other not in excluded] or [song]))
 
@@ -201,10 +202,10 @@ def _test_duplicated_songs(trial: _Trial) -> list[Behaviour]:
     seeds = trial.cases.seeds
     twice = SongLists.from_lists([np.repeat(seeds[row], 2) for row in range(len(seeds))])
     answers = trial.recommend(twice)
-    share = _clean_share(answers, seeds)
+    share = _measure_clean_share(answers, seeds)
     name = "each song of the query occurs twice"
     return [
-        Behaviour(name, SAME_SONGS, float(overlap(trial.answers, answers).mean())),
+        Behaviour(name, SAME_SONGS, float(measure_overlap(trial.answers, answers).mean())),
         Behaviour(name, CLEAN_ANSWERS, share, "is 1", share == 1),
     ]
 
@@ -213,7 +214,7 @@ def _test_added_unknown_song(trial: _Trial) -> Behaviour:
     seeds = trial.cases.seeds
     longer = [np.append(seeds[row], np.int32(-1)) for row in range(len(seeds))]
     answers = trial.recommend(SongLists.from_lists(longer))
-    share = float(overlap(trial.answers, answers).mean())
+    share = float(measure_overlap(trial.answers, answers).mean())
     name = "an unknown song is added at the end"
     return Behaviour(name, SAME_SONGS, share, "is at least 0.95", share >= 0.95)
 
@@ -243,7 +244,7 @@ def _test_long_query(trial: _Trial) -> Behaviour:
 
 
 def _test_near_misses(trial: _Trial) -> list[Behaviour]:
-    """Compare the songs of misses with the label, beside the most popular songs."""
+    """Measure how similar the recommended songs are to the label if they do not include it."""
     dataset, cases, answers = trial.dataset, trial.cases, trial.answers
     if dataset.vectors is None:
         return [Behaviour(NEAR_MISSES, "the work folder has no vectors", None)]
@@ -253,8 +254,8 @@ def _test_near_misses(trial: _Trial) -> list[Behaviour]:
         return [Behaviour(NEAR_MISSES, "there is no miss with a vector", None)]
     misses, label = answers[is_miss], cases.label[is_miss]
     popular = np.tile(dataset.songs.by_popularity[:K], (len(misses), 1))
-    cosine = _mean_cosine(misses, label, dataset)
-    popular_cosine = _mean_cosine(popular, label, dataset)
+    cosine = _measure_cosine(misses, label, dataset)
+    popular_cosine = _measure_cosine(popular, label, dataset)
     p = permutation_test(cosine, popular_cosine, int(trial.random.integers(1 << 31)))
     difference = float(np.nanmean(cosine) - np.nanmean(popular_cosine))
     artist = dataset.songs.artist
@@ -266,7 +267,7 @@ def _test_near_misses(trial: _Trial) -> list[Behaviour]:
         ),
         Behaviour(
             NEAR_MISSES,
-            "the same, minus that of the most popular songs",
+            "mean cosine similarity, minus that of the most popular songs",
             difference,
             f"is above 0 ({format_p_equals(p)})",
             difference > 0 and p < ALPHA,
@@ -275,7 +276,7 @@ def _test_near_misses(trial: _Trial) -> list[Behaviour]:
     ]
 
 
-def _mean_cosine(
+def _measure_cosine(
     rankings: SongNumbers, label: SongNumbers, dataset: Dataset
 ) -> NDArray[np.float64]:
     """Return the mean cosine similarity of each ranking's songs and its label, shape (n,).

@@ -10,7 +10,7 @@ import numpy as np
 
 from catalog.errors import InputError, MismatchError
 from evaluation.judge.comparison import ChangeReport, measure_changes
-from evaluation.judge.scoring import depth_for, score_system
+from evaluation.judge.scoring import get_depth, score_system
 from evaluation.judge.slices import group_cases
 from evaluation.protocol.cases import load_cases
 from evaluation.protocol.dataset import is_ordered, load_dataset
@@ -59,20 +59,36 @@ def compare_named(
     """Compare two releases or two recorded evaluations, given by their ids, and log the result.
 
     Releases are scored; `selection` applies to them alone. Raises `InputError` if the ids are not
-    of the same kind. If the log cannot be written, that is reported and `run` is empty.
+    of the same kind. If the log cannot be written, the reporter says so, and the report's `run` is
+    empty.
     """
     release_ids = location.release_ids()
     old_ids = [release for release in release_ids if release.startswith(before)]
     new_ids = [release for release in release_ids if release.startswith(after)]
-    if not old_ids and not new_ids:
-        report = compare_runs(location.folder, before, after)
-        return _log_report(location.folder, report, _to_payload(report), reporter)
-    if len(old_ids) != 1 or len(new_ids) != 1:
+    if len(old_ids) == len(new_ids) == 1:
+        report, conditions = _compare_published(
+            location, (old_ids[0], new_ids[0]), work, reporter, selection
+        )
+    elif old_ids or new_ids:
         raise InputError(
             f"'{before}' and '{after}' are neither two runs nor two releases: list them with "
             f"`nextsong runs list` and `nextsong releases list`"
         )
-    old, new = location.open_release(old_ids[0]), location.open_release(new_ids[0])
+    else:
+        report, conditions = compare_runs(location.folder, before, after), {}
+    run = log.note(location.folder, KIND, _to_payload(report) | conditions, reporter)
+    return replace(report, run=run or "")
+
+
+def _compare_published(
+    location: StoreLocation,
+    releases: tuple[str, str],
+    work: Path,
+    reporter: Reporter,
+    selection: CaseSelection,
+) -> tuple[ChangeReport, dict[str, Any]]:
+    """Compare two published releases; return the report, and what the log keeps beside it."""
+    old, new = map(location.open_release, releases)
     try:
         origin = new.manifest.origin
         split_seed = int(origin.parameters["seed"])
@@ -85,19 +101,12 @@ def compare_named(
     if uses_test:
         warnings = history.warn_of_test_uses(test_uses)
         report = replace(report, remarks=(*report.remarks, *warnings))
-    payload = _to_payload(report) | {
-        "release": new_ids[0],
+    return report, {
+        "release": new.manifest.release,
         "data_fingerprint": finished_stage(work, "read").inputs["data"],
         "split_seed": split_seed,
         "test_used": uses_test,
     }
-    return _log_report(location.folder, report, payload, reporter)
-
-
-def _log_report(
-    home: Path, report: ChangeReport, payload: Mapping[str, Any], reporter: Reporter
-) -> ChangeReport:
-    return replace(report, run=log.note(home, KIND, payload, reporter) or "")
 
 
 def _to_payload(report: ChangeReport) -> dict[str, Any]:
@@ -129,7 +138,7 @@ def compare_runs(home: Path, before: str, after: str) -> ChangeReport:
     if not new_rows:
         raise MismatchError(f"runs {old.run} and {new.run} have no playlist in common")
     slices = {
-        group: _members_by_name([names[row] for row in new_rows])
+        group: _group_by_name([names[row] for row in new_rows])
         for group, names in new.slices.items()
     }
     rows, slice_rows = measure_changes(
@@ -184,7 +193,7 @@ def _require_comparable(old: RecordedEvaluation, new: RecordedEvaluation) -> Non
         )
 
 
-def _members_by_name(names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
+def _group_by_name(names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
     """Return the members of each slice from the name of the slice of each case."""
     array = np.array(names, dtype=object)
     return {name: array == name for name in dict.fromkeys(names) if name}
@@ -200,7 +209,8 @@ def compare_releases(
 ) -> ChangeReport:
     """Score two releases on the same held-out cases of a work folder.
 
-    `location` is given if both releases are published: then they are searched in several processes.
+    If both releases are published, `location` is their store, so that several processes can search
+    them.
     Raises `MismatchError` if neither release was made in this work folder, or if their splits have
     different seeds.
     """
@@ -219,7 +229,7 @@ def compare_releases(
     def score_release(release: OpenRelease) -> Mapping[str, Figures]:
         opens = partial(location.open_release, release.manifest.release) if location else None
         system = Release(release, dataset, "auto", opens)
-        return score_system(system, cases, dataset, depth_for(holdout), reporter).per_query
+        return score_system(system, cases, dataset, get_depth(holdout), reporter).per_query
 
     rows, slice_rows = measure_changes(
         score_release(before), score_release(after), group_cases(cases, dataset)

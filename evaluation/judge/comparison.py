@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 METRICS = ("hr@10", "hr@100", "mrr@10", "ndcg@10")
 METRICS_OF_HALVES = ("r_precision", "ndcg@500", "clicks")
+ALL_METRICS = (*METRICS, *METRICS_OF_HALVES)
 
 MIN_SLICE_SIZE = 20  # cases; smaller slices are not compared
 
@@ -77,8 +78,9 @@ class Change:
 class ChangeReport:
     """The changes from `before` to `after`, two runs or releases, on `queries` shared cases.
 
-    `left_out` counts the cases that only one of them has. `available` counts the cases of the split
-    if a sample was drawn. `remarks` are notes for the reader. `run` is the id in the log of runs.
+    `left_out` counts the cases that only one of the two runs has. `available` counts the cases of
+    the split if a sample was drawn. `remarks` are notes for the reader. `run` is the id in the log
+    of runs.
     """
 
     before: str
@@ -140,9 +142,7 @@ def measure_changes(
     `before` and `after` have the figures per query by metric. `slices` maps group and name to the
     members of a slice; slices of fewer than `MIN_SLICE_SIZE` queries are left out.
     """
-    metrics = [
-        metric for metric in dict.fromkeys((*METRICS, *METRICS_OF_HALVES)) if metric in before
-    ]
+    metrics = [metric for metric in ALL_METRICS if metric in before]
     everything = np.ones(len(next(iter(after.values()))), dtype=bool)
     overall = _measure_slice(before, after, metrics, ("", "all", everything))
     hit_rates = [metric for metric in metrics if metric.startswith("hr@")]

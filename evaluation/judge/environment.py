@@ -24,7 +24,7 @@ LIBRARIES = (
 )
 
 
-def library_versions() -> dict[str, str]:
+def find_library_versions() -> dict[str, str]:
     """Return the versions of Python and of the installed libraries, by name."""
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
@@ -40,13 +40,13 @@ def describe_machine() -> dict[str, Any]:
     return {
         "system": platform.system(),
         "processor": platform.machine(),
-        "model": _processor_model(),
+        "model": _find_processor_model(),
         "cores": os.cpu_count(),
-        "memory_gb": _memory_gb(),
+        "memory_gb": _measure_memory(),
     }
 
 
-def _processor_model() -> str:
+def _find_processor_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # not Linux
@@ -55,7 +55,7 @@ def _processor_model() -> str:
     return models[0] if models else platform.processor()
 
 
-def _memory_gb() -> float | None:
+def _measure_memory() -> float | None:
     try:
         size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (OSError, ValueError, AttributeError):  # not available on this system

@@ -91,7 +91,7 @@ def require_not_worse(
     return report
 
 
-def before_publishing(
+def make_publication_gate(
     store: ReleaseStore, reporter: Reporter
 ) -> Callable[[OpenRelease, Path], None]:
     """Return a gate for `ingest.pipeline.run`: `require_not_worse` than the current release."""

@@ -1,4 +1,4 @@
-"""The harness: scores a release or a service, and baselines, on held-out cases."""
+"""The evaluation of a release or a service, and of baselines, on held-out cases."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from evaluation.baselines import choice
 from evaluation.baselines.choice import SkippedBaseline
 from evaluation.judge.behaviour import run_behaviour_tests
 from evaluation.judge.comparison import METRICS, METRICS_OF_HALVES, compare_systems
-from evaluation.judge.environment import describe_machine, library_versions
+from evaluation.judge.environment import describe_machine, find_library_versions
 from evaluation.judge.result import Conditions, Evaluation
-from evaluation.judge.scoring import depth_for, score_system
+from evaluation.judge.scoring import get_depth, score_system
 from evaluation.judge.slices import measure_slices
 from evaluation.protocol.cases import load_cases
 from evaluation.protocol.dataset import is_ordered, load_dataset
 from evaluation.protocol.leaks import find_leaks
 from evaluation.runs import history, log
 from evaluation.systems.adapter import AdaptedSystem
-from evaluation.systems.release import MODES, Release, distinct_modes
-from evaluation.systems.remote import Service, serving_release
+from evaluation.systems.release import MODES, Release, find_distinct_modes
+from evaluation.systems.remote import Service, get_served_release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ class Plan:
 
     `holdout` None is the last song, or a random one if playlists are not in play order. `sample`
     limits the number of cases. `target` is the address of a service to score instead of the
-    release. Baselines expected to take more than `patience` seconds are left out. Raises
+    release. Baselines that are expected to take more than `patience` seconds are left out. Raises
     `InputError` for unknown modes.
     """
 
@@ -98,7 +98,7 @@ def evaluate(
     release: str | None = None,
     own: Mapping[str, Recommender] | None = None,
 ) -> Evaluation:
-    """Run `measure`, and record the evaluation in the log of runs."""
+    """Measure as `measure` does, and record the evaluation in the log of runs."""
     result = measure(location, work, plan, reporter, release, own)
     history.record_evaluation(location.folder, result, reporter)
     return result
@@ -114,13 +114,14 @@ def measure(
 ) -> Evaluation:
     """Score a release, by default the current one, and baselines.
 
-    `work` is the folder that the release was made in. `own` has users' recommenders by name, which
-    are scored beside the release. The caller records the result with `history.record_evaluation`.
-    Raises `MismatchError`, and the errors of stores, services and baselines.
+    `work` is the work folder in which the release was made. `own` maps names to users'
+    recommenders, which are scored too. The caller records the result with
+    `history.record_evaluation`. Raises `MismatchError`, and the errors of stores, services and
+    baselines.
     """
     choice.require_libraries(plan.baselines)
     opened = location.open_release(
-        _served_release(location, plan.target) if plan.target else release
+        _find_served_release(location, plan.target) if plan.target else release
     )
     try:
         return _measure_release(location, opened, work, plan, reporter, own or {})
@@ -128,8 +129,8 @@ def measure(
         opened.close()
 
 
-def _served_release(location: StoreLocation, target: str) -> str:
-    release = serving_release(target)
+def _find_served_release(location: StoreLocation, target: str) -> str:
+    release = get_served_release(target)
     if release not in location.release_ids():
         raise MismatchError(
             f"the service at {target} answers from release {release}, which is not in "
@@ -146,7 +147,7 @@ def _measure_release(
     reporter: Reporter,
     own: Mapping[str, Recommender],
 ) -> Evaluation:
-    modes, skipped = distinct_modes(plan.modes, release.manifest, in_process=not plan.target)
+    modes, skipped = find_distinct_modes(plan.modes, release.manifest, in_process=not plan.target)
     inputs = _load_inputs(location.folder, work, plan, release.manifest, reporter)
     systems = [
         *_open_modes(location, release, inputs.dataset, plan, modes),
@@ -206,7 +207,7 @@ def _score_systems(
     systems: Sequence[System], inputs: _Inputs, plan: Plan, reporter: Reporter
 ) -> tuple[list[SystemScores], list[str]]:
     """Return the scores of the systems and baselines, and a note on each skipped baseline."""
-    cases, dataset, depth = inputs.cases, inputs.dataset, depth_for(inputs.holdout)
+    cases, dataset, depth = inputs.cases, inputs.dataset, get_depth(inputs.holdout)
     scores = [score_system(system, cases, dataset, depth, reporter) for system in systems]
     skipped = []
     for baseline in choice.build_baselines(plan.baselines, dataset, cases, plan.patience, reporter):
@@ -260,12 +261,12 @@ def _describe_conditions(manifest: Manifest, inputs: _Inputs, plan: Plan) -> Con
         seed=plan.seed,
         playlists=len(inputs.cases),
         available=inputs.available,
-        depth=depth_for(inputs.holdout),
+        depth=get_depth(inputs.holdout),
         songs=len(songs.by_popularity),
         training_playlists=len(inputs.dataset.train),
         labels_in_catalog=float(songs.in_catalog[inputs.cases.labels.songs].mean()),
         test_uses=inputs.test_uses,
-        versions=library_versions(),
+        versions=find_library_versions(),
         machine=describe_machine(),
         plan=asdict(plan),
     )

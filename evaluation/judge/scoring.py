@@ -10,7 +10,7 @@ import numpy as np
 
 from evaluation.judge.intervals import Figure, estimate
 from evaluation.metrics.continuation import DEPTH as DEPTH_OF_HALVES
-from evaluation.metrics.table import figures_per_query, overall_figures
+from evaluation.metrics.table import measure_overall, measure_per_query
 
 if TYPE_CHECKING:
     from catalog.console.progress import Reporter
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DEPTH = 100  # songs that a system recommends for each case
 
 
-def depth_for(holdout: Holdout) -> int:
+def get_depth(holdout: Holdout) -> int:
     """Return how many songs systems recommend for each case."""
     return DEPTH_OF_HALVES if holdout == "half" else DEPTH
 
@@ -56,8 +56,8 @@ def score_system(
             task.advance(done, len(cases))
         seconds = time.perf_counter() - start
         rankings = np.concatenate(batches)
-        per_query = figures_per_query(rankings, cases, dataset)
-        overall = overall_figures(rankings, dataset)
+        per_query = measure_per_query(rankings, cases, dataset)
+        overall = measure_overall(rankings, dataset)
         figures = estimate(per_query) | {name: Figure(value) for name, value in overall.items()}
         rate = len(cases) / max(seconds, 1e-9)
         task.result(f"{system.name}: {len(cases):,} playlists, {rate:,.0f} a second")

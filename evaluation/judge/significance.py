@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FLIPS = 10_000  # random sign assignments of a permutation test
-_CHUNK = 500  # sign assignments in memory at once
+FLIPS = 10_000  # rounds of a permutation test
+_CHUNK = 500  # rounds in memory at once
 
 ALPHA = 0.05
 """A difference with a lower p-value is significant."""
@@ -33,7 +33,7 @@ def mcnemar_test(first: NDArray[np.float64], second: NDArray[np.float64]) -> flo
     only_second = int(((first <= 0) & (second > 0)).sum())
     if not only_first + only_second:
         return 1.0
-    # Extreme counts underflow to 0, which is not a p-value.
+    # The p-value of extreme counts would underflow to 0.
     p = float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
     return max(p, sys.float_info.min)
 
@@ -43,8 +43,9 @@ def permutation_test(
 ) -> float:
     """Return the two-sided p-value of a paired permutation test.
 
-    The share of random swaps of each query's two figures after which the mean difference is at
-    least as large: at least 1 / (flips + 1). Queries with NaN are left out.
+    Each of `flips` rounds swaps the two figures of random queries. The p-value is the share of
+    rounds in which the mean difference is at least as large as without swaps. It is never less than
+    1 / (flips + 1). Queries with NaN are left out.
     """
     difference = first - second
     difference = difference[np.isfinite(difference) & (difference != 0)]

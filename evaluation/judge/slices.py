@@ -1,4 +1,4 @@
-"""Slices: groups of similar cases, which show the strengths and weaknesses of a system."""
+"""Slices: the figures of a system on groups of similar cases."""
 
 from __future__ import annotations
 
@@ -124,11 +124,11 @@ def _popularity_tiers(dataset: Dataset) -> NDArray[np.int64]:
 def _slice_by_known_songs(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
     """Slice by the share of seeds in the catalog, and if there is none, by their artists."""
     seeds, songs = cases.seeds, dataset.songs
-    share = _count(cases, _in_catalog(cases, dataset)) / np.maximum(seeds.lengths, 1)
+    share = _count_seeds(cases, _in_catalog(cases, dataset)) / np.maximum(seeds.lengths, 1)
     has_songs = np.zeros(int(songs.artist.max(initial=0)) + 1, dtype=bool)
     has_songs[songs.artist[songs.by_popularity]] = True
     artist_in_catalog = (seeds.songs >= 0) & has_songs[songs.artist[seeds.songs]]
-    has_artist = _count(cases, artist_in_catalog) > 0
+    has_artist = _count_seeds(cases, artist_in_catalog) > 0
     return {
         "none, no artist either": (share == 0) & ~has_artist,
         "none, but artists": (share == 0) & has_artist,
@@ -145,8 +145,8 @@ def _slice_by_vectors(cases: HeldOutCases, dataset: Dataset) -> dict[str, Member
     """
     in_catalog = _in_catalog(cases, dataset)
     is_frequent = dataset.songs.playlists[cases.seeds.songs] >= dataset.min_count
-    known = _count(cases, in_catalog)
-    with_vector = _count(cases, in_catalog & is_frequent)
+    known = _count_seeds(cases, in_catalog)
+    with_vector = _count_seeds(cases, in_catalog & is_frequent)
     return {
         "no song is known": known == 0,
         "all below min_count": (known > 0) & (with_vector == 0),
@@ -166,18 +166,18 @@ def _slice_by_last_song(cases: HeldOutCases, dataset: Dataset) -> dict[str, Memb
 
 
 def _has_label_artist(cases: HeldOutCases, dataset: Dataset) -> Members:
-    """Whether the artist of the first label is the artist of a seed."""
+    """Return whether the artist of the first label is the artist of a seed."""
     seeds, artist = cases.seeds, dataset.songs.artist
     label_artist = artist[cases.label][seeds.rows]
-    return _count(cases, (seeds.songs >= 0) & (artist[seeds.songs] == label_artist)) > 0
+    return _count_seeds(cases, (seeds.songs >= 0) & (artist[seeds.songs] == label_artist)) > 0
 
 
 def _in_catalog(cases: HeldOutCases, dataset: Dataset) -> NDArray[np.bool_]:
-    """Whether the catalog has each seed, shape (seeds of all cases,)."""
+    """Return whether the catalog has each seed, shape (seeds of all cases,)."""
     songs = cases.seeds.songs
     return (songs >= 0) & dataset.songs.in_catalog[songs]
 
 
-def _count(cases: HeldOutCases, is_counted: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _count_seeds(cases: HeldOutCases, is_counted: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Count the seeds of each case that are counted, shape (cases,)."""
     return np.bincount(cases.seeds.rows[is_counted], minlength=len(cases))

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEPTH = 500  # songs that the challenge asks for
 
-ARTIST_CREDIT = 0.25  # of a label, for a song by a label's artist
+ARTIST_CREDIT = 0.25  # labels; the credit for a song by the artist of a label
 
 SONGS_PER_PAGE = 10
 
@@ -50,8 +50,8 @@ def r_precision_with_artists(
 def clicks(matches: Matches) -> Figures:
     """Return how many more pages of ten songs a user requests until the first label.
 
-    0 if a label is among the first ten; `DEPTH` / 10 + 1 = 51 if no label is recommended. Shape
-    (n,).
+    The figure is 0 if a label is among the first ten songs, and `DEPTH` / 10 + 1 = 51 if no label
+    is recommended. Shape (n,).
     """
     rank = label_ranks(matches[:, :DEPTH])
     never = DEPTH // SONGS_PER_PAGE + 1

@@ -34,7 +34,7 @@ def intra_list_diversity(rankings: SongNumbers, k: int, vectors: NDArray[np.floa
 def artist_repetition(rankings: SongNumbers, k: int, artist: SongNumbers) -> Figures:
     """Return the share of the first `k` songs whose artist occurs earlier in the ranking.
 
-    0 if all artists differ; NaN if there is no song.
+    The share is 0 if all artists differ, and NaN if there is no song.
     """
     first = rankings[:, :k]
     count = (first >= 0).sum(axis=1)

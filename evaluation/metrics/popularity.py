@@ -19,7 +19,7 @@ def coverage(rankings: SongNumbers, k: int, catalog_size: int) -> float:
     return len(np.unique(first[first >= 0])) / max(1, catalog_size)
 
 
-def answered(rankings: SongNumbers) -> Figures:
+def answer_share(rankings: SongNumbers) -> Figures:
     """Return 1 for each query with a recommended song, else 0."""
     return np.asarray((rankings >= 0).any(axis=1), dtype=np.float64)
 
@@ -29,8 +29,8 @@ def novelty(
 ) -> Figures:
     """Return the mean self-information of the first `k` songs in bits, NaN if there is none.
 
-    That of a song is -log2 of its share of the training playlists; `playlists` has the number of
-    each song. A song in no playlist counts like a song in one.
+    The self-information of a song is -log2 of its share of the training playlists. `playlists` has
+    the number of training playlists of each song; 0 counts as 1.
     """
     share = np.minimum(np.maximum(playlists, 1) / max(1, training_playlists), 1.0)
     first = rankings[:, :k]
@@ -38,7 +38,7 @@ def novelty(
 
 
 def freshness(rankings: SongNumbers, k: int, seeds: SongLists, songs: int) -> Figures:
-    """Return the share of the first `k` songs that are no seeds, NaN if there is no song.
+    """Return the share of the first `k` songs that are not seeds, NaN if there is no song.
 
     `songs` is the number of all songs.
     """
@@ -70,8 +70,8 @@ def popularity_bias(
 ) -> Figures:
     """Return how much more popular the first `k` songs are than the label, from -1 to 1.
 
-    The label's rank by popularity minus the songs' mean rank, divided by the catalog's size. NaN if
-    there is no song, or the label is not in the catalog.
+    The figure is the popularity rank of the label minus the mean rank of the songs, divided by the
+    size of the catalog. It is NaN if there is no song, or if the label is not in the catalog.
     """
     label_rank = popularity_rank[label].astype(np.float64)
     label_rank[label_rank == 0] = np.nan

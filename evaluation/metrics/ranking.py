@@ -31,7 +31,7 @@ def reciprocal_ranks(matches: Matches, k: int) -> Figures:
 
 
 def precision(matches: Matches, k: int) -> Figures:
-    """Return the share of labels among `k` songs; positions that are not filled count as wrong."""
+    """Return the number of labels among the first `k` songs, divided by `k`, shape (n,)."""
     figures: Figures = matches[:, :k].sum(axis=1) / k
     return figures
 
@@ -43,7 +43,7 @@ def recall(matches: Matches, label_counts: NDArray[np.int64], k: int) -> Figures
 
 
 def ndcg(matches: Matches, label_counts: NDArray[np.int64], k: int) -> Figures:
-    """Return the normalised discounted cumulative gain, with a gain of 1 / log2(rank + 1) a label.
+    """Return the normalised discounted cumulative gain, 1 / log2(rank + 1) per label.
 
     Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", 2002.
     """

@@ -1,4 +1,4 @@
-"""The positions of labels in rankings, which is all that the ranking metrics depend on."""
+"""The positions of labels in rankings, from which the ranking metrics are computed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Matches = NDArray[np.bool_]
 
 
 def match_labels(rankings: SongNumbers, labels: SongLists) -> Matches:
-    """Return the positions that hold a label of their query.
+    """Return whether each position of each ranking has a label of its query.
 
     `rankings` has shape (n, depth). A song that occurs twice in a ranking counts at its first
     position only.

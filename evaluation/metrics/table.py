@@ -21,7 +21,7 @@ EXPLANATIONS = {
     "mrr": "mean reciprocal rank of the first label among the first k",
     "ndcg": "normalised discounted cumulative gain",
     "precision": "the share of labels among the first k",
-    "recall": "the share of labels found; with one label per query it is the hit rate",
+    "recall": "the share of labels that are recommended; with one label, the hit rate",
     "coverage": "the share of the catalog that was recommended for any query",
     "answered": "the share of queries with a recommended song",
     "novelty": "mean self-information of a recommended song, in bits",
@@ -30,7 +30,7 @@ EXPLANATIONS = {
     "diversity": "1 - mean cosine similarity of two songs of an answer",
     "artist_repetition": "the share of songs whose artist occurs earlier in the answer",
     "r_precision": "the share of labels among as many songs as there are labels",
-    "r_precision_artists": "the same, with a quarter of a label for each right artist",
+    "r_precision_artists": "r_precision plus a quarter of a label for each right artist",
     "clicks": "further pages of ten songs requested before the first label; 51 if there is none",
 }
 """An explanation of each metric, by its name without `@k`."""
@@ -44,7 +44,7 @@ def explain(metric: str) -> str:
 
 
 def is_lower_better(metric: str) -> bool:
-    """Whether a lower figure of this metric is the better one."""
+    """Return whether a lower figure of this metric is the better one."""
     return _base_name(metric) in _LOWER_IS_BETTER
 
 
@@ -53,7 +53,7 @@ def _base_name(metric: str) -> str:
 
 
 def names(*, halves: bool) -> list[str]:
-    """Return the metrics of an evaluation; `halves` adds those of several labels per query."""
+    """Return the names of all metrics; `halves` adds those for several labels per query."""
     rank_metrics = ("hr", "mrr", "ndcg", "precision", "recall")
     song_metrics = ("novelty", "fresh", "popularity_bias", "artist_repetition", "diversity")
     half_metrics = ["r_precision", "r_precision_artists", f"ndcg@{continuation.DEPTH}", "clicks"]
@@ -66,7 +66,7 @@ def names(*, halves: bool) -> list[str]:
     ]
 
 
-def figures_per_query(
+def measure_per_query(
     rankings: SongNumbers, cases: HeldOutCases, dataset: Dataset
 ) -> dict[str, Figures]:
     """Return each metric's figures, shape (n,), NaN if a metric is undefined for a query.
@@ -87,7 +87,7 @@ def figures_per_query(
         }
     catalog_size = len(songs.by_popularity)
     figures |= {
-        "answered": popularity.answered(rankings),
+        "answered": popularity.answer_share(rankings),
         f"novelty@{K}": popularity.novelty(rankings, K, songs.playlists, len(dataset.train)),
         f"fresh@{K}": popularity.freshness(rankings, K, cases.seeds, len(songs)),
         f"popularity_bias@{K}": popularity.popularity_bias(
@@ -109,7 +109,7 @@ def figures_per_query(
     return figures
 
 
-def overall_figures(rankings: SongNumbers, dataset: Dataset) -> dict[str, float]:
+def measure_overall(rankings: SongNumbers, dataset: Dataset) -> dict[str, float]:
     """Return the metrics that are computed over all rankings at once."""
     catalog_size = len(dataset.songs.by_popularity)
     return {

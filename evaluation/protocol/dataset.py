@@ -156,7 +156,7 @@ class Songs:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The songs of a work folder and its training playlists, in play order if they have one.
+    """The songs and the training playlists of a work folder.
 
     `seed` is the seed of the split. Songs of fewer than `min_count` training playlists have no
     dense vector in the release.
@@ -185,7 +185,7 @@ class Dataset:
     def vectors(self) -> NDArray[np.float32] | None:
         """Unit Word2Vec vectors, shape (songs, dimensions); zeros for a song without a vector.
 
-        They come from the work folder and are the same for all systems; None if it has none.
+        All systems are measured with these vectors of the work folder. None if it has no vectors.
         """
         path = self.work / "train" / "vectors.parquet"
         if not path.is_file():
@@ -201,7 +201,7 @@ class Dataset:
 
     @cached_property
     def has_vector(self) -> NDArray[np.bool_]:
-        """Whether each song has a vector; none has if the work folder has no vectors."""
+        """Whether each song has a vector, shape (songs,)."""
         if self.vectors is None:
             return np.zeros(len(self.songs), dtype=bool)
         return np.asarray(self.vectors.any(axis=1))
@@ -226,5 +226,5 @@ def load_dataset(work: Path, parameters: Mapping[str, Any]) -> Dataset:
 
 
 def is_ordered(parameters: Mapping[str, Any]) -> bool:
-    """Whether a release with these parameters treats playlists as sequences in play order."""
+    """Return whether a release with these parameters takes playlists to be in play order."""
     return parameters.get("order") != "none"

@@ -21,12 +21,13 @@ BYTES_PER_SONG = 4
 
 @dataclass(frozen=True)
 class Leaks:
-    """Held-out playlists, of validation and test together, that are in training too.
+    """Held-out playlists (validation and test) that are also in training.
 
-    `same_id` counts those with the id of a training playlist; it must be 0. `same_songs` lists the
-    ids of those with the same songs, in order, as a training playlist with another id: duplicates
-    in the data. `across` counts the test playlists with the same songs as a validation playlist, on
-    which parameters may have been selected.
+    - `playlists`: number of held-out playlists.
+    - `same_id`: number of held-out playlists with the id of a training playlist. It must be 0.
+    - `same_songs`: ids of held-out playlists with the same songs, in order, as a training playlist
+      with another id. They are duplicates in the data.
+    - `across`: number of test playlists with the same songs as a validation playlist.
     """
 
     playlists: int

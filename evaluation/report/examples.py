@@ -21,10 +21,11 @@ MAX_SEEDS = 6
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One case; songs are (artist, title), and suggestions have whether they are a label.
+    """One case. Songs are (artist, title); a suggestion also says whether it is a label.
 
-    `seeds` are the last ones, after `earlier_seeds` others. `rank` is the rank of the first
-    recommended label, from 1, or 0 if none is among the `depth` recommended songs.
+    `seeds` are the last seeds, and `earlier_seeds` is the number of seeds before them. `rank` is
+    the rank of the first recommended label, from 1, or 0 if no label is among the `depth`
+    recommended songs.
     """
 
     name: str
@@ -37,7 +38,7 @@ class Example:
 
 
 def draw_examples(result: Evaluation, seed: int = 0) -> list[Example]:
-    """Draw random cases: with a label among the first ten songs, with a later one, with none."""
+    """Draw random cases: hits among the first ten songs, hits below them, and misses."""
     ranks = label_ranks(match_labels(result.main.rankings, result.cases.labels))
     is_early = (ranks > 0) & (ranks <= MAX_SUGGESTIONS)
     random = np.random.default_rng(seed)

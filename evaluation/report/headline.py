@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from evaluation.judge.comparison import METRICS, METRICS_OF_HALVES
 from evaluation.judge.significance import format_p_equals
 from evaluation.metrics.table import is_lower_better
 from evaluation.protocol.cases import HOLDOUTS
@@ -25,8 +26,6 @@ HEADINGS = {
     "ndcg@500": "NDCG@500",
     "clicks": "clicks",
 }
-METRICS = ("hr@10", "hr@100", "mrr@10", "ndcg@10")
-METRICS_OF_HALVES = ("r_precision", "ndcg@500", "clicks", "hr@10")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +57,10 @@ class HeadlineTable:
     rows: list[Row]
 
 
-def headline_table(result: Evaluation) -> HeadlineTable:
+def make_headline_table(result: Evaluation) -> HeadlineTable:
     """Return the table of an evaluation."""
     conditions = result.conditions
-    metrics = METRICS_OF_HALVES if conditions.holdout == "half" else METRICS
+    metrics = (*METRICS_OF_HALVES, "hr@10") if conditions.holdout == "half" else METRICS
     return HeadlineTable(
         title=f"{conditions.playlists:,} {conditions.split} playlists, "
         f"{HOLDOUTS[conditions.holdout]}",
@@ -70,32 +69,32 @@ def headline_table(result: Evaluation) -> HeadlineTable:
             Row(
                 system.name,
                 system is result.main,
-                [_system_cell(result, system, metric) for metric in metrics],
+                [_make_system_cell(result, system, metric) for metric in metrics],
             )
             for system in result.systems
         ],
     )
 
 
-def _system_cell(result: Evaluation, system: SystemScores, metric: str) -> Cell | None:
+def _make_system_cell(result: Evaluation, system: SystemScores, metric: str) -> Cell | None:
     figure = system.figures.get(metric)
     if figure is None:
         return None
     comparison = result.comparison(metric, system.key)
-    return figure_cell(
+    return make_cell(
         figure,
         verdict=comparison.verdict if comparison else "same",
         p=format_p_equals(comparison.p_holm) if comparison else "",
-        is_best=figure.mean == _best_mean(result, metric),
+        is_best=figure.mean == _find_best_mean(result, metric),
     )
 
 
-def _best_mean(result: Evaluation, metric: str) -> float:
+def _find_best_mean(result: Evaluation, metric: str) -> float:
     means = [system.figures[metric].mean for system in result.systems if metric in system.figures]
     return min(means) if is_lower_better(metric) else max(means)
 
 
-def figure_cell(
+def make_cell(
     figure: Figure, *, verdict: Verdict = "same", p: str = "", is_best: bool = False
 ) -> Cell:
     """Return a figure as a cell."""
@@ -104,14 +103,14 @@ def figure_cell(
 
 
 def format_number(value: float, digits: int = 4) -> str:
-    """Return a figure as text, without the 0 before the decimal point."""
+    """Return a figure as text, such as .0123 without a 0 before the decimal point."""
     if abs(value) >= 1:
         return f"{value:.{max(1, digits - 2)}f}"
     return f"{value:.{digits}f}".replace("0.", ".", 1)
 
 
-def notes(result: Evaluation) -> list[str]:
-    """Return notes on the cases and systems, which a reader of the table needs."""
+def make_notes(result: Evaluation) -> list[str]:
+    """Return notes on the cases and the systems, for the reader of the table."""
     conditions, leaks = result.conditions, result.leaks
     coverage = f"{conditions.labels_in_catalog:.1%} of the held-out songs are in the catalog"
     lines = [f"{coverage}; the others count as misses"]

@@ -9,7 +9,7 @@ from catalog.errors import MissingExtraError
 from catalog.files import make_folder, write_atomically
 from evaluation.metrics.table import explain
 from evaluation.protocol.cases import HOLDOUTS
-from evaluation.report.headline import HEADINGS, format_number, headline_table, notes
+from evaluation.report.headline import HEADINGS, format_number, make_headline_table, make_notes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,7 +68,7 @@ class SliceRow:
 def write(result: Evaluation, path: Path, reporter: Reporter) -> None:
     """Write the report to a file. Raises `MissingExtraError` or `StorageError`."""
     with reporter.task("report") as task:
-        html = page(result)
+        html = render_page(result)
         make_folder(path.parent)
         write_atomically(path, html)
         task.result(f"{path}, {len(html) / 1e6:.1f} MB")
@@ -84,7 +84,7 @@ def require_libraries() -> None:
         raise MissingExtraError("reports", "plots") from error
 
 
-def page(result: Evaluation) -> str:
+def render_page(result: Evaluation) -> str:
     """Return the report as HTML. Raises `MissingExtraError`."""
     require_libraries()
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -100,35 +100,35 @@ def page(result: Evaluation) -> str:
         lstrip_blocks=True,
     )
     halves = result.conditions.holdout == "half"
-    headline = headline_table(result)
-    baseline = _best_baseline(result)
+    headline = make_headline_table(result)
+    baseline = _find_best_baseline(result)
     return environment.get_template("page.html").render(
         conditions=result.conditions,
         run=result.run,
         held_out=HOLDOUTS[result.conditions.holdout],
         main=result.main.name,
-        notes=notes(result),
+        notes=make_notes(result),
         headings=[(HEADINGS[metric], explain(metric)) for metric in headline.metrics],
         rows=headline.rows,
         charts=[
-            _bar_chart(result, metric)
+            _make_bar_chart(result, metric)
             for metric in (BAR_METRICS_OF_HALVES if halves else BAR_METRICS)
         ],
         curves=None if halves else plots.plot_hit_rates(result),
         popularity=plots.plot_popularity(result),
-        coverage=_bar_chart(result, "coverage@100"),
-        slices=_slice_groups(result, baseline),
+        coverage=_make_bar_chart(result, "coverage@100"),
+        slices=_group_slices(result, baseline),
         baseline=baseline,
         behaviours=result.behaviours,
         recalls=result.recalls,
-        others=_other_metrics(result),
+        others=_make_table_of_other_metrics(result),
         examples=draw_examples(result),
         map=song_map.draw_map(result.dataset),
         number=format_number,
     )
 
 
-def _bar_chart(result: Evaluation, metric: str) -> BarChart:
+def _make_bar_chart(result: Evaluation, metric: str) -> BarChart:
     systems = [system for system in result.systems if metric in system.figures]
     scale = max([_high_end(system.figures[metric]) for system in systems] + [1e-9])
     systems.sort(key=lambda system: -system.figures[metric].mean)
@@ -136,13 +136,13 @@ def _bar_chart(result: Evaluation, metric: str) -> BarChart:
         HEADINGS.get(metric, metric),
         explain(metric),
         [
-            _bar(system.name, _kind(result, system), system.figures[metric], scale)
+            _make_bar(system.name, _kind(result, system), system.figures[metric], scale)
             for system in systems
         ],
     )
 
 
-def _bar(name: str, kind: str, figure: Figure, scale: float) -> Bar:
+def _make_bar(name: str, kind: str, figure: Figure, scale: float) -> Bar:
     return Bar(
         name=name,
         kind=kind,
@@ -172,20 +172,20 @@ def _percent(value: float, scale: float) -> str:
     return f"{100 * min(max(0.0, value / scale), 1.0):.2f}"
 
 
-def _best_baseline(result: Evaluation) -> SystemScores | None:
+def _find_best_baseline(result: Evaluation) -> SystemScores | None:
     """Return the baseline with the highest hit rate at 100, or None if there is no baseline."""
     baselines = [system for system in result.systems[1:] if not _is_mode(result, system)]
     return max(baselines, key=lambda system: system.figures[SLICE_METRIC].mean, default=None)
 
 
-def _slice_groups(result: Evaluation, baseline: SystemScores | None) -> dict[str, list[SliceRow]]:
+def _group_slices(result: Evaluation, baseline: SystemScores | None) -> dict[str, list[SliceRow]]:
     """Return the main system's hit rates on all slices, by group, beside the best baseline."""
     main = result.main.key
     figures = [slice_.figures[main][SLICE_METRIC] for slice_ in result.slices]
     scale = max([*map(_high_end, figures), 1e-9])
     groups: dict[str, list[SliceRow]] = {}
     for slice_, figure in zip(result.slices, figures, strict=True):
-        bar = _bar(slice_.name, "main", figure, scale)
+        bar = _make_bar(slice_.name, "main", figure, scale)
         mean = slice_.figures[baseline.key][SLICE_METRIC].mean if baseline else None
         mark = None if mean is None else _percent(mean, scale)
         text = "" if mean is None else format_number(mean)
@@ -194,7 +194,7 @@ def _slice_groups(result: Evaluation, baseline: SystemScores | None) -> dict[str
     return groups
 
 
-def _other_metrics(result: Evaluation) -> dict[str, Any]:
+def _make_table_of_other_metrics(result: Evaluation) -> dict[str, Any]:
     metrics = [metric for metric in OTHER_METRICS if metric in result.main.figures]
     return {
         "headings": [(metric, explain(metric)) for metric in metrics],

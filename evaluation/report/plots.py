@@ -30,7 +30,7 @@ MAX_POPULARITY_SYSTEMS = 4
 
 LABELS = "labels in the catalog"
 
-# Placeholders for the colours of the page, which depend on the reader's settings.
+# Placeholders that `_to_svg` replaces by the colours of the page, which may be light or dark.
 _INK, _GRID = "#0a0a01", "#0a0a02"
 _COLOURS = [f"#0b0b{number:02x}" for number in range(MAX_LINES)]
 _STYLE: dict[Any, Any] = {

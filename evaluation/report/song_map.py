@@ -1,4 +1,4 @@
-"""A map of the songs: similar vectors are near each other, colours are words or artists.
+"""A map of the songs, with similar ones near each other, coloured by word or artist.
 
 van der Maaten and Hinton, "Visualizing data using t-SNE", 2008.
 """
@@ -133,7 +133,7 @@ def _project(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
     """Return a position on the map for each vector, shape (n, 2)."""
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     model = TSNE(init="pca", perplexity=perplexity, metric="cosine", random_state=seed, n_jobs=1)
-    # Its threads spin while they wait for each other, which is slow if the cores are busy.
+    # Several threads of t-SNE wait actively for each other, which is slow if the cores are busy.
     with threadpool_limits(1):
         positions = np.asarray(model.fit_transform(vectors), dtype=np.float64)
     low, high = np.quantile(positions, [0.002, 0.998], axis=0)

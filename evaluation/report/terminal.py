@@ -10,10 +10,10 @@ from catalog.console.tables import Console, Table
 from evaluation.judge.significance import format_p_value
 from evaluation.report.headline import (
     HEADINGS,
-    figure_cell,
     format_number,
-    headline_table,
-    notes,
+    make_cell,
+    make_headline_table,
+    make_notes,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def print_evaluation(result: Evaluation, *, brief: bool = False) -> None:
             f"- significantly worse than {result.main.name}, + better: paired tests, corrected for "
             f"their number"
         )
-    for line in (*lines, *notes(result)):
+    for line in (*lines, *make_notes(result)):
         console.print(f"  {escape(line)}", style="dim")
     if brief:
         return
@@ -76,7 +76,7 @@ def print_changes(report: ChangeReport) -> None:
     )
 
 
-def _narrow_table(title: str) -> Table:
+def _make_narrow_table(title: str) -> Table:
     """Return an empty table without padding, because a terminal has 80 columns."""
     return Table(title, show_edge=False, collapse_padding=True)
 
@@ -90,8 +90,8 @@ def _render_cell(cell: Cell | None) -> str:
 
 
 def _render_headline(result: Evaluation) -> Table:
-    headline = headline_table(result)
-    table = _narrow_table(headline.title)
+    headline = make_headline_table(result)
+    table = _make_narrow_table(headline.title)
     table.add_column("system", no_wrap=True)
     for metric in headline.metrics:
         table.add_column(HEADINGS[metric], justify="right", no_wrap=True, min_width=12)
@@ -113,7 +113,7 @@ def _render_slices(result: Evaluation) -> Table:
             group = slice_.group
             table.add_row(f"[dim]{escape(group)}[/]")
         figures = slice_.figures[result.main.key]
-        cells = [_render_cell(figure_cell(figures[metric])) for metric in metrics]
+        cells = [_render_cell(make_cell(figures[metric])) for metric in metrics]
         table.add_row(f"  {escape(slice_.name)}", f"{slice_.queries:,}", *cells)
     return table
 
@@ -151,7 +151,7 @@ def _render_recalls(recalls: Sequence[Recall]) -> Table:
 def _render_changes(report: ChangeReport) -> Table:
     split = f" {report.split} playlists" if report.split else " playlists"
     headings = ("before", "after", "difference", "p")
-    table = _change_table(f"{report.queries:,}{split}", headings)
+    table = _make_change_table(f"{report.queries:,}{split}", headings)
     for row in report.rows:
         table.add_row(
             HEADINGS[row.metric],
@@ -167,7 +167,9 @@ def _render_slice_changes(changes: Sequence[Change]) -> Table:
     """Return a line for each slice; the figures before are left out to fit 80 columns."""
     metrics = list(dict.fromkeys(change.metric for change in changes))
     headings = [f"{HEADINGS[metric]}{suffix}" for metric in metrics for suffix in ("", " change")]
-    table = _change_table("after, and the change, by slice of the queries", ("queries", *headings))
+    table = _make_change_table(
+        "after, and the change, by slice of the queries", ("queries", *headings)
+    )
     by_slice: dict[tuple[str, str], dict[str, Change]] = {}
     for change in changes:
         by_slice.setdefault((change.group, change.name), {})[change.metric] = change
@@ -194,8 +196,8 @@ def _render_difference(change: Change) -> str:
     return f"{sign}{mean}[dim] ±{margin}[/]{SIGNS[change.verdict]}"
 
 
-def _change_table(title: str, headings: Sequence[str]) -> Table:
-    table = _narrow_table(title)
+def _make_change_table(title: str, headings: Sequence[str]) -> Table:
+    table = _make_narrow_table(title)
     table.add_column("", no_wrap=True)
     for heading in headings:
         table.add_column(heading, justify="right", min_width=7 if heading == "queries" else None)

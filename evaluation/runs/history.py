@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from catalog.errors import InputError, StorageError
 from catalog.files import make_folder, storage_errors
+from evaluation.judge.comparison import ALL_METRICS
 from evaluation.judge.slices import group_cases
 from evaluation.runs import log
 
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from evaluation.metrics.ranking import Figures
 
 KIND = "evaluate"  # in the log of runs
-
-RECORDED_METRICS = ("hr@10", "hr@100", "mrr@10", "ndcg@10", "r_precision", "ndcg@500", "clicks")
-"""The metrics whose figures per query are recorded."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +59,12 @@ def test_uses(home: Path, data_fingerprint: str, split_seed: int) -> int:
     """Count the logged runs that scored something on the test playlists of this data and seed.
 
     Evaluations, comparisons of releases and tuning count, but not comparisons of recorded figures.
-    The version of nextsong does not matter: an update does not make test playlists unseen.
+    Runs of all versions of nextsong count.
     """
-    return sum(_used_test(run.payload, data_fingerprint, split_seed) for run in log.load(home))
+    return sum(_uses_test(run.payload, data_fingerprint, split_seed) for run in log.load(home))
 
 
-def _used_test(payload: Mapping[str, Any], data_fingerprint: str, split_seed: int) -> bool:
+def _uses_test(payload: Mapping[str, Any], data_fingerprint: str, split_seed: int) -> bool:
     return (
         bool(payload.get("test_used", payload.get("split") == "test"))
         and payload.get("data_fingerprint") == data_fingerprint
@@ -86,8 +84,7 @@ def warn_of_test_uses(count: int) -> list[str]:
 def record_evaluation(home: Path, result: Evaluation, reporter: Reporter) -> None:
     """Write an evaluation's figures per query, and add it to the log of runs.
 
-    Failures are reported instead of raised, so that the results are not lost. The use of the test
-    playlists counts if the log can be written.
+    A failure is reported instead of raised, so that the caller can still use the result.
     """
     try:
         _write_figures(home, result)
@@ -123,7 +120,7 @@ def _to_payload(result: Evaluation) -> dict[str, Any]:
 def _write_figures(home: Path, result: Evaluation) -> None:
     columns: dict[str, Any] = {"playlist_id": result.cases.playlist_ids}
     for system in result.systems:
-        for metric in RECORDED_METRICS:
+        for metric in ALL_METRICS:
             if metric in system.per_query:
                 columns[f"{system.key}|{metric}"] = system.per_query[metric].astype(np.float32)
     for group, members_by_name in group_cases(result.cases, result.dataset).items():

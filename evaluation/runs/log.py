@@ -62,7 +62,7 @@ def record(home: Path, kind: str, payload: Mapping[str, Any], run_id: str | None
 def note(
     home: Path, kind: str, payload: Mapping[str, Any], reporter: Reporter, run_id: str | None = None
 ) -> str | None:
-    """Record a run whose work is done: report a failure instead of raising it.
+    """Record a run; report a failure instead of raising it, because the run's work is done.
 
     Returns the id, or None if the log cannot be written.
     """
@@ -89,7 +89,7 @@ def load(
         for run in _read(home / FILE)
         if kind in (None, run.kind) and (release is None or (run.release or "").startswith(release))
     ]
-    # Imported runs are appended behind newer ones. The sort is stable.
+    # Runs from the old log are appended after newer ones.
     runs.sort(key=lambda run: run.time)
     return runs[-limit:] if limit else runs
 
@@ -111,7 +111,7 @@ def _append(path: Path, runs: Iterable[Run]) -> None:
         fcntl.flock(log, fcntl.LOCK_EX)  # held for milliseconds, against other writers
         end = log.seek(0, os.SEEK_END)
         try:
-            # A last line without a newline was truncated, for example by a power failure.
+            # The last line lacks a newline if a power failure interrupted an earlier write.
             if end and os.pread(log.fileno(), 1, end - 1) != b"\n":
                 lines = b"\n" + lines
             if log.write(lines) < len(lines):

@@ -1,6 +1,6 @@
 """Export of the log of runs to MLflow, which the extra `mlflow` (`mlflow-skinny`) installs.
 
-Each run is exported once: its id is a tag, by which a later export recognises it.
+Each run is exported once. A later export recognises the run by a tag that has its id.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ COLUMNS = ("playlist_id", "playlist_name", "user_id", "position", "artist", "tit
 _ROWS_PER_CHUNK = 1 << 18
 _MAX_FAVOURITES = 3  # favourite points of an owner
 _COLLECTION_LENGTH = 6_000  # songs of a collection (median)
-_SURPLUS = 1.5  # songs drawn per song wanted, because repeats are dropped
+_SURPLUS = 1.5  # songs drawn per song of a playlist, because repeats are dropped
 _DRAWS_PER_CHUNK = 1 << 20
 _BOUNDS = {
     "playlists": (1, 1 << 30),
@@ -125,7 +125,7 @@ def generate(shape: Shape, seed: int) -> Playlists:
     if seed < 0:
         raise InputError(f"seed: {seed} is less than 0")
     world_rng, names_rng, owners_rng, walk_rng = np.random.default_rng(seed).spawn(4)
-    world = _world(shape, world_rng)
+    world = _draw_world(shape, world_rng)
     genre_name = invented_names.genre_names(shape.genres)
     artist_name = invented_names.artist_names(len(world.artist_genre), names_rng)
     ordinal = _ordinals(world.artist)
@@ -163,7 +163,7 @@ class _World:
     genre_edge: Float64  # (g + 1,)
 
 
-def _world(shape: Shape, rng: np.random.Generator) -> _World:
+def _draw_world(shape: Shape, rng: np.random.Generator) -> _World:
     artists = min(shape.songs, max(shape.genres, round(shape.songs / shape.songs_per_artist)))
     popularity = rng.permutation((np.arange(artists) + 1.0) ** -shape.artist_skew)
     popularity *= rng.lognormal(0, 0.7, artists)
@@ -179,7 +179,7 @@ def _world(shape: Shape, rng: np.random.Generator) -> _World:
     track = (_ordinals(artist) % rng.integers(7, 15, artists)[artist] + 1).astype(np.int32)
     album = np.cumsum(track == 1, dtype=np.int32) - np.int32(1)
 
-    # Popularity differs between albums, so that runs along an album do not level it out.
+    # Popularity differs between albums, because steps along albums even out that of their songs.
     weight = rng.lognormal(0, shape.song_skew, int(album[-1]) + 1)[album]
     weight *= rng.lognormal(0, shape.song_skew, shape.songs)
     weight *= (popularity / np.bincount(artist, weight))[artist]
@@ -191,7 +191,7 @@ def _world(shape: Shape, rng: np.random.Generator) -> _World:
 
 
 def _draw_owners(shape: Shape, rng: np.random.Generator) -> tuple[Int32, Float64, Int64]:
-    """Return the owner of each playlist, a favourite point of the owner, and the length wanted."""
+    """Draw the owner of each playlist, a favourite point of the owner, and the intended length."""
     owners = max(1, round(shape.playlists / shape.playlists_per_owner))
     owner = np.sort(rng.integers(owners, size=shape.playlists, dtype=np.int32))
     points = rng.random((owners, _MAX_FAVOURITES))
@@ -224,36 +224,40 @@ def _walk(
     width = reach * rng.lognormal(0, 0.7, len(order))
     middle = world.song_end - np.diff(world.song_end, prepend=0.0) / 2
     first_track = np.flatnonzero(world.track == 1)[world.album]
-    runs_on = np.append(np.diff(world.album) == 0, False)
+    has_next_track = np.append(np.diff(world.album) == 0, False)
     near_end, favourite_end, artist_end = np.cumsum(
         [shape.near, shape.favourite, shape.same_artist]
     )
     genre_end = artist_end + shape.in_genre
 
-    here, song = favourite.copy(), np.zeros(len(order), np.int64)
-    running = np.zeros(len(order), bool)
+    point, song = favourite.copy(), np.zeros(len(order), np.int64)
+    follows_album = np.zeros(len(order), bool)
     for step in range(-int(descending[0])):
         active = int(np.searchsorted(descending, -step))
-        here, song, running = here[:active], song[:active], running[:active]
-        move, pick, stay, begin = rng.random((4, active))
+        point, song, follows_album = point[:active], song[:active], follows_album[:active]
+        move, position, stay, begin = rng.random((4, active))
         if step == 0:
             move[:] = -1  # a step nearby, because there is no song yet
-        running = running & runs_on[song] & (stay < shape.album_stay)
-        begins = ~running & (begin < shape.album_run)
+        follows_album = follows_album & has_next_track[song] & (stay < shape.album_stay)
+        begins_album = ~follows_album & (begin < shape.album_run)
 
-        near = np.where(move < near_end, here, favourite[:active])
-        left, wide = low[:active], span[:active]
-        near = left + np.mod(near + rng.laplace(size=active) * width[:active] - left, wide)
+        genre_low, genre_span = low[:active], span[:active]
+        nearby = np.where(move < near_end, point, favourite[:active])
+        nearby += rng.laplace(size=active) * width[:active]
+        nearby = genre_low + np.mod(nearby - genre_low, genre_span)
         artist = world.artist[song]
-        own = world.artist_edge[artist]
-        own += (world.artist_edge[artist + 1] - own) * pick
-        far = np.where(move < genre_end, left + wide * pick, pick)
-        aim = np.where(move < favourite_end, near, np.where(move < artist_end, own, far))
-        hit = np.minimum(np.searchsorted(world.song_end, aim, side="right"), shape.songs - 1)
-        song = np.where(running, song + 1, np.where(begins, first_track[hit], hit))
-        running |= begins
-        # After a song from anywhere, the walk continues from its previous point.
-        here = np.where(running, middle[song], np.where(move < genre_end, aim, here))
+        in_artist = world.artist_edge[artist]
+        in_artist += (world.artist_edge[artist + 1] - in_artist) * position
+        elsewhere = np.where(move < genre_end, genre_low + genre_span * position, position)
+        target = np.where(
+            move < favourite_end, nearby, np.where(move < artist_end, in_artist, elsewhere)
+        )
+        drawn = np.searchsorted(world.song_end, target, side="right")
+        drawn = np.minimum(drawn, shape.songs - 1)
+        song = np.where(follows_album, song + 1, np.where(begins_album, first_track[drawn], drawn))
+        follows_album |= begins_album
+        # After a song from another genre, the walk continues from its previous point.
+        point = np.where(follows_album, middle[song], np.where(move < genre_end, target, point))
         songs[first_draw[:active] + step] = song
     return offsets, songs
 

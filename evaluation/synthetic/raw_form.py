@@ -1,4 +1,4 @@
-"""Invented playlists in the raw form of the #nowplaying playlists file, with its quirks.
+"""Invented playlists in the raw form of the #nowplaying playlists file, malformed rows included.
 
 Every field is in quotes, but quotes inside a field are neither doubled nor escaped. The header has
 a space after each comma. Playlists are sorted by title in code point order. Some rows have no

@@ -1,4 +1,4 @@
-"""Adapter that makes a user's recommender a system, to be evaluated beside the release.
+"""An adapter that makes a user's recommender a system, which is evaluated like a release.
 
 A recommender is an object with one method::
 

@@ -1,4 +1,4 @@
-"""The location of the releases and of the log of runs, as a value that can be sent to a process."""
+"""The location of the releases and of the log of runs, as a picklable value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoreLocation:
-    """The folder of the log of runs, which has the releases too unless `qdrant` is given."""
+    """The folder of the log of runs and, unless `qdrant` is given, of the releases."""
 
     folder: Path
     qdrant: QdrantOptions | None = None

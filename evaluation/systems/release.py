@@ -49,11 +49,11 @@ class System(Protocol):
 
     @property
     def key(self) -> str:
-        """Its name in options, gates and logs."""
+        """The name of the system in options, gates and logs."""
 
     @property
     def name(self) -> str:
-        """Its name in reports."""
+        """The name of the system in reports."""
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
         """Yield the rankings of all cases in order, the best song first, in batches (b, limit).
@@ -62,10 +62,10 @@ class System(Protocol):
         """
 
 
-def distinct_modes(
+def find_distinct_modes(
     modes: Sequence[str], manifest: Manifest, *, in_process: bool = True
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return the modes that answer differently, and a note on each mode left out.
+    """Return the modes whose answers differ, and a note on each mode that is left out.
 
     `in_process` is False if a service answers, which may have libraries that this process lacks.
     Raises `MismatchError` if the modes include `ranked` and the release has no usable ranker.
@@ -96,8 +96,8 @@ def distinct_modes(
 def to_song_numbers(rankings: Sequence[Sequence[UUID]], songs: Songs, limit: int) -> SongNumbers:
     """Convert rankings of song ids to song numbers, shape (rankings, limit).
 
-    A song that the work folder lacks, as a release of older data may recommend, is -1 and keeps its
-    rank: it counts as a miss.
+    A release of older data may recommend a song that the work folder lacks. Such a song becomes -1
+    and counts as a miss; the ranks of the other songs do not change.
     """
     numbers = np.full((len(rankings), limit), -1, dtype=np.int32)
     for row, ranking in enumerate(rankings):
@@ -112,7 +112,7 @@ def recommend_playlists(
     queries = [Query(seeds, limit=limit, mode=mode) for seeds in playlists]
     recommendations: list[Recommendation] = []
 
-    # asyncio.run would log the whole list in debug mode if the coroutine returned it.
+    # A coroutine that returned the list would make asyncio log all of it in debug mode.
     async def collect() -> None:
         recommendations.extend(await recommend_many(release, queries))
 
@@ -123,8 +123,8 @@ def recommend_playlists(
 class Release:
     """A release that answers in one mode.
 
-    It is searched in this process, or, if there are many cases and `open_release` is given, in
-    several: each of them calls `open_release`, which must be picklable.
+    This process searches the release. If there are many cases, and `open_release` is given, several
+    other processes search it: each calls `open_release`, which must be picklable.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CONCURRENT_CALLS = 8
 
-MAX_SEEDS = 1_000  # that the service accepts; of a longer query the most recent ones are sent
+MAX_SEEDS = 1_000  # seeds that the service accepts; older seeds of a longer query are not sent
 
 TIMEOUT_S = 60.0
 
@@ -34,7 +34,7 @@ _MODES = {
 }
 
 
-def serving_release(address: str) -> str:
+def get_served_release(address: str) -> str:
     """Return the id of the release that a service answers from. Raises `UnavailableError`."""
     with Client(address, TIMEOUT_S) as client:
         return client.get_release().release.id

@@ -89,7 +89,7 @@ def tune(
     from evaluation.systems.location import StoreLocation
     from evaluation.tune import page
     from evaluation.tune import study as tuning
-    from evaluation.tune.outcome import describe, log_payload
+    from evaluation.tune.outcome import describe, make_log_payload
     from ingest.saved_parameters import format_parameter_file
 
     work, study = work or home / "work", study or home / "tune"
@@ -101,7 +101,7 @@ def tune(
     start = tuning.read_start(work, seed)
     outcome = tuning.tune(StoreLocation(home, qdrant), work, study, start, budget, reporter)
     write_atomically(target, format_parameter_file(outcome.to_json()))
-    log.note(home, "tune", log_payload(outcome), reporter)
+    log.note(home, "tune", make_log_payload(outcome), reporter)
     report = page.write_report(outcome, study)
     if outcome.better:
         advice = f"{target}: nextsong ingest run --params {target} FILE..."

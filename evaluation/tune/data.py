@@ -104,11 +104,11 @@ def read_tuning_data(files: StudyFiles, parameters: Parameters) -> TuningData:
 
 def digest_parameters(files: StudyFiles, parameters: Parameters, *stages: str) -> str:
     """Return a digest of the playlists and of the parameters of these ingest stages."""
-    values = parameters_of_stages(parameters, stages)
+    values = select_parameters(parameters, stages)
     return fingerprint_of([files.split, parameters.seed, values])[:12]
 
 
-def parameters_of_stages(parameters: Parameters, stages: Iterable[str]) -> dict[str, Any]:
+def select_parameters(parameters: Parameters, stages: Iterable[str]) -> dict[str, Any]:
     """Return the parameters of these ingest stages that have an effect on trials."""
     return {
         name: value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluation.tune import data as tuning_data
-from evaluation.tune.space import search_space, start_values, suggest
+from evaluation.tune.space import get_start_values, make_search_space, suggest
 from ingest.learn import reranker, retrieval
 from ingest.learn.cases import Cases
 from ingest.learn.rank_metrics import discounted_gains
@@ -54,8 +54,8 @@ def prepare_phase(files: StudyFiles, name: str, start: Parameters, plays: int) -
     """
     from optuna.distributions import CategoricalDistribution
 
-    space = search_space(name, start, plays)
-    parameters = tuning_data.parameters_of_stages(start, _STAGES[name])
+    space = make_search_space(name, start, plays)
+    parameters = tuning_data.select_parameters(start, _STAGES[name])
     fixed = {key: value for key, value in parameters.items() if key not in space}
     choices = {
         key: distribution.choices
@@ -63,7 +63,7 @@ def prepare_phase(files: StudyFiles, name: str, start: Parameters, plays: int) -
         if isinstance(distribution, CategoricalDistribution)
     }
     digest = fingerprint_of([files.split, start.seed, start.catalog_min, fixed, choices])[:16]
-    first = start_values(start, space, plays)
+    first = get_start_values(start, space, plays)
     return Phase(name, start, space, first, f"{name} {digest}", files)
 
 
@@ -106,7 +106,7 @@ class Objective:
             return score_in_chunks(trial, arrays, data.cases, parameters, phase)
         short = replace(parameters, epochs=max(1, parameters.epochs_for(data.plays) // 4))
         arrays = self._train(short)
-        trial.report(mean_gain(arrays, data.cases, parameters, phase), 0)
+        trial.report(compute_mean_gain(arrays, data.cases, parameters, phase), 0)
         _prune_if_weak(trial)
         arrays = self._train(parameters)
         return score_in_chunks(trial, arrays, data.cases, parameters, phase)
@@ -129,7 +129,7 @@ def score_in_chunks(
         if not len(rows):
             continue
         chunk = Cases([cases.queries[row] for row in rows], cases.labels[rows])
-        total += mean_gain(arrays, chunk, parameters, phase) * len(rows)
+        total += compute_mean_gain(arrays, chunk, parameters, phase) * len(rows)
         seen += len(rows)
         if step < CHUNKS:
             trial.report(total / seen, step)
@@ -137,7 +137,9 @@ def score_in_chunks(
     return total / max(1, seen)
 
 
-def mean_gain(arrays: ReleaseArrays, cases: Cases, parameters: Parameters, phase: str) -> float:
+def compute_mean_gain(
+    arrays: ReleaseArrays, cases: Cases, parameters: Parameters, phase: str
+) -> float:
     """Return the mean discounted gain of the labels in the search that the phase tunes."""
     return float(discounted_gains(_rank_labels(arrays, cases, parameters, phase)).mean())
 

@@ -20,7 +20,7 @@ from evaluation.report.headline import format_number
 from evaluation.systems.release import BATCH
 from evaluation.tune.data import UNTUNED
 from evaluation.tune.space import TUNED
-from evaluation.tune.trials import finished_trials
+from evaluation.tune.trials import get_finished_trials
 from ingest.learn import retrieval
 from ingest.parameters import Parameters
 
@@ -158,10 +158,12 @@ def assess(
         test, playlists["test"], test_used = _score_on_test_once(search, choice, current, reporter)
     conditions = current.conditions
     return Outcome(
-        parameters=parameters_to_write(search.chosen if better else search.start, search.plays),
-        validation=_hit_rates("tuned", tried if better else current.main)
-        | _hit_rates("start", current.main),
-        tried=_hit_rates("tuned", tried),
+        parameters=select_parameters_to_write(
+            search.chosen if better else search.start, search.plays
+        ),
+        validation=_name_hit_rates("tuned", tried if better else current.main)
+        | _name_hit_rates("start", current.main),
+        tried=_name_hit_rates("tuned", tried),
         p=comparisons[GAIN].p_holm,
         better=better,
         test=test,
@@ -173,7 +175,7 @@ def assess(
         split_fingerprint=conditions.split_fingerprint,
         split_seed=search.start.seed,
         data_fingerprint=conditions.data_fingerprint,
-        trials={phase: len(finished_trials(study)) for phase, study in search.studies.items()},
+        trials={phase: len(get_finished_trials(study)) for phase, study in search.studies.items()},
         studies={phase: study.study_name for phase, study in search.studies.items()},
         budget=budget,
     )
@@ -191,7 +193,9 @@ def _score_on_test_once(
     if known:
         return known["hit_rates"], known["playlists"], False
     cases = load_cases(current.dataset.work, "test", current.conditions.holdout, 0)
-    figures = _hit_rates("tuned", score_system(choice, cases, current.dataset, DEPTH, reporter))
+    figures = _name_hit_rates(
+        "tuned", score_system(choice, cases, current.dataset, DEPTH, reporter)
+    )
     study.set_user_attr(key, {"hit_rates": figures, "playlists": len(cases)})
     return figures, len(cases), True
 
@@ -211,11 +215,11 @@ def is_better(comparisons: Mapping[str, Comparison]) -> bool:
     )
 
 
-def _hit_rates(name: str, scores: SystemScores) -> dict[str, float]:
+def _name_hit_rates(name: str, scores: SystemScores) -> dict[str, float]:
     return {f"{name} HR@{k}": scores.figures[f"hr@{k}"].mean for k in KS}
 
 
-def parameters_to_write(chosen: Parameters, plays: int) -> dict[str, Any]:
+def select_parameters_to_write(chosen: Parameters, plays: int) -> dict[str, Any]:
     """Return the parameters that studies tune, and all others that differ from the defaults.
 
     Epochs and window are None, which follows the number of plays, if they equal the defaults for
@@ -232,7 +236,7 @@ def parameters_to_write(chosen: Parameters, plays: int) -> dict[str, Any]:
     return values | {name: None for name, value in by_plays.items() if values[name] == value}
 
 
-def log_payload(outcome: Outcome) -> dict[str, Any]:
+def make_log_payload(outcome: Outcome) -> dict[str, Any]:
     """Return what the log of runs keeps of a study, with its figures under the usual names."""
     figures = {f"hr@{k}": outcome.validation[f"tuned HR@{k}"] for k in KS}
     return {**outcome.to_json(), "split": "validation", "figures": figures}

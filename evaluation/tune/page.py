@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.judge.significance import format_p_equals
 from evaluation.tune.outcome import KS
-from evaluation.tune.trials import complete_trials, open_study
+from evaluation.tune.trials import get_complete_trials, open_study
 from ingest.stats.charts import INK, NARROW, extra_needed, save
 from ingest.stats.html import Fact, Page, Section, Table, write_page
 
@@ -69,7 +69,7 @@ def write_report(outcome: Outcome, folder: Path) -> Path:
                 ],
             ),
             *(
-                _section(phase, open_study(folder, name), folder)
+                _make_section(phase, open_study(folder, name), folder)
                 for phase, name in outcome.studies.items()
             ),
         ],
@@ -79,9 +79,9 @@ def write_report(outcome: Outcome, folder: Path) -> Path:
     return path
 
 
-def _section(phase: str, study: Study, folder: Path) -> Section:
+def _make_section(phase: str, study: Study, folder: Path) -> Section:
     """Return the pictures and the best trials of a phase."""
-    complete = sorted(complete_trials(study), key=lambda trial: -(trial.value or 0.0))
+    complete = sorted(get_complete_trials(study), key=lambda trial: -(trial.value or 0.0))
     states = [trial.state.name for trial in study.get_trials(deepcopy=False)]
     failed = states.count("FAIL")
     more = f" {failed} failed or were abandoned." if failed else ""
@@ -108,7 +108,7 @@ def _draw_plots(phase: str, study: Study, folder: Path) -> Iterator[Picture]:
 
     caption = "The gain of each trial, and the best gain so far."
     yield draw("history", caption, plots.plot_optimization_history, target_name="gain")
-    values = {trial.value for trial in complete_trials(study)}
+    values = {trial.value for trial in get_complete_trials(study)}
     if len(values) < MIN_TRIALS_OF_IMPORTANCE:
         return
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)

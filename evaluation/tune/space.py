@@ -57,7 +57,7 @@ TUNED = frozenset(name for values in _VALUES.values() for name in values)
 """Parameters that at least one phase tunes."""
 
 
-def search_space(phase: str, start: Parameters, plays: int) -> Space:
+def make_search_space(phase: str, start: Parameters, plays: int) -> Space:
     """Return the distribution of each parameter that a phase tunes.
 
     Each distribution contains the value of `start`. `plays` is the number of training plays, on
@@ -75,12 +75,12 @@ def search_space(phase: str, start: Parameters, plays: int) -> Space:
             low, high = min(values[0], own), max(values[1], own)
             space[name] = FloatDistribution(low, high, log=name in _LOGARITHMIC)
             continue
-        choices = _epochs_to_try(start, plays) if name == "epochs" else values
+        choices = _list_epochs_to_try(start, plays) if name == "epochs" else values
         space[name] = CategoricalDistribution(choices if own in choices else (*choices, own))
     return space
 
 
-def start_values(start: Parameters, names: Iterable[str], plays: int) -> dict[str, Any]:
+def get_start_values(start: Parameters, names: Iterable[str], plays: int) -> dict[str, Any]:
     """Return the values of these parameters in `start`, those that depend on `plays` included."""
     return {name: _value_of(start, name, plays) for name in names}
 
@@ -99,7 +99,7 @@ def suggest(trial: Trial, space: Space) -> dict[str, Any]:
     return values
 
 
-def _epochs_to_try(start: Parameters, plays: int) -> tuple[int, ...]:
+def _list_epochs_to_try(start: Parameters, plays: int) -> tuple[int, ...]:
     default = replace(start, epochs=None).epochs_for(plays)
     return tuple(sorted({max(1, round(share * default)) for share in EPOCH_SHARES}))
 

@@ -71,7 +71,7 @@ def divide_trials(trials: int | None) -> dict[str, int | None]:
     return dict(counts)
 
 
-def phase_deadline(phase: str, now: float, end: float) -> float:
+def compute_deadline(phase: str, now: float, end: float) -> float:
     """Return when a phase that starts now must end: its share of the time left until `end`."""
     shares_left = sum(TIME_SHARES[name] for name in PHASES[PHASES.index(phase) :])
     return now + max(0.0, end - now) * TIME_SHARES[phase] / shares_left
@@ -107,7 +107,7 @@ def tune(
     began = time.monotonic()
     end = None if budget.minutes is None else began + 60 * budget.minutes * (1 - RESERVED_TIME)
     files = locate_files(work, study)
-    with locked_scratch_folder(files):
+    with lock_scratch_folder(files):
         workers = start.workers or max(1, start.training_threads() // budget.processes)
         start = replace(start, workers=workers)
         current = evaluate_current(location, work, reporter)
@@ -118,7 +118,7 @@ def tune(
 
 
 @contextmanager
-def locked_scratch_folder(files: StudyFiles) -> Iterator[None]:
+def lock_scratch_folder(files: StudyFiles) -> Iterator[None]:
     """Lock the folder of a study, and give it an empty scratch folder."""
     with locked(files.study, "nextsong tune"):
         shutil.rmtree(files.scratch, ignore_errors=True)  # a run that was killed left it
@@ -146,7 +146,7 @@ def _run_phases(
             if name == "query":
                 save_best_arrays(files, data, chosen)
             phase = prepare_phase(files, name, chosen, data.plays)
-            deadline = None if end is None else phase_deadline(name, time.monotonic(), end)
+            deadline = None if end is None else compute_deadline(name, time.monotonic(), end)
             limits = Limits(trials[name], deadline, budget.processes)
             studies[name] = run_phase(phase, limits, task, reporter)
             chosen = replace(chosen, **studies[name].best_params)

@@ -58,12 +58,12 @@ def open_study(folder: Path, name: str, seed: int = 0) -> Study:
     )
 
 
-def complete_trials(study: Study) -> list[FrozenTrial]:
+def get_complete_trials(study: Study) -> list[FrozenTrial]:
     """Return the trials of a study that have a value."""
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
 
 
-def finished_trials(study: Study) -> list[FrozenTrial]:
+def get_finished_trials(study: Study) -> list[FrozenTrial]:
     """Return the trials that completed, were pruned, or raised an error.
 
     Trials that were abandoned at a deadline are not among them.
@@ -86,9 +86,9 @@ def run_phase(phase: Phase, limits: Limits, task: Task, reporter: Reporter) -> S
     if all(trial.params != phase.first for trial in study.get_trials(deepcopy=False)):
         study.enqueue_trial(phase.first, skip_if_exists=True)
     _run_workers(study, phase, limits, task, reporter)
-    if not complete_trials(study):
+    if not get_complete_trials(study):
         raise MismatchError(_explain_failure(study, phase.name, limits))
-    states = [trial.state.name for trial in finished_trials(study)]
+    states = [trial.state.name for trial in get_finished_trials(study)]
     failed = f", {states.count('FAIL')} failed" if "FAIL" in states else ""
     task.result(
         f"{len(states)} trials, {states.count('PRUNED')} ended early{failed}; best gain "
@@ -103,7 +103,7 @@ def _run_workers(
     """Run the trials that are still missing, and abandon those that run at the deadline."""
     from optuna.trial import TrialState
 
-    before = len(finished_trials(study))
+    before = len(get_finished_trials(study))
     context = multiprocessing.get_context("spawn")
     workers = [
         context.Process(
@@ -120,7 +120,7 @@ def _run_workers(
         while any(worker.is_alive() for worker in workers):
             time.sleep(POLL_S)
             best = _report_progress(study, best, phase.name, limits.trials, task, reporter)
-            if _is_past(limits.deadline) and complete_trials(study):
+            if _is_past(limits.deadline) and get_complete_trials(study):
                 break
     finally:
         for worker in workers:
@@ -159,8 +159,8 @@ def _report_progress(
     study: Study, best: float, phase: str, wanted: int | None, task: Task, reporter: Reporter
 ) -> float:
     """Report the number of finished trials, and the best value if it is above `best`; return it."""
-    task.advance(len(finished_trials(study)), wanted)
-    complete = complete_trials(study)
+    task.advance(len(get_finished_trials(study)), wanted)
+    complete = get_complete_trials(study)
     value = max((trial.value or 0.0 for trial in complete), default=-1.0)
     if value > best:
         reporter.say(f"  {phase:<10} best so far: gain {value:.5f}, trial {len(complete)}")
@@ -172,7 +172,7 @@ def _is_past(deadline: float | None) -> bool:
 
 
 def _explain_failure(study: Study, phase: str, limits: Limits) -> str:
-    errors = [trial.user_attrs["error"] for trial in finished_trials(study)]
+    errors = [trial.user_attrs["error"] for trial in get_finished_trials(study)]
     if errors:
         return f"all {len(errors)} trials of '{phase}' failed, the last one with {errors[-1]}"
     if limits.deadline is not None:

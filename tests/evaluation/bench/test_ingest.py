@@ -15,7 +15,7 @@ from catalog.errors import FileError, NextsongError
 from cli.main import main
 from evaluation.bench import ingest
 from evaluation.bench.ingest import Step, Way, compute_ratios
-from evaluation.bench.processes import MemoryWatch, process_tree
+from evaluation.bench.processes import MemoryWatch, list_process_tree
 from evaluation.synthetic.raw_form import HEADER, write_raw
 from ingest.parameters import Parameters
 from tests.support.snapshots import check, shape
@@ -99,7 +99,7 @@ def test_memory_of_a_grandchild_is_included() -> None:
             assert 300e6 < memory.take_peak() < 600e6
         finally:
             memory.stop()
-            for process in reversed(process_tree(child.pid)):
+            for process in reversed(list_process_tree(child.pid)):
                 subprocess.run(["kill", str(process)], check=True)
 
 

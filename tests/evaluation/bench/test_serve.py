@@ -19,7 +19,7 @@ from cli.main import main
 from evaluation.bench import results as bench_results
 from evaluation.bench.engine import measure_engine
 from evaluation.bench.load import Load, run_load
-from evaluation.bench.processes import cpu_seconds
+from evaluation.bench.processes import read_cpu_seconds
 from evaluation.bench.results import Measurement, Result, describe_ratios, summarise
 from evaluation.bench.serve import Plan, run
 from tests.support.fakes import FakeRelease, points_of
@@ -58,15 +58,14 @@ def test_all_loads_are_measured(results: list[Result]) -> None:
     assert len(list(describe_ratios(results))) == 4
 
 
-def test_results_are_shown_and_written(
-    results: list[Result], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_results_are_a_table_and_a_json_document(
+    results: list[Result], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bench_results.show([*results, replace(RESULT, songs=7, failures={"UNAVAILABLE": 3})])
+    bench_results.print_results([*results, replace(RESULT, songs=7, failures={"UNAVAILABLE": 3})])
     shown = capsys.readouterr().out
     assert "3 UNAVAILABLE" in shown
     assert "as many as the engine called directly" in shown
-    bench_results.write_json(results, tmp_path / "results.json")
-    written = json.loads((tmp_path / "results.json").read_text())
+    written = json.loads(json.dumps(bench_results.to_json(results)))
     assert len(written["results"]) == len(results)
     assert written["results"][0]["songs"] == 1_000
     check("bench_serve", shape([written]))
@@ -117,16 +116,16 @@ def test_failed_calls_are_counted_by_status() -> None:
 def test_cpu_time_of_a_process_grows() -> None:
     spinning = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        before = cpu_seconds(spinning.pid)
+        before = read_cpu_seconds(spinning.pid)
         time.sleep(0.5)
-        after = cpu_seconds(spinning.pid)
+        after = read_cpu_seconds(spinning.pid)
     finally:
         spinning.kill()
         spinning.wait()
     assert before is not None
     assert after is not None
     assert after > before
-    assert cpu_seconds(0) is None
+    assert read_cpu_seconds(0) is None
 
 
 def test_without_answers_percentiles_are_not_numbers() -> None:

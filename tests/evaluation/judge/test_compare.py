@@ -68,7 +68,7 @@ def test_fewer_clicks_are_better() -> None:
 def test_a_worse_release_is_not_published(lane: Lane) -> None:
     before = lane.home.current()
     location = StoreLocation(lane.home.path)
-    gate_: Any = gate.before_publishing(lane.home, SilentReporter())
+    gate_: Any = gate.make_publication_gate(lane.home, SilentReporter())
     changes = {"query_decay": 0.0, "neighbours": 1, "dimensions": 2, "epochs": 1}
     parameters = replace(lane.road.parameters, **changes)
     with pytest.raises(GateError, match=r"significantly worse .*hr@100 0\.\d+ -> 0\.\d+"):
@@ -111,7 +111,7 @@ def test_a_worse_release_is_not_published(lane: Lane) -> None:
 
 def test_the_gate_passes_a_first_release(lane: Lane, tmp_path: Path) -> None:
     store = StoreLocation(tmp_path / "new").open_store()
-    gate_ = gate.before_publishing(store, SilentReporter())
+    gate_ = gate.make_publication_gate(store, SilentReporter())
     release = lane.home.open()
     gate_(release, lane.work)
     release.close()
@@ -138,7 +138,7 @@ def test_an_older_release_may_have_songs_that_the_data_lacks(lane: Lane, tmp_pat
     before = lane.home.current()
     lane.file = tmp_path / "fewer.csv"
     lane.file.write_text("\n".join(kept) + "\n")
-    gate_: Any = gate.before_publishing(lane.home, SilentReporter())
+    gate_: Any = gate.make_publication_gate(lane.home, SilentReporter())
     after = pipeline.run(
         [lane.file],
         lane.home,

@@ -25,7 +25,7 @@ from evaluation.metrics.ranking import hits, reciprocal_ranks
 from evaluation.protocol.cases import load_cases
 from evaluation.protocol.dataset import SongLists, load_dataset
 from evaluation.report import terminal
-from evaluation.report.headline import format_number, notes
+from evaluation.report.headline import format_number, make_notes
 from evaluation.runs import history, log
 from evaluation.systems import release as systems
 from evaluation.systems.location import StoreLocation
@@ -345,7 +345,7 @@ def test_an_evaluation_on_test_reports_earlier_uses(road: Road, tmp_path: Path) 
         payload = log.find(location.folder, evaluation.run).payload
         assert payload["test_uses"] == times
         assert payload["data_fingerprint"] == road.outcome.manifest.origin.data_fingerprint
-    (warning,) = (line for line in notes(evaluation) if "used" in line)
+    (warning,) = (line for line in make_notes(evaluation) if "used" in line)
     assert "used once before" in warning
     assert log.FILE in warning
 

@@ -149,7 +149,7 @@ def test_coverage_counts_each_song_of_the_first_k_once() -> None:
 
 
 def test_a_query_without_a_song_is_not_answered() -> None:
-    assert popularity.answered(rankings([1], [])).tolist() == [1, 0]
+    assert popularity.answer_share(rankings([1], [])).tolist() == [1, 0]
 
 
 def test_novelty_in_bits() -> None:

@@ -16,7 +16,7 @@ from evaluation.judge import harness
 from evaluation.report import plots, song_map
 from evaluation.report.examples import draw_examples
 from evaluation.report.headline import format_number
-from evaluation.report.page import page, write
+from evaluation.report.page import render_page, write
 from evaluation.systems.location import StoreLocation
 from tests.support.road import linked
 
@@ -68,7 +68,7 @@ def result(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
 
 @pytest.fixture(scope="module")
 def html(result: Evaluation) -> str:
-    return page(result)
+    return render_page(result)
 
 
 def test_the_page_is_well_formed_and_loads_nothing(html: str) -> None:
@@ -104,7 +104,7 @@ def test_the_page_shows_the_evaluation(html: str, result: Evaluation) -> None:
 def test_names_are_escaped(result: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(song_map, "draw_map", lambda _dataset: None)
     names = ["<script>alert(1)</script>"] * len(result.cases)
-    html = page(replace(result, cases=replace(result.cases, names=names)))
+    html = render_page(replace(result, cases=replace(result.cases, names=names)))
     assert "<script" not in html
     assert "&lt;script&gt;" in html
 
@@ -171,4 +171,4 @@ def test_a_report_of_halves(road: Road, tmp_path: Path, monkeypatch: pytest.Monk
         StoreLocation(tmp_path / "home"), road.work, plan, SilentReporter()
     )
     monkeypatch.setattr(song_map, "draw_map", lambda _dataset: None)
-    assert "R-prec" in page(evaluation)
+    assert "R-prec" in render_page(evaluation)

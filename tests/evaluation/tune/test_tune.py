@@ -25,13 +25,13 @@ from evaluation.systems.location import StoreLocation
 from evaluation.tune import data as tuning_data
 from evaluation.tune import outcome as tuning_outcome
 from evaluation.tune import space as tuning_space
-from evaluation.tune.objective import mean_gain, prepare_phase, score_in_chunks
+from evaluation.tune.objective import compute_mean_gain, prepare_phase, score_in_chunks
 from evaluation.tune.page import write_report
 from evaluation.tune.study import (
     Budget,
+    compute_deadline,
     divide_trials,
-    locked_scratch_folder,
-    phase_deadline,
+    lock_scratch_folder,
     read_start,
     tune,
 )
@@ -105,7 +105,7 @@ PLAYS = 100_000
 
 @pytest.mark.parametrize("phase", tuning_space.PHASES)
 def test_every_suggestion_is_valid(phase: str) -> None:
-    space = tuning_space.search_space(phase, PLAYED, PLAYS)
+    space = tuning_space.make_search_space(phase, PLAYED, PLAYS)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(50):
         suggested = tuning_space.suggest(study.ask(), space)
@@ -118,15 +118,15 @@ def test_every_suggestion_is_valid(phase: str) -> None:
     "start", [PLAYED, replace(PLAYED, dimensions=7, dense_weight=0.001, epochs=9, query_decay=0.1)]
 )
 def test_the_search_space_contains_the_start(phase: str, start: Parameters) -> None:
-    space = tuning_space.search_space(phase, start, PLAYS)
-    for name, value in tuning_space.start_values(start, space, PLAYS).items():
+    space = tuning_space.make_search_space(phase, start, PLAYS)
+    for name, value in tuning_space.get_start_values(start, space, PLAYS).items():
         distribution = space[name]
         assert distribution._contains(distribution.to_internal_repr(value))
 
 
 def test_epochs_are_tried_around_the_default() -> None:
     def choices(start: Parameters) -> tuple[int, ...]:
-        return tuning_space.search_space("train", start, PLAYS)["epochs"].choices
+        return tuning_space.make_search_space("train", start, PLAYS)["epochs"].choices
 
     assert choices(PLAYED) == (15, 30, 60, 120)
     assert choices(replace(PLAYED, epochs=2)) == (15, 30, 60, 120, 2)
@@ -137,7 +137,7 @@ def test_without_an_order_its_parameters_are_not_tuned() -> None:
     tried = [
         name
         for phase in tuning_space.PHASES
-        for name in tuning_space.search_space(phase, start, PLAYS)
+        for name in tuning_space.make_search_space(phase, start, PLAYS)
     ]
     assert not {"distance_power", "backward", "query_decay", "cooccurrence_decay"} & {*tried}
     assert {"seed_exponent", "window", "dense_weight", "epochs"} <= {*tried}
@@ -151,11 +151,11 @@ def test_trials_are_divided_exactly() -> None:
 
 
 def test_time_is_divided_among_the_remaining_phases() -> None:
-    first = phase_deadline("count", 100.0, 200.0)
+    first = compute_deadline("count", 100.0, 200.0)
     assert first == pytest.approx(135.0)
-    assert phase_deadline("train", 110.0, 200.0) == pytest.approx(110 + 90 * 0.5 / 0.65)
-    assert phase_deadline("query", 150.0, 200.0) == 200.0
-    assert phase_deadline("query", 210.0, 200.0) == 210.0
+    assert compute_deadline("train", 110.0, 200.0) == pytest.approx(110 + 90 * 0.5 / 0.65)
+    assert compute_deadline("query", 150.0, 200.0) == 200.0
+    assert compute_deadline("query", 210.0, 200.0) == 210.0
 
 
 def test_cases_come_from_validation_playlists_alone(work: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_choice_that_is_no_better_is_not_offered(location: StoreLocation, work
         search = tuning_outcome.Search(START, chosen, "digest", data.plays, studies)
         outcome = tuning_outcome.assess(search, choice, current, {}, SilentReporter())
         assert not outcome.better
-        assert outcome.parameters == tuning_outcome.parameters_to_write(START, data.plays)
+        assert outcome.parameters == tuning_outcome.select_parameters_to_write(START, data.plays)
         assert (outcome.test, outcome.test_used) == ({}, False)
         lines = list(tuning_outcome.describe(outcome))
         assert [line.split()[0] for line in lines] == ["current", "tuned"]
@@ -281,7 +281,7 @@ def test_a_study_leaves_no_temporary_files(work: Path, outcome: Outcome) -> None
 
 def test_a_study_that_another_process_uses_is_refused(location: StoreLocation, work: Path) -> None:
     files = locate(work, "shared")
-    with locked_scratch_folder(files), pytest.raises(BusyError, match="wait for it to end"):
+    with lock_scratch_folder(files), pytest.raises(BusyError, match="wait for it to end"):
         tune(location, work, files.study, START, Budget(trials=TRIALS), SilentReporter())
 
 
@@ -289,8 +289,8 @@ def test_the_first_trial_is_the_start(work: Path, outcome: Outcome) -> None:
     study = open_study(work.parent / "study", outcome.studies["count"])
     assert {*outcome.trials} == {*tuning_space.PHASES}
     first = study.get_trials()[0]
-    space = tuning_space.search_space("count", START, 1)
-    assert first.params == tuning_space.start_values(START, space, 1)
+    space = tuning_space.make_search_space("count", START, 1)
+    assert first.params == tuning_space.get_start_values(START, space, 1)
     assert first.value is not None
     assert study.best_value >= first.value
 
@@ -365,7 +365,7 @@ def test_a_weak_trial_is_pruned(work: Path) -> None:
     assert weak.steps == [1, 2]
     value = score_in_chunks(strong, arrays, data.cases, START, "count")
     assert strong.steps == [1, 2, 3]
-    assert value == pytest.approx(mean_gain(arrays, data.cases, START, "count"))
+    assert value == pytest.approx(compute_mean_gain(arrays, data.cases, START, "count"))
 
 
 def test_a_failing_trial_does_not_end_its_worker(work: Path) -> None:
