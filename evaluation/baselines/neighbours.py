@@ -49,7 +49,7 @@ class ItemItem:
         parts = []
         for low, high in _split_songs(pairs):
             similarities = csr_array(by_song[low:high] @ unit)
-            similarities.data[similarities.indices == _rows(similarities) + low] = 0.0
+            similarities.data[similarities.indices == _find_rows(similarities) + low] = 0.0
             parts.append(keep_highest(similarities, NEIGHBOURS))
         self._similarities = csr_array(vstack(parts, format="csr"))
 
@@ -97,14 +97,14 @@ def weight_by_recency(seeds: SongLists, songs: int, decay: float) -> csr_array:
 def keep_highest(matrix: csr_array, count: int) -> csr_array:
     """Return a matrix of the `count` highest non-zero values of each row."""
     matrix.eliminate_zeros()
-    rows = _rows(matrix)
+    rows = _find_rows(matrix)
     order = np.lexsort((matrix.indices, -matrix.data, rows))
     rank = np.arange(len(order)) - matrix.indptr[rows]  # the order is by row first
     kept = order[rank < count]
     return csr_array((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)
 
 
-def _rows(matrix: csr_array) -> NDArray[np.int64]:
+def _find_rows(matrix: csr_array) -> NDArray[np.int64]:
     """Return the row of each stored value."""
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 

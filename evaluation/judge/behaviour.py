@@ -13,7 +13,7 @@ import numpy as np
 
 from evaluation.judge.significance import ALPHA, format_p_equals, permutation_test
 from evaluation.metrics.ranking import hits
-from evaluation.metrics.relevance import label_ranks, match_labels
+from evaluation.metrics.relevance import find_label_ranks, match_labels
 from evaluation.protocol.dataset import SongLists
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def _test_shuffled_query(trial: _Trial) -> list[Behaviour]:
     seeds = trial.cases.seeds
     shuffled = [trial.random.permutation(seeds[row]) for row in range(len(seeds))]
     answers = trial.recommend(SongLists.from_lists(shuffled))
-    change = _hit_rate(answers, trial.cases) - _hit_rate(trial.answers, trial.cases)
+    change = _measure_hit_rate(answers, trial.cases) - _measure_hit_rate(trial.answers, trial.cases)
     name = "the query's songs are shuffled"
     return [
         Behaviour(name, SAME_SONGS, float(measure_overlap(trial.answers, answers).mean())),
@@ -232,7 +232,7 @@ def _test_single_song(trial: _Trial) -> list[Behaviour]:
     name = "the query is the last song alone"
     return [
         _require_answers(name, answers),
-        Behaviour(name, "hit rate at 10", _hit_rate(answers, trial.cases)),
+        Behaviour(name, "hit rate at 10", _measure_hit_rate(answers, trial.cases)),
     ]
 
 
@@ -248,7 +248,7 @@ def _test_near_misses(trial: _Trial) -> list[Behaviour]:
     dataset, cases, answers = trial.dataset, trial.cases, trial.answers
     if dataset.vectors is None:
         return [Behaviour(NEAR_MISSES, "the work folder has no vectors", None)]
-    is_miss = label_ranks(match_labels(answers, cases.labels)) == 0
+    is_miss = find_label_ranks(match_labels(answers, cases.labels)) == 0
     is_miss &= dataset.has_vector[cases.label] & (answers >= 0).any(axis=1)
     if not is_miss.any():
         return [Behaviour(NEAR_MISSES, "there is no miss with a vector", None)]
@@ -292,7 +292,7 @@ def _measure_cosine(
     return np.where(count > 0, total / np.maximum(count, 1), 0.0)
 
 
-def _hit_rate(answers: SongNumbers, cases: HeldOutCases) -> float:
+def _measure_hit_rate(answers: SongNumbers, cases: HeldOutCases) -> float:
     return float(hits(match_labels(answers, cases.labels), K).mean())
 
 

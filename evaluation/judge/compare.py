@@ -92,7 +92,7 @@ def _compare_published(
     try:
         origin = new.manifest.origin
         split_seed = int(origin.parameters["seed"])
-        test_uses = history.test_uses(location.folder, origin.data_fingerprint, split_seed)
+        test_uses = history.count_test_uses(location.folder, origin.data_fingerprint, split_seed)
         report = compare_releases(old, new, work, reporter, selection, location)
     finally:
         old.close()

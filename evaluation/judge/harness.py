@@ -166,7 +166,7 @@ def _measure_release(
         leaks=inputs.leaks,
         cases=inputs.cases,
         dataset=inputs.dataset,
-        run=log.new_id(),
+        run=log.make_id(),
     )
 
 
@@ -180,7 +180,9 @@ def _load_inputs(
     available = len(cases)
     if plan.sample is not None:
         cases = cases.sample(plan.sample, plan.seed)
-    test_uses = history.test_uses(home, manifest.origin.data_fingerprint, int(parameters["seed"]))
+    test_uses = history.count_test_uses(
+        home, manifest.origin.data_fingerprint, int(parameters["seed"])
+    )
     with reporter.task("load") as task:
         dataset = load_dataset(work, parameters)
         leaks = find_leaks(work, ordered=ordered)

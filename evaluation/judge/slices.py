@@ -101,7 +101,7 @@ def _name_length(low: int, high: int | None) -> str:
 
 
 def _slice_by_label_popularity(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
-    tier = _popularity_tiers(dataset)[cases.label]
+    tier = _find_popularity_tiers(dataset)[cases.label]
     return {
         "head: half of all plays": tier == 1,
         "middle: the next 40%": tier == 2,
@@ -110,7 +110,7 @@ def _slice_by_label_popularity(cases: HeldOutCases, dataset: Dataset) -> dict[st
     }
 
 
-def _popularity_tiers(dataset: Dataset) -> NDArray[np.int64]:
+def _find_popularity_tiers(dataset: Dataset) -> NDArray[np.int64]:
     """Return 1, 2 or 3 for each song of the head, middle or tail, 0 if not in the catalog."""
     order = dataset.songs.by_popularity
     plays = dataset.songs.playlists[order]

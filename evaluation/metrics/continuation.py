@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.metrics.relevance import label_ranks
+from evaluation.metrics.relevance import find_label_ranks
 
 if TYPE_CHECKING:
     from evaluation.metrics.ranking import Figures
@@ -53,6 +53,6 @@ def clicks(matches: Matches) -> Figures:
     The figure is 0 if a label is among the first ten songs, and `DEPTH` / 10 + 1 = 51 if no label
     is recommended. Shape (n,).
     """
-    rank = label_ranks(matches[:, :DEPTH])
+    rank = find_label_ranks(matches[:, :DEPTH])
     never = DEPTH // SONGS_PER_PAGE + 1
     return np.where(rank > 0, (rank - 1) // SONGS_PER_PAGE, never).astype(np.float64)

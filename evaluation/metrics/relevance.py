@@ -32,7 +32,7 @@ def match_labels(rankings: SongNumbers, labels: SongLists) -> Matches:
     return matches.reshape(is_label.shape)
 
 
-def label_ranks(matches: Matches) -> NDArray[np.int64]:
+def find_label_ranks(matches: Matches) -> NDArray[np.int64]:
     """Return the rank of the first label of each query, from 1; 0 if none was recommended."""
     if not matches.shape[1]:
         return np.zeros(len(matches), dtype=np.int64)

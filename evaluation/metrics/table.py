@@ -40,15 +40,15 @@ _LOWER_IS_BETTER = frozenset(["clicks", "artist_repetition"])
 
 def explain(metric: str) -> str:
     """Return an explanation of a metric, such as `hr@10`."""
-    return EXPLANATIONS[_base_name(metric)]
+    return EXPLANATIONS[_strip_k(metric)]
 
 
 def is_lower_better(metric: str) -> bool:
     """Return whether a lower figure of this metric is the better one."""
-    return _base_name(metric) in _LOWER_IS_BETTER
+    return _strip_k(metric) in _LOWER_IS_BETTER
 
 
-def _base_name(metric: str) -> str:
+def _strip_k(metric: str) -> str:
     return metric.partition("@")[0]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from evaluation.metrics.relevance import label_ranks, match_labels
+from evaluation.metrics.relevance import find_label_ranks, match_labels
 
 if TYPE_CHECKING:
     from evaluation.judge.result import Evaluation
@@ -39,7 +39,7 @@ class Example:
 
 def draw_examples(result: Evaluation, seed: int = 0) -> list[Example]:
     """Draw random cases: hits among the first ten songs, hits below them, and misses."""
-    ranks = label_ranks(match_labels(result.main.rankings, result.cases.labels))
+    ranks = find_label_ranks(match_labels(result.main.rankings, result.cases.labels))
     is_early = (ranks > 0) & (ranks <= MAX_SUGGESTIONS)
     random = np.random.default_rng(seed)
     chosen: list[int] = []

@@ -130,13 +130,13 @@ def render_page(result: Evaluation) -> str:
 
 def _make_bar_chart(result: Evaluation, metric: str) -> BarChart:
     systems = [system for system in result.systems if metric in system.figures]
-    scale = max([_high_end(system.figures[metric]) for system in systems] + [1e-9])
+    scale = max([_find_high_end(system.figures[metric]) for system in systems] + [1e-9])
     systems.sort(key=lambda system: -system.figures[metric].mean)
     return BarChart(
         HEADINGS.get(metric, metric),
         explain(metric),
         [
-            _make_bar(system.name, _kind(result, system), system.figures[metric], scale)
+            _make_bar(system.name, _find_kind(result, system), system.figures[metric], scale)
             for system in systems
         ],
     )
@@ -147,13 +147,13 @@ def _make_bar(name: str, kind: str, figure: Figure, scale: float) -> Bar:
         name=name,
         kind=kind,
         text=format_number(figure.mean),
-        width=_percent(figure.mean, scale),
-        low=None if figure.low is None else _percent(figure.low, scale),
-        high=None if figure.high is None else _percent(figure.high, scale),
+        width=_format_percent(figure.mean, scale),
+        low=None if figure.low is None else _format_percent(figure.low, scale),
+        high=None if figure.high is None else _format_percent(figure.high, scale),
     )
 
 
-def _kind(result: Evaluation, system: SystemScores) -> str:
+def _find_kind(result: Evaluation, system: SystemScores) -> str:
     """Return the CSS class of a system: the main one, another mode of it, or another system."""
     if system is result.main:
         return "main"
@@ -164,11 +164,11 @@ def _is_mode(result: Evaluation, system: SystemScores) -> bool:
     return system.name.startswith(f"{result.main.name}:")
 
 
-def _high_end(figure: Figure) -> float:
+def _find_high_end(figure: Figure) -> float:
     return figure.mean if figure.high is None else figure.high
 
 
-def _percent(value: float, scale: float) -> str:
+def _format_percent(value: float, scale: float) -> str:
     return f"{100 * min(max(0.0, value / scale), 1.0):.2f}"
 
 
@@ -182,12 +182,12 @@ def _group_slices(result: Evaluation, baseline: SystemScores | None) -> dict[str
     """Return the main system's hit rates on all slices, by group, beside the best baseline."""
     main = result.main.key
     figures = [slice_.figures[main][SLICE_METRIC] for slice_ in result.slices]
-    scale = max([*map(_high_end, figures), 1e-9])
+    scale = max([*map(_find_high_end, figures), 1e-9])
     groups: dict[str, list[SliceRow]] = {}
     for slice_, figure in zip(result.slices, figures, strict=True):
         bar = _make_bar(slice_.name, "main", figure, scale)
         mean = slice_.figures[baseline.key][SLICE_METRIC].mean if baseline else None
-        mark = None if mean is None else _percent(mean, scale)
+        mark = None if mean is None else _format_percent(mean, scale)
         text = "" if mean is None else format_number(mean)
         row = SliceRow(bar, slice_.queries, mark, text)
         groups.setdefault(slice_.group, []).append(row)

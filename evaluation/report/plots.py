@@ -12,7 +12,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from evaluation.metrics.relevance import label_ranks, match_labels
+from evaluation.metrics.relevance import find_label_ranks, match_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ def plot_hit_rates(result: Evaluation) -> Plot:
     with rc_context(_STYLE):
         figure, axes = _make_axes()
         for number, system in enumerate(systems):
-            ranks = label_ranks(match_labels(system.rankings, result.cases.labels))
+            ranks = find_label_ranks(match_labels(system.rankings, result.cases.labels))
             depth = system.rankings.shape[1]
             hits = np.bincount(ranks, minlength=depth + 1)[1 : depth + 1]
             axes.plot(

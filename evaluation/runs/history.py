@@ -55,7 +55,7 @@ class RecordedEvaluation:
         return list(dict.fromkeys(system for system, _ in self.figures))
 
 
-def test_uses(home: Path, data_fingerprint: str, split_seed: int) -> int:
+def count_test_uses(home: Path, data_fingerprint: str, split_seed: int) -> int:
     """Count the logged runs that scored something on the test playlists of this data and seed.
 
     Evaluations, comparisons of releases and tuning count, but not comparisons of recorded figures.

@@ -43,7 +43,7 @@ class Run:
     payload: dict[str, Any]
 
 
-def new_id() -> str:
+def make_id() -> str:
     """Return an id for a run that ends now."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
@@ -54,7 +54,7 @@ def record(home: Path, kind: str, payload: Mapping[str, Any], run_id: str | None
     `payload` must consist of JSON values; its field `release`, if there is one, becomes the run's
     release. Raises `StorageError` and leaves the log unchanged if it cannot be written.
     """
-    run = Run(run_id or new_id(), kind, datetime.now(UTC), payload.get("release"), {**payload})
+    run = Run(run_id or make_id(), kind, datetime.now(UTC), payload.get("release"), {**payload})
     _append(make_folder(home) / FILE, [run])
     return run.id
 

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import MissingExtraError, UnavailableError
-from evaluation.runs.terminal import figures_of, label_of
+from evaluation.runs.terminal import get_figures, make_label
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -60,16 +60,19 @@ def _write_run(client: Any, experiment_id: str, run: Run) -> None:
     from mlflow.entities import Metric, Param
 
     time = round(run.time.timestamp() * 1000)  # milliseconds
-    optional_tags = {"nextsong.release": run.release, "nextsong.figures": label_of(run)}
+    optional_tags = {"nextsong.release": run.release, "nextsong.figures": make_label(run)}
     tags = {TAG: run.id, "nextsong.kind": run.kind}
     tags |= {name: value for name, value in optional_tags.items() if value}
     created = client.create_run(
         experiment_id, start_time=time, tags=tags, run_name=f"{run.kind} {run.id}"
     )
     mlflow_id = created.info.run_id
-    metrics = [Metric(metric_name(name), value, time, 0) for name, value in figures_of(run).items()]
+    metrics = [
+        Metric(to_mlflow_name(name), value, time, 0) for name, value in get_figures(run).items()
+    ]
     params = [
-        Param(name, value[:MAX_VALUE_LENGTH]) for name, value in parameters_of(run.payload).items()
+        Param(name, value[:MAX_VALUE_LENGTH])
+        for name, value in list_parameters(run.payload).items()
     ]
     for start in range(0, max(len(params), len(metrics)), BATCH_SIZE):
         batch = slice(start, start + BATCH_SIZE)
@@ -77,12 +80,12 @@ def _write_run(client: Any, experiment_id: str, run: Run) -> None:
     client.set_terminated(mlflow_id, end_time=time)
 
 
-def metric_name(metric: str) -> str:
+def to_mlflow_name(metric: str) -> str:
     """Return a metric's name in MLflow's characters: `hr@10` becomes `hr_at_10`."""
     return _INVALID_IN_NAMES.sub("_", metric.replace("@", "_at_"))
 
 
-def parameters_of(payload: Mapping[str, Any]) -> dict[str, str]:
+def list_parameters(payload: Mapping[str, Any]) -> dict[str, str]:
     """Return the single values of a run's payload and of its `parameters`, as text."""
     values = {
         name: value

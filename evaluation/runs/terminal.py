@@ -39,11 +39,11 @@ def print_runs(runs: Sequence[Run]) -> None:
 
 
 def _summarise_run(run: Run) -> str:
-    figures = figures_of(run)
+    figures = get_figures(run)
     if figures:
         metrics = [name for name in SUMMARY_METRICS if name in figures] or list(figures)[:3]
         text = ", ".join(f"{name} {figures[name]:.4f}" for name in metrics)
-        label = label_of(run)
+        label = make_label(run)
         return f"{label}: {text}" if label else text
     if "counts" in run.payload:
         verb = "published" if run.payload.get("published") else "unchanged"
@@ -52,7 +52,7 @@ def _summarise_run(run: Run) -> str:
     return ""
 
 
-def figures_of(run: Run) -> dict[str, float]:
+def get_figures(run: Run) -> dict[str, float]:
     """Return the figures of a run, by metric."""
     figures = run.payload.get("figures")
     if not isinstance(figures, dict):
@@ -60,7 +60,7 @@ def figures_of(run: Run) -> dict[str, float]:
     return {name: value for name, value in figures.items() if isinstance(value, int | float)}
 
 
-def label_of(run: Run) -> str:
+def make_label(run: Run) -> str:
     """Return the split and holdout of a run's figures; runs with equal labels are comparable.
 
     The kind of the run is added unless it is an evaluation. Empty if the run has neither.

@@ -164,19 +164,19 @@ forgotten {};{} - favourites;slow {};más {};{} till dawn;kitchen {};{} on repea
 """.replace("\n", "").split(";")
 
 
-def genre_names(count: int) -> pa.StringArray:
+def make_genre_names(count: int) -> pa.StringArray:
     """Return the names of `count` genres, shape (count,)."""
     number = np.arange(count)
     return _append_numerals(_take(_GENRES, number % len(_GENRES)), number // len(_GENRES), " ")
 
 
-def user_ids(count: int) -> pa.StringArray:
+def make_user_ids(count: int) -> pa.StringArray:
     """Return the ids of `count` users, shape (count,)."""
     number = pc.utf8_lpad(pa.array(np.arange(count)).cast(pa.string()), 6, "0")
     return pc.binary_join_element_wise("listener-", number, "")
 
 
-def artist_names(count: int, rng: np.random.Generator) -> pa.StringArray:
+def make_artist_names(count: int, rng: np.random.Generator) -> pa.StringArray:
     """Return `count` different names of artists, in random order."""
     shares = np.array([template.share for template, _, _ in _BANDS])
     kind = rng.choice(len(_BANDS), size=count, p=shares / shares.sum())
@@ -185,14 +185,14 @@ def artist_names(count: int, rng: np.random.Generator) -> pa.StringArray:
         artists.append(np.flatnonzero(kind == k))
         pairs = len(first) * len(second)
         number = np.arange(len(artists[-1]))
-        pair = (rng.integers(pairs) + number * _coprime_stride(pairs)) % pairs
+        pair = (rng.integers(pairs) + number * _find_coprime_stride(pairs)) % pairs
         words = _take(first, pair % len(first)), _take(second, pair // len(first))
         name = _fill_templates([template], np.zeros_like(pair), *words)
         names.append(_append_numerals(name, number // pairs, " "))
     return pa.concat_arrays(names).take(pa.array(np.argsort(np.concatenate(artists))))
 
 
-def song_titles(
+def make_song_titles(
     artist: Ints, ordinal: Ints, artists: pa.StringArray, rng: np.random.Generator
 ) -> pa.StringArray:
     """Return a title for each of n songs; an artist's titles are all different.
@@ -206,12 +206,12 @@ def song_titles(
     return pc.if_else(pa.array(rng.random(len(artist)) < 0.02), featuring, title)
 
 
-def album_titles(artist: Ints, ordinal: Ints, rng: np.random.Generator) -> pa.StringArray:
+def make_album_titles(artist: Ints, ordinal: Ints, rng: np.random.Generator) -> pa.StringArray:
     """Return a title for each of n albums; an artist's titles are all different."""
     return _make_titles(artist, ordinal, _ALBUMS, rng)
 
 
-def playlist_names(
+def make_playlist_names(
     genre: Ints, owner: Ints, ordinal: Ints, genres: pa.StringArray
 ) -> pa.StringArray:
     """Return a name for each of n playlists; an owner's names are all different.
@@ -232,7 +232,7 @@ def _make_titles(
 ) -> pa.StringArray:
     pairs = len(_ADJECTIVES) * len(_NOUNS)
     start = rng.integers(pairs, size=int(artist.max()) + 1)
-    pair = (start[artist] + ordinal.astype(np.int64) * _coprime_stride(pairs)) % pairs
+    pair = (start[artist] + ordinal.astype(np.int64) * _find_coprime_stride(pairs)) % pairs
     shares = np.array([template.share for template in templates])
     kind = rng.choice(len(templates), size=len(artist), p=shares / shares.sum())
     # An artist's titles use each noun once before any noun again. Titles of a single word would
@@ -270,7 +270,7 @@ def _take(words: Sequence[str], index: Ints) -> Any:
     return pa.array(words, pa.string()).take(pa.array(index))
 
 
-def _coprime_stride(count: int) -> int:
+def _find_coprime_stride(count: int) -> int:
     """Return a step, near the golden ratio, that visits `count` numbers before any repeats."""
     step = max(1, round(count * 0.618))
     while math.gcd(step, count) > 1:

@@ -126,9 +126,9 @@ def generate(shape: Shape, seed: int) -> Playlists:
         raise InputError(f"seed: {seed} is less than 0")
     world_rng, names_rng, owners_rng, walk_rng = np.random.default_rng(seed).spawn(4)
     world = _draw_world(shape, world_rng)
-    genre_name = invented_names.genre_names(shape.genres)
-    artist_name = invented_names.artist_names(len(world.artist_genre), names_rng)
-    ordinal = _ordinals(world.artist)
+    genre_name = invented_names.make_genre_names(shape.genres)
+    artist_name = invented_names.make_artist_names(len(world.artist_genre), names_rng)
+    ordinal = _number_within_groups(world.artist)
     album_artist = world.artist[world.track == 1]
     owner, favourite, length = _draw_owners(shape, owners_rng)
     genre = np.searchsorted(world.genre_edge[1:-1], favourite, side="right").astype(np.int32)
@@ -139,15 +139,19 @@ def generate(shape: Shape, seed: int) -> Playlists:
         songs=songs,
         owner=owner,
         genre=genre,
-        user_id=invented_names.user_ids(int(owner[-1]) + 1),
-        playlist_name=invented_names.playlist_names(genre, owner, _ordinals(owner), genre_name),
+        user_id=invented_names.make_user_ids(int(owner[-1]) + 1),
+        playlist_name=invented_names.make_playlist_names(
+            genre, owner, _number_within_groups(owner), genre_name
+        ),
         artist=world.artist,
         album=world.album,
         track=world.track,
         artist_genre=world.artist_genre,
-        title=invented_names.song_titles(world.artist, ordinal, artist_name, names_rng),
+        title=invented_names.make_song_titles(world.artist, ordinal, artist_name, names_rng),
         artist_name=artist_name,
-        album_title=invented_names.album_titles(album_artist, _ordinals(album_artist), names_rng),
+        album_title=invented_names.make_album_titles(
+            album_artist, _number_within_groups(album_artist), names_rng
+        ),
         genre_name=genre_name,
     )
 
@@ -176,7 +180,9 @@ def _draw_world(shape: Shape, rng: np.random.Generator) -> _World:
     artist_genre = np.repeat(np.arange(shape.genres, dtype=np.int32), genre_sizes)
 
     artist = np.repeat(np.arange(artists, dtype=np.int32), sizes)
-    track = (_ordinals(artist) % rng.integers(7, 15, artists)[artist] + 1).astype(np.int32)
+    track = (_number_within_groups(artist) % rng.integers(7, 15, artists)[artist] + 1).astype(
+        np.int32
+    )
     album = np.cumsum(track == 1, dtype=np.int32) - np.int32(1)
 
     # Popularity differs between albums, because steps along albums even out that of their songs.
@@ -293,11 +299,11 @@ def write_csv(playlists: Playlists, path: Path) -> int:
     with replacing(path) as file:
         file.write(f"{','.join(COLUMNS)}\n".encode())
         for start, stop in chunks(playlists.offsets, _ROWS_PER_CHUNK):
-            pa.csv.write_csv(_rows(playlists, start, stop), file, options)
+            pa.csv.write_csv(_make_table(playlists, start, stop), file, options)
     return len(playlists.songs)
 
 
-def _rows(playlists: Playlists, start: int, stop: int) -> pa.Table:
+def _make_table(playlists: Playlists, start: int, stop: int) -> pa.Table:
     offsets = playlists.offsets[start : stop + 1]
     counts = np.diff(offsets)
     songs = pa.array(playlists.songs[offsets[0] : offsets[-1]])
@@ -306,7 +312,7 @@ def _rows(playlists: Playlists, start: int, stop: int) -> pa.Table:
         playlist,
         playlists.playlist_name.take(playlist),
         playlists.user_id.take(pa.array(playlists.owner).take(playlist)),
-        pa.array(_positions(counts) + 1),
+        pa.array(_number_items(counts) + 1),
         playlists.artist_name.take(pa.array(playlists.artist).take(songs)),
         playlists.title.take(songs),
         playlists.album_title.take(pa.array(playlists.album).take(songs)),
@@ -314,13 +320,13 @@ def _rows(playlists: Playlists, start: int, stop: int) -> pa.Table:
     return pa.table(dict(zip(COLUMNS, columns, strict=True)))
 
 
-def _ordinals(group: Int32) -> Int64:
+def _number_within_groups(group: Int32) -> Int64:
     """Return the number of equal values before each value of the ascending `group`."""
     changes = np.flatnonzero(np.diff(group)) + 1
-    return _positions(np.diff(changes, prepend=0, append=len(group)))
+    return _number_items(np.diff(changes, prepend=0, append=len(group)))
 
 
-def _positions(counts: Int64) -> Int64:
+def _number_items(counts: Int64) -> Int64:
     """Return the position, from 0, of each item in its group; `counts` are the group sizes."""
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 

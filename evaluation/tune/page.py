@@ -64,7 +64,10 @@ def write_report(outcome: Outcome, folder: Path) -> Path:
                 tables=[
                     Table(
                         ["parameter", "value"],
-                        [[name, _text(value)] for name, value in outcome.parameters.items()],
+                        [
+                            [name, _format_value(value)]
+                            for name, value in outcome.parameters.items()
+                        ],
                     )
                 ],
             ),
@@ -87,7 +90,11 @@ def _make_section(phase: str, study: Study, folder: Path) -> Section:
     more = f" {failed} failed or were abandoned." if failed else ""
     names = sorted({name for trial in complete for name in trial.params})
     rows = [
-        [str(trial.number), f"{trial.value:.5f}", *(_text(trial.params.get(n)) for n in names)]
+        [
+            str(trial.number),
+            f"{trial.value:.5f}",
+            *(_format_value(trial.params.get(n)) for n in names),
+        ]
         for trial in complete[:BEST_TRIALS]
     ]
     return Section(
@@ -148,5 +155,5 @@ def _draw(plot: Callable[[], Any], folder: Path, name: str, caption: str) -> Pic
             plt.close(figure)
 
 
-def _text(value: Any) -> str:
+def _format_value(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

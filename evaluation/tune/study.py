@@ -14,6 +14,7 @@ import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from catalog.errors import MissingExtraError
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 TRIAL_SHARES = {"count": 0.4, "train": 0.3, "query": 0.3}
 TIME_SHARES = {"count": 0.35, "train": 0.5, "query": 0.15}
 RESERVED_TIME = 0.1  # share of the time that is kept for scoring the choice
-MIN_TRIALS = 2  # trials of a phase: its start, and one more
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,11 @@ class Budget:
 
 
 def divide_trials(trials: int | None) -> dict[str, int | None]:
-    """Divide the trials among the phases, at least `MIN_TRIALS` each; None is no limit."""
+    """Divide 6 or more trials among the phases, at least 2 for each; None is no limit."""
     if trials is None:
         return dict.fromkeys(PHASES)
-    counts = {phase: max(MIN_TRIALS, int(trials * share)) for phase, share in TRIAL_SHARES.items()}
-    for phase in PHASES:
-        if sum(counts.values()) < trials:
-            counts[phase] += 1
-    while sum(counts.values()) > max(trials, MIN_TRIALS * len(PHASES)):
-        counts[max(counts, key=lambda phase: counts[phase])] -= 1
-    return dict(counts)
+    ends = [round(trials * share) for share in accumulate(TRIAL_SHARES.values())]
+    return {phase: end - start for phase, start, end in zip(PHASES, [0, *ends], ends, strict=False)}
 
 
 def compute_deadline(phase: str, now: float, end: float) -> float:

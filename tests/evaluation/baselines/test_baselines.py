@@ -82,7 +82,7 @@ def test_no_baseline_repeats_a_song_or_leaves_the_catalog(
                 assert not np.isin(there, cases.seeds[row]).any(), key
 
 
-def test_answers_do_not_depend_on_the_batch(systems: dict[str, Any], cases: HeldOutCases) -> None:
+def test_rankings_do_not_depend_on_the_batch(systems: dict[str, Any], cases: HeldOutCases) -> None:
     few = cases.take(np.arange(5, 8))
     for key in ("item-item", "session-knn", "rules", "als", "bpr", "word2vec-mean"):
         together, alone = answers(systems[key], cases)[5:8], answers(systems[key], few)
@@ -241,13 +241,13 @@ def test_trained_baselines_beat_random(
         assert hits(key) > 1.5 * hits("random"), key
 
 
-def test_top_of_dense_by_hand() -> None:
+def test_dense_scores_are_ranked() -> None:
     scores = np.array([[0.1, 0.9, 0.5], [1.0, -np.inf, 1.0]], dtype=np.float32)
     assert rank_dense(scores, 2).tolist() == [[1, 2], [0, 2]]
     assert rank_dense(scores, 4).tolist() == [[1, 2, 0, -1], [0, 2, -1, -1]]
 
 
-def test_top_of_sparse_by_hand() -> None:
+def test_sparse_scores_are_ranked() -> None:
     from scipy.sparse import csr_array
 
     scores = csr_array(np.array([[0.1, 0.9, 0.5, 0.0], [0.0, -1.0, 0.0, 0.2]]))
@@ -257,7 +257,7 @@ def test_top_of_sparse_by_hand() -> None:
     assert rank_sparse(scores, 2, SongLists.from_lists([[], [-1]])).tolist() == [[1, 2], [3, -1]]
 
 
-def test_strongest_by_hand() -> None:
+def test_the_highest_values_of_each_row_are_kept() -> None:
     from scipy.sparse import csr_array
 
     kept = keep_highest(csr_array(np.array([[1.0, 3.0, 2.0], [0.0, 0.0, 5.0]])), 2)

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 LINUX = pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux reports the memory")
 
 
-def test_both_ways_over_one_file(tmp_path: Path) -> None:
+def test_nextsong_and_the_tutorials_way_are_measured_on_one_file(tmp_path: Path) -> None:
     pytest.importorskip("pandas")
     write_raw(tmp_path / "raw.csv", 2_000, seed=0)
     out = tmp_path / "bench.json"
@@ -103,7 +103,7 @@ def test_memory_of_a_grandchild_is_included() -> None:
                 subprocess.run(["kill", str(process)], check=True)
 
 
-def test_errors_are_explained(tmp_path: Path) -> None:
+def test_unusable_files_are_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no such file"):
         ingest.run(tmp_path / "none.csv", Parameters(), SilentReporter(), tutorial=False)
     (tmp_path / "bad.csv").write_text("user_id,artistname,trackname,playlistname\nu,a,t,p\n")

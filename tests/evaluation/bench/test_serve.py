@@ -40,7 +40,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[Result]:
     return run(plan, folder, None, SilentReporter())
 
 
-def test_all_loads_are_measured(results: list[Result]) -> None:
+def test_engine_and_service_are_measured_under_each_load(results: list[Result]) -> None:
     names = [(result.where, result.load) for result in results]
     for filtered in ("", ", filtered"):
         for load in ("closed, 1", "open, 50%"):

@@ -19,6 +19,7 @@ from evaluation.judge.comparison import measure_changes
 from evaluation.protocol.cases import load_cases
 from evaluation.report import terminal as terminal_report
 from evaluation.runs import log
+from evaluation.systems import release as systems
 from evaluation.systems.location import StoreLocation
 from ingest import pipeline
 
@@ -43,7 +44,7 @@ def verdicts(report: ChangeReport) -> dict[str, str]:
     return {row.metric: row.verdict for row in report.rows}
 
 
-def test_changes_by_hand() -> None:
+def test_changes_have_means_differences_and_verdicts() -> None:
     random = np.random.default_rng(0)
     old = (random.random(400) < 0.2).astype(float)
     new = np.maximum(old, random.random(400) < 0.2)
@@ -68,7 +69,7 @@ def test_fewer_clicks_are_better() -> None:
 def test_a_worse_release_is_not_published(lane: Lane) -> None:
     before = lane.home.current()
     location = StoreLocation(lane.home.path)
-    gate_: Any = gate.make_publication_gate(lane.home, SilentReporter())
+    publication_gate: Any = gate.make_publication_gate(lane.home, SilentReporter())
     changes = {"query_decay": 0.0, "neighbours": 1, "dimensions": 2, "epochs": 1}
     parameters = replace(lane.road.parameters, **changes)
     with pytest.raises(GateError, match=r"significantly worse .*hr@100 0\.\d+ -> 0\.\d+"):
@@ -78,7 +79,7 @@ def test_a_worse_release_is_not_published(lane: Lane) -> None:
             lane.work,
             parameters,
             SilentReporter(),
-            pipeline.RunOptions(gate=gate_),
+            pipeline.RunOptions(gate=publication_gate),
         )
     assert lane.home.current() == before
     assert location.release_ids() == [before]
@@ -89,7 +90,7 @@ def test_a_worse_release_is_not_published(lane: Lane) -> None:
         lane.work,
         replace(lane.road.parameters, query_decay=0.89),
         SilentReporter(),
-        pipeline.RunOptions(gate=gate_),
+        pipeline.RunOptions(gate=publication_gate),
     )
     assert lane.home.current() == outcome.manifest.release != before
 
@@ -110,11 +111,17 @@ def test_a_worse_release_is_not_published(lane: Lane) -> None:
 
 
 def test_the_gate_passes_a_first_release(lane: Lane, tmp_path: Path) -> None:
+    class Listener(SilentReporter):
+        def say(self, text: str) -> None:
+            said.append(text.strip())
+
+    said: list[str] = []
     store = StoreLocation(tmp_path / "new").open_store()
-    gate_ = gate.make_publication_gate(store, SilentReporter())
+    pass_gate = gate.make_publication_gate(store, Listener())
     release = lane.home.open()
-    gate_(release, lane.work)
+    pass_gate(release, lane.work)
     release.close()
+    assert said == ["gate       no current release to compare with"]
 
 
 def test_releases_of_different_splits_are_not_compared(lane: Lane) -> None:
@@ -138,14 +145,14 @@ def test_an_older_release_may_have_songs_that_the_data_lacks(lane: Lane, tmp_pat
     before = lane.home.current()
     lane.file = tmp_path / "fewer.csv"
     lane.file.write_text("\n".join(kept) + "\n")
-    gate_: Any = gate.make_publication_gate(lane.home, SilentReporter())
+    publication_gate: Any = gate.make_publication_gate(lane.home, SilentReporter())
     after = pipeline.run(
         [lane.file],
         lane.home,
         lane.work,
         lane.road.parameters,
         SilentReporter(),
-        pipeline.RunOptions(gate=gate_),
+        pipeline.RunOptions(gate=publication_gate),
     ).manifest
     assert after.counts.songs < lane.home.manifest(str(before)).counts.songs
     location = StoreLocation(lane.home.path)
@@ -178,21 +185,16 @@ def test_a_gate_uses_a_sample(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> No
     assert report.remarks == ()
 
 
-def test_published_releases_are_searched_in_several_processes(
+def test_published_releases_are_compared_in_several_processes(
     lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened = []
-    real = compare.Release
-    monkeypatch.setattr(compare, "Release", lambda *args: (opened.append(args[3]), real(*args))[1])
-    release = str(lane.home.current())
-    location = StoreLocation(lane.home.path)
-    compare.compare_named(location, release, release, lane.work, SilentReporter(), ALL_CASES)
-    assert len(opened) == 2
-    assert all(opened)
-    current = lane.home.open()
-    compare.compare_releases(current, current, lane.work, SilentReporter(), ALL_CASES)
-    current.close()
-    assert opened[2:] == [None, None]  # an unpublished release cannot be opened elsewhere
+    monkeypatch.setattr(systems, "MIN_CASES_FOR_PROCESSES", 1)
+    release, location = str(lane.home.current()), StoreLocation(lane.home.path)
+    report = compare.compare_named(
+        location, release, release, lane.work, SilentReporter(), ALL_CASES
+    )
+    assert [row.difference.mean for row in report.rows] == [0.0] * len(report.rows)
+    assert {row.verdict for row in report.rows} == {"same"}
 
 
 def test_comparisons_are_logged_and_uses_of_test_counted(lane: Lane) -> None:

@@ -49,7 +49,7 @@ PLAN = harness.Plan(split="validation", baselines=("popularity", "rules"))
 
 @pytest.fixture(scope="module")
 def location(road: Road, tmp_path_factory: pytest.TempPathFactory) -> StoreLocation:
-    """A copy of the road's home, in which evaluations are recorded."""
+    """A copy of the road's release store, in which evaluations are recorded."""
     home = tmp_path_factory.mktemp("evaluated") / "home"
     shutil.copytree(road.home.path, home, copy_function=linked)
     return StoreLocation(home)
@@ -140,7 +140,7 @@ def test_songs_that_the_work_folder_lacks_keep_their_rank(road: Road) -> None:
     assert numbers.tolist() == [[-1, 3, -1], [-1, -1, -1]]
 
 
-def test_the_same_query_has_the_same_answer(road: Road) -> None:
+def test_the_same_query_has_the_same_ranking_twice(road: Road) -> None:
     """Also if the two rankings tie, when the engine would order songs at random."""
     release = road.home.open()
     dataset = load_dataset(road.work, road.outcome.manifest.origin.parameters)
@@ -331,7 +331,7 @@ def test_uses_of_test_count_across_versions_but_not_for_recorded_figures(tmp_pat
         {"split": "validation"},
     ):
         log.record(tmp_path, "compare", same | other)
-    assert history.test_uses(tmp_path, "d", 0) == 4
+    assert history.count_test_uses(tmp_path, "d", 0) == 4
 
 
 def test_an_evaluation_on_test_reports_earlier_uses(road: Road, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_constant_values_have_no_width_and_nan_is_left_out() -> None:
     assert bootstrap({}) == {}
 
 
-def test_nan_does_not_count() -> None:
+def test_a_bootstrapped_mean_ignores_nan() -> None:
     figure = bootstrap({"x": np.array([1.0, 3.0, np.nan, np.nan]), "y": np.ones(4)})["x"]
     assert figure.mean == 2
 

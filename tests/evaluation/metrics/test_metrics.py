@@ -10,7 +10,7 @@ import pytest
 from ir_measures import RR, P, R, Success, nDCG
 
 from evaluation.metrics import continuation, diversity, popularity, ranking
-from evaluation.metrics.relevance import label_ranks, match_labels
+from evaluation.metrics.relevance import find_label_ranks, match_labels
 from evaluation.protocol.dataset import SongLists
 
 ABSENT = -1
@@ -29,7 +29,7 @@ def test_ranks_count_from_one_and_a_miss_is_zero() -> None:
     matched = match_labels(
         rankings([5, 6, 7], [6, 5], [7], []), SongLists.from_lists([[5], [5], [5], [5]])
     )
-    assert label_ranks(matched).tolist() == [1, 2, 0, 0]
+    assert find_label_ranks(matched).tolist() == [1, 2, 0, 0]
 
 
 def test_an_absent_song_is_not_a_label() -> None:
@@ -47,7 +47,7 @@ def test_a_label_recommended_twice_counts_once() -> None:
     ]
 
 
-def test_hits_at_the_edge_of_k() -> None:
+def test_a_label_at_rank_k_is_a_hit() -> None:
     matched = matches([0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1])
     assert ranking.hits(matched, 2).tolist() == [0, 1, 1, 0]
     assert ranking.hits(matched, 3).tolist() == [0, 1, 1, 1]
@@ -76,8 +76,8 @@ def test_recall_divides_by_the_labels() -> None:
 
 def test_with_one_label_recall_is_the_hit_rate() -> None:
     matched = matches([0, 1, 0], [0, 0, 0])
-    one = np.array([1, 1])
-    assert ranking.recall(matched, one, 3).tolist() == ranking.hits(matched, 3).tolist()
+    label_counts = np.array([1, 1])
+    assert ranking.recall(matched, label_counts, 3).tolist() == ranking.hits(matched, 3).tolist()
 
 
 def test_ndcg_by_hand() -> None:
@@ -152,7 +152,7 @@ def test_a_query_without_a_song_is_not_answered() -> None:
     assert popularity.answer_share(rankings([1], [])).tolist() == [1, 0]
 
 
-def test_novelty_in_bits() -> None:
+def test_novelty_is_in_bits() -> None:
     playlists = np.array([8, 4, 1, 0])
     figures = popularity.novelty(rankings([0, 1], [2, 3], []), 2, playlists, 8)
     assert figures[:2].tolist() == [(0 + 1) / 2, (3 + 3) / 2]

@@ -170,11 +170,11 @@ def test_slices_by_hand(tmp_path: Path) -> None:
         SongLists.from_lists([[0], [1], [3], [4], [0], [0]]),
     )
     slices = {
-        group: [next(name for name, chosen in members.items() if chosen[at]) for at in range(6)]
+        group: [next(name for name, chosen in members.items() if chosen[row]) for row in range(6)]
         for group, members in group_cases(cases, dataset).items()
     }
-    short, one = "2 to 4 songs", "1 song"
-    assert slices["length of the query"] == [short, "10 to 19 songs", short, short, one, one]
+    short, single = "2 to 4 songs", "1 song"
+    assert slices["length of the query"] == [short, "10 to 19 songs", short, short, single, single]
     assert [name.split(":")[0] for name in slices["popularity of the label"]] == [
         "head",
         "middle",

@@ -134,9 +134,9 @@ def test_the_map_places_similar_songs_near_each_other(result: Evaluation) -> Non
     assert data.vectors is not None
     assert {dot.colour for dot in song_map_.dots} <= set(range(-1, len(song_map_.legend)))
     known = [song for song in data.songs.by_popularity if data.vectors[song].any()]
-    place = {dot.name: (dot.x, dot.y) for dot in song_map_.dots}
+    positions = {dot.name: (dot.x, dot.y) for dot in song_map_.dots}
     shown = known[: song_map.MAX_SONGS]
-    at = np.array([place[data.songs.name(int(song))] for song in shown])
+    at = np.array([positions[data.songs.name(int(song))] for song in shown])
     vectors = data.vectors[shown]
     far = np.linalg.norm(at[:, None] - at[None], axis=2)
     cosine = vectors @ vectors.T
@@ -162,7 +162,9 @@ def test_a_report_is_written_to_a_new_folder(
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
-def test_a_report_of_halves(road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_of_held_out_halves_has_their_metrics(
+    road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(road.home.path, tmp_path / "home", copy_function=linked)
     plan = harness.Plan(
         holdout="half", modes=("auto",), baselines=(), behaviours=False, recall=False, sample=10

@@ -128,7 +128,7 @@ def test_the_log_of_an_earlier_version_is_imported_once(tmp_path: Path) -> None:
         assert [run.id for run in loaded] == ["old-0", "old-1", "old-2", new]
     assert loaded[1].time == datetime(2025, 1, 2, tzinfo=UTC)
     assert (loaded[1].kind, loaded[1].release) == ("evaluate", "R1")
-    assert history.test_uses(tmp_path, "d", 0) == 3
+    assert history.count_test_uses(tmp_path, "d", 0) == 3
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "runs.duckdb.imported",
         "runs.jsonl",
@@ -169,14 +169,14 @@ def test_runs_are_recorded_while_the_old_log_is_open_elsewhere(
     assert len(runs.load(tmp_path)) == 4
 
 
-def test_an_old_log_that_is_not_a_database(tmp_path: Path) -> None:
+def test_an_old_log_that_is_not_a_database_is_reported(tmp_path: Path) -> None:
     (tmp_path / runs.OLD_FILE).write_text("not a database" * 100)
     with pytest.raises(StorageError, match=r"cannot import .*move the file elsewhere"):
         runs.load(tmp_path)
     runs.record(tmp_path, "ingest", {})
 
 
-def test_an_old_log_without_runs(tmp_path: Path) -> None:
+def test_an_old_log_without_runs_is_removed(tmp_path: Path) -> None:
     duckdb.connect(str(tmp_path / runs.OLD_FILE)).close()
     assert runs.load(tmp_path) == []
     assert not (tmp_path / runs.OLD_FILE).exists()
@@ -201,7 +201,7 @@ def test_a_full_disk_leaves_the_log_as_it_was(
     assert [run.payload["number"] for run in runs.load(tmp_path)] == [1, 2]
 
 
-def test_a_truncated_line(tmp_path: Path) -> None:
+def test_a_truncated_line_is_skipped_at_the_end_and_refused_elsewhere(tmp_path: Path) -> None:
     runs.record(tmp_path, "ingest", {"number": 1})
     with (tmp_path / runs.FILE).open("a") as log:
         log.write('{"id": "2026')

@@ -151,5 +151,5 @@ def test_a_missing_library_is_reported(logged: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_names_are_written_in_characters_that_mlflow_accepts() -> None:
-    assert mlflow_export.metric_name("ndcg@500") == "ndcg_at_500"
-    assert mlflow_export.metric_name("a, b") == "a_ b"
+    assert mlflow_export.to_mlflow_name("ndcg@500") == "ndcg_at_500"
+    assert mlflow_export.to_mlflow_name("a, b") == "a_ b"

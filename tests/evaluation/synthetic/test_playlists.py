@@ -127,7 +127,7 @@ def test_playlists_of_an_owner_share_artists(world):
     assert same > 4 * different
 
 
-def test_names_are_unique_however_they_are_spelt(world):
+def test_normalised_names_are_unique(world):
     artists = [normalise(name) for name in world.artist_name.to_pylist()]
     assert len(set(artists)) == len(artists)
     titles = [normalise(title) for title in world.title.to_pylist()]
@@ -138,15 +138,15 @@ def test_names_are_unique_however_they_are_spelt(world):
 
 def test_names_stay_unique_beyond_the_combinations_of_words():
     rng = np.random.default_rng(0)
-    artists = invented_names.artist_names(300_000, rng)
+    artists = invented_names.make_artist_names(300_000, rng)
     assert pc.count_distinct(pc.utf8_lower(artists)).as_py() == 300_000
     one_artist = np.zeros(60_000, np.int32)
     ordinal = np.arange(60_000)
     for titles in (
-        invented_names.song_titles(one_artist, ordinal, artists, rng),
-        invented_names.album_titles(one_artist, ordinal, rng),
-        invented_names.playlist_names(one_artist, one_artist, ordinal, artists),
-        invented_names.genre_names(60_000),
+        invented_names.make_song_titles(one_artist, ordinal, artists, rng),
+        invented_names.make_album_titles(one_artist, ordinal, rng),
+        invented_names.make_playlist_names(one_artist, one_artist, ordinal, artists),
+        invented_names.make_genre_names(60_000),
     ):
         assert pc.count_distinct(pc.utf8_lower(titles)).as_py() == 60_000
 
@@ -216,7 +216,7 @@ def test_a_path_that_cannot_be_written_is_a_storage_error(tmp_path):
     ],
     ids=repr,
 )
-def test_extreme_shapes(shape, tmp_path):
+def test_extreme_shapes_are_generated_and_written(shape, tmp_path):
     playlists = generate(shape, seed=0)
     lengths = np.diff(playlists.offsets)
     assert len(lengths) == shape.playlists
@@ -243,7 +243,7 @@ def test_extreme_shapes(shape, tmp_path):
         ("favourite", 0.9),
     ],
 )
-def test_invalid_shape_names_the_field(field, value):
+def test_an_invalid_shape_is_refused_with_the_name_of_the_field(field, value):
     with pytest.raises(InputError, match=field):
         Shape(**{field: value})
 

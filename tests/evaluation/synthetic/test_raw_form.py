@@ -55,7 +55,7 @@ def test_every_row_is_read_back(raw: Path, fields: list[Fields], tmp_path: Path)
         assert table[role].to_pylist() == [row[column] for row in fields]
 
 
-def test_the_quirks_occur_at_their_real_rates(fields: list[Fields]) -> None:
+def test_malformed_fields_occur_at_the_rates_of_the_real_file(fields: list[Fields]) -> None:
     def share(mark: str) -> float:
         return float(np.mean([any(mark in field for field in row[1:]) for row in fields]))
 
@@ -72,7 +72,7 @@ def test_some_names_begin_with_a_lone_quote(fields: list[Fields]) -> None:
     assert all(name.count('"') == 1 for _, name in names)
 
 
-def test_a_csv_reader_misreads_it(raw: Path, fields: list[Fields]) -> None:
+def test_a_csv_reader_misreads_the_raw_form(raw: Path, fields: list[Fields]) -> None:
     with raw.open(encoding="utf-8", newline="") as file:
         read = list(csv.reader(file))[1:]
     assert read != fields

@@ -65,7 +65,9 @@ def test_songs_are_named_by_id_text_or_names(
     assert (rankings == np.concatenate(list(Popularity(dataset).recommend(cases, 20)))).all()
 
 
-def test_invalid_answers_are_refused(dataset: Dataset, cases: HeldOutCases) -> None:
+def test_invalid_rankings_of_a_recommender_are_refused(
+    dataset: Dataset, cases: HeldOutCases
+) -> None:
     class Wrong:
         def __init__(self, *answer: Any) -> None:
             self._answer = answer

@@ -144,9 +144,11 @@ def test_without_an_order_its_parameters_are_not_tuned() -> None:
 
 
 def test_trials_are_divided_exactly() -> None:
-    for trials in (6, 7, 8, 9, 13, 60, 100):
-        assert sum(filter(None, divide_trials(trials).values())) == trials
-        assert min(filter(None, divide_trials(trials).values())) >= 2
+    for trials in (*range(6, 200), 100_000):
+        counts = [count or 0 for count in divide_trials(trials).values()]
+        assert sum(counts) == trials
+        assert min(counts) >= 2
+    assert divide_trials(10) == {"count": 4, "train": 3, "query": 3}
     assert divide_trials(None) == {"count": None, "train": None, "query": None}
 
 
@@ -500,7 +502,7 @@ def test_another_study_makes_another_release(lane: Lane) -> None:
     assert manifest.origin.parameters["study"]["trials"] == {"count": 4}
 
 
-def test_gains_by_hand() -> None:
+def test_discounted_gains_by_hand() -> None:
     np.testing.assert_allclose(
         discounted_gains(np.array([1, 3, 0, 100])), [1.0, 0.5, 0.0, 1 / np.log2(101)]
     )
