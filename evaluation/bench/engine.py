@@ -29,7 +29,7 @@ OPEN_LOAD = 0.5  # rate of the open loop, as a share of the rate of the closed l
 
 
 def measure_engine(release: OpenRelease, load: Load, callers: int) -> Iterator[Measurement]:
-    """Measure the engine and the ranking: a single caller, `callers`, and an open loop."""
+    """Measure `engine` and `ranking` with one caller, with `callers`, and in an open loop."""
     with freeze_garbage_collector():  # as in the service
         for where, whole in (("engine", False), ("ranking", True)):
             name = where + (", filtered" if load.filtered else "")
@@ -64,7 +64,7 @@ async def _time_calls(call: Call, load: Load) -> list[float]:
 
 
 async def _prepare_call(release: OpenRelease, load: Load, whole: bool) -> Call:
-    """Return a function that makes call number n: a whole call, or its searches alone."""
+    """Return a function that makes the call with a number: whole, or only its searches."""
     payload = release.manifest.payload
     queries = [
         await parsing.parse_query(request, await parsing.parse_seeds(request.seeds), payload)
@@ -75,7 +75,7 @@ async def _prepare_call(release: OpenRelease, load: Load, whole: bool) -> Call:
     searches = []
 
     class Recorder:
-        """The release, which records the searches of each query."""
+        """A release that records the searches of each query."""
 
         manifest = release.manifest
         points = staticmethod(release.points)

@@ -53,11 +53,11 @@ class Way:
     total: float = 0.0
 
     def seconds(self, names: tuple[str, ...]) -> float:
-        """Return the sum of the seconds of these steps."""
+        """Return the seconds that the steps with these names take in all."""
         return sum(step.seconds for step in self.steps if step.name in names)
 
     def peak(self, names: tuple[str, ...] = ()) -> int:
-        """Return the peak memory of these steps, in bytes; of all steps if none is named."""
+        """Return the peak memory in bytes of these steps, by default of all steps."""
         return max((step.peak for step in self.steps if not names or step.name in names), default=0)
 
 
@@ -85,7 +85,7 @@ class Comparison:
 
 
 def run(file: Path, parameters: Parameters, reporter: Reporter, *, tutorial: bool) -> Comparison:
-    """Make a release of `file`, and with `tutorial` also a model as tutorials do it.
+    """Measure nextsong on `file` and, if `tutorial` is set, the way of tutorials.
 
     All files are temporary. Raises `NextsongError`.
     """

@@ -1,4 +1,4 @@
-"""A calling process of `nextsong bench serve`: `python -m evaluation.bench.load`.
+"""A process of `nextsong bench serve` that calls the service: `python -m evaluation.bench.load`.
 
 Standard input is a `Load` as JSON; standard output is the outcome as JSON. If the load has a rate,
 calls begin at random times, however many are running (open loop). The latency of such a call counts
@@ -29,19 +29,21 @@ if TYPE_CHECKING:
 
 REQUESTS = 500  # different requests, made before the calls begin
 CONNECTIONS = 4  # several, because a service divides connections, not calls, among its processes
-EARLIEST_YEAR = 1990  # of the condition of filtered requests
+EARLIEST_YEAR = 1990  # that filtered requests ask for
 TIMEOUT_S = 30.0
 WARM_UP_S = 0.5
 
 
 @dataclass(frozen=True)
 class Load:
-    """Calls to a service: which requests, how many and for how long.
+    """A load on a service: the requests, and the number, rate and duration of calls.
 
-    `songs` is the size of the invented release, `seeds` and `limit` are the songs of a query and of
-    an answer. `filtered` requests have three conditions; `empty` ones only ask for the release.
-    `rate` is the calls per second of an open loop; 0 is a closed loop of `callers`. `serving` is
-    the process whose CPU time is measured; 0 is none.
+    - `songs`: size of the invented release.
+    - `seeds`, `limit`: number of songs of a query and of an answer.
+    - `filtered`: whether requests have a filter of three conditions.
+    - `empty`: whether calls only ask for the release.
+    - `rate`: calls per second of an open loop; 0 is a closed loop of `callers`.
+    - `serving`: id of the process whose CPU time is measured; 0 is none.
     """
 
     address: str = ""
@@ -142,7 +144,7 @@ class _Caller:
 
 
 async def run_load(load: Load) -> dict[str, Any]:
-    """Make the calls; return their latencies, failures by status code, and the serving cores."""
+    """Make the calls; return latencies, failures by status code, and the load of the service."""
     caller = _Caller(load)
     await drive(load, caller.call, WARM_UP_S)
     caller.counts = _Counts()

@@ -23,7 +23,7 @@ def read_cpu_seconds(pid: int) -> float | None:
 
 
 def list_process_tree(pid: int) -> list[int]:
-    """Return a process and all its descendants; the process alone except on Linux."""
+    """Return a process and its descendants; only the process on systems other than Linux."""
     tree = [pid]
     try:
         for thread in Path(f"/proc/{pid}/task").iterdir():

@@ -41,9 +41,9 @@ def make_song_id(rank: int) -> UUID:
 def publish_invented(
     store: ReleaseStore, songs: int, folder: Path, reporter: Reporter, storage: Storage = "memory"
 ) -> Manifest:
-    """Publish an invented release of `songs` songs, unless the current release already is one.
+    """Publish an invented release of `songs` songs, unless it is the current release already.
 
-    `storage` is how the store keeps its vectors. `folder` is for the file of points.
+    `storage` is where the store keeps vectors. The file of points is written to `folder`.
     """
     content = f"{songs:08x}{PREDICTED:04x}{DIMENSIONS:04x}"
     if storage != "memory":

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The outcome of the calls within `seconds`.
+    """The outcome of one measurement, which took `seconds`.
 
-    `where` is the part that answered, and `load` how it was called. `latencies` are in milliseconds
-    and of answered calls only. `rate` is the calls per second of an open loop, and 0 for a closed
-    loop. `failures` counts failed calls by status code. `cpu` is the load of all serving processes,
-    in cores.
+    - `where`: the part that answered, such as "service".
+    - `load`: the kind of load, such as "open, 50%".
+    - `latencies`: milliseconds of each answered call.
+    - `rate`: calls per second of an open loop; 0 for a closed loop.
+    - `failures`: number of failed calls by status code.
+    - `cpu`: CPU time of all serving processes per second.
     """
 
     where: str
@@ -125,7 +127,7 @@ def to_json(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _find_fastest(results: Sequence[Result], where: str, load: str) -> Result | None:
-    """Return the result with the most answers per second among the loads that begin so."""
+    """Return the result with the most answers per second among loads that begin with `load`."""
     matching = [
         result for result in results if result.where == where and result.load.startswith(load)
     ]

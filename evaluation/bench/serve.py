@@ -39,11 +39,15 @@ OPEN_LOADS = (0.25, 0.5, 0.8)  # rates of open loops, as shares of the rate of t
 
 @dataclass(frozen=True)
 class Plan:
-    """What `run` measures: sizes of releases, calls, load and duration.
+    """The options of `nextsong bench serve`.
 
-    `seeds` and `limit` are the songs of a query and of an answer. `callers` is the number of
-    callers in a closed loop, `workers` the number of serving processes, `seconds` the duration of
-    each measurement, and `rates` are the calls per second of more open loops.
+    - `sizes`: songs of each invented release.
+    - `seeds`, `limit`: number of songs of a query and of an answer.
+    - `callers`: number of callers in a closed loop.
+    - `workers`: number of serving processes.
+    - `seconds`: duration of each measurement.
+    - `rates`: calls per second of additional open loops.
+    - `storage`: where a Qdrant server keeps vectors.
     """
 
     sizes: Sequence[int] = (10_000, 100_000)
@@ -158,7 +162,7 @@ def _run_load_in_process(load: Load) -> dict[str, Any]:
 def _run_service(
     home: Path, qdrant: QdrantOptions | None, workers: int
 ) -> Iterator[tuple[str, int]]:
-    """Run a service in a process of its own; yield its address and process id."""
+    """Run a service in a new process; yield its address and its process id."""
     command = [sys.executable, "-m", "cli.main", "serve", "--home", str(home)]
     command += ["--port", "0", "--log-level", "warning", "--drain", "0", "--workers", str(workers)]
     environment = dict(os.environ)

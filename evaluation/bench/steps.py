@@ -135,7 +135,7 @@ WAYS = {"nextsong": nextsong, "tutorial": tutorial}
 
 
 def main(way: str, file: str, folder: str, parameters: str) -> int:
-    """Run the way, and write an error as a line."""
+    """Process the file in one of `WAYS`, and write an error as a line."""
     try:
         WAYS[way](Path(file), Path(folder), Parameters(**json.loads(parameters)))
     except NextsongError as error:

@@ -30,7 +30,7 @@ HEADINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A figure as text, with its verdict. `margin` and `p` are empty if there is none."""
+    """A figure as text, with its verdict. `margin` and `p` are empty if they do not apply."""
 
     mean: str
     margin: str
@@ -50,7 +50,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class HeadlineTable:
-    """The systems' main figures."""
+    """The main figures of all systems of an evaluation."""
 
     title: str
     metrics: tuple[str, ...]
@@ -58,7 +58,7 @@ class HeadlineTable:
 
 
 def make_headline_table(result: Evaluation) -> HeadlineTable:
-    """Return the table of an evaluation."""
+    """Return the headline table of an evaluation."""
     conditions = result.conditions
     metrics = (*METRICS_OF_HALVES, "hr@10") if conditions.holdout == "half" else METRICS
     return HeadlineTable(
@@ -97,7 +97,7 @@ def _find_best_mean(result: Evaluation, metric: str) -> float:
 def make_cell(
     figure: Figure, *, verdict: Verdict = "same", p: str = "", is_best: bool = False
 ) -> Cell:
-    """Return a figure as a cell."""
+    """Return a figure as a cell of a table."""
     margin = "" if figure.margin is None else format_number(figure.margin, 3)
     return Cell(format_number(figure.mean), margin, verdict, p, is_best)
 

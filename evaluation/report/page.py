@@ -1,4 +1,4 @@
-"""The report: an evaluation as one HTML file that loads nothing."""
+"""The report of an evaluation: one HTML file without external resources."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ SLICE_METRIC = "hr@100"
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A figure as a bar; lengths are texts in percent, `low` and `high` the interval's ends."""
+    """A figure as a bar of a chart.
+
+    `width` is its length, and `low` and `high` are the ends of its interval, as texts in percent of
+    the chart's width. `kind` is a CSS class.
+    """
 
     name: str
     kind: str
@@ -66,7 +70,7 @@ class SliceRow:
 
 
 def write(result: Evaluation, path: Path, reporter: Reporter) -> None:
-    """Write the report to a file. Raises `MissingExtraError` or `StorageError`."""
+    """Write the report of an evaluation to a file. Raises `MissingExtraError` or `StorageError`."""
     with reporter.task("report") as task:
         html = render_page(result)
         make_folder(path.parent)
@@ -85,7 +89,7 @@ def require_libraries() -> None:
 
 
 def render_page(result: Evaluation) -> str:
-    """Return the report as HTML. Raises `MissingExtraError`."""
+    """Return the report of an evaluation as HTML. Raises `MissingExtraError`."""
     require_libraries()
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -179,7 +183,7 @@ def _find_best_baseline(result: Evaluation) -> SystemScores | None:
 
 
 def _group_slices(result: Evaluation, baseline: SystemScores | None) -> dict[str, list[SliceRow]]:
-    """Return the main system's hit rates on all slices, by group, beside the best baseline."""
+    """Return the hit rates of the main system and the best baseline on each slice, by group."""
     main = result.main.key
     figures = [slice_.figures[main][SLICE_METRIC] for slice_ in result.slices]
     scale = max([*map(_find_high_end, figures), 1e-9])

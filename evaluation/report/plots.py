@@ -1,4 +1,4 @@
-"""Plots of the report, as SVG in the colours of the page, light or dark."""
+"""Plots of the evaluation report, as SVG in the light or dark colours of the page."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """An SVG image, and the names of its lines in the order of the page's colours."""
+    """A plot: its SVG, and the names of its lines, in the order of the page's colours."""
 
     svg: str
     legend: list[str]
@@ -147,6 +147,6 @@ def _to_svg(figure: Figure, title: str) -> str:
 
 
 def _keep_font_size(style: re.Match[str]) -> str:
-    """Replace a font by its size alone, so that the text has the font of the page."""
+    """Return the style without the font family, so that text has the font of the page."""
     size = re.search(r"[\d.]+px", style[0])
     return f"font-size: {size[0]}" if size else "font-family: inherit"

@@ -36,7 +36,7 @@ MIN_LIFT = 1.5
 
 MIN_NAMES_OF_WORD, MIN_NAMES_OF_SONG = 5, 2  # playlist names that contain the word
 
-MIN_WORDS = 3  # fewer words are not enough to colour the map
+MIN_WORDS = 3  # with fewer words, songs are coloured by artist
 
 BY_WORD = "the word that stands out most in the names of its playlists, compared with all names"
 BY_ARTIST = "the artists with the most songs here"

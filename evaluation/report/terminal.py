@@ -77,7 +77,7 @@ def print_changes(report: ChangeReport) -> None:
 
 
 def _make_narrow_table(title: str) -> Table:
-    """Return an empty table without padding, because a terminal has 80 columns."""
+    """Return an empty table with little padding, so that it fits in 80 columns."""
     return Table(title, show_edge=False, collapse_padding=True)
 
 
@@ -164,7 +164,7 @@ def _render_changes(report: ChangeReport) -> Table:
 
 
 def _render_slice_changes(changes: Sequence[Change]) -> Table:
-    """Return a line for each slice; the figures before are left out to fit 80 columns."""
+    """Return a table with a row for each slice; figures before are omitted to fit 80 columns."""
     metrics = list(dict.fromkeys(change.metric for change in changes))
     headings = [f"{HEADINGS[metric]}{suffix}" for metric in metrics for suffix in ("", " change")]
     table = _make_change_table(

@@ -63,7 +63,7 @@ def list_(
 @json_only_option
 @one_line_errors
 def show(run: str, home: Path) -> None:
-    """Print everything recorded about RUN, given by its id or the beginning of it, as JSON."""
+    """Print the record of RUN as JSON; give its id, or the first characters of the id."""
     from evaluation.runs import log, terminal
 
     print_json(terminal.to_json(log.find(home, run)))
@@ -75,7 +75,7 @@ def show(run: str, home: Path) -> None:
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )
 def plot() -> None:
-    """Refuse: this command was removed."""
+    """Refuse this removed command."""
     raise click.UsageError(
         "'runs plot' was removed: list figures with `nextsong runs list`, or read HOME/runs.jsonl "
         "with DuckDB or another tool"

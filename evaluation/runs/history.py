@@ -56,7 +56,7 @@ class RecordedEvaluation:
 
 
 def count_test_uses(home: Path, data_fingerprint: str, split_seed: int) -> int:
-    """Count the logged runs that scored something on the test playlists of this data and seed.
+    """Count the logged runs that used the test playlists of this data and split seed.
 
     Evaluations, comparisons of releases and tuning count, but not comparisons of recorded figures.
     Runs of all versions of nextsong count.

@@ -79,8 +79,8 @@ def load(
     """Return the newest `limit` runs of this kind and release, the oldest first.
 
     `release` is the beginning of an id. Imports the log of an earlier version, if there is one.
-    Raises `StorageError` if a log cannot be read, or `BusyError` if another program holds the old
-    one.
+    Raises `StorageError` if a log cannot be read, or `BusyError` if another program uses the old
+    log.
     """
     if (home / OLD_FILE).exists():
         _import_old_log(home)
@@ -108,7 +108,7 @@ def _append(path: Path, runs: Iterable[Run]) -> None:
     """Append runs in one write, or leave the file unchanged."""
     lines = "".join(f"{_to_line(run)}\n" for run in runs).encode()
     with storage_errors(path), path.open("ab+", buffering=0) as log:
-        fcntl.flock(log, fcntl.LOCK_EX)  # held for milliseconds, against other writers
+        fcntl.flock(log, fcntl.LOCK_EX)  # other writers wait for milliseconds
         end = log.seek(0, os.SEEK_END)
         try:
             # The last line lacks a newline if a power failure interrupted an earlier write.

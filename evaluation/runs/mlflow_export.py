@@ -81,12 +81,12 @@ def _write_run(client: Any, experiment_id: str, run: Run) -> None:
 
 
 def to_mlflow_name(metric: str) -> str:
-    """Return a metric's name in MLflow's characters: `hr@10` becomes `hr_at_10`."""
+    """Return a name that MLflow accepts for a metric: `hr@10` becomes `hr_at_10`."""
     return _INVALID_IN_NAMES.sub("_", metric.replace("@", "_at_"))
 
 
 def list_parameters(payload: Mapping[str, Any]) -> dict[str, str]:
-    """Return the single values of a run's payload and of its `parameters`, as text."""
+    """Return the numbers and texts in a run's payload and its `parameters`, as text."""
     values = {
         name: value
         for name, value in payload.items()

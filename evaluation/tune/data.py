@@ -1,4 +1,4 @@
-"""The playlists of a study, and what its trials learn from them."""
+"""The data of a tuning study: playlists, and the weights and vectors learned from them."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     """Songs that have a dense vector, shape (vectors,), and the vectors, (vectors, dimensions)."""
 
 MAX_PLAYLISTS = 1_500  # validation playlists that trials are scored on
-CASES_PER_PLAYLIST = 4  # more cases than playlists resolve smaller differences
+CASES_PER_PLAYLIST = 4  # several, because more cases resolve smaller differences
 
 UNTUNED = ("workers", "mode", "ranker")
-"""Parameters without an effect on trials."""
+"""Parameters that do not affect trials."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class TuningData:
 
 
 def locate_files(work: Path, study: Path) -> StudyFiles:
-    """Find the playlists of the last ingest run in its work folder, for a study in `study`.
+    """Find the playlists of the last ingest run in the folder `work`; the study is in `study`.
 
     Raises `MismatchError` if the run is unfinished or has no validation or test playlists.
     """
@@ -109,7 +109,7 @@ def digest_parameters(files: StudyFiles, parameters: Parameters, *stages: str) -
 
 
 def select_parameters(parameters: Parameters, stages: Iterable[str]) -> dict[str, Any]:
-    """Return the parameters of these ingest stages that have an effect on trials."""
+    """Return the parameters of these ingest stages, without `UNTUNED`."""
     return {
         name: value
         for stage in stages
@@ -144,7 +144,7 @@ def train_vectors(data: TuningData, parameters: Parameters, folder: Path) -> Vec
 def build_arrays(
     data: TuningData, weights: csr_array | None = None, vectors: Vectors | None = None
 ) -> ReleaseArrays:
-    """Return the arrays of a release; without weights or vectors, these are empty."""
+    """Return the arrays of a release. Missing weights or vectors become empty arrays."""
     total = len(data.playlist_counts)
     return ReleaseArrays(
         retrieval.weight_matrix([[], [], []], total) if weights is None else weights,
@@ -155,9 +155,9 @@ def build_arrays(
 
 
 def save_best_arrays(files: StudyFiles, data: TuningData, parameters: Parameters) -> None:
-    """Save the weights and vectors that these parameters produce, unless the study has them.
+    """Save the weights and vectors that these parameters produce, if no such file exists.
 
-    Those of other parameters are removed.
+    Weights and vectors of other parameters are removed.
     """
     path = _best_arrays_path(files, parameters)
     if path.is_file():

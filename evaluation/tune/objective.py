@@ -47,10 +47,11 @@ class Phase:
 
 
 def prepare_phase(files: StudyFiles, name: str, start: Parameters, plays: int) -> Phase:
-    """Return the phase that starts from `start`, for playlists of `plays` training plays.
+    """Return the phase `name` of a study that starts from `start`.
 
-    The name of its study contains a digest of everything that trials depend on and do not tune,
-    because trials that differ in it cannot be compared.
+    `plays` is the number of training plays. The name of the phase's study contains a digest of the
+    playlists, the untuned parameters and the choices: trials can be compared only if these are
+    equal.
     """
     from optuna.distributions import CategoricalDistribution
 
@@ -140,7 +141,7 @@ def score_in_chunks(
 def compute_mean_gain(
     arrays: ReleaseArrays, cases: Cases, parameters: Parameters, phase: str
 ) -> float:
-    """Return the mean discounted gain of the labels in the search that the phase tunes."""
+    """Return the mean discounted gain of the labels in the kind of search that `phase` tunes."""
     return float(discounted_gains(_rank_labels(arrays, cases, parameters, phase)).mean())
 
 

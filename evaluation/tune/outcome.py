@@ -1,7 +1,7 @@
-"""The outcome of a study: its choice compared with the current release, as `evaluate` scores both.
+"""The outcome of a study: its best parameters, compared with the current release.
 
-The release answers the validation queries of `nextsong evaluate`, and so do the arrays that a
-release with the chosen parameters would have.
+Both are scored on the validation queries of `nextsong evaluate`. The search with the best
+parameters is computed from the arrays that a release with them would have.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ingest.learn.retrieval import ReleaseArrays
 
 UNWRITTEN = ("seed", *UNTUNED)
-"""Parameters that the file of the choice leaves to the ingest run that reads it."""
+"""Parameters that are not in the parameter file, so that the ingest run decides on them."""
 
 KS = (10, 100)
 
@@ -50,17 +50,19 @@ GAIN = "ndcg@100"
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a study. Hit rates are by name, such as "tuned HR@10".
+    """The outcome of a study, whose best parameters are called the choice.
 
-    - `parameters`: those to write: the choice if it is better, or else those of the start.
-    - `validation`: hit rates of these parameters ("tuned") and of the current release ("start").
+    Hit rates are by name, such as "tuned HR@10".
+
+    - `parameters`: the parameters to use: the choice if it is better, or else the start.
+    - `validation`: hit rates of `parameters` ("tuned") and of the current release ("start").
     - `tried`: hit rates of the choice on validation, whether it is better or not.
     - `p`: p-value of the difference in gain on validation.
     - `better`: whether the choice is significantly better than the current release.
     - `test`: hit rates of the choice on the test playlists, if it is better.
-    - `test_used`: whether this run scored them, and not an earlier one.
+    - `test_used`: whether this run scored the test playlists; False if an earlier run did.
     - `playlists`: number of scored playlists by split.
-    - `chosen`: digest of the choice.
+    - `chosen`: digest of the choice and the playlists.
     - `trials`, `studies`: number of finished trials, and the name of the optuna study, by phase.
     - `budget`: the limits of the search.
     """
@@ -143,10 +145,10 @@ def evaluate_current(location: StoreLocation, work: Path, reporter: Reporter) ->
 def assess(
     search: Search, choice: Choice, current: Evaluation, budget: dict[str, Any], reporter: Reporter
 ) -> Outcome:
-    """Return the outcome of a search, whose best parameters are `choice`.
+    """Compare `choice`, the system with the best parameters, with the current release.
 
-    If the choice is better than the current release, it is scored on the test playlists too, unless
-    an earlier run of the study did so.
+    If the choice is better, it is also scored on the test playlists, unless an earlier run of the
+    study did so.
     """
     tried = score_system(choice, current.cases, current.dataset, DEPTH, reporter)
     comparisons = compare_with_current(tried, current.main)
@@ -184,9 +186,9 @@ def assess(
 def _score_on_test_once(
     search: Search, choice: Choice, current: Evaluation, reporter: Reporter
 ) -> tuple[dict[str, float], int, bool]:
-    """Return the hit rates on test, the number of playlists, and whether they were scored now.
+    """Return the hit rates on test, the number of playlists, and whether this run scored them.
 
-    The study of the last phase remembers the figures of each choice.
+    The figures are kept in optuna's study of the last phase.
     """
     study, key = search.studies["query"], f"test {search.digest}"
     known = study.user_attrs.get(key)
@@ -201,7 +203,7 @@ def _score_on_test_once(
 
 
 def compare_with_current(tried: SystemScores, current: SystemScores) -> dict[str, Comparison]:
-    """Return the paired tests of a choice against the current release, by metric."""
+    """Return the paired tests of a choice with the current release, by metric."""
     metrics = (GAIN, *(f"hr@{k}" for k in KS))
     comparisons = compare_systems(tried.per_query, {"current": current.per_query}, metrics)
     return {comparison.metric: comparison for comparison in comparisons}
@@ -209,7 +211,7 @@ def compare_with_current(tried: SystemScores, current: SystemScores) -> dict[str
 
 def is_better(comparisons: Mapping[str, Comparison]) -> bool:
     """Return whether the gain is significantly higher and no hit rate significantly lower."""
-    # The verdict is on the other system, the current release.
+    # A verdict of "worse" means that the current release is worse than the choice.
     return comparisons[GAIN].verdict == "worse" and all(
         comparison.verdict != "better" for comparison in comparisons.values()
     )
@@ -220,10 +222,10 @@ def _name_hit_rates(name: str, scores: SystemScores) -> dict[str, float]:
 
 
 def select_parameters_to_write(chosen: Parameters, plays: int) -> dict[str, Any]:
-    """Return the parameters that studies tune, and all others that differ from the defaults.
+    """Return the tuned parameters, and all other parameters that differ from the defaults.
 
-    Epochs and window are None, which follows the number of plays, if they equal the defaults for
-    this number.
+    `plays` is the number of training plays. Epochs and window that equal the defaults for this
+    number are None, so that they follow the number of plays of later runs.
     """
     defaults = Parameters()
     values = {
@@ -237,7 +239,7 @@ def select_parameters_to_write(chosen: Parameters, plays: int) -> dict[str, Any]
 
 
 def make_log_payload(outcome: Outcome) -> dict[str, Any]:
-    """Return what the log of runs keeps of a study, with its figures under the usual names."""
+    """Return the entry of a study in the log of runs, with figures by metric."""
     figures = {f"hr@{k}": outcome.validation[f"tuned HR@{k}"] for k in KS}
     return {**outcome.to_json(), "split": "validation", "figures": figures}
 

@@ -106,7 +106,7 @@ def _make_section(phase: str, study: Study, folder: Path) -> Section:
 
 
 def _draw_plots(phase: str, study: Study, folder: Path) -> Iterator[Picture]:
-    """Draw the history of a study and, if it has enough trials, its most important parameters."""
+    """Draw the history of the gain and, if there are enough trials, importances of parameters."""
     import optuna
     from optuna.visualization import matplotlib as plots
 
@@ -130,7 +130,7 @@ def _draw_plots(phase: str, study: Study, folder: Path) -> Iterator[Picture]:
 
 
 def _draw(plot: Callable[[], Any], folder: Path, name: str, caption: str) -> Picture:
-    """Save one of optuna's plots, in the size and the text colours of the page."""
+    """Save a plot of optuna with the size and the text colour of the page's pictures."""
     import matplotlib as mpl
     import optuna
     from matplotlib import pyplot as plt

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PHASES = ("count", "train", "query")
 
-EPOCH_SHARES = (0.25, 0.5, 1.0, 2.0)  # of the default epochs for the number of training plays
+EPOCH_SHARES = (0.25, 0.5, 1.0, 2.0)  # numbers of epochs to try, relative to the default
 
 # Two floats are the ends of a range; other tuples are choices.
 _VALUES: Mapping[str, Mapping[str, Any]] = {
@@ -81,7 +81,7 @@ def make_search_space(phase: str, start: Parameters, plays: int) -> Space:
 
 
 def get_start_values(start: Parameters, names: Iterable[str], plays: int) -> dict[str, Any]:
-    """Return the values of these parameters in `start`, those that depend on `plays` included."""
+    """Return the values of these parameters in `start`; defaults may depend on `plays`."""
     return {name: _value_of(start, name, plays) for name in names}
 
 

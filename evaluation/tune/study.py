@@ -51,7 +51,7 @@ RESERVED_TIME = 0.1  # share of the time that is kept for scoring the choice
 
 @dataclass(frozen=True)
 class Budget:
-    """The number of trials in all, the minutes (None is no limit), and the worker processes."""
+    """The limits of a study: trials and minutes (None is no limit), and worker processes."""
 
     trials: int | None = 60
     minutes: float | None = None
@@ -67,7 +67,7 @@ def divide_trials(trials: int | None) -> dict[str, int | None]:
 
 
 def compute_deadline(phase: str, now: float, end: float) -> float:
-    """Return when a phase that starts now must end: its share of the time left until `end`."""
+    """Return the time when a phase that starts at `now` must end, so that all end by `end`."""
     shares_left = sum(TIME_SHARES[name] for name in PHASES[PHASES.index(phase) :])
     return now + max(0.0, end - now) * TIME_SHARES[phase] / shares_left
 
@@ -114,7 +114,7 @@ def tune(
 
 @contextmanager
 def lock_scratch_folder(files: StudyFiles) -> Iterator[None]:
-    """Lock the folder of a study, and give it an empty scratch folder."""
+    """Lock the folder of a study, and create a scratch folder that is removed at the end."""
     with locked(files.study, "nextsong tune"):
         shutil.rmtree(files.scratch, ignore_errors=True)  # a run that was killed left it
         make_folder(files.scratch)

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 JOURNAL = "trials.journal"
 POLL_S = 0.3
-SEED_STEP = 7_919  # a run that continues a study has other sampler seeds than before
+SEED_STEP = 7_919  # added per finished trial, so that a continued study draws other values
 
 
 @dataclass(frozen=True)
 class Limits:
-    """When a phase ends: after `trials`, or at `deadline` (`time.monotonic`); None is no limit."""
+    """The limits of a phase: trials, and deadline by `time.monotonic`; None is no limit."""
 
     trials: int | None
     deadline: float | None
@@ -76,7 +76,7 @@ def get_finished_trials(study: Study) -> list[FrozenTrial]:
 
 
 def run_phase(phase: Phase, limits: Limits, task: Task, reporter: Reporter) -> Study:
-    """Run trials until a limit is reached; return the study that has them.
+    """Run the trials of a phase until a limit is reached; return the optuna study.
 
     Trials of earlier runs count towards the limit. At the deadline, running trials are abandoned,
     except that the first trial of a study always completes. Raises `MismatchError` if no trial has
@@ -100,7 +100,7 @@ def run_phase(phase: Phase, limits: Limits, task: Task, reporter: Reporter) -> S
 def _run_workers(
     study: Study, phase: Phase, limits: Limits, task: Task, reporter: Reporter
 ) -> None:
-    """Run the trials that are still missing, and abandon those that run at the deadline."""
+    """Run trials in worker processes, and abandon trials that still run at the deadline."""
     from optuna.trial import TrialState
 
     before = len(get_finished_trials(study))
@@ -133,7 +133,7 @@ def _run_workers(
 
 
 def _divide_among_workers(limits: Limits, before: int) -> list[int | None]:
-    """Return the number of trials of each worker, if `before` trials are finished already."""
+    """Return the number of trials of each worker; `before` trials have finished in earlier runs."""
     if limits.trials is None:
         return [None] * limits.processes
     left = max(0, limits.trials - before)
@@ -143,7 +143,7 @@ def _divide_among_workers(limits: Limits, before: int) -> list[int | None]:
 
 
 def _run_trials(phase: Phase, count: int | None, deadline: float | None, seed: int) -> None:
-    """Run `count` trials in a worker process, or until the deadline."""
+    """Run `count` trials in a worker process, but start no trial after the deadline."""
 
     def stop_at_deadline(study: Study, _trial: FrozenTrial) -> None:
         if _is_past(deadline):
@@ -158,7 +158,7 @@ def _run_trials(phase: Phase, count: int | None, deadline: float | None, seed: i
 def _report_progress(
     study: Study, best: float, phase: str, wanted: int | None, task: Task, reporter: Reporter
 ) -> float:
-    """Report the number of finished trials, and the best value if it is above `best`; return it."""
+    """Report the finished trials, and a new best value; return the best value so far."""
     task.advance(len(get_finished_trials(study)), wanted)
     complete = get_complete_trials(study)
     value = max((trial.value or 0.0 for trial in complete), default=-1.0)
