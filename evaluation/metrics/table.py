@@ -40,7 +40,8 @@ _LOWER_IS_BETTER = frozenset(["clicks", "artist_repetition"])
 
 def explain(metric: str) -> str:
     """Return an explanation of a metric, such as `hr@10`."""
-    return EXPLANATIONS[_strip_k(metric)]
+    name, _, k = metric.partition("@")
+    return EXPLANATIONS[name].replace("first k", f"first {k}")
 
 
 def is_lower_better(metric: str) -> bool:

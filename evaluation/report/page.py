@@ -202,6 +202,7 @@ def _make_table_of_other_metrics(result: Evaluation) -> dict[str, Any]:
     metrics = [metric for metric in OTHER_METRICS if metric in result.main.figures]
     return {
         "headings": [(metric, explain(metric)) for metric in metrics],
+        "explanations": {metric.partition("@")[0]: explain(metric) for metric in metrics},
         "rows": [
             (
                 system.name,
