@@ -78,9 +78,9 @@ async def supervise(settings: Settings, ready: Callable[[Ready], None]) -> None:
             raise _to_own_error(failures.exceptions[0]) from None
 
 
-def _to_own_error(error: Exception) -> NextsongError:
+def _to_own_error(error: Exception) -> Exception:
     """Return the error to raise for a failed task. Unexpected errors are logged and replaced."""
-    if isinstance(error, NextsongError):
+    if isinstance(error, NextsongError | BrokenPipeError):  # nobody reads standard output
         return error
     log.error("the supervision of the serving processes failed", exc_info=error)
     return SupervisionError(f"the supervision of the serving processes failed: {error!r}")

@@ -229,7 +229,7 @@ def test_any_request_over_the_network(small: Path) -> None:
         assert set(counts) <= MAPPED, counts
         assert counts["OK"] > OVER_NETWORK // 20, counts
         assert counts["INVALID_ARGUMENT"] > OVER_NETWORK // 20, counts
-        assert fuzzing.resident(pid) < warm + (64 << 20)
+        assert fuzzing.measure_memory(pid) < warm + (64 << 20)
         code, log = service.stop()
         assert (code, log) == (0, "")
 
@@ -253,7 +253,7 @@ async def _fuzz(address: str, pid: int) -> tuple[dict[str, int], int]:
         for start in range(0, OVER_NETWORK, 50):
             await asyncio.gather(*(call(*fuzz.call()) for _ in range(50)))
             if start <= OVER_NETWORK // 10:
-                warm = fuzzing.resident(pid)
+                warm = fuzzing.measure_memory(pid)
     return counts, warm
 
 
@@ -281,7 +281,7 @@ def test_callers_that_never_read_do_not_delay_other_callers(road: Road) -> None:
     with run_service(road.home.path, "--log-level", "error") as service:
         pid = service.process.pid
         assert_serves(service.address)
-        files, memory = count_open_files(pid), fuzzing.resident(pid)
+        files, memory = count_open_files(pid), fuzzing.measure_memory(pid)
         deaf = []
         for _ in range(10):
             connection = connect(service.address)
@@ -291,7 +291,7 @@ def test_callers_that_never_read_do_not_delay_other_callers(road: Road) -> None:
             deaf.append(connection)
         for _ in range(20):
             assert_serves(service.address)
-        assert fuzzing.resident(pid) < memory + (128 << 20)
+        assert fuzzing.measure_memory(pid) < memory + (128 << 20)
         for connection in deaf:
             connection.close()
         wait_until(lambda: count_open_files(pid) <= files + 5)
