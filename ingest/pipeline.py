@@ -289,7 +289,7 @@ def _rank(
 
 def _payload_kinds(read: ReadSummary) -> dict[str, Kind]:
     """Return the index type of each payload field."""
-    return {name: index_kind(tally["kind"]) for name, tally in read.payload.items()}
+    return {name: index_kind(tally.kind) for name, tally in read.payload.items()}
 
 
 def _keyword_fields(read: ReadSummary) -> list[str]:

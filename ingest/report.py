@@ -195,12 +195,12 @@ def _rows(stages: Stages | LastRun) -> Iterator[Line]:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in prepared.rejected.items())
         yield "rejected", f"{reasons}: {folder / 'rejects.parquet'}"
     for name, tally in stages.read.summary.payload.items():
-        if tally["wrong"]:
-            examples = ", ".join(tally["examples"])
+        if tally.wrong:
+            examples = ", ".join(tally.examples)
             yield (
                 "payload",
                 (
-                    f"{name}: {tally['wrong']:,} values not of kind {tally['kind']} were left out: "
+                    f"{name}: {tally.wrong:,} values not of kind {tally.kind} were left out: "
                     f"{examples}"
                 ),
             )
@@ -226,8 +226,8 @@ def _payload(read: ReadSummary) -> Iterator[Line]:
         yield (
             "payload",
             (
-                f"{name} ({tally['kind']}): {tally['filled']:,} rows with a value, "
-                f"{tally['empty']:,} without, {tally['wrong']:,} with one of another kind"
+                f"{name} ({tally.kind}): {tally.filled:,} rows with a value, "
+                f"{tally.empty:,} without, {tally.wrong:,} with one of another kind"
             ),
         )
 

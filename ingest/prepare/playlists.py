@@ -7,7 +7,7 @@ first is kept. Rows that cannot be used are kept as rejects, with the reason.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from ingest.sources.payload import PREFIX
 from ingest.sql import connect, literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import duckdb
@@ -220,9 +220,9 @@ def prepare_options(read: ReadAccount, parameters: Parameters) -> PrepareOptions
     )
 
 
-@dataclass(frozen=True)
-class PrepareSummary:
-    """Result of the stage `prepare`.
+@dataclass(frozen=True, kw_only=True)
+class PrepareCounts:
+    """Counts of the stage `prepare`.
 
     - `rows`, `used`: number of rows that were read, and of those used.
     - `rejected`: number of rejected rows by reason. `unreadable` of them are not among `rows`.
@@ -235,11 +235,8 @@ class PrepareSummary:
     - `same_songs`: number of playlists that repeat another, song by song.
     - `merged_blanks`: number of playlists whose names differ only in blanks in the files.
     - `merged_files`: number of playlists with rows in several files.
-    - `sessions`: whether there are files without playlists, cut into sessions.
-    - `units`: files whose times are not in seconds, by unit.
     """
 
-    text: str
     rows: int
     used: int
     rejected: dict[str, int]
@@ -256,6 +253,20 @@ class PrepareSummary:
     same_songs: int
     merged_blanks: int
     merged_files: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSummary(PrepareCounts):
+    """Result of the stage `prepare`.
+
+    - `text`: the counts in a line.
+    - `versions`: songs with several versions, such as remasters.
+    - `sessions`: whether there are files without playlists, cut into sessions.
+    - `units`: files whose times are not in seconds, by unit.
+    - `order`: whether the playlists are in the order in which they were played.
+    """
+
+    text: str
     versions: Versions
     sessions: bool
     units: dict[str, list[str]]
@@ -297,7 +308,7 @@ def prepare(
         counts = _count(sql, folder / "rejects.parquet", options.min_songs)
         task.advance(9, 10)
         summary = PrepareSummary(
-            **counts,
+            **vars(counts),
             text=_describe(counts, options.min_songs),
             versions=versions,
             sessions=bool(options.session_files),
@@ -333,8 +344,8 @@ def _write(sql: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
     sql.execute(f"COPY ({query}) TO {literal(path)} (FORMAT parquet, COMPRESSION zstd)")
 
 
-def _count(sql: duckdb.DuckDBPyConnection, rejects: Path, min_songs: int) -> dict[str, Any]:
-    """Return the counts of a `PrepareSummary`. Raises `PlaylistError` if no playlist is kept."""
+def _count(sql: duckdb.DuckDBPyConnection, rejects: Path, min_songs: int) -> PrepareCounts:
+    """Return the counts of the stage. Raises `PlaylistError` if no playlist is kept."""
     values = {"min_songs": min_songs}
     counts = sql.sql(_COUNTS, params=values).fetchall()[0]
     rows, used, songs, artists, playlists, kept, plays, different, tracks, short_rows = counts
@@ -350,38 +361,35 @@ def _count(sql: duckdb.DuckDBPyConnection, rejects: Path, min_songs: int) -> dic
             f"right one (--column playlist_id=NAME), or lower --min-songs"
         )
     same_names, same_songs, blanks, files = sql.sql(_NOTES, params=values).fetchall()[0]
-    return {
-        "rows": rows,
-        "used": used,
-        "rejected": dict(reasons),
-        "unreadable": rejected - (rows - used),
-        "songs": songs,
-        "artists": artists,
-        "playlists": kept,
-        "short_playlists": playlists - kept,
-        "short_rows": short_rows,
-        "plays": plays,
-        "repeats": used - different,
-        "track_ids": tracks > 0,
-        "same_names": same_names,
-        "same_songs": same_songs,
-        "merged_blanks": blanks,
-        "merged_files": files,
-    }
-
-
-def _describe(counts: Mapping[str, Any], min_songs: int) -> str:
-    text = (
-        f"{counts['playlists']:,} playlists, {counts['songs']:,} songs of "
-        f"{counts['artists']:,} artists"
+    return PrepareCounts(
+        rows=rows,
+        used=used,
+        rejected=dict(reasons),
+        unreadable=rejected - (rows - used),
+        songs=songs,
+        artists=artists,
+        playlists=kept,
+        short_playlists=playlists - kept,
+        short_rows=short_rows,
+        plays=plays,
+        repeats=used - different,
+        track_ids=tracks > 0,
+        same_names=same_names,
+        same_songs=same_songs,
+        merged_blanks=blanks,
+        merged_files=files,
     )
-    rejected = counts["rejected"]
+
+
+def _describe(counts: PrepareCounts, min_songs: int) -> str:
+    text = f"{counts.playlists:,} playlists, {counts.songs:,} songs of {counts.artists:,} artists"
+    rejected = counts.rejected
     if rejected:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejected.items())
         text += f"; {sum(rejected.values()):,} rows rejected ({reasons})"
-    if counts["short_playlists"]:
+    if counts.short_playlists:
         text += (
-            f"; {counts['short_playlists']:,} playlists shorter than {min_songs} songs dropped, "
-            f"{counts['short_rows']:,} rows with them"
+            f"; {counts.short_playlists:,} playlists shorter than {min_songs} songs dropped, "
+            f"{counts.short_rows:,} rows with them"
         )
     return text

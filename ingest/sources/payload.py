@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -146,7 +146,10 @@ def find_unusable(values: pa.Array) -> Iterator[tuple[NDArray[np.bool_], str]]:
 
 @dataclass
 class PayloadTally:
-    """How many rows have a value for a field, none, or one of the wrong kind, with examples."""
+    """Counts the rows that have a value for a payload field, no value, or one of another kind.
+
+    `examples` are the first few values of another kind, each with its file and line.
+    """
 
     kind: PayloadKind
     filled: int = 0
@@ -169,10 +172,6 @@ class PayloadTally:
         for i in wrong[: _MAX_EXAMPLES - len(self.examples)].tolist():
             self.examples.append(f"{str(text[i])[:40]!r} ({file}, line {line[i]})")
         return result
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the counts and examples as a JSON object."""
-        return dict(vars(self))
 
 
 def _convert(values: pa.Array, kind: PayloadKind) -> tuple[pa.Array, pa.Array]:

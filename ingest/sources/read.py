@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping  # noqa: TC003 -- pydantic reads the annotations
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from catalog.errors import EmptyFileError
-from catalog.files import storage_errors
 from ingest.sources.columns import ROLES
 from ingest.sources.content import SAMPLE_SIZE
 from ingest.sources.detect import open_file
@@ -29,6 +25,7 @@ from ingest.sources.payload import (
     find_unusable,
     row_type,
 )
+from ingest.sources.tables import ROWS, UNREADABLE, open_table
 from ingest.sources.timestamps import to_positions
 
 if TYPE_CHECKING:
@@ -41,19 +38,12 @@ if TYPE_CHECKING:
     from ingest.sources.detect import OpenedFile
     from ingest.sources.formats.batch import Batch
     from ingest.sources.payload import PayloadKind
+    from ingest.sources.tables import TableWriter
 
-ROWS = pa.schema(
-    [("file", pa.string()), ("line", pa.int64())]
-    + [(role, pa.float64() if role == "position" else pa.string()) for role in ROLES]
-)
-UNREADABLE = pa.schema(
-    [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())]
-)
 _MAX_TEXT = 500  # characters of an unreadable record
 _MAX_SHOWN = 40  # characters of a position
 _MAX_LATE_NAMES = 5  # names in a remark
 _MAX_EMPTY_SAID = 5  # empty files that are named while reading; the account names all
-_COMPRESSION = "snappy"
 _NO_POSITION = "the position is neither a number nor a time"
 _DETECTION_SIZE = 1 << 20  # to detect a format takes about as long as to read so many bytes
 
@@ -77,9 +67,8 @@ class FileNote:
 class ReadAccount:
     """The result of reading: every record of the files is a row or unreadable.
 
-    `payload` has, for each payload field, its kind, the number of rows in which it is filled, empty
-    or wrong (not of its kind), and examples of wrong values. `passed_over` are files in folders and
-    archives whose names are not those of playlist files; `empty` has a message for each file
+    `payload` holds the counts of each payload field by its name. `passed_over` are files in folders
+    and archives whose names are not those of playlist files; `empty` has a message for each file
     without records.
     """
 
@@ -87,7 +76,7 @@ class ReadAccount:
     rows: int
     unreadable: int
     notes: tuple[FileNote, ...]
-    payload: Mapping[str, Mapping[str, Any]]
+    payload: Mapping[str, PayloadTally]
     passed_over: tuple[str, ...] = ()
     empty: tuple[str, ...] = ()
 
@@ -131,8 +120,8 @@ def read_files(
         notes: list[FileNote] = []
         progress = _Progress(task, detection_size, total)
         with (
-            _open_table(rows_path, schema) as rows,
-            _open_table(unreadable_path, UNREADABLE) as unreadable,
+            open_table(rows_path, schema) as rows,
+            open_table(unreadable_path, UNREADABLE) as unreadable,
         ):
             for source in opened:
                 notes.append(_read_file(source, rows, unreadable, tallies, options, progress))
@@ -144,7 +133,7 @@ def read_files(
             sum(note.rows for note in notes),
             sum(note.unreadable for note in notes),
             tuple(notes),
-            {name: tally.as_json() for name, tally in tallies.items()},
+            tallies,
             sources.passed_over,
             tuple(map(str, empty)),
         )
@@ -164,8 +153,8 @@ def summarize(account: ReadAccount) -> str:
     if account.empty:
         text += f"; {len(account.empty):,} empty {_files(len(account.empty))} passed over"
     for name, tally in account.payload.items():
-        if tally["wrong"]:
-            text += f"; {name}: {tally['wrong']:,} values are no {tally['kind']}"
+        if tally.wrong:
+            text += f"; {name}: {tally.wrong:,} values are not of kind {tally.kind}"
     return text
 
 
@@ -221,8 +210,8 @@ def _make_tallies(opened: Sequence[OpenedFile], options: ReadOptions) -> dict[st
 
 def _read_file(
     source: OpenedFile,
-    rows: _Table,
-    unreadable: _Table,
+    rows: TableWriter,
+    unreadable: TableWriter,
     tallies: Mapping[str, PayloadTally],
     options: ReadOptions,
     progress: _Progress,
@@ -342,36 +331,3 @@ def _to_unreadable(batch: Batch, faults: Mapping[int, str], label: str) -> pa.Ta
         "text": [batch.show(record)[:_MAX_TEXT] for record in records],
     }
     return pa.table(columns, schema=UNREADABLE)
-
-
-class _Table:
-    """A Parquet file that is being written to."""
-
-    def __init__(self, path: Path, schema: pa.Schema, writer: pq.ParquetWriter) -> None:
-        self.schema = schema
-        self._path = path
-        self._writer = writer
-
-    def write(self, table: pa.Table) -> None:
-        """Add the rows of a table. Raises `StorageError`."""
-        if table.num_rows:
-            with storage_errors(self._path):
-                self._writer.write_table(table)
-
-
-@contextmanager
-def _open_table(path: Path, schema: pa.Schema) -> Iterator[_Table]:
-    """Write a Parquet file, which takes its name at the end. Raises `StorageError`."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with storage_errors(path):
-        writer = pq.ParquetWriter(partial, schema, compression=_COMPRESSION)
-    try:
-        yield _Table(path, schema, writer)
-        with storage_errors(path):
-            writer.close()
-            partial.replace(path)
-    finally:
-        with suppress(OSError, pa.ArrowException):
-            writer.close()
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from catalog.console.progress import SilentReporter
 from ingest.pipeline import PREPARE
 from ingest.prepare.playlists import PrepareOptions, PrepareSummary, prepare
-from ingest.sources.read import ROWS, UNREADABLE
+from ingest.sources.tables import ROWS, UNREADABLE
 from ingest.stages import WorkFolder
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.console.progress import SilentReporter
@@ -115,7 +115,6 @@ def plain_double_loop(
     }
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.lists(st.integers(0, 30), min_size=1, max_size=12, unique=True), min_size=1),
     st.integers(1, 12),

@@ -85,7 +85,7 @@ any_row = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(any_row, min_size=1, max_size=40), st.integers(2, 3))
 def test_the_tables_equal_those_of_plain_python(rows: list[Row], min_songs: int) -> None:
     expected = judged(rows, min_songs)
@@ -122,7 +122,7 @@ def test_the_tables_equal_those_of_plain_python(rows: list[Row], min_songs: int)
         assert song["title_key"] == normalise(song["title"])
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(any_row, min_size=1, max_size=40), st.randoms(use_true_random=False))
 def test_the_order_in_which_rows_are_stored_does_not_matter(
     rows: list[Row], chance: random.Random
@@ -135,7 +135,7 @@ def test_the_order_in_which_rows_are_stored_does_not_matter(
     assert second == first
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(any_row, min_size=1, max_size=40), st.randoms(use_true_random=False))
 def test_the_order_of_lines_matters_only_to_the_order_of_play(
     rows: list[Row], chance: random.Random

@@ -133,7 +133,7 @@ def test_seed_and_id_are_separated(tmp_path: Path) -> None:
 playlist_ids = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     ids=st.sets(playlist_ids, min_size=1, max_size=60),
     seed=st.integers(0, 2**31 - 1),

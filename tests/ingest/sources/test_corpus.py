@@ -92,7 +92,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     return tmp_path_factory.mktemp("objects") / "file"
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(objects=OBJECTS, data=st.data())
 def test_lines_lists_and_slices_of_the_same_objects_are_read_the_same(
     path: Path, objects: list[Any], data: st.DataObject
@@ -122,7 +122,7 @@ def test_lines_lists_and_slices_of_the_same_objects_are_read_the_same(
     assert results[0] == results[1] == results[2]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     start=st.sampled_from(
         [b"{", b"[", b'{"playlists": [', b'[{"pid": 1, ', b"PK\x03\x04", b"BZh9"]
@@ -148,7 +148,7 @@ def test_text_like_json_is_read_or_refused(path: Path, start: bytes, parts: list
     assert (account.rows, account.unreadable) == (len(rows), len(unreadable))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(cut=st.integers(0, 10_000), flip=st.integers(0, 10_000), kind=st.sampled_from(["zip", "gz"]))
 def test_a_damaged_archive_is_refused(path: Path, cut: int, flip: int, kind: str) -> None:
     content = next(

@@ -220,7 +220,7 @@ TABLE = st.lists(
 NASTY = st.lists(st.tuples(*[st.text('",\t\r\n a')] * 3), min_size=1)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     rows=TABLE | NASTY,
     quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
@@ -239,7 +239,7 @@ def test_what_csv_writes_reads_back(tmp_path_factory, rows, quoting, block):
     assert faults == []
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     body=st.binary()
     | st.lists(
@@ -299,7 +299,7 @@ def test_shared_archive_has_no_unreadable_line(shared_data):
 PIECES = ['"', '""', ",", '","', "a", " ", "\n", "\r\n", "\x1f", 'x"y', '"a, b"', "é", '"",']
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(parts=st.lists(st.sampled_from(PIECES), max_size=30), width=st.integers(1, 4))
 def test_standard_quoting_is_what_csv_reads_if_it_is_valid(parts, width):
     text = "".join(parts)

@@ -101,7 +101,7 @@ def test_a_value_that_no_field_can_hold_is_left_out_and_its_row_stays(tmp_path: 
         assert [one["title"] for one in found] == ["a", "b", "c"]
         assert found[0]["payload:descr"] is None
         assert found[1]["payload:descr"] is None
-        assert account.payload["descr"]["wrong"] == (3 if kind == "integer" else 2)
+        assert account.payload["descr"].wrong == (3 if kind == "integer" else 2)
 
 
 def test_infinity_is_text(tmp_path: Path) -> None:
@@ -173,13 +173,13 @@ def test_wrong_values_are_shown_with_their_place(tmp_path: Path) -> None:
     assert [row["payload:year"] for row in rows] == [1999, None, None, None]
     assert unreadable == []
     assert account.payload == {
-        "year": {
-            "kind": "integer",
-            "filled": 1,
-            "empty": 1,
-            "wrong": 2,
-            "examples": ["'soon' (songs.csv, line 3)", "'later' (songs.csv, line 4)"],
-        }
+        "year": PayloadTally(
+            kind="integer",
+            filled=1,
+            empty=1,
+            wrong=2,
+            examples=["'soon' (songs.csv, line 3)", "'later' (songs.csv, line 4)"],
+        )
     }
 
 
@@ -198,7 +198,7 @@ def test_kinds_come_from_typed_files(tmp_path: Path) -> None:
     account, rows, _ = read(
         path, options=ReadOptions(payload=parse_payload_columns([*columns, "text=year:text"]))
     )
-    kinds = {name: tally["kind"] for name, tally in account.payload.items()}
+    kinds = {name: tally.kind for name, tally in account.payload.items()}
     assert kinds == {
         "year": "integer",
         "loud": "float",

@@ -1,0 +1,59 @@
+"""The two tables that reading writes: rows, and records that cannot be read."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.files import storage_errors
+from ingest.sources.columns import ROLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+ROWS = pa.schema(
+    [("file", pa.string()), ("line", pa.int64())]
+    + [(role, pa.float64() if role == "position" else pa.string()) for role in ROLES]
+)
+UNREADABLE = pa.schema(
+    [("file", pa.string()), ("line", pa.int64()), ("reason", pa.string()), ("text", pa.string())]
+)
+_COMPRESSION = "snappy"
+
+
+class TableWriter:
+    """A Parquet file that is being written to."""
+
+    def __init__(self, path: Path, schema: pa.Schema, writer: pq.ParquetWriter) -> None:
+        self.schema = schema
+        self._path = path
+        self._writer = writer
+
+    def write(self, table: pa.Table) -> None:
+        """Add the rows of a table. Raises `StorageError`."""
+        if table.num_rows:
+            with storage_errors(self._path):
+                self._writer.write_table(table)
+
+
+@contextmanager
+def open_table(path: Path, schema: pa.Schema) -> Iterator[TableWriter]:
+    """Write a Parquet file, which takes its name at the end. Raises `StorageError`."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with storage_errors(path):
+        writer = pq.ParquetWriter(partial, schema, compression=_COMPRESSION)
+    try:
+        yield TableWriter(path, schema, writer)
+        with storage_errors(path):
+            writer.close()
+            partial.replace(path)
+    finally:
+        with suppress(OSError, pa.ArrowException):
+            writer.close()
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
