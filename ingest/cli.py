@@ -175,12 +175,12 @@ def stats(home: Path, work: Path | None, out: Path | None, as_json: bool, quiet:
     from ingest.stats.measures import measure
     from ingest.stats.page import write
 
-    found = measure(work or home / "work", reporter_for(quiet=quiet))
-    page = write(found, out or home / "stats")
+    statistics = measure(work or home / "work", reporter_for(quiet=quiet))
+    page = write(statistics, out or home / "stats")
     if as_json:
-        print_json(found.to_json())
+        print_json(statistics.to_json())
     else:
-        echo(f"{found.playlists:,} playlists, {found.plays:,} plays: see {page}")
+        echo(f"{statistics.playlists:,} playlists, {statistics.plays:,} plays: see {page}")
 
 
 @click.command()

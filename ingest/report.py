@@ -290,7 +290,7 @@ def _describe_versions(prepared: PrepareSummary) -> str:
 
 
 def _missing(train: Stage[TrainSummary]) -> Iterator[Line]:
-    """Yield what the release lacks, and a remedy."""
+    """Report that the release has no song vectors, with the reason and a remedy."""
     summary = train.summary
     if not summary.songs:
         reason = describe_rarity(summary.most, train.inputs["min_count"])

@@ -123,7 +123,7 @@ def count_playlists(
 def read_groups(path: Path, fields: Sequence[str] = ()) -> NDArray[np.int64]:
     """Read artist and keyword fields of a `songs.parquet` as numbers, shape (1 + fields, songs).
 
-    -1 stands for no value.
+    -1 means that the song has no value.
     """
     table = pq.read_table(path, columns=["song", "artist_key", *fields])
     groups = np.empty((1 + len(fields), table.num_rows), np.int64)

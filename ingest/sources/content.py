@@ -103,13 +103,13 @@ class Content:
 
     @contextmanager
     def open(self) -> Iterator[ByteStream]:
-        """Open the file at its start. Raises what `file_errors` maps."""
+        """Open the file at its start. Call it in `file_errors`, which maps the errors."""
         with _open_bytes(self.file) as (raw, scale):
             yield ByteStream(raw, scale, self.compression, self.encoding)
 
 
 def read_sample(file: SourceFile) -> Sample:
-    """Read the first `SAMPLE_SIZE` bytes. Raises what `file_errors` maps."""
+    """Read the first `SAMPLE_SIZE` bytes. Call it in `file_errors`, which maps the errors."""
     with _open_bytes(file) as (raw, scale):
         start = raw.read(8)
         raw.seek(0)

@@ -70,7 +70,7 @@ class Encoding:
 
     @property
     def is_utf8(self) -> bool:
-        """Whether the bytes can be used as they are."""
+        """Whether the text is UTF-8, which needs no conversion."""
         return self.codec == "utf-8"
 
     def decoder(self) -> codecs.IncrementalDecoder:

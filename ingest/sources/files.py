@@ -87,7 +87,7 @@ def find_files(paths: Sequence[Path], stdin_copy: Path | None = None) -> SourceF
     """
     if not paths:
         raise FileError("no playlist file was given")
-    found: dict[tuple[Path, str], FileState] = {}
+    states: dict[tuple[Path, str], FileState] = {}
     passed_over: list[str] = []
     for path in paths:
         is_stdin = stdin_copy is not None and path == STDIN
@@ -95,11 +95,11 @@ def find_files(paths: Sequence[Path], stdin_copy: Path | None = None) -> SourceF
             state = _require_file(file)
             is_archive = not is_stdin and _is_zip(file)
             members = _find_members(file, passed_over) if is_archive else [""]
-            found |= {(file, member): state for member in members}
-    names = [path.name + (f"/{member}" if member else "") for path, member in found]
+            states |= {(file, member): state for member in members}
+    names = [path.name + (f"/{member}" if member else "") for path, member in states]
     is_unique = len(set(names)) == len(names)
     files: list[SourceFile] = []
-    for ((path, member), state), name in zip(found.items(), names, strict=True):
+    for ((path, member), state), name in zip(states.items(), names, strict=True):
         if path == stdin_copy:
             files.append(SourceFile(path, "standard input", state, is_stdin=True))
             continue

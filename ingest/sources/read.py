@@ -52,7 +52,7 @@ _DETECTION_SIZE = 1 << 20  # to detect a format takes about as long as to read s
 class FileNote:
     """How one file was understood: its format, its column for each role, and its records.
 
-    `remarks` say what is unusual about it.
+    `remarks` are notes about unusual properties of the file.
     """
 
     file: str
@@ -260,7 +260,10 @@ def _read_file(
 
 
 def _describe_late_names(counts: Counter[str]) -> str:
-    names = [f"'{name}' ({count:,} records)" for name, count in counts.most_common(_MAX_LATE_NAMES)]
+    names = [
+        f"'{name}' ({count:,} {'record' if count == 1 else 'records'})"
+        for name, count in counts.most_common(_MAX_LATE_NAMES)
+    ]
     more = f" and {len(counts) - len(names):,} more" if len(counts) > len(names) else ""
     return (
         f"not read, because their names do not occur in the first {SAMPLE_SIZE >> 20} MB: "

@@ -42,9 +42,9 @@ def test_the_manifest_says_where_the_release_comes_from(road: Road) -> None:
     assert origin.data_fingerprint == fingerprint_of_files([road.file])
     assert origin.split_fingerprint == stages.split.fingerprint
     lone = QUICK.lone_neighbours_for(manifest.counts.songs)
-    found = {"lone_neighbours": lone, "catalog_min": 1, "order": "played", "mode": "hybrid"}
-    found |= {"window": 60}
-    assert origin.parameters == asdict(QUICK) | found
+    detected = {"lone_neighbours": lone, "catalog_min": 1, "order": "played", "mode": "hybrid"}
+    detected |= {"window": 60}
+    assert origin.parameters == asdict(QUICK) | detected
     assert origin.sources == ["playlists.csv"]
     assert origin.track_ids is False
     assert manifest.dimensions == QUICK.dimensions
@@ -57,7 +57,7 @@ def test_the_release_holds_the_songs_and_vectors_of_its_stages(road: Road) -> No
     vectors = pq.read_table(road.work / "train" / "vectors.parquet").to_pylist()
     songs = pq.read_table(road.work / "prepare" / "songs.parquet").to_pylist()
     train = pq.read_table(road.work / "split" / "train.parquet")["songs"].to_pylist()
-    plays = Counter(song for one in train for song in one)
+    plays = Counter(song for playlist in train for song in playlist)
     vector_of = {row["song"]: row["vector"] for row in vectors}
     rows = [
         {**songs[song], "playlists": count, "vector": vector_of.get(song)}
@@ -85,7 +85,7 @@ def test_the_release_holds_the_songs_and_vectors_of_its_stages(road: Road) -> No
 def test_songs_count_only_in_training_playlists(road: Road) -> None:
     train = pq.read_table(road.work / "split" / "train.parquet")["songs"].to_pylist()
     vectors = pq.read_table(road.work / "train" / "vectors.parquet").to_pylist()
-    plays = Counter(song for one in train for song in one)
+    plays = Counter(song for playlist in train for song in playlist)
     often = {song for song, count in plays.items() if count >= QUICK.min_count}
     assert {row["song"] for row in vectors} == often
 

@@ -60,7 +60,7 @@ def assert_it_adds_up(outcome: pipeline.Outcome) -> None:
         counts.predicted,
     ]
     train = pq.read_table(outcome.stages.split.folder / "train.parquet")["songs"].to_pylist()
-    assert counts.songs == len({song for one in train for song in one})
+    assert counts.songs == len({song for item in train for song in item})
     plays = sum(map(len, train))
     assert plays == summaries["train"].plays == outcome.manifest.counts.training_plays
     assert lines["release"].startswith(outcome.manifest.release)
@@ -136,11 +136,11 @@ def test_the_report_has_every_part(quick: Lane, tmp_path: Path) -> None:
         "labels in training playlists: 100.0% in 1 or more, 100.0% in 2 or more",
     ):
         assert part in text
-    found = json.loads(
+    actual = json.loads(
         CliRunner().invoke(main, ["ingest", "report", "--work", str(quick.work), "--json"]).output
     )
-    assert found["prepare"]["used"] == 161
-    assert found["split"]["label_coverage"]["validation"]["10"] == 1.0
+    assert actual["prepare"]["used"] == 161
+    assert actual["split"]["label_coverage"]["validation"]["10"] == 1.0
 
 
 def test_too_many_rejects_stop_a_run_and_are_reported(quick: Lane, tmp_path: Path) -> None:

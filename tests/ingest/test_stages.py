@@ -131,11 +131,11 @@ def test_a_summary_that_does_not_fit_rebuilds_a_stage(bench: Bench) -> None:
 
 
 def test_stages_have_different_fingerprints(bench: Bench) -> None:
-    one, two = (
+    item, two = (
         bench.folder().run_stage(StageDefinition(name, Built, ()), {}, lambda _: Built(""))
         for name in ("one", "two")
     )
-    assert one.fingerprint != two.fingerprint
+    assert item.fingerprint != two.fingerprint
     assert names(bench.path) == ["one", "two"]
 
 
@@ -285,13 +285,13 @@ def test_a_fingerprint_is_pinned() -> None:
 
 
 def test_the_fingerprint_of_files_depends_on_content_and_order(tmp_path: Path) -> None:
-    one, two, copy = tmp_path / "one", tmp_path / "two", tmp_path / "copy"
-    one.write_text("1")
+    item, two, copy = tmp_path / "one", tmp_path / "two", tmp_path / "copy"
+    item.write_text("1")
     two.write_text("2")
     copy.write_text("1")
-    assert fingerprint_of_files([one, two]) == fingerprint_of_files([copy, two])
-    found = [[one, two], [two, one], [one], [one, one], [two], []]
-    assert len({fingerprint_of_files(files) for files in found}) == len(found)
+    assert fingerprint_of_files([item, two]) == fingerprint_of_files([copy, two])
+    result = [[item, two], [two, item], [item], [item, item], [two], []]
+    assert len({fingerprint_of_files(files) for files in result}) == len(result)
 
 
 def test_the_number_of_bytes_read_is_reported(tmp_path: Path) -> None:

@@ -30,10 +30,11 @@ class Batch:
     `lines` (n, int64) holds the line on which each record starts, from 1 and not descending; of
     Parquet, the row. `fields` maps each role to n values: strings, or doubles for a typed position,
     or any plain type for a payload field. `faults` maps the number of each record that cannot be
-    read (0 to n - 1) to the reason; its values do not count. `show` returns the text of a record
-    by its number. `position` is how many bytes of the file on disk have been read. `late_names`
-    counts the records that hold a field whose name does not occur in the sample of the file, so
-    that it is no column, by name. `unread_lists` names lists of songs that have been passed over.
+    read (0 to n - 1) to the reason; its values in `fields` are ignored. `show` returns the text of
+    a record by its number. `position` is how many bytes of the file on disk have been read.
+    `late_names` counts the records that hold a field whose name does not occur in the sample of the
+    file, so that it is no column, by name. `unread_lists` names lists of songs that have been
+    passed over.
     """
 
     lines: NDArray[np.int64]

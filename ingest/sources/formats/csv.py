@@ -279,8 +279,8 @@ def _count_undoubled(fields: Sequence[pa.Array]) -> int:
 def _count_evidence(fields: Sequence[pa.Array], has_tabs: bool) -> int:
     """Return by how many the fields that RFC 4180 quotes outnumber those that it rules out.
 
-    A field that merely stands in quotes may be a title. After a tab, where quoting is rare, it
-    counts only if all fields of its column are quoted.
+    A field in quotes without quotes inside may be a title that is in quotes. In text with tabs,
+    which is rarely quoted, such a field counts only if all fields of its column are quoted.
     """
     evidence = 0
     for values in fields:

@@ -1,8 +1,8 @@
 """Split lines of delimited text into fields, with one of three kinds of quoting.
 
-    wrapped    every field stands in quotes, and quotes inside are plain characters
+    wrapped    every field is in quotes, and quotes inside are plain characters
     none       a quote is a plain character
-    standard   RFC 4180: fields may stand in quotes, quotes inside are doubled, and a field in
+    standard   RFC 4180: fields may be in quotes, quotes inside are doubled, and a field in
                quotes may contain delimiters and line ends
 
 Lines are an Arrow binary array, each with its line end. Python runs only for lines of standard

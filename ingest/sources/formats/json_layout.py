@@ -148,13 +148,10 @@ def count_late_names(items: Sequence[Any], keys: Mapping[Path, set[str]]) -> Cou
         objects = [value for value in values_at(items, path) if isinstance(value, dict)]
         if not known.issuperset(chain.from_iterable(set(map(tuple, objects)))):
             occurrences = Counter(chain.from_iterable(objects))
-            counts.update(
-                {
-                    ".".join((*path, key)): count
-                    for key, count in occurrences.items()
-                    if key not in known
-                }
-            )
+            for key, count in occurrences.items():
+                if key not in known:
+                    name = ".".join((*path, key))
+                    counts[name.encode("utf-8", "backslashreplace").decode()] += count
     return counts
 
 

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from ingest.sources.encodings import is_encodable
 from ingest.sources.formats.batch import Batch
 from ingest.sources.formats.json_records import MalformedLine, show_value, to_array
 from ingest.sources.formats.json_stream import describe_problem
@@ -53,8 +54,9 @@ def _split_lines(data: bytes) -> list[bytes]:
 
 
 def can_parse_plain_lines(layout: Layout, columns: Mapping[str, str]) -> bool:
-    """Return whether each object is a song, and all its columns are values of the object itself."""
-    return not layout.songs and all(len(layout.paths[name]) == 1 for name in columns.values())
+    """Return whether each object is a song, no column is nested, and all names are valid text."""
+    are_top_level = all(len(layout.paths[name]) == 1 for name in columns.values())
+    return not layout.songs and are_top_level and all(map(is_encodable, layout.object_keys[()]))
 
 
 class PlainLineParser:

@@ -37,7 +37,7 @@ class MalformedLine:
 
 @dataclass(frozen=True)
 class JsonRecords:
-    """The records in some values of a file: songs, and whatever stands in place of a song.
+    """The records in some values of a file: songs, and values that are not songs.
 
     `values` have the `numbers` in the file. Of each record: `raw` is the record as it is in the
     file, `lines` its line, `parents` the index of its value, `indices` its index in the list of
@@ -179,7 +179,7 @@ def to_array(role: str, values: Sequence[Any]) -> tuple[pa.Array, dict[int, str]
     """Convert values for a role: positions to doubles if all are numbers, others to text.
 
     Payload fields that are all floats or all booleans keep their type. Returns an array of n
-    values, and what is wrong with those that cannot be converted, by their index.
+    values, and the problems of those that cannot be converted, by their index.
     """
     is_payload = role.startswith(PREFIX)
     types = set(map(type, values)) - {NoneType}
@@ -203,7 +203,7 @@ def to_array(role: str, values: Sequence[Any]) -> tuple[pa.Array, dict[int, str]
 
 
 def _to_text(value: Any, *, is_payload: bool) -> tuple[str | None, str]:
-    """Return a value as text, or what is wrong with it. An object is no value."""
+    """Return a value as text, and the problem if it cannot be converted. An object becomes null."""
     if value is None or isinstance(value, dict):
         return None, ""
     if isinstance(value, list):  # such as the artists of a song

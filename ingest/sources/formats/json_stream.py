@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 STEP_SIZE = 1 << 20  # bytes read at a time
 MAX_VALUE_SIZE = 256 << 20  # characters of an object that is parsed at once
-MAX_EXAMPLES = 20  # elements of a list that show what it holds
+MAX_EXAMPLES = 20  # elements of a list from which its content is detected
 _BLANK = " \t\n\r\ufeff"  # a byte order mark may stand between files that were joined
 
 
@@ -28,7 +28,7 @@ class JsonStream:
         self._file = file
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._parser = json.JSONDecoder()
-        self._text = ""  # what has been read and not been parsed begins at `_at`
+        self._text = ""  # the text from index `_at` on is not parsed yet
         self._at = 0
         self._is_at_end = False
         self._list_count = 0

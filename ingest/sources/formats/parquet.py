@@ -233,14 +233,14 @@ class _Songs:
     """The songs in the lists of some rows.
 
     `rows` and `indices` hold the row and the index in its list of each record. `playlists` are the
-    rows that hold songs; `places` hold the place of each record among their songs, or -1 if the
-    record stands for a row without.
+    rows that hold songs; `song_numbers` hold the number of each record among all songs, or -1 if
+    the record is a row without songs.
     """
 
     rows: NDArray[np.int64]
     indices: NDArray[np.int64]
     playlists: NDArray[np.int64]
-    places: NDArray[np.int64]
+    song_numbers: NDArray[np.int64]
 
 
 def _unfold(table: pa.RecordBatch, columns: Sequence[Column]) -> tuple[_Songs, dict[int, str]]:
@@ -252,14 +252,14 @@ def _unfold(table: pa.RecordBatch, columns: Sequence[Column]) -> tuple[_Songs, d
     rows = np.repeat(np.arange(len(record_counts)), record_counts)
     first = np.cumsum(record_counts) - record_counts
     indices = np.arange(len(rows)) - first[rows]
-    places = np.where(song_counts[rows] > 0, np.cumsum(song_counts[rows] > 0) - 1, -1)
+    song_numbers = np.where(song_counts[rows] > 0, np.cumsum(song_counts[rows] > 0) - 1, -1)
     faults = {
         int(first[row]): "lists of different lengths"
         if is_uneven[row]
         else "a playlist without songs"
         for row in np.flatnonzero(song_counts == 0)
     }
-    return _Songs(rows, indices, np.flatnonzero(song_counts), places), faults
+    return _Songs(rows, indices, np.flatnonzero(song_counts), song_numbers), faults
 
 
 def _select(
@@ -270,7 +270,7 @@ def _select(
     values = table.column(top)
     if songs and in_songs:
         values = _walk(values.take(pa.array(songs.playlists)).flatten(), path)
-        values = values.take(pa.array(songs.places, mask=songs.places < 0))
+        values = values.take(pa.array(songs.song_numbers, mask=songs.song_numbers < 0))
     else:
         if column.in_list and not path:
             values = pc.binary_join(values.cast(pa.list_(pa.string())), ", ")

@@ -28,13 +28,13 @@ def strengths_of(
 ) -> dict[tuple[int, int], float]:
     offsets = np.cumsum([0, *map(len, playlists)])
     songs = np.array([song for songs in playlists for song in songs], dtype=np.int32)
-    found = {}
+    result = {}
     for _, _, (seeds, predicted, strength) in cooccurrence.compute_weights(
         offsets, songs, parameters
     ):
         for seed, song, value in zip(seeds, predicted, strength, strict=True):
-            found[int(seed), int(song)] = float(value)
-    return found
+            result[int(seed), int(song)] = float(value)
+    return result
 
 
 def test_a_later_song_counts_for_an_earlier_one() -> None:
@@ -48,10 +48,10 @@ def test_an_earlier_song_counts_less() -> None:
 
 def test_the_weight_decreases_with_distance() -> None:
     parameters = Parameters(distance_power=1.0, backward=0.0, seed_exponent=0.0)
-    found = strengths_of([[0, 1, 2, 3]], parameters)
-    assert found[0, 1] == 1
-    assert found[0, 2] == 1 / 2
-    assert found[0, 3] == pytest.approx(1 / 3, rel=1e-4)
+    result = strengths_of([[0, 1, 2, 3]], parameters)
+    assert result[0, 1] == 1
+    assert result[0, 2] == 1 / 2
+    assert result[0, 3] == pytest.approx(1 / 3, rel=1e-4)
 
 
 def test_songs_beyond_the_window_do_not_count() -> None:
@@ -60,8 +60,8 @@ def test_songs_beyond_the_window_do_not_count() -> None:
 
 
 def test_playlists_are_added_and_kept_apart() -> None:
-    found = strengths_of([[0, 1], [0, 1], [2, 3]], PLAIN)
-    assert found == {(0, 1): 2, (2, 3): 1}
+    result = strengths_of([[0, 1], [0, 1], [2, 3]], PLAIN)
+    assert result == {(0, 1): 2, (2, 3): 1}
 
 
 def test_popularity_is_divided_out() -> None:
@@ -74,8 +74,8 @@ def test_popularity_is_divided_out() -> None:
 
 def test_each_seed_keeps_its_largest_weights() -> None:
     parameters = Parameters(distance_power=1.0, backward=0.0, seed_exponent=0.0, neighbours=2)
-    found = strengths_of([[0, 1, 2, 3, 4]], parameters)
-    assert [song for seed, song in found if seed == 0] == [1, 2]
+    result = strengths_of([[0, 1, 2, 3, 4]], parameters)
+    assert [song for seed, song in result if seed == 0] == [1, 2]
 
 
 def test_songs_that_share_one_playlist_are_limited() -> None:
@@ -84,12 +84,12 @@ def test_songs_that_share_one_playlist_are_limited() -> None:
     parameters = Parameters(
         distance_power=1.0, backward=0.0, seed_exponent=0.0, lone_neighbours=2, neighbours=2
     )
-    found = strengths_of(playlists, parameters)
-    assert [song for seed, song in found if seed == 0] == [2, 6]
-    found = strengths_of(playlists, replace(parameters, lone_neighbours=1))
-    assert [song for seed, song in found if seed == 0] == [2, 1]
-    found = strengths_of(playlists, replace(parameters, lone_neighbours=0))
-    assert list(found) == [(0, 1)]
+    result = strengths_of(playlists, parameters)
+    assert [song for seed, song in result if seed == 0] == [2, 6]
+    result = strengths_of(playlists, replace(parameters, lone_neighbours=1))
+    assert [song for seed, song in result if seed == 0] == [2, 1]
+    result = strengths_of(playlists, replace(parameters, lone_neighbours=0))
+    assert list(result) == [(0, 1)]
 
 
 def plain_double_loop(
@@ -135,10 +135,10 @@ def test_the_weights_equal_those_of_a_plain_loop(
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cooccurrence, "PAIRS_PER_PART", pairs)  # many parts, whatever the data
-        found = strengths_of(playlists, parameters)
+        result = strengths_of(playlists, parameters)
     expected = plain_double_loop(playlists, parameters)
-    assert found.keys() >= {pair for pair, value in expected.items() if value > 1e-6}
-    for pair, value in found.items():
+    assert result.keys() >= {pair for pair, value in expected.items() if value > 1e-6}
+    for pair, value in result.items():
         assert value == pytest.approx(expected[pair], rel=1e-4, abs=1e-6)
 
 

@@ -164,17 +164,17 @@ def test_a_better_reranker_must_not_lose_last_songs() -> None:
 
 
 def test_fewer_hits_need_more_than_chance() -> None:
-    found = np.array([5, 0, 50, 0] * 25)
-    assert not finds_fewer(found, found)
-    assert not finds_fewer(found[:0], found[:0])
-    for lost in (found == 5, found == 50):  # within 10, and within 100
-        none, some = found.copy(), found.copy()
+    result = np.array([5, 0, 50, 0] * 25)
+    assert not finds_fewer(result, result)
+    assert not finds_fewer(result[:0], result[:0])
+    for lost in (result == 5, result == 50):  # within 10, and within 100
+        none, some = result.copy(), result.copy()
         none[lost] = 0
         some[np.flatnonzero(lost)[:2]] = 0
-        some[1] = found[lost][0]
-        assert finds_fewer(none, found)
-        assert not finds_fewer(some, found)
-        assert not finds_fewer(found, none)
+        some[1] = result[lost][0]
+        assert finds_fewer(none, result)
+        assert not finds_fewer(some, result)
+        assert not finds_fewer(result, none)
 
 
 @pytest.fixture(scope="module")
@@ -239,18 +239,22 @@ def test_offline_rankings_equal_those_of_the_engine(work: Path, release: Embedde
     queries = [songs[:-1] for songs in playlists]
     seeds = seeds_of(work)
     parameters = Parameters()
-    of_company, of_likeness = fusion_depths(20)
-    company = list(
-        retrieval.rank_by_cooccurrence(arrays, queries, parameters.cooccurrence_decay, of_company)
+    depth_cooccurrence, depth_dense = fusion_depths(20)
+    by_cooccurrence = list(
+        retrieval.rank_by_cooccurrence(
+            arrays, queries, parameters.cooccurrence_decay, depth_cooccurrence
+        )
     )
-    alike = list(retrieval.rank_by_similarity(arrays, queries, parameters.query_decay, of_likeness))
+    by_vectors = list(
+        retrieval.rank_by_similarity(arrays, queries, parameters.query_decay, depth_dense)
+    )
     both = [
         retrieval.fuse(*pair, parameters.dense_weight, 20)
-        for pair in zip(company, alike, strict=True)
+        for pair in zip(by_cooccurrence, by_vectors, strict=True)
     ]
     for mode, offline in (
-        (Mode.COOCCURRENCE, [songs for songs, _ in company]),
-        (Mode.DENSE, [songs for songs, _ in alike]),
+        (Mode.COOCCURRENCE, [songs for songs, _ in by_cooccurrence]),
+        (Mode.DENSE, [songs for songs, _ in by_vectors]),
         (Mode.HYBRID, both),
     ):
         asks = [Query(some, 20, mode=mode) for some in seeds]

@@ -66,11 +66,11 @@ def test_weak_vectors_are_left_out_and_good_ones_taken(files: StageFiles, tmp_pa
     noise = random.normal(size=(total, 16))
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     weak = with_vectors(files, tmp_path / "weak.parquet", noise)
-    found = select_mode(weak, Alternatives((0.6, 2.0), 1), AUTO, SilentReporter())
-    assert found.mode == "cooccurrence"
-    gain = found.figures["auto, cooccurrence gain"]
-    assert gain > found.figures["auto, hybrid at 0.6 gain"]
-    assert gain > found.figures["auto, hybrid at 2 gain"]
+    result = select_mode(weak, Alternatives((0.6, 2.0), 1), AUTO, SilentReporter())
+    assert result.mode == "cooccurrence"
+    gain = result.figures["auto, cooccurrence gain"]
+    assert gain > result.figures["auto, hybrid at 0.6 gain"]
+    assert gain > result.figures["auto, hybrid at 2 gain"]
 
     # Vectors that have seen the validation playlists, beside hardly any co-occurrence.
     held_out = retrieval.read_playlists(files.validation)
@@ -82,16 +82,16 @@ def test_weak_vectors_are_left_out_and_good_ones_taken(files: StageFiles, tmp_pa
     strengths = pq.read_table(files.cooccurrence)
     pq.write_table(strengths.take(np.arange(0, len(strengths), 50)), tmp_path / "few.parquet")
     good = replace(good, cooccurrence=tmp_path / "few.parquet")
-    found = select_mode(good, Alternatives(DENSE_WEIGHTS, 1), AUTO, SilentReporter())
-    assert (found.mode, found.dense_weight) == ("hybrid", DENSE_WEIGHTS[-1])
-    assert f"hybrid at {DENSE_WEIGHTS[-1]:g}" in found.text
+    result = select_mode(good, Alternatives(DENSE_WEIGHTS, 1), AUTO, SilentReporter())
+    assert (result.mode, result.dense_weight) == ("hybrid", DENSE_WEIGHTS[-1])
+    assert f"hybrid at {DENSE_WEIGHTS[-1]:g}" in result.text
 
 
 def test_the_figures_are_those_of_the_rankings(files: StageFiles) -> None:
-    found = select_mode(files, Alternatives((0.2,), 1), AUTO, SilentReporter())
+    result = select_mode(files, Alternatives((0.2,), 1), AUTO, SilentReporter())
     held_out = retrieval.read_playlists(files.validation)
     cases, arrays = selection._load(files, Alternatives((0.2,), 1), held_out, AUTO.seed)
-    assert found.queries == len(cases.labels) > 3 * len(held_out)
+    assert result.queries == len(cases.labels) > 3 * len(held_out)
     total = pq.read_metadata(files.songs).num_rows
     whole = retrieval.read_weights(files.cooccurrence, np.ones(total, bool))
     rankings = retrieval.rank_by_cooccurrence(
@@ -99,8 +99,8 @@ def test_the_figures_are_those_of_the_rankings(files: StageFiles) -> None:
     )
     ranks = retrieval.ranks_of_labels((songs[:100] for songs, _ in rankings), cases.labels)
     hits = np.mean([0 < rank <= 100 for rank in ranks])
-    assert found.figures["auto, cooccurrence HR@100"] == pytest.approx(hits)
-    assert found.figures.keys() >= {"auto, hybrid HR@10", "auto, hybrid at 0.2 gain"}
+    assert result.figures["auto, cooccurrence HR@100"] == pytest.approx(hits)
+    assert result.figures.keys() >= {"auto, hybrid HR@10", "auto, hybrid at 0.2 gain"}
 
 
 def test_only_the_weights_of_the_seeds_are_read(
@@ -118,10 +118,10 @@ def test_only_the_weights_of_the_seeds_are_read(
     )
     needed = np.zeros(pq.read_metadata(files.songs).num_rows, bool)
     needed[[3, 7]] = True
-    found = retrieval.read_weights(path, needed)
+    result = retrieval.read_weights(path, needed)
     whole = retrieval.read_weights(files.cooccurrence, np.ones(len(needed), bool))
-    assert (found[[3, 7]] != whole[[3, 7]]).nnz == 0
-    assert found.nnz == whole[[3, 7]].nnz > 0
+    assert (result[[3, 7]] != whole[[3, 7]]).nnz == 0
+    assert result.nnz == whole[[3, 7]].nnz > 0
     assert len(read) < pq.ParquetFile(path).num_row_groups / 2
 
 
@@ -147,16 +147,16 @@ def test_a_selected_reranker_must_have_a_larger_gain(
             return np.full(len(cases.labels), int(first))
 
         monkeypatch.setattr(selection, "rerank_cases", ranks)
-        found = select_mode(files, Alternatives(DENSE_WEIGHTS, 1, model), AUTO, SilentReporter())
-        assert found.mode == mode
-        assert found.figures["auto, ranked HR@10"] == float(first)
+        result = select_mode(files, Alternatives(DENSE_WEIGHTS, 1, model), AUTO, SilentReporter())
+        assert result.mode == mode
+        assert result.figures["auto, ranked HR@10"] == float(first)
 
 
 def test_a_given_mode_is_not_measured(files: StageFiles) -> None:
-    found = select_mode(
+    result = select_mode(
         files, Alternatives(DENSE_WEIGHTS, 1), replace(AUTO, mode="dense"), SilentReporter()
     )
-    assert found == ChooseSummary("dense, as requested", "dense", AUTO.dense_weight, {})
+    assert result == ChooseSummary("dense, as requested", "dense", AUTO.dense_weight, {})
     assert dense_weights_to_try(AUTO, ()) == DENSE_WEIGHTS
     assert dense_weights_to_try(AUTO, {"dense_weight"}) == (AUTO.dense_weight,)
     assert dense_weights_to_try(replace(AUTO, dense_weight=0.7), ()) == (0.7,)
@@ -167,15 +167,15 @@ def test_without_validation_playlists_nothing_is_measured(
 ) -> None:
     none = tmp_path / "none.parquet"
     pq.write_table(pq.read_table(files.validation).slice(0, 0), none)
-    found = select_mode(
+    result = select_mode(
         replace(files, validation=none), Alternatives(DENSE_WEIGHTS, 1), AUTO, SilentReporter()
     )
-    assert (found.mode, found.dense_weight, found.figures) == (
+    assert (result.mode, result.dense_weight, result.figures) == (
         "hybrid",
         AUTO.dense_weight,
         {},
     )
-    assert "unmeasured" in found.text
+    assert "unmeasured" in result.text
 
 
 def test_the_manifest_has_the_choice_and_its_figures(lane: Lane) -> None:

@@ -93,9 +93,9 @@ def test_a_playlist_too_long_for_gensim_goes_in_whole(
     tmp_path: Path, length: int, lines: list[int]
 ) -> None:
     text = corpus_of(tmp_path, [list(range(length)), [99_999, 5]])
-    found = sorted([int(song) for song in line.split(" ")] for line in text.splitlines())
-    assert [len(line) for line in found] == [*lines, 2]
-    assert [song for line in found[:-1] for song in line] == list(range(length))
+    result = sorted([int(song) for song in line.split(" ")] for line in text.splitlines())
+    assert [len(line) for line in result] == [*lines, 2]
+    assert [song for line in result[:-1] for song in line] == list(range(length))
 
 
 @pytest.mark.parametrize("length", [9_999, 10_000, 10_001, 10_040, 19_950, 19_951, 25_000])

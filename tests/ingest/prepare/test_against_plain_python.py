@@ -38,21 +38,21 @@ class Judged:
 def judged(rows: list[Row], min_songs: int) -> Judged:
     playlists: dict[str, list[tuple[Any, str]]] = defaultdict(list)
     rejected = []
-    for one in numbered(rows):
-        name = trimmed(one["playlist_name"])
-        key = trimmed(one["playlist_id"])
+    for item in numbered(rows):
+        name = trimmed(item["playlist_name"])
+        key = trimmed(item["playlist_id"])
         if not key:
-            owned = f"{trimmed(one['owner'])}\x1f{name}"
+            owned = f"{trimmed(item['owner'])}\x1f{name}"
             key = hashlib.md5(owned.encode()).hexdigest() if name else ""
-        artist, title = normalise(one["artist"] or ""), normalise(one["title"] or "")
+        artist, title = normalise(item["artist"] or ""), normalise(item["title"] or "")
         missing = ["artist"] * (not artist) + ["title"] * (not title) + ["playlist"] * (not key)
         if missing:
-            rejected.append((one["file"], one["line"], f"no {missing[0]}"))
+            rejected.append((item["file"], item["line"], f"no {missing[0]}"))
             continue
-        track = trimmed(one["track_id"])
+        track = trimmed(item["track_id"])
         song = song_id_of_track(track) if track else song_id(artist, title)
-        unplaced = one["position"] is None
-        place = (unplaced, 0 if unplaced else one["position"], one["file"], one["line"])
+        unplaced = item["position"] is None
+        place = (unplaced, 0 if unplaced else item["position"], item["file"], item["line"])
         playlists[key].append((place, str(song)))
     ordered = {
         key: list(dict.fromkeys(song for _, song in sorted(plays)))
@@ -66,9 +66,10 @@ def judged(rows: list[Row], min_songs: int) -> Judged:
     )
 
 
-def as_ids(found: Prepared, of: list[Row]) -> dict[str, list[str]]:
+def as_ids(result: Prepared, of: list[Row]) -> dict[str, list[str]]:
     return {
-        one["playlist_id"]: [found.songs[song]["song_id"] for song in one["songs"]] for one in of
+        item["playlist_id"]: [result.songs[song]["song_id"] for song in item["songs"]]
+        for item in of
     }
 
 
@@ -94,12 +95,12 @@ def test_the_tables_equal_those_of_plain_python(rows: list[Row], min_songs: int)
             with pytest.raises(PlaylistError):
                 prepared(Path(name), rows, min_songs)
             return
-        found = prepared(Path(name), rows, min_songs)
-    assert as_ids(found, found.playlists) == expected.kept
-    assert as_ids(found, found.short) == expected.short
-    rejected = [(one["file"], one["line"], one["reason"]) for one in found.rejects]
+        result = prepared(Path(name), rows, min_songs)
+    assert as_ids(result, result.playlists) == expected.kept
+    assert as_ids(result, result.short) == expected.short
+    rejected = [(item["file"], item["line"], item["reason"]) for item in result.rejects]
     assert rejected == expected.rejected
-    summary = found.summary
+    summary = result.summary
     assert summary.rows == len(rows) == summary.used + len(rejected)
     assert summary.used == expected.used
     assert summary.rejected == dict(Counter(reason for _, _, reason in rejected))
@@ -112,12 +113,15 @@ def test_the_tables_equal_those_of_plain_python(rows: list[Row], min_songs: int)
         len(expected.short),
     )
     everything = {
-        song for one in (expected.kept, expected.short) for songs in one.values() for song in songs
+        song
+        for item in (expected.kept, expected.short)
+        for songs in item.values()
+        for song in songs
     }
-    assert [song["song_id"] for song in found.songs] == sorted(everything)
-    assert [song["song"] for song in found.songs] == list(range(len(everything)))
+    assert [song["song_id"] for song in result.songs] == sorted(everything)
+    assert [song["song"] for song in result.songs] == list(range(len(everything)))
     assert summary.songs == len(everything)
-    for song in found.songs:
+    for song in result.songs:
         assert song["artist_key"] == normalise(song["artist"])
         assert song["title_key"] == normalise(song["title"])
 
@@ -147,7 +151,7 @@ def test_the_order_of_lines_matters_only_to_the_order_of_play(
         second = prepared(Path(name), rows)
     assert second.summary == first.summary
     assert second.songs == first.songs
-    for one, other in ((first.playlists, second.playlists), (first.short, second.short)):
-        assert [{**each, "songs": sorted(each["songs"])} for each in one] == [
+    for item, other in ((first.playlists, second.playlists), (first.short, second.short)):
+        assert [{**each, "songs": sorted(each["songs"])} for each in item] == [
             {**each, "songs": sorted(each["songs"])} for each in other
         ]

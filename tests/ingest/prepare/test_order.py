@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def measured(folder: Path, playlists: list[list[int]], artists: int = 10) -> dict[str, Any]:
     """Song n is called as n in five digits, and is by artist n % artists."""
-    songs = max(max(one) for one in playlists) + 1
+    songs = max(max(item) for item in playlists) + 1
     titles = [f"{n:05}" for n in range(songs)]
     names = [f"a{n % artists:03}" for n in range(songs)]
     table = {"title": titles, "title_key": titles, "artist": names, "artist_key": names}
@@ -49,66 +49,66 @@ def in_blocks(seed: int) -> list[list[int]]:
 
 
 def test_playlists_sorted_by_title_have_no_order(tmp_path: Path) -> None:
-    found = measured(tmp_path, [sorted(one) for one in draws(1)])
-    assert found.found == "none"
-    assert found.sorted["title"] == 1.0
-    assert found.text == "100% of playlists are sorted by title"
+    result = measured(tmp_path, [sorted(item) for item in draws(1)])
+    assert result.found == "none"
+    assert result.sorted["title"] == 1.0
+    assert result.text == "100% of playlists are sorted by title"
 
 
 def test_descending_order_and_order_by_artist_are_detected(tmp_path: Path) -> None:
-    playlists = [sorted(one, key=lambda n: -(n % 50)) for one in draws(2)]
-    found = measured(tmp_path, playlists, artists=50)
-    assert found.found == "none"
-    assert "sorted by artist" in found.text
+    playlists = [sorted(item, key=lambda n: -(n % 50)) for item in draws(2)]
+    result = measured(tmp_path, playlists, artists=50)
+    assert result.found == "none"
+    assert "sorted by artist" in result.text
 
 
 def test_a_few_sorted_playlists_are_not_enough(tmp_path: Path) -> None:
-    alphabetical = [sorted(one) for one in draws(3, playlists=20)]
-    found = measured(tmp_path, [*alphabetical, *in_blocks(3)], artists=97)
-    assert found.found == "played"
-    assert 0 < found.sorted["title"] < 0.5
+    alphabetical = [sorted(item) for item in draws(3, playlists=20)]
+    result = measured(tmp_path, [*alphabetical, *in_blocks(3)], artists=97)
+    assert result.found == "played"
+    assert 0 < result.sorted["title"] < 0.5
 
 
 def test_shuffled_playlists_have_no_order(tmp_path: Path) -> None:
-    found = measured(tmp_path, draws(4))
-    assert found.found == "none"
-    assert found.text.startswith("as if shuffled")
-    assert found.recurring == pytest.approx(1, abs=0.1)
-    assert found.same_artist == pytest.approx(1, abs=0.1)
+    result = measured(tmp_path, draws(4))
+    assert result.found == "none"
+    assert result.text.startswith("as if shuffled")
+    assert result.recurring == pytest.approx(1, abs=0.1)
+    assert result.same_artist == pytest.approx(1, abs=0.1)
 
 
 def test_recurring_neighbours_are_an_order(tmp_path: Path) -> None:
-    found = measured(tmp_path, in_blocks(5), artists=97)
-    assert found.found == "played"
-    assert found.recurring > 2
-    assert found.sorted["title"] == 0
+    result = measured(tmp_path, in_blocks(5), artists=97)
+    assert result.found == "played"
+    assert result.recurring > 2
+    assert result.sorted["title"] == 0
 
 
 def test_runs_of_an_artist_are_an_order(tmp_path: Path) -> None:
     chance = random.Random(6)
     playlists = []
-    for one in draws(6, songs=10_000):
-        groups = sorted({n % 10 for n in one}, key=lambda _: chance.random())
-        playlists.append([n for group in groups for n in one if n % 10 == group])
-    found = measured(tmp_path, playlists)
-    assert found.found == "played"
-    assert found.same_artist > 2
+    for item in draws(6, songs=10_000):
+        groups = sorted({n % 10 for n in item}, key=lambda _: chance.random())
+        playlists.append([n for group in groups for n in item if n % 10 == group])
+    result = measured(tmp_path, playlists)
+    assert result.found == "played"
+    assert result.same_artist > 2
 
 
 @pytest.mark.parametrize(
     "playlists", [draws(7, playlists=3), [[0, 1, 2]] * 50, draws(8, playlists=30, songs=9_000)]
 )
 def test_too_little_data_counts_as_played(tmp_path: Path, playlists: list[list[int]]) -> None:
-    found = measured(tmp_path, playlists, artists=9_000)
-    assert found.found == "played"
-    assert found.text.startswith("too ")
+    result = measured(tmp_path, playlists, artists=9_000)
+    assert result.found == "played"
+    assert result.text.startswith("too ")
 
 
 def test_large_data_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(order, "SAMPLED_PLAYS", 1000)
-    found = measured(tmp_path, [sorted(one) for one in draws(9)])
-    assert found.playlists == 50
-    assert found.found == "none"
+    result = measured(tmp_path, [sorted(item) for item in draws(9)])
+    assert result.playlists == 50
+    assert result.found == "none"
 
 
 # What follows from it.
@@ -155,20 +155,22 @@ def splits_of(
     pq.write_table(pa.Table.from_pylist(rows, schema), folder / "playlists.parquet")
     split_module.split(folder / "playlists.parquet", folder, seed, order_of, SilentReporter())
     names = ("train", "validation", "test")
-    found = [one for name in names for one in pq.read_table(folder / f"{name}.parquet").to_pylist()]
-    return sorted(found, key=lambda one: int(one["playlist_id"][1:]))
+    result = [
+        item for name in names for item in pq.read_table(folder / f"{name}.parquet").to_pylist()
+    ]
+    return sorted(result, key=lambda item: int(item["playlist_id"][1:]))
 
 
 def test_playlists_without_an_order_are_shuffled(tmp_path: Path) -> None:
     played = splits_of(tmp_path / "played", "played")
     loose = splits_of(tmp_path / "none", "none")
-    assert [sorted(one["songs"]) for one in loose] == [one["songs"] for one in played]
-    assert all(one["songs"] != sorted(one["songs"]) for one in loose)
+    assert [sorted(item["songs"]) for item in loose] == [item["songs"] for item in played]
+    assert all(item["songs"] != sorted(item["songs"]) for item in loose)
     # Each playlist has an order of its own, the same each time; another seed gives another.
     assert loose[0]["songs"] != loose[7]["songs"]
     assert splits_of(tmp_path / "none", "none") == loose
     assert splits_of(tmp_path / "none", "none", seed=1) != loose
-    last = [one["songs"][-1] - one["songs"][0] for one in loose]
+    last = [item["songs"][-1] - item["songs"][0] for item in loose]
     assert any(step < 0 for step in last)
     assert any(step > 0 for step in last)
     schema = pq.read_schema(tmp_path / "none" / "train.parquet")
@@ -183,13 +185,13 @@ def test_the_shuffle_does_not_depend_on_song_numbers(
     before = splits_of(tmp_path / "before", "none")
     shifted = {song: song * 2 + 3 for song in range(36)}
     after = splits_of(tmp_path / "after", "none", numbers=shifted)
-    assert [one["songs"] for one in after] == [
-        [shifted[song] for song in one["songs"]] for one in before
+    assert [item["songs"] for item in after] == [
+        [shifted[song] for song in item["songs"]] for item in before
     ]
 
 
 def test_the_shuffle_puts_a_song_at_any_position(tmp_path: Path) -> None:
-    lists = [one["songs"] for one in splits_of(tmp_path, "none")]
+    lists = [item["songs"] for item in splits_of(tmp_path, "none")]
     places = [songs.index(20) for songs in lists]
     assert len(set(places)) > 15
     assert 10 < sum(places) / len(places) < 19

@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 
 def test_names_are_trimmed(tmp_path: Path) -> None:
-    found = prepared(
+    result = prepared(
         tmp_path,
         [
             row(" \tThe  The\u00a0", "\r\nx \v\f", playlist_id=" 1\t", track_id=" ", owner=" u "),
             row("The  The", "y", playlist_id="1", playlist_name="\u00a0Mix ", owner="u"),
         ],
     )
-    assert found.playlists == [
-        {"playlist_id": "1", "name": "Mix", "owner": "u", "songs": found.playlists[0]["songs"]}
+    assert result.playlists == [
+        {"playlist_id": "1", "name": "Mix", "owner": "u", "songs": result.playlists[0]["songs"]}
     ]
-    assert {song["artist"] for song in found.songs} == {"The  The"}
-    assert found.titles() == {"1": "xy"}
-    assert {song["artist_key"] for song in found.songs} == {"the the"}
+    assert {song["artist"] for song in result.songs} == {"The  The"}
+    assert result.titles() == {"1": "xy"}
+    assert {song["artist_key"] for song in result.songs} == {"the the"}
 
 
 def test_a_song_has_its_keys_and_its_stable_id(tmp_path: Path) -> None:
-    found = prepared(tmp_path, [row("Beyoncé", "Déjà Vu", playlist_id="1"), *playlist("1", "x")])
-    (song,) = [song for song in found.songs if song["artist"] == "Beyoncé"]
+    result = prepared(tmp_path, [row("Beyoncé", "Déjà Vu", playlist_id="1"), *playlist("1", "x")])
+    (song,) = [song for song in result.songs if song["artist"] == "Beyoncé"]
     assert song == {
         "song": song["song"],
         "song_id": str(song_id("beyonce", "deja vu")),
@@ -53,13 +53,13 @@ def test_spellings_are_one_song_under_the_most_common_one(tmp_path: Path) -> Non
     spellings = ["Beyonce", "Beyoncé", "BEYONCÉ", "Beyoncé", "beyoncé  "]
     rows = [row(name, "Halo", playlist_id=str(i)) for i, name in enumerate(spellings)]
     rows += [row("Other", "Song", playlist_id=str(i)) for i in range(5)]
-    found = prepared(tmp_path, rows)
-    assert {(song["artist"], song["title"]) for song in found.songs} == {
+    result = prepared(tmp_path, rows)
+    assert {(song["artist"], song["title"]) for song in result.songs} == {
         ("Beyoncé", "Halo"),
         ("Other", "Song"),
     }
-    assert len(found.playlists) == 5
-    assert all(sorted(one["songs"]) == [0, 1] for one in found.playlists)
+    assert len(result.playlists) == 5
+    assert all(sorted(item["songs"]) == [0, 1] for item in result.playlists)
 
 
 def test_artist_and_title_are_of_the_same_spelling(tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_artist_and_title_are_of_the_same_spelling(tmp_path: Path) -> None:
     pairs = [("ABBA", "sos")] * 2 + [("abba", "SOS")] * 3 + [("ABBA", "Sos")] * 2
     rows = [row(*pair, playlist_id=str(i)) for i, pair in enumerate(pairs)]
     rows += [row("Other", "Song", playlist_id=str(i)) for i in range(len(pairs))]
-    found = prepared(tmp_path, rows)
-    assert ("abba", "SOS") in {(song["artist"], song["title"]) for song in found.songs}
+    result = prepared(tmp_path, rows)
+    assert ("abba", "SOS") in {(song["artist"], song["title"]) for song in result.songs}
 
 
 def test_equally_common_spellings_are_ordered_by_the_alphabet(tmp_path: Path) -> None:
@@ -76,28 +76,28 @@ def test_equally_common_spellings_are_ordered_by_the_alphabet(tmp_path: Path) ->
     rows += [row("Z", "z", playlist_id=name) for name in ("b B", "B b", "B B")]
     for seed in range(3):
         random.Random(seed).shuffle(rows)
-        found = prepared(tmp_path, rows)
-        assert {song["artist"] for song in found.songs} == {"B B", "Z"}
+        result = prepared(tmp_path, rows)
+        assert {song["artist"] for song in result.songs} == {"B B", "Z"}
 
 
 def test_songs_are_numbered_from_0_in_the_order_of_their_ids(tmp_path: Path) -> None:
-    found = prepared(tmp_path, playlist("1", "abcdefghij") + playlist("2", "jklm"))
-    assert [song["song"] for song in found.songs] == list(range(13))
-    ids = [song["song_id"] for song in found.songs]
+    result = prepared(tmp_path, playlist("1", "abcdefghij") + playlist("2", "jklm"))
+    assert [song["song"] for song in result.songs] == list(range(13))
+    ids = [song["song_id"] for song in result.songs]
     assert ids == sorted(ids)
     assert ids == sorted(str(song_id("A", title)) for title in "abcdefghijklm")
 
 
 def test_the_types_of_the_tables(tmp_path: Path) -> None:
-    found = prepared(tmp_path, playlist("1", "ab"))
-    songs = pq.read_schema(found.folder / "songs.parquet")
+    result = prepared(tmp_path, playlist("1", "ab"))
+    songs = pq.read_schema(result.folder / "songs.parquet")
     assert songs.names == ["song", "song_id", "artist", "title", "artist_key", "title_key"]
     assert songs.field("song").type == pa.int32()
     for name in ("playlists", "short_playlists"):
-        schema = pq.read_schema(found.folder / f"{name}.parquet")
+        schema = pq.read_schema(result.folder / f"{name}.parquet")
         assert schema.names == ["playlist_id", "name", "owner", "songs"]
         assert schema.field("songs").type.value_type == pa.int32()
-    rejects = pq.read_schema(found.folder / "rejects.parquet")
+    rejects = pq.read_schema(result.folder / "rejects.parquet")
     assert rejects.names == ["file", "line", "reason", "text"]
 
 
@@ -105,7 +105,7 @@ def test_the_types_of_the_tables(tmp_path: Path) -> None:
 
 
 def test_track_ids_identify_songs(tmp_path: Path) -> None:
-    found = prepared(
+    result = prepared(
         tmp_path,
         [
             row("Queen", "Bohemian Rhapsody", playlist_id="1", track_id="t:1"),
@@ -114,14 +114,14 @@ def test_track_ids_identify_songs(tmp_path: Path) -> None:
             row("Queen", "Bohemian Rhapsody", playlist_id="1", track_id=""),  # known by name
         ],
     )
-    assert {song["song_id"] for song in found.songs} == {
+    assert {song["song_id"] for song in result.songs} == {
         str(song_id_of_track("t:1")),
         str(song_id_of_track("t:2")),
         str(song_id("queen", "bohemian rhapsody")),
     }
-    assert found.summary.repeats == 1
-    assert found.summary.track_ids is True
-    assert found.summary.artists == 1
+    assert result.summary.repeats == 1
+    assert result.summary.track_ids is True
+    assert result.summary.artists == 1
 
 
 def test_blank_track_ids_do_not_count(tmp_path: Path) -> None:
@@ -130,8 +130,8 @@ def test_blank_track_ids_do_not_count(tmp_path: Path) -> None:
 
 def test_a_track_without_a_name_is_rejected(tmp_path: Path) -> None:
     rows = [*playlist("1", "ab"), row("", "x", playlist_id="1", track_id="t:1")]
-    found = prepared(tmp_path, rows)
-    assert [reject["reason"] for reject in found.rejects] == ["no artist"]
+    result = prepared(tmp_path, rows)
+    assert [reject["reason"] for reject in result.rejects] == ["no artist"]
 
 
 # Playlists.
@@ -173,11 +173,11 @@ def test_equal_positions_are_ordered_by_file_and_line(tmp_path: Path) -> None:
 
 
 def test_the_first_of_repeated_songs_is_kept(tmp_path: Path) -> None:
-    found = prepared(tmp_path, playlist("1", "abacbba"))
-    assert found.titles() == {"1": "abc"}
-    assert found.summary.repeats == 4
-    assert found.summary.used == 7
-    assert found.summary.plays == 3
+    result = prepared(tmp_path, playlist("1", "abacbba"))
+    assert result.titles() == {"1": "abc"}
+    assert result.summary.repeats == 4
+    assert result.summary.used == 7
+    assert result.summary.plays == 3
 
 
 def test_the_first_repeat_is_that_of_the_lowest_position(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_playlists_without_an_id_are_identified_by_owner_and_name(tmp_path: Path
     def mix(songs: str, **fields: Any) -> list[Row]:
         return [row(title=song, **fields) for song in songs]
 
-    found = prepared(
+    result = prepared(
         tmp_path,
         mix("ab", owner="u", playlist_name="Mix")
         + mix("bc", owner="v", playlist_name="Mix")
@@ -203,7 +203,8 @@ def test_playlists_without_an_id_are_identified_by_owner_and_name(tmp_path: Path
         + mix("ij", owner="uM", playlist_name="ix"),
     )
     assert sorted(
-        (one["owner"], one["name"], found.titles()[one["playlist_id"]]) for one in found.playlists
+        (item["owner"], item["name"], result.titles()[item["playlist_id"]])
+        for item in result.playlists
     ) == [
         ("", "Mix", "ef"),
         ("u", "Mix", "abe"),
@@ -213,7 +214,7 @@ def test_playlists_without_an_id_are_identified_by_owner_and_name(tmp_path: Path
         ("v", "Mix", "bc"),
     ]
     expected = hashlib.md5(b"u\x1fMix").hexdigest()  # splits depend on it
-    assert expected in found.titles()
+    assert expected in result.titles()
 
 
 def test_an_id_takes_precedence_over_owner_and_name(tmp_path: Path) -> None:
@@ -223,9 +224,9 @@ def test_an_id_takes_precedence_over_owner_and_name(tmp_path: Path) -> None:
         row(title="b", playlist_id="1", owner="v", playlist_name="Rock"),
         row(title="a", playlist_id="2", owner="u", playlist_name="Mix"),
     ]
-    found = prepared(tmp_path, rows)
-    assert found.titles() == {"1": "ab", "2": "ba"}
-    assert [one["owner"] for one in found.playlists] == ["u", "u"]
+    result = prepared(tmp_path, rows)
+    assert result.titles() == {"1": "ab", "2": "ba"}
+    assert [item["owner"] for item in result.playlists] == ["u", "u"]
 
 
 def test_a_playlist_with_several_names_has_the_first_of_them(tmp_path: Path) -> None:
@@ -233,8 +234,8 @@ def test_a_playlist_with_several_names_has_the_first_of_them(tmp_path: Path) -> 
         row(title=title, playlist_id="1", owner=owner, playlist_name=name)
         for title, owner, name in [("a", "", "N"), ("b", "v", ""), ("c", "u", "M"), ("d", None, "")]
     ]
-    (one,) = prepared(tmp_path, rows).playlists
-    assert (one["name"], one["owner"]) == ("M", "u")
+    (item,) = prepared(tmp_path, rows).playlists
+    assert (item["name"], item["owner"]) == ("M", "u")
 
 
 def test_a_playlist_may_continue_in_another_file(tmp_path: Path) -> None:
@@ -251,10 +252,10 @@ def test_merged_playlists_are_counted(tmp_path: Path) -> None:
         *(row(title=title, owner="u", playlist_name=name) for title in "ab" for name in "xy"),
         row(title="c", owner="u ", playlist_name="x"),
     ]
-    found = prepared(tmp_path, rows)
-    assert len(found.playlists) == 4
-    assert found.summary.merged_files == 1
-    assert found.summary.merged_blanks == 2
+    result = prepared(tmp_path, rows)
+    assert len(result.playlists) == 4
+    assert result.summary.merged_files == 1
+    assert result.summary.merged_blanks == 2
 
 
 def test_a_row_without_an_id_belongs_to_owner_and_name(tmp_path: Path) -> None:
@@ -262,43 +263,43 @@ def test_a_row_without_an_id_belongs_to_owner_and_name(tmp_path: Path) -> None:
         return row(title=title, owner="u", playlist_name="Mix", **fields)
 
     rows = [named("a", playlist_id=" "), named("b", playlist_id=None), named("c", playlist_id="1")]
-    found = prepared(tmp_path, [*rows, named("d", playlist_id="1"), row(playlist_id="")])
-    assert sorted(found.titles().values()) == ["ab", "cd"]
-    assert [one["reason"] for one in found.rejects] == ["no playlist"]
+    result = prepared(tmp_path, [*rows, named("d", playlist_id="1"), row(playlist_id="")])
+    assert sorted(result.titles().values()) == ["ab", "cd"]
+    assert [item["reason"] for item in result.rejects] == ["no playlist"]
 
 
 def test_playlists_come_in_the_order_of_their_ids(tmp_path: Path) -> None:
-    found = prepared(tmp_path, [one for name in "cab" for one in playlist(name, "xy")])
-    assert [one["playlist_id"] for one in found.playlists] == ["a", "b", "c"]
+    result = prepared(tmp_path, [item for name in "cab" for item in playlist(name, "xy")])
+    assert [item["playlist_id"] for item in result.playlists] == ["a", "b", "c"]
 
 
 def test_short_playlists_are_written_separately(tmp_path: Path) -> None:
     rows = playlist("1", "abc") + playlist("2", "ab") + playlist("3", "aab") + playlist("4", "cccc")
-    found = prepared(tmp_path, rows, min_songs=3)
-    assert found.titles() == {"1": "abc"}
-    assert found.titles(found.short) == {"2": "ab", "3": "ab", "4": "c"}
-    assert found.summary.playlists == 1
-    assert found.summary.short_playlists == 3
-    assert found.summary.plays == 3
+    result = prepared(tmp_path, rows, min_songs=3)
+    assert result.titles() == {"1": "abc"}
+    assert result.titles(result.short) == {"2": "ab", "3": "ab", "4": "c"}
+    assert result.summary.playlists == 1
+    assert result.summary.short_playlists == 3
+    assert result.summary.plays == 3
     dropped = "3 playlists shorter than 3 songs dropped, 9 rows with them"
-    assert dropped in found.summary.text
-    assert found.summary.short_rows == 9
+    assert dropped in result.summary.text
+    assert result.summary.short_rows == 9
 
 
 def test_songs_are_numbered_if_they_are_in_a_playlist(
     tmp_path: Path,
 ) -> None:
     rows = playlist("1", "ab") + playlist("2", "c") + playlist("", "d")
-    found = prepared(tmp_path, rows)
-    assert sorted(song["title"] for song in found.songs) == ["a", "b", "c"]
-    assert found.summary.songs == 3
+    result = prepared(tmp_path, rows)
+    assert sorted(song["title"] for song in result.songs) == ["a", "b", "c"]
+    assert result.summary.songs == 3
 
 
 # Rows that cannot be used.
 
 
 def test_rejects_have_their_reason_file_line_and_text(tmp_path: Path) -> None:
-    found = prepared(
+    result = prepared(
         tmp_path,
         [
             *playlist("1", "ab"),
@@ -312,7 +313,7 @@ def test_rejects_have_their_reason_file_line_and_text(tmp_path: Path) -> None:
         ],
         unreadable=[{"file": "songs.csv", "line": 3, "reason": "not UTF-8", "text": "?"}],
     )
-    assert found.rejects == [
+    assert result.rejects == [
         {"file": file, "line": line, "reason": reason, "text": text}
         for file, line, reason, text in [
             ("other.csv", 4, "no artist", "1 |  |  |  | x | "),
@@ -325,10 +326,10 @@ def test_rejects_have_their_reason_file_line_and_text(tmp_path: Path) -> None:
             ("songs.csv", 22, "no artist", "1 |  |  | \u0301 | x | "),
         ]
     ]
-    assert found.titles() == {"1": "ab"}
-    assert found.summary.rows == 9
-    assert found.summary.used == 2
-    assert found.summary.rejected == {
+    assert result.titles() == {"1": "ab"}
+    assert result.summary.rows == 9
+    assert result.summary.used == 2
+    assert result.summary.rejected == {
         "no artist": 4,
         "no playlist": 2,
         "no title": 1,
@@ -336,7 +337,7 @@ def test_rejects_have_their_reason_file_line_and_text(tmp_path: Path) -> None:
     }
     assert (
         "8 rows rejected (4 no artist, 2 no playlist, 1 no title, 1 not UTF-8)"
-        in found.summary.text
+        in result.summary.text
     )
 
 
@@ -345,15 +346,15 @@ def test_reasons_are_counted_by_their_kind(tmp_path: Path) -> None:
         {"file": "f", "line": line, "reason": f"the position is no number: '{line}'", "text": ""}
         for line in range(1000)
     ]
-    found = prepared(tmp_path, playlist("1", "ab"), unreadable=unreadable)
-    assert found.summary.rejected == {"the position is no number": 1000}
-    assert len({reject["reason"] for reject in found.rejects}) == 1000
+    result = prepared(tmp_path, playlist("1", "ab"), unreadable=unreadable)
+    assert result.summary.rejected == {"the position is no number": 1000}
+    assert len({reject["reason"] for reject in result.rejects}) == 1000
 
 
 def test_the_text_omits_rejects_if_there_are_none(tmp_path: Path) -> None:
-    found = prepared(tmp_path, playlist("1", "ab") + playlist("2", "bc"))
-    assert found.summary.text == "2 playlists, 3 songs of 1 artists"
-    assert found.rejects == []
+    result = prepared(tmp_path, playlist("1", "ab") + playlist("2", "bc"))
+    assert result.summary.text == "2 playlists, 3 songs of 1 artists"
+    assert result.rejects == []
 
 
 def test_no_long_enough_playlist_is_an_error(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def test_pauses_end_sessions_in_files_without_playlists(tmp_path: Path) -> None:
     ]
     made = prepared(tmp_path, rows, session_gap=10.0, session_files=("log.csv",))
     assert made.titles() == {"listed": "mn", "u 100": "ab", "u 800": "cd", "v 150": "xy"}
-    assert [one["reason"] for one in made.rejects] == ["no playlist", "no playlist"]
+    assert [item["reason"] for item in made.rejects] == ["no playlist", "no playlist"]
     assert made.summary.sessions is True
 
 

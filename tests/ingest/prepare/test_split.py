@@ -30,8 +30,8 @@ SCHEMA = pa.schema(
 
 def playlists(ids: list[str]) -> list[dict[str, Any]]:
     return [
-        {"playlist_id": one, "name": f"of {one}", "owner": "u", "songs": [len(one), at]}
-        for at, one in enumerate(ids)
+        {"playlist_id": item, "name": f"of {item}", "owner": "u", "songs": [len(item), at]}
+        for at, item in enumerate(ids)
     ]
 
 
@@ -41,15 +41,15 @@ def splits(
     """The summary, and the playlists of each split."""
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "playlists.parquet")
     summary = split(folder / "playlists.parquet", folder, seed, order, SilentReporter())
-    found = {name: pq.read_table(folder / f"{name}.parquet") for name in BOUNDS}
-    assert all(table.schema.names == SCHEMA.names for table in found.values())
-    return summary, {name: table.to_pylist() for name, table in found.items()}
+    result = {name: pq.read_table(folder / f"{name}.parquet") for name in BOUNDS}
+    assert all(table.schema.names == SCHEMA.names for table in result.values())
+    return summary, {name: table.to_pylist() for name, table in result.items()}
 
 
 def places(folder: Path, ids: list[str], seed: int = 0) -> dict[str, str]:
     """The split of each id."""
-    _, found = splits(folder, playlists(ids), seed)
-    return {row["playlist_id"]: name for name, rows in found.items() for row in rows}
+    _, result = splits(folder, playlists(ids), seed)
+    return {row["playlist_id"]: name for name, rows in result.items() for row in rows}
 
 
 def by_hand(playlist: str, seed: int) -> str:
@@ -94,8 +94,8 @@ def test_the_split_is_pinned(tmp_path: Path) -> None:
 
 
 def test_the_shares_of_the_splits(tmp_path: Path) -> None:
-    summary, found = splits(tmp_path, playlists([f"playlist {i}" for i in range(5_000)]))
-    counts = {name: len(rows) for name, rows in found.items()}
+    summary, result = splits(tmp_path, playlists([f"playlist {i}" for i in range(5_000)]))
+    counts = {name: len(rows) for name, rows in result.items()}
     assert counts["train"] == pytest.approx(3_500, abs=130)  # 4 standard deviations
     assert counts["validation"] == pytest.approx(1_000, abs=113)
     assert counts["test"] == pytest.approx(500, abs=85)
@@ -108,10 +108,10 @@ def test_the_shares_of_the_splits(tmp_path: Path) -> None:
 
 def test_nothing_is_lost_or_in_two_splits(tmp_path: Path) -> None:
     rows = playlists([f"{i:04}" for i in range(1_000)])
-    _, found = splits(tmp_path, rows)
-    together = [row for part in found.values() for row in part]
+    _, result = splits(tmp_path, rows)
+    together = [row for part in result.values() for row in part]
     assert sorted(together, key=lambda row: row["playlist_id"]) == rows
-    for part in found.values():
+    for part in result.values():
         ids = [row["playlist_id"] for row in part]
         assert ids == sorted(ids)
 
@@ -119,15 +119,15 @@ def test_nothing_is_lost_or_in_two_splits(tmp_path: Path) -> None:
 def test_another_seed_makes_another_split(tmp_path: Path) -> None:
     ids = [f"playlist {i}" for i in range(2_000)]
     first, second = places(tmp_path, ids, seed=0), places(tmp_path, ids, seed=1)
-    same = sum(first[one] == second[one] for one in ids) / len(ids)
+    same = sum(first[item] == second[item] for item in ids) / len(ids)
     assert same == pytest.approx(0.7**2 + 0.2**2 + 0.1**2, abs=0.05)  # as if by chance
 
 
 def test_seed_and_id_are_separated(tmp_path: Path) -> None:
     ids = [f"{i}" for i in range(300)]
-    digit_in_id = places(tmp_path, [f"1{one}" for one in ids], seed=1)
+    digit_in_id = places(tmp_path, [f"1{item}" for item in ids], seed=1)
     digit_in_seed = places(tmp_path, ids, seed=11)
-    assert [digit_in_id[f"1{one}"] for one in ids] != [digit_in_seed[one] for one in ids]
+    assert [digit_in_id[f"1{item}"] for item in ids] != [digit_in_seed[item] for item in ids]
 
 
 playlist_ids = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
@@ -144,7 +144,7 @@ def test_the_split_depends_only_on_id_and_seed(
 ) -> None:
     ordered = sorted(ids)
     chance.shuffle(ordered)
-    expected = {one: by_hand(one, seed) for one in ordered}
+    expected = {item: by_hand(item, seed) for item in ordered}
     with TemporaryDirectory() as name:
         if "train" in expected.values():
             assert places(Path(name), ordered, seed) == expected
@@ -158,27 +158,27 @@ def test_other_playlists_and_their_order_do_not_matter(tmp_path: Path) -> None:
     everything = places(tmp_path, ids)
     few = ids[::7]
     random.Random(0).shuffle(few)
-    assert places(tmp_path, few) == {one: everything[one] for one in few}
+    assert places(tmp_path, few) == {item: everything[item] for item in few}
 
 
 def test_the_songs_do_not_matter(tmp_path: Path) -> None:
     ids = [f"playlist {i}" for i in range(200)]
-    rows = [{"playlist_id": one, "name": "", "owner": "", "songs": [1]} for one in ids]
-    _, found = splits(tmp_path, rows)
-    assert {row["playlist_id"]: name for name, part in found.items() for row in part} == places(
+    rows = [{"playlist_id": item, "name": "", "owner": "", "songs": [1]} for item in ids]
+    _, result = splits(tmp_path, rows)
+    assert {row["playlist_id"]: name for name, part in result.items() for row in part} == places(
         tmp_path, ids
     )
 
 
 def test_few_playlists_may_leave_test_empty(tmp_path: Path) -> None:
-    (train,) = [one for one in ("a", "b", "c", "d") if by_hand(one, 0) == "train"][:1]
-    summary, found = splits(tmp_path, playlists([train]))
-    assert [len(rows) for rows in found.values()] == [1, 0, 0]
+    (train,) = [item for item in ("a", "b", "c", "d") if by_hand(item, 0) == "train"][:1]
+    summary, result = splits(tmp_path, playlists([train]))
+    assert [len(rows) for rows in result.values()] == [1, 0, 0]
     assert summary.text == "train 1, validation 0, test 0 playlists"
 
 
 def test_no_training_playlist_is_an_error(tmp_path: Path) -> None:
-    others = [one for one in map(str, range(40)) if by_hand(one, 5) != "train"]
+    others = [item for item in map(str, range(40)) if by_hand(item, 5) != "train"]
     with pytest.raises(PlaylistError) as caught:
         splits(tmp_path, playlists(others), seed=5)
     assert f"no training playlist among {len(others)} playlists with --seed 5" in str(caught.value)

@@ -43,8 +43,8 @@ def test_spelling_does_not_matter(name, role):
 
 def test_more_specific_name_wins():
     names = ["index", "timestamp", "pos", "artist", "track", "title", "session", "playlist_id"]
-    found = find_columns(names, {}, FILE)
-    assert (found["position"], found["title"], found["playlist_id"]) == (
+    result = find_columns(names, {}, FILE)
+    assert (result["position"], result["title"], result["playlist_id"]) == (
         "pos",
         "title",
         "playlist_id",
@@ -67,9 +67,9 @@ def test_exact_spelling_of_a_given_name_wins():
 
 
 def test_given_column_plays_one_role():
-    found = find_columns(["user_id", "artist", "title"], {"playlist_id": "user_id"}, FILE)
-    assert found["playlist_id"] == "user_id"
-    assert "owner" not in found
+    result = find_columns(["user_id", "artist", "title"], {"playlist_id": "user_id"}, FILE)
+    assert result["playlist_id"] == "user_id"
+    assert "owner" not in result
 
 
 def test_empty_given_name_leaves_a_role_out():

@@ -49,7 +49,7 @@ def test_a_broken_file_is_refused_whole(name: str, tmp_path: Path) -> None:
     with pytest.raises(FileError, match=message) as caught:
         read(path)
     assert "\n" not in str(caught.value)
-    assert [one.name for one in tmp_path.iterdir()] == ["broken"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["broken"]
 
 
 @pytest.mark.parametrize("file", CORPUS, ids=lambda file: file.name)
@@ -152,7 +152,9 @@ def test_text_like_json_is_read_or_refused(path: Path, start: bytes, parts: list
 @given(cut=st.integers(0, 10_000), flip=st.integers(0, 10_000), kind=st.sampled_from(["zip", "gz"]))
 def test_a_damaged_archive_is_refused(path: Path, cut: int, flip: int, kind: str) -> None:
     content = next(
-        one.content for one in CORPUS if one.name.startswith({"zip": "an arch", "gz": "gzip"}[kind])
+        entry.content
+        for entry in CORPUS
+        if entry.name.startswith({"zip": "an arch", "gz": "gzip"}[kind])
     )
     damaged = bytearray(content[: max(1, len(content) - cut % len(content))])
     damaged[flip % len(damaged)] ^= 0x41

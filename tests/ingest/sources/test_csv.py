@@ -226,7 +226,7 @@ NASTY = st.lists(st.tuples(*[st.text('",\t\r\n a')] * 3), min_size=1)
     quoting=st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
     block=st.sampled_from([1, 7, 50, 1 << 20]),
 )
-def test_what_csv_writes_reads_back(tmp_path_factory, rows, quoting, block):
+def test_files_that_the_csv_module_writes_are_read_exactly(tmp_path_factory, rows, quoting, block):
     text = io.StringIO(newline="")
     writer = csv.writer(text, quoting=quoting)
     writer.writerows([["pid", "artist", "title"], *rows])
@@ -234,8 +234,8 @@ def test_what_csv_writes_reads_back(tmp_path_factory, rows, quoting, block):
     path.write_bytes(text.getvalue().encode())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contents, "BLOCK_SIZE", block)
-        _, found, faults = _read(path)
-    assert [row[1:] for row in found] == rows
+        _, result, faults = _read(path)
+    assert [row[1:] for row in result] == rows
     assert faults == []
 
 
@@ -301,7 +301,7 @@ PIECES = ['"', '""', ",", '","', "a", " ", "\n", "\r\n", "\x1f", 'x"y', '"a, b"'
 
 @settings(max_examples=400)
 @given(parts=st.lists(st.sampled_from(PIECES), max_size=30), width=st.integers(1, 4))
-def test_standard_quoting_is_what_csv_reads_if_it_is_valid(parts, width):
+def test_valid_standard_quoting_is_read_as_by_the_csv_module(parts, width):
     text = "".join(parts)
     try:
         records = list(csv.reader(io.StringIO(text, newline=""), strict=True))

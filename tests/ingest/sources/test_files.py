@@ -84,14 +84,14 @@ def test_an_archive(tmp_path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("data/b10.csv", "data/b9.csv", "stats.txt", "__MACOSX/data/._b9.csv"):
             archive.writestr(name, GOOD)
-    found = find_files([path])
-    assert [file.label for file in found.files] == ["all.zip/data/b9.csv", "all.zip/data/b10.csv"]
-    assert found.passed_over == (f"{path}/stats.txt",)
-    assert found.paths == [path]
+    result = find_files([path])
+    assert [file.label for file in result.files] == ["all.zip/data/b9.csv", "all.zip/data/b10.csv"]
+    assert result.passed_over == (f"{path}/stats.txt",)
+    assert result.paths == [path]
     account, rows, _ = read(path)
     assert account.rows == 6
-    assert account.passed_over == found.passed_over
-    assert {row["file"] for row in rows} == {file.label for file in found.files}
+    assert account.passed_over == result.passed_over
+    assert {row["file"] for row in rows} == {file.label for file in result.files}
 
 
 def test_an_archive_of_one_file_of_any_name(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_damaged_archive_is_reported_in_one_line(method: int, tmp_path: Path) 
         except FileError as error:
             said.append(str(error))
     assert len(said) > 30
-    assert not any("\n" in one for one in said)
+    assert not any("\n" in item for item in said)
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])

@@ -68,10 +68,10 @@ def read(tmp_path: Path) -> Read:
 
 def titles(rows: list[dict[str, Any]], role: str = "playlist_id") -> dict[str, str]:
     """The titles of each playlist, joined."""
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for row in rows:
-        found[row[role]] = found.get(row[role], "") + row["title"]
-    return found
+        result[row[role]] = result.get(row[role], "") + row["title"]
+    return result
 
 
 # Several documents, and text after a document.
@@ -96,13 +96,13 @@ def test_lists_put_one_after_another_are_all_read(read: Read) -> None:
 
 
 def test_objects_put_one_after_another_are_rows(read: Read) -> None:
-    _, rows = read("".join(json.dumps(one, indent=1) for one in objects("a", "b", "c")))
+    _, rows = read("".join(json.dumps(item, indent=1) for item in objects("a", "b", "c")))
     assert titles(rows) == {"1": "abc"}
 
 
 def test_playlists_put_one_after_another_are_all_read(read: Read) -> None:
     documents = [{"name": name, "tracks": songs(*name)} for name in ("ab", "cd")]
-    _, rows = read("\n".join(json.dumps(one, indent=1) for one in documents))
+    _, rows = read("\n".join(json.dumps(item, indent=1) for item in documents))
     assert titles(rows, "playlist_name") == {"ab": "ab", "cd": "cd"}
 
 
@@ -239,7 +239,9 @@ def test_the_columns_are_those_of_the_whole_sample(read: Read) -> None:
 
 
 @pytest.mark.parametrize("other", [{"name": "B"}, {"name": {"first": "B"}}, {}, None])
-def test_a_name_may_have_a_value_here_and_an_object_there(read: Read, other: Any) -> None:
+def test_a_name_may_have_a_plain_value_in_one_object_and_an_object_in_another(
+    read: Read, other: Any
+) -> None:
     _, rows = read([*objects("a"), {"pid": 1, "artist": other, "title": "b"}])
     assert [(row["artist"], row["title"]) for row in rows] == [("A", "a"), (None, "b")]
 
@@ -251,7 +253,7 @@ def test_a_position_too_large_for_a_number_is_rejected(read: Read) -> None:
     assert account.unreadable == 1
 
 
-def test_numbers_have_the_same_text_whatever_stands_beside_them(read: Read) -> None:
+def test_the_text_of_a_number_does_not_depend_on_other_values(read: Read) -> None:
     for ids in ([2.0**53, 1.0], [2.0**53, "x"], [2.0**53, None]):
         _, rows = read(
             [{"pid": pid, **song} for pid, song in zip(ids, songs("a", "b"), strict=True)]
@@ -291,7 +293,7 @@ def test_remark_about_names_in_songs_and_in_nested_objects(read: Read) -> None:
     account, rows = read(lines_of([*early, late]))
     assert len(rows) == 81
     (remark,) = account.notes[0].remarks
-    assert "'user.id' (1 records), 'tracks.isrc' (1 records): put a record" in remark
+    assert "'user.id' (1 record), 'tracks.isrc' (1 record): put a record" in remark
 
 
 @pytest.mark.usefixtures("small_sample")
@@ -323,3 +325,14 @@ def test_an_object_on_two_lines_is_two_unreadable_records(read: Read) -> None:
     account, rows = read(lines_of(objects("a")) + '\n{"pid": [1,\n2]}\n' + f"{line}{line}")
     assert [row["title"] for row in rows] == ["a"]
     assert account.unreadable == 3
+
+
+@pytest.mark.usefixtures("small_sample")
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_name_that_is_not_valid_text_ends_no_run(read: Read, is_late: bool) -> None:
+    odd = [objects("a")[0] | {"\ud800": 1}]
+    account, rows = read(lines_of([*objects(*"x" * 100), *odd] if is_late else odd))
+    assert rows[-1]["title"] == "a"
+    assert [r"'\ud800' (1 record" in remark for remark in account.notes[0].remarks] == [
+        True
+    ] * is_late

@@ -65,7 +65,7 @@ def test_lists_side_by_side_are_a_playlist(tmp_path: Path) -> None:
         ("1", "A", "a", 1, 0.0),
         ("1", "B", "b", 2, 1.0),
     ]
-    assert [(one["line"], one["reason"]) for one in unreadable] == [
+    assert [(item["line"], item["reason"]) for item in unreadable] == [
         (2, "lists of different lengths"),
         (3, "a playlist without songs"),
         (4, "a playlist without songs"),

@@ -95,12 +95,12 @@ def test_a_value_that_no_field_can_hold_is_left_out_and_its_row_stays(tmp_path: 
     rows = "".join(f"1,A,{title},{x}\n" for title, x in (("a", long), ("b", nul), ("c", "x")))
     path.write_text("pid,artist,title,descr\n" + rows)
     for kind in ("text", "keyword", "integer"):
-        account, found, _ = read(
+        account, actual, _ = read(
             path, options=ReadOptions(payload=parse_payload_columns([f"descr:{kind}"]))
         )
-        assert [one["title"] for one in found] == ["a", "b", "c"]
-        assert found[0]["payload:descr"] is None
-        assert found[1]["payload:descr"] is None
+        assert [item["title"] for item in actual] == ["a", "b", "c"]
+        assert actual[0]["payload:descr"] is None
+        assert actual[1]["payload:descr"] is None
         assert account.payload["descr"].wrong == (3 if kind == "integer" else 2)
 
 
@@ -164,7 +164,7 @@ def test_every_value_is_filled_empty_or_wrong(values: list[str | None], kind: An
     assert result.null_count == tally.empty + tally.wrong
 
 
-def test_wrong_values_are_shown_with_their_place(tmp_path: Path) -> None:
+def test_wrong_values_are_reported_with_file_and_line(tmp_path: Path) -> None:
     path = tmp_path / "songs.csv"
     path.write_text("pid,artist,title,year\n1,a,b,1999\n1,c,d,soon\n1,,e,later\n1,f,g,\n")
     account, rows, unreadable = read(
@@ -210,7 +210,7 @@ def test_kinds_come_from_typed_files(tmp_path: Path) -> None:
     assert values == [1999, 1.5, "true", "a", "1999"]
 
 
-def test_a_songs_value_is_the_one_of_most_of_its_rows(tmp_path: Path) -> None:
+def test_the_value_of_a_song_is_the_most_frequent_one_of_its_rows(tmp_path: Path) -> None:
     def rows_of(title: str, *albums: str | None) -> list[dict[str, Any]]:
         return [
             row("A", title, playlist_id=f"{title}{at}", **{"payload:album": album})
@@ -223,16 +223,16 @@ def test_a_songs_value_is_the_one_of_most_of_its_rows(tmp_path: Path) -> None:
         *rows_of("z", None, None),
     ]
     rows += [
-        row("A", "w", playlist_id=one["playlist_id"], **{"payload:album": "W"}) for one in rows
+        row("A", "w", playlist_id=item["playlist_id"], **{"payload:album": "W"}) for item in rows
     ]
     for _ in range(2):
-        found = prepared(tmp_path, rows, fields=["album"])
-        albums = {song["title"]: song["album"] for song in found.songs}
+        actual = prepared(tmp_path, rows, fields=["album"])
+        albums = {song["title"]: song["album"] for song in actual.songs}
         assert albums == {"x": "Two", "y": "B", "z": None, "w": "W"}
         rows.reverse()
 
 
-def test_from_the_file_to_the_filter(tmp_path: Path) -> None:
+def test_a_payload_field_of_a_file_can_be_filtered_on(tmp_path: Path) -> None:
     lines = ["pid,artist,title,album,year,live"]
     for playlist in range(60):
         for song in range(6):

@@ -106,9 +106,9 @@ def test_columns_that_the_file_lacks_are_null(read, write):
         ("Sun Apr 04 13:45:00 +0000 2010", 1270388700.0),
     ],
 )
-@pytest.mark.parametrize("company", [[], ["3"], ["1970-01-01T00:00:00Z", "3"]], ids=len)
-def test_positions(read, write, text, number, company):
-    lines = [f"1,a,b,{position}\n" for position in [text, *company]]
+@pytest.mark.parametrize("others", [[], ["3"], ["1970-01-01T00:00:00Z", "3"]], ids=len)
+def test_numbers_and_times_become_positions(read, write, text, number, others):
+    lines = [f"1,a,b,{position}\n" for position in [text, *others]]
     _, rows, unreadable = read(write("pid,artist,title,pos\n" + "".join(lines)))
     assert rows[0]["position"] == number
     assert unreadable == []
@@ -158,7 +158,7 @@ def test_parquet_types_become_text(read, write):
     assert list(rows[1].values()) == ["songs.csv", 2, "2", None, "v", None, "y", None, None]
 
 
-def test_parquet_positions(read, write):
+def test_positions_of_parquet_are_numbers_times_or_null(read, write):
     base = {"pid": ["1"] * 3, "artist": ["a"] * 3, "title": ["b"] * 3}
     _, rows, unreadable = read(write(base | {"pos": [1.5, float("nan"), float("inf")]}))
     assert [row["position"] for row in rows] == [1.5, None]
@@ -233,28 +233,28 @@ def _content(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "missing/songs.csv"])
-def test_missing_file(read, tmp_path, name):
+def test_a_missing_file_is_refused(read, tmp_path, name):
     with pytest.raises(FileError, match="does not exist"):
         read(tmp_path / name)
 
 
-def test_no_file(read):
+def test_no_file_at_all_is_refused(read):
     with pytest.raises(FileError, match="no playlist file"):
         read()
 
 
-def test_folder(read, tmp_path):
+def test_a_folder_without_playlist_files_is_refused(read, tmp_path):
     (tmp_path / "notes.txt").write_text("nothing to read")
     with pytest.raises(FileError, match="the folder holds no playlist file"):
         read(tmp_path)
 
 
-def test_empty_file(read, write):
+def test_an_empty_file_is_refused(read, write):
     with pytest.raises(FileError, match="is empty"):
         read(write(""))
 
 
-def test_pipe(read, tmp_path):
+def test_a_named_pipe_is_refused(read, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(FileError, match="not a regular file"):
         read(tmp_path / "pipe")
@@ -272,7 +272,7 @@ def test_file_without_permission(read, write, monkeypatch):
 
 
 @pytest.mark.parametrize("keep", [4, 20, -9])
-def test_corrupt_parquet(read, write, keep):
+def test_corrupt_parquet_is_refused(read, write, keep):
     path = write({"pid": [1], "artist": ["a"], "title": ["b"]})
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(FileError, match="corrupt Parquet"):
@@ -314,7 +314,7 @@ def test_missing_columns_are_reported_before_anything_is_written(read, write, tm
     assert _content(tmp_path) == []
 
 
-def test_given_columns(read, write):
+def test_given_columns_are_used(read, write):
     _, rows, _ = read(
         write("a,b,c\n1,2,3\n"), given={"playlist_id": "a", "artist": "b", "title": "c"}
     )
@@ -372,7 +372,7 @@ def test_any_file_is_read_or_refused(tmp_path_factory, content, block):
         assert account.rows + account.unreadable == len(filled)
 
 
-def test_shared_files(read, shared_data):
+def test_real_files_are_read_without_rejects(read, shared_data):
     names = ["nowplaying_head.csv", "spotify_archive.tsv", "radio_sessions.parquet"]
     account, _, _ = read(*(shared_data / name for name in names))
     assert [(note.kind, note.rows, note.unreadable) for note in account.notes] == [

@@ -36,9 +36,9 @@ def test_whole_numbers_are_labelled_once(most: int) -> None:
     with drawing() as (_, axes):
         axes.plot([0, 1], [0, most])
         integers(axes.yaxis)
-        found = labels(axes.yaxis)
-    assert len(found) == len(set(found)) >= 2
-    assert all(float(label.replace(",", "")).is_integer() for label in found)
+        texts = labels(axes.yaxis)
+    assert len(texts) == len(set(texts)) >= 2
+    assert all(float(label.replace(",", "")).is_integer() for label in texts)
 
 
 @pytest.mark.parametrize(("low", "high"), [(1, 3), (1, 8), (2, 30), (1, 90), (1, 100_000)])
@@ -73,8 +73,8 @@ def heights(monkeypatch: pytest.MonkeyPatch, values: Any, folder: Path) -> tuple
 def test_few_different_numbers_have_a_bar_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind, found = heights(monkeypatch, [1, 1, 2, 5, 5, 5], tmp_path)
-    assert (kind, found) == ("bars", [0, 2, 1, 0, 0, 3])
+    kind, bar_heights = heights(monkeypatch, [1, 1, 2, 5, 5, 5], tmp_path)
+    assert (kind, bar_heights) == ("bars", [0, 2, 1, 0, 0, 3])
 
 
 def test_bins_of_different_widths_make_no_spikes(
@@ -82,8 +82,8 @@ def test_bins_of_different_widths_make_no_spikes(
 ) -> None:
     # As many values in each doubling, evenly within it: the histogram is flat but for the edges.
     values = np.floor(np.exp2(np.linspace(3, 10, 200_000)) + 0.5)
-    kind, found = heights(monkeypatch, values, tmp_path)
-    inner = [height for height in found if height > 0][2:-2]
+    kind, bar_heights = heights(monkeypatch, values, tmp_path)
+    inner = [height for height in bar_heights if height > 0][2:-2]
     assert kind == "steps"
     assert max(inner) < 1.1 * min(inner)
 
@@ -106,6 +106,6 @@ def test_the_law_that_fits_best_is_drawn() -> None:
 
 
 def test_pages_of_little_data_are_drawn(tmp_path: Path) -> None:
-    rows = [one for name in "pqr" for one in playlist(name, "ab", owner="u")]
+    rows = [play for name in "pqr" for play in playlist(name, "ab", owner="u")]
     page = stats_page.write(measure(work_of(tmp_path, rows), SilentReporter()), tmp_path / "stats")
     assert page.read_text().count("<svg") == 8

@@ -35,24 +35,24 @@ ROWS = [
 
 
 def test_counts_by_hand(tmp_path: Path) -> None:
-    found = measure(work_of(tmp_path, ROWS), SilentReporter())
-    assert (found.playlists, found.plays, found.owners) == (3, 10, 2)
-    assert sorted(found.lengths.values.tolist()) == [2, 3, 5]
-    assert sorted(found.playlists_of_song.values.tolist()) == [1, 1, 1, 1, 1, 2, 3]
-    assert sorted(found.playlists_of_artist.values.tolist()) == [1, 1, 3]
-    assert sorted(found.artists_in_playlist.values.tolist()) == [1, 1, 3]
-    assert found.top_songs[:2] == [("A - a", 3), ("A - b", 2)]
-    assert found.top_artists[0] == ("A", 3)
-    assert len(found.top_artists) == 3
-    assert found.playlists_of_song.fit is None  # far too few
-    figures = found.to_json()
+    measured = measure(work_of(tmp_path, ROWS), SilentReporter())
+    assert (measured.playlists, measured.plays, measured.owners) == (3, 10, 2)
+    assert sorted(measured.lengths.values.tolist()) == [2, 3, 5]
+    assert sorted(measured.playlists_of_song.values.tolist()) == [1, 1, 1, 1, 1, 2, 3]
+    assert sorted(measured.playlists_of_artist.values.tolist()) == [1, 1, 3]
+    assert sorted(measured.artists_in_playlist.values.tolist()) == [1, 1, 3]
+    assert measured.top_songs[:2] == [("A - a", 3), ("A - b", 2)]
+    assert measured.top_artists[0] == ("A", 3)
+    assert len(measured.top_artists) == 3
+    assert measured.playlists_of_song.fit is None  # far too few
+    figures = measured.to_json()
     assert figures["lengths"]["median"] == 3
     assert figures["playlists_of_song"]["once"] == pytest.approx(5 / 7)
 
 
 def test_the_page_is_self_contained(tmp_path: Path) -> None:
-    found = measure(work_of(tmp_path, ROWS), SilentReporter())
-    page = stats_page.write(found, tmp_path / "stats")
+    measured = measure(work_of(tmp_path, ROWS), SilentReporter())
+    page = stats_page.write(measured, tmp_path / "stats")
     html = page.read_text()
     assert "<script" not in html
     assert not re.findall(r'(?:src|href)="(?!#)', html)
