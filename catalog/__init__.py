@@ -1,1 +1,1 @@
-"""What the writer and the readers of a release share: songs, manifest, schema, homes."""
+"""The model of a release, and the stores that keep releases."""

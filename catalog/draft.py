@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from catalog.manifest import Counts, FileSum, Origin, StoredReranker
     from catalog.schema import Kind
 
-CANARIES = 8
+CANARIES = 8  # songs
 
-LONGEST_DEVIATION = 1e-3
-"""Largest accepted difference of the length of a unit vector from 1."""
+LENGTH_TOLERANCE = 1e-3
+"""Maximum difference of the length of a unit vector from 1."""
 
 _TYPES: Mapping[Kind, pa.DataType] = {
     "keyword": pa.string(),
@@ -45,8 +45,8 @@ class Draft:
       null; `seeds` and `strengths`, the indices (seed ordinals) and values (co-occurrence weights)
       of the sparse vector, or null.
     - `payload`: index type of each extra payload field.
-    - `copy_of`: the manifest of the release in another store that this one is a copy of.
-    - `ranker`, `validation`: copied to the manifest.
+    - `copy_of`: the original's manifest, if the draft is a copy of a release in another store.
+    - `ranker`, `validation`: fields of the manifest.
     """
 
     songs_path: Path
@@ -59,7 +59,7 @@ class Draft:
     validation: dict[str, float] = field(default_factory=dict)
 
 
-def draft_of(manifest: Manifest, songs_path: Path) -> Draft:
+def build_draft(manifest: Manifest, songs_path: Path) -> Draft:
     """Return a draft that publishes the songs of an existing release again."""
     return Draft(
         songs_path,
@@ -73,17 +73,17 @@ def draft_of(manifest: Manifest, songs_path: Path) -> Draft:
     )
 
 
-def release_named(draft: Draft, created: datetime) -> str:
-    """Return the id of the release made of the draft at this time. Ids sort by time."""
+def build_release_id(draft: Draft, created: datetime) -> str:
+    """Return the id of a release made of the draft at the time `created`. Ids sort by time."""
     if draft.copy_of:
         return draft.copy_of.release
     return f"{created:%Y%m%dT%H%M%S%f}"[:-3] + f"-{draft.origin.content_fingerprint[:8]}"
 
 
-def manifest_of(
+def build_manifest(
     draft: Draft, release: str, created: datetime, files: dict[str, FileSum] | None = None
 ) -> Manifest:
-    """Return the manifest of the release made of the draft at this time, without a search width."""
+    """Return the manifest, without a search width, of a release made of the draft at `created`."""
     return Manifest(
         format=FORMAT,
         release=release,
@@ -92,26 +92,26 @@ def manifest_of(
         counts=draft.counts,
         origin=draft.origin,
         files=files or {},
-        canaries=canaries_of(draft.songs_path),
+        canaries=choose_canaries(draft.songs_path),
         payload=draft.payload,
         ranker=draft.ranker,
         validation=draft.validation,
     )
 
 
-def canaries_of(songs_path: Path) -> list[str]:
+def choose_canaries(songs_path: Path) -> list[str]:
     """Return the ids of up to `CANARIES` songs with a vector, evenly spread over the file."""
     songs = pq.read_table(songs_path, columns=["song_id"], filters=pc.field("vector").is_valid())
     ids = songs["song_id"]
-    spread = np.linspace(0, len(ids) - 1, min(CANARIES, len(ids)), dtype=int)
-    return [ids[int(place)].as_py() for place in spread]
+    rows = np.linspace(0, len(ids) - 1, min(CANARIES, len(ids)), dtype=int)
+    return [ids[int(row)].as_py() for row in rows]
 
 
 def require_sound_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
-    """Raise `EngineError` for vectors that the engine refuses, or accepts but never returns.
+    """Raise `EngineError` for vectors that Qdrant refuses, or stores but does not find.
 
-    These are dense vectors of a wrong size or not of unit length, and sparse vectors with the same
-    index twice.
+    These are dense vectors of a wrong size or a length other than 1, and sparse vectors that
+    contain an index twice.
     """
     _require_unit_vectors(batch, dimensions)
     lists = batch["seeds"]
@@ -121,23 +121,23 @@ def require_sound_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
     keys |= np.asarray(pc.list_flatten(lists)).astype(np.uint64)
     if not (keys[1:] > keys[:-1]).all():
         keys.sort()
-        twice = np.flatnonzero(keys[1:] == keys[:-1])
-        if len(twice):
-            song = batch["song_id"][int(keys[twice[0]] >> np.uint64(32))]
+        duplicates = np.flatnonzero(keys[1:] == keys[:-1])
+        if len(duplicates):
+            song = batch["song_id"][int(keys[duplicates[0]] >> np.uint64(32))]
             raise EngineError(f"a seed predicts song {song} twice")
 
 
 def _require_unit_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
-    # The engine accepts NaN and zero vectors silently, but no search returns those songs.
-    given = batch.filter(pc.is_valid(batch["vector"]))
-    vectors = given["vector"]
-    right = np.array(pc.equal(pc.list_value_length(vectors), dimensions).fill_null(False))
-    if right.all():
+    # Qdrant accepts NaN and zero vectors without an error, but no search returns those songs.
+    songs = batch.filter(pc.is_valid(batch["vector"]))
+    vectors = songs["vector"]
+    is_sound = np.array(pc.equal(pc.list_value_length(vectors), dimensions).fill_null(False))
+    if is_sound.all():
         numbers = np.asarray(pc.list_flatten(vectors), dtype=np.float64)
         lengths = np.linalg.norm(numbers.reshape(-1, dimensions), axis=1)
-        right = np.abs(lengths - 1.0) < LONGEST_DEVIATION
-    if not right.all():
-        song = given["song_id"][int(np.flatnonzero(~right)[0])]
+        is_sound = np.abs(lengths - 1.0) < LENGTH_TOLERANCE
+    if not is_sound.all():
+        song = songs["song_id"][int(np.flatnonzero(~is_sound)[0])]
         raise EngineError(f"the vector of song {song} is not {dimensions} numbers of unit length")
 
 
@@ -145,7 +145,7 @@ def write_songs(
     batches: Iterable[list[dict[str, Any]]], manifest: Manifest, path: Path, reporter: Reporter
 ) -> None:
     """Write batches of songs to a Parquet file in the form of `Draft.songs_path`."""
-    # A server returns the fields of the manifest in any order, but the file must not depend on it.
+    # Sorted, because a server does not keep the order of the manifest's fields.
     extras = [pa.field(name, _TYPES[kind]) for name, kind in sorted(manifest.payload.items())]
     fields = [pa.field(name, kind) for name, kind in _SONG_TYPES.items()]
     schema = pa.schema([*fields, *extras])

@@ -49,7 +49,7 @@ class FileError(InputError):
 
 
 class EmptyFileError(FileError):
-    """A file has no records. It is skipped if there are other files."""
+    """A file has no records. If there are other files, it is skipped."""
 
 
 class ColumnError(InputError):

@@ -31,14 +31,14 @@ def storage_errors(path: Path) -> Iterator[None]:
     """Turn errors of the operating system about `path` into `StorageError`."""
     try:
         yield
-    except BrokenPipeError:  # the reader of the output has gone: nothing is wrong with `path`
+    except BrokenPipeError:  # the reader of standard output ended: not an error of `path`
         raise
     except OSError as error:
         raise StorageError(f"cannot write {error.filename or path}: {reason_of(error)}") from error
 
 
 def reason_of(error: OSError) -> str:
-    """Return why something could not be written or read, and what to do about it."""
+    """Return the reason of an error, and what to do about it if that is known."""
     return _HINTS.get(error.errno or 0, error.strerror or str(error))
 
 
@@ -57,10 +57,10 @@ def require_writable(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file whose content replaces `path` when the context ends without an error.
+def replace_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file that replaces `path` when the context ends without an error.
 
-    A device or a pipe is written to directly. Raises `StorageError`.
+    If `path` is a device or a pipe, it is written to directly. Raises `StorageError`.
     """
     with storage_errors(path):
         if path.exists() and not path.is_file():
@@ -82,12 +82,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace `path` by a file that contains `text`, flushed to disk."""
-    with replacing(path) as file:
+    with replace_file(path) as file:
         file.write(text.encode())
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush the entries of `folder` to disk, for example after a rename into it."""
+    """Flush the entries of `folder` to disk, for example after a file was renamed into it."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -96,10 +96,10 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path, task: str) -> Iterator[None]:
-    """Lock `folder` for `task` of this process. Raises `BusyError` if another process holds it.
+def lock_folder(folder: Path, task: str) -> Iterator[None]:
+    """Lock `folder` for `task`. Raises `BusyError` if another process holds the lock.
 
-    The lock is released when the process ends, however it ends.
+    If the process is killed, the operating system releases the lock.
     """
     path = make_folder(folder) / ".lock"
     with storage_errors(path), path.open("a+", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The manifest: the origin of a release, and what it must contain to be complete."""
+"""The manifest of a release: its origin, its parameters and the sums to verify it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 
-_Shape = TypeVar("_Shape")
+_Model = TypeVar("_Model")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class FileSum:
 class Counts:
     """The size of a release and of its training data.
 
-    Of the `songs`, `vectors` have a dense vector and `predicted` have a sparse one.
+    - `vectors`, `predicted`: number of songs with a dense and with a sparse vector.
     """
 
     songs: int
@@ -51,10 +51,10 @@ class Origin:
 
     - `data_fingerprint`: fingerprint of the input files.
     - `split_fingerprint`: fingerprint of the split, which identifies the held-out playlists.
-    - `content_fingerprint`: fingerprint of everything that shaped the vectors. Two releases with
-      the same one are interchangeable.
-    - `track_ids`: whether songs are identified by the track ids of their source, so that several
-      songs may have the same artist and title.
+    - `content_fingerprint`: fingerprint of data, parameters and code, equal only for releases with
+      the same content.
+    - `track_ids`: whether the track ids of the source identify songs. If so, several songs can have
+      the same artist and title.
     """
 
     data_fingerprint: str
@@ -79,8 +79,8 @@ class Manifest:
     """The manifest of one release.
 
     - `files`: size and checksum of each file in the folder of the embedded engine.
-    - `canaries`: ids of songs that must each be their own nearest neighbour when the release is
-      opened.
+    - `canaries`: ids of songs that are tested when the release is opened: each must be the nearest
+      neighbour of its own vector.
     - `payload`: index type of each extra payload field.
     - `search_ef`: HNSW search width.
     - `recall`: recall@10 of the index at that width, from 0 to 1 (`catalog.search.index_quality`).
@@ -110,19 +110,14 @@ class Manifest:
 
     @staticmethod
     def from_json(text: str | bytes, where: str) -> Manifest:
-        """Parse a manifest. Raises `CorruptReleaseError`, which names the manifest `where`."""
-        number = _validated(_NUMBERED, text, where).format
+        """Parse a manifest; `where` is its location. Raises `CorruptReleaseError`."""
+        number = _parse(_NUMBERED, text, where).format
         if number != FORMAT:
             raise CorruptReleaseError(
                 f"{where}: format {number}, and this nextsong reads format {FORMAT}",
                 "publish again with `nextsong ingest run FILE`",
             )
-        return _validated(_MANIFEST, text, where)
-
-
-def from_values(values: object, where: str) -> Manifest:
-    """Do the same as `Manifest.from_json` for JSON that has been parsed already."""
-    return Manifest.from_json(json.dumps(values), where)
+        return _parse(_MANIFEST, text, where)
 
 
 @dataclass(frozen=True)
@@ -138,13 +133,13 @@ _NUMBERED = TypeAdapter(_Numbered)
 _MANIFEST = TypeAdapter(Manifest)
 
 
-def _validated(adapter: TypeAdapter[_Shape], text: str | bytes, where: str) -> _Shape:
+def _parse(adapter: TypeAdapter[_Model], text: str | bytes, where: str) -> _Model:
     try:
         return adapter.validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise CorruptReleaseError(f"{where}: not a manifest ({place}: {first['msg']})") from error
+        path = ".".join(str(part) for part in first["loc"]) or "the whole"
+        raise CorruptReleaseError(f"{where}: not a manifest ({path}: {first['msg']})") from error
 
 
 def sum_files(folder: Path) -> dict[str, FileSum]:
@@ -158,8 +153,8 @@ def sum_files(folder: Path) -> dict[str, FileSum]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    # Qdrant Edge rewrites some files with the same content whenever a process opens or closes a
-    # release. It writes to temporary folders first, which are not part of the release.
+    # When a process opens or closes a release, Qdrant Edge writes some files again, with the same
+    # content. It writes to temporary folders first, which are not part of the release.
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".atomicwrite")]
         yield from (Path(parent, name) for name in names)
@@ -167,11 +162,11 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def verify_files(folder: Path, expected: dict[str, FileSum]) -> None:
     """Raise `CorruptReleaseError` for the first file that is missing, added or changed."""
-    found = sum_files(folder)
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found:
+    actual = sum_files(folder)
+    for name in sorted(expected.keys() | actual.keys()):
+        if name not in actual:
             raise CorruptReleaseError(f"{folder / name} is missing")
         if name not in expected:
             raise CorruptReleaseError(f"{folder / name} does not belong to the release")
-        if found[name] != expected[name]:
+        if actual[name] != expected[name]:
             raise CorruptReleaseError(f"{folder / name} is not as it was published")

@@ -64,10 +64,10 @@ class Point:
 class Condition:
     """A condition on one extra payload field.
 
-    All parts that are set must hold: the value is one of `any_of`, none of `none_of`, a number from
-    `minimum` to `maximum` (both included), and contains a word for each prefix in `text`. Only text
-    and whole numbers can be in `any_of` and `none_of`. A song without the field passes `none_of`
-    alone.
+    A song must pass all parts that are set: its value is in `any_of`, is not in `none_of`, is a
+    number from `minimum` to `maximum` (both included), or contains, for each prefix in `text`, a
+    word with that prefix. `any_of` and `none_of` can contain only text and whole numbers. A song
+    without the field passes only `none_of`.
     """
 
     field: str
@@ -80,9 +80,9 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The songs that a search may return: all conditions must hold; an empty one always does.
+    """The songs that a search may return. A song must pass all parts; empty parts pass every song.
 
-    Artists are normalised names. `max_playlists` 0 means no upper bound.
+    Artists are normalised names. If `max_playlists` is 0, there is no upper bound.
     """
 
     include_artists: frozenset[str] = field(default=frozenset())
@@ -100,14 +100,14 @@ ANY = Filter()
 class Search:
     """A search by a dense vector, by co-occurrence, or by both, fused.
 
-    - `vector` alone, shape (dimensions,): the most similar songs. The score is the cosine
-      similarity, from -1 to 1. Songs without a vector are not returned.
-    - `weights` alone, the weight of each seed by its ordinal: the songs that co-occur with the
-      seeds. The score is the sum over the seeds of seed weight times co-occurrence weight. Seed
-      weights may be negative; songs whose score is not above 0 are not returned.
-    - both: the best songs of the two rankings (see `schema.fusion_depths`), fused. The score is the
-      co-occurrence score divided by the best one, hence from 0 to 1, plus `dense_weight` times the
-      cosine. A song that is missing in one ranking scores 0 there.
+    - With `vector` alone, shape (dimensions,), it returns the most similar songs. The score is the
+      cosine similarity, from -1 to 1. Songs without a vector are not returned.
+    - With `weights` alone, the weight of each seed by its ordinal, it returns songs that co-occur
+      with the seeds. The score is the sum over the seeds of seed weight times co-occurrence weight.
+      Seed weights can be negative; songs whose score is not above 0 are not returned.
+    - With both, it fuses the best songs of the two rankings (see `schema.fusion_depths`). The score
+      is the co-occurrence score divided by the best one, so from 0 to 1, plus `dense_weight` times
+      the cosine. A song that is missing in one of the rankings gets 0 from it.
 
     `exact` compares `vector` with every song instead of using the index. `with_vectors` adds the
     vectors to the hits.
@@ -123,9 +123,9 @@ class Search:
 
 
 def by_score(hit: Hit) -> tuple[float, int]:
-    """Return a sort key: highest score first, then the most popular song.
+    """Return a sort key: the highest score first, and among equal scores the most popular song.
 
-    The engine returns songs of equal score in an arbitrary order.
+    Qdrant returns songs of equal score in an arbitrary order.
     """
     return -hit.score, hit.song.ordinal
 

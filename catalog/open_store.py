@@ -1,4 +1,4 @@
-"""Open the release store that the options name: a folder, or a Qdrant server."""
+"""Open a release store: a folder, or a Qdrant server."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def open_store(
     layout: CollectionLayout | None = None,
     keep: int = KEPT,
 ) -> ReleaseStore:
-    """Return the store on the Qdrant server if one is named, else the store in `folder`.
+    """Return the store on the Qdrant server if `qdrant` is given, else the store in `folder`.
 
-    Publishing keeps `keep` old releases, and creates collections on a server by `layout`.
+    Publishing keeps `keep` old releases. On a server, new collections have the given `layout`.
     """
     if qdrant is None:
         from catalog.embedded.store import EmbeddedStore

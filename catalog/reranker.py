@@ -32,7 +32,10 @@ SHARE = "_share"
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A search for `depth` candidates; each later seed multiplies a weight of a seed by `decay`."""
+    """A search for `depth` candidates, by the dense vector if `dense`, else by co-occurrence.
+
+    The weight of a seed is `decay` to the power of the number of seeds after it.
+    """
 
     name: str
     dense: bool
@@ -47,8 +50,8 @@ CHANNELS = (
     Channel("dense", dense=True, decay=0.9, depth=100),
     Channel("dense_last", dense=True, decay=0.0, depth=50),
 )
-"""The searches: the whole playlist by co-occurrence at two decays and by Word2Vec, and the last
-song alone by each."""
+"""The searches: by co-occurrence with two decays and with the last song alone, and by Word2Vec with
+one decay and with the last song alone."""
 
 FEATURES = (
     *(f"{channel.name}_{what}" for channel in CHANNELS for what in ("score", "rank")),
@@ -64,23 +67,23 @@ FEATURES = (
     "artist_of_last",
     "artist_among_last_3",
 )
-"""Columns of the feature matrix (see `features`), followed by two for each keyword field (album,
-genre)."""
+"""Columns of the feature matrix (see `features`). Two more columns follow for each keyword field,
+such as the album."""
 
 RECENT = 10
-"""Number of last songs of the playlist that the similarity of a candidate refers to."""
+"""Number of the last songs of a playlist whose mean vector is compared with candidates."""
 
 MOST_FIELDS = 5
-"""Maximum number of keyword payload fields used as features, the first by name."""
+"""Maximum number of keyword payload fields that are features: the first in alphabetical order."""
 
 
 @dataclass(frozen=True, slots=True)
 class SongTraits:
     """Attributes of n songs.
 
-    - `playlists`, shape (n,): in how many training playlists each song is.
-    - `groups`, shape (1 + fields, n): the artist as a number, then the value of each keyword field
-      as a number, -1 for no value.
+    - `playlists`, shape (n,): number of training playlists that contain the song.
+    - `groups`, shape (1 + fields, n): a number for the artist, then one for the value of each
+      keyword field, -1 if the song has no value.
     """
 
     playlists: NDArray[np.int64]
@@ -92,9 +95,9 @@ def merge_candidates(
 ) -> tuple[NDArray[np.int64], Floats]:
     """Return the distinct candidates of all channels, and their score in each channel.
 
-    `lists` holds for each channel the numbers of its songs and their scores, best first. Returns
-    the n songs in the order in which they first appear, shape (n,), and their scores, shape
-    (channels, n), NaN if a channel lacks the song.
+    `lists` contains, for each channel, the numbers of its songs and their scores, best first.
+    Returns the numbers of the n songs in order of their first occurrence, shape (n,), and their
+    scores, shape (channels, n), NaN if a channel lacks the song.
     """
     songs = np.concatenate([channel_songs for channel_songs, _ in lists])
     numbers, first, positions = np.unique(songs, return_index=True, return_inverse=True)
@@ -117,10 +120,11 @@ def feature_names(fields: Sequence[str] = ()) -> list[str]:
 def features(scores: Floats, similarities: Floats, songs: SongTraits, seeds: SongTraits) -> Floats:
     """Return the feature matrix, shape (n, len(FEATURES) + 2 * fields), NaN for missing values.
 
-    Features of a channel are the candidate's score relative to the best, its rank from 0, and the
-    logarithm of the score minus half the popularity. Popularity is the logarithm of `playlists`.
-    `similarities`, shape (n,), are cosines with the mean of the `RECENT` last seeds. `seeds` are in
-    play order; there is at least one.
+    `scores`, shape (channels, n), is NaN if a channel lacks a candidate. `similarities`, shape
+    (n,), contains the cosines with the mean of the `RECENT` last seeds. `seeds` are in play order;
+    there is at least one. Each channel has three features: the candidate's score divided by the
+    best, its rank from 0, and, if the channel is sparse, the logarithm of the score minus half the
+    popularity. Popularity is the logarithm of 1 + `playlists`.
     """
     best = np.fmax.reduce(scores, axis=1, initial=1e-9, keepdims=True) if scores.size else scores
     relative = scores / best
@@ -150,10 +154,12 @@ def features(scores: Floats, similarities: Floats, songs: SongTraits, seeds: Son
 
 
 class Reranker:
-    """Boosted trees that score candidates by their features; a higher score is a likelier song.
+    """Boosted trees that score candidates by their features. A likelier song has a higher score.
 
-    `fields` are the keyword payload fields that the model uses. Raises `CorruptReleaseError` or
-    `MissingLibraryError`.
+    - `fields`: the keyword payload fields that the model uses.
+    - `has_current_features`: whether the model was trained with the features of this version.
+
+    Raises `CorruptReleaseError` or `MissingLibraryError`.
     """
 
     def __init__(self, model: str) -> None:
@@ -162,22 +168,21 @@ class Reranker:
             self._booster = lightgbm.Booster(model_str=model)
         except lightgbm.basic.LightGBMError as error:
             raise CorruptReleaseError(f"the ranker is no model of LightGBM: {error}") from error
-        own = self._booster.feature_name()
-        self.fields = [name.removesuffix(SHARE) for name in own[len(FEATURES) :: 2]]
-        self.understood = own == feature_names(self.fields)
+        names = self._booster.feature_name()
+        self.fields = [name.removesuffix(SHARE) for name in names[len(FEATURES) :: 2]]
+        self.has_current_features = names == feature_names(self.fields)
 
     def score(self, table: Floats) -> Floats:
         """Return a score for each candidate, shape (n,), from 0 to 1, comparable within a query."""
-        # On a few hundred rows, threads cost more than they save.
+        # For a few hundred rows, starting threads takes longer than they save.
         scores: Floats = self._booster.predict(table, num_threads=1)
         return scores
 
 
 def load_lightgbm() -> Any:
-    """Import LightGBM, which takes seconds. Raises `MissingLibraryError`.
+    """Import LightGBM, which takes seconds, and send its messages to the log.
 
-    It is imported only if it is needed. Its own messages, which it would print on standard output,
-    go to the log.
+    By default LightGBM prints messages on standard output. Raises `MissingLibraryError`.
     """
     try:
         import lightgbm
@@ -210,25 +215,26 @@ def unpack(stored: StoredReranker) -> str:
 
 @lru_cache(maxsize=4)
 def load_reranker(stored: StoredReranker | None) -> Reranker | None:
-    """The ranker of a release, loaded once; None where there is none that can be asked.
+    """Return the re-ranker of a release, or None if it has none or the model cannot be used.
 
-    It cannot where LightGBM is missing, or where it was trained on other features than these, which
-    is logged. The first call for a release takes seconds. Raises `CorruptReleaseError`.
+    It cannot be used if LightGBM is missing, or if the model was trained with other features than
+    those of this version; a warning is logged. The first call for a release takes seconds; later
+    ones return the same object. Raises `CorruptReleaseError`.
     """
     if stored is None:
         return None
     try:
-        ranker = Reranker(unpack(stored))
+        reranker = Reranker(unpack(stored))
     except MissingLibraryError as error:
         log.warning(
             "the release has a ranker, and hybrid search answers in its place: %s",
             error,
         )
         return None
-    if not ranker.understood:
+    if not reranker.has_current_features:
         log.warning(
             "the release has a ranker of another version of nextsong: hybrid search answers in its "
             "place; run 'nextsong ingest run --ranker' again to have one of this version"
         )
         return None
-    return ranker
+    return reranker

@@ -16,19 +16,19 @@ DENSE = "song"
 """Name of the dense vector: Word2Vec, cosine distance."""
 
 SPARSE = "cooccurrence"
-"""Name of the sparse vector: an index is a seed's ordinal, the value the co-occurrence weight of
-that seed for this song."""
+"""Name of the sparse vector: each index is the ordinal of a seed, and its value the co-occurrence
+weight of this seed for the song."""
 
 FUSED_PREDICTED, FUSED_NEAREST = 200, 100
 """Minimum number of songs taken from the co-occurrence and from the dense ranking for fusion."""
 
-SMALLEST_SCORE = 1e-9
-"""Lowest co-occurrence score of a result if seed weights can be negative."""
+MIN_SCORE = 1e-9
+"""Minimum co-occurrence score of a hit if a seed weight is negative."""
 
 Kind = Literal["keyword", "integer", "float", "text"]
-"""Index type of a payload field, which decides how it can be filtered on.
+"""Index type of a payload field, which determines the filters that the field supports.
 
-A boolean is a keyword, "true" or "false": Qdrant Edge cannot match booleans."""
+A boolean is stored as a keyword, "true" or "false", because Qdrant Edge cannot match booleans."""
 
 PAYLOAD_INDEXES: Mapping[str, Kind] = {
     "artist_key": "keyword",
@@ -36,12 +36,13 @@ PAYLOAD_INDEXES: Mapping[str, Kind] = {
     "playlists": "integer",
     "search_text": "text",
 }
-"""Payload fields that can be filtered or sorted on, with their index types."""
+"""Payload fields for filtering and sorting, with their index types."""
 
 UNLINKED = frozenset(["ordinal", "search_text"])
-"""Indexed fields that no vector search filters on, so HNSW builds no extra links for them.
+"""Indexed fields without extra links in the HNSW graph, because no vector search filters on them.
 
-For the word prefixes of `search_text`, such links take many times as long as the graph itself."""
+Building links for the word prefixes of `search_text` would take many times as long as building the
+graph itself."""
 
 SONG_FIELDS = ["song_id", "artist", "title", "artist_key", "ordinal", "playlists"]
 """Payload fields of a `Song`, without the extra ones."""
@@ -55,13 +56,13 @@ VECTOR_COLUMNS = frozenset(["vector", "seeds", "strengths"])
 HNSW_M = 16
 HNSW_EF_CONSTRUCT = 100
 INDEXING_THRESHOLD_KB = 1
-"""Size above which a segment is indexed, in KB. A segment that is not keeps changing on disk."""
+"""Size in KB above which a segment is indexed. Files of a segment without an index can change."""
 
 FULL_SCAN_THRESHOLD_KB = 1000
-"""Size below which a search is exact, in KB: it is then faster than the graph."""
+"""Size in KB below which a search is exact, because comparing all vectors is then faster."""
 
-LONGEST_PREFIX = 20
-"""Longest word prefix in the text index, in characters."""
+MAX_PREFIX_LENGTH = 20
+"""Maximum length, in characters, of a word prefix in the text index."""
 
 
 def fusion_depths(limit: int) -> tuple[int, int]:
@@ -69,26 +70,26 @@ def fusion_depths(limit: int) -> tuple[int, int]:
     return max(FUSED_PREDICTED, 2 * limit), max(FUSED_NEAREST, limit)
 
 
-def floor_of(weights: Mapping[int, float]) -> float | None:
-    """Return the lowest co-occurrence score of a result for these seed weights, or None for any.
+def find_min_score(weights: Mapping[int, float]) -> float | None:
+    """Return the minimum co-occurrence score of a hit, or None if any score is above 0 anyway.
 
-    With negative weights a score can be 0 or less; such songs are not returned.
+    If a seed weight is negative, scores can be 0 or less; such songs are not returned.
     """
-    return SMALLEST_SCORE if min(weights.values(), default=0.0) < 0 else None
+    return MIN_SCORE if min(weights.values(), default=0.0) < 0 else None
 
 
-def cosine_of(score: float) -> float:
-    """Clip a cosine from the engine to -1 to 1, which its rounding can exceed."""
+def clip_cosine(score: float) -> float:
+    """Clip a cosine from Qdrant to -1 to 1, because its rounding errors can exceed these bounds."""
     return min(1.0, max(-1.0, score))
 
 
-def search_ef(songs: int) -> int:
-    """Return the HNSW search width (ef) for a release whose manifest has none."""
+def default_search_ef(songs: int) -> int:
+    """Return the HNSW search width (ef) for a release whose manifest does not define it."""
     return 128 if songs < 500_000 else 256
 
 
-def song_of(payload: Mapping[str, Any]) -> Song:
-    """Return the song that the payload of a point describes."""
+def parse_song(payload: Mapping[str, Any]) -> Song:
+    """Return the song with the fields of a point's payload."""
     return Song(
         song_id=UUID(payload["song_id"]),
         artist=payload["artist"],
@@ -104,8 +105,8 @@ def song_of(payload: Mapping[str, Any]) -> Song:
     )
 
 
-def payload_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the payload of a song from its row in a draft (see `catalog.draft.Draft`)."""
+def build_payload(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the payload of a song, given its row in a draft (see `catalog.draft.Draft`)."""
     return {
         name: value
         for name, value in row.items()
@@ -113,10 +114,10 @@ def payload_of(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def row_of(
+def build_row(
     payload: Mapping[str, Any], vector: Vector | None, weights: Mapping[int, float]
 ) -> dict[str, Any]:
-    """Return the row of a draft from a payload, a dense vector and co-occurrence weights."""
+    """Return the row in a draft of a song with this payload, dense vector and sparse vector."""
     return {
         **payload,
         "vector": None if vector is None else vector.tolist(),

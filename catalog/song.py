@@ -9,14 +9,14 @@ from uuid import UUID, uuid5
 
 NAMESPACE = uuid5(UUID(int=0), "nextsong/song")
 _ACCENTS = re.compile("[\u0300-\u0344\u0346-\u036f]+")  # U+0345 is a letter: it folds to iota
-_SEPARATOR = "\x1f"  # cannot stand in a normalised name: str.split() takes it for white space
+_SEPARATOR = "\x1f"  # str.split() removes it as white space, so no normalised name contains it
 
 
 def normalise(name: str) -> str:
-    """Fold case, width, accents and runs of white space, so that spellings of one name are equal.
+    """Fold case, width, accents and white space, so that all spellings of a name become equal.
 
-    Only combining accents of Latin, Greek and Cyrillic are removed: in other scripts (Devanagari,
-    Thai, the voicing marks of kana) combining marks are letters. Idempotent. May return "".
+    Only the accents of Latin, Greek and Cyrillic are removed: in other scripts, such as Devanagari
+    and Thai, combining marks distinguish letters. Idempotent. The result can be empty.
     """
     if name.isascii():
         return " ".join(name.lower().split())
@@ -29,26 +29,26 @@ def _without_accents(name: str) -> str:
 
 
 def song_id(artist: str, title: str) -> UUID:
-    """The stable id of a song known by name: a UUIDv5 of its normalised artist and title."""
+    """Return the stable id of a song: a UUIDv5 of its normalised artist and title."""
     return song_id_of_keys(normalise(artist), normalise(title))
 
 
 def song_id_of_keys(artist_key: str, title_key: str) -> UUID:
-    """`song_id` for names that are normalised already."""
+    """Return the same as `song_id`, for names that are normalised already."""
     return _uuid5(f"{artist_key}{_SEPARATOR}{title_key}")
 
 
 def song_id_of_track(track_id: str) -> UUID:
-    """The stable id of a song that its source names by a track id of its own."""
+    """Return the stable id of a song that is identified by a track id of its source."""
     return _uuid5(f"{_SEPARATOR}{_SEPARATOR}{track_id}")
 
 
 def _uuid5(name: str) -> UUID:
-    # uuid.uuid5 costs twice as much, for the same bits (RFC 9562, 5.5).
+    # uuid.uuid5 returns the same (RFC 9562, 5.5), but takes twice as long.
     digest = hashlib.sha1(NAMESPACE.bytes + name.encode(), usedforsecurity=False).digest()
     return UUID(bytes=digest[:16], version=5)
 
 
 def search_text(artist_key: str, title_key: str) -> str:
-    """What `SearchSongs` matches words against."""
+    """Return the text of a song in which `SearchSongs` looks for words."""
     return f"{artist_key} {title_key}"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from catalog.model import Filter, Hit, Point, Search, Song, Vector
 
 KEPT = 2
-"""Number of old releases kept beside the current one."""
+"""Number of old releases that are kept in addition to the current one."""
 
 
 class OpenRelease(Protocol):
@@ -37,7 +37,7 @@ class OpenRelease(Protocol):
         """Return the songs with these ids and their vectors; unknown ids are left out."""
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
-        """Return the hits of each search, best first. All searches go to Qdrant in one request."""
+        """Return the hits of each search, best first. One request has all searches."""
 
     async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
         """Return the co-occurrence weight of each seed, by its ordinal, for each of these songs.
@@ -118,7 +118,7 @@ class ReleaseStore(Protocol):
         """
 
     def prune(self, keep: int) -> list[str]:
-        """Remove all but the current and the `keep` newest other releases; return their ids."""
+        """Remove all releases except the current and the `keep` newest others; return their ids."""
 
     def remove(self, release: str) -> None:
         """Remove a release that is not current. Raises `NoReleaseError` or `InputError`."""
@@ -127,23 +127,23 @@ class ReleaseStore(Protocol):
         """Read a whole release. Raises `CorruptReleaseError` if it is not as it was published."""
 
     def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
-        """Yield all songs of a release opened by this store, in batches of rows as in a draft."""
+        """Yield the songs of a release that this store opened, in batches of rows as in a draft."""
 
     def export(self, release: str, path: Path, reporter: Reporter) -> Draft:
         """Write all songs of a release to the Parquet file `path`; return a draft of them."""
 
     def close(self) -> None:
-        """Close connections."""
+        """Close the connections, if there are any."""
 
 
-def others_than_current(store: ReleaseStore) -> list[str]:
-    """Return the releases of a store without its current one, newest first."""
+def list_other_releases(store: ReleaseStore) -> list[str]:
+    """Return the releases of a store except the current one, newest first."""
     current = store.current()
     return [release for release in reversed(store.releases()) if release != current]
 
 
 SEE_DOCTOR = "see `nextsong doctor`, or publish again with `nextsong ingest run --force FILE`"
-"""Advice in every message about damage, because the remedy depends on the other releases."""
+"""Advice about a damaged release. `nextsong doctor` checks all releases to find the best remedy."""
 
 
 def require_current(store: ReleaseStore) -> str:
@@ -163,13 +163,13 @@ def require_current(store: ReleaseStore) -> str:
     )
 
 
-def release_before(store: ReleaseStore) -> str:
+def find_previous_release(store: ReleaseStore) -> str:
     """Return the newest release older than the current one, or the newest if none is current.
 
     Raises `NoReleaseError` if there is none.
     """
     current = store.current()
-    others = others_than_current(store)
+    others = list_other_releases(store)
     older = [release for release in others if current is None or release < current]
     if not older:
         raise NoReleaseError(f"{store.location} keeps no release older than {current}")

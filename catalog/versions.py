@@ -1,8 +1,8 @@
-"""Versions of one song: titles that differ only in the edition of the recording.
+"""Versions of a song: titles that differ only in the edition of the recording.
 
-The list of editions is short on purpose. A remaster, a radio edit or a credit of guests is the same
-song to a listener. Live, acoustic, remix, cover, karaoke, instrumental and demo versions are
-different songs.
+To a listener, a remaster, a radio edit and a title with guest credits are the same song. Live,
+acoustic, remix, cover, karaoke, instrumental and demo versions are different songs, so the list of
+editions does not contain them.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ _CREDIT = re.compile(
     + ")"
 )
 _BARE_CREDIT = re.compile(r"\s(?:-\s)?(?:feat\.|ft\.)\s[^()\[\]]")
-MOST_EDITIONS = 4
-"""Largest number of editions in one list, as in "mono / remastered / 2009"."""
-_EDITION_LIST = rf"(?:{_EDITIONS})(?:\s?/\s?(?:{_EDITIONS}|{_YEAR})){{0,{MOST_EDITIONS - 1}}}"
+MAX_EDITIONS = 4
+"""Maximum number of editions in a list such as "mono / remastered / 2009"."""
+_EDITION_LIST = rf"(?:{_EDITIONS})(?:\s?/\s?(?:{_EDITIONS}|{_YEAR})){{0,{MAX_EDITIONS - 1}}}"
 _EDITION = re.compile(rf"\s[-\u2013]\s{_EDITION_LIST}|\({_EDITION_LIST}\)|\[{_EDITION_LIST}\]")
 _DASH = re.compile(r"\s[-\u2013](?=\s)")
 _BRACKET = re.compile(r"[()\[\]]")
@@ -52,10 +52,10 @@ HINT = (
 
 
 def base_title(title_key: str) -> str:
-    """Return a normalised title without the parts that name its edition or guests; never empty.
+    """Return a normalised title without the parts that name its edition or its guests.
 
-    The time is linear in the length of any title, because parts are removed from the end and no
-    part is read twice.
+    The result is not empty. The time is linear in the length of the title, because parts are
+    removed from the end and no part is searched twice.
 
     >>> base_title("heroes - 2017 remaster"), base_title("roar (feat. x) [radio edit]")
     ('heroes', 'roar')
@@ -68,7 +68,7 @@ def base_title(title_key: str) -> str:
     end, searched = len(title), -1
     while True:
         _drop_from(end, brackets)
-        tail = brackets[-1] + 1 if brackets else 0  # from here on there are no brackets
+        tail = brackets[-1] + 1 if brackets else 0  # after the last bracket
         if tail != searched and (credit := _BARE_CREDIT.search(title, tail, end)):
             end = credit.start()
         searched = tail
@@ -86,9 +86,9 @@ def _drop_from(end: int, positions: list[int]) -> None:
 
 
 def _edition_dashes(title: str, dashes: list[int]) -> list[int]:
-    """Return the last dash and those that may be in the same edition, as in "2011 - remaster"."""
+    """Return the dashes with which the last edition may start: "2011 - remaster" contains one."""
     starts: list[int] = []
-    for dash in reversed(dashes[-1 - MOST_EDITIONS :]):
+    for dash in reversed(dashes[-1 - MAX_EDITIONS :]):
         starts.insert(0, dash)
         if not title[dash - 4 : dash].isdigit():
             break

@@ -16,7 +16,7 @@ from catalog.commands.options import (
     log_format_option,
     one_line_errors,
     print_result,
-    publishing,
+    publishing_options,
     qdrant_server,
     quiet_option,
     reporter_for,
@@ -78,7 +78,7 @@ def log_interruption(command: Command) -> Command:
 @reading_options
 @home_option
 @qdrant_server
-@publishing
+@publishing_options
 @work_option
 @parameter_options
 @click.option(

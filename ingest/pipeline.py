@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from catalog.draft import Draft
 from catalog.errors import PlaylistError, RejectsError, ReleaseError
-from catalog.files import locked
+from catalog.files import lock_folder
 from catalog.manifest import Manifest, Origin, StoredReranker
 from catalog.reranker import MOST_FIELDS, load_lightgbm, pack
 from ingest import parameters as parameters_module
@@ -148,7 +148,7 @@ def run(
     """
     if parameters.ranker:
         load_lightgbm()  # fails before hours of work, not after
-    with locked(work, "an ingest run"), copy_standard_input(files, work) as copy:
+    with lock_folder(work, "an ingest run"), copy_standard_input(files, work) as copy:
         folder = WorkFolder(work, reporter, force=options.force)
         read = _read(folder, find_files(files, copy), options, reporter)
         prepared = _prepare(folder, read, parameters, reporter)

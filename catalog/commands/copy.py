@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from catalog.store import OpenRelease, ReleaseStore
 
 
-def copy(
+def copy_release(
     source: ReleaseStore,
     target: ReleaseStore,
     release: str | None,
@@ -27,39 +27,40 @@ def copy(
 ) -> Manifest:
     """Publish a release of `source`, by default the current one, in `target` with the same id.
 
-    The copy is read back before it becomes current. `GateError` is raised, and the copy removed,
-    unless payloads and vectors are the same to the bit. `scratch` is a folder for a Parquet file of
-    all songs. Raises `BusyError` if the release is current in the target already, and the errors of
-    reading and publishing.
+    The copy is read back before it becomes current; unless its payloads and vectors equal the
+    original to the bit, it is removed. `scratch` is a folder for a temporary Parquet file of all
+    songs. Raises `GateError` for a copy that differs, `BusyError` if the release is the current one
+    of the target already, and the errors of reading and publishing.
     """
-    chosen = release or source.current()
-    if chosen is None:
+    release = release or source.current()
+    if release is None:
         raise NoReleaseError(f"no release in {source.location} yet: there is nothing to copy")
-    if chosen == target.current():
-        raise BusyError(f"release {chosen} is the current one of {target.location} already")
+    if release == target.current():
+        raise BusyError(f"release {release} is the current one of {target.location} already")
     with storage_errors(scratch), tempfile.TemporaryDirectory(dir=make_folder(scratch)) as folder:
-        draft = source.export(chosen, Path(folder) / "songs.parquet", reporter)
+        draft = source.export(release, Path(folder) / "songs.parquet", reporter)
 
-        def compare(written: OpenRelease) -> None:
+        def compare(copy: OpenRelease) -> None:
             with reporter.task("compare") as task:
-                if _sum(target.batches(written), task) != _sum(_rows(draft.songs_path), task):
+                original_digest = _compute_digest(_read_batches(draft.songs_path), task)
+                if _compute_digest(target.batches(copy), task) != original_digest:
                     raise GateError(
-                        f"the copy of release {chosen} in {target.location} is not the same to the "
-                        f"bit as the original in {source.location}: nothing was changed there"
+                        f"the copy of release {release} in {target.location} is not the same to "
+                        f"the bit as the original in {source.location}: nothing was changed there"
                     )
                 task.result(f"{draft.counts.songs:,} songs, the same to the bit")
 
         return target.publish(draft, reporter, compare)
 
 
-def _rows(path: Path) -> Iterator[list[dict[str, Any]]]:
+def _read_batches(path: Path) -> Iterator[list[dict[str, Any]]]:
     import pyarrow.parquet as pq
 
     for batch in pq.ParquetFile(path).iter_batches(1_000):
         yield batch.to_pylist()
 
 
-def _sum(batches: Iterable[list[dict[str, Any]]], task: Task) -> str:
+def _compute_digest(batches: Iterable[list[dict[str, Any]]], task: Task) -> str:
     digest = Digest()
     for rows in batches:
         digest.add(rows)

@@ -1,4 +1,4 @@
-"""Check everything that a store needs, with advice for each problem."""
+"""Check versions, disk, server and releases, with advice for each problem."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from catalog.server.store import ServerStore
     from catalog.store import ReleaseStore
 
-LEAST_FREE_BYTES = 1 << 30
+MIN_FREE_BYTES = 1 << 30
 _LIBRARIES = ("qdrant-client", "qdrant-edge-py", "grpcio", "duckdb", "gensim", "pyarrow", "numpy")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
@@ -37,33 +37,34 @@ class Finding:
 
 
 def examine(folder: Path, qdrant: QdrantOptions | None, options: str = "") -> Iterator[Finding]:
-    """Check versions, the folder, the server if there is one, and the releases.
+    """Check versions, the folder, the server if `qdrant` is given, and the releases.
 
-    `options`, which name the folder or the server, are added to the commands in the advice.
+    `options` is the part of a command line that selects the store, for commands in the advice.
     """
-    yield from _versions()
-    for finding in _disk(folder):
+    yield from _check_versions()
+    for finding in _check_disk(folder):
         yield finding
         if finding.level == "failure":
             return
     store = open_store(folder, qdrant)
     try:
-        if qdrant is not None:
-            from catalog.server.store import ServerStore
+        if qdrant is None:
+            yield from _check_releases(store, options)
+            return
+        from catalog.server.store import ServerStore
 
-            assert isinstance(store, ServerStore)
-            for finding in _server(store):
-                yield finding
-                if finding.level == "failure":
-                    return
-        yield from _releases(store, options)
-        if qdrant is not None:
-            yield from _collections(store)  # type: ignore[arg-type]
+        assert isinstance(store, ServerStore)
+        for finding in _check_server(store):
+            yield finding
+            if finding.level == "failure":
+                return
+        yield from _check_releases(store, options)
+        yield from _check_collections(store)
     finally:
         store.close()
 
 
-def _versions() -> Iterator[Finding]:
+def _check_versions() -> Iterator[Finding]:
     python = platform.python_version()
     versions = []
     for name in _LIBRARIES:
@@ -74,40 +75,39 @@ def _versions() -> Iterator[Finding]:
     yield Finding("ok", f"nextsong {version('nextsong')}, Python {python}, {', '.join(versions)}")
 
 
-def _disk(folder: Path) -> Iterator[Finding]:
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
+def _check_disk(folder: Path) -> Iterator[Finding]:
+    absolute = folder.absolute()
+    existing = next(path for path in (absolute, *absolute.parents) if path.exists())
     if not existing.is_dir():
         yield Finding("failure", f"{existing} is a file", "name a folder with --home")
         return
     free = shutil.disk_usage(existing).free
-    what = f"{folder}: {free / 1e9:.1f} GB free"
-    if free < LEAST_FREE_BYTES:
-        yield Finding("warning", what, "free some room: ingest needs a few times its input")
+    text = f"{folder}: {free / 1e9:.1f} GB free"
+    if free < MIN_FREE_BYTES:
+        yield Finding("warning", text, "free some room: ingest needs a few times its input")
     else:
-        yield Finding("ok", what)
+        yield Finding("ok", text)
 
 
-def _server(store: ServerStore) -> Iterator[Finding]:
+def _check_server(store: ServerStore) -> Iterator[Finding]:
     options = store.options
-    answered = 0
+    is_reachable = False
     for url in options.urls:
         try:
-            number = store.nodes.version(url)
+            server_version = store.nodes.version(url)
         except UnavailableError as error:
             yield Finding("warning", str(error), "start it, or leave it out of --qdrant-url")
         except NextsongError as error:
             yield Finding("failure", str(error), "see the message")
         else:
-            answered += 1
-            yield Finding("ok", f"Qdrant {number} answers at {url}")
-    if not answered:
+            is_reachable = True
+            yield Finding("ok", f"Qdrant {server_version} answers at {url}")
+    if not is_reachable:
         yield Finding("failure", "no Qdrant server answers", "check --qdrant-url and the network")
         return
-    yield from _secrecy(options)
+    yield from _check_encryption(options)
     try:
-        _pointer(store)
+        _read_current(store)
     except NextsongError as error:
         yield Finding("failure", str(error), "set the key that this server was given")
         return
@@ -121,7 +121,7 @@ def _server(store: ServerStore) -> Iterator[Finding]:
         yield Finding("ok", "the key may write" if options.api_key else "writing needs no key")
 
 
-def _secrecy(options: QdrantOptions) -> Iterator[Finding]:
+def _check_encryption(options: QdrantOptions) -> Iterator[Finding]:
     for url in options.urls:
         parts = urlsplit(url)
         if parts.hostname in _LOOPBACK:
@@ -131,16 +131,16 @@ def _secrecy(options: QdrantOptions) -> Iterator[Finding]:
         if not options.api_key:
             yield Finding(
                 "warning",
-                f"{url} is asked without a key",
-                "an open server takes anybody's writes: give it one (QDRANT__SERVICE__API_KEY)",
+                f"{url} is used without a key",
+                "anybody can write to a server without a key: set QDRANT__SERVICE__API_KEY there",
             )
 
 
-def _releases(store: ReleaseStore, options: str) -> Iterator[Finding]:
+def _check_releases(store: ReleaseStore, options: str) -> Iterator[Finding]:
     try:
-        current, problem = _pointer(store)
+        current, problem = _read_current(store)
         kept = store.releases()[::-1]
-        states = {release: _state(store, release) for release in kept}
+        states = {release: _verify(store, release) for release in kept}
     except NextsongError as error:
         yield Finding("failure", str(error), "see the message, and run this again")
         return
@@ -152,35 +152,35 @@ def _releases(store: ReleaseStore, options: str) -> Iterator[Finding]:
         if current is not None:
             problem = f"{store.location} names {current} as the current release, which is not there"
         problem = problem or f"{store.location} keeps {len(kept):,} releases, and none is current"
-        yield Finding("failure", problem, _repair(current, intact, options))
+        yield Finding("failure", problem, _advise(current, intact, options))
     for release, (manifest, damage) in states.items():
         if manifest:
             name = f"release {release}" + (" (current)" if release == current else "")
             yield Finding("ok", f"{name}: {manifest.counts.songs:,} songs, all as published")
         elif release == current:
-            yield Finding("failure", damage, _repair(current, intact, options))
+            yield Finding("failure", damage, _advise(current, intact, options))
         else:
             advice = f"remove it with `nextsong releases remove {release}{options}`"
             yield Finding("warning", damage, advice)
 
 
-def _pointer(store: ReleaseStore) -> tuple[str | None, str]:
-    """Return the current release, and the problem if the pointer to it is damaged."""
+def _read_current(store: ReleaseStore) -> tuple[str | None, str]:
+    """Return the current release, or None and the problem if the store cannot tell it."""
     try:
         return store.current(), ""
     except CorruptReleaseError as error:
         return None, error.problem
 
 
-def _state(store: ReleaseStore, release: str) -> tuple[Manifest | None, str]:
-    """Return the manifest of a release if it is intact, else the damage."""
+def _verify(store: ReleaseStore, release: str) -> tuple[Manifest | None, str]:
+    """Return the manifest of a release if it is intact, or None and the damage."""
     try:
         return store.verify(release, SilentReporter()), ""
     except CorruptReleaseError as error:
         return None, error.problem
 
 
-def _repair(current: str | None, intact: list[str], options: str) -> str:
+def _advise(current: str | None, intact: list[str], options: str) -> str:
     """Return advice for a store without a usable current release."""
     if not intact:
         command = f"nextsong ingest run --force{options} FILE"
@@ -191,7 +191,7 @@ def _repair(current: str | None, intact: list[str], options: str) -> str:
     return f"{step} with `nextsong releases rollback {release}{options}`"
 
 
-def _collections(store: ServerStore) -> Iterator[Finding]:
+def _check_collections(store: ServerStore) -> Iterator[Finding]:
     from catalog.server.health import check_collections
 
     for state in check_collections(store):

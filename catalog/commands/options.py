@@ -1,10 +1,11 @@
-"""What the commands of every room share: options, and errors turned into one line."""
+"""Options that several commands share, and the output of results and errors."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
-COMPLETION_S = 2  # seconds that the completion of a shell waits for a Qdrant server
+COMPLETION_TIMEOUT_S = 2
+"""Maximum seconds that shell completion waits for a Qdrant server."""
 
 
 class Text(click.ParamType[str]):
-    """Text that can be sent: an argument whose bytes were not text is a usage error."""
+    """A text argument. Bytes that are not UTF-8 are a usage error: gRPC cannot send them."""
 
     name = "text"
 
@@ -38,7 +40,7 @@ class Text(click.ParamType[str]):
 
 
 class Decimal(click.FloatRange):
-    """A number within bounds, which "not a number" is not."""
+    """A finite number within bounds."""
 
     name = "number"
 
@@ -52,13 +54,20 @@ class Decimal(click.FloatRange):
         return number
 
 
-home_option = click.option(
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def _option_with_variable(flag: str, **attributes: Any) -> Callable[[Command], Command]:
+    """Return an option that can also be set by a variable: `--keep` by `NEXTSONG_KEEP`."""
+    variable = f"NEXTSONG_{flag.removeprefix('--').replace('-', '_').upper()}"
+    return click.option(flag, envvar=variable, show_envvar=True, **attributes)
+
+
+home_option = _option_with_variable(
     "--home",
     type=click.Path(path_type=Path),
-    envvar="NEXTSONG_HOME",
     default=Path(".nextsong"),
     show_default=True,
-    show_envvar=True,
     help="Folder that keeps the releases.",
 )
 work_option = click.option(
@@ -66,20 +75,18 @@ work_option = click.option(
     type=click.Path(path_type=Path),
     help="Folder for the results of each stage.  [default: HOME/work]",
 )
-config_option = click.option(
+config_option = _option_with_variable(
     "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="NEXTSONG_CONFIG",
-    show_envvar=True,
-    help="TOML file of the service's settings, named like the options of `nextsong serve`, which "
-    "go over it, as does the environment.",
+    type=_FILE,
+    help="TOML file with settings of the service, named like the options of `nextsong serve`. "
+    "Options and environment variables take precedence over it.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 json_only_option = click.option(
     "--json",
     is_flag=True,
     expose_value=False,
-    help="Print JSON, the only form: so that all commands that print data take the option.",
+    help="Print JSON. This command has no other output; the option exists for uniformity.",
 )
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Report no progress.")
 log_format_option = click.option(
@@ -87,47 +94,37 @@ log_format_option = click.option(
     type=click.Choice(["console", "json"]),
     default="console",
     show_default=True,
-    help="How progress and errors look on standard error: for people, or as JSON lines.",
+    help="Format of progress and errors on standard error: text or JSON lines.",
 )
 
 
-_QDRANT = [
-    click.option(
+_QDRANT_OPTIONS = [
+    _option_with_variable(
         "--qdrant-url",
-        envvar="NEXTSONG_QDRANT_URL",
         metavar="URL",
-        show_envvar=True,
-        help="Keep releases on this Qdrant server; several nodes of a cluster with commas between. "
-        f"Its key comes from {API_KEY}.  [default: in HOME]",
+        help="Qdrant server that keeps the releases, or the nodes of a cluster, separated by "
+        f"commas. The API key is read from {API_KEY}.  [default: keep releases in HOME]",
     ),
-    click.option(
+    _option_with_variable(
         "--qdrant-api-key-file",
-        type=click.Path(path_type=Path, dir_okay=False),
-        envvar="NEXTSONG_QDRANT_API_KEY_FILE",
-        show_envvar=True,
-        help="File that holds the key of the Qdrant server.",
+        type=_FILE,
+        help="File that contains the API key of the Qdrant server.",
     ),
-    click.option(
+    _option_with_variable(
         "--qdrant-ca",
-        type=click.Path(path_type=Path, dir_okay=False),
-        envvar="NEXTSONG_QDRANT_CA",
-        show_envvar=True,
-        help="File of certificates (PEM) to trust instead of the system's.",
+        type=_FILE,
+        help="File of certificates (PEM) to trust instead of those of the system.",
     ),
-    click.option(
+    _option_with_variable(
         "--qdrant-grpc-port",
         type=click.IntRange(1, 65535),
-        envvar="NEXTSONG_QDRANT_GRPC_PORT",
-        show_envvar=True,
-        help="Port of Qdrant's gRPC API.  [default: the one after the URL's]",
+        help="Port of Qdrant's gRPC API.  [default: the port of the URL plus 1]",
     ),
-    click.option(
+    _option_with_variable(
         "--qdrant-prefix",
         default="nextsong",
         show_default=True,
-        envvar="NEXTSONG_QDRANT_PREFIX",
-        show_envvar=True,
-        help="How the names of the collections begin.",
+        help="Prefix of the names of all collections.",
     ),
 ]
 
@@ -139,86 +136,79 @@ QDRANT_PARAMETERS = (
     "qdrant_prefix",
 )
 
-storage_option = click.option(
+storage_option = _option_with_variable(
     "--storage",
-    envvar="NEXTSONG_STORAGE",
-    show_envvar=True,
     type=click.Choice(["memory", "disk", "quantized"]),
     default="memory",
     show_default=True,
-    help="Qdrant server: vectors in memory, on disk, or on disk with a compressed copy in memory.",
+    help="On a Qdrant server: where vectors are stored. `quantized` means on disk, with a "
+    "compressed copy in memory.",
 )
 
-_PUBLISHING = [
-    click.option(
+_PUBLISHING_OPTIONS = [
+    _option_with_variable(
         "--keep",
-        envvar="NEXTSONG_KEEP",
-        show_envvar=True,
         default=2,
         show_default=True,
         type=click.IntRange(0),
-        help="How many old releases to keep beside the current one.",
+        help="Number of old releases to keep in addition to the current one.",
     ),
-    click.option(
+    _option_with_variable(
         "--shards",
-        envvar="NEXTSONG_SHARDS",
-        show_envvar=True,
         type=click.IntRange(1, 256),
-        help="Qdrant server: into how many shards a release is split.  [default: one a node]",
+        help="On a Qdrant server: number of shards of a release.  [default: one per node]",
     ),
-    click.option(
+    _option_with_variable(
         "--replicas",
-        envvar="NEXTSONG_REPLICAS",
-        show_envvar=True,
         type=click.IntRange(1, 16),
-        help="Qdrant server: on how many nodes each shard is kept.  [default: the server's]",
+        help="On a Qdrant server: number of copies of each shard, each on another node.  [default: "
+        "set by the server]",
     ),
-    click.option(
+    _option_with_variable(
         "--write-consistency",
-        envvar="NEXTSONG_WRITE_CONSISTENCY",
-        show_envvar=True,
         type=click.IntRange(1, 16),
-        help="Qdrant server: how many replicas must confirm a write.  [default: the server's]",
+        help="On a Qdrant server: number of replicas that must confirm a write.  [default: set by "
+        "the server]",
     ),
     storage_option,
 ]
 
 
 def qdrant_server(command: Command) -> Command:
-    """Add the options that name a Qdrant server; the command gets `qdrant`, None without one."""
+    """Add the options of a Qdrant server. The command gets `qdrant`, which is None without URL."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         from catalog.errors import InputError
 
-        given = {name: kwargs.pop(name) for name in QDRANT_PARAMETERS}
+        values = {name: kwargs.pop(name) for name in QDRANT_PARAMETERS}
         try:
-            qdrant = _server_of(given)
+            qdrant = _read_qdrant_options(values)
         except InputError as error:
             raise click.UsageError(str(error)) from error
         return command(*args, qdrant=qdrant, **kwargs)
 
-    return cast("Command", _with(_QDRANT, wrapped))
+    return cast("Command", _add_options(_QDRANT_OPTIONS, wrapped))
 
 
-def _server_of(given: Mapping[str, Any]) -> QdrantOptions | None:
-    if not given.get("qdrant_url"):
+def _read_qdrant_options(values: Mapping[str, Any]) -> QdrantOptions | None:
+    if not values.get("qdrant_url"):
         return None
     import stamina
 
     # By default stamina prints each retry on standard output, where results go.
     stamina.instrumentation.set_on_retry_hooks(())
     return qdrant_options(
-        given["qdrant_url"],
-        ca=given["qdrant_ca"],
-        key_file=given["qdrant_api_key_file"],
-        prefix=given["qdrant_prefix"],
-        grpc_port=given["qdrant_grpc_port"],
+        values["qdrant_url"],
+        ca=values["qdrant_ca"],
+        key_file=values["qdrant_api_key_file"],
+        prefix=values["qdrant_prefix"],
+        grpc_port=values["qdrant_grpc_port"],
     )
 
 
-def publishing(command: Command) -> Command:
-    """Add the options of publishing; the command gets `layout` and `keep`."""
+def publishing_options(command: Command) -> Command:
+    """Add the options of publishing. The command gets `layout` and `keep`."""
 
     @functools.wraps(command)
     def wrapped(
@@ -232,17 +222,17 @@ def publishing(command: Command) -> Command:
         layout = CollectionLayout(shards, replicas, write_consistency, storage)
         return command(*args, layout=layout, **kwargs)
 
-    return cast("Command", _with(_PUBLISHING, wrapped))
+    return cast("Command", _add_options(_PUBLISHING_OPTIONS, wrapped))
 
 
-def _with(options: list[Callable[[Any], Any]], command: Any) -> Any:
+def _add_options(options: list[Callable[[Any], Any]], command: Any) -> Any:
     for option in reversed(options):
         command = option(command)
     return command
 
 
 def reporter_for(*, quiet: bool, log_format: str = "console") -> Reporter:
-    """The reporter that the user asked for."""
+    """Return the reporter that `--quiet` and `--log-format` select."""
     from catalog.console import progress
 
     if quiet:
@@ -251,7 +241,7 @@ def reporter_for(*, quiet: bool, log_format: str = "console") -> Reporter:
 
 
 def print_result(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
-    """Print the result of a command: `text` for people, or JSON."""
+    """Print the result of a command: `result` as JSON, or `text`."""
     from catalog.console import terminal
 
     if as_json:
@@ -261,7 +251,7 @@ def print_result(result: Mapping[str, Any], text: str, *, as_json: bool) -> None
 
 
 def one_line_errors(command: Command) -> Command:
-    """Turn what nextsong raises on purpose into one line on standard error and exit code 1."""
+    """Report a `NextsongError` of the command as one line on standard error, with exit code 1."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -278,25 +268,22 @@ def one_line_errors(command: Command) -> Command:
                 raise click.exceptions.Exit(1) from error
             raise click.ClickException(message) from error
 
-    return wrapped  # type: ignore[return-value]
+    return cast("Command", wrapped)
 
 
 def complete_release(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[str]:
-    """Return the ids of the releases that begin so, for the completion of a shell."""
+    """Return the ids of the releases that start with `incomplete`, for shell completion."""
     from catalog.errors import NextsongError
     from catalog.open_store import open_store
 
     try:
-        qdrant = _server_of(context.params)
+        qdrant = _read_qdrant_options(context.params)
         if qdrant:
-            qdrant = dataclasses.replace(qdrant, timeout_s=COMPLETION_S)
-        home = open_store(context.params["home"], qdrant)
-        try:
-            releases = home.releases()
-        finally:
-            home.close()
+            qdrant = dataclasses.replace(qdrant, timeout_s=COMPLETION_TIMEOUT_S)
+        with closing(open_store(context.params["home"], qdrant)) as store:
+            releases = store.releases()
     except NextsongError:
         return []
     return [release for release in reversed(releases) if release.startswith(incomplete)]

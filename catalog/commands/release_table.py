@@ -9,7 +9,6 @@ from rich.markup import escape
 
 from catalog.console.tables import Console, Table
 from catalog.errors import CorruptReleaseError
-from catalog.store import require_current
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from catalog.manifest import Manifest
     from catalog.store import ReleaseStore
 
-FEW_SOURCES = 3  # files named in the table; JSON output names all
+MAX_SOURCES = 3  # files named in the table; the JSON output names all
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,49 +44,45 @@ class Entry:
         }
 
 
-def entries(store: ReleaseStore) -> list[Entry]:
+def list_entries(store: ReleaseStore) -> list[Entry]:
     """Return all releases of a store, newest first."""
     current = store.current()
-    found = []
-    for release in reversed(store.releases()):
-        try:
-            found.append(Entry(release, release == current, store.manifest(release)))
-        except CorruptReleaseError as error:
-            found.append(Entry(release, release == current, problem=str(error)))
-    return found
+    return [_read_entry(store, release, current) for release in reversed(store.releases())]
 
 
-def chosen(store: ReleaseStore, release: str | None) -> str:
-    """Return the release that is named, else the current one. Raises `NoReleaseError`."""
-    return release or require_current(store)
+def _read_entry(store: ReleaseStore, release: str, current: str | None) -> Entry:
+    try:
+        return Entry(release, release == current, store.manifest(release))
+    except CorruptReleaseError as error:
+        return Entry(release, release == current, problem=str(error))
 
 
-def _few(sources: Sequence[str]) -> str:
-    more = len(sources) - FEW_SOURCES
-    return ", ".join(sources[:FEW_SOURCES]) + (f" and {more:,} more" if more > 0 else "")
+def _shorten(sources: Sequence[str]) -> str:
+    more = len(sources) - MAX_SOURCES
+    return ", ".join(sources[:MAX_SOURCES]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def table(found: Sequence[Entry]) -> None:
+def print_table(entries: Sequence[Entry]) -> None:
     """Print releases as a table."""
     console = Console()
-    if not found:
+    if not entries:
         console.print("no release yet: publish one with `nextsong ingest run FILE`")
         return
-    shown = Table(box=None)
-    shown.add_column("")
-    shown.add_column("release", no_wrap=True)
-    shown.add_column("made")
+    table = Table(box=None)
+    table.add_column("")
+    table.add_column("release", no_wrap=True)
+    table.add_column("made")
     for name in ("songs", "vectors"):
-        shown.add_column(name, justify="right")
-    shown.add_column("from")
-    for entry in found:
+        table.add_column(name, justify="right")
+    table.add_column("from")
+    for entry in entries:
         mark = "*" if entry.current else ""
         if entry.manifest is None:
-            shown.add_row(mark, entry.release, "unreadable")
+            table.add_row(mark, entry.release, "unreadable")
             continue
         counts = entry.manifest.counts
         sources = entry.manifest.origin.sources
         made = entry.manifest.created[:16].replace("T", " ")
-        cells = (made, f"{counts.songs:,}", f"{counts.vectors:,}", _few(sources))
-        shown.add_row(mark, entry.release, *(escape(cell) for cell in cells))
-    console.print(shown)
+        cells = (made, f"{counts.songs:,}", f"{counts.vectors:,}", _shorten(sources))
+        table.add_row(mark, entry.release, *(escape(cell) for cell in cells))
+    console.print(table)

@@ -1,4 +1,4 @@
-"""`nextsong releases`: what a home keeps, and moving between releases and between homes."""
+"""`nextsong releases`: list, check, copy and remove releases, and choose the current one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from catalog.commands.options import (
     json_option,
     one_line_errors,
     print_result,
-    publishing,
+    publishing_options,
     qdrant_server,
     quiet_option,
     release_argument,
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
 
 @click.group()
 def releases() -> None:
-    """List, check, copy, remove and go back to releases."""
+    """List, check, copy and remove releases, and choose the current one."""
 
 
-@releases.command("list", short_help="List the releases of a home.")
+@releases.command("list", short_help="List the releases.")
 @home_option
 @qdrant_server
 @json_option
 @one_line_errors
 def list_releases(home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
-    """List the releases of a home, the newest first; * marks the current one."""
-    from catalog.commands import release_table
+    """List the releases, newest first. A star marks the current one."""
+    from catalog.commands.release_table import list_entries, print_table
     from catalog.open_store import open_store
 
-    entries = release_table.entries(open_store(home, qdrant))
+    entries = list_entries(open_store(home, qdrant))
     if as_json:
         print_json([entry.to_json() for entry in entries])
     else:
-        release_table.table(entries)
+        print_table(entries)
 
 
 @releases.command(short_help="Print the manifest of a release.")
@@ -56,26 +56,26 @@ def list_releases(home: Path, qdrant: QdrantOptions | None, as_json: bool) -> No
 @json_only_option
 @one_line_errors
 def show(release: str | None, home: Path, qdrant: QdrantOptions | None) -> None:
-    """Print the manifest of RELEASE, or of the current one, as JSON."""
+    """Print the manifest of RELEASE, or of the current release, as JSON."""
     from dataclasses import asdict
 
-    from catalog.commands.release_table import chosen
     from catalog.open_store import open_store
+    from catalog.store import require_current
 
-    opened = open_store(home, qdrant)
-    print_json(asdict(opened.manifest(chosen(opened, release))))
+    store = open_store(home, qdrant)
+    print_json(asdict(store.manifest(release or require_current(store))))
 
 
-@releases.command(short_help="Make an older release current.")
+@releases.command(short_help="Make an older release the current one.")
 @release_argument
 @home_option
 @qdrant_server
 @json_option
 @one_line_errors
 def rollback(release: str | None, home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
-    """Make RELEASE current, or the one before the current. Running services move over to it.
+    """Make RELEASE the current release, by default the newest one older than the current.
 
-    Without a current release, the newest becomes current.
+    Running services switch to it. If no release is current, the default is the newest one.
     """
     from catalog.open_store import open_store
 
@@ -90,7 +90,7 @@ def rollback(release: str | None, home: Path, qdrant: QdrantOptions | None, as_j
 @json_option
 @one_line_errors
 def remove(release: str, home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
-    """Remove RELEASE, such as a damaged one. The current one stays."""
+    """Remove RELEASE, for example because it is damaged. The current release cannot be removed."""
     from catalog.open_store import open_store
 
     open_store(home, qdrant).remove(release)
@@ -103,14 +103,14 @@ def remove(release: str, home: Path, qdrant: QdrantOptions | None, as_json: bool
     default=2,
     show_default=True,
     type=click.IntRange(0),
-    help="How many old releases stay beside the current one.",
+    help="Number of old releases to keep in addition to the current one.",
 )
 @home_option
 @qdrant_server
 @json_option
 @one_line_errors
 def prune(keep: int, home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
-    """Remove all releases but the current one and the newest others."""
+    """Remove old releases. The current release and the newest others are kept."""
     from catalog.open_store import open_store
 
     removed = open_store(home, qdrant).prune(keep)
@@ -118,7 +118,7 @@ def prune(keep: int, home: Path, qdrant: QdrantOptions | None, as_json: bool) ->
     print_result({"removed": removed}, text, as_json=as_json)
 
 
-@releases.command(short_help="Read all of a release and compare it with its manifest.")
+@releases.command(short_help="Check that a release is as it was published.")
 @release_argument
 @home_option
 @qdrant_server
@@ -128,29 +128,32 @@ def prune(keep: int, home: Path, qdrant: QdrantOptions | None, as_json: bool) ->
 def verify(
     release: str | None, home: Path, qdrant: QdrantOptions | None, as_json: bool, quiet: bool
 ) -> None:
-    """Read all of RELEASE, or of the current one, and say what is not as it was published."""
-    from catalog.commands.release_table import chosen
-    from catalog.open_store import open_store
+    """Read all data of RELEASE, or of the current release, and compare it with the manifest.
 
-    opened = open_store(home, qdrant)
-    manifest = opened.verify(chosen(opened, release), reporter_for(quiet=quiet))
+    The first difference is reported as an error.
+    """
+    from catalog.open_store import open_store
+    from catalog.store import require_current
+
+    store = open_store(home, qdrant)
+    manifest = store.verify(release or require_current(store), reporter_for(quiet=quiet))
     songs = manifest.counts.songs
     text = f"release {manifest.release} is whole: {songs:,} songs"
     print_result({"release": manifest.release, "songs": songs}, text, as_json=as_json)
 
 
-@releases.command(short_help="Carry a release between HOME and a Qdrant server.")
+@releases.command(short_help="Copy a release between HOME and a Qdrant server.")
 @release_argument
 @click.option(
     "--to",
     "target",
     required=True,
     type=click.Choice(["server", "home"]),
-    help="Where to: from HOME to the Qdrant server, or from there to HOME.",
+    help="Target of the copy: the Qdrant server, or HOME. The other one is the source.",
 )
 @home_option
 @qdrant_server
-@publishing
+@publishing_options
 @json_option
 @quiet_option
 @one_line_errors
@@ -164,18 +167,19 @@ def copy(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Carry RELEASE, or the current one, to the other home, where it becomes current.
+    """Copy RELEASE, or the current release, to the other store, where it becomes current.
 
-    Payloads and vectors are compared afterwards, to the bit.
+    Before that, all payloads and vectors of the copy are compared with the original, to the bit.
     """
-    from catalog.commands.copy import copy as carry
+    from catalog.commands.copy import copy_release
     from catalog.open_store import open_store
 
     if qdrant is None:
         raise click.UsageError("name the Qdrant server with --qdrant-url")
     folder = open_store(home, keep=keep)
     server = open_store(home, qdrant, layout=layout, keep=keep)
-    here, there = (folder, server) if target == "server" else (server, folder)
-    manifest = carry(here, there, release, home, reporter_for(quiet=quiet))
-    text = f"release {manifest.release} is the current one of {there.location}"
-    print_result({"release": manifest.release, "place": there.location}, text, as_json=as_json)
+    pair = (folder, server) if target == "server" else (server, folder)
+    manifest = copy_release(*pair, release, home, reporter_for(quiet=quiet))
+    location = pair[1].location
+    text = f"release {manifest.release} is the current one of {location}"
+    print_result({"release": manifest.release, "place": location}, text, as_json=as_json)

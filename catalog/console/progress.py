@@ -1,6 +1,6 @@
 """Progress of long-running work: one interface, and reporters for terminals, programs and tests.
 
-Library code takes a `Reporter` and does not care whether there is a terminal.
+Library code takes a `Reporter`, so it does not depend on a terminal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
-LOGGED_EVERY_S = 5.0
+LOG_INTERVAL_S = 5.0
 """Seconds between two progress lines of one task in the JSON log."""
 
 
@@ -34,7 +34,7 @@ class Task(Protocol):
     """A task in progress."""
 
     def advance(self, done: float, total: float | None = None) -> None:
-        """Report that `done` of `total` is finished (absolute numbers, any unit)."""
+        """Report that `done` of `total` is finished, counted from the start in any unit."""
 
     def result(self, text: str) -> None:
         """Set the result of the task, reported when it ends."""
@@ -78,8 +78,8 @@ class _LiveTask:
         self.text = ""
 
     def advance(self, done: float, total: float | None = None) -> None:
-        # Rich keeps the first total and stops the clock when it is reached, but a second phase with
-        # its own total may follow, as indexing follows the upload.
+        # By default rich keeps the first total, and stops the clock when it is reached. But a task
+        # can have a second phase with another total: indexing follows the upload.
         self._shown.total = total
         self._progress.update(self._id, completed=done)
         self._shown.finished_time = None
@@ -120,13 +120,13 @@ class ConsoleReporter:
 class _LoggedTask:
     def __init__(self, title: str) -> None:
         self._title = title
-        self._said = time.perf_counter()
+        self._last_line = time.perf_counter()
         self.text = ""
 
     def advance(self, done: float, total: float | None = None) -> None:
         now = time.perf_counter()
-        if now - self._said >= LOGGED_EVERY_S:
-            self._said = now
+        if now - self._last_line >= LOG_INTERVAL_S:
+            self._last_line = now
             log("progress", task=self._title, done=done, total=total)
 
     def result(self, text: str) -> None:
@@ -142,7 +142,7 @@ class JsonReporter:
 
     @contextmanager
     def task(self, title: str) -> Iterator[Task]:
-        """Start a task: a line at its begin and its end, and regular lines of progress between."""
+        """Start a task: it logs its begin, its progress every `LOG_INTERVAL_S`, and its end."""
         start = time.perf_counter()
         log("begin", task=title)
         task = _LoggedTask(title)

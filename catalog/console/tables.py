@@ -1,6 +1,6 @@
-"""Tables for terminals, and plain ones for files and pipes.
+"""Tables for terminals, and tables without rules for files and pipes.
 
-No cell is truncated: a table that does not fit on the terminal is printed plain, too.
+No cell is truncated: if a table does not fit on a terminal, it is printed without rules as well.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from rich import console as rich_console
 from rich.cells import cell_len
 from rich.text import Text
 
-from catalog.console.terminal import one_line, sanitise, writable
+from catalog.console.terminal import escape_unencodable, one_line, sanitise
 
 UNLIMITED = 1_000_000  # columns
-NARROWEST = 8  # columns: smallest width of a cell that may wrap on a terminal
+MIN_WIDTH = 8  # columns: minimum width of a cell whose text may wrap on a terminal
 
 
-def on_terminal(file: IO[str] | None = None) -> bool:
+def is_terminal(file: IO[str] | None = None) -> bool:
     """Return whether the file, by default standard output, is a terminal."""
     file = file or sys.stdout
     return file is not None and file.isatty()
@@ -36,8 +36,8 @@ class Console(rich_console.Console):
         return super().render_str(sanitise(text), **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print objects: plain if they do not go to a terminal or a table does not fit on it."""
-        if on_terminal(self.file) and all(self._fits(each) for each in objects):
+        """Print objects. Tables have rules only on a terminal that they fit on."""
+        if is_terminal(self.file) and all(self._fits(each) for each in objects):
             super().print(*objects, **options)
             return
         for each in objects:
@@ -50,19 +50,19 @@ class Console(rich_console.Console):
         finally:
             self.width = width
         lines = (line.rstrip() for line in captured.get().split("\n"))
-        self.file.write(writable("\n".join(lines), self.file))
+        self.file.write(escape_unencodable("\n".join(lines), self.file))
         self.file.flush()
 
     def on_broken_pipe(self) -> None:
         """Raise the error again: the root command handles it."""
-        raise  # noqa: PLE0704 -- called while the error is handled
+        raise  # noqa: PLE0704 -- rich calls this while it handles the error
 
     def _fits(self, item: Any) -> bool:
-        return not isinstance(item, Table) or item.least_width() <= self.width
+        return not isinstance(item, Table) or item.compute_min_width() <= self.width
 
 
 class Table(table.Table):
-    """A table whose cells are one line of data each, never truncated."""
+    """A table in which each cell is one line of text, which is never truncated."""
 
     def __init__(self, title: str | None = None, **style: Any) -> None:
         options: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False} | style
@@ -70,7 +70,7 @@ class Table(table.Table):
         self._widths: list[int] = []
 
     def add_column(self, header: Any = "", *arguments: Any, **options: Any) -> None:
-        """Add a column. Text that is too wide for it is wrapped."""
+        """Add a column, which wraps text that is too wide."""
         super().add_column(header, *arguments, **{"overflow": "fold", **options})
         self._widths.append(cell_len(str(header)))
 
@@ -86,15 +86,15 @@ class Table(table.Table):
                 width = Text.from_markup(line, emoji=False).cell_len
                 self._widths[column_index] = max(self._widths[column_index], width)
 
-    def least_width(self) -> int:
+    def compute_min_width(self) -> int:
         """Return the smallest width, in columns, at which no cell is truncated."""
         cells = (
-            width if column.no_wrap else min(NARROWEST, width)
+            width if column.no_wrap else min(MIN_WIDTH, width)
             for column, width in zip(self.columns, self._widths, strict=True)
         )
         gap = 2 if self.collapse_padding else 3
         return sum(cells) + gap * (len(self.columns) - 1) + 2 * self.show_edge
 
     def make_plain(self) -> None:
-        """Remove all rules, so that columns are separated by two or more spaces."""
+        """Remove all rules: columns are separated by two or more spaces."""
         self.box, self.collapse_padding, self.title_style = None, False, "none"

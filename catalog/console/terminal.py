@@ -13,24 +13,24 @@ from typing import IO, Any
 
 import click
 
-# C0 without tab and line feed, DEL, C1, line and paragraph separators, controls of the direction of
-# text, and unpaired surrogates, which no encoding can represent.
+# C0 except tab and line feed, DEL, C1, line and paragraph separators, characters that change the
+# direction of text, and unpaired surrogates, which no encoding can represent.
 _CONTROL = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def sanitise(text: str) -> str:
-    r"""Return the text with control characters escaped, as `\x1b`, but line feeds and tabs."""
-    return _CONTROL.sub(_escaped, text)
+    r"""Return the text with control characters, except line feed and tab, escaped as `\x1b`."""
+    return _CONTROL.sub(_escape, text)
 
 
 def one_line(text: str) -> str:
-    r"""Return the text with all control characters escaped, line feeds and tabs too."""
+    r"""Return the text with all control characters escaped, including line feeds and tabs."""
     return sanitise(text).replace("\n", r"\n").replace("\t", r"\t")
 
 
-def _escaped(match: re.Match[str]) -> str:
+def _escape(match: re.Match[str]) -> str:
     code = ord(match[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
@@ -41,7 +41,10 @@ def escape_controls(text: str) -> str:
 
 
 def json_text(value: Any, *, indent: int | None = None, **options: Any) -> str:
-    """Return the value as JSON in ASCII without control characters. All output has this form."""
+    """Return the value as JSON in ASCII, without control characters.
+
+    All commands print JSON in this form.
+    """
     return escape_controls(json.dumps(value, indent=indent, **options | {"ensure_ascii": True}))
 
 
@@ -51,13 +54,13 @@ def print_json(value: Any) -> None:
 
 
 def echo(text: str = "", *, nl: bool = True, err: bool = False, **style: Any) -> None:
-    """Print text, with the styles of click, to standard output or to standard error."""
+    """Print text to standard output or standard error; `style` is passed to `click.style`."""
     file: IO[str] | None = sys.stderr if err else sys.stdout
-    safe = writable(sanitise(text), file)
+    safe = escape_unencodable(sanitise(text), file)
     click.echo(click.style(safe, **style) if style else safe, file, nl=nl)
 
 
-def writable(text: str, file: IO[str] | None) -> str:
-    """Return the text with those characters escaped that the encoding of the file lacks."""
+def escape_unencodable(text: str, file: IO[str] | None) -> str:
+    """Return the text with characters escaped that the encoding of the file cannot represent."""
     encoding = getattr(file, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,10 +1,10 @@
-"""Build one shard of Qdrant Edge in a process of its own: `python -m catalog.embedded.build`.
+"""Build a shard of Qdrant Edge in a separate process: `python -m catalog.embedded.build`.
 
-The engine holds the interpreter while it builds an index, which would stop a process that serves
-calls or shows progress. The arguments are the Parquet file of the songs, the number of dimensions,
-the index types of the extra payload fields as JSON, and the folder of the new shard. The parent
-reads JSON lines from standard output: {"stage", "done", "total"} as progress, then
-{"points", "indexed"} or {"error"}.
+While the engine builds an index, it holds the interpreter lock, so in the same process no other
+thread could answer calls or show progress. The arguments are the Parquet file of the songs, the
+number of dimensions, the index types of the extra payload fields as JSON, and the folder of the new
+shard. The parent reads JSON lines from standard output: {"stage", "done", "total"} for progress,
+then {"points", "indexed"} or {"error"}.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ BATCH = 2_000  # songs
 SONGS_PER_SEGMENT = 400_000
 
 WEIGHTS_PER_SEGMENT = 8_000_000
-"""Co-occurrence weights per segment. Each takes about 60 bytes until the segment is indexed."""
+"""Co-occurrence weights per segment. A weight takes about 60 bytes until the segment is indexed."""
 
 BYTES_PER_SEED = 4
 
-MOST_SEGMENTS = 1_000
-"""Number of segments above which the engine merges them. Merging would need the memory that small
-segments save, so the number is out of reach."""
+MAX_SEGMENTS = 1_000
+"""Number of segments above which the engine merges them. It is never reached, because merging would
+need the memory that small segments save."""
 
 _INDEXES: Mapping[schema.Kind, Callable[..., Any]] = {
     "keyword": edge.KeywordIndexParams,
@@ -53,7 +53,7 @@ _INDEXES: Mapping[schema.Kind, Callable[..., Any]] = {
         edge.TextIndexParams,
         tokenizer=edge.TokenizerType.Prefix,
         min_token_len=1,
-        max_token_len=schema.LONGEST_PREFIX,
+        max_token_len=schema.MAX_PREFIX_LENGTH,
         lowercase=True,
     ),
 }
@@ -88,7 +88,7 @@ def build(
             weights_in_segment += batch["seeds"].nbytes // BYTES_PER_SEED
             _report(stage="upload", done=done, total=total)
         _report(stage="index", done=0, total=total)
-        # Loading merges the journals into the files, which never change afterwards.
+        # Loading merges the journals into the files; afterwards the files do not change.
         shard = _index(shard, shard_path)
         info = shard.info()
         shard.close()
@@ -96,7 +96,7 @@ def build(
 
 
 def _index(shard: Any, shard_path: Path) -> Any:
-    """Index a shard and return it loaded again, which frees the memory that indexing needed."""
+    """Index a shard, close it to free the memory of indexing, and return it loaded again."""
     shard.optimize()
     shard.flush()
     shard.close()
@@ -122,7 +122,7 @@ def _config(dimensions: int) -> Any:
             full_scan_threshold=schema.FULL_SCAN_THRESHOLD_KB,
         ),
         optimizers=edge.EdgeOptimizersConfig(
-            default_segment_number=MOST_SEGMENTS, indexing_threshold=schema.INDEXING_THRESHOLD_KB
+            default_segment_number=MAX_SEGMENTS, indexing_threshold=schema.INDEXING_THRESHOLD_KB
         ),
         payload_memory=edge.Memory.Cached,
         max_search_threads=1,
@@ -138,7 +138,7 @@ def _points(batch: pa.RecordBatch) -> list[Any]:
             vectors[schema.DENSE] = row["vector"]
         if row["seeds"]:
             vectors[schema.SPARSE] = edge.SparseVector(row["seeds"], row["strengths"])
-        points.append(edge.Point(UUID(row["song_id"]), vectors, schema.payload_of(row)))
+        points.append(edge.Point(UUID(row["song_id"]), vectors, schema.build_payload(row)))
     return points
 
 
@@ -148,7 +148,7 @@ def _report(**fields: Any) -> None:
 
 
 def _die_with_parent() -> None:
-    # On Linux only: a parent that is killed must not leave this process running.
+    # On Linux, the kernel ends this process if its parent is killed.
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

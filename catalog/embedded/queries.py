@@ -8,7 +8,7 @@ import numpy as np
 import qdrant_edge as edge
 
 from catalog.model import Point
-from catalog.schema import DENSE, SPARSE, song_of
+from catalog.schema import DENSE, SPARSE, parse_song
 from catalog.search.plan import AnyOf, Fusion, HasWords, InRange, IsSong
 
 if TYPE_CHECKING:
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from catalog.search.plan import Clause, Clauses, Plan, Ranking
 
 
-def request_of(plan: Plan, passing: Any, params: Any, **returned: Any) -> Any:
+def build_request(plan: Plan, passing: Any, params: Any, **returned: Any) -> Any:
     """Return the request for a plan.
 
     `passing` is the filter, `params` the search parameters of the index, and `returned` says which
     payload and vectors the engine returns.
     """
     if not isinstance(plan, Fusion):
-        query = _query_of(plan, params)
+        query = _build_query(plan, params)
         return edge.QueryRequest(limit=plan.limit, filter=passing, **query, **returned)
     return edge.QueryRequest(
         limit=plan.rankings[0].search.limit,
         prefetches=[
-            edge.Prefetch(ranking.limit, filter=passing, **_query_of(ranking, params))
+            edge.Prefetch(ranking.limit, filter=passing, **_build_query(ranking, params))
             for ranking in plan.rankings
         ],
         query=_weighted_sum(plan.weights),
@@ -36,7 +36,7 @@ def request_of(plan: Plan, passing: Any, params: Any, **returned: Any) -> Any:
     )
 
 
-def _query_of(ranking: Ranking, params: Any) -> dict[str, Any]:
+def _build_query(ranking: Ranking, params: Any) -> dict[str, Any]:
     search = ranking.search
     if ranking.using == SPARSE:
         sparse = edge.SparseVector(list(search.weights), list(search.weights.values()))
@@ -59,16 +59,16 @@ def _weighted_sum(weights: tuple[float, float]) -> Any:
     return edge.Formula(edge.Expression.Sum(terms), dict.fromkeys(names, 0.0))
 
 
-def filter_of(clauses: Clauses) -> Any:
+def build_filter(clauses: Clauses) -> Any:
     """Return the filter of these clauses, or None if there are none."""
-    must = [_condition_of(clause) for clause in clauses.must]
-    must_not = [_condition_of(clause) for clause in clauses.must_not]
+    must = [_build_condition(clause) for clause in clauses.must]
+    must_not = [_build_condition(clause) for clause in clauses.must_not]
     if not must and not must_not:
         return None
     return edge.Filter(must=must or None, must_not=must_not or None)
 
 
-def _condition_of(clause: Clause) -> Any:
+def _build_condition(clause: Clause) -> Any:
     match clause:
         case AnyOf(field, values):
             return edge.FieldCondition(field, match=edge.MatchAny(list(values)))
@@ -80,18 +80,18 @@ def _condition_of(clause: Clause) -> Any:
             return edge.HasIdCondition(set(song_ids))
 
 
-def point_of(record: Any) -> Point:
+def parse_point(record: Any) -> Point:
     """Return a song with its dense vector."""
-    return Point(song_of(record.payload), dense_of(record))
+    return Point(parse_song(record.payload), parse_dense_vector(record))
 
 
-def dense_of(record: Any) -> Vector | None:
+def parse_dense_vector(record: Any) -> Vector | None:
     """Return the dense vector of a record, or None if it has none or it was not requested."""
     vector = (record.vector or {}).get(DENSE)
     return None if vector is None else np.asarray(vector, dtype=np.float32)
 
 
-def weights_of(record: Any) -> dict[int, float]:
+def parse_weights(record: Any) -> dict[int, float]:
     """Return the sparse vector of a record: the co-occurrence weight of each seed's ordinal."""
     sparse = (record.vector or {}).get(SPARSE)
     return {} if sparse is None else dict(zip(sparse.indices, sparse.values, strict=True))

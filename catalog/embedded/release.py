@@ -1,7 +1,7 @@
 """A release in a folder, opened for reading by Qdrant Edge in this process.
 
-Every call of the engine holds the interpreter for some tenths of a millisecond, so concurrency
-comes from processes, and coroutines give way to others between two calls. An open release is never
+Each call of the engine holds the interpreter lock for some tenths of a millisecond. So threads do
+not help, and coroutines pause between two calls (see `catalog.pauses`). An open release is never
 written to.
 """
 
@@ -13,15 +13,29 @@ from uuid import UUID
 
 import qdrant_edge as edge
 
-from catalog.embedded.queries import dense_of, filter_of, point_of, request_of, weights_of
+from catalog.embedded.queries import (
+    build_filter,
+    build_request,
+    parse_dense_vector,
+    parse_point,
+    parse_weights,
+)
 from catalog.errors import CorruptReleaseError, EngineError
 from catalog.model import ANY, Filter, Hit, Point, Search, Song, Vector
 from catalog.pauses import pause_between
-from catalog.schema import DENSE, SONG_FIELDS, SPARSE, cosine_of, row_of, search_ef, song_of
+from catalog.schema import (
+    DENSE,
+    SONG_FIELDS,
+    SPARSE,
+    build_row,
+    clip_cosine,
+    default_search_ef,
+    parse_song,
+)
 from catalog.search.plan import (
     HasWords,
-    bounds_of,
-    clauses_of,
+    build_clauses,
+    compute_bounds,
     plan_bounds,
     plan_search,
     plan_similarities,
@@ -37,9 +51,9 @@ if TYPE_CHECKING:
 
 POINTS_AT_ONCE = 200  # songs per call of the engine
 
-WEIGHTS_AT_ONCE = 20  # songs per call of the engine: a sparse vector can be long
+WEIGHTS_AT_ONCE = 20  # songs per call of the engine, few because sparse vectors can be long
 
-LEAST_CANARY_SCORE = 0.999  # cosine similarity of a canary with itself
+MIN_CANARY_SCORE = 0.999  # cosine similarity of a canary with itself
 
 
 @contextmanager
@@ -63,7 +77,7 @@ class EmbeddedRelease:
     def __init__(self, shard: Path, manifest: Manifest) -> None:
         self._manifest = manifest
         self._fields = [*SONG_FIELDS, *manifest.payload]
-        width = manifest.search_ef or search_ef(manifest.counts.songs)
+        width = manifest.search_ef or default_search_ef(manifest.counts.songs)
         self._params = edge.SearchParams(hnsw_ef=width)
         with engine_errors(f"open {shard}"):
             self._shard = edge.EdgeShard.load(str(shard))
@@ -91,7 +105,7 @@ class EmbeddedRelease:
         for canary in canaries:
             vector = points[canary].vector if canary in points else None
             hits = [] if vector is None else self._find(Search(vector, limit=1), {})
-            if not hits or hits[0].score < LEAST_CANARY_SCORE:
+            if not hits or hits[0].score < MIN_CANARY_SCORE:
                 raise CorruptReleaseError(f"song {canary} cannot be found by its own vector")
 
     async def points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
@@ -116,7 +130,7 @@ class EmbeddedRelease:
             ids = list(song_ids[start : start + WEIGHTS_AT_ONCE])
             with engine_errors("retrieve"):
                 records = self._shard.retrieve(ids, False, [SPARSE])
-            weights |= {record.id: weights_of(record) for record in records}
+            weights |= {record.id: parse_weights(record) for record in records}
         return weights
 
     async def similarities(
@@ -129,13 +143,13 @@ class EmbeddedRelease:
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
         """Return at most `limit` songs, those in the most training playlists first."""
-        passing = filter_of(clauses_of(where))
-        return [point_of(record) for record in self._by_popularity(limit, passing, [DENSE])]
+        passing = build_filter(build_clauses(where))
+        return [parse_point(record) for record in self._by_popularity(limit, passing, [DENSE])]
 
     async def search(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
         """Return at most `limit` songs with a word in artist or title for each prefix in `text`."""
-        passing = filter_of(clauses_of(where, HasWords("search_text", normalise(text))))
-        return [song_of(record.payload) for record in self._by_popularity(limit, passing, None)]
+        passing = build_filter(build_clauses(where, HasWords("search_text", normalise(text))))
+        return [parse_song(record.payload) for record in self._by_popularity(limit, passing, None)]
 
     def batches(self, size: int = 1_000) -> Iterator[list[dict[str, Any]]]:
         """Yield all songs in batches of rows as in a draft (see `catalog.draft.Draft`)."""
@@ -147,13 +161,14 @@ class EmbeddedRelease:
             with engine_errors("read songs"):
                 records, offset = self._shard.scroll(request)
             yield [
-                row_of(record.payload, dense_of(record), weights_of(record)) for record in records
+                build_row(record.payload, parse_dense_vector(record), parse_weights(record))
+                for record in records
             ]
             if offset is None:
                 return
 
     def with_deadline(self, deadline: float | None) -> EmbeddedRelease:  # noqa: ARG002
-        """Return this release: it sends no requests, and pauses so that callers can cancel it."""
+        """Return this release: it sends no requests that a deadline could end."""
         return self
 
     def close(self) -> None:
@@ -164,32 +179,32 @@ class EmbeddedRelease:
     def _points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
         with engine_errors("retrieve"):
             records = self._shard.retrieve(list(song_ids), self._fields, [DENSE])
-        return {record.id: point_of(record) for record in records}
+        return {record.id: parse_point(record) for record in records}
 
     def _find(self, search: Search, songs: dict[UUID, Song]) -> list[Hit]:
-        """Return the hits of a search. `songs`, by their ids, spares parsing a payload twice."""
-        passing = filter_of(clauses_of(search.where))
+        """Return the hits of a search. `songs` caches songs by id, so that each is parsed once."""
+        passing = build_filter(build_clauses(search.where))
         sparse, _ = plan_bounds(search, is_sharded=False)
-        best = self._query(request_of(sparse, passing, self._params)) if sparse else []
-        plan = plan_search(search, bounds_of(search, [point.score for point in best], []))
+        best = self._query(build_request(sparse, passing, self._params)) if sparse else []
+        plan = plan_search(search, compute_bounds(search, [point.score for point in best], []))
         if plan is None:
             return []
         vectors = [DENSE] if search.with_vectors else None
-        request = request_of(
+        request = build_request(
             plan, passing, self._params, with_payload=self._fields, with_vector=vectors
         )
         hits = []
         for point in self._query(request):
-            song = songs.get(point.id) or songs.setdefault(point.id, song_of(point.payload))
-            hits.append(Hit(song, float(point.score), dense_of(point)))
+            song = songs.get(point.id) or songs.setdefault(point.id, parse_song(point.payload))
+            hits.append(Hit(song, float(point.score), parse_dense_vector(point)))
         return rank_hits(search, hits)
 
     def _similarities(self, vector: Vector, song_ids: Sequence[UUID]) -> dict[UUID, float]:
         if not song_ids:
             return {}
         ranking, clauses = plan_similarities(vector, song_ids)
-        request = request_of(ranking, filter_of(clauses), self._params)
-        return {point.id: cosine_of(point.score) for point in self._query(request)}
+        request = build_request(ranking, build_filter(clauses), self._params)
+        return {point.id: clip_cosine(point.score) for point in self._query(request)}
 
     def _query(self, request: Any) -> list[Any]:
         with engine_errors("search"):

@@ -19,13 +19,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from catalog import manifest as manifests
-from catalog.draft import (
-    Draft,
-    draft_of,
-    manifest_of,
-    release_named,
-    write_songs,
-)
+from catalog.draft import Draft, build_draft, build_manifest, build_release_id, write_songs
 from catalog.embedded.release import EmbeddedRelease
 from catalog.errors import (
     BusyError,
@@ -35,14 +29,14 @@ from catalog.errors import (
     NoReleaseError,
     StorageError,
 )
-from catalog.files import locked, make_folder, storage_errors, sync_folder, write_atomically
+from catalog.files import lock_folder, make_folder, storage_errors, sync_folder, write_atomically
 from catalog.model import is_release_id
 from catalog.search import index_quality
 from catalog.store import (
     KEPT,
     SEE_DOCTOR,
-    others_than_current,
-    release_before,
+    find_previous_release,
+    list_other_releases,
     require_current,
     require_removable,
 )
@@ -123,11 +117,11 @@ class EmbeddedStore:
         If anything fails, the current release stays as it was. Raises `BusyError`,
         `StorageError`, `EngineError`, `CorruptReleaseError` or `GateError`.
         """
-        with locked(self.path, "publishing a release"):
+        with lock_folder(self.path, "publishing a release"):
             make_folder(self._releases)
             self._remove_unfinished()
             created = datetime.now(UTC)
-            release = release_named(draft, created)
+            release = build_release_id(draft, created)
             if (self._releases / release).exists():
                 raise BusyError(f"release {release} is in {self.path} already")
             partial = self._releases / f".{release}.partial"
@@ -151,20 +145,20 @@ class EmbeddedStore:
 
     def rollback(self, release: str | None = None) -> str:
         """Verify an older release, by default the one before the current, and make it current."""
-        with locked(self.path, "rolling back"):
-            older = release or release_before(self)
-            self.open(older).close()
-            write_atomically(self._pointer, f"{older}\n")
-        return older
+        with lock_folder(self.path, "rolling back"):
+            release = release or find_previous_release(self)
+            self.open(release).close()
+            write_atomically(self._pointer, f"{release}\n")
+        return release
 
     def prune(self, keep: int) -> list[str]:
-        """Remove all but the current and the `keep` newest other releases; return their ids."""
-        with locked(self.path, "pruning"):
+        """Remove all releases except the current and the `keep` newest others; return their ids."""
+        with lock_folder(self.path, "pruning"):
             return self._prune(keep)
 
     def remove(self, release: str) -> None:
         """Remove a release that is not current. Raises `NoReleaseError` or `InputError`."""
-        with locked(self.path, "removing a release"):
+        with lock_folder(self.path, "removing a release"):
             require_removable(self, release)
             self._remove(release)
 
@@ -177,7 +171,7 @@ class EmbeddedStore:
         return manifest
 
     def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
-        """Yield all songs of a release opened by this store, in batches of rows as in a draft."""
+        """Yield the songs of a release that this store opened, in batches of rows as in a draft."""
         assert isinstance(release, EmbeddedRelease)
         return release.batches()
 
@@ -188,7 +182,7 @@ class EmbeddedStore:
             write_songs(opened.batches(), opened.manifest, path, reporter)
         finally:
             opened.close()
-        return draft_of(opened.manifest, path)
+        return build_draft(opened.manifest, path)
 
     def close(self) -> None:
         """Do nothing: no connection is open."""
@@ -200,13 +194,14 @@ class EmbeddedStore:
             leftover.unlink(missing_ok=True)
 
     def _prune(self, keep: int) -> list[str]:
-        outdated = others_than_current(self)[keep:][::-1]
+        outdated = list_other_releases(self)[keep:][::-1]
         for release in outdated:
             self._remove(release)
         return outdated
 
     def _remove(self, release: str) -> None:
-        # Renamed first: what a kill leaves behind is then not a release, and is removed next time.
+        # Renamed first: if the process is killed, the rest is not a release, and the next publisher
+        # removes it.
         partial = self._releases / f".{release}.partial"
         with suppress(OSError):
             (self._releases / release).rename(partial)
@@ -235,13 +230,13 @@ def _build(
                 points, indexed = message["points"], message["indexed"]
         if points != draft.counts.songs:
             raise EngineError(f"Qdrant Edge holds {points} songs of {draft.counts.songs}")
-        manifest = manifest_of(draft, release, created, manifests.sum_files(shard))
-        manifest = index_quality.with_search_width(
-            manifest, lambda candidate: EmbeddedRelease(shard, candidate)
+        manifest = index_quality.choose_search_width(
+            build_manifest(draft, release, created, manifests.sum_files(shard)),
+            lambda manifest: EmbeddedRelease(shard, manifest),
         )
         write_atomically(folder / "manifest.json", manifest.to_json())
         _open_verified(shard, manifest).close()
-        manifests.verify_files(shard, manifest.files)  # reading must not have changed it
+        manifests.verify_files(shard, manifest.files)  # reading must not change the files
         task.result(f"{points:,} songs, {indexed:,} vectors indexed, in release {release}")
     return manifest
 
@@ -249,9 +244,10 @@ def _build(
 def _run_builder(draft: Draft, shard: Path) -> Iterator[dict[str, Any]]:
     payload = json.dumps(draft.payload)
     arguments = [str(draft.songs_path), str(draft.dimensions), payload, str(shard)]
-    # -P: the working folder may have a file `catalog.py` or `json.py`, which must not be imported.
+    # -P keeps the child from importing a `catalog.py` or `json.py` of the working folder.
     command = [sys.executable, "-P", "-m", "catalog.embedded.build", *arguments]
-    # Standard error goes to a file, because nothing reads it meanwhile and a full pipe would block.
+    # Standard error goes to a file: nothing reads it while the child runs, and a full pipe would
+    # block the child.
     with tempfile.TemporaryFile() as stderr:
         with subprocess.Popen(  # noqa: S603 -- our own module, no shell
             command,

@@ -22,20 +22,21 @@ if TYPE_CHECKING:
     from catalog.model import Point
     from catalog.store import OpenRelease
 
-K = 10
-SAMPLE = 200
+K = 10  # hits of a query that are compared
+SAMPLE = 200  # queries
 
-LEAST_RECALL = 0.97
-"""Lowest recall@10 without a filter at which a release is published."""
+MIN_RECALL = 0.97
+"""Minimum recall@10 without a filter of a release that is published."""
 
-_SHARES = (0.5, 0.1, 0.01)
 GOOD_RECALL = 0.99
-"""The narrowest search width that reaches this recall@10 is used: a wider one takes longer."""
+"""Recall@10 at which no wider search is tried, because wider searches take longer."""
 
 WIDTHS = (100, 200, 400, 800)
 """HNSW search widths (ef) to try, narrowest first."""
-_SPARE = 4  # songs drawn for each one needed, because rare songs have no vector
-_MOST_OF_AN_ARTIST = 10_000
+
+_SHARES = (0.5, 0.1, 0.01)
+_DRAWN_PER_SONG = 4  # songs drawn for each song of the sample, because rare songs have no vector
+_MAX_SONGS_OF_ARTIST = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Recall:
     lowest: float
 
 
-async def recall_of(
+async def measure_recall(
     release: OpenRelease,
     songs: Sequence[Point],
     where: Filter = ANY,
@@ -65,7 +66,7 @@ async def recall_of(
     """Measure the recall of the index with the vectors of these songs as queries.
 
     Songs without a vector are left out, and so are queries for which exact search returns nothing.
-    Without any query the recall is 1.
+    If there is no query, the recall is 1.
     """
     searches = [
         Search(point.vector, limit=K, where=where) for point in songs if point.vector is not None
@@ -73,14 +74,14 @@ async def recall_of(
     by_index = await release.find(searches)
     exact = await release.find([replace(search, exact=True) for search in searches])
     shares = []
-    for found, true in zip(by_index, exact, strict=True):
-        if not true:
+    for hits, true_hits in zip(by_index, exact, strict=True):
+        if not true_hits:
             continue
-        # A song that ties with the last of the ten counts as right.
-        edge = true[-1].score - 1e-6
-        wanted = {hit.song.song_id for hit in true}
-        right = sum(hit.song.song_id in wanted or hit.score >= edge for hit in found)
-        shares.append(min(1.0, right / len(true)))
+        # A song with the score of the last true hit is right, too.
+        lowest_score = true_hits[-1].score - 1e-6
+        true_ids = {hit.song.song_id for hit in true_hits}
+        right = sum(hit.song.song_id in true_ids or hit.score >= lowest_score for hit in hits)
+        shares.append(min(1.0, right / len(true_hits)))
     return Recall(
         name=name,
         selectivity=selectivity,
@@ -90,15 +91,15 @@ async def recall_of(
     )
 
 
-async def sample_of(release: OpenRelease, size: int = SAMPLE) -> list[Point]:
+async def sample_songs(release: OpenRelease, size: int = SAMPLE) -> list[Point]:
     """Return at most `size` songs with a vector, evenly spread over the catalog by popularity."""
     songs = release.manifest.counts.songs
-    places = np.linspace(0, songs - 1, min(songs, _SPARE * size), dtype=int)
-    drawn = Condition("ordinal", any_of=tuple(places.tolist()))
-    points = await release.popular(len(places), Filter(conditions=(drawn,)))
-    known = [point for point in points if point.vector is not None]
-    spread = np.linspace(0, len(known) - 1, min(size, len(known)), dtype=int)
-    return [known[place] for place in spread]
+    ordinals = np.linspace(0, songs - 1, min(songs, _DRAWN_PER_SONG * size), dtype=int)
+    is_drawn = Condition("ordinal", any_of=tuple(ordinals.tolist()))
+    points = await release.popular(len(ordinals), Filter(conditions=(is_drawn,)))
+    with_vector = [point for point in points if point.vector is not None]
+    rows = np.linspace(0, len(with_vector) - 1, min(size, len(with_vector)), dtype=int)
+    return [with_vector[row] for row in rows]
 
 
 async def measure_recall_by_filter(release: OpenRelease, size: int = SAMPLE) -> list[Recall]:
@@ -107,33 +108,34 @@ async def measure_recall_by_filter(release: OpenRelease, size: int = SAMPLE) -> 
     The filters pass the most popular half, tenth and hundredth of the songs with a vector; all
     songs but those of one popular artist; and the songs of that artist alone.
     """
-    songs = await sample_of(release, size)
-    measured = [await recall_of(release, songs)]
+    songs = await sample_songs(release, size)
+    measured = [await measure_recall(release, songs)]
     vectors = release.manifest.counts.vectors
     for share in _SHARES:
-        first = max(1, round(vectors * share))
-        best_known = Condition("ordinal", maximum=first - 1)
-        where = Filter(conditions=(best_known,))
+        count = max(1, round(vectors * share))
+        where = Filter(conditions=(Condition("ordinal", maximum=count - 1),))
         name = f"the best-known {share:.0%}"
-        measured.append(await recall_of(release, songs, where, name, first / max(1, vectors)))
+        measured.append(await measure_recall(release, songs, where, name, count / max(1, vectors)))
     if songs:
         artist = frozenset([songs[0].song.artist_key])
-        own = await release.popular(_MOST_OF_AN_ARTIST, Filter(include_artists=artist))
+        own = await release.popular(_MAX_SONGS_OF_ARTIST, Filter(include_artists=artist))
         passing = sum(point.vector is not None for point in own) / max(1, vectors)
         for name, where, part in (
             ("all but one artist", Filter(exclude_artists=artist), 1 - passing),
             ("one artist alone", Filter(include_artists=artist), passing),
         ):
-            measured.append(await recall_of(release, songs, where, name, part))
+            measured.append(await measure_recall(release, songs, where, name, part))
     return measured
 
 
-def with_search_width(manifest: Manifest, open_with: Callable[[Manifest], OpenRelease]) -> Manifest:
-    """Return the manifest with the narrowest good search width, and the recall at that width.
+def choose_search_width(
+    manifest: Manifest, open_with: Callable[[Manifest], OpenRelease]
+) -> Manifest:
+    """Return the manifest with a search width and the recall@10 at that width.
 
-    A width is good if its recall@10 is at least `GOOD_RECALL`; without a good one the widest is
-    used. `open_with` opens the new release with the search width of a manifest. Raises
-    `EngineError` if even the widest search has a recall below `LEAST_RECALL`.
+    The width is the narrowest whose recall is at least `GOOD_RECALL`, or else the widest.
+    `open_with` opens the new release with the search width of a manifest. Raises `EngineError` if
+    the recall at the widest is below `MIN_RECALL`.
     """
     for width in WIDTHS:
         candidate = replace(manifest, search_ef=width)
@@ -144,15 +146,15 @@ def with_search_width(manifest: Manifest, open_with: Callable[[Manifest], OpenRe
             release.close()
         candidate = replace(candidate, recall=round(measured.recall, 4))
         if measured.recall >= GOOD_RECALL or (
-            width == WIDTHS[-1] and measured.recall >= LEAST_RECALL
+            width == WIDTHS[-1] and measured.recall >= MIN_RECALL
         ):
             return candidate
     raise EngineError(
-        f"the index finds only {measured.recall:.1%} of what exact search finds (recall@{K} over "
-        f"{measured.queries} queries, searched as widely as {width}), and {LEAST_RECALL:.0%} is "
-        f"the least to publish"
+        f"the index finds only {measured.recall:.1%} of the songs that exact search finds "
+        f"(recall@{K} over {measured.queries} queries with the search width {width}); a release "
+        f"needs at least {MIN_RECALL:.0%}"
     )
 
 
 async def _unfiltered(release: OpenRelease) -> Recall:
-    return await recall_of(release, await sample_of(release))
+    return await measure_recall(release, await sample_songs(release))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from catalog.model import Search, by_score
-from catalog.schema import DENSE, SPARSE, cosine_of, floor_of, fusion_depths
+from catalog.schema import DENSE, SPARSE, clip_cosine, find_min_score, fusion_depths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,8 +64,8 @@ class Clauses:
     must_not: tuple[Clause, ...] = ()
 
 
-def clauses_of(where: Filter, *more: Clause) -> Clauses:
-    """Return the clauses of a filter, and of `more`, which must hold too."""
+def build_clauses(where: Filter, *more: Clause) -> Clauses:
+    """Return the clauses of a filter, with `more` clauses that must hold as well."""
     must = list(more)
     must_not: list[Clause] = []
     if where.include_artists:
@@ -104,9 +104,10 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """The best songs of two rankings by the weighted sum of their scores, 0 where one is missing.
+    """The best songs by the weighted sum of their scores in two rankings.
 
-    The first ranking is by co-occurrence, the second by the dense vector.
+    The first ranking is by co-occurrence, the second by the dense vector. A song that is missing in
+    one of them gets 0 from it.
     """
 
     rankings: tuple[Ranking, Ranking]
@@ -118,10 +119,10 @@ Plan = Ranking | Fusion
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What must be known about the two rankings of a fused search before they are fused.
+    """Properties of the two rankings of a fused search, which are needed to fuse them.
 
     - `best`: the highest co-occurrence score.
-    - `sparse`, `dense`: the lowest score of a song that is fused; None for any.
+    - `sparse`, `dense`: the minimum score in each ranking of the songs to fuse, or None.
     """
 
     best: float = 1.0
@@ -130,10 +131,10 @@ class Bounds:
 
 
 def plan_bounds(search: Search, *, is_sharded: bool) -> tuple[Ranking | None, Ranking | None]:
-    """Return the sparse and the dense ranking that `bounds_of` needs, None for those it does not.
+    """Return the sparse and the dense ranking that `compute_bounds` needs; None if it needs none.
 
-    Each shard fuses its own songs. If there are several, the last song of each ranking must be
-    known: without it they would fuse more songs than one shard with all songs does.
+    Each shard fuses its own songs. If there are several shards, the score of the last song of each
+    ranking must be known: otherwise they would fuse more songs in all than a single shard does.
     """
     if search.vector is None or not search.weights or search.limit <= 0:
         return None, None
@@ -143,21 +144,21 @@ def plan_bounds(search: Search, *, is_sharded: bool) -> tuple[Ranking | None, Ra
     return _sparse_ranking(search, sparse_depth), Ranking(search, DENSE, dense_depth)
 
 
-def bounds_of(
+def compute_bounds(
     search: Search, sparse_scores: Sequence[float], dense_scores: Sequence[float]
 ) -> Bounds:
-    """Return the bounds for a search from the scores of its `plan_bounds`, best first."""
+    """Return the bounds of a search, given the scores, best first, of its rankings for bounds."""
     sparse_depth, dense_depth = fusion_depths(search.limit)
     has_best = len(sparse_scores) > 0 and sparse_scores[0] > 0
     return Bounds(
         best=sparse_scores[0] if has_best else 1.0,
-        sparse=_lowest(sparse_scores, sparse_depth) or floor_of(search.weights),
+        sparse=_lowest(sparse_scores, sparse_depth) or find_min_score(search.weights),
         dense=_lowest(dense_scores, dense_depth),
     )
 
 
 def _lowest(scores: Sequence[float], depth: int) -> float | None:
-    """Return a bound that all scores of a full ranking exceed, or None if it is not full."""
+    """Return the largest number below all scores if there are `depth` scores, else None."""
     if len(scores) < depth:
         return None
     return float(np.nextafter(np.float32(scores[-1]), np.float32(-np.inf)))
@@ -182,19 +183,19 @@ def plan_search(search: Search, bounds: Bounds) -> Plan | None:
 
 
 def plan_similarities(vector: Vector, song_ids: Sequence[UUID]) -> tuple[Ranking, Clauses]:
-    """Return plan and filter of a search for the cosine similarities of a vector with songs."""
+    """Return the ranking and the filter that yield the cosines of a vector with these songs."""
     limit = len(song_ids)
     ranking = Ranking(Search(vector, limit=limit, exact=True), DENSE, limit)
     return ranking, Clauses((IsSong(tuple(song_ids)),))
 
 
 def _sparse_ranking(search: Search, limit: int) -> Ranking:
-    return Ranking(search, SPARSE, limit, floor_of(search.weights))
+    return Ranking(search, SPARSE, limit, find_min_score(search.weights))
 
 
 def rank_hits(search: Search, hits: list[Hit]) -> list[Hit]:
     """Return the hits of a search best first, with cosines clipped to -1 to 1."""
     ranked = sorted(hits, key=by_score)
     if search.vector is not None and not search.weights:
-        return [replace(hit, score=cosine_of(hit.score)) for hit in ranked]
+        return [replace(hit, score=clip_cosine(hit.score)) for hit in ranked]
     return ranked

@@ -35,13 +35,13 @@ PAUSE_S = 0.2
 LONGEST_PAUSE_S = 2.0
 
 TRY_S, SHORT_TRY_S = 4.0, 0.5
-"""Longest wait for one node if the request has a deadline, in seconds. It is also at most half of
-the time left. The shorter one applies after all nodes were silent, until one answers again."""
+"""Longest wait for one node if the request has a deadline, in seconds, but never more than half of
+the time left. `SHORT_TRY_S` applies after no node answered, until one answers again."""
 
 T = TypeVar("T")
 
-# A channel that lost its server must reconnect soon, not after gRPC's two minutes, and must notice
-# a server that disappeared without closing the connection.
+# gRPC's defaults wait up to two minutes before they reconnect, and do not notice a server that
+# disappeared without closing the connection.
 _CHANNEL = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 1_000,
@@ -50,7 +50,7 @@ _CHANNEL = {
     "grpc.keepalive_timeout_ms": 3_000,
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.max_pings_without_data": 0,
-    # The error message for a refused batch names every point of it, and travels as metadata.
+    # If a batch is refused, the error message names all its points and is sent as metadata.
     "grpc.max_metadata_size": 1 << 20,
     "grpc.absolute_max_metadata_size": 1 << 20,
 }
@@ -84,11 +84,13 @@ def _client_arguments(options: QdrantOptions, url: str) -> dict[str, Any]:
 
 
 def _retries(
-    is_retryable: Callable[[Exception], bool], attempts: int | None, timeout_s: float | None = None
+    on: type[Exception] | Callable[[Exception], bool],
+    attempts: int | None,
+    timeout_s: float | None = None,
 ) -> Any:
-    """Return the attempts of stamina: at most `attempts`, and none begins after `timeout_s`."""
+    """Return stamina's iterator of attempts: at most `attempts`, none later than `timeout_s`."""
     return stamina.retry_context(
-        on=is_retryable,
+        on=on,
         attempts=attempts,
         timeout=timeout_s,
         wait_initial=PAUSE_S,
@@ -108,7 +110,8 @@ class _NodeOrder:
 
     def demote(self, url: str) -> None:
         """Move a node to the end."""
-        self._urls = [other for other in self._urls if other != url] + [url]
+        self._urls.remove(url)
+        self._urls.append(url)
 
 
 class Nodes:
@@ -118,20 +121,15 @@ class Nodes:
         self._options = options
         self._clients: dict[str, QdrantClient] = {}
         self._order = _NodeOrder(options.urls)
-        self._is_checked = False
+        self._is_supported = False
         self._retry_s = 0.0
 
     def client(self, url: str) -> QdrantClient:
-        """Return the client of one node. Raises `EngineError` if the server is too old."""
+        """Return the client of one node."""
         if url not in self._clients:
             with server_errors("connect", url):
                 self._clients[url] = QdrantClient(**_client_arguments(self._options, url))
-        client = self._clients[url]
-        if not self._is_checked:
-            with server_errors("return its version", url):
-                require_version(client.info().version, url)
-            self._is_checked = True
-        return client
+        return self._clients[url]
 
     def version(self, url: str) -> str:
         """Return the version of one node. Raises `EngineError` if it is not supported."""
@@ -139,17 +137,20 @@ class Nodes:
         with server_errors("return its version", url):
             version: str = client.info().version
         require_version(version, url)
+        self._is_supported = True
         return version
 
     def request(self, task: str, call: Callable[[QdrantClient], T], *, once: bool = False) -> T:
         """Return the result of `call` from the first node that answers.
 
-        If no node answers, all are tried again: `ROUNDS` times, or, within `retrying_for`, until
-        its time is over. With `once`, each is tried only once. `task` is named in error messages.
+        If no node answers, all nodes are tried again: `ROUNDS` times, or, inside a `retrying_for`
+        block, until its seconds have passed. With `once`, each node is tried only once. `task`
+        completes error messages such as "failed to TASK". Raises `EngineError` if the server is too
+        old.
         """
         attempts = 1 if once else None if self._retry_s else ROUNDS
         timeout_s = None if attempts else self._retry_s
-        for attempt in _retries(_is_unavailable, attempts, timeout_s):
+        for attempt in _retries(UnavailableError, attempts, timeout_s):
             with attempt:
                 return self._request_once(task, call)
         raise AssertionError
@@ -158,6 +159,8 @@ class Nodes:
         failure: UnavailableError | None = None
         for url in self._order:
             try:
+                if not self._is_supported:
+                    self.version(url)
                 client = self.client(url)
                 with server_errors(task, url):
                     return call(client)
@@ -169,7 +172,7 @@ class Nodes:
 
     @contextmanager
     def retrying_for(self, seconds: float) -> Iterator[None]:
-        """Keep retrying requests for this long if no node answers."""
+        """Retry requests of this block for `seconds` if no node answers."""
         before, self._retry_s = self._retry_s, seconds
         try:
             yield
@@ -191,8 +194,8 @@ class AsyncNodes:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clients: dict[str, AsyncQdrantClient] = {}
         self._order = _NodeOrder(options.urls)
-        self._answered = time.monotonic()
-        self._all_silent = False
+        self._last_answer = time.monotonic()
+        self._are_all_silent = False
 
     async def request(
         self,
@@ -202,16 +205,17 @@ class AsyncNodes:
     ) -> T:
         """Return the result of `call` from the first node that answers.
 
-        `deadline` is a time of `time.monotonic`: before it, each node gets a part of the time left.
-        If no node answers, those that refused are tried again, at most `ROUNDS` times in all. A
-        node that was silent is not: it would use up the time of the caller.
+        `deadline` is a time of `time.monotonic`; each node may use a part of the time left. If no
+        node answers, nodes that failed at once are tried again, at most `ROUNDS` times in all.
+        Nodes that did not answer in time are not, because the caller's time would run out.
         """
         silent: set[str] = set()
 
         def is_retryable(error: Exception) -> bool:
             left = _seconds_left(deadline)
             is_in_time = left is None or left > PAUSE_S
-            return _is_unavailable(error) and is_in_time and len(silent) < len(self._options.urls)
+            has_nodes = len(silent) < len(self._options.urls)
+            return isinstance(error, UnavailableError) and is_in_time and has_nodes
 
         async for attempt in _retries(is_retryable, ROUNDS):
             with attempt:
@@ -225,7 +229,7 @@ class AsyncNodes:
         deadline: float | None,
         silent: set[str],
     ) -> T:
-        """Try each node once, but those in `silent`, to which it adds."""
+        """Try each node once, except those in `silent`; add those that do not answer in time."""
         failure: UnavailableError | None = None
         for url in self._order:
             if url in silent:
@@ -248,17 +252,17 @@ class AsyncNodes:
         deadline: float | None,
     ) -> T:
         left, start = _seconds_left(deadline), time.monotonic()
-        longest = SHORT_TRY_S if self._all_silent else TRY_S
+        longest = SHORT_TRY_S if self._are_all_silent else TRY_S
         try:
             async with asyncio.timeout(None if left is None else min(longest, left / 2)):
                 with server_errors(task, url):
-                    answer = await call(self._client(url))
+                    response = await call(self._client(url))
         except TimeoutError as error:
             # If other requests were answered meanwhile, only this one was too slow.
-            self._all_silent = self._answered < start
+            self._are_all_silent = self._last_answer < start
             raise _SilentError(f"Qdrant at {url} did not {task} in time") from error
-        self._answered, self._all_silent = time.monotonic(), False
-        return answer
+        self._last_answer, self._are_all_silent = time.monotonic(), False
+        return response
 
     def _client(self, url: str) -> AsyncQdrantClient:
         loop = asyncio.get_running_loop()
@@ -282,19 +286,16 @@ def _seconds_left(deadline: float | None) -> float | None:
 
 
 def whole_seconds_left(deadline: float | None) -> int | None:
-    """Return the time left in whole seconds, at least 1: the unit of timeouts in Qdrant."""
+    """Return the time left in whole seconds, at least 1, because Qdrant's timeouts are integers."""
     left = _seconds_left(deadline)
     return None if left is None else max(1, math.ceil(left))
-
-
-def _is_unavailable(error: Exception) -> bool:
-    return isinstance(error, UnavailableError)
 
 
 def create_collection(nodes: Nodes, name: str, **settings: Any) -> None:
     """Create a collection unless it exists.
 
-    It may have been created by another process, or by a request whose response was lost.
+    If creating fails because it exists by now, another process created it, or an earlier request
+    did whose response was lost.
     """
 
     def exists() -> bool:

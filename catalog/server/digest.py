@@ -1,4 +1,4 @@
-"""A checksum of all songs of a release, independent of the store and of their order."""
+"""A checksum of all songs of a release, the same in every store and for any order of the songs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from catalog.schema import payload_of
+from catalog.schema import build_payload
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 _MODULUS = 1 << 128
 
 
-def digest_of_row(row: Mapping[str, Any]) -> int:
+def compute_digest(row: Mapping[str, Any]) -> int:
     """Return a 128-bit digest of one song: payload without nulls, dense and sparse vector.
 
     `row` has the fields of a row of `catalog.draft.Draft`.
     """
-    text = json.dumps(payload_of(row), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    text = json.dumps(build_payload(row), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     digest.update(b"\0" + np.asarray(row["vector"] or [], "<f4").tobytes() + b"\0")
     seeds = np.asarray(row["seeds"] or [], "<u4")
@@ -42,7 +42,7 @@ class Digest:
         """Add songs."""
         for row in rows:
             self.songs += 1
-            self._sum = (self._sum + digest_of_row(row)) % _MODULUS
+            self._sum = (self._sum + compute_digest(row)) % _MODULUS
 
     def hex(self) -> str:
         """Return the sum as 32 hexadecimal digits."""

@@ -55,7 +55,7 @@ def server_errors(task: str, url: str) -> Iterator[None]:
     except AttributeError as error:
         if error.obj is not None:
             raise
-        # gRPC returns None for a response that it cannot parse.
+        # gRPC returns None instead of a response that it cannot parse.
         message = f"Qdrant at {url} failed to {task}: its response cannot be read"
         raise UnavailableError(message) from error
     except (ValueError, TypeError, RuntimeError) as error:

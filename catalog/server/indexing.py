@@ -1,4 +1,4 @@
-"""Let the server index the vectors of a collection, and wait until it and its replicas are done."""
+"""Let the server index the vectors of a collection, and wait for the index and the replicas."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from catalog.server.connection import Nodes
 
 INDEXING_THRESHOLD_KB = 1_000
-"""Size of its vectors above which a segment is indexed; a smaller one is searched exactly."""
+"""Size of vectors, in KB, above which a segment is indexed; a smaller one is searched exactly."""
 
 POLL_S = 0.25
 
@@ -23,13 +23,13 @@ STABLE_POLLS = 3
 """Number of successive polls in which the index must be complete and unchanged."""
 
 IDLE_S, STUCK_S = 120.0, 6 * 3600.0
-"""Longest time without progress, in seconds: with an idle optimizer, and with a working one."""
+"""Maximum seconds without progress while the optimizer is idle, and while it is working."""
 
 NUDGE_S = 10.0
 """Seconds after which an idle optimizer is started again if vectors are not indexed yet."""
 
 REPLICAS_S = 1800.0
-"""Longest time without progress of the replicas, in seconds."""
+"""Maximum seconds without progress of the replicas."""
 
 
 class _Stopwatch:
@@ -40,7 +40,7 @@ class _Stopwatch:
         self._start = time.monotonic()
 
     def seconds_in(self, state: Any) -> float:
-        """Return for how many seconds the state has been this one; 0 at the first time."""
+        """Return the seconds since `state` was first passed in an unbroken series of calls."""
         now = time.monotonic()
         if state != self._state:
             self._state, self._start = state, now
@@ -48,16 +48,16 @@ class _Stopwatch:
 
 
 def build_index(nodes: Nodes, collection: str, draft: Draft, task: Task) -> int:
-    """Let the server index the vectors and wait until it has; return how many it indexed.
+    """Let the server index the vectors, and wait for the index; return the number of indexed ones.
 
-    A collection can be green before indexing begins. So its state must be stable, and there must
-    not be more vectors without an index than small segments can hold. Raises `EngineError` if the
-    optimizer fails or makes no progress.
+    A collection can be green before indexing begins. The index counts as complete when its state is
+    stable and the vectors without an index would fit into segments too small to be indexed. Raises
+    `EngineError` if the optimizer fails or makes no progress.
     """
     vectors = draft.counts.vectors
     smallest_segment = INDEXING_THRESHOLD_KB * 1024 // (4 * draft.dimensions) + 1
     info = nodes.request("read the collection", lambda client: client.get_collection(collection))
-    segments = info.segments_count + 1  # indexing adds an empty one
+    segments = info.segments_count + 1  # indexing adds an empty segment
     _start_indexing(nodes, collection, segments)
     stopwatch, stable_polls, indexed = _Stopwatch(), 0, 0
     started = time.monotonic()
@@ -88,7 +88,7 @@ def build_index(nodes: Nodes, collection: str, draft: Draft, task: Task) -> int:
 
 
 def _start_indexing(nodes: Nodes, collection: str, segments: int) -> None:
-    # The optimizer merges segments above this number, and would index the merged ones again.
+    # If there are more segments than this, the optimizer merges some and indexes them again.
     config = models.OptimizersConfigDiff(
         indexing_threshold=INDEXING_THRESHOLD_KB, default_segment_number=segments
     )
@@ -119,7 +119,7 @@ def await_replicas(nodes: Nodes, collection: str) -> None:
 
 
 def read_cluster(nodes: Nodes, collection: str) -> models.CollectionClusterInfo:
-    """Return the shards of a collection and where their replicas are."""
+    """Return the shards of a collection, and the states and nodes of their replicas."""
     return nodes.request(
         "read the state of the replicas",
         lambda client: client.collection_cluster_info(collection),

@@ -1,9 +1,10 @@
-"""The lock of a store on a Qdrant server: one publisher at a time.
+"""The lock of a store on a Qdrant server, which only one publisher holds at a time.
 
-The lock is a point with a holder and an expiry time, renewed while the holder works. Qdrant
-overwrites the point only if a filter matches the stored one, so of two publishers that try at once
-one gets the lock. Others get it when it expires, or at once if its holder was a process of this
-machine that ended. The clocks of all publishers must agree to within `LEASE_S`.
+The lock is a point with a holder and an expiry time, which the holder renews while it works. A
+request of Qdrant can overwrite a point on condition that the stored one matches a filter, so if two
+publishers try at the same time, only one gets the lock. Another publisher gets the lock when it has
+expired, or at once if the holder was a process of the same machine that no longer runs. The clocks
+of all publishers must agree to within `LEASE_S`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from catalog.server.connection import Nodes
 
 LEASE_S = 60.0
-"""Seconds until a lock expires that is not renewed."""
+"""Seconds until a lock expires if it is not renewed."""
 
 RENEW_S = 10.0
 """Seconds between two renewals."""
@@ -36,14 +37,14 @@ _POINT = 1
 
 
 @contextmanager
-def leased(nodes: Nodes, collection: str, task: str, replicas: int | None) -> Iterator[Lease]:
+def hold_lock(nodes: Nodes, collection: str, task: str, replicas: int | None) -> Iterator[Lease]:
     """Hold the lock in `collection` for `task`. Raises `BusyError` if another process holds it."""
     create_collection(
         nodes, collection, vectors_config={}, shard_number=1, replication_factor=replicas
     )
     lease = Lease(nodes, collection, task)
     stopped = threading.Event()
-    # The lock of this process is in use as long as a thread has its token as a name.
+    # The thread has the token as its name, so that `_has_ended` finds the locks of this process.
     renewal = threading.Thread(target=lease.renew, args=[stopped], name=lease.token, daemon=True)
     renewal.start()
     try:
@@ -80,7 +81,7 @@ class Lease:
         )
 
     def require(self) -> None:
-        """Raise `BusyError` if the lock was lost, for example because the server was away."""
+        """Raise `BusyError` if the lock was lost, for example while the server did not answer."""
         if time.monotonic() >= self._end or not self._write(_has_token(self.token)):
             raise BusyError(
                 f"the lock {self._collection} was lost while the server did not answer: run again"
@@ -93,7 +94,7 @@ class Lease:
                 self._write(_has_token(self.token), once=True)
 
     def release(self) -> None:
-        """Remove the lock if it is still that of this task."""
+        """Remove the lock if this task still holds it."""
         with suppress(NextsongError):
             self._nodes.request(
                 "release the lock",
@@ -105,8 +106,11 @@ class Lease:
                 once=True,
             )
 
-    def _write(self, overwrites: models.Filter, *, once: bool = False) -> bool:
-        """Write the lock if there is none, or one that matches; return whether it is ours now."""
+    def _write(self, replaceable: models.Filter, *, once: bool = False) -> bool:
+        """Write the lock if none is stored or `replaceable` matches the stored one.
+
+        Returns whether this task holds the lock now.
+        """
         start = time.monotonic()
         payload = {
             "token": self.token,
@@ -122,7 +126,7 @@ class Lease:
                 self._collection,
                 [point],
                 ordering=models.WriteOrdering.STRONG,
-                update_filter=overwrites,
+                update_filter=replaceable,
             ),
             once=once,
         )
@@ -133,10 +137,10 @@ class Lease:
 
 
 def read_lock(nodes: Nodes, collection: str) -> Mapping[str, Any]:
-    """Return the payload of the lock: token, holder, host, process, expires. Empty if free."""
+    """Return the payload of the lock (see `Lease._write`), empty if nobody holds it."""
     records = nodes.request(
         "read the lock",
-        # A replica that was away may have an old holder.
+        # One replica alone may be outdated.
         lambda client: client.retrieve(
             collection, [_POINT], consistency=models.ReadConsistencyType.MAJORITY
         ),
@@ -146,7 +150,11 @@ def read_lock(nodes: Nodes, collection: str) -> Mapping[str, Any]:
 
 
 def _has_ended(stored: Mapping[str, Any]) -> bool:
-    """Return whether a lock is that of a process of this machine that ended without release."""
+    """Return whether the holder was a process of this machine that no longer runs.
+
+    A process of this process's id may be an earlier one, which is usual in containers. A lock of
+    this process itself has a thread that renews it.
+    """
     process = stored.get("process")
     if stored.get("host") != socket.gethostname() or not isinstance(process, int):
         return False
@@ -154,7 +162,7 @@ def _has_ended(stored: Mapping[str, Any]) -> bool:
         return stored.get("token") not in {thread.name for thread in threading.enumerate()}
     try:
         os.kill(process, 0)
-    except OSError as error:  # other errors: the process exists, of another user
+    except OSError as error:  # PermissionError: the process runs as another user
         return isinstance(error, ProcessLookupError)
     return False
 

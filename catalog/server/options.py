@@ -17,8 +17,9 @@ REST_PORT = 6333
 API_KEY = "NEXTSONG_QDRANT_API_KEY"
 
 Storage = Literal["memory", "disk", "quantized"]
-"""Where vectors are stored: in memory; on disk, with a cache; or on disk with a copy in memory of a
-quarter of the size, which finds candidates whose exact scores are then computed from disk."""
+"""Where vectors are stored: in memory; on disk, with a cache; or quantized, that is on disk with a
+compressed copy in memory, a quarter of the size. The copy is searched for candidates, whose exact
+scores are then computed from disk."""
 
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 
@@ -27,11 +28,11 @@ _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 class QdrantOptions:
     """A Qdrant server, or the nodes of one cluster.
 
-    - `urls`: tried in turn if one does not answer.
+    - `urls`: the nodes. If one does not answer, the next is tried.
     - `ca`: a file of certificates to trust instead of those of the system.
     - `prefix`: the alias of the current release; the names of all collections begin with it.
     - `grpc_port`: the port of gRPC, by default the one after that of the URL.
-    - `timeout_s`: longest wait for one response, in seconds.
+    - `timeout_s`: maximum seconds to wait for a response.
     """
 
     urls: tuple[str, ...]
@@ -44,9 +45,11 @@ class QdrantOptions:
 
 @dataclass(frozen=True, slots=True)
 class CollectionLayout:
-    """Layout of a collection over the nodes of a cluster and their memory; None for the default.
+    """How the server stores a collection; None means the default of the server.
 
-    A write is confirmed by `write_consistency` of the `replicas` of its shard.
+    - `shards`: number of parts, distributed over the nodes.
+    - `replicas`: number of copies of each shard, on different nodes.
+    - `write_consistency`: number of replicas that must confirm a write.
     """
 
     shards: int | None = None
@@ -67,8 +70,8 @@ def qdrant_options(
 
     The API key is read from `key_file`, or else from the environment variable `API_KEY`.
     """
-    cleaned = tuple(_url(url.strip()) for url in urls.split(",") if url.strip())
-    if not cleaned:
+    nodes = tuple(_clean_url(url.strip()) for url in urls.split(",") if url.strip())
+    if not nodes:
         raise InputError(
             f"'{redact_password(urls)}' does not name a Qdrant server: give http://HOST:{REST_PORT}"
         )
@@ -77,15 +80,15 @@ def qdrant_options(
     if ca is not None and not ca.is_file():
         raise FileError(f"the file of certificates {ca} does not exist")
     key = _read_key(key_file) if key_file else os.environ.get(API_KEY, "").strip()
-    return QdrantOptions(cleaned, key or None, ca, prefix, grpc_port)
+    return QdrantOptions(nodes, key or None, ca, prefix, grpc_port)
 
 
 def redact_password(urls: str) -> str:
-    """Return the URLs with stars in place of user names and passwords."""
+    """Return the URLs with stars instead of user names and passwords."""
     return re.sub(r"(^|//|,)[^/@,]*@", r"\1**********@", urls)
 
 
-def _url(url: str) -> str:
+def _clean_url(url: str) -> str:
     full = url if "://" in url else f"http://{url}"
     problem = f"'{redact_password(url)}' is not the address of a Qdrant server: give http://HOST:{REST_PORT}"
     try:

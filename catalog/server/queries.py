@@ -8,27 +8,27 @@ import numpy as np
 from qdrant_client import models
 
 from catalog.model import Point
-from catalog.schema import DENSE, SPARSE, search_ef, song_of
+from catalog.schema import DENSE, SPARSE, default_search_ef, parse_song
 from catalog.search.plan import AnyOf, Fusion, HasWords, InRange, IsSong
 
 if TYPE_CHECKING:
     from catalog.manifest import Manifest
-    from catalog.model import Song, Vector
+    from catalog.model import Vector
     from catalog.search.plan import Clause, Clauses, Plan, Ranking
 
 OVERSAMPLING = 3.0
-"""How many times more songs a search of compressed vectors scores exactly than it returns."""
+"""Songs that a search of compressed vectors scores exactly, per song that it returns."""
 
 
-def params_of(manifest: Manifest) -> models.SearchParams:
-    """Return the search parameters for the index of a release. Scores are exact in any case."""
+def build_search_params(manifest: Manifest) -> models.SearchParams:
+    """Return the search parameters for the index of a release. Returned scores are always exact."""
     return models.SearchParams(
-        hnsw_ef=manifest.search_ef or search_ef(manifest.counts.songs),
+        hnsw_ef=manifest.search_ef or default_search_ef(manifest.counts.songs),
         quantization=models.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING),
     )
 
 
-def request_of(
+def build_request(
     plan: Plan,
     passing: models.Filter | None,
     params: models.SearchParams,
@@ -45,12 +45,12 @@ def request_of(
         "with_vector": [DENSE] if search.with_vectors else False,
     }
     if not isinstance(plan, Fusion):
-        query = _query_of(plan, params)
+        query = _build_query(plan, params)
         return models.QueryRequest(limit=plan.limit, filter=passing, **query, **returned)
     return models.QueryRequest(
         limit=search.limit,
         prefetch=[
-            models.Prefetch(limit=ranking.limit, filter=passing, **_query_of(ranking, params))
+            models.Prefetch(limit=ranking.limit, filter=passing, **_build_query(ranking, params))
             for ranking in plan.rankings
         ],
         query=_weighted_sum(plan.weights),
@@ -58,7 +58,7 @@ def request_of(
     )
 
 
-def _query_of(ranking: Ranking, params: models.SearchParams) -> dict[str, Any]:
+def _build_query(ranking: Ranking, params: models.SearchParams) -> dict[str, Any]:
     search = ranking.search
     query: dict[str, Any] = {"using": ranking.using, "score_threshold": ranking.min_score}
     if ranking.using == SPARSE:
@@ -81,20 +81,20 @@ def _weighted_sum(weights: tuple[float, float]) -> models.FormulaQuery:
     return models.FormulaQuery(formula=models.SumExpression(sum=terms), defaults=defaults)
 
 
-def filter_of(clauses: Clauses) -> models.Filter | None:
+def build_filter(clauses: Clauses) -> models.Filter | None:
     """Return the filter of these clauses, or None if there are none."""
-    must: list[Any] = [_condition_of(clause) for clause in clauses.must]
-    must_not: list[Any] = [_condition_of(clause) for clause in clauses.must_not]
+    must: list[Any] = [_build_condition(clause) for clause in clauses.must]
+    must_not: list[Any] = [_build_condition(clause) for clause in clauses.must_not]
     if not must and not must_not:
         return None
     return models.Filter(must=must or None, must_not=must_not or None)
 
 
-def _condition_of(clause: Clause) -> models.FieldCondition | models.HasIdCondition:
+def _build_condition(clause: Clause) -> models.FieldCondition | models.HasIdCondition:
     match clause:
         case AnyOf(field, values):
-            chosen: Any = list(values)
-            return models.FieldCondition(key=field, match=models.MatchAny(any=chosen))
+            any_of: Any = list(values)
+            return models.FieldCondition(key=field, match=models.MatchAny(any=any_of))
         case InRange(field, minimum, maximum):
             return models.FieldCondition(key=field, range=models.Range(gte=minimum, lte=maximum))
         case HasWords(field, text):
@@ -103,17 +103,12 @@ def _condition_of(clause: Clause) -> models.FieldCondition | models.HasIdConditi
             return models.HasIdCondition(has_id=[str(song_id) for song_id in song_ids])
 
 
-def song_in(record: models.Record | models.ScoredPoint) -> Song:
-    """Return the song of a record."""
-    return song_of(record.payload or {})
-
-
-def point_of(record: models.Record) -> Point:
+def parse_point(record: models.Record) -> Point:
     """Return a song with its dense vector."""
-    return Point(song_in(record), dense_of(record))
+    return Point(parse_song(record.payload or {}), parse_dense_vector(record))
 
 
-def dense_of(record: models.Record | models.ScoredPoint) -> Vector | None:
+def parse_dense_vector(record: models.Record | models.ScoredPoint) -> Vector | None:
     """Return the dense vector of a record, or None if it has none or it was not requested."""
     vectors = record.vector
     if not isinstance(vectors, dict) or DENSE not in vectors:
@@ -121,7 +116,7 @@ def dense_of(record: models.Record | models.ScoredPoint) -> Vector | None:
     return np.asarray(vectors[DENSE], dtype=np.float32)
 
 
-def weights_of(record: models.Record) -> dict[int, float]:
+def parse_weights(record: models.Record) -> dict[int, float]:
     """Return the sparse vector of a record: the co-occurrence weight of each seed's ordinal."""
     vectors = record.vector
     if not isinstance(vectors, dict) or SPARSE not in vectors:

@@ -10,12 +10,12 @@ from qdrant_client import models
 
 from catalog.errors import NoReleaseError
 from catalog.model import ANY, Filter, Hit, Point, Search, Song, Vector
-from catalog.schema import DENSE, SONG_FIELDS, SPARSE, cosine_of
+from catalog.schema import DENSE, SONG_FIELDS, SPARSE, clip_cosine, parse_song
 from catalog.search.plan import (
     Bounds,
     HasWords,
-    bounds_of,
-    clauses_of,
+    build_clauses,
+    compute_bounds,
     plan_bounds,
     plan_search,
     plan_similarities,
@@ -24,13 +24,12 @@ from catalog.search.plan import (
 from catalog.server.connection import whole_seconds_left
 from catalog.server.errors import MissingCollectionError
 from catalog.server.queries import (
-    dense_of,
-    filter_of,
-    params_of,
-    point_of,
-    request_of,
-    song_in,
-    weights_of,
+    build_filter,
+    build_request,
+    build_search_params,
+    parse_dense_vector,
+    parse_point,
+    parse_weights,
 )
 from catalog.song import normalise
 
@@ -56,7 +55,7 @@ class ServerRelease:
         self._collection = collection
         self._manifest = manifest
         self._fields = [*SONG_FIELDS, *manifest.payload]
-        self._params = params_of(manifest)
+        self._params = build_search_params(manifest)
         self._deadline: float | None = None
 
     @property
@@ -67,36 +66,36 @@ class ServerRelease:
     async def points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
         """Return the songs with these ids and their vectors; unknown ids are left out."""
         records = await self._retrieve(song_ids, self._fields, DENSE)
-        return {UUID(str(record.id)): point_of(record) for record in records}
+        return {UUID(str(record.id)): parse_point(record) for record in records}
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
-        """Return the hits of each search, best first. All go to the server in one request."""
-        filters = [filter_of(clauses_of(search.where)) for search in searches]
+        """Return the hits of each search, best first. All searches are sent in one request."""
+        filters = [build_filter(build_clauses(search.where)) for search in searches]
         all_bounds = await self._bounds(searches, filters)
         requests = []
         for search, passing, bounds in zip(searches, filters, all_bounds, strict=True):
             plan = plan_search(search, bounds)
-            request = request_of(plan, passing, self._params, self._fields) if plan else None
+            request = build_request(plan, passing, self._params, self._fields) if plan else None
             requests.append(request)
         responses = await self._query(requests)
         return [
-            rank_hits(search, [_hit(point) for point in points])
+            rank_hits(search, [_parse_hit(point) for point in points])
             for search, points in zip(searches, responses, strict=True)
         ]
 
     async def _bounds(
         self, searches: Sequence[Search], filters: Sequence[models.Filter | None]
     ) -> list[Bounds]:
-        """Return the bounds of each search. The rankings for them go in one request, if any."""
+        """Return the bounds of each search, from at most one request to the server."""
         requests = [
-            request_of(ranking, passing, self._params) if ranking else None
+            build_request(ranking, passing, self._params) if ranking else None
             for search, passing in zip(searches, filters, strict=True)
             for ranking in plan_bounds(search, is_sharded=self._is_sharded)
         ]
         responses = await self._query(requests)
         scores = [[point.score for point in points] for points in responses]
         rankings = zip(searches, scores[::2], scores[1::2], strict=True)
-        return [bounds_of(search, sparse, dense) for search, sparse, dense in rankings]
+        return [compute_bounds(search, sparse, dense) for search, sparse, dense in rankings]
 
     async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
         """Return the co-occurrence weight of each seed, by its ordinal, for each of these songs.
@@ -104,7 +103,7 @@ class ServerRelease:
         Unknown ids are left out.
         """
         records = await self._retrieve(song_ids, False, SPARSE)
-        return {UUID(str(record.id)): weights_of(record) for record in records}
+        return {UUID(str(record.id)): parse_weights(record) for record in records}
 
     async def similarities(
         self, pairs: Sequence[tuple[Vector, Sequence[UUID]]]
@@ -113,31 +112,32 @@ class ServerRelease:
         requests: list[models.QueryRequest | None] = []
         for vector, song_ids in pairs:
             ranking, clauses = plan_similarities(vector, song_ids)
-            request = request_of(ranking, filter_of(clauses), self._params)
+            request = build_request(ranking, build_filter(clauses), self._params)
             requests.append(request if song_ids else None)
         responses = await self._query(requests)
         return [
-            {UUID(str(point.id)): cosine_of(point.score) for point in points}
+            {UUID(str(point.id)): clip_cosine(point.score) for point in points}
             for points in responses
         ]
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
         """Return at most `limit` songs, those in the most training playlists first."""
-        records = await self._by_popularity(limit, filter_of(clauses_of(where)), [DENSE])
-        return [point_of(record) for record in records]
+        records = await self._by_popularity(limit, build_filter(build_clauses(where)), [DENSE])
+        return [parse_point(record) for record in records]
 
     async def search(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
         """Return at most `limit` songs with a word in artist or title for each prefix in `text`."""
         words = normalise(text)
         if not words:
             return []
-        passing = filter_of(clauses_of(where, HasWords("search_text", words)))
-        return [song_in(record) for record in await self._by_popularity(limit, passing, False)]
+        passing = build_filter(build_clauses(where, HasWords("search_text", words)))
+        records = await self._by_popularity(limit, passing, False)
+        return [parse_song(record.payload or {}) for record in records]
 
     async def _query(
         self, requests: Sequence[models.QueryRequest | None]
     ) -> list[list[models.ScoredPoint]]:
-        """Return the points of each request, in one call; none for a request that is None."""
+        """Send all requests in one call; return the points of each, none for a request of None."""
         batch = [request for request in requests if request is not None]
         if not batch:
             return [[] for _ in requests]
@@ -205,5 +205,5 @@ class ServerRelease:
         self._nodes.close()
 
 
-def _hit(point: models.ScoredPoint) -> Hit:
-    return Hit(song_in(point), float(point.score), dense_of(point))
+def _parse_hit(point: models.ScoredPoint) -> Hit:
+    return Hit(parse_song(point.payload or {}), float(point.score), parse_dense_vector(point))

@@ -5,11 +5,12 @@
     PREFIX_lock    the lock of publishers (see `catalog.server.lock`)
 
 A release is uploaded into its own collection, indexed and verified. Then the alias is moved in one
-step. The next publisher finishes or removes what an interrupted one left behind.
+step. The next publisher finishes or removes the collections of an interrupted one.
 """
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,13 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from qdrant_client import models
 
-from catalog import manifest as manifests
-from catalog.draft import (
-    draft_of,
-    manifest_of,
-    release_named,
-    write_songs,
-)
+from catalog.draft import build_draft, build_manifest, build_release_id, write_songs
 from catalog.errors import (
     BusyError,
     CorruptReleaseError,
@@ -33,26 +28,27 @@ from catalog.errors import (
     NoReleaseError,
     UnavailableError,
 )
+from catalog.manifest import Manifest
 from catalog.model import is_release_id
 from catalog.search import index_quality
 from catalog.server import indexing, upload
 from catalog.server.connection import AsyncNodes, Nodes
 from catalog.server.errors import MissingCollectionError
-from catalog.server.lock import leased
+from catalog.server.lock import hold_lock
 from catalog.server.options import CollectionLayout
 from catalog.server.release import ServerRelease
 from catalog.server.verify import (
     read_batches,
-    verified,
     verify_all,
+    verify_batches,
     verify_samples,
     verify_summary,
 )
 from catalog.store import (
     KEPT,
     SEE_DOCTOR,
-    others_than_current,
-    release_before,
+    find_previous_release,
+    list_other_releases,
     require_current,
     require_removable,
 )
@@ -64,13 +60,12 @@ if TYPE_CHECKING:
 
     from catalog.console.progress import Reporter
     from catalog.draft import Draft
-    from catalog.manifest import Manifest
     from catalog.server.lock import Lease
     from catalog.server.options import QdrantOptions
     from catalog.store import Gate, OpenRelease
 
 PATIENCE_S = 120.0
-"""How long publishing keeps retrying if no node answers, in seconds."""
+"""Seconds for which publishing retries a request if no node answers."""
 
 _READY = "ready"
 _UPLOADING = "uploading"
@@ -112,20 +107,16 @@ class ServerStore:
 
         Raises `CorruptReleaseError` if the alias names something else.
         """
-        aliases = self.nodes.request(
-            "read the aliases", lambda client: client.get_aliases()
-        ).aliases
-        for alias in aliases:
-            if alias.alias_name == self.options.prefix:
-                release = self._release_in(alias.collection_name)
-                if release is None:
-                    raise CorruptReleaseError(
-                        f"the alias {self.options.prefix} names {alias.collection_name}, which is "
-                        f"not a release",
-                        SEE_DOCTOR,
-                    )
-                return release
-        return None
+        collection = self._read_alias()
+        if collection is None:
+            return None
+        release = self._parse_release(collection)
+        if release is None:
+            raise CorruptReleaseError(
+                f"the alias {self.options.prefix} names {collection}, which is not a release",
+                SEE_DOCTOR,
+            )
+        return release
 
     def releases(self) -> list[str]:
         """Return the ids of all finished releases, oldest first."""
@@ -135,12 +126,12 @@ class ServerStore:
     def all_releases(self) -> list[str]:
         """Return the ids of all releases, unfinished ones too, oldest first."""
         listed = self.nodes.request("list collections", lambda client: client.get_collections())
-        names = (self._release_in(collection.name) for collection in listed.collections)
+        names = (self._parse_release(collection.name) for collection in listed.collections)
         return sorted(release for release in names if release)
 
     def manifest(self, release: str) -> Manifest:
         """Return the manifest of a release. Raises `NoReleaseError` or `CorruptReleaseError`."""
-        return self._manifest_in(release, self._metadata(release))
+        return self._parse_manifest(release, self._metadata(release))
 
     def open(self, release: str | None = None) -> ServerRelease:
         """Open and verify a release, by default the current one."""
@@ -157,16 +148,13 @@ class ServerStore:
         draft is continued. Raises `BusyError`, `StorageError`, `EngineError`, `UnavailableError`,
         `CorruptReleaseError` or `GateError`.
         """
-        with (
-            self._lease("publishing a release") as lease,
-            self.nodes.retrying_for(PATIENCE_S),
-        ):
-            draft_sum = upload.sum_of(draft.songs_path)
-            finished, unfinished = self._find_leftovers(draft_sum, draft)
+        with self._lease("publishing a release") as lease, self.nodes.retrying_for(PATIENCE_S):
+            checksum = upload.compute_checksum(draft.songs_path)
+            finished, unfinished = self._find_leftovers(checksum, draft)
             if finished and self._is_intact(finished, reporter):
                 manifest = self.manifest(finished)
             else:
-                manifest = self._build(draft, draft_sum, unfinished, reporter)
+                manifest = self._build(draft, checksum, unfinished, reporter)
             if gate:
                 self._check_gate(gate, manifest.release)
             lease.require()
@@ -180,14 +168,14 @@ class ServerStore:
     def rollback(self, release: str | None = None) -> str:
         """Verify an older release, by default the one before the current, and make it current."""
         with self._lease("rolling back") as lease:
-            older = release or release_before(self)
-            self.open(older).close()
+            release = release or find_previous_release(self)
+            self.open(release).close()
             lease.require()
-            self._move_alias(older)
-        return older
+            self._move_alias(release)
+        return release
 
     def prune(self, keep: int) -> list[str]:
-        """Remove all but the current and the `keep` newest other releases; return their ids."""
+        """Remove all releases except the current and the `keep` newest others; return their ids."""
         with self._lease("pruning"):
             return self._prune(keep)
 
@@ -200,7 +188,7 @@ class ServerStore:
     def verify(self, release: str, reporter: Reporter) -> Manifest:
         """Read a whole release. Raises `CorruptReleaseError` if it is not as it was published."""
         name, metadata = self.collection(release), self._metadata(release)
-        manifest = self._manifest_in(release, metadata)
+        manifest = self._parse_manifest(release, metadata)
         with reporter.task("verify") as task, _damage_errors(release):
             verify_summary(self.nodes, name, manifest)
             verify_all(self.nodes, name, manifest, metadata.get("digest"), task)
@@ -208,18 +196,18 @@ class ServerStore:
         return manifest
 
     def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
-        """Yield all songs of a release opened by this store, in batches of rows as in a draft."""
+        """Yield the songs of a release that this store opened, in batches of rows as in a draft."""
         return read_batches(self.nodes, self.collection(release.manifest.release))
 
     def export(self, release: str, path: Path, reporter: Reporter) -> Draft:
         """Write all songs of a release to the Parquet file `path`; return a draft of them."""
         metadata = self._metadata(release)
-        manifest = self._manifest_in(release, metadata)
+        manifest = self._parse_manifest(release, metadata)
         batches = read_batches(self.nodes, self.collection(release))
         with _damage_errors(release):
-            checked = verified(batches, metadata.get("digest"), manifest.counts.songs)
-            write_songs(checked, manifest, path, reporter)
-        return draft_of(manifest, path)
+            intact = verify_batches(batches, metadata.get("digest"), manifest.counts.songs)
+            write_songs(intact, manifest, path, reporter)
+        return build_draft(manifest, path)
 
     def close(self) -> None:
         """Close the connections."""
@@ -227,9 +215,16 @@ class ServerStore:
 
     def _lease(self, task: str) -> AbstractContextManager[Lease]:
         name = f"{self.options.prefix}_lock"
-        return leased(self.nodes, name, task, self._layout.replicas)
+        return hold_lock(self.nodes, name, task, self._layout.replicas)
 
-    def _release_in(self, collection: str) -> str | None:
+    def _read_alias(self) -> str | None:
+        """Return the collection that the alias names, or None if there is no alias."""
+        answer = self.nodes.request("read the aliases", lambda client: client.get_aliases())
+        names = {alias.alias_name: alias.collection_name for alias in answer.aliases}
+        return names.get(self.options.prefix)
+
+    def _parse_release(self, collection: str) -> str | None:
+        """Return the release id in the name of a collection, or None if it has no release."""
         prefix, _, release = collection.rpartition("_")
         is_ours = prefix == self.options.prefix and is_release_id(release)
         return release if is_ours else None
@@ -244,16 +239,16 @@ class ServerStore:
             raise NoReleaseError(f"no release {release} in {self.location}") from error
         return dict(info.config.metadata or {})
 
-    def _manifest_in(self, release: str, metadata: dict[str, Any]) -> Manifest:
+    def _parse_manifest(self, release: str, metadata: dict[str, Any]) -> Manifest:
         where = f"the metadata of {self.collection(release)}"
         if "manifest" not in metadata:
             raise CorruptReleaseError(f"{where} has no manifest", SEE_DOCTOR)
-        return manifests.from_values(metadata["manifest"], where)
+        return Manifest.from_json(json.dumps(metadata["manifest"]), where)
 
-    def _find_leftovers(self, draft_sum: str, draft: Draft) -> tuple[str | None, str | None]:
+    def _find_leftovers(self, checksum: str, draft: Draft) -> tuple[str | None, str | None]:
         """Return a finished and an unfinished release of this draft that never became current.
 
-        Removes unfinished releases of other drafts.
+        `checksum` is that of the draft's file. Removes unfinished releases of other drafts.
         """
         current = self.current()
         finished = unfinished = None
@@ -263,7 +258,7 @@ class ServerStore:
             metadata = self._metadata(release)
             is_ready = metadata.get("state") == _READY
             has_layout = metadata.get("layout") == asdict(self._layout)
-            is_same = has_layout and metadata.get("draft") == draft_sum
+            is_same = has_layout and metadata.get("draft") == checksum
             if draft.copy_of:
                 is_usable = draft.copy_of.release == release and (is_ready or is_same)
             else:
@@ -286,43 +281,35 @@ class ServerStore:
         return True
 
     def _build(
-        self, draft: Draft, draft_sum: str, unfinished: str | None, reporter: Reporter
+        self, draft: Draft, checksum: str, unfinished: str | None, reporter: Reporter
     ) -> Manifest:
+        """Build a release, or finish the `unfinished` one; it does not become current yet."""
         created = datetime.now(UTC)
-        release = unfinished or release_named(draft, created)
+        release = unfinished or build_release_id(draft, created)
         if release == self.current():
             raise BusyError(f"release {release} is the current one of {self.location} already")
         name = self.collection(release)
         with reporter.task("publish") as task:
             if not unfinished:
-                metadata = {
-                    "state": _UPLOADING,
-                    "draft": draft_sum,
-                    "layout": asdict(self._layout),
-                }
+                layout = asdict(self._layout)
+                metadata = {"state": _UPLOADING, "draft": checksum, "layout": layout}
                 upload.create(self.nodes, name, draft, self._layout, metadata)
             is_resumed = unfinished is not None
             uploaded = upload.upload(self.nodes, name, draft, task, is_resumed=is_resumed)
             indexed = indexing.build_index(self.nodes, name, draft, task)
-            manifest = manifest_of(draft, release, created)
-            manifest = index_quality.with_search_width(
-                manifest,
-                lambda candidate: ServerRelease(self._open_nodes(), name, candidate),
+            manifest = index_quality.choose_search_width(
+                build_manifest(draft, release, created),
+                lambda manifest: ServerRelease(self._open_nodes(), name, manifest),
             )
             with _damage_errors(release):
                 verify_summary(self.nodes, name, manifest)
                 verify_samples(self.nodes, name, uploaded.samples)
-            ready = {
-                "state": _READY,
-                "digest": uploaded.digest,
-                "manifest": asdict(manifest),
-            }
+            ready = {"state": _READY, "digest": uploaded.digest, "manifest": asdict(manifest)}
             self.nodes.request(
-                "write the manifest",
-                lambda client: client.update_collection(name, metadata=ready),
+                "write the manifest", lambda client: client.update_collection(name, metadata=ready)
             )
-            text = f"{manifest.counts.songs:,} songs, {indexed:,} vectors indexed"
-            task.result(f"{text}, in release {release}")
+            songs = manifest.counts.songs
+            task.result(f"{songs:,} songs, {indexed:,} vectors indexed, in release {release}")
         return manifest
 
     def _check_gate(self, gate: Gate, release: str) -> None:
@@ -340,10 +327,7 @@ class ServerStore:
         name = self.collection(release)
         create = models.CreateAlias(collection_name=name, alias_name=alias)
         steps: list[Any] = [models.CreateAliasOperation(create_alias=create)]
-        existing = self.nodes.request(
-            "read the aliases", lambda client: client.get_aliases()
-        ).aliases
-        if any(other.alias_name == alias for other in existing):
+        if self._read_alias() is not None:
             delete = models.DeleteAlias(alias_name=alias)
             steps.insert(0, models.DeleteAliasOperation(delete_alias=delete))
         try:
@@ -351,11 +335,11 @@ class ServerStore:
                 "move the alias", lambda client: client.update_collection_aliases(steps), once=True
             )
         except (UnavailableError, EngineError):
-            if self.current() != release:  # it may have succeeded and only the response was lost
+            if self.current() != release:  # perhaps only the response was lost
                 raise
 
     def _prune(self, keep: int) -> list[str]:
-        outdated = others_than_current(self)[keep:][::-1]
+        outdated = list_other_releases(self)[keep:][::-1]
         for release in outdated:
             self._delete(release)
         return outdated

@@ -15,7 +15,7 @@ from qdrant_client import models
 from catalog import schema
 from catalog.draft import require_sound_vectors
 from catalog.server.connection import create_collection
-from catalog.server.digest import Digest, digest_of_row
+from catalog.server.digest import Digest, compute_digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,8 +34,8 @@ SAMPLES = 64
 """Number of songs that are read back and compared after the upload."""
 
 LARGEST_SEGMENT_KB = 1 << 30
-"""Largest size of a segment. Out of reach, so that songs stay in the segments that a collection
-begins with, one per processor."""
+"""Maximum size of a segment in KB. It is never reached, so all songs stay in the segments that
+Qdrant creates at first, one per processor."""
 
 LARGEST_LIMIT = 10_000
 """Largest limit of a query in strict mode."""
@@ -50,7 +50,7 @@ _INDEXES: Mapping[schema.Kind, Any] = {
         type=models.TextIndexType.TEXT,
         tokenizer=models.TokenizerType.PREFIX,
         min_token_len=1,
-        max_token_len=schema.LONGEST_PREFIX,
+        max_token_len=schema.MAX_PREFIX_LENGTH,
         lowercase=True,
     ),
 }
@@ -64,8 +64,8 @@ class Uploaded:
     samples: dict[str, int]
 
 
-def sum_of(path: Path) -> str:
-    """Return the SHA-256 of a file. Drafts with the same one are the same."""
+def compute_checksum(path: Path) -> str:
+    """Return the SHA-256 of a file, which identifies a draft."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -77,7 +77,7 @@ def create(
     layout: CollectionLayout,
     metadata: dict[str, Any],
 ) -> None:
-    """Create an empty collection with payload indexes, which does not index vectors yet."""
+    """Create an empty collection with payload indexes. Vectors are not indexed yet."""
     settings = _settings(draft.dimensions, layout)
     create_collection(nodes, collection, **settings, metadata=metadata)
     for field, kind in {**schema.PAYLOAD_INDEXES, **draft.payload}.items():
@@ -134,7 +134,7 @@ def _create_payload_index(nodes: Nodes, collection: str, field: str, kind: schem
 def upload(
     nodes: Nodes, collection: str, draft: Draft, task: Task, *, is_resumed: bool
 ) -> Uploaded:
-    """Upload all songs of the draft; with `is_resumed`, only batches that are not complete yet.
+    """Upload all songs of the draft; if `is_resumed`, only the batches that the server lacks.
 
     Holds a few batches in memory. Raises `EngineError`, `UnavailableError` or `StorageError`.
     """
@@ -147,7 +147,7 @@ def upload(
         try:
             for rows in _read_batches(songs, draft.dimensions):
                 for index in range(-digest.songs % step, len(rows), step):
-                    samples[rows[index]["song_id"]] = digest_of_row(rows[index])
+                    samples[rows[index]["song_id"]] = compute_digest(rows[index])
                 digest.add(rows)
                 pending.append(pool.submit(_upload_batch, nodes, collection, rows, is_resumed))
                 while len(pending) > 2 * UPLOADERS:
@@ -173,8 +173,8 @@ def _read_batches(songs: pq.ParquetFile, dimensions: int) -> Iterator[list[dict[
 
 
 def _scale_like_qdrant(numbers: Sequence[float]) -> list[float]:
-    # Qdrant scales vectors whose squared length differs by more than this from 1. The digest must
-    # be that of the stored vector.
+    # Qdrant scales a vector to unit length if its squared length differs from 1 by more than 1e-6.
+    # The digest is compared with that of the stored vector, so it must be of the scaled one.
     vector = np.asarray(numbers, dtype=np.float32)
     squared_length = float(np.dot(vector.astype(np.float64), vector))
     if abs(squared_length - 1.0) <= 1e-6:
@@ -207,4 +207,4 @@ def _point(row: Mapping[str, Any]) -> models.PointStruct:
         vectors[schema.DENSE] = row["vector"]
     if row["seeds"]:
         vectors[schema.SPARSE] = models.SparseVector(indices=row["seeds"], values=row["strengths"])
-    return models.PointStruct(id=row["song_id"], vector=vectors, payload=schema.payload_of(row))
+    return models.PointStruct(id=row["song_id"], vector=vectors, payload=schema.build_payload(row))

@@ -10,8 +10,13 @@ from catalog import schema
 from catalog.errors import CorruptReleaseError
 from catalog.model import Search
 from catalog.search.plan import Ranking
-from catalog.server.digest import Digest, digest_of_row
-from catalog.server.queries import dense_of, params_of, request_of, weights_of
+from catalog.server.digest import Digest, compute_digest
+from catalog.server.queries import (
+    build_request,
+    build_search_params,
+    parse_dense_vector,
+    parse_weights,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
 
 BATCH = 1_000  # songs per request
 
-LEAST_CANARY_SCORE = 0.999  # cosine similarity of a canary with itself
+MIN_CANARY_SCORE = 0.999  # cosine similarity of a canary with itself
 
 
 def verify_summary(nodes: Nodes, collection: str, manifest: Manifest) -> int:
@@ -39,15 +44,15 @@ def verify_summary(nodes: Nodes, collection: str, manifest: Manifest) -> int:
         raise CorruptReleaseError(f"it holds {songs} songs of {manifest.counts.songs}")
     canaries = _retrieve(nodes, collection, manifest.canaries)
     for canary in manifest.canaries:
-        vector = dense_of(canaries[canary]) if canary in canaries else None
-        if vector is None or _best_score(nodes, collection, vector, manifest) < LEAST_CANARY_SCORE:
+        vector = parse_dense_vector(canaries[canary]) if canary in canaries else None
+        if vector is None or _best_score(nodes, collection, vector, manifest) < MIN_CANARY_SCORE:
             raise CorruptReleaseError(f"song {canary} cannot be found by its own vector")
     return info.config.params.shard_number or 1
 
 
 def _best_score(nodes: Nodes, collection: str, vector: Vector, manifest: Manifest) -> float:
     ranking = Ranking(Search(vector, limit=1), schema.DENSE, 1)
-    request = request_of(ranking, None, params_of(manifest))
+    request = build_request(ranking, None, build_search_params(manifest))
     (response,) = nodes.request(
         "search", lambda client: client.query_batch_points(collection, [request])
     )
@@ -75,24 +80,24 @@ def verify_samples(nodes: Nodes, collection: str, expected: Mapping[str, int]) -
     for song_id, digest in expected.items():
         if song_id not in records:
             raise CorruptReleaseError(f"song {song_id} is missing")
-        if digest_of_row(_row_of(records[song_id])) != digest:
+        if compute_digest(_parse_row(records[song_id])) != digest:
             raise CorruptReleaseError(f"song {song_id} differs from the uploaded one")
 
 
 def verify_all(
     nodes: Nodes, collection: str, manifest: Manifest, digest: str | None, task: Task
 ) -> None:
-    """Raise `CorruptReleaseError` unless every bit of every song is as published."""
+    """Read all songs; raise `CorruptReleaseError` unless payloads and vectors are as published."""
     done = 0
-    for rows in verified(read_batches(nodes, collection), digest, manifest.counts.songs):
+    for rows in verify_batches(read_batches(nodes, collection), digest, manifest.counts.songs):
         done += len(rows)
         task.advance(done, manifest.counts.songs)
 
 
-def verified(
+def verify_batches(
     batches: Iterable[list[dict[str, Any]]], digest: str | None, songs: int
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the batches; raise `CorruptReleaseError` after the last unless `digest` is theirs."""
+    """Yield the batches, then raise `CorruptReleaseError` unless count and digest are as given."""
     actual = Digest()
     for rows in batches:
         actual.add(rows)
@@ -108,7 +113,7 @@ def read_batches(nodes: Nodes, collection: str) -> Iterator[list[dict[str, Any]]
     offset: Any = None
     while True:
         records, offset = _read_page(nodes, collection, offset)
-        yield [_row_of(record) for record in records]
+        yield [_parse_row(record) for record in records]
         if offset is None:
             return
 
@@ -130,5 +135,5 @@ def _retrieve(nodes: Nodes, collection: str, ids: list[str]) -> dict[str, models
     return {str(record.id): record for record in records}
 
 
-def _row_of(record: models.Record) -> dict[str, Any]:
-    return schema.row_of(record.payload or {}, dense_of(record), weights_of(record))
+def _parse_row(record: models.Record) -> dict[str, Any]:
+    return schema.build_row(record.payload or {}, parse_dense_vector(record), parse_weights(record))

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from catalog.errors import InputError
-from catalog.files import replacing
+from catalog.files import replace_file
 from evaluation.synthetic import names as invented_names
 
 if TYPE_CHECKING:
@@ -296,7 +296,7 @@ def write_csv(playlists: Playlists, path: Path) -> int:
     Raises `StorageError`.
     """
     options = pa.csv.WriteOptions(include_header=False, batch_size=1 << 14)
-    with replacing(path) as file:
+    with replace_file(path) as file:
         file.write(f"{','.join(COLUMNS)}\n".encode())
         for start, stop in chunks(playlists.offsets, _ROWS_PER_CHUNK):
             pa.csv.write_csv(_make_table(playlists, start, stop), file, options)

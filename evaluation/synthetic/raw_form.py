@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from catalog.files import replacing
+from catalog.files import replace_file
 from evaluation.synthetic.playlists import Shape, chunks, generate
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def write_raw(path: Path, rows: int, seed: int) -> int:
     )
     title_rank = np.empty(len(titles), np.int64)
     title_rank[pc.array_sort_indices(titles.cast(pa.binary())).to_numpy()] = np.arange(len(titles))
-    with replacing(path) as file:
+    with replace_file(path) as file:
         file.write(HEADER)
         for start, stop in chunks(playlists.offsets, _ROWS_PER_CHUNK):
             songs = playlists.songs[playlists.offsets[start] : playlists.offsets[stop]]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from catalog.errors import BusyError, StorageError
-from catalog.files import locked, make_folder, storage_errors, sync_folder, write_atomically
+from catalog.files import lock_folder, make_folder, storage_errors, sync_folder, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,7 +137,7 @@ def test_a_file_stands_where_the_folder_goes(tmp_path: Path) -> None:
         write_atomically(tmp_path / "file" / "current", "new")
     with (
         pytest.raises(StorageError, match="a file stands where a folder is needed"),
-        locked(tmp_path / "file", "a test"),
+        lock_folder(tmp_path / "file", "a test"),
     ):
         pytest.fail("the lock was given")
 
@@ -194,15 +194,15 @@ def test_an_error_without_a_number_is_said_too() -> None:
 
 
 def test_a_reader_that_left_is_no_error_of_the_disk(tmp_path: Path) -> None:
-    with pytest.raises(BrokenPipeError), locked(tmp_path, "a test"):
+    with pytest.raises(BrokenPipeError), lock_folder(tmp_path, "a test"):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
 
 HOLD = """
 import sys
 from pathlib import Path
-from catalog.files import locked
-with locked(Path(sys.argv[1]), "counting sheep"):
+from catalog.files import lock_folder
+with lock_folder(Path(sys.argv[1]), "counting sheep"):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -212,7 +212,7 @@ def test_a_lock_held_by_another_process(tmp_path: Path) -> None:
     with python(HOLD, tmp_path) as child:
         assert said(child) == "held"
         for _ in range(2):
-            with pytest.raises(BusyError) as caught, locked(tmp_path, "a test"):
+            with pytest.raises(BusyError) as caught, lock_folder(tmp_path, "a test"):
                 pytest.fail("the lock was given twice")
             message = str(caught.value)
             assert message.startswith(f"{tmp_path} is in use: counting sheep ")
@@ -225,45 +225,45 @@ def test_a_lock_goes_with_the_process_that_was_killed(tmp_path: Path) -> None:
         assert said(child) == "held"
         child.send_signal(signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
-    with locked(tmp_path, "a test"):
+    with lock_folder(tmp_path, "a test"):
         assert f"a test (process {os.getpid()})" in (tmp_path / ".lock").read_text()
 
 
 def test_a_lock_is_given_back(tmp_path: Path) -> None:
-    with locked(tmp_path, "a long task with a long name"):
+    with lock_folder(tmp_path, "a long task with a long name"):
         pass
-    with locked(tmp_path, "another"):
+    with lock_folder(tmp_path, "another"):
         assert (tmp_path / ".lock").read_text() == f"another (process {os.getpid()})\n"
-    with pytest.raises(ValueError, match="in the body"), locked(tmp_path, "a third"):
+    with pytest.raises(ValueError, match="in the body"), lock_folder(tmp_path, "a third"):
         raise ValueError("in the body")
-    with locked(tmp_path, "a fourth"):
+    with lock_folder(tmp_path, "a fourth"):
         pass
 
 
 def test_a_lock_is_not_given_twice_in_one_process(tmp_path: Path) -> None:
     with (
-        locked(tmp_path, "the first"),
+        lock_folder(tmp_path, "the first"),
         pytest.raises(BusyError, match="the first"),
-        locked(tmp_path, "the second"),
+        lock_folder(tmp_path, "the second"),
     ):
         pytest.fail("the lock was given twice")
 
 
 def test_locks_of_two_folders_are_independent(tmp_path: Path) -> None:
-    with locked(tmp_path / "a", "one"), locked(tmp_path / "b", "two"):
+    with lock_folder(tmp_path / "a", "one"), lock_folder(tmp_path / "b", "two"):
         assert names(tmp_path) == ["a", "b"]
 
 
 def test_a_lock_is_not_passed_on_to_children(tmp_path: Path) -> None:
     wait = [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()"]
-    with locked(tmp_path, "a parent"):
+    with lock_folder(tmp_path, "a parent"):
         child = subprocess.Popen(
             wait, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False, text=True
         )
         assert said(child) == "up"
     with child:
         try:
-            with locked(tmp_path, "the next"):
+            with lock_folder(tmp_path, "the next"):
                 assert child.poll() is None
         finally:
             child.kill()

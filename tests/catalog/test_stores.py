@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from catalog.commands.copy import copy
+from catalog.commands.copy import copy_release
 from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError, CorruptReleaseError, EngineError, NoReleaseError
@@ -88,7 +88,7 @@ def test_a_release_without_dense_vectors(make_store: Any, content: Content, tmp_
     store = make_store()
     manifest = store.publish(draft, SilentReporter())
     assert (manifest.canaries, manifest.recall) == ([], 1.0)
-    copied = copy(
+    copied = copy_release(
         store, EmbeddedStore(tmp_path / "copy"), None, tmp_path / "scratch", SilentReporter()
     )
     assert copied.counts == manifest.counts
@@ -300,10 +300,10 @@ def test_copies_are_the_same_to_the_bit(
 ) -> None:
     there, back = EmbeddedStore(tmp_path / "folder"), make_store()
     notes = Notes()
-    carried = copy(store, there, None, tmp_path / "scratch", notes)
+    carried = copy_release(store, there, None, tmp_path / "scratch", notes)
     assert carried.release == there.current() == store.current()
     assert notes.steps[-1][0] == SONGS
-    copy(there, back, None, tmp_path / "scratch", SilentReporter())
+    copy_release(there, back, None, tmp_path / "scratch", SilentReporter())
     original, returned = store.manifest(carried.release), back.manifest(carried.release)
     assert returned.created == original.created
     assert returned.origin == original.origin
@@ -316,7 +316,7 @@ def test_copies_are_the_same_to_the_bit(
     assert tables[0].equals(tables[1])
     assert tables[0].num_rows == SONGS
     with pytest.raises(BusyError, match="already"):
-        copy(there, back, None, tmp_path / "scratch", SilentReporter())
+        copy_release(there, back, None, tmp_path / "scratch", SilentReporter())
     assert list((tmp_path / "scratch").iterdir()) == []
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from qdrant_client import models
 
-from catalog.commands.copy import copy
+from catalog.commands.copy import copy_release
 from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import EngineError, GateError, NoReleaseError, UnavailableError
@@ -39,7 +39,7 @@ def test_a_copy_that_is_not_the_same_changes_nothing(
 
     monkeypatch.setattr(there, "batches", altered)
     with pytest.raises(GateError, match="not the same to the bit"):
-        copy(store, there, None, tmp_path, SilentReporter())
+        copy_release(store, there, None, tmp_path, SilentReporter())
     assert (there.current(), there.releases()) == (before, [before])
 
 

@@ -202,11 +202,11 @@ def test_tables_are_plain_where_there_is_no_terminal(
 def test_tables_on_a_terminal_cut_no_id(
     folder: Path, terminal: Callable[[int], Terminal], width: int
 ) -> None:
-    from catalog.commands.release_table import entries, table
+    from catalog.commands.release_table import list_entries, print_table
 
     screen = terminal(width)
     home = EmbeddedStore(folder / "home")
-    table(entries(home))
+    print_table(list_entries(home))
     assert str(home.current()) in screen.shown()
     assert "…" not in screen.shown()
 

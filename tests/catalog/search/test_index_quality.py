@@ -12,10 +12,10 @@ import pytest
 from catalog.errors import EngineError
 from catalog.model import Hit, Point, Search, Song
 from catalog.search.index_quality import (
+    choose_search_width,
+    measure_recall,
     measure_recall_by_filter,
-    recall_of,
-    sample_of,
-    with_search_width,
+    sample_songs,
 )
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Index:
 def test_recall_is_the_share_of_the_exact_hits(road: Road) -> None:
     index: Any = Index(road.outcome.manifest, 7)
     points = asyncio.run(index.popular(4))
-    measured = asyncio.run(recall_of(index, points))
+    measured = asyncio.run(measure_recall(index, points))
     assert (measured.recall, measured.lowest, measured.queries) == (0.7, 0.7, 4)
 
 
@@ -66,12 +66,12 @@ def test_a_song_that_ties_with_the_tenth_counts_as_right(road: Road) -> None:
             return [Hit(song(n), 0.5) for n in [*range(right), *range(100 + right, 110)]]
 
     index: Any = Tied(road.outcome.manifest, 3)
-    assert asyncio.run(recall_of(index, asyncio.run(index.popular(2)))).recall == 1.0
+    assert asyncio.run(measure_recall(index, asyncio.run(index.popular(2)))).recall == 1.0
 
 
 def test_recall_without_queries_is_1(road: Road) -> None:
     index: Any = Index(road.outcome.manifest, 3)
-    measured = asyncio.run(recall_of(index, [Point(song(1), None)]))
+    measured = asyncio.run(measure_recall(index, [Point(song(1), None)]))
     assert (measured.recall, measured.queries) == (1.0, 0)
 
 
@@ -82,7 +82,7 @@ def test_the_search_width_grows_until_recall_is_good(road: Road) -> None:
         opened.append(Index(manifest, 10 if manifest.search_ef >= 200 else 5))
         return opened[-1]
 
-    manifest = with_search_width(road.outcome.manifest, open_with)
+    manifest = choose_search_width(road.outcome.manifest, open_with)
     assert manifest.search_ef == 200
     assert manifest.recall == 1.0
     assert [one.manifest.search_ef for one in opened] == [100, 200]
@@ -91,7 +91,7 @@ def test_the_search_width_grows_until_recall_is_good(road: Road) -> None:
 
 def test_an_index_with_low_recall_is_refused(road: Road) -> None:
     with pytest.raises(EngineError, match=r"only 90\.0% .* 97% is the least"):
-        with_search_width(road.outcome.manifest, lambda manifest: Index(manifest, 9))  # type: ignore[arg-type]
+        choose_search_width(road.outcome.manifest, lambda manifest: Index(manifest, 9))  # type: ignore[arg-type]
 
 
 def test_the_manifest_has_width_and_recall(road: Road) -> None:
@@ -104,7 +104,7 @@ def test_the_manifest_has_width_and_recall(road: Road) -> None:
 def test_recall_under_filters_of_several_selectivities(road: Road) -> None:
     release = road.home.open()
     measured = asyncio.run(measure_recall_by_filter(release, size=20))
-    sample = asyncio.run(sample_of(release, 20))
+    sample = asyncio.run(sample_songs(release, 20))
     release.close()
     assert len(sample) == 20
     ordinals = [point.song.ordinal for point in sample]

@@ -206,6 +206,7 @@ def unavailable_nodes(monkeypatch: pytest.MonkeyPatch) -> tuple[Nodes, list[str]
     nodes = Nodes(QdrantOptions(("a", "b")))
     monkeypatch.setattr(connection, "PAUSE_S", 0.001)
     monkeypatch.setattr(nodes, "client", lambda url: url)
+    monkeypatch.setattr(nodes, "version", lambda url: "1.19")
     return nodes, tried
 
 

@@ -167,7 +167,9 @@ def test_the_lock_is_renewed(
 ) -> None:
     monkeypatch.setattr(server_lock, "LEASE_S", 2.0)
     monkeypatch.setattr(server_lock, "RENEW_S", 0.3)
-    with server_lock.leased(store.nodes, f"{store.options.prefix}_lock", "a test", None) as lease:
+    with server_lock.hold_lock(
+        store.nodes, f"{store.options.prefix}_lock", "a test", None
+    ) as lease:
         time.sleep(2.5)
         with pytest.raises(BusyError):
             store.publish(content.draft, SilentReporter())
