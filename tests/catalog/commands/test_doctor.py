@@ -253,7 +253,7 @@ def test_a_server_without_an_alias(content: Content) -> None:
     nodes.client.update_collection_aliases(
         [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name="nextsong"))]
     )
-    failure, *others = doctor._releases(home, " --qdrant-url x")
+    failure, *others = doctor._check_releases(home, " --qdrant-url x")
     assert failure.level == "failure"
     assert failure.advice.endswith(f"`nextsong releases rollback {first} --qdrant-url x`")
     assert {finding.level for finding in others} == {"ok"}

@@ -90,7 +90,7 @@ def test_the_search_width_grows_until_recall_is_good(road: Road) -> None:
 
 
 def test_an_index_with_low_recall_is_refused(road: Road) -> None:
-    with pytest.raises(EngineError, match=r"only 90\.0% .* 97% is the least"):
+    with pytest.raises(EngineError, match=r"only 90\.0% .* needs at least 97%"):
         choose_search_width(road.outcome.manifest, lambda manifest: Index(manifest, 9))  # type: ignore[arg-type]
 
 

@@ -266,7 +266,7 @@ def test_a_server_that_does_not_run_is_reported(
 def test_doctor_has_no_complaint_about_a_healthy_store(store: ServerStore, tmp_path: Path) -> None:
     findings = list(examine(tmp_path, store.options))
     # A server that is not on this machine is rightly said to need a key.
-    others = [each for each in findings if "is asked without a key" not in each.what]
+    others = [each for each in findings if "is used without a key" not in each.what]
     assert {each.level for each in others} == {"ok"}
     text = "\n".join(each.what for each in findings)
     for part in ("answers at", "may write" if store.options.api_key else "writing needs no key"):
