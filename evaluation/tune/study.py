@@ -18,7 +18,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from catalog.errors import MissingExtraError
-from catalog.files import locked, make_folder
+from catalog.files import lock_folder, make_folder
 from evaluation.tune.data import (
     digest_parameters,
     locate_files,
@@ -115,7 +115,7 @@ def tune(
 @contextmanager
 def lock_scratch_folder(files: StudyFiles) -> Iterator[None]:
     """Lock the folder of a study, and create a scratch folder that is removed at the end."""
-    with locked(files.study, "nextsong tune"):
+    with lock_folder(files.study, "nextsong tune"):
         shutil.rmtree(files.scratch, ignore_errors=True)  # a run that was killed left it
         make_folder(files.scratch)
         try:

@@ -18,7 +18,7 @@ import pytest
 
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError, EngineError, FileError, PlaylistError
-from catalog.files import locked
+from catalog.files import lock_folder
 from ingest.stages import finished_stage
 from tests.support.pipeline_runs import STAGES, Lane, Listener, assert_nothing_is_left_over
 from tests.support.road import QUICK, Road
@@ -96,7 +96,7 @@ def test_a_missing_file_is_an_error(quick: Lane, tmp_path: Path) -> None:
 
 
 def test_a_second_run_in_the_same_work_folder_is_refused(quick: Lane, tmp_path: Path) -> None:
-    with locked(quick.work, "an ingest run"):
+    with lock_folder(quick.work, "an ingest run"):
         with pytest.raises(BusyError, match=f"is in use: an ingest run .process {os.getpid()}."):
             quick.run(epochs=1)
         assert quick.listener.done == []
