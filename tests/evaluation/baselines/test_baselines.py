@@ -135,6 +135,7 @@ print(hashlib.sha256(model.songs.tobytes() + model.vectors.tobytes()).hexdigest(
 """
 
 
+@pytest.mark.slow
 def test_the_tutorial_model_is_repeatable(road: Road) -> None:
     digests = set()
     for seed in ("1", "2"):

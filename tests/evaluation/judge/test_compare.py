@@ -185,6 +185,7 @@ def test_a_gate_uses_a_sample(lane: Lane, monkeypatch: pytest.MonkeyPatch) -> No
     assert report.remarks == ()
 
 
+@pytest.mark.slow
 def test_published_releases_are_compared_in_several_processes(
     lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,7 +202,7 @@ def test_comparisons_are_logged_and_uses_of_test_counted(lane: Lane) -> None:
     release, location = str(lane.home.current()), StoreLocation(lane.home.path)
     for split, uses in (("validation", 0), ("test", 0), ("test", 1)):
         report = compare.compare_named(
-            location, release, release, lane.work, SilentReporter(), CaseSelection(split)
+            location, release, release, lane.work, SilentReporter(), CaseSelection(split, sample=20)
         )
         payload = log.find(location.folder, report.run).payload
         assert payload["split"] == split
@@ -212,7 +213,7 @@ def test_comparisons_are_logged_and_uses_of_test_counted(lane: Lane) -> None:
             report.remarks and [*report.remarks] if uses else []
         )
     # Comparing recorded figures does not use the test playlists.
-    plan = replace(PLAN, split="test")
+    plan = replace(PLAN, split="test", sample=20)
     first = harness.evaluate(location, lane.work, plan, SilentReporter())
     assert first.conditions.test_uses == 2
     compare.compare_named(
@@ -288,6 +289,7 @@ def test_samples_are_compared_on_shared_playlists(lane: Lane) -> None:
     assert set(verdicts(report).values()) == {"same"}
 
 
+@pytest.mark.slow
 def test_the_command_ingest_run_is_logged_and_gated(lane: Lane) -> None:
     command = ["ingest", "run", str(lane.file), "--home", str(lane.home.path)]
     command += ["--work", str(lane.work), "--gate"]

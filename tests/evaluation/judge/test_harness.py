@@ -312,7 +312,7 @@ def test_uses_of_the_test_playlists_are_counted(road: Road, tmp_path: Path) -> N
     uses = []
     for split in ("validation", "test", "validation", "test", "test"):
         evaluation = harness.evaluate(
-            location, road.work, replace(plan, split=split), SilentReporter()
+            location, road.work, replace(plan, split=split, sample=9), SilentReporter()
         )
         uses.append(evaluation.conditions.test_uses)
     assert uses == [0, 0, 1, 1, 2]

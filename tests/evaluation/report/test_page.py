@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from evaluation.judge.result import Evaluation
+    from evaluation.report.song_map import SongMap
     from tests.support.road import Road
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
@@ -64,6 +65,13 @@ def result(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
     shutil.copytree(road.home.path, home, copy_function=linked)
     plan = harness.Plan(split="validation", baselines=("popularity", "rules", "item-item"))
     return harness.evaluate(StoreLocation(home), road.work, plan, SilentReporter())
+
+
+@pytest.fixture(scope="module")
+def drawn_map(result: Evaluation) -> SongMap:
+    drawn = song_map.draw_map(result.dataset)
+    assert drawn is not None
+    return drawn
 
 
 @pytest.fixture(scope="module")
@@ -129,14 +137,14 @@ def test_plots_have_the_colours_of_the_page(result: Evaluation) -> None:
         assert plot.legend[0] == result.main.name
 
 
-def test_the_map_places_similar_songs_near_each_other(result: Evaluation) -> None:
-    song_map_ = song_map.draw_map(result.dataset)
-    assert song_map_ is not None
+def test_the_map_places_similar_songs_near_each_other(
+    result: Evaluation, drawn_map: SongMap
+) -> None:
     data = result.dataset
     assert data.vectors is not None
-    assert {dot.colour for dot in song_map_.dots} <= set(range(-1, len(song_map_.legend)))
+    assert {dot.colour for dot in drawn_map.dots} <= set(range(-1, len(drawn_map.legend)))
     known = [song for song in data.songs.by_popularity if data.vectors[song].any()]
-    positions = {dot.name: (dot.x, dot.y) for dot in song_map_.dots}
+    positions = {dot.name: (dot.x, dot.y) for dot in drawn_map.dots}
     shown = known[: song_map.MAX_SONGS]
     at = np.array([positions[data.songs.name(int(song))] for song in shown])
     vectors = data.vectors[shown]
@@ -146,13 +154,11 @@ def test_the_map_places_similar_songs_near_each_other(result: Evaluation) -> Non
     assert np.median(far[np.arange(len(at)), cosine.argmax(axis=1)]) < 0.5 * np.median(far)
 
 
-def test_the_map_explains_its_colours(result: Evaluation) -> None:
+def test_the_map_explains_its_colours(drawn_map: SongMap) -> None:
     # By lift, not by frequency.
     assert "stands out" in song_map.BY_WORD
     assert "most often" not in song_map.BY_WORD
-    song_map_ = song_map.draw_map(result.dataset)
-    assert song_map_ is not None
-    assert song_map_.coloured_by in (song_map.BY_WORD, song_map.BY_ARTIST)
+    assert drawn_map.coloured_by in (song_map.BY_WORD, song_map.BY_ARTIST)
 
 
 def test_a_report_is_written_to_a_new_folder(
