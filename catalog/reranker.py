@@ -227,14 +227,14 @@ def load_reranker(stored: StoredReranker | None) -> Reranker | None:
         reranker = Reranker(unpack(stored))
     except MissingLibraryError as error:
         log.warning(
-            "the release has a ranker, and hybrid search answers in its place: %s",
+            "the re-ranker of the release cannot be loaded, so hybrid search is used instead: %s",
             error,
         )
         return None
     if not reranker.has_current_features:
         log.warning(
-            "the release has a ranker of another version of nextsong: hybrid search answers in its "
-            "place; run 'nextsong ingest run --ranker' again to have one of this version"
+            "the re-ranker of the release was trained by another version of nextsong, so hybrid "
+            "search is used instead; run 'nextsong ingest run --ranker' to train a new one"
         )
         return None
     return reranker

@@ -1,4 +1,4 @@
-"""The command `nextsong`: gathers the commands of all packages and imports each when needed."""
+"""The command `nextsong`, which imports the commands of all packages when they are needed."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ COMMANDS = {
 class LazyGroup(click.Group):
     """A group that imports a command when it is needed.
 
-    An error of any command becomes one line on standard error, or none if the reader of the output
-    has left.
+    An error of a command is printed as one line on standard error. If standard output was closed,
+    for example by `head`, nothing is printed.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
@@ -58,7 +58,7 @@ class LazyGroup(click.Group):
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
     ) -> Any:
-        """Run, and end the process with exit code 0, 1 (failed) or 2 (wrong usage)."""
+        """Run, then end the process with exit code 0, 1 (failed) or 2 (wrong usage)."""
         if not standalone_mode:
             return super().main(args, standalone_mode=False, **extra)
         try:
@@ -104,7 +104,7 @@ def _describe(error: OSError) -> str:
 
 
 def _drop_unwritten() -> None:
-    """Discard buffered output that could not be written: it would fail again at exit."""
+    """Discard buffered output that could not be written, so that Python does not retry at exit."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()
