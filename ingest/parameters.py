@@ -227,7 +227,8 @@ class Parameters:
     def window_for(self, plays: int) -> int:
         """Return the window for this many training plays.
 
-        Training time grows with plays and window, so the window narrows if one epoch is enough.
+        Training time is proportional to plays times window times epochs. If there are more plays
+        than `TRAINED_PLAYS`, one epoch is enough, and a narrower window limits the training time.
         """
         if self.window is not None:
             return self.window

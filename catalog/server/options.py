@@ -29,9 +29,9 @@ class QdrantOptions:
     """A Qdrant server, or the nodes of one cluster.
 
     - `urls`: the nodes. If one does not answer, the next is tried.
-    - `ca`: a file of certificates to trust instead of those of the system.
+    - `ca`: a file of certificates to trust instead of the system's certificates.
     - `prefix`: the alias of the current release; the names of all collections begin with it.
-    - `grpc_port`: the port of gRPC, by default the one after that of the URL.
+    - `grpc_port`: the gRPC port. By default, the port in the URL plus 1.
     - `timeout_s`: maximum seconds to wait for a response.
     """
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from catalog.server.options import QdrantOptions, Storage
 
 
-MIN_SONGS = 1_000  # songs of the smallest invented release
+MIN_SONGS = 1_000  # number of songs in the smallest synthetic release
 
 
 class _Numbers(click.ParamType[list[int]]):

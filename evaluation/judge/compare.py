@@ -39,8 +39,8 @@ KIND = "compare"  # in the log of runs
 class CaseSelection:
     """The cases that two releases are compared on.
 
-    `holdout` None is the last song, or a random one if playlists are not in play order. `sample`
-    limits the number of cases.
+    If `holdout` is None, the last song of each playlist is held out, or a random song if the
+    playlists are not in play order. `sample` limits the number of cases.
     """
 
     split: Split = "validation"

@@ -37,7 +37,8 @@ class Bound:
 def parse_bound(text: str, holdout: Holdout | None = None) -> Bound:
     """Parse `METRIC=VALUE`, such as `hr@10=0.05` or `mrr@10=5e-2`.
 
-    Raises `InputError`, also if an evaluation with this holdout lacks the metric.
+    Raises `InputError` if the text is malformed, or if an evaluation with this holdout does not
+    report the metric.
     """
     metric, equals, number = (part.strip() for part in text.partition("="))
     try:

@@ -43,9 +43,10 @@ class Figure:
 
 
 def estimate(figures: Mapping[Key, NDArray[np.float64]], seed: int = 0) -> dict[Key, Figure]:
-    """Return the mean of each array of n values and its 95% interval, without NaN.
+    """Return the mean of each array of n values and its 95% confidence interval.
 
-    An array of only 0 and 1 is a share; others are bootstrapped. An array of only NaN is left out.
+    NaN values are ignored, and arrays of only NaN are left out. The interval is that of a binomial
+    proportion if all values are 0 or 1, and a bootstrap interval otherwise.
     """
     shares = {key: _estimate_share(values) for key, values in figures.items() if _is_share(values)}
     rest = {key: values for key, values in figures.items() if key not in shares}

@@ -1,4 +1,4 @@
-"""An adapter that makes a user's recommender a system, which is evaluated like a release.
+"""Adapter to evaluate a custom recommender in the same way as a release.
 
 A recommender is an object with one method::
 

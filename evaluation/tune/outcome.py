@@ -203,7 +203,7 @@ def _score_on_test_once(
 
 
 def compare_with_current(tried: SystemScores, current: SystemScores) -> dict[str, Comparison]:
-    """Return the paired tests of a choice with the current release, by metric."""
+    """Return, by metric, the paired significance tests of `tried` against the current release."""
     metrics = (GAIN, *(f"hr@{k}" for k in KS))
     comparisons = compare_systems(tried.per_query, {"current": current.per_query}, metrics)
     return {comparison.metric: comparison for comparison in comparisons}

@@ -167,7 +167,11 @@ def _steps(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _sorted_share(ranks: NDArray[np.int64], offsets: NDArray[np.int64]) -> float:
-    """Return the share of playlists in which nearly all steps to another name go one way."""
+    """Return the share of playlists that are sorted by name, ascending or descending.
+
+    In a sorted playlist, nearly all consecutive songs with different names are in the same order.
+    `ranks` has the rank of the name of each play, and `offsets` the bounds of the playlists.
+    """
     at = _steps(offsets)
     playlist = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[at]
     up = np.bincount(playlist, ranks[at + 1] > ranks[at], len(offsets) - 1)

@@ -148,9 +148,10 @@ class _SparseVectors:
         self._starts, self._seeds, self._weights = by_song.indptr, by_song.indices, by_song.data
 
     def rows(self, start: int, stop: int) -> tuple[pa.Array, pa.Array]:
-        """Return lists of seeds (uint32) and weights (float32) of songs `start` to before `stop`.
+        """Return the seeds (uint32) and the weights (float32) of songs, as list arrays.
 
-        Both are null for a song without any weight.
+        The songs are those from `start` up to but not including `stop`. Both lists are null for a
+        song without any weight.
         """
         low, high = self._starts[start], self._starts[stop]
         offsets = (self._starts[start : stop + 1] - low).astype(np.int32)

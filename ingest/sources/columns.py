@@ -252,13 +252,13 @@ def _find_by_last_part(
 
 
 def find_roles(names: Sequence[str]) -> set[str]:
-    """Return the roles that the names of a row's columns stand for, by their last parts."""
+    """Return the roles of a row's columns, derived from the last part of each column name."""
     folded = {_fold(name.rsplit(".", 1)[-1]) for name in names}
     return {role for role in ROLES if not folded.isdisjoint(_ALIASES[role])}
 
 
 def find_roles_in_list(names: Sequence[str]) -> set[str]:
-    """Return the roles that the columns of songs in a list stand for."""
+    """Return the roles of the columns `names`, which belong to songs nested in a list."""
     return set(NestedColumns((), tuple(names)).suggest_roles()) if names else set()
 
 

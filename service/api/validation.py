@@ -294,7 +294,7 @@ def _parse_condition(field: str, message: pb.Condition, payload: Mapping[str, Ki
 
 
 def _parse_values(field: str, values: Sequence[pb.Value], kind: Kind) -> tuple[Value, ...]:
-    """Return the distinct values of a list of a condition, in order."""
+    """Return the values in a condition's list without duplicates, in the order of the request."""
     _require_count(field, values, MAX_VALUES)
     parsed = [_parse_value(f"{field}[{index}]", value, kind) for index, value in enumerate(values)]
     return tuple(dict.fromkeys(parsed))

@@ -1,4 +1,4 @@
-"""When two spellings are one song, and the ids that must never change."""
+"""Song identity: spellings that count as the same song, and ids that must never change."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_a_normalised_name_holds_no_separator_and_no_loose_space(name: str) -> N
     ],
 )
 def test_ids_of_names_are_pinned(artist: str, title: str, expected: str) -> None:
-    # Clients keep these ids. A change here makes every one of them unknown: is it worth that?
+    # Clients store these ids. If an id changes, the service no longer knows the stored one.
     assert str(song_id(artist, title)) == expected
 
 

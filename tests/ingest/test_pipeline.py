@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# What a run makes.
+# Output of a run.
 
 
 def test_a_run_publishes(road: Road) -> None:

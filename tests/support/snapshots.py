@@ -77,11 +77,11 @@ def document(text: str) -> Any:
 
 
 def shape(values: Iterable[Any], path: str = "") -> Iterator[str]:
-    """Every path of keys in JSON values of one kind, with its types.
+    """Yield each key path in JSON values of the same type, with the types of its values.
 
-    A key that only some of the objects have is marked `?`, and `*` stands for all keys of data.
-    Small objects without further ones inside are written on one line, and objects of an array
-    that say of which kind they are, each kind for itself.
+    `?` marks a key that only some objects have, and `*` stands for keys that are data, such as ids.
+    A small object without nested objects is written on one line. If the objects in an array have a
+    key that names their kind (see `KINDS`), each kind is described separately.
     """
     values = [*values]
     objects = [value for value in values if isinstance(value, dict)]

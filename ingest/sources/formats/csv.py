@@ -267,7 +267,7 @@ def _count_standard_faults(
 
 
 def _count_undoubled(fields: Sequence[pa.Array]) -> int:
-    """Return by how many the fields with single quotes inside outnumber those with doubled ones."""
+    """Return the number of fields with undoubled quotes, minus the number with doubled quotes."""
     difference = 0
     for values in fields:
         with_quotes = values.filter(pc.match_substring(values, pattern='"'))
@@ -277,9 +277,9 @@ def _count_undoubled(fields: Sequence[pa.Array]) -> int:
 
 
 def _count_evidence(fields: Sequence[pa.Array], has_tabs: bool) -> int:
-    """Return by how many the fields that RFC 4180 quotes outnumber those that it rules out.
+    """Return the number of fields quoted as RFC 4180 specifies, minus the number that violate it.
 
-    A field in quotes without quotes inside may be a title that is in quotes. In text with tabs,
+    If a quoted field has no quotes inside, the quotes may be part of a title. In text with tabs,
     which is rarely quoted, such a field counts only if all fields of its column are quoted.
     """
     evidence = 0
@@ -301,6 +301,6 @@ def _are_quoted(values: pa.Array) -> pa.Array:
 
 
 def _count_single_quotes(values: pa.Array) -> int:
-    """Return how many values contain a quote that is not doubled."""
+    """Return the number of values that contain a quote that is not doubled."""
     without_pairs = pc.replace_substring(values, pattern='""', replacement="")
     return int(pc.sum(pc.match_substring(without_pairs, pattern='"')).as_py() or 0)

@@ -62,7 +62,10 @@ class JsonFile:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the columns, in order; those of songs in a list begin with its name."""
+        """The column names, in order.
+
+        The columns of songs nested in a list have the name of the list as a prefix.
+        """
         return self.layout.columns.names
 
     @property

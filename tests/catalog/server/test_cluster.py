@@ -33,7 +33,11 @@ LAYOUT = CollectionLayout(shards=3, replicas=2, write_consistency=2)
 
 
 def node(folder: Path, first: int | None) -> tuple[Program, int]:
-    """Return a node that joins the one with the peer port `first`, and its own peer port."""
+    """Return a node that is not started yet, and its peer port.
+
+    The node joins the cluster of the node whose peer port is `first`. If `first` is None, it
+    starts a new cluster.
+    """
     folder.mkdir()
     peers = free_port()
     server = Program(folder, QDRANT__CLUSTER__ENABLED="true", QDRANT__CLUSTER__P2P__PORT=str(peers))

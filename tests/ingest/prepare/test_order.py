@@ -111,7 +111,7 @@ def test_large_data_is_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert result.found == "none"
 
 
-# What follows from it.
+# Parameters that depend on the detected play order.
 
 
 def test_parameters_without_an_order_are_neutral() -> None:

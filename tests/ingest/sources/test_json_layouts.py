@@ -261,7 +261,7 @@ def test_the_text_of_a_number_does_not_depend_on_other_values(read: Read) -> Non
         assert rows[0]["playlist_id"] == "9.007199254740992e+15"
 
 
-# Names and lists that first occur after the sample.
+# JSON keys and lists that first occur after the part of the file that is sampled.
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ pytest.importorskip("matplotlib")
 
 
 def labels(axis: Any) -> list[str]:
-    """The labels that are seen."""
+    """Return the visible tick labels of an axis."""
     axis.figure.draw_without_rendering()
     low, high = sorted(axis.get_view_interval())
     ticks = zip(axis.get_majorticklocs(), axis.get_majorticklabels(), strict=True)
