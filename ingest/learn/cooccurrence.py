@@ -1,12 +1,16 @@
 """Co-occurrence weights: how strongly each song of the training playlists predicts each other song.
 
-Two songs of a playlist within a window count, more if they are nearer, and more for the later song:
-count(s, t) is the sum of distance ** -distance_power, times `backward` if t comes before s. The
-weight of seed s for song t is count(s, t) / plays(s) ** seed_exponent / plays(t) ** song_exponent.
-Each seed keeps its `neighbours` largest weights; of these, at most `lone_neighbours` for songs that
-it met in a single playlist, which are most of all pairs and the weakest evidence. This is the
-item-item neighbourhood of Deshpande and Karypis, "Item-Based Top-N Recommendation Algorithms",
-2004, with the distance within the playlist in place of their conditional probability.
+Two songs co-occur if they are at most `cooccurrence_window` positions apart in a playlist. For a
+seed s and a song t, count(s, t) sums distance ** -distance_power over their co-occurrences; a
+co-occurrence in which t comes before s is multiplied by `backward`. The weight of seed s for song t
+is count(s, t) / plays(s) ** seed_exponent / plays(t) ** song_exponent.
+
+Each seed keeps its `neighbours` largest weights. At most `lone_neighbours` of them are for songs
+that share a single playlist with the seed: most pairs of songs do, and a single playlist is weak
+evidence.
+
+This is the item-item neighbourhood of Deshpande and Karypis, "Item-Based Top-N Recommendation
+Algorithms", 2004, with the distance within the playlist in place of their conditional probability.
 """
 
 from __future__ import annotations
@@ -34,11 +38,15 @@ if TYPE_CHECKING:
     from ingest.parameters import Parameters
 
 PAIRS_PER_PART = 12_000_000
-"""Pairs of plays that are counted at a time, which bounds memory."""
+"""Number of pairs of plays that are counted at a time. It bounds memory."""
 
-_MEETING = float(1 << 26)
+_SHARED_PLAYLIST = float(1 << 26)
+"""Added to the count of a pair for each playlist that its songs share (see `_counts`)."""
+
 _STEPS = 64
-_WEIGHT_BITS = 23  # of a positive float32: its exponent and 15 bits of its fraction
+"""Number of equal intervals of counts from 0 to 1 in the histogram of `_may_be_kept`."""
+
+_WEIGHT_BITS = 23  # bits of a positive float32 that are kept: the exponent and 15 of its fraction
 _ALL_WEIGHT_BITS = (1 << _WEIGHT_BITS) - 1
 
 
@@ -46,6 +54,7 @@ _ALL_WEIGHT_BITS = (1 << _WEIGHT_BITS) - 1
 class CountSummary:
     """Result of the stage `count`.
 
+    - `text`: the result as a line for people.
     - `songs`: number of songs in training playlists.
     - `strengths`: number of co-occurrence weights.
     - `lone_neighbours`: the limit that was applied (see `Parameters.lone_neighbours_for`).
@@ -66,9 +75,9 @@ def count_cooccurrence(
 ) -> CountSummary:
     """Write `cooccurrence.parquet` to `folder`: a row for each seed and song with a weight.
 
-    Columns: seed and song (numbers), strength (the weight: float32, above 0, rounded to 16 bits of
-    precision); by ascending seed, largest weight first. Memory is bounded by `PAIRS_PER_PART`,
-    beside the playlists themselves.
+    The columns are `seed` and `song` (song numbers, int32) and `strength` (the weight: float32,
+    above 0, rounded to 16 bits of precision). Rows are sorted by ascending seed, then by descending
+    weight. Memory holds the playlists and at most `PAIRS_PER_PART` pairs of plays per thread.
     """
     with reporter.task("count") as task:
         lists = pq.read_table(train_path, columns=["songs"])["songs"].combine_chunks()
@@ -100,14 +109,16 @@ def compute_weights(
 ) -> Iterator[tuple[int, int, Part]]:
     """Yield the largest weights of every seed, a range of seeds at a time.
 
-    Playlist i is `songs[offsets[i]:offsets[i + 1]]`, in play order, without repeated songs. Yields
-    the number of seeds done, the number of songs in all, and the arrays seed, song and weight.
+    Playlist i is `songs[offsets[i]:offsets[i + 1]]`, in play order, without repeated songs. Each
+    item holds the number of seeds done so far, the total number of songs, and three arrays of equal
+    length: seeds, songs and weights.
     """
     plays = _Plays.of(offsets, songs, parameters)
     total = len(plays.of_song)
     lone = parameters.lone_neighbours_for(total)
-    # NumPy releases the interpreter lock, so threads share the work, and few finished parts wait.
-    # Unlike an executor, this pool does not wait for its threads when Ctrl-C ends the work.
+    # Threads suffice, because NumPy releases the interpreter lock. The queue is short, so that few
+    # finished parts are in memory. Unlike an executor, a ThreadPool does not wait for its threads
+    # after Ctrl-C.
     with ThreadPool(os.cpu_count()) as pool:
         waiting: deque[tuple[int, AsyncResult[Part]]] = deque()
         for low, high in plays.parts():
@@ -123,14 +134,14 @@ def compute_weights(
 
 @dataclass(frozen=True)
 class _Plays:
-    """All plays ordered by song, with the range of plays in the window around each."""
+    """The plays of all playlists, sorted by song, and the window of plays around each play."""
 
     songs: NDArray[np.int32]  # (plays,), songs of all playlists, one playlist after the other
     of_song: NDArray[np.int64]  # (songs,), number of plays of each song
     starts: NDArray[np.int64]  # (songs + 1,), index of the first play of each song in `at`
-    at: NDArray[np.int32]  # (plays,), index in `songs` of each play, ordered by song
-    low: NDArray[np.int32]  # (plays,), the window around each play is songs[low:high]
-    high: NDArray[np.int32]
+    at: NDArray[np.int32]  # (plays,), index in `songs` of each play, sorted by song
+    low: NDArray[np.int32]  # (plays,), the window around play i is songs[low[i]:high[i]]
+    high: NDArray[np.int32]  # (plays,), see `low`
 
     @staticmethod
     def of(offsets: Ints, songs: NDArray[np.int32], parameters: Parameters) -> _Plays:
@@ -150,44 +161,51 @@ class _Plays:
         )
 
     def parts(self) -> Iterator[tuple[int, int]]:
-        """Yield ranges of songs with about `PAIRS_PER_PART` pairs each, small enough to sort."""
+        """Yield ranges of songs, from the first to before the second, for `_largest_weights`.
+
+        A range has at most `PAIRS_PER_PART` pairs of plays, unless it is a single song, and so few
+        songs that the keys of `_largest_weights` fit into 63 bits.
+        """
         pairs = np.append(0, np.cumsum(self.high - self.low, dtype=np.int64))[self.starts]
         total = len(self.of_song)
-        most = 1 << (63 - _WEIGHT_BITS - 1 - total.bit_length())
+        max_songs = 1 << (63 - _WEIGHT_BITS - 1 - total.bit_length())
         low = 0
         while low < total:
             high = int(np.searchsorted(pairs, pairs[low] + PAIRS_PER_PART, side="right")) - 1
-            high = min(max(high, low + 1), low + most, total)
+            high = min(max(high, low + 1), low + max_songs, total)
             yield low, high
             low = high
 
 
 def _largest_weights(plays: _Plays, low: int, high: int, parameters: Parameters, lone: int) -> Part:
-    """Return the arrays seed, song and weight for the seeds from `low` to before `high`.
+    """Return the arrays of seeds, songs and weights for the seeds from `low` to before `high`.
 
-    To sort pairs, each is packed into one 64-bit integer: integers sort many times faster than
-    records.
+    Pairs are sorted as 64-bit integers, because these sort many times faster than records. From the
+    highest bit to the lowest, the key of a pair holds its seed, its weight (inverted, so that the
+    largest weight comes first), whether its songs share a single playlist, and its song.
     """
-    counted = _counts(plays, low, high, parameters)
-    row = np.repeat(np.arange(high - low), np.diff(counted.indptr))
-    playlists = (counted.data * (1 / _MEETING)).astype(np.int32)
-    count = counted.data - playlists * _MEETING
-    near = _may_be_kept(row, count, playlists == 1, lone)
-    row, song, count, once = row[near], counted.indices[near], count[near], playlists[near] == 1
+    sums = _counts(plays, low, high, parameters)
+    row = np.repeat(np.arange(high - low), np.diff(sums.indptr))
+    playlists = (sums.data * (1 / _SHARED_PLAYLIST)).astype(np.int32)
+    count = sums.data - playlists * _SHARED_PLAYLIST
+    candidate = _may_be_kept(row, count, playlists == 1, lone)
+    row, song, count = row[candidate], sums.indices[candidate], count[candidate]
+    is_lone = playlists[candidate] == 1
     weight = count / (plays.of_song[low:high] ** parameters.seed_exponent)[row]
     weight /= (plays.of_song**parameters.song_exponent)[song]
+    # The bits of positive floats, read as integers, have the same order as the floats.
     bits = weight.astype(np.float32).view(np.uint32).astype(np.int64)
     bits = (bits + (1 << 7)) >> 8
     is_positive = bits > 0
     song_bits = len(plays.of_song).bit_length()
     key = row[is_positive] << _WEIGHT_BITS | (_ALL_WEIGHT_BITS - bits[is_positive])
-    key = (key << 1 | once[is_positive]) << song_bits | song[is_positive]
+    key = (key << 1 | is_lone[is_positive]) << song_bits | song[is_positive]
     key.sort()
     song = key & ((1 << song_bits) - 1)
     key >>= song_bits
     row = key >> (_WEIGHT_BITS + 1)
-    once = (key & 1).astype(bool)
-    kept = ~once | (_rank(row, once) < lone)
+    is_lone = (key & 1).astype(bool)
+    kept = ~is_lone | (_rank(row, is_lone) < lone)
     kept[kept] = _rank(row[kept], np.ones(int(kept.sum()), bool)) < parameters.neighbours
     bits = _ALL_WEIGHT_BITS - ((key[kept] >> 1) & _ALL_WEIGHT_BITS)
     return (
@@ -198,52 +216,55 @@ def _largest_weights(plays: _Plays, low: int, high: int, parameters: Parameters,
 
 
 def _counts(plays: _Plays, low: int, high: int, parameters: Parameters) -> csr_array:
-    """Return count + `_MEETING` * shared playlists of each seed (minus `low`) and song.
+    """Return the matrix of count + `_SHARED_PLAYLIST` * shared playlists, for each seed and song.
 
-    The product of two sparse matrices, seeds by plays and plays by the songs around them, sums over
-    repeated pairs in a fraction of the time of a sort.
+    The shape is (high - low, songs). The matrix is the product of two sparse matrices: seeds by
+    their plays, and these plays by the songs around each. This takes a fraction of the time of
+    sorting the pairs.
     """
     window = parameters.cooccurrence_window
-    own = slice(plays.starts[low], plays.starts[high])
-    at, first = plays.at[own], plays.low[own]
-    size = plays.high[own] - first
+    of_seeds = slice(plays.starts[low], plays.starts[high])
+    at, first = plays.at[of_seeds], plays.low[of_seeds]
+    size = plays.high[of_seeds] - first
     ends = np.append(0, np.cumsum(size, dtype=np.int64)).astype(np.int32)
-    other = np.arange(ends[-1], dtype=np.int32) + np.repeat(first - ends[:-1], size)
+    neighbour = np.arange(ends[-1], dtype=np.int32) + np.repeat(first - ends[:-1], size)
     distance = np.arange(2 * window + 1.0) - window
     weight = np.where(distance < 0, parameters.backward, 1.0)
     weight *= np.maximum(1, np.abs(distance)) ** -parameters.distance_power
-    # A song does not co-occur with itself. Counts stay far below _MEETING because no single pair
-    # counts more than 1; counts below 1e-8 are lost to rounding beside it.
-    weight = np.where(distance == 0, 0.0, weight + _MEETING)
-    around = csr_array(
-        (weight[other - np.repeat(at - window, size)], plays.songs[other], ends),
+    # A song does not co-occur with itself. A co-occurrence adds at most 1 to a count, so counts
+    # stay far below _SHARED_PLAYLIST. Rounding of the sum loses counts below 1e-8.
+    weight = np.where(distance == 0, 0.0, weight + _SHARED_PLAYLIST)
+    songs_by_play = csr_array(
+        (weight[neighbour - np.repeat(at - window, size)], plays.songs[neighbour], ends),
         shape=(len(at), len(plays.of_song)),
     )
-    its_plays = (plays.starts[low : high + 1] - plays.starts[low]).astype(np.int32)
-    seeds = csr_array(
-        (np.ones(len(at)), np.arange(len(at), dtype=np.int32), its_plays),
+    seed_starts = (plays.starts[low : high + 1] - plays.starts[low]).astype(np.int32)
+    plays_by_seed = csr_array(
+        (np.ones(len(at)), np.arange(len(at), dtype=np.int32), seed_starts),
         shape=(high - low, len(at)),
     )
-    return seeds @ around
+    return plays_by_seed @ songs_by_play
 
 
 def _may_be_kept(
-    row: NDArray[np.int64], count: NDArray[np.float64], once: NDArray[np.bool_], lone: int
+    row: NDArray[np.int64], count: NDArray[np.float64], is_lone: NDArray[np.bool_], lone: int
 ) -> NDArray[np.bool_]:
-    """Return all pairs except those that met once and have `lone` nearer such pairs in their row.
+    """Return a mask of the pairs that may be among the `lone` largest lone pairs of their seed.
 
-    This leaves out most pairs before the sort, which makes the exact selection.
+    A lone pair is a seed and a song that share a single playlist; all other pairs are in the mask.
+    Most pairs are left out here, by a histogram of counts for each seed, so that few are sorted for
+    the exact selection.
     """
-    # The count of a pair that met once is from 0 to 1; that of a song with itself is 0.
+    # The count of a lone pair is from 0 to 1. The count of a song with itself is 0.
     step = row * _STEPS + (count * (_STEPS - 1)).astype(np.int64)
     rows = int(row[-1]) + 1 if len(row) else 0
-    at_step = np.bincount(step[once], minlength=rows * _STEPS).reshape(rows, _STEPS)
+    at_step = np.bincount(step[is_lone], minlength=rows * _STEPS).reshape(rows, _STEPS)
     above = at_step[:, ::-1].cumsum(axis=1)[:, ::-1] - at_step
-    return (count > 0) & (~once | (above.ravel()[np.where(once, step, 0)] < lone))
+    return (count > 0) & (~is_lone | (above.ravel()[np.where(is_lone, step, 0)] < lone))
 
 
 def _rank(row: NDArray[np.int64], counted: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return how many counted entries precede each entry in its row. Rows ascend."""
+    """Return the number of counted entries before each entry in its row. Rows ascend."""
     before: NDArray[np.int64] = np.cumsum(counted) - counted
     starts = np.diff(row, prepend=-1) != 0
     return before - np.maximum.accumulate(np.where(starts, before, 0))

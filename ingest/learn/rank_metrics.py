@@ -1,6 +1,7 @@
-"""Comparison of two systems on the same cases, by the rank of the label in each ranking.
+"""Hit rates and gains of a system, and comparison of two systems on the same held-out cases.
 
-A rank counts from 1; 0 means that the label was not found. The discounted gain of a rank is
+All functions take the rank of the label in the answer to each case, an array of shape (cases,).
+Ranks start at 1; rank 0 means that the answer lacks the label. The discounted gain of a rank is
 1 / log2(1 + rank), and 0 for rank 0.
 """
 
@@ -17,16 +18,16 @@ if TYPE_CHECKING:
 KS = (10, 100)
 
 SIGNIFICANCE = 2.0
-"""A mean gain counts as real if it is this many standard errors above 0."""
+"""Number of standard errors above 0 from which a mean gain counts as significant."""
 
 
 @dataclass(frozen=True)
 class RankComparison:
-    """A re-ranking compared with hybrid search on the same cases.
+    """The re-ranker compared with hybrid search on the same held-out cases.
 
-    - `better`: its mean discounted gain is significantly higher.
-    - `fewer`: it has fewer hits (see `finds_fewer`).
-    - `hit_rates`: of both, by name.
+    - `better`: whether the mean discounted gain of the re-ranker is significantly higher.
+    - `fewer`: whether the re-ranker has fewer hits (see `finds_fewer`).
+    - `hit_rates`: hit rates of the re-ranker and of hybrid search, by name.
     """
 
     better: bool
@@ -35,7 +36,7 @@ class RankComparison:
 
 
 def compare_ranks(reranked: NDArray[np.int64], hybrid: NDArray[np.int64]) -> RankComparison:
-    """Compare a re-ranking with hybrid search, by the ranks of the labels."""
+    """Compare the re-ranker with hybrid search, by the ranks of the labels."""
     gain = discounted_gains(reranked) - discounted_gains(hybrid)
     error = standard_error(gain)
     return RankComparison(
@@ -50,23 +51,26 @@ def compare_ranks(reranked: NDArray[np.int64], hybrid: NDArray[np.int64]) -> Ran
 
 
 def finds_fewer(ranks: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
-    """Return whether `ranks` has fewer hits than `other` at some k, by over a standard error."""
+    """Return whether `ranks` has fewer hits than `other` at one of `KS`.
+
+    The difference must exceed its standard error.
+    """
     losses = [hits(other, k).astype(np.float64) - hits(ranks, k) for k in KS]
     return any(len(loss) > 0 and loss.mean() > standard_error(loss) for loss in losses)
 
 
 def hits(ranks: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
-    """Return which ranks are from 1 to k."""
+    """Return a mask of the ranks from 1 to k."""
     return (ranks > 0) & (ranks <= k)
 
 
 def hit_rate(ranks: NDArray[np.int64], k: int) -> float:
-    """Return the share of the ranks that are from 1 to k; 0 without any rank."""
+    """Return the share of ranks from 1 to k, or 0 if there are no ranks."""
     return float(hits(ranks, k).sum()) / max(1, len(ranks))
 
 
 def standard_error(values: NDArray[np.float64]) -> float:
-    """Return the standard error of the mean of the values; 0 for fewer than two."""
+    """Return the standard error of the mean of the values, or 0 for fewer than two values."""
     return float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
 
 

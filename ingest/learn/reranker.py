@@ -1,10 +1,11 @@
 """Training of the re-ranker, and its comparison with hybrid search.
 
 A quarter of the training playlists is set aside. Co-occurrence weights and vectors are learned
-again from the others alone, and the model learns to rank the next songs of the playlists set aside:
-counts that include a playlist would teach it to recognise that playlist. If there are few
-playlists, the other quarters follow. The model is then applied to the vectors of all training
-playlists and measured on validation playlists.
+again from the other three quarters alone, and the model learns to rank the next songs of the
+playlists that were set aside. With weights that include these playlists, it would learn to
+recognise them. If a quarter has too few playlists, the same is done with the other quarters, and
+the examples are added. The finished model is measured on validation playlists, with the weights and
+vectors of all training playlists.
 """
 
 from __future__ import annotations
@@ -43,26 +44,36 @@ if TYPE_CHECKING:
     from ingest.parameters import Parameters
 
 FOLDS = 4
-"""Parts of the training playlists, set aside one after the other."""
+"""Number of parts of the training playlists. One part at a time is set aside."""
 
 ENOUGH_PLAYLISTS = 4_000
-"""Playlists to learn from, after which no further part is used: each costs as much as training."""
+"""Number of playlists after which no further part is set aside, to save time: each part needs new
+weights and vectors."""
 
 CASES_PER_PLAYLIST, MAX_CASES_PER_PLAYLIST, ENOUGH_CASES = 8, 40, 12_000
-"""Cases of a playlist beside its last song; up to 40 if there are few playlists."""
+"""Number of cases of a playlist beside its last song: at least 8, and up to 40 until all playlists
+together have 12,000."""
 
 LAST_SONG_WEIGHT = 5.0
-"""Weight of the last song of a playlist against other songs: a query continues a playlist at its
-end, where other songs follow than within it."""
+"""Weight of a case whose label is the last song of a playlist; all other cases have weight 1.
+
+The last song matters more, because a request asks for the song after the end of a playlist."""
 
 MAX_VALIDATION_PLAYLISTS = 2_000
+"""Number of validation playlists that the model is measured on."""
+
 NEGATIVE_SHARE = 0.1
 """Share of the candidates other than the label that the model is trained on."""
 
 MODEL = "ranker.txt"
+"""Name of the file of the model."""
+
 DEPTH = 100
+"""Number of ranked songs among which the label counts as found."""
 
 TREES = 200
+"""Number of trees of the model."""
+
 SETTINGS = {
     "objective": "binary",
     "learning_rate": 0.04,
@@ -79,7 +90,12 @@ SETTINGS = {
 
 @dataclass
 class Examples:
-    """Training data: feature matrices of candidates, which of them are labels, and weights."""
+    """Training data of the model. Each list has one array for each case.
+
+    - `tables`: features of the candidates, shape (candidates, features).
+    - `is_label`: whether each candidate is the label, shape (candidates,).
+    - `weights`: weight of each candidate, shape (candidates,).
+    """
 
     tables: list[NDArray[np.float32]]
     is_label: list[NDArray[np.bool_]]
@@ -92,7 +108,7 @@ class Examples:
         weight: float,
         random: np.random.Generator,
     ) -> None:
-        """Add the candidates of one case: the label, and a sample of the others."""
+        """Add a case: the label, and a sample of the other candidates."""
         kept = is_label | (random.random(len(is_label)) < NEGATIVE_SHARE)
         self.tables.append(table[kept].astype(np.float32))
         self.is_label.append(is_label[kept])
@@ -101,9 +117,9 @@ class Examples:
 
 @dataclass(frozen=True)
 class StageFiles:
-    """The files of the stages that re-ranker and model selection read.
+    """Files that the training of the re-ranker and model selection read.
 
-    `fields` are the keyword payload fields of the songs to be used as features.
+    `fields` names the keyword payload fields of `songs` that the re-ranker uses as features.
     """
 
     songs: Path
@@ -118,11 +134,12 @@ class StageFiles:
 class RankSummary:
     """Result of the stage `rank`.
 
+    - `text`: the result as a line for people.
     - `cuts`: number of held-out cases that the re-ranker was trained on.
     - `better`: whether the re-ranker may replace hybrid search. Its mean discounted gain must be
       significantly higher, and it must not find fewer of the last songs of playlists (see
       `ingest.learn.rank_metrics`).
-    - `figures`: hit rates of both on validation cases, by name.
+    - `figures`: hit rates of the re-ranker and of hybrid search on validation cases, by name.
     """
 
     text: str
@@ -148,10 +165,10 @@ def train_reranker(
         with storage_errors(folder):
             (folder / MODEL).write_text(model, encoding="utf-8")
         better, figures = _validate(Reranker(model), files, playlists, groups, parameters, random)
-        verdict = "better than hybrid search" if better else "not better than hybrid"
+        verdict = "better than hybrid search" if better else "not better than hybrid search"
         text = (
             f"re-ranker of {TREES} trees from {len(examples.is_label):,} cases; HR@100 on "
-            f"validation cases {figures['cuts, ranked HR@100']:.4f}, hybrid "
+            f"validation cases {figures['cuts, ranked HR@100']:.4f}, hybrid search "
             f"{figures['cuts, hybrid HR@100']:.4f}: {verdict}"
         )
         task.result(text)
@@ -165,7 +182,11 @@ def learn_arrays(
     parameters: Parameters,
     folder: Path,
 ) -> ReleaseArrays:
-    """Learn weights and vectors from these playlists; weights only of the seeds of the queries."""
+    """Learn co-occurrence weights and vectors from `playlists`.
+
+    The weights are only of seeds that occur in `queries`. `groups` is as in `ReleaseArrays`.
+    Temporary files are in `folder`.
+    """
     songs = np.concatenate(playlists)
     offsets = np.cumsum([0, *map(len, playlists)])
     total = groups.shape[1]
@@ -184,7 +205,7 @@ def learn_arrays(
 def learn_vectors(
     playlists: Sequence[Songs], parameters: Parameters, folder: Path
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Train Word2Vec on these playlists; return songs and vectors like `train_vectors`."""
+    """Train Word2Vec on `playlists`; return song numbers and vectors as `train_vectors` does."""
     plays = sum(map(len, playlists))
     with tempfile.TemporaryDirectory(dir=folder) as name:
         corpus = Path(name) / "corpus.txt"
@@ -196,7 +217,10 @@ def learn_vectors(
 def candidate_features(
     arrays: ReleaseArrays, queries: Sequence[Songs]
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Yield for each query the numbers of its candidates, shape (n,), and their features."""
+    """Yield the candidates of each query: song numbers, shape (n,), and features of each.
+
+    The features have shape (n, features), in the order of `catalog.reranker.feature_names`.
+    """
     rankings = zip(
         *(retrieval.search_channel(arrays, queries, channel) for channel in CHANNELS), strict=True
     )
@@ -217,7 +241,10 @@ def _collect_examples(
     random: np.random.Generator,
     task: Task,
 ) -> Examples:
-    """Collect training data, fold after fold until there are enough playlists."""
+    """Collect training data from one part of the playlists after another.
+
+    Ends after the part that reaches `ENOUGH_PLAYLISTS`. Raises `PlaylistError` if there is no case.
+    """
     fold_of = random.integers(FOLDS, size=len(playlists))
     examples = Examples([], [], [])
     count = min(
@@ -225,26 +252,25 @@ def _collect_examples(
     )
     missing = ENOUGH_PLAYLISTS
     for fold in range(FOLDS):
-        inside = [songs for songs, own in zip(playlists, fold_of, strict=True) if own == fold]
-        others = [songs for songs, own in zip(playlists, fold_of, strict=True) if own != fold]
-        inside = inside[:missing]
-        if not inside or not others:
+        set_aside = [playlists[index] for index in np.flatnonzero(fold_of == fold)[:missing]]
+        learned_from = [playlists[index] for index in np.flatnonzero(fold_of != fold)]
+        if not set_aside or not learned_from:
             continue
-        cases = sample_cases_with_last(inside, random, count)
+        cases = sample_cases_with_last(set_aside, random, count)
         task.advance(fold * 2, FOLDS * 3)
-        arrays = learn_arrays(others, cases.queries, groups, parameters, folder)
+        arrays = learn_arrays(learned_from, cases.queries, groups, parameters, folder)
         for index, (songs, table) in enumerate(candidate_features(arrays, cases.queries)):
-            weight = LAST_SONG_WEIGHT if index < len(inside) else 1.0
+            weight = LAST_SONG_WEIGHT if index < len(set_aside) else 1.0
             examples.add(songs == cases.labels[index], table, weight, random)
             if index % 500 == 0:
                 task.advance(fold * 2 + 1 + index / len(cases.labels), FOLDS * 3)
-        missing -= len(inside)
+        missing -= len(set_aside)
         if missing <= 0:
             break
     if not examples.is_label:
         raise PlaylistError(
-            f"{len(playlists)} training playlists are too few for a re-ranker: add playlists, or "
-            f"leave out --ranker"
+            f"{len(playlists)} training playlists are too few to train a re-ranker: add "
+            f"playlists, or leave out --ranker"
         )
     return examples
 
@@ -295,14 +321,17 @@ def _validate(
 def combine_comparisons(
     on_sampled: RankComparison, on_last: RankComparison
 ) -> tuple[bool, dict[str, float]]:
-    """Return whether the re-ranker is better (see `RankSummary`), and the hit rates of both."""
+    """Return `better` and `figures` of `RankSummary`, from the comparisons on two sets of cases.
+
+    `on_sampled` compares on cases within playlists, `on_last` on last songs.
+    """
     figures = {f"cuts, {name}": rate for name, rate in on_sampled.hit_rates.items()}
     figures |= {f"last songs, {name}": rate for name, rate in on_last.hit_rates.items()}
     return on_sampled.better and not on_last.fewer, figures
 
 
 def rerank_cases(reranker: Reranker, arrays: ReleaseArrays, cases: Cases) -> NDArray[np.int64]:
-    """Return the rank of each label in the re-ranked candidates, from 1 to 100, or 0."""
+    """Return the rank of each label in the first `DEPTH` songs of the re-ranker, or 0."""
     return retrieval.ranks_of_labels(
         (
             songs[np.argsort(-reranker.score(table), kind="stable")[:DEPTH]]
@@ -315,7 +344,7 @@ def rerank_cases(reranker: Reranker, arrays: ReleaseArrays, cases: Cases) -> NDA
 
 
 def hybrid_ranks(arrays: ReleaseArrays, cases: Cases, parameters: Parameters) -> NDArray[np.int64]:
-    """Return the rank of each label in hybrid search, from 1 to 100, or 0."""
+    """Return the rank of each label in the first `DEPTH` songs of hybrid search, or 0."""
     pairs = retrieval.rank_for_fusion(arrays, cases.queries, parameters, DEPTH)
     weight = parameters.dense_weight
     return retrieval.ranks_of_labels(

@@ -1,7 +1,7 @@
-"""Retrieval in memory: the answers of a release, computed from the arrays of the stages.
+"""Retrieval in memory: the recommendations of a release, computed from the results of the stages.
 
-For the training of the re-ranker, model selection and tuning. Search is exact, without an index;
-otherwise the results are those of `service`, which a test compares.
+The training of the re-ranker, model selection and tuning use it. Search is exact, without an index.
+Apart from that, the results equal those of the package `service`; a test compares them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from ingest.parameters import Parameters
 
 MAX_SIMILARITIES = 20_000_000
-"""Number of cosines held in memory at a time."""
+"""Number of cosines that are in memory at a time."""
 
 QUERIES_PER_BATCH = 256
+"""Number of queries whose co-occurrence scores are computed at a time."""
 
 Songs = NDArray[np.int32]
 Ranking = tuple[NDArray[np.int64], NDArray[np.float64]]
@@ -59,16 +60,19 @@ class ReleaseArrays:
 
 
 def weight_matrix(columns: Sequence[Any], total: int) -> csr_array:
-    """Return co-occurrence weights as a matrix, shape (total, total), from seed, song, weight."""
+    """Return co-occurrence weights as a matrix of shape (total, total), a row for each seed.
+
+    `columns` are three arrays of equal length: seeds, songs and weights.
+    """
     seeds, songs, weights = columns
     return csr_array((weights, (seeds, songs)), shape=(total, total), dtype=np.float32)
 
 
 def read_weights(path: Path, seeds: NDArray[np.bool_]) -> csr_array:
-    """Read the weights of the selected seeds, mask of shape (songs,), of a `cooccurrence.parquet`.
+    """Read co-occurrence weights from a `cooccurrence.parquet`, for the seeds in the mask `seeds`.
 
-    Seeds ascend in the file, so row groups without a selected seed are skipped, and only one row
-    group is in memory at a time.
+    `seeds` has shape (songs,). Only one row group of the file is in memory at a time. Seeds ascend
+    in the file, so row groups without a selected seed are skipped.
     """
     parts: list[tuple[NDArray[Any], ...]] = [
         (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
@@ -90,7 +94,7 @@ def read_weights(path: Path, seeds: NDArray[np.bool_]) -> csr_array:
 
 
 def seed_mask(queries: Iterable[Songs], total: int) -> NDArray[np.bool_]:
-    """Return which of the `total` songs are in one of the queries."""
+    """Return a mask, shape (total,), of the songs that are in one of the queries."""
     mask = np.zeros(total, bool)
     mask[np.concatenate([np.zeros(0, np.int32), *queries])] = True
     return mask
@@ -114,16 +118,20 @@ def read_playlists(path: Path) -> list[Songs]:
 def count_playlists(
     playlists: Sequence[Songs], total: int, parameters: Parameters
 ) -> NDArray[np.int64]:
-    """Return in how many playlists each song is, shape (total,); 0 if too few for the catalog."""
+    """Return the number of playlists of each song, shape (total,).
+
+    A song in too few playlists for the catalog has 0 (see `Parameters.catalog_min_for`).
+    """
     counts = np.bincount(np.concatenate(playlists), minlength=total)
     counts[counts < parameters.catalog_min_for(int(np.count_nonzero(counts)))] = 0
     return counts
 
 
 def read_groups(path: Path, fields: Sequence[str] = ()) -> NDArray[np.int64]:
-    """Read artist and keyword fields of a `songs.parquet` as numbers, shape (1 + fields, songs).
+    """Read the artist and the keyword fields of each song of a `songs.parquet` as numbers.
 
-    -1 means that the song has no value.
+    The shape is (1 + fields, songs), the artist first. Two songs with the same value have the same
+    number; -1 means that a song has no value.
     """
     table = pq.read_table(path, columns=["song", "artist_key", *fields])
     groups = np.empty((1 + len(fields), table.num_rows), np.int64)
@@ -162,9 +170,9 @@ def rank_by_cooccurrence(
 def rank_by_similarity(
     arrays: ReleaseArrays, queries: Sequence[Songs], decay: float, depth: int
 ) -> Iterator[Ranking]:
-    """Yield for each query the best `depth` songs by cosine with its mean vector, and the cosines.
+    """Yield for each query its best `depth` songs by cosine with its mean vector, and the cosines.
 
-    Both are empty for a query without a vector.
+    Both arrays are empty for a query none of whose songs has a vector.
     """
     step = max(1, MAX_SIMILARITIES // max(1, len(arrays.vector_songs)))
     for start in range(0, len(queries), step):
@@ -188,7 +196,8 @@ def recent_similarities(
 ) -> NDArray[np.float64]:
     """Return the cosine of each song with the mean of the last `recent` known seeds, shape (n,).
 
-    NaN for a song without a vector, and for all songs if none of these seeds has one.
+    The cosine is NaN for a song without a vector. All cosines are NaN if none of these seeds has a
+    vector.
     """
     cosines = np.full(len(songs), np.nan)
     known = query[arrays.playlists[query] > 0]
@@ -233,7 +242,7 @@ def search_channel(
 def ranks_of_labels(
     rankings: Iterable[NDArray[np.int64]], labels: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return the rank of each label in its ranking, from 1, or 0 if it is not there."""
+    """Return the rank of each label in its ranking, from 1, or 0 if the ranking lacks the label."""
     ranks = np.zeros(len(labels), np.int64)
     for row, (ranking, label) in enumerate(zip(rankings, labels, strict=True)):
         positions = np.flatnonzero(ranking == label)
@@ -253,7 +262,7 @@ def _best(songs: Any, scores: Any, depth: int) -> tuple[Any, Any]:
 def _vector_rows(
     arrays: ReleaseArrays, songs: NDArray[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the rows of `vectors` of those songs that have one, and which songs these are."""
+    """Return the rows in `vectors` of the songs that have a vector, and a mask of these songs."""
     if not len(arrays.vector_songs):
         return np.zeros(0, np.int64), np.zeros(len(songs), bool)
     rows = np.searchsorted(arrays.vector_songs, songs)
@@ -273,9 +282,9 @@ def _mean_vector(arrays: ReleaseArrays, query: Songs, decay: float) -> NDArray[n
 
 
 def _seed_weights(is_used: NDArray[np.bool_], decay: float) -> NDArray[np.float64]:
-    """Return the recency weight of each used seed; the most recent used one has weight 1.
+    """Return the recency weight of each used seed. The most recent used seed has weight 1.
 
-    Seeds that are not used still add to the age of those before them.
+    The age of a seed counts all seeds after it, also those that are not used.
     """
     ages = np.arange(len(is_used) - 1, -1, -1.0)[is_used]
     weights: NDArray[np.float64] = decay ** (ages - ages.min(initial=np.inf))

@@ -1,8 +1,8 @@
 """Model selection: the mode and the dense weight that rank best on cases of validation playlists.
 
-Co-occurrence alone, hybrid search at several dense weights, and the re-ranker, if there is one,
-answer the same cases in memory (see `ingest.learn.retrieval`). Fusion is not always a gain: weak
-vectors beside good co-occurrence lose songs that co-occurrence alone finds.
+Co-occurrence search, hybrid search at several dense weights and, if there is one, the re-ranker
+answer the same cases in memory (see `ingest.learn.retrieval`). Co-occurrence search is among them
+because hybrid search can be worse: poor vectors displace songs that co-occurrence finds.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ MAX_PLAYLISTS = 1_000
 """Number of validation playlists that cases are made from."""
 
 CASES_PER_PLAYLIST = 4
-"""The last song of a playlist, and three others."""
+"""Number of cases of a playlist. One label is the last song, the others are drawn at random."""
 
 MAX_SIMILARITIES = 1_200_000_000
-"""Number of cosines computed; with many songs, fewer cases are used."""
+"""Number of cosines to compute in all, which limits the number of cases if there are many songs."""
 
 DEPTH = 100
+"""Number of ranked songs among which the label counts as found."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Alternatives:
 class ChooseSummary:
     """Result of the stage `choose`.
 
-    - `mode`, `dense_weight`: those of the release.
+    - `text`: the result as a line for people.
+    - `mode`, `dense_weight`: the selected default mode and dense weight of the release.
     - `figures`: hit rates and mean discounted gains of all alternatives, by name.
     - `queries`: number of validation cases; 0 if nothing was measured.
     """
@@ -76,7 +78,10 @@ class ChooseSummary:
 
 
 def dense_weights_to_try(parameters: Parameters, given: Collection[str]) -> tuple[float, ...]:
-    """Return the dense weight of the parameters if it was given, else `DENSE_WEIGHTS`."""
+    """Return `DENSE_WEIGHTS`, or only the dense weight of `parameters` if the user has set it.
+
+    `given` holds the names of the parameters that the user has set.
+    """
     if "dense_weight" in given or parameters.dense_weight != Parameters.dense_weight:
         return (parameters.dense_weight,)
     return DENSE_WEIGHTS
@@ -87,13 +92,15 @@ def select_mode(
 ) -> ChooseSummary:
     """Select the mode and the dense weight, and return the figures of all alternatives.
 
-    The criterion is the mean discounted gain within 100. The dense weight is the one whose gain
-    over co-occurrence, minus its standard error, is largest; if that is not above 0, co-occurrence
-    is selected, which costs less. The re-ranker must have a larger gain than the better of the two
-    and must not find fewer of the last songs of the playlists. A mode that the parameters name is
-    kept. If no song has a vector, co-occurrence is selected, and without validation playlists
-    hybrid search, both unmeasured. Only the co-occurrence weights of the seeds of the cases are
-    read.
+    The criterion is the mean discounted gain among the first 100 songs. The selected dense weight
+    has the largest improvement over co-occurrence search, minus the standard error of the
+    improvement. If this difference is not above 0, co-occurrence search is selected, because it
+    costs less than hybrid search. The re-ranker is selected if its gain is larger still and it does
+    not find fewer of the last songs of playlists.
+
+    Nothing is measured in three cases: `parameters.mode` is not `auto`, which keeps that mode; no
+    song has a vector, which selects co-occurrence search; or there are no validation playlists,
+    which selects hybrid search.
     """
     with reporter.task("choose") as task:
         summary = _select_unmeasured(files, parameters) or _select_measured(
@@ -119,7 +126,7 @@ def _select_unmeasured(files: StageFiles, parameters: Parameters) -> ChooseSumma
 def _select_measured(
     files: StageFiles, alternatives: Alternatives, parameters: Parameters, task: Task
 ) -> ChooseSummary:
-    """Rank the alternatives on cases of validation playlists."""
+    """Return the alternative that ranks best on cases of validation playlists."""
     playlists = retrieval.read_playlists(files.validation)
     cases, arrays = _load(files, alternatives, playlists, parameters.seed)
     task.advance(1, 3)
@@ -139,7 +146,7 @@ def _select_measured(
     mode, weight = _select_weight(ranks["cooccurrence"], by_weight)
     ranks["hybrid"] = by_weight[weight]
     if alternatives.model:
-        # Training has compared it with hybrid search already, on more cases than these.
+        # The training of the re-ranker has compared it with hybrid search already, on more cases.
         ranks["ranked"] = _rerank(alternatives.model, files, arrays, cases)
         last = min(len(playlists), MAX_PLAYLISTS, len(cases.labels))
         if _is_better(ranks["ranked"], ranks[mode], last):
@@ -164,7 +171,10 @@ def _load(
 
 
 def _sample(playlists: Sequence[retrieval.Songs], most: int, seed: int) -> Cases:
-    """Return the last-song cases of a sample of the playlists, and then other cases of them."""
+    """Return cases of at most `MAX_PLAYLISTS` random playlists: all last songs, then other songs.
+
+    At most `most` cases are returned, but the last songs always are.
+    """
     random = np.random.default_rng(seed)
     order = random.permutation(len(playlists))[:MAX_PLAYLISTS]
     sample = [playlists[index] for index in order]
@@ -185,7 +195,7 @@ def _select_weight(
 
 
 def _gain_lower_bound(ranks: NDArray[np.int64], other: NDArray[np.int64]) -> float:
-    """Return the mean gain over another ranking of the same cases, minus its standard error."""
+    """Return the mean improvement of the gain over `other`, minus its standard error."""
     gain = discounted_gains(ranks) - discounted_gains(other)
     return float(gain.mean() - gain.std() / len(gain) ** 0.5)
 

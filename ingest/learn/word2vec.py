@@ -1,8 +1,8 @@
 """Dense song vectors, trained on the training playlists with gensim's Word2Vec.
 
 Mikolov et al., "Efficient Estimation of Word Representations in Vector Space", 2013. A song is a
-word and a playlist a sentence. gensim reads the numbers of the songs from a file, so that its
-workers do not wait for Python.
+word and a playlist is a sentence. gensim reads the song numbers from a text file: with a Python
+list, its worker threads would wait for the Python thread that feeds them.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from catalog.console.progress import Reporter
     from ingest.parameters import Parameters
 
-# gensim silently cuts lines of more than MAX_WORDS_IN_BATCH words, so a longer playlist is written
-# as several lines that overlap by one window, which keeps all neighbours together.
+# gensim silently cuts lines of more than MAX_WORDS_IN_BATCH words. A longer playlist is written as
+# several lines that overlap by one window, so that every two songs within a window share a line.
 _CORPUS = """
 SELECT array_to_string(list_slice(songs, start + 1, start + {longest}), ' ') AS line
 FROM read_parquet({train}),
@@ -52,10 +52,11 @@ GROUP BY song
 class TrainSummary:
     """Result of the stage `train`.
 
+    - `text`: the result as a line for people.
     - `songs`: number of songs with a vector.
     - `plays`: number of plays in the training playlists.
     - `most`: number of training playlists of the most common song.
-    - `epochs`, `window`: the values that were used.
+    - `epochs`, `window`: the number of epochs and the window that were used.
     """
 
     text: str
@@ -71,8 +72,8 @@ def train_word2vec(
 ) -> TrainSummary:
     """Write `vectors.parquet` to `folder`: a row for each song with a vector.
 
-    Columns: song, vector (fixed-size list of float32, unit length). The table has no rows if no
-    song is in `min_count` training playlists.
+    The columns are `song` (song number, int32) and `vector` (fixed-size list of float32, unit
+    length). The table has no rows if no song is in `min_count` training playlists.
     """
     with reporter.task("train") as task, connect(folder) as sql:
         corpus = folder / "corpus.txt"
@@ -107,14 +108,17 @@ def train_word2vec(
 
 
 def describe_rarity(most: int, min_count: int) -> str:
-    """Return why no song has a vector if the most common one is in `most` training playlists."""
+    """Return the reason why no song has a vector, as text for people.
+
+    `most` is the number of training playlists of the most common song.
+    """
     return f"no song is in {min_count} training playlists or more (the most is {most})"
 
 
 def write_corpus(
     sql: duckdb.DuckDBPyConnection, train_path: Path, corpus: Path, window: int
 ) -> None:
-    """Write the training playlists as text: a line for each playlist, song numbers and spaces."""
+    """Write the training playlists as text: a line of song numbers for each playlist."""
     overlap = min(window, MAX_WORDS_IN_BATCH // 2)
     query = _CORPUS.format(train=literal(train_path), longest=MAX_WORDS_IN_BATCH, overlap=overlap)
     sql.execute(
@@ -128,11 +132,11 @@ def train_vectors(
     parameters: Parameters,
     on_epoch: Callable[[float, float], None] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Train on a text file with a line for each playlist, song numbers separated by spaces.
+    """Train Word2Vec on a text file with a line for each playlist: song numbers between spaces.
 
-    Returns the songs, shape (n,), ascending, and their vectors, shape (n, dimensions), unit length;
-    n is 0 if no song is in `min_count` playlists. `on_epoch(done, total)` is called after each
-    epoch.
+    Returns the song numbers, shape (n,), ascending, and their vectors of unit length, shape
+    (n, dimensions). n is 0 if no song is in `min_count` playlists. After each epoch,
+    `on_epoch(done, total)` is called with the number of epochs done and in total.
     """
     model = Word2Vec(
         vector_size=parameters.dimensions,
@@ -147,7 +151,7 @@ def train_vectors(
         workers=parameters.training_threads(),
     )
     model.build_vocab(corpus_file=str(corpus))
-    if not len(model.wv):  # gensim refuses to train on nothing
+    if not len(model.wv):  # gensim raises an error if the vocabulary is empty
         return np.zeros(0, np.int32), np.zeros((0, parameters.dimensions), np.float32)
     model.train(
         corpus_file=str(corpus),
