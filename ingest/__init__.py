@@ -1,1 +1,1 @@
-"""From playlist files to a published release."""
+"""Ingest: makes a release from playlist files and publishes it."""

@@ -42,9 +42,11 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 
 @dataclass(frozen=True)
 class RunHooks:
-    """Functions of higher layers that `nextsong ingest run` calls: the context object of click.
+    """Functions that `nextsong ingest run` needs from packages that `ingest` may not import.
 
-    - `make_gate(store, reporter)`: returns the gate of `--gate`.
+    `cli` passes them as the context object of click.
+
+    - `make_gate(store, reporter)`: returns the function that is called for `--gate`.
     - `record(home, run, reporter)`: adds the run, as JSON values, to the log of runs.
     """
 
@@ -53,7 +55,7 @@ class RunHooks:
 
 
 def log_interruption(command: Command) -> Command:
-    """Report Ctrl-C as a JSON line if progress is reported as JSON lines."""
+    """Wrap a command so that with `--log-format json` it reports Ctrl-C as a JSON line."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -120,11 +122,11 @@ def run(
     quiet: bool,
     log_format: str,
 ) -> None:
-    """Read FILEs of playlists, learn from them and publish a release.
+    """Read playlists from FILE, learn from them and publish a release.
 
-    A FILE is CSV, TSV, Parquet, JSON lines or a slice of the Million Playlist Dataset, also packed
-    (.gz, .zst, .bz2, .zip); or a folder of such files, or a pattern such as 'mpd.slice.*.json'; or
-    - for text (not packed) on standard input.
+    FILE is CSV, TSV, Parquet, JSON lines or a slice of the Million Playlist Dataset, and may be
+    compressed (.gz, .zst, .bz2, .zip). It can also be a folder of such files, a pattern such as
+    'mpd.slice.*.json', or - for uncompressed text on standard input.
     """
     from catalog.open_store import open_store
     from ingest import pipeline

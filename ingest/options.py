@@ -29,8 +29,8 @@ class ParameterArguments:
     """The parameters of the command line.
 
     - `values`: all parameters by name, with their defaults.
-    - `given`: names of those that are on the command line.
-    - `file`: parameter file whose values are used for the others, if any.
+    - `given`: names of the parameters that are on the command line.
+    - `file`: parameter file with values for parameters that are not on the command line, or None.
     """
 
     values: dict[str, Any]
@@ -53,7 +53,7 @@ def _parse_columns(
 
 
 class Share(click.ParamType[float]):
-    """A share, such as 0.05 or 5%."""
+    """The type of an option that takes a share, such as 0.05 or 5%."""
 
     name = "share"
 
@@ -108,8 +108,8 @@ column_option = click.option(
     multiple=True,
     callback=_parse_columns,
     metavar="ROLE=NAME",
-    help=f"The file's column for a role: {', '.join(ROLES[:-1])} or {ROLES[-1]}. Common names "
-    "are recognised; an empty NAME ignores the role.",
+    help=f"Column of the files that has a role: {', '.join(ROLES[:-1])} or {ROLES[-1]}. Columns "
+    "with common names are recognised without this option. An empty NAME ignores the role.",
 )
 
 _READING = [
@@ -126,41 +126,43 @@ _READING = [
         default="",
         callback=_parse_delimiter,
         metavar="CHARACTER",
-        help="Delimiter between the fields of text (tab: a tab).  [default: detected]",
+        help="Character between the fields of a text file, or the word tab.  [default: detected]",
     ),
     click.option(
         "--encoding",
         default="",
         callback=_check_encoding,
-        help="Encoding of text, such as macroman or shift_jis.  [default: detected: UTF-8, UTF-16 "
-        "or Windows-1252]",
+        help="Encoding of text files, such as macroman or shift_jis.  [default: detected among "
+        "UTF-8, UTF-16 and Windows-1252]",
     ),
     click.option(
         "--quoting",
         type=click.Choice(QUOTINGS),
         default="auto",
         show_default=True,
-        help="How fields are quoted; wrapped: all of them, and quotes inside are not escaped.",
+        help="How fields of text files are quoted. wrapped: every field is in quotes, and quotes "
+        "inside a field are not escaped.",
     ),
     click.option(
         "--header/--no-header",
         default=True,
         show_default=True,
-        help="Whether the first line has the names of the columns; otherwise they are 1, 2, 3.",
+        help="Whether the first line has the names of the columns. Without names, the columns are "
+        "called 1, 2, 3 and so on.",
     ),
     click.option(
         "--payload",
         multiple=True,
         callback=_parse_payload,
         metavar="[FIELD=]COLUMN[:KIND]",
-        help="An additional column that is kept with each song and can be filtered on. Kinds: "
-        "keyword, integer, float, boolean, text.  [default: as in the file, or keyword]",
+        help="Additional column that is kept with each song and can be filtered on. KIND is "
+        "keyword, integer, float, boolean or text.  [default: the type in the file, or keyword]",
     ),
 ]
 
 
 def reading_options(command: Command) -> Command:
-    """Add the options that say how files are read; the command gets `reading`."""
+    """Add the options for reading files to a command; it gets their values as `reading`."""
 
     @functools.wraps(command)
     def wrapped(
@@ -180,7 +182,7 @@ def reading_options(command: Command) -> Command:
 
 
 def parameter_options(command: Command) -> Command:
-    """Add an option for each parameter, and `--params`; the command gets `parameters`."""
+    """Add an option for each parameter, and `--params`, to a command, which gets `parameters`."""
     names = [parameter.name for parameter in fields(Parameters)]
 
     @functools.wraps(command)
@@ -195,8 +197,8 @@ def parameter_options(command: Command) -> Command:
         "--params",
         "parameter_file",
         type=click.Path(path_type=Path, dir_okay=False),
-        help="File with parameters (JSON or TOML), as `nextsong tune` writes it. Options override "
-        "it.",
+        help="File with parameters (JSON or TOML), such as `nextsong tune` writes. Options on the "
+        "command line override its values.",
     )
     options = [_parameter_option(parameter) for parameter in fields(Parameters)]
     return cast("Command", _add([*options, file_option], wrapped))

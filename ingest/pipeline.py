@@ -1,4 +1,4 @@
-"""The ingest: files -> rows -> playlists -> splits -> vectors -> a published release."""
+"""The ingest run: files -> rows -> playlists -> splits -> weights and vectors -> a release."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ if TYPE_CHECKING:
     Gate = Callable[[OpenRelease, Path], None]
 
 LARGE_INPUT = 1 << 29
-"""Bytes of input from which progress is shown while it is fingerprinted."""
+"""Bytes of input from which progress is shown while the files are fingerprinted."""
 
 MAX_REJECTS = 0.05
-"""Share of rejected rows above which nothing is published."""
+"""Share of rejected rows above which a run ends with an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadSummary(ReadAccount):
-    """Result of the stage `read`: the account of the files."""
+    """Result of the stage `read`: the account of the files, and `text`, a line for people."""
 
     text: str
 
@@ -105,13 +105,13 @@ class Outcome:
 class RunOptions:
     """Options of a run, beside the parameters of the release.
 
-    - `columns`: the file's column for a role, if it is not found by its name.
+    - `columns`: name of a column in the files by its role, for columns whose name does not say it.
     - `reading`: how the files are read, and which columns become payload fields.
-    - `given`: names of parameters that are kept even if the playlists have no order (see
-      `Parameters.with_order`).
+    - `given`: names of the parameters that the user has set. They are kept even if the playlists
+      have no order (see `Parameters.with_order`).
     - `max_rejects`: share of rejected rows above which the run ends before training.
-    - `validation`, `study`: figures by which the parameters were chosen, and the study that chose
-      them. Both go into the manifest. Another study makes another release.
+    - `validation`, `study`: figures by which `nextsong tune` chose the parameters, and facts about
+      its study. Both go into the manifest. A different study makes a different release.
     - `force`: redo every stage, and publish even if the release would equal the current one.
     - `gate`: called with the new release and the work folder. It raises an error if the release
       must not become current.
@@ -138,16 +138,16 @@ def run(
     reporter: Reporter,
     options: RunOptions = DEFAULT_OPTIONS,
 ) -> Outcome:
-    """Make a release of playlist files and publish it in `store`.
+    """Make a release from playlist files and publish it in `store`.
 
     `STDIN` among `files` stands for standard input. Stages that an earlier run finished in `work`
     with the same input, parameters and code are reused. A release that would equal the current one
-    is not published again. If no song reaches `min_count`, the release has co-occurrence alone.
-    After an error, the current release is unchanged. Raises any `NextsongError` but those of
-    requests.
+    is not published again. If no song is in `min_count` training playlists, the release has no
+    dense vectors. After an error, the current release is unchanged. Raises any `NextsongError`
+    except those about requests.
     """
     if parameters.ranker:
-        load_lightgbm()  # fails before hours of work, not after
+        load_lightgbm()  # if it is missing, this fails now instead of after hours of work
     with lock_folder(work, "an ingest run"), copy_standard_input(files, work) as copy:
         folder = WorkFolder(work, reporter, force=options.force)
         read = _read(folder, find_files(files, copy), options, reporter)
@@ -293,13 +293,13 @@ def _payload_kinds(read: ReadSummary) -> dict[str, Kind]:
 
 
 def _keyword_fields(read: ReadSummary) -> list[str]:
-    """Return the payload fields that the re-ranker uses."""
+    """Return the names of the payload fields that the re-ranker uses."""
     keywords = [name for name, kind in _payload_kinds(read).items() if kind == "keyword"]
     return sorted(keywords)[:MOST_FIELDS]
 
 
 def require_few_rejects(prepared: Stage[PrepareSummary], max_rejects: float) -> None:
-    """Raise `RejectsError` if more than this share of the rows was rejected."""
+    """Raise `RejectsError` if more than `max_rejects`, a share, of the rows were rejected."""
     summary = prepared.summary
     rejected = sum(summary.rejected.values())
     total = summary.rows + summary.unreadable
@@ -308,9 +308,9 @@ def require_few_rejects(prepared: Stage[PrepareSummary], max_rejects: float) -> 
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in counts)
         raise RejectsError(
             f"{rejected:,} of {total:,} rows ({rejected / total:.1%}) were rejected ({reasons}); "
-            f"at most {max_rejects:.1%} may be: look at them in "
+            f"the limit is {max_rejects:.1%}: look at the rejected rows in "
             f"{prepared.folder / 'rejects.parquet'}, then repair the file, name its columns with "
-            f"--column, or allow more with --max-rejects"
+            f"--column, or raise the limit with --max-rejects"
         )
 
 
@@ -326,7 +326,7 @@ def require_something_learned(
 
 
 def _fingerprint_content(stages: Stages, study: Mapping[str, Any]) -> str:
-    """Return the fingerprint of everything that shaped the content of the release."""
+    """Return the fingerprint of all inputs, parameters and code that the release depends on."""
     return fingerprint_of(
         [
             stages.count.fingerprint,
@@ -339,13 +339,13 @@ def _fingerprint_content(stages: Stages, study: Mapping[str, Any]) -> str:
 
 
 def _current_with(store: ReleaseStore, content: str) -> Manifest | None:
-    """Return the manifest of the current release if it has this content."""
+    """Return the manifest of the current release if its content has this fingerprint, else None."""
     try:
         release = store.current()
         if release is None:
             return None
         manifest = store.manifest(release)
-    except ReleaseError:  # a damaged release is replaced
+    except ReleaseError:  # the release is damaged, so this run must publish a new one
         return None
     return manifest if manifest.origin.content_fingerprint == content else None
 

@@ -1,4 +1,4 @@
-"""The account of a run, for people: files read, rows used and rejected, playlists, the release."""
+"""The account of a run as text: files read, rows used and rejected, playlists, the release."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from ingest.pipeline import Outcome, Stages
     from ingest.stages import Stage
 
-_MAX_FILES = 8  # files with a line of their own
-_MAX_NAMES = 5  # names in a line
-_MAX_EXAMPLES = 2
+_MAX_FILES = 8  # files that have a line of their own
+_MAX_NAMES = 5  # names of files in a line
+_MAX_EXAMPLES = 2  # examples of each reason for rejects, and of songs with versions
 
 Line = tuple[str, str]
 """The heading of a line, and its text."""
@@ -33,7 +33,7 @@ Line = tuple[str, str]
 
 @dataclass(frozen=True)
 class LastRun:
-    """The finished stages of the last run. Those that it did not reach are None."""
+    """The finished stages of the last run. A stage that the run did not reach is None."""
 
     read: Stage[ReadSummary]
     prepare: Stage[PrepareSummary]
@@ -46,12 +46,16 @@ class LastRun:
 def load_last_run(work: Path) -> LastRun:
     """Return the finished stages of the last run in a work folder.
 
-    Raises `MismatchError` if the files were not read to the end, or by another version of nextsong.
+    Raises `MismatchError` if the last run did not finish `prepare`, or was a run of another version
+    of nextsong.
     """
     read = finished_stage(work, "read", ReadSummary)
     prepare = finished_stage(work, "prepare", PrepareSummary)
     if prepare.inputs.get("read") != read.fingerprint:
-        raise MismatchError(f"{work} holds no finished 'prepare' of the files that were read last")
+        raise MismatchError(
+            f"{work} holds no finished 'prepare' of the files that were read last: run `nextsong "
+            f"ingest run FILE` again"
+        )
     split = find_stage(work, "split", SplitSummary)
     if split is None or split.inputs.get("prepare") != prepare.fingerprint:
         return LastRun(read, prepare)
@@ -69,7 +73,7 @@ def load_last_run(work: Path) -> LastRun:
 
 
 def run_record(outcome: Outcome) -> dict[str, Any]:
-    """Return the JSON values that the log of runs keeps of a run."""
+    """Return the description of a run, as JSON values, for the log of runs."""
     manifest = outcome.manifest
     return {
         "release": manifest.release,
@@ -86,7 +90,7 @@ def run_record(outcome: Outcome) -> dict[str, Any]:
 
 
 def describe_run(outcome: Outcome) -> str:
-    """Return a few lines about a run, in which every row that was read is used or rejected."""
+    """Return a short account of a run as text. Rows used and rejected add up to the rows read."""
     counts, stages = outcome.manifest.counts, outcome.stages
     state = "is now current" if outcome.published else "was current already"
     lines = [
@@ -110,7 +114,7 @@ def describe_run(outcome: Outcome) -> str:
 
 
 def describe_last_run(stages: LastRun) -> str:
-    """Return the whole account: files, rows, rejects with examples, playlists and labels."""
+    """Return the full account of the last run as text, with each file and examples of rejects."""
     prepared = stages.prepare.summary
     lines = [
         *_files(stages.read.summary),
@@ -133,7 +137,7 @@ def describe_last_run(stages: LastRun) -> str:
 
 
 def as_json(stages: LastRun) -> dict[str, Any]:
-    """Return the summary of each stage by its name, and the files of rejects."""
+    """Return the summary of each stage by its name, and the paths of the files of rejects."""
     folder = stages.prepare.folder
     return {name: asdict(stage.summary) for name, stage in vars(stages).items() if stage} | {
         "rejects": str(folder / "rejects.parquet"),
@@ -162,14 +166,16 @@ def _files(read: ReadSummary) -> Iterator[Line]:
         kinds = "; ".join(dict.fromkeys(note.kind for note in others))
         yield "file", f"and {len(others):,} more ({kinds}): {rows}, {unreadable}"
     if read.passed_over:
-        yield "passed by", f"{len(read.passed_over):,} other files: {_shorten(read.passed_over)}"
+        files = "file" if len(read.passed_over) == 1 else "files"
+        names = _shorten(read.passed_over)
+        yield "not read", f"{len(read.passed_over):,} {files} of other formats: {names}"
     yield from _empty_files(read)
 
 
 def _empty_files(read: ReadSummary) -> Iterator[Line]:
     if read.empty:
         files = "file was" if len(read.empty) == 1 else "files were"
-        yield "empty", f"{len(read.empty):,} {files} passed over: {_shorten(read.empty, '; ')}"
+        yield "empty", f"{len(read.empty):,} {files} skipped: {_shorten(read.empty, '; ')}"
 
 
 def _shorten(names: Sequence[str], between: str = ", ") -> str:
@@ -177,7 +183,7 @@ def _shorten(names: Sequence[str], between: str = ", ") -> str:
 
 
 def _remarks(read: ReadSummary) -> Iterator[Line]:
-    """Yield each remark once, with the files that it is about."""
+    """Yield each remark about files once, with the names of the files."""
     files_of: dict[str, list[str]] = {}
     for note in read.notes:
         for remark in note.remarks:
@@ -200,8 +206,8 @@ def _rows(stages: Stages | LastRun) -> Iterator[Line]:
             yield (
                 "payload",
                 (
-                    f"{name}: {tally.wrong:,} values not of kind {tally.kind} were left out: "
-                    f"{examples}"
+                    f"{name}: {tally.wrong:,} values that are not of kind {tally.kind} were left "
+                    f"out: {examples}"
                 ),
             )
 
@@ -227,7 +233,7 @@ def _payload(read: ReadSummary) -> Iterator[Line]:
             "payload",
             (
                 f"{name} ({tally.kind}): {tally.filled:,} rows with a value, "
-                f"{tally.empty:,} without, {tally.wrong:,} with one of another kind"
+                f"{tally.empty:,} without a value, {tally.wrong:,} with a value of another kind"
             ),
         )
 
@@ -248,22 +254,22 @@ def _findings(stages: Stages | LastRun) -> Iterator[Line]:
     prepared = stages.prepare.summary
     yield "order", _describe_order(prepared, stages.split.summary.order if stages.split else None)
     if prepared.sessions:
-        text = "the files have no playlists: plays of a listener, cut into sessions at pauses"
+        text = "the files have no playlists, so the plays of each listener are cut at pauses"
         for unit, files in prepared.units.items():
             text += f"; times in {unit}: {_shorten(files)}"
         yield "sessions", text
     if prepared.repeats:
         yield (
             "repeats",
-            f"{prepared.repeats:,} rows repeat a song of their playlist; the first counts",
+            f"{prepared.repeats:,} rows repeat a song of their playlist; only the first is used",
         )
     if prepared.versions.songs:
         yield "versions", _describe_versions(prepared)
     for count, name, text in (
-        (prepared.same_names, "same names", "share owner and name with another"),
+        (prepared.same_names, "same names", "have the owner and the name of another playlist"),
         (prepared.merged_blanks, "merged", "were merged: their names differ only in blanks"),
         (prepared.merged_files, "merged", "have rows in several files"),
-        (prepared.same_songs, "same songs", "repeat another, song by song"),
+        (prepared.same_songs, "same songs", "have the same songs in the same order as another"),
     ):
         if count:
             yield name, f"{count:,} playlists {text}"
@@ -285,8 +291,8 @@ def _describe_versions(prepared: PrepareSummary) -> str:
         f"{example.artist}: {' | '.join(example.titles)}"
         for example in versions.examples[:_MAX_EXAMPLES]
     )
-    state = "merged" if versions.merged else "kept as songs of their own (see --merge-versions)"
-    return f"{versions.songs:,} songs have {versions.more:,} further versions, {state}: {examples}"
+    state = "merged" if versions.merged else "kept as separate songs (see --merge-versions)"
+    return f"{versions.songs:,} songs have {versions.more:,} other versions, {state}: {examples}"
 
 
 def _missing(train: Stage[TrainSummary]) -> Iterator[Line]:

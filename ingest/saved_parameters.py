@@ -1,8 +1,8 @@
-"""Parameters that an earlier command saved: `nextsong tune` in a file, a run in its work folder.
+"""Parameters saved by an earlier command: in a parameter file, or in the work folder of a run.
 
-A parameter file is JSON or, if its name ends in `.toml`, TOML: a table `parameters`, and beside it
-the figures by which they were chosen. The table `validation` and the fields in `STUDY` go into the
-release's manifest.
+A parameter file, such as `nextsong tune` writes, is JSON or, if its name ends in `.toml`, TOML. It
+holds a table `parameters`, and may hold a table `validation` and the fields in `STUDY`: the figures
+by which the parameters were chosen. These figures go into the manifest of the release.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SUMMARIES: dict[str, type[Summary]] = {
     "train": TrainSummary,
     "choose": ChooseSummary,
 }
-"""Stages whose inputs include parameters. Those of the re-ranker are left out."""
+"""Stages whose inputs include parameters, except the training of the re-ranker."""
 
 _NAMES = {parameter.name for parameter in fields(Parameters)}
 
@@ -45,7 +45,7 @@ class ParameterFile:
     """The content of a parameter file.
 
     - `parameters`: values by name.
-    - `validation`: figures that these parameters reached.
+    - `validation`: figures that these parameters reached on validation cases, by name.
     - `study`: the fields in `STUDY`, if the file has `trials`.
     """
 
@@ -107,16 +107,16 @@ def format_parameter_file(content: Mapping[str, Any]) -> str:
 
 
 def last_parameters(work: Path) -> Parameters:
-    """Return the parameters of the run that made the splits in `work`, with their definite order.
+    """Return the parameters of the run that made the splits in the work folder.
 
-    Parameters of stages that did not finish have their defaults. Raises `MismatchError` if there is
-    no split.
+    `order` is "played" or "none", as the run determined it. Parameters of stages that did not
+    finish have their default values. Raises `MismatchError` if there is no split.
     """
     split = finished_stage(work, "split", SplitSummary)
     values: dict[str, Any] = {}
     for name, summary in _SUMMARIES.items():
         stage = find_stage(work, name, summary)
-        # A stage of another split is left from an earlier run.
+        # A stage that was made from another split is left over from an earlier run.
         if stage and stage.inputs.get("split", split.fingerprint) == split.fingerprint:
             values |= {key: value for key, value in stage.inputs.items() if key in _NAMES}
             if isinstance(stage.summary, ChooseSummary):

@@ -1,4 +1,4 @@
-"""Fingerprints of source code: when the code of a stage changes, its result is redone."""
+"""Fingerprints of source code: after a change to the code of a stage, the stage runs again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
-"""The folder that holds our packages."""
+"""The folder that holds the packages of nextsong."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,11 @@ class SourceCode:
         self._sources: dict[str, _Source | None] = {}
 
     def fingerprint(self, modules: Iterable[ModuleType]) -> str:
-        """Return the SHA-256 of all code that the modules run, in hexadecimal.
+        """Return a SHA-256, in hexadecimal, of all code that the given modules run.
 
-        This covers the modules under the folder that they import, directly or not, and the versions
-        of the libraries that these import. Imports for type checking alone do not count.
+        It covers the modules themselves, all modules under the folder that they import directly or
+        indirectly, and the versions of all imported libraries. Imports for type checking alone do
+        not count.
         """
         sources, libraries = self.collect(module.__name__ for module in modules)
         parts = [f"{name} {sources[name].sha256}" for name in sorted(sources)]
@@ -45,7 +46,10 @@ class SourceCode:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def collect(self, modules: Iterable[str]) -> tuple[dict[str, _Source], set[str]]:
-        """Return the modules that these modules run, themselves included, and the libraries."""
+        """Return the modules under the folder that `modules` run, and the libraries they import.
+
+        The result includes `modules` and all modules that they import directly or indirectly.
+        """
         sources: dict[str, _Source] = {}
         libraries: set[str] = set()
         waiting = {package for name in modules for package in _with_packages(name)}
@@ -92,7 +96,7 @@ def _nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _imported_names(node: ast.AST) -> Iterator[str]:
-    """Yield the names of an import. `from a import b` yields `a.b`, a module or not."""
+    """Yield the names of an import. `from a import b` yields `a.b`, even if `b` is no module."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):

@@ -1,4 +1,4 @@
-"""DuckDB connections of the stages: in memory, with temporary files in the stage's folder."""
+"""In-memory DuckDB connections for the stages, with temporary files in the folder of the stage."""
 
 from __future__ import annotations
 
@@ -54,8 +54,10 @@ def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 @contextmanager
 def _interrupted_by_ctrl_c(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    # While a query runs, Python's own handler has to wait, and DuckDB checks for signals only
-    # between parts of a query, which may take minutes. The wakeup pipe receives a signal at once.
+    """Interrupt the running query at once on Ctrl-C."""
+    # During a query, Python cannot run its own signal handler, and DuckDB checks for signals only
+    # between parts of the query, which may take minutes. Python writes the number of each signal to
+    # the wakeup pipe at once, and a thread that reads the pipe interrupts the query.
     if threading.current_thread() is not threading.main_thread():
         yield
         return

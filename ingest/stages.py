@@ -1,9 +1,10 @@
-"""The work folder: the result of each stage, so that a run redoes only what has changed.
+"""The work folder keeps the result of each stage, so that a run repeats only the changed stages.
 
-    WORK/<stage>/stage.json    fingerprint, inputs and summary, and the files with their sizes
+    WORK/<stage>/stage.json    fingerprint, inputs and summary of the stage; names and sizes of its
+                               other files
     WORK/<stage>/*.parquet     the result of the stage
 
-A stage is built under another name and renamed, so it is complete or absent.
+A stage is written to a folder with another name, which is renamed when the stage is complete.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _CHUNK = 4 << 20  # bytes
 
 
 class Summary(Protocol):
-    """What a stage reports: a dataclass of JSON values, with a line of text for people."""
+    """The result of a stage: a dataclass of JSON values, with a line of text for people."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -58,7 +59,8 @@ class StageDefinition(Generic[S]):
 class Stage(Generic[T]):
     """A finished stage: its folder, its fingerprint, its summary and its inputs.
 
-    `inputs` are the JSON values that it was made from. Other stages appear as their fingerprints.
+    `inputs` are the JSON values that the stage was made from: parameters, and the fingerprints of
+    earlier stages.
     """
 
     folder: Path
@@ -68,7 +70,7 @@ class Stage(Generic[T]):
 
 
 class WorkFolder:
-    """The stages under `path`, which is created if needed. `force` redoes every stage."""
+    """The stages under `path`. The folder is created if needed; `force` repeats every stage."""
 
     def __init__(
         self,
@@ -89,10 +91,10 @@ class WorkFolder:
         inputs: Mapping[str, Any],
         build: Callable[[Path], S],
     ) -> Stage[S]:
-        """Return the stage for these inputs: the finished one if it fits, or a new one.
+        """Return the finished stage if it was made from the same inputs and code, else run it.
 
-        A finished stage fits if its inputs, its code and the type of its summary are the same.
-        `build` writes files to the folder that it is called with, and returns the summary. Raises
+        `build(folder)` writes the result to `folder` and returns the summary. A stage whose summary
+        has another type, because another version of nextsong made it, is run again. Raises
         `StorageError`, and the errors of `build`.
         """
         name = definition.name
@@ -124,7 +126,7 @@ class WorkFolder:
         return Stage(self.path / name, fingerprint, summary, dict(inputs))
 
     def _find(self, definition: StageDefinition[S]) -> Stage[S] | None:
-        """Return the finished stage, or None if there is none or it is of another version."""
+        """Return the finished stage, or None if there is none or another version made it."""
         try:
             return find_stage(self.path, definition.name, definition.summary)
         except MismatchError:
@@ -136,10 +138,10 @@ def finished_stage(work: Path, name: str) -> Stage[dict[str, Any]]: ...
 @overload
 def finished_stage(work: Path, name: str, summary: type[S]) -> Stage[S]: ...
 def finished_stage(work: Path, name: str, summary: type[S] | None = None) -> Stage[Any]:
-    """Return the stage that an earlier run left in the work folder.
+    """Return the stage that an earlier run finished in the work folder.
 
-    Its summary is of the given type, or else a dictionary. Raises `MismatchError` if there is no
-    such stage, or if its summary does not fit the type.
+    Its summary has the type `summary`, or is a dictionary if no type is given. Raises
+    `MismatchError` if there is no such stage, or if its summary does not have the type.
     """
     stage = find_stage(work, name, summary) if summary else _load(work / name)
     if stage is None:
@@ -151,15 +153,15 @@ def finished_stage(work: Path, name: str, summary: type[S] | None = None) -> Sta
 
 
 def find_stage(work: Path, name: str, summary: type[S]) -> Stage[S] | None:
-    """Return the stage that an earlier run left in the work folder, or None.
+    """Return the stage that an earlier run finished in the work folder, or None.
 
-    Raises `MismatchError` if its summary does not fit the type.
+    Raises `MismatchError` if its summary does not have the type `summary`.
     """
     stage = _load(work / name)
     if stage is None:
         return None
     try:
-        # As JSON, because a tuple is a list there.
+        # Strict validation of Python values refuses a list for a tuple; of JSON, it does not.
         value = TypeAdapter(summary).validate_json(json.dumps(stage.summary), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
@@ -206,7 +208,7 @@ def fingerprint_of_files(
 ) -> str:
     """Return the SHA-256 of the contents of the files, in order. Raises `FileError`.
 
-    `on_bytes(done)`, if given, is called from time to time with the number of bytes read.
+    `on_bytes(done)`, if given, is called after each chunk with the number of bytes read so far.
     """
     digests = []
     done = 0

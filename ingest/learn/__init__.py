@@ -1,1 +1,1 @@
-"""Word2Vec, co-occurrence, the re-ranker, and model selection."""
+"""Learning from playlists: Word2Vec, co-occurrence, the re-ranker, and model selection."""

@@ -1,1 +1,1 @@
-"""From the results of the stages to the points of a release."""
+"""Assembly of the points of a release from the results of the stages."""

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 
 PAPER, INK, SOFT, LINE = "#ffffff", "#1c2127", "#5b6570", "#dde1e6"
 COLOURS = ("#2f6fb2", "#c8553d", "#3c8d6b", "#8a5fb0", "#b5892e")
-"""Colours of series of data, in this order."""
+"""Colours of the series of a chart, the first series first."""
 
 NARROW, WIDE = 4.9, 10.0
-"""Widths of a picture in inches: next to another one, and alone."""
+"""Widths of a picture in inches: half the page (two pictures in a row), and the whole page."""
 
-# Fonts of several systems, for scripts other than Latin, Greek, Cyrillic, Arabic and Hebrew.
+# Fonts of Linux, macOS and Windows for Chinese, Japanese, Korean, Devanagari and Thai, which the
+# default font of matplotlib lacks.
 _OTHER_SCRIPTS = (
     "Noto Sans CJK JP",
     "Noto Sans CJK SC",
@@ -43,9 +44,10 @@ _OTHER_SCRIPTS = (
     "Noto Sans Devanagari",
     "Noto Sans Thai",
 )
-_FEW_DECADES = 2.0  # decades of a logarithmic axis below which it has labels within a decade
+_FEW_DECADES = 2.0  # a logarithmic axis of fewer decades is labelled at 1, 2 and 5 in each decade
 
-# Names of the colours in `page.html`, where they change with the reader's light or dark setting.
+# The CSS variable in `page.html` for each colour. Its value depends on the reader's light or dark
+# setting.
 _VARIABLES = dict(
     zip(
         (PAPER, INK, SOFT, LINE, *COLOURS),
@@ -84,7 +86,10 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture: its `svg` goes into a page, over the whole width if it is `wide`."""
+    """A picture for a page: its file name without suffix, its caption and its SVG code.
+
+    A `wide` picture has the whole width of the page.
+    """
 
     name: str
     caption: str
@@ -94,7 +99,7 @@ class Picture:
 
 @contextmanager
 def extra_needed(extra: str) -> Iterator[None]:
-    """Raise an `InputError` that says how to install a missing library of an extra."""
+    """Turn an `ImportError` into an `InputError` that says how to install the extra."""
     try:
         yield
     except ImportError as error:
@@ -106,9 +111,9 @@ def extra_needed(extra: str) -> Iterator[None]:
 
 @contextmanager
 def drawing(width: float = NARROW, height: float = 3.3) -> Iterator[tuple[Any, Any]]:
-    """Yield a new figure, in inches, and its axes, in the style of all pages.
+    """Yield a new matplotlib figure and its axes, in the style of all pages.
 
-    Raises `InputError` without the extra `plots`.
+    `width` and `height` are in inches. Raises `InputError` without the extra `plots`.
     """
     with extra_needed("plots"):
         import matplotlib as mpl
@@ -122,7 +127,7 @@ def drawing(width: float = NARROW, height: float = 3.3) -> Iterator[tuple[Any, A
 
 @cache
 def _fonts() -> list[str]:
-    """Return the installed fonts for other scripts."""
+    """Return the fonts of `_OTHER_SCRIPTS` that are installed."""
     from matplotlib.font_manager import fontManager
 
     installed = {font.name for font in fontManager.ttflist}
@@ -130,7 +135,7 @@ def _fonts() -> list[str]:
 
 
 def integers(axis: Any) -> None:
-    """Set ticks at distinct whole numbers, with commas between thousands."""
+    """Label the axis only at whole numbers, with commas between thousands."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins="auto", integer=True, steps=[1, 2, 5, 10]))
@@ -138,7 +143,10 @@ def integers(axis: Any) -> None:
 
 
 def logarithmic(axis: Any, low: float, high: float, suffix: str = "") -> None:
-    """Set a logarithmic scale for values from `low` to `high`, with at least two labels."""
+    """Make the axis logarithmic for values from `low` to `high`, with at least two labels.
+
+    `suffix`, such as "%", follows the number of each label.
+    """
     from matplotlib.ticker import LogLocator
 
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
@@ -150,14 +158,14 @@ def logarithmic(axis: Any, low: float, high: float, suffix: str = "") -> None:
 
 
 def save(figure: Any, folder: Path, name: str, caption: str) -> Picture:
-    """Write the figure as `name`.png and `name`.svg to `folder`. Call it inside `drawing`.
+    """Write the figure as `name`.png and `name`.svg to `folder`; return it as a picture of a page.
 
-    Raises `StorageError`.
+    Call this inside the context `drawing`. Raises `StorageError`.
     """
     text = io.StringIO()
     with warnings.catch_warnings(), storage_errors(folder):
-        # Characters that no installed font has are boxes in the PNG. Viewers of the SVG and of the
-        # page use their own fonts.
+        # The PNG shows boxes for characters that no installed font has. This is no reason for a
+        # warning, because viewers of the SVG and of the page use their own fonts.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         figure.savefig(folder / f"{name}.png", dpi=160)
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
@@ -166,6 +174,7 @@ def save(figure: Any, folder: Path, name: str, caption: str) -> Picture:
 
 
 def _inline(svg: str, name: str) -> str:
+    """Return the code of an SVG file for use inside an HTML page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'(<svg [^>]*?)\s*height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?)\s*width="[^"]*"', r'\1 role="img"', svg, count=1)

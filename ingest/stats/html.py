@@ -29,9 +29,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts under `columns`. The first column is aligned as a name, the others as numbers.
+    """A table: the headings of its columns, and its rows of texts.
 
-    `marked` holds the indexes of the rows to highlight.
+    The first column is aligned to the left, all others to the right. `marked` holds the indexes of
+    the rows to highlight.
     """
 
     columns: Sequence[str]
@@ -52,7 +53,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A page. `lead` holds its first paragraphs."""
+    """A page: title, first paragraphs (`lead`), figures (`facts`), sections, last line (`foot`)."""
 
     title: str
     lead: Sequence[str] = ()

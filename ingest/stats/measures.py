@@ -1,7 +1,8 @@
-"""Statistics of playlists: their lengths, and the distributions of songs and artists over them.
+"""Statistics of playlists: their lengths, and the number of playlists of each song and artist.
 
-A power law is fitted to the tail of a distribution and compared with other laws, after Clauset,
-Shalizi and Newman, "Power-law distributions in empirical data", 2009, by the library `powerlaw`.
+The library `powerlaw` fits a power law to the tail of a distribution and compares it with other
+laws, by the method of Clauset, Shalizi and Newman, "Power-law distributions in empirical data",
+2009.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ if TYPE_CHECKING:
     Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 TOP = 20
-"""Number of most popular songs and artists that are named."""
+"""Number of most popular songs, and of most popular artists, that are listed."""
 
 FITTED = 50_000
-"""Values of a fit, sampled from more: a fit of all takes minutes and has the same result."""
+"""Maximum number of values that a law is fitted to. A larger number of values is sampled: a fit to
+all takes minutes and has the same result."""
 
 LEAST_FITTED = 100
-"""Values without which nothing is fitted."""
+"""Number of values below which no law is fitted."""
 
 _LAWS = {
     "lognormal": "log-normal",
@@ -45,11 +47,11 @@ _SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True)
 class Rival:
-    """Another law, compared with the power law.
+    """A law, such as the log-normal, that is compared with the power law on the same values.
 
     - `ratio`: normalised log-likelihood ratio. Above 0, the power law fits better; below 0, the
-      other law.
-    - `p`: probability of so large a ratio by chance.
+      other law fits better.
+    - `p`: probability of a ratio at least this far from 0 if both laws fit equally well.
     """
 
     law: str
@@ -58,7 +60,7 @@ class Rival:
 
     @property
     def verdict(self) -> str:
-        """Which of the two fits better, if the difference is significant."""
+        """The law that fits significantly better, as text for people."""
         if self.p >= _SIGNIFICANCE:
             return "no significant difference"
         return "power law fits better" if self.ratio > 0 else f"{self.law} fits better"
@@ -66,12 +68,16 @@ class Rival:
 
 @dataclass(frozen=True)
 class Fit:
-    """A power law, fitted to the values from `least` up, and its rivals.
+    """A power law, fitted to the tail of a distribution, and its comparison with other laws.
 
-    - `in_tail`: share of the values that were fitted.
-    - `sampled`: number of values in the sample.
-    - `curves`: for the power law and its best rival, the share of the tail that is at least as
-      large as each of `places`.
+    - `exponent`: exponent of the power law, above 1.
+    - `least`: smallest value of the tail.
+    - `in_tail`: share of all values that are in the tail.
+    - `sampled`: number of values that the law was fitted to.
+    - `rivals`: comparisons with the other laws.
+    - `places`: values of the tail at which the curves are computed, ascending.
+    - `curves`: for the power law and the rival that fits best, by name, the share of the tail that
+      is at least as large as each of `places` according to the law.
     """
 
     exponent: float
@@ -91,7 +97,7 @@ class Spread:
     fit: Fit | None = None
 
     def figures(self) -> dict[str, Any]:
-        """Return the distribution in a few numbers."""
+        """Return count, mean, quantiles, largest value, and the share of values that are 1."""
         values = self.values
         quantiles = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist()
         names = ("p5", "p25", "median", "p75", "p95")
@@ -106,7 +112,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class Stats:
-    """The statistics of `nextsong ingest stats`. `top` names have their numbers of playlists."""
+    """The statistics that `nextsong ingest stats` shows.
+
+    `top_songs` and `top_artists` hold the name and the number of playlists of each, the largest
+    number first.
+    """
 
     playlists: int
     plays: int
@@ -136,9 +146,10 @@ class Stats:
 
 
 def measure(work: Path, reporter: Reporter) -> Stats:
-    """Measure the playlists that the last run left in the work folder.
+    """Measure the playlists of the last ingest run in the work folder.
 
-    Raises `MismatchError` if there are none, and `InputError` without the extra `plots`.
+    Raises `MismatchError` if the folder has no playlists, and `InputError` without the extra
+    `plots`.
     """
     folder = finished_stage(work, "prepare").folder
     with reporter.task("measure") as task:
@@ -156,9 +167,10 @@ def measure(work: Path, reporter: Reporter) -> Stats:
         in_playlist = np.bincount(pairs // artists, minlength=len(lengths))
         task.advance(1, 3)
         top_songs, top_artists = _largest(of_song), _largest(of_artist)
-        spelled = np.zeros(artists, np.int64)
+        # An artist is named as in the row of the artist's most played song, the last assignment.
+        named_in_row = np.zeros(artists, np.int64)
         by_plays = np.argsort(of_song, kind="stable")
-        spelled[artist[by_plays]] = by_plays  # the spelling of the artist's most played song
+        named_in_row[artist[by_plays]] = by_plays
         owners = _owners(table["owner"])
         song_fit = _fit(of_song[of_song > 0])
         task.advance(2, 3)
@@ -172,7 +184,9 @@ def measure(work: Path, reporter: Reporter) -> Stats:
             playlists_of_artist=Spread(of_artist[of_artist > 0], _fit(of_artist[of_artist > 0])),
             playlists_of_owner=Spread(owners) if len(owners) > 1 else None,
             top_songs=_name(names, top_songs, of_song[top_songs], ("artist", "title")),
-            top_artists=_name(names, spelled[top_artists], of_artist[top_artists], ("artist",)),
+            top_artists=_name(
+                names, named_in_row[top_artists], of_artist[top_artists], ("artist",)
+            ),
         )
         task.result(f"{stats.playlists:,} playlists, {stats.plays:,} plays")
     return stats
@@ -193,7 +207,7 @@ def _name(
 
 
 def _owners(owner: pa.ChunkedArray) -> Counts:
-    """Return the number of playlists of each named owner."""
+    """Return the number of playlists of each owner. Playlists without an owner do not count."""
     named = owner.filter(pc.not_equal(owner, ""))
     counts: Counts = named.value_counts().field("counts").to_numpy()
     return counts
@@ -208,7 +222,7 @@ def _fit(values: Counts) -> Fit | None:
     with extra_needed("plots"):
         import powerlaw
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # of attempts that its optimiser discards
+        warnings.simplefilter("ignore")  # the optimiser warns of attempts that it then discards
         fit = powerlaw.Fit(sample, discrete=True, verbose=0)
         rivals = []
         for law, name in _LAWS.items():
@@ -231,7 +245,7 @@ def _fit(values: Counts) -> Fit | None:
 
 
 def _curves(fit: Any, places: Counts, best: Rival | None) -> dict[str, list[float]]:
-    """Return the curves of the power law and of its best rival."""
+    """Return `curves` of `Fit`. A law whose curve cannot be computed is left out."""
     laws = {"power_law": "power law"}
     laws |= {law: name for law, name in _LAWS.items() if best and name == best.law}
     curves = {}

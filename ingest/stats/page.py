@@ -22,11 +22,11 @@ _LEAD = (
     "playlists and rejected rows are left out."
 )
 _MAX_NAME = 38  # characters
-_MAX_BARS = 40  # a histogram of larger values has logarithmic bins
+_MAX_BARS = 40  # if the largest value exceeds this, a histogram has logarithmic bins
 
 
 def write(stats: Stats, folder: Path) -> Path:
-    """Write `index.html` and its pictures, as PNG and SVG, to `folder`; return the page's path.
+    """Write `index.html` and its pictures (PNG and SVG) to `folder`; return the path of the page.
 
     Raises `InputError` without the extra `plots`, and `StorageError`.
     """
@@ -74,7 +74,7 @@ def _make_lengths(stats: Stats, folder: Path) -> Section:
             stats.artists_in_playlist,
             folder,
             ("artists-in-playlist", "Artists in a playlist", "different artists", "playlists"),
-            "Few artists: albums and fans; many artists: moods and parties",
+            "Number of different artists in a playlist",
         ),
     ]
     rows = [
@@ -96,7 +96,7 @@ def _make_lengths(stats: Stats, folder: Path) -> Section:
     table = Table(
         ["", "mean", "5%", "25%", "median", "75%", "95%", "most"],
         [[name, *_format_row(spread)] for name, spread in rows],
-        caption="The percentages are quantiles: that share is at or below the value.",
+        caption="A column such as 25% is a quantile: 25% of the values are at or below it.",
     )
     return Section("Playlists", pictures=pictures, tables=[table])
 
@@ -122,8 +122,8 @@ def _make_distribution(stats: Stats, folder: Path) -> Section:
     text = (
         f"The most popular 1% of songs have {of_songs:.0%} of the plays, and the most popular 1% "
         f"of artists have {of_artists:.0%} of all occurrences of an artist in a playlist. "
-        f"{once:.0%} of songs are in a single playlist, so only their neighbours there say "
-        "something about them."
+        f"{once:.0%} of songs are in a single playlist: all that is known of such a song is its "
+        "neighbours in that playlist."
     )
     return Section("Distribution of songs and artists", [text], pictures)
 
@@ -195,7 +195,8 @@ def _draw_histogram(
             caption += "."
         else:
             edges = np.unique(np.geomspace(1, most + 1, 40).astype(np.int64)) - 0.5
-            # Bins of whole numbers differ in width, so counts are divided by it.
+            # The edges of the bins are whole numbers, so bins differ in width on the logarithmic
+            # axis. Counts are divided by the width.
             heights = np.histogram(values, edges)[0] / np.diff(np.log2(edges))
             axes.stairs(heights, edges, fill=True, color=COLOURS[0], alpha=0.85)
             logarithmic(axes.xaxis, 1, most)
@@ -266,7 +267,10 @@ def _draw_concentration(stats: Stats, folder: Path) -> Picture:
         axes.set_ylim(0, 1.02)
         axes.legend()
         return save(
-            figure, folder, "concentration", "On the left the most popular; at the right edge, all."
+            figure,
+            folder,
+            "concentration",
+            "Share of all plays that the most popular songs and artists have.",
         )
 
 
@@ -314,10 +318,9 @@ def _draw_bars(
         axes.grid(visible=False)
         for side in ("bottom", "left"):
             axes.spines[side].set_visible(False)
-        return save(figure, folder, name, "Number of playlists of each.")
+        return save(figure, folder, name, "The bar and its number: playlists.")
 
 
 def _shorten(text: str) -> str:
-    # A dollar sign would start a formula.
-    cut = text if len(text) <= _MAX_NAME else text[: _MAX_NAME - 1] + "…"
-    return cut.replace("$", r"\$")
+    shortened = text if len(text) <= _MAX_NAME else text[: _MAX_NAME - 1] + "…"
+    return shortened.replace("$", r"\$")  # matplotlib reads text between dollar signs as a formula

@@ -124,15 +124,15 @@ def test_the_report_has_every_part(quick: Lane, tmp_path: Path) -> None:
     where = quick.work / "prepare"
     for part in (
         "some.csv: CSV, standard quoting; 164 rows, 0 unreadable; playlist_id, artist, title",
-        f"1 other files: {tmp_path / 'files' / 'notes.txt'}",
+        f"1 file of other formats: {tmp_path / 'files' / 'notes.txt'}",
         "164 read = 161 used + 3 rejected",
         f"3 no artist: {where / 'rejects.parquet'}",
         "some.csv, line 162: no artist: '0 |  |  |  | x | '",
-        "year (integer): 5 rows with a value, 0 without, 159 with one of another kind",
-        "year: 159 values not of kind integer were left out: 'x' (some.csv, line 3)",
+        "year (integer): 5 rows with a value, 0 without a value, 159 with a value of another kind",
+        "year: 159 values that are not of kind integer were left out: 'x' (some.csv, line 3)",
         f"40 kept, 1 too short, with 1 of the rows used: {where / 'short_playlists.parquet'}",
         "4 songs of 1 artists",
-        "39 playlists repeat another, song by song",
+        "39 playlists have the same songs in the same order as another",
         "labels in training playlists: 100.0% in 1 or more, 100.0% in 2 or more",
     ):
         assert part in text
