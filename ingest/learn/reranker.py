@@ -252,10 +252,9 @@ def _collect_examples(
     )
     missing = ENOUGH_PLAYLISTS
     for fold in range(FOLDS):
-        set_aside = [
-            playlists[index] for index in np.flatnonzero(fold_of == fold)[:missing].tolist()
-        ]
-        learned_from = [playlists[index] for index in np.flatnonzero(fold_of != fold).tolist()]
+        in_fold = fold_of == fold
+        set_aside = [playlists[i] for i in np.flatnonzero(in_fold)[:missing].tolist()]
+        learned_from = [playlists[i] for i in np.flatnonzero(~in_fold).tolist()]
         if not set_aside or not learned_from:
             continue
         cases = sample_cases_with_last(set_aside, random, count)
