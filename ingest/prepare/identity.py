@@ -1,4 +1,4 @@
-"""The identity of songs: the keys and the id of each spelling, and versions of the same song."""
+"""The identity of songs: keys and id of each spelling of artist and title; versions of a song."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from catalog.versions import HINT, base_title
 if TYPE_CHECKING:
     import duckdb
 
-_MAX_EXAMPLES = 3
-_MAX_TITLES = 4
+_MAX_EXAMPLES = 3  # songs
+_MAX_TITLES = 4  # titles of an example
 
-# All spellings and track ids of a song's versions get one id: that of the most played track if
-# tracks have ids, else that of the names without the version.
+# All spellings and track ids of the versions of a song get the same id. If tracks have ids, it is
+# the id of the track with the most plays; otherwise it is the id of artist and base title.
 _MERGE_VERSIONS = """
 CREATE TEMP TABLE names AS
 SELECT * REPLACE (
@@ -59,8 +59,8 @@ class Versions:
 
     - `songs`: number of songs with several versions.
     - `more`: number of versions beyond the first of each song.
-    - `merged`: whether they were merged.
-    - `examples`: those with the most plays.
+    - `merged`: whether the versions of a song were merged to one song.
+    - `examples`: the songs with several versions that have the most plays.
     """
 
     songs: int
@@ -90,7 +90,11 @@ def identify_songs(sql: duckdb.DuckDBPyConnection, spellings: str, *, merge: boo
 
 
 def _add_keys(names: pa.Table, *, merge: bool) -> pa.Table:
-    """Add the columns artist_key, title_key, base_key (the title without version) and song_id."""
+    """Add the columns artist_key, title_key, base_key and song_id to a table of spellings.
+
+    base_key is title_key without the words that name a version. With `merge`, it determines song_id
+    in place of title_key.
+    """
     artist_keys = _normalise_column(names["artist"])
     title_keys = _normalise_column(names["title"])
     base_keys = _remove_versions(title_keys)

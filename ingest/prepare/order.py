@@ -1,8 +1,8 @@
-"""Measurement of the order of songs in playlists: whether it is the order of playing.
+"""Measurement of whether the songs of playlists are in the order in which they were played.
 
-Playlists that are sorted by a name, as the #nowplaying playlists are by title, have no order. The
-others have one if pairs of neighbouring songs recur in other playlists, or have the same artist,
-more often than after each playlist is shuffled.
+They are not if the playlists are sorted by title or artist, as those of #nowplaying are by title.
+Otherwise they are if neighbouring songs are neighbours in other playlists as well, or share their
+artist, more often than after all playlists are shuffled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 PLAYED, NONE = "played", "none"
 SAMPLED_PLAYS = 2_000_000
-"""Plays that are measured; of larger data, a sample of whole playlists."""
+"""Approximate maximum number of plays that are measured. Larger data is sampled by playlist."""
 
 SORTED_NAMES = {
     "title": "title",
@@ -33,10 +33,10 @@ SORTED_NAMES = {
 }
 """Columns of `songs.parquet` that playlists may be sorted by, with names for people."""
 
-_MIN_SONGS = 5  # shorter playlists are often sorted by chance
-_MIN_PLAYLISTS = 5
-_SORTED_STEPS = 0.95  # share of a playlist's steps that go one way, if it is sorted
-_SORTED_PLAYLISTS = 0.5  # share of sorted playlists from which the data counts as sorted
+_MIN_SONGS = 5  # shorter playlists are left out, because they are often sorted by chance
+_MIN_PLAYLISTS = 5  # with fewer playlists, nothing is measured
+_SORTED_STEPS = 0.95  # share of ascending (or descending) steps from which a playlist is sorted
+_SORTED_PLAYLISTS = 0.5  # share of sorted playlists from which all data counts as sorted
 _SHUFFLES = 3
 _MIN_LIFT = 1.1  # lift of neighbours from which they belong together
 _MIN_EXPECTED = 1_000  # neighbours expected by chance, without which nothing proves a shuffle
@@ -47,12 +47,13 @@ class Order:
     """The measured order of the playlists.
 
     - `found`: "played" or "none".
-    - `text`: the reason, for people.
+    - `text`: the reason for `found`, for people.
     - `playlists`: number of playlists measured.
-    - `sorted`: for each name, the share of playlists that are sorted by it.
-    - `by_chance`: the share of playlists that would be sorted by chance.
-    - `recurring`, `same_artist`: how many times as often as after a shuffle neighbours recur, or
-      have the same artist. None if none are expected.
+    - `sorted`: the share of playlists that are sorted, by each name of `SORTED_NAMES`.
+    - `by_chance`: the share of playlists in random order that would be sorted.
+    - `recurring`: number of recurrences of neighbouring songs, divided by their number after
+      shuffling. None if there are none after shuffling.
+    - `same_artist`: the same ratio for neighbouring songs of one artist.
     """
 
     found: str
@@ -66,9 +67,11 @@ class Order:
 
 @dataclass(frozen=True)
 class _Lift:
-    """A count of neighbours compared with its mean after shuffles.
+    """A count of pairs of neighbouring songs, compared with the count in shuffled playlists.
 
-    `times` is their ratio, None if `expected` is 0. `is_clear` says whether it is clearly above 1.
+    - `times`: the count divided by `expected`, or None if `expected` is 0.
+    - `is_clear`: whether the count is clearly larger than `expected`.
+    - `expected`: mean of the count over `_SHUFFLES` shuffles.
     """
 
     times: float | None
@@ -77,10 +80,10 @@ class _Lift:
 
 
 def measure_order(playlists: Path, songs: Path) -> Order:
-    """Measure the order of `playlists.parquet`, with the names of `songs.parquet`.
+    """Measure the order of the playlists in `playlists.parquet`.
 
-    Playlists of fewer than 5 songs are left out. Of large data, a sample of whole playlists, spread
-    evenly over the file, is measured.
+    `songs` is the path of `songs.parquet`, which has the names. Playlists of fewer than 5 songs are
+    left out. If there are more than `SAMPLED_PLAYS` plays, every n-th playlist is measured.
     """
     offsets, plays = _sample(playlists)
     lengths = np.diff(offsets)
@@ -125,7 +128,10 @@ def _describe_lifts(recurring: _Lift, artist: _Lift) -> str:
 
 
 def _sample(playlists: Path) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return offsets and songs of long enough playlists, of about SAMPLED_PLAYS plays at most."""
+    """Return offsets and songs of playlists of `_MIN_SONGS` songs or more.
+
+    If they have more than about `SAMPLED_PLAYS` plays, only every n-th playlist is returned.
+    """
     with pq.ParquetFile(playlists) as file:
         groups = [
             _drop_short(batch.column(0)) for batch in file.iter_batches(1 << 14, columns=["songs"])
@@ -154,16 +160,16 @@ def _take_every(
 
 
 def _ranks(names: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return a number for each name: equal for equal names, ascending in code point order."""
+    """Return the rank of each name in code point order. Equal names have equal ranks."""
     ranks: NDArray[np.int64] = pc.rank(names.combine_chunks(), tiebreaker="dense").to_numpy()
     return ranks.astype(np.int64)
 
 
 def _steps(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the index of each play that is followed by another one in its playlist."""
-    inside = np.ones(offsets[-1], bool)
-    inside[offsets[1:] - 1] = False
-    return np.flatnonzero(inside)
+    """Return the indexes of all plays except the last of each playlist."""
+    has_next = np.ones(offsets[-1], bool)
+    has_next[offsets[1:] - 1] = False
+    return np.flatnonzero(has_next)
 
 
 def _sorted_share(ranks: NDArray[np.int64], offsets: NDArray[np.int64]) -> float:
@@ -186,9 +192,13 @@ def _measure_lift(
     values: NDArray[Any],
     count: Callable[[NDArray[Any], NDArray[Any]], float],
 ) -> _Lift:
-    """Compare `count(values, next values)` with its mean after the playlists are shuffled."""
+    """Compare a count of neighbours with the mean of the same count after shuffling each playlist.
+
+    `count` is called with two arrays of equal length: the value of each play that has a next play
+    in its playlist, and the value of the next play.
+    """
     at = _steps(offsets)
-    found = count(values[at], values[at + 1])
+    counted = count(values[at], values[at + 1])
     playlist = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     random = np.random.default_rng(0)
     counts = []
@@ -197,13 +207,16 @@ def _measure_lift(
         counts.append(count(shuffled[at], shuffled[at + 1]))
     expected = float(np.mean(counts))
     if not expected:
-        return _Lift(None, found > 10, expected)
-    is_clear = found > _MIN_LIFT * expected and found - expected > 5 * np.sqrt(expected)
-    return _Lift(float(found / expected), bool(is_clear), expected)
+        return _Lift(None, counted > 10, expected)
+    is_clear = counted > _MIN_LIFT * expected and counted - expected > 5 * np.sqrt(expected)
+    return _Lift(float(counted / expected), bool(is_clear), expected)
 
 
 def _count_recurrences(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Return the number of pairs of steps between the same two songs."""
+    """Return the number of recurrences of neighbours, in either direction.
+
+    Two songs that are neighbours n times count n * (n - 1) / 2.
+    """
     low, high = np.minimum(first, second), np.maximum(first, second)
     _, times = np.unique(low.astype(np.int64) << 32 | high, return_counts=True)
     return float(np.sum(times * (times - 1.0) / 2))

@@ -1,7 +1,8 @@
-"""Songs and playlists, made from rows.
+"""The stage `prepare`: makes songs and playlists from the rows of the files.
 
-Names are trimmed, every song gets its identity, each playlist is ordered, and of repeated songs the
-first is kept. Rows that cannot be used are kept as rejects, with the reason.
+Names are trimmed, songs get their ids, and the rows of each playlist are put in order. If a
+playlist repeats a song, only the first row counts. Rows that cannot be used are written to a file
+of rejects, with the reason.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ SELECT row_number() OVER ()::INTEGER AS spelling, artist AS raw_artist, title AS
 FROM (SELECT DISTINCT artist, title, track_id FROM read_parquet({rows}))
 """
 
-# A row belongs to the playlist of its id or, without an id, of its owner and name.
+# The playlist of a row is given by its playlist id or, if it has none, by its owner and name.
 _LISTS = """
 CREATE TEMP TABLE lists AS
 SELECT row_number() OVER ()::INTEGER AS list, playlist_id AS given_id, playlist_name AS raw_name,
@@ -74,7 +75,8 @@ JOIN lists ON playlist_id IS NOT DISTINCT FROM given_id
     AND playlist_name IS NOT DISTINCT FROM raw_name AND r.owner IS NOT DISTINCT FROM raw_owner
 """
 
-# Playlists are numbered in the order of their ids. Lists that differ only in blanks are one.
+# Playlists are numbered in the order of their ids. Rows whose names of the playlist differ only in
+# blanks belong to the same playlist.
 _NUMBERS = """
 CREATE TEMP TABLE playlist_of AS
 SELECT list, (dense_rank() OVER (ORDER BY playlist) - 1)::INTEGER AS number
@@ -90,8 +92,8 @@ FROM spellings LEFT JOIN (
 GROUP BY ALL
 """
 
-# Songs are numbered in the order of their ids, so the order of rows does not matter. The displayed
-# spelling is the most frequent one.
+# Songs are numbered in the order of their ids, so that the order of rows does not matter. The
+# spelling with the most plays is kept for display.
 _SONGS = """
 CREATE TEMP TABLE songs AS
 WITH spelled AS (
@@ -115,7 +117,8 @@ SELECT number, list, song, {rank} AS rank {extras}
 FROM numbered JOIN song_of USING (spelling) JOIN playlist_of USING (list)
 """
 
-# The rank of a row in its playlist: by position or time if the rows have any, else as in the file.
+# The rank of a row in its playlist: by position or time if the files have such a column, otherwise
+# by the order of rows in the file.
 _BY_FILE = "row_key"
 _BY_POSITION = "row_number() OVER (ORDER BY position NULLS LAST, row_key)"
 
@@ -138,7 +141,7 @@ JOIN files ON row_key & ~((1::BIGINT << 40) - 1) = base
 ORDER BY file, line
 """
 
-# All plays by playlist and rank, of repeated songs only the first.
+# All plays, sorted by playlist and rank. If a playlist repeats a song, only the first play counts.
 _PLAYS = """
 SELECT number, song FROM (
     SELECT number, song, min(rank) AS rank FROM used GROUP BY number, song
@@ -152,7 +155,7 @@ FROM lists JOIN playlist_of USING (list) SEMI JOIN used USING (list)
 GROUP BY number ORDER BY number
 """
 
-# The value of a song is the most frequent one in its rows; ties go to the first in the alphabet.
+# A song has the most frequent value of its rows. Of equally frequent values, the smallest is taken.
 _VALUES = """
 CREATE TEMP TABLE {table} AS
 SELECT song, value FROM (
@@ -161,8 +164,8 @@ SELECT song, value FROM (
 ) QUALIFY row_number() OVER (PARTITION BY song ORDER BY rows DESC, value) = 1
 """
 
-# Counts of playlists: with owner and name of another one; with the songs of another one (compared
-# by hash); merged although their names differ in blanks; merged from rows of several files.
+# Four counts of playlists: same_names, same_songs (compared by hash), merged_blanks and
+# merged_files of `PrepareCounts`.
 _NOTES = """
 SELECT (SELECT coalesce(sum(n), 0)::BIGINT FROM (
            SELECT count(*) AS n FROM playlists WHERE owner <> '' AND name <> ''
@@ -197,7 +200,7 @@ FROM playlists
 class PrepareOptions:
     """Options for making songs and playlists from rows.
 
-    - `min_songs`: shorter playlists are dropped.
+    - `min_songs`: playlists of fewer songs are dropped.
     - `merge_versions`: whether versions of a song, such as remasters, become one song.
     - `session_gap`: minutes without a play that end a session.
     - `session_files`: files without playlists, whose rows are cut into sessions.
@@ -212,7 +215,7 @@ class PrepareOptions:
 
 
 def prepare_options(read: ReadAccount, parameters: Parameters) -> PrepareOptions:
-    """Return the options for the rows of these files."""
+    """Return the options that follow from the account of the files and the parameters."""
     return PrepareOptions(
         **parameters.of_stage("prepare"),
         session_files=[note.file for note in read.notes if has_sessions(note.columns)],
@@ -231,10 +234,10 @@ class PrepareCounts:
     - `short_playlists`, `short_rows`: number of playlists dropped as too short, and of their rows.
     - `repeats`: number of rows that repeat a song of their playlist.
     - `track_ids`: whether songs are identified by track ids.
-    - `same_names`: number of playlists that share owner and name with another.
-    - `same_songs`: number of playlists that repeat another, song by song.
-    - `merged_blanks`: number of playlists whose names differ only in blanks in the files.
-    - `merged_files`: number of playlists with rows in several files.
+    - `same_names`: number of playlists that have the owner and the name of another playlist.
+    - `same_songs`: number of playlists with the same songs in the same order as another one.
+    - `merged_blanks`: number of playlists merged from rows whose names differ only in blanks.
+    - `merged_files`: number of playlists merged from rows of several files.
     """
 
     rows: int
@@ -259,11 +262,11 @@ class PrepareCounts:
 class PrepareSummary(PrepareCounts):
     """Result of the stage `prepare`.
 
-    - `text`: the counts in a line.
+    - `text`: the result as a line for people.
     - `versions`: songs with several versions, such as remasters.
-    - `sessions`: whether there are files without playlists, cut into sessions.
-    - `units`: files whose times are not in seconds, by unit.
-    - `order`: whether the playlists are in the order in which they were played.
+    - `sessions`: whether the rows of some files were cut into sessions (see `cut_sessions`).
+    - `units`: names of the files whose times are not in seconds, by unit.
+    - `order`: whether the songs of playlists are in the order in which they were played.
     """
 
     text: str
@@ -276,12 +279,18 @@ class PrepareSummary(PrepareCounts):
 def prepare(
     rows: Path, unreadable: Path, folder: Path, options: PrepareOptions, reporter: Reporter
 ) -> PrepareSummary:
-    """Make the tables of this stage from the rows and unreadable records of the stage `read`.
+    """Make songs, playlists and rejects from the results of the stage `read`.
 
-    Writes to `folder`: `songs.parquet` (song, song_id, artist, title, artist_key, title_key, and
-    the payload fields), `playlists.parquet` (playlist_id, name, owner, songs: list of `song`, in
-    play order, each once), `short_playlists.parquet` (those of fewer than `min_songs` songs), and
-    `rejects.parquet` (file, line, reason, text). Raises `PlaylistError` if no playlist is left.
+    `rows` and `unreadable` are the paths of its Parquet files. Writes four files to `folder`:
+
+    - `songs.parquet`: song (its number), song_id, artist, title, artist_key, title_key, and the
+      payload fields.
+    - `playlists.parquet`: playlist_id, name, owner, and songs (list of song numbers, in play order,
+      without repeated songs).
+    - `short_playlists.parquet`: playlists of fewer than `min_songs` songs, with the same columns.
+    - `rejects.parquet`: file, line, reason and text.
+
+    Raises `PlaylistError` if no playlist is left.
     """
     extras = "".join(f', "{PREFIX}{name}"' for name in options.fields)
     with reporter.task("prepare") as task, connect(folder) as sql:
@@ -320,7 +329,7 @@ def prepare(
 
 
 def _collect_playlists(sql: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Return the playlists by ascending id: number, playlist_id, name, owner, songs."""
+    """Return a table of all playlists: number, playlist_id, name, owner, songs; by ascending id."""
     plays = sql.sql(_PLAYS).to_arrow_table()
     listed = sql.sql(_PLAYLIST_NAMES).to_arrow_table()
     number, songs = plays["number"].to_numpy(), plays["song"].combine_chunks()
@@ -330,7 +339,7 @@ def _collect_playlists(sql: duckdb.DuckDBPyConnection) -> pa.Table:
 
 
 def _add_payload(sql: duckdb.DuckDBPyConnection, fields: Sequence[str]) -> str:
-    """Return the query of `songs` in their order, with the values of the payload fields."""
+    """Return a query of the table `songs` with a column for each payload field."""
     columns, joins = "", ""
     for number, name in enumerate(fields):
         table = f"values_{number}"
@@ -389,7 +398,7 @@ def _describe(counts: PrepareCounts, min_songs: int) -> str:
         text += f"; {sum(rejected.values()):,} rows rejected ({reasons})"
     if counts.short_playlists:
         text += (
-            f"; {counts.short_playlists:,} playlists shorter than {min_songs} songs dropped, "
-            f"{counts.short_rows:,} rows with them"
+            f"; {counts.short_playlists:,} playlists shorter than {min_songs} songs dropped, with "
+            f"{counts.short_rows:,} rows"
         )
     return text

@@ -1,4 +1,4 @@
-"""Sessions: the plays of a listener, cut at each longer pause, for files without playlists."""
+"""Sessions, which take the place of playlists: the plays of a listener, cut at each long pause."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     import duckdb
 
-# The unit of times since 1970 follows from their size: seconds are about 2e9 today, and no song was
-# played before 1973 or after the year 5000. Times in a unit are at least as large as its value.
+# Smallest size of a time since 1970 in each unit; smaller times are seconds. The sizes tell the
+# units apart for every time between 1973 and the year 5000.
 _UNITS = {"milliseconds": 1e11, "microseconds": 1e14, "nanoseconds": 1e17}
 
 _FILES = """
@@ -25,7 +25,7 @@ FROM files JOIN (
 WHERE file IN ({files})
 """
 
-# The id of a session is its listener and its first second.
+# The id of a session consists of its listener and the time of its first play, in seconds.
 _SESSIONS = """
 CREATE TEMP TABLE sessions AS
 WITH times AS (
@@ -59,11 +59,12 @@ FROM numbered LEFT JOIN (
 def cut_sessions(
     sql: duckdb.DuckDBPyConnection, files: Sequence[str], gap: float
 ) -> dict[str, list[str]]:
-    """Give each session in the rows of `files` its own list (see `ingest.prepare.playlists`).
+    """Cut the rows of `files` into sessions, in the SQL tables of `ingest.prepare.playlists`.
 
-    Their positions become seconds. A pause of more than `gap` seconds ends a session. Times may be
-    in seconds, milliseconds, microseconds or nanoseconds. Returns the files with other units than
-    seconds, by unit.
+    Each session gets its own row in the table `lists`, and the positions of its rows become
+    seconds. A pause of more than `gap` seconds ends a session. Times in the files may be in
+    seconds, milliseconds, microseconds or nanoseconds. Returns the names of the files whose times
+    are not in seconds, by unit.
     """
     if not files:
         return {}

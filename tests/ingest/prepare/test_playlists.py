@@ -281,7 +281,7 @@ def test_short_playlists_are_written_separately(tmp_path: Path) -> None:
     assert result.summary.playlists == 1
     assert result.summary.short_playlists == 3
     assert result.summary.plays == 3
-    dropped = "3 playlists shorter than 3 songs dropped, 9 rows with them"
+    dropped = "3 playlists shorter than 3 songs dropped, with 9 rows"
     assert dropped in result.summary.text
     assert result.summary.short_rows == 9
 
