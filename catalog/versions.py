@@ -2,7 +2,7 @@
 
 To a listener, a remaster, a radio edit and a title with guest credits are the same song. Live,
 acoustic, remix, cover, karaoke, instrumental and demo versions are different songs, so the list of
-editions does not contain them.
+editions does not contain them. `bare_title` alone also regards a live version as the same song.
 """
 
 from __future__ import annotations
@@ -42,6 +42,12 @@ MAX_EDITIONS = 4
 """Maximum number of editions in a list such as "mono / remastered / 2009"."""
 _EDITION_LIST = rf"(?:{_EDITIONS})(?:\s?/\s?(?:{_EDITIONS}|{_YEAR})){{0,{MAX_EDITIONS - 1}}}"
 _EDITION = re.compile(rf"\s[-\u2013]\s{_EDITION_LIST}|\({_EDITION_LIST}\)|\[{_EDITION_LIST}\]")
+_LIVE_DETAIL = r"(?:\s(?:at|in|from|on|version|recording|sessions?|\d+)\b|\s?/)"
+_LIVE = re.compile(
+    rf"\s[-\u2013]\slive(?:{_LIVE_DETAIL}.*)?$"
+    rf"|\s?\(live(?:{_LIVE_DETAIL}[^()]*)?\)$|\s?\[live(?:{_LIVE_DETAIL}[^\[\]]*)?\]$"
+)
+_MARK = re.compile(r"\s[-\u2013]\s|[(\[{]|\bfe?a?t\.")  # in every title that `bare_title` shortens
 _DASH = re.compile(r"\s[-\u2013](?=\s)")
 _BRACKET = re.compile(r"[()\[\]]")
 HINT = (
@@ -78,6 +84,22 @@ def base_title(title_key: str) -> str:
         if start is None:
             return title[:end].strip() or title_key
         end = start - title.startswith(" ", start - 1, start)
+
+
+def bare_title(title_key: str) -> str:
+    """Return a normalised title without edition, guests and the mark of a live version.
+
+    Never empty. Two songs of an artist with the same bare title are not recommended together. The
+    time is linear in the length of any title.
+
+    >>> bare_title("heroes - live at wembley / 2011 remaster"), bare_title("heroes - demo")
+    ('heroes', 'heroes - demo')
+    """
+    if not _MARK.search(title_key):
+        return title_key
+    base = base_title(title_key)
+    studio = _LIVE.sub("", base)
+    return (base_title(studio) if studio else "") or base
 
 
 def _drop_from(end: int, positions: list[int]) -> None:

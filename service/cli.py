@@ -60,6 +60,12 @@ limit_option = click.option(
     type=click.IntRange(1, 500),
     help="Number of songs.",
 )
+versions_option = click.option(
+    "--allow-versions",
+    is_flag=True,
+    help="Allow versions of the given songs (remaster, radio edit, live, other guests), and more "
+    "than one version of a song.",
+)
 filter_option = click.option(
     "--filter",
     "conditions",
@@ -115,6 +121,14 @@ filter_option = click.option(
     help="Maximum number of songs of one artist; 0 for no maximum.",
 )
 @click.option(
+    "--min-artist-gap",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 500),
+    help="Minimum number of other songs between two songs of one artist; 1 for never two in a row.",
+)
+@versions_option
+@click.option(
     "--diversity",
     default=0.0,
     show_default=True,
@@ -137,6 +151,8 @@ def recommend(
     conditions: tuple[WrittenCondition, ...],
     unlike: tuple[str, ...],
     max_per_artist: int,
+    min_artist_gap: int,
+    allow_versions: bool,
     diversity: float,
     explain: bool,
     as_json: bool,
@@ -154,6 +170,8 @@ def recommend(
         filter=pb.Filter(include_artists=include_artist, exclude_artists=exclude_artist),
         mode="MODE_UNSPECIFIED" if mode == "auto" else f"MODE_{mode.upper()}",
         max_per_artist=max_per_artist,
+        min_artist_gap=min_artist_gap,
+        allow_versions=allow_versions,
         diversity=diversity,
         explain=explain,
     )
@@ -179,6 +197,7 @@ def recommend(
 @qdrant_server
 @limit_option
 @filter_option
+@versions_option
 @json_option
 @one_line_errors
 @request_errors_as_usage
@@ -189,6 +208,7 @@ def similar(
     qdrant: QdrantOptions | None,
     limit: int,
     conditions: tuple[WrittenCondition, ...],
+    allow_versions: bool,
     as_json: bool,
 ) -> None:
     """List the songs nearest to SONG.
@@ -202,7 +222,9 @@ def similar(
         (seed,) = _resolve_seeds(recommender, [song])
         where = pb.Filter(conditions=_build_conditions(recommender, conditions))
         response = recommender.similar_songs(
-            pb.SimilarSongsRequest(song=seed, limit=limit, filter=where)
+            pb.SimilarSongsRequest(
+                song=seed, limit=limit, filter=where, allow_versions=allow_versions
+            )
         )
     if as_json:
         render.print_message(response)

@@ -70,7 +70,9 @@ async def similar_songs(
     seed = validation.parse_song("song", request.song)
     limit = validation.parse_limit(request.limit)
     where = await validation.parse_filter(request.filter, release.manifest.payload)
-    song, recommendation = await find_similar(release, seed, limit, where, timings)
+    song, recommendation = await find_similar(
+        release, seed, limit, where, timings, allow_versions=request.allow_versions
+    )
     return pb.SimilarSongsResponse(
         songs=[responses.build_scored_song(hit) for hit in recommendation.songs],
         song=responses.build_song(song),
@@ -136,9 +138,8 @@ def _split_by_work(queries: Sequence[Query]) -> Iterator[Sequence[Query]]:
     """Yield groups of consecutive queries, each small enough for one request to Qdrant."""
     start, work = 0, 0
     for index, query in enumerate(queries):
-        is_varied = bool(query.diversity or query.max_per_artist)
         query_work = validation.estimate_query_work(
-            len(query.seeds), query.limit, is_varied=is_varied
+            len(query.seeds), query.limit, is_varied=query.may_reject
         )
         is_full = index - start == MAX_QUERIES_AT_ONCE or work + query_work > MAX_WORK_AT_ONCE
         if index > start and is_full:

@@ -54,7 +54,10 @@ MAX_VALUE_IN_MESSAGE = 40  # characters of a malformed value that an error messa
 MAX_CLOCK_LEAD_MS = 60_000  # milliseconds by which a caller's clock may be ahead of this machine's
 
 VARIED_WORK_FACTOR = 5
-"""Number of candidates per song to return, for a query with `max_per_artist` or `diversity`."""
+"""Number of candidates per song to return, for a query whose options may reject songs.
+
+See `Query.may_reject`.
+"""
 
 MODES = {
     pb.MODE_DENSE: Mode.DENSE,
@@ -92,7 +95,7 @@ def estimate_work(request: object) -> int:
         return sum(estimate_work(query) for query in request.requests[: MAX_PLAYLISTS + 1])
     if isinstance(request, pb.RecommendRequest):
         limit = min(max(0, request.limit) or DEFAULT_LIMIT, MAX_LIMIT)
-        is_varied = bool(request.diversity or request.max_per_artist)
+        is_varied = bool(request.diversity or request.max_per_artist or request.min_artist_gap)
         return estimate_query_work(len(request.seeds), limit, is_varied=is_varied)
     return len(request.plays) if isinstance(request, pb.RecordPlaysRequest) else 0
 
@@ -127,6 +130,8 @@ async def parse_query(
         raise RequestError(f"{prefix}mode", f"{request.mode} is not a mode")
     if request.max_per_artist > MAX_LIMIT:
         raise RequestError(f"{prefix}max_per_artist", f"must be at most {MAX_LIMIT}")
+    if request.min_artist_gap > MAX_LIMIT:
+        raise RequestError(f"{prefix}min_artist_gap", f"must be at most {MAX_LIMIT}")
     if not 0 <= request.diversity <= 1:
         raise RequestError(f"{prefix}diversity", "must be from 0 to 1")
     return Query(
@@ -137,6 +142,8 @@ async def parse_query(
         request.max_per_artist,
         request.diversity,
         request.explain,
+        request.min_artist_gap,
+        request.allow_versions,
     )
 
 

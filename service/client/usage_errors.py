@@ -23,6 +23,7 @@ _OPTIONS = {
     "mode": "--mode",
     "max_per_artist": "--max-per-artist",
     "diversity": "--diversity",
+    "min_artist_gap": "--min-artist-gap",
 }
 """The option or argument that sets a field of a request, by the beginning of the field's path."""
 

@@ -1,42 +1,60 @@
-"""Diversify a ranking: cap the songs per artist, and apply maximal marginal relevance."""
+"""Select songs of a ranking: one version of each, spaced and capped by artist, and diverse."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from catalog.song import normalise
+from service.recommend.recordings import identify_recording
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from uuid import UUID
 
     from numpy.typing import NDArray
 
     from catalog.model import Hit
+    from service.recommend.recordings import Recording
 
 
 class DiverseSelection:
     """A selection of `limit` songs from rankings that are added one after another, best first.
 
-    At most `max_per_artist` songs of one artist are selected; 0 means no maximum. With `diversity`
-    d above 0, songs of a ranking are selected by maximal marginal relevance (Carbonell and
-    Goldstein, 1998): the next song is the one with the highest (1 - d) * relevance - d *
-    similarity. The relevance is its score, scaled to 0 to 1 within the ranking; the similarity is
-    its highest cosine with a song selected before. A song without a vector has the mean similarity
-    of all pairs of songs.
+    - `max_per_artist`: maximum number of songs of one artist; 0 for no maximum.
+    - `min_artist_gap`: minimum number of other songs between two songs of one artist. A song that
+      is too close to another of its artist waits, and is selected as soon as it fits.
+    - `diversity`: if above 0, songs are selected by maximal marginal relevance (Carbonell and
+      Goldstein, 1998): the next song is the one with the highest (1 - d) * relevance - d *
+      similarity. The relevance is its score, scaled to 0 to 1 within the candidates; the similarity
+      is its highest cosine with a song selected before. A song without a vector has the mean
+      similarity of all pairs of songs.
+    - `played`: recordings of which no version is selected, nor two versions of any other recording;
+      None if versions are allowed.
 
-    `full_artists` are the artists of whom `max_per_artist` songs are selected.
+    A song counts for each of its artists; songs without an artist are neither capped nor spaced.
     """
 
-    def __init__(self, limit: int, max_per_artist: int = 0, diversity: float = 0.0) -> None:
+    def __init__(
+        self,
+        limit: int,
+        max_per_artist: int = 0,
+        diversity: float = 0.0,
+        min_artist_gap: int = 0,
+        played: Collection[Recording] | None = None,
+    ) -> None:
         self.songs: list[Hit] = []
-        self.full_artists: frozenset[str] = frozenset()
         self._limit = limit
         self._max_per_artist = max_per_artist
         self._diversity = diversity
+        self._min_artist_gap = min_artist_gap
+        self._recordings = None if played is None else set(played)
+        self._full_artists: set[str] = set()
         self._artist_counts: Counter[str] = Counter()
         self._seen: list[Hit] = []
+        self._waiting: list[Hit] = []
 
     @property
     def is_complete(self) -> bool:
@@ -44,8 +62,13 @@ class DiverseSelection:
         return len(self.songs) >= self._limit
 
     @property
+    def blocked_artists(self) -> frozenset[str]:
+        """The artists of whom no song can be selected next: too many, or too close to another."""
+        return frozenset(self._full_artists).union(*map(_artists, self._recent))
+
+    @property
     def seen_songs(self) -> frozenset[UUID]:
-        """The songs of the rankings added so far, without the songs of `full_artists`."""
+        """The songs of the rankings added so far, without those of artists with the maximum."""
         return frozenset(hit.song.song_id for hit in self._seen if not self._is_full(hit))
 
     @property
@@ -55,46 +78,134 @@ class DiverseSelection:
 
     def add(self, ranking: Sequence[Hit]) -> None:
         """Select songs of a ranking, which must not contain songs of an earlier one."""
-        if self._diversity:
-            self._select_diverse(ranking)
-        else:
-            for hit in ranking:
-                if not self.is_complete and not self._is_full(hit):
-                    self._select(hit)
         self._seen += ranking
+        if self._diversity or self._min_artist_gap:
+            self._select_from([*self._waiting, *ranking])
+            return
+        for hit in ranking:
+            if self.is_complete:
+                break
+            if not (self._is_full(hit) or self._is_version(hit)):
+                self._select(hit)
+
+    @property
+    def _recent(self) -> Sequence[Hit]:
+        """The selected songs to whose artists the next song would be too close."""
+        return self.songs[-self._min_artist_gap :] if self._min_artist_gap else ()
 
     def _is_full(self, hit: Hit) -> bool:
-        """Return whether the maximum number of songs of the artist of this song is selected."""
-        return hit.song.artist_key in self.full_artists
+        """Return whether the maximum number of songs of an artist of this song is selected."""
+        return not self._full_artists.isdisjoint(_artists(hit))
+
+    def _is_version(self, hit: Hit) -> bool:
+        """Return whether this is a version of a song that is played or selected."""
+        return self._recordings is not None and _identify(hit) in self._recordings
 
     def _select(self, hit: Hit) -> None:
-        artist = hit.song.artist_key
         self.songs.append(hit)
-        self._artist_counts[artist] += 1
-        if self._artist_counts[artist] == self._max_per_artist:
-            self.full_artists |= {artist}
+        for artist in _artists(hit):
+            self._artist_counts[artist] += 1
+            if self._artist_counts[artist] == self._max_per_artist:
+                self._full_artists.add(artist)
+        if self._recordings is not None and (recording := _identify(hit)):
+            self._recordings.add(recording)
 
-    def _select_diverse(self, ranking: Sequence[Hit]) -> None:
-        if not ranking:
-            return
-        relevance = _scale(np.array([hit.score for hit in ranking]))
-        cosines = _Cosines([*self.songs, *ranking])
-        selected = len(self.songs)
-        # Highest cosine of each song of the ranking with a selected song.
-        nearest = np.full(len(ranking), -np.inf)
-        for index in range(selected):
-            nearest = np.maximum(nearest, cosines.compare_with(index)[selected:])
-        is_left = np.array([not self._is_full(hit) for hit in ranking])
-        while is_left.any() and not self.is_complete:
-            marginal = relevance
-            if self.songs:
-                marginal = (1 - self._diversity) * relevance - self._diversity * nearest
-            best = int(np.argmax(np.where(is_left, marginal, -np.inf)))
-            is_left[best] = False
-            self._select(ranking[best])
-            nearest = np.maximum(nearest, cosines.compare_with(selected + best)[selected:])
-            if self._is_full(ranking[best]):
-                is_left &= np.array([not self._is_full(hit) for hit in ranking])
+    def _select_from(self, ranking: Sequence[Hit]) -> None:
+        """Select songs one by one, each the best of those that may come next."""
+        candidates = _Candidates(
+            [hit for hit in ranking if not (self._is_full(hit) or self._is_version(hit))],
+            self.songs,
+            self._diversity,
+            by_recording=self._recordings is not None,
+        )
+        for recent in self._recent:
+            candidates.block(_artists(recent))
+        while not self.is_complete and (hit := candidates.take_best()):
+            leaving = self._recent[:1] if len(self._recent) == self._min_artist_gap else ()
+            self._select(hit)
+            for artist in self._full_artists.intersection(_artists(hit)):
+                candidates.drop_artist(artist)
+            if self._min_artist_gap:
+                for old in leaving:
+                    candidates.unblock(_artists(old))
+                candidates.block(_artists(hit))
+        self._waiting = candidates.list_left()
+
+
+class _Candidates:
+    """Songs to select from, with the highest cosine of each with a song selected before."""
+
+    def __init__(
+        self, hits: Sequence[Hit], selected: Sequence[Hit], diversity: float, *, by_recording: bool
+    ) -> None:
+        self._hits = hits
+        self._is_left = np.ones(len(hits), bool)
+        self._blocks = np.zeros(len(hits), np.int64)  # number of artists that block each song
+        self._rows_by_artist: defaultdict[str, list[int]] = defaultdict(list)
+        self._rows_by_recording: defaultdict[Recording, list[int]] = defaultdict(list)
+        for row, hit in enumerate(hits):
+            for artist in _artists(hit):
+                self._rows_by_artist[artist].append(row)
+            if by_recording and (recording := _identify(hit)):
+                self._rows_by_recording[recording].append(row)
+        self._diversity = diversity
+        self._has_selected = bool(selected)
+        if diversity and hits:
+            self._relevance = _scale(np.array([hit.score for hit in hits]))
+            self._cosines = _Cosines([*selected, *hits])
+            self._nearest = np.full(len(hits), -np.inf)
+            for index in range(len(selected)):
+                self._compare_with(index)
+        else:
+            self._relevance = -np.arange(len(hits), dtype=np.float64)
+
+    def take_best(self) -> Hit | None:
+        """Remove and return the best song that is not blocked, with its versions; else None."""
+        allowed = self._is_left & (self._blocks == 0)
+        if not allowed.any():
+            return None
+        marginal = self._relevance
+        if self._diversity and self._has_selected:
+            marginal = (1 - self._diversity) * self._relevance - self._diversity * self._nearest
+        best = int(np.argmax(np.where(allowed, marginal, -np.inf)))
+        hit = self._hits[best]
+        self._is_left[best] = False
+        if recording := _identify(hit):
+            self._is_left[self._rows_by_recording.get(recording, [])] = False
+        if self._diversity:
+            self._has_selected = True
+            self._compare_with(best - len(self._hits))
+        return hit
+
+    def block(self, artists: Collection[str]) -> None:
+        """Keep the songs of these artists from being taken. May be called several times."""
+        for artist in artists:
+            self._blocks[self._rows_by_artist.get(artist, [])] += 1
+
+    def unblock(self, artists: Collection[str]) -> None:
+        """Undo one call of `block`."""
+        for artist in artists:
+            self._blocks[self._rows_by_artist.get(artist, [])] -= 1
+
+    def drop_artist(self, artist: str) -> None:
+        """Remove the songs of an artist."""
+        self._is_left[self._rows_by_artist.get(artist, [])] = False
+
+    def list_left(self) -> list[Hit]:
+        """Return the songs that were not taken or removed, in their order."""
+        return [hit for hit, is_left in zip(self._hits, self._is_left, strict=True) if is_left]
+
+    def _compare_with(self, index: int) -> None:
+        cosines = self._cosines.compare_with(index)[-len(self._hits) :]
+        self._nearest = np.maximum(self._nearest, cosines)
+
+
+def _artists(hit: Hit) -> tuple[str, ...]:
+    return (hit.song.artist_key,) if hit.song.artist_key else ()
+
+
+def _identify(hit: Hit) -> Recording | None:
+    return identify_recording(hit.song.artist_key, normalise(hit.song.title))
 
 
 class _Cosines:

@@ -12,6 +12,7 @@ from service.recommend.diversify import DiverseSelection
 from service.recommend.explain import explain
 from service.recommend.plan import plan_query
 from service.recommend.query import Mode, Query, Recommendation
+from service.recommend.recordings import list_played
 from service.recommend.retrieval import build_searches, rank, retrieve
 from service.recommend.seeds import Resolution, resolve_playlists
 
@@ -69,12 +70,14 @@ async def find_similar(
     limit: int = 10,
     where: Filter = ANY,
     timings: Timings | None = None,
+    *,
+    allow_versions: bool = False,
 ) -> tuple[Song, Recommendation]:
     """Return the song of a seed, and a recommendation of the songs nearest to it by dense vectors.
 
     The weight of `seed` must be positive. Raises `UnknownSongError`.
     """
-    query = Query([seed], limit, where, Mode.DENSE)
+    query = Query([seed], limit, where, Mode.DENSE, allow_versions=allow_versions)
     recommendation = await recommend(release, query, timings)
     (resolved,) = recommendation.seeds
     if resolved.resolution is not Resolution.SONG:
@@ -90,12 +93,10 @@ async def _select_songs(
 ) -> list[DiverseSelection]:
     """Return the selection of songs for each plan.
 
-    A further round of searches is needed only if `max_per_artist` or `diversity` rejected songs.
+    A further round of searches is needed only if the selection rejected songs: versions, or by the
+    options `max_per_artist`, `min_artist_gap` and `diversity`.
     """
-    selections = [
-        DiverseSelection(plan.query.limit, plan.query.max_per_artist, plan.query.diversity)
-        for plan in plans
-    ]
+    selections = [_start_selection(plan) async for plan in pause_between(plans)]
     unfinished = [
         (plan, selection)
         for plan, selection in zip(plans, selections, strict=True)
@@ -111,16 +112,41 @@ async def _select_songs(
         with timings.measure("rank"):
             rankings = await rank(release, open_plans, hits)
             pairs = zip(unfinished, rankings, strict=True)
-            async for (_, selection), ranking in pause_between(pairs):
-                selection.add(ranking)
+            has_grown = [
+                _add_ranking(selection, ranking)
+                async for (_, selection), ranking in pause_between(pairs)
+            ]
         unfinished = [
             (plan, selection)
-            for (plan, selection), plan_searches, plan_hits in zip(
-                unfinished, searches, hits, strict=True
+            for (plan, selection), plan_searches, plan_hits, grown in zip(
+                unfinished, searches, hits, has_grown, strict=True
             )
-            if not (selection.is_complete or _are_exhausted(plan_searches, plan_hits))
+            if not selection.is_complete
+            and (
+                not _are_exhausted(plan_searches, plan_hits)
+                # The searches excluded the artists of the last songs, which have changed.
+                or (plan.query.min_artist_gap and grown)
+            )
         ]
     return selections
+
+
+def _start_selection(plan: Plan) -> DiverseSelection:
+    query = plan.query
+    return DiverseSelection(
+        query.limit,
+        query.max_per_artist,
+        query.diversity,
+        query.min_artist_gap,
+        None if query.allow_versions else list_played(zip(query.seeds, plan.seeds, strict=True)),
+    )
+
+
+def _add_ranking(selection: DiverseSelection, ranking: Sequence[Hit]) -> bool:
+    """Add a ranking to a selection, and return whether songs of it were selected."""
+    before = len(selection.songs)
+    selection.add(ranking)
+    return len(selection.songs) > before
 
 
 def _are_exhausted(searches: Sequence[Search], hits: Sequence[Sequence[Hit]]) -> bool:

@@ -53,6 +53,9 @@ class Query:
     - `max_per_artist`: maximum number of songs of one artist; 0 for no maximum.
     - `diversity`: from 0 (relevance only) to 1 (dissimilarity only); see `DiverseSelection`.
     - `explain`: whether to compute the share of each seed in each song.
+    - `min_artist_gap`: minimum number of other songs between two songs of one artist.
+    - `allow_versions`: whether versions of seeds, and several versions of a song, can be
+      recommended; see `service.recommend.recordings`.
     """
 
     seeds: Sequence[Seed]
@@ -62,6 +65,13 @@ class Query:
     max_per_artist: int = 0
     diversity: float = 0.0
     explain: bool = False
+    min_artist_gap: int = 0
+    allow_versions: bool = False
+
+    @property
+    def may_reject(self) -> bool:
+        """Whether the options are likely to reject songs that are found."""
+        return bool(self.max_per_artist or self.min_artist_gap or self.diversity)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,11 @@ DIVERSITY_POOL = 100
 DIVERSITY_FACTOR = 5
 """Number of candidates per song to return, of a query with diversity."""
 
-ARTIST_CAP_FACTOR = 3
-"""Number of candidates per song that is still missing, of a query with `max_per_artist`."""
+REJECTION_FACTOR = 3
+"""Number of candidates per song that is still missing, if songs are rejected.
+
+Songs are rejected by `max_per_artist` and `min_artist_gap`, and versions of a song.
+"""
 
 MAX_SEARCH_DEPTH = 5_000
 """Maximum limit of one search, because a Qdrant server in strict mode refuses higher limits.
@@ -46,17 +49,17 @@ def build_searches(plan: Plan, selection: DiverseSelection) -> list[Search]:
     """Return the searches for the songs that the selection still lacks.
 
     They ask for more songs if the selection may reject some. Songs that were retrieved before, and
-    artists that have reached their maximum, are excluded.
+    artists of whom no song can be selected next, are excluded.
     """
     query, where = plan.query, plan.search.where
     where = replace(
         where,
         exclude_songs=where.exclude_songs | selection.seen_songs,
-        exclude_artists=where.exclude_artists | selection.full_artists,
+        exclude_artists=where.exclude_artists | selection.blocked_artists,
     )
     limit = query.limit - len(selection.songs)
-    if query.max_per_artist:
-        limit = ARTIST_CAP_FACTOR * limit + selection.rejected_count
+    if query.max_per_artist or query.min_artist_gap or selection.rejected_count:
+        limit = REJECTION_FACTOR * limit + selection.rejected_count
     if query.diversity:
         limit = max(limit, DIVERSITY_POOL, DIVERSITY_FACTOR * query.limit)
     search = replace(

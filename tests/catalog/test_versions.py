@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from catalog.song import normalise, song_id, song_id_of_track
-from catalog.versions import HINT, base_title
+from catalog.versions import HINT, bare_title, base_title
 from tests.support.prepared import playlist, prepared, row
 
 if TYPE_CHECKING:
@@ -82,6 +82,35 @@ def test_base_title_of_editions(title: str, base: str) -> None:
 @pytest.mark.parametrize("title", OTHERS)
 def test_base_title_of_other_recordings(title: str) -> None:
     assert base_title(normalise(title)) == title
+
+
+@pytest.mark.parametrize(("title", "base"), SAME)
+def test_bare_title_of_editions(title: str, base: str) -> None:
+    assert bare_title(normalise(title)) == bare_title(base)
+
+
+@pytest.mark.parametrize(
+    ("title", "bare"),
+    [
+        ("Heroes - Live", "heroes"),
+        ("Heroes (Live)", "heroes"),
+        ("Heroes [Live at Wembley, 1985]", "heroes"),
+        ("Heroes \N{EN DASH} Live in Berlin (2002)", "heroes"),
+        ("Heroes - Live 1985", "heroes"),
+        ("Heroes - Live / 2011 Remaster", "heroes"),
+        ("Heroes - 2009 Remaster - Live", "heroes"),
+        ("Heroes (feat. X) - Live Version", "heroes"),
+        ("Heroes - Acoustic", "heroes - acoustic"),
+        ("Heroes (Live Remix)", "heroes (live remix)"),
+        ("007 - Live and Let Die", "007 - live and let die"),
+        ("Live", "live"),
+        ("(Live)", "(live)"),
+        ("Long Live (Live)", "long live"),
+    ],
+)
+def test_bare_title_of_live_versions(title: str, bare: str) -> None:
+    assert bare_title(normalise(title)) == bare
+    assert bare_title(bare) == bare
 
 
 ROWS = [

@@ -14,7 +14,7 @@ from cli.main import main
 from nextsong.v1 import recommender_pb2 as pb
 from service.api.conditions import build_conditions, parse_condition
 from tests.support.extra_fields import PAYLOAD, POINTS
-from tests.support.fakes import publish
+from tests.support.fakes import points_of, publish
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,6 +119,26 @@ def test_max_per_artist_diversity_explain_and_unlike(folder: Path) -> None:
     assert "Fernando: because of ABBA - Waterloo (100%)" in shown.output
     pushed = recommend(folder, "--unlike", "Björk - Jóga")
     assert "Jóga" not in titles(pushed)
+
+
+def test_artist_gaps_and_versions(tmp_path: Path) -> None:
+    rows = [
+        ("ABBA", "Waterloo", 50, (1, 0)),
+        ("ABBA", "Waterloo - Live", 40, (0.9, 0.1)),
+        ("ABBA", "Fernando", 30, (0.8, 0.2)),
+        ("ABBA", "Chiquitita", 20, (0.7, 0.3)),
+        ("Björk", "Jóga", 10, (0.6, 0.4)),
+    ]
+    publish(EmbeddedStore(tmp_path), points_of(*rows))
+    assert titles(recommend(tmp_path)) == {"Fernando", "Chiquitita", "Jóga"}
+    assert "Waterloo - Live" in titles(recommend(tmp_path, "--allow-versions"))
+    spaced = recommend(tmp_path, "--min-artist-gap", 1)
+    names = [scored["song"]["title"] for scored in spaced["songs"]]
+    assert names == ["Fernando", "Jóga", "Chiquitita"]
+    near = call("similar", "ABBA - Waterloo", "--home", tmp_path)
+    assert "Waterloo - Live" not in near.output
+    near = call("similar", "ABBA - Waterloo", "--allow-versions", "--home", tmp_path)
+    assert "Waterloo - Live" in near.output
 
 
 def test_an_empty_response_has_a_reason(folder: Path) -> None:

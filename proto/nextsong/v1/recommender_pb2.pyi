@@ -168,7 +168,7 @@ class ScoredSong(_message.Message):
     def __init__(self, song: _Optional[_Union[Song, _Mapping]] = ..., score: _Optional[float] = ..., reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("seeds", "limit", "filter", "mode", "max_per_artist", "diversity", "explain", "user_id")
+    __slots__ = ("seeds", "limit", "filter", "mode", "max_per_artist", "diversity", "explain", "user_id", "min_artist_gap", "allow_versions")
     SEEDS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
@@ -177,6 +177,8 @@ class RecommendRequest(_message.Message):
     DIVERSITY_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
+    MIN_ARTIST_GAP_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     seeds: _containers.RepeatedCompositeFieldContainer[Seed]
     limit: int
     filter: Filter
@@ -185,7 +187,9 @@ class RecommendRequest(_message.Message):
     diversity: float
     explain: bool
     user_id: str
-    def __init__(self, seeds: _Optional[_Iterable[_Union[Seed, _Mapping]]] = ..., limit: _Optional[int] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., max_per_artist: _Optional[int] = ..., diversity: _Optional[float] = ..., explain: _Optional[bool] = ..., user_id: _Optional[str] = ...) -> None: ...
+    min_artist_gap: int
+    allow_versions: bool
+    def __init__(self, seeds: _Optional[_Iterable[_Union[Seed, _Mapping]]] = ..., limit: _Optional[int] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., max_per_artist: _Optional[int] = ..., diversity: _Optional[float] = ..., explain: _Optional[bool] = ..., user_id: _Optional[str] = ..., min_artist_gap: _Optional[int] = ..., allow_versions: _Optional[bool] = ...) -> None: ...
 
 class RecordPlaysRequest(_message.Message):
     __slots__ = ("user_id", "plays")
@@ -250,14 +254,16 @@ class BatchRecommendResponse(_message.Message):
     def __init__(self, responses: _Optional[_Iterable[_Union[RecommendResponse, _Mapping]]] = ...) -> None: ...
 
 class SimilarSongsRequest(_message.Message):
-    __slots__ = ("song", "limit", "filter")
+    __slots__ = ("song", "limit", "filter", "allow_versions")
     SONG_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
+    ALLOW_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     song: Seed
     limit: int
     filter: Filter
-    def __init__(self, song: _Optional[_Union[Seed, _Mapping]] = ..., limit: _Optional[int] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ...) -> None: ...
+    allow_versions: bool
+    def __init__(self, song: _Optional[_Union[Seed, _Mapping]] = ..., limit: _Optional[int] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., allow_versions: _Optional[bool] = ...) -> None: ...
 
 class SimilarSongsResponse(_message.Message):
     __slots__ = ("songs", "song", "release", "empty_reason")

@@ -79,6 +79,7 @@ def test_a_batch_is_one_request_to_the_engine() -> None:
         (pb.RecommendRequest(seeds=[SEED], limit=501), "requests[1].limit"),
         (pb.RecommendRequest(seeds=[SEED], diversity=1.5), "requests[1].diversity"),
         (pb.RecommendRequest(seeds=[SEED], max_per_artist=501), "requests[1].max_per_artist"),
+        (pb.RecommendRequest(seeds=[SEED], min_artist_gap=501), "requests[1].min_artist_gap"),
         (
             pb.RecommendRequest(seeds=[SEED], filter=pb.Filter(exclude_song_ids=["x"])),
             "requests[1].filter.exclude_song_ids[0]",
@@ -125,6 +126,10 @@ def test_all_options_of_a_query_change_the_recommendation(real: OpenRelease) -> 
     artists = [scored.song.artist for scored in bounded.songs]
     assert len(set(artists)) == len(artists)
     assert len({scored.song.artist for scored in plain.songs}) < 20
+    spaced = recommend(real, seeds=seeds, limit=20, min_artist_gap=2)
+    artists = [scored.song.artist for scored in spaced.songs]
+    assert len(artists) == 20
+    assert all(len({*artists[start : start + 3]}) == 3 for start in range(18))
     assert ids(recommend(real, seeds=seeds, limit=20, diversity=0.9)) != ids(plain)
     explained = recommend(real, seeds=seeds, limit=20, explain=True)
     assert ids(explained) == ids(plain)

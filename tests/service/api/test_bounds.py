@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from catalog.errors import RequestError
-from catalog.versions import base_title
+from catalog.versions import bare_title, base_title
 from nextsong.v1 import recommender_pb2 as pb
 from service.api import methods, validation
 from service.recommend import seeds
@@ -202,3 +202,18 @@ def test_the_base_of_a_title_takes_time_proportional_to_its_length(
     title: str, base: str | None
 ) -> None:
     assert base_title(title) == (title if base is None else base)
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        " - live at" * MANY,
+        "(live at " * MANY,
+        "(live / " * MANY + ")",
+        " [live 1" * MANY + "]",
+        "a - live /" + " - mono" * MANY + " x",
+    ],
+    ids=range(5),
+)
+def test_the_bare_title_takes_time_proportional_to_the_length_of_a_title(title: str) -> None:
+    assert bare_title(title)

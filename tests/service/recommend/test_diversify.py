@@ -98,8 +98,10 @@ def hit(title: str, score: float, vector: Sequence[float] | None, artist: str = 
     return Hit(point.song, score, None if vector is None else np.array(vector, np.float32))
 
 
-def select(ranking: list[Hit], limit: int, most: int = 0, diversity: float = 0.0) -> list[str]:
-    selection = DiverseSelection(limit, most, diversity)
+def select(
+    ranking: list[Hit], limit: int, most: int = 0, diversity: float = 0.0, gap: int = 0
+) -> list[str]:
+    selection = DiverseSelection(limit, most, diversity, gap)
     selection.add(ranking)
     return [hit.song.title for hit in selection.songs]
 
@@ -136,6 +138,64 @@ def test_songs_without_a_vector_and_equal_scores_can_be_selected() -> None:
 def test_diversity_keeps_the_maximum_per_artist() -> None:
     ranking = [hit("a", 1.0, X), hit("b", 0.9, Y), hit("c", 0.1, X, "B"), hit("d", 0.0, Y, "B")]
     assert select(ranking, 4, most=1, diversity=0.3) == ["a", "d"]
+
+
+def by(artist: str, *titles: str) -> list[Hit]:
+    return [hit(title, 1.0, None, artist) for title in titles]
+
+
+def test_artist_gaps_worked_out_by_hand() -> None:
+    ranking = [*by("A", "a1", "a2", "a3"), *by("B", "b1"), *by("C", "c1"), *by("B", "b2")]
+    assert select(ranking, 6) == ["a1", "a2", "a3", "b1", "c1", "b2"]
+    assert select(ranking, 6, gap=1) == ["a1", "b1", "a2", "c1", "a3", "b2"]
+    assert select(ranking, 6, gap=2) == ["a1", "b1", "c1", "a2", "b2"]  # a3 would be too close
+    assert select(ranking, 3, gap=2) == ["a1", "b1", "c1"]
+    assert select(ranking, 6, gap=1, most=2) == ["a1", "b1", "a2", "c1", "b2"]
+
+
+def test_songs_that_wait_for_their_gap_precede_those_of_later_rankings() -> None:
+    selection = DiverseSelection(5, min_artist_gap=1)
+    selection.add(by("A", "a1", "a2", "a3"))
+    assert [hit.song.title for hit in selection.songs] == ["a1"]
+    assert selection.blocked_artists == {"a"}
+    selection.add(by("B", "b1", "b2"))
+    assert [hit.song.title for hit in selection.songs] == ["a1", "b1", "a2", "b2", "a3"]
+
+
+def test_songs_without_an_artist_are_neither_capped_nor_spaced() -> None:
+    assert select(by("", "milk", "bread", "eggs"), 3, most=1, gap=5) == ["milk", "bread", "eggs"]
+
+
+def test_gaps_and_diversity_together() -> None:
+    ranking = [hit("a1", 1.0, X), hit("a2", 0.9, Y), hit("b1", 0.5, X, "B"), hit("c", 0.4, Y, "C")]
+    # d = .5: a2 would be next with .45; c has .5 * 0 - 0 and b1 .5 * .17 - .5.
+    assert select(ranking, 4, diversity=0.5) == ["a1", "a2", "b1", "c"]
+    assert select(ranking, 4, diversity=0.5, gap=1) == ["a1", "c", "a2", "b1"]
+
+
+@pytest.mark.parametrize("mode", [Mode.DENSE, Mode.COOCCURRENCE, Mode.HYBRID, None])
+@pytest.mark.parametrize("gap", [1, 3])
+def test_no_two_songs_of_an_artist_are_closer_than_the_gap(
+    release: OpenRelease, mode: Mode | None, gap: int
+) -> None:
+    query_seeds = seeds(3, 70) if mode else [Seed(artist="Nobody", title="?")]
+    full = asyncio.run(recommend(release, Query(query_seeds, 500, mode=mode))).songs
+    songs = asyncio.run(
+        recommend(release, Query(query_seeds, 20, mode=mode, min_artist_gap=gap))
+    ).songs
+    artists = [hit.song.artist for hit in songs]
+    for position, artist in enumerate(artists):
+        assert artist not in artists[position + 1 : position + 1 + gap]
+    assert len(songs) == 20
+    assert songs[0] == full[0]
+
+
+def test_an_answer_is_shorter_if_only_songs_within_the_gap_are_left(release: OpenRelease) -> None:
+    where = Filter(include_artists=frozenset(["flood", "artist 1"]))
+    query = Query(seeds(3), 100, where, Mode.COOCCURRENCE, min_artist_gap=1)
+    artists = [hit.song.artist for hit in asyncio.run(recommend(release, query)).songs]
+    few = sum(point.song.artist == "Artist 1" for point in POINTS)
+    assert artists == ["Flood", "Artist 1"] * few + ["Flood"]
 
 
 def test_more_diversity_lowers_the_mean_cosine(release: OpenRelease) -> None:

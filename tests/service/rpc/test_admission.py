@@ -38,6 +38,7 @@ def build_playlist(seeds: int, **fields: object) -> pb.RecommendRequest:
         (build_playlist(20, limit=500), 520),
         (build_playlist(20, limit=500, diversity=0.1), 2_520),
         (build_playlist(20, limit=500, max_per_artist=1, diversity=0.1), 2_520),
+        (build_playlist(20, limit=500, min_artist_gap=1), 2_520),
         # A limit above the maximum counts like the maximum.
         (build_playlist(20, limit=2**31 - 1), 520),
         (build_playlist(20, limit=-5), 30),
@@ -47,7 +48,7 @@ def build_playlist(seeds: int, **fields: object) -> pb.RecommendRequest:
         (pb.SearchSongsRequest(query="x", limit=500), 0),
         (pb.GetReleaseRequest(), 0),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_the_estimated_work_of_a_request(request_: object, work: int) -> None:
     assert estimate_work(request_) == work
