@@ -45,7 +45,7 @@ def run_demo(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
     echo("Every song, artist and playlist of this demo is synthetic.\n")
     echo("1. Playlists, in a file", bold=True)
     file = make_folder(home) / "playlists.csv"
-    with reporter.task("invent") as task:
+    with reporter.task("generate") as task:
         shape = synthetic.Shape(playlists=playlists, songs=round(playlists * SONGS_PER_PLAYLIST))
         rows = synthetic.write_csv(synthetic.generate(shape, seed), file)
         task.result(f"{playlists:,} playlists, {rows:,} rows: {file}")
@@ -83,7 +83,7 @@ def run_demo(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
 
 def write_raw(file: Path, rows: int, seed: int, reporter: Reporter) -> None:
     """Write `rows` synthetic rows to `file` in the form of #nowplaying. Raises `StorageError`."""
-    with reporter.task("invent") as task:
+    with reporter.task("generate") as task:
         playlists = raw_form.write_raw(file, rows, seed)
         task.result(f"{playlists:,} playlists, {rows:,} rows: {file}")
     echo(f"Make a release of it:  {_own_command()} ingest run {file}")

@@ -40,13 +40,18 @@ class Console(rich_console.Console):
         if is_terminal(self.file) and all(self._fits(each) for each in objects):
             super().print(*objects, **options)
             return
+        parts: list[Any] = []
         for each in objects:
             if isinstance(each, Table):
                 each.make_plain()
+                if each.title:  # rich would wrap it to the width of the table
+                    parts.append(each.title)
+                    each.title = None
+            parts.append(each)
         width, self.width = self.width, UNLIMITED
         try:
             with self.capture() as captured:
-                super().print(*objects, **options)
+                super().print(*parts, **options)
         finally:
             self.width = width
         lines = (line.rstrip() for line in captured.get().split("\n"))

@@ -114,7 +114,7 @@ async def measure_recall_by_filter(release: OpenRelease, size: int = SAMPLE) -> 
     for share in _SHARES:
         count = max(1, round(vectors * share))
         where = Filter(conditions=(Condition("ordinal", maximum=count - 1),))
-        name = f"the best-known {share:.0%}"
+        name = f"the most popular {share:.0%}"
         measured.append(await measure_recall(release, songs, where, name, count / max(1, vectors)))
     if songs:
         artist = frozenset([songs[0].song.artist_key])

@@ -1,7 +1,8 @@
-"""Behavioural tests: how recommendations change if the query changes, and for unusual queries.
+"""Behavioural tests: recommendations for changed queries, compared, and for unusual queries.
 
-In the spirit of Chia et al., "Beyond NDCG: behavioral testing of recommender systems with RecList",
-2021. Each test has a figure, and a rule if there is a right answer.
+Each test measures a figure. If there is a right answer, a rule says which figures pass. The tests
+follow the idea of Chia et al., "Beyond NDCG: behavioral testing of recommender systems with
+RecList", 2021.
 """
 
 from __future__ import annotations
@@ -23,34 +24,34 @@ if TYPE_CHECKING:
     from evaluation.protocol.dataset import Dataset, SongNumbers
     from evaluation.systems.release import System
 
-K = 10  # songs
+K = 10  # songs in an answer
 
-SAMPLE = 400  # cases of each test
+SAMPLE = 400  # cases that the tests use
 
-LONG_QUERY = 1_000  # songs
+LONG_QUERY = 1_000  # songs in the query of the test of long queries
 
-UNKNOWN_CASES = 20  # cases of the test in which no song is known
+UNKNOWN_CASES = 20  # cases of the test in which no song of the query is known
 
 MIN_ARTIST_RECURRENCE = 0.1
-"""Songs of one artist are expected to be alike if at least this share of the plays has an artist
-with another play in the playlist (see `Dataset.artist_recurrence`)."""
+"""Artist recurrence (see `Dataset.artist_recurrence`) from which two songs of the same artist are
+expected to have similar recommendations."""
 
 MAX_RANK_DIFFERENCE = 50
 """Largest difference of the popularity ranks of two songs that count as similarly popular."""
 
-SAME_SONGS = "share of the answer that stays"
-CLEAN_ANSWERS = "share of answers without repeated songs and seeds"
-SWAP = "the last song is swapped for another of its artist"
-SWAP_DIFFERENCE = f"{SAME_SONGS}, minus that after a swap for a song of another artist"
-NEAR_MISSES = "near misses: answers without the label"
+SAME_SONGS = "share of recommended songs that stay"
+CLEAN_ANSWERS = "share of answers without a repeated song or a seed"
+REPLACED = "the last song is replaced by another song of its artist"
+REPLACED_DIFFERENCE = f"{SAME_SONGS}, minus that share if the new song is of another artist"
+NEAR_MISSES = "near misses: the answer lacks the label"
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """One test: the change of the query, the figure that is measured, and its value.
+    """The result of a test: the change of the query, and the measured figure and its value.
 
-    `rule` is a condition on the value and `passed` whether it holds; both are None if there is no
-    right answer.
+    `rule` is a condition on the value, and `passed` says whether it holds. Both are None if no
+    value is right or wrong.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class _Trial:
-    """A system, a sample of the cases, and the system's answers to the unchanged queries."""
+    """The inputs of all tests: a system, cases, and its answers to the unchanged queries."""
 
     system: System
     cases: HeldOutCases
@@ -71,7 +72,7 @@ class _Trial:
     random: np.random.Generator
 
     def recommend(self, seeds: SongLists) -> SongNumbers:
-        """Return the answers to other seeds, shape (cases, K)."""
+        """Return the answers to the cases with other seeds, shape (cases, K)."""
         return recommend_songs(self.system, self.cases.with_seeds(seeds))
 
 
@@ -85,7 +86,7 @@ def run_behaviour_tests(
     return [
         _test_clean_answers(trial),
         *_test_shuffled_query(trial),
-        *_test_swapped_song(trial),
+        *_test_replaced_song(trial),
         *_test_duplicated_songs(trial),
         _test_added_unknown_song(trial),
         _test_unknown_songs(trial),
@@ -96,12 +97,15 @@ def run_behaviour_tests(
 
 
 def recommend_songs(system: System, cases: HeldOutCases) -> SongNumbers:
-    """Return the first `K` songs for each case, shape (cases, K)."""
+    """Return the answer of the system to each case, shape (cases, K)."""
     return np.concatenate(list(system.recommend(cases, K)))
 
 
 def measure_overlap(first: SongNumbers, second: SongNumbers) -> NDArray[np.float64]:
-    """Return the share of the longer answer that is in both answers; 1 if both are empty."""
+    """Return the number of songs in both answers, divided by the longer length, for each case.
+
+    The figure is 1 if both answers are empty.
+    """
     is_shared = (first[:, :, None] == second[:, None, :]) & (first >= 0)[:, :, None]
     shared = is_shared.sum(axis=(1, 2))
     longest = np.maximum((first >= 0).sum(axis=1), (second >= 0).sum(axis=1))
@@ -136,35 +140,35 @@ def _test_shuffled_query(trial: _Trial) -> list[Behaviour]:
     ]
 
 
-def _test_swapped_song(trial: _Trial) -> list[Behaviour]:
-    """Swap the last song for a song of its artist, and for a song of another artist."""
-    rows, same_artist, other_artist = _swap_last_songs(trial)
+def _test_replaced_song(trial: _Trial) -> list[Behaviour]:
+    """Replace the last song by a song of the same artist, and by a song of another artist."""
+    rows, same_artist, other_artist = _replace_last_songs(trial)
     if not rows:
-        return [Behaviour(SWAP, "no artist of a last song has another song", None)]
+        return [Behaviour(REPLACED, "no artist of a last song has another song", None)]
     cases = trial.cases.take(np.array(rows))
     answers = trial.answers[rows]
     same, other = (
         measure_overlap(answers, recommend_songs(trial.system, cases.with_seeds(seeds)))
         for seeds in (same_artist, other_artist)
     )
-    share = Behaviour(SWAP, SAME_SONGS, float(same.mean()))
+    share = Behaviour(REPLACED, SAME_SONGS, float(same.mean()))
     difference = float((same - other).mean())
-    # If playlists seldom repeat an artist, as at a radio station that avoids it, songs of one
-    # artist need not be alike, and there is no right answer.
+    # If playlists seldom repeat an artist, such as those of a radio station that avoids repetition,
+    # two songs of an artist need not have similar recommendations, so there is no rule.
     if trial.dataset.artist_recurrence < MIN_ARTIST_RECURRENCE:
-        figure = f"{SWAP_DIFFERENCE}; artists seldom recur here"
-        return [share, Behaviour(SWAP, figure, difference)]
+        figure = f"{REPLACED_DIFFERENCE}; artists seldom recur here"
+        return [share, Behaviour(REPLACED, figure, difference)]
     p = permutation_test(same, other)
     rule = f"is above 0, or not significantly below (p = {p:.3f})"
     passed = difference >= 0 or p >= ALPHA
-    return [share, Behaviour(SWAP, SWAP_DIFFERENCE, difference, rule, passed)]
+    return [share, Behaviour(REPLACED, REPLACED_DIFFERENCE, difference, rule, passed)]
 
 
-def _swap_last_songs(trial: _Trial) -> tuple[list[int], SongLists, SongLists]:
-    """Return the rows of the cases whose last song can be swapped, and their seeds after a swap.
+def _replace_last_songs(trial: _Trial) -> tuple[list[int], SongLists, SongLists]:
+    """Return the rows of the cases whose last song can be replaced, and two lists of new seeds.
 
-    The first seeds end in another song of the same artist. The second seeds end in a similarly
-    popular song of another artist.
+    In the first list, the last seed is another song of the same artist. In the second list, it is
+    a similarly popular song of another artist.
     """
     cases, songs = trial.cases, trial.dataset.songs
     by_artist: dict[int, list[int]] = {}
@@ -189,13 +193,19 @@ def _swap_last_songs(trial: _Trial) -> tuple[list[int], SongLists, SongLists]:
 
 
 def _draw_similarly_popular(song: int, excluded: set[int], trial: _Trial) -> int:
-    """Draw a song of another artist that is about as popular as `song`."""
+    """Draw a song of another artist that is about as popular as `song`.
+
+    Returns `song` itself if there is no such song, or if all are in `excluded`.
+    """
     songs = trial.dataset.songs
     position = int(songs.popularity_rank[song]) - 1
     low = max(0, position - MAX_RANK_DIFFERENCE)
-    similar = songs.by_popularity[low : position + MAX_RANK_DIFFERENCE + 1]
-    others = [int(other) for other in similar if songs.artist[other] != songs.artist[song]]
-    return int(trial.random.choice([other for other in others if other not in excluded] or [song]))
+    candidates = [
+        int(candidate)
+        for candidate in songs.by_popularity[low : position + MAX_RANK_DIFFERENCE + 1]
+        if songs.artist[candidate] != songs.artist[song] and candidate not in excluded
+    ]
+    return int(trial.random.choice(candidates or [song]))
 
 
 def _test_duplicated_songs(trial: _Trial) -> list[Behaviour]:
@@ -263,25 +273,31 @@ def _test_near_misses(trial: _Trial) -> list[Behaviour]:
     has_artist = (artists == artist[label][:, None]).any(axis=1)
     return [
         Behaviour(
-            NEAR_MISSES, "mean cosine similarity of songs and label", float(np.nanmean(cosine))
+            NEAR_MISSES,
+            "mean cosine similarity of recommended songs and label",
+            float(np.nanmean(cosine)),
         ),
         Behaviour(
             NEAR_MISSES,
-            "mean cosine similarity, minus that of the most popular songs",
+            "mean cosine similarity, minus that of the most popular songs and the label",
             difference,
             f"is above 0 ({format_p_equals(p)})",
             difference > 0 and p < ALPHA,
         ),
-        Behaviour(NEAR_MISSES, "share with a song of the label's artist", float(has_artist.mean())),
+        Behaviour(
+            NEAR_MISSES,
+            "share of answers with a song of the label's artist",
+            float(has_artist.mean()),
+        ),
     ]
 
 
 def _measure_cosine(
     rankings: SongNumbers, label: SongNumbers, dataset: Dataset
 ) -> NDArray[np.float64]:
-    """Return the mean cosine similarity of each ranking's songs and its label, shape (n,).
+    """Return the mean cosine similarity of the songs of each ranking with its label, shape (n,).
 
-    Songs without a vector are left out; 0 if there is no other.
+    Songs without a vector are left out. The figure is 0 if no song has a vector.
     """
     assert dataset.vectors is not None
     vectors = dataset.vectors

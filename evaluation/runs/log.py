@@ -95,12 +95,21 @@ def load(
 
 
 def find(home: Path, prefix: str, kind: str | None = None) -> Run:
-    """Return the only run whose id begins with `prefix`. Raises `InputError` if none or several."""
-    matches = [run for run in load(home, kind=kind) if run.id.startswith(prefix)]
+    """Return the only run whose id begins with `prefix`, of the given kind if there is one.
+
+    Raises `InputError` if no run or several runs match.
+    """
+    runs = [run for run in load(home) if run.id.startswith(prefix)]
+    matches = [run for run in runs if kind in (None, run.kind)]
     if len(matches) == 1:
         return matches[0]
-    if not matches:
+    if not runs:
         raise InputError(f"no run {prefix} in {home / FILE}: list them with `nextsong runs list`")
+    if not matches:
+        raise InputError(
+            f"run {runs[0].id} is of kind '{runs[0].kind}', not '{kind}': choose from those that "
+            f"`nextsong runs list --kind {kind}` shows"
+        )
     raise InputError(f"{len(matches)} runs begin with {prefix}: give more of the id")
 
 

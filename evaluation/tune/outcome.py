@@ -14,7 +14,7 @@ import numpy as np
 from evaluation.judge import harness
 from evaluation.judge.comparison import compare_systems
 from evaluation.judge.scoring import DEPTH, score_system
-from evaluation.judge.significance import format_p_equals
+from evaluation.judge.significance import ALPHA, format_p_equals
 from evaluation.protocol.cases import load_cases
 from evaluation.report.headline import format_number
 from evaluation.systems.release import BATCH
@@ -251,12 +251,20 @@ def describe(outcome: Outcome) -> Iterator[str]:
     current = _format_hit_rates("start", outcome.validation)
     yield f"current     {current}: release {outcome.release}, {validation}"
     tried = _format_hit_rates("tuned", outcome.tried)
-    verdict = "significantly" if outcome.better else "not significantly"
-    yield f"tuned       {tried}: {verdict} better ({format_p_equals(outcome.p)})"
+    yield f"tuned       {tried}: {describe_verdict(outcome)} ({format_p_equals(outcome.p)})"
     if outcome.test:
         when = "now" if outcome.test_used else "by an earlier run"
         scored_on = f"{playlists['test']:,} test playlists, scored {when}"
         yield f"test        {_format_hit_rates('tuned', outcome.test)}: {scored_on}"
+
+
+def describe_verdict(outcome: Outcome) -> str:
+    """Return whether the choice is significantly better than the current release, as text."""
+    if outcome.better:
+        return "significantly better"
+    if outcome.p >= ALPHA:
+        return "not significantly better"
+    return "not better, because the gain or a hit rate is significantly lower"
 
 
 def _format_hit_rates(name: str, figures: Mapping[str, float]) -> str:

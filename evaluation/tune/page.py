@@ -6,7 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from evaluation.judge.significance import format_p_equals
-from evaluation.tune.outcome import KS
+from evaluation.tune.outcome import KS, describe_verdict
 from evaluation.tune.trials import get_complete_trials, open_study
 from ingest.stats.charts import INK, NARROW, extra_needed, save
 from ingest.stats.html import Fact, Page, Section, Table, write_page
@@ -40,14 +40,14 @@ def write_report(outcome: Outcome, folder: Path) -> Path:
     Raises `InputError` without the extra `plots`.
     """
     figures, tried, test = outcome.validation, outcome.tried, outcome.test
-    verdict = "" if outcome.better else "not "
     page = Page(
         title="Tuning of parameters",
         lead=[
             "Trials were scored on validation playlists, by the mean discounted gain of labels.",
             (
-                f"There, the best parameters are {verdict}significantly better than the current "
-                f"release, {outcome.release} ({format_p_equals(outcome.p)}, a paired test)."
+                f"There, in comparison with the current release {outcome.release}, the best "
+                f"parameters are {describe_verdict(outcome)} ({format_p_equals(outcome.p)}, a "
+                f"paired test)."
             ),
             "They were also scored on the test playlists; the log of runs counts each such use."
             if test

@@ -31,7 +31,8 @@ def examine_settings(config: Path | None) -> Iterator[Finding]:
     problems = list(_check_files(settings))
     yield from problems
     if not problems:
-        listener = f"{settings.host}:{settings.port}, {settings.workers} processes"
+        processes = "1 process" if settings.workers == 1 else f"{settings.workers} processes"
+        listener = f"{settings.host}:{settings.port}, {processes}"
         yield Finding("ok", f"the service's settings in {where} can be used ({listener})")
 
 

@@ -198,6 +198,15 @@ def test_tables_are_plain_where_there_is_no_terminal(
     assert release in runs
 
 
+def test_the_title_of_a_plain_table_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    table = tables.Table("a title that is wider than the table")
+    table.add_column("id")
+    table.add_row("1")
+    tables.Console().print(table)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == ["a title that is wider than the table", "id", "1"]
+
+
 @pytest.mark.parametrize("width", [20, 45, 200])
 def test_tables_on_a_terminal_cut_no_id(
     folder: Path, terminal: Callable[[int], Terminal], width: int

@@ -58,7 +58,7 @@ def home(content: Content, tmp_path: Path) -> EmbeddedStore:
 
 def test_all_is_well(home: EmbeddedStore) -> None:
     findings = told(home.path, exit_code=0)
-    assert "settings in the environment can be used (127.0.0.1:50051, 1 processes)" in str(findings)
+    assert "settings in the environment can be used (127.0.0.1:50051, 1 process)" in str(findings)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_recall_under_filters_of_several_selectivities(road: Road) -> None:
     assert ordinals[-1] > 10 * 20  # far beyond the best known
     by_name = {one.name: one for one in measured}
     assert by_name["no filter"].selectivity == 1
-    assert by_name["the best-known 10%"].selectivity == pytest.approx(0.1, abs=0.01)
+    assert by_name["the most popular 10%"].selectivity == pytest.approx(0.1, abs=0.01)
     assert by_name["one artist alone"].selectivity < 0.5
     assert by_name["all but one artist"].selectivity > 0.5
     for one in measured:

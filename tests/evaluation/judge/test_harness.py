@@ -202,7 +202,9 @@ def test_a_good_release_passes_the_behaviour_tests(result: Evaluation) -> None:
 def test_a_swap_within_an_artist_has_a_rule_only_if_artists_recur(
     road: Road, result: Evaluation
 ) -> None:
-    rules = [test.rule for test in result.behaviours if test.name == behaviour.SWAP and test.rule]
+    rules = [
+        test.rule for test in result.behaviours if test.name == behaviour.REPLACED and test.rule
+    ]
     assert len(rules) == 1
     assert result.dataset.artist_recurrence > 0.5
     # Every song of a playlist has a different artist, as at some radio stations.
@@ -218,10 +220,10 @@ def test_a_swap_within_an_artist_has_a_rule_only_if_artists_recur(
         Release(release, result.dataset), result.cases, dataset
     )
     release.close()
-    swapped = [test for test in behaviours if test.name == behaviour.SWAP]
-    assert len(swapped) == 2
-    assert [test.rule for test in swapped] == [None, None]
-    assert "artists seldom recur here" in swapped[1].figure
+    replaced = [test for test in behaviours if test.name == behaviour.REPLACED]
+    assert len(replaced) == 2
+    assert [test.rule for test in replaced] == [None, None]
+    assert "artists seldom recur here" in replaced[1].figure
 
 
 def test_tables_fit_in_80_columns(

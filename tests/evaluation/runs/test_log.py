@@ -59,6 +59,12 @@ def test_a_run_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
         runs.find(tmp_path, "nothing")
 
 
+def test_a_run_of_another_kind_is_refused_with_its_kind(tmp_path: Path) -> None:
+    run = runs.record(tmp_path, "ingest", {})
+    with pytest.raises(InputError, match=f"run {run} is of kind 'ingest', not 'evaluate'"):
+        runs.find(tmp_path, run, "evaluate")
+
+
 def test_values_that_json_lacks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON"):
         runs.record(tmp_path, "ingest", {"figure": float("nan")})

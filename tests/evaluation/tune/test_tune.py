@@ -19,6 +19,7 @@ from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError, MismatchError
 from cli.main import main
 from evaluation.judge.scoring import DEPTH, score_system
+from evaluation.judge.significance import ALPHA, format_p_equals
 from evaluation.report.headline import format_number
 from evaluation.runs import log as runs
 from evaluation.systems.location import StoreLocation
@@ -249,7 +250,8 @@ def test_a_choice_that_is_no_better_is_not_offered(location: StoreLocation, work
         assert (outcome.test, outcome.test_used) == ({}, False)
         lines = list(tuning_outcome.describe(outcome))
         assert [line.split()[0] for line in lines] == ["current", "tuned"]
-        assert "not significantly better (p = " in lines[1]
+        expected = "not significantly better" if outcome.p >= ALPHA else "is significantly lower"
+        assert f"{expected} ({format_p_equals(outcome.p)})" in lines[1]
 
 
 @pytest.mark.slow
