@@ -43,9 +43,10 @@ class Draft:
     - `songs_path`: a Parquet file with a row for each song. Its columns are the fields of the
       payload (see `catalog.schema`); `vector`, a list of `dimensions` floats of unit length, or
       null; `seeds` and `strengths`, the indices (seed ordinals) and values (co-occurrence weights)
-      of the sparse vector, or null.
+      of the sparse vector, or null. In format 3, `artist_key` is a list.
     - `payload`: index type of each extra payload field.
-    - `copy_of`: the original's manifest, if the draft is a copy of a release in another store.
+    - `copy_of`: the original's manifest, if the draft is a copy of a release in another store. The
+      copy has the same format.
     - `ranker`, `validation`: fields of the manifest.
     """
 
@@ -85,7 +86,7 @@ def build_manifest(
 ) -> Manifest:
     """Return the manifest, without a search width, of a release made of the draft at `created`."""
     return Manifest(
-        format=FORMAT,
+        format=draft.copy_of.format if draft.copy_of else FORMAT,
         release=release,
         created=draft.copy_of.created if draft.copy_of else created.isoformat(timespec="seconds"),
         dimensions=draft.dimensions,
@@ -147,7 +148,7 @@ def write_songs(
     """Write batches of songs to a Parquet file in the form of `Draft.songs_path`."""
     # Sorted, because a server does not keep the order of the manifest's fields.
     extras = [pa.field(name, _TYPES[kind]) for name, kind in sorted(manifest.payload.items())]
-    fields = [pa.field(name, kind) for name, kind in _SONG_TYPES.items()]
+    fields = [pa.field(name, kind) for name, kind in _song_types(manifest.format).items()]
     schema = pa.schema([*fields, *extras])
     done = 0
     with reporter.task("read") as task, storage_errors(path):
@@ -159,15 +160,16 @@ def write_songs(
         task.result(f"{done:,} songs of release {manifest.release}")
 
 
-_SONG_TYPES = {
-    "song_id": pa.string(),
-    "artist": pa.string(),
-    "title": pa.string(),
-    "artist_key": pa.string(),
-    "ordinal": pa.uint32(),
-    "playlists": pa.int32(),
-    "search_text": pa.string(),
-    "vector": pa.list_(pa.float32()),
-    "seeds": pa.list_(pa.uint32()),
-    "strengths": pa.list_(pa.float32()),
-}
+def _song_types(manifest_format: int) -> dict[str, pa.DataType]:
+    return {
+        "song_id": pa.string(),
+        "artist": pa.string(),
+        "title": pa.string(),
+        "artist_key": pa.string() if manifest_format == 2 else pa.list_(pa.string()),
+        "ordinal": pa.uint32(),
+        "playlists": pa.int32(),
+        "search_text": pa.string(),
+        "vector": pa.list_(pa.float32()),
+        "seeds": pa.list_(pa.uint32()),
+        "strengths": pa.list_(pa.float32()),
+    }

@@ -17,7 +17,12 @@ from catalog.schema import Kind  # noqa: TC001 -- pydantic reads the annotations
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FORMAT = 2
+FORMAT = 3
+"""Format of the releases that are published."""
+
+READABLE_FORMATS = (2, 3)
+"""Formats that are served. In format 2, each song has exactly one artist, weights of seeds decay
+exponentially, and there are no content entries."""
 
 _Model = TypeVar("_Model")
 
@@ -112,9 +117,10 @@ class Manifest:
     def from_json(text: str | bytes, where: str) -> Manifest:
         """Parse a manifest; `where` is its location. Raises `CorruptReleaseError`."""
         number = _parse(_NUMBERED, text, where).format
-        if number != FORMAT:
+        if number not in READABLE_FORMATS:
+            formats = " and ".join(map(str, READABLE_FORMATS))
             raise CorruptReleaseError(
-                f"{where}: format {number}, and this nextsong reads format {FORMAT}",
+                f"{where}: format {number}, and this nextsong reads formats {formats}",
                 "publish again with `nextsong ingest run FILE`",
             )
         return _parse(_MANIFEST, text, where)

@@ -28,7 +28,9 @@ Value = str | int | float
 class Song:
     """One song of the catalog.
 
-    - `artist_key`: the normalised artist.
+    - `artist`: the artist as credited; "" if the song has none.
+    - `artist_keys`: the normalised names of all credited artists. The first one is part of the
+      song's identity. Empty if the song has no artist.
     - `ordinal`: rank by popularity, from 0, unique in a release.
     - `playlists`: number of training playlists that contain the song.
     - `extra`: extra payload fields; fields without a value are left out.
@@ -37,10 +39,15 @@ class Song:
     song_id: UUID
     artist: str
     title: str
-    artist_key: str
+    artist_keys: tuple[str, ...]
     ordinal: int
     playlists: int
     extra: Mapping[str, Value] = field(default_factory=dict, hash=False)
+
+    @property
+    def artist_key(self) -> str:
+        """The first of `artist_keys`, or ""."""
+        return self.artist_keys[0] if self.artist_keys else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +89,8 @@ class Condition:
 class Filter:
     """The songs that a search may return. A song must pass all parts; empty parts pass every song.
 
-    Artists are normalised names. If `max_playlists` is 0, there is no upper bound.
+    Artists are normalised names, and all credited artists of a song are compared with them. If
+    `max_playlists` is 0, there is no upper bound.
     """
 
     include_artists: frozenset[str] = field(default=frozenset())

@@ -8,7 +8,7 @@ from uuid import UUID
 from catalog.model import Song
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from catalog.model import Vector
 
@@ -94,7 +94,7 @@ def parse_song(payload: Mapping[str, Any]) -> Song:
         song_id=UUID(payload["song_id"]),
         artist=payload["artist"],
         title=payload["title"],
-        artist_key=payload["artist_key"],
+        artist_keys=_parse_artist_keys(payload["artist_key"]),
         ordinal=payload["ordinal"],
         playlists=payload["playlists"],
         extra={
@@ -103,6 +103,11 @@ def parse_song(payload: Mapping[str, Any]) -> Song:
             if name not in RESERVED_FIELDS and value is not None
         },
     )
+
+
+def _parse_artist_keys(value: str | Sequence[str]) -> tuple[str, ...]:
+    # A release of format 2 has a text here, because each song has exactly one artist.
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 def build_payload(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from typing import TYPE_CHECKING
 from uuid import UUID, uuid5
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NAMESPACE = uuid5(UUID(int=0), "nextsong/song")
 _ACCENTS = re.compile("[\u0300-\u0344\u0346-\u036f]+")  # U+0345 is a letter: it folds to iota
@@ -49,6 +53,6 @@ def _uuid5(name: str) -> UUID:
     return UUID(bytes=digest[:16], version=5)
 
 
-def search_text(artist_key: str, title_key: str) -> str:
+def search_text(artist_keys: Sequence[str], title_key: str) -> str:
     """Return the text of a song in which `SearchSongs` looks for words."""
-    return f"{artist_key} {title_key}"
+    return " ".join([*artist_keys, title_key])

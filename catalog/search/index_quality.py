@@ -116,8 +116,9 @@ async def measure_recall_by_filter(release: OpenRelease, size: int = SAMPLE) -> 
         where = Filter(conditions=(Condition("ordinal", maximum=count - 1),))
         name = f"the most popular {share:.0%}"
         measured.append(await measure_recall(release, songs, where, name, count / max(1, vectors)))
-    if songs:
-        artist = frozenset([songs[0].song.artist_key])
+    with_artist = [point.song.artist_key for point in songs if point.song.artist_keys]
+    if with_artist:
+        artist = frozenset(with_artist[:1])
         own = await release.popular(_MAX_SONGS_OF_ARTIST, Filter(include_artists=artist))
         passing = sum(point.vector is not None for point in own) / max(1, vectors)
         for name, where, part in (

@@ -84,7 +84,7 @@ def _write_songs(songs: int, path: Path) -> None:
                 "song_id": [str(song_id(*name)) for name in names],
                 "artist": [artist for artist, _ in names],
                 "title": [title for _, title in names],
-                "artist_key": [artist.lower() for artist, _ in names],
+                "artist_key": [[artist.lower()] for artist, _ in names],
                 "ordinal": pa.array(ranks, pa.uint32()),
                 "playlists": pa.array([songs - rank for rank in ranks], pa.int32()),
                 "search_text": [f"{artist} {title}".lower() for artist, title in names],

@@ -28,7 +28,7 @@ SONGS_PER_BATCH = 20_000
 # Songs that are too rare for a vector are included: as seeds they predict other songs. The ordinal
 # is the rank by popularity; ties are broken by the id.
 _CATALOG = """
-SELECT song, song_id, artist, title, artist_key,
+SELECT song, song_id, artist, title, [artist_key] AS artist_key,
        (row_number() OVER (ORDER BY playlists DESC, song_id) - 1)::UINTEGER AS ordinal,
        playlists, artist_key || ' ' || title_key AS search_text {extras}
 FROM read_parquet({songs}) JOIN (
@@ -100,7 +100,7 @@ def _write(
         songs=len(catalog),
         vectors=with_vector,
         predicted=with_list,
-        artists=len(catalog["artist_key"].unique()),
+        artists=len(catalog["artist_key"].combine_chunks().flatten().unique()),
         training_playlists=pq.read_metadata(files.train).num_rows,
         training_plays=int(catalog["playlists"].to_numpy().sum()),
     )

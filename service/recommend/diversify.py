@@ -201,7 +201,7 @@ class _Candidates:
 
 
 def _artists(hit: Hit) -> tuple[str, ...]:
-    return (hit.song.artist_key,) if hit.song.artist_key else ()
+    return hit.song.artist_keys
 
 
 def _identify(hit: Hit) -> Recording | None:

@@ -122,7 +122,10 @@ def _number_traits(
     """
     groups = np.empty((len(numbers), len(songs)), np.int64)
     artist_numbers, *field_numbers = numbers
-    groups[0] = [artist_numbers.setdefault(song.artist_key, len(artist_numbers)) for song in songs]
+    groups[0] = [
+        artist_numbers.setdefault(song.artist_key, len(artist_numbers)) if song.artist_keys else -1
+        for song in songs
+    ]
     for row, name, known in zip(groups[1:], fields, field_numbers, strict=True):
         values = [song.extra.get(name) for song in songs]
         row[:] = [-1 if value is None else known.setdefault(value, len(known)) for value in values]

@@ -157,7 +157,7 @@ async def _find_by_name(release: OpenRelease, seed: Seed) -> Point | None:
     if not (artist and title):
         return None
     where = Filter(include_artists=frozenset([artist]))
-    words = search_text(artist, title)[:MAX_SEARCH_TEXT]
+    words = search_text([artist], title)[:MAX_SEARCH_TEXT]
     for song in await release.search(words, MAX_SAME_NAME, where):
         if normalise(song.title) == title:
             return (await release.points([song.song_id])).get(song.song_id)

@@ -186,4 +186,6 @@ def test_track_ids_are_taken_as_they_stand() -> None:
 
 
 def test_search_text_holds_both_names() -> None:
-    assert search_text("ac/dc", "t.n.t.") == "ac/dc t.n.t."
+    assert search_text(["ac/dc"], "t.n.t.") == "ac/dc t.n.t."
+    assert search_text(["run-dmc", "aerosmith"], "walk") == "run-dmc aerosmith walk"
+    assert search_text([], "walk") == "walk"

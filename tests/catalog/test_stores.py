@@ -11,6 +11,8 @@ import pytest
 
 from catalog.commands.copy import copy_release
 from catalog.console.progress import SilentReporter
+from catalog.content import ARTIST, content_index
+from catalog.draft import build_draft
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError, CorruptReleaseError, EngineError, NoReleaseError
 from catalog.model import Condition, Filter, Search
@@ -124,6 +126,33 @@ def test_similarities_are_cosines_of_the_given_songs(
     assert len(expected) < len(some)  # songs without a vector are left out
 
 
+def test_a_release_of_format_2_is_served_and_copied(
+    make_store: Any, content: Content, tmp_path: Path
+) -> None:
+    source = EmbeddedStore(tmp_path / "source")
+    current = source.publish(content.draft, SilentReporter())
+    table = pq.read_table(content.draft.songs_path)
+    place = table.schema.get_field_index("artist_key")
+    names = pa.array([keys[0] if keys else "-" for keys in table["artist_key"].to_pylist()])
+    pq.write_table(table.set_column(place, "artist_key", names), tmp_path / "songs.parquet")
+    published = replace(current, format=2, release="20251201T000000000-00000000")
+    draft = build_draft(published, tmp_path / "songs.parquet")
+    old = EmbeddedStore(tmp_path / "old")
+    assert old.publish(draft, SilentReporter()).format == 2
+    store = make_store()
+    assert copy_release(old, store, None, tmp_path / "scratch", SilentReporter()).format == 2
+    opened = store.open()
+    try:
+        points = run(opened.points([song.song_id for song in content.songs]))
+        (hits,) = run(opened.find([Search(VECTOR, where=FILTERS[1])]))
+    finally:
+        opened.close()
+    for song in content.songs:
+        assert points[song.song_id].song.artist_keys == (song.artist_keys[:1] or ("-",))
+    assert hits
+    assert {hit.song.artist_key for hit in hits} <= FILTERS[1].include_artists
+
+
 def test_unknown_songs_are_left_out(release: OpenRelease, content: Content) -> None:
     known, unknown = content.songs[0].song_id, song_id("nobody", "nothing")
     assert list(run(release.points([unknown, known]))) == [known]
@@ -135,6 +164,8 @@ FILTERS = [
     Filter(),
     Filter(include_artists=frozenset({"artist 3", "artist 4", "beyonce"})),
     Filter(exclude_artists=frozenset({"artist 3", "artist 4"})),
+    Filter(include_artists=frozenset({"guest 1"})),
+    Filter(exclude_artists=frozenset({"guest 1"})),
     Filter(exclude_songs=frozenset(song.song_id for song in invented(40))),
     Filter(min_playlists=100, max_playlists=300),
     Filter(conditions=(Condition("genre", any_of=("rock", "jazz")),)),
@@ -164,6 +195,7 @@ def searches(where: Filter) -> list[Search]:
         Search(VECTOR, where=where, with_vectors=True),
         Search(weights=WEIGHTS, where=where, limit=50),
         Search(weights=WEIGHTS | {17: -1.5}, where=where, limit=50),
+        Search(weights=WEIGHTS | {content_index(ARTIST, "guest 1"): 3.0}, where=where, limit=50),
         Search(VECTOR, WEIGHTS, where=where),
         Search(VECTOR, WEIGHTS, where=where, limit=150, dense_weight=0.3),
         Search(VECTOR, WEIGHTS | {3: -4.0}, where=where, dense_weight=2.0, with_vectors=True),
@@ -185,7 +217,7 @@ def test_both_stores_find_the_same(
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
     if where == Filter():
-        assert [len(hits) for hits in found[:8]] == [10, 60, 10, 50, 50, 10, 150, 10]
+        assert [len(hits) for hits in found[:9]] == [10, 60, 10, 50, 50, 50, 10, 150, 10]
 
 
 def test_searches_that_cannot_find_anything(release: OpenRelease) -> None:

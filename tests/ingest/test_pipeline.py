@@ -72,7 +72,7 @@ def test_the_release_holds_the_songs_and_vectors_of_its_stages(road: Road) -> No
         song = point.song
         assert song.song_id == UUID(row["song_id"]) == song_id(row["artist"], row["title"])
         assert (song.artist, song.title) == (row["artist"], row["title"])
-        assert song.artist_key == row["artist_key"] == normalise(row["artist"])
+        assert song.artist_keys == (row["artist_key"],) == (normalise(row["artist"]),)
         assert song.playlists == row["playlists"]
         if row["vector"] is None:
             assert point.vector is None

@@ -75,10 +75,12 @@ def drafted(
             "song_id": [str(song.song_id) for song in chosen],
             "artist": [song.artist for song in chosen],
             "title": [song.title for song in chosen],
-            "artist_key": [song.artist_key for song in chosen],
+            "artist_key": [list(song.artist_keys) for song in chosen],
             "ordinal": pa.array([song.ordinal for song in chosen], pa.uint32()),
             "playlists": pa.array([song.playlists for song in chosen], pa.int32()),
-            "search_text": [search_text(song.artist_key, normalise(song.title)) for song in chosen],
+            "search_text": [
+                search_text(song.artist_keys, normalise(song.title)) for song in chosen
+            ],
             "vector": column,
             "seeds": pa.nulls(len(chosen), pa.list_(pa.uint32())),
             "strengths": pa.nulls(len(chosen), pa.list_(pa.float32())),
@@ -94,7 +96,7 @@ def invented(count: int) -> list[Song]:
     """Return songs, most popular first; song i is in `count - i` playlists."""
     names = NAMED + [(f"Artist {i % 20}", f"Song {i}") for i in range(len(NAMED), count)]
     return [
-        Song(song_id(artist, title), artist, title, normalise(artist), i, count - i)
+        Song(song_id(artist, title), artist, title, (normalise(artist),), i, count - i)
         for i, (artist, title) in enumerate(names[:count])
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections import defaultdict
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,8 @@ def points_of(
     points = []
     for row, (artist, title, playlists, vector) in enumerate(rows):
         own_id = song_id_of_track(track_ids[row]) if track_ids else song_id(artist, title)
-        song = Song(own_id, artist, title, normalise(artist), order.index(row), playlists)
+        keys = (normalise(artist),) if artist else ()
+        song = Song(own_id, artist, title, keys, order.index(row), playlists)
         unit = np.asarray(vector, np.float32) / np.float32(np.linalg.norm(vector))
         points.append(Point(song, unit))
     return points
@@ -70,7 +71,7 @@ def counts_of(points: Sequence[Point], training_playlists: int) -> Counts:
         songs=len(points),
         vectors=sum(point.vector is not None for point in points),
         predicted=0,
-        artists=len({point.song.artist_key for point in points}),
+        artists=len({key for point in points for key in point.song.artist_keys}),
         training_playlists=training_playlists,
         training_plays=sum(point.song.playlists for point in points),
     )
@@ -83,8 +84,8 @@ def dimensions_of(points: Sequence[Point]) -> int:
 def passes(song: Song, where: Filter) -> bool:
     """Return whether a song passes a filter, as `catalog.model.Filter` documents it."""
     return (
-        (not where.include_artists or song.artist_key in where.include_artists)
-        and song.artist_key not in where.exclude_artists
+        (not where.include_artists or not where.include_artists.isdisjoint(song.artist_keys))
+        and where.exclude_artists.isdisjoint(song.artist_keys)
         and song.song_id not in where.exclude_songs
         and song.playlists >= where.min_playlists
         and (where.max_playlists == 0 or song.playlists <= where.max_playlists)
@@ -284,11 +285,15 @@ def publish(
             if ordinal in songs
         }
         rows.append(
-            {name: value for name, value in asdict(point.song).items() if name != "extra"}
+            {
+                name: getattr(point.song, name)
+                for name in ("artist", "title", "ordinal", "playlists")
+            }
             | dict(point.song.extra)
             | {
                 "song_id": str(point.song.song_id),
-                "search_text": search_text(point.song.artist_key, normalise(point.song.title)),
+                "artist_key": list(point.song.artist_keys),
+                "search_text": search_text(point.song.artist_keys, normalise(point.song.title)),
                 "vector": None if point.vector is None else point.vector.tolist(),
                 "seeds": list(seeds) or None,
                 "strengths": list(seeds.values()) or None,
@@ -308,4 +313,4 @@ def publish(
 
 
 def _words(song: Song) -> list[str]:
-    return search_text(song.artist_key, normalise(song.title)).split()
+    return search_text(song.artist_keys, normalise(song.title)).split()

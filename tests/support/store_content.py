@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from catalog.content import ARTIST, content_index
 from catalog.draft import Draft
 from catalog.manifest import Counts
 from catalog.song import normalise, search_text
@@ -26,7 +27,20 @@ GENRES = ["rock", "pop", "jazz"]
 
 
 def songs() -> list[Song]:
-    return [replace(song, extra=extra_of(song.ordinal)) for song in invented(SONGS)]
+    """Return songs: some have two artists, some none."""
+    return [
+        replace(song, extra=extra_of(song.ordinal), **artists_of(song)) for song in invented(SONGS)
+    ]
+
+
+def artists_of(song: Song) -> dict[str, Any]:
+    if song.ordinal % 50 == 49:
+        return {"artist": "", "artist_keys": ()}
+    if song.ordinal % 10 == 9:
+        guest = f"Guest {song.ordinal // 10 % 3}"
+        keys = (song.artist_key, normalise(guest))
+        return {"artist": f"{song.artist} & {guest}", "artist_keys": keys}
+    return {}
 
 
 def extra_of(place: int) -> dict[str, Any]:
@@ -59,15 +73,17 @@ def made(folder: Path, seed: int) -> Content:
         seeds = sorted(chance.choice(SONGS, size=0 if place % 11 == 10 else 30, replace=False))
         values = chance.random(len(seeds)).astype(np.float32)
         strengths.append(dict(zip(map(int, seeds), map(float, values), strict=True)))
+    for song, entries in zip(songs(), strengths, strict=True):
+        entries |= {content_index(ARTIST, key): 0.5 for key in song.artist_keys if entries}
     rows = [
         {
             "song_id": str(song.song_id),
             "artist": song.artist,
             "title": song.title,
-            "artist_key": song.artist_key,
+            "artist_key": list(song.artist_keys),
             "ordinal": song.ordinal,
             "playlists": song.playlists,
-            "search_text": search_text(song.artist_key, normalise(song.title)),
+            "search_text": search_text(song.artist_keys, normalise(song.title)),
             "vector": None if vector is None else vector.tolist(),
             "seeds": list(predicted) or None,
             "strengths": list(predicted.values()) or None,
@@ -86,7 +102,7 @@ def made(folder: Path, seed: int) -> Content:
         SONGS,
         sum(vector is not None for vector in vectors),
         sum(bool(predicted) for predicted in strengths),
-        len({song.artist_key for song in songs()}),
+        len({key for song in songs() for key in song.artist_keys}),
         10,
         100,
     )

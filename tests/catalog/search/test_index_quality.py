@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def song(number: int) -> Song:
-    return Song(UUID(int=number), "A", str(number), "a", number, 1)
+    return Song(UUID(int=number), "A", str(number), ("a",), number, 1)
 
 
 class Index:

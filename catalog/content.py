@@ -1,0 +1,77 @@
+"""Content entries of sparse vectors: artists and other keyword fields as pseudo-seeds.
+
+The sparse vector of a song has an entry for each seed that predicts it, at the seed's ordinal, and
+an entry for each of its content keys (its artists, its album, ...), at an index above all ordinals.
+A query that has the content keys of its seeds at the same indexes reaches the songs that share one,
+even if they never occurred together with a seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+    from catalog.model import Song
+
+ARTIST = "artist"
+"""Content field of the credited artists. The other content fields are keyword payload fields."""
+
+FIRST_CONTENT_INDEX = 1 << 31
+"""Smallest index of a content entry. Ordinals of songs are below."""
+
+ENTRY_EXPONENT = 0.5
+"""A content entry is divided by the number of songs with the key to this power."""
+
+POPULARITY_STEP = 1e-3
+"""Relative difference between the entries of the most and the least popular song of a release.
+
+It orders songs that have nothing but a key in common with the seeds by popularity; without it,
+the engine would return them in an arbitrary order.
+"""
+
+
+def content_index(field: str, key: str) -> int:
+    """Return the index of a content key in sparse vectors: 2^31 plus 31 bits of a SHA-256.
+
+    `field` is `ARTIST`, with a normalised name as key, or a keyword payload field, with a value.
+    """
+    digest = hashlib.sha256(f"{field}\x1f{key}".encode()).digest()
+    return FIRST_CONTENT_INDEX | int.from_bytes(digest[:4])
+
+
+def find_collisions(keys: Iterable[tuple[str, str]]) -> frozenset[int]:
+    """Return the indexes that several of these (field, key) pairs share.
+
+    The pairs must be distinct. No song gets an entry at these indexes.
+    """
+    counts = Counter(content_index(field, key) for field, key in keys)
+    return frozenset(index for index, count in counts.items() if count > 1)
+
+
+def compute_entries(
+    scale: float, songs_with_key: NDArray[np.int64], ordinals: NDArray[np.int64], songs: int
+) -> NDArray[np.float32]:
+    """Return the content entries of n (song, key) pairs, shape (n,).
+
+    `scale` is the manifest's `cooccurrence_scale`; `songs_with_key`, shape (n,), has the number of
+    songs with the key; `ordinals`, shape (n,), the ordinal of the song, of `songs` in all.
+    """
+    entries = scale / songs_with_key**ENTRY_EXPONENT
+    entries *= 1 - POPULARITY_STEP * ordinals / max(1, songs)
+    return entries.astype(np.float32)
+
+
+def list_content_keys(song: Song, field: str) -> tuple[str, ...]:
+    """Return the content keys of a song: its artists, or its value of a payload field."""
+    if field == ARTIST:
+        return song.artist_keys
+    value = song.extra.get(field)
+    return () if value is None else (str(value),)

@@ -1,0 +1,53 @@
+"""Weights of the seeds of a query by recency."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Recency:
+    """How the weight of a seed falls with its age, the number of later seeds of the playlist.
+
+    - `power`: the weight is (age + 1)^-power. 0 weighs all seeds alike; infinity leaves only the
+      most recent of the seeds that are weighed.
+    - `decay`: if set, the weight is decay^age instead, as in releases of format 2. It is relative
+      to the most recent of the seeds that are weighed, so that not all are rounded to 0.
+    """
+
+    power: float = 0.0
+    decay: float | None = None
+
+    @classmethod
+    def of_sparse(cls, parameters: Mapping[str, Any]) -> Recency:
+        """Return the recency of sparse queries, from the parameters in a manifest."""
+        if "recency" in parameters:
+            return cls(float(parameters["recency"]))
+        return cls(decay=float(parameters.get("cooccurrence_decay", parameters["query_decay"])))
+
+    @classmethod
+    def of_dense(cls, parameters: Mapping[str, Any]) -> Recency:
+        """Return the recency of dense queries, from the parameters in a manifest."""
+        if "dense_recency" in parameters:
+            return cls(float(parameters["dense_recency"]))
+        return cls(decay=float(parameters["query_decay"]))
+
+    def weights(self, ages: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the weight of each seed, shape (n,), from its age, shape (n,), from 0."""
+        youngest = ages.min(initial=np.iinfo(np.int64).max)
+        if self.decay is not None:
+            weights = np.power(self.decay, ages - youngest, dtype=np.float64)
+        elif math.isinf(self.power):
+            weights = ages == youngest
+        else:
+            weights = np.power(ages + 1.0, -self.power)
+        return np.asarray(weights, dtype=np.float64)
