@@ -36,7 +36,7 @@ from __future__ import annotations
 class NextsongError(Exception):
     """The base of all exceptions that nextsong raises on purpose.
 
-    `type(error)(*error.args)` makes an equal one, so that errors can be sent between processes.
+    `type(error)(*error.args)` makes an equal error, so that errors can be sent between processes.
     """
 
 

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HINTS = {
-    errno.ENOSPC: "the disk is full: free some room and run again",
-    errno.EDQUOT: "the disk quota is used up: free some room and run again",
+    errno.ENOSPC: "the disk is full: free disk space and run again",
+    errno.EDQUOT: "the disk quota is used up: free disk space and run again",
     errno.EACCES: "no permission to write there",
     errno.EPERM: "no permission to write there",
     errno.EROFS: "the file system is read-only",
-    errno.ENOTDIR: "a file stands where a folder is needed",
-    errno.EEXIST: "a file stands where a folder is needed",
+    errno.ENOTDIR: "a file exists where a folder is needed",
+    errno.EEXIST: "a file exists where a folder is needed",
 }
 
 

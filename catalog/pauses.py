@@ -23,7 +23,7 @@ ROUNDS = 8
 
 
 async def pause_between(items: Iterable[T]) -> AsyncIterator[T]:
-    """Yield the items, and pause after an item if the last pause was `WORK_S` seconds ago."""
+    """Yield the items, and pause if the last pause was at least `WORK_S` seconds ago."""
     last_pause = time.perf_counter()
     for item in items:
         yield item

@@ -66,7 +66,7 @@ MAX_PREFIX_LENGTH = 20
 
 
 def fusion_depths(limit: int) -> tuple[int, int]:
-    """Return how many songs of the sparse and the dense ranking are fused for `limit` hits."""
+    """Return the numbers of songs of the sparse and the dense ranking to fuse for `limit` hits."""
     return max(FUSED_PREDICTED, 2 * limit), max(FUSED_NEAREST, limit)
 
 

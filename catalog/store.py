@@ -37,7 +37,7 @@ class OpenRelease(Protocol):
         """Return the songs with these ids and their vectors; unknown ids are left out."""
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
-        """Return the hits of each search, best first. One request has all searches."""
+        """Return the hits of each search, best first. All searches are sent in one request."""
 
     async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
         """Return the co-occurrence weight of each seed, by its ordinal, for each of these songs.
@@ -155,7 +155,7 @@ def require_current(store: ReleaseStore) -> str:
     if not kept:
         raise NoReleaseError(
             f"no release in {store.location} yet: publish one with `nextsong ingest run FILE`, "
-            f"or name another place with --home or --qdrant-url"
+            f"or select another store with --home or --qdrant-url"
         )
     raise NoReleaseError(
         f"no release in {store.location} is the current one (it keeps {len(kept):,}): make the "

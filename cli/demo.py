@@ -15,7 +15,7 @@ from catalog.commands.options import one_line_errors, quiet_option, reporter_for
     type=click.Path(path_type=Path),
     default=Path(".nextsong/demo"),
     show_default=True,
-    help="Folder for everything that the demo makes.",
+    help="Folder for all files of the demo.",
 )
 @click.option(
     "--playlists",

@@ -56,7 +56,7 @@ def run_demo(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
     outcome = pipeline.run([file], store, work, parameters, reporter)
     echo(describe_run(outcome))
 
-    echo("\n3. Hit rate: how often it finds the held-out last song of a test playlist", bold=True)
+    echo("\n3. Hit rate: how often the held-out last song of a playlist is recommended", bold=True)
     # The final figures come from the test playlists; this is their only use, and the log counts it.
     plan = harness.Plan(
         split="test", baselines=("popularity", "tutorial"), behaviours=False, recall=False
@@ -76,7 +76,7 @@ def run_demo(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
     echo("The service has stopped.\n")
 
     command = _own_command()
-    echo("The same with your own playlists (CSV, TSV, JSON or Parquet):", bold=True)
+    echo("To use your own playlists (CSV, TSV, JSON or Parquet):", bold=True)
     echo(f"  {command} ingest run FILE")
     echo(f'  {command} recommend "Artist - Title" "Artist - Title"')
 
@@ -86,7 +86,7 @@ def write_raw(file: Path, rows: int, seed: int, reporter: Reporter) -> None:
     with reporter.task("generate") as task:
         playlists = raw_form.write_raw(file, rows, seed)
         task.result(f"{playlists:,} playlists, {rows:,} rows: {file}")
-    echo(f"Make a release of it:  {_own_command()} ingest run {file}")
+    echo(f"To make a release of it:  {_own_command()} ingest run {file}")
 
 
 def _pick_case(result: Evaluation) -> tuple[list[Seed], Seed]:

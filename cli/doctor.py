@@ -41,7 +41,7 @@ def doctor(
 ) -> None:
     """Check the service's settings, versions, connectivity, rights, releases and indexes.
 
-    Each finding that needs action says which. Exit code 1 if anything does not work.
+    Findings that need action include advice. The exit code is 1 if anything does not work.
     """
     from dataclasses import asdict
 
@@ -67,7 +67,7 @@ def _print(finding: Finding) -> None:
 
 
 def _store_options(context: click.Context) -> str:
-    """Return the options of this call that name the release store, for the advised commands."""
+    """Return the options of this call that select the store, for commands in the advice."""
     options = (
         f" --{name.replace('_', '-')} {shlex.quote(str(context.params[name]))}"
         for name in ("home", *QDRANT_PARAMETERS)

@@ -27,10 +27,10 @@ def copy_release(
 ) -> Manifest:
     """Publish a release of `source`, by default the current one, in `target` with the same id.
 
-    The copy is read back before it becomes current; unless its payloads and vectors equal the
-    original to the bit, it is removed. `scratch` is a folder for a temporary Parquet file of all
-    songs. Raises `GateError` for a copy that differs, `BusyError` if the release is the current one
-    of the target already, and the errors of reading and publishing.
+    The copy is read back before it becomes current, and is removed if a payload or a vector differs
+    from the original in any bit. `scratch` is a folder for a temporary Parquet file of all songs.
+    Raises `GateError` if the copy differs, `BusyError` if the release is already the current one of
+    the target, and the errors of reading and publishing.
     """
     release = release or source.current()
     if release is None:
@@ -45,10 +45,10 @@ def copy_release(
                 original_digest = _compute_digest(_read_batches(draft.songs_path), task)
                 if _compute_digest(target.batches(copy), task) != original_digest:
                     raise GateError(
-                        f"the copy of release {release} in {target.location} is not the same to "
-                        f"the bit as the original in {source.location}: nothing was changed there"
+                        f"the copy of release {release} in {target.location} is not "
+                        f"identical to the original in {source.location}: the target is unchanged"
                     )
-                task.result(f"{draft.counts.songs:,} songs, the same to the bit")
+                task.result(f"{draft.counts.songs:,} songs, identical to the original")
 
         return target.publish(draft, reporter, compare)
 

@@ -84,7 +84,7 @@ def _check_disk(folder: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(existing).free
     text = f"{folder}: {free / 1e9:.1f} GB free"
     if free < MIN_FREE_BYTES:
-        yield Finding("warning", text, "free some room: ingest needs a few times its input")
+        yield Finding("warning", text, "free disk space: ingest needs several times its input")
     else:
         yield Finding("ok", text)
 
@@ -109,7 +109,7 @@ def _check_server(store: ServerStore) -> Iterator[Finding]:
     try:
         _read_current(store)
     except NextsongError as error:
-        yield Finding("failure", str(error), "set the key that this server was given")
+        yield Finding("failure", str(error), "set the API key that this server expects")
         return
     yield Finding("ok", "the key may read" if options.api_key else "reading needs no key")
     try:
@@ -127,7 +127,7 @@ def _check_encryption(options: QdrantOptions) -> Iterator[Finding]:
         if parts.hostname in _LOOPBACK:
             continue
         if options.api_key and parts.scheme == "http":
-            yield Finding("warning", f"the key travels to {url} unencrypted", "use TLS: https://")
+            yield Finding("warning", f"the key is sent to {url} unencrypted", "use TLS: https://")
         if not options.api_key:
             yield Finding(
                 "warning",
@@ -165,7 +165,7 @@ def _check_releases(store: ReleaseStore, options: str) -> Iterator[Finding]:
 
 
 def _read_current(store: ReleaseStore) -> tuple[str | None, str]:
-    """Return the current release, or None and the problem if the store cannot tell it."""
+    """Return the current release, or None and the problem if it cannot be determined."""
     try:
         return store.current(), ""
     except CorruptReleaseError as error:
@@ -184,7 +184,7 @@ def _advise(current: str | None, intact: list[str], options: str) -> str:
     """Return advice for a store without a usable current release."""
     if not intact:
         command = f"nextsong ingest run --force{options} FILE"
-        return f"publish again with `{command}`: no older one is kept intact"
+        return f"publish again with `{command}`: no older one is intact"
     older = (release for release in intact if current is None or release < current)
     release = next(older, intact[0])
     step = f"go back to {release}" if current else f"make {release} current"

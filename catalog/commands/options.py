@@ -113,7 +113,7 @@ _QDRANT_OPTIONS = [
     _option_with_variable(
         "--qdrant-ca",
         type=_FILE,
-        help="File of certificates (PEM) to trust instead of those of the system.",
+        help="File of certificates (PEM) to trust instead of the system's certificates.",
     ),
     _option_with_variable(
         "--qdrant-grpc-port",

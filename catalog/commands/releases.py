@@ -169,7 +169,7 @@ def copy(
 ) -> None:
     """Copy RELEASE, or the current release, to the other store, where it becomes current.
 
-    Before that, all payloads and vectors of the copy are compared with the original, to the bit.
+    Before that, all payloads and vectors of the copy are compared with the original, bit by bit.
     """
     from catalog.commands.copy import copy_release
     from catalog.open_store import open_store

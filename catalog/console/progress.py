@@ -34,7 +34,7 @@ class Task(Protocol):
     """A task in progress."""
 
     def advance(self, done: float, total: float | None = None) -> None:
-        """Report that `done` of `total` is finished, counted from the start in any unit."""
+        """Report that `done` of `total` units have been finished since the start of the task."""
 
     def result(self, text: str) -> None:
         """Set the result of the task, reported when it ends."""

@@ -95,7 +95,7 @@ class EmbeddedStore:
     def manifest(self, release: str) -> Manifest:
         """Return the manifest of a release. Raises `NoReleaseError` or `CorruptReleaseError`."""
         if not is_release_id(release):
-            raise NoReleaseError(f"'{release}' is no release of {self.path}")
+            raise NoReleaseError(f"'{release}' is not a release in {self.path}")
         path = self._releases / release / "manifest.json"
         try:
             text = path.read_bytes()
@@ -278,7 +278,9 @@ def _run_builder(draft: Draft, shard: Path) -> Iterator[dict[str, Any]]:
 
 def _build_error(message: str, shard: Path) -> StorageError | EngineError:
     if "No space left" in message or "os error 28" in message:
-        return StorageError(f"cannot write {shard}: the disk is full: free some room and run again")
+        return StorageError(
+            f"cannot write {shard}: the disk is full: free disk space and run again"
+        )
     return EngineError(message)
 
 

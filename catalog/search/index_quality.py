@@ -46,7 +46,7 @@ class Recall:
     - `selectivity`: share of the songs with a vector that pass the filter.
     - `recall`: mean share of the ten hits of an exact search that are among the ten hits of the
       index.
-    - `lowest`: lowest such share of any query.
+    - `lowest`: lowest share of a single query.
     """
 
     name: str
@@ -106,7 +106,7 @@ async def measure_recall_by_filter(release: OpenRelease, size: int = SAMPLE) -> 
     """Measure recall@10 without a filter, and under filters of high and low selectivity.
 
     The filters pass the most popular half, tenth and hundredth of the songs with a vector; all
-    songs but those of one popular artist; and the songs of that artist alone.
+    songs except those of one popular artist; and only the songs of that artist.
     """
     songs = await sample_songs(release, size)
     measured = [await measure_recall(release, songs)]

@@ -131,7 +131,7 @@ class Bounds:
 
 
 def plan_bounds(search: Search, *, is_sharded: bool) -> tuple[Ranking | None, Ranking | None]:
-    """Return the sparse and the dense ranking that `compute_bounds` needs; None if it needs none.
+    """Return the sparse and the dense ranking that `compute_bounds` needs, or None for each.
 
     Each shard fuses its own songs. If there are several shards, the score of the last song of each
     ranking must be known: otherwise they would fuse more songs in all than a single shard does.
@@ -147,7 +147,7 @@ def plan_bounds(search: Search, *, is_sharded: bool) -> tuple[Ranking | None, Ra
 def compute_bounds(
     search: Search, sparse_scores: Sequence[float], dense_scores: Sequence[float]
 ) -> Bounds:
-    """Return the bounds of a search, given the scores, best first, of its rankings for bounds."""
+    """Return the bounds of a search, given the scores, best first, of the rankings to bound."""
     sparse_depth, dense_depth = fusion_depths(search.limit)
     has_best = len(sparse_scores) > 0 and sparse_scores[0] > 0
     return Bounds(

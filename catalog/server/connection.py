@@ -36,7 +36,7 @@ LONGEST_PAUSE_S = 2.0
 
 TRY_S, SHORT_TRY_S = 4.0, 0.5
 """Longest wait for one node if the request has a deadline, in seconds, but never more than half of
-the time left. `SHORT_TRY_S` applies after no node answered, until one answers again."""
+the time left. `SHORT_TRY_S` applies if no node answered, until a node answers again."""
 
 T = TypeVar("T")
 
@@ -207,7 +207,7 @@ class AsyncNodes:
 
         `deadline` is a time of `time.monotonic`; each node may use a part of the time left. If no
         node answers, nodes that failed at once are tried again, at most `ROUNDS` times in all.
-        Nodes that did not answer in time are not, because the caller's time would run out.
+        Nodes that did not answer in time are not tried again, because the deadline would pass.
         """
         silent: set[str] = set()
 
@@ -229,7 +229,7 @@ class AsyncNodes:
         deadline: float | None,
         silent: set[str],
     ) -> T:
-        """Try each node once, except those in `silent`; add those that do not answer in time."""
+        """Try each node that is not in `silent` once, and add those that do not answer in time."""
         failure: UnavailableError | None = None
         for url in self._order:
             if url in silent:
@@ -294,8 +294,8 @@ def whole_seconds_left(deadline: float | None) -> int | None:
 def create_collection(nodes: Nodes, name: str, **settings: Any) -> None:
     """Create a collection unless it exists.
 
-    If creating fails because it exists by now, another process created it, or an earlier request
-    did whose response was lost.
+    If it is created meanwhile by another process, or by an earlier request whose response was
+    lost, that is not an error.
     """
 
     def exists() -> bool:

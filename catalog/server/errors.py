@@ -101,7 +101,7 @@ def _refused(task: str, url: str, reason: str) -> EngineError:
 def _failed(task: str, url: str, reason: str) -> NextsongError:
     if _DISK_FULL.search(reason):
         return StorageError(
-            f"the disk of Qdrant at {url} is full: free some room there and run again "
+            f"the disk of Qdrant at {url} is full: free disk space there and run again "
             f"({_one_line(reason)})"
         )
     if _NOT_READY.search(reason):

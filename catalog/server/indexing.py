@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from catalog.server.connection import Nodes
 
 INDEXING_THRESHOLD_KB = 1_000
-"""Size of vectors, in KB, above which a segment is indexed; a smaller one is searched exactly."""
+"""Size of vectors, in KB, above which a segment is indexed. Smaller ones are searched exactly."""
 
 POLL_S = 0.25
 
@@ -40,7 +40,7 @@ class _Stopwatch:
         self._start = time.monotonic()
 
     def seconds_in(self, state: Any) -> float:
-        """Return the seconds since `state` was first passed in an unbroken series of calls."""
+        """Return the seconds since the first of the successive calls with the same `state`."""
         now = time.monotonic()
         if state != self._state:
             self._state, self._start = state, now
@@ -48,7 +48,7 @@ class _Stopwatch:
 
 
 def build_index(nodes: Nodes, collection: str, draft: Draft, task: Task) -> int:
-    """Let the server index the vectors, and wait for the index; return the number of indexed ones.
+    """Let the server index the vectors, wait for it, and return the number of indexed vectors.
 
     A collection can be green before indexing begins. The index counts as complete when its state is
     stable and the vectors without an index would fit into segments too small to be indexed. Raises

@@ -77,7 +77,7 @@ class Lease:
         left = max(0.0, float(stored.get("expires", 0)) - time.time())
         raise BusyError(
             f"{self._collection} is held by {stored.get('holder', 'another process')}: wait until "
-            f"it ends, or, if it has ended, {left:.0f} s until the lock expires"
+            f"that process ends; if it has ended, wait {left:.0f} s until the lock expires"
         )
 
     def require(self) -> None:
@@ -152,8 +152,8 @@ def read_lock(nodes: Nodes, collection: str) -> Mapping[str, Any]:
 def _has_ended(stored: Mapping[str, Any]) -> bool:
     """Return whether the holder was a process of this machine that no longer runs.
 
-    A process of this process's id may be an earlier one, which is usual in containers. A lock of
-    this process itself has a thread that renews it.
+    If the holder has the same id as this process, it can be an earlier process, which is usual in
+    containers. A lock that this process itself holds has a thread that renews it.
     """
     process = stored.get("process")
     if stored.get("host") != socket.gethostname() or not isinstance(process, int):

@@ -137,7 +137,7 @@ class ServerRelease:
     async def _query(
         self, requests: Sequence[models.QueryRequest | None]
     ) -> list[list[models.ScoredPoint]]:
-        """Send all requests in one call; return the points of each, none for a request of None."""
+        """Send all requests in one call; return the points for each, or [] if a request is None."""
         batch = [request for request in requests if request is not None]
         if not batch:
             return [[] for _ in requests]

@@ -5,7 +5,7 @@
     PREFIX_lock    the lock of publishers (see `catalog.server.lock`)
 
 A release is uploaded into its own collection, indexed and verified. Then the alias is moved in one
-step. The next publisher finishes or removes the collections of an interrupted one.
+step. If a publisher is interrupted, the next publisher finishes or removes its collections.
 """
 
 from __future__ import annotations
@@ -74,8 +74,9 @@ _UPLOADING = "uploading"
 class ServerStore:
     """A release store on a Qdrant server (see `catalog.store.ReleaseStore`).
 
-    Publishing creates collections by `layout` and keeps `keep` old releases. `nodes` and
-    `open_nodes`, which returns the connections of an open release, default to those of `options`.
+    Publishing creates collections with the given `layout` and keeps `keep` old releases.
+    `open_nodes` returns the connections for an open release. By default, it and `nodes` use the
+    servers in `options`.
     """
 
     def __init__(
@@ -224,14 +225,14 @@ class ServerStore:
         return names.get(self.options.prefix)
 
     def _parse_release(self, collection: str) -> str | None:
-        """Return the release id in the name of a collection, or None if it has no release."""
+        """Return the release id in the name of a collection, or None if it is not a release."""
         prefix, _, release = collection.rpartition("_")
         is_ours = prefix == self.options.prefix and is_release_id(release)
         return release if is_ours else None
 
     def _metadata(self, release: str) -> dict[str, Any]:
         if not is_release_id(release):
-            raise NoReleaseError(f"'{release}' is no release of {self.location}")
+            raise NoReleaseError(f"'{release}' is not a release in {self.location}")
         name = self.collection(release)
         try:
             info = self.nodes.request(f"read {name}", lambda client: client.get_collection(name))
@@ -248,7 +249,7 @@ class ServerStore:
     def _find_leftovers(self, checksum: str, draft: Draft) -> tuple[str | None, str | None]:
         """Return a finished and an unfinished release of this draft that never became current.
 
-        `checksum` is that of the draft's file. Removes unfinished releases of other drafts.
+        `checksum` is the SHA-256 of the draft's file. Removes unfinished releases of other drafts.
         """
         current = self.current()
         finished = unfinished = None

@@ -75,7 +75,7 @@ def _require_schema(info: models.CollectionInfo, manifest: Manifest) -> None:
 
 
 def verify_samples(nodes: Nodes, collection: str, expected: Mapping[str, int]) -> None:
-    """Raise `CorruptReleaseError` unless these songs, by id, have these digests."""
+    """Raise `CorruptReleaseError` unless the songs have the `expected` digests, by song id."""
     records = _retrieve(nodes, collection, list(expected))
     for song_id, digest in expected.items():
         if song_id not in records:

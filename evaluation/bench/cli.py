@@ -64,21 +64,21 @@ def bench() -> None:
     type=_Numbers(MIN_SONGS),
     default="10000,100000",
     show_default=True,
-    help="Songs of each invented release; releases are kept in HOME/bench-SIZE.",
+    help="Number of songs in each synthetic release; releases are kept in HOME/bench-SIZE.",
 )
 @click.option(
     "--seeds",
     type=click.IntRange(1, 1000),
     default=20,
     show_default=True,
-    help="Songs of a query.",
+    help="Number of seeds in a query.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(1, 500),
     default=10,
     show_default=True,
-    help="Songs of an answer.",
+    help="Number of songs to recommend.",
 )
 @click.option(
     "--callers",
@@ -130,7 +130,7 @@ def serve(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Measure the service under load, and its engine called directly, with invented releases.
+    """Measure the service under load, and its engine called directly, with synthetic releases.
 
     On a Qdrant server, the releases are published with "-bench" appended to the prefix.
     """
@@ -152,7 +152,7 @@ def serve(
         write_atomically(out, json_text(document, indent=2) + "\n")
 
 
-@bench.command(name="ingest", short_help="Measure an ingest, and the tutorials' way.")
+@bench.command(name="ingest", short_help="Measure an ingest, and compare it with tutorials.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--tutorial/--no-tutorial",

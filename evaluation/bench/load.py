@@ -1,9 +1,10 @@
 """A process of `nextsong bench serve` that calls the service: `python -m evaluation.bench.load`.
 
 Standard input is a `Load` as JSON; standard output is the outcome as JSON. If the load has a rate,
-calls begin at random times, however many are running (open loop). The latency of such a call counts
-from the time when the call was due, so that a slow service does not delay calls and hide its
-slowness. Without a rate, each caller calls again as soon as it has an answer (closed loop).
+calls begin at random times, even if earlier calls have not been answered (open loop). The latency
+of such a call is measured from the time when the call was due, so that a slow service cannot hide
+its slowness by delaying calls. Without a rate, each caller makes the next call as soon as the last
+one has been answered (closed loop).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 REQUESTS = 500  # different requests, made before the calls begin
 CONNECTIONS = 4  # several, because a service divides connections, not calls, among its processes
-EARLIEST_YEAR = 1990  # that filtered requests ask for
+EARLIEST_YEAR = 1990  # minimum year in filtered requests
 TIMEOUT_S = 30.0
 WARM_UP_S = 0.5
 
@@ -38,10 +39,10 @@ WARM_UP_S = 0.5
 class Load:
     """A load on a service: the requests, and the number, rate and duration of calls.
 
-    - `songs`: size of the invented release.
+    - `songs`: size of the synthetic release.
     - `seeds`, `limit`: number of songs of a query and of an answer.
     - `filtered`: whether requests have a filter of three conditions.
-    - `empty`: whether calls only ask for the release.
+    - `empty`: whether calls only request the id of the release.
     - `rate`: calls per second of an open loop; 0 is a closed loop of `callers`.
     - `serving`: id of the process whose CPU time is measured; 0 is none.
     """
@@ -67,7 +68,7 @@ def draw_due_times(rate: float, seconds: float, seed: int) -> Iterator[float]:
 
 
 def create_requests(load: Load) -> list[pb.RecommendRequest]:
-    """Return random requests for invented songs, popular ones more often."""
+    """Return random requests for synthetic songs, popular ones more often."""
     random = np.random.default_rng(load.random_seed)
     requests = []
     for _ in range(REQUESTS):

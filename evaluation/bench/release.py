@@ -1,4 +1,4 @@
-"""Invented releases of any size, for measurements of speed; their recommendations are random.
+"""Synthetic releases of any size, for measurements of speed; their recommendations are random.
 
 Vectors form clusters, as trained ones do, and each seed predicts `PREDICTED` songs.
 """
@@ -34,14 +34,14 @@ CHUNK = 100_000  # songs written at a time
 
 
 def make_song_id(rank: int) -> UUID:
-    """Return the id of the invented song at this rank of popularity, from 0."""
+    """Return the id of the synthetic song at this rank of popularity, from 0."""
     return song_id(*_make_names(rank))
 
 
-def publish_invented(
+def publish_synthetic(
     store: ReleaseStore, songs: int, folder: Path, reporter: Reporter, storage: Storage = "memory"
 ) -> Manifest:
-    """Publish an invented release of `songs` songs, unless it is the current release already.
+    """Publish a synthetic release of `songs` songs, unless it is the current release already.
 
     `storage` is where the store keeps vectors. The file of points is written to `folder`.
     """

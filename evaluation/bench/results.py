@@ -108,15 +108,15 @@ def describe_ratios(results: Sequence[Result]) -> Iterator[str]:
             if engine and service:
                 yield (
                     f"{songs:,} songs{kind}: the service answers "
-                    f"{service.answered_per_s / engine.answered_per_s:.2f} times as many as the "
-                    f"engine called directly"
+                    f"{service.answered_per_s / engine.answered_per_s:.2f} times as many calls "
+                    f"per second as the engine called directly"
                 )
             service = _find_fastest(of_size, f"service{kind}", "open, 50%")
             engine = _find_fastest(of_size, f"engine{kind}", "open, 50%")
             if engine and service:
                 yield (
-                    f"{songs:,} songs{kind}: p99 of the half loaded service is "
-                    f"{service.p99 - engine.p99:+.1f} ms beside that of the half loaded engine"
+                    f"{songs:,} songs{kind}: at half load, the p99 of the service differs from "
+                    f"the p99 of the engine by {service.p99 - engine.p99:+.1f} ms"
                 )
 
 

@@ -22,7 +22,7 @@ from catalog.open_store import open_store
 from catalog.server.options import CollectionLayout
 from evaluation.bench.engine import measure_engine
 from evaluation.bench.load import Load
-from evaluation.bench.release import publish_invented
+from evaluation.bench.release import publish_synthetic
 from evaluation.bench.results import Measurement, Result, summarise
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ OPEN_LOADS = (0.25, 0.5, 0.8)  # rates of open loops, as shares of the rate of t
 class Plan:
     """The options of `nextsong bench serve`.
 
-    - `sizes`: songs of each invented release.
+    - `sizes`: songs of each synthetic release.
     - `seeds`, `limit`: number of songs of a query and of an answer.
     - `callers`: number of callers in a closed loop.
     - `workers`: number of serving processes.
@@ -67,13 +67,13 @@ class Plan:
 def run(plan: Plan, folder: Path, qdrant: QdrantOptions | None, reporter: Reporter) -> list[Result]:
     """Measure the engine and the service for each size.
 
-    Invented releases are published below `folder`, or on the Qdrant server, and kept.
+    Synthetic releases are published below `folder`, or on the Qdrant server, and kept.
     """
     results: list[Result] = []
     for songs in plan.sizes:
         home = make_folder(folder / f"bench-{songs}")
         store = open_store(home, qdrant, layout=CollectionLayout(storage=plan.storage))
-        manifest = publish_invented(store, songs, home, reporter, plan.storage)
+        manifest = publish_synthetic(store, songs, home, reporter, plan.storage)
         if manifest.recall is not None:
             reporter.say(f"  {songs:,} songs: recall@10 of the index {manifest.recall:.4f}")
         # The embedded engine holds the interpreter lock, so more callers would only wait.

@@ -100,7 +100,7 @@ class SongMap:
 
 @dataclass(frozen=True)
 class _Colouring:
-    """The colour of each song or -1, shape (songs,), and their names and explanation."""
+    """The colour of each song or -1, shape (songs,), and the names and meaning of the colours."""
 
     colours: NDArray[np.int64]
     legend: list[str]

@@ -110,7 +110,7 @@ def find(home: Path, prefix: str, kind: str | None = None) -> Run:
             f"run {runs[0].id} is of kind '{runs[0].kind}', not '{kind}': choose from those that "
             f"`nextsong runs list --kind {kind}` shows"
         )
-    raise InputError(f"{len(matches)} runs begin with {prefix}: give more of the id")
+    raise InputError(f"{len(matches)} runs begin with {prefix}: give more characters of the id")
 
 
 def _append(path: Path, runs: Iterable[Run]) -> None:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 @click.option(
     "--trials",
     type=click.IntRange(6, 100_000),
-    help="Number of trials, those of earlier runs included.  [default: 60; with --minutes, as many "
-    "as there is time for]",
+    help="Number of trials, including those of earlier runs.  [default: 60; with --minutes, as "
+    "many as there is time for]",
 )
 @click.option(
     "--minutes",
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     default=2,
     show_default=True,
     type=click.IntRange(1, 256),
-    help="Number of trials at a time.",
+    help="Number of trials that run at the same time.",
 )
 @click.option(
     "--study",
@@ -106,7 +106,7 @@ def tune(
     if outcome.better:
         advice = f"{target}: nextsong ingest run --params {target} FILE..."
     else:
-        advice = f"none are better: {target} has the parameters of the start"
+        advice = f"none are better: {target} has the initial parameters"
     lines = [*describe(outcome), f"parameters  {advice}", f"report      {report}"]
     result = {"parameters": str(target), "report": str(report), "outcome": outcome.to_json()}
     print_result(result, "\n".join(lines), as_json=as_json)

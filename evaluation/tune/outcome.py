@@ -97,8 +97,8 @@ class Outcome:
 class Search:
     """A finished search: the parameters that it started from, and the best ones, `chosen`.
 
-    `digest` is of the playlists and of `chosen`. `plays` is the number of training plays. `studies`
-    has the optuna study of each phase.
+    `digest` identifies the playlists and `chosen`. `plays` is the number of training plays.
+    `studies` has the optuna study of each phase.
     """
 
     start: Parameters

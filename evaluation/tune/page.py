@@ -60,7 +60,7 @@ def write_report(outcome: Outcome, folder: Path) -> Path:
         ],
         sections=[
             Section(
-                "Chosen parameters" if outcome.better else "Parameters of the start",
+                "Chosen parameters" if outcome.better else "Initial parameters",
                 tables=[
                     Table(
                         ["parameter", "value"],

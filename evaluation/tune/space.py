@@ -61,8 +61,8 @@ def make_search_space(phase: str, start: Parameters, plays: int) -> Space:
     """Return the distribution of each parameter that a phase tunes.
 
     Each distribution contains the value of `start`. `plays` is the number of training plays, on
-    which defaults depend. If the playlists have no order, the parameters that weigh it are left
-    out.
+    which defaults depend. If the playlists have no order, the parameters that weigh the order of
+    songs are left out.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 

@@ -116,7 +116,7 @@ def tune(
 def lock_scratch_folder(files: StudyFiles) -> Iterator[None]:
     """Lock the folder of a study, and create a scratch folder that is removed at the end."""
     with lock_folder(files.study, "nextsong tune"):
-        shutil.rmtree(files.scratch, ignore_errors=True)  # a run that was killed left it
+        shutil.rmtree(files.scratch, ignore_errors=True)  # left by a run that was killed
         make_folder(files.scratch)
         try:
             yield
@@ -132,7 +132,7 @@ def _run_phases(
     end: float | None,
     reporter: Reporter,
 ) -> Search:
-    """Run all phases, each of which starts from the best parameters of the one before."""
+    """Run all phases, each of which starts from the best parameters of the previous phase."""
     chosen = start
     studies: dict[str, Study] = {}
     trials = divide_trials(budget.trials)

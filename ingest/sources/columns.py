@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 ROLES = ("playlist_id", "playlist_name", "owner", "artist", "title", "position", "track_id")
 
 PLAYLIST_NUMBER = "(place)"
-"""Stands for a column: the number of a playlist in its file, if playlists have no id."""
+"""Placeholder for a column: the number of a playlist in its file, if playlists have no id."""
 
 
 def _split_names(names: Mapping[str, str]) -> dict[str, list[str]]:
@@ -21,7 +21,7 @@ def _split_names(names: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 # In order of preference, and in folded spelling (see _fold). Names that mean different things in
-# different files ("name", "id", "date") are left out on purpose: --column is for those.
+# different files ("name", "id", "date") are left out: users can give them with --column.
 _ALIASES = _split_names(
     {
         "playlist_id": (
@@ -50,7 +50,7 @@ _ALIASES = _split_names(
     }
 )
 
-# Further names in a file whose records are playlists, each with a list of its songs.
+# Additional names in a file whose records are playlists, each with a list of its songs.
 _IN_LISTS = _split_names(
     {
         "playlist_id": "id",
@@ -60,8 +60,8 @@ _IN_LISTS = _split_names(
     }
 )
 
-# Names by which the songs of a list name their own playlist. "Mix" is not among them: it may be
-# a song's.
+# Names of columns in which songs in a list name their own playlist. "Mix" is left out, because it
+# may describe the song.
 _IN_ROWS = _split_names(
     {
         "playlist_id": "playlistid pid sessionid session playlisturi playlistpid",
@@ -77,7 +77,7 @@ _TIMES = {
     *("timestamp", "ts", "playedat", "listenedat"),
     *("unixtimestamp", "datetime", "playtime", "endtime"),
 }
-"""Names of positions that are times of listening: with a listener, they make sessions."""
+"""Names of position columns with times of listening, which form sessions if there is an owner."""
 
 
 def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -> dict[str, str]:
@@ -85,8 +85,8 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -
 
     `names` are the file's columns; `given` maps roles to names, and wins over the known names.
     Case, white space, `_` and `-` do not matter. A role given as "" is left out. Raises
-    `ColumnError` if a given name or a needed column is missing. Needed are artist, title and
-    either playlist_id, playlist_name, or owner with a time of listening, which make sessions.
+    `ColumnError` if a given name or a required column is missing. The required columns are artist,
+    title, and either playlist_id, playlist_name, or owner with a time of listening (for sessions).
     """
     unknown = [role for role in given if role not in ROLES]
     if unknown:
@@ -166,10 +166,10 @@ def _shorten(name: str) -> str:
 
 @dataclass(frozen=True)
 class NestedColumns:
-    """The columns of a file whose records may hold a list of songs each.
+    """The columns of a file in which each record may have a list of songs.
 
-    Names are dotted if they are nested. `inner` are the columns of the songs in the list, whose
-    names begin with that of the list; without a list there are none.
+    Names of nested columns are dotted. `inner` has the columns of the songs in the list, whose
+    names begin with the name of the list. It is empty if there is no list.
     """
 
     outer: tuple[str, ...]
@@ -177,14 +177,14 @@ class NestedColumns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names, and the number of the playlist if records are playlists."""
+        """All names, including that of the number of the playlist if records are playlists."""
         return (*self.outer, *self.inner, PLAYLIST_NUMBER) if self.inner else self.outer
 
     def suggest_roles(self, ignored: Collection[str] = ()) -> dict[str, str]:
-        """Return the column for each role that is clear from the structure, but `ignored` ones.
+        """Return the column for each role that is clear from the structure, except `ignored` roles.
 
-        The last part of a dotted name counts. Songs may name their own playlist if the record
-        around their list does not.
+        Only the last part of a dotted name matters. If a record does not name the playlist, the
+        songs in its list may.
         """
         outer = [name for name in self.outer if name not in ignored]
         inner = [name for name in self.inner if name not in ignored]
@@ -238,8 +238,8 @@ def _find_by_last_part(
 ) -> str | None:
     """Return the name whose last part is the first of `aliases` that occurs.
 
-    Of several, the one beside the title wins, else the least nested. Names of an album do not
-    count.
+    If several names match, a name at the same level as the title is preferred, then the least
+    nested name. Names within an album are ignored.
     """
     parent = columns.get("title", "").rpartition(".")[0]
     by_last_part: dict[str, str] = {}
@@ -263,20 +263,20 @@ def find_roles_in_list(names: Sequence[str]) -> set[str]:
 
 
 def is_role_name(name: str) -> bool:
-    """Return whether this is a usual name of a column for some role."""
+    """Return whether this is a usual column name for some role."""
     return any(_fold(name) in aliases for aliases in _ALIASES.values())
 
 
 def is_song_list_name(name: str) -> bool:
-    """Return whether a list has a usual name of lists of songs."""
+    """Return whether this is a usual name for a list of songs."""
     return any(part in _SONG_LISTS for part in name.split("."))
 
 
 def find_column(names: Sequence[str], name: str) -> str | None:
-    """Return the one of `names` that is spelled like `name`, if any.
+    """Return the element of `names` that matches `name`, or None.
 
-    Case, white space, `_` and `-` do not matter. The last part of a dotted name is enough if only
-    one name ends in it.
+    Case, white space, `_` and `-` do not matter. `name` can also be the last part of a dotted name,
+    if only one name ends with it.
     """
     if name in names:
         return name

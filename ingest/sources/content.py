@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ingest.sources.files import SourceFile
 
-SAMPLE_SIZE = 8 << 20  # bytes that decide how a file is read
+SAMPLE_SIZE = 8 << 20  # bytes from which the format of a file is detected
 BLOCK_SIZE = 4 << 20  # bytes of lines read at a time
 MAX_LINE_SIZE = 16 << 20  # bytes
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
@@ -66,7 +66,7 @@ class ByteStream:
         return data[:size]
 
     def position(self) -> int:
-        """Return how many bytes of the file on disk have been read."""
+        """Return the number of bytes of the file on disk that have been read."""
         return int(self._raw.tell() * self._scale)
 
     def _read_part(self, size: int) -> bytes:
@@ -82,7 +82,7 @@ class ByteStream:
 class Content:
     """The bytes of a file. `compression` is "" if there is none.
 
-    `is_guess` says that another encoding could have the same bytes.
+    `is_guess` is set if the text could also be in another encoding.
     """
 
     file: SourceFile
@@ -103,13 +103,13 @@ class Content:
 
     @contextmanager
     def open(self) -> Iterator[ByteStream]:
-        """Open the file at its start. Call it in `file_errors`, which maps the errors."""
+        """Open the file at its start. Call this inside `file_errors`, which maps the errors."""
         with _open_bytes(self.file) as (raw, scale):
             yield ByteStream(raw, scale, self.compression, self.encoding)
 
 
 def read_sample(file: SourceFile) -> Sample:
-    """Read the first `SAMPLE_SIZE` bytes. Call it in `file_errors`, which maps the errors."""
+    """Read the first `SAMPLE_SIZE` bytes. Call this inside `file_errors`, which maps the errors."""
     with _open_bytes(file) as (raw, scale):
         start = raw.read(8)
         raw.seek(0)
@@ -123,7 +123,7 @@ def read_sample(file: SourceFile) -> Sample:
 def decode_sample(
     file: SourceFile, sample: Sample, encoding_name: str = ""
 ) -> tuple[Content, Sample]:
-    """Return how a text file is to be decoded, and its sample as UTF-8.
+    """Return a text file with its encoding, and its sample as UTF-8.
 
     The encoding is detected unless `encoding_name` is given. Raises `FileError` if it cannot be
     detected or if the file is a .tar archive, and `InputError` if there is no such encoding.
@@ -173,7 +173,7 @@ def read_blocks(
 
 @contextmanager
 def _open_bytes(file: SourceFile) -> Iterator[tuple[BinaryIO, float]]:
-    """Open a file or a member of an archive; yields it and its bytes on disk for each byte."""
+    """Open a file or a member of an archive; yield it, and its bytes on disk per byte read."""
     with file.path.open("rb") as raw:
         if not file.member:
             yield raw, 1.0

@@ -25,7 +25,7 @@ _MAX_LISTED = 20  # columns in a message
 
 @dataclass(frozen=True)
 class OpenedFile:
-    """A file whose format is known, and its column for each role."""
+    """A file whose format has been detected, and its column for each role."""
 
     file: SourceFile
     content: PlaylistFile
@@ -33,7 +33,7 @@ class OpenedFile:
 
 
 def open_file(file: SourceFile, given: Mapping[str, str], options: ReadOptions) -> OpenedFile:
-    """Detect how a file is to be read. `given` maps roles to column names.
+    """Detect the format and the columns of a file. `given` maps roles to column names.
 
     Raises `FileError` and `ColumnError`.
     """
@@ -76,18 +76,18 @@ def _detect_format(file: SourceFile, options: ReadOptions) -> PlaylistFile:
 
 
 def _explain_header(content: PlaylistFile, options: ReadOptions) -> str:
-    """Return a hint for delimited text none of whose columns has a known name."""
+    """Return a hint for delimited text if no column has a known name."""
     if not isinstance(content, CsvFile) or (options.header and find_roles(content.names)):
         return ""
     values = [f"{n} ({value[:30]!r})" for n, value in enumerate(content.first_values[:9], start=1)]
     more = ", ..." if len(content.first_values) > len(values) else ""
     columns = f"the columns are called {', '.join(values)}{more}"
     if options.header:
-        return f"; if the first line is a row already, say --no-header: {columns}"
+        return f"; if the first line is already a row, use --no-header: {columns}"
     return f"; {columns}"
 
 
 def _find_payload_column(names: Sequence[str], column: str) -> str | None:
-    """Return the column of this name: one of the song before one of its playlist."""
+    """Return the column of this name; a column of the song takes precedence over the playlist's."""
     inner = [name for name in names if "." in name]
     return find_column(inner, column) or find_column(names, column)

@@ -37,17 +37,17 @@ _WITHOUT_MARK = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-
 _ERRORS = "nextsong.undecodable"
 
 BINARY = "it is a binary file, neither text nor Parquet"
-_HEAD_SIZE = 1 << 16  # bytes that show whether a file is text
+_HEAD_SIZE = 1 << 16  # bytes from which it is detected whether a file is text
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
 _MAX_CONTROL_SHARE = 0.01
-_MAX_TEXT_SIZE = 1 << 20  # bytes of lines beyond ASCII that decide whether they are Windows-1252
+_MAX_TEXT_SIZE = 1 << 20  # bytes of non-ASCII lines from which Windows-1252 is detected
 _RUN = re.compile(r"[^\x00-\x7f]{3,}")
 _ODD = re.compile(
     r"(?<=[a-zß-öø-ÿœ])[À-ÖØ-Þ]"  # a capital after a small letter
     # a symbol between two letters
     r"|(?<=[^\W\d_])[\xa1-\xa9\xab-\xb9\xbb-\xbf\xd7\xf7\u2013-\u2018\u201a-\u2122](?=[^\W\d_])"
     r"|(?<=[^\W\d_])Œ"
-    r"|[ŠšŽžŸƒ\u2020\u2021\u02c6\u02dc\u2030\ufffd]"  # seldom in text, but letters of MacRoman
+    r"|[ŠšŽžŸƒ\u2020\u2021\u02c6\u02dc\u2030\ufffd]"  # rare in text, but letters in MacRoman
 )
 _MAX_ODD_SHARE = 0.2
 _UNKNOWN = (
@@ -65,7 +65,7 @@ class Encoding:
 
     @property
     def name(self) -> str:
-        """The usual name."""
+        """The usual name of the encoding."""
         return _NAMES.get(self.codec, self.codec)
 
     @property
@@ -93,7 +93,7 @@ def find_encoding(name: str) -> Encoding:
         encoding.decoder().decode(b"a,b\n", final=True)
     except (LookupError, ValueError, TypeError) as error:
         raise InputError(
-            f"there is no encoding '{name}'; some are utf-8, latin-1, windows-1252, macroman, "
+            f"there is no encoding '{name}'; examples are utf-8, latin-1, windows-1252, macroman, "
             f"utf-16 and shift_jis"
         ) from error
     return encoding
@@ -110,8 +110,8 @@ def find_mark(start: bytes) -> Encoding | None:
 def detect_encoding(sample: bytes, *, is_whole: bool = True) -> Encoding:
     """Return the encoding of a text that begins with `sample`, or consists of it if `is_whole`.
 
-    A text is UTF-8 unless most of its lines beyond ASCII are not valid UTF-8. Raises `FileError`
-    for a text that is none of UTF-8, UTF-16 and Windows-1252.
+    A text is UTF-8 unless most of its non-ASCII lines are invalid UTF-8. Raises `FileError` for a
+    text that is none of UTF-8, UTF-16 and Windows-1252.
     """
     encoding = find_mark(sample) or _detect_utf16(sample)
     if encoding:
@@ -125,7 +125,7 @@ def detect_encoding(sample: bytes, *, is_whole: bool = True) -> Encoding:
     if 2 * invalid <= len(lines):
         return UTF8
     has_cr_ends = sample.count(b"\r") - sample.count(b"\r\n") > sample.count(b"\n")
-    if has_cr_ends or not _is_western(lines):  # lines that end with CR come from old Macs
+    if has_cr_ends or not _is_western(lines):  # CR line ends indicate MacRoman
         raise FileError(BINARY if is_binary(sample) else _UNKNOWN)
     return WINDOWS_1252
 
@@ -147,7 +147,7 @@ def find_undecodable(values: pa.Array) -> NDArray[np.bool_]:
 
 
 def is_encodable(text: str) -> bool:
-    """Return whether text is free of lone surrogates, which stand for invalid bytes."""
+    """Return whether text is free of lone surrogates, which represent invalid bytes."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -175,8 +175,8 @@ def _is_utf8(line: bytes) -> bool:
 def _is_western(lines: list[bytes]) -> bool:
     """Return whether lines, decoded as Windows-1252, look like a Western European language.
 
-    In such a text few characters beyond ASCII stand where they do not belong (see `_ODD`), and
-    few stand in long runs, as those of other alphabets do.
+    In such a text, few non-ASCII characters are in unusual positions (see `_ODD`), and few are in
+    long runs, as letters of other alphabets are.
     """
     text = b"\n".join(lines)[:_MAX_TEXT_SIZE].decode("cp1252", "replace")
     beyond = sum(character > "\x7f" for character in text)

@@ -27,12 +27,12 @@ _TRUNCATED = "Truncated compressed stream"  # the message of Arrow
 _AGAIN = "download or pack it again"
 
 STDIN = Path("-")
-"""Stands for standard input among the files that the user names."""
+"""The path that selects standard input."""
 
 
 @dataclass(frozen=True)
 class FileState:
-    """Size in bytes, time of the last change and inode: different if the file has changed."""
+    """Size in bytes, time of the last change, and inode, to detect that a file has changed."""
 
     size: int
     modified_ns: int
@@ -41,10 +41,10 @@ class FileState:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file to read: its path, its label in rows and messages, its state when it was found.
+    """A file to read: its path, its label in rows and messages, and its state when it was found.
 
-    `member` is the name of the file within the .zip archive at `path`, or "". `is_stdin` says that
-    it is a copy of standard input.
+    `member` is the name of the file within the .zip archive at `path`, or "". `is_stdin` is set if
+    the file is a copy of standard input.
     """
 
     path: Path
@@ -68,20 +68,20 @@ class SourceFiles:
 
     @property
     def paths(self) -> list[Path]:
-        """The files on disk, each once."""
+        """The distinct files on disk."""
         return list(dict.fromkeys(file.path for file in self.files))
 
     @property
     def size(self) -> int:
-        """Bytes on disk."""
+        """The total size on disk, in bytes."""
         return sum({file.path: file.state.size for file in self.files}.values())
 
 
 def find_files(paths: Sequence[Path], stdin_copy: Path | None = None) -> SourceFiles:
     """Return all files that `paths` name: files, folders (recursively), patterns, .zip archives.
 
-    From folders and archives, the files with the endings of playlist files are taken, in natural
-    order (slice 2 before slice 10); the others are passed over. `stdin_copy` is the file with a
+    In folders and archives, files with the extension of a playlist file are read, in natural order
+    (slice 2 before slice 10), and all other files are passed over. `stdin_copy` is the file with a
     copy of standard input, if `STDIN` is among the paths. Raises `FileError` if a file is missing
     or if there is nothing to read.
     """
@@ -124,7 +124,7 @@ def file_errors(file: SourceFile | Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise FileError(f"{file} does not exist") from error
     except PermissionError as error:
-        raise FileError(f"{file} may not be read: check its permissions") from error
+        raise FileError(f"{file} cannot be read: check its permissions") from error
     except EOFError as error:
         raise FileError(f"{file} is cut short: {_AGAIN}") from error
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
@@ -156,13 +156,14 @@ def _require_file(path: Path) -> FileState:
 
 
 def _expand(path: Path, passed_over: list[str]) -> list[Path]:
-    """Return the files that `path` names; adds to `passed_over` the others in a folder."""
+    """Return the files that `path` names; add the other files of a folder to `passed_over`."""
     if path.is_dir():
         inside = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path)]
         files = _sort_naturally(file for file in inside if _is_known(file.name))
         if not files:
             raise FileError(
-                f"{path}: the folder holds no playlist file ({', '.join(_ENDINGS)}, also packed)"
+                f"{path}: the folder holds no playlist file ({', '.join(_ENDINGS)}, "
+                f"also compressed)"
             )
         passed_over += sorted(str(file) for file in set(inside) - set(files))
         return files
@@ -180,7 +181,7 @@ def _is_hidden(file: Path, folder: Path) -> bool:
 
 
 def _is_known(name: str) -> bool:
-    """Return whether a name ends like that of a playlist file or an archive of such files."""
+    """Return whether a name has the extension of a playlist file or of an archive of such files."""
     name = name.lower()
     for ending in _COMPRESSED_ENDINGS:
         name = name.removesuffix(ending)
@@ -213,7 +214,7 @@ def _is_zip(path: Path) -> bool:
 
 
 def _find_members(path: Path, passed_over: list[str]) -> list[str]:
-    """Return the playlist files in an archive; a single file may have any name."""
+    """Return the playlist files in an archive. If it has a single file, any name is accepted."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]

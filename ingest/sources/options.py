@@ -1,4 +1,4 @@
-"""How the user wants playlist files to be read."""
+"""Options for reading playlist files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ReadOptions:
 
     `format`, `delimiter`, `encoding` and `quoting` are detected if they are "auto" or "". Without
     `header`, the columns of delimited text are called 1, 2, 3. `payload` lists the columns that
-    travel with each song.
+    are stored with each song.
     """
 
     format: Format = "auto"

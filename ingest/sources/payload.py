@@ -1,7 +1,7 @@
-"""Payload columns: further columns of a file that travel with each song to Qdrant.
+"""Payload columns: additional columns of a file that are stored with each song in Qdrant.
 
 A song's value is the most common value of its rows. A value that is not of its column's kind, is
-too long or contains a NUL is left out and counted; its row stays.
+too long or contains a NUL is left out and counted, but its row is kept.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PREFIX = "payload:"
 """Prefix of a payload field's name among the roles and the columns of rows."""
 
 LONGEST_VALUE = 10_000
-"""Bytes beyond which a text is no name or value."""
+"""Maximum length of a name or a value, in bytes."""
 
 _FIELD = re.compile(r"[^\W\d]\w*", re.ASCII)
 _TRUTH = {"true": "true", "yes": "true", "t": "true", "y": "true", "1": "true"}
@@ -52,7 +52,7 @@ class PayloadColumn:
 
     @property
     def role(self) -> str:
-        """The role under which its values are read."""
+        """The role of the column."""
         return PREFIX + self.field
 
 
@@ -71,7 +71,7 @@ def parse_payload_column(text: str) -> PayloadColumn:
         raise InputError(
             f"--payload {text}: write FIELD=COLUMN:KIND, with a FIELD of letters, digits and _"
         )
-    # DuckDB, through which the values pass, ignores the case of names.
+    # DuckDB, which processes the rows, ignores the case of column names.
     reserved = next(
         (field for field in sorted(RESERVED) if field.casefold() == name.casefold()), None
     )
@@ -100,9 +100,9 @@ def parse_payload_columns(texts: Iterable[str]) -> tuple[PayloadColumn, ...]:
 def choose_kinds(
     columns: Sequence[PayloadColumn], natural: Sequence[Mapping[str, PayloadKind]]
 ) -> dict[str, PayloadKind]:
-    """Return the kind of each field: the user's, else the one of all files, else keyword.
+    """Return the kind of each field: given by the user, else the same in all files, else keyword.
 
-    `natural` holds, for each file, the kinds of its typed columns by role.
+    `natural` has, for each file, the kinds of its typed columns by role.
     """
     kinds: dict[str, PayloadKind] = {}
     for column in columns:
@@ -133,7 +133,7 @@ def index_kind(kind: PayloadKind) -> Kind:
 
 
 def find_unusable(values: pa.Array) -> Iterator[tuple[NDArray[np.bool_], str]]:
-    """Yield flags of the strings that cannot be names or values, with the reason."""
+    """Yield flags of the strings that cannot be names or values, and the reason."""
     lengths = pc.binary_length(values)
     if (pc.max(lengths).as_py() or 0) > LONGEST_VALUE:
         long = pc.fill_null(pc.greater(lengths, LONGEST_VALUE), False)
@@ -146,7 +146,7 @@ def find_unusable(values: pa.Array) -> Iterator[tuple[NDArray[np.bool_], str]]:
 
 @dataclass
 class PayloadTally:
-    """Counts the rows that have a value for a payload field, no value, or one of another kind.
+    """Numbers of rows that have a value for a payload field, no value, or a value of another kind.
 
     `examples` are the first few values of another kind, each with its file and line.
     """
@@ -199,7 +199,7 @@ def _convert(values: pa.Array, kind: PayloadKind) -> tuple[pa.Array, pa.Array]:
 
 
 def _drop_beyond_int64(values: pa.Array) -> pa.Array:
-    """Replace integers beyond int64, which would wrap around to negative ones, by null."""
+    """Replace integers beyond int64, which would become negative numbers, with null."""
     if not pa.types.is_uint64(values.type):
         return values
     beyond = pc.greater(values, pa.scalar(2**63 - 1, pa.uint64()))

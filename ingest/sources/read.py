@@ -45,12 +45,12 @@ _MAX_SHOWN = 40  # characters of a position
 _MAX_LATE_NAMES = 5  # names in a remark
 _MAX_EMPTY_SAID = 5  # empty files that are named while reading; the account names all
 _NO_POSITION = "the position is neither a number nor a time"
-_DETECTION_SIZE = 1 << 20  # to detect a format takes about as long as to read so many bytes
+_DETECTION_SIZE = 1 << 20  # bytes; reading them takes about as long as detecting a format
 
 
 @dataclass(frozen=True)
 class FileNote:
-    """How one file was understood: its format, its column for each role, and its records.
+    """The interpretation of one file: its format, its column for each role, and its records.
 
     `remarks` are notes about unusual properties of the file.
     """
@@ -67,9 +67,9 @@ class FileNote:
 class ReadAccount:
     """The result of reading: every record of the files is a row or unreadable.
 
-    `payload` holds the counts of each payload field by its name. `passed_over` are files in folders
-    and archives whose names are not those of playlist files; `empty` has a message for each file
-    without records.
+    - `payload`: the counts of each payload field, by its name.
+    - `passed_over`: files in folders and archives without the extension of a playlist file.
+    - `empty`: a message for each file without records.
     """
 
     files: int
@@ -93,9 +93,10 @@ def read_files(
 
     `given` maps roles (see `ingest.sources.columns.ROLES`) to column names. Rows have the columns
     of `ROWS`, with the values and in the order of the file, and those of `options.payload`. `line`
-    is the line on which the record starts (of Parquet the row, of a JSON document the song), from
-    1. Unreadable records have the columns of `UNREADABLE`. An output file appears only if it is
-    complete. A file without records is passed over, unless all are.
+    is the number of the line on which the record starts, from 1 (in Parquet the number of the row,
+    in a JSON document the number of the song). Unreadable records have the columns of `UNREADABLE`.
+    An output file appears only if it is complete. Files without records are passed over, unless all
+    files are empty.
 
     Raises `FileError` and `ColumnError` for problems of the files, and `StorageError` for problems
     of the folder that is written to.
@@ -142,7 +143,7 @@ def read_files(
 
 
 def summarize(account: ReadAccount) -> str:
-    """Return the account in a line."""
+    """Return the account as one line."""
     kinds = "; ".join(dict.fromkeys(note.kind for note in account.notes))
     text = (
         f"{account.rows:,} rows of {account.files:,} {_files(account.files)} ({kinds}), "
@@ -163,7 +164,7 @@ def _files(count: int) -> str:
 
 
 class _Progress:
-    """Adds up the bytes that have been read of several files, for the progress of a task."""
+    """The progress of a task: the total of the bytes that have been read from several files."""
 
     def __init__(self, task: Task, done: int, total: int) -> None:
         self._task = task
@@ -172,12 +173,12 @@ class _Progress:
         self._position = 0
 
     def advance(self, position: int) -> None:
-        """Report how many bytes of the current file have been read."""
+        """Report the number of bytes of the current file that have been read."""
         self._position = position
         self._task.advance(self._done + position, self._total)
 
     def finish_file(self) -> None:
-        """Go on to the next file."""
+        """Continue with the next file."""
         self._done += self._position
         self._position = 0
 
@@ -240,7 +241,7 @@ def _read_file(
     if counts["position"] > counts["rows"]:
         remarks.append(
             f"most of '{columns['position']}' is neither a number nor a time such as "
-            f"2010-04-04 13:45: say --column position= to keep the order of the file"
+            f"2010-04-04 13:45: use --column position= to keep the order of the file"
         )
     if counts["text"] and not options.encoding:
         remarks.append(
@@ -314,7 +315,7 @@ def _check(
 
 
 def _find_headers(batch: Batch, columns: Mapping[str, str]) -> NDArray[np.bool_]:
-    """Flag the records that repeat the header, as in files that were joined."""
+    """Flag the records that repeat the header, which occurs in concatenated files."""
     flags = np.ones(len(batch.lines), bool)
     for role, name in columns.items():
         values = batch.fields[role]

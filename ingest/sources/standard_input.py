@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 _COPY_NAME = ".standard-input"
 _CHUNK = 4 << 20
 _PACKED = {
-    b"\x1f\x8b": "packed with gzip: unpack it on the way, as `gzip -dc FILE |` does",
-    b"\x28\xb5\x2f\xfd": "packed with zstandard: unpack it on the way, as `zstd -dc FILE |` does",
-    b"BZh": "packed with bzip2: unpack it on the way, as `bzip2 -dc FILE |` does",
-    b"PK\x03\x04": "a .zip archive: save it to a file and name that",
-    b"PAR1": "a Parquet file: save it to a file and name that",
+    b"\x1f\x8b": "compressed with gzip: decompress it first, for example with `gzip -dc FILE |`",
+    b"\x28\xb5\x2f\xfd": "compressed with zstandard: decompress it first, for example with "
+    "`zstd -dc FILE |`",
+    b"BZh": "compressed with bzip2: decompress it first, for example with `bzip2 -dc FILE |`",
+    b"PK\x03\x04": "a .zip archive: save it to a file and name the file",
+    b"PAR1": "a Parquet file: save it to a file and name the file",
 }
 
 
@@ -36,7 +37,7 @@ def copy_standard_input(files: Sequence[Path], work: Path) -> Iterator[Path | No
         yield None
         return
     if sys.stdin is None or sys.stdin.isatty():
-        raise FileError("standard input is no pipe: say `nextsong ingest run - < FILE`")
+        raise FileError("standard input is a terminal: use `nextsong ingest run - < FILE`")
     path = make_folder(work) / _COPY_NAME
     try:
         _copy(sys.stdin.buffer, path)

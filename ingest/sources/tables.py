@@ -43,7 +43,7 @@ class TableWriter:
 
 @contextmanager
 def open_table(path: Path, schema: pa.Schema) -> Iterator[TableWriter]:
-    """Write a Parquet file, which takes its name at the end. Raises `StorageError`."""
+    """Write a Parquet file that appears at `path` when it is complete. Raises `StorageError`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with storage_errors(path):
         writer = pq.ParquetWriter(partial, schema, compression=_COMPRESSION)

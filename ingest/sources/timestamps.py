@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MICRO = 1e6
-# As on Last.fm's pages, in e-mail and in the API of Twitter. Dates of digits alone are ambiguous.
+# The formats of Last.fm's pages, of e-mail and of Twitter's API. Dates that consist only of digits
+# are left out, because they are ambiguous.
 _NAMED_MONTHS = (
     "%d %b %Y, %H:%M",
     "%d %b %Y, %H:%M:%S",
@@ -55,7 +56,7 @@ def to_positions(values: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
 
 
 def to_seconds(values: pa.Array) -> pa.Array:
-    """Return numbers as doubles, dates and times as seconds since 1970; nulls stay."""
+    """Return numbers as doubles, dates and times as seconds since 1970, and nulls as nulls."""
     if pa.types.is_temporal(values.type):
         zone = values.type.tz if pa.types.is_timestamp(values.type) else None
         micros = values.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())

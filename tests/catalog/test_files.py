@@ -105,7 +105,7 @@ def test_a_full_disk_leaves_the_old(tmp_path: Path) -> None:
     # The kernel's own full device stands where the new text is written first.
     partial = tmp_path / f".current.{os.getpid()}.partial"
     partial.symlink_to("/dev/full")
-    with pytest.raises(StorageError, match="the disk is full: free some room and run again"):
+    with pytest.raises(StorageError, match="the disk is full: free disk space and run again"):
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert names(tmp_path) == ["current"]
@@ -131,12 +131,12 @@ def test_a_folder_stands_where_the_file_goes(tmp_path: Path) -> None:
 def test_a_file_stands_where_the_folder_goes(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for folder in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / "file" / "a" / "b"):
-        with pytest.raises(StorageError, match="a file stands where a folder is needed"):
+        with pytest.raises(StorageError, match="a file exists where a folder is needed"):
             make_folder(folder)
-    with pytest.raises(StorageError, match="a file stands where a folder is needed"):
+    with pytest.raises(StorageError, match="a file exists where a folder is needed"):
         write_atomically(tmp_path / "file" / "current", "new")
     with (
-        pytest.raises(StorageError, match="a file stands where a folder is needed"),
+        pytest.raises(StorageError, match="a file exists where a folder is needed"),
         lock_folder(tmp_path / "file", "a test"),
     ):
         pytest.fail("the lock was given")

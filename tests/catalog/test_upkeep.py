@@ -38,7 +38,7 @@ def test_a_copy_that_is_not_the_same_changes_nothing(
             yield rows
 
     monkeypatch.setattr(there, "batches", altered)
-    with pytest.raises(GateError, match="not the same to the bit"):
+    with pytest.raises(GateError, match="not identical to the original"):
         copy_release(store, there, None, tmp_path, SilentReporter())
     assert (there.current(), there.releases()) == (before, [before])
 
@@ -56,7 +56,7 @@ def test_a_malformed_release_id_is_refused(make_store: Any, content: Content, fo
         lambda: store.verify(name, SilentReporter()),
         lambda: store.export(name, Path("unused"), SilentReporter()),
     ):
-        with pytest.raises(NoReleaseError, match="is no release of"):
+        with pytest.raises(NoReleaseError, match="is not a release in"):
             use()
     assert store.current() == current
     assert store.rollback(older) == older

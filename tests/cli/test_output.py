@@ -280,7 +280,9 @@ def test_a_full_output_is_one_line(
         assert status(arguments, folder / "home") == 1
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
     (error,) = said
-    assert error == "Error: cannot write the output: the disk is full: free some room and run again"
+    assert (
+        error == "Error: cannot write the output: the disk is full: free disk space and run again"
+    )
 
 
 @pytest.mark.parametrize("arguments", PRINTING[:-1], ids=" ".join)

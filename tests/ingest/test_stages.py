@@ -246,7 +246,7 @@ def test_a_rebuilt_stage_has_no_files_of_the_previous_one(bench: Bench) -> None:
 
 def test_a_file_in_place_of_the_work_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "work").write_text("x")
-    with pytest.raises(StorageError, match="a file stands where a folder is needed"):
+    with pytest.raises(StorageError, match="a file exists where a folder is needed"):
         WorkFolder(tmp_path / "work", SilentReporter())
 
 

@@ -20,21 +20,24 @@ NOT_UTF8 = "not valid UTF-8"
 """The fault of a record whose bytes are not text."""
 
 NOT_TEXT = "is not valid text"
-"""The end of the fault of a JSON value that is not text."""
+"""The end of the message about a JSON value that is not text."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive records of a file: n of them, readable or not.
+    """Consecutive records of a file: n records, readable or not.
 
-    `lines` (n, int64) holds the line on which each record starts, from 1 and not descending; of
-    Parquet, the row. `fields` maps each role to n values: strings, or doubles for a typed position,
-    or any plain type for a payload field. `faults` maps the number of each record that cannot be
-    read (0 to n - 1) to the reason; its values in `fields` are ignored. `show` returns the text of
-    a record by its number. `position` is how many bytes of the file on disk have been read.
-    `late_names` counts the records that hold a field whose name does not occur in the sample of the
-    file, so that it is no column, by name. `unread_lists` names lists of songs that have been
-    passed over.
+    - `lines` (n, int64): the line on which each record starts, from 1, not descending. In Parquet,
+      the row.
+    - `fields`: n values for each role: strings; doubles for a typed position; any plain type for a
+      payload field.
+    - `faults`: the reason why a record cannot be read, by the number of the record (0 to n - 1).
+      The values of such a record in `fields` are ignored.
+    - `show`: a function that returns the text of a record, given its number.
+    - `position`: number of bytes of the file on disk that have been read.
+    - `late_names`: number of records with each field that is not a column, because its name does
+      not occur in the sample of the file.
+    - `unread_lists`: names of lists of songs that are passed over.
     """
 
     lines: NDArray[np.int64]
@@ -78,6 +81,6 @@ def describe_unread(lists: Collection[str]) -> tuple[str, ...]:
 
 
 def quote(names: Sequence[str]) -> str:
-    """Return names in quotes, the first few of them."""
+    """Return the first few names, in quotes."""
     more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
     return ", ".join(f"'{name}'" for name in names[:_MAX_SHOWN]) + more

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ingest.sources.options import ReadOptions
 
 _MAX_SHOWN = 2000  # bytes of a line
-_HEAD_SIZE = 1 << 16  # bytes in which the end of the header is looked for
+_HEAD_SIZE = 1 << 16  # bytes in which the end of the header is searched
 _SEPARATOR_LINE = re.compile(r'"?sep=([\x01-\x7f])"?\r?\n?$')  # Excel's line before the header
 _FORMAT_NAMES = {"\t": "TSV", ",": "CSV", ";": "CSV with semicolons", "|": "text with bars"}
 _DELIMITERS = {"csv": ",;", "tsv": "\t", "psv": "|"}
@@ -41,8 +41,8 @@ _QUOTING_NAMES = {
     "wrapped": "wrapped quotes",
     "none": "no quoting",
 }
-_SAMPLE_STEP = 1000  # lines of a sample split at a time, more than a record may have
-_MAX_WRAPPED_FAULTS = 0.01  # share of the lines of a sample with wrapped quotes
+_SAMPLE_STEP = 1000  # lines of a sample that are split at a time; more than a record may have
+_MAX_WRAPPED_FAULTS = 0.01  # share of malformed lines in a sample with wrapped quotes
 
 
 class _Splitter(Protocol):
@@ -60,7 +60,7 @@ _SPLITTERS: Mapping[str, _Splitter] = {
 class CsvFile:
     """A file of delimited text.
 
-    `body_start` is the number of bytes of UTF-8 before the first record, `first_line` its line.
+    `body_start` is the number of UTF-8 bytes before the first record, on line `first_line`.
     `first_values` are the fields of the header, or of the first record if there is no header.
     """
 
@@ -75,7 +75,7 @@ class CsvFile:
 
     @property
     def suggested(self) -> Mapping[str, str]:
-        """Nothing: the structure of a table says nothing about roles."""
+        """No columns, because the structure of a table does not determine roles."""
         return {}
 
     @property
@@ -132,7 +132,7 @@ class CsvFile:
 
 
 def open_csv(content: Content, sample: Sample, options: ReadOptions) -> CsvFile:
-    """Detect from a sample how a file of delimited text is to be read.
+    """Detect the line ends, the header and the quoting of delimited text from a sample.
 
     Raises `FileError` if it is not text, and `EmptyFileError` if it has no records.
     """
@@ -209,7 +209,7 @@ def _detect_line_end(sample: bytes) -> bytes:
 
 
 def _detect_header(lines: pa.Array, options: ReadOptions) -> tuple[str, tuple[str, ...], int]:
-    """Return the delimiter that gives the most columns, their names, and the header's lines."""
+    """Return the delimiter that gives the most columns, their names, and the lines of the header."""
     delimiters = options.delimiter or _DELIMITERS.get(options.format, "".join(_FORMAT_NAMES))
     texts = [raw.decode("utf-8", "replace") for raw in lines[:MAX_RECORD_LINES].to_pylist()]
     best: tuple[str, tuple[str, ...], int] = ("\t", (), 1)
@@ -228,7 +228,7 @@ def _detect_header(lines: pa.Array, options: ReadOptions) -> tuple[str, tuple[st
 def _detect_quoting(
     lines: pa.Array, shape: RecordShape, is_header_quoted: bool, is_whole: bool
 ) -> str:
-    """Return the kind of quoting of the lines of a sample: see `csv_splitters`."""
+    """Return the kind of quoting in a sample (see `csv_splitters`)."""
     all_fields = replace(shape, wanted=tuple(range(shape.width)))
     has_tabs = shape.delimiter == "\t"
     if not pc.any(pc.match_substring(lines, pattern=b'"')).as_py():
@@ -255,7 +255,7 @@ def _detect_quoting(
 def _count_standard_faults(
     lines: pa.Array, shape: RecordShape, is_whole: bool, stop_at: int | None = None
 ) -> int:
-    """Return how many records standard quoting rules out, or at least `stop_at` of them."""
+    """Return the number of records that standard quoting rules out; stop early at `stop_at`."""
     count, start = 0, 0
     while start < len(lines) and (stop_at is None or count < stop_at):
         part = lines[start : start + _SAMPLE_STEP]

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAX_RECORD_LINES = 100  # an unclosed quote must not swallow the rest of a file
-_MAX_FIELD_SIZE = 1 << 24  # a long field of a column that is not read must not cost its row
-_UNCLOSED = "unexpected end of data"  # of csv.Error, if the lines end inside quotes
+MAX_RECORD_LINES = 100  # limits the number of lines that an unclosed quote affects
+_MAX_FIELD_SIZE = 1 << 24  # characters; large, because a long field may be in an unread column
+_UNCLOSED = "unexpected end of data"  # message of csv.Error if the lines end inside quotes
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,11 @@ class RecordShape:
 class Split:
     """The n records of some lines.
 
-    `starts` (n, int64, ascending) holds the index of each record's first line. `fields` holds an
-    array of n strings for each wanted field. `faults` maps the numbers of malformed records to the
-    reason; their fields are null. The last `open_lines` lines belong to a record whose end is yet
-    to come, and are part of no record here.
+    - `starts` (n, int64, ascending): the index of each record's first line.
+    - `fields`: an array of n strings for each wanted field.
+    - `faults`: the reason why a record is malformed, by its number. Its fields are null.
+    - `open_lines`: number of lines at the end that belong to an incomplete record, which is not
+      among the n records.
     """
 
     starts: NDArray[np.int64]
@@ -58,7 +59,7 @@ class Split:
 
 
 def split_unquoted(lines: pa.Array, shape: RecordShape, *, is_last: bool = True) -> Split:  # noqa: ARG001
-    """Split `lines` at every delimiter. Blank lines are no records."""
+    """Split `lines` at every delimiter. Blank lines are skipped."""
     bare = strip_line_ends(lines)
     undecodable = find_undecodable(bare)
     records = _Records()
@@ -68,7 +69,7 @@ def split_unquoted(lines: pa.Array, shape: RecordShape, *, is_last: bool = True)
 
 
 def split_wrapped(lines: pa.Array, shape: RecordShape, *, is_last: bool = True) -> Split:  # noqa: ARG001
-    """Split `lines` at quote, delimiter, quote. Blank lines are no records."""
+    """Split `lines` at quote, delimiter, quote. Blank lines are skipped."""
     bare = strip_line_ends(lines)
     lengths, undecodable = _lengths(bare), find_undecodable(bare)
     wrapped = _are_wrapped(bare, lengths)
@@ -81,11 +82,12 @@ def split_wrapped(lines: pa.Array, shape: RecordShape, *, is_last: bool = True) 
 
 
 def split_standard(lines: pa.Array, shape: RecordShape, *, is_last: bool = True) -> Split:
-    """Split `lines` by RFC 4180. Blank lines outside quotes are no records.
+    """Split `lines` as RFC 4180 specifies. Blank lines outside quotes are skipped.
 
-    A malformed record costs its first line only: reading goes on at the next line. So does a
-    record of several lines that has the wrong number of fields, or more than `MAX_RECORD_LINES`
-    lines. Unless `is_last`, a record that is open at the last line is left to the next call.
+    If a record is malformed, only its first line is rejected, and reading continues at the next
+    line. A record of several lines counts as malformed if it has the wrong number of fields, or
+    more than `MAX_RECORD_LINES` lines. Unless `is_last`, a record that is open at the last line is
+    left to the next call.
     """
     bare = strip_line_ends(lines)
     undecodable = find_undecodable(bare)
@@ -132,8 +134,8 @@ class _Records:
     ) -> tuple[NDArray[np.bool_], int]:
         """Add the records that start on flagged lines, with Python's csv.
 
-        Returns flags of the lines that belong to these records, and how many of the last lines
-        belong to an open record.
+        Returns flags of the lines that belong to these records, and the number of lines at the end
+        that belong to an open record.
         """
         csv.field_size_limit(_MAX_FIELD_SIZE)
         taken, open_lines = np.zeros(len(lines), bool), 0

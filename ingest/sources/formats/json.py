@@ -39,8 +39,10 @@ _SLICE_COLUMNS = {"pid", "tracks.track_uri", "tracks.artist_name", "tracks.track
 
 @dataclass(frozen=True)
 class JsonFile:
-    """A JSON file. `is_lines` says that each line is an object; else see `JsonStream.read_objects`
-    for the meaning of `key`.
+    """A JSON file.
+
+    `is_lines` is set if each line is an object. Otherwise, `key` selects the list of objects (see
+    `JsonStream.read_objects`).
     """
 
     content: Content
@@ -120,7 +122,7 @@ class JsonFile:
             number, line = number + len(values), line + records.song_count
 
     def _read_values(self, documents: JsonStream) -> Iterator[list[Any]]:
-        """Yield all objects, in lists that hold about `BATCH_SIZE` songs each."""
+        """Yield all objects, in lists with about `BATCH_SIZE` songs each."""
         values: list[Any] = []
         song_count = 0
         for value in documents.read_objects(self.key):
@@ -134,10 +136,10 @@ class JsonFile:
 
 
 def open_json(content: Content, sample: Sample, *, is_lines: bool | None = None) -> JsonFile:
-    """Detect from a sample how a JSON file is laid out.
+    """Detect the layout of a JSON file from a sample.
 
-    `is_lines` says whether each line is an object, if that is known. Raises `FileError` if the file
-    holds no objects, and `EmptyFileError` if it holds no records.
+    `is_lines` is None if it is unknown whether each line is an object. Raises `FileError` if the
+    file has no objects, and `EmptyFileError` if it has no records.
     """
     text = sample.data.decode("utf-8", "surrogateescape")
     if sample.is_whole and not text.strip():
@@ -222,7 +224,7 @@ def _read_sample(content: Content, sample: Sample, key: str | None) -> list[Mapp
     except FileError:
         if not values and (sample.is_whole or key is None):
             raise
-        # The sample ends in the middle, or reading will report the problem.
+        # The sample ends within a value. If the text is malformed, reading reports it.
     if sample.is_whole and not values:
         raise EmptyFileError(f"{content.file} holds no playlist: its list is empty")
     return [value for value in values if isinstance(value, dict)]

@@ -40,11 +40,13 @@ Path = tuple[str, ...]
 class Layout:
     """The columns of JSON objects, with dotted names if they are nested.
 
-    `songs` is the name of the list of songs in each object, or "" if each object is a song.
-    `types` maps each column to the Python types of its values, and `paths` to the keys that lead
-    to them from the object or, for an inner column, from the song. `unread` names other lists of
-    songs. `object_keys` and `song_keys` hold the keys that occur in objects and in the songs of
-    their lists, by the path of the object within which they occur.
+    - `songs`: the name of the list of songs in each object, or "" if each object is a song.
+    - `types`: the Python types of the values of each column.
+    - `paths`: the keys that lead to the values of each column, from the object or, for an inner
+      column, from the song.
+    - `unread`: names of other lists of songs.
+    - `object_keys`, `song_keys`: the keys that occur in objects and in their songs, by the path of
+      the nested object that has the keys.
     """
 
     songs: str
@@ -74,7 +76,7 @@ class Layout:
 def detect_layout(objects: Sequence[Mapping[str, Any]], file: object) -> Layout:
     """Return the layout of objects.
 
-    Raises `FileError` if it is unclear which of several lists of objects are the songs.
+    Raises `FileError` if it is unclear which of several lists has the songs.
     """
     outer = _collect_columns(objects)
     songs, unread = _choose_songs(objects, outer)
@@ -131,7 +133,7 @@ def holds_songs(elements: Sequence[Any]) -> bool:
 
 
 def values_at(items: Sequence[Any], path: Path) -> list[Any]:
-    """Return the value of each item to which the keys of `path` lead, or None."""
+    """Return the value at `path` in each item, or None if an item has no such value."""
     values = list(items)
     for key in path:
         values = [value.get(key) if isinstance(value, dict) else None for value in values]
@@ -139,9 +141,9 @@ def values_at(items: Sequence[Any], path: Path) -> list[Any]:
 
 
 def count_late_names(items: Sequence[Any], keys: Mapping[Path, set[str]]) -> Counter[str]:
-    """Count the objects among `items` that hold a name which is not among `keys`, by name.
+    """Return, for each name that is not in `keys`, the number of objects among `items` with it.
 
-    `keys` holds the known keys by the path of the object within which they occur.
+    `keys` has the known keys, by the path of the nested object that has them.
     """
     counts: Counter[str] = Counter()
     for path, known in keys.items():
@@ -194,7 +196,7 @@ class _Columns:
         """Add the columns of an object."""
         shape = (path, tuple(item), tuple(map(type, item.values())))
         if shape in self._shapes and dict not in shape[2]:
-            return  # all of it is known
+            return  # all columns of the object are known
         self._shapes.add(shape)
         self._keys.setdefault(path, set()).update(item)
         for key, value in item.items():
@@ -210,13 +212,13 @@ class _Columns:
                 self.types[name].add(type(value))
 
     def add_all(self, values: Sequence[Any]) -> None:
-        """Add the columns of those values that are objects."""
+        """Add the columns of the values that are objects."""
         for value in values:
             if isinstance(value, dict):
                 self.add(value)
 
     def keys(self) -> dict[Path, set[str]]:
-        """Return the keys by path; those that were always null may hold objects later."""
+        """Return the keys by path. A key whose value was always null may have an object later."""
         null_paths = [self.paths[name] for name, types in self.types.items() if not types]
         return {path: set[str]() for path in null_paths} | self._keys
 
@@ -229,11 +231,11 @@ class _Columns:
 def _choose_songs(
     objects: Sequence[Mapping[str, Any]], outer: _Columns
 ) -> tuple[str, tuple[str, ...]]:
-    """Return the name of the list of songs in each object, or "", and of other such lists.
+    """Return the name of the list of songs in each object, or "", and other lists of songs.
 
-    The objects in a list of songs have artist and title. An object that has both itself is a song,
+    The objects in a list of songs have artist and title. An object that itself has both is a song,
     unless one of its lists has a usual name. If no list has artist and title, a list with a usual
-    name or the only list is chosen: --column has to name the columns of its songs.
+    name or the only list is chosen, and --column must name the columns of its songs.
     """
     lists: dict[str, list[Any]] = {}
     for item in objects if list in set().union(*outer.types.values()) else ():
@@ -268,7 +270,7 @@ def _is_list_of_objects(value: Any) -> bool:
 
 
 def _find_song_roles(elements: Sequence[Any]) -> set[str]:
-    """Return the roles that the objects in a list have, as songs."""
+    """Return the roles of the objects in a list, if each object is taken as a song."""
     return find_roles_in_list(list(_collect_columns(elements).types))
 
 

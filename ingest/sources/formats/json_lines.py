@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ingest.sources.formats.json_layout import Layout
 
-_CHUNK_SIZE = 1000  # lines whose values fit into the cache of a processor
+_CHUNK_SIZE = 1000  # lines; their values fit into a processor's cache
 _ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 

@@ -39,10 +39,12 @@ class MalformedLine:
 class JsonRecords:
     """The records in some values of a file: songs, and values that are not songs.
 
-    `values` have the `numbers` in the file. Of each record: `raw` is the record as it is in the
-    file, `lines` its line, `parents` the index of its value, `indices` its index in the list of
-    songs. `faults` maps records to the reason why they cannot be read. `song_count` leaves out
-    playlists without songs.
+    - `values`, `numbers`: the values, and their numbers in the file.
+    - `raw`, `lines`: each record as it is in the file, and its line.
+    - `parents`, `indices`: the index of each record's value, and the record's index in the list of
+      songs.
+    - `faults`: the reason why a record cannot be read, by the index of the record.
+    - `song_count`: number of records, without playlists that have no songs.
     """
 
     layout: Layout
@@ -68,12 +70,12 @@ def collect_records(
 ) -> JsonRecords:
     """Return the records in values, which have these numbers in the file.
 
-    The line of a record is the number of its value or, with `first_line`, that of its song.
+    The line of a record is the number of its value or, with `first_line`, the number of its song.
     """
     raw: list[Any] = [] if layout.songs else values
     counts = [] if layout.songs else [1] * len(values)  # records in each value
     faults: dict[int, str] = {}
-    is_song = np.ones(len(values), bool)  # of each value: whether its records count as songs
+    is_song = np.ones(len(values), bool)  # for each value: whether its records count as songs
     lists = values_at(values, layout.songs_path) if layout.songs else []
     for number, songs in enumerate(lists):
         if isinstance(songs, list) and songs:
@@ -145,7 +147,7 @@ def to_batch(records: JsonRecords, columns: Mapping[str, str], label: str, posit
 
 
 def _explain(value: Any, reason: str) -> str:
-    """Return why a value cannot be read: `reason`, unless it is not even JSON."""
+    """Return the reason why a value cannot be read; a value that is not JSON has its own."""
     if isinstance(value, MalformedLine):
         return f"not valid JSON: {value.problem}"
     return reason
@@ -161,7 +163,7 @@ def show_value(value: Any) -> str:
 def _convert_texts(
     layout: Layout, songs: Sequence[Any], columns: Mapping[str, str]
 ) -> dict[str, pa.Array]:
-    """Return the columns of songs that are not nested, if all their values are text."""
+    """Return the columns that are not nested and have only text, by role."""
     names = layout.columns.inner or layout.columns.outer
     keys = {
         role: layout.paths[name][0]
@@ -179,7 +181,7 @@ def to_array(role: str, values: Sequence[Any]) -> tuple[pa.Array, dict[int, str]
     """Convert values for a role: positions to doubles if all are numbers, others to text.
 
     Payload fields that are all floats or all booleans keep their type. Returns an array of n
-    values, and the problems of those that cannot be converted, by their index.
+    values, and, by index, the problems of values that cannot be converted.
     """
     is_payload = role.startswith(PREFIX)
     types = set(map(type, values)) - {NoneType}

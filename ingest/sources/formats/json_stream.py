@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 STEP_SIZE = 1 << 20  # bytes read at a time
 MAX_VALUE_SIZE = 256 << 20  # characters of an object that is parsed at once
 MAX_EXAMPLES = 20  # elements of a list from which its content is detected
-_BLANK = " \t\n\r\ufeff"  # a byte order mark may stand between files that were joined
+_BLANK = " \t\n\r\ufeff"  # a byte order mark may occur between files that were joined
 
 
 class JsonStream:
@@ -54,12 +54,12 @@ class JsonStream:
                 if before == 0:
                     raise FileError(f'{self._file}: there is no list "{key}" of objects in it')
                 shown = self._text[self._at : self._at + 30]
-                raise self._malformed(f"after the end of its list comes {shown!r}")
+                raise self._malformed(f"unexpected {shown!r} after the end of its list")
 
     def read_members(self) -> Iterator[tuple[str, Any]]:
-        """Yield the members of the first document, by name; of a list, each element by itself.
+        """Yield the name and the value of each member of the first document.
 
-        An element comes as `(name, [element])`.
+        If the value is a list, each element is yielded separately, as `(name, [element])`.
         """
         if self._peek() != "{":
             raise self._malformed("an object is expected")
@@ -114,7 +114,7 @@ class JsonStream:
                 if self._is_at_end and _is_at_end(error):
                     raise self._cut_short() from error
                 raise self._malformed(describe_problem(error)) from error
-            # A number at the end of the text may go on in the next step.
+            # A number at the end of the text may continue in the next step.
             if end < len(self._text) or isinstance(value, dict | list | str):
                 self._at = end
                 return value
@@ -123,7 +123,7 @@ class JsonStream:
                 return value
 
     def _peek(self, *, skip_comma: bool = False) -> str:
-        """Return the next character that is not blank, without taking it, or "" at the end."""
+        """Return the next character that is not blank, without consuming it, or "" at the end."""
         blank = _BLANK + "," if skip_comma else _BLANK
         while True:
             while self._at < len(self._text):
@@ -134,7 +134,7 @@ class JsonStream:
                 return ""
 
     def _read_step(self) -> bool:
-        """Read on, as much again as is pending, so that a large value is parsed few times."""
+        """Read at least as much text as is pending, so that a large value is parsed few times."""
         if self._is_at_end:
             return False
         data = self._read(max(STEP_SIZE, len(self._text) - self._at))
@@ -158,7 +158,7 @@ def describe_problem(error: Exception) -> str:
 
 
 def _is_at_end(error: Exception) -> bool:
-    """Return whether the text of a parser ended too early."""
+    """Return whether parsing failed because the text ended too early."""
     if not isinstance(error, json.JSONDecodeError):
         return False
     return error.msg.startswith("Unterminated string") or not error.doc[error.pos :].strip()

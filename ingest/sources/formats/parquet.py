@@ -1,6 +1,6 @@
-"""Parquet files: a song a row, or a playlist a row with lists of songs.
+"""Parquet files: one song per row, or one playlist per row with lists of songs.
 
-A playlist has one list of structs, with a field for each role, or several plain lists side by side.
+A playlist has one list of structs, with a field for each role, or several plain parallel lists.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Column:
     """A column of values in a Parquet file.
 
     `path` leads from a column of the file through structs to the values, which have the type
-    `kind`. `in_list` says whether a row holds a list of them.
+    `kind`. `in_list` is set if each row has a list of values.
     """
 
     path: tuple[str, ...]
@@ -70,7 +70,7 @@ class ParquetFile:
 
     @property
     def names(self) -> Sequence[str]:
-        """The names of the columns; those of songs in a list begin with its name."""
+        """The column names; columns of songs in a list have the name of the list as a prefix."""
         return (*self.nested.names, *self.repeated_names)
 
     @property
@@ -191,10 +191,10 @@ def _find_columns(path: tuple[str, ...], kind: pa.DataType, *, in_list: bool) ->
 
 
 def _nest(columns: Mapping[str, Column]) -> tuple[NestedColumns, tuple[str, ...]]:
-    """Return which columns are those of songs in a list, and the names of other lists of songs.
+    """Return the columns of rows and of songs in a list, and the names of other lists of songs.
 
-    A list of structs holds the songs if it has artist and title, and the row has not; or if it has
-    a usual name, and the row has neither.
+    A list of structs has the songs if it has artist and title, and the row does not have both; or
+    if it has a usual name, and the row has neither artist nor title.
     """
     lists: dict[str, list[str]] = {}
     for name, column in columns.items():
@@ -213,9 +213,9 @@ def _nest(columns: Mapping[str, Column]) -> tuple[NestedColumns, tuple[str, ...]
 
 
 def _find_listed(wanted: Mapping[str, Column]) -> list[str]:
-    """Return the roles with a value for each song of a row's list; none if a row is a song.
+    """Return the roles with a value for each song in a row's list, or [] if a row is a song.
 
-    Other lists, such as the artists of a song, are joined to one text.
+    Other lists, such as the artists of a song, are joined into one text.
     """
     title = wanted.get("title")
     if title is None or not title.in_list:
@@ -232,9 +232,9 @@ def _find_listed(wanted: Mapping[str, Column]) -> list[str]:
 class _Songs:
     """The songs in the lists of some rows.
 
-    `rows` and `indices` hold the row and the index in its list of each record. `playlists` are the
-    rows that hold songs; `song_numbers` hold the number of each record among all songs, or -1 if
-    the record is a row without songs.
+    - `rows`, `indices`: the row of each record, and its index in the row's list.
+    - `playlists`: the rows that have songs.
+    - `song_numbers`: the number of each record among all songs, or -1 for a row without songs.
     """
 
     rows: NDArray[np.int64]
@@ -244,7 +244,7 @@ class _Songs:
 
 
 def _unfold(table: pa.RecordBatch, columns: Sequence[Column]) -> tuple[_Songs, dict[int, str]]:
-    """Return a record for each song in lists side by side, and the faults of rows without songs."""
+    """Return a record for each song in parallel lists, and the faults of rows without songs."""
     lengths = np.stack([_list_lengths(table, column) for column in columns])
     is_uneven = (lengths != lengths[0]).any(axis=0)
     song_counts = np.where(is_uneven, 0, lengths[0])

@@ -102,7 +102,7 @@ def test_going_back_is_only_advised_where_there_is_something_older(
     damage(home, first)
     (failure,) = failures(told(home.path, exit_code=1))
     assert "rollback" not in failure["advice"]
-    assert "no older one is kept" in failure["advice"]
+    assert "no older one is intact" in failure["advice"]
     second = home.publish(content.draft, SilentReporter()).release
     assert not failures(told(home.path, exit_code=0))
     damage(home, second)

@@ -62,7 +62,7 @@ def test_a_store_without_a_release(tmp_path: Path, kind: str) -> None:
 
 def test_a_folder_that_cannot_be_written_is_reported(small: Library, tmp_path: Path) -> None:
     (tmp_path / "home").write_text("x")
-    with pytest.raises(StorageError, match="a file stands where a folder is needed"):
+    with pytest.raises(StorageError, match="a file exists where a folder is needed"):
         EmbeddedStore(tmp_path / "home").publish(small.draft, SilentReporter())
 
 
@@ -149,7 +149,7 @@ def test_a_full_disk_during_the_build_is_reported(
 ) -> None:
     script = """echo '{"error": "failed to build: No space left on device (os error 28)"}'"""
     builder(tmp_path, monkeypatch, script)
-    with pytest.raises(StorageError, match="the disk is full: free some room"):
+    with pytest.raises(StorageError, match="the disk is full: free disk space"):
         store.publish(small.draft, SilentReporter())
     assert_as_it_was(store, small)
 

@@ -289,7 +289,7 @@ def test_doctor_reports_damage_and_unfinished_uploads(
     findings = list(examine(tmp_path, store.options))
     broken = next(each for each in findings if each.level == "failure")
     assert "a song was changed" in broken.what
-    assert "no older one is kept" in broken.advice
+    assert "no older one is intact" in broken.advice
     assert f"{part} is an upload that did not finish" in [each.what for each in findings]
 
 

@@ -66,7 +66,7 @@ def test_a_command_that_cannot_succeed_fails_before_measuring(
     write_raw(tmp_path / "raw.csv", 100, seed=0)
     file = str(tmp_path / "raw.csv")
     for options, message in (
-        (["--out", f"{file}/bench.json"], "a file stands where a folder is needed"),
+        (["--out", f"{file}/bench.json"], "a file exists where a folder is needed"),
         ([], "needs pandas, which is not installed"),
     ):
         with monkeypatch.context() as patch:

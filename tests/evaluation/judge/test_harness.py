@@ -435,7 +435,7 @@ def test_errors_are_found_before_anything_is_scored(
     (tmp_path / "file").touch()
     report = ["--report", str(tmp_path / "file" / "report.html")]
     command = quick_evaluation(road, location.folder, *report)
-    assert (command.exit_code, "a file stands where a folder is needed" in command.output) == (
+    assert (command.exit_code, "a file exists where a folder is needed" in command.output) == (
         1,
         True,
     )

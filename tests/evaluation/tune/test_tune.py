@@ -477,7 +477,7 @@ def test_a_command_that_cannot_succeed_fails_before_the_first_trial(
     study = tmp_path / "study"
     (tmp_path / "file").touch()
     out = str(tmp_path / "file" / "tuned.json")
-    assert "a file stands where a folder is needed" in fail("--study", str(study), "--out", out)
+    assert "a file exists where a folder is needed" in fail("--study", str(study), "--out", out)
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "matplotlib", None)
         assert "needs matplotlib, which is not installed" in fail("--study", str(study))

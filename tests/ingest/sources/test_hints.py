@@ -34,7 +34,7 @@ def test_remark_if_most_positions_are_neither_numbers_nor_times(path: Path) -> N
     account, _, unreadable = read(path)
     assert len(unreadable) == 3
     (remark,) = account.notes[0].remarks
-    assert "say --column position= to keep the order of the file" in remark
+    assert "use --column position= to keep the order of the file" in remark
     path.write_text("pid,artist,title,pos\n1,a,b,x\n1,a,c,1\n")
     assert read(path)[0].notes[0].remarks == ()
 
@@ -64,7 +64,7 @@ def test_a_long_field_of_an_unused_column_costs_no_row(path: Path) -> None:
 
 def test_message_about_a_file_without_a_header_names_the_option(path: Path) -> None:
     path.write_text("u1\t2009-05-04T23:08:57Z\tm1\tDeep Dish\tm2\tFlashdance\n" * 2)
-    with pytest.raises(ColumnError, match=r"say --no-header: .*1 \('u1'\), .*6 \('Flashdance'\)"):
+    with pytest.raises(ColumnError, match=r"use --no-header: .*1 \('u1'\), .*6 \('Flashdance'\)"):
         read(path)
     path.write_text("1,a,b\n1,c,d\n")
     with pytest.raises(ColumnError, match=r"the columns are called 1 \('1'\), 2 \('a'\)"):
