@@ -1,4 +1,4 @@
-"""Comparison of two recorded evaluations, or of two releases that are scored for it."""
+"""Comparison of two recorded evaluations, or of two releases, which are scored for it."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _compare_published(
     reporter: Reporter,
     selection: CaseSelection,
 ) -> tuple[ChangeReport, dict[str, Any]]:
-    """Compare two published releases; return the report, and what the log keeps beside it."""
+    """Compare two published releases; return the report, and more values for the log of runs."""
     old, new = map(location.open_release, releases)
     try:
         origin = new.manifest.origin
@@ -124,10 +124,10 @@ def _to_payload(report: ChangeReport) -> dict[str, Any]:
 
 
 def compare_runs(home: Path, before: str, after: str) -> ChangeReport:
-    """Compare two recorded evaluations on the playlists that both have scored.
+    """Compare two recorded evaluations on the playlists that were scored in both.
 
-    Each is given as RUN, for the run's main system, or as RUN:SYSTEM. Raises `InputError`, or
-    `MismatchError` if their held-out cases differ.
+    `before` and `after` are RUN, which stands for the main system of the run, or RUN:SYSTEM. Raises
+    `InputError`, or `MismatchError` if the held-out cases of the two runs differ.
     """
     old, old_system = _load_run(home, before)
     new, new_system = _load_run(home, after)
@@ -167,7 +167,7 @@ def compare_runs(home: Path, before: str, after: str) -> ChangeReport:
 
 
 def _load_run(home: Path, name: str) -> tuple[RecordedEvaluation, str]:
-    """Return the evaluation and the system named by RUN or RUN:SYSTEM. Raises `InputError`."""
+    """Return the evaluation and the key of a system for RUN or RUN:SYSTEM. Raises `InputError`."""
     run, colon, system = name.partition(":")
     recorded = history.load_evaluation(home, run)
     if colon and system not in recorded.systems:
@@ -183,18 +183,18 @@ def _require_comparable(old: RecordedEvaluation, new: RecordedEvaluation) -> Non
     for name in ("split", "holdout", "seed"):
         if old.payload[name] != new.payload[name]:
             raise MismatchError(
-                f"runs {old.run} and {new.run} cannot be compared: {name} {old.payload[name]} and "
-                f"{new.payload[name]}"
+                f"runs {old.run} and {new.run} cannot be compared: {name} is {old.payload[name]} "
+                f"in the first and {new.payload[name]} in the second"
             )
     if old.payload["data_fingerprint"] != new.payload["data_fingerprint"]:
         raise MismatchError(
-            f"runs {old.run} and {new.run} cannot be compared: their data differ, so the same "
-            f"playlist may have another last song; compare the two releases instead"
+            f"runs {old.run} and {new.run} cannot be compared: their data differ, so a playlist "
+            f"may have different last songs in the two runs; compare the two releases instead"
         )
 
 
 def _group_by_name(names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
-    """Return the members of each slice from the name of the slice of each case."""
+    """Return the members of each slice, shape (cases,); `names` has the slice of each case."""
     array = np.array(names, dtype=object)
     return {name: array == name for name in dict.fromkeys(names) if name}
 
@@ -209,14 +209,13 @@ def compare_releases(
 ) -> ChangeReport:
     """Score two releases on the same held-out cases of a work folder.
 
-    If both releases are published, `location` is their store, so that several processes can search
-    them.
-    Raises `MismatchError` if neither release was made in this work folder, or if their splits have
-    different seeds.
+    If both releases are published, `location` is their store. It lets several processes search
+    them. Raises `MismatchError` if neither release was made in the work folder, or if their splits
+    have different seeds.
     """
     manifests = (before.manifest, after.manifest)
     foreign = _find_foreign(manifests, work)
-    # The release that was made here determines order, catalog and training playlists.
+    # The parameters of the dataset are those of the release that was made in this work folder.
     manifest = before.manifest if after.manifest in foreign else after.manifest
     parameters = manifest.origin.parameters
     holdout = selection.holdout or ("last" if is_ordered(parameters) else "random")
@@ -245,8 +244,8 @@ def compare_releases(
         holdout=holdout,
         available=available,
         remarks=tuple(
-            f"release {manifest.release} was made from other playlists or by another version: the "
-            f"check that it was not trained on these compares ids only"
+            f"release {manifest.release} was made from other playlists or by another version of "
+            f"nextsong: only the ids of playlists show that it was not trained on these playlists"
             for manifest in foreign
         ),
     )
@@ -255,8 +254,8 @@ def compare_releases(
 def _find_foreign(manifests: tuple[Manifest, Manifest], work: Path) -> list[Manifest]:
     """Return the releases that were not made in the work folder.
 
-    Raises `MismatchError` if their splits have different seeds, because then each was trained on
-    playlists that are held out from the other.
+    Raises `MismatchError` if the two splits have different seeds, because each release was then
+    trained on playlists that the split of the other holds out.
     """
     before, after = manifests
     if before.origin.parameters["seed"] != after.origin.parameters["seed"]:

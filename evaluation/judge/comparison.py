@@ -19,17 +19,24 @@ if TYPE_CHECKING:
     from evaluation.metrics.ranking import Figures
 
 METRICS = ("hr@10", "hr@100", "mrr@10", "ndcg@10")
+"""Metrics that are compared if one song of each playlist is held out."""
+
 METRICS_OF_HALVES = ("r_precision", "ndcg@500", "clicks")
+"""Metrics that are compared if the last half of each playlist is held out."""
+
 ALL_METRICS = (*METRICS, *METRICS_OF_HALVES)
 
 MIN_SLICE_SIZE = 20  # cases; smaller slices are not compared
 
 Verdict = Literal["better", "worse", "same"]
-"""A significant difference, or "same"."""
+"""Whether a metric is significantly better or worse; "same" if no difference is significant."""
 
 
 def judge_gain(metric: str, gain: float, p: float) -> Verdict:
-    """Return the verdict on a difference in `metric`, new minus old, with corrected p-value `p`."""
+    """Return the verdict on `gain`, the new value of a metric minus the old one.
+
+    `p` is the p-value of the difference, corrected for the number of tests.
+    """
     if p >= ALPHA:
         return "same"
     return "better" if (gain > 0) != is_lower_better(metric) else "worse"
@@ -37,10 +44,13 @@ def judge_gain(metric: str, gain: float, p: float) -> Verdict:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of the main system minus that of another system, on the same queries.
+    """The main system compared with another system, by one metric on the same queries.
 
-    `p` is the p-value of McNemar's test for hit rates and of a permutation test for other metrics.
-    `p_holm` is corrected for the number of other systems.
+    - `difference`: the figure of the main system minus the figure of the other system.
+    - `p`: p-value of the difference, by McNemar's test for hit rates and by a permutation test for
+      other metrics.
+    - `p_holm`: `p`, corrected for the number of systems that the main system is compared with.
+    - `significant`: whether `p_holm` is below `ALPHA`.
     """
 
     metric: str
@@ -52,15 +62,19 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the other system is better or worse than the main one."""
+        """Whether the other system is better or worse than the main system."""
         return judge_gain(self.metric, -self.difference.mean, self.p_holm)
 
 
 @dataclass(frozen=True)
 class Change:
-    """One metric before and after, on all queries or on a slice of them.
+    """The change of a metric between two runs or releases, on all queries or on a slice of them.
 
-    `p` is corrected for the number of changes in the same table.
+    - `group`, `name`: the slice, and the group of slices that it belongs to.
+    - `queries`: number of queries.
+    - `difference`: the figure after minus the figure before.
+    - `p`: p-value of the difference, corrected for the number of changes in the same table.
+    - `verdict`: whether the metric is better or worse after than before.
     """
 
     group: str
@@ -76,11 +90,16 @@ class Change:
 
 @dataclass(frozen=True)
 class ChangeReport:
-    """The changes from `before` to `after`, two runs or releases, on `queries` shared cases.
+    """The changes of metrics between two runs or two releases, on the cases that both scored.
 
-    `left_out` counts the cases that only one of the two runs has. `available` counts the cases of
-    the split if a sample was drawn. `remarks` are notes for the reader. `run` is the id in the log
-    of runs.
+    - `before`, `after`: descriptions of the runs or releases.
+    - `queries`: number of cases.
+    - `left_out`: number of cases that only one of the two runs has.
+    - `rows`, `slices`: changes on all cases, and on slices of them.
+    - `split`, `holdout`: the split, and the songs held out of each playlist.
+    - `available`: number of cases of the split, of which `queries` were drawn.
+    - `remarks`: notes for the reader.
+    - `run`: id of this comparison in the log of runs.
     """
 
     before: str
@@ -101,7 +120,7 @@ class ChangeReport:
 
     @property
     def worse(self) -> list[Change]:
-        """The metrics that are significantly worse on all queries."""
+        """The changes on all queries that are significantly worse."""
         return [row for row in self.rows if row.verdict == "worse"]
 
 
@@ -110,10 +129,10 @@ def compare_systems(
     others: Mapping[str, Mapping[str, Figures]],
     metrics: Sequence[str],
 ) -> list[Comparison]:
-    """Compare the main system's figures per query with those of others, by each metric.
+    """Compare the main system with each other system by each metric.
 
-    `others` maps the key of a system to its figures by metric. Metrics that the main system lacks
-    are left out.
+    `main` has the figures per query of the main system by metric. `others` maps the key of each
+    other system to its figures by metric. Metrics that a system lacks are left out.
     """
     comparisons = []
     for metric in metrics:
@@ -162,7 +181,10 @@ def _measure_slice(
     metrics: Sequence[str],
     slice_: tuple[str, str, NDArray[np.bool_]],
 ) -> list[Change]:
-    """Return the changes on one slice (group, name, members), not corrected and not judged."""
+    """Return the changes on a slice, given as group, name and members, shape (cases,).
+
+    p-values are not corrected, and every verdict is "same", until `_correct` is called.
+    """
     group, name, members = slice_
     old = {metric: before[metric][members] for metric in metrics}
     new = {metric: after[metric][members] for metric in metrics if metric in after}
@@ -184,7 +206,7 @@ def _measure_slice(
 
 
 def _correct(changes: Sequence[Change]) -> list[Change]:
-    """Correct the p-values for the number of changes, and judge each change."""
+    """Return the changes with p-values corrected for their number, and with verdicts."""
     corrected = holm_correction([change.p for change in changes])
     return [
         replace(change, p=p, verdict=judge_gain(change.metric, change.difference.mean, p))

@@ -1,4 +1,4 @@
-"""Quality gates: minimum figures, and a new release that must not be worse than the current one."""
+"""Quality gates: bounds for metrics, and a comparison of a new release with the current one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,10 @@ def parse_bound(text: str, holdout: Holdout | None = None) -> Bound:
 
 
 def require_bounds(result: Evaluation, bounds: Sequence[Bound]) -> None:
-    """Raise `GateError` if the main system misses a bound, `InputError` if it lacks the metric."""
+    """Raise `GateError` if the main system misses a bound.
+
+    Raises `InputError` if the evaluation lacks the metric of a bound.
+    """
     missed = []
     for bound in bounds:
         _require_metric(bound.metric, list(result.main.figures))
@@ -67,7 +70,9 @@ def require_bounds(result: Evaluation, bounds: Sequence[Bound]) -> None:
 
 def _require_metric(metric: str, available: Sequence[str]) -> None:
     if metric not in available:
-        raise InputError(f"there is no metric '{metric}' here: choose from {', '.join(available)}")
+        raise InputError(
+            f"this evaluation has no metric '{metric}': choose from {', '.join(available)}"
+        )
 
 
 def require_not_worse(
@@ -75,9 +80,9 @@ def require_not_worse(
 ) -> ChangeReport:
     """Raise `GateError` if the new release is significantly worse than the current one.
 
-    Both are scored on at most `SAMPLE` random validation cases of `work`, the folder that the new
-    release was made in, by hit rate, MRR and NDCG. Raises `MismatchError` if they were made from
-    different splits.
+    Both releases are scored by hit rate, MRR and NDCG, on at most `SAMPLE` random validation cases
+    of `work`, the work folder of the new release. Raises `MismatchError` if they cannot be compared
+    (see `compare_releases`).
     """
     report = compare_releases(current, new, work, reporter, CaseSelection(sample=SAMPLE))
     if report.worse:
@@ -95,7 +100,11 @@ def require_not_worse(
 def make_publication_gate(
     store: ReleaseStore, reporter: Reporter
 ) -> Callable[[OpenRelease, Path], None]:
-    """Return a gate for `ingest.pipeline.run`: `require_not_worse` than the current release."""
+    """Return a gate for `ingest.pipeline.run`, which calls `require_not_worse`.
+
+    The gate compares the new release with the current release of `store`. If there is none, the new
+    release passes.
+    """
 
     def gate(new: OpenRelease, work: Path) -> None:
         try:

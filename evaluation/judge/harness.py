@@ -46,16 +46,24 @@ if TYPE_CHECKING:
     from evaluation.systems.release import System
 
 DEFAULT_MODES = ("auto", "dense", "cooccurrence")
+"""Modes of a release that are scored by default; all others are compared with the first."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """The options of an evaluation.
 
-    `holdout` None is the last song, or a random one if playlists are not in play order. `sample`
-    limits the number of cases. `target` is the address of a service to score instead of the
-    release. Baselines that are expected to take more than `patience` seconds are left out. Raises
-    `InputError` for unknown modes.
+    - `split`, `holdout`: the split, and the songs held out of each playlist. If `holdout` is None,
+      the last song is held out, or a random song if playlists are not in play order.
+    - `baselines`, `modes`: names of the baselines and modes to score.
+    - `sample`: maximum number of cases.
+    - `seed`: seed of random holdouts and of the sample.
+    - `processes`: number of processes that search the release, by default one for each core.
+    - `target`: address of a service to score instead of the release.
+    - `behaviours`, `recall`: whether to test the behaviour, and to measure the recall of the index.
+    - `patience`: baselines that are expected to take more seconds are left out.
+
+    Raises `InputError` for unknown modes.
     """
 
     split: Split = "validation"
@@ -80,7 +88,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """The cases to score, the dataset, and the results of the checks made while loading them."""
+    """The cases to score and the dataset.
+
+    `available` is the number of cases of the split before sampling, `leaks` the result of the check
+    for leaks, and `test_uses` the number of earlier uses of the test playlists.
+    """
 
     cases: HeldOutCases
     available: int
@@ -98,7 +110,7 @@ def evaluate(
     release: str | None = None,
     own: Mapping[str, Recommender] | None = None,
 ) -> Evaluation:
-    """Measure as `measure` does, and record the evaluation in the log of runs."""
+    """Do the same as `measure`, and record the evaluation in the log of runs."""
     result = measure(location, work, plan, reporter, release, own)
     history.record_evaluation(location.folder, result, reporter)
     return result
@@ -112,12 +124,11 @@ def measure(
     release: str | None = None,
     own: Mapping[str, Recommender] | None = None,
 ) -> Evaluation:
-    """Score a release, by default the current one, and baselines.
+    """Score a release, by default the current one, and baselines on held-out cases.
 
-    `work` is the work folder in which the release was made. `own` maps names to users'
-    recommenders, which are scored too. The caller records the result with
-    `history.record_evaluation`. Raises `MismatchError`, and the errors of stores, services and
-    baselines.
+    `work` is the work folder of the release. `own` maps names to recommenders of the user, which
+    are scored as well. The evaluation is not recorded in the log of runs: see `evaluate`. Raises
+    `MismatchError`, and the errors of stores, services and baselines.
     """
     choice.require_libraries(plan.baselines)
     opened = location.open_release(
@@ -133,8 +144,8 @@ def _find_served_release(location: StoreLocation, target: str) -> str:
     release = get_served_release(target)
     if release not in location.release_ids():
         raise MismatchError(
-            f"the service at {target} answers from release {release}, which is not in "
-            f"{location.folder}: name its release store with --home or --qdrant-url"
+            f"the service at {target} uses release {release}, which is not in {location.folder}: "
+            f"name the release store of the service with --home or --qdrant-url"
         )
     return release
 
@@ -197,7 +208,7 @@ def _open_modes(
     plan: Plan,
     modes: Sequence[str],
 ) -> list[System]:
-    """Return the release or the service in each mode."""
+    """Return a system for each mode: the release or, if the plan has a target, the service."""
     release_id = release.manifest.release
     if plan.target:
         return [Service(plan.target, release_id, dataset, mode) for mode in modes]
@@ -245,7 +256,7 @@ def _test_behaviour(system: System, inputs: _Inputs, reporter: Reporter) -> list
 def _measure_recall(release: OpenRelease, reporter: Reporter) -> list[Recall]:
     with reporter.task("recall") as task:
         recalls = asyncio.run(measure_recall_by_filter(release))
-        task.result(f"{recalls[0].recall:.4f} of the songs of exact search, without a filter")
+        task.result(f"{recalls[0].recall:.4f} at 10 songs, without a filter")
     return recalls
 
 

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 Key = TypeVar("Key")
 
-RESAMPLES = 1_000
-_CHUNK = 50  # resamples in memory at once
+RESAMPLES = 1_000  # resamples of a bootstrap
+_CHUNK = 50  # resamples in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A mean over queries and its 95% interval; `low` and `high` are None if there is none."""
+    """A mean over queries, and the ends of its 95% confidence interval, or None for both."""
 
     mean: float
     low: float | None = None
@@ -45,19 +45,19 @@ class Figure:
 def estimate(figures: Mapping[Key, NDArray[np.float64]], seed: int = 0) -> dict[Key, Figure]:
     """Return the mean of each array of n values and its 95% confidence interval.
 
-    NaN values are ignored, and arrays of only NaN are left out. The interval is that of a binomial
-    proportion if all values are 0 or 1, and a bootstrap interval otherwise.
+    NaN values are ignored, and an array with only NaN values is left out. An array whose values are
+    all 0 or 1 has a Wilson interval; all other arrays have a bootstrap interval.
     """
     shares = {key: _estimate_share(values) for key, values in figures.items() if _is_share(values)}
-    rest = {key: values for key, values in figures.items() if key not in shares}
-    estimates = shares | bootstrap(rest, seed)
+    other_figures = {key: values for key, values in figures.items() if key not in shares}
+    estimates = shares | bootstrap(other_figures, seed)
     return {key: estimates[key] for key in figures if key in estimates}
 
 
 def estimate_share_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Figure:
-    """Return the first share minus the second, of the same queries, and Newcombe's interval.
+    """Return the difference of two shares of the same queries, first minus second.
 
-    Both are arrays of 0 and 1.
+    `first` and `second` hold a 0 or 1 for each query. The interval is Newcombe's.
     """
     mean, low, high = _wilson(first)
     other_mean, other_low, other_high = _wilson(second)
@@ -98,10 +98,10 @@ def _is_share(values: NDArray[np.float64]) -> bool:
 def bootstrap(
     figures: Mapping[Key, NDArray[np.float64]], seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[Key, Figure]:
-    """Return the mean of each array of n values and its 95% percentile interval, without NaN.
+    """Return the mean of each array of n values and its 95% percentile bootstrap interval.
 
-    All arrays share the same resamples, so that intervals of paired differences are correct. An
-    array of only NaN is left out.
+    NaN values are ignored, and an array with only NaN values is left out. All arrays have the same
+    resamples of queries.
     """
     keys = [key for key, values in figures.items() if np.isfinite(values).any()]
     if not keys:

@@ -23,16 +23,19 @@ DEPTH = 100  # songs that a system recommends for each case
 
 
 def get_depth(holdout: Holdout) -> int:
-    """Return how many songs systems recommend for each case."""
+    """Return the number of songs that a system recommends for each case."""
     return DEPTH_OF_HALVES if holdout == "half" else DEPTH
 
 
 @dataclass(frozen=True)
 class SystemScores:
-    """The figures of a system by metric, its figures per query, and its rankings.
+    """The figures of a system, and the rankings that they were computed from.
 
-    `seconds` is the time that it took to recommend. `figures` includes coverage, which has neither
-    an interval nor figures per query.
+    - `key`, `name`: the system in options and JSON, and in reports.
+    - `seconds`: time in which the system answered all cases.
+    - `figures`: means over the cases, by metric. Coverage has neither an interval nor figures per
+      query.
+    - `per_query`: figures of each case by metric, shape (cases,).
     """
 
     key: str
@@ -46,7 +49,7 @@ class SystemScores:
 def score_system(
     system: System, cases: HeldOutCases, dataset: Dataset, depth: int, reporter: Reporter
 ) -> SystemScores:
-    """Let a system recommend `depth` songs for each case, and measure its rankings."""
+    """Request `depth` songs for each case from a system, and measure its rankings."""
     with reporter.task("score") as task:
         start = time.perf_counter()
         batches, done = [], 0

@@ -1,7 +1,7 @@
-"""Paired significance tests of two systems on the same queries, and their correction.
+"""Paired significance tests of two systems on the same queries, and correction for many tests.
 
-Smucker, Allan and Carterette, "A comparison of statistical significance tests for information
-retrieval evaluation", 2007.
+The permutation test is recommended by Smucker, Allan and Carterette, "A comparison of statistical
+significance tests for information retrieval evaluation", 2007.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FLIPS = 10_000  # rounds of a permutation test
-_CHUNK = 500  # rounds in memory at once
+_CHUNK = 500  # rounds in memory at a time
 
 ALPHA = 0.05
 """A difference with a lower p-value is significant."""
@@ -33,7 +33,7 @@ def mcnemar_test(first: NDArray[np.float64], second: NDArray[np.float64]) -> flo
     only_second = int(((first <= 0) & (second > 0)).sum())
     if not only_first + only_second:
         return 1.0
-    # The p-value of extreme counts would underflow to 0.
+    # A p-value of extreme counts is too small for a float and becomes 0.
     p = float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
     return max(p, sys.float_info.min)
 
@@ -43,8 +43,9 @@ def permutation_test(
 ) -> float:
     """Return the two-sided p-value of a paired permutation test.
 
-    Each of `flips` rounds swaps the two figures of random queries. The p-value is the share of
-    rounds in which the mean difference is at least as large as without swaps. It is never less than
+    `first` and `second` hold the figures of two systems on the same queries. In each of `flips`
+    rounds, the two figures of a query are exchanged with probability 1/2. The p-value is the share
+    of rounds in which the mean difference is at least as large as the observed one, and at least
     1 / (flips + 1). Queries with NaN are left out.
     """
     difference = first - second
@@ -76,7 +77,7 @@ def holm_correction(p_values: Sequence[float]) -> list[float]:
 
 
 def format_p_value(p: float) -> str:
-    """Return a p-value as text, such as `.0123`; `< .0001` if it would round to 0."""
+    """Return a p-value as text, such as `.0123`, or `< .0001` for smaller values."""
     return "< .0001" if p < 0.0001 else f"{p:.4f}".removeprefix("0")
 
 

@@ -23,16 +23,22 @@ if TYPE_CHECKING:
 METRICS = ("hr@10", "hr@100", "mrr@10")
 
 LENGTHS = ((1, 1), (2, 4), (5, 9), (10, 19), (20, 49), (50, 99), (100, None))
-"""Slices by length of the query, in songs, both ends included."""
+"""Smallest and largest number of songs of a query, for each slice by length."""
 
 HEAD, MIDDLE = 0.5, 0.9
-"""Shares of all training plays: the most popular songs up to `HEAD` of the plays are the head,
-those up to `MIDDLE` the middle, the others the tail."""
+"""Bounds of the slices by popularity, as shares of all training plays.
+
+The head is the most popular songs that together have `HEAD` of all training plays. The head and the
+middle together have `MIDDLE` of them. All other songs are the tail."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """The cases of one slice: how many, and the figures of each system by key and metric."""
+    """The figures of all systems on the cases of a slice.
+
+    `group` and `name` are texts for reports, `queries` is the number of cases, and `figures` has
+    the figures by key of the system and by metric.
+    """
 
     group: str
     name: str
@@ -55,7 +61,7 @@ def measure_slices(
 def _estimate_figures(
     systems: Sequence[SystemScores], members: Members
 ) -> dict[str, dict[str, Figure]]:
-    # One call for all systems, because they share the bootstrap's resamples.
+    # One call for all systems takes less time, because they share the resamples of the bootstrap.
     estimates = estimate(
         {
             (system.key, metric): system.per_query[metric][members]
@@ -71,9 +77,9 @@ def _estimate_figures(
 
 
 def group_cases(cases: HeldOutCases, dataset: Dataset) -> Mapping[str, Mapping[str, Members]]:
-    """Return the members of each slice: group -> name -> shape (cases,).
+    """Return the members of each slice, shape (cases,), by group of slices and name of the slice.
 
-    Each case is in exactly one slice of a group.
+    Each case is in exactly one slice of each group.
     """
     has_artist = _has_label_artist(cases, dataset)
     return {
@@ -111,7 +117,7 @@ def _slice_by_label_popularity(cases: HeldOutCases, dataset: Dataset) -> dict[st
 
 
 def _find_popularity_tiers(dataset: Dataset) -> NDArray[np.int64]:
-    """Return 1, 2 or 3 for each song of the head, middle or tail, 0 if not in the catalog."""
+    """Return 1, 2 or 3 for a song of the head, middle or tail, and 0 if the catalog lacks it."""
     order = dataset.songs.by_popularity
     plays = dataset.songs.playlists[order]
     total = np.cumsum(plays)
@@ -122,7 +128,10 @@ def _find_popularity_tiers(dataset: Dataset) -> NDArray[np.int64]:
 
 
 def _slice_by_known_songs(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
-    """Slice by the share of seeds in the catalog, and if there is none, by their artists."""
+    """Slice by the share of seeds that the catalog has.
+
+    If it has none of them, slice by whether it has another song of one of their artists.
+    """
     seeds, songs = cases.seeds, dataset.songs
     share = _count_seeds(cases, _in_catalog(cases, dataset)) / np.maximum(seeds.lengths, 1)
     has_songs = np.zeros(int(songs.artist.max(initial=0)) + 1, dtype=bool)
@@ -139,9 +148,10 @@ def _slice_by_known_songs(cases: HeldOutCases, dataset: Dataset) -> dict[str, Me
 
 
 def _slice_by_vectors(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
-    """Slice by how many of the known seeds occur in `min_count` training playlists.
+    """Slice by the number of known seeds that are in at least `min_count` training playlists.
 
-    The others have no dense vector, so that only their co-occurrence counts.
+    Seeds in fewer training playlists have no dense vector, so the query uses only their
+    co-occurrence weights.
     """
     in_catalog = _in_catalog(cases, dataset)
     is_frequent = dataset.songs.playlists[cases.seeds.songs] >= dataset.min_count
@@ -179,5 +189,5 @@ def _in_catalog(cases: HeldOutCases, dataset: Dataset) -> NDArray[np.bool_]:
 
 
 def _count_seeds(cases: HeldOutCases, is_counted: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Count the seeds of each case that are counted, shape (cases,)."""
+    """Return the number of seeds of each case that are in the mask, shape (cases,)."""
     return np.bincount(cases.seeds.rows[is_counted], minlength=len(cases))

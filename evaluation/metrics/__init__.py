@@ -1,4 +1,4 @@
-"""Metrics: one figure per query from rankings and labels; the caller averages them.
+"""Metrics: functions from rankings and labels to one figure per query, which the caller averages.
 
-A ranking is a row of song numbers, the best first, padded with -1.
+A ranking is a row of an array: song numbers, the best song first, padded with -1.
 """

@@ -1,4 +1,4 @@
-"""Playlist continuation with many labels per query, as in the RecSys Challenge 2018.
+"""Metrics for playlist continuation with many labels per query, as in the RecSys Challenge 2018.
 
 Zamani et al., "An Analysis of Approaches Taken in the ACM RecSys Challenge 2018", 2019.
 """
@@ -16,15 +16,19 @@ if TYPE_CHECKING:
     from evaluation.metrics.relevance import Matches
     from evaluation.protocol.dataset import SongLists, SongNumbers
 
-DEPTH = 500  # songs that the challenge asks for
+DEPTH = 500  # songs recommended for each query in the challenge
 
-ARTIST_CREDIT = 0.25  # labels; the credit for a song by the artist of a label
+ARTIST_CREDIT = 0.25
+"""Value of a recommended artist of a label in `r_precision_with_artists`; a label counts 1."""
 
-SONGS_PER_PAGE = 10
+SONGS_PER_PAGE = 10  # songs that a user sees at a time
 
 
 def r_precision(matches: Matches, labels: SongLists) -> Figures:
-    """Return the share of labels among as many songs as there are labels, shape (n,)."""
+    """Return the R-precision of each query, shape (n,).
+
+    For a query with R labels, this is the number of labels among the first R songs, divided by R.
+    """
     ranks = np.arange(1, matches.shape[1] + 1)
     within = matches & (ranks <= labels.lengths[:, None])
     figures: Figures = within.sum(axis=1) / np.maximum(labels.lengths, 1)
@@ -34,10 +38,11 @@ def r_precision(matches: Matches, labels: SongLists) -> Figures:
 def r_precision_with_artists(
     rankings: SongNumbers, matches: Matches, labels: SongLists, artist: SongNumbers
 ) -> Figures:
-    """Return `r_precision` plus `ARTIST_CREDIT` for each artist of a label that is recommended.
+    """Return the R-precision with credit for artists of each query, shape (n,).
 
-    `artist` is the artist of each song. Only as many songs count as there are labels, and each
-    artist counts once per query. Figures can exceed 1. Shape (n,).
+    For a query with R labels, this is the R-precision plus `ARTIST_CREDIT` / R for each artist of a
+    label that has a song among the first R songs. Figures can exceed 1. `artist` is the number of
+    the artist of each song, shape (songs,).
     """
     artist_share = np.zeros(len(rankings))
     for row, label_count in enumerate(labels.lengths):
@@ -48,10 +53,10 @@ def r_precision_with_artists(
 
 
 def clicks(matches: Matches) -> Figures:
-    """Return how many more pages of ten songs a user requests until the first label.
+    """Return the number of further pages of ten songs until the first label, shape (n,).
 
     The figure is 0 if a label is among the first ten songs, and `DEPTH` / 10 + 1 = 51 if no label
-    is recommended. Shape (n,).
+    is recommended.
     """
     rank = find_label_ranks(matches[:, :DEPTH])
     never = DEPTH // SONGS_PER_PAGE + 1

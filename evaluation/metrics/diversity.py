@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 def intra_list_diversity(rankings: SongNumbers, k: int, vectors: NDArray[np.float32]) -> Figures:
     """Return 1 - the mean cosine similarity of all pairs among the first `k` songs.
 
-    `vectors` has a unit vector for each song, or zeros; songs with zeros are left out. NaN if fewer
-    than two songs remain. Ziegler et al., "Improving recommendation lists through topic
-    diversification", 2005.
+    `vectors`, shape (songs, dimensions), has a unit vector for each song, or zeros for a song
+    without a vector, which is left out. The figure is NaN if fewer than two songs have a vector.
+    Ziegler et al., "Improving recommendation lists through topic diversification", 2005.
     """
     first = rankings[:, :k]
     has_vector = (first >= 0) & np.asarray(vectors.any(axis=1))[first]
@@ -34,7 +34,8 @@ def intra_list_diversity(rankings: SongNumbers, k: int, vectors: NDArray[np.floa
 def artist_repetition(rankings: SongNumbers, k: int, artist: SongNumbers) -> Figures:
     """Return the share of the first `k` songs whose artist occurs earlier in the ranking.
 
-    The share is 0 if all artists differ, and NaN if there is no song.
+    The share is 0 if all artists differ, and NaN if the ranking has no song. `artist` is the number
+    of the artist of each song, shape (songs,).
     """
     first = rankings[:, :k]
     count = (first >= 0).sum(axis=1)

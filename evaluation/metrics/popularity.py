@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 
 def coverage(rankings: SongNumbers, k: int, catalog_size: int) -> float:
-    """Return the share of the catalog's songs among the first `k` of at least one query."""
+    """Return the share of the catalog that is among the first `k` songs of at least one query."""
     first = rankings[:, :k]
     return len(np.unique(first[first >= 0])) / max(1, catalog_size)
 
 
 def answer_share(rankings: SongNumbers) -> Figures:
-    """Return 1 for each query with a recommended song, else 0."""
+    """Return 1 for each query that has a recommended song, and 0 for all others."""
     return np.asarray((rankings >= 0).any(axis=1), dtype=np.float64)
 
 
 def novelty(
     rankings: SongNumbers, k: int, playlists: NDArray[np.int64], training_playlists: int
 ) -> Figures:
-    """Return the mean self-information of the first `k` songs in bits, NaN if there is none.
+    """Return the mean self-information in bits of the first `k` songs, or NaN if there is no song.
 
-    The self-information of a song is -log2 of its share of the training playlists. `playlists` has
-    the number of training playlists of each song; 0 counts as 1.
+    The self-information of a song is -log2 of the share of training playlists that have the song.
+    `playlists` has the number of training playlists of each song; 0 counts as 1.
     """
     share = np.minimum(np.maximum(playlists, 1) / max(1, training_playlists), 1.0)
     first = rankings[:, :k]
@@ -38,9 +38,9 @@ def novelty(
 
 
 def freshness(rankings: SongNumbers, k: int, seeds: SongLists, songs: int) -> Figures:
-    """Return the share of the first `k` songs that are not seeds, NaN if there is no song.
+    """Return the share of the first `k` songs that are not seeds, or NaN if there is no song.
 
-    `songs` is the number of all songs.
+    `songs` is the number of songs in the dataset.
     """
     first = rankings[:, :k]
     rows = np.arange(len(first))[:, None]
@@ -51,9 +51,9 @@ def freshness(rankings: SongNumbers, k: int, seeds: SongLists, songs: int) -> Fi
 def mean_popularity_rank(
     rankings: SongNumbers, k: int, popularity_rank: NDArray[np.int64]
 ) -> Figures:
-    """Return the mean rank by popularity of the first `k` songs, NaN if there is none.
+    """Return the mean popularity rank of the first `k` songs, or NaN if there is no song.
 
-    `popularity_rank` is the rank of each song, from 1 for the most popular one. Songs with rank 0
+    `popularity_rank` is the rank of each song, from 1 for the most popular song. Songs with rank 0
     are not in the catalog and are left out.
     """
     first = rankings[:, :k]
@@ -68,10 +68,11 @@ def popularity_bias(
     popularity_rank: NDArray[np.int64],
     catalog_size: int,
 ) -> Figures:
-    """Return how much more popular the first `k` songs are than the label, from -1 to 1.
+    """Return the difference in popularity between the first `k` songs and the label, from -1 to 1.
 
-    The figure is the popularity rank of the label minus the mean rank of the songs, divided by the
-    size of the catalog. It is NaN if there is no song, or if the label is not in the catalog.
+    The figure is the popularity rank of the label minus the mean popularity rank of the songs,
+    divided by the number of songs in the catalog. It is above 0 if the songs are more popular than
+    the label. It is NaN if there is no song, or if the label is not in the catalog.
     """
     label_rank = popularity_rank[label].astype(np.float64)
     label_rank[label_rank == 0] = np.nan
@@ -79,7 +80,7 @@ def popularity_bias(
 
 
 def _mean(values: NDArray[np.generic], included: NDArray[np.bool_]) -> Figures:
-    """Return the mean of the included values of each row, NaN if there is none."""
+    """Return the mean of the included values of each row, or NaN for a row without such values."""
     count = included.sum(axis=1)
     total = np.where(included, values, 0).sum(axis=1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from evaluation.metrics.relevance import Matches
 
 Figures = NDArray[np.float64]
-"""One figure per query, shape (n,); NaN if the metric is undefined for the query."""
+"""One figure per query, shape (n,), which is NaN if the metric is undefined for the query."""
 
 
 def hits(matches: Matches, k: int) -> Figures:
-    """Return 1 for each query with a label among the first `k`, else 0."""
+    """Return 1 for each query with a label among the first `k` songs, and 0 for all others."""
     return np.asarray(matches[:, :k].any(axis=1), dtype=np.float64)
 
 
 def reciprocal_ranks(matches: Matches, k: int) -> Figures:
-    """Return 1 / rank of the first label among the first `k`, 0 if there is none."""
+    """Return 1 / rank of the best-ranked label among the first `k` songs, or 0 without a label."""
     first = matches[:, :k]
     rank = np.where(first.any(axis=1), first.argmax(axis=1) + 1.0, np.inf)
     return 1.0 / rank
@@ -37,14 +37,15 @@ def precision(matches: Matches, k: int) -> Figures:
 
 
 def recall(matches: Matches, label_counts: NDArray[np.int64], k: int) -> Figures:
-    """Return the share of each query's labels that are among the first `k`."""
+    """Return the share of the labels of each query that are among the first `k` songs."""
     figures: Figures = matches[:, :k].sum(axis=1) / np.maximum(label_counts, 1)
     return figures
 
 
 def ndcg(matches: Matches, label_counts: NDArray[np.int64], k: int) -> Figures:
-    """Return the normalised discounted cumulative gain, 1 / log2(rank + 1) per label.
+    """Return the normalised discounted cumulative gain of the first `k` songs.
 
+    A label has the gain 1 / log2(rank + 1). The sum is divided by the largest possible sum.
     Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", 2002.
     """
     depth = min(k, matches.shape[1])

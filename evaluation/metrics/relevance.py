@@ -1,4 +1,4 @@
-"""The positions of labels in rankings, from which the ranking metrics are computed."""
+"""The positions of labels in rankings, from which the other modules compute ranking metrics."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Matches = NDArray[np.bool_]
 
 
 def match_labels(rankings: SongNumbers, labels: SongLists) -> Matches:
-    """Return whether each position of each ranking has a label of its query.
+    """Return whether the song at each position of each ranking is a label of the query.
 
-    `rankings` has shape (n, depth). A song that occurs twice in a ranking counts at its first
-    position only.
+    `rankings` has shape (n, depth). A song that occurs twice in a ranking counts only at its first
+    position.
     """
     songs = int(max(rankings.max(initial=0), labels.songs.max(initial=0))) + 1
-    # One key for each pair of query and song, so that all queries are matched at once.
+    # Pairs of query and song as single numbers, so that one call matches all queries.
     keys = np.arange(len(rankings))[:, None] * songs + rankings
     label_keys = labels.rows * songs + labels.songs
     is_label = np.isin(keys, label_keys) & (rankings >= 0)
@@ -33,7 +33,7 @@ def match_labels(rankings: SongNumbers, labels: SongLists) -> Matches:
 
 
 def find_label_ranks(matches: Matches) -> NDArray[np.int64]:
-    """Return the rank of the first label of each query, from 1; 0 if none was recommended."""
+    """Return the rank of the first label of each query, from 1, or 0 if no label is recommended."""
     if not matches.shape[1]:
         return np.zeros(len(matches), dtype=np.int64)
     return np.where(matches.any(axis=1), matches.argmax(axis=1) + 1, 0)

@@ -1,4 +1,4 @@
-"""All metrics of a system, under the names that reports, gates and the log of runs use."""
+"""All metrics of a system by the names that reports, gates and the log of runs use."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import Dataset, SongNumbers
 
-KS = (1, 5, 10, 20, 50, 100)  # songs, for metrics of ranks
-COVERAGE_KS = (10, 100)  # songs, for coverage
-K = 10  # songs, for all other metrics
+KS = (1, 5, 10, 20, 50, 100)  # songs: values of k for metrics such as hr@k
+COVERAGE_KS = (10, 100)  # songs: values of k for coverage
+K = 10  # songs: k for all other metrics
 
 EXPLANATIONS = {
     "hr": "hit rate: the share of queries with a label among the first k",
     "mrr": "mean reciprocal rank of the first label among the first k",
     "ndcg": "normalised discounted cumulative gain",
     "precision": "the share of labels among the first k",
-    "recall": "the share of labels that are recommended; with one label, the hit rate",
-    "coverage": "the share of the catalog that was recommended for any query",
+    "recall": "the share of labels among the first k; equal to the hit rate if there is one label",
+    "coverage": "the share of the catalog that was recommended for at least one query",
     "answered": "the share of queries with a recommended song",
     "novelty": "mean self-information of a recommended song, in bits",
     "fresh": "the share of recommended songs that are not in the query",
-    "popularity_bias": "popularity ranks of labels minus those of songs, as a share of the catalog",
-    "diversity": "1 - mean cosine similarity of two songs of an answer",
+    "popularity_bias": "popularity rank of the label minus the mean popularity rank of recommended "
+    "songs, divided by the size of the catalog",
+    "diversity": "1 - mean cosine similarity of two recommended songs of a query",
     "artist_repetition": "the share of songs whose artist occurs earlier in the answer",
-    "r_precision": "the share of labels among as many songs as there are labels",
-    "r_precision_artists": "r_precision plus a quarter of a label for each right artist",
-    "clicks": "further pages of ten songs requested before the first label; 51 if there is none",
+    "r_precision": "the share of labels among the first R songs if a query has R labels",
+    "r_precision_artists": "r_precision plus a quarter of a label for each artist of a label",
+    "clicks": "number of further pages of ten songs until the first label; 51 if there is none",
 }
-"""An explanation of each metric, by its name without `@k`."""
+"""Explanations of the metrics, by their names without `@k`."""
 
 _LOWER_IS_BETTER = frozenset(["clicks", "artist_repetition"])
 
@@ -45,7 +46,7 @@ def explain(metric: str) -> str:
 
 
 def is_lower_better(metric: str) -> bool:
-    """Return whether a lower figure of this metric is the better one."""
+    """Return whether lower figures of this metric are better."""
     return _strip_k(metric) in _LOWER_IS_BETTER
 
 
@@ -54,7 +55,7 @@ def _strip_k(metric: str) -> str:
 
 
 def names(*, halves: bool) -> list[str]:
-    """Return the names of all metrics; `halves` adds those for several labels per query."""
+    """Return the names of all metrics; `halves` adds the metrics for several labels per query."""
     rank_metrics = ("hr", "mrr", "ndcg", "precision", "recall")
     song_metrics = ("novelty", "fresh", "popularity_bias", "artist_repetition", "diversity")
     half_metrics = ["r_precision", "r_precision_artists", f"ndcg@{continuation.DEPTH}", "clicks"]
@@ -70,9 +71,9 @@ def names(*, halves: bool) -> list[str]:
 def measure_per_query(
     rankings: SongNumbers, cases: HeldOutCases, dataset: Dataset
 ) -> dict[str, Figures]:
-    """Return each metric's figures, shape (n,), NaN if a metric is undefined for a query.
+    """Return the figures of each metric, shape (n,), with NaN where a metric is undefined.
 
-    `rankings` has shape (n, depth); metrics of more than `depth` songs are left out.
+    `rankings` has shape (n, depth). Metrics whose k is larger than `depth` are left out.
     """
     songs = dataset.songs
     matches = match_labels(rankings, cases.labels)

@@ -360,7 +360,7 @@ def test_bounds_are_parsed_and_required(result: Evaluation) -> None:
         with pytest.raises(InputError, match="METRIC=VALUE"):
             gate.parse_bound(wrong)
     for wrong in ("luck@3=1", "hr@7=0.1", "clicks=3"):
-        with pytest.raises(InputError, match=r"no metric '.*' here: choose from hr@1, "):
+        with pytest.raises(InputError, match=r"no metric '.*': choose from hr@1, "):
             gate.parse_bound(wrong)
     assert table.names(halves=False) == [*result.main.figures]
     gate.require_bounds(result, [gate.Bound("hr@10", 0.0), gate.Bound("artist_repetition@10", 1.0)])

@@ -108,7 +108,7 @@ def test_the_page_shows_the_evaluation(html: str, result: Evaluation) -> None:
         assert said in text
     assert "nan" not in text.split()
     assert "the share of queries with a label among the first 10" in text
-    assert text.count("the share of the catalog that was recommended for any query") == 1
+    assert text.count("the share of the catalog that was recommended for at least one query") == 1
 
 
 def test_names_are_escaped(result: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
