@@ -1,4 +1,4 @@
-"""Fixtures that several packages share: a small release, stores' content, a Qdrant server, a loop.
+"""Fixtures that several packages share: a small release, a Qdrant server, and an event loop.
 
 Every other fixture is defined in the conftest of the folder that uses it.
 """
@@ -66,7 +66,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Terminal]:
 
 @pytest.fixture(scope="session")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
-    """A release of 500 synthetic playlists, read only: tests that publish copy it."""
+    """A release of 500 synthetic playlists. Read only: tests that publish use a copy."""
     folder = tmp_path_factory.mktemp("road")
     file = folder / "playlists.csv"
     playlists.write_csv(playlists.generate(SMALL, seed=1), file)
@@ -89,7 +89,7 @@ def server_road(
 
 @pytest.fixture
 def lane(road: Road, tmp_path: Path) -> Lane:
-    """A copy of the road's work folder and store, in which an ingest really publishes."""
+    """A copy of the work folder and the store of `road`, in which a test may ingest again."""
     shutil.copytree(road.work, tmp_path / "work")
     shutil.copytree(road.home.path, tmp_path / "home", copy_function=linked)
     return Lane(road, tmp_path / "work", EmbeddedStore(tmp_path / "home"), road.file)
@@ -116,9 +116,9 @@ def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def qdrant_binary() -> None:
-    """Skip tests that start and kill servers of their own, unless there is a program for it."""
+    """Skip tests that start and kill servers, unless the path of a Qdrant binary is set."""
     if not BINARY:
-        pytest.skip("NEXTSONG_QDRANT_BINARY names no Qdrant program to start and kill")
+        pytest.skip("NEXTSONG_QDRANT_BINARY is not set to a Qdrant binary")
 
 
 @pytest.fixture(scope="session")
@@ -131,7 +131,7 @@ def server_stores(qdrant_url: str) -> Iterator[Shared]:
 
 @pytest.fixture(scope="module")
 def loop() -> Iterator[Loop]:
-    """An event loop in a thread of its own, for servers and asynchronous calls."""
+    """An event loop in a separate thread, for servers and asynchronous calls."""
     loop = Loop()
     yield loop
     loop.close()

@@ -1,4 +1,4 @@
-"""Writing to disk: the old or the new, one writer at a time, and plain words when it fails."""
+"""Atomic writes, locks, and error messages of file operations."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def names(folder: Path) -> list[str]:
 
 @contextmanager
 def python(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Another process that runs `code`; it is gone at the end."""
+    """Run `code` in another process, which is killed at the end."""
     with subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdin=subprocess.PIPE,
@@ -41,12 +41,12 @@ def python(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
             child.kill()
 
 
-def said(child: subprocess.Popen[str]) -> str:
+def read_line(child: subprocess.Popen[str]) -> str:
     assert child.stdout is not None
     return child.stdout.readline().strip()
 
 
-def test_a_new_file(tmp_path: Path) -> None:
+def test_a_new_file_is_written(tmp_path: Path) -> None:
     write_atomically(tmp_path / "current", "Björk\n日本\n")
     assert (tmp_path / "current").read_bytes() == "Björk\n日本\n".encode()
     assert names(tmp_path) == ["current"]
@@ -59,7 +59,7 @@ def test_an_old_file_is_replaced(tmp_path: Path) -> None:
     assert names(tmp_path) == ["current"]
 
 
-def test_a_reader_never_sees_a_half(tmp_path: Path) -> None:
+def test_a_reader_never_sees_a_partial_file(tmp_path: Path) -> None:
     path = tmp_path / "current"
     texts = [str(digit) * 20_000 for digit in range(10)]
     write_atomically(path, texts[0])
@@ -80,7 +80,7 @@ def test_a_reader_never_sees_a_half(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_writer_killed_on_the_way_leaves_the_old(tmp_path: Path, call: str) -> None:
+def test_a_killed_writer_leaves_the_old_file(tmp_path: Path, call: str) -> None:
     path = tmp_path / "current"
     path.write_text("old")
     code = f"""
@@ -99,10 +99,10 @@ write_atomically(Path(sys.argv[1]), "new")
     assert path.read_text() == "newer"
 
 
-def test_a_full_disk_leaves_the_old(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "current"
     path.write_text("old")
-    # The kernel's own full device stands where the new text is written first.
+    # The temporary file is a link to /dev/full, to which every write fails.
     partial = tmp_path / f".current.{os.getpid()}.partial"
     partial.symlink_to("/dev/full")
     with pytest.raises(StorageError, match="the disk is full: free disk space and run again"):
@@ -112,7 +112,7 @@ def test_a_full_disk_leaves_the_old(tmp_path: Path) -> None:
     assert Path("/dev/full").exists()
 
 
-def test_a_text_that_cannot_be_encoded_leaves_the_old(tmp_path: Path) -> None:
+def test_a_text_that_cannot_be_encoded_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "current"
     path.write_text("old")
     with pytest.raises(UnicodeEncodeError):
@@ -121,14 +121,14 @@ def test_a_text_that_cannot_be_encoded_leaves_the_old(tmp_path: Path) -> None:
     assert names(tmp_path) == ["current"]
 
 
-def test_a_folder_stands_where_the_file_goes(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_the_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "current").mkdir()
     with pytest.raises(StorageError, match="cannot write"):
         write_atomically(tmp_path / "current", "new")
     assert names(tmp_path) == ["current"]
 
 
-def test_a_file_stands_where_the_folder_goes(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for folder in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / "file" / "a" / "b"):
         with pytest.raises(StorageError, match="a file exists where a folder is needed"):
@@ -139,10 +139,10 @@ def test_a_file_stands_where_the_folder_goes(tmp_path: Path) -> None:
         pytest.raises(StorageError, match="a file exists where a folder is needed"),
         lock_folder(tmp_path / "file", "a test"),
     ):
-        pytest.fail("the lock was given")
+        pytest.fail("the lock was acquired")
 
 
-def test_a_folder_where_nothing_can_be_made() -> None:
+def test_a_folder_that_cannot_be_created_is_an_error() -> None:
     with pytest.raises(StorageError, match="cannot write /proc/nextsong"):
         make_folder(Path("/proc/nextsong"))
 
@@ -156,7 +156,7 @@ def test_a_folder_without_permission(tmp_path: Path) -> None:
         make_folder(tmp_path / "below")
 
 
-def test_folders_are_made_with_their_parents(tmp_path: Path) -> None:
+def test_folders_are_created_with_their_parents(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "a" / "b")
     assert folder.is_dir()
     assert make_folder(folder) == folder
@@ -174,7 +174,7 @@ def test_folders_are_made_with_their_parents(tmp_path: Path) -> None:
         (errno.EIO, os.strerror(errno.EIO)),
     ],
 )
-def test_errors_of_the_system_are_said_plainly(number: int, hint: str) -> None:
+def test_system_errors_have_plain_messages(number: int, hint: str) -> None:
     with (
         pytest.raises(StorageError, match=f"^cannot write there: .*{re.escape(hint)}") as caught,
         storage_errors(Path("there")),
@@ -188,12 +188,12 @@ def test_the_file_that_failed_is_named() -> None:
         raise OSError(errno.EIO, "broken", "deep/inside")
 
 
-def test_an_error_without_a_number_is_said_too() -> None:
+def test_a_system_error_without_a_number_has_a_message() -> None:
     with pytest.raises(StorageError, match="odd"), storage_errors(Path("there")):
         raise OSError("odd")
 
 
-def test_a_reader_that_left_is_no_error_of_the_disk(tmp_path: Path) -> None:
+def test_a_broken_pipe_is_not_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(BrokenPipeError), lock_folder(tmp_path, "a test"):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
@@ -210,26 +210,26 @@ with lock_folder(Path(sys.argv[1]), "counting sheep"):
 
 def test_a_lock_held_by_another_process(tmp_path: Path) -> None:
     with python(HOLD, tmp_path) as child:
-        assert said(child) == "held"
+        assert read_line(child) == "held"
         for _ in range(2):
             with pytest.raises(BusyError) as caught, lock_folder(tmp_path, "a test"):
-                pytest.fail("the lock was given twice")
+                pytest.fail("the lock was acquired twice")
             message = str(caught.value)
             assert message.startswith(f"{tmp_path} is in use: counting sheep ")
             assert f"(process {child.pid})" in message
             assert "\n" not in message
 
 
-def test_a_lock_goes_with_the_process_that_was_killed(tmp_path: Path) -> None:
+def test_a_lock_is_released_if_its_process_is_killed(tmp_path: Path) -> None:
     with python(HOLD, tmp_path) as child:
-        assert said(child) == "held"
+        assert read_line(child) == "held"
         child.send_signal(signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
     with lock_folder(tmp_path, "a test"):
         assert f"a test (process {os.getpid()})" in (tmp_path / ".lock").read_text()
 
 
-def test_a_lock_is_given_back(tmp_path: Path) -> None:
+def test_a_lock_is_released_at_the_end(tmp_path: Path) -> None:
     with lock_folder(tmp_path, "a long task with a long name"):
         pass
     with lock_folder(tmp_path, "another"):
@@ -240,13 +240,13 @@ def test_a_lock_is_given_back(tmp_path: Path) -> None:
         pass
 
 
-def test_a_lock_is_not_given_twice_in_one_process(tmp_path: Path) -> None:
+def test_a_lock_cannot_be_held_twice_in_one_process(tmp_path: Path) -> None:
     with (
         lock_folder(tmp_path, "the first"),
         pytest.raises(BusyError, match="the first"),
         lock_folder(tmp_path, "the second"),
     ):
-        pytest.fail("the lock was given twice")
+        pytest.fail("the lock was acquired twice")
 
 
 def test_locks_of_two_folders_are_independent(tmp_path: Path) -> None:
@@ -254,13 +254,13 @@ def test_locks_of_two_folders_are_independent(tmp_path: Path) -> None:
         assert names(tmp_path) == ["a", "b"]
 
 
-def test_a_lock_is_not_passed_on_to_children(tmp_path: Path) -> None:
+def test_a_lock_is_not_inherited_by_children(tmp_path: Path) -> None:
     wait = [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()"]
     with lock_folder(tmp_path, "a parent"):
         child = subprocess.Popen(
             wait, stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False, text=True
         )
-        assert said(child) == "up"
+        assert read_line(child) == "up"
     with child:
         try:
             with lock_folder(tmp_path, "the next"):

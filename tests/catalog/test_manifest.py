@@ -1,4 +1,4 @@
-"""The manifest: it reads back as it was, and says where it is wrong."""
+"""The manifest: its JSON form, errors that name the wrong field, and the sums of files."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def fields() -> dict[str, Any]:
 
 
 def holder_of(place: str, of: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """The object that holds the field at `place`, and the field's own name."""
+    """Return the object that has the field at the path `place`, and the name of the field."""
     if place.startswith("files."):
         return of["files"]["edge_config.json"], place.rsplit(".", 1)[1]
     *above, name = place.split(".")
@@ -88,7 +88,7 @@ def holder_of(place: str, of: dict[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def complaint(value: object) -> str:
-    """What `from_json` says of this value, which must be one line that names the file."""
+    """Return the error message of `from_json` for this value: one line that names the file."""
     with pytest.raises(CorruptReleaseError) as caught:
         Manifest.from_json(json.dumps(value), WHERE)
     message = str(caught.value)
@@ -109,14 +109,14 @@ def test_json_is_readable_by_people() -> None:
     assert len(text.splitlines()) > 30
 
 
-def test_the_places_below_are_all_there_are() -> None:
+def test_the_list_of_fields_is_complete() -> None:
     found = fields()
     inner = [f"{name}.{field}" for name in ("counts", "origin") for field in found[name]]
     file = [f"files.edge_config.json.{field}" for field in found["files"]["edge_config.json"]]
     assert sorted([*found, *inner, *file]) == sorted([*PLACES, *OPTIONAL])
 
 
-def test_what_older_releases_lack_may_be_missing() -> None:
+def test_fields_that_older_releases_lack_may_be_missing() -> None:
     found = fields()
     for name in OPTIONAL:
         del found[name]
@@ -172,7 +172,7 @@ def test_ill_typed_items() -> None:
 @pytest.mark.parametrize(
     "text", [b"", b"\0" * 64, b"\xff\xfe{", b"{", b'{"format": 1', b"[", b"1 2"]
 )
-def test_what_is_no_json(text: bytes) -> None:
+def test_text_that_is_not_json(text: bytes) -> None:
     with pytest.raises(CorruptReleaseError, match=f"^{WHERE}: not a manifest .the whole: "):
         Manifest.from_json(text, WHERE)
 
@@ -195,14 +195,14 @@ def test_another_format(other: int) -> None:
     )
 
 
-def test_another_format_is_told_by_its_number_whatever_else_it_holds() -> None:
+def test_another_format_is_detected_by_its_number_alone() -> None:
     assert "format 1, and this nextsong reads formats 2 and 3" in complaint(
         {"format": 1, "songs": []}
     )
 
 
 @given(st.integers(0, len(EXAMPLE.to_json().encode()) - 1), st.integers(1, 255))
-def test_a_changed_byte_is_noticed_or_does_no_harm(place: int, change: int) -> None:
+def test_a_changed_byte_is_noticed_or_harmless(place: int, change: int) -> None:
     text = bytearray(EXAMPLE.to_json().encode())
     text[place] ^= change
     try:
@@ -235,7 +235,7 @@ def test_sums_of_an_empty_folder(tmp_path: Path) -> None:
     verify_files(tmp_path, {})
 
 
-def test_what_was_published_is_verified(folder: Path) -> None:
+def test_unchanged_files_pass_verification(folder: Path) -> None:
     verify_files(folder, sum_files(folder))
 
 

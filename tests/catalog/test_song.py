@@ -15,7 +15,7 @@ from catalog.song import normalise, search_text, song_id, song_id_of_keys, song_
 
 SEPARATOR = "\x1f"
 
-# Characters that hypothesis alone would seldom meet, beside any text that UTF-8 can hold.
+# Characters that hypothesis rarely generates. They are mixed with any text that UTF-8 can encode.
 AWKWARD = (
     "aAßẞİıIſÅÅﬃᾳᾼͅΣσς\u0301\u0323\u093f\u3099\u309aがハ가\u1100\u1161Ⅷ²～\u00a0\u2003\u3000\x1f\x85"
 )
@@ -35,7 +35,7 @@ any_text = st.text(st.one_of(st.sampled_from(AWKWARD), st.characters(codec="utf-
         ("Beyoncé", "beyonce"),
         ("Beyonce\u0301", "beyonce"),
         ("Sigur Rós", "sigur ros"),
-        ("Ø", "ø"),  # a letter of its own: Unicode does not take it for an accented o
+        ("Ø", "ø"),  # in Unicode, a separate letter and not an accented o
         ("Motörhead", "motorhead"),
         ("Ünïcödé Ǻ Ṩ", "unicode a s"),
         ("Straße", "strasse"),
@@ -43,7 +43,7 @@ any_text = st.text(st.one_of(st.sampled_from(AWKWARD), st.characters(codec="utf-
         ("ẞ", "ss"),
         ("İstanbul", "istanbul"),
         ("ISTANBUL", "istanbul"),
-        ("ısı", "ısı"),  # the dotless i is another letter
+        ("ısı", "ısı"),  # the dotless i is a different letter
         ("ﬁne ﬂoor oﬃce", "fine floor office"),
         ("Ⅷ", "viii"),
         ("№ 1", "no 1"),
@@ -51,13 +51,13 @@ any_text = st.text(st.one_of(st.sampled_from(AWKWARD), st.characters(codec="utf-
         ("ΣΊΣΥΦΟΣ", "σισυφοσ"),
         ("Σίσυφος", "σισυφοσ"),
         ("ΤΩΙ", "τωι"),
-        ("τῷ", "τωι"),  # the iota below is a letter, and case folding writes it out
+        ("τῷ", "τωι"),  # case folding turns the iota subscript into a letter
         ("Ёлка Й", "елка и"),
         ("हिन्दी", "हिन्दी"),
         ("हन्द", "हन्द"),
         ("ที่รัก", "ที่รัก"),
         ("がぎぐ", "がぎぐ"),
-        ("か\u3099", "が"),  # a composed and a decomposed voicing mark are one
+        ("か\u3099", "が"),  # the voicing mark is composed with the letter
         ("ｶﾞ", "ガ"),
         ("방탄소년단", "방탄소년단"),
         (unicodedata.normalize("NFD", "방탄소년단"), "방탄소년단"),
@@ -83,13 +83,13 @@ def test_normalise_by_hand(name: str, expected: str) -> None:
         ("ac/dc", "acdc"),
     ],
 )
-def test_what_is_not_the_same_stays_apart(names: tuple[str, ...]) -> None:
+def test_different_names_stay_different(names: tuple[str, ...]) -> None:
     for one, other in combinations(names, 2):
         assert normalise(one) != normalise(other)
 
 
 def characters() -> list[str]:
-    """All that Unicode has assigned, but for the large blocks of ideographs."""
+    """Return all assigned Unicode characters, except those in the large blocks of ideographs."""
     return [
         character
         for code in range(0x110000)
@@ -98,7 +98,7 @@ def characters() -> list[str]:
     ]
 
 
-def test_every_character_alone() -> None:
+def test_every_single_character() -> None:
     for character in characters():
         key = normalise(character)
         assert normalise(key) == key
@@ -133,7 +133,7 @@ def test_white_space_does_not_matter(words: list[str], spaces: list[str]) -> Non
 
 
 @given(any_text)
-def test_a_normalised_name_holds_no_separator_and_no_loose_space(name: str) -> None:
+def test_a_normalised_name_has_no_separator_and_no_surplus_space(name: str) -> None:
     key = normalise(name)
     assert SEPARATOR not in key
     assert key.split(" ") == key.split() or key == ""
@@ -159,7 +159,7 @@ def test_ids_of_tracks_are_pinned() -> None:
 
 
 @given(any_text, any_text)
-def test_ids_are_those_of_the_standard_library(artist: str, title: str) -> None:
+def test_ids_equal_those_of_the_standard_library(artist: str, title: str) -> None:
     name = f"{normalise(artist)}{SEPARATOR}{normalise(title)}"
     assert song_id(artist, title) == uuid.uuid5(song.NAMESPACE, name)
     assert song_id(artist, title).version == 5
@@ -170,22 +170,22 @@ def test_spellings_of_a_song_share_its_id() -> None:
     assert song_id("BEYONCÉ ", "Déjà  Vu") == song_id("beyonce", "deja vu")
 
 
-def test_the_border_between_artist_and_title_matters() -> None:
+def test_the_boundary_between_artist_and_title_matters() -> None:
     assert len({song_id("a b", "c"), song_id("a", "b c"), song_id("c", "a b")}) == 3
 
 
 @given(any_text, any_text, any_text)
-def test_names_and_track_ids_never_meet(artist: str, title: str, track: str) -> None:
+def test_ids_of_names_and_of_tracks_never_collide(artist: str, title: str, track: str) -> None:
     assert song_id(artist, title) != song_id_of_track(track)
     assert song_id("", track) != song_id_of_track(track)
     assert song_id("", "") != song_id_of_track("")
 
 
-def test_track_ids_are_taken_as_they_stand() -> None:
+def test_track_ids_are_not_normalised() -> None:
     assert song_id_of_track("Ab") != song_id_of_track("ab")
 
 
-def test_search_text_holds_both_names() -> None:
+def test_search_text_contains_artist_and_title() -> None:
     assert search_text(["ac/dc"], "t.n.t.") == "ac/dc t.n.t."
     assert search_text(["run-dmc", "aerosmith"], "walk") == "run-dmc aerosmith walk"
     assert search_text([], "walk") == "walk"

@@ -1,4 +1,4 @@
-"""One suite for all stores: the folder, the emulation of a server, and a real server."""
+"""Tests that every store must pass: a folder, an emulated server, and a real server."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def release(store: ReleaseStore) -> Iterator[OpenRelease]:
 
 @pytest.fixture(scope="module")
 def reference(content: Content, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
-    """The same content in a folder."""
+    """A release of the same content in a folder, to compare with."""
     store = EmbeddedStore(tmp_path_factory.mktemp("reference"))
     store.publish(content.draft, SilentReporter())
     opened = store.open()
@@ -66,7 +66,7 @@ def test_the_manifest_describes_the_release(store: ReleaseStore, content: Conten
     assert len(set(manifest.canaries)) == 8
 
 
-def test_points_are_as_published_to_the_bit(release: OpenRelease, content: Content) -> None:
+def test_points_are_exactly_as_published(release: OpenRelease, content: Content) -> None:
     ids = [song.song_id for song in content.songs]
     points = run(release.points(ids))
     for song, vector in zip(content.songs, content.vectors, strict=True):
@@ -206,7 +206,7 @@ def searches(where: Filter) -> list[Search]:
 
 
 @pytest.mark.parametrize("where", [*FILTERS, *WORDS])
-def test_both_stores_find_the_same(
+def test_all_stores_return_the_same_hits(
     kind: str, release: OpenRelease, reference: OpenRelease, where: Filter
 ) -> None:
     if kind == "memory" and where in WORDS:
@@ -220,13 +220,13 @@ def test_both_stores_find_the_same(
         assert [len(hits) for hits in found[:9]] == [10, 60, 10, 50, 50, 50, 10, 150, 10]
 
 
-def test_searches_that_cannot_find_anything(release: OpenRelease) -> None:
+def test_searches_that_return_nothing(release: OpenRelease) -> None:
     assert run(release.find([])) == []
     assert run(release.find([Search(VECTOR, limit=0), Search()])) == [[], []]
 
 
 @pytest.mark.parametrize("where", FILTERS)
-def test_popular_songs_are_the_same(
+def test_all_stores_return_the_same_popular_songs(
     release: OpenRelease, reference: OpenRelease, where: Filter
 ) -> None:
     found = run(release.popular(70, where))
@@ -243,7 +243,7 @@ NAMES += ["", " \t", "!?"]
 
 
 @pytest.mark.parametrize("text", NAMES)
-def test_search_by_name_is_the_same(
+def test_all_stores_return_the_same_songs_by_name(
     kind: str, release: OpenRelease, reference: OpenRelease, text: str
 ) -> None:
     if kind == "memory":
@@ -327,7 +327,7 @@ def test_a_bad_vector_is_refused_and_nothing_changes(
     assert (store.current(), store.releases()) == (again, [before, again])
 
 
-def test_copies_are_the_same_to_the_bit(
+def test_copies_are_identical(
     store: ReleaseStore, make_store: Any, reference: OpenRelease, tmp_path: Path
 ) -> None:
     there, back = EmbeddedStore(tmp_path / "folder"), make_store()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tests.support.store_content import Content
 
 
-def test_a_copy_that_is_not_the_same_changes_nothing(
+def test_a_copy_that_differs_is_refused_and_changes_nothing(
     store: ReleaseStore,
     make_store: Any,
     content: Content,
@@ -84,7 +84,7 @@ def test_only_releases_are_listed(content: Content, tmp_path: Path) -> None:
 
 
 class Optimiser:
-    """A server whose index has one state after another; the last one stays."""
+    """A server whose index passes through `states` and stays in the last one."""
 
     def __init__(self, *states: tuple[str, int]) -> None:
         self.states = list(states)
@@ -134,7 +134,7 @@ def test_a_green_status_is_not_trusted_before_vectors_are_indexed() -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-def test_an_idle_optimizer_is_started_again_and_then_an_error() -> None:
+def test_an_idle_optimizer_is_started_again_and_then_reported() -> None:
     server: Any = Optimiser(("grey", 40_000))
     large: Any = Large()
     with (

@@ -28,7 +28,7 @@ SAME = [
     ("Roar (feat. X & Y)", "roar"),
     ("Roar [Ft. X] - Radio Edit", "roar"),
     ("Roar (feat. X) - Live", "roar - live"),
-    ("Roar featuring X", "roar featuring x"),  # it may be the title
+    ("Roar featuring X", "roar featuring x"),  # "featuring X" may be part of the title
     ("Roar feat. X", "roar"),
     ("Roar {Ft. X}", "roar"),
     ("Roar (with X)", "roar"),
@@ -142,13 +142,13 @@ def test_versions_are_counted_but_not_merged_by_default(tmp_path: Path) -> None:
 def test_versions_are_merged(tmp_path: Path) -> None:
     found = prepared(tmp_path, ROWS, merge_versions=True)
     songs = {song["song_id"]: (song["artist"], song["title"]) for song in found.songs}
-    # The spelling that names no version is shown, though another is more common.
+    # The spelling without an edition is used, although another spelling is more common.
     assert songs[str(song_id("Bowie", "Heroes"))] == ("Bowie", "Heroes")
     assert songs[str(song_id("Queen", "Heroes"))] == ("Queen", "Heroes - Remastered")
     assert len(songs) == 4
     assert found.summary.versions.merged
     assert found.summary.versions.songs == 1
-    assert found.summary.repeats == 1  # of playlist 0
+    assert found.summary.repeats == 1  # in playlist 0
     keys = {song["title_key"] for song in found.songs}
     assert keys == {"heroes", "heroes - live", "fame"}
 

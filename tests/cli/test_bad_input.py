@@ -1,4 +1,4 @@
-"""Bad input on the command line: one clear line, the right exit code, the release as it was."""
+"""Bad input on the command line: a message of one line, the exit code, an unchanged release."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def assert_one_line(result: Result, exit_code: int, *parts: str) -> None:
 
 @pytest.fixture
 def home(road: Road, tmp_path: Path) -> Path:
-    """A copy of the road's home, with a current release that must stay as it is."""
+    """A copy of the store of `road`, whose current release must not change."""
     shutil.copytree(road.home.path, tmp_path / "home")
     return tmp_path / "home"
 
@@ -70,17 +70,17 @@ def test_unusable_files(home: Path, tmp_path: Path, content: bytes, parts: list[
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(b"", "is empty"), (b"PAR1" + b"\0" * 9, "Parquet"), (b"\x1f\x8b\x08\0", "gzip -dc")],
 )
-def test_standard_input_that_cannot_be_used(home: Path, content: bytes, said: str) -> None:
+def test_standard_input_that_cannot_be_used(home: Path, content: bytes, message: str) -> None:
     command = ["ingest", "run", "-", "--home", str(home)]
     result = CliRunner().invoke(main, command, input=content)
-    assert_one_line(result, 1, "standard input", said)
+    assert_one_line(result, 1, "standard input", message)
     assert not (home / "work" / ".standard-input").exists()
 
 
-def test_standard_input_is_read_and_known_again(road: Road, tmp_path: Path) -> None:
+def test_standard_input_is_read_and_recognised_by_the_next_run(road: Road, tmp_path: Path) -> None:
     command = ["ingest", "run", "-", "--home", str(tmp_path), "--epochs", "1", "--min-count", "2"]
     for state in ("is now current", "was current already"):
         result = CliRunner().invoke(main, command, input=road.file.read_bytes())
@@ -92,7 +92,7 @@ def test_standard_input_is_read_and_known_again(road: Road, tmp_path: Path) -> N
     assert "standard input: CSV" in call("ingest", "report", "--home", tmp_path).output
 
 
-def test_a_url_for_a_file(home: Path) -> None:
+def test_a_url_in_place_of_a_file(home: Path) -> None:
     url = "https://example.org/a.csv"
     assert_one_line(call("ingest", "run", url, "--home", home), 1, f"{url} is a URL", "download")
 
@@ -101,7 +101,7 @@ def test_a_missing_file(home: Path, tmp_path: Path) -> None:
     assert_one_line(call("ingest", "run", tmp_path / "no.csv", "--home", home), 1, "no.csv")
 
 
-def test_a_folder_for_a_file(home: Path, tmp_path: Path) -> None:
+def test_a_folder_without_playlist_files(home: Path, tmp_path: Path) -> None:
     assert_one_line(call("ingest", "run", tmp_path, "--home", home), 1, "folder")
 
 
@@ -171,11 +171,11 @@ def test_no_service_at_the_address() -> None:
 @pytest.mark.parametrize(
     "address", ["127.0.0.1:99999", "127.0.0.1:0", "127.0.0.1", ":50051", "http://a:1", "::1:50051"]
 )
-def test_an_address_that_is_none(address: str) -> None:
+def test_an_invalid_address(address: str) -> None:
     assert_one_line(call("search", "a", "--address", address), 2, "--address", address)
 
 
-def test_ranked_without_a_ranker_is_said(home: Path, road: Road) -> None:
+def test_a_note_says_that_the_release_has_no_reranker(home: Path, road: Road) -> None:
     songs = pq.read_table(road.work / "prepare" / "songs.parquet").to_pylist()
     counted = pq.read_table(road.work / "train" / "vectors.parquet")["song"].to_pylist()
     song = songs[counted[0]]
@@ -189,7 +189,7 @@ def test_ranked_without_a_ranker_is_said(home: Path, road: Road) -> None:
     assert not call("recommend", name, "--home", home, "--mode", "hybrid").stderr
 
 
-def test_what_is_pushed_away_is_marked_and_nothing_found_is_said(home: Path, road: Road) -> None:
+def test_negative_seeds_are_marked_and_empty_results_are_explained(home: Path, road: Road) -> None:
     one, other = pq.read_table(road.work / "prepare" / "songs.parquet").to_pylist()[:2]
     names = [f"{song['artist']} - {song['title']}" for song in (one, other)]
     shown = call("recommend", names[0], "--unlike", names[1], "--home", home).output
@@ -201,7 +201,7 @@ def test_what_is_pushed_away_is_marked_and_nothing_found_is_said(home: Path, roa
     ):
         result = call(*command, "--home", home)
         assert message in result.output
-        assert "playlists" not in result.output  # the head of an empty table
+        assert "playlists" not in result.output  # the header of an empty table
 
 
 def test_a_song_that_is_neither_name_nor_id(home: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_song_that_is_not_text(home: Path, command: str) -> None:
     assert_one_line(call(command, "Bj\udcf6rk - Army", "--home", home), 2, "not UTF-8")
 
 
-def test_a_release_that_cannot_be_read_is_published_over(road: Road, home: Path) -> None:
+def test_an_unreadable_release_is_replaced_by_the_next_run(road: Road, home: Path) -> None:
     current = home / "releases" / (EmbeddedStore(home).current() or "") / "manifest.json"
     current.write_text("{}")
     options = ["--dimensions", 16, "--epochs", 1, "--min-count", 2, "--quiet"]
@@ -226,7 +226,7 @@ def test_an_unknown_song_has_no_neighbours(home: Path) -> None:
     assert_one_line(call("similar", "No - Such", "--home", home), 1, "no song")
 
 
-def test_answers_for_people_and_for_programs(home: Path, road: Road) -> None:
+def test_commands_print_tables_or_json(home: Path, road: Road) -> None:
     songs = pq.read_table(road.work / "prepare" / "songs.parquet").to_pylist()
     counted = pq.read_table(road.work / "train" / "vectors.parquet")["song"].to_pylist()
     known = songs[counted[0]]

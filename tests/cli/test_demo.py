@@ -1,4 +1,4 @@
-"""The demo, in a process of its own and over real gRPC."""
+"""The demo, in a separate process and with real gRPC."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_word2vec_beats_popularity_by_a_wide_margin(
     assert against_popular["significant"]
 
 
-def test_the_demo_leaves_a_home_to_ask(
+def test_the_release_of_the_demo_can_be_queried(
     demo: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     home, _ = demo
@@ -93,7 +93,7 @@ def test_the_demo_leaves_a_home_to_ask(
     assert song["song_id"] not in {hit["song"]["song_id"] for hit in answer["songs"]}
 
 
-def test_the_demo_again_does_nothing_twice(
+def test_a_second_demo_reuses_the_release(
     demo: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     home, _ = demo

@@ -1,4 +1,4 @@
-"""What the commands print: no control characters of names, plain tables, JSON, write errors."""
+"""Output of the commands: escaped control characters, plain tables, JSON, and write errors."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066
 
 
 def call(*arguments: object) -> Result:
-    """Run a command as on a terminal that takes colours: nothing is taken out on the way."""
+    """Run a command as on a terminal with colours, so that click removes no escape sequences."""
     return CliRunner().invoke(main, [str(each) for each in arguments], color=True)
 
 
 def unstyled(text: str) -> str:
-    """The text without the colours that are ours."""
+    """Return the text without the colours that nextsong adds."""
     return re.sub(r"\x1b\[\d*m", "", text)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a home whose songs, files and fields have control characters in their names."""
+    """A folder with a store with control characters in names of songs, files and fields."""
     folder = tmp_path_factory.mktemp("output")
     rows = [
         f"{number},{ARTIST}{song % 4},{ESC}Song{CSI}{DELETE} {song},{song}\n"
@@ -74,7 +74,7 @@ def song(folder: Path) -> str:
 
 
 def named(song: str) -> list[list[str]]:
-    """All commands that print names, but for those that publish."""
+    """Return all commands that print names, except those that publish."""
     return [
         ["search", "red"],
         ["recommend", song, "--explain"],
@@ -95,7 +95,7 @@ def named(song: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("place", range(14))
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
-def test_names_cannot_reach_the_terminal(
+def test_control_characters_in_names_are_never_printed(
     folder: Path, song: str, place: int, form: list[str]
 ) -> None:
     command = named(song)[place]
@@ -112,7 +112,7 @@ def test_names_cannot_reach_the_terminal(
         json.loads(result.stdout)
 
 
-def test_names_are_shown_with_their_controls_written_out(folder: Path, song: str) -> None:
+def test_control_characters_in_names_are_escaped(folder: Path, song: str) -> None:
     shown = call("recommend", song, "--home", folder / "home").output
     assert r"Red\x1b]0;pwned\x07\u202e" in shown
     assert r"\x1b[31mSong\x9b\x7f" in shown
@@ -132,14 +132,16 @@ def test_names_are_shown_with_their_controls_written_out(folder: Path, song: str
         ["--debug", "releases", "verify", f"x{OSC}{TURN}"],
     ],
 )
-def test_errors_cannot_reach_the_terminal(folder: Path, command: list[str]) -> None:
+def test_control_characters_in_errors_are_never_printed(folder: Path, command: list[str]) -> None:
     home = ["--home", folder / "home"] if len(command) > 1 else []
     result = call(*command, *home)
     assert result.exit_code in {1, 2}
     assert not CONTROLS.search(result.output), repr(result.output)
 
 
-def test_the_log_of_the_service_writes_controls_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_in_the_service_log_are_escaped(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     root, level = logging.getLogger(), logging.getLogger("nextsong").level
     handlers, root_level = root.handlers[:], root.level
     try:
@@ -156,7 +158,7 @@ def test_the_log_of_the_service_writes_controls_out(capsys: pytest.CaptureFixtur
     assert len(written.splitlines()) == 4
 
 
-def test_progress_writes_controls_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_characters_in_progress_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     for reporter in (progress.ConsoleReporter(), progress.JsonReporter()):
         reporter.say(f"from {OSC}{CSI}")
         with reporter.task("read") as task:
@@ -164,14 +166,14 @@ def test_progress_writes_controls_out(capsys: pytest.CaptureFixture[str]) -> Non
     assert not CONTROLS.search(capsys.readouterr().err)
 
 
-def test_what_is_written_out_and_what_stays() -> None:
+def test_only_control_characters_are_escaped() -> None:
     assert sanitise("a\tb\nBjörk 宇多田 ـ") == "a\tb\nBjörk 宇多田 ـ"
     assert sanitise("\r\x1b\x7f\x85\u2066\ud800") == r"\x0d\x1b\x7f\x85\u2066\ud800"
     assert one_line("a\nb\tc") == r"a\nb\tc"
     assert json_text({"a": "\x7f\x9b\ud800ö"}) == r'{"a": "\u007f\u009b\ud800\u00f6"}'
 
 
-def test_settings_with_controls_are_toml_still(
+def test_settings_with_control_characters_are_valid_toml(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NEXTSONG_KEYS_FILE", f"{OSC}{CSI}{TURN}{DELETE}")
@@ -183,9 +185,7 @@ def test_settings_with_controls_are_toml_still(
 # Tables
 
 
-def test_tables_are_plain_where_there_is_no_terminal(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tables_are_plain_without_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
     release = EmbeddedStore(folder / "home").current() or ""
     listed = call("releases", "list", "--home", folder / "home").output.splitlines()
@@ -208,7 +208,7 @@ def test_the_title_of_a_plain_table_is_one_line(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("width", [20, 45, 200])
-def test_tables_on_a_terminal_cut_no_id(
+def test_tables_on_a_terminal_never_truncate_an_id(
     folder: Path, terminal: Callable[[int], Terminal], width: int
 ) -> None:
     from catalog.commands.release_table import list_entries, print_table
@@ -269,7 +269,7 @@ def status(arguments: list[str], home: Path) -> Any:
 
 @pytest.mark.skipif(not FULL.exists(), reason="only Linux has /dev/full")
 @pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
-def test_a_full_output_is_one_line(
+def test_a_full_output_device_is_reported_in_one_line(
     folder: Path,
     arguments: list[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -278,8 +278,8 @@ def test_a_full_output_is_one_line(
     with FULL.open("w", encoding="utf-8") as full:
         monkeypatch.setattr(sys, "stdout", full)
         assert status(arguments, folder / "home") == 1
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
-    (error,) = said
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error")]
+    (error,) = errors
     assert (
         error == "Error: cannot write the output: the disk is full: free disk space and run again"
     )
@@ -304,7 +304,7 @@ def test_a_closed_pipe_ends_quietly(
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="only Linux has /dev/full")
-def test_a_process_with_a_full_output_ends_with_one_line(folder: Path) -> None:
+def test_a_process_reports_a_full_output_device_in_one_line(folder: Path) -> None:
     command = [sys.executable, "-m", "cli.main", "releases", "list"]
     with FULL.open("w", encoding="utf-8") as full:
         ended = subprocess.run(
@@ -337,7 +337,9 @@ def test_a_process_with_a_full_output_ends_with_one_line(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["/dev/full", "missing/out.svg", "file/out.svg"])
-def test_a_file_that_cannot_be_written_is_one_line(folder: Path, tmp_path: Path, name: str) -> None:
+def test_a_file_that_cannot_be_written_is_reported_in_one_line(
+    folder: Path, tmp_path: Path, name: str
+) -> None:
     (tmp_path / "file").write_text("x")
     evaluated = call("evaluate", "--baselines", "none", "--home", folder / "home", "-q")
     assert evaluated.exit_code == 0, evaluated.output
@@ -369,7 +371,7 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
-def test_an_encoding_that_lacks_a_letter(folder: Path) -> None:
+def test_characters_that_the_output_encoding_lacks_are_escaped(folder: Path) -> None:
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     home = ["--home", str(folder / "home")]
     for form in ([], ["--json"]):
@@ -422,14 +424,14 @@ def test_an_encoding_that_lacks_a_letter(folder: Path) -> None:
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
-def test_wrong_usage_ends_with_2(folder: Path, arguments: list[str], part: str) -> None:
+def test_wrong_usage_exits_with_code_2(folder: Path, arguments: list[str], part: str) -> None:
     result = call(*arguments, "--home", folder / "home")
     assert result.exit_code == 2, result.output
     (line,) = [line for line in result.output.splitlines() if line.startswith("Error: ")]
     assert part in line
 
 
-def test_a_wrong_environment_is_no_wrong_usage(
+def test_an_invalid_environment_variable_is_not_a_usage_error(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NEXTSONG_WORKERS", "0")
@@ -466,7 +468,7 @@ def test_an_ingest_is_one_document_too(folder: Path) -> None:
     assert json.loads(again.stdout)["release"] == EmbeddedStore(folder / "home").current()
 
 
-def test_a_traceback_is_shown_if_it_is_wanted(tmp_path: Path) -> None:
+def test_debug_shows_the_traceback_of_an_error(tmp_path: Path) -> None:
     plain = call("releases", "show", "--home", tmp_path)
     assert "Traceback" not in plain.output
     wanted = call("--debug", "releases", "show", "--home", tmp_path)
@@ -505,6 +507,6 @@ def test_release_ids_are_completed(folder: Path, release: str, command: list[str
     assert completed(before, "x") == []
 
 
-def test_nothing_is_completed_where_no_server_answers() -> None:
+def test_nothing_is_completed_if_no_server_answers() -> None:
     server = ["--qdrant-url", "http://127.0.0.1:9"]
     assert completed(["releases", "show", *server], "") == []

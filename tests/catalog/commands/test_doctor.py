@@ -1,4 +1,4 @@
-"""What `nextsong doctor` says of settings, folders, releases and the listening history."""
+"""Findings of `nextsong doctor` about settings, folders, releases and the listening history."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"NEXTSONG_{name.upper()}", raising=False)
 
 
-def told(home: Path, *options: object, exit_code: int) -> list[dict[str, Any]]:
+def run_doctor(home: Path, *options: object, exit_code: int) -> list[dict[str, Any]]:
     arguments = ["doctor", "--json", "--home", home, *options]
     result = CliRunner().invoke(main, [str(argument) for argument in arguments])
     assert result.exit_code == exit_code, result.output
@@ -56,13 +56,13 @@ def home(content: Content, tmp_path: Path) -> EmbeddedStore:
     return home
 
 
-def test_all_is_well(home: EmbeddedStore) -> None:
-    findings = told(home.path, exit_code=0)
+def test_a_healthy_store_has_only_good_findings(home: EmbeddedStore) -> None:
+    findings = run_doctor(home.path, exit_code=0)
     assert "settings in the environment can be used (127.0.0.1:50051, 1 process)" in str(findings)
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("PORT", "abc", "port: Input should be a valid integer"),
         ("TLS_CERT", "gone.pem", "tls_cert and tls_key"),
@@ -70,52 +70,52 @@ def test_all_is_well(home: EmbeddedStore) -> None:
         ("CONFIG", "gone.toml", "cannot be read"),
     ],
 )
-def test_settings_that_the_service_cannot_start_with(
-    home: EmbeddedStore, monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str
+def test_settings_that_prevent_the_start_of_the_service(
+    home: EmbeddedStore, monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     monkeypatch.setenv(f"NEXTSONG_{name}", value)
-    (failure,) = failures(told(home.path, exit_code=1))
-    assert said in failure["what"]
+    (failure,) = failures(run_doctor(home.path, exit_code=1))
+    assert message in failure["what"]
     assert failure["what"].startswith("the service cannot start: ")
 
 
-def test_a_file_of_settings_is_looked_at(home: EmbeddedStore, tmp_path: Path) -> None:
+def test_a_settings_file_is_checked(home: EmbeddedStore, tmp_path: Path) -> None:
     config = tmp_path / "service.toml"
     config.write_text("workers = 0\n")
-    (failure,) = failures(told(home.path, "--config", config, exit_code=1))
+    (failure,) = failures(run_doctor(home.path, "--config", config, exit_code=1))
     assert "workers" in failure["what"]
     assert str(config) in failure["advice"]
 
 
-def test_a_file_is_no_home(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_a_failure(tmp_path: Path) -> None:
     file = tmp_path / "afile"
     file.write_text("x")
     for given in (file, file / "below"):
-        (failure,) = failures(told(given, exit_code=1))
+        (failure,) = failures(run_doctor(given, exit_code=1))
         assert failure["what"] == f"{file} is a file"
 
 
-def test_going_back_is_only_advised_where_there_is_something_older(
+def test_a_rollback_is_advised_only_if_an_older_release_is_intact(
     home: EmbeddedStore, content: Content
 ) -> None:
     first = home.current() or ""
     damage(home, first)
-    (failure,) = failures(told(home.path, exit_code=1))
+    (failure,) = failures(run_doctor(home.path, exit_code=1))
     assert "rollback" not in failure["advice"]
     assert "no older one is intact" in failure["advice"]
     second = home.publish(content.draft, SilentReporter()).release
-    assert not failures(told(home.path, exit_code=0))
+    assert not failures(run_doctor(home.path, exit_code=0))
     damage(home, second)
-    (failure,) = failures(told(home.path, exit_code=1))
+    (failure,) = failures(run_doctor(home.path, exit_code=1))
     assert "rollback" not in failure["advice"]  # the older one is damaged, too
     third = home.publish(content.draft, SilentReporter()).release
     fourth = home.publish(content.draft, SilentReporter()).release
     damage(home, fourth)
-    (failure,) = failures(told(home.path, exit_code=1))
+    (failure,) = failures(run_doctor(home.path, exit_code=1))
     assert f"go back to {third}" in failure["advice"]
 
 
-def test_the_history_is_looked_at(content: Content) -> None:
+def test_the_history_is_checked(content: Content) -> None:
     home = memory_store()
     home.publish(content.draft, SilentReporter())
     nodes: Any = home.nodes
@@ -129,13 +129,13 @@ def test_the_history_is_looked_at(content: Content) -> None:
 
 
 def commands(finding: dict[str, Any]) -> list[list[str]]:
-    """The commands that the advice of a finding names, as a shell would read them."""
+    """Return the commands in the advice of a finding, each split into words."""
     written = re.findall("`nextsong ([^`]*)`", finding["advice"])
     return [shlex.split(command) for command in written]
 
 
 def repair(finding: dict[str, Any]) -> None:
-    """Run the one command that the finding names."""
+    """Run the only command in the advice of a finding."""
     (command,) = commands(finding)
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 0, result.output
@@ -143,7 +143,7 @@ def repair(finding: dict[str, Any]) -> None:
 
 @pytest.fixture
 def three(home: EmbeddedStore) -> tuple[EmbeddedStore, list[str]]:
-    """A home of three releases, and their ids, the oldest first: copies of one, for speed."""
+    """A store with three copies of one release, and the ids of the copies, oldest first."""
     first = home.current() or ""
     ids = [first]
     for number in (1, 2):
@@ -153,22 +153,22 @@ def three(home: EmbeddedStore) -> tuple[EmbeddedStore, list[str]]:
         manifest.write_text(manifest.read_text().replace(first, copy))
         ids.append(copy)
     (home.path / "current").write_text(f"{ids[-1]}\n")
-    assert not failures(told(home.path, exit_code=0))
+    assert not failures(run_doctor(home.path, exit_code=0))
     return home, ids
 
 
 def test_a_pointer_to_a_missing_release(three: tuple[EmbeddedStore, list[str]]) -> None:
     home, (_, second, third) = three
     shutil.rmtree(home.path / "releases" / third)
-    (failure,) = failures(told(home.path, exit_code=1))
+    (failure,) = failures(run_doctor(home.path, exit_code=1))
     assert f"names {third} as the current release, which is not there" in failure["what"]
     repair(failure)
     assert home.current() == second
-    told(home.path, exit_code=0)
+    run_doctor(home.path, exit_code=0)
 
 
 @pytest.mark.parametrize("written", [None, "", "\0\0\0", "../../etc"])
-def test_intact_releases_beside_a_pointer_that_names_none(
+def test_a_pointer_that_names_no_release(
     three: tuple[EmbeddedStore, list[str]], written: str | None
 ) -> None:
     home, (_, _, third) = three
@@ -176,49 +176,51 @@ def test_intact_releases_beside_a_pointer_that_names_none(
     pointer.unlink()
     if written is not None:
         pointer.write_text(written)
-    (failure,) = failures(told(home.path, exit_code=1))
+    (failure,) = failures(run_doctor(home.path, exit_code=1))
     assert "no release in" not in failure["what"]
     repair(failure)
     assert home.current() == third
-    told(home.path, exit_code=0)
+    run_doctor(home.path, exit_code=0)
 
 
-def test_going_back_skips_what_is_damaged(three: tuple[EmbeddedStore, list[str]]) -> None:
+def test_the_advised_rollback_skips_damaged_releases(
+    three: tuple[EmbeddedStore, list[str]],
+) -> None:
     home, (first, second, third) = three
     damage(home, second)
     damage(home, third)
-    findings = told(home.path, exit_code=1)
+    findings = run_doctor(home.path, exit_code=1)
     (failure,) = failures(findings)
     assert third in failure["what"]
     assert second not in failure["advice"]
     repair(failure)
     assert home.current() == first
-    damaged = [each for each in told(home.path, exit_code=0) if each["level"] == "warning"]
+    damaged = [each for each in run_doctor(home.path, exit_code=0) if each["level"] == "warning"]
     assert len(damaged) == 2
     for warning in damaged:
         repair(warning)
     assert home.releases() == [first]
-    assert {each["level"] for each in told(home.path, exit_code=0)} == {"ok"}
+    assert {each["level"] for each in run_doctor(home.path, exit_code=0)} == {"ok"}
 
 
-def test_a_newer_release_is_named_where_no_older_one_is_intact(
+def test_a_newer_release_is_advised_if_no_older_one_is_intact(
     three: tuple[EmbeddedStore, list[str]],
 ) -> None:
     home, (first, second, third) = three
     home.rollback(first)
     damage(home, first)
     damage(home, third)
-    (failure,) = failures(told(home.path, exit_code=1))
+    (failure,) = failures(run_doctor(home.path, exit_code=1))
     repair(failure)
     assert home.current() == second
 
 
-def test_what_is_wrong_and_what_to_do_do_not_contradict(
+def test_findings_and_advice_do_not_contradict_each_other(
     three: tuple[EmbeddedStore, list[str]],
 ) -> None:
     home, (*_, third) = three
     damage(home, third)
-    (failure,) = failures(told(home.path, exit_code=1))
+    (failure,) = failures(run_doctor(home.path, exit_code=1))
     assert "`" not in failure["what"]
     assert len(commands(failure)) == 1
 
@@ -238,11 +240,11 @@ def test_rollback_without_a_current_release_takes_the_newest(
 
 def test_the_current_release_is_not_removed(three: tuple[EmbeddedStore, list[str]]) -> None:
     home, ids = three
-    for release, said in ((ids[-1], "is the current one"), ("x", "no release x")):
+    for release, message in ((ids[-1], "is the current one"), ("x", "no release x")):
         arguments = ["releases", "remove", release, "--home", str(home.path)]
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 1
-        assert said in result.output
+        assert message in result.output
     assert home.releases() == ids
 
 

@@ -24,12 +24,12 @@ def console(monkeypatch: pytest.MonkeyPatch) -> Console:
     return made
 
 
-def test_a_task_can_go_on_after_its_total_is_reached(console: Console) -> None:
+def test_a_task_can_continue_after_its_total_is_reached(console: Console) -> None:
     with ConsoleReporter().task("publish") as task:
         task.advance(3, 3)
         time.sleep(0.25)
         assert "100%" in shown(console)
-        task.advance(0, None)  # the index is being built: nobody knows how long
+        task.advance(0, None)  # the index is being built, and its duration is unknown
         before = len(shown(console))
         time.sleep(1.3)
         after = shown(console)[before:]

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    """300 songs: few enough to be searched exactly."""
+    """A release of 300 songs, few enough for exact search."""
     yield from library(tmp_path_factory.mktemp("small"), 300, 8)
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Library]:
-    """6,000 songs of 64 numbers: enough to be searched by the graph."""
+    """A release of 6,000 songs with 64 dimensions, enough for search with the HNSW graph."""
     yield from library(tmp_path_factory.mktemp("large"), 6_000, 64)
 
 
@@ -43,7 +43,7 @@ def store(small: Library, tmp_path: Path) -> EmbeddedStore:
 
 @pytest.fixture
 def quick(small: Library, monkeypatch: pytest.MonkeyPatch) -> Draft:
-    """A draft, after publishing was replaced by copying the small release."""
+    """A draft of the small release. Publishing copies that release instead of building a shard."""
     template = small.release.manifest
 
     def build(

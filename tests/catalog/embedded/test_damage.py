@@ -82,7 +82,7 @@ def test_an_extra_file_is_noticed(store: EmbeddedStore) -> None:
 
 
 def test_temporary_files_of_other_readers_are_ignored(store: EmbeddedStore) -> None:
-    # The engine makes such a file whenever it opens or closes a release; a kill leaves it there.
+    # The engine creates such a file when it opens or closes a release. If it is killed, it remains.
     for folder in (shard_of(store), next((shard_of(store) / "segments").iterdir())):
         (folder / ".atomicwriteWdyLib").mkdir()
         (folder / ".atomicwriteWdyLib" / "tmpfile.tmp").write_text("{")

@@ -1,4 +1,4 @@
-"""Killed publishers leave a whole release, and two never publish at the same time."""
+"""Killed publishers leave a complete release, and two never publish at the same time."""
 
 from __future__ import annotations
 
@@ -63,12 +63,14 @@ def builders(store: EmbeddedStore) -> list[str]:
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             commands.append(path.read_bytes().decode(errors="replace"))
-        except OSError:  # it ended meanwhile
+        except OSError:  # the process has ended
             continue
     return [one for one in commands if "catalog.embedded.build" in one and str(store.path) in one]
 
 
-def test_a_kill_at_any_moment_leaves_a_whole_release(store: EmbeddedStore, small: Library) -> None:
+def test_a_kill_at_any_moment_leaves_a_complete_release(
+    store: EmbeddedStore, small: Library
+) -> None:
     chance = random.Random(20261123)
     for part in range(4):
         old = store.current()
@@ -76,7 +78,7 @@ def test_a_kill_at_any_moment_leaves_a_whole_release(store: EmbeddedStore, small
             time.sleep(small.seconds * 0.2 * (part + chance.random()))
             child.kill()
         release = store.open()
-        # A kill that comes too late finds a whole new release; any other leaves the old one.
+        # The old release stays current, or the new one is complete if the kill comes too late.
         assert release.manifest.release in {old, store.releases()[-1]}
         assert run(release.popular(1))[0].song == small.songs[0]
         release.close()
@@ -112,7 +114,9 @@ def is_alive(process: Path) -> bool:
         return False
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's end")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux notifies a child when its parent ends"
+)
 def test_a_builder_dies_with_its_parent() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", FOLLOW], stdout=subprocess.PIPE, text=True
@@ -129,7 +133,7 @@ def test_a_builder_dies_with_its_parent() -> None:
 
 
 def killed(action: Callable[[], object]) -> None:
-    """Run `action` in a process of its own, which must end by SIGKILL."""
+    """Run `action` in a child process, and assert that SIGKILL ends the process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the child calls no engine
         child = os.fork()
@@ -156,9 +160,9 @@ def die(*_: object, **__: object) -> None:
         (Path, "replace", False),
         (EmbeddedStore, "_prune", True),
     ],
-    ids=["built", "in place", "before the pointer", "at the pointer", "before pruning"],
+    ids=["before rename", "after rename", "before pointer", "during pointer", "before pruning"],
 )
-def test_a_kill_at_each_step_leaves_a_whole_release(
+def test_a_kill_at_each_step_leaves_a_complete_release(
     store: EmbeddedStore,
     small: Library,
     quick: Draft,
@@ -180,7 +184,7 @@ def test_a_kill_at_each_step_leaves_a_whole_release(
     assert left == []
 
 
-def test_a_kill_while_pruning_leaves_whole_releases(
+def test_a_kill_while_pruning_leaves_complete_releases(
     tmp_path: Path, quick: Draft, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = EmbeddedStore(tmp_path / "home")
@@ -195,7 +199,7 @@ def test_a_kill_while_pruning_leaves_whole_releases(
         killed(lambda: store.publish(quick, SilentReporter()))
     kept = store.releases()
     assert kept[:2] == published[1:]
-    for release in kept:  # none of them is the one that is half gone
+    for release in kept:  # the partly removed release is not among them
         store.open(release).close()
     store.publish(quick, SilentReporter())
     assert len(list((store.path / "releases").iterdir())) == 3

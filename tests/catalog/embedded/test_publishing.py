@@ -1,4 +1,4 @@
-"""Publishing: which releases are kept, and failures that leave the current one as it was."""
+"""Publishing to a folder: releases that are kept, and failures that change nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def assert_as_it_was(store: EmbeddedStore, small: Library) -> None:
     release.close()
 
 
-# Which release is current, and which are kept.
+# Current releases, and old releases that are kept.
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "a file"])
@@ -104,7 +104,7 @@ def test_the_current_release_is_never_pruned(tmp_path: Path, quick: Draft) -> No
     assert first not in store.releases()
 
 
-# Publishing that fails leaves the current release as it was.
+# Failures that leave the current release unchanged.
 
 
 def builder(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -190,7 +190,7 @@ def test_modules_in_the_working_folder_are_not_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("catalog.py", "json.py", "pyarrow.py"):
-        (tmp_path / name).write_text("raise SystemExit('this is not ours')")
+        (tmp_path / name).write_text("raise SystemExit('a wrong module was imported')")
     draft = drafted(tmp_path, vectors_of(3, 4))
     monkeypatch.chdir(tmp_path)
     store = EmbeddedStore(Path("home"))
@@ -199,7 +199,7 @@ def test_modules_in_the_working_folder_are_not_imported(
 
 
 def spoiled(kind: str) -> tuple[Vector, pa.Array | None]:
-    """Return vectors of 12 songs, of which the ninth is wrong."""
+    """Return vectors of 12 songs, of which the ninth is malformed."""
     vectors = vectors_of(12, 4)
     lists = vectors.tolist()
     if kind == "nan":
@@ -238,7 +238,7 @@ def test_a_build_accepts_all_list_types(tmp_path: Path) -> None:
         build.build(draft.songs_path, 4, {}, tmp_path / f"shard of {kind}")
 
 
-def test_a_release_in_several_segments_finds_the_same(
+def test_a_release_in_several_segments_returns_the_same_songs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vectors = vectors_of(900, 8)
@@ -282,15 +282,13 @@ def test_a_wrong_vector_is_never_published(
     assert_as_it_was(store, small)
 
 
-def test_another_number_of_dimensions_is_never_published(
-    store: EmbeddedStore, small: Library
-) -> None:
+def test_vectors_of_another_size_are_never_published(store: EmbeddedStore, small: Library) -> None:
     with pytest.raises(EngineError, match="is not 9 numbers of unit length"):
         store.publish(replace(small.draft, dimensions=9), SilentReporter())
     assert_as_it_was(store, small)
 
 
-def test_a_song_given_twice_is_never_published(
+def test_a_draft_with_a_song_twice_is_never_published(
     store: EmbeddedStore, small: Library, tmp_path: Path
 ) -> None:
     draft = drafted(tmp_path, small.vectors, of_songs=[*small.songs[:-1], small.songs[0]])

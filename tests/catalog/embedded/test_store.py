@@ -1,4 +1,4 @@
-"""The embedded store finds the songs and vectors that were published."""
+"""Reads and searches of the embedded store return the published songs and vectors."""
 
 from __future__ import annotations
 
@@ -133,9 +133,9 @@ def test_the_large_release_is_indexed(large: Library) -> None:
             lambda song: song.artist_key == "artist 5",
         ),
     ],
-    ids=["all", "popular half", "not two artists", "one artist"],
+    ids=["all", "popular half", "without two artists", "one artist"],
 )
-def test_the_index_finds_what_exact_search_finds(
+def test_the_index_returns_the_same_songs_as_exact_search(
     large: Library, where: Filter, allowed: Callable[[Song], bool]
 ) -> None:
     queries = vectors_of(100, 64, seed=1)
@@ -149,7 +149,7 @@ def test_the_index_finds_what_exact_search_finds(
     assert found / (10 * len(queries)) >= 0.95
 
 
-def test_every_song_finds_itself(large: Library) -> None:
+def test_every_song_is_its_own_nearest_neighbour(large: Library) -> None:
     for song in large.songs[::50]:
         best = nearest(large.release, large.vectors[song.ordinal], 1)[0]
         assert best.song == song
@@ -197,7 +197,9 @@ def test_search_by_words_and_prefixes(small: Library, text: str, ordinals: list[
 
 def test_search_returns_the_most_popular_songs_first(small: Library) -> None:
     matches = [song for song in small.songs if song.title.startswith("Song 2")]
-    where = Filter(exclude_artists=frozenset(["artist 2"]))  # "2" begins a word of these names too
+    where = Filter(
+        exclude_artists=frozenset(["artist 2"])
+    )  # these names also have a word that begins with 2
     among = [song for song in matches if song.artist_key != "artist 2"]
     assert run(small.release.search("song 2", 12, where)) == among[:12]
     few = [song for song in matches if song.title.startswith("Song 29")]
@@ -210,7 +212,7 @@ def test_a_query_of_another_size_is_an_engine_error(small: Library) -> None:
         nearest(small.release, vectors_of(1, 9)[0], 5)
 
 
-def test_a_query_of_nan_finds_nothing(small: Library) -> None:
+def test_a_query_of_nan_returns_nothing(small: Library) -> None:
     assert nearest(small.release, np.full(8, np.nan, np.float32), 5) == []
 
 
@@ -278,5 +280,5 @@ def test_exact_search_and_vectors_of_hits_on_request(large: Library) -> None:
         np.testing.assert_allclose(hit.vector, large.vectors[hit.song.ordinal], atol=1e-6)
 
 
-def test_a_search_with_neither_vector_nor_seeds_finds_nothing(small: Library) -> None:
+def test_a_search_with_neither_vector_nor_seeds_returns_nothing(small: Library) -> None:
     assert run(small.release.find([Search()])) == [[]]

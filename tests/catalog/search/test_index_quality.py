@@ -1,4 +1,4 @@
-"""Recall of the index against exact search, and the search width chosen by it."""
+"""Recall of the index against exact search, and the search width that is chosen by recall."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def song(number: int) -> Song:
 
 
 class Index:
-    """A release whose exact search finds songs 0 to 9, and its index the first `right` of them."""
+    """A release. Exact search returns the songs 0 to 9; the index, only the first `right` songs."""
 
     def __init__(self, manifest: Any, right: int) -> None:
         self.manifest = manifest
@@ -109,7 +109,7 @@ def test_recall_under_filters_of_several_selectivities(road: Road) -> None:
     assert len(sample) == 20
     ordinals = [point.song.ordinal for point in sample]
     assert ordinals == sorted(set(ordinals))
-    assert ordinals[-1] > 10 * 20  # far beyond the best known
+    assert ordinals[-1] > 10 * 20  # not only the most popular songs
     by_name = {one.name: one for one in measured}
     assert by_name["no filter"].selectivity == 1
     assert by_name["the most popular 10%"].selectivity == pytest.approx(0.1, abs=0.01)

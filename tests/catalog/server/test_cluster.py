@@ -60,7 +60,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Program]]:
 
 
 def test_no_call_fails_when_a_node_dies_under_load(nodes: list[Program], content: Content) -> None:
-    # gRPC is on the port after each node's own.
+    # The gRPC port of each node is its REST port plus 1.
     urls = ",".join(server.url for server in nodes)
     store = ServerStore(replace(options_of(urls), timeout_s=5), layout=LAYOUT)
     release = store.publish(content.draft, SilentReporter()).release
@@ -90,7 +90,7 @@ def test_no_call_fails_when_a_node_dies_under_load(nodes: list[Program], content
         await asyncio.sleep(0.05)
         return answers
 
-    answers = run(asked())  # any failed call is raised here
+    answers = run(asked())  # raises the error of a failed call
     assert len(answers) > 50
     assert all(len(hits) == 30 for hits in answers)
     first = [(hit.song, pytest.approx(hit.score, abs=1e-6)) for hit in answers[0]]

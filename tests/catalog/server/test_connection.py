@@ -1,4 +1,4 @@
-"""Silent servers: errors come before the deadline, and other nodes are tried."""
+"""Servers that do not answer: errors are raised before the deadline, and other nodes are tried."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PATIENCE_S = 0.4
 
 
 class Fake:
-    """A client of a node that answers with its name, or not at all."""
+    """A client of a node that returns the node's name, or never answers."""
 
     def __init__(self, url: str, silent: set[str]) -> None:
         self.url = url
@@ -80,7 +80,7 @@ def test_another_node_is_tried_before_the_deadline(monkeypatch: pytest.MonkeyPat
     asyncio.run(listen())
 
 
-def test_tries_are_short_while_all_nodes_are_silent(
+def test_tries_are_short_while_no_node_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(connection, "TRY_S", 0.1)
@@ -100,7 +100,7 @@ def test_tries_are_short_while_all_nodes_are_silent(
         with pytest.raises(UnavailableError):
             await nodes.request("speak", slow, deadline)
         silent.clear()
-        with pytest.raises(UnavailableError):  # 0.02 s are too long now
+        with pytest.raises(UnavailableError):  # a request of 0.02 s exceeds `SHORT_TRY_S`
             await nodes.request("speak", slow, deadline)
         monkeypatch.setattr(connection, "SHORT_TRY_S", 1.0)
         assert await nodes.request("speak", slow, deadline) == "a"
@@ -176,7 +176,7 @@ def test_an_unreadable_response_is_requested_again(garbled: int) -> None:
     answers = iter([b"\xff" * 9] * garbled)
 
     async def answer(_request: bytes, _context: object) -> bytes:
-        return next(answers, b"")  # nothing found
+        return next(answers, b"")  # an empty response
 
     async def ask() -> list[models.Record]:
         server = grpc.aio.server()
@@ -201,7 +201,7 @@ def test_an_unreadable_response_is_requested_again(garbled: int) -> None:
 
 
 def unavailable_nodes(monkeypatch: pytest.MonkeyPatch) -> tuple[Nodes, list[str]]:
-    """Two nodes that never answer, and the record of all requests to them."""
+    """Return two nodes that never answer, and the list of all requests to them."""
     tried: list[str] = []
     nodes = Nodes(QdrantOptions(("a", "b")))
     monkeypatch.setattr(connection, "PAUSE_S", 0.001)
@@ -218,7 +218,7 @@ def fail(tried: list[str]) -> Callable[[Any], str]:
     return call
 
 
-def test_each_node_is_tried_in_turn_for_some_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_node_is_tried_once_per_round(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes, tried = unavailable_nodes(monkeypatch)
     with pytest.raises(UnavailableError):
         nodes.request("speak", fail(tried))

@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class Cable:
-    """A TCP proxy in front of a port that can be cut and mended."""
+class Proxy:
+    """A TCP proxy for a port. Its connections can be interrupted and restored."""
 
     def __init__(self, port: int) -> None:
         self._target = port
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
         self._open: list[socket.socket] = []
-        self._cut = False
+        self._is_interrupted = False
         self._closed = False
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -47,7 +47,7 @@ class Cable:
                 near, _ = self._server.accept()
             except OSError:
                 return
-            if self._cut:
+            if self._is_interrupted:
                 near.close()
                 continue
             far = socket.create_connection(("127.0.0.1", self._target))
@@ -63,59 +63,59 @@ class Cable:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
-    def cut(self) -> None:
-        self._cut = True
+    def interrupt(self) -> None:
+        self._is_interrupted = True
         for end in self._open:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()
         self._open.clear()
 
-    def mend(self) -> None:
-        self._cut = False
+    def restore(self) -> None:
+        self._is_interrupted = False
 
     def close(self) -> None:
         self._closed = True
-        self.cut()
+        self.interrupt()
         self._server.close()
 
 
 @contextmanager
-def cabled(store: ServerStore) -> Iterator[tuple[ServerStore, list[Cable]]]:
-    """Yield the same store over cables, and the cables."""
+def behind_proxies(store: ServerStore) -> Iterator[tuple[ServerStore, list[Proxy]]]:
+    """Yield the same store behind two proxies, and the proxies."""
     port = urlsplit(store.options.urls[0]).port or 6333
-    cables = [Cable(port), Cable(store.options.grpc_port or port + 1)]
-    url = f"http://127.0.0.1:{cables[0].port}"
-    options = replace(store.options, urls=(url,), grpc_port=cables[1].port, timeout_s=2)
+    proxies = [Proxy(port), Proxy(store.options.grpc_port or port + 1)]
+    url = f"http://127.0.0.1:{proxies[0].port}"
+    options = replace(store.options, urls=(url,), grpc_port=proxies[1].port, timeout_s=2)
     try:
-        yield ServerStore(options), cables
+        yield ServerStore(options), proxies
     finally:
-        for cable in cables:
-            cable.close()
+        for proxy in proxies:
+            proxy.close()
 
 
-def test_a_cut_network_is_reported_and_survived(store: ServerStore) -> None:
-    async def through() -> None:
+def test_a_network_failure_is_reported_and_survived(store: ServerStore) -> None:
+    async def use_store() -> None:
         release = far.open()
         expected = await release.find([QUERY])
-        for cable in cables:
-            cable.cut()
+        for proxy in proxies:
+            proxy.interrupt()
         with pytest.raises(UnavailableError, match="does not answer"):
             await release.find([QUERY])
         with pytest.raises(UnavailableError):
             await release.points([expected[0][0].song.song_id])
         with pytest.raises(UnavailableError):
             await asyncio.to_thread(far.current)
-        for cable in cables:
-            cable.mend()
+        for proxy in proxies:
+            proxy.restore()
         assert [hit.song for hit in (await patient(release))[0]] == [
             hit.song for hit in expected[0]
         ]
         release.close()
         await asyncio.sleep(0.05)
 
-    with cabled(store) as (far, cables):
-        run(through())
+    with behind_proxies(store) as (far, proxies):
+        run(use_store())
         assert far.current() == store.current()
 
 
@@ -130,25 +130,27 @@ async def patient(release: Any) -> Any:
             await asyncio.sleep(0.1)
 
 
-def test_a_short_cut_does_not_stop_an_upload(store: ServerStore, tmp_path: Path) -> None:
+def test_a_short_network_failure_does_not_stop_an_upload(
+    store: ServerStore, tmp_path: Path
+) -> None:
     other = made(tmp_path, seed=1)
-    cuts: list[float] = []
-    with cabled(store) as (far, cables):
+    interruptions: list[float] = []
+    with behind_proxies(store) as (far, proxies):
 
-        def cut_once(done: float, _total: float | None) -> None:
-            if not cuts:
-                cuts.append(done)
-                for cable in cables:
-                    cable.cut()
-                threading.Timer(1.0, lambda: [cable.mend() for cable in cables]).start()
+        def interrupt_once(done: float, _total: float | None) -> None:
+            if not interruptions:
+                interruptions.append(done)
+                for proxy in proxies:
+                    proxy.interrupt()
+                threading.Timer(1.0, lambda: [proxy.restore() for proxy in proxies]).start()
 
-        manifest = far.publish(other.draft, Notes(cut_once))
-    assert cuts
+        manifest = far.publish(other.draft, Notes(interrupt_once))
+    assert interruptions
     assert store.current() == manifest.release
     assert store.verify(manifest.release, SilentReporter()) == manifest
 
 
-# Servers of our own, to be killed, locked and filled.
+# Separate servers that are killed, protected by keys, or full.
 
 
 @pytest.mark.usefixtures("qdrant_binary")

@@ -1,4 +1,4 @@
-"""A release in several shards, each of which fuses its own songs, finds the same as one shard."""
+"""Several shards, each of which fuses its own songs, return the same hits as one shard."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHARDS = 3
 
 
 class Shards:
-    """Nodes of a sharded collection: emulations with some of the songs each, results merged."""
+    """Nodes of a sharded collection: each shard is an emulation with a part of the songs."""
 
     def __init__(self, stores: list[ServerStore]) -> None:
         self._homes = stores
@@ -77,7 +77,7 @@ def stores(content: Content, tmp_path_factory: pytest.TempPathFactory) -> list[S
 SEARCHES = {
     "both": QUERY,
     "one song": replace(QUERY, limit=1),
-    "more than is fused at least": replace(QUERY, limit=150),
+    "a limit above the minimum fusion depth": replace(QUERY, limit=150),
     "pushed away": replace(QUERY, weights={**QUERY.weights, 7: -0.5}),
     "filtered": replace(QUERY, where=Filter(max_playlists=90)),
     "nothing passes": replace(QUERY, where=Filter(include_artists=frozenset({"nobody"}))),
@@ -87,7 +87,9 @@ SEARCHES = {
 
 
 @pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES.keys())
-def test_several_shards_find_the_same_as_one(stores: list[ServerStore], search: Search) -> None:
+def test_several_shards_return_the_same_hits_as_one(
+    stores: list[ServerStore], search: Search
+) -> None:
     whole, *parts = stores
     nodes: Any = Shards(parts)
     manifest = whole.manifest(whole.current() or "")
@@ -98,7 +100,7 @@ def test_several_shards_find_the_same_as_one(stores: list[ServerStore], search: 
     assert bool(found) == (search is not SEARCHES["nothing passes"])
 
 
-def test_without_bounds_several_shards_find_something_else(stores: list[ServerStore]) -> None:
+def test_without_bounds_several_shards_return_other_hits(stores: list[ServerStore]) -> None:
     whole, *parts = stores
     nodes: Any = Shards(parts)
     several = ServerRelease(nodes, "", whole.manifest(whole.current() or ""), shards=1)

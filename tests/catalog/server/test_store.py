@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-# How it is kept.
+# Form of the collections.
 
 
 def test_schema_and_settings_of_the_collection(store: ServerStore) -> None:
@@ -48,7 +48,7 @@ def test_schema_and_settings_of_the_collection(store: ServerStore) -> None:
     optimizer = info.config.optimizer_config
     assert optimizer.indexing_threshold == indexing.INDEXING_THRESHOLD_KB
     assert optimizer.max_segment_size == upload.LARGEST_SEGMENT_KB
-    assert info.segments_count <= optimizer.default_segment_number  # none is merged
+    assert info.segments_count <= optimizer.default_segment_number  # no segments were merged
     assert info.config.metadata is not None
     assert info.config.metadata["manifest"]["release"] == store.current()
     unindexed = models.FieldCondition(key="title", match=models.MatchValue(value="x"))
@@ -79,7 +79,7 @@ def test_many_vectors_are_indexed_before_the_release_is_current(
     assert store.verify(release, SilentReporter()).counts.songs == 6_000
 
 
-def test_a_sharded_release_finds_the_same(
+def test_a_sharded_release_returns_the_same_hits(
     server_stores: Shared, store: ServerStore, content: Content
 ) -> None:
     sharded = server_stores(
@@ -117,7 +117,7 @@ def test_a_release_is_restored_from_a_snapshot(store: ServerStore, content: Cont
     assert answers(store) == before
 
 
-# What is noticed.
+# Damage, versions and health.
 
 FIRST = "ordinal"
 
@@ -171,7 +171,7 @@ def forge_the_manifest(store: ServerStore, content: Content) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tamper", "said", "opens"),
+    ("tamper", "message", "opens"),
     [
         (lose_a_song, f"it holds {SONGS - 1} songs of {SONGS}", False),
         (rename_a_song, "a song was changed", True),
@@ -185,16 +185,16 @@ def test_tampering_is_noticed(
     store: ServerStore,
     content: Content,
     tamper: Callable[[ServerStore, Content], None],
-    said: str,
+    message: str,
     opens: bool,
 ) -> None:
     tamper(store, content)
-    with pytest.raises(CorruptReleaseError, match=said):
+    with pytest.raises(CorruptReleaseError, match=message):
         store.verify(store.current() or "", SilentReporter())
     if opens:
         store.open().close()
     else:
-        with pytest.raises(CorruptReleaseError, match=said):
+        with pytest.raises(CorruptReleaseError, match=message):
             store.open()
     again = store.publish(content.draft, SilentReporter())
     assert store.verify(again.release, SilentReporter()) == again
@@ -223,7 +223,7 @@ def test_removal_of_the_current_release_is_noticed(store: ServerStore) -> None:
     store.nodes.request("", lambda client: client.delete_collection(name_of(store)))
     with pytest.raises(NoReleaseError, match="is not on the server any more"):
         run(release.find([QUERY]))
-    assert store.current() is None  # the alias went with it
+    assert store.current() is None  # the alias was removed with the collection
     with pytest.raises(NoReleaseError):
         store.open()
 
@@ -263,9 +263,9 @@ def test_a_server_that_does_not_run_is_reported(
     assert [each.level for each in findings][-2:] == ["warning", "failure"]
 
 
-def test_doctor_has_no_complaint_about_a_healthy_store(store: ServerStore, tmp_path: Path) -> None:
+def test_doctor_finds_no_problem_in_a_healthy_store(store: ServerStore, tmp_path: Path) -> None:
     findings = list(examine(tmp_path, store.options))
-    # A server that is not on this machine is rightly said to need a key.
+    # If the server is on another machine, the warning about the missing key is correct.
     others = [each for each in findings if "is used without a key" not in each.what]
     assert {each.level for each in others} == {"ok"}
     text = "\n".join(each.what for each in findings)
