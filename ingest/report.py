@@ -13,6 +13,7 @@ from ingest.learn.word2vec import TrainSummary, describe_rarity
 from ingest.pipeline import ReadSummary
 from ingest.prepare.playlists import PrepareSummary
 from ingest.prepare.split import COVERAGES, SplitSummary
+from ingest.sources.columns import column_option, has_sessions
 from ingest.sql import connect, literal
 from ingest.stages import find_stage, finished_stage
 
@@ -103,8 +104,8 @@ def describe_run(outcome: Outcome) -> str:
         (
             "catalog",
             (
-                f"{counts.songs:,} songs of {counts.artists:,} artists, "
-                f"{counts.vectors:,} with a vector and {counts.predicted:,} with co-occurrence"
+                f"{_describe_songs(counts.songs, counts.artists)}, {counts.vectors:,} with a "
+                f"vector and {counts.predicted:,} with co-occurrence"
             ),
         ),
         *_missing(stages.train),
@@ -122,7 +123,7 @@ def describe_last_run(stages: LastRun) -> str:
         *_examples(stages.prepare),
         *_payload(stages.read.summary),
         *_playlists(stages.prepare),
-        ("songs", f"{prepared.songs:,} songs of {prepared.artists:,} artists"),
+        ("songs", _describe_songs(prepared.songs, prepared.artists)),
         *_findings(stages),
     ]
     if stages.split:
@@ -249,6 +250,10 @@ def _playlists(prepare: Stage[PrepareSummary]) -> Iterator[Line]:
     yield "playlists", text
 
 
+def _describe_songs(songs: int, artists: int) -> str:
+    return f"{songs:,} songs" + (f" of {artists:,} artists" if artists else "")
+
+
 def _findings(stages: Stages | LastRun) -> Iterator[Line]:
     """Yield the properties of the data that may be unexpected."""
     prepared = stages.prepare.summary
@@ -257,6 +262,14 @@ def _findings(stages: Stages | LastRun) -> Iterator[Line]:
         text = "the files have no playlists, so the plays of each listener are cut at pauses"
         for unit, files in prepared.units.items():
             text += f"; times in {unit}: {_shorten(files)}"
+        owners = dict.fromkeys(
+            note.columns["owner"]
+            for note in stages.read.summary.notes
+            if has_sessions(note.columns)
+        )
+        for owner in owners:
+            option = column_option("playlist_id", owner)
+            text += f"; for one playlist of all plays of a listener, say {option}"
         yield "sessions", text
     if prepared.repeats:
         yield (

@@ -70,9 +70,10 @@ class Versions:
 
 
 def identify_songs(sql: duckdb.DuckDBPyConnection, spellings: str, *, merge: bool) -> Versions:
-    """Create the table `names` from the query `spellings`: artist, title, track and plays.
+    """Create the table `names` from the query `spellings`.
 
-    The table also has artist_key, title_key and song_id, which is null if artist or title is empty.
+    The query has the columns artist, title, track, needs_artist and plays. The table also has
+    artist_key, title_key and song_id, which is null if the title, or a needed artist, is empty.
     With `merge`, the versions of a song get one id, and `plain` marks spellings without a version.
     """
     names = _add_keys(sql.sql(spellings).to_arrow_table(), merge=merge)
@@ -100,10 +101,14 @@ def _add_keys(names: pa.Table, *, merge: bool) -> pa.Table:
     base_keys = _remove_versions(title_keys)
     identity = base_keys if merge else title_keys
     ids: list[str | None] = []
-    for artist_key, title_key, track in zip(
-        artist_keys.to_pylist(), identity.to_pylist(), names["track"].to_pylist(), strict=True
+    for artist_key, title_key, track, needs_artist in zip(
+        artist_keys.to_pylist(),
+        identity.to_pylist(),
+        names["track"].to_pylist(),
+        names["needs_artist"].to_pylist(),
+        strict=True,
     ):
-        if not artist_key or not title_key:
+        if not title_key or (needs_artist and not artist_key):
             ids.append(None)
         elif track:
             ids.append(str(song_id_of_track(track)))

@@ -39,6 +39,7 @@ _SORTED_STEPS = 0.95  # share of ascending (or descending) steps from which a pl
 _SORTED_PLAYLISTS = 0.5  # share of sorted playlists from which all data counts as sorted
 _SHUFFLES = 3
 _MIN_LIFT = 1.1  # lift of neighbours from which they belong together
+_NO_ARTIST = -1
 _MIN_EXPECTED = 1_000  # neighbours expected by chance, without which nothing proves a shuffle
 
 
@@ -93,7 +94,9 @@ def measure_order(playlists: Path, songs: Path) -> Order:
     names = pq.read_table(songs, columns=list(SORTED_NAMES)).take(pa.array(plays))
     sorted_shares = {name: _sorted_share(_ranks(names[name]), offsets) for name in SORTED_NAMES}
     recurring = _measure_lift(offsets, plays, _count_recurrences)
-    artist = _measure_lift(offsets, _ranks(names["artist_key"]), _count_equal)
+    has_artist = pc.not_equal(names["artist_key"], "").to_numpy()
+    artists = np.where(has_artist, _ranks(names["artist_key"]), _NO_ARTIST)
+    artist = _measure_lift(offsets, artists, _count_same_artist)
     found, text = _judge(sorted_shares, recurring, artist)
     return Order(
         found=found,
@@ -222,8 +225,8 @@ def _count_recurrences(first: NDArray[Any], second: NDArray[Any]) -> float:
     return float(np.sum(times * (times - 1.0) / 2))
 
 
-def _count_equal(first: NDArray[Any], second: NDArray[Any]) -> float:
-    return float(np.count_nonzero(first == second))
+def _count_same_artist(first: NDArray[Any], second: NDArray[Any]) -> float:
+    return float(np.count_nonzero((first == second) & (first != _NO_ARTIST)))
 
 
 def _factorials(lengths: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -37,10 +37,12 @@ _TRIM_MACRO = (
 )
 
 # Each distinct name and playlist is trimmed once; rows refer to them by number. `row_key` is the
-# number of the row's file, shifted by 40 bits, plus its line.
+# number of the row's file, shifted by 40 bits, plus its line. An item that occurs only in files
+# with artists needs one.
 _FILES = """
 CREATE TEMP TABLE files AS
-SELECT file, row_number() OVER (ORDER BY file) << 40 AS base
+SELECT file, row_number() OVER (ORDER BY file) << 40 AS base,
+       file NOT IN ({without_artist}) AS needs_artist
 FROM (SELECT DISTINCT file FROM read_parquet({rows}))
 """
 
@@ -48,8 +50,9 @@ _SPELLINGS = """
 CREATE TEMP TABLE spellings AS
 SELECT row_number() OVER ()::INTEGER AS spelling, artist AS raw_artist, title AS raw_title,
        track_id AS raw_track, trimmed(artist) AS artist, trimmed(title) AS title,
-       trimmed(track_id) AS track
-FROM (SELECT DISTINCT artist, title, track_id FROM read_parquet({rows}))
+       trimmed(track_id) AS track, needs_artist
+FROM (SELECT artist, title, track_id, bool_and(needs_artist) AS needs_artist
+      FROM read_parquet({rows}) JOIN files USING (file) GROUP BY ALL)
 """
 
 # The playlist of a row is given by its playlist id or, if it has none, by its owner and name.
@@ -84,12 +87,13 @@ FROM lists WHERE playlist <> ''
 """
 
 _NAMES = """
-SELECT artist, title, track, coalesce(sum(rows), 0)::BIGINT AS plays
+SELECT artist, title, track, bool_and(needs_artist) AS needs_artist,
+       coalesce(sum(rows), 0)::BIGINT AS plays
 FROM spellings LEFT JOIN (
     SELECT spelling, count(*) AS rows FROM numbered SEMI JOIN playlist_of USING (list)
     GROUP BY spelling
 ) USING (spelling)
-GROUP BY ALL
+GROUP BY artist, title, track
 """
 
 # Songs are numbered in the order of their ids, so that the order of rows does not matter. The
@@ -100,7 +104,8 @@ WITH spelled AS (
     SELECT song_id, artist, title, artist_key, title_key FROM names
     WHERE song_id IS NOT NULL AND plays > 0
     QUALIFY row_number() OVER (
-        PARTITION BY song_id ORDER BY plain DESC, plays DESC, artist, title, track) = 1
+        PARTITION BY song_id ORDER BY plain DESC, title <> track DESC, plays DESC, artist, title,
+                                      track) = 1
 )
 SELECT (row_number() OVER (ORDER BY song_id) - 1)::INTEGER AS song, * FROM spelled
 """
@@ -126,8 +131,8 @@ _REJECTS = """
 SELECT file, line, reason, text FROM read_parquet({unreadable})
 UNION ALL
 SELECT file, row_key - base AS line,
-       CASE WHEN names.artist_key = '' THEN 'no artist' WHEN names.title_key = '' THEN 'no title'
-            ELSE 'no playlist' END AS reason,
+       CASE WHEN names.artist_key = '' AND names.needs_artist THEN 'no artist'
+            WHEN names.title_key = '' THEN 'no title' ELSE 'no playlist' END AS reason,
        concat_ws(' | ', given_id, lists.name, lists.owner, artist, title, track) AS text
 FROM numbered ANTI JOIN (SELECT spelling FROM song_of) USING (spelling)
 JOIN spellings USING (spelling) JOIN names USING (artist, title, track) JOIN lists USING (list)
@@ -185,7 +190,8 @@ SELECT (SELECT coalesce(sum(n), 0)::BIGINT FROM (
 
 _COUNTS = """
 SELECT (SELECT count(*) FROM numbered), (SELECT count(*) FROM used),
-       (SELECT count(*) FROM songs), (SELECT count(DISTINCT artist_key) FROM songs),
+       (SELECT count(*) FROM songs),
+       (SELECT count(DISTINCT artist_key) FROM songs WHERE artist_key <> ''),
        count(*), count(*) FILTER (len(songs) >= $min_songs),
        coalesce(sum(len(songs)) FILTER (len(songs) >= $min_songs), 0)::BIGINT,
        coalesce(sum(len(songs)), 0)::BIGINT,
@@ -204,6 +210,7 @@ class PrepareOptions:
     - `merge_versions`: whether versions of a song, such as remasters, become one song.
     - `session_gap`: minutes without a play that end a session.
     - `session_files`: files without playlists, whose rows are cut into sessions.
+    - `without_artist`: files that name no artists.
     - `fields`: payload fields of the rows.
     """
 
@@ -211,6 +218,7 @@ class PrepareOptions:
     merge_versions: bool = False
     session_gap: float = 30.0
     session_files: Sequence[str] = ()
+    without_artist: Sequence[str] = ()
     fields: Sequence[str] = ()
 
 
@@ -219,6 +227,7 @@ def prepare_options(read: ReadAccount, parameters: Parameters) -> PrepareOptions
     return PrepareOptions(
         **parameters.of_stage("prepare"),
         session_files=[note.file for note in read.notes if has_sessions(note.columns)],
+        without_artist=[note.file for note in read.notes if "artist" not in note.columns],
         fields=list(read.payload),
     )
 
@@ -229,7 +238,7 @@ class PrepareCounts:
 
     - `rows`, `used`: number of rows that were read, and of those used.
     - `rejected`: number of rejected rows by reason. `unreadable` of them are not among `rows`.
-    - `songs`, `artists`: numbers in all playlists, short ones included.
+    - `songs`, `artists`: numbers in all playlists, short ones included. Songs may have no artist.
     - `playlists`, `plays`: number of playlists that are kept, and of their songs.
     - `short_playlists`, `short_rows`: number of playlists dropped as too short, and of their rows.
     - `repeats`: number of rows that repeat a song of their playlist.
@@ -295,8 +304,11 @@ def prepare(
     extras = "".join(f', "{PREFIX}{name}"' for name in options.fields)
     with reporter.task("prepare") as task, connect(folder) as sql:
         sql.execute(_TRIM_MACRO)
+        without_artist = ", ".join(map(literal, options.without_artist)) or "''"
         for statement in (_FILES, _SPELLINGS, _LISTS, _ROWS):
-            sql.execute(statement.format(rows=literal(rows), extras=extras))
+            sql.execute(
+                statement.format(rows=literal(rows), extras=extras, without_artist=without_artist)
+            )
         units = cut_sessions(sql, options.session_files, 60.0 * options.session_gap)
         sql.execute(_NUMBERS)
         task.advance(4, 10)
@@ -391,7 +403,9 @@ def _count(sql: duckdb.DuckDBPyConnection, rejects: Path, min_songs: int) -> Pre
 
 
 def _describe(counts: PrepareCounts, min_songs: int) -> str:
-    text = f"{counts.playlists:,} playlists, {counts.songs:,} songs of {counts.artists:,} artists"
+    text = f"{counts.playlists:,} playlists, {counts.songs:,} songs"
+    if counts.artists:
+        text += f" of {counts.artists:,} artists"
     rejected = counts.rejected
     if rejected:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejected.items())

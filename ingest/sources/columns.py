@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,21 @@ _ALIASES = _split_names(
     }
 )
 
+# Names of items in general, such as products and films. They count only in files that the names
+# above do not explain, because the ids of known songs must not change.
+_ITEM_ALIASES = _split_names(
+    {
+        "playlist_id": (
+            "orderid basketid basket cartid cart transactionid invoiceid invoiceno receiptid "
+            "visitid"
+        ),
+        "owner": "customerid customer visitorid reviewerid",
+        "title": "product productname item itemname movietitle movie film",
+        "position": "addtocartorder eventtime orderdate purchasedate invoicedate",
+        "track_id": "itemid productid movieid articleid stockcode sku asin",
+    }
+)
+
 # Additional names in a file whose records are playlists, each with a list of its songs.
 _IN_LISTS = _split_names(
     {
@@ -76,6 +92,7 @@ _SONG_LISTS = ("tracks", "songs", "items", "plays", "listens", "entries")
 _TIMES = {
     *("timestamp", "ts", "playedat", "listenedat"),
     *("unixtimestamp", "datetime", "playtime", "endtime"),
+    *("eventtime", "orderdate", "purchasedate", "invoicedate"),
 }
 """Names of position columns with times of listening, which form sessions if there is an owner."""
 
@@ -85,8 +102,9 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -
 
     `names` are the file's columns; `given` maps roles to names, and wins over the known names.
     Case, white space, `_` and `-` do not matter. A role given as "" is left out. Raises
-    `ColumnError` if a given name or a required column is missing. The required columns are artist,
-    title, and either playlist_id, playlist_name, or owner with a time of listening (for sessions).
+    `ColumnError` if a given name or a required column is missing. The required columns are title or
+    track_id, which then is the title too, and either playlist_id, playlist_name, or owner with a
+    time of listening (for sessions).
     """
     unknown = [role for role in given if role not in ROLES]
     if unknown:
@@ -102,14 +120,28 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -
                 f"{_describe(names, {})}"
             )
         columns[role] = match
-    free = _by_spelling([name for name in names if name not in columns.values()])
-    for role in ROLES:
-        if role not in given:
-            match = next((free[alias] for alias in _ALIASES[role] if alias in free), None)
-            if match is not None:
-                columns[role] = match
+    _add_known(columns, names, given, _ALIASES)
+    if "artist" not in columns or _find_missing(columns, given):
+        _add_known(columns, names, given, _ITEM_ALIASES)
+    if "title" not in columns and "track_id" in columns:
+        columns["title"] = columns["track_id"]
     _require_columns(names, columns, given, file)
     return {role: columns[role] for role in ROLES if role in columns}
+
+
+def _add_known(
+    columns: dict[str, str],
+    names: Sequence[str],
+    given: Mapping[str, str],
+    aliases: Mapping[str, Sequence[str]],
+) -> None:
+    """Add the columns with known names to `columns`, for the roles that it lacks."""
+    free = _by_spelling([name for name in names if name not in columns.values()])
+    for role in aliases:
+        if role not in given and role not in columns:
+            match = next((free[alias] for alias in aliases[role] if alias in free), None)
+            if match is not None:
+                columns[role] = match
 
 
 def has_sessions(columns: Mapping[str, str]) -> bool:
@@ -117,19 +149,24 @@ def has_sessions(columns: Mapping[str, str]) -> bool:
     return "playlist_id" not in columns and "playlist_name" not in columns
 
 
-def _require_columns(
-    names: Sequence[str], columns: Mapping[str, str], given: Mapping[str, str], file: object
-) -> None:
-    missing = [role for role in ("artist", "title") if role not in columns]
+def _find_missing(columns: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
+    """Return the needed roles that `columns` lacks."""
+    missing = [] if "title" in columns else ["title"]
     has_times = "position" in given or _fold(columns.get("position", "")) in _TIMES
     if has_sessions(columns) and not ("owner" in columns and has_times):
         missing.append("playlist_id")
+    return missing
+
+
+def _require_columns(
+    names: Sequence[str], columns: Mapping[str, str], given: Mapping[str, str], file: object
+) -> None:
+    missing = _find_missing(columns, given)
     if missing:
         needs = "; ".join(_describe_role(role) for role in missing)
-        options = " ".join(f"--column {role}=NAME" for role in missing)
         raise ColumnError(
             f"{file}: {_describe(names, columns)}; missing: {needs}; "
-            f"name the columns with {options}"
+            f"{_suggest_options(names, columns, missing)}"
         )
     for role, name in columns.items():
         if names.count(name) > 1:
@@ -146,7 +183,40 @@ def _describe_role(role: str) -> str:
             f"or a name such as {', '.join(_ALIASES['playlist_name'][:3])}; or a user and a "
             f"timestamp, which make sessions)"
         )
-    return f"{role} (accepted: {', '.join(_ALIASES[role][:6])})"
+    return (
+        f"a title (accepted: {', '.join(_ALIASES[role][:6])}) or an id of the item "
+        f"({', '.join(_ALIASES['track_id'][:3])})"
+    )
+
+
+def _suggest_options(
+    names: Sequence[str], columns: Mapping[str, str], missing: Sequence[str]
+) -> str:
+    """Return the options that name the missing columns, with names of the file."""
+    free = free_columns(names, columns)
+    options = []
+    for role in missing:
+        if role == "playlist_id" and "owner" in columns:
+            options.append(column_option("playlist_id", columns["owner"]))
+        elif free:
+            options.append(column_option(role, free.pop(0)))
+        else:
+            options.append(f"--column {role}=NAME")
+    text = f"name the columns, for example with {' '.join(options)}"
+    if "title" in missing and "artist" not in columns and free:
+        text += f" (and {column_option('artist', free[0])}, if there are artists)"
+    return text
+
+
+def free_columns(names: Sequence[str], columns: Mapping[str, str]) -> list[str]:
+    """Return the names that have no role, those that look like names of things first."""
+    free = [name for name in names if name and name not in columns.values()]
+    return sorted(free, key=lambda name: "name" not in _fold(name))
+
+
+def column_option(role: str, name: str) -> str:
+    """Return the option that gives a column a role, ready to be pasted into a shell."""
+    return f"--column {shlex.quote(f'{role}={_shorten(name)}')}"
 
 
 def _describe(names: Sequence[str], columns: Mapping[str, str]) -> str:
@@ -197,6 +267,12 @@ class NestedColumns:
             match = _find_by_last_part(names or outer, aliases, columns)
             if match is not None:
                 columns[role] = match
+        if "artist" not in columns:
+            for role in sorted(_ITEM_ALIASES.keys() - columns.keys()):
+                names = outer if role in _IN_ROWS else inner or outer
+                match = _find_by_last_part(names, _ITEM_ALIASES[role], columns)
+                if match is not None:
+                    columns[role] = match
         if not self.inner:
             return columns
         columns = _prefer_own_playlists(outer, inner, columns)
@@ -255,6 +331,14 @@ def find_roles(names: Sequence[str]) -> set[str]:
     """Return the roles of a row's columns, derived from the last part of each column name."""
     folded = {_fold(name.rsplit(".", 1)[-1]) for name in names}
     return {role for role in ROLES if not folded.isdisjoint(_ALIASES[role])}
+
+
+def has_known_name(names: Sequence[str]) -> bool:
+    """Return whether any of the names is a usual name of a column, of songs or of other items."""
+    known = {
+        alias for table in (_ALIASES, _ITEM_ALIASES) for role in table for alias in table[role]
+    }
+    return not known.isdisjoint(map(_fold, names))
 
 
 def find_roles_in_list(names: Sequence[str]) -> set[str]:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from catalog.errors import ColumnError, FileError
-from ingest.sources.columns import find_column, find_columns, find_roles
+from ingest.sources.columns import find_column, find_columns, free_columns, has_known_name
 from ingest.sources.content import decode_sample, read_sample
 from ingest.sources.files import file_errors
+from ingest.sources.formats.batch import quote
 from ingest.sources.formats.csv import CsvFile, open_csv
 from ingest.sources.formats.json import looks_like_json, open_json
 from ingest.sources.formats.parquet import MAGIC, open_parquet
@@ -25,11 +26,15 @@ _MAX_LISTED = 20  # columns in a message
 
 @dataclass(frozen=True)
 class OpenedFile:
-    """A file whose format has been detected, and its column for each role."""
+    """A file whose format has been detected, and its column for each role.
+
+    `remarks` are notes for the user about the columns.
+    """
 
     file: SourceFile
     content: PlaylistFile
     columns: Mapping[str, str]
+    remarks: tuple[str, ...] = ()
 
 
 def open_file(file: SourceFile, given: Mapping[str, str], options: ReadOptions) -> OpenedFile:
@@ -53,7 +58,18 @@ def open_file(file: SourceFile, given: Mapping[str, str], options: ReadOptions) 
                 f"the columns found are {', '.join(map(repr, names[:_MAX_LISTED]))}"
             )
         columns[field.role] = name
-    return OpenedFile(file, content, columns)
+    remarks = () if "artist" in {**columns, **given} else (_describe_artist(names, columns),)
+    return OpenedFile(file, content, columns, remarks)
+
+
+def _describe_artist(names: Sequence[str], columns: Mapping[str, str]) -> str:
+    """Return the note about a file without a column for the artist."""
+    text = (
+        f"no column for the artist: items are known by '{columns['title']}' alone; if that is "
+        f"right, say --column artist="
+    )
+    free = free_columns(names, columns)
+    return f"{text}, else name the artist's (one of {quote(free)})" if free else text
 
 
 def _detect_format(file: SourceFile, options: ReadOptions) -> PlaylistFile:
@@ -77,7 +93,7 @@ def _detect_format(file: SourceFile, options: ReadOptions) -> PlaylistFile:
 
 def _explain_header(content: PlaylistFile, options: ReadOptions) -> str:
     """Return a hint for delimited text if no column has a known name."""
-    if not isinstance(content, CsvFile) or (options.header and find_roles(content.names)):
+    if not isinstance(content, CsvFile) or (options.header and has_known_name(content.names)):
         return ""
     values = [f"{n} ({value[:30]!r})" for n, value in enumerate(content.first_values[:9], start=1)]
     more = ", ..." if len(content.first_values) > len(values) else ""

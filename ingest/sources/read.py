@@ -237,7 +237,7 @@ def _read_file(
     require_unchanged(source.file)
     progress.finish_file()
     columns = {role: name for role, name in source.columns.items() if not role.startswith(PREFIX)}
-    remarks = [*source.content.remarks, *describe_unread(unread_lists)]
+    remarks = [*source.remarks, *source.content.remarks, *describe_unread(unread_lists)]
     if counts["position"] > counts["rows"]:
         remarks.append(
             f"most of '{columns['position']}' is neither a number nor a time such as "

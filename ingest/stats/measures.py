@@ -115,16 +115,16 @@ class Stats:
     """The statistics that `nextsong ingest stats` shows.
 
     `top_songs` and `top_artists` hold the name and the number of playlists of each, the largest
-    number first.
+    number first. The distributions of artists and owners are None if the playlists have none.
     """
 
     playlists: int
     plays: int
     owners: int
     lengths: Spread
-    artists_in_playlist: Spread
+    artists_in_playlist: Spread | None
     playlists_of_song: Spread
-    playlists_of_artist: Spread
+    playlists_of_artist: Spread | None
     playlists_of_owner: Spread | None
     top_songs: list[tuple[str, int]]
     top_artists: list[tuple[str, int]]
@@ -158,19 +158,20 @@ def measure(work: Path, reporter: Reporter) -> Stats:
         songs, lengths = lists.flatten().to_numpy(), np.diff(lists.offsets.to_numpy())
         names = pq.read_table(folder / "songs.parquet", columns=["artist", "title", "artist_key"])
         of_song = np.bincount(songs, minlength=len(names)).astype(np.int64)
-        coded = names["artist_key"].combine_chunks().dictionary_encode()
-        artist = coded.indices.to_numpy().astype(np.int64)
-        artists = len(coded.dictionary)
+        artist, artists = _number_artists(names["artist_key"])
         playlist = np.repeat(np.arange(len(lengths)), lengths)
-        pairs = np.unique(playlist * artists + artist[songs])
-        of_artist = np.bincount(pairs % artists, minlength=artists)
-        in_playlist = np.bincount(pairs // artists, minlength=len(lengths))
+        named = artist[songs] >= 0
+        pairs = np.unique(playlist[named] * artists + artist[songs[named]])
+        of_artist = np.bincount(pairs % max(1, artists), minlength=artists)
+        in_playlist = np.bincount(pairs // max(1, artists), minlength=len(lengths))
         task.advance(1, 3)
         top_songs, top_artists = _largest(of_song), _largest(of_artist)
         # An artist is named as in the row of the artist's most played song, the last assignment.
         named_in_row = np.zeros(artists, np.int64)
         by_plays = np.argsort(of_song, kind="stable")
+        by_plays = by_plays[artist[by_plays] >= 0]
         named_in_row[artist[by_plays]] = by_plays
+        top_counts, of_artist = of_artist[top_artists], of_artist[of_artist > 0]
         owners = _owners(table["owner"])
         song_fit = _fit(of_song[of_song > 0])
         task.advance(2, 3)
@@ -179,17 +180,23 @@ def measure(work: Path, reporter: Reporter) -> Stats:
             plays=len(songs),
             owners=len(owners),
             lengths=Spread(lengths.astype(np.int64)),
-            artists_in_playlist=Spread(in_playlist),
+            artists_in_playlist=Spread(in_playlist) if artists else None,
             playlists_of_song=Spread(of_song[of_song > 0], song_fit),
-            playlists_of_artist=Spread(of_artist[of_artist > 0], _fit(of_artist[of_artist > 0])),
+            playlists_of_artist=Spread(of_artist, _fit(of_artist)) if artists else None,
             playlists_of_owner=Spread(owners) if len(owners) > 1 else None,
             top_songs=_name(names, top_songs, of_song[top_songs], ("artist", "title")),
-            top_artists=_name(
-                names, named_in_row[top_artists], of_artist[top_artists], ("artist",)
-            ),
+            top_artists=_name(names, named_in_row[top_artists], top_counts, ("artist",)),
         )
         task.result(f"{stats.playlists:,} playlists, {stats.plays:,} plays")
     return stats
+
+
+def _number_artists(keys: pa.ChunkedArray) -> tuple[Counts, int]:
+    """Return the number of each song's artist, -1 for songs without one, and how many there are."""
+    named = pc.if_else(pc.equal(keys, ""), pa.scalar(None, pa.string()), keys)
+    coded = named.combine_chunks().dictionary_encode()
+    numbers: Counts = pc.fill_null(coded.indices, -1).to_numpy().astype(np.int64)
+    return numbers, len(coded.dictionary)
 
 
 def _largest(counts: Counts) -> Counts:
@@ -203,7 +210,7 @@ def _name(
 ) -> list[tuple[str, int]]:
     taken = names.take(pa.array(rows))
     texts = zip(*(taken[column].to_pylist() for column in columns), strict=True)
-    return [(" - ".join(text), int(n)) for text, n in zip(texts, counts, strict=True)]
+    return [(" - ".join(filter(None, text)), int(n)) for text, n in zip(texts, counts, strict=True)]
 
 
 def _owners(owner: pa.ChunkedArray) -> Counts:

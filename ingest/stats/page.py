@@ -42,7 +42,7 @@ def _page(stats: Stats, folder: Path) -> Page:
         Fact(f"{stats.plays:,}", "plays"),
         Fact(f"{stats.playlists:,}", "playlists"),
         Fact(f"{len(songs.values):,}", "songs"),
-        Fact(f"{len(artists.values):,}", "artists"),
+        *([Fact(f"{len(artists.values):,}", "artists")] if artists else []),
         Fact(f"{np.median(stats.lengths.values):.0f}", "songs in the median playlist"),
         Fact(f"{songs.figures()['once']:.0%}", "of songs are in a single playlist"),
     ]
@@ -69,20 +69,23 @@ def _make_lengths(stats: Stats, folder: Path) -> Section:
             folder,
             ("lengths", "Songs in a playlist", "songs", "playlists"),
             "Lengths of playlists",
-        ),
-        _draw_histogram(
-            stats.artists_in_playlist,
-            folder,
-            ("artists-in-playlist", "Artists in a playlist", "different artists", "playlists"),
-            "Number of different artists in a playlist",
-        ),
+        )
     ]
     rows = [
         ("songs in a playlist", stats.lengths),
-        ("artists in a playlist", stats.artists_in_playlist),
         ("playlists of a song", stats.playlists_of_song),
-        ("playlists of an artist", stats.playlists_of_artist),
     ]
+    if stats.artists_in_playlist and stats.playlists_of_artist:
+        pictures.append(
+            _draw_histogram(
+                stats.artists_in_playlist,
+                folder,
+                ("artists-in-playlist", "Artists in a playlist", "different artists", "playlists"),
+                "Number of different artists in a playlist",
+            )
+        )
+        rows.insert(1, ("artists in a playlist", stats.artists_in_playlist))
+        rows.append(("playlists of an artist", stats.playlists_of_artist))
     if stats.playlists_of_owner:
         pictures.append(
             _draw_histogram(
@@ -109,23 +112,37 @@ def _format_row(spread: Spread) -> list[str]:
 
 def _make_distribution(stats: Stats, folder: Path) -> Section:
     pictures = [
-        _draw_tail(stats.playlists_of_song, folder, "songs", COLOURS[0]),
-        _draw_tail(stats.playlists_of_artist, folder, "artists", COLOURS[1]),
+        *(
+            _draw_tail(spread, folder, name, colour)
+            for name, spread, colour in _distributions(stats)
+        ),
         _draw_concentration(stats, folder),
         _draw_ranks(stats, folder),
     ]
-    of_songs, of_artists = (
-        _share_of_top(spread, 0.01)
-        for spread in (stats.playlists_of_song, stats.playlists_of_artist)
-    )
-    once = stats.playlists_of_song.figures()["once"]
     text = (
-        f"The most popular 1% of songs have {of_songs:.0%} of the plays, and the most popular 1% "
-        f"of artists have {of_artists:.0%} of all occurrences of an artist in a playlist. "
-        f"{once:.0%} of songs are in a single playlist: all that is known of such a song is its "
+        f"The most popular 1% of songs have {_share_of_top(stats.playlists_of_song, 0.01):.0%} of "
+        "the plays"
+    )
+    if stats.playlists_of_artist:
+        text += (
+            ", and the most popular 1% of artists have "
+            f"{_share_of_top(stats.playlists_of_artist, 0.01):.0%} of all occurrences of an artist "
+            "in a playlist"
+        )
+    once = stats.playlists_of_song.figures()["once"]
+    text += (
+        f". {once:.0%} of songs are in a single playlist: all that is known of such a song is its "
         "neighbours in that playlist."
     )
     return Section("Distribution of songs and artists", [text], pictures)
+
+
+def _distributions(stats: Stats) -> list[tuple[str, Spread, str]]:
+    """Return the distributions over playlists, each with its name and colour."""
+    distributions = [("songs", stats.playlists_of_song, COLOURS[0])]
+    if stats.playlists_of_artist:
+        distributions.append(("artists", stats.playlists_of_artist, COLOURS[1]))
+    return distributions
 
 
 def _share_of_top(spread: Spread, share: float) -> float:
@@ -135,20 +152,19 @@ def _share_of_top(spread: Spread, share: float) -> float:
 
 def _make_top(stats: Stats, folder: Path) -> Section:
     pictures = [
-        _draw_bars(
-            stats.top_artists, folder, "top-artists", "Artists in most playlists", COLOURS[1]
-        ),
-        _draw_bars(stats.top_songs, folder, "top-songs", "Songs in most playlists", COLOURS[0]),
+        _draw_bars(stats.top_songs, folder, "top-songs", "Songs in most playlists", COLOURS[0])
     ]
+    if stats.top_artists:
+        picture = _draw_bars(
+            stats.top_artists, folder, "top-artists", "Artists in most playlists", COLOURS[1]
+        )
+        pictures.insert(0, picture)
     return Section("The most popular", pictures=pictures)
 
 
 def _make_laws(stats: Stats) -> Section:
     rows, text = [], []
-    for name, spread in (
-        ("songs", stats.playlists_of_song),
-        ("artists", stats.playlists_of_artist),
-    ):
+    for name, spread, _ in _distributions(stats):
         fit = spread.fit
         if fit is None:
             text.append(f"Too few {name} for a fit.")
@@ -251,16 +267,13 @@ def _draw_tail(spread: Spread, folder: Path, name: str, colour: str) -> Picture:
 
 def _draw_concentration(stats: Stats, folder: Path) -> Picture:
     with drawing() as (figure, axes):
-        for name, spread, colour in (
-            ("songs", stats.playlists_of_song, COLOURS[0]),
-            ("artists", stats.playlists_of_artist, COLOURS[1]),
-        ):
+        for name, spread, colour in _distributions(stats):
             values = np.sort(spread.values)[::-1]
             held = np.cumsum(values) / values.sum()
             places = np.unique(np.geomspace(1, len(values), 200).astype(np.int64))
             axes.plot(100 * places / len(values), held[places - 1], color=colour, label=name)
-        fewest = max(len(stats.playlists_of_song.values), len(stats.playlists_of_artist.values))
-        logarithmic(axes.xaxis, 100 / fewest, 100, "%")
+        longest = max(len(spread.values) for _, spread, _ in _distributions(stats))
+        logarithmic(axes.xaxis, 100 / longest, 100, "%")
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.6g}%")
         axes.set(title="Share of the most popular", ylabel="share of their plays")
         axes.set_xlabel("share of songs or artists, most popular first")
@@ -276,16 +289,13 @@ def _draw_concentration(stats: Stats, folder: Path) -> Picture:
 
 def _draw_ranks(stats: Stats, folder: Path) -> Picture:
     with drawing() as (figure, axes):
-        for name, spread, colour in (
-            ("songs", stats.playlists_of_song, COLOURS[0]),
-            ("artists", stats.playlists_of_artist, COLOURS[1]),
-        ):
+        for name, spread, colour in _distributions(stats):
             values = np.sort(spread.values)[::-1]
             places = np.unique(np.geomspace(1, len(values), 200).astype(np.int64))
             axes.plot(places, values[places - 1], color=colour, label=name)
-        ranks = max(len(stats.playlists_of_song.values), len(stats.playlists_of_artist.values))
-        logarithmic(axes.xaxis, 1, ranks)
-        logarithmic(axes.yaxis, 1, int(stats.playlists_of_artist.values.max()))
+        spreads = [spread for _, spread, _ in _distributions(stats)]
+        logarithmic(axes.xaxis, 1, max(len(spread.values) for spread in spreads))
+        logarithmic(axes.yaxis, 1, max(int(spread.values.max()) for spread in spreads))
         axes.set(title="Popularity by rank", xlabel="rank", ylabel="playlists")
         axes.legend()
         return save(figure, folder, "ranks", "Number of playlists by rank of popularity.")

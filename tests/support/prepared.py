@@ -84,9 +84,9 @@ def prepared(
     return Prepared(out, summary, songs, playlists, short, rejects)
 
 
-def work_of(folder: Path, rows: list[Row]) -> Path:
+def work_of(folder: Path, rows: list[Row], **choices: Any) -> Path:
     """A work folder with the stage `prepare` of these rows."""
-    made = prepared(folder, rows)
+    made = prepared(folder, rows, **choices)
 
     def build(out: Path) -> PrepareSummary:
         for path in made.folder.iterdir():

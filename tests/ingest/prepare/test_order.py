@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from tests.support.pipeline_runs import Lane
 
 
-def measured(folder: Path, playlists: list[list[int]], artists: int = 10) -> dict[str, Any]:
-    """Song n is called as n in five digits, and is by artist n % artists."""
+def measured(folder: Path, playlists: list[list[int]], artists: int = 10) -> order.Order:
+    """Song n is called as n in five digits, and is by artist n % artists, if there are any."""
     songs = max(max(item) for item in playlists) + 1
     titles = [f"{n:05}" for n in range(songs)]
-    names = [f"a{n % artists:03}" for n in range(songs)]
+    names = [f"a{n % artists:03}" if artists else "" for n in range(songs)]
     table = {"title": titles, "title_key": titles, "artist": names, "artist_key": names}
     pq.write_table(pa.table(table), folder / "songs.parquet")
     lists = pa.array(playlists, pa.list_(pa.int32()))
@@ -46,6 +46,13 @@ def in_blocks(seed: int) -> list[list[int]]:
         [5 * block + step for block in chance.sample(range(20), 4) for step in (2, 0, 4, 1, 3)]
         for _ in range(200)
     ]
+
+
+def test_items_without_an_artist_have_no_artist_in_common(tmp_path: Path) -> None:
+    result = measured(tmp_path, draws(6, songs=20), artists=0)
+    assert result.same_artist is None
+    assert result.sorted["artist"] == 0
+    assert "artist" not in result.text
 
 
 def test_playlists_sorted_by_title_have_no_order(tmp_path: Path) -> None:

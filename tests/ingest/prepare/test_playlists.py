@@ -134,6 +134,48 @@ def test_a_track_without_a_name_is_rejected(tmp_path: Path) -> None:
     assert [reject["reason"] for reject in result.rejects] == ["no artist"]
 
 
+# Items without an artist.
+
+
+def test_an_item_without_an_artist_is_known_by_its_title(tmp_path: Path) -> None:
+    rows = [row(None, title, playlist_id="1", file="orders.csv") for title in ("Milk", "Bread")]
+    result = prepared(tmp_path, rows, without_artist=["orders.csv"])
+    assert {(song["song_id"], song["artist"], song["artist_key"]) for song in result.songs} == {
+        (str(song_id("", "milk")), "", ""),
+        (str(song_id("", "bread")), "", ""),
+    }
+    assert result.titles() == {"1": "MilkBread"}
+    assert result.summary.artists == 0
+    assert result.summary.text == "1 playlists, 2 songs"
+
+
+def test_a_file_with_artists_needs_one_in_each_row(tmp_path: Path) -> None:
+    rows = [
+        *playlist("1", "ab"),
+        row("", "c", playlist_id="1"),
+        row(None, "d", playlist_id="2", file="orders.csv"),
+        row(None, "e", playlist_id="2", file="orders.csv"),
+    ]
+    result = prepared(tmp_path, rows, without_artist=["orders.csv"])
+    assert [(reject["file"], reject["reason"]) for reject in result.rejects] == [
+        ("songs.csv", "no artist")
+    ]
+    assert result.titles() == {"1": "ab", "2": "de"}
+    assert result.summary.artists == 1
+
+
+def test_an_item_known_by_its_id_shows_its_title_if_any_row_has_one(tmp_path: Path) -> None:
+    def rate(title: str, track: str) -> Row:
+        return row(None, title, track_id=track, playlist_id="1", file="ratings.csv")
+
+    rows = [rate("318", "318"), rate("318", "318"), rate("Heat", "318"), rate("6", "6")]
+    result = prepared(tmp_path, rows, without_artist=["ratings.csv"])
+    assert {(song["song_id"], song["title"]) for song in result.songs} == {
+        (str(song_id_of_track("318")), "Heat"),
+        (str(song_id_of_track("6")), "6"),
+    }
+
+
 # Playlists.
 
 

@@ -75,6 +75,42 @@ def test_message_about_a_file_without_a_header_names_the_option(path: Path) -> N
     assert "--no-header" not in str(caught.value)
 
 
+def test_a_file_without_artists_is_read_with_a_note(path: Path) -> None:
+    path.write_text("order_id,product,price\n1,milk,2\n1,bread,3\n")
+    account, rows, unreadable = read(path)
+    assert [(row["playlist_id"], row["title"], row["artist"]) for row in rows] == [
+        ("1", "milk", None),
+        ("1", "bread", None),
+    ]
+    assert unreadable == []
+    (remark,) = account.notes[0].remarks
+    assert remark == (
+        "no column for the artist: items are known by 'product' alone; if that is right, say "
+        "--column artist=, else name the artist's (one of 'price')"
+    )
+    assert read(path, {"artist": ""})[0].notes[0].remarks == ()
+
+
+def test_an_id_is_the_title_of_an_item_without_one(path: Path) -> None:
+    path.write_text("userId,movieId,rating,timestamp\n1,318,5,964982703\n1,0527,4,964982931\n")
+    rows = read(path)[1]
+    assert [(row["title"], row["track_id"]) for row in rows] == [("318", "318"), ("0527", "0527")]
+    assert [(row["owner"], row["position"]) for row in rows] == [("1", 964982703), ("1", 964982931)]
+
+
+def test_orders_in_json(path: Path) -> None:
+    path.write_text(
+        '{"order_id": 7, "items": [{"product": "milk", "price": 2}, {"product": "bread"}]}\n'
+        '{"order_id": 8, "items": [{"product": "milk"}]}\n'
+    )
+    rows = read(path)[1]
+    assert [(row["playlist_id"], row["title"]) for row in rows] == [
+        ("7", "milk"),
+        ("7", "bread"),
+        ("8", "milk"),
+    ]
+
+
 def test_a_line_that_names_the_delimiter(path: Path) -> None:
     path.write_bytes(b"sep=;\r\npid;artist;title\r\n1;a;b,c\r\n")
     assert [(row["title"], row["line"]) for row in read(path)[1]] == [("b,c", 3)]

@@ -222,7 +222,7 @@ def test_a_list_of_artists_becomes_their_names(read: Read) -> None:
 
 def test_a_list_of_artists_is_never_the_songs(read: Read) -> None:
     lines = [{"pid": 1, "name": "t", "artists": [{"name": "A", "id": "x"}]}] * 2
-    with pytest.raises(ColumnError, match=r"missing: title"):
+    with pytest.raises(ColumnError, match=r"missing: a title"):
         read("\n".join(map(json.dumps, lines)))
     _, rows = read("\n".join(map(json.dumps, lines)), {"title": "name"})
     assert [(row["artist"], row["title"]) for row in rows] == [("A", "t")] * 2

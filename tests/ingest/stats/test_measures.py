@@ -39,6 +39,8 @@ def test_counts_by_hand(tmp_path: Path) -> None:
     assert (measured.playlists, measured.plays, measured.owners) == (3, 10, 2)
     assert sorted(measured.lengths.values.tolist()) == [2, 3, 5]
     assert sorted(measured.playlists_of_song.values.tolist()) == [1, 1, 1, 1, 1, 2, 3]
+    assert measured.playlists_of_artist is not None
+    assert measured.artists_in_playlist is not None
     assert sorted(measured.playlists_of_artist.values.tolist()) == [1, 1, 3]
     assert sorted(measured.artists_in_playlist.values.tolist()) == [1, 1, 3]
     assert measured.top_songs[:2] == [("A - a", 3), ("A - b", 2)]
@@ -48,6 +50,28 @@ def test_counts_by_hand(tmp_path: Path) -> None:
     figures = measured.to_json()
     assert figures["lengths"]["median"] == 3
     assert figures["playlists_of_song"]["once"] == pytest.approx(5 / 7)
+
+
+def test_items_without_artists_have_no_statistics_of_artists(tmp_path: Path) -> None:
+    rows = [row(None, title, playlist_id="1") for title in "ab"]
+    measured = measure(work_of(tmp_path, rows, without_artist=["songs.csv"]), SilentReporter())
+    assert measured.playlists_of_artist is None
+    assert measured.artists_in_playlist is None
+    assert measured.top_artists == []
+    assert sorted(measured.top_songs) == [("a", 1), ("b", 1)]
+    assert measured.to_json()["playlists_of_artist"] is None
+    text = stats_page.write(measured, tmp_path / "stats").read_text()
+    assert "artists in a playlist" not in text
+    assert "most popular 1% of artists" not in text
+
+
+def test_items_without_artists_do_not_share_one(tmp_path: Path) -> None:
+    rows = [*playlist("1", "ab"), *playlist("2", "ac")]
+    rows += [row(None, title, playlist_id="1", file="orders.csv") for title in "xy"]
+    measured = measure(work_of(tmp_path, rows, without_artist=["orders.csv"]), SilentReporter())
+    assert measured.playlists_of_artist is not None
+    assert measured.playlists_of_artist.values.tolist() == [2]
+    assert measured.top_artists == [("A", 2)]
 
 
 def test_the_page_is_self_contained(tmp_path: Path) -> None:
