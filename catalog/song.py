@@ -53,6 +53,11 @@ def _uuid5(name: str) -> UUID:
     return UUID(bytes=digest[:16], version=5)
 
 
+def full_name(artist: str, title: str) -> str:
+    """Return the name of a song for people: "Artist - Title", or the one that it has."""
+    return " - ".join(name for name in (artist, title) if name)
+
+
 def search_text(artist_keys: Sequence[str], title_key: str) -> str:
     """Return the text of a song in which `SearchSongs` looks for words."""
     return " ".join([*artist_keys, title_key])

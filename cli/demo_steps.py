@@ -14,6 +14,7 @@ from catalog.console.terminal import echo
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import UnavailableError
 from catalog.files import make_folder
+from catalog.song import full_name
 from evaluation.judge import harness
 from evaluation.report import terminal
 from evaluation.synthetic import playlists as synthetic
@@ -100,7 +101,7 @@ def _pick_case(result: Evaluation) -> tuple[list[Seed], Seed]:
 
 
 def _describe_label(label: Seed, response: pb.RecommendResponse) -> str:
-    name = f"The song that really came next is {label.artist} - {label.title}: "
+    name = f"The song that really came next is {full_name(label.artist, label.title)}: "
     song_ids = [hit.song.song_id for hit in response.songs]
     if str(label.song_id) in song_ids:
         return f"{name}rank {song_ids.index(str(label.song_id)) + 1} of the recommendation."

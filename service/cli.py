@@ -159,8 +159,8 @@ def recommend(
 ) -> None:
     """Recommend the songs that come next in a playlist.
 
-    Each SONG is "Artist - Title", a title that only one song has, or a song id. They are given in
-    play order, the most recent last.
+    Each SONG is "Artist - Title", the title of an item without an artist, a title that only one
+    song has, or a song id. They are given in play order, the most recent last.
     """
     from nextsong.v1 import recommender_pb2 as pb
     from service.client import render
@@ -213,7 +213,8 @@ def similar(
 ) -> None:
     """List the songs nearest to SONG.
 
-    SONG is "Artist - Title", a title that only one song has, or a song id.
+    SONG is "Artist - Title", the title of an item without an artist, a title that only one song
+    has, or a song id.
     """
     from nextsong.v1 import recommender_pb2 as pb
     from service.client import render

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from catalog.song import full_name
 from ingest.stages import finished_stage
 from service.recommend.seeds import Seed
 
@@ -149,9 +150,9 @@ class Songs:
         ]
 
     def name(self, number: int) -> str:
-        """Return a song's artist and title."""
+        """Return a song's artist and title, or the one that it has."""
         seed = self.seed(number)
-        return f"{seed.artist} - {seed.title}"
+        return full_name(seed.artist, seed.title)
 
 
 @dataclass(frozen=True)

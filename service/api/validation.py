@@ -199,7 +199,7 @@ async def parse_plays(request: pb.RecordPlaysRequest) -> list[tuple[Seed, int]]:
 
 
 def parse_song(field: str, message: pb.Seed, weight: float = 1.0) -> Seed:
-    """Return the song of a message, named by id or by artist and title.
+    """Return the song of a message, named by id or by title, with or without an artist.
 
     The result has the weight `weight`, and the weight in the message is ignored.
     """
@@ -209,8 +209,8 @@ def parse_song(field: str, message: pb.Seed, weight: float = 1.0) -> Seed:
     seed = Seed(song_id, message.artist, message.title, weight)
     for name, key in (("artist", seed.artist_key), ("title", seed.title_key)):
         _require_length(f"{field}.{name}", key, MAX_NAME_LENGTH)
-        if not (key or song_id):
-            raise RequestError(f"{field}.{name}", "must be given if there is no song_id")
+    if not (seed.title_key or song_id):
+        raise RequestError(f"{field}.title", "must be given if there is no song_id")
     return seed
 
 

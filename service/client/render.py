@@ -9,10 +9,11 @@ from rich.markup import escape
 
 from catalog.console.tables import Console, Table
 from catalog.console.terminal import one_line, print_json
+from catalog.song import full_name
 from nextsong.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from google.protobuf.message import Message
 
@@ -88,7 +89,7 @@ def print_similar_songs(response: pb.SimilarSongsResponse) -> None:
     """Print the songs nearest to a song."""
     console = Console()
     if response.songs:
-        title = f"Near {response.song.artist} - {response.song.title}"
+        title = f"Near {_name_song(response.song)}"
         console.print(_build_scored_table(title, response.songs))
     _print_footer(console, response)
 
@@ -113,33 +114,44 @@ def _describe_reasons(
     for reason in scored.reasons[:SHOWN_REASONS]:
         name, _ = _describe_seed(request.seeds[reason.seed], response.seeds[reason.seed])
         names.append(f"{name} ({reason.share:.0%})")
-    return f"{escape(one_line(scored.song.title))}: because of {', '.join(names)}"
+    name = one_line(scored.song.title or scored.song.song_id)
+    return f"{escape(name)}: because of {', '.join(names)}"
 
 
 def _describe_seed(seed: pb.Seed, resolved: pb.ResolvedSeed) -> tuple[str, str]:
     """Return the name of a seed, and a note if the catalog does not have the song, else ""."""
-    name = one_line(f"{seed.artist} - {seed.title}" if seed.title else seed.song_id)
     if resolved.resolution == pb.RESOLUTION_SONG:
-        return escape(one_line(f"{resolved.song.artist} - {resolved.song.title}")), ""
+        return escape(one_line(_name_song(resolved.song))), ""
+    name = one_line(full_name(seed.artist, seed.title) or seed.song_id)
     if resolved.resolution == pb.RESOLUTION_ARTIST:
         return escape(name), "[yellow]not in the catalog; its artist is[/]"
     return escape(name), "[yellow]not in the catalog[/]"
+
+
+def _name_song(song: pb.Song) -> str:
+    """Return the artist and title of a song, or its id if it has neither."""
+    return full_name(song.artist, song.title) or song.song_id
 
 
 def _build_scored_table(title: str, hits: Sequence[pb.ScoredSong]) -> Table:
     return _build_table(title, [hit.song for hit in hits], [hit.score for hit in hits])
 
 
-def _build_table(title: str, songs: Iterable[pb.Song], scores: Sequence[float] = ()) -> Table:
+def _build_table(title: str, songs: Sequence[pb.Song], scores: Sequence[float] = ()) -> Table:
+    """Return a table of songs, without the column of artists if no song has one."""
+    has_artists = any(song.artist for song in songs)
     table = Table(escape(title))
     table.add_column("#", justify="right", style="dim")
-    table.add_column("artist", style="bold")
+    if has_artists:
+        table.add_column("artist", style="bold")
     table.add_column("title")
     table.add_column("playlists", justify="right")
     if scores:
         table.add_column("score", justify="right")
     for rank, song in enumerate(songs, start=1):
-        cells = [str(rank), escape(song.artist), escape(song.title), f"{song.playlists:,}"]
+        names = [song.artist] if has_artists else []
+        names.append(song.title or song.song_id)
+        cells = [str(rank), *map(escape, names), f"{song.playlists:,}"]
         table.add_row(*cells, *([f"{scores[rank - 1]:.3f}"] if scores else []))
     return table
 

@@ -1,7 +1,8 @@
 """Resolve seeds typed as "Artist - Title", as a title alone, or as a song id.
 
-Names may contain dashes, so every split of a text at a dash is tried. One call resolves the splits
-of all texts. A text without a split that leads to a song or an artist is searched for as a title.
+Names may contain dashes, so every split of a text at a dash is tried, and the whole text as the
+title of a song without an artist. One call resolves the splits of all texts. A text without a split
+that leads to a song or an artist is searched for as a title.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from catalog.errors import InputError
-from catalog.song import normalise
+from catalog.song import full_name, normalise
 from nextsong.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MAX_SPLITS = 12  # splits of one text
 MAX_SEEDS = 1_000  # seeds of one call: the maximum of the API
+MAX_TITLE = 512  # characters of a title: the maximum of the API
 MAX_QUERY = 200  # characters of a search
 MAX_RESULTS = 500  # songs that a search returns
 MAX_LISTED = 8  # candidates that an error message lists
@@ -38,7 +40,10 @@ class SeedTextError(InputError):
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A text split at a dash. `is_spaced`: whether white space is on both sides of the dash."""
+    """A text split at a dash, or the whole text as a title, with the artist "".
+
+    `is_spaced`: whether white space is on both sides of the dash; True for the whole text.
+    """
 
     artist: str
     title: str
@@ -57,12 +62,16 @@ def resolve_texts(recommender: Client | Direct, texts: Sequence[str]) -> list[pb
     """Return a seed for each text, in order.
 
     A song id is used as it is. For other texts, the first of these is used: a split that matches a
-    song, preferably at a dash between spaces; the whole text as a title; a split whose artist is
-    known; any split at a dash between spaces. Raises `SeedTextError` if there is none or the text
-    is ambiguous, and the errors of the recommender.
+    song, preferably at a dash between spaces, or the whole text as the title of a song without an
+    artist; the whole text as the title of any song; a split whose artist is known; any split at a
+    dash between spaces. Raises `SeedTextError` if there is none or the text is ambiguous, and the
+    errors of the recommender.
     """
     ids = [_parse_song_id(text) for text in texts]
-    splits = [[] if song_id else split_text(text) for text, song_id in zip(texts, ids, strict=True)]
+    splits = [
+        [] if song_id else [*_take_whole(text), *split_text(text)]
+        for text, song_id in zip(texts, ids, strict=True)
+    ]
     resolved = iter(
         _resolve_splits(recommender, [split for text_splits in splits for split in text_splits])
     )
@@ -83,6 +92,12 @@ def split_text(text: str) -> list[Split]:
             is_spaced = text[start - 1].isspace() and text[stop].isspace()
             splits.append(Split(artist, title, is_spaced))
     return sorted(splits, key=lambda split: not split.is_spaced)[:MAX_SPLITS]
+
+
+def _take_whole(text: str) -> list[Split]:
+    """Return the whole text as a title, unless it is blank or too long for one."""
+    is_title = len(text) <= MAX_TITLE and 0 < len(normalise(text)) <= MAX_TITLE
+    return [Split("", text, is_spaced=True)] if is_title else []
 
 
 def _find_dashes(text: str) -> Iterator[tuple[int, int]]:
@@ -122,7 +137,9 @@ def _choose_seed(
     preferred = [split for split in known if split.split.is_spaced] or known
     songs = {split.resolved.song.song_id: split.resolved.song for split in preferred}
     if len(songs) > 1:
-        listed = ", ".join(f"{key} ({song.artist} - {song.title})" for key, song in songs.items())
+        listed = ", ".join(
+            f"{key} ({full_name(song.artist, song.title)})" for key, song in songs.items()
+        )
         raise SeedTextError(f"{text!r} matches several songs: give the id of one: {listed}")
     if preferred:
         return _build_seed(preferred[0].split)
@@ -133,7 +150,9 @@ def _choose_seed(
         seed = _find_title(recommender, text)
         if seed is not None:
             return seed
-    candidates = by_artist or [split.split for split in splits if split.split.is_spaced]
+    candidates = by_artist or [
+        split.split for split in splits if split.split.is_spaced and split.split.artist
+    ]
     if candidates:
         return _build_seed(candidates[0])
     raise SeedTextError(
@@ -164,7 +183,7 @@ def _find_title(recommender: Client | Direct, text: str) -> pb.Seed | None:
     if len(candidates) == 1 and is_complete:
         return pb.Seed(song_id=candidates[0].song_id)
     listed = ", ".join(
-        shlex.quote(f"{song.artist} - {song.title}") for song in candidates[:MAX_LISTED]
+        shlex.quote(full_name(song.artist, song.title)) for song in candidates[:MAX_LISTED]
     )
     more = ", ..." if len(candidates) > MAX_LISTED or not is_complete else ""
     raise SeedTextError(f"{text!r} may be one of several songs: give one of: {listed}{more}")

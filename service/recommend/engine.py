@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from catalog.errors import UnknownSongError
 from catalog.model import ANY, Filter, Song
 from catalog.pauses import pause_between
+from catalog.song import full_name
 from service.operate.timing import Timings
 from service.recommend.diversify import DiverseSelection
 from service.recommend.explain import explain
@@ -81,7 +82,7 @@ async def find_similar(
     recommendation = await recommend(release, query, timings)
     (resolved,) = recommendation.seeds
     if resolved.resolution is not Resolution.SONG:
-        name = str(seed.song_id or f"{seed.artist} - {seed.title}")
+        name = str(seed.song_id or full_name(seed.artist, seed.title))
         if len(name) > MAX_NAME_IN_MESSAGE:
             name = f"{name[:MAX_NAME_IN_MESSAGE]}..."
         raise UnknownSongError(f"the catalog has no song {name}; look for it with SearchSongs")

@@ -45,9 +45,10 @@ class Resolution(Enum):
 
 @dataclass(frozen=True)
 class Seed:
-    """A song of a query, named by id, by artist and title, or by both (the id takes precedence).
+    """A song of a query, named by id, by title and artist, or by both (the id takes precedence).
 
-    A negative weight makes similar songs less likely.
+    A title without an artist names a song that has none, such as an item of an order. A negative
+    weight makes similar songs less likely.
     """
 
     song_id: UUID | None = None
@@ -123,8 +124,10 @@ async def _find_songs(release: OpenRelease, seeds: Collection[Seed]) -> dict[See
 def _list_possible_ids(seed: Seed) -> list[UUID]:
     """Return the ids that the song may have in the catalog, in order of precedence."""
     ids = [seed.song_id] if seed.song_id else []
-    if seed.artist and seed.title:
-        ids.append(song_id_of_keys(seed.artist_key, seed.title_key))
+    if not seed.title_key:
+        return ids
+    ids.append(song_id_of_keys(seed.artist_key, seed.title_key))
+    if seed.artist_key:
         # The song may be a version, such as a remaster, that the catalog lists by its plain title.
         base = base_title(seed.title_key)
         if base != seed.title_key:
@@ -149,16 +152,17 @@ async def _find_popular_songs(release: OpenRelease, artist_key: str) -> tuple[Po
 
 
 async def _find_by_name(release: OpenRelease, seed: Seed) -> Point | None:
-    """Return the most popular song with exactly this artist and title.
+    """Return the most popular song with exactly this artist and title, or without an artist.
 
     This is needed for releases that identify songs by track ids instead of names.
     """
     artist, title = seed.artist_key, seed.title_key
-    if not (artist and title):
+    if not title:
         return None
-    where = Filter(include_artists=frozenset([artist]))
-    words = search_text([artist], title)[:MAX_SEARCH_TEXT]
+    artists = [artist] if artist else []
+    where = Filter(include_artists=frozenset(artists))
+    words = search_text(artists, title)[:MAX_SEARCH_TEXT]
     for song in await release.search(words, MAX_SAME_NAME, where):
-        if normalise(song.title) == title:
+        if normalise(song.title) == title and (artist or not song.artist_key):
             return (await release.points([song.song_id])).get(song.song_id)
     return None

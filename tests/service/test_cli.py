@@ -141,6 +141,37 @@ def test_artist_gaps_and_versions(tmp_path: Path) -> None:
     assert "Waterloo - Live" in near.output
 
 
+def test_items_without_an_artist(tmp_path: Path) -> None:
+    rows = [("", title, 9 - rank, (1, rank)) for rank, title in enumerate(["Milk", "Bread", "Tea"])]
+    publish(EmbeddedStore(tmp_path), points_of(*rows))
+    home = ("--home", tmp_path)
+    shown = call("recommend", "milk", "Bread", "Rice - cooked", "--explain", *home)
+    assert shown.exit_code == 0, shown.output
+    lines = [line.rstrip() for line in shown.output.splitlines()]
+    assert "Tea: because of Bread" in shown.output
+    assert "artist" not in next(line for line in lines if "playlists" in line and "title" in line)
+    assert not any(line.startswith("- ") or " - " in line for line in lines if "Rice" not in line)
+    printed = json.loads(call("recommend", "Milk", "--json", *home).output)
+    assert {scored["song"]["artist"] for scored in printed["songs"]} == {""}
+    assert titles(printed) == {"Bread", "Tea"}
+    near = call("similar", "Milk", *home)
+    assert "Near Milk" in near.output
+    found = call("search", "te", *home)
+    assert "Tea" in found.output
+    refused = call("recommend", "Rice", *home)
+    assert refused.exit_code == 2
+    assert "'Rice' is neither" in refused.output
+
+
+def test_a_table_shows_artists_if_some_songs_have_one(tmp_path: Path) -> None:
+    publish(
+        EmbeddedStore(tmp_path), points_of(("", "Milk", 2, (1, 0)), ("ABBA", "Honey", 1, (1, 1)))
+    )
+    shown = call("recommend", "Milk", "--home", tmp_path)
+    assert "artist" in shown.output
+    assert "ABBA" in shown.output
+
+
 def test_an_empty_response_has_a_reason(folder: Path) -> None:
     result = call("recommend", "ABBA - Waterloo", "--filter", "year>=3000", "--home", folder)
     assert result.exit_code == 0

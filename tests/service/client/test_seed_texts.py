@@ -62,6 +62,31 @@ def test_every_split_is_tried(release: FakeRelease, text: str, name: str) -> Non
     assert resolve_names(release, text) == [name]
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("MILK", " / MILK"),
+        ("Coca-Cola - 1 l", " / Coca-Cola - 1 l"),
+        ("thank you", " / thank you"),  # songs of two artists have the same title
+        ("A - B", " / A - B"),  # A is an artist, but B is not one of its songs
+        ("Dido - Thank You", "Dido / Thank You"),
+        ("Jay-Z - Milk", "Jay-Z / Milk"),
+    ],
+)
+def test_the_exact_title_of_an_item_without_an_artist_is_that_item(text: str, name: str) -> None:
+    rows = [("", title, 1, (1, 0)) for title in ("Milk", "Coca-Cola - 1 l", "Thank You", "A - B")]
+    rows += [(point.song.artist, point.song.title, 2, (0, 1)) for point in POINTS]
+    release = FakeRelease(points_of(*rows))
+    assert resolve_names(release, text) == [name]
+    assert release.asked.get("search", 0) == 0
+
+
+def test_a_text_that_is_an_item_and_a_song_is_ambiguous() -> None:
+    release = FakeRelease(points_of(("", "Dido - Red", 2, (1, 0)), ("Dido", "Red", 1, (0, 1))))
+    with pytest.raises(SeedTextError, match=r"matches several songs.*\(Dido - Red\).*\(Dido - Red"):
+        resolve_texts(Direct(release), ["dido - red"])
+
+
 def test_an_id_is_used_without_a_lookup(release: FakeRelease) -> None:
     (seed,) = resolve_texts(Direct(release), [str(POINTS[0].song.song_id).upper()])
     assert seed.song_id == str(POINTS[0].song.song_id)

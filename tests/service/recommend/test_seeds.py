@@ -67,6 +67,27 @@ def test_spellings_of_a_name_resolve_to_the_same_song(
     assert titles(seed) == ["Jóga"]
 
 
+@pytest.mark.parametrize("track_ids", [[], ["a", "b", "c", "d"]], ids=["names", "track ids"])
+def test_a_title_alone_is_the_song_without_an_artist(track_ids: list[str]) -> None:
+    rows = (
+        ("Dido", "Milk", 9, X),
+        ("", "Milk & Eggs", 8, Y),
+        ("", "Milk", 7, Y),
+        ("", "Tea", 6, Z),
+    )
+    release = FakeRelease(points_of(*rows, track_ids=track_ids), track_ids=bool(track_ids))
+    resolved = resolve(
+        release,
+        Seed(title="MILK"),
+        Seed(artist="Dido", title="Milk"),
+        Seed(title="Eggs"),
+        Seed(artist="Nobody", title="Tea"),
+    )
+    found = [[(point.song.artist, point.song.title) for point in seed.points] for seed in resolved]
+    assert found == [[("", "Milk")], [("Dido", "Milk")], [], []]
+    assert resolved[2].resolution is Resolution.UNKNOWN
+
+
 def test_runs_of_spaces_are_equal_to_one_space() -> None:
     release = FakeRelease(points_of(("The  Cure", "A Forest", 1, X)))
     (seed,) = resolve(release, Seed(artist="the cure", title="a \u00a0 forest"))
