@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -160,6 +161,15 @@ def test_songs_that_wait_for_their_gap_precede_those_of_later_rankings() -> None
     assert selection.blocked_artists == {"a"}
     selection.add(by("B", "b1", "b2"))
     assert [hit.song.title for hit in selection.songs] == ["a1", "b1", "a2", "b2", "a3"]
+
+
+def test_a_song_counts_for_each_of_its_artists() -> None:
+    duet = hit("duet", 1.0, None)
+    duet = replace(duet, song=replace(duet.song, artist_keys=("a", "b")))
+    ranking = [duet, *by("B", "b1", "b2"), *by("C", "c1", "c2"), *by("A", "a1")]
+    assert select(ranking, 6, most=1) == ["duet", "c1"]
+    assert select(ranking, 6, gap=2) == ["duet", "c1"]
+    assert select(ranking, 6, gap=1) == ["duet", "c1", "b1", "c2", "b2", "a1"]
 
 
 def test_songs_without_an_artist_are_neither_capped_nor_spaced() -> None:
