@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CHANGELOG = ROOT / "CHANGELOG.md"
-"""Names what earlier versions had, too, so only its links are checked."""
+"""The changelog also names files and options of earlier versions, so only its links are checked."""
 
 PAGES = [page for page in (*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")) if page != CHANGELOG]
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir() and path.name != ".nextsong"}
 OF_OTHER_PROGRAMS = {"--profile"}
-"""Options of Docker that stand alone in the text."""
+"""Options of Docker that the text mentions without a command."""
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -30,26 +30,26 @@ PATH = re.compile(r"\.?\w[\w.-]*(?:/[\w.-]+)+/?")
 
 
 def anchors_of(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub generates them."""
     text = BLOCK.sub("", page.read_text(encoding="utf-8"))
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def code_of(page: Path) -> list[str]:
-    """The code within the sentences of a page."""
+    """Return the code spans within the sentences of a page."""
     return [" ".join(code.split()) for code in CODE.findall(BLOCK.sub("", page.read_text("utf-8")))]
 
 
 def shell_lines_of(page: Path) -> Iterator[str]:
-    """The lines of a page's shell blocks, and the lines after a prompt in its other blocks."""
+    """Yield the lines of a page's shell blocks, and lines with a prompt in its other blocks."""
     for language, block in BLOCK.findall(page.read_text("utf-8")):
         lines = block.replace("\\\n", " ").splitlines()
         yield from (line.removeprefix("$ ") for line in lines if language or line[:2] == "$ ")
 
 
 def invocations_of(page: Path) -> Iterator[list[str]]:
-    """The words after `nextsong` in each command that a page shows."""
+    """Yield the words after `nextsong` in each command that a page shows."""
     top_level = set(main.list_commands(click.Context(main)))
     shell = [line for line in shell_lines_of(page) if re.search(r"\bnextsong ", line)]
     within_text = [
@@ -73,12 +73,12 @@ def invocations_of(page: Path) -> Iterator[list[str]]:
 
 
 def open_context(command: click.Command, parent: click.Context | None = None) -> click.Context:
-    """The context of a command, with the names of the help option that the root command sets."""
+    """Return the context of a command, with the help option's names that the root command sets."""
     return command.make_context(command.name, [], parent=parent, resilient_parsing=True)
 
 
 def find_problem(words: list[str]) -> str:
-    """The first word that the `nextsong` command does not know, or ""."""
+    """Return the first word that the `nextsong` command does not accept, or ""."""
     context = open_context(main)
     options = options_of(context)
     for word in words:
@@ -96,7 +96,7 @@ def find_problem(words: list[str]) -> str:
 
 
 def options_of(context: click.Context, *, below: bool = False) -> set[str]:
-    """The options of a command and, if asked for, of all commands below it."""
+    """Return the options of a command and, if `below` is set, of all its subcommands."""
     command = context.command
     parameters = command.get_params(context)
     options = {name for param in parameters for name in (*param.opts, *param.secondary_opts)}

@@ -1,4 +1,4 @@
-"""The imports that the documentation has shown keep working, and mean the same objects."""
+"""Imports that any version of the documentation shows: they work, and give the same objects."""
 
 from __future__ import annotations
 

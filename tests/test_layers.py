@@ -22,11 +22,11 @@ LAYERS = {"nextsong": 0, "catalog": 1, "ingest": 2, "service": 2, "evaluation": 
 """Packages with their level. A package imports only itself and packages of lower levels."""
 
 LOCATOR = re.compile(rf"({'|'.join(LAYERS)})(\.[a-z_0-9]+)+(:\w+)?")
-"""A string that may name a module, or an attribute of one."""
+"""A string that may name a module or an attribute of a module."""
 
 
 def parse_sources() -> dict[str, ast.Module]:
-    """The syntax trees of all modules, by dotted name. A package has the name of its folder."""
+    """Return the syntax trees of all modules, by dotted name. A package has its folder's name."""
     return {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
             path.read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ SOURCES = parse_sources()
 
 
 def imports_of(module: str) -> set[str]:
-    """What a module imports anywhere, in functions and under TYPE_CHECKING included."""
+    """Return the names that a module imports anywhere, also in functions and for type checking."""
     names: set[str] = set()
     for node in ast.walk(SOURCES[module]):
         if isinstance(node, ast.Import):
@@ -73,7 +73,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 def locators_of(module: str) -> Iterator[str]:
-    """The strings of a module that name modules of ours, except what follows `-m`."""
+    """Yield the strings of a module that name modules of this project, except after `-m`."""
     tree = SOURCES[module]
     children = {
         after
@@ -101,7 +101,7 @@ def test_modules_are_located_by_strings_only_in_the_table_of_commands() -> None:
 def find_commands(
     command: click.Command, name: tuple[str, ...] = ()
 ) -> list[tuple[tuple[str, ...], click.Command]]:
-    """All commands below `command`, each with the words that run it."""
+    """Return all commands below `command`, each with the words that run it."""
     if not isinstance(command, click.Group):
         return [(name, command)]
     context = click.Context(command)

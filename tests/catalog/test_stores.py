@@ -17,7 +17,7 @@ from catalog.embedded.store import EmbeddedStore
 from catalog.errors import BusyError, CorruptReleaseError, EngineError, NoReleaseError
 from catalog.model import Condition, Filter, Search
 from catalog.song import song_id
-from tests.support.embedded_releases import Notes, invented, run, vectors_of
+from tests.support.embedded_releases import Notes, make_songs, run, vectors_of
 from tests.support.qdrant_servers import Shared
 from tests.support.store_content import (
     DIMENSIONS,
@@ -166,7 +166,7 @@ FILTERS = [
     Filter(exclude_artists=frozenset({"artist 3", "artist 4"})),
     Filter(include_artists=frozenset({"guest 1"})),
     Filter(exclude_artists=frozenset({"guest 1"})),
-    Filter(exclude_songs=frozenset(song.song_id for song in invented(40))),
+    Filter(exclude_songs=frozenset(song.song_id for song in make_songs(40))),
     Filter(min_playlists=100, max_playlists=300),
     Filter(conditions=(Condition("genre", any_of=("rock", "jazz")),)),
     Filter(conditions=(Condition("genre", none_of=("rock",)),)),
@@ -176,7 +176,7 @@ FILTERS = [
     Filter(conditions=(Condition("genre", any_of=("none of them",)),)),
     Filter(
         include_artists=frozenset({"artist 1", "artist 2"}),
-        exclude_songs=frozenset({invented(22)[21].song_id}),
+        exclude_songs=frozenset({make_songs(22)[21].song_id}),
         max_playlists=450,
         conditions=(Condition("genre", any_of=("pop",)), Condition("year", minimum=1960)),
     ),

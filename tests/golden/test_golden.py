@@ -1,11 +1,11 @@
-"""The public surface as snapshots in `tests/golden`, so that moved code cannot change it unseen.
+"""The public surface, pinned by snapshots in `tests/golden`, so that no change goes unnoticed.
 
-Each test describes one part of the surface in plain lines and compares them with its snapshot.
-After an intended change write them anew, and read the diff:
+Each test describes one part of the surface as lines of text, and compares them with a snapshot.
+After an intended change, write the snapshots again and read the diff:
 
     NEXTSONG_REWRITE_GOLDEN=1 python -m pytest tests/golden/test_golden.py
 
-A new command with `--json` needs a line in DOCUMENTS below.
+A new command with `--json` needs an entry in `DOCUMENTS`.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ DOCUMENTS = {
     "ingest report": ["--json"],
     "ingest stats": ["--json", "--quiet"],
 }
-"""Commands that print JSON, each with arguments, in an order in which each finds what it needs."""
+"""Commands that print JSON, with arguments. A command comes after those whose output it uses."""
 
 NOT_RUN = {"releases copy", "releases prune", "releases remove", "releases rollback", "runs export"}
 NOT_RUN |= {"ingest run", "tune", "bench ingest", "bench serve"}
-"""Commands with --json that are too slow, need a server, or change what the others look at."""
+"""Commands with --json that are slow, need a server, or change data that other commands read."""
 
 INGEST = ["--dimensions=16", "--epochs=4", "--min-count=2", "--workers=1", "--log-format=json"]
 PAYLOAD = ["--payload=album", "--payload=at=position:integer", "--payload=late=position:float"]
@@ -79,7 +79,13 @@ UNSEEN |= {"flag_value", "readable", "case_sensitive"}
 
 @dataclass(frozen=True)
 class Surface:
-    """A release that the command made of the road's playlists, and what was seen on the way."""
+    """A release that `ingest run` made of the playlists of `road`, and observations of that run.
+
+    - `song`: artist and title of a song of the release.
+    - `log`: standard error of the run.
+    - `draft`: columns of the draft.
+    - `collections`: description of the collections of a Qdrant server with the same release.
+    """
 
     home: Path
     song: str
@@ -92,7 +98,7 @@ class Surface:
 
 
 def nextsong(*arguments: str, **environment: str) -> Result:
-    """Run the command, with `environment` as all of its variables."""
+    """Run the command. Of all variables with the prefix `PREFIX`, only `environment` is set."""
     unset: dict[str, str | None] = {name: None for name in os.environ if name.startswith(PREFIX)}
     result = CliRunner().invoke(main, arguments, env=unset | environment)
     assert result.exit_code == 0, f"nextsong {' '.join(arguments)}: {result.output}"
@@ -101,7 +107,7 @@ def nextsong(*arguments: str, **environment: str) -> Result:
 
 @pytest.fixture(scope="session")
 def surface(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Surface:
-    """An ingest run with payload fields and rejects, whose draft a Qdrant server takes as well."""
+    """An ingest run with payload fields and rejects, published to an emulated server as well."""
     folder = tmp_path_factory.mktemp("golden")
     file, home = folder / "playlists.csv", folder / "home"
     file.write_text(road.file.read_text(encoding="utf-8") + BROKEN_ROWS, encoding="utf-8")
@@ -131,7 +137,7 @@ def plain(value: Any) -> str:
 
 
 def commands(command: click.Command, parent: click.Context | None, name: str) -> Iterator[Any]:
-    """The context of every command."""
+    """Yield the context of every command."""
     context = click.Context(command, parent, name, **command.context_settings)
     yield context
     if isinstance(command, click.Group):
@@ -142,7 +148,7 @@ def commands(command: click.Command, parent: click.Context | None, name: str) ->
 
 
 def option_line(option: click.Parameter) -> str:
-    """An option or argument with all that a caller can rely on."""
+    """Return a line for an option or argument, with all properties that callers rely on."""
     about = option.to_info_dict()
     given = " / ".join(" ".join(names) for names in (option.opts, option.secondary_opts) if names)
     facts = about.pop("type") | about | {"nargs": None if option.nargs == 1 else option.nargs}
@@ -170,12 +176,12 @@ def configuration(*options: str, **environment: str) -> str:
 
 
 def settings_of(toml: str) -> dict[str, Any]:
-    """The settings that `serve --print-config` printed; those that are not set are None."""
+    """Return the settings in the output of `serve --print-config`; settings not set are None."""
     return tomllib.loads(toml) | dict.fromkeys(re.findall(r"(?m)^# (\w+) is not set$", toml))
 
 
 def kinds_of_settings() -> dict[str, dict[str, Any]]:
-    """The JSON type of each setting with its bounds; null goes without saying."""
+    """Return the JSON type of each setting, with its bounds; the type null is omitted."""
     texts = {"title", "description", "default"}
     return {
         key: {name: value for name, value in kind.items() if name not in texts}
@@ -186,7 +192,7 @@ def kinds_of_settings() -> dict[str, dict[str, Any]]:
 
 
 def sample_of(kind: dict[str, Any]) -> str:
-    """A value of this type, as text, that is no default."""
+    """Return a value of this type as text, different from the default."""
     if "enum" in kind:
         return str(kind["enum"][-1])
     values = {"integer": kind.get("minimum", 0) + 1, "number": 1.5, "boolean": "true"}
@@ -211,7 +217,7 @@ def test_settings_of_the_service(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def printed(surface: Surface) -> list[str]:
-    """The shape of what each of DOCUMENTS prints."""
+    """The shape of the output of each command in `DOCUMENTS`."""
     logged = [line for line in json_lines(surface.log) if line["event"] != "progress"]
     lines = ["nextsong ingest run --log-format=json", *(f"  {line}" for line in shape([logged]))]
     words = {"song": surface.song, "word": surface.song.split()[0]}
@@ -221,7 +227,7 @@ def printed(surface: Surface) -> list[str]:
         if name == "evaluate":
             words["run"] = found[0]["run"]
         if name == "runs list":
-            words["first"] = found[0]["id"]  # the ingest
+            words["first"] = found[0]["id"]  # the ingest run
         lines.append(" ".join(["nextsong", name, *arguments]))
         lines += [f"  {line}" for line in shape([found])]
     return lines
@@ -238,12 +244,14 @@ def test_every_command_that_prints_json_is_in_the_table() -> None:
         for option in context.command.get_params(context)
         if "--json" in option.opts and option.is_flag
     }
-    assert printing - NOT_RUN <= set(DOCUMENTS), "give DOCUMENTS arguments for these commands"
+    assert printing - NOT_RUN <= set(DOCUMENTS), (
+        "add these commands and their arguments to DOCUMENTS"
+    )
 
 
 @contextmanager
 def service(home: Path, log: Path) -> Iterator[tuple[str, str]]:
-    """`nextsong serve` in a process of its own: its address, and the URL of its metrics."""
+    """Run `nextsong serve` in a process; yield its address, and the URL of its metrics."""
     module = main.callback.__module__ if main.callback else ""
     command = [sys.executable, "-m", module, "serve", f"--home={home}", "--port=0", "--drain=0"]
     command += ["--metrics-port=0", "--log-format=json"]
@@ -278,7 +286,7 @@ def test_metrics_and_log_of_the_service(surface: Surface, tmp_path: Path) -> Non
 
 
 def schema_lines(schema: Any, definitions: Any, path: str = "") -> Iterator[str]:
-    """Every path of keys that a JSON schema allows, with its types; see `shape`."""
+    """Yield each key path that a JSON schema allows, with its types, in the form of `shape`."""
     kinds = [definitions.get(one.get("$ref"), one) for one in schema.get("anyOf", [schema])]
     names = ["|".join(one.get("enum", [one.get("type", "any")])) for one in kinds]
     yield f"{path or '.'}: {' | '.join(sorted(names))}"
@@ -297,14 +305,14 @@ def test_manifest() -> None:
 
 
 def index_line(name: str, index: Any) -> str:
-    """A payload index of Qdrant Edge, with all that was chosen for it."""
+    """Return a line for a payload index of Qdrant Edge, with all parameters that are set."""
     settings = {at: getattr(index.params, at) for at in dir(index.params) if at[0] != "_"}
     chosen = [f"{at}={value}" for at, value in settings.items() if value is not None]
     return f"  {name}: {', '.join([str(index.data_type), *chosen])}"
 
 
 def collection_lines(client: Any) -> Iterator[str]:
-    """The collections of a Qdrant server, with their vectors and payload indexes."""
+    """Yield lines for the collections of a Qdrant server, with vectors and payload indexes."""
     for one in sorted(client.get_collections().collections, key=lambda one: one.name):
         about = client.get_collection(one.name)
         vectors = [*(about.config.params.vectors or ())]
@@ -333,7 +341,7 @@ def columns(path: Path) -> list[str]:
 
 
 def fields_of(path: Path) -> Iterator[str]:
-    """The columns or keys in a file that others may read."""
+    """Yield lines for the columns or keys of a file that other programs may read."""
     if path.suffix == ".parquet":
         yield from columns(path)
     elif path.suffix == ".jsonl":
@@ -345,7 +353,7 @@ def fields_of(path: Path) -> Iterator[str]:
                 yield f"  {name}: {kind}"
 
 
-@pytest.mark.usefixtures("printed")  # whose commands write files too
+@pytest.mark.usefixtures("printed")  # the commands of that fixture also write files
 def test_files(surface: Surface) -> None:
     lines = []
     for path in sorted(surface.home.rglob("*")):
@@ -356,7 +364,7 @@ def test_files(surface: Surface) -> None:
 
 
 def api_lines(name: str, value: Any, indent: str = "") -> Iterator[str]:
-    """A descriptor: every message, field, enum and RPC on a line of its own."""
+    """Yield one line for each message, field, enum and RPC of a descriptor."""
     inner = {key: of for key, of in value.items() if isinstance(of, list)}
     yield f"{indent}{name} {plain({key: of for key, of in value.items() if key not in inner})}"
     for key, members in inner.items():

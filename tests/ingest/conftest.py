@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def quick(lane: Lane) -> Lane:
-    """The road's work and home; publishing builds nothing."""
+    """A copy of the work folder and the store of `road`, whose publishing builds no shard."""
     lane.home = QuickHome(lane.home.path)
     return lane

@@ -103,7 +103,7 @@ def test_a_second_run_in_the_same_work_folder_is_refused(quick: Lane, tmp_path: 
     quick.run()
 
 
-# A run that is killed.
+# Runs that are killed.
 
 OPTIONS = [
     f"--{name.replace('_', '-')}={getattr(QUICK, name)}"
@@ -125,7 +125,7 @@ HELD = """
 import signal, time
 from cli.main import main
 from ingest.learn import cooccurrence
-signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where a shell says so
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set it to ignore
 cooccurrence.count_cooccurrence = lambda *_: time.sleep(60)
 main()
 """
@@ -133,7 +133,7 @@ main()
 
 @contextmanager
 def ingesting(file: Path, home: Path, work: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `nextsong ingest run` in a child process, with the parameters of the road."""
+    """Run `nextsong ingest run` in a child process, with the parameters of `road`."""
     options = [
         f"--{name.replace('_', '-')}={getattr(QUICK, name)}"
         for name in ("dimensions", "epochs", "min_count", "workers", "mode")
@@ -203,7 +203,7 @@ def test_ctrl_c_ends_a_run_and_leaves_no_partial_files(
 def kill_when(child: subprocess.Popen[bytes], reached: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not reached():
-        assert child.poll() is None, "it ended before it could be killed"
+        assert child.poll() is None, "the process ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.002)
     child.kill()

@@ -1,4 +1,4 @@
-"""The ingest: the result of a run, and the stages that the next run redoes."""
+"""The ingest: the output of a run, and the stages that the next run repeats."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_run_publishes(road: Road) -> None:
     assert names(road.work) == [".lock", *sorted(STAGES)]
 
 
-def test_the_manifest_says_where_the_release_comes_from(road: Road) -> None:
+def test_the_manifest_describes_the_origin_of_the_release(road: Road) -> None:
     manifest, stages = road.outcome.manifest, road.outcome.stages
     origin = manifest.origin
     assert origin.data_fingerprint == fingerprint_of_files([road.file])
@@ -53,7 +53,7 @@ def test_the_manifest_says_where_the_release_comes_from(road: Road) -> None:
     assert manifest.counts.training_plays == stages.train.summary.plays
 
 
-def test_the_release_holds_the_songs_and_vectors_of_its_stages(road: Road) -> None:
+def test_the_release_has_the_songs_and_vectors_of_its_stages(road: Road) -> None:
     vectors = pq.read_table(road.work / "train" / "vectors.parquet").to_pylist()
     songs = pq.read_table(road.work / "prepare" / "songs.parquet").to_pylist()
     train = pq.read_table(road.work / "split" / "train.parquet")["songs"].to_pylist()
@@ -90,7 +90,7 @@ def test_songs_count_only_in_training_playlists(road: Road) -> None:
     assert {row["song"] for row in vectors} == often
 
 
-# What a second run redoes.
+# Stages that a second run repeats.
 
 
 def test_a_second_run_does_nothing(lane: Lane) -> None:
@@ -122,7 +122,7 @@ def test_a_second_run_does_nothing(lane: Lane) -> None:
         ({"backward": 1.0}, ["count", "choose", "publish"]),
     ],
 )
-def test_a_changed_parameter_redoes_what_depends_on_it(
+def test_a_changed_parameter_repeats_the_stages_that_depend_on_it(
     quick: Lane, changes: dict[str, Any], redone: list[str]
 ) -> None:
     old = quick.home.current()
@@ -154,7 +154,7 @@ def test_a_parameter_changed_back_publishes_again(quick: Lane) -> None:
     assert content == quick.road.outcome.manifest.origin.content_fingerprint
 
 
-def test_changed_data_redoes_everything(quick: Lane, tmp_path: Path) -> None:
+def test_changed_data_repeats_all_stages(quick: Lane, tmp_path: Path) -> None:
     quick.file = tmp_path / "playlists.csv"
     shutil.copy(quick.road.file, quick.file)
     first = quick.run()
@@ -166,13 +166,13 @@ def test_changed_data_redoes_everything(quick: Lane, tmp_path: Path) -> None:
     assert second.stages.read.summary.rows == first.stages.read.summary.rows + 1
 
 
-def test_a_changed_column_redoes_everything(quick: Lane) -> None:
+def test_a_changed_column_repeats_all_stages(quick: Lane) -> None:
     options = pipeline.RunOptions(columns={"title": "album"})
     pipeline.run([quick.file], quick.home, quick.work, QUICK, quick.listener, options)
     assert quick.listener.done == [*STAGES, "publish"]
 
 
-def test_force_redoes_everything(quick: Lane) -> None:
+def test_force_repeats_all_stages(quick: Lane) -> None:
     vectors = (quick.work / "train" / "vectors.parquet").read_bytes()
     outcome = quick.run(force=True)
     assert quick.listener.done == [*STAGES, "publish"]
@@ -183,7 +183,7 @@ def test_force_redoes_everything(quick: Lane) -> None:
     assert (quick.work / "train" / "vectors.parquet").read_bytes() == vectors
 
 
-def test_a_damaged_stage_is_redone_and_not_published_again(quick: Lane) -> None:
+def test_a_damaged_stage_is_repeated_and_not_published_again(quick: Lane) -> None:
     (quick.work / "split" / "train.parquet").unlink()
     outcome = quick.run()
     assert quick.listener.done == ["split"]

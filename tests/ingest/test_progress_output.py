@@ -82,7 +82,7 @@ LONG = """
 import signal, sys
 from pathlib import Path
 from ingest.sql import connect
-signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored where a shell says so
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set it to ignore
 try:
     with connect(Path(sys.argv[1])) as sql:
         print("go", flush=True)

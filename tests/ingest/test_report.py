@@ -1,4 +1,4 @@
-"""The account of a run adds up, on synthetic and on real data."""
+"""The account of a run: its figures add up, on synthetic and on real data."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def lines_of(outcome: pipeline.Outcome) -> dict[str, str]:
 
 
 def assert_it_adds_up(outcome: pipeline.Outcome) -> None:
-    """Every row that was read is in the account, and the parts add up."""
+    """Assert that every row that was read is in the account, and that the figures add up."""
     lines = lines_of(outcome)
     summaries = {name: stage.summary for name, stage in outcome.stages.items()}
     read, used, rejected = numbers(lines["rows"])
@@ -82,7 +82,7 @@ def test_the_account_of_a_run_that_changed_nothing(quick: Lane) -> None:
     assert lines_of(outcome)["release"].endswith(" was current already")
 
 
-def test_the_account_names_rejected_rows_and_where_they_are(quick: Lane, tmp_path: Path) -> None:
+def test_the_account_names_rejected_rows_and_their_file(quick: Lane, tmp_path: Path) -> None:
     quick.file = tmp_path / "rejects.csv"
     good = [f"{playlist},A,{song}" for playlist in range(9) for song in "wxyz"]
     bad = ["1,,x", "1,A,", ",A,x", "2,,y"]
@@ -179,7 +179,7 @@ REAL = Parameters(dimensions=16, epochs=1, min_count=2)
 
 @dataclass(frozen=True)
 class Expected:
-    """Known figures of a file of real data."""
+    """The known figures of a file of real data."""
 
     name: str
     rows: int

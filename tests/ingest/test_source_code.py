@@ -39,7 +39,7 @@ FILES = {
     "app/types.py": "class OnlyForTypes: ...",
     "app/unrelated.py": "import app.stage",
 }
-"""`app.stage` runs all of these but the last two."""
+"""The modules of a package. `app.stage` runs all of them except the last two."""
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def fingerprint(root: Path) -> str:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_change_counts_if_the_code_is_run(root: Path, name: str) -> None:
+def test_a_change_of_code_counts_if_the_stage_runs_it(root: Path, name: str) -> None:
     before = fingerprint(root)
     assert fingerprint(root) == before
     (root / name).write_text(FILES[name] + "\n# changed\n")
@@ -63,7 +63,7 @@ def test_a_change_counts_if_the_code_is_run(root: Path, name: str) -> None:
     assert (fingerprint(root) != before) == is_run
 
 
-def test_a_new_module_counts_once_it_is_imported(root: Path) -> None:
+def test_a_new_module_counts_when_it_is_imported(root: Path) -> None:
     before = fingerprint(root)
     (root / "app" / "new.py").write_text("")
     assert fingerprint(root) == before

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Built:
-    """The summary of the stage that the tests build."""
+    """The summary of the test stage."""
 
     text: str
     count: int = 0
@@ -180,7 +180,7 @@ def test_a_damaged_stage_is_rebuilt(bench: Bench, damage: Callable[[Path], objec
 
 
 class BrokenError(Exception):
-    """Raised by a build."""
+    """An error that a build raises."""
 
 
 @pytest.mark.parametrize("error", [BrokenError, KeyboardInterrupt, SystemExit])
@@ -278,7 +278,7 @@ def test_the_order_of_keys_does_not_matter(value: dict[str, Any], other: Any) ->
 
 
 def test_a_fingerprint_is_pinned() -> None:
-    # It ties releases to work folders that may be years apart.
+    # Fingerprints connect releases with work folders, possibly years later.
     expected = "d8497d9d82770a70729261095aa98f7ef5154d7af499f8037b6ca250296785a6"
     assert fingerprint_of({"b": 2, "a": 1}) == expected
     assert hashlib.sha256(b'{"a": 1, "b": 2}').hexdigest() == expected

@@ -82,7 +82,7 @@ def test_hit_rates_equal_those_of_the_embedded_store(road: Road, server_road: Se
         )
     )
     for measure in ("hr@10", "hr@100", "mrr@10"):
-        # Songs with equal scores may be in another order, which can change one playlist of 51.
+        # Songs with equal scores may be in another order, which can change 1 of 51 playlists.
         assert on_server[measure].mean == pytest.approx(embedded[measure].mean, abs=0.021), measure
 
 

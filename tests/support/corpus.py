@@ -22,7 +22,7 @@ HEADER = "pid,artist,title\n"
 
 @dataclass(frozen=True)
 class DifficultFile:
-    """A file, how many of its records are rows, and the reasons why the others are not."""
+    """A file, the number of its records that are rows, and the number of rejects by reason."""
 
     name: str
     content: bytes
@@ -131,7 +131,7 @@ CORPUS = [
         titles=("歌舞伎町の女王",),
     ),
     DifficultFile(
-        "bytes that are nothing in their encoding",
+        "bytes that are undefined in Windows-1252",
         csv("1,é,b", "1,c,d", encoding="cp1252") + b"2,\x81,x\n",
         2,
         "CSV, standard quoting, Windows-1252",

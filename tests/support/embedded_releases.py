@@ -1,4 +1,4 @@
-"""Releases of invented songs and vectors in an embedded store."""
+"""Releases of synthetic songs and vectors in an embedded store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The best known songs, whose names are searched for below; the rest are "Artist 7", "Song 123".
+# The most popular songs, whose names tests search for. The other names are "Artist 7", "Song 123".
 NAMED = [
     ("Beyoncé", "Déjà Vu"),
     ("AC/DC", "T.N.T."),
@@ -66,7 +66,7 @@ def drafted(
     column: pa.Array | None = None,
 ) -> Draft:
     """Write a draft with these vectors, shape (n, dimensions), or with the Arrow array `column`."""
-    chosen = invented(len(vectors)) if of_songs is None else of_songs
+    chosen = make_songs(len(vectors)) if of_songs is None else of_songs
     dimensions = vectors.shape[1]
     if column is None:
         column = pa.FixedSizeListArray.from_arrays(vectors.ravel(), dimensions)
@@ -92,7 +92,7 @@ def drafted(
     return Draft(path, dimensions, Counts(len(chosen), len(chosen), 0, artists, 10, 100), ORIGIN)
 
 
-def invented(count: int) -> list[Song]:
+def make_songs(count: int) -> list[Song]:
     """Return songs, most popular first; song i is in `count - i` playlists."""
     names = NAMED + [(f"Artist {i % 20}", f"Song {i}") for i in range(len(NAMED), count)]
     return [
@@ -128,7 +128,7 @@ class Notes(SilentReporter):
 
 @dataclass(frozen=True)
 class Library:
-    """A release of invented songs and vectors, its content and its store."""
+    """A release of synthetic songs and vectors, with its content and its store."""
 
     songs: list[Song]
     vectors: Vector
@@ -158,7 +158,7 @@ def library(folder: Path, count: int, dimensions: int) -> Iterator[Library]:
     store.publish(draft, notes)
     seconds = time.perf_counter() - start
     release = store.open()
-    yield Library(invented(count), vectors, draft, store, release, notes, seconds)
+    yield Library(make_songs(count), vectors, draft, store, release, notes, seconds)
     release.close()
 
 

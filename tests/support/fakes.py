@@ -275,7 +275,7 @@ def publish(
     strengths: Mapping[int, Mapping[int, float]] | None = None,
     payload: Mapping[str, Kind] | None = None,
 ) -> Manifest:
-    """Publish points as a release. `strengths` are those of `FakeRelease`."""
+    """Publish points as a release. For `strengths`, see `FakeRelease`."""
     rows = []
     for point in points:
         ordinal = point.song.ordinal

@@ -1,7 +1,7 @@
 """Random requests made from the proto, and a program that sends them to the service's methods.
 
 `python -m tests.support.fuzzing HOME SEED COUNT` sends COUNT requests to the release in the folder
-HOME, each from bytes to bytes as gRPC does, and prints the outcome as JSON.
+HOME, with serialised requests and responses as in gRPC, and prints the outcome as JSON.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Copies of the road on which a test may run the ingest again, and a listener to each run."""
+"""Repeated ingest runs on a copy of the fixture `road`, and a reporter that records stages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STAGES = ["read", "prepare", "split", "count", "train", "choose"]
 
 
 class Listener(SilentReporter):
-    """Remembers which pieces of work were begun and which were found unchanged."""
+    """A reporter that records the stages that were run, and those that were unchanged."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -43,7 +43,7 @@ class Listener(SilentReporter):
 
 
 class QuickHome(EmbeddedStore):
-    """A home that builds no shard: a new release is a copy of the current one under its origin."""
+    """A store that builds no shard: a new release copies the current one, except its origin."""
 
     def publish(self, draft: Draft, reporter: Reporter, gate: object = None) -> Manifest:
         with reporter.task("publish"):
@@ -62,7 +62,7 @@ class QuickHome(EmbeddedStore):
 
 @dataclass
 class Lane:
-    """A copy of the road on which a test may run again."""
+    """A copy of the work folder and the store of `road`, with which a test may run the ingest."""
 
     road: Road
     work: Path

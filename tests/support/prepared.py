@@ -1,4 +1,4 @@
-"""Rows as they are read, and what the stage `prepare` makes of them, read back."""
+"""Rows as the stage `read` writes them, and the output of the stage `prepare` for these rows."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Row = dict[str, Any]
 
 
 def row(artist: str | None = "A", title: str | None = "x", **fields: Any) -> Row:
-    """A row as `ingest.sources.read` writes it; what is not given, the file does not have."""
+    """Return a row as `ingest.sources.read` writes it; columns that are not given are null."""
     blank: Row = dict.fromkeys(ROWS.names)
     return blank | {"file": "songs.csv", "artist": artist, "title": title} | fields
 
 
 def numbered(rows: list[Row]) -> list[Row]:
-    """The rows with the lines on which they stand, if they have none."""
+    """Return the rows with line numbers, from 2, where they have none."""
     return [{**one, "line": one["line"] or at} for at, one in enumerate(rows, start=2)]
 
 
 def playlist(name: str, songs: str, **fields: Any) -> list[Row]:
-    """A row for each letter: a song of that title."""
+    """Return the rows of a playlist: one for each letter of `songs`, which is the song's title."""
     return [row(title=song, playlist_id=name, **fields) for song in songs]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What the stage left, read back."""
+    """The output of the stage `prepare`, read from its files."""
 
     folder: Path
     summary: PrepareSummary
@@ -48,7 +48,7 @@ class Prepared:
     rejects: list[Row]
 
     def titles(self, of: list[Row] | None = None) -> dict[str, str]:
-        """The titles of each playlist's songs, in order, one after the other."""
+        """Return the titles of the songs of each playlist, in order and joined to one text."""
         return {
             one["playlist_id"]: "".join(self.songs[song]["title"] for song in one["songs"])
             for one in (self.playlists if of is None else of)
@@ -85,7 +85,7 @@ def prepared(
 
 
 def work_of(folder: Path, rows: list[Row], **choices: Any) -> Path:
-    """A work folder with the stage `prepare` of these rows."""
+    """Return a work folder with the finished stage `prepare` for these rows."""
     made = prepared(folder, rows, **choices)
 
     def build(out: Path) -> PrepareSummary:

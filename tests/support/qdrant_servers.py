@@ -1,8 +1,8 @@
-"""Qdrant servers for tests, and the client's own emulation of one in memory.
+"""Qdrant servers for tests, and the emulation of a server in memory by `qdrant-client`.
 
-A real server is the one that QDRANT_URL names; or one started from the program that
-NEXTSONG_QDRANT_BINARY names; or one of a container. Without any, tests that need it are skipped,
-and say why at the end of the run; with NEXTSONG_REQUIRE_SERVER=1 they fail.
+A real server is the server at QDRANT_URL, or a process of the program NEXTSONG_QDRANT_BINARY, or a
+container. If there is none, tests that need a server are skipped, and the reason is in the summary
+of the run. With NEXTSONG_REQUIRE_SERVER=1, these tests fail.
 """
 
 from __future__ import annotations
@@ -52,11 +52,14 @@ def container() -> Iterator[str]:
             from testcontainers.core.config import testcontainers_config
             from testcontainers.core.container import DockerContainer
 
-            # We stop it ourselves, and so do without the image of the reaper.
+            # The container is stopped below, so the image of the reaper is not needed.
             testcontainers_config.ryuk_disabled = True
             logging.getLogger("testcontainers").setLevel(logging.ERROR)
             started = DockerContainer(IMAGE).with_exposed_ports(6333, 6334)
-            for folder in ("storage", "snapshots"):  # tests need no disk, and are faster without
+            for folder in (
+                "storage",
+                "snapshots",
+            ):  # in memory, because tests are faster without a disk
                 started.with_tmpfs_mount(f"/qdrant/{folder}")
             started.start()
     except Exception as error:  # noqa: BLE001 -- no engine, no image, no registry: each library its own errors
@@ -83,11 +86,11 @@ def await_ready(url: str, grpc_port: int, alive: Callable[[], bool] = lambda: Tr
         ):
             return
         time.sleep(0.05)
-    pytest.fail(f"the server at {url} does not get ready")
+    pytest.fail(f"the server at {url} did not become ready in time")
 
 
 def free_port(*, pair: bool = False) -> int:
-    """Return a free port; with `pair`, the next one is free too."""
+    """Return a free port; with `pair`, the next port is also free."""
     while True:
         with socket.socket() as one, socket.socket() as two:
             one.bind(("127.0.0.1", 0))
@@ -154,7 +157,7 @@ class Program:
 
 
 def options_of(url: str, prefix: str = "nextsong", **more: Any) -> QdrantOptions:
-    """Return the options for a URL. For a container, the gRPC port follows a #."""
+    """Return the options for a URL. For a container, the URL ends with # and the gRPC port."""
     address, _, grpc_port = url.partition("#")
     return qdrant_options(
         address, prefix=prefix, grpc_port=int(grpc_port) if grpc_port else None, **more
@@ -199,7 +202,7 @@ class Memory(QdrantClient):
         self._indexes: dict[str, dict[str, Any]] = {}
 
     def create_collection(self, collection_name: str, vectors_config: Any, **more: Any) -> bool:
-        # Of unit vectors the dot product is the cosine, and their bits stay as they are.
+        # For unit vectors, the dot product equals the cosine, and the stored bits do not change.
         dot = {"distance": models.Distance.DOT}
         vectors = {name: one.model_copy(update=dot) for name, one in vectors_config.items()}
         return super().create_collection(collection_name, vectors, **more)
@@ -224,14 +227,14 @@ class Memory(QdrantClient):
 
 
 class MemoryNodes:
-    """The only node of such an emulation."""
+    """The only node of an emulated server."""
 
     def __init__(self) -> None:
         self.client = Memory()
 
     def request(self, task: str, call: Callable[[Any], Any], **_: Any) -> Any:
         with server_errors(task, ":memory:"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says what it does not emulate
+            warnings.simplefilter("ignore")  # it warns of features that are not emulated
             return call(self.client)
 
     def retrying_for(self, _seconds: float) -> AbstractContextManager[None]:
@@ -242,7 +245,7 @@ class MemoryNodes:
 
 
 class _Awaited:
-    """A client with its methods as coroutines."""
+    """A client whose methods are coroutines."""
 
     def __init__(self, client: Any) -> None:
         self._client = client

@@ -25,7 +25,7 @@ Rows = list[dict[str, Any]]
 def read(
     path: Path, given: Mapping[str, str] | None = None, options: ReadOptions = DEFAULT_OPTIONS
 ) -> tuple[ReadAccount, Rows, Rows]:
-    """Return the account, the rows and the unreadable records; tables are left beside the file."""
+    """Return the account, rows and unreadable records. The tables stay beside the file."""
     rows, unreadable = path.with_name("rows.parquet"), path.with_name("unreadable.parquet")
     account = read_files([path], given or {}, rows, unreadable, SilentReporter(), options)
     return account, pq.read_table(rows).to_pylist(), pq.read_table(unreadable).to_pylist()

@@ -1,4 +1,4 @@
-"""A small release of synthetic playlists, and the folders that tests look into."""
+"""A small release of synthetic playlists (`Road`), and a terminal to print on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ QUICK = Parameters(dimensions=16, epochs=4, min_count=2, workers=1, mode="hybrid
 
 @dataclass(frozen=True)
 class Road:
-    """A file of invented playlists and the release that was made from it."""
+    """A file of synthetic playlists, and the store and the work folder with its release."""
 
     file: Path
     home: EmbeddedStore
@@ -49,7 +49,7 @@ class ServerRoad:
 
 
 def linked(source: str, target: str) -> str:
-    """Copy a file; a large one by a hard link, as nobody writes into it."""
+    """Copy a file. A large file is hard-linked, because it is never written to."""
     if Path(source).stat().st_size > 1 << 16:
         os.link(source, target)
         return target
@@ -57,11 +57,11 @@ def linked(source: str, target: str) -> str:
 
 
 class Terminal(io.StringIO):
-    """Standard output as a terminal."""
+    """A standard output that is a terminal."""
 
     def isatty(self) -> bool:
         return True
 
     def shown(self) -> str:
-        """All that was printed, without colours."""
+        """Return everything that was printed, without colours."""
         return re.sub(r"\x1b\[[\d;]*m", "", self.getvalue())

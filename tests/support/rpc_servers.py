@@ -1,4 +1,4 @@
-"""gRPC servers in an event loop of their own, and callers."""
+"""gRPC servers in an event loop in a separate thread, and callers."""
 
 from __future__ import annotations
 

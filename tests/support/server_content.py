@@ -1,4 +1,4 @@
-"""Helpers for tests of the server store: a query and its results."""
+"""A query for tests of the server store, and its results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`nextsong serve` in a process of its own."""
+"""`nextsong serve` in a separate process."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ STARTING_S = 60.0
 
 
 class Service:
-    """`nextsong serve` in a process of its own.
-
+    """`nextsong serve` in a separate process.
     Its log goes to a file, because a pipe that is not read blocks the service after 64 kB.
     """
 

@@ -1,7 +1,7 @@
 """Compare text with a snapshot in `tests/golden`, and describe the shape of JSON documents.
 
 With `NEXTSONG_REWRITE_GOLDEN=1` in the environment, tests write their snapshots instead of
-comparing with them, and are skipped. Most are those of `test_golden`; all that there are:
+comparing with them, and are skipped. Most snapshots belong to `test_golden`. To write all of them:
 
     NEXTSONG_REWRITE_GOLDEN=1 python -m pytest $(grep -rl "snapshots import" tests)
 """
@@ -27,7 +27,7 @@ DATA_KEY = re.compile(r"[/ ]|\.csv$|^[0-9a-f]{8}-|^\d{8}T")
 """A key that is data and not part of the surface: a path, a message, an id of a song or release."""
 
 KINDS = ("type", "event", "kind")
-"""Fields that tell of which kind an object is."""
+"""Keys that name the kind of an object."""
 
 TYPES = {
     dict: "object",
@@ -41,12 +41,12 @@ TYPES = {
 
 
 def check(topic: str, lines: Iterable[str]) -> None:
-    """Fail with a diff unless `lines` are those of the snapshot `topic`."""
+    """Fail with a diff unless `lines` equal the snapshot `topic`."""
     path = GOLDEN / f"{topic}.txt"
     found = [*lines]
     if os.environ.get(REWRITE) == "1":
         path.write_text("".join(f"{line}\n" for line in found), encoding="utf-8")
-        pytest.skip(f"{path.name} is written anew: read `git diff tests/{GOLDEN.name}`")
+        pytest.skip(f"{path.name} was written again: read `git diff tests/{GOLDEN.name}`")
     expected = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     if found != expected:
         test = os.environ["PYTEST_CURRENT_TEST"].split(" ")[0]
@@ -56,7 +56,7 @@ def check(topic: str, lines: Iterable[str]) -> None:
 
 
 def _diff(expected: list[str], found: list[str]) -> Iterator[str]:
-    """The differences, each below the heading of its part of the snapshot."""
+    """Yield the lines of a diff, each with the heading of its part of the snapshot."""
     for line in difflib.unified_diff(expected, found, "snapshot", "now", lineterm="", n=1):
         place = re.match(r"@@ -(\d+)", line)
         above = expected[: int(place[1]) + 1] if place else []
@@ -69,7 +69,7 @@ def json_lines(text: str) -> list[Any]:
 
 
 def document(text: str) -> Any:
-    """The JSON document in `text`, or a list of its JSON lines."""
+    """Return the JSON document in `text`, or a list of its JSON lines."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:

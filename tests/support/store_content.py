@@ -1,4 +1,4 @@
-"""Content for tests of stores: invented songs with extra fields, dense and sparse vectors."""
+"""Content for tests of stores: synthetic songs with extra fields, dense and sparse vectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from catalog.content import ARTIST, content_index
 from catalog.draft import Draft
 from catalog.manifest import Counts
 from catalog.song import normalise, search_text
-from tests.support.embedded_releases import ORIGIN, invented, vectors_of
+from tests.support.embedded_releases import ORIGIN, make_songs, vectors_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,8 @@ GENRES = ["rock", "pop", "jazz"]
 def songs() -> list[Song]:
     """Return songs: some have two artists, some none."""
     return [
-        replace(song, extra=extra_of(song.ordinal), **artists_of(song)) for song in invented(SONGS)
+        replace(song, extra=extra_of(song.ordinal), **artists_of(song))
+        for song in make_songs(SONGS)
     ]
 
 
@@ -122,7 +123,7 @@ def assert_same(found: list[Hit], expected: list[Hit]) -> None:
     assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=2e-6)
     if not expected:
         return
-    last = expected[-1].score + 1e-5  # of those that tie at the end, some may be cut off
+    last = expected[-1].score + 1e-5  # songs that tie with the last one may differ
     assert {h.song.song_id for h in found if h.score > last} == {
         h.song.song_id for h in expected if h.score > last
     }

@@ -21,7 +21,7 @@ from tests.support.embedded_releases import (
     Library,
     Notes,
     drafted,
-    invented,
+    make_songs,
     nearest,
     run,
     vectors_of,
@@ -226,7 +226,7 @@ def spoiled(kind: str) -> tuple[Vector, pa.Array | None]:
 def test_a_build_refuses_wrong_vectors(tmp_path: Path, kind: str) -> None:
     vectors, column = spoiled(kind)
     draft = drafted(tmp_path, vectors, column=column)
-    ninth = invented(12)[8].song_id
+    ninth = make_songs(12)[8].song_id
     with pytest.raises(EngineError, match=f"the vector of song {ninth} is not 4 numbers of unit"):
         build.build(draft.songs_path, 4, {}, tmp_path / "shard")
 
@@ -266,7 +266,7 @@ def test_a_song_without_a_vector_is_kept(tmp_path: Path) -> None:
     store = EmbeddedStore(tmp_path / "home")
     store.publish(drafted(tmp_path, vectors, column=column), SilentReporter())
     release = store.open()
-    ninth = invented(12)[8].song_id
+    ninth = make_songs(12)[8].song_id
     assert run(release.points([ninth]))[ninth].vector is None
     assert [point.song.song_id for point in run(release.popular(20))][8] == ninth
     assert ninth not in {hit.song.song_id for hit in nearest(release, vectors[0], 20)}

@@ -17,7 +17,7 @@ from catalog import draft
 from catalog.errors import EngineError
 from catalog.manifest import sum_files
 from catalog.model import Filter, Search, Song
-from tests.support.embedded_releases import ORIGIN, Library, invented, nearest, run, vectors_of
+from tests.support.embedded_releases import ORIGIN, Library, make_songs, nearest, run, vectors_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,9 @@ def test_progress_is_reported(small: Library) -> None:
     assert result.endswith(f"in release {small.store.current()}")
 
 
-artist_keys = st.frozensets(st.sampled_from([song.artist_key for song in invented(40)]), max_size=4)
+artist_keys = st.frozensets(
+    st.sampled_from([song.artist_key for song in make_songs(40)]), max_size=4
+)
 
 
 @settings(deadline=None)  # the machine may be busy

@@ -41,7 +41,7 @@ def test_spelling_does_not_matter(name, role):
     assert find_columns(names, {}, FILE)[role] == name
 
 
-def test_more_specific_name_wins():
+def test_the_more_specific_name_is_preferred():
     names = ["index", "timestamp", "pos", "artist", "track", "title", "session", "playlist_id"]
     result = find_columns(names, {}, FILE)
     assert (result["position"], result["title"], result["playlist_id"]) == (
@@ -56,17 +56,17 @@ def test_ambiguous_names_have_no_role():
         find_columns(["name", "artist", "pid"], {}, FILE)
 
 
-def test_given_wins_over_known_names():
+def test_a_given_name_precedes_known_names():
     names = ["artist", "album artist", "title", "pid"]
     assert find_columns(names, {"artist": "Album_Artist"}, FILE)["artist"] == "album artist"
 
 
-def test_exact_spelling_of_a_given_name_wins():
+def test_the_exact_spelling_of_a_given_name_is_preferred():
     names = ["ARTIST", "artist", "title", "pid"]
     assert find_columns(names, {"artist": "artist"}, FILE)["artist"] == "artist"
 
 
-def test_given_column_plays_one_role():
+def test_a_given_column_has_only_one_role():
     result = find_columns(["user_id", "artist", "title"], {"playlist_id": "user_id"}, FILE)
     assert result["playlist_id"] == "user_id"
     assert "owner" not in result
@@ -90,7 +90,7 @@ def test_given_role_that_is_unknown():
         find_columns(["artist", "title", "pid"], {"singer": "artist"}, FILE)
 
 
-def test_owner_alone_is_no_playlist():
+def test_an_owner_alone_does_not_identify_playlists():
     with pytest.raises(ColumnError) as caught:
         find_columns(["user", "artist", "title"], {}, FILE)
     message = str(caught.value)

@@ -42,7 +42,7 @@ def test_every_record_of_a_difficult_file_is_a_row_or_a_reject(
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_file_is_refused_whole(name: str, tmp_path: Path) -> None:
+def test_a_broken_file_is_refused(name: str, tmp_path: Path) -> None:
     path = tmp_path / "broken"
     content, message = BROKEN[name]
     path.write_bytes(content)

@@ -38,7 +38,7 @@ def read(tmp_path):
     return read
 
 
-def test_wrapped_quotes_inside_are_plain(read):
+def test_quotes_inside_wrapped_fields_are_plain_characters(read):
     kind, rows, faults = read(
         '"pid", "artist", "title"\n'
         '"1","Matthew "Mdot" Finley","Rhythm - Original 12""\n'
@@ -78,7 +78,7 @@ def test_one_malformed_record_does_not_make_a_quoted_file_wrapped(read):
     assert faults == [(4, "malformed quotes: ',' expected after '\"'")]
 
 
-def test_tabs_have_no_quoting(read):
+def test_tab_separated_text_has_no_quoting(read):
     kind, rows, faults = read(
         'pid\tartist\ttitle\n1\t"Weird Al" Yankovic\tEat It\n1\t"Heroes"\t7" mix\n1\ta\t"b\n'
     )
@@ -101,21 +101,21 @@ def test_tabs_have_no_quoting(read):
     ],
     ids=["header", "whole column", "doubled", "delimiter inside"],
 )
-def test_tabs_with_evident_quoting(read, content):
+def test_tab_separated_text_with_evident_quoting(read, content):
     kind, rows, faults = read(content)
     assert kind == "TSV, standard quoting"
     assert rows[0][3] == "a"
     assert faults == []
 
 
-def test_commas_without_quoting(read):
+def test_comma_separated_text_without_quoting(read):
     kind, rows, faults = read('pid,artist,title\n1,"Weird Al" Yankovic,x\n1,b,"12" mix"\n')
     assert kind == "CSV, no quoting"
     assert [row[2] for row in rows] == ['"Weird Al" Yankovic', "b"]
     assert faults == []
 
 
-def test_quoted_fields_hold_delimiters_and_line_ends(read):
+def test_quoted_fields_may_contain_delimiters_and_line_ends(read):
     kind, rows, faults = read(
         'pid,artist,title\r\n1,"a, b","two\r\n\r\nlines"\r\n2,c,"""q"""\r\n\r\n3,7" mix,e'
     )
@@ -129,7 +129,7 @@ def test_quoted_fields_hold_delimiters_and_line_ends(read):
 
 
 @pytest.mark.parametrize("after", [1, 50, 500])
-def test_unclosed_quote_costs_its_own_line_only(read, after):
+def test_an_unclosed_quote_rejects_only_its_own_line(read, after):
     head = 'pid,artist,title\n1,"x, y",z\n'
     _, rows, faults = read(head + '2,"a,b\n' + "3,c,d\n" * after + '4,"e, f",g\n' * 3)
     assert faults == [(3, faults[0][1])]
@@ -250,7 +250,7 @@ def test_files_that_the_csv_module_writes_are_read_exactly(tmp_path_factory, row
     ),
     block=st.sampled_from([1, 3, 20]),
 )
-def test_any_bytes_are_accounted_for(tmp_path_factory, body, header, block):
+def test_every_line_of_any_bytes_is_a_row_or_a_reject(tmp_path_factory, body, header, block):
     path = tmp_path_factory.mktemp("bytes") / "songs.csv"
     path.write_bytes(header + body)
     try:
@@ -260,7 +260,8 @@ def test_any_bytes_are_accounted_for(tmp_path_factory, body, header, block):
     except (FileError, ColumnError):
         return
     except (OSError, EOFError):
-        assert body.startswith((b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"))  # packed, and cut short
+        # A compressed file that is truncated.
+        assert body.startswith((b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"))
         return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contents, "BLOCK_SIZE", block)

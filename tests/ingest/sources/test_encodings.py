@@ -1,4 +1,4 @@
-"""Detect the encoding of a text, or look it up by name."""
+"""Encodings of text: detection, and look-up by name."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_codecs_that_decode_text(name: str) -> None:
 @pytest.mark.parametrize(
     "title", ["Beyonc\u00e9", "100 \u20ac", "Don\u2019", "\u2026And Justice", "MÖTLEY CRÜE"]
 )
-def test_the_only_character_beyond_ascii_may_be_the_last_of_its_line(title: str, end: str) -> None:
+def test_the_only_non_ascii_character_may_end_its_line(title: str, end: str) -> None:
     text = f"{HEADER}1,a,b\n1,x,{title}{end}".encode("cp1252")
     assert text.decode(detect_encoding(text).codec).endswith(title + end)
 

@@ -1,4 +1,4 @@
-"""Folders, patterns and archives: which files are read, in which order, under which names."""
+"""Folders, patterns and archives: the files that are read, their order, and their labels."""
 
 from __future__ import annotations
 
@@ -141,7 +141,9 @@ def test_a_tar_archive_is_refused(mode: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [GOOD, b"<html>404</html>", b"PK", bytes(range(200))])
-def test_a_file_that_is_a_zip_archive_only_by_name(content: bytes, tmp_path: Path) -> None:
+def test_a_file_with_the_extension_zip_that_is_not_an_archive(
+    content: bytes, tmp_path: Path
+) -> None:
     path = tmp_path / "a.zip"
     path.write_bytes(content)
     with pytest.raises(FileError, match=r"not a \.zip archive.*download it again, or rename"):
@@ -162,9 +164,7 @@ EMPTY = {
 
 
 @pytest.mark.parametrize("name", [*EMPTY, "empty.parquet"])
-def test_an_empty_file_is_passed_over_beside_others_and_an_error_alone(
-    name: str, tmp_path: Path
-) -> None:
+def test_an_empty_file_is_passed_over_unless_it_is_the_only_file(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     if name in EMPTY:
@@ -190,7 +190,7 @@ def test_files_that_are_all_empty_are_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("indent", [None, 1])
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.9])
-def test_json_that_is_cut_short(indent: int | None, share: float, tmp_path: Path) -> None:
+def test_truncated_json_is_an_error(indent: int | None, share: float, tmp_path: Path) -> None:
     whole = mpd(*(slice_of(pid, "x", "y") for pid in range(9)), indent=indent)
     path = tmp_path / "a.json"
     path.write_bytes(whole[: int(share * len(whole))])

@@ -1,4 +1,4 @@
-"""Unusual files: how they are read, and the hints that the user gets."""
+"""Unusual files, and the hints that the user gets about them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "songs.csv"
 
 
-def test_a_date_as_last_fm_writes_it(path: Path) -> None:
+def test_a_date_in_the_format_of_last_fm(path: Path) -> None:
     path.write_text('pid,artist,title,timestamp\n1,a,b,"04 Apr 2010, 13:45"\n')
     assert read(path)[1][0]["position"] == 1270388700.0
 
@@ -54,7 +54,7 @@ def test_each_remark_is_reported_once(tmp_path: Path) -> None:
     assert said[0].startswith("  note       a.csv: most of 'pos' is neither a number nor a time")
 
 
-def test_a_long_field_of_an_unused_column_costs_no_row(path: Path) -> None:
+def test_a_long_field_of_an_unused_column_rejects_no_row(path: Path) -> None:
     long = "y" * 200_000
     path.write_text(f'pid,artist,title,descr\n1,a,b,"{long}\nz"\n1,c,d,e\n')
     _, rows, unreadable = read(path)

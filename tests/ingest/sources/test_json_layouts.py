@@ -1,4 +1,4 @@
-"""JSON files of every layout: several documents, and which list holds the songs."""
+"""JSON files of every layout: several documents, nested lists of songs, and late columns."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def objects(*titles: str, pid: int = 1) -> list[dict[str, Any]]:
 
 
 def track(title: str) -> dict[str, Any]:
-    """A track as the API of Spotify gives it."""
+    """Return a track in the format of the Spotify API."""
     return {
         "added_at": "2020-01-01T00:00:00Z",
         "added_by": {"id": "u"},
@@ -67,7 +67,7 @@ def read(tmp_path: Path) -> Read:
 
 
 def titles(rows: list[dict[str, Any]], role: str = "playlist_id") -> dict[str, str]:
-    """The titles of each playlist, joined."""
+    """Return the titles of each playlist, joined to one text."""
     result: dict[str, str] = {}
     for row in rows:
         result[row[role]] = result.get(row[role], "") + row["title"]
@@ -79,7 +79,7 @@ def titles(rows: list[dict[str, Any]], role: str = "playlist_id") -> dict[str, s
 
 @pytest.mark.parametrize("between", ["", "\n", " \r\n\n", "\ufeff"])
 @pytest.mark.parametrize("step", [1, 1 << 20])
-def test_slices_put_one_after_another_are_all_read(
+def test_all_of_several_concatenated_slices_are_read(
     read: Read, between: str, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json_stream, "STEP_SIZE", step)
@@ -90,17 +90,17 @@ def test_slices_put_one_after_another_are_all_read(
     assert account.notes[0].kind == "Million Playlist Dataset"
 
 
-def test_lists_put_one_after_another_are_all_read(read: Read) -> None:
+def test_all_of_several_concatenated_lists_are_read(read: Read) -> None:
     _, rows = read(json.dumps(objects("a", "b")) + "\n" + json.dumps(objects("c", pid=2)))
     assert titles(rows) == {"1": "ab", "2": "c"}
 
 
-def test_objects_put_one_after_another_are_rows(read: Read) -> None:
+def test_concatenated_objects_are_rows(read: Read) -> None:
     _, rows = read("".join(json.dumps(item, indent=1) for item in objects("a", "b", "c")))
     assert titles(rows) == {"1": "abc"}
 
 
-def test_playlists_put_one_after_another_are_all_read(read: Read) -> None:
+def test_all_of_several_concatenated_playlists_are_read(read: Read) -> None:
     documents = [{"name": name, "tracks": songs(*name)} for name in ("ab", "cd")]
     _, rows = read("\n".join(json.dumps(item, indent=1) for item in documents))
     assert titles(rows, "playlist_name") == {"ab": "ab", "cd": "cd"}
@@ -125,11 +125,11 @@ def test_a_list_deep_in_an_object_is_found(read: Read) -> None:
     assert titles(rows) == {"1": "a", "2": "b"}
 
 
-# Which list holds the songs.
+# Choice of the list that contains the songs.
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-def test_lists_of_songs_under_names_are_refused(read: Read, indent: int | None) -> None:
+def test_several_named_lists_of_songs_are_refused(read: Read, indent: int | None) -> None:
     document = {"version": 1, "Rock": songs("a", "b"), "Pop": songs("c", "d")}
     with pytest.raises(FileError, match=r"several lists of songs.*'Rock', 'Pop': save each"):
         read(json.dumps(document, indent=indent))
@@ -141,7 +141,7 @@ def test_several_lists_of_songs_in_each_object_are_refused_by_name(read: Read) -
         read("\n".join(map(json.dumps, lines)))
 
 
-def test_remark_about_a_list_beside_that_of_the_usual_name(read: Read) -> None:
+def test_remark_about_a_second_list_of_songs(read: Read) -> None:
     account, rows = read([{"pid": 1, "suggested": songs("x", "y", "z"), "tracks": songs("a")}])
     assert titles(rows) == {"1": "a"}
     assert account.notes[0].remarks == ("not read: 'suggested'",)
@@ -153,7 +153,7 @@ def test_several_lists_of_playlists_are_refused_by_name(read: Read) -> None:
         read(lists)
 
 
-def test_remark_about_a_list_beside_the_playlists(read: Read) -> None:
+def test_remark_about_a_list_in_addition_to_the_playlists(read: Read) -> None:
     account, rows = read({"playlists": [slice_of(1, "a")], "liked": songs("x")})
     assert len(rows) == 1
     assert account.notes[0].remarks == ("not read: 'liked'",)
@@ -196,7 +196,7 @@ def test_a_playlist_of_the_api_of_spotify(read: Read) -> None:
     assert rows[0]["playlist_name"] == "Mine"
 
 
-def test_of_names_with_the_same_last_part_the_least_nested_counts(read: Read) -> None:
+def test_the_least_nested_of_several_names_is_used(read: Read) -> None:
     line = {"pid": 1, "more": {"artist": "X"}, "artist": "A", "song": {"title": "t", "id": 1}}
     assert read(json.dumps(line) + "\n" + json.dumps(line))[1][0]["artist"] == "A"
 
@@ -204,7 +204,7 @@ def test_of_names_with_the_same_last_part_the_least_nested_counts(read: Read) ->
 @pytest.mark.parametrize(
     "tags", [[{"name": "rock", "count": 3}, {"name": "pop", "count": 1}], songs("x", "y", "z")]
 )
-def test_a_list_beside_artist_and_title_is_not_the_songs(read: Read, tags: Any) -> None:
+def test_a_list_in_an_object_with_artist_and_title_is_not_read(read: Read, tags: Any) -> None:
     lines = [{**song, "similar": tags} for song in objects("a", "b")]
     account, rows = read("\n".join(map(json.dumps, lines)))
     assert titles(rows) == {"1": "ab"}
@@ -220,7 +220,7 @@ def test_a_list_of_artists_becomes_their_names(read: Read) -> None:
     assert [row["artist"] for row in rows] == ["A, B", "A, C"]
 
 
-def test_a_list_of_artists_is_never_the_songs(read: Read) -> None:
+def test_a_list_of_artists_is_never_a_list_of_songs(read: Read) -> None:
     lines = [{"pid": 1, "name": "t", "artists": [{"name": "A", "id": "x"}]}] * 2
     with pytest.raises(ColumnError, match=r"missing: a title"):
         read("\n".join(map(json.dumps, lines)))
@@ -231,7 +231,7 @@ def test_a_list_of_artists_is_never_the_songs(read: Read) -> None:
 # The columns of a file.
 
 
-def test_the_columns_are_those_of_the_whole_sample(read: Read) -> None:
+def test_columns_are_collected_from_the_whole_sample(read: Read) -> None:
     late = [{**song, "pos": 9 - at} for at, song in enumerate(objects("a", "b", pid=2))]
     account, rows = read("\n".join(map(json.dumps, objects("x") * 500 + late)))
     assert [row["position"] for row in rows[-2:]] == [9.0, 8.0]
@@ -312,7 +312,7 @@ def test_an_integer_of_more_than_64_bits_is_exact(read: Read) -> None:
 
 
 @pytest.mark.parametrize("last", [b'{"pid": 1, "artist": "\\ud800", "title": "c"}', b"{", b"[]"])
-def test_a_faulty_line_does_not_change_how_the_others_are_read(read: Read, last: bytes) -> None:
+def test_a_faulty_line_does_not_affect_other_lines(read: Read, last: bytes) -> None:
     good = lines_of(objects("a", "b")).encode()
     _, rows = read(good)
     account, same = read(good + b"\n" + last)
@@ -329,7 +329,7 @@ def test_an_object_on_two_lines_is_two_unreadable_records(read: Read) -> None:
 
 @pytest.mark.usefixtures("small_sample")
 @pytest.mark.parametrize("is_late", [False, True])
-def test_a_name_that_is_not_valid_text_ends_no_run(read: Read, is_late: bool) -> None:
+def test_a_name_that_is_not_valid_text_is_not_an_error(read: Read, is_late: bool) -> None:
     odd = [objects("a")[0] | {"\ud800": 1}]
     account, rows = read(lines_of([*objects(*"x" * 100), *odd] if is_late else odd))
     assert rows[-1]["title"] == "a"

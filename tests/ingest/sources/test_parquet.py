@@ -1,4 +1,4 @@
-"""Parquet files whose rows are playlists, or hold lists and structs."""
+"""Parquet files whose rows are playlists, or contain lists and structs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_row_with_a_list_of_structs_is_a_playlist(
     assert [row["position"] for row in rows][:2] == [0.0, 1.0]
 
 
-def test_lists_side_by_side_are_a_playlist(tmp_path: Path) -> None:
+def test_parallel_lists_are_a_playlist(tmp_path: Path) -> None:
     columns = {
         "pid": [1, 2, 3, 4],
         "artist": [["A", "B"], ["C"], [], None],
@@ -72,7 +72,7 @@ def test_lists_side_by_side_are_a_playlist(tmp_path: Path) -> None:
     ]
 
 
-def test_songs_of_a_list_that_name_their_playlist_are_rows(tmp_path: Path) -> None:
+def test_songs_in_a_list_that_name_their_playlist_are_rows(tmp_path: Path) -> None:
     songs = [[{"pid": n % 2, "artist": "A", "title": f"t{n}"} for n in range(4)]]
     rows, _ = rows_of(tmp_path, {"batch": [1], "rows": songs})
     assert seen(rows, "playlist_id", "title", "position") == [

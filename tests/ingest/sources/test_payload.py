@@ -1,4 +1,4 @@
-"""Further columns that travel with each song, from the file to the payload."""
+"""Additional columns that are stored with each song, from the file to the payload."""
 
 from __future__ import annotations
 
@@ -70,17 +70,17 @@ def test_text_that_does_not_name_a_field(text: str, message: str) -> None:
         parse_payload_column(text)
 
 
-def test_two_fields_of_one_name() -> None:
+def test_two_fields_with_the_same_name() -> None:
     with pytest.raises(InputError, match="two fields are called 'a'"):
         parse_payload_columns(["a", "a=b"])
 
 
-def test_two_fields_whose_names_differ_in_case_alone() -> None:
+def test_two_fields_whose_names_differ_only_in_case() -> None:
     with pytest.raises(InputError, match="two fields are called 'Year' and 'year': give one"):
         parse_payload_columns(["Year", "year=Year:integer"])
 
 
-def test_integers_beyond_int64_are_wrong_and_not_negative() -> None:
+def test_integers_beyond_int64_are_wrong_values() -> None:
     values = pa.array([2**63 + 5, 2**63 - 1, None], pa.uint64())
     tally = PayloadTally("integer")
     assert tally.convert(values, "f", np.arange(3)).to_pylist() == [None, 2**63 - 1, None]
@@ -89,7 +89,7 @@ def test_integers_beyond_int64_are_wrong_and_not_negative() -> None:
     assert PayloadTally("float").convert(values, "f", np.arange(3)).to_pylist()[0] == 2.0**63
 
 
-def test_a_value_that_no_field_can_hold_is_left_out_and_its_row_stays(tmp_path: Path) -> None:
+def test_an_unusable_value_is_left_out_and_its_row_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "songs.csv"
     long, nul = "y" * 20_000, "a\0b"
     rows = "".join(f"1,A,{title},{x}\n" for title, x in (("a", long), ("b", nul), ("c", "x")))

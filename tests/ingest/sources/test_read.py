@@ -56,7 +56,7 @@ def write(tmp_path):
     return write
 
 
-def test_row_holds_the_values_of_the_file(read, write):
+def test_a_row_has_the_values_of_the_file(read, write):
     path = write(
         "user_id,session_id,Playlist,artist,track,timestamp,uri\n"
         "u1,s1, My list ,  A ,B,2020-01-01T00:00:10Z,spotify:1\n"

@@ -52,7 +52,7 @@ def test_a_logarithmic_axis_has_several_labels(low: float, high: float) -> None:
 
 
 def heights(monkeypatch: pytest.MonkeyPatch, values: Any, folder: Path) -> tuple[str, list[float]]:
-    """The kind of the histogram of these values, and its heights."""
+    """Return the kind of the histogram of these values, and the heights of its bars or steps."""
     drawn: list[tuple[str, list[float]]] = []
 
     def seen(figure: Any, *rest: Any) -> Picture:
@@ -70,17 +70,17 @@ def heights(monkeypatch: pytest.MonkeyPatch, values: Any, folder: Path) -> tuple
     return drawn[0]
 
 
-def test_few_different_numbers_have_a_bar_each(
+def test_each_of_few_different_numbers_has_a_bar(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kind, bar_heights = heights(monkeypatch, [1, 1, 2, 5, 5, 5], tmp_path)
     assert (kind, bar_heights) == ("bars", [0, 2, 1, 0, 0, 3])
 
 
-def test_bins_of_different_widths_make_no_spikes(
+def test_bins_of_different_widths_have_comparable_heights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As many values in each doubling, evenly within it: the histogram is flat but for the edges.
+    # The values are log-uniform, so the histogram is flat except at its edges.
     values = np.floor(np.exp2(np.linspace(3, 10, 200_000)) + 0.5)
     kind, bar_heights = heights(monkeypatch, values, tmp_path)
     inner = [height for height in bar_heights if height > 0][2:-2]
@@ -88,7 +88,7 @@ def test_bins_of_different_widths_make_no_spikes(
     assert max(inner) < 1.1 * min(inner)
 
 
-def test_names_in_any_letters_are_drawn_without_a_warning(tmp_path: Path) -> None:
+def test_names_in_any_script_are_drawn_without_a_warning(tmp_path: Path) -> None:
     with warnings.catch_warnings(), drawing() as (figure, axes):
         warnings.simplefilter("error")
         axes.set_title("椎名林檎 방탄소년단 \U0001f3b8")
@@ -105,7 +105,7 @@ def test_the_law_that_fits_best_is_drawn() -> None:
     assert list(fit.curves) == ["power law", best.law]
 
 
-def test_pages_of_little_data_are_drawn(tmp_path: Path) -> None:
+def test_pages_of_small_data_are_drawn(tmp_path: Path) -> None:
     rows = [play for name in "pqr" for play in playlist(name, "ab", owner="u")]
     page = stats_page.write(measure(work_of(tmp_path, rows), SilentReporter()), tmp_path / "stats")
     assert page.read_text().count("<svg") == 8

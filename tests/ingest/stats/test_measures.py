@@ -46,7 +46,7 @@ def test_counts_by_hand(tmp_path: Path) -> None:
     assert measured.top_songs[:2] == [("A - a", 3), ("A - b", 2)]
     assert measured.top_artists[0] == ("A", 3)
     assert len(measured.top_artists) == 3
-    assert measured.playlists_of_song.fit is None  # far too few
+    assert measured.playlists_of_song.fit is None  # too few songs for a fit
     figures = measured.to_json()
     assert figures["lengths"]["median"] == 3
     assert figures["playlists_of_song"]["once"] == pytest.approx(5 / 7)
@@ -109,7 +109,7 @@ def test_a_normal_distribution_is_not_a_power_law() -> None:
     fit = measures._fit(values)
     assert fit is not None
     assert fit.sampled == 5_000
-    assert 0 < fit.in_tail < 0.9  # it speaks about a tail at most
+    assert 0 < fit.in_tail < 0.9  # the fit covers only the tail
 
 
 @pytest.mark.parametrize(
