@@ -1,1 +1,1 @@
-"""Baselines, which learn from the training playlists of the release."""
+"""Baselines: simple recommenders that learn from the same training playlists as the release."""

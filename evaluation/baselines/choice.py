@@ -39,8 +39,8 @@ QUICK = ("popularity", "tutorial", "item-item", "session-knn", "rules")
 
 _WORD2VEC = ("tutorial", "word2vec-mean")
 
-# Measured on one core, in seconds.
-_PER_SPARSE_OPERATION = 1.5e-8  # of a product of sparse matrices, or of sorting a score
+# Times in seconds, measured on one core.
+_PER_SPARSE_OPERATION = 1.5e-8  # a multiplication of sparse matrices, or the sorting of a score
 _PER_DENSE_MULTIPLICATION = 1.0e-10
 _PER_WORD2VEC_PLAY = 4e-6
 _PER_RULE = 3e-7
@@ -56,9 +56,9 @@ class SkippedBaseline:
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """Return the baselines of a comma-separated list, or of `all`, `quick` or `none`.
+    """Return the names in a comma-separated list, or those that `all`, `quick` or `none` stand for.
 
-    Raises `InputError`.
+    Raises `InputError` for an unknown name.
     """
     preset = {"all": NAMES, "quick": QUICK, "none": ()}.get(text)
     if preset is not None:
@@ -77,7 +77,7 @@ def require_libraries(names: Sequence[str]) -> None:
 
 
 def estimate_seconds(name: str, dataset: Dataset, cases: HeldOutCases) -> float:
-    """Estimate how long a baseline takes to learn and to answer, on one core."""
+    """Return the expected time to train a baseline and to score all cases, on one core."""
     songs, train = len(dataset.songs), dataset.train
     plays = len(train.songs)
     seeds = cases.seeds.songs[cases.seeds.songs >= 0]
@@ -132,8 +132,8 @@ def _reason_to_skip(
 ) -> str | None:
     if name in _WORD2VEC and not word2vec.has_vocabulary(dataset):
         return (
-            f"{name} is left out: no song is in {word2vec.PARAMETERS.min_count} training "
-            f"playlists, which its model requires"
+            f"{name} is left out: its model needs songs in {word2vec.PARAMETERS.min_count} or more "
+            f"training playlists, and there is none"
         )
     expected = estimate_seconds(name, dataset, cases)
     if expected > patience:

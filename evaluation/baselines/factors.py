@@ -1,6 +1,7 @@
 """Matrix factorisation by the library `implicit`: ALS and BPR.
 
-Each query is folded in as a new user.
+The models learn a vector of factors for each playlist and each song. For a query, they compute a
+new vector of factors from the factors of its songs. The score of a song is the dot product.
 """
 
 from __future__ import annotations
@@ -22,16 +23,18 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import Dataset, SongLists, SongNumbers
 
-FACTORS = 64
+FACTORS = 64  # factors of a song
 ALS_ITERATIONS = 20
 BPR_ITERATIONS = 100
 
 
 class _Factorisation:
+    """A baseline whose score of a song is the dot product of the factors of song and query."""
+
     def __init__(self, dataset: Dataset) -> None:
         self._song_count = len(dataset.songs)
         self._in_catalog = dataset.songs.in_catalog
-        # `implicit` has its own threads, and threads of BLAS would compete with them for the cores.
+        # `implicit` uses all cores with its own threads, which threads of BLAS would slow down.
         with _limit_blas_to_one_thread():
             self._model: Any = self._fit(_to_csr_matrix(dataset.matrix), dataset.seed)
 
@@ -52,7 +55,7 @@ class _Factorisation:
 
 
 class Als(_Factorisation):
-    """Alternating least squares; a query's factors are the solution for its songs.
+    """Alternating least squares. The factors of a query are the solution for its songs.
 
     Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback datasets", 2008.
     """
@@ -77,7 +80,7 @@ class Als(_Factorisation):
 
 
 class Bpr(_Factorisation):
-    """Bayesian personalised ranking; a query's factors are the mean of its songs' factors.
+    """Bayesian personalised ranking. The factors of a query are the mean factors of its songs.
 
     Rendle et al., "BPR: Bayesian personalized ranking from implicit feedback", 2009.
     """
@@ -85,7 +88,7 @@ class Bpr(_Factorisation):
     key, name = "bpr", "BPR"
 
     def _fit(self, playlists: csr_matrix, seed: int) -> Any:
-        # Several threads would update the same factors without locks, so results would vary.
+        # With several threads, results vary, because they update the same factors without locks.
         model = _import_implicit().bpr.BayesianPersonalizedRanking(
             factors=FACTORS, iterations=BPR_ITERATIONS, random_state=seed, num_threads=1
         )

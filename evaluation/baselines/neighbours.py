@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import Dataset, SongLists, SongNumbers
 
-NEIGHBOURS = 200  # similar songs that are kept for each song
+NEIGHBOURS = 200  # number of most similar songs that are kept for each song
 
-SESSIONS = 100  # training playlists that a query is compared with, the most similar ones
+SESSIONS = 100  # number of most similar training playlists whose songs are recommended
 
 DECAY = 0.9  # weight of a seed in session-kNN, relative to the seed after it
 
-MAX_PAIRS = 50_000_000  # pairs of songs that are compared at once
+MAX_PAIRS = 50_000_000  # pairs of songs that are compared at a time
 
 
 class ItemItem:
-    """The songs with the highest sum of similarities to the seeds.
+    """Recommends the songs with the highest sum of similarities to the seeds.
 
-    The similarity of two songs is the cosine of their sets of training playlists. Only each song's
-    most similar songs count. Sarwar et al., "Item-based collaborative filtering recommendation
-    algorithms", 2001.
+    The similarity of two songs is the cosine of their sets of training playlists. For each seed,
+    only the `NEIGHBOURS` most similar songs count. Sarwar et al., "Item-based collaborative
+    filtering recommendation algorithms", 2001.
     """
 
     key, name = "item-item", "item-item cosine"
@@ -62,11 +62,12 @@ class ItemItem:
 
 
 class SessionKnn:
-    """The songs of the training playlists that are most similar to the query.
+    """Recommends songs of the training playlists that are most similar to the query.
 
-    The similarity is the cosine of the playlists' songs, and recent seeds weigh more. A song's
-    score is the sum of the similarities of its playlists. Jannach and Ludewig, "When recurrent
-    neural networks meet the neighborhood for session-based recommendation", 2017.
+    The similarity of a playlist is the cosine of its set of songs and the seeds, of which recent
+    seeds weigh more. The score of a song is the sum of the similarities of its playlists. Jannach
+    and Ludewig, "When recurrent neural networks meet the neighborhood for session-based
+    recommendation", 2017.
     """
 
     key, name = "session-knn", "session-kNN"
@@ -87,7 +88,10 @@ class SessionKnn:
 
 
 def weight_by_recency(seeds: SongLists, songs: int, decay: float) -> csr_array:
-    """Return the weights of the seeds, shape (queries, songs): 1 for the last seed."""
+    """Return the weights of the seeds, shape (queries, songs).
+
+    The last seed of a query has weight 1. Each other seed has `decay` times the weight of the next.
+    """
     age = seeds.offsets[1:][seeds.rows] - 1 - np.arange(len(seeds.songs))
     known = seeds.songs >= 0
     weight = (decay ** age[known].astype(np.float64)).astype(np.float32)
@@ -95,11 +99,11 @@ def weight_by_recency(seeds: SongLists, songs: int, decay: float) -> csr_array:
 
 
 def keep_highest(matrix: csr_array, count: int) -> csr_array:
-    """Return a matrix of the `count` highest non-zero values of each row."""
+    """Return the matrix with only the `count` highest non-zero values of each row."""
     matrix.eliminate_zeros()
     rows = _find_rows(matrix)
     order = np.lexsort((matrix.indices, -matrix.data, rows))
-    rank = np.arange(len(order)) - matrix.indptr[rows]  # the order is by row first
+    rank = np.arange(len(order)) - matrix.indptr[rows]  # within the row, as `order` sorts by row
     kept = order[rank < count]
     return csr_array((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)
 
@@ -110,9 +114,10 @@ def _find_rows(matrix: csr_array) -> NDArray[np.int64]:
 
 
 def _split_songs(pairs: NDArray[np.generic]) -> Iterator[tuple[int, int]]:
-    """Yield ranges of songs, as start and end, that have at most `MAX_PAIRS` pairs in all.
+    """Yield ranges of songs, from the first to before the second, with at most `MAX_PAIRS` pairs.
 
-    `pairs` is the number of pairs of each song. A song with more pairs has a range of its own.
+    `pairs` is the number of pairs of each song. A song with more than `MAX_PAIRS` pairs has a range
+    of its own.
     """
     total = np.cumsum(pairs)
     low = 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Popularity:
-    """The songs in the most training playlists."""
+    """Recommends the songs that are in the most training playlists."""
 
     key, name = "popularity", "popularity"
 
@@ -35,7 +35,7 @@ class Popularity:
 
 
 class Random:
-    """Songs of the catalog, drawn at random with equal probability."""
+    """Recommends songs of the catalog, drawn at random with equal probability."""
 
     key, name = "random", "random"
 

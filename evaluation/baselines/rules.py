@@ -1,4 +1,4 @@
-"""Sequential rules."""
+"""The baseline of sequential rules: songs that often follow the last song."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import Dataset, SongNumbers
 
-MAX_DISTANCE = 10  # positions between a song and one that follows it
+MAX_DISTANCE = 10  # positions: a song follows another song if it comes at most this much later
 
 
 class SequentialRules:
-    """The songs that followed the last known song most often, weighted with 1 / distance.
+    """Recommends the songs that most often follow the last known seed in training playlists.
 
-    Ludewig and Jannach, "Evaluation of session-based recommendation algorithms", 2018.
+    A song that follows at a distance of n positions counts 1 / n. Ludewig and Jannach, "Evaluation
+    of session-based recommendation algorithms", 2018.
     """
 
     key, name = "rules", "sequential rules"

@@ -1,4 +1,4 @@
-"""Batches of queries and rankings by score, which the baselines use."""
+"""Batches of queries, and rankings by score, for the baselines."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import SongLists, SongNumbers
 
-MAX_DENSE_SCORES = 1 << 25  # in memory at once
+MAX_DENSE_SCORES = 1 << 25  # scores in memory at a time
 
 MAX_BATCH = 512  # queries
 
 
 def batch_seeds(cases: HeldOutCases, scores_per_case: int) -> Iterator[SongLists]:
-    """Yield the seeds of all cases in batches of at most `MAX_DENSE_SCORES` scores."""
+    """Yield the seeds of all cases in batches that need at most `MAX_DENSE_SCORES` scores."""
     size = max(1, min(MAX_BATCH, MAX_DENSE_SCORES // max(1, scores_per_case)))
     for start in range(0, len(cases), size):
         yield cases.seeds.take(slice(start, start + size))
@@ -30,7 +30,7 @@ def batch_seeds(cases: HeldOutCases, scores_per_case: int) -> Iterator[SongLists
 def rank_dense(scores: NDArray[np.float32], limit: int) -> SongNumbers:
     """Return the columns of the `limit` highest scores of each row, the highest first.
 
-    Scores of -inf are left out. Shape (rows, limit), padded with -1.
+    The result has shape (rows, limit) and is padded with -1. Scores of -inf are left out.
     """
     kept = min(limit, scores.shape[1])
     columns = np.argpartition(-scores, max(0, kept - 1), axis=1)[:, :kept]
@@ -46,7 +46,8 @@ def rank_dense(scores: NDArray[np.float32], limit: int) -> SongNumbers:
 def rank_sparse(scores: csr_array, limit: int, excluded: SongLists) -> SongNumbers:
     """Return the columns of the `limit` highest positive scores of each row, the highest first.
 
-    The columns that `excluded` lists for the row are left out. Shape (rows, limit), padded with -1.
+    The result has shape (rows, limit) and is padded with -1. The columns in `excluded[row]` are
+    left out.
     """
     rankings = np.full((scores.shape[0], limit), -1, dtype=np.int32)
     is_excluded = np.zeros(scores.shape[1], dtype=bool)
@@ -54,7 +55,7 @@ def rank_sparse(scores: csr_array, limit: int, excluded: SongLists) -> SongNumbe
         span = slice(scores.indptr[row], scores.indptr[row + 1])
         columns, values = scores.indices[span], scores.data[span]
         excluded_songs = excluded[row]
-        excluded_songs = excluded_songs[excluded_songs >= 0]  # -1 would be the last column
+        excluded_songs = excluded_songs[excluded_songs >= 0]  # index -1 means the last column
         is_excluded[excluded_songs] = True
         kept = ~is_excluded[columns] & (values > 0)
         is_excluded[excluded_songs] = False
@@ -67,6 +68,6 @@ def rank_sparse(scores: csr_array, limit: int, excluded: SongLists) -> SongNumbe
 
 
 def exclude_seeds(scores: NDArray[np.float32], seeds: SongLists) -> None:
-    """Set the scores of each query's seeds to -inf, in place."""
+    """Set the scores of the seeds of each query to -inf, in place."""
     known = seeds.songs >= 0
     scores[seeds.rows[known], seeds.songs[known]] = -np.inf

@@ -1,4 +1,4 @@
-"""Word2Vec as tutorials use it: neighbours of the last song, or of the mean of the query."""
+"""Baselines that use Word2Vec as tutorials do: songs near the last song, or near the mean."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ PARAMETERS = Parameters(
     min_count=3,
     skip_gram=False,
     sample=1e-3,
-    workers=1,  # several threads would update the same vectors without locks
+    workers=1,  # with several threads, results vary
 )
-"""CBOW with 48 dimensions, window 10, 30 epochs, min_count 3, and gensim's other defaults."""
+"""The parameters that tutorials use: CBOW, and gensim's defaults for all that is not named here."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """The tutorials' model of v songs."""
+    """A Word2Vec model with vectors of v songs."""
 
     songs: SongNumbers  # (v,), ascending
     vectors: NDArray[np.float32]  # (v, 48), unit length
-    row: NDArray[np.int64]  # row of each song of the work folder, or -1
+    row: NDArray[np.int64]  # (songs,), the row in `vectors` of each song of the dataset, or -1
 
     def to_song_numbers(self, rankings: SongNumbers) -> SongNumbers:
-        """Convert rankings of rows of the model to rankings of song numbers."""
+        """Convert rankings of rows in `vectors` to rankings of song numbers."""
         numbers: SongNumbers = np.where(rankings >= 0, self.songs[rankings], -1).astype(np.int32)
         return numbers
 
 
 def has_vocabulary(dataset: Dataset) -> bool:
-    """Return whether a song is in `min_count` training playlists, without which gensim fails."""
+    """Return whether a song is in `min_count` training playlists, so that gensim can train."""
     return bool((dataset.songs.playlists >= PARAMETERS.min_count).any())
 
 
 def train_tutorial_model(dataset: Dataset) -> Model:
-    """Train the tutorials' model on the training playlists; the result is repeatable."""
+    """Train a model with `PARAMETERS` on the training playlists. The result is repeatable."""
     with tempfile.TemporaryDirectory(prefix="nextsong-") as name:
         folder = Path(name)
         with connect(folder) as sql:
@@ -73,9 +73,10 @@ def train_tutorial_model(dataset: Dataset) -> Model:
 
 
 class LastSong:
-    """The cosine neighbours of the last song.
+    """Recommends the songs with the highest cosine with the last song of the query.
 
-    Only the last song itself is excluded. If it has no vector, a random song replaces it.
+    As in tutorials, other songs of the query may be recommended. If the last song has no vector, a
+    random song takes its place.
     """
 
     key, name = "tutorial", "tutorial (last song)"
@@ -85,7 +86,7 @@ class LastSong:
         self._seed = dataset.seed
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the neighbours of the last seed of each case, in batches."""
+        """Yield the songs most similar to the last seed of each case, in batches."""
         model = self._model
         random = np.random.default_rng(self._seed)
         last_songs = cases.seeds.songs[cases.seeds.offsets[1:] - 1]
@@ -101,7 +102,7 @@ class LastSong:
 
 
 class MeanOfAll:
-    """The songs nearest to the mean vector of the query."""
+    """Recommends the songs with the highest dot product with the mean vector of the query."""
 
     key, name = "word2vec-mean", "Word2Vec mean"
 
@@ -109,9 +110,9 @@ class MeanOfAll:
         self._model = model
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the songs nearest to the mean of each case, in batches.
+        """Yield the songs most similar to the mean of the seeds of each case, in batches.
 
-        There are none for a case without a known seed.
+        A case none of whose seeds has a vector gets no songs.
         """
         model = self._model
         for seeds in batch_seeds(cases, len(model.songs)):

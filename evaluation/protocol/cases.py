@@ -1,7 +1,7 @@
 """Held-out cases: each held-out playlist is divided into seeds and labels.
 
-Every playlist of the split makes a case. A label that the catalog lacks is a miss and stays in the
-denominator.
+Every playlist of the split makes a case. A label that the catalog lacks counts as a miss, and its
+case is not left out.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ HOLDOUTS = {
     "random": "one song of each held out, at a random position",
     "half": "the last half of each held out",
 }
+"""The held-out songs of each playlist, as the end of a sentence about playlists."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class HeldOutCases:
         return self.labels.songs[self.labels.offsets[:-1]]
 
     def take(self, rows: NDArray[np.integer[Any]]) -> HeldOutCases:
-        """Return the cases of these rows."""
+        """Return the cases in these rows."""
         return HeldOutCases(
             [self.playlist_ids[row] for row in rows],
             [self.names[row] for row in rows],
@@ -67,18 +68,19 @@ class HeldOutCases:
         return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:size]))
 
     def with_seeds(self, seeds: SongLists) -> HeldOutCases:
-        """Return the same playlists with other seeds."""
+        """Return the same cases with other seeds: one list for each case."""
         return replace(self, seeds=seeds)
 
 
 def load_cases(
     work: Path, split: Split, holdout: Holdout, seed: int, manifest: Manifest | None = None
 ) -> HeldOutCases:
-    """Return the cases of a split in the order of playlist ids, each with a seed and a label.
+    """Return the cases of a split, in the order of playlist ids.
 
-    With `holdout` "random", `seed` and the playlist's id determine the label's position. Raises
-    `MismatchError` if `manifest` is of a release that was not made in the work folder, because its
-    training playlists may include these.
+    Each case has at least one seed and one label. If `holdout` is "random", the position of the
+    label depends on `seed` and the id of the playlist. Raises `MismatchError` if the split has no
+    playlists, or if `manifest` describes a release that was not made in the work folder: such a
+    release may have been trained on these playlists.
     """
     stage = finished_stage(work, "split")
     if manifest and stage.fingerprint != manifest.origin.split_fingerprint:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SongNumbers = NDArray[np.int32]
-"""Songs, each by its row in the work folder's table of songs; -1 is an unknown song or none."""
+"""Numbers of songs: rows in the work folder's table of songs. -1 is an unknown song or no song."""
 
 UNKNOWN_SONG = Seed(artist="\N{EMPTY SET} nobody", title="\N{EMPTY SET} nothing")
 """The seed that stands for song number -1: no release has it."""
@@ -30,7 +30,7 @@ UNKNOWN_SONG = Seed(artist="\N{EMPTY SET} nobody", title="\N{EMPTY SET} nothing"
 
 @dataclass(frozen=True)
 class SongLists:
-    """n lists of songs in one array: list i is `songs[offsets[i]:offsets[i + 1]]`."""
+    """n lists of songs, stored in one array: list i is `songs[offsets[i]:offsets[i + 1]]`."""
 
     offsets: NDArray[np.int64]  # (n + 1,)
     songs: SongNumbers
@@ -64,17 +64,17 @@ class SongLists:
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
-        """The index of the list that each entry of `songs` is in."""
+        """The index of the list to which each entry of `songs` belongs, shape (songs,)."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def take(self, rows: Sequence[int] | NDArray[np.integer[Any]] | slice) -> SongLists:
-        """Return the lists of these rows."""
+        """Return the lists with these indexes."""
         return SongLists.from_lists([self[int(row)] for row in np.arange(len(self))[rows]])
 
     def to_matrix(self, songs: int) -> csr_array:
-        """Return a matrix of shape (n, songs), 1 if the song is in the list.
+        """Return a matrix, shape (n, songs): 1 for the songs of a list, 0 for all others.
 
-        Unknown songs are left out.
+        `songs` is the number of all songs. Unknown songs are left out.
         """
         known = self.songs >= 0
         ones = np.ones(int(known.sum()), dtype=np.float32)
@@ -88,9 +88,11 @@ class SongLists:
 class Songs:
     """All songs of a work folder.
 
-    `table` has the columns song_id, artist and title, a row for each song. `artist` is the number
-    of each song's artist. `playlists` counts the training playlists of each song: 0 if it occurs in
-    held-out playlists alone. The catalog has the songs of at least `min_playlists`.
+    - `table`: a row for each song, with the columns song_id, artist and title.
+    - `artist`: the number of the artist of each song, shape (songs,).
+    - `playlists`: number of training playlists of each song, shape (songs,). It is 0 for a song
+      that is only in held-out playlists.
+    - `min_playlists`: number of training playlists from which a song is in the catalog.
     """
 
     table: pa.Table
@@ -108,27 +110,27 @@ class Songs:
 
     @cached_property
     def by_popularity(self) -> SongNumbers:
-        """The songs of the catalog, the most popular first; ties are in the order of song ids."""
+        """The songs of the catalog, the most popular first, and equally popular songs by id."""
         order = np.argsort(-self.playlists, kind="stable")
         return order[: int(self.in_catalog.sum())].astype(np.int32)
 
     @cached_property
     def popularity_rank(self) -> NDArray[np.int64]:
-        """The rank of each song by popularity, from 1; 0 if it is not in the catalog."""
+        """The popularity rank of each song, shape (songs,), from 1; 0 if the catalog lacks it."""
         ranks = np.zeros(len(self), dtype=np.int64)
         ranks[self.by_popularity] = np.arange(1, len(self.by_popularity) + 1)
         return ranks
 
     @cached_property
     def numbers(self) -> dict[UUID, int]:
-        """The number of each song, by song id."""
+        """The song number for each song id."""
         return {
             UUID(song_id): number
             for number, song_id in enumerate(self.table["song_id"].to_pylist())
         }
 
     def seed(self, number: int) -> Seed:
-        """Return a song as a seed."""
+        """Return the song with this number as a seed."""
         row = self.table.slice(int(number), 1)
         song_id, artist, title = (row[name][0].as_py() for name in ("song_id", "artist", "title"))
         return Seed(UUID(song_id), artist, title)
@@ -150,7 +152,7 @@ class Songs:
         ]
 
     def name(self, number: int) -> str:
-        """Return a song's artist and title, or the one that it has."""
+        """Return artist and title of the song with this number, or only its title, as one text."""
         seed = self.seed(number)
         return full_name(seed.artist, seed.title)
 
@@ -159,8 +161,8 @@ class Songs:
 class Dataset:
     """The songs and the training playlists of a work folder.
 
-    `seed` is the seed of the split. Songs of fewer than `min_count` training playlists have no
-    dense vector in the release.
+    `work` is the work folder, and `seed` the seed of its split. Songs in fewer than `min_count`
+    training playlists have no dense vector in the release.
     """
 
     work: Path
@@ -176,7 +178,7 @@ class Dataset:
 
     @cached_property
     def artist_recurrence(self) -> float:
-        """Share of training plays whose artist has another play in the playlist, 0 to 1."""
+        """The share of training plays whose playlist has another song of the same artist."""
         artist = self.songs.artist[self.train.songs].astype(np.int64)
         playlist_and_artist = self.train.rows * (int(artist.max(initial=0)) + 1) + artist
         _, counts = np.unique(playlist_and_artist, return_counts=True)
@@ -184,9 +186,10 @@ class Dataset:
 
     @cached_property
     def vectors(self) -> NDArray[np.float32] | None:
-        """Unit Word2Vec vectors, shape (songs, dimensions); zeros for a song without a vector.
+        """Word2Vec vectors of unit length, shape (songs, dimensions), or None if there are none.
 
-        All systems are measured with these vectors of the work folder. None if it has no vectors.
+        They are the vectors in the work folder, which measure the diversity of all systems. The
+        vector of a song that has none is all zeros.
         """
         path = self.work / "train" / "vectors.parquet"
         if not path.is_file():
@@ -209,7 +212,11 @@ class Dataset:
 
 
 def load_dataset(work: Path, parameters: Mapping[str, Any]) -> Dataset:
-    """Read a work folder, whose release has these parameters. Raises `MismatchError`."""
+    """Read the dataset in a work folder.
+
+    `parameters` are those of the release that was made in the folder. Raises `MismatchError` if the
+    folder lacks a finished stage.
+    """
     songs_path = finished_stage(work, "prepare").folder / "songs.parquet"
     table = pq.read_table(songs_path, columns=["song_id", "artist", "title", "artist_key"])
     artist = table["artist_key"].combine_chunks().dictionary_encode().indices
@@ -227,5 +234,5 @@ def load_dataset(work: Path, parameters: Mapping[str, Any]) -> Dataset:
 
 
 def is_ordered(parameters: Mapping[str, Any]) -> bool:
-    """Return whether a release with these parameters takes playlists to be in play order."""
+    """Return whether playlists are in play order, according to the parameters of a release."""
     return parameters.get("order") != "none"

@@ -1,4 +1,4 @@
-"""Check that no held-out playlist is in training, by its id or by its songs under another id."""
+"""Check for held-out playlists that are also among the training playlists, by id or by songs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BYTES_PER_SONG = 4
 
 @dataclass(frozen=True)
 class Leaks:
-    """Held-out playlists (validation and test) that are also in training.
+    """Held-out playlists (validation and test) that are also training playlists.
 
     - `playlists`: number of held-out playlists.
     - `same_id`: number of held-out playlists with the id of a training playlist. It must be 0.
@@ -37,9 +37,10 @@ class Leaks:
 
 
 def find_leaks(work: Path, *, ordered: bool = True) -> Leaks:
-    """Compare both held-out splits with the training playlists. Raises `MismatchError`.
+    """Compare the validation and test playlists with the training playlists.
 
-    If playlists are not `ordered`, the same songs in any order are the same playlist.
+    If playlists are not `ordered`, two playlists with the same songs are equal in any order of the
+    songs. Raises `MismatchError` if the work folder has no split.
     """
     train_ids, train_digests = _read_split(work, "train", ordered=ordered)
     validation_ids, validation_digests = _read_split(work, "validation", ordered=ordered)
@@ -60,7 +61,7 @@ def find_leaks(work: Path, *, ordered: bool = True) -> Leaks:
 
 
 def _read_split(work: Path, split: str, *, ordered: bool) -> tuple[list[str], list[bytes]]:
-    """Return the ids of a split's playlists, and a digest of the songs of each."""
+    """Return the id of each playlist of a split, and a digest of its songs."""
     path = finished_stage(work, "split").folder / f"{split}.parquet"
     table = pq.read_table(path, columns=["playlist_id", "songs"])
     lists = SongLists.from_arrow(table["songs"])

@@ -1,8 +1,9 @@
-"""Invented names of genres, artists, songs, albums and playlists, in bulk.
+"""Invented names of genres, artists, songs, albums and playlists, for synthetic data.
 
-A name is a template with one or two words. Names are computed from the indices of word lists, so
-that each number has a name of its own; after the last combination of words, names get a numeral.
-No two names of a kind are equal after `catalog.song.normalise`, because no two words of a list are.
+A name is made from a template and one or two words of lists. Names are numbered, and a number
+determines the words, so no search for duplicates is needed. When all combinations of words are
+used up, a numeral is appended. Two names of the same kind differ even after
+`catalog.song.normalise`, because all words of a list do.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 
 
 class _Template(NamedTuple):
-    """A name: `before`, the first word, `between`, the second word, `after`.
+    """The form of a name: `before`, first word, `between`, second word, `after`.
 
-    `single` templates lack the first word and `between`. `share` is the template's weight.
+    A `single` template has neither first word nor `between`. `share` is the relative frequency of
+    the template.
     """
 
     share: float
@@ -165,13 +167,13 @@ forgotten {};{} - favourites;slow {};más {};{} till dawn;kitchen {};{} on repea
 
 
 def make_genre_names(count: int) -> pa.StringArray:
-    """Return the names of `count` genres, shape (count,)."""
+    """Return names for `count` genres, shape (count,)."""
     number = np.arange(count)
     return _append_numerals(_take(_GENRES, number % len(_GENRES)), number // len(_GENRES), " ")
 
 
 def make_user_ids(count: int) -> pa.StringArray:
-    """Return the ids of `count` users, shape (count,)."""
+    """Return ids for `count` users, shape (count,)."""
     number = pc.utf8_lpad(pa.array(np.arange(count)).cast(pa.string()), 6, "0")
     return pc.binary_join_element_wise("listener-", number, "")
 
@@ -195,10 +197,11 @@ def make_artist_names(count: int, rng: np.random.Generator) -> pa.StringArray:
 def make_song_titles(
     artist: Ints, ordinal: Ints, artists: pa.StringArray, rng: np.random.Generator
 ) -> pa.StringArray:
-    """Return a title for each of n songs; an artist's titles are all different.
+    """Return a title for each of n songs. All titles of an artist are different.
 
-    `artist`, shape (n,), is the song's artist, `ordinal`, (n,), counts the artist's songs from 0,
-    and `artists` are all names, because about 2% of the songs feature a guest.
+    - `artist`, shape (n,): number of the artist of each song.
+    - `ordinal`, shape (n,): number of each song among the songs of its artist, from 0.
+    - `artists`: names of all artists. About 2% of the titles name another artist as a guest.
     """
     title = _make_titles(artist, ordinal, _TITLES, rng)
     guest = artists.take(pa.array(rng.integers(len(artists), size=len(artist))))
@@ -207,17 +210,21 @@ def make_song_titles(
 
 
 def make_album_titles(artist: Ints, ordinal: Ints, rng: np.random.Generator) -> pa.StringArray:
-    """Return a title for each of n albums; an artist's titles are all different."""
+    """Return a title for each of n albums. All titles of an artist are different.
+
+    `artist` and `ordinal`, shape (n,), are the artist of each album, and the number of the album
+    among the albums of the artist, from 0.
+    """
     return _make_titles(artist, ordinal, _ALBUMS, rng)
 
 
 def make_playlist_names(
     genre: Ints, owner: Ints, ordinal: Ints, genres: pa.StringArray
 ) -> pa.StringArray:
-    """Return a name for each of n playlists; an owner's names are all different.
+    """Return a name for each of n playlists. All names of an owner are different.
 
-    `genre`, `owner` and `ordinal` have shape (n,). `genre` indexes `genres`, and `ordinal` counts
-    the playlists of an owner from 0.
+    `genre`, `owner` and `ordinal`, shape (n,), are the genre of each playlist (an index of
+    `genres`), its owner, and its number among the playlists of the owner, from 0.
     """
     mood = (owner.astype(np.int64) * 7 + ordinal) % len(_MOODS)
     before, after = zip(*(mood.split("{}") for mood in _MOODS), strict=True)
@@ -235,8 +242,8 @@ def _make_titles(
     pair = (start[artist] + ordinal.astype(np.int64) * _find_coprime_stride(pairs)) % pairs
     shares = np.array([template.share for template in templates])
     kind = rng.choice(len(templates), size=len(artist), p=shares / shares.sum())
-    # An artist's titles use each noun once before any noun again. Titles of a single word would
-    # repeat from then on.
+    # The first titles of an artist use each noun once. Later titles must not be a single noun,
+    # because it would repeat an earlier title.
     singles = np.array([template.single for template in templates])
     kind[singles[kind] & (ordinal >= len(_NOUNS))] = 0
     first, second = pair // len(_NOUNS), pair % len(_NOUNS)
@@ -259,7 +266,10 @@ def _fill_templates(
 
 
 def _append_numerals(names: pa.StringArray, repetition: Ints, mark: str) -> pa.StringArray:
-    """Append `mark` and a numeral from 2 on to the names whose `repetition` is not 0."""
+    """Append `mark` and a numeral, 2 or more, to names whose words are used again.
+
+    `repetition` is the number of earlier uses of the words of each name.
+    """
     if not repetition.any():
         return names
     numeral = pc.binary_join_element_wise(mark, pa.array(repetition + 1).cast(pa.string()), "")
@@ -271,7 +281,10 @@ def _take(words: Sequence[str], index: Ints) -> Any:
 
 
 def _find_coprime_stride(count: int) -> int:
-    """Return a step, near the golden ratio, that visits `count` numbers before any repeats."""
+    """Return a step such that its multiples modulo `count` visit all numbers below `count`.
+
+    It is near `count` times the golden ratio, so successive numbers are far apart.
+    """
     step = max(1, round(count * 0.618))
     while math.gcd(step, count) > 1:
         step += 1

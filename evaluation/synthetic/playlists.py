@@ -1,10 +1,13 @@
-"""Invented playlists of any size with the structure of real ones; a seed determines them.
+"""Synthetic playlists of any size with the structure of real ones, determined by a seed.
 
-The songs are intervals of the line from 0 to 1, as wide as they are popular, so a uniform draw from
-any stretch of the line is a draw by popularity. Songs of an album are adjacent in track order, and
-so are the albums of an artist and the artists of a genre. A playlist is a random walk on the line:
-a step goes nearby, to a favourite point of the owner, to anywhere in the genre, to the same artist,
-or to the next track of the album. One binary search per step serves all playlists.
+Each song is an interval of the line from 0 to 1, whose length is its popularity. A random point of
+the line thus selects a song by popularity. The intervals of an album are adjacent in track order,
+those of an artist are adjacent, and those of a genre are adjacent.
+
+A playlist is a random walk on the line. Each step goes to a point near the last one, to a point
+near a favourite point of the owner, to the same artist, to a random point of the genre or of the
+whole line, or to the next track of the album. All playlists take a step at the same time, with one
+binary search.
 """
 
 from __future__ import annotations
@@ -35,9 +38,9 @@ if TYPE_CHECKING:
 
 COLUMNS = ("playlist_id", "playlist_name", "user_id", "position", "artist", "title", "album")
 _ROWS_PER_CHUNK = 1 << 18
-_MAX_FAVOURITES = 3  # favourite points of an owner
-_COLLECTION_LENGTH = 6_000  # songs of a collection (median)
-_SURPLUS = 1.5  # songs drawn per song of a playlist, because repeats are dropped
+_MAX_FAVOURITES = 3  # maximum number of favourite points of an owner
+_COLLECTION_LENGTH = 6_000  # median number of songs of a collection
+_SURPLUS = 1.5  # songs drawn for each song of a playlist, because repeated songs are dropped later
 _DRAWS_PER_CHUNK = 1 << 20
 _BOUNDS = {
     "playlists": (1, 1 << 30),
@@ -51,31 +54,32 @@ _BOUNDS = {
 
 @dataclass(frozen=True)
 class Shape:
-    """The size and structure of the playlists. Raises `InputError` for impossible values.
+    """The size and structure of the playlists.
 
-    Sizes are counts, rates are shares from 0 to 1. `near`, `favourite`, `same_artist` and
-    `in_genre` are shares of the steps that do not follow an album. The other steps go to any song.
+    `near`, `favourite`, `same_artist` and `in_genre` are shares of the steps that do not follow an
+    album. All remaining steps go to a random song of any genre. Raises `InputError` for impossible
+    values.
     """
 
     playlists: int = 8_000
-    songs: int = 28_000  # including songs that no playlist has
+    songs: int = 28_000  # songs to choose from; some are in no playlist
     genres: int = 12
     songs_per_artist: float = 8.0
     playlists_per_owner: float = 3.0
-    mean_length: float = 32.0  # about a tenth less if playlists run out of new songs
-    spread_of_length: float = 1.05  # standard deviation of the logarithm
-    longest: int = 3_000
+    mean_length: float = 32.0  # songs; about a tenth less if playlists run out of new songs
+    spread_of_length: float = 1.05  # standard deviation of the logarithm of the length
+    longest: int = 3_000  # maximum number of songs of a playlist
     artist_skew: float = 0.62  # exponent of the power law of artist popularity by rank
     song_skew: float = 1.5  # standard deviation of log popularity, of albums and of their songs
-    neighbours: float = 2.0  # step length in a playlist of 32 songs, in average artists
-    near: float = 0.1  # steps from the last song
-    favourite: float = 0.62  # steps from a favourite point of the owner
-    same_artist: float = 0.08
-    in_genre: float = 0.12
-    album_run: float = 0.03  # how often a step begins an album
-    album_stay: float = 0.92  # how often a step along an album is followed by another
-    repeats: float = 0.03  # share of the repeated draws that are kept
-    collections: float = 0.0  # share of playlists that are very long collections
+    neighbours: float = 2.0  # length of a near step in a playlist of 32 songs, in average artists
+    near: float = 0.1  # share of steps to a point near the last song
+    favourite: float = 0.62  # share of steps to a point near a favourite point of the owner
+    same_artist: float = 0.08  # share of steps to the same artist
+    in_genre: float = 0.12  # share of steps to a random point of the genre
+    album_run: float = 0.03  # probability that a step goes to the first track of an album
+    album_stay: float = 0.92  # probability that the next track of an album follows
+    repeats: float = 0.03  # share of repeated songs that are not dropped
+    collections: float = 0.0  # share of playlists that are collections of thousands of songs
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -94,11 +98,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class Playlists:
-    """Invented playlists: p playlists, n plays, o owners, s songs, a artists, b albums, g genres.
+    """Synthetic playlists: p playlists, n plays, o owners, s songs, a artists, b albums, g genres.
 
     The songs of playlist i are `songs[offsets[i]:offsets[i + 1]]`, in play order. Songs are
-    numbered by genre, artist, album and track. Names are Arrow string arrays. Users, artists and
-    genres have different names, and so have an artist's songs and albums, and an owner's playlists.
+    numbered by genre, artist, album and track. Names are Arrow string arrays. No two owners,
+    artists or genres have the same name; nor do two songs or albums of an artist, or two playlists
+    of an owner.
     """
 
     offsets: Int64  # (p + 1,)
@@ -118,9 +123,10 @@ class Playlists:
 
 
 def generate(shape: Shape, seed: int) -> Playlists:
-    """Invent playlists; the same `shape` and `seed` (0 or more) give the same playlists.
+    """Generate playlists. The same `shape` and `seed` (0 or more) give the same playlists.
 
-    The result takes 4 bytes per play; generating it takes about 30. Raises `InputError`.
+    Memory: about 30 bytes per play during the call, and 4 bytes per play for the result. Raises
+    `InputError` if `seed` is negative.
     """
     if seed < 0:
         raise InputError(f"seed: {seed} is less than 0")
@@ -158,20 +164,25 @@ def generate(shape: Shape, seed: int) -> Playlists:
 
 @dataclass(frozen=True)
 class _World:
+    """The songs, artists and genres as intervals of the line from 0 to 1.
+
+    Fields without a comment are those of `Playlists`.
+    """
+
     artist: Int32
     album: Int32
     track: Int32
     artist_genre: Int32
-    song_end: Float64  # (s,), the end of each song's interval; the last one is 1
-    artist_edge: Float64  # (a + 1,)
-    genre_edge: Float64  # (g + 1,)
+    song_end: Float64  # (s,), end of the interval of each song; the last is 1
+    artist_edge: Float64  # (a + 1,), ends of the intervals of the artists, preceded by 0
+    genre_edge: Float64  # (g + 1,), ends of the intervals of the genres, preceded by 0
 
 
 def _draw_world(shape: Shape, rng: np.random.Generator) -> _World:
     artists = min(shape.songs, max(shape.genres, round(shape.songs / shape.songs_per_artist)))
     popularity = rng.permutation((np.arange(artists) + 1.0) ** -shape.artist_skew)
     popularity *= rng.lognormal(0, 0.7, artists)
-    # Popular artists have more songs, but not in proportion.
+    # Popular artists have more songs: their number grows with the square root of popularity.
     sizes = _divide_at_random(
         shape.songs, np.sqrt(popularity) * rng.lognormal(0, 0.5, artists), rng
     )
@@ -185,7 +196,8 @@ def _draw_world(shape: Shape, rng: np.random.Generator) -> _World:
     )
     album = np.cumsum(track == 1, dtype=np.int32) - np.int32(1)
 
-    # Popularity differs between albums, because steps along albums even out that of their songs.
+    # Popularity has a factor for each album as well as one for each song, because steps along
+    # albums make the songs of an album about equally popular.
     weight = rng.lognormal(0, shape.song_skew, int(album[-1]) + 1)[album]
     weight *= rng.lognormal(0, shape.song_skew, shape.songs)
     weight *= (popularity / np.bincount(artist, weight))[artist]
@@ -197,7 +209,7 @@ def _draw_world(shape: Shape, rng: np.random.Generator) -> _World:
 
 
 def _draw_owners(shape: Shape, rng: np.random.Generator) -> tuple[Int32, Float64, Int64]:
-    """Draw the owner of each playlist, a favourite point of the owner, and the intended length."""
+    """Draw for each playlist its owner, a favourite point of the owner, and the number of songs."""
     owners = max(1, round(shape.playlists / shape.playlists_per_owner))
     owner = np.sort(rng.integers(owners, size=shape.playlists, dtype=np.int32))
     points = rng.random((owners, _MAX_FAVOURITES))
@@ -214,18 +226,22 @@ def _draw_owners(shape: Shape, rng: np.random.Generator) -> tuple[Int32, Float64
 def _walk(
     shape: Shape, world: _World, favourite: Float64, length: Int64, rng: np.random.Generator
 ) -> tuple[Int64, Int32]:
-    """Draw a surplus of songs for each playlist: `offsets` and `songs` as in `Playlists`."""
+    """Draw the songs of each playlist: `offsets` and `songs` as in `Playlists`.
+
+    `_SURPLUS` times as many songs as in `length` are drawn, because `_drop_repeats` drops some.
+    """
     draws = np.ceil(length * _SURPLUS).astype(np.int64)
     offsets = np.append(np.int64(0), np.cumsum(draws))
     songs = np.empty(int(offsets[-1]), np.int32)
 
-    # Longest first, so that the playlists with a further step are always the first `active` ones.
+    # The longest playlists are first, so that the playlists that need a further step are always the
+    # first `active` ones.
     order = np.argsort(-draws, kind="stable")
     descending = -draws[order]
     first_draw, favourite = offsets[order], favourite[order]
     genre = np.searchsorted(world.genre_edge[1:-1], favourite, side="right")
     low, span = world.genre_edge[genre], np.diff(world.genre_edge)[genre]
-    # Long playlists take longer steps, or they would run out of songs.
+    # Long playlists take longer steps; otherwise they would run out of new songs.
     reach = shape.neighbours / len(world.artist_genre) * np.sqrt(length[order] / 32)
     width = reach * rng.lognormal(0, 0.7, len(order))
     middle = world.song_end - np.diff(world.song_end, prepend=0.0) / 2
@@ -243,7 +259,7 @@ def _walk(
         point, song, follows_album = point[:active], song[:active], follows_album[:active]
         move, position, stay, begin = rng.random((4, active))
         if step == 0:
-            move[:] = -1  # a step nearby, because there is no song yet
+            move[:] = -1  # a near step, which starts at `point`, because there is no last song
         follows_album = follows_album & has_next_track[song] & (stay < shape.album_stay)
         begins_album = ~follows_album & (begin < shape.album_run)
 
@@ -262,7 +278,7 @@ def _walk(
         drawn = np.minimum(drawn, shape.songs - 1)
         song = np.where(follows_album, song + 1, np.where(begins_album, first_track[drawn], drawn))
         follows_album |= begins_album
-        # After a song from another genre, the walk continues from its previous point.
+        # A step to any genre does not move the point from which the walk continues.
         point = np.where(follows_album, middle[song], np.where(move < genre_end, target, point))
         songs[first_draw[:active] + step] = song
     return offsets, songs
@@ -271,7 +287,7 @@ def _walk(
 def _drop_repeats(
     shape: Shape, offsets: Int64, songs: Int32, length: Int64, rng: np.random.Generator
 ) -> tuple[Int64, Int32]:
-    """Drop most repeated songs of a playlist, and all songs beyond its `length`."""
+    """Drop most repeated songs of each playlist, and then all songs beyond its `length`."""
     keep = np.empty(len(songs), bool)
     for start, stop in chunks(offsets, _DRAWS_PER_CHUNK):
         first, last = offsets[start], offsets[stop]
@@ -289,11 +305,12 @@ def _drop_repeats(
 
 
 def write_csv(playlists: Playlists, path: Path) -> int:
-    """Write a row for each play, in play order, with the columns `COLUMNS`; return their number.
+    """Write a CSV file with a row for each play; return the number of rows.
 
-    `playlist_id` counts from 0, and `position` from 1 in each playlist. The file is CSV (RFC 4180,
-    LF, UTF-8). It appears, or is replaced, when it is complete. Memory does not grow with the rows.
-    Raises `StorageError`.
+    The rows have the columns `COLUMNS` and are in play order. `playlist_id` counts from 0, and
+    `position` from 1 in each playlist. The file follows RFC 4180, with LF and UTF-8. It is created
+    or replaced only when it is complete. Memory does not depend on the number of rows. Raises
+    `StorageError`.
     """
     options = pa.csv.WriteOptions(include_header=False, batch_size=1 << 14)
     with replace_file(path) as file:
@@ -321,22 +338,22 @@ def _make_table(playlists: Playlists, start: int, stop: int) -> pa.Table:
 
 
 def _number_within_groups(group: Int32) -> Int64:
-    """Return the number of equal values before each value of the ascending `group`."""
+    """Return the position, from 0, of each item within its group. `group` ascends."""
     changes = np.flatnonzero(np.diff(group)) + 1
     return _number_items(np.diff(changes, prepend=0, append=len(group)))
 
 
 def _number_items(counts: Int64) -> Int64:
-    """Return the position, from 0, of each item in its group; `counts` are the group sizes."""
+    """Return the position, from 0, of each item within its group. `counts` are sizes of groups."""
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def _divide_at_random(total: int, weight: Float64, rng: np.random.Generator) -> Int64:
-    """Divide `total` at random in proportion to `weight`, with at least 1 for each."""
+    """Divide `total` at random into parts of 1 or more, in proportion to `weight`."""
     return 1 + rng.multinomial(total - len(weight), weight / weight.sum())
 
 
 def chunks(offsets: Int64, rows: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges of playlists, as start and stop, with about `rows` rows each."""
+    """Yield ranges of playlists, from start to before stop, with about `rows` plays each."""
     edges = np.searchsorted(offsets, np.append(np.arange(0, offsets[-1], rows), offsets[-1]))
     yield from pairwise(np.unique(edges).tolist())

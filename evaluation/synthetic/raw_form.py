@@ -1,4 +1,4 @@
-"""Invented playlists in the raw form of the #nowplaying playlists file, malformed rows included.
+"""Synthetic playlists in the form of the raw #nowplaying playlists file, with its malformed rows.
 
 Every field is in quotes, but quotes inside a field are neither doubled nor escaped. The header has
 a space after each comma. Playlists are sorted by title in code point order. Some rows have no
@@ -31,7 +31,7 @@ HEADER = b'"user_id", "artistname", "trackname", "playlistname"\n'
 NO_ARTIST = 0.0026  # share of rows
 TRAILING_SPACE = 0.03  # share of playlist names
 LONE_QUOTE = 0.001  # share of playlist names that begin with an unclosed quote
-# Shares of the rows with this mark in the title, the artist and the playlist name.
+# Shares of the rows that have a quote, or a comma, in the title, the artist and the playlist name.
 INNER_QUOTES = (0.0015, 0.0006, 0.0005)
 INNER_COMMAS = (0.012, 0.010, 0.005)
 
@@ -41,11 +41,11 @@ _ROWS_PER_CHUNK = 1 << 18
 
 
 def write_raw(path: Path, rows: int, seed: int) -> int:
-    """Invent `rows` rows and write them to `path`; return the number of playlists.
+    """Generate `rows` rows and write them to `path`; return the number of playlists.
 
-    The same `rows` and `seed` give the same file. 12.9 million rows have 2.3 million different
-    songs, of which 0.9 million occur 5 times or more. The file appears, or is replaced, when it is
-    complete. Raises `InputError` and `StorageError`.
+    The same `rows` and `seed` give the same file. 12.9 million rows, as in the real file, have 2.3
+    million different songs, of which 0.9 million occur 5 times or more. The file is created or
+    replaced only when it is complete. Raises `InputError` and `StorageError`.
     """
     playlists = _generate_rows(rows, seed)
     rng = np.random.default_rng([seed, rows])
@@ -111,9 +111,10 @@ def _generate_rows(rows: int, seed: int) -> Playlists:
 
 
 def _reduce_marks(names: Any, plays: NDArray[Any], field: int, rng: np.random.Generator) -> Any:
-    """Replace quotes and commas in most names, so that they occur at the rates of `field`.
+    """Replace quotes and commas in most names by other characters.
 
-    `plays`, shape (names,), is the number of rows with each name.
+    The names that keep them are in about the share of rows that `INNER_QUOTES[field]` and
+    `INNER_COMMAS[field]` give. `plays`, shape (names,), is the number of rows with each name.
     """
     for mark, other, shares in ((", ", " - ", INNER_COMMAS), ('"', "'", INNER_QUOTES)):
         has_mark = pc.match_substring(names, pattern=mark)

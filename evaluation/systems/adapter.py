@@ -1,4 +1,4 @@
-"""Adapter to evaluate a custom recommender in the same way as a release.
+"""Adapter that lets a user's own recommender be evaluated in the same way as a release.
 
 A recommender is an object with one method::
 
@@ -40,8 +40,7 @@ class Recommender(Protocol):
     ) -> Sequence[SongReference]:
         """Return at most `limit` songs that should come after the seeds, the best first.
 
-        A seed has `song_id`, `artist` and `title`; the last seed is the most recent one. `where`
-        excludes the songs of the query.
+        The last seed is the most recent song. `where` is a filter that excludes the seeds.
         """
 
 
@@ -56,7 +55,8 @@ class AdaptedSystem:
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
         """Yield the rankings of all cases in batches.
 
-        Raises `InputError` if a ranking is too long, or an entry is not a song reference.
+        Raises `InputError` if the recommender returns more than `limit` songs, or a value that is
+        not a `SongReference`.
         """
         for start in range(0, len(cases), BATCH):
             playlists = self._songs.seeds(cases.seeds.take(slice(start, start + BATCH)))

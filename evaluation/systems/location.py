@@ -1,4 +1,4 @@
-"""The location of the releases and of the log of runs, as a picklable value."""
+"""The location of the releases and of the log of runs, which other processes can open as well."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoreLocation:
-    """The folder of the log of runs and, unless `qdrant` is given, of the releases."""
+    """The location of the log of runs and of the releases. It can be pickled.
+
+    The log of runs is in `folder`. The releases are on the server `qdrant`, or in `folder` if
+    `qdrant` is None.
+    """
 
     folder: Path
     qdrant: QdrantOptions | None = None

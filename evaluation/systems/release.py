@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 BATCH = 128  # queries
 
 MIN_CASES_FOR_PROCESSES = 1_500
-"""With fewer cases, opening the release in other processes takes longer than it saves."""
+"""Number of cases from which several processes are used. With fewer cases, opening the release in
+each of them takes longer than the search."""
 
 MODES: dict[str, Mode | None] = {"auto": None, **{mode.value: mode for mode in Mode}}
+"""The mode of a query by the name of the mode; None is the default mode of the release."""
 
 MODE_NAMES = {
     "auto": "nextsong",
@@ -42,10 +44,11 @@ MODE_NAMES = {
     "hybrid": "nextsong: both, fused",
     "ranked": "nextsong: ranker",
 }
+"""The name of a release in reports, by its mode."""
 
 
 class System(Protocol):
-    """A recommender that can be scored."""
+    """Interface of all recommenders that can be scored, such as releases and baselines."""
 
     @property
     def key(self) -> str:
@@ -56,24 +59,26 @@ class System(Protocol):
         """The name of the system in reports."""
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the rankings of all cases in order, the best song first, in batches (b, limit).
+        """Yield the rankings of all cases in order, in batches of shape (cases, limit).
 
-        -1 stands for no song, or for a song that the work folder lacks.
+        A ranking holds song numbers, the best song first. -1 stands for no song, or for a song that
+        the work folder lacks.
         """
 
 
 def find_distinct_modes(
     modes: Sequence[str], manifest: Manifest, *, in_process: bool = True
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return the modes whose answers differ, and a note on each mode that is left out.
+    """Return the modes that give different answers, and a note on each mode that is left out.
 
-    `in_process` is False if a service answers, which may have libraries that this process lacks.
-    Raises `MismatchError` if the modes include `ranked` and the release has no usable ranker.
+    `in_process` is False if a service is scored: the service may have LightGBM even if this process
+    lacks it. Raises `MismatchError` if the modes include `ranked` and the release has no re-ranker
+    that can be used.
     """
     can_rank = bool(load_reranker(manifest.ranker) if in_process else manifest.ranker)
     if "ranked" in modes and not can_rank:
         raise MismatchError(
-            f"release {manifest.release} has no ranker that can be used: train it with "
+            f"release {manifest.release} has no re-ranker that can be used: train one with "
             f"`nextsong ingest run --ranker`, install the extra 'ranker', or leave 'ranked' out of "
             f"--modes"
         )
@@ -96,8 +101,8 @@ def find_distinct_modes(
 def to_song_numbers(rankings: Sequence[Sequence[UUID]], songs: Songs, limit: int) -> SongNumbers:
     """Convert rankings of song ids to song numbers, shape (rankings, limit).
 
-    A release of older data may recommend a song that the work folder lacks. Such a song becomes -1
-    and counts as a miss; the ranks of the other songs do not change.
+    A release that was made from older data may recommend a song that the work folder lacks. The
+    number of such a song is -1, which counts as a miss. The ranks of other songs do not change.
     """
     numbers = np.full((len(rankings), limit), -1, dtype=np.int32)
     for row, ranking in enumerate(rankings):
@@ -108,11 +113,11 @@ def to_song_numbers(rankings: Sequence[Sequence[UUID]], songs: Songs, limit: int
 def recommend_playlists(
     release: OpenRelease, playlists: Sequence[Sequence[Seed]], limit: int, mode: Mode | None
 ) -> list[Recommendation]:
-    """Recommend songs for each playlist, by the code that the service runs."""
+    """Recommend songs for each playlist, by the same code as the service."""
     queries = [Query(seeds, limit=limit, mode=mode) for seeds in playlists]
     recommendations: list[Recommendation] = []
 
-    # A coroutine that returned the list would make asyncio log all of it in debug mode.
+    # In debug mode, asyncio logs the return value of a coroutine, so this one returns nothing.
     async def collect() -> None:
         recommendations.extend(await recommend_many(release, queries))
 
@@ -121,10 +126,10 @@ def recommend_playlists(
 
 
 class Release:
-    """A release that answers in one mode.
+    """A release as a system that is scored in one mode.
 
-    This process searches the release. If there are many cases, and `open_release` is given, several
-    other processes search it: each calls `open_release`, which must be picklable.
+    If there are many cases and `open_release` is given, several processes search the release. Each
+    opens it with `open_release`, which must be picklable. Otherwise this process searches it.
     """
 
     def __init__(
@@ -153,8 +158,8 @@ class Release:
             for batch in batches:
                 yield _recommend_batch(self._release, self._songs, batch, limit, self._mode)
             return
-        # Each process opens the release: the engine holds the interpreter's lock while it searches,
-        # and does not survive a fork.
+        # Processes instead of threads, because Qdrant Edge holds the interpreter lock during a
+        # search. They are spawned and open the release themselves: after a fork, searches hang.
         with ProcessPoolExecutor(
             self._processes,
             mp_context=multiprocessing.get_context("spawn"),
@@ -183,12 +188,12 @@ def _recommend_batch(
 
 
 _worker: tuple[OpenRelease, Songs] | None = None
-"""The release and the songs of a worker process, set by the pool's initializer."""
+"""The release and the songs of a worker process, set by `_initialise_worker`."""
 
 
 def _initialise_worker(open_release: Callable[[], OpenRelease], songs: Songs) -> None:
-    global _worker  # noqa: PLW0603 -- a pool passes its initializer's result on in no other way
-    stamina.instrumentation.set_on_retry_hooks(())  # it would print retries on standard output
+    global _worker  # noqa: PLW0603 -- an initializer can only pass values to tasks by a global
+    stamina.instrumentation.set_on_retry_hooks(())  # the default hook prints on standard output
     _worker = (open_release(), songs)
 
 

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from evaluation.protocol.dataset import Dataset, SongNumbers
     from service.recommend.seeds import Seed
 
-CONCURRENT_CALLS = 8
+CONCURRENT_CALLS = 8  # calls that wait for an answer at the same time
 
-MAX_SEEDS = 1_000  # seeds that the service accepts; older seeds of a longer query are not sent
+MAX_SEEDS = 1_000  # most recent seeds that are sent; the service accepts no more
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 60.0  # seconds until a call fails
 
 _MODES = {
     "auto": pb.MODE_UNSPECIFIED,
@@ -35,15 +35,15 @@ _MODES = {
 
 
 def get_served_release(address: str) -> str:
-    """Return the id of the release that a service answers from. Raises `UnavailableError`."""
+    """Return the id of the release that a service uses. Raises `UnavailableError`."""
     with Client(address, TIMEOUT_S) as client:
         return client.get_release().release.id
 
 
 class Service:
-    """The service at `address`, which answers in one mode.
+    """A running service as a system that is scored in one mode.
 
-    All answers must come from `release`.
+    `address` is HOST:PORT. All answers must come from the release with the id `release`.
     """
 
     key = "service"

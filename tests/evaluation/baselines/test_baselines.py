@@ -58,7 +58,10 @@ def train_matrix(dataset: Dataset) -> np.ndarray:
 
 
 def assert_ranked_by(ranking: np.ndarray, scores: np.ndarray, seeds: Any, limit: int) -> None:
-    """Assert that the songs are the best by these scores without the seeds, ties in any order."""
+    """Assert that a ranking has the songs with the highest scores, without the seeds.
+
+    Songs of equal score may be in any order.
+    """
     scores = scores.astype(np.float64).copy()
     scores[seeds] = 0
     best = np.sort(scores)[::-1][:limit]
@@ -78,7 +81,7 @@ def test_no_baseline_repeats_a_song_or_leaves_the_catalog(
             there = songs[songs >= 0]
             assert len(np.unique(there)) == len(there), key
             assert dataset.songs.in_catalog[there].all(), key
-            if key != "tutorial":  # which excludes the last song only
+            if key != "tutorial":  # the baseline that excludes only the last song
                 assert not np.isin(there, cases.seeds[row]).any(), key
 
 
@@ -86,7 +89,9 @@ def test_rankings_do_not_depend_on_the_batch(systems: dict[str, Any], cases: Hel
     few = cases.take(np.arange(5, 8))
     for key in ("item-item", "session-knn", "rules", "als", "bpr", "word2vec-mean"):
         together, alone = answers(systems[key], cases)[5:8], answers(systems[key], few)
-        assert (together == alone).mean() > 0.95, key  # BLAS may break ties by rounding
+        assert (together == alone).mean() > 0.95, (
+            key
+        )  # rounding in BLAS may change the order of ties
 
 
 def test_popularity_recommends_the_most_popular_songs(
@@ -168,7 +173,7 @@ def test_item_item_is_the_cosine_of_columns(dataset: Dataset, cases: HeldOutCase
         scores[cases.seeds[row]] = 0
         best = np.sort(scores)[::-1][:5]
         right += np.allclose(scores[rankings[row]], best, rtol=0.02)
-    assert right > 0.9 * len(cases)  # ties at the 200th neighbour may be broken either way
+    assert right > 0.9 * len(cases)  # of several songs at rank 200, any may be kept
 
 
 def test_item_item_is_the_same_in_several_parts(
@@ -216,12 +221,12 @@ def make_cases(*seeds: list[int]) -> HeldOutCases:
 
 def test_sequential_rules_by_hand(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, [[0, 1, 2], [0, 2, 3], [4, 0]])
-    # After 0: 1 once at distance 1; 2 at distances 2 and 1; 3 at distance 2.
+    # Song 1 follows song 0 once, at distance 1; song 2 at distances 2 and 1; song 3 at distance 2.
     rankings = answers(SequentialRules(dataset), make_cases([0], [4], [1, 5], [5], [2, 0]), 4)
     assert rankings.tolist() == [
         [2, 1, 3, -1],
         [0, -1, -1, -1],
-        [2, -1, -1, -1],  # 5 is unknown, so that the song before it counts
+        [2, -1, -1, -1],  # 5 is unknown: the song before it counts
         [-1, -1, -1, -1],
         [1, 3, -1, -1],  # 2 is in the query
     ]
@@ -257,7 +262,7 @@ def test_sparse_scores_are_ranked() -> None:
     scores = csr_array(np.array([[0.1, 0.9, 0.5, 0.0], [0.0, -1.0, 0.0, 0.2]]))
     rankings = rank_sparse(scores, 2, SongLists.from_lists([[1], []]))
     assert rankings.tolist() == [[2, 0], [3, -1]]
-    # An unknown song, -1, does not exclude the last column.
+    # The number of an unknown song, -1, does not exclude the last column.
     assert rank_sparse(scores, 2, SongLists.from_lists([[], [-1]])).tolist() == [[1, 2], [3, -1]]
 
 
@@ -277,12 +282,13 @@ def test_lists_of_baselines_are_parsed() -> None:
 
 
 def test_a_baseline_that_cannot_learn_is_skipped(tmp_path: Path) -> None:
-    dataset = make_dataset(tmp_path, [[0, 1], [2, 1], [3, 4]])  # no song in three playlists
+    dataset = make_dataset(tmp_path, [[0, 1], [2, 1], [3, 4]])  # no song is in three playlists
     names = ("popularity", "tutorial", "word2vec-mean")
     built = list(choice.build_baselines(names, dataset, make_cases([0]), 600, SilentReporter()))
     assert [isinstance(system, choice.SkippedBaseline) for system in built] == [False, True, True]
     assert built[1] == choice.SkippedBaseline(
-        "tutorial is left out: no song is in 3 training playlists, which its model requires"
+        "tutorial is left out: its model needs songs in 3 or more training playlists, and there is "
+        "none"
     )
 
 

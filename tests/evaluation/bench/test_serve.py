@@ -1,4 +1,4 @@
-"""`nextsong bench serve` on a small scale."""
+"""`nextsong bench serve` with small data and few calls."""
 
 from __future__ import annotations
 

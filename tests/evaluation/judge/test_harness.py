@@ -49,7 +49,7 @@ PLAN = harness.Plan(split="validation", baselines=("popularity", "rules"))
 
 @pytest.fixture(scope="module")
 def location(road: Road, tmp_path_factory: pytest.TempPathFactory) -> StoreLocation:
-    """A copy of the road's release store, in which evaluations are recorded."""
+    """A copy of the release store of the fixture `road`. Tests record evaluations in it."""
     home = tmp_path_factory.mktemp("evaluated") / "home"
     shutil.copytree(road.home.path, home, copy_function=linked)
     return StoreLocation(home)
@@ -76,7 +76,7 @@ def test_every_playlist_of_the_split_is_a_case(road: Road, result: Evaluation) -
 
 
 def test_scores_agree_with_numpy(road: Road, result: Evaluation) -> None:
-    """The reference is exact search in the work folder's vectors."""
+    """The expected rankings are those of exact search in the vectors of the work folder."""
     songs = pq.read_table(road.work / "prepare" / "songs.parquet")["song_id"].to_pylist()
     table = pq.read_table(road.work / "train" / "vectors.parquet")
     row_of = {song: row for row, song in enumerate(table["song"].to_pylist())}
@@ -140,8 +140,8 @@ def test_songs_that_the_work_folder_lacks_keep_their_rank(road: Road) -> None:
     assert numbers.tolist() == [[-1, 3, -1], [-1, -1, -1]]
 
 
-def test_the_same_query_has_the_same_ranking_twice(road: Road) -> None:
-    """Also if the two rankings tie, when the engine would order songs at random."""
+def test_repeated_queries_have_the_same_rankings(road: Road) -> None:
+    """Songs of equal score are in the same order each time."""
     release = road.home.open()
     dataset = load_dataset(road.work, road.outcome.manifest.origin.parameters)
     cases = load_cases(road.work, "validation", "last", 0)
@@ -186,7 +186,7 @@ def test_unordered_playlists_have_random_labels(
     plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
     conditions = harness.evaluate(location, road.work, plan, SilentReporter()).conditions
     assert conditions.holdout == "random"
-    assert conditions.split == "validation"  # test is used on request only
+    assert conditions.split == "validation"  # the default
 
 
 def test_a_good_release_passes_the_behaviour_tests(result: Evaluation) -> None:
@@ -199,7 +199,7 @@ def test_a_good_release_passes_the_behaviour_tests(result: Evaluation) -> None:
     assert 0.1 < shuffled < 1
 
 
-def test_a_swap_within_an_artist_has_a_rule_only_if_artists_recur(
+def test_replacing_a_song_by_one_of_its_artist_has_a_rule_only_if_artists_recur(
     road: Road, result: Evaluation
 ) -> None:
     rules = [
@@ -323,7 +323,7 @@ def test_uses_of_the_test_playlists_are_counted(road: Road, tmp_path: Path) -> N
 def test_uses_of_test_count_across_versions_but_not_for_recorded_figures(tmp_path: Path) -> None:
     same: dict[str, Any] = {"data_fingerprint": "d", "split_seed": 0}
     log.record(tmp_path, "evaluate", same | {"split": "test", "split_fingerprint": "old code"})
-    for _ in range(2):  # tuning selects on validation and scores its choice on test
+    for _ in range(2):  # tuning scores its choice on the test playlists
         log.record(tmp_path, "tune", same | {"split": "validation", "test_used": True})
     log.record(tmp_path, "compare", same | {"split": "test", "test_used": True})
     for other in (
@@ -406,14 +406,14 @@ def test_evaluate_prints_a_table_or_json_lines_and_sets_the_exit_code(
 def test_equal_modes_are_scored_once(
     road: Road, location: StoreLocation, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    modes = ("auto", "dense", "hybrid", "dense")  # the road's release answers in mode hybrid
+    modes = ("auto", "dense", "hybrid", "dense")  # hybrid is the default mode of the release
     plan = replace(PLAN, modes=modes, baselines=(), behaviours=False, recall=False, sample=9)
     evaluation = harness.evaluate(location, road.work, plan, SilentReporter())
     assert [system.key for system in evaluation.systems] == ["nextsong", "dense"]
     assert {comparison.other for comparison in evaluation.comparisons} == {"dense"}
     terminal.print_evaluation(evaluation, brief=True)
     assert "modes auto and hybrid are the same" in " ".join(capsys.readouterr().out.split())
-    with pytest.raises(MismatchError, match="has no ranker that can be used"):
+    with pytest.raises(MismatchError, match="has no re-ranker that can be used"):
         harness.evaluate(
             location, road.work, replace(plan, modes=("auto", "ranked")), SilentReporter()
         )
@@ -461,7 +461,7 @@ def test_results_are_printed_even_if_they_cannot_be_recorded(
     assert command.exit_code == 0, command.output
     assert "figures for each query are not recorded" in command.stderr
     assert "HR@100" in command.stdout
-    (run,) = log.load(home)  # the use of the test playlists is counted anyway
+    (run,) = log.load(home)  # the run is logged, and with it the use of the test playlists
 
     def full(*_: object) -> None:
         raise StorageError("cannot write: the disk is full")

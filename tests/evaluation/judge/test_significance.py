@@ -1,4 +1,4 @@
-"""Intervals and paired tests: against hand-worked values, other formulas and simulations."""
+"""Intervals and paired tests, compared with values worked by hand, formulas and simulations."""
 
 from __future__ import annotations
 
@@ -86,11 +86,11 @@ def pairs(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray,
 
 
 def test_paired_differences_have_newcombes_interval() -> None:
-    # A table of Newcombe's article: 36 both, 12 only the first, 2 only the second.
+    # From Newcombe's article: both systems hit 36 queries, the first alone 12, the second alone 2.
     figure = estimate_share_difference(*pairs(36, 12, 2, 0))
     assert figure.mean == pytest.approx(0.2)
     assert (figure.low, figure.high) == pytest.approx((0.0569, 0.3404), abs=1e-4)
-    # For two systems that never hit, both ends are those of Wilson's interval.
+    # If neither system has a hit, the ends are plus and minus the upper end of Wilson's interval.
     alike = estimate_share_difference(*pairs(0, 0, 0, 54))
     z2 = stats.norm.ppf(0.975) ** 2
     assert (alike.low, alike.high) == pytest.approx((-z2 / (54 + z2), z2 / (54 + z2)))

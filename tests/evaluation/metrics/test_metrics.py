@@ -1,4 +1,4 @@
-"""Metrics, against hand-worked values and the library ir-measures."""
+"""Metrics, compared with values worked by hand and with the library ir-measures."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_label_at_rank_k_is_a_hit() -> None:
     assert ranking.hits(matched, 3).tolist() == [0, 1, 1, 1]
 
 
-def test_a_miss_stays_in_the_denominator() -> None:
+def test_the_mean_hit_rate_includes_misses() -> None:
     assert ranking.hits(matches([0], [0], [0], [1]), 1).mean() == 1 / 4
 
 
@@ -124,13 +124,14 @@ def test_r_precision_counts_as_many_songs_as_there_are_labels() -> None:
     assert continuation.r_precision(matched, labels).tolist() == [1 / 2, 0]
 
 
-def test_r_precision_gives_a_quarter_for_a_right_artist() -> None:
-    artist = np.array([0, 0, 1, 2, 2], dtype=np.int32)  # songs 0 and 1 share one, 3 and 4 another
+def test_r_precision_with_artists_adds_a_quarter_for_each_artist_of_a_label() -> None:
+    artist = np.array([0, 0, 1, 2, 2], dtype=np.int32)  # 0 and 1 share an artist, as do 3 and 4
     labels = SongLists.from_lists([[0, 2], [3]])
     answers = rankings([1, 2], [4, 3])
     matched = match_labels(answers, labels)
     figures = continuation.r_precision_with_artists(answers, matched, labels, artist)
-    # First: one of two songs is right, and both artists. Second: only the artist of the first song.
+    # First query: one of two songs is a label, and both artists are artists of labels. Second
+    # query: only the artist of the first song is the artist of a label.
     assert figures.tolist() == [1 / 2 + 0.25 * 2 / 2, 0 + 0.25 * 1 / 1]
 
 

@@ -157,8 +157,8 @@ def test_a_playlist_of_both_held_out_splits_is_detected(road: Road, tmp_path: Pa
 
 
 def test_slices_by_hand(tmp_path: Path) -> None:
-    # Songs 0 to 5 are in 10, 6, 3, 1, 0 and 0 playlists, so that song 0 has half of the 20 plays.
-    # Song 5 is by the artist of song 3. Songs of fewer than 4 playlists have no vector.
+    # Songs 0 to 5 are in 10, 6, 3, 1, 0 and 0 playlists, so song 0 has half of the 20 plays. Song 5
+    # is by the same artist as song 3. Songs in fewer than 4 playlists have no vector.
     songs = Songs(
         pa.table({}), np.array([0, 0, 1, 2, 3, 2], np.int32), np.array([10, 6, 3, 1, 0, 0])
     )

@@ -155,7 +155,7 @@ def test_the_map_places_similar_songs_near_each_other(
 
 
 def test_the_map_explains_its_colours(drawn_map: SongMap) -> None:
-    # By lift, not by frequency.
+    # A cluster of the map is named after artists with a high lift, not after frequent artists.
     assert "stands out" in song_map.BY_WORD
     assert "most often" not in song_map.BY_WORD
     assert drawn_map.coloured_by in (song_map.BY_WORD, song_map.BY_ARTIST)

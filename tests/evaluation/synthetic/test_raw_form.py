@@ -1,4 +1,4 @@
-"""The raw form has the quirks of the real file, and no row of it is lost."""
+"""Synthetic playlists in the raw form of #nowplaying: malformed rows, all of which can be read."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fields(raw: Path) -> list[Fields]:
-    """User, artist, title and playlist of each row, without the outer quotes, split at `","`."""
+    """Return user, artist, title and playlist name of each row, without the quotes around them."""
     lines = raw.read_bytes().decode().split("\n")
     assert lines.pop() == ""
     return [line[1:-1].split('","') for line in lines[1:]]

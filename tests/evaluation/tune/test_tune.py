@@ -54,11 +54,11 @@ if TYPE_CHECKING:
 
 
 START = replace(QUICK, order="played")
-TRIALS = 6  # the fewest
+TRIALS = 6  # the minimum
 
 
 def locate(work: Path, name: str) -> StudyFiles:
-    """The files of a study of its own, beside the work folder."""
+    """Return the files of a new study with this name, in the folder that holds the work folder."""
     study = work.parent / name
     files = tuning_data.locate_files(work, study)
     files.scratch.mkdir(parents=True)
@@ -74,7 +74,7 @@ def work(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def location(road: Road, work: Path) -> StoreLocation:
-    """A copy of the road's store, because runs are recorded in it."""
+    """A copy of the release store of the fixture `road`. Tests may record runs in it."""
     home = work.parent / "home"
     shutil.copytree(road.home.path, home, copy_function=linked)
     return StoreLocation(home)
@@ -91,7 +91,7 @@ def outcome(location: StoreLocation, work: Path) -> Outcome:
 
 
 def test_the_outcome_has_the_keys_of_the_snapshot(outcome: Outcome) -> None:
-    # The values, and whether the choice is scored on test, depend on how long trials take.
+    # The snapshot has no values, because they depend on the duration of trials.
     stable = {
         "parameters": dict.fromkeys(outcome.parameters),
         "playlists": {"validation": outcome.playlists["validation"]},
@@ -176,7 +176,8 @@ def test_a_study_starts_from_the_last_run(road: Road, tmp_path: Path) -> None:
     expected = replace(road.parameters, order="played")
     assert read_start(road.work) == expected
     assert read_start(road.work, seed=5) == replace(expected, seed=5)
-    # An explicit order is kept, even if another one was detected, and so is everything else.
+    # All parameters of the last run are kept, even an explicit order that differs from the detected
+    # order.
     work = tmp_path / "work"
     shutil.copytree(road.work, work, copy_function=linked)
     explicit = replace(road.parameters, order="none", neighbours=33, catalog_min=2, mode="auto")
@@ -198,7 +199,7 @@ def test_the_outcome_is_complete(outcome: Outcome) -> None:
     assert sum(outcome.trials.values()) == TRIALS
     assert all(count >= 2 for count in outcome.trials.values())
     Parameters(**outcome.parameters)
-    # Untuned parameters that differ from the default are written too.
+    # Parameters that are not tuned are written as well if they differ from their default values.
     assert outcome.parameters["order"] == "played"
     assert not {"seed", "workers", "mode", "ranker"} & outcome.parameters.keys()
 
@@ -220,7 +221,7 @@ def test_the_figures_of_the_start_are_those_of_evaluate(
 def test_a_choice_is_scored_as_a_release_of_it_would_be(
     road: Road, location: StoreLocation, work: Path
 ) -> None:
-    """The arrays of the road's release give the same rankings as the release."""
+    """The arrays of a release give the same rankings as the release itself."""
     current = tuning_outcome.evaluate_current(location, work, SilentReporter())
     data = tuning_data.read_tuning_data(locate(work, "arrays"), START)
     all_songs = np.ones(len(data.playlist_counts), bool)
@@ -271,7 +272,7 @@ def test_a_choice_that_is_better_is_offered_and_scored_on_test_once(lane: Lane) 
     hit_rate = format_number(first.test["tuned HR@100"])
     assert f"{hit_rate}: {playlists} test playlists, scored now" in test
     again = tune(location, lane.work, study, START, Budget(trials=TRIALS), SilentReporter())
-    # The same choice has the same figure on test: the playlists are not scored again.
+    # The test playlists are not scored again for the same parameters: their figures are kept.
     assert (again.test, again.test_used) == (first.test, False)
     assert again.playlists == first.playlists
     assert list(tuning_outcome.describe(again))[2].endswith("scored by an earlier run")
@@ -347,7 +348,7 @@ def test_only_the_arrays_of_the_best_parameters_are_kept(work: Path) -> None:
 
 
 class FakeTrial:
-    """A fake optuna trial that should be pruned from a step on."""
+    """A fake optuna trial that is to be pruned from step `weak_from` on."""
 
     def __init__(self, weak_from: int) -> None:
         self._weak_from = weak_from
@@ -438,7 +439,7 @@ def test_the_command_writes_a_file_that_makes_a_release(
     (run_entry,) = runs.load(home, kind="tune")
     assert run_entry.payload["figures"]["hr@100"] == chosen["validation"]["tuned HR@100"]
     assert (run_entry.payload["split"], run_entry.payload["holdout"]) == ("validation", "last")
-    assert not run_entry.payload["test_used"]  # an earlier run of the study used them
+    assert not run_entry.payload["test_used"]  # an earlier run of the study did
 
 
 def test_the_report_shows_history_importances_and_the_most_important_parameters(

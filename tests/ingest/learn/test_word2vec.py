@@ -1,4 +1,4 @@
-"""Training of Word2Vec: the corpus has all playlists in order; vectors belong to their songs."""
+"""Training of Word2Vec: the text file of playlists, and the vectors of songs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def vectors_in(table: pa.Table) -> NDArray[np.float32]:
 
 
 def two_groups(count: int = 200) -> list[list[int]]:
-    """Playlists of ten songs, all even or all odd: songs 0 to 39."""
+    """Return playlists of ten of the songs 0 to 39, each with only even or only odd songs."""
     random = np.random.default_rng(0)
     return [(2 * random.choice(20, 10, replace=False) + turn % 2).tolist() for turn in range(count)]
 
@@ -89,7 +89,7 @@ def test_an_empty_playlist_has_no_line(tmp_path: Path) -> None:
         (25_000, [10_000, 10_000, 5_000]),
     ],
 )
-def test_a_playlist_too_long_for_gensim_goes_in_whole(
+def test_a_playlist_too_long_for_gensim_is_written_as_several_lines(
     tmp_path: Path, length: int, lines: list[int]
 ) -> None:
     text = corpus_of(tmp_path, [list(range(length)), [99_999, 5]])
@@ -99,7 +99,7 @@ def test_a_playlist_too_long_for_gensim_goes_in_whole(
 
 
 @pytest.mark.parametrize("length", [9_999, 10_000, 10_001, 10_040, 19_950, 19_951, 25_000])
-def test_a_playlist_is_cut_with_overlapping_windows(tmp_path: Path, length: int) -> None:
+def test_the_lines_of_a_long_playlist_overlap_by_one_window(tmp_path: Path, length: int) -> None:
     text = corpus_of(tmp_path, [list(range(length))], window=50)
     lines = [[int(song) for song in line.split(" ")] for line in text.splitlines()]
     assert max(map(len, lines)) <= 10_000
@@ -117,14 +117,15 @@ def as_text(playlists: list[list[int]]) -> str:
     return "".join(" ".join(map(str, songs)) + "\n" for songs in playlists)
 
 
-def test_all_playlists_go_in(tmp_path: Path) -> None:
+def test_all_playlists_are_written(tmp_path: Path) -> None:
     playlists = many(20_000)
     text = corpus_of(tmp_path, playlists, rows_per_group=2_048)
     assert sorted(text.splitlines()) == sorted(as_text(playlists).splitlines())
 
 
-def test_playlists_go_in_in_their_order(tmp_path: Path) -> None:
-    # Several threads of DuckDB write, and yet one worker must train the same vectors each time.
+def test_playlists_are_written_in_their_order(tmp_path: Path) -> None:
+    # DuckDB writes with several threads, but the order must not vary: training with one worker
+    # gives the same vectors only if it does not.
     playlists = [*many(20_000), list(range(10_000)), list(range(10_000, 15_000))]
     together = [*playlists[:-2], list(range(15_000))]
     assert corpus_of(tmp_path, together, rows_per_group=2_048) == as_text(playlists)
@@ -139,7 +140,7 @@ def test_a_corpus_that_cannot_be_written(tmp_path: Path) -> None:
 # The vectors.
 
 
-def test_counts_by_hand(tmp_path: Path) -> None:
+def test_the_summary_of_four_playlists(tmp_path: Path) -> None:
     playlists = [[5, 2, 9], [2, 5], [5, 7], [5]]
     summary, table = trained(tmp_path, playlists, replace(PARAMETERS, min_count=2))
     assert table["song"].to_pylist() == [2, 5]
@@ -155,7 +156,7 @@ def test_counts_by_hand(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("min_count", [1, 2, 3, 4])
 def test_rare_songs_are_left_out(tmp_path: Path, min_count: int) -> None:
-    playlists = [list(range(i)) for i in range(1, 5)]  # song i is in 4 - i of them
+    playlists = [list(range(i)) for i in range(1, 5)]  # song i is in 4 - i playlists
     _, table = trained(tmp_path, playlists, replace(PARAMETERS, min_count=min_count))
     assert table["song"].to_pylist() == list(range(5 - min_count))
 
@@ -191,7 +192,9 @@ def test_another_seed_gives_other_vectors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("skip_gram", [True, False])
-def test_songs_of_one_group_are_nearer(tmp_path: Path, workers: int, skip_gram: bool) -> None:
+def test_songs_that_share_playlists_have_similar_vectors(
+    tmp_path: Path, workers: int, skip_gram: bool
+) -> None:
     parameters = replace(PARAMETERS, epochs=20, workers=workers, skip_gram=skip_gram)
     _, table = trained(tmp_path, two_groups(400), parameters)
     vectors = vectors_in(table)
@@ -200,13 +203,13 @@ def test_songs_of_one_group_are_nearer(tmp_path: Path, workers: int, skip_gram: 
     within = similar[same & ~np.eye(40, dtype=bool)]
     between = similar[~same]
     assert within.mean() > between.mean() + 0.3
-    # Nearest of each song: one of its own group.
+    # The most similar song of each song is in the same group.
     np.fill_diagonal(similar, -2)
     assert (similar.argmax(axis=1) % 2 == np.arange(40) % 2).all()
 
 
 def test_vectors_belong_to_their_songs(tmp_path: Path) -> None:
-    # The same playlists under other song numbers: other rows, but the same neighbourhoods.
+    # The same playlists with random song numbers: similar songs must still be in the same group.
     numbers = np.random.default_rng(1).permutation(1_000)[:40]
     playlists = [[int(numbers[song]) for song in songs] for songs in two_groups(400)]
     _, table = trained(tmp_path, playlists, replace(PARAMETERS, epochs=20))
@@ -218,14 +221,14 @@ def test_vectors_belong_to_their_songs(tmp_path: Path) -> None:
     assert (group[similar.argmax(axis=1)] == group).all()
 
 
-def test_a_long_playlist_is_learned_from_to_its_end(tmp_path: Path) -> None:
+def test_all_songs_of_a_long_playlist_get_a_vector(tmp_path: Path) -> None:
     _, table = trained(
         tmp_path, [list(range(25_000))], replace(PARAMETERS, dimensions=2, epochs=1, window=1)
     )
     assert table["song"].to_pylist() == list(range(25_000))
 
 
-def test_no_song_is_frequent_enough(tmp_path: Path) -> None:
+def test_there_are_no_vectors_if_no_song_reaches_min_count(tmp_path: Path) -> None:
     summary, table = trained(tmp_path, [[1, 2], [2, 3], [2]], replace(PARAMETERS, min_count=4))
     assert (summary.songs, summary.most, table.num_rows) == (0, 3, 0)
     assert "no song is in 4 training playlists or more (the most is 3)" in summary.text
@@ -247,7 +250,7 @@ def test_each_epoch_is_reported(tmp_path: Path) -> None:
     assert vectors.shape == (40, 8)
 
 
-def test_progress_is_optional(tmp_path: Path) -> None:
+def test_training_without_a_progress_callback(tmp_path: Path) -> None:
     corpus_of(tmp_path, two_groups())
     songs, _ = train_vectors(tmp_path / "tests.support.corpus.txt", 1, PARAMETERS)
     assert songs.tolist() == list(range(40))

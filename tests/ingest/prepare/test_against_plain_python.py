@@ -26,8 +26,8 @@ def trimmed(text: str | None) -> str:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What plain Python makes of the rows."""
+class Expected:
+    """The result that plain Python computes from the rows."""
 
     kept: dict[str, list[str]]
     short: dict[str, list[str]]
@@ -35,7 +35,7 @@ class Judged:
     used: int
 
 
-def judged(rows: list[Row], min_songs: int) -> Judged:
+def prepare_plainly(rows: list[Row], min_songs: int) -> Expected:
     playlists: dict[str, list[tuple[Any, str]]] = defaultdict(list)
     rejected = []
     for item in numbered(rows):
@@ -51,14 +51,14 @@ def judged(rows: list[Row], min_songs: int) -> Judged:
             continue
         track = trimmed(item["track_id"])
         song = song_id_of_track(track) if track else song_id(artist, title)
-        unplaced = item["position"] is None
-        place = (unplaced, 0 if unplaced else item["position"], item["file"], item["line"])
-        playlists[key].append((place, str(song)))
+        has_none = item["position"] is None
+        sort_key = (has_none, 0 if has_none else item["position"], item["file"], item["line"])
+        playlists[key].append((sort_key, str(song)))
     ordered = {
         key: list(dict.fromkeys(song for _, song in sorted(plays)))
         for key, plays in playlists.items()
     }
-    return Judged(
+    return Expected(
         {key: songs for key, songs in ordered.items() if len(songs) >= min_songs},
         {key: songs for key, songs in ordered.items() if len(songs) < min_songs},
         sorted(rejected),
@@ -89,7 +89,7 @@ any_row = st.builds(
 @settings(max_examples=25)
 @given(st.lists(any_row, min_size=1, max_size=40), st.integers(2, 3))
 def test_the_tables_equal_those_of_plain_python(rows: list[Row], min_songs: int) -> None:
-    expected = judged(rows, min_songs)
+    expected = prepare_plainly(rows, min_songs)
     with TemporaryDirectory() as name:
         if not expected.kept:
             with pytest.raises(PlaylistError):

@@ -30,15 +30,20 @@ SCHEMA = pa.schema(
 
 def playlists(ids: list[str]) -> list[dict[str, Any]]:
     return [
-        {"playlist_id": item, "name": f"of {item}", "owner": "u", "songs": [len(item), at]}
-        for at, item in enumerate(ids)
+        {
+            "playlist_id": playlist_id,
+            "name": f"of {playlist_id}",
+            "owner": "u",
+            "songs": [len(playlist_id), number],
+        }
+        for number, playlist_id in enumerate(ids)
     ]
 
 
 def splits(
     folder: Path, rows: list[dict[str, Any]], seed: int = 0, order: str = "played"
 ) -> tuple[SplitSummary, dict[str, list[dict[str, Any]]]]:
-    """The summary, and the playlists of each split."""
+    """Split the playlists `rows`; return the summary, and the playlists of each split."""
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "playlists.parquet")
     summary = split(folder / "playlists.parquet", folder, seed, order, SilentReporter())
     result = {name: pq.read_table(folder / f"{name}.parquet") for name in BOUNDS}
@@ -46,14 +51,14 @@ def splits(
     return summary, {name: table.to_pylist() for name, table in result.items()}
 
 
-def places(folder: Path, ids: list[str], seed: int = 0) -> dict[str, str]:
-    """The split of each id."""
+def split_names(folder: Path, ids: list[str], seed: int = 0) -> dict[str, str]:
+    """Return the name of the split of each playlist id."""
     _, result = splits(folder, playlists(ids), seed)
     return {row["playlist_id"]: name for name, rows in result.items() for row in rows}
 
 
 def by_hand(playlist: str, seed: int) -> str:
-    """What plain Python makes of the definition."""
+    """Return the split of a playlist id, computed from the definition in plain Python."""
     digest = hashlib.md5(f"{seed}:{playlist}".encode()).digest()
     share = int.from_bytes(digest[8:], "little") / 2**64
     return "train" if share < 0.7 else "validation" if share < 0.9 else "test"
@@ -67,8 +72,8 @@ def test_the_whole_range_belongs_to_a_split() -> None:
 
 
 def test_the_split_is_pinned(tmp_path: Path) -> None:
-    # A change here mixes test playlists into training for everyone who runs again.
-    assert places(tmp_path, [str(number) for number in range(12)] + ["日本"], seed=0) == {
+    # If the split changes, users who run again train on playlists that were test playlists before.
+    assert split_names(tmp_path, [str(number) for number in range(12)] + ["日本"], seed=0) == {
         "0": "train",
         "1": "train",
         "10": "train",
@@ -83,7 +88,7 @@ def test_the_split_is_pinned(tmp_path: Path) -> None:
         "9": "test",
         "日本": "train",
     }
-    assert places(tmp_path, [str(number) for number in range(6)], seed=1) == {
+    assert split_names(tmp_path, [str(number) for number in range(6)], seed=1) == {
         "0": "train",
         "1": "train",
         "2": "train",
@@ -118,15 +123,16 @@ def test_nothing_is_lost_or_in_two_splits(tmp_path: Path) -> None:
 
 def test_another_seed_makes_another_split(tmp_path: Path) -> None:
     ids = [f"playlist {i}" for i in range(2_000)]
-    first, second = places(tmp_path, ids, seed=0), places(tmp_path, ids, seed=1)
+    first, second = split_names(tmp_path, ids, seed=0), split_names(tmp_path, ids, seed=1)
     same = sum(first[item] == second[item] for item in ids) / len(ids)
-    assert same == pytest.approx(0.7**2 + 0.2**2 + 0.1**2, abs=0.05)  # as if by chance
+    # Two independent splits agree on this share of the playlists.
+    assert same == pytest.approx(0.7**2 + 0.2**2 + 0.1**2, abs=0.05)
 
 
-def test_seed_and_id_are_separated(tmp_path: Path) -> None:
+def test_a_digit_of_the_seed_is_not_confused_with_one_of_the_id(tmp_path: Path) -> None:
     ids = [f"{i}" for i in range(300)]
-    digit_in_id = places(tmp_path, [f"1{item}" for item in ids], seed=1)
-    digit_in_seed = places(tmp_path, ids, seed=11)
+    digit_in_id = split_names(tmp_path, [f"1{item}" for item in ids], seed=1)
+    digit_in_seed = split_names(tmp_path, ids, seed=11)
     assert [digit_in_id[f"1{item}"] for item in ids] != [digit_in_seed[item] for item in ids]
 
 
@@ -147,27 +153,27 @@ def test_the_split_depends_only_on_id_and_seed(
     expected = {item: by_hand(item, seed) for item in ordered}
     with TemporaryDirectory() as name:
         if "train" in expected.values():
-            assert places(Path(name), ordered, seed) == expected
+            assert split_names(Path(name), ordered, seed) == expected
         else:
             with pytest.raises(PlaylistError):
-                places(Path(name), ordered, seed)
+                split_names(Path(name), ordered, seed)
 
 
 def test_other_playlists_and_their_order_do_not_matter(tmp_path: Path) -> None:
     ids = [f"playlist {i}" for i in range(500)]
-    everything = places(tmp_path, ids)
+    everything = split_names(tmp_path, ids)
     few = ids[::7]
     random.Random(0).shuffle(few)
-    assert places(tmp_path, few) == {item: everything[item] for item in few}
+    assert split_names(tmp_path, few) == {item: everything[item] for item in few}
 
 
 def test_the_songs_do_not_matter(tmp_path: Path) -> None:
     ids = [f"playlist {i}" for i in range(200)]
     rows = [{"playlist_id": item, "name": "", "owner": "", "songs": [1]} for item in ids]
     _, result = splits(tmp_path, rows)
-    assert {row["playlist_id"]: name for name, part in result.items() for row in part} == places(
-        tmp_path, ids
-    )
+    assert {
+        row["playlist_id"]: name for name, part in result.items() for row in part
+    } == split_names(tmp_path, ids)
 
 
 def test_few_playlists_may_leave_test_empty(tmp_path: Path) -> None:
@@ -187,4 +193,4 @@ def test_no_training_playlist_is_an_error(tmp_path: Path) -> None:
 def test_a_folder_with_an_odd_name(tmp_path: Path) -> None:
     folder = tmp_path / "it's [a] *?"
     folder.mkdir()
-    assert set(places(folder, [str(i) for i in range(20)])) == {str(i) for i in range(20)}
+    assert set(split_names(folder, [str(i) for i in range(20)])) == {str(i) for i in range(20)}
