@@ -60,7 +60,7 @@ class Share(click.ParamType[float]):
     def convert(
         self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the share, from 0 to 1, or fail."""
+        """Return the text of an option as a share from 0 to 1. Other texts are usage errors."""
         try:
             text = str(value).strip()
             share = float(text[:-1]) / 100 if text.endswith("%") else float(text)

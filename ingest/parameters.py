@@ -1,4 +1,4 @@
-"""The parameters of an ingest run. A change of one redoes the stages that it belongs to."""
+"""The parameters of an ingest run. After a change, a run repeats only the stages that use it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,19 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 TRAINED_PLAYS = 6_000_000
-"""Plays that training takes in, over all epochs, if the number of epochs is not given."""
+"""Number of plays in all epochs of Word2Vec together, from which the number of epochs follows."""
 
 NARROWEST_WINDOW, WIDEST_WINDOW = 10, 60
+"""Bounds of the window of Word2Vec, in songs, if it is not given."""
+
 FEWEST_EPOCHS, MOST_EPOCHS = 1, 60
+"""Bounds of the number of epochs of Word2Vec if it is not given."""
 
 LONE_PAIRS = 20_000_000
 """Default total of the co-occurrence weights of songs that share a single playlist."""
 
 FEWEST_LONE, MOST_LONE = 5, 200
+"""Bounds of `lone_neighbours` if it is not given."""
 
 LARGE_CATALOG = 1_000_000
 """Songs from which those in a single training playlist are left out of the catalog."""
@@ -47,8 +51,8 @@ def _choice(stage: str, choices: tuple[str, ...], text: str) -> Any:
 class Parameters:
     """The parameters of a release. Raises `InputError` if a value is out of range."""
 
-    seed: int = _parameter("split", 0, 0, 2**31 - 1, "Seed of the split and of the training.")
-    min_songs: int = _parameter("prepare", 3, 2, 1_000, "Drop playlists of fewer songs.")
+    seed: int = _parameter("split", 0, 0, 2**31 - 1, "Seed of the split and of training.")
+    min_songs: int = _parameter("prepare", 3, 2, 1_000, "Drop playlists with fewer songs.")
     merge_versions: bool = _parameter(
         "prepare",
         False,
@@ -61,13 +65,14 @@ class Parameters:
         30.0,
         0.1,
         100_000.0,
-        "In files of plays without playlists: minutes without a play that end a session.",
+        "Minutes without a play that end a session, in files that have plays but no playlists.",
     )
     order: str = _choice(
         "split",
         ORDERS,
-        "Whether songs are in the order in which they were played; auto: measure it. Without an "
-        "order, each playlist is shuffled, and distance and direction are ignored.",
+        "Whether the songs of a playlist are in the order in which they were played; auto: measure "
+        "it. Without an order, each playlist is shuffled, and the distance and the direction from "
+        "song to song are ignored.",
     )
     dimensions: int = _parameter("train", 64, 2, 2_048, "Dimensions of a song vector.")
     window: int | None = _parameter(
@@ -75,14 +80,15 @@ class Parameters:
         None,
         1,
         10_000,
-        "Songs on either side that count as context.  [default: 60, down to 10 for large data]",
+        "Maximum distance of two songs that Word2Vec learns from.  [default: 60, down to 10 for "
+        "large data]",
     )
     epochs: int | None = _parameter(
         "train",
         None,
         1,
         1_000,
-        "Passes over the training playlists.  [default: 60 to 1, fewer for more data]",
+        "Passes of Word2Vec over the training playlists.  [default: 60 to 1, fewer for more data]",
     )
     min_count: int = _parameter(
         "train", 5, 1, 1_000_000, "Minimum number of training playlists of a song with a vector."
@@ -138,8 +144,8 @@ class Parameters:
         None,
         0,
         10_000,
-        "Maximum number of these that share a single playlist with the seed.  [default: 200 to 5, "
-        "fewer for more songs]",
+        "Maximum number of songs that each seed predicts although they share only one playlist "
+        "with it.  [default: 200 to 5, fewer for more songs]",
     )
     catalog_min: int | None = _parameter(
         "query",
@@ -208,7 +214,7 @@ class Parameters:
         return replace(self, order=order, **neutral)  # type: ignore[arg-type]
 
     def of_stage(self, stage: str) -> dict[str, Any]:
-        """Return the parameters that the result of this stage depends on, by name."""
+        """Return the parameters of a stage by name: those that its result depends on."""
         return {
             name: getattr(self, name)
             for name, parameter in self.__dataclass_fields__.items()
@@ -216,9 +222,9 @@ class Parameters:
         }
 
     def epochs_for(self, plays: int) -> int:
-        """Return the number of epochs for this many training plays.
+        """Return the number of epochs of Word2Vec for a number of training plays.
 
-        Rare songs of small data need many passes; in large data songs are repeated anyway.
+        The fewer plays there are, the more epochs are needed.
         """
         if self.epochs is not None:
             return self.epochs
@@ -236,20 +242,21 @@ class Parameters:
         return min(WIDEST_WINDOW, max(NARROWEST_WINDOW, allowed))
 
     def lone_neighbours_for(self, songs: int) -> int:
-        """Return the `lone_neighbours` of a seed for this many songs in all.
+        """Return `lone_neighbours` for a number of songs.
 
-        They help rare songs most, and take most of the space of a large release.
+        The more songs there are, the lower it is, because the weights of songs that share a single
+        playlist take most of the space of a large release.
         """
         if self.lone_neighbours is not None:
             return self.lone_neighbours
         return min(MOST_LONE, max(FEWEST_LONE, LONE_PAIRS // max(1, songs)))
 
     def catalog_min_for(self, songs: int) -> int:
-        """Return the `catalog_min` if this many songs are in training playlists."""
+        """Return `catalog_min` for a number of songs in training playlists."""
         if self.catalog_min is not None:
             return self.catalog_min
         return 1 if songs <= LARGE_CATALOG else 2
 
     def training_threads(self) -> int:
-        """Return the number of threads to train with."""
+        """Return the number of threads that train Word2Vec."""
         return self.workers or os.cpu_count() or 1

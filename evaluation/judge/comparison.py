@@ -70,7 +70,7 @@ class Comparison:
 class Change:
     """The change of a metric between two runs or releases, on all queries or on a slice of them.
 
-    - `group`, `name`: the slice, and the group of slices that it belongs to.
+    - `group`, `name`: the group of slices, and the slice.
     - `queries`: number of queries.
     - `difference`: the figure after minus the figure before.
     - `p`: p-value of the difference, corrected for the number of changes in the same table.

@@ -1,4 +1,4 @@
-"""The location of the releases and of the log of runs, which other processes can open as well."""
+"""The location of the releases and of the log of runs, as a value that processes can exchange."""
 
 from __future__ import annotations
 

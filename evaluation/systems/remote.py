@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from evaluation.protocol.dataset import Dataset, SongNumbers
     from service.recommend.seeds import Seed
 
-CONCURRENT_CALLS = 8  # calls that wait for an answer at the same time
+CONCURRENT_CALLS = 8  # maximum number of calls at the same time
 
 MAX_SEEDS = 1_000  # most recent seeds that are sent; the service accepts no more
 
