@@ -205,8 +205,8 @@ class Parameters:
     def with_order(self, measured: str, given: Collection[str] = ()) -> Parameters:
         """Return the parameters with a definite order: the measured one if it is "auto".
 
-        Without an order, distance, direction and recency mean nothing, so the parameters that weigh
-        them are neutralised, except those whose names are in `given`.
+        Without an order, the distance, direction and recency of songs have no meaning. Parameters
+        that depend on them get values without effect, unless their names are in `given`.
         """
         order = measured if self.order == "auto" else self.order
         changes = _WITHOUT_ORDER if order == "none" else {}

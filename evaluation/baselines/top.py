@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 MAX_DENSE_SCORES = 1 << 25  # scores in memory at a time
 
-MAX_BATCH = 512  # queries
+MAX_BATCH = 512  # maximum number of queries in a batch
 
 
 def batch_seeds(cases: HeldOutCases, scores_per_case: int) -> Iterator[SongLists]:

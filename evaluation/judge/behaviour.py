@@ -1,4 +1,4 @@
-"""Behavioural tests: recommendations for changed queries, compared, and for unusual queries.
+"""Behavioural tests: the effect of a change of the query, and answers to unusual queries.
 
 Each test measures a figure. If there is a right answer, a rule says which figures pass. The tests
 follow the idea of Chia et al., "Beyond NDCG: behavioral testing of recommender systems with

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from evaluation.runs.history import RecordedEvaluation
     from evaluation.systems.location import StoreLocation
 
-KIND = "compare"  # in the log of runs
+KIND = "compare"  # kind of a comparison in the log of runs
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import Holdout
 
 SAMPLE = 4_000
-"""Validation cases of a gate. A new release is not published yet and is searched in one process;
-more cases would only detect differences too small to matter."""
+"""Maximum number of validation cases of a gate.
+
+A release that is not published yet is searched by a single process, so more cases would take long.
+They would only detect differences that are too small to matter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ class HeldOutCases:
         return self.labels.songs[self.labels.offsets[:-1]]
 
     def take(self, rows: NDArray[np.integer[Any]]) -> HeldOutCases:
-        """Return the cases in these rows."""
+        """Return the cases with these indexes."""
         return HeldOutCases(
             [self.playlist_ids[row] for row in rows],
             [self.names[row] for row in rows],

@@ -37,7 +37,7 @@ class SongLists:
 
     @classmethod
     def from_lists(cls, lists: Sequence[Sequence[int] | SongNumbers]) -> SongLists:
-        """Join lists of song numbers."""
+        """Return lists of song numbers in the form of this class."""
         arrays = [np.asarray(songs, dtype=np.int32) for songs in lists]
         ends = np.cumsum([len(songs) for songs in arrays], dtype=np.int64)
         joined = np.concatenate(arrays) if arrays else np.zeros(0, np.int32)
@@ -105,7 +105,7 @@ class Songs:
 
     @cached_property
     def in_catalog(self) -> NDArray[np.bool_]:
-        """Whether a release can recommend each song."""
+        """Whether each song is in the catalog of the release, shape (songs,)."""
         return self.playlists >= self.min_playlists
 
     @cached_property

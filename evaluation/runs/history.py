@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from evaluation.judge.result import Evaluation
     from evaluation.metrics.ranking import Figures
 
-KIND = "evaluate"  # in the log of runs
+KIND = "evaluate"  # kind of an evaluation in the log of runs
 
 
 @dataclass(frozen=True)

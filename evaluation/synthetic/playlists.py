@@ -71,7 +71,7 @@ class Shape:
     longest: int = 3_000  # maximum number of songs of a playlist
     artist_skew: float = 0.62  # exponent of the power law of artist popularity by rank
     song_skew: float = 1.5  # standard deviation of log popularity, of albums and of their songs
-    neighbours: float = 2.0  # length of a near step in a playlist of 32 songs, in average artists
+    neighbours: float = 2.0  # length of a near step; 1 is the mean interval of an artist
     near: float = 0.1  # share of steps to a point near the last song
     favourite: float = 0.62  # share of steps to a point near a favourite point of the owner
     same_artist: float = 0.08  # share of steps to the same artist

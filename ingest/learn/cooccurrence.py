@@ -161,10 +161,10 @@ class _Plays:
         )
 
     def parts(self) -> Iterator[tuple[int, int]]:
-        """Yield ranges of songs, from the first to before the second, for `_largest_weights`.
+        """Yield ranges of songs for `_largest_weights`, as first song and song after the last.
 
-        A range has at most `PAIRS_PER_PART` pairs of plays, unless it is a single song, and so few
-        songs that the keys of `_largest_weights` fit into 63 bits.
+        A range has at most `PAIRS_PER_PART` pairs of plays, unless it is a single song. It has few
+        enough songs that the keys of `_largest_weights` fit into 63 bits.
         """
         pairs = np.append(0, np.cumsum(self.high - self.low, dtype=np.int64))[self.starts]
         total = len(self.of_song)
