@@ -70,11 +70,12 @@ class Versions:
 
 
 def identify_songs(sql: duckdb.DuckDBPyConnection, spellings: str, *, merge: bool) -> Versions:
-    """Create the table `names` from the query `spellings`.
+    """Create the SQL table `names`: a row for each spelling, with its keys and the id of its song.
 
-    The query has the columns artist, title, track, needs_artist and plays. The table also has
-    artist_key, title_key and song_id, which is null if the title, or a needed artist, is empty.
-    With `merge`, the versions of a song get one id, and `plain` marks spellings without a version.
+    `spellings` is a query with the columns artist, title, track, needs_artist and plays. The table
+    adds artist_key, title_key, song_id and plain. song_id is null if the title is empty, or if the
+    artist is empty and needed. With `merge`, all versions of a song have the same id, and `plain`
+    is false for titles that name a version.
     """
     names = _add_keys(sql.sql(spellings).to_arrow_table(), merge=merge)
     sql.register("spelled_names", names)

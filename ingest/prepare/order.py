@@ -37,10 +37,12 @@ _MIN_SONGS = 5  # shorter playlists are left out, because they are often sorted 
 _MIN_PLAYLISTS = 5  # with fewer playlists, nothing is measured
 _SORTED_STEPS = 0.95  # share of ascending (or descending) steps from which a playlist is sorted
 _SORTED_PLAYLISTS = 0.5  # share of sorted playlists from which all data counts as sorted
-_SHUFFLES = 3
-_MIN_LIFT = 1.1  # lift of neighbours from which they belong together
-_NO_ARTIST = -1
-_MIN_EXPECTED = 1_000  # neighbours expected by chance, without which nothing proves a shuffle
+_SHUFFLES = 3  # shuffles whose counts are averaged
+_MIN_LIFT = 1.1  # ratio to the count after shuffling from which playlists have an order
+_NO_ARTIST = -1  # the number of the artist of a song without one
+_MIN_EXPECTED = (
+    1_000  # count after shuffling from which an equal count means that there is no order
+)
 
 
 @dataclass(frozen=True)

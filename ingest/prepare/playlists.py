@@ -36,9 +36,9 @@ _TRIM_MACRO = (
     "trim(text, ' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || chr(160)), '')"
 )
 
-# Each distinct name and playlist is trimmed once; rows refer to them by number. `row_key` is the
-# number of the row's file, shifted by 40 bits, plus its line. An item that occurs only in files
-# with artists needs one.
+# Rows refer to songs and playlists by number, so that each distinct name is trimmed only once.
+# `row_key` is the number of the file, shifted by 40 bits, plus the line of the row. A song without
+# an artist is rejected if only files with a column of artists have it (`needs_artist`).
 _FILES = """
 CREATE TEMP TABLE files AS
 SELECT file, row_number() OVER (ORDER BY file) << 40 AS base,
@@ -210,7 +210,7 @@ class PrepareOptions:
     - `merge_versions`: whether versions of a song, such as remasters, become one song.
     - `session_gap`: minutes without a play that end a session.
     - `session_files`: files without playlists, whose rows are cut into sessions.
-    - `without_artist`: files that name no artists.
+    - `without_artist`: files that have no column of artists.
     - `fields`: payload fields of the rows.
     """
 
@@ -236,10 +236,13 @@ def prepare_options(read: ReadAccount, parameters: Parameters) -> PrepareOptions
 class PrepareCounts:
     """Counts of the stage `prepare`.
 
-    - `rows`, `used`: number of rows that were read, and of those used.
-    - `rejected`: number of rejected rows by reason. `unreadable` of them are not among `rows`.
-    - `songs`, `artists`: numbers in all playlists, short ones included. Songs may have no artist.
-    - `playlists`, `plays`: number of playlists that are kept, and of their songs.
+    - `rows`: number of rows that could be read.
+    - `used`: number of these rows that are part of a playlist.
+    - `rejected`: number of rejected rows by reason, including rows that could not be read.
+    - `unreadable`: number of rejected rows that could not be read.
+    - `songs`, `artists`: number of songs, and of artists, in all playlists, including short ones.
+      Songs may have no artist.
+    - `playlists`, `plays`: number of playlists that are kept, and the sum of their songs.
     - `short_playlists`, `short_rows`: number of playlists dropped as too short, and of their rows.
     - `repeats`: number of rows that repeat a song of their playlist.
     - `track_ids`: whether songs are identified by track ids.

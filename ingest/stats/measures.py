@@ -166,7 +166,8 @@ def measure(work: Path, reporter: Reporter) -> Stats:
         in_playlist = np.bincount(pairs // max(1, artists), minlength=len(lengths))
         task.advance(1, 3)
         top_songs, top_artists = _largest(of_song), _largest(of_artist)
-        # An artist is named as in the row of the artist's most played song, the last assignment.
+        # An artist has the spelling of the artist's most played song: `by_plays` ascends, and the
+        # last of several assignments to an index counts.
         named_in_row = np.zeros(artists, np.int64)
         by_plays = np.argsort(of_song, kind="stable")
         by_plays = by_plays[artist[by_plays] >= 0]
@@ -192,7 +193,10 @@ def measure(work: Path, reporter: Reporter) -> Stats:
 
 
 def _number_artists(keys: pa.ChunkedArray) -> tuple[Counts, int]:
-    """Return the number of each song's artist, -1 for songs without one, and how many there are."""
+    """Return the number of the artist of each song, and the number of artists.
+
+    A song without an artist has -1.
+    """
     named = pc.if_else(pc.equal(keys, ""), pa.scalar(None, pa.string()), keys)
     coded = named.combine_chunks().dictionary_encode()
     numbers: Counts = pc.fill_null(coded.indices, -1).to_numpy().astype(np.int64)

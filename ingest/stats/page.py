@@ -138,7 +138,7 @@ def _make_distribution(stats: Stats, folder: Path) -> Section:
 
 
 def _distributions(stats: Stats) -> list[tuple[str, Spread, str]]:
-    """Return the distributions over playlists, each with its name and colour."""
+    """Return the numbers of playlists of songs, and of artists, with name and colour of each."""
     distributions = [("songs", stats.playlists_of_song, COLOURS[0])]
     if stats.playlists_of_artist:
         distributions.append(("artists", stats.playlists_of_artist, COLOURS[1]))
