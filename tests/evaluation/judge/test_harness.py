@@ -132,7 +132,7 @@ def test_a_label_outside_the_catalog_counts_as_a_miss(road: Road) -> None:
     assert len(scored.per_query["hr@100"]) == 3
 
 
-def test_songs_that_the_work_folder_lacks_keep_their_rank(road: Road) -> None:
+def test_songs_that_the_work_folder_lacks_do_not_change_the_ranks_of_others(road: Road) -> None:
     songs = load_dataset(road.work, road.outcome.manifest.origin.parameters).songs
     known = songs.seed(3).song_id
     assert known

@@ -57,7 +57,7 @@ def test_the_mean_hit_rate_includes_misses() -> None:
     assert ranking.hits(matches([0], [0], [0], [1]), 1).mean() == 1 / 4
 
 
-def test_reciprocal_ranks_end_at_k() -> None:
+def test_reciprocal_ranks_are_0_for_labels_after_the_first_k() -> None:
     matched = matches([1, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0])
     assert ranking.reciprocal_ranks(matched, 4).tolist() == [1, 1 / 2, 1 / 4, 0]
     assert ranking.reciprocal_ranks(matched, 3).tolist() == [1, 1 / 2, 0, 0]

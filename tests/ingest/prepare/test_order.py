@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 
 def measured(folder: Path, playlists: list[list[int]], artists: int = 10) -> order.Order:
-    """Song n is called as n in five digits, and is by artist n % artists, if there are any."""
+    """Return the measured order of playlists of song numbers.
+
+    The title of song n is n in five digits. Its artist has the number n % artists; songs have no
+    artist if `artists` is 0.
+    """
     songs = max(max(item) for item in playlists) + 1
     titles = [f"{n:05}" for n in range(songs)]
     names = [f"a{n % artists:03}" if artists else "" for n in range(songs)]
@@ -40,7 +44,7 @@ def draws(seed: int, playlists: int = 200, songs: int = 100, length: int = 20) -
 
 
 def in_blocks(seed: int) -> list[list[int]]:
-    """Playlists of four blocks, each of five songs that always come in a row."""
+    """Return playlists of four blocks. The five songs of a block are always in the same order."""
     chance = random.Random(seed)
     return [
         [5 * block + step for block in chance.sample(range(20), 4) for step in (2, 0, 4, 1, 3)]
@@ -84,14 +88,14 @@ def test_shuffled_playlists_have_no_order(tmp_path: Path) -> None:
     assert result.same_artist == pytest.approx(1, abs=0.1)
 
 
-def test_recurring_neighbours_are_an_order(tmp_path: Path) -> None:
+def test_recurring_neighbours_mean_play_order(tmp_path: Path) -> None:
     result = measured(tmp_path, in_blocks(5), artists=97)
     assert result.found == "played"
     assert result.recurring > 2
     assert result.sorted["title"] == 0
 
 
-def test_runs_of_an_artist_are_an_order(tmp_path: Path) -> None:
+def test_consecutive_songs_of_an_artist_mean_play_order(tmp_path: Path) -> None:
     chance = random.Random(6)
     playlists = []
     for item in draws(6, songs=10_000):
@@ -140,7 +144,10 @@ def test_parameters_without_an_order_are_neutral() -> None:
 def splits_of(
     folder: Path, order_of: str, seed: int = 0, *, numbers: Mapping[int, int] | None = None
 ) -> list[dict[str, Any]]:
-    """All playlists of the splits of 60; `numbers` are others for their 36 songs."""
+    """Split 60 playlists of 36 songs; return the playlists of all splits, sorted by id.
+
+    `numbers` maps the songs to other song numbers.
+    """
     folder.mkdir(exist_ok=True)
     numbers = numbers or {song: song for song in range(36)}
     rows = [
@@ -170,14 +177,15 @@ def splits_of(
 
 def test_playlists_without_an_order_are_shuffled(tmp_path: Path) -> None:
     played = splits_of(tmp_path / "played", "played")
-    loose = splits_of(tmp_path / "none", "none")
-    assert [sorted(item["songs"]) for item in loose] == [item["songs"] for item in played]
-    assert all(item["songs"] != sorted(item["songs"]) for item in loose)
-    # Each playlist has an order of its own, the same each time; another seed gives another.
-    assert loose[0]["songs"] != loose[7]["songs"]
-    assert splits_of(tmp_path / "none", "none") == loose
-    assert splits_of(tmp_path / "none", "none", seed=1) != loose
-    last = [item["songs"][-1] - item["songs"][0] for item in loose]
+    shuffled = splits_of(tmp_path / "none", "none")
+    assert [sorted(item["songs"]) for item in shuffled] == [item["songs"] for item in played]
+    assert all(item["songs"] != sorted(item["songs"]) for item in shuffled)
+    # The order differs between playlists with the same songs, is the same each time, and depends on
+    # the seed.
+    assert shuffled[0]["songs"] != shuffled[7]["songs"]
+    assert splits_of(tmp_path / "none", "none") == shuffled
+    assert splits_of(tmp_path / "none", "none", seed=1) != shuffled
+    last = [item["songs"][-1] - item["songs"][0] for item in shuffled]
     assert any(step < 0 for step in last)
     assert any(step > 0 for step in last)
     schema = pq.read_schema(tmp_path / "none" / "train.parquet")
@@ -197,7 +205,7 @@ def test_the_shuffle_does_not_depend_on_song_numbers(
     ]
 
 
-def test_the_shuffle_puts_a_song_at_any_position(tmp_path: Path) -> None:
+def test_a_shuffled_song_can_be_at_any_position(tmp_path: Path) -> None:
     lists = [item["songs"] for item in splits_of(tmp_path, "none")]
     places = [songs.index(20) for songs in lists]
     assert len(set(places)) > 15

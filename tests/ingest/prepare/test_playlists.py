@@ -109,9 +109,11 @@ def test_track_ids_identify_songs(tmp_path: Path) -> None:
         tmp_path,
         [
             row("Queen", "Bohemian Rhapsody", playlist_id="1", track_id="t:1"),
-            row("Queen", "Bohemian Rhapsody", playlist_id="1", track_id="t:2"),  # another recording
+            row("Queen", "Bohemian Rhapsody", playlist_id="1", track_id="t:2"),  # another song
             row("QUEEN", "Bohemian Rhapsody - Remastered", playlist_id="1", track_id=" t:1 "),
-            row("Queen", "Bohemian Rhapsody", playlist_id="1", track_id=""),  # known by name
+            row(
+                "Queen", "Bohemian Rhapsody", playlist_id="1", track_id=""
+            ),  # identified by its name
         ],
     )
     assert {song["song_id"] for song in result.songs} == {
@@ -179,12 +181,12 @@ def test_an_item_known_by_its_id_shows_its_title_if_any_row_has_one(tmp_path: Pa
 # Playlists.
 
 
-def test_the_order_is_that_of_the_file(tmp_path: Path) -> None:
+def test_songs_are_in_the_order_of_the_file(tmp_path: Path) -> None:
     rows = playlist("1", "cab") + playlist("2", "bca") + playlist("1", "d")
     assert prepared(tmp_path, rows).titles() == {"1": "cabd", "2": "bca"}
 
 
-def test_the_order_is_by_position_first(tmp_path: Path) -> None:
+def test_positions_determine_the_order_of_songs(tmp_path: Path) -> None:
     rows = [
         row(title=title, playlist_id="1", position=position)
         for title, position in [
@@ -222,7 +224,7 @@ def test_the_first_of_repeated_songs_is_kept(tmp_path: Path) -> None:
     assert result.summary.plays == 3
 
 
-def test_the_first_repeat_is_that_of_the_lowest_position(tmp_path: Path) -> None:
+def test_of_repeated_songs_the_one_at_the_lowest_position_is_kept(tmp_path: Path) -> None:
     rows = [
         row(title=title, playlist_id="1", position=position)
         for title, position in [("a", 9.0), ("b", 2.0), ("a", 1.0), ("c", 3.0)]
@@ -255,7 +257,7 @@ def test_playlists_without_an_id_are_identified_by_owner_and_name(tmp_path: Path
         ("uM", "ix", "ij"),
         ("v", "Mix", "bc"),
     ]
-    expected = hashlib.md5(b"u\x1fMix").hexdigest()  # splits depend on it
+    expected = hashlib.md5(b"u\x1fMix").hexdigest()  # splits depend on this id
     assert expected in result.titles()
 
 
@@ -271,7 +273,7 @@ def test_an_id_takes_precedence_over_owner_and_name(tmp_path: Path) -> None:
     assert [item["owner"] for item in result.playlists] == ["u", "u"]
 
 
-def test_a_playlist_with_several_names_has_the_first_of_them(tmp_path: Path) -> None:
+def test_a_playlist_with_several_names_has_the_alphabetically_first_one(tmp_path: Path) -> None:
     rows = [
         row(title=title, playlist_id="1", owner=owner, playlist_name=name)
         for title, owner, name in [("a", "", "N"), ("b", "v", ""), ("c", "u", "M"), ("d", None, "")]
@@ -300,7 +302,7 @@ def test_merged_playlists_are_counted(tmp_path: Path) -> None:
     assert result.summary.merged_blanks == 2
 
 
-def test_a_row_without_an_id_belongs_to_owner_and_name(tmp_path: Path) -> None:
+def test_a_row_without_an_id_belongs_to_the_playlist_of_its_owner_and_name(tmp_path: Path) -> None:
     def named(title: str, **fields: Any) -> Row:
         return row(title=title, owner="u", playlist_name="Mix", **fields)
 
@@ -351,7 +353,7 @@ def test_rejects_have_their_reason_file_line_and_text(tmp_path: Path) -> None:
             row("A", "x", owner="u", line=20),
             row(None, None, line=21),
             row(None, "x", playlist_id="1", line=4, file="other.csv"),
-            row("\u0301", "x", playlist_id="1", line=22),  # an accent of nothing
+            row("\u0301", "x", playlist_id="1", line=22),  # an accent without a letter
         ],
         unreadable=[{"file": "songs.csv", "line": 3, "reason": "not UTF-8", "text": "?"}],
     )
@@ -399,7 +401,7 @@ def test_the_text_omits_rejects_if_there_are_none(tmp_path: Path) -> None:
     assert result.rejects == []
 
 
-def test_no_long_enough_playlist_is_an_error(tmp_path: Path) -> None:
+def test_an_error_is_raised_if_all_playlists_are_too_short(tmp_path: Path) -> None:
     rows = [*playlist("1", "ab"), *playlist("2", "c"), row("", "x", playlist_id="3")]
     with pytest.raises(PlaylistError) as caught:
         prepared(tmp_path, rows, min_songs=3)
@@ -419,7 +421,7 @@ def test_no_rows_is_an_error(tmp_path: Path) -> None:
         prepared(tmp_path, [])
 
 
-def test_a_folder_with_an_odd_name(tmp_path: Path) -> None:
+def test_the_name_of_the_folder_may_have_quotes_and_wildcards(tmp_path: Path) -> None:
     folder = tmp_path / "it's [a] *?"
     folder.mkdir()
     assert prepared(folder, playlist("1", "ab")).titles() == {"1": "ab"}

@@ -21,7 +21,7 @@ def test_pauses_end_sessions_in_files_without_playlists(tmp_path: Path) -> None:
         play("b", "u", 160.0),
         play("x", "v", 150.0),
         play("c", "u", 800.0),  # more than 10 minutes after b
-        play("d", "u", 1_400.0),  # just 10 minutes after c
+        play("d", "u", 1_400.0),  # exactly 10 minutes after c
         play("y", "v", 400.0),
         play("z", "u", None),
         play("z", "", 120.0),
@@ -45,7 +45,7 @@ def test_the_unit_of_times_is_detected_from_their_size(
         row(title=title, owner="u", position=scale * second, file="log.csv")
         for title, second in zip("abcde", seconds, strict=True)
     ]
-    # Another file of the same listener has its own unit.
+    # The same listener has times in seconds in a second file.
     rows.append(row(title="f", owner="u", position=1_600_009_200.0, file="more.csv"))
     made = prepared(tmp_path, rows, session_files=("log.csv", "more.csv"))
     assert made.titles() == {"u 1600000000": "abc", "u 1600009000": "def"}

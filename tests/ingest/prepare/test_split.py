@@ -190,7 +190,7 @@ def test_no_training_playlist_is_an_error(tmp_path: Path) -> None:
     assert f"no training playlist among {len(others)} playlists with --seed 5" in str(caught.value)
 
 
-def test_a_folder_with_an_odd_name(tmp_path: Path) -> None:
+def test_the_name_of_the_folder_may_have_quotes_and_wildcards(tmp_path: Path) -> None:
     folder = tmp_path / "it's [a] *?"
     folder.mkdir()
     assert set(split_names(folder, [str(i) for i in range(20)])) == {str(i) for i in range(20)}
