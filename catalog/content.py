@@ -33,8 +33,8 @@ ENTRY_EXPONENT = 0.5
 POPULARITY_STEP = 1e-3
 """Relative difference between the entries of the most and the least popular song of a release.
 
-It orders songs that have nothing but a key in common with the seeds by popularity; without it,
-the engine would return them in an arbitrary order.
+If songs have only a key in common with the seeds, this difference orders them by popularity.
+Without it, the engine would return these songs in an arbitrary order.
 """
 
 
@@ -50,7 +50,7 @@ def content_index(field: str, key: str) -> int:
 def find_collisions(keys: Iterable[tuple[str, str]]) -> frozenset[int]:
     """Return the indexes that several of these (field, key) pairs share.
 
-    The pairs must be distinct. No song gets an entry at these indexes.
+    The pairs must be distinct. Songs get no entry at a shared index.
     """
     counts = Counter(content_index(field, key) for field, key in keys)
     return frozenset(index for index, count in counts.items() if count > 1)
@@ -62,7 +62,8 @@ def compute_entries(
     """Return the content entries of n (song, key) pairs, shape (n,).
 
     `scale` is the manifest's `cooccurrence_scale`; `songs_with_key`, shape (n,), has the number of
-    songs with the key; `ordinals`, shape (n,), the ordinal of the song, of `songs` in all.
+    songs with the key; `ordinals`, shape (n,), has the ordinal of the song; `songs` is the number
+    of songs in the release.
     """
     entries = scale / songs_with_key**ENTRY_EXPONENT
     entries *= 1 - POPULARITY_STEP * ordinals / max(1, songs)

@@ -11,7 +11,7 @@
     │   ├── SettingsError        the configuration of the service cannot be used
     │   └── UnknownSongError     the catalog lacks a requested song
     ├── ReleaseError
-    │   ├── NoReleaseError       there is no such release, or none at all
+    │   ├── NoReleaseError       there is no such release, or no release at all
     │   ├── CorruptReleaseError  a release does not agree with its manifest
     │   └── MismatchError        a release and a work folder do not belong together
     ├── StorageError             a folder cannot be written, or the disk is full
@@ -92,7 +92,7 @@ class ReleaseError(NextsongError):
 
 
 class NoReleaseError(ReleaseError):
-    """There is no such release, or none at all."""
+    """There is no such release, or no release at all."""
 
 
 class CorruptReleaseError(ReleaseError):

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recency:
-    """How the weight of a seed falls with its age, the number of later seeds of the playlist.
+    """The decrease of a seed's weight with its age: the number of later seeds in the playlist.
 
-    - `power`: the weight is (age + 1)^-power. 0 weighs all seeds alike; infinity leaves only the
-      most recent of the seeds that are weighed.
-    - `decay`: if set, the weight is decay^age instead, as in releases of format 2. It is relative
-      to the most recent of the seeds that are weighed, so that not all are rounded to 0.
+    - `power`: the weight is (age + 1)^-power. If it is 0, all seeds have the same weight; if it is
+      infinite, only the most recent of the weighted seeds has a weight.
+    - `decay`: if set, the weight is decay^age instead, as in releases of format 2. Ages are counted
+      from the most recent of the weighted seeds, so that not all weights are rounded to 0.
     """
 
     power: float = 0.0

@@ -54,7 +54,7 @@ def _uuid5(name: str) -> UUID:
 
 
 def full_name(artist: str, title: str) -> str:
-    """Return the name of a song for people: "Artist - Title", or the one that it has."""
+    """Return the displayed name of a song: "Artist - Title", or whichever of the two exists."""
     return " - ".join(name for name in (artist, title) if name)
 
 

@@ -2,7 +2,7 @@
 
 To a listener, a remaster, a radio edit and a title with guest credits are the same song. Live,
 acoustic, remix, cover, karaoke, instrumental and demo versions are different songs, so the list of
-editions does not contain them. `bare_title` alone also regards a live version as the same song.
+editions does not contain them. Only `bare_title` also treats a live version as the same song.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def base_title(title_key: str) -> str:
 def bare_title(title_key: str) -> str:
     """Return a normalised title without edition, guests and the mark of a live version.
 
-    Never empty. Two songs of an artist with the same bare title are not recommended together. The
-    time is linear in the length of any title.
+    The result is not empty. Two songs of an artist with the same bare title are not recommended
+    together. The time is linear in the length of the title.
 
     >>> bare_title("heroes - live at wembley / 2011 remaster"), bare_title("heroes - demo")
     ('heroes', 'heroes - demo')

@@ -1,4 +1,4 @@
-"""The tests: one folder for each package, `road` for end-to-end tests, `support` for helpers."""
+"""The tests: a folder for each package, `road` for end-to-end tests, `support` for shared code."""
 
 import pytest
 

@@ -36,7 +36,7 @@ def copy_release(
     if release is None:
         raise NoReleaseError(f"no release in {source.location} yet: there is nothing to copy")
     if release == target.current():
-        raise BusyError(f"release {release} is the current one of {target.location} already")
+        raise BusyError(f"release {release} is already the current one of {target.location}")
     with storage_errors(scratch), tempfile.TemporaryDirectory(dir=make_folder(scratch)) as folder:
         draft = source.export(release, Path(folder) / "songs.parquet", reporter)
 

@@ -138,7 +138,7 @@ def verify(
     store = open_store(home, qdrant)
     manifest = store.verify(release or require_current(store), reporter_for(quiet=quiet))
     songs = manifest.counts.songs
-    text = f"release {manifest.release} is whole: {songs:,} songs"
+    text = f"release {manifest.release} is intact: {songs:,} songs"
     print_result({"release": manifest.release, "songs": songs}, text, as_json=as_json)
 
 
@@ -149,7 +149,7 @@ def verify(
     "target",
     required=True,
     type=click.Choice(["server", "home"]),
-    help="Target of the copy: the Qdrant server, or HOME. The other one is the source.",
+    help="Target of the copy: the Qdrant server, or HOME. The other store is the source.",
 )
 @home_option
 @qdrant_server

@@ -142,7 +142,7 @@ class JsonReporter:
 
     @contextmanager
     def task(self, title: str) -> Iterator[Task]:
-        """Start a task: it logs its begin, its progress every `LOG_INTERVAL_S`, and its end."""
+        """Start a task that logs its start, its progress every `LOG_INTERVAL_S`, and its end."""
         start = time.perf_counter()
         log("begin", task=title)
         task = _LoggedTask(title)

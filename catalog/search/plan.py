@@ -165,7 +165,7 @@ def _lowest(scores: Sequence[float], depth: int) -> float | None:
 
 
 def plan_search(search: Search, bounds: Bounds) -> Plan | None:
-    """Return the plan of a search, or None for one without a vector, weights or limit."""
+    """Return the plan of a search, or None if it has neither vector nor weights, or no limit."""
     if search.limit <= 0:
         return None
     if search.vector is not None and search.weights:

@@ -115,7 +115,7 @@ class _NodeOrder:
 
 
 class Nodes:
-    """The nodes of a Qdrant server; a request goes to the first that answers."""
+    """The nodes of a Qdrant server; a request goes to the first node that answers."""
 
     def __init__(self, options: QdrantOptions) -> None:
         self._options = options

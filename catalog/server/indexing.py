@@ -101,7 +101,7 @@ def _start_indexing(nodes: Nodes, collection: str, segments: int) -> None:
 def await_replicas(nodes: Nodes, collection: str) -> None:
     """Wait until all replicas of each shard are active.
 
-    Raises `EngineError` if one is dead, or if they make no progress.
+    Raises `EngineError` if a replica is dead, or if the replicas make no progress.
     """
     stopwatch = _Stopwatch()
     while True:

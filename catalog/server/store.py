@@ -125,7 +125,7 @@ class ServerStore:
         return sorted(release for release, state in states.items() if state == _READY)
 
     def all_releases(self) -> list[str]:
-        """Return the ids of all releases, unfinished ones too, oldest first."""
+        """Return the ids of all releases, including unfinished releases, oldest first."""
         listed = self.nodes.request("list collections", lambda client: client.get_collections())
         names = (self._parse_release(collection.name) for collection in listed.collections)
         return sorted(release for release in names if release)
@@ -288,7 +288,7 @@ class ServerStore:
         created = datetime.now(UTC)
         release = unfinished or build_release_id(draft, created)
         if release == self.current():
-            raise BusyError(f"release {release} is the current one of {self.location} already")
+            raise BusyError(f"release {release} is already the current one of {self.location}")
         name = self.collection(release)
         with reporter.task("publish") as task:
             if not unfinished:

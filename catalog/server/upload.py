@@ -174,7 +174,7 @@ def _read_batches(songs: pq.ParquetFile, dimensions: int) -> Iterator[list[dict[
 
 def _scale_like_qdrant(numbers: Sequence[float]) -> list[float]:
     # Qdrant scales a vector to unit length if its squared length differs from 1 by more than 1e-6.
-    # The digest is compared with that of the stored vector, so it must be of the scaled one.
+    # The digest is compared with the digest of the stored vector, so the vector is scaled here.
     vector = np.asarray(numbers, dtype=np.float32)
     squared_length = float(np.dot(vector.astype(np.float64), vector))
     if abs(squared_length - 1.0) <= 1e-6:

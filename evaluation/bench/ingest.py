@@ -53,7 +53,7 @@ class Way:
     total: float = 0.0
 
     def seconds(self, names: tuple[str, ...]) -> float:
-        """Return the seconds that the steps with these names take in all."""
+        """Return the total seconds of the steps with these names."""
         return sum(step.seconds for step in self.steps if step.name in names)
 
     def peak(self, names: tuple[str, ...] = ()) -> int:
@@ -63,7 +63,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Time and memory of the tutorials' way, divided by those of nextsong."""
+    """Time and memory of the tutorials' way, divided by the time and memory of nextsong."""
 
     route: str
     time: float
@@ -116,7 +116,7 @@ def _require_raw_form(file: Path) -> None:
 
 
 def compute_ratios(ways: list[Way]) -> list[Ratio]:
-    """Compare both ways by groups of steps and in all; return nothing for a single way."""
+    """Compare both ways by groups of steps and in total; return [] for a single way."""
     if len(ways) < 2:
         return []
     ours, theirs = ways
@@ -179,7 +179,7 @@ def print_comparison(comparison: Comparison) -> None:
         echo(f"  {'in all':<12}{way.total:>10.1f} s{_format_gigabytes(way.peak()):>12}")
         echo("  " + ", ".join(f"{count:,} {name}" for name, count in way.outcome.items()))
     if comparison.ratios:
-        echo("\nThe tutorials' way, which ends with a model, takes, compared with nextsong:")
+        echo("\nCompared with nextsong, the tutorials' way, which ends with a model, takes:")
     for ratio in comparison.ratios:
         echo(
             f"  {ratio.route:<20}{ratio.time:>6.2f} times the time{ratio.memory:>8.2f} times the "

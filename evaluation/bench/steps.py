@@ -76,7 +76,7 @@ def tutorial(file: Path, folder: Path, parameters: Parameters) -> None:
 
 
 def nextsong(file: Path, folder: Path, parameters: Parameters) -> None:
-    """Run `nextsong ingest run` with a store and a work folder of its own."""
+    """Run `nextsong ingest run` with a separate store and work folder."""
     store = EmbeddedStore(folder / "home")
     options = pipeline.RunOptions(max_rejects=1.0)
     outcome = pipeline.run([file], store, folder / "work", parameters, _StepReporter(), options)

@@ -24,7 +24,7 @@ WIDTH, HEIGHT = 4.6, 3.0  # inches, so that the text is legible on a phone
 MAX_LINES = 8
 
 COMPARED_SYSTEMS = ("session-knn", "item-item", "tutorial", "random")
-"""Keys of the systems that the plot of popularity may have beside the main system."""
+"""Keys of the systems that the plot of popularity may show in addition to the main system."""
 
 MAX_POPULARITY_SYSTEMS = 4
 

@@ -108,7 +108,7 @@ class _Colouring:
 
 
 def draw_map(dataset: Dataset, seed: int = 0) -> SongMap | None:
-    """Map the most popular songs with a vector; None if fewer than `MIN_SONGS` have one."""
+    """Map the most popular songs with a vector. Returns None if fewer than `MIN_SONGS` have one."""
     if dataset.vectors is None:
         return None
     songs = dataset.songs.by_popularity
@@ -157,7 +157,7 @@ def _colour_by_artist(dataset: Dataset, songs: SongNumbers) -> _Colouring:
 def _colour_by_word(dataset: Dataset, songs: SongNumbers) -> _Colouring | None:
     """Colour songs by the frequent word with the highest lift in their playlists' names.
 
-    None if there are too few words, or too few songs have one.
+    Returns None if there are too few words, or if too few songs have one of the words.
     """
     path = finished_stage(dataset.work, "split").folder / "train.parquet"
     names = pq.read_table(path, columns=["name"])["name"].to_pylist()

@@ -107,8 +107,8 @@ def find(home: Path, prefix: str, kind: str | None = None) -> Run:
         raise InputError(f"no run {prefix} in {home / FILE}: list them with `nextsong runs list`")
     if not matches:
         raise InputError(
-            f"run {runs[0].id} is of kind '{runs[0].kind}', not '{kind}': choose from those that "
-            f"`nextsong runs list --kind {kind}` shows"
+            f"run {runs[0].id} is of kind '{runs[0].kind}', not '{kind}': choose from the runs "
+            f"that `nextsong runs list --kind {kind}` shows"
         )
     raise InputError(f"{len(matches)} runs begin with {prefix}: give more characters of the id")
 

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 @click.option(
     "--study",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Folder that keeps the trials; a later run continues there.  [default: HOME/tune]",
+    help="Folder that keeps the trials, so that a later run can continue.  [default: HOME/tune]",
 )
 @click.option(
     "--out",

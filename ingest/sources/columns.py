@@ -51,8 +51,8 @@ _ALIASES = _split_names(
     }
 )
 
-# Names of items in general, such as products and films. They count only in files that the names
-# above do not explain, because the ids of known songs must not change.
+# Names of items in general, such as products and films. They are used only if the names above do
+# not include the required columns, because the ids of known songs must not change.
 _ITEM_ALIASES = _split_names(
     {
         "playlist_id": (
@@ -100,11 +100,11 @@ _TIMES = {
 def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -> dict[str, str]:
     """Return the name of the file's column for each role that the file has.
 
-    `names` are the file's columns; `given` maps roles to names, and wins over the known names.
+    `names` are the file's columns; `given` maps roles to names, which precede the known names.
     Case, white space, `_` and `-` do not matter. A role given as "" is left out. Raises
-    `ColumnError` if a given name or a required column is missing. The required columns are title or
-    track_id, which then is the title too, and either playlist_id, playlist_name, or owner with a
-    time of listening (for sessions).
+    `ColumnError` if a given name or a required column is missing. The required columns are title,
+    or track_id in its place, and either playlist_id, playlist_name, or owner with a time of
+    listening (for sessions).
     """
     unknown = [role for role in given if role not in ROLES]
     if unknown:
@@ -135,7 +135,7 @@ def _add_known(
     given: Mapping[str, str],
     aliases: Mapping[str, Sequence[str]],
 ) -> None:
-    """Add the columns with known names to `columns`, for the roles that it lacks."""
+    """Add columns with known names to `columns`, for roles that are missing in it."""
     free = _by_spelling([name for name in names if name not in columns.values()])
     for role in aliases:
         if role not in given and role not in columns:
@@ -150,7 +150,7 @@ def has_sessions(columns: Mapping[str, str]) -> bool:
 
 
 def _find_missing(columns: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
-    """Return the needed roles that `columns` lacks."""
+    """Return the required roles that are missing in `columns`."""
     missing = [] if "title" in columns else ["title"]
     has_times = "position" in given or _fold(columns.get("position", "")) in _TIMES
     if has_sessions(columns) and not ("owner" in columns and has_times):
@@ -209,7 +209,7 @@ def _suggest_options(
 
 
 def free_columns(names: Sequence[str], columns: Mapping[str, str]) -> list[str]:
-    """Return the names that have no role, those that look like names of things first."""
+    """Return the columns without a role; columns that seem to contain names come first."""
     free = [name for name in names if name and name not in columns.values()]
     return sorted(free, key=lambda name: "name" not in _fold(name))
 

@@ -65,11 +65,11 @@ def open_file(file: SourceFile, given: Mapping[str, str], options: ReadOptions) 
 def _describe_artist(names: Sequence[str], columns: Mapping[str, str]) -> str:
     """Return the note about a file without a column for the artist."""
     text = (
-        f"no column for the artist: items are known by '{columns['title']}' alone; if that is "
-        f"right, say --column artist="
+        f"no column for the artist: items are identified by '{columns['title']}' alone; if "
+        f"that is right, use --column artist="
     )
     free = free_columns(names, columns)
-    return f"{text}, else name the artist's (one of {quote(free)})" if free else text
+    return f"{text}, else name the column of the artist (one of {quote(free)})" if free else text
 
 
 def _detect_format(file: SourceFile, options: ReadOptions) -> PlaylistFile:

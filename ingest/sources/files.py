@@ -207,8 +207,8 @@ def _is_zip(path: Path) -> bool:
         return True
     if start and path.name.lower().endswith(".zip"):
         raise FileError(
-            f"{path} is not a .zip archive, though its name says so: download it again, or rename "
-            f"it to match its content"
+            f"{path} is not a .zip archive, although its name ends with .zip: download it again, "
+            f"or rename it to match its content"
         )
     return False
 

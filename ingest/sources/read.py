@@ -1,4 +1,4 @@
-"""Read playlist files into one table of rows, and one of the records that cannot be read."""
+"""Read playlist files into a table of rows and a table of records that cannot be read."""
 
 from __future__ import annotations
 

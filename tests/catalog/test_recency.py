@@ -43,7 +43,7 @@ def test_weights_of_format_2_decay_from_the_most_recent_seed() -> None:
     np.testing.assert_array_equal(Recency(decay=0.0).weights(AGES), [1, 0, 0, 0])
 
 
-def test_both_kinds_of_query_have_a_recency_of_their_own() -> None:
+def test_sparse_and_dense_queries_have_separate_recency() -> None:
     parameters = {"recency": 1.25, "dense_recency": 0}
     assert Recency.of_sparse(parameters) == Recency(1.25)
     assert Recency.of_dense(parameters) == Recency(0.0)

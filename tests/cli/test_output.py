@@ -461,7 +461,7 @@ def test_json_is_one_document(folder: Path, command: list[str]) -> None:
     json.loads(result.stdout)
 
 
-def test_an_ingest_is_one_document_too(folder: Path) -> None:
+def test_an_ingest_prints_one_document(folder: Path) -> None:
     (file,) = folder.glob("*.csv")
     again = call("ingest", "run", file, "--home", folder / "home", *QUICK, "--json")
     assert again.exit_code == 0, again.output

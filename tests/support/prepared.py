@@ -27,7 +27,7 @@ def row(artist: str | None = "A", title: str | None = "x", **fields: Any) -> Row
 
 
 def numbered(rows: list[Row]) -> list[Row]:
-    """Return the rows with line numbers, from 2, where they have none."""
+    """Return the rows with line numbers. A row without one gets the number of its index, from 2."""
     return [{**one, "line": one["line"] or at} for at, one in enumerate(rows, start=2)]
 
 

@@ -56,10 +56,8 @@ def container() -> Iterator[str]:
             testcontainers_config.ryuk_disabled = True
             logging.getLogger("testcontainers").setLevel(logging.ERROR)
             started = DockerContainer(IMAGE).with_exposed_ports(6333, 6334)
-            for folder in (
-                "storage",
-                "snapshots",
-            ):  # in memory, because tests are faster without a disk
+            # Folders in memory make the tests faster.
+            for folder in ("storage", "snapshots"):
                 started.with_tmpfs_mount(f"/qdrant/{folder}")
             started.start()
     except Exception as error:  # noqa: BLE001 -- no engine, no image, no registry: each library its own errors

@@ -204,7 +204,7 @@ def _is_lines(text: str, *, is_whole: bool) -> bool:
     try:
         value = json.loads(first)
     except (ValueError, RecursionError):
-        # A malformed first line, followed by objects on lines of their own.
+        # A malformed first line, followed by lines with one object each.
         return rest.startswith("{") and first.startswith("{") and first.rstrip().endswith("}")
     if not isinstance(value, dict):
         return False

@@ -83,7 +83,7 @@ def detect_layout(objects: Sequence[Mapping[str, Any]], file: object) -> Layout:
     if unread and (not is_song_list_name(songs) or any(map(is_song_list_name, unread))):
         raise FileError(
             f"{file}: its objects hold several lists of songs: {quote([songs, *unread])}: "
-            f"leave one, or save each to a file"
+            f"keep only one of them, or save each to a file"
         )
     return _describe(objects, outer, songs, unread)
 

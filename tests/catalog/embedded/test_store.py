@@ -199,9 +199,8 @@ def test_search_by_words_and_prefixes(small: Library, text: str, ordinals: list[
 
 def test_search_returns_the_most_popular_songs_first(small: Library) -> None:
     matches = [song for song in small.songs if song.title.startswith("Song 2")]
-    where = Filter(
-        exclude_artists=frozenset(["artist 2"])
-    )  # these names also have a word that begins with 2
+    # The names of the songs of "Artist 2" also have a word that begins with 2.
+    where = Filter(exclude_artists=frozenset(["artist 2"]))
     among = [song for song in matches if song.artist_key != "artist 2"]
     assert run(small.release.search("song 2", 12, where)) == among[:12]
     few = [song for song in matches if song.title.startswith("Song 29")]

@@ -71,7 +71,7 @@ def test_a_file_that_looks_like_a_pattern(tmp_path: Path) -> None:
     assert labels(path) == ["a[1]*.csv"]
 
 
-def test_each_file_is_read_once_and_has_a_label_of_its_own(folder: Path, tmp_path: Path) -> None:
+def test_each_file_is_read_once_and_has_its_own_label(folder: Path, tmp_path: Path) -> None:
     twin = tmp_path / "z.csv.gz"
     twin.write_bytes(GOOD)
     first = folder / "more" / "z.csv.gz"

@@ -85,8 +85,8 @@ def test_a_file_without_artists_is_read_with_a_note(path: Path) -> None:
     assert unreadable == []
     (remark,) = account.notes[0].remarks
     assert remark == (
-        "no column for the artist: items are known by 'product' alone; if that is right, say "
-        "--column artist=, else name the artist's (one of 'price')"
+        "no column for the artist: items are identified by 'product' alone; if that is right, "
+        "use --column artist=, else name the column of the artist (one of 'price')"
     )
     assert read(path, {"artist": ""})[0].notes[0].remarks == ()
 

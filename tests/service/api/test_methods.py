@@ -41,7 +41,7 @@ BAD_SONGS = [
     pytest.param(pb.Seed(), "title", id="nothing"),
     pytest.param(pb.Seed(artist="ABBA"), "title", id="no title"),
     pytest.param(pb.Seed(artist="ABBA", title="\n"), "title", id="blank title"),
-    pytest.param(pb.Seed(artist="ABBA", title="\u0301"), "title", id="title all accents"),
+    pytest.param(pb.Seed(artist="ABBA", title="\u0301"), "title", id="title of accents only"),
     pytest.param(named("x"), "song_id", id="short id"),
     pytest.param(named(NOBODY[:-1]), "song_id", id="id cut short"),
     pytest.param(named(NOBODY + "0"), "song_id", id="id too long"),
@@ -63,11 +63,11 @@ BAD_SEEDS = [
     *BAD_SONGS,
     pytest.param(build_seed(0), "weight", id="weight 0"),
     pytest.param(build_seed(-0.0), "weight", id="weight -0"),
-    pytest.param(build_seed(-1000.001), "weight", id="weight too light"),
+    pytest.param(build_seed(-1000.001), "weight", id="weight too low"),
     pytest.param(build_seed(NAN), "weight", id="weight NaN"),
     pytest.param(build_seed(INFINITY), "weight", id="weight infinite"),
-    pytest.param(build_seed(-INFINITY), "weight", id="weight below all"),
-    pytest.param(build_seed(1000.001), "weight", id="weight too heavy"),
+    pytest.param(build_seed(-INFINITY), "weight", id="weight of minus infinity"),
+    pytest.param(build_seed(1000.001), "weight", id="weight too high"),
 ]
 
 

@@ -73,7 +73,7 @@ def test_every_split_is_tried(release: FakeRelease, text: str, name: str) -> Non
         ("Jay-Z - Milk", "Jay-Z / Milk"),
     ],
 )
-def test_the_exact_title_of_an_item_without_an_artist_is_that_item(text: str, name: str) -> None:
+def test_an_exact_title_is_an_item_without_an_artist(text: str, name: str) -> None:
     rows = [("", title, 1, (1, 0)) for title in ("Milk", "Coca-Cola - 1 l", "Thank You", "A - B")]
     rows += [(point.song.artist, point.song.title, 2, (0, 1)) for point in POINTS]
     release = FakeRelease(points_of(*rows))

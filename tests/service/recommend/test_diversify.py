@@ -154,7 +154,7 @@ def test_artist_gaps_worked_out_by_hand() -> None:
     assert select(ranking, 6, gap=1, most=2) == ["a1", "b1", "a2", "c1", "b2"]
 
 
-def test_songs_that_wait_for_their_gap_precede_those_of_later_rankings() -> None:
+def test_songs_delayed_by_a_gap_precede_songs_of_later_rankings() -> None:
     selection = DiverseSelection(5, min_artist_gap=1)
     selection.add(by("A", "a1", "a2", "a3"))
     assert [hit.song.title for hit in selection.songs] == ["a1"]
@@ -176,7 +176,7 @@ def test_songs_without_an_artist_are_neither_capped_nor_spaced() -> None:
     assert select(by("", "milk", "bread", "eggs"), 3, most=1, gap=5) == ["milk", "bread", "eggs"]
 
 
-def test_gaps_and_diversity_together() -> None:
+def test_gaps_combined_with_diversity() -> None:
     ranking = [hit("a1", 1.0, X), hit("a2", 0.9, Y), hit("b1", 0.5, X, "B"), hit("c", 0.4, Y, "C")]
     # d = .5: a2 would be next with .45; c has .5 * 0 - 0 and b1 .5 * .17 - .5.
     assert select(ranking, 4, diversity=0.5) == ["a1", "a2", "b1", "c"]
@@ -200,7 +200,9 @@ def test_no_two_songs_of_an_artist_are_closer_than_the_gap(
     assert songs[0] == full[0]
 
 
-def test_an_answer_is_shorter_if_only_songs_within_the_gap_are_left(release: OpenRelease) -> None:
+def test_a_recommendation_is_shorter_if_only_songs_within_the_gap_remain(
+    release: OpenRelease,
+) -> None:
     where = Filter(include_artists=frozenset(["flood", "artist 1"]))
     query = Query(seeds(3), 100, where, Mode.COOCCURRENCE, min_artist_gap=1)
     artists = [hit.song.artist for hit in asyncio.run(recommend(release, query)).songs]

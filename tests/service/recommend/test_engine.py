@@ -117,8 +117,8 @@ def test_artists_of_unknown_seeds_are_ignored_if_a_seed_is_known(fake: FakeRelea
 def test_songs_of_the_artists_replace_the_seeds_if_none_is_known(fake: FakeRelease) -> None:
     recommendation = recommend_for(fake, [UNKNOWN_SEED, UNHEARD_OF_ARTIST_0, UNKNOWN_SEED], limit=4)
     assert recommendation.strategy is Strategy.ARTISTS
-    # Songs of the artist are no seeds, so they may be recommended. The mean vector of the songs 0,
-    # 1 and 2 equals that of song 1.
+    # Songs of the artist are not seeds, so they may be recommended. The mean vector of the songs 0,
+    # 1 and 2 equals the vector of song 1.
     assert titles(recommendation.songs)[0] == "Song 1"
     assert set(titles(recommendation.songs)) == set(titles_of(0, 1, 2, 3))
 
@@ -249,7 +249,7 @@ def test_a_long_name_is_shortened_in_the_message(fake: FakeRelease) -> None:
     assert len(str(caught.value)) < 200
 
 
-# Results of a published release equal brute force in NumPy over all vectors.
+# A published release, compared with brute force in NumPy over all vectors.
 
 
 @pytest.fixture(scope="module")

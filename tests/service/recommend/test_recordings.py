@@ -1,4 +1,4 @@
-"""Versions of a song in answers, on `FakeRelease` and on Qdrant Edge."""
+"""Versions of a song in recommendations, on `FakeRelease` and on Qdrant Edge."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def names(release: OpenRelease, query: Query) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("mode", [Mode.DENSE, Mode.COOCCURRENCE, Mode.HYBRID])
-def test_an_answer_holds_a_recording_once_and_none_of_the_seeds(
+def test_a_recommendation_has_each_recording_once_and_no_seed(
     release: OpenRelease, mode: Mode
 ) -> None:
     seeds = [Seed(artist="ABBA", title="Waterloo")]
@@ -65,7 +65,7 @@ def test_an_answer_holds_a_recording_once_and_none_of_the_seeds(
     assert names(release, Query(seeds, 10, mode=mode)) == ONCE
 
 
-def test_songs_further_down_replace_versions(release: OpenRelease) -> None:
+def test_songs_with_lower_scores_replace_versions(release: OpenRelease) -> None:
     seeds = [Seed(artist="ABBA", title="Waterloo")]
     for limit in range(1, 7):
         query = Query(seeds, limit, mode=Mode.COOCCURRENCE)
@@ -91,7 +91,7 @@ def test_a_seed_that_the_catalog_lacks_suppresses_its_versions(release: OpenRele
     assert ("Queen", "Heroes - Live") in names(release, Query(seeds, 10, mode=Mode.COOCCURRENCE))
 
 
-def test_popular_songs_are_versions_of_each_other_too(release: OpenRelease) -> None:
+def test_popular_songs_have_each_recording_once(release: OpenRelease) -> None:
     assert names(release, Query([Seed(artist="Nobody", title="?")], 3)) == [
         ("ABBA", "Waterloo"),
         ("Queen", "Heroes - Live"),
@@ -99,7 +99,7 @@ def test_popular_songs_are_versions_of_each_other_too(release: OpenRelease) -> N
     ]
 
 
-def test_similar_songs_hold_a_recording_once(release: OpenRelease) -> None:
+def test_similar_songs_have_each_recording_once(release: OpenRelease) -> None:
     seed = Seed(artist="ABBA", title="Waterloo")
     _, found = asyncio.run(find_similar(release, seed, 3))
     assert [(hit.song.artist, hit.song.title) for hit in found.songs] == ONCE[:3]
@@ -110,7 +110,7 @@ def test_similar_songs_hold_a_recording_once(release: OpenRelease) -> None:
     ]
 
 
-def test_versions_together_with_gaps_and_diversity(release: OpenRelease) -> None:
+def test_versions_combined_with_gaps_and_diversity(release: OpenRelease) -> None:
     seeds = [Seed(artist="ABBA", title="Waterloo")]
     query = Query(seeds, 4, mode=Mode.COOCCURRENCE, min_artist_gap=1)
     assert names(release, query) == [*ONCE[:3], ("", "Waterloo")]

@@ -187,7 +187,7 @@ def test_an_artist_is_looked_up_once(small: FakeRelease) -> None:
     assert small.asked == {"points": 1, "popular": 2}
 
 
-# If track ids of the source identify songs, several songs may have one artist and title.
+# Songs that are identified by track ids, so that several may have the same artist and title.
 
 SAME_NAMES = points_of(
     ("Nena", "99 Luftballons", 3, X),
