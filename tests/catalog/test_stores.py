@@ -116,8 +116,8 @@ def test_similarities_are_cosines_of_the_given_songs(
     assert one is not None
     assert other is not None
     some, stranger = ids[: len(ids) // 2], song_id("nobody", "nothing")
-    asked = [(one, some), (other, [ids[having[-1]], stranger]), (one, [stranger])]
-    found = run(release.similarities(asked))
+    pairs = [(one, some), (other, [ids[having[-1]], stranger]), (one, [stranger])]
+    found = run(release.similarities(pairs))
     unit = {place: content.vectors[place] for place in having}
     expected = {ids[place]: float(one @ unit[place]) for place in having if place < len(some)}
     assert found[0] == pytest.approx(expected, abs=1e-5)
@@ -211,9 +211,9 @@ def test_all_stores_return_the_same_hits(
 ) -> None:
     if kind == "memory" and where in WORDS:
         pytest.skip("the emulation has no text index")
-    asked = searches(where)
-    found = run(release.find(asked))
-    expected = run(reference.find(asked))
+    queries = searches(where)
+    found = run(release.find(queries))
+    expected = run(reference.find(queries))
     for one, other in zip(found, expected, strict=True):
         assert_same(one, other)
     if where == Filter():

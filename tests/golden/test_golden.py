@@ -152,13 +152,13 @@ def option_line(option: click.Parameter) -> str:
     about = option.to_info_dict()
     given = " / ".join(" ".join(names) for names in (option.opts, option.secondary_opts) if names)
     facts = about.pop("type") | about | {"nargs": None if option.nargs == 1 else option.nargs}
-    told = [
+    facts_shown = [
         f"{name}={plain(value)}"
         for name, value in facts.items()
         if name not in UNSEEN and plain(value) not in {"null", "false", '""'}
     ]
     name = given if isinstance(option, click.Option) else option.human_readable_name
-    return f"  {name}: {', '.join([option.type.name, *told])}"
+    return f"  {name}: {', '.join([option.type.name, *facts_shown])}"
 
 
 def test_commands_and_options() -> None:

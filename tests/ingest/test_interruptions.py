@@ -183,7 +183,7 @@ def test_ctrl_c_ends_a_run_and_leaves_no_partial_files(
                 time.sleep(0.01)
             child.send_signal(signal.SIGINT)
             start = time.monotonic()
-            _, said = child.communicate(timeout=30)
+            _, output = child.communicate(timeout=30)
             seconds = time.monotonic() - start
         finally:
             child.kill()
@@ -191,13 +191,13 @@ def test_ctrl_c_ends_a_run_and_leaves_no_partial_files(
     assert seconds < 2
     assert home.current() is None
     assert sorted(path.name for path in work.iterdir()) == [".lock", "prepare", "read", "split"]
-    last = said.splitlines()[-1]
+    last = output.splitlines()[-1]
     if log_format == "json":
         event = json.loads(last)
         assert (event["event"], event["error"]) == ("error", "Interrupted")
     else:
         assert last == "Aborted!"
-    assert "Traceback" not in said
+    assert "Traceback" not in output
 
 
 def kill_when(child: subprocess.Popen[bytes], reached: Callable[[], bool]) -> None:

@@ -63,10 +63,10 @@ def test_quiet_prints_no_progress(road: Road, tmp_path: Path) -> None:
 
 
 def test_there_are_no_bars_without_a_terminal(road: Road, tmp_path: Path) -> None:
-    said = ingest(road, tmp_path / "home").stderr
-    assert "\x1b" not in said
-    assert "%" not in said
-    assert len(said.splitlines()) == 7
+    output = ingest(road, tmp_path / "home").stderr
+    assert "\x1b" not in output
+    assert "%" not in output
+    assert len(output.splitlines()) == 7
 
 
 def test_an_interrupted_query_raises_keyboard_interrupt(tmp_path: Path) -> None:
@@ -103,10 +103,10 @@ def test_ctrl_c_ends_a_long_query(tmp_path: Path) -> None:
             assert child.stdout.readline() == "go\n"
             time.sleep(0.3)
             os.kill(child.pid, signal.SIGINT)
-            said, _ = child.communicate(timeout=60)
+            output, _ = child.communicate(timeout=60)
         finally:
             child.kill()
-    assert said == "stopped\n"
+    assert output == "stopped\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -47,7 +47,7 @@ class Bench:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.builds = 0
-        self.said: list[str] = []
+        self.lines: list[str] = []
         self.code: SourceCode | None = None
 
     def folder(self, *, force: bool = False) -> WorkFolder:
@@ -63,7 +63,7 @@ class Bench:
         return Built(f"build {self.builds}", 3)
 
     def say(self, text: str) -> None:
-        self.said.append(text)
+        self.lines.append(text)
 
     task = SilentReporter().task
 
@@ -91,7 +91,7 @@ def test_a_stage_is_reused(bench: Bench) -> None:
     again = bench.run(files=["x", "y"], columns={"a": "b"}, seed=1)
     assert again == first
     assert bench.builds == 1
-    assert bench.said == ["  count      build 1  (unchanged)"]
+    assert bench.lines == ["  count      build 1  (unchanged)"]
 
 
 @pytest.mark.parametrize(
@@ -298,11 +298,11 @@ def test_the_number_of_bytes_read_is_reported(tmp_path: Path) -> None:
     files = [tmp_path / "large", tmp_path / "small"]
     files[0].write_bytes(bytes(10_000_000))
     files[1].write_bytes(bytes(10))
-    told: list[float] = []
-    assert fingerprint_of_files(files, told.append) == fingerprint_of_files(files)
-    assert told == sorted(told)
-    assert len(told) > len(files)
-    assert told[-1] == 10_000_010
+    sizes: list[float] = []
+    assert fingerprint_of_files(files, sizes.append) == fingerprint_of_files(files)
+    assert sizes == sorted(sizes)
+    assert len(sizes) > len(files)
+    assert sizes[-1] == 10_000_010
 
 
 def test_the_end_of_each_file_matters(tmp_path: Path) -> None:

@@ -115,8 +115,8 @@ def test_the_release_is_evaluated_and_reported(
     hit_rate = {system.key: system.figures["hr@100"].mean for system in result.systems}
     assert "cooccurrence" not in hit_rate  # `auto` resolves to this mode
     assert hit_rate["nextsong"] == hit_rate["hybrid"] > hit_rate["popularity"]
-    asked = ["--split", "validation", "--baselines", "", "--report", str(tmp_path / "page.html")]
-    command = ["evaluate", "--home", str(home.path), "--quiet", "--modes", "auto", *asked]
+    options = ["--split", "validation", "--baselines", "", "--report", str(tmp_path / "page.html")]
+    command = ["evaluate", "--home", str(home.path), "--quiet", "--modes", "auto", *options]
     shown = CliRunner().invoke(main, command)
     assert shown.exit_code == 0, shown.output
     assert (tmp_path / "page.html").stat().st_size > 10_000

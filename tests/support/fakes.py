@@ -95,7 +95,7 @@ def passes(song: Song, where: Filter) -> bool:
 class FakeRelease:
     """A release in memory with exact search.
 
-    - `asked`: number of calls of each method.
+    - `call_counts`: number of calls of each method.
     - `deadline`: the last deadline that was set.
     - `strengths`: co-occurrence weight of each song for each seed, both by their ordinals.
     """
@@ -112,7 +112,7 @@ class FakeRelease:
     ) -> None:
         self.predictions = strengths or {}
         self.by_popularity = sorted(points, key=lambda point: point.song.ordinal)
-        self.asked: dict[str, int] = {}
+        self.call_counts: dict[str, int] = {}
         self.closed = False
         self.deadline: float | None = None
         self.manifest = Manifest(
@@ -156,7 +156,7 @@ class FakeRelease:
         }
 
     async def similarities(
-        self, asked: Sequence[tuple[Vector, Sequence[UUID]]]
+        self, pairs: Sequence[tuple[Vector, Sequence[UUID]]]
     ) -> list[dict[UUID, float]]:
         self._count("similarities")
         return [
@@ -165,7 +165,7 @@ class FakeRelease:
                 for song_id, point in (await self.points(song_ids)).items()
                 if point.vector is not None
             }
-            for vector, song_ids in asked
+            for vector, song_ids in pairs
         ]
 
     def _found(self, search: Search) -> list[Hit]:
@@ -228,7 +228,7 @@ class FakeRelease:
 
     def _count(self, method: str) -> None:
         assert not self.closed
-        self.asked[method] = self.asked.get(method, 0) + 1
+        self.call_counts[method] = self.call_counts.get(method, 0) + 1
 
 
 class FakeStore:
@@ -244,10 +244,10 @@ class FakeStore:
         self._contents[name] = content
         self._current = name
 
-    def release_asked(self, name: str) -> int:
+    def count_popular_queries(self, name: str) -> int:
         """Return how often the popular songs of a release were queried."""
         content = self._contents[name]
-        return content.asked.get("popular", 0) if isinstance(content, FakeRelease) else 0
+        return content.call_counts.get("popular", 0) if isinstance(content, FakeRelease) else 0
 
     def forget(self, name: str) -> None:
         del self._contents[name]

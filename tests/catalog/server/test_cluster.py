@@ -72,7 +72,7 @@ def test_no_call_fails_when_a_node_dies_under_load(nodes: list[Program], content
     assert info.config.params.write_consistency_factor == 2
     assert {level for level, _, _ in check_collections(store)} == {"ok"}
 
-    async def asked() -> list[list[Hit]]:
+    async def search_under_load() -> list[list[Hit]]:
         opened = store.open()
         answers: list[list[Hit]] = []
         end = time.monotonic() + 6
@@ -90,7 +90,7 @@ def test_no_call_fails_when_a_node_dies_under_load(nodes: list[Program], content
         await asyncio.sleep(0.05)
         return answers
 
-    answers = run(asked())  # raises the error of a failed call
+    answers = run(search_under_load())  # raises the error of a failed call
     assert len(answers) > 50
     assert all(len(hits) == 30 for hits in answers)
     first = [(hit.song, pytest.approx(hit.score, abs=1e-6)) for hit in answers[0]]

@@ -115,7 +115,7 @@ def test_a_damaged_archive_is_reported_in_one_line(method: int, tmp_path: Path) 
     with zipfile.ZipFile(packed, "w", method) as archive:
         rows = "".join(f"{i // 5},Artist {i % 97},Title {i * 7919 % 1000}\n" for i in range(900))
         archive.writestr("a.csv", "pid,artist,title\n" + rows)
-    path, draw, said = tmp_path / "all.zip", random.Random(1), []
+    path, draw, messages = tmp_path / "all.zip", random.Random(1), []
     for _ in range(60):
         damaged = bytearray(packed.getvalue())
         damaged[draw.randrange(40, len(damaged))] ^= 1 << draw.randrange(8)
@@ -123,9 +123,9 @@ def test_a_damaged_archive_is_reported_in_one_line(method: int, tmp_path: Path) 
         try:
             read(path)
         except FileError as error:
-            said.append(str(error))
-    assert len(said) > 30
-    assert not any("\n" in item for item in said)
+            messages.append(str(error))
+    assert len(messages) > 30
+    assert not any("\n" in item for item in messages)
 
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
@@ -176,8 +176,8 @@ def test_an_empty_file_is_passed_over_unless_it_is_the_only_file(name: str, tmp_
     (folder / "good.json").write_bytes(mpd(slice_of(0, "x")))
     account, rows, _ = read(folder)
     assert (account.files, account.rows, len(rows)) == (1, 1, 1)
-    (said,) = account.empty
-    assert name in said
+    (message,) = account.empty
+    assert name in message
     assert "1 empty file passed over" in summarize(account)
 
 

@@ -40,18 +40,18 @@ def test_remark_if_most_positions_are_neither_numbers_nor_times(path: Path) -> N
 
 
 def test_each_remark_is_reported_once(tmp_path: Path) -> None:
-    said: list[str] = []
+    lines: list[str] = []
 
     class RecordingReporter(SilentReporter):
         def say(self, text: str) -> None:
-            said.append(text)
+            lines.append(text)
 
     paths = [tmp_path / "a.csv", tmp_path / "b.csv"]
     for path in paths:
         path.write_text("pid,artist,title,pos\n1,a,b,x\n")
     read_files(paths, {}, tmp_path / "rows", tmp_path / "unreadable", RecordingReporter())
-    assert len(said) == 1
-    assert said[0].startswith("  note       a.csv: most of 'pos' is neither a number nor a time")
+    assert len(lines) == 1
+    assert lines[0].startswith("  note       a.csv: most of 'pos' is neither a number nor a time")
 
 
 def test_a_long_field_of_an_unused_column_rejects_no_row(path: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_batch_is_one_request_to_the_engine() -> None:
         pb.RecommendRequest(seeds=[named(str(point.song.song_id))]) for point in points[:20]
     ]
     batch(fake, *requests)
-    assert fake.asked == {"points": 1, "find": 1}
+    assert fake.call_counts == {"points": 1, "find": 1}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_batch_with_a_bad_query_is_refused(request_: pb.RecommendRequest, fiel
     with pytest.raises(RequestError) as caught:
         batch(fake, pb.RecommendRequest(seeds=[SEED]), request_)
     assert caught.value.field == field
-    assert fake.asked == {}
+    assert fake.call_counts == {}
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_batch_that_is_too_large_is_refused(
     with pytest.raises(RequestError, match=message) as caught:
         batch(fake, *requests)
     assert caught.value.field == "requests"
-    assert fake.asked == {}
+    assert fake.call_counts == {}
 
 
 def test_all_options_of_a_query_change_the_recommendation(real: OpenRelease) -> None:

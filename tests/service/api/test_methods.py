@@ -90,7 +90,7 @@ def test_the_field_of_a_bad_seed_is_named(fake: FakeRelease, seed: pb.Seed, fiel
     with pytest.raises(RequestError) as caught:
         recommend(fake, seeds=[SEED, SEED, seed, seed])
     assert caught.value.field == f"seeds[2].{field}"
-    assert fake.asked == {}
+    assert fake.call_counts == {}
 
 
 @pytest.mark.parametrize(("song", "field"), BAD_SONGS)
@@ -98,7 +98,7 @@ def test_the_field_of_a_bad_song_is_named(fake: FakeRelease, song: pb.Seed, fiel
     with pytest.raises(RequestError) as caught:
         similar(fake, song=song)
     assert caught.value.field == f"song.{field}"
-    assert fake.asked == {}
+    assert fake.call_counts == {}
 
 
 def test_similar_songs_ignore_the_weight(fake: FakeRelease) -> None:
@@ -113,7 +113,7 @@ def test_the_field_of_a_bad_filter_is_named(
         with pytest.raises(RequestError) as caught:
             method(fake, filter=pb.Filter(**where))
         assert caught.value.field == f"filter.{field}"
-    assert fake.asked == {}
+    assert fake.call_counts == {}
 
 
 @pytest.mark.parametrize("limit", [-1, 501, 2**31 - 1, -(2**31)])

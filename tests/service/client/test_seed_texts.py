@@ -42,7 +42,7 @@ def resolve_names(release: FakeRelease, *texts: str) -> list[str]:
 )
 def test_all_kinds_of_dashes_separate_artist_and_title(release: FakeRelease, dash: str) -> None:
     assert resolve_names(release, f"dido{dash}THANK YOU") == ["dido / THANK YOU"]
-    assert release.asked.get("search", 0) == 0
+    assert release.call_counts.get("search", 0) == 0
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_an_exact_title_is_an_item_without_an_artist(text: str, name: str) -> No
     rows += [(point.song.artist, point.song.title, 2, (0, 1)) for point in POINTS]
     release = FakeRelease(points_of(*rows))
     assert resolve_names(release, text) == [name]
-    assert release.asked.get("search", 0) == 0
+    assert release.call_counts.get("search", 0) == 0
 
 
 def test_a_text_that_is_an_item_and_a_song_is_ambiguous() -> None:
@@ -90,14 +90,14 @@ def test_a_text_that_is_an_item_and_a_song_is_ambiguous() -> None:
 def test_an_id_is_used_without_a_lookup(release: FakeRelease) -> None:
     (seed,) = resolve_texts(Direct(release), [str(POINTS[0].song.song_id).upper()])
     assert seed.song_id == str(POINTS[0].song.song_id)
-    assert release.asked == {}
+    assert release.call_counts == {}
 
 
 def test_a_whole_playlist_is_looked_up_in_one_call(release: FakeRelease) -> None:
     names = [f"{point.song.artist} - {point.song.title}" for point in POINTS[:6]]
     assert len(resolve_names(release, *names)) == 6
-    assert (release.asked["points"], release.asked["find"]) == (1, 1)
-    assert "search" not in release.asked
+    assert (release.call_counts["points"], release.call_counts["find"]) == (1, 1)
+    assert "search" not in release.call_counts
 
 
 def test_candidates_in_the_message_are_accepted_as_arguments(release: FakeRelease) -> None:

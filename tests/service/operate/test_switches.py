@@ -170,10 +170,10 @@ def test_calls_that_queued_during_a_stall_are_admitted(loop: Loop) -> None:
             caller.stdin.write(json.dumps(asdict(load)))
             caller.stdin.close()
             caller.stdin = None
-            wait_until(lambda: store.release_asked("1") > 0.2 * RATE)
+            wait_until(lambda: store.count_popular_queries("1") > 0.2 * RATE)
             for name in ("2", "3"):
                 store.put(name, FakeRelease(POINTS, name=name))
-                wait_until(lambda name=name: store.release_asked(name) > 0.5 * RATE)
+                wait_until(lambda name=name: store.count_popular_queries(name) > 0.5 * RATE)
             output, _ = caller.communicate(timeout=PATIENCE_S)
     outcome = json.loads(output)
     assert outcome["failures"] == {}

@@ -308,12 +308,12 @@ class DisappearingStore(FakeStore):
 
     def __init__(self) -> None:
         super().__init__(FakeRelease(POINTS))
-        self.asked, self.may_answer = threading.Event(), threading.Event()
+        self.was_queried, self.may_answer = threading.Event(), threading.Event()
 
     def current(self) -> str | None:
-        self.asked.set()
+        self.was_queried.set()
         self.may_answer.wait(PATIENCE_S)
-        raise UnavailableError("it is away")
+        raise UnavailableError("the store cannot be reached")
 
 
 def test_a_check_that_fails_after_the_stop_is_not_logged(
@@ -321,7 +321,7 @@ def test_a_check_that_fails_after_the_stop_is_not_logged(
 ) -> None:
     store = DisappearingStore()
     with loop.serve(store):
-        assert store.asked.wait(PATIENCE_S)
+        assert store.was_queried.wait(PATIENCE_S)
     store.may_answer.set()
 
     async def wait_for_other_tasks() -> None:

@@ -258,4 +258,4 @@ def test_a_batch_is_one_request() -> None:
     queries = [Query(seeds(first, first + 1), explain=True) for first in range(50)]
     asyncio.run(recommend_many(fake, queries))
     # `FakeRelease` also counts the look-up of points by `cooccurrence_weights`.
-    assert fake.asked == {"points": 2, "find": 1, "strengths": 1}
+    assert fake.call_counts == {"points": 2, "find": 1, "strengths": 1}

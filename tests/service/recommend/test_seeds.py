@@ -184,7 +184,7 @@ def test_the_most_popular_songs_of_the_artist_replace_an_unknown_song() -> None:
 
 def test_an_artist_is_looked_up_once(small: FakeRelease) -> None:
     resolve(small, *[Seed(artist=name, title="?") for name in ["ABBA", "abba", "Nobody"] * 9])
-    assert small.asked == {"points": 1, "popular": 2}
+    assert small.call_counts == {"points": 1, "popular": 2}
 
 
 # Songs that are identified by track ids, so that several may have the same artist and title.
@@ -249,4 +249,4 @@ def test_the_beginning_of_a_title_is_not_enough(tracked: OpenRelease) -> None:
 
 def test_releases_without_track_ids_are_not_searched_by_name(small: FakeRelease) -> None:
     resolve(small, Seed(artist="ABBA", title="SOS"))
-    assert "search" not in small.asked
+    assert "search" not in small.call_counts

@@ -100,9 +100,9 @@ def test_a_large_batch_leaves_few_slots(loop: Loop) -> None:
     ):
         stub = recommender_pb2_grpc.RecommenderStub(channel)
         first = stub.BatchRecommend.future(batch, timeout=PATIENCE_S)
-        wait_until(lambda: release.asked.get("points", 0) == 1)
+        wait_until(lambda: release.call_counts.get("points", 0) == 1)
         second = stub.Recommend.future(WATERLOO, timeout=PATIENCE_S)
-        wait_until(lambda: release.asked.get("points", 0) == 2)
+        wait_until(lambda: release.call_counts.get("points", 0) == 2)
         with pytest.raises(grpc.RpcError) as caught:
             stub.Recommend(WATERLOO, timeout=PATIENCE_S)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

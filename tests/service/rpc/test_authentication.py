@@ -106,7 +106,7 @@ def test_a_full_server_refuses_calls_without_a_key_as_unauthenticated(
     ):
         key = [("x-api-key", KEY)]
         first = channel.unary_unary(path).future(request, timeout=PATIENCE_S, metadata=key)
-        wait_until(lambda: release.asked.get("points", 0) == 1)
+        wait_until(lambda: release.call_counts.get("points", 0) == 1)
         full = get_refusal(channel, path, request, metadata=key)
         assert full.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         stranger = get_refusal(channel, path, request)

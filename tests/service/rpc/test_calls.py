@@ -50,7 +50,7 @@ def test_a_call_over_capacity_is_refused_at_once(loop: Loop) -> None:
     with loop.serve(FakeStore(release), max_concurrency=2, grace=PATIENCE_S) as server:
         with Client(server.address, PATIENCE_S) as client:
             calls = [Call(client), Call(client)]
-            wait_until(lambda: release.asked.get("points", 0) == 2)
+            wait_until(lambda: release.call_counts.get("points", 0) == 2)
             error = get_refusal(server.address)
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert read_reason(error) == "OVERLOAD"
