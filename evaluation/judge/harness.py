@@ -46,6 +46,13 @@ if TYPE_CHECKING:
     from evaluation.systems.release import System
 
 DEFAULT_MODES = ("auto", "dense", "cooccurrence")
+
+NO_ARTISTS = (
+    "no song has an artist, so these do not apply: the metrics of artists (artist_repetition, "
+    "r_precision_artists), the slices by artist, and the behavioural tests that compare songs of "
+    "an artist"
+)
+"""The note on the parts of an evaluation that need artists."""
 """Modes of a release that are scored by default; all others are compared with the first."""
 
 
@@ -169,7 +176,9 @@ def _measure_release(
     return Evaluation(
         conditions=_describe_conditions(release.manifest, inputs, plan),
         systems=scores,
-        skipped=skipped + skipped_baselines,
+        skipped=skipped
+        + skipped_baselines
+        + ([] if inputs.dataset.songs.has_artists else [NO_ARTISTS]),
         comparisons=comparisons,
         slices=slices,
         behaviours=_test_behaviour(systems[0], inputs, reporter) if plan.behaviours else [],

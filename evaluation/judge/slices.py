@@ -25,6 +25,8 @@ METRICS = ("hr@10", "hr@100", "mrr@10")
 LENGTHS = ((1, 1), (2, 4), (5, 9), (10, 19), (20, 49), (50, 99), (100, None))
 """Smallest and largest number of songs of a query, for each slice by length."""
 
+ARTIST_OF_LABEL = "artist of the label"
+
 HEAD, MIDDLE = 0.5, 0.9
 """Bounds of the slices by popularity, as shares of all training plays.
 
@@ -79,17 +81,19 @@ def _estimate_figures(
 def group_cases(cases: HeldOutCases, dataset: Dataset) -> Mapping[str, Mapping[str, Members]]:
     """Return the members of each slice, shape (cases,), by group of slices and name of the slice.
 
-    Each case is in exactly one slice of each group.
+    Each case is in exactly one slice of each group. Cases whose label has no artist are in no slice
+    of the group that compares artists, which is left out if no song has an artist.
     """
-    has_artist = _has_label_artist(cases, dataset)
-    return {
+    groups = {
         "length of the query": _slice_by_length(cases),
         "popularity of the label": _slice_by_label_popularity(cases, dataset),
         "known songs of the query": _slice_by_known_songs(cases, dataset),
         "vectors of the query": _slice_by_vectors(cases, dataset),
         "last song of the query": _slice_by_last_song(cases, dataset),
-        "artist of the label": {"is in the query": has_artist, "is not in the query": ~has_artist},
     }
+    if dataset.songs.has_artists:
+        groups[ARTIST_OF_LABEL] = _slice_by_label_artist(cases, dataset)
+    return groups
 
 
 def _slice_by_length(cases: HeldOutCases) -> dict[str, Members]:
@@ -134,13 +138,18 @@ def _slice_by_known_songs(cases: HeldOutCases, dataset: Dataset) -> dict[str, Me
     """
     seeds, songs = cases.seeds, dataset.songs
     share = _count_seeds(cases, _in_catalog(cases, dataset)) / np.maximum(seeds.lengths, 1)
-    has_songs = np.zeros(int(songs.artist.max(initial=0)) + 1, dtype=bool)
-    has_songs[songs.artist[songs.by_popularity]] = True
-    artist_in_catalog = (seeds.songs >= 0) & has_songs[songs.artist[seeds.songs]]
-    has_artist = _count_seeds(cases, artist_in_catalog) > 0
-    return {
-        "none, no artist either": (share == 0) & ~has_artist,
-        "none, but artists": (share == 0) & has_artist,
+    if songs.has_artists:
+        known_artists = np.unique(songs.artist[songs.by_popularity])
+        artist = np.where(seeds.songs >= 0, songs.artist[seeds.songs], -1)
+        artist_in_catalog = (artist >= 0) & np.isin(artist, known_artists)
+        has_artist = _count_seeds(cases, artist_in_catalog) > 0
+        unknown = {
+            "none, no artist either": (share == 0) & ~has_artist,
+            "none, but artists": (share == 0) & has_artist,
+        }
+    else:
+        unknown = {"none": share == 0}
+    return unknown | {
         "up to half": (share > 0) & (share <= 0.5),
         "more than half": (share > 0.5) & (share < 1),
         "all": share == 1,
@@ -175,11 +184,17 @@ def _slice_by_last_song(cases: HeldOutCases, dataset: Dataset) -> dict[str, Memb
     }
 
 
-def _has_label_artist(cases: HeldOutCases, dataset: Dataset) -> Members:
-    """Return whether the artist of the first label is the artist of a seed."""
+def _slice_by_label_artist(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
+    """Slice by whether the artist of the first label is the artist of a seed."""
     seeds, artist = cases.seeds, dataset.songs.artist
-    label_artist = artist[cases.label][seeds.rows]
-    return _count_seeds(cases, (seeds.songs >= 0) & (artist[seeds.songs] == label_artist)) > 0
+    label_artist = artist[cases.label]
+    is_same = (seeds.songs >= 0) & (artist[seeds.songs] == label_artist[seeds.rows])
+    is_in_query = _count_seeds(cases, is_same) > 0
+    has_artist = label_artist >= 0
+    return {
+        "is in the query": has_artist & is_in_query,
+        "is not in the query": has_artist & ~is_in_query,
+    }
 
 
 def _in_catalog(cases: HeldOutCases, dataset: Dataset) -> NDArray[np.bool_]:

@@ -42,13 +42,13 @@ def r_precision_with_artists(
 
     For a query with R labels, this is the R-precision plus `ARTIST_CREDIT` / R for each artist of a
     label that has a song among the first R songs. Figures can exceed 1. `artist` is the number of
-    the artist of each song, shape (songs,).
+    the artist of each song or -1, shape (songs,).
     """
     artist_share = np.zeros(len(rankings))
     for row, label_count in enumerate(labels.lengths):
         first = rankings[row, :label_count]
         shared = np.intersect1d(artist[first[first >= 0]], artist[labels[row]])
-        artist_share[row] = len(shared) / max(1, label_count)
+        artist_share[row] = (shared >= 0).sum() / max(1, label_count)
     return r_precision(matches, labels) + ARTIST_CREDIT * artist_share
 
 

@@ -34,12 +34,12 @@ def intra_list_diversity(rankings: SongNumbers, k: int, vectors: NDArray[np.floa
 def artist_repetition(rankings: SongNumbers, k: int, artist: SongNumbers) -> Figures:
     """Return the share of the first `k` songs whose artist occurs earlier in the ranking.
 
-    The share is 0 if all artists differ, and NaN if the ranking has no song. `artist` is the number
-    of the artist of each song, shape (songs,).
+    The share is 0 if all artists differ. Songs without an artist are left out; the share is NaN if
+    no other song remains. `artist` is the number of the artist of each song or -1, shape (songs,).
     """
     first = rankings[:, :k]
-    count = (first >= 0).sum(axis=1)
     artists = np.sort(np.where(first >= 0, artist[np.maximum(first, 0)], -1), axis=1)
+    count = (artists >= 0).sum(axis=1)
     is_new = np.ones(artists.shape, dtype=bool)
     is_new[:, 1:] = artists[:, 1:] != artists[:, :-1]
     distinct = (is_new & (artists >= 0)).sum(axis=1)

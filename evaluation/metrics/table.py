@@ -73,7 +73,8 @@ def measure_per_query(
 ) -> dict[str, Figures]:
     """Return the figures of each metric, shape (n,), with NaN where a metric is undefined.
 
-    `rankings` has shape (n, depth). Metrics whose k is larger than `depth` are left out.
+    `rankings` has shape (n, depth). Metrics whose k is larger than `depth` are left out, and so are
+    metrics of artists if no song has an artist.
     """
     songs = dataset.songs
     matches = match_labels(rankings, cases.labels)
@@ -95,19 +96,22 @@ def measure_per_query(
         f"popularity_bias@{K}": popularity.popularity_bias(
             rankings, K, cases.label, songs.popularity_rank, catalog_size
         ),
-        f"artist_repetition@{K}": diversity.artist_repetition(rankings, K, songs.artist),
     }
+    if songs.has_artists:
+        repetition = diversity.artist_repetition(rankings, K, songs.artist)
+        figures[f"artist_repetition@{K}"] = repetition
     if dataset.vectors is not None:
         figures[f"diversity@{K}"] = diversity.intra_list_diversity(rankings, K, dataset.vectors)
     if (label_counts > 1).any():
         figures |= {
             "r_precision": continuation.r_precision(matches, cases.labels),
-            "r_precision_artists": continuation.r_precision_with_artists(
-                rankings, matches, cases.labels, songs.artist
-            ),
             f"ndcg@{continuation.DEPTH}": ranking.ndcg(matches, label_counts, continuation.DEPTH),
             "clicks": continuation.clicks(matches),
         }
+        if songs.has_artists:
+            figures["r_precision_artists"] = continuation.r_precision_with_artists(
+                rankings, matches, cases.labels, songs.artist
+            )
     return figures
 
 

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
@@ -89,7 +90,7 @@ class Songs:
     """All songs of a work folder.
 
     - `table`: a row for each song, with the columns song_id, artist and title.
-    - `artist`: the number of the artist of each song, shape (songs,).
+    - `artist`: the number of the artist of each song, or -1 if it has none, shape (songs,).
     - `playlists`: number of training playlists of each song, shape (songs,). It is 0 for a song
       that is only in held-out playlists.
     - `min_playlists`: number of training playlists from which a song is in the catalog.
@@ -102,6 +103,11 @@ class Songs:
 
     def __len__(self) -> int:
         return len(self.artist)
+
+    @cached_property
+    def has_artists(self) -> bool:
+        """Whether any song has an artist."""
+        return bool((self.artist >= 0).any())
 
     @cached_property
     def in_catalog(self) -> NDArray[np.bool_]:
@@ -152,9 +158,9 @@ class Songs:
         ]
 
     def name(self, number: int) -> str:
-        """Return artist and title of the song with this number, or only its title, as one text."""
+        """Return artist and title of the song with this number, or what it has of them, else its id."""
         seed = self.seed(number)
-        return full_name(seed.artist, seed.title)
+        return full_name(seed.artist, seed.title) or str(seed.song_id)
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,7 @@ class Dataset:
         """The share of training plays whose playlist has another song of the same artist."""
         artist = self.songs.artist[self.train.songs].astype(np.int64)
         playlist_and_artist = self.train.rows * (int(artist.max(initial=0)) + 1) + artist
-        _, counts = np.unique(playlist_and_artist, return_counts=True)
+        _, counts = np.unique(playlist_and_artist[artist >= 0], return_counts=True)
         return float(counts[counts > 1].sum()) / max(1, len(artist))
 
     @cached_property
@@ -219,7 +225,8 @@ def load_dataset(work: Path, parameters: Mapping[str, Any]) -> Dataset:
     """
     songs_path = finished_stage(work, "prepare").folder / "songs.parquet"
     table = pq.read_table(songs_path, columns=["song_id", "artist", "title", "artist_key"])
-    artist = table["artist_key"].combine_chunks().dictionary_encode().indices
+    keys = table["artist_key"].combine_chunks()
+    artist = pc.if_else(pc.equal(keys, ""), None, keys).dictionary_encode().indices.fill_null(-1)
     train_path = finished_stage(work, "split").folder / "train.parquet"
     train = SongLists.from_arrow(pq.read_table(train_path, columns=["songs"])["songs"])
     songs = Songs(

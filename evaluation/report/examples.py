@@ -21,7 +21,7 @@ MAX_SEEDS = 6
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One case. Songs are (artist, title); a suggestion also says whether it is a label.
+    """One case, with songs by name. A suggestion also says whether it is a label.
 
     `seeds` are the last seeds, and `earlier_seeds` is the number of seeds before them. `rank` is
     the rank of the first recommended label, from 1, or 0 if no label is among the `depth`
@@ -29,12 +29,12 @@ class Example:
     """
 
     name: str
-    seeds: list[tuple[str, str]]
+    seeds: list[str]
     earlier_seeds: int
-    label: tuple[str, str]
+    label: str
     rank: int
     depth: int
-    suggestions: list[tuple[str, str, bool]]
+    suggestions: list[tuple[str, bool]]
 
 
 def draw_examples(result: Evaluation, seed: int = 0) -> list[Example]:
@@ -50,21 +50,16 @@ def draw_examples(result: Evaluation, seed: int = 0) -> list[Example]:
 
 
 def _make_example(result: Evaluation, row: int, rank: int) -> Example:
-    cases, ranking = result.cases, result.main.rankings[row]
+    cases, songs, ranking = result.cases, result.dataset.songs, result.main.rankings[row]
     seeds = cases.seeds[row]
     labels = set(cases.labels[row].tolist())
     suggestions = [int(song) for song in ranking[:MAX_SUGGESTIONS] if song >= 0]
     return Example(
         name=cases.names[row],
-        seeds=[_name_song(result, int(song)) for song in seeds[-MAX_SEEDS:]],
+        seeds=[songs.name(int(song)) for song in seeds[-MAX_SEEDS:]],
         earlier_seeds=max(0, len(seeds) - MAX_SEEDS),
-        label=_name_song(result, int(cases.label[row] if rank == 0 else ranking[rank - 1])),
+        label=songs.name(int(cases.label[row] if rank == 0 else ranking[rank - 1])),
         rank=rank,
         depth=len(ranking),
-        suggestions=[(*_name_song(result, song), song in labels) for song in suggestions],
+        suggestions=[(songs.name(song), song in labels) for song in suggestions],
     )
-
-
-def _name_song(result: Evaluation, song: int) -> tuple[str, str]:
-    seed = result.dataset.songs.seed(song)
-    return seed.artist, seed.title

@@ -91,7 +91,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class SongMap:
-    """The dots, the names of their colours, and an explanation of the colours."""
+    """The dots, the names of their colours, and an explanation of the colours, "" without any."""
 
     dots: list[Dot]
     legend: list[str]
@@ -147,11 +147,12 @@ def _colour_by_artist(dataset: Dataset, songs: SongNumbers) -> _Colouring:
     artist = dataset.songs.artist[songs]
     colours = np.full(len(songs), -1, dtype=np.int64)
     legend = []
-    for colour, (number, _) in enumerate(Counter(artist.tolist()).most_common(COLOURS)):
+    counts = Counter(artist[artist >= 0].tolist())
+    for colour, (number, _) in enumerate(counts.most_common(COLOURS)):
         members = np.flatnonzero(artist == number)
         colours[members] = colour
         legend.append(dataset.songs.seed(int(songs[members[0]])).artist)
-    return _Colouring(colours, legend, BY_ARTIST)
+    return _Colouring(colours, legend, BY_ARTIST if legend else "")
 
 
 def _colour_by_word(dataset: Dataset, songs: SongNumbers) -> _Colouring | None:

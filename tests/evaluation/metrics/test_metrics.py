@@ -133,6 +133,9 @@ def test_r_precision_with_artists_adds_a_quarter_for_each_artist_of_a_label() ->
     # First query: one of two songs is a label, and both artists are artists of labels. Second
     # query: only the artist of the first song is the artist of a label.
     assert figures.tolist() == [1 / 2 + 0.25 * 2 / 2, 0 + 0.25 * 1 / 1]
+    nobody = np.array([0, 0, 1, -1, -1], dtype=np.int32)  # songs 3 and 4 have no artist
+    figures = continuation.r_precision_with_artists(answers, matched, labels, nobody)
+    assert figures.tolist() == [1 / 2 + 0.25 * 2 / 2, 0]
 
 
 def test_clicks_count_pages_of_ten() -> None:
@@ -190,3 +193,7 @@ def test_artist_repetition_by_hand() -> None:
     figures = diversity.artist_repetition(rankings([0, 1, 2, 3], [0, 2, 3], [], [0, 1]), 4, artist)
     assert figures[[0, 1, 3]].tolist() == [1 / 4, 0, 1 / 2]
     assert np.isnan(figures[2])
+    artist = np.array([7, 7, -1, -1], dtype=np.int32)
+    figures = diversity.artist_repetition(rankings([0, 1, 2, 3], [2, 3], [0, 2, 3]), 4, artist)
+    assert figures[[0, 2]].tolist() == [1 / 2, 0]
+    assert np.isnan(figures[1])

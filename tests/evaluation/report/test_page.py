@@ -127,7 +127,7 @@ def test_examples_cover_each_outcome(result: Evaluation) -> None:
         hits = [rank for rank, (*_, hit) in enumerate(example.suggestions, 1) if hit]
         assert hits == ([example.rank] if 0 < example.rank <= 10 else [])
         if hits:
-            assert example.suggestions[example.rank - 1][:2] == example.label
+            assert example.suggestions[example.rank - 1][0] == example.label
 
 
 def test_plots_have_the_colours_of_the_page(result: Evaluation) -> None:
