@@ -158,7 +158,7 @@ class Songs:
         ]
 
     def name(self, number: int) -> str:
-        """Return artist and title of the song with this number, or what it has of them, else its id."""
+        """Return artist and title of the song with this number, or what it has, as one text."""
         seed = self.seed(number)
         return full_name(seed.artist, seed.title) or str(seed.song_id)
 
