@@ -41,7 +41,8 @@ Without it, the engine would return these songs in an arbitrary order.
 def content_index(field: str, key: str) -> int:
     """Return the index of a content key in sparse vectors: 2^31 plus 31 bits of a SHA-256.
 
-    `field` is `ARTIST`, with a normalised name as key, or a keyword payload field, with a value.
+    If `field` is `ARTIST`, `key` is a normalised name. Otherwise `field` is a keyword payload
+    field, and `key` is a value of the field.
     """
     digest = hashlib.sha256(f"{field}\x1f{key}".encode()).digest()
     return FIRST_CONTENT_INDEX | int.from_bytes(digest[:4])

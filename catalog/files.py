@@ -38,7 +38,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def reason_of(error: OSError) -> str:
-    """Return the reason of an error, and what to do about it if that is known."""
+    """Return the reason of an error, with advice if there is any."""
     return _HINTS.get(error.errno or 0, error.strerror or str(error))
 
 

@@ -219,7 +219,7 @@ def load_reranker(stored: StoredReranker | None) -> Reranker | None:
 
     It cannot be used if LightGBM is missing, or if the model was trained with other features than
     those of this version; a warning is logged. The first call for a release takes seconds; later
-    ones return the same object. Raises `CorruptReleaseError`.
+    calls return the same object. Raises `CorruptReleaseError`.
     """
     if stored is None:
         return None

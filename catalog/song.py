@@ -38,7 +38,7 @@ def song_id(artist: str, title: str) -> UUID:
 
 
 def song_id_of_keys(artist_key: str, title_key: str) -> UUID:
-    """Return the same as `song_id`, for names that are normalised already."""
+    """Return the id that `song_id` returns, for names that are already normalised."""
     return _uuid5(f"{artist_key}{_SEPARATOR}{title_key}")
 
 

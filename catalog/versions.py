@@ -87,7 +87,7 @@ def base_title(title_key: str) -> str:
 
 
 def bare_title(title_key: str) -> str:
-    """Return a normalised title without edition, guests and the mark of a live version.
+    """Return a normalised title without the parts that name an edition, guests or a live version.
 
     The result is not empty. Two songs of an artist with the same bare title are not recommended
     together. The time is linear in the length of the title.

@@ -58,7 +58,7 @@ class LazyGroup(click.Group):
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, *, standalone_mode: bool = True, **extra: Any
     ) -> Any:
-        """Run, then end the process with exit code 0, 1 (failed) or 2 (wrong usage)."""
+        """Run a command, then end the process with exit code 0, 1 (failed) or 2 (wrong usage)."""
         if not standalone_mode:
             return super().main(args, standalone_mode=False, **extra)
         try:

@@ -73,7 +73,7 @@ def invocations_of(page: Path) -> Iterator[list[str]]:
 
 
 def open_context(command: click.Command, parent: click.Context | None = None) -> click.Context:
-    """Return the context of a command, with the help option's names that the root command sets."""
+    """Return the context of a command, with the same names of the help option as the parent."""
     return command.make_context(command.name, [], parent=parent, resilient_parsing=True)
 
 

@@ -1,4 +1,4 @@
-"""Rules for the whole tree: layers, import circles, locators, and commands that are documented."""
+"""Rules for the whole tree: layers, import circles, module names in strings, and help texts."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def _read_current(store: ReleaseStore) -> tuple[str | None, str]:
 
 
 def _verify(store: ReleaseStore, release: str) -> tuple[Manifest | None, str]:
-    """Return the manifest of a release if it is intact, or None and the damage."""
+    """Return the manifest of a release if it is intact, or None and a description of the damage."""
     try:
         return store.verify(release, SilentReporter()), ""
     except CorruptReleaseError as error:

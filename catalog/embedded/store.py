@@ -214,7 +214,7 @@ def _check_gate(gate: Gate, shard: Path, manifest: Manifest) -> None:
         gate(release)
     finally:
         release.close()
-    manifests.verify_files(shard, manifest.files)  # reading must not have changed it
+    manifests.verify_files(shard, manifest.files)  # opening must not have changed the files
 
 
 def _build(

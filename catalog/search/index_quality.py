@@ -77,7 +77,7 @@ async def measure_recall(
     for hits, true_hits in zip(by_index, exact, strict=True):
         if not true_hits:
             continue
-        # A song with the score of the last true hit is right, too.
+        # A song with the same score as the last true hit also counts as right.
         lowest_score = true_hits[-1].score - 1e-6
         true_ids = {hit.song.song_id for hit in true_hits}
         right = sum(hit.song.song_id in true_ids or hit.score >= lowest_score for hit in hits)

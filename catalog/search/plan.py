@@ -131,10 +131,11 @@ class Bounds:
 
 
 def plan_bounds(search: Search, *, is_sharded: bool) -> tuple[Ranking | None, Ranking | None]:
-    """Return the sparse and the dense ranking that `compute_bounds` needs, or None for each.
+    """Return the sparse and the dense ranking whose scores `compute_bounds` needs.
 
-    Each shard fuses its own songs. If there are several shards, the score of the last song of each
-    ranking must be known: otherwise they would fuse more songs in all than a single shard does.
+    A ranking whose scores are not needed is None. Each shard fuses its own songs. If there are
+    several shards, the score of the last song of each ranking must be known; otherwise the shards
+    would fuse more songs in total than a single shard does.
     """
     if search.vector is None or not search.weights or search.limit <= 0:
         return None, None
@@ -147,7 +148,7 @@ def plan_bounds(search: Search, *, is_sharded: bool) -> tuple[Ranking | None, Ra
 def compute_bounds(
     search: Search, sparse_scores: Sequence[float], dense_scores: Sequence[float]
 ) -> Bounds:
-    """Return the bounds of a search, given the scores, best first, of the rankings to bound."""
+    """Return the bounds of a search from the scores of its rankings (see `plan_bounds`)."""
     sparse_depth, dense_depth = fusion_depths(search.limit)
     has_best = len(sparse_scores) > 0 and sparse_scores[0] > 0
     return Bounds(

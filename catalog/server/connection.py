@@ -229,7 +229,7 @@ class AsyncNodes:
         deadline: float | None,
         silent: set[str],
     ) -> T:
-        """Try each node that is not in `silent` once, and add those that do not answer in time."""
+        """Try each node that is not in `silent`, and add nodes to it that do not answer in time."""
         failure: UnavailableError | None = None
         for url in self._order:
             if url in silent:

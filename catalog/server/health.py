@@ -24,7 +24,7 @@ def check_collections(store: ServerStore) -> Iterator[Check]:
     try:
         current = store.current()
     except CorruptReleaseError:
-        current = None  # `nextsong doctor` reports a damaged alias itself
+        current = None  # `nextsong doctor` reports a damaged alias separately
     finished = set(store.releases())
     for release in store.all_releases():
         name = store.collection(release)

@@ -45,7 +45,7 @@ class QdrantOptions:
 
 @dataclass(frozen=True, slots=True)
 class CollectionLayout:
-    """How the server stores a collection; None means the default of the server.
+    """The layout of a collection on the server; None means the default of the server.
 
     - `shards`: number of parts, distributed over the nodes.
     - `replicas`: number of copies of each shard, on different nodes.

@@ -64,7 +64,7 @@ async def _time_calls(call: Call, load: Load) -> list[float]:
 
 
 async def _prepare_call(release: OpenRelease, load: Load, whole: bool) -> Call:
-    """Return a function that makes the call with a number: whole, or only its searches."""
+    """Return a function that makes the call with a given number, or only the call's searches."""
     payload = release.manifest.payload
     queries = [
         await parsing.parse_query(request, await parsing.parse_seeds(request.seeds), payload)

@@ -28,7 +28,7 @@ from nextsong.v1 import recommender_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-REQUESTS = 500  # different requests, made before the calls begin
+REQUESTS = 500  # different requests, which are created before the calls begin
 CONNECTIONS = 4  # several, because a service divides connections, not calls, among its processes
 EARLIEST_YEAR = 1990  # minimum year in filtered requests
 TIMEOUT_S = 30.0

@@ -1,6 +1,6 @@
 """Synthetic releases of any size, for measurements of speed; their recommendations are random.
 
-Vectors form clusters, as trained ones do, and each seed predicts `PREDICTED` songs.
+Vectors form clusters, as trained vectors do, and each seed predicts `PREDICTED` songs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A map of the songs, with similar ones near each other, coloured by word or artist.
+"""A map of the songs, with similar songs near each other, coloured by word or artist.
 
 van der Maaten and Hinton, "Visualizing data using t-SNE", 2008.
 """

@@ -145,7 +145,7 @@ def evaluate_current(location: StoreLocation, work: Path, reporter: Reporter) ->
 def assess(
     search: Search, choice: Choice, current: Evaluation, budget: dict[str, Any], reporter: Reporter
 ) -> Outcome:
-    """Compare `choice`, the system with the best parameters, with the current release.
+    """Compare `choice` (the system with the best parameters) with the current release.
 
     If the choice is better, it is also scored on the test playlists, unless an earlier run of the
     study did so.

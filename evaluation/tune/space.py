@@ -37,7 +37,7 @@ _VALUES: Mapping[str, Mapping[str, Any]] = {
         "skip_gram": (True, False),
         "dimensions": (32, 64, 128),
         "window": (5, 10, 20, 60, 200),
-        "epochs": (),  # `EPOCH_SHARES` of the default
+        "epochs": (),  # `EPOCH_SHARES` times the default
         "min_count": (1, 2, 3, 5, 8),
         "negative": (3, 5, 10, 20),
         "ns_exponent": (-1.0, 1.0),

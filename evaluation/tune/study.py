@@ -89,7 +89,7 @@ def tune(
     budget: Budget,
     reporter: Reporter,
 ) -> Outcome:
-    """Search for parameters that are better than the current release's on the playlists in `work`.
+    """Search for better parameters than those of the current release, on the playlists in `work`.
 
     The search begins with `start`. It is kept in the folder `study`, where a later call continues
     it. Raises `NoReleaseError`, `MismatchError`, `MissingExtraError`, or `BusyError` if another

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _MAX_TEXT = 500  # characters of an unreadable record
 _MAX_SHOWN = 40  # characters of a position
 _MAX_LATE_NAMES = 5  # names in a remark
-_MAX_EMPTY_SAID = 5  # empty files that are named while reading; the account names all
+_MAX_EMPTY_SHOWN = 5  # empty files that are reported one by one; the account names all
 _NO_POSITION = "the position is neither a number nor a time"
 _DETECTION_SIZE = 1 << 20  # bytes; reading them takes about as long as detecting a format
 
@@ -191,7 +191,7 @@ def _report_empty(
         if len(empty) == 1:
             raise empty[0]
         raise EmptyFileError(f"all {len(empty):,} files are empty; of the first: {empty[0]}")
-    for error in empty[:_MAX_EMPTY_SAID]:
+    for error in empty[:_MAX_EMPTY_SHOWN]:
         reporter.say(f"  {'note':<10} {error}: passed over")
 
 

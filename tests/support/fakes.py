@@ -245,7 +245,7 @@ class FakeStore:
         self._current = name
 
     def count_popular_queries(self, name: str) -> int:
-        """Return how often the popular songs of a release were queried."""
+        """Return the number of queries for the popular songs of a release."""
         content = self._contents[name]
         return content.call_counts.get("popular", 0) if isinstance(content, FakeRelease) else 0
 

@@ -142,7 +142,7 @@ def open_csv(content: Content, sample: Sample, options: ReadOptions) -> CsvFile:
     line_end = _detect_line_end(sample.data)
     lines = cut_lines(sample.data, line_end)
     if not sample.is_whole and len(lines):
-        lines = lines[:-1]  # it may be incomplete
+        lines = lines[:-1]  # the last line may be incomplete
     header_line = _find_filled(lines)
     if header_line == len(lines):
         if sample.is_whole:

@@ -104,7 +104,7 @@ class _Records:
     def __init__(self) -> None:
         self._starts: list[NDArray[np.int64]] = []
         self._fields: list[list[pa.Array]] = []
-        self._faults: dict[int, str] = {}  # by the index of the line
+        self._faults: dict[int, str] = {}  # reasons by line index
 
     def fail(self, flags: NDArray[np.bool_], reason: str) -> None:
         """Add a malformed record for each flagged line."""

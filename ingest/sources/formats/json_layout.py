@@ -223,7 +223,7 @@ class _Columns:
         return {path: set[str]() for path in null_paths} | self._keys
 
     def names(self) -> list[str]:
-        """Return all names, except those that are null in some objects and objects in others."""
+        """Return all names, except names that are null in some objects and objects in others."""
         parents = {name.rpartition(".")[0] for name in self.types}
         return [name for name, types in self.types.items() if types or name not in parents]
 

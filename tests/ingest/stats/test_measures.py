@@ -1,4 +1,4 @@
-"""Statistics of playlists worked by hand, and their page."""
+"""Statistics of playlists: results worked out by hand, and the page that shows them."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SECONDS = float(os.environ.get("NEXTSONG_SWITCH_S", "8"))
 RATE = 100  # calls per second
-STALL_US = 1_500_000  # microseconds in which more calls queue than the server usually admits
+STALL_US = 1_500_000  # microseconds; more calls queue in this time than the server admits
 SONGS = points_of(
     *((f"Artist {n % 50}", f"Song {n}", 2_000 - n, (1, n, n * n)) for n in range(1_500))
 )

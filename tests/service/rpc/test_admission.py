@@ -55,7 +55,7 @@ def test_the_estimated_work_of_a_request(request_: object, work: int) -> None:
 
 
 def count_admitted(capacity: int, *works: int) -> int:
-    """Return how many of several concurrent calls are admitted, given the work of each call."""
+    """Return the number of concurrent calls that are admitted, given the work of each call."""
     slots = Admission(capacity)
     with ExitStack() as under_way:
         for number, work in enumerate(works):

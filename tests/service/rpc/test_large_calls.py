@@ -69,7 +69,7 @@ MANY = pb.BatchRecommendRequest(
 
 
 async def count_turns_during(work: Awaitable[object]) -> int:
-    """Return how often another task could run while `work` was awaited."""
+    """Return the number of times that another task could run while `work` was awaited."""
     turns = 0
 
     async def count_turns() -> None:
