@@ -7,6 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from catalog.errors import ColumnError
+from ingest.sources.known_names import (
+    ALIASES,
+    IN_LISTS,
+    IN_ROWS,
+    ITEM_ALIASES,
+    SONG_LISTS,
+    TIMES,
+    fold,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -15,86 +24,6 @@ ROLES = ("playlist_id", "playlist_name", "owner", "artist", "title", "position",
 
 PLAYLIST_NUMBER = "(place)"
 """Placeholder for a column: the number of a playlist in its file, if playlists have no id."""
-
-
-def _split_names(names: Mapping[str, str]) -> dict[str, list[str]]:
-    return {role: text.split() for role, text in names.items()}
-
-
-# In order of preference, and in folded spelling (see _fold). Names that mean different things in
-# different files ("name", "id", "date") are left out: users can give them with --column.
-_ALIASES = _split_names(
-    {
-        "playlist_id": (
-            "playlistid pid sessionid session playlisturi playlistpid listeningsession "
-            "listid mixid mix"
-        ),
-        "playlist_name": "playlistname playlist playlisttitle listname sessionname mixname",
-        "owner": "owner ownerid ownername userid user username userhash listener listenerid",
-        "artist": (
-            "artist artistname artists artistnames artistname(s) trackartist trackartists "
-            "songartist performer masteralbumartistname mastermetadataalbumartistname "
-            "artname"
-        ),
-        "title": (
-            "title track trackname tracktitle song songname songtitle "
-            "mastermetadatatrackname traname"
-        ),
-        "position": (
-            "position pos trackposition positioninplaylist trackindex timestamp ts playedat "
-            "listenedat addedat unixtimestamp datetime playtime endtime index"
-        ),
-        "track_id": (
-            "trackid trackuri spotifytrackuri spotifytrackid spotifyid spotifyuri songid "
-            "songuri uri isrc musicbrainztrackid traid"
-        ),
-    }
-)
-
-# Names of items in general, such as products and films. They are used only if the names above do
-# not include the required columns, because the ids of known songs must not change.
-_ITEM_ALIASES = _split_names(
-    {
-        "playlist_id": (
-            "orderid basketid basket cartid cart transactionid invoiceid invoiceno receiptid "
-            "visitid"
-        ),
-        "owner": "customerid customer visitorid reviewerid",
-        "title": "product productname item itemname movietitle movie film",
-        "position": "addtocartorder eventtime orderdate purchasedate invoicedate",
-        "track_id": "itemid productid movieid articleid stockcode sku asin",
-    }
-)
-
-# Additional names in a file whose records are playlists, each with a list of its songs.
-_IN_LISTS = _split_names(
-    {
-        "playlist_id": "id",
-        "playlist_name": "name title",
-        "title": "name",
-        "track_id": "id uri",
-    }
-)
-
-# Names of columns in which songs in a list name their own playlist. "Mix" is left out, because it
-# may describe the song.
-_IN_ROWS = _split_names(
-    {
-        "playlist_id": "playlistid pid sessionid session playlisturi playlistpid",
-        "playlist_name": "playlistname playlist playlisttitle",
-        "owner": "owner ownerid userid user username",
-    }
-)
-
-_SONG_LISTS = ("tracks", "songs", "items", "plays", "listens", "entries")
-"""Usual names of lists of songs."""
-
-_TIMES = {
-    *("timestamp", "ts", "playedat", "listenedat"),
-    *("unixtimestamp", "datetime", "playtime", "endtime"),
-    *("eventtime", "orderdate", "purchasedate", "invoicedate"),
-}
-"""Names of position columns with times of listening, which form sessions if there is an owner."""
 
 
 def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -> dict[str, str]:
@@ -120,9 +49,9 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -
                 f"{_describe(names, {})}"
             )
         columns[role] = match
-    _add_known(columns, names, given, _ALIASES)
+    _add_known(columns, names, given, ALIASES)
     if "artist" not in columns or _find_missing(columns, given):
-        _add_known(columns, names, given, _ITEM_ALIASES)
+        _add_known(columns, names, given, ITEM_ALIASES)
     if "title" not in columns and "track_id" in columns:
         columns["title"] = columns["track_id"]
     _require_columns(names, columns, given, file)
@@ -152,7 +81,7 @@ def has_sessions(columns: Mapping[str, str]) -> bool:
 def _find_missing(columns: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
     """Return the required roles that are missing in `columns`."""
     missing = [] if "title" in columns else ["title"]
-    has_times = "position" in given or _fold(columns.get("position", "")) in _TIMES
+    has_times = "position" in given or fold(columns.get("position", "")) in TIMES
     if has_sessions(columns) and not ("owner" in columns and has_times):
         missing.append("playlist_id")
     return missing
@@ -179,13 +108,13 @@ def _require_columns(
 def _describe_role(role: str) -> str:
     if role == "playlist_id":
         return (
-            f"a playlist (an id such as {', '.join(_ALIASES[role][:4])}, "
-            f"or a name such as {', '.join(_ALIASES['playlist_name'][:3])}; or a user and a "
+            f"a playlist (an id such as {', '.join(ALIASES[role][:4])}, "
+            f"or a name such as {', '.join(ALIASES['playlist_name'][:3])}; or a user and a "
             f"timestamp, which make sessions)"
         )
     return (
-        f"a title (accepted: {', '.join(_ALIASES[role][:6])}) or an id of the item "
-        f"({', '.join(_ALIASES['track_id'][:3])})"
+        f"a title (accepted: {', '.join(ALIASES[role][:6])}) or an id of the item "
+        f"({', '.join(ALIASES['track_id'][:3])})"
     )
 
 
@@ -211,7 +140,7 @@ def _suggest_options(
 def free_columns(names: Sequence[str], columns: Mapping[str, str]) -> list[str]:
     """Return the columns without a role; columns that seem to contain names come first."""
     free = [name for name in names if name and name not in columns.values()]
-    return sorted(free, key=lambda name: "name" not in _fold(name))
+    return sorted(free, key=lambda name: "name" not in fold(name))
 
 
 def column_option(role: str, name: str) -> str:
@@ -262,15 +191,15 @@ class NestedColumns:
             return {}
         columns: dict[str, str] = {}
         for role in ("title", *(role for role in ROLES if role != "title")):
-            names = outer if role in _IN_ROWS else inner or outer
-            aliases = [*_ALIASES[role], *(_IN_LISTS.get(role, []) if inner else [])]
+            names = outer if role in IN_ROWS else inner or outer
+            aliases = [*ALIASES[role], *(IN_LISTS.get(role, []) if inner else [])]
             match = _find_by_last_part(names or outer, aliases, columns)
             if match is not None:
                 columns[role] = match
         if "artist" not in columns:
-            for role in sorted(_ITEM_ALIASES.keys() - columns.keys()):
-                names = outer if role in _IN_ROWS else inner or outer
-                match = _find_by_last_part(names, _ITEM_ALIASES[role], columns)
+            for role in sorted(ITEM_ALIASES.keys() - columns.keys()):
+                names = outer if role in IN_ROWS else inner or outer
+                match = _find_by_last_part(names, ITEM_ALIASES[role], columns)
                 if match is not None:
                     columns[role] = match
         if not self.inner:
@@ -285,7 +214,7 @@ class NestedColumns:
 
         Such a list is not a playlist: its songs are in the order of the file.
         """
-        return any(columns.get(role) in self.inner for role in _IN_ROWS)
+        return any(columns.get(role) in self.inner for role in IN_ROWS)
 
     def numbers_songs(self, columns: Mapping[str, str]) -> bool:
         """Return whether the index of a song in its list is its position."""
@@ -296,17 +225,17 @@ def _prefer_own_playlists(
     outer: Sequence[str], inner: Sequence[str], columns: dict[str, str]
 ) -> dict[str, str]:
     """Replace the columns of the playlist by those of the songs, if only songs name playlists."""
-    matches = {role: _find_by_last_part(inner, names, columns) for role, names in _IN_ROWS.items()}
+    matches = {role: _find_by_last_part(inner, names, columns) for role, names in IN_ROWS.items()}
     own = {role: name for role, name in matches.items() if name is not None}
     is_named_outside = any(
-        _find_by_last_part(outer, _ALIASES[role], {}) is not None
+        _find_by_last_part(outer, ALIASES[role], {}) is not None
         for role in ("playlist_id", "playlist_name")
     )
-    has_times = _fold(columns.get("position", "").rpartition(".")[2]) in _TIMES
+    has_times = fold(columns.get("position", "").rpartition(".")[2]) in TIMES
     are_plays = "owner" in own and has_times and has_sessions(columns)
     if is_named_outside or (has_sessions(own) and not are_plays):
         return columns
-    return {role: name for role, name in columns.items() if role not in _IN_ROWS} | own
+    return {role: name for role, name in columns.items() if role not in IN_ROWS} | own
 
 
 def _find_by_last_part(
@@ -320,25 +249,23 @@ def _find_by_last_part(
     parent = columns.get("title", "").rpartition(".")[0]
     by_last_part: dict[str, str] = {}
     for name in sorted(
-        (name for name in names if "album" not in map(_fold, name.split(".")[:-1])),
+        (name for name in names if "album" not in map(fold, name.split(".")[:-1])),
         key=lambda name: (bool(parent) and name.rpartition(".")[0] != parent, name.count(".")),
     ):
-        by_last_part.setdefault(_fold(name.rsplit(".", 1)[-1]), name)
+        by_last_part.setdefault(fold(name.rsplit(".", 1)[-1]), name)
     return next((by_last_part[alias] for alias in aliases if alias in by_last_part), None)
 
 
 def find_roles(names: Sequence[str]) -> set[str]:
     """Return the roles of a row's columns, derived from the last part of each column name."""
-    folded = {_fold(name.rsplit(".", 1)[-1]) for name in names}
-    return {role for role in ROLES if not folded.isdisjoint(_ALIASES[role])}
+    folded = {fold(name.rsplit(".", 1)[-1]) for name in names}
+    return {role for role in ROLES if not folded.isdisjoint(ALIASES[role])}
 
 
 def has_known_name(names: Sequence[str]) -> bool:
     """Return whether any of the names is a usual name of a column, of songs or of other items."""
-    known = {
-        alias for table in (_ALIASES, _ITEM_ALIASES) for role in table for alias in table[role]
-    }
-    return not known.isdisjoint(map(_fold, names))
+    known = {alias for table in (ALIASES, ITEM_ALIASES) for role in table for alias in table[role]}
+    return not known.isdisjoint(map(fold, names))
 
 
 def find_roles_in_list(names: Sequence[str]) -> set[str]:
@@ -348,12 +275,12 @@ def find_roles_in_list(names: Sequence[str]) -> set[str]:
 
 def is_role_name(name: str) -> bool:
     """Return whether this is a usual column name for some role."""
-    return any(_fold(name) in aliases for aliases in _ALIASES.values())
+    return any(fold(name) in aliases for aliases in ALIASES.values())
 
 
 def is_song_list_name(name: str) -> bool:
     """Return whether this is a usual name for a list of songs."""
-    return any(part in _SONG_LISTS for part in name.split("."))
+    return any(part in SONG_LISTS for part in name.split("."))
 
 
 def find_column(names: Sequence[str], name: str) -> str | None:
@@ -365,15 +292,11 @@ def find_column(names: Sequence[str], name: str) -> str | None:
     if name in names:
         return name
     ends = [
-        other for other in names if "." in other and _fold(other.rsplit(".", 1)[-1]) == _fold(name)
+        other for other in names if "." in other and fold(other.rsplit(".", 1)[-1]) == fold(name)
     ]
-    return _by_spelling(names).get(_fold(name)) or (ends[0] if len(ends) == 1 else None)
+    return _by_spelling(names).get(fold(name)) or (ends[0] if len(ends) == 1 else None)
 
 
 def _by_spelling(names: Sequence[str]) -> dict[str, str]:
     """Return the first of `names` for each folded spelling."""
-    return {_fold(name): name for name in reversed(names)}
-
-
-def _fold(name: str) -> str:
-    return "".join(c for c in name.casefold() if c not in "_-" and not c.isspace())
+    return {fold(name): name for name in reversed(names)}
