@@ -12,8 +12,8 @@ from click.core import ParameterSource
 
 from catalog.commands.options import Decimal
 from ingest.parameters import Parameters
-from ingest.sources.columns import ROLES
-from ingest.sources.options import FORMATS, QUOTINGS, ReadOptions
+from ingest.sources.columns import ALL_ROLES, THIS_FILE
+from ingest.sources.options import FORMATS, MIN_PLAY, QUOTINGS, ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,8 +46,8 @@ def _parse_columns(
         role, equals, name = value.partition("=")
         if not role or not equals:
             raise click.BadParameter(f"'{value}' is not of the form ROLE=NAME")
-        if role not in ROLES:
-            raise click.BadParameter(f"no role '{role}'; the roles are {', '.join(ROLES)}")
+        if role not in ALL_ROLES:
+            raise click.BadParameter(f"no role '{role}'; the roles are {', '.join(ALL_ROLES)}")
         columns[role] = name
     return columns
 
@@ -108,8 +108,9 @@ column_option = click.option(
     multiple=True,
     callback=_parse_columns,
     metavar="ROLE=NAME",
-    help=f"Column of the files that has a role: {', '.join(ROLES[:-1])} or {ROLES[-1]}. Columns "
-    "with common names are recognised without this option. An empty NAME ignores the role.",
+    help=f"Column of the files that has a role: {', '.join(ALL_ROLES[:-1])} or {ALL_ROLES[-1]}. "
+    "Columns with common names are recognised without this option. An empty NAME ignores the role; "
+    f"{THIS_FILE} stands for the file itself, as a playlist or a listener.",
 )
 
 _READING = [
@@ -158,6 +159,14 @@ _READING = [
         help="Additional column that is kept with each song and can be filtered on. KIND is "
         "keyword, integer, float, boolean or text.  [default: the type in the file, or keyword]",
     ),
+    click.option(
+        "--min-play",
+        type=Decimal(0, 3_600),
+        default=MIN_PLAY,
+        show_default=True,
+        metavar="SECONDS",
+        help="Leave out shorter plays, if a file says how long plays were; 0: none.",
+    ),
 ]
 
 
@@ -173,9 +182,10 @@ def reading_options(command: Command) -> Command:
         quoting: Any,
         header: bool,
         payload: tuple[PayloadColumn, ...],
+        min_play: float,
         **kwargs: Any,
     ) -> Any:
-        reading = ReadOptions(file_format, delimiter, encoding, quoting, header, payload)
+        reading = ReadOptions(file_format, delimiter, encoding, quoting, header, payload, min_play)
         return command(*args, reading=reading, **kwargs)
 
     return cast("Command", _add(_READING, wrapped))

@@ -13,7 +13,8 @@ from ingest.learn.word2vec import TrainSummary, describe_rarity
 from ingest.pipeline import ReadSummary
 from ingest.prepare.playlists import PrepareSummary
 from ingest.prepare.split import COVERAGES, SplitSummary
-from ingest.sources.columns import column_option, has_sessions
+from ingest.sources.columns import THIS_FILE, column_option, has_sessions
+from ingest.sources.read import count_left_out
 from ingest.sql import connect, literal
 from ingest.stages import find_stage, finished_stage
 
@@ -157,6 +158,8 @@ def _files(read: ReadSummary) -> Iterator[Line]:
             f"{role}={name}" if role != name else role for role, name in note.columns.items()
         )
         rows = f"{note.rows:,} rows, {note.unreadable:,} unreadable"
+        if note.left_out:
+            rows += f", {sum(note.left_out.values()):,} left out"
         yield "file", f"{note.file}: {note.kind}; {rows}; {columns}"
         for remark in note.remarks:
             yield "  note", remark
@@ -196,8 +199,14 @@ def _remarks(read: ReadSummary) -> Iterator[Line]:
 def _rows(stages: Stages | LastRun) -> Iterator[Line]:
     prepared, folder = stages.prepare.summary, stages.prepare.folder
     rejected = sum(prepared.rejected.values())
-    total = prepared.used + rejected
-    yield "rows", f"{total:,} read = {prepared.used:,} used + {rejected:,} rejected"
+    left_out = count_left_out(stages.read.summary)
+    total = prepared.used + rejected + sum(left_out.values())
+    text = f"{total:,} read = {prepared.used:,} used + {rejected:,} rejected"
+    if left_out:
+        text += f" + {sum(left_out.values()):,} left out"
+    yield "rows", text
+    if left_out:
+        yield "left out", ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
     if rejected:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in prepared.rejected.items())
         yield "rejected", f"{reasons}: {folder / 'rejects.parquet'}"
@@ -265,7 +274,7 @@ def _findings(stages: Stages | LastRun) -> Iterator[Line]:
         owners = dict.fromkeys(
             note.columns["owner"]
             for note in stages.read.summary.notes
-            if has_sessions(note.columns)
+            if has_sessions(note.columns) and note.columns["owner"] != THIS_FILE
         )
         for owner in owners:
             option = column_option("playlist_id", owner)

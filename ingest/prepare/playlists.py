@@ -210,7 +210,7 @@ class PrepareOptions:
     - `merge_versions`: whether versions of a song, such as remasters, become one song.
     - `session_gap`: minutes without a play that end a session.
     - `session_files`: files without playlists, whose rows are cut into sessions.
-    - `without_artist`: files that have no column of artists.
+    - `without_artist`: files whose items need no artist.
     - `fields`: payload fields of the rows.
     """
 
@@ -227,7 +227,7 @@ def prepare_options(read: ReadAccount, parameters: Parameters) -> PrepareOptions
     return PrepareOptions(
         **parameters.of_stage("prepare"),
         session_files=[note.file for note in read.notes if has_sessions(note.columns)],
-        without_artist=[note.file for note in read.notes if "artist" not in note.columns],
+        without_artist=[note.file for note in read.notes if not note.needs_artist],
         fields=list(read.payload),
     )
 

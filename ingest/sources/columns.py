@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
 ROLES = ("playlist_id", "playlist_name", "owner", "artist", "title", "position", "track_id")
+"""The roles of columns that become columns of the rows."""
+
+PLAY_ROLES = ("played", "skipped")
+"""The roles of columns that tell whether a play counts: how long it was, and if it was skipped."""
+
+ALL_ROLES = (*ROLES, *PLAY_ROLES)
+
+THIS_FILE = "@file"
+"""Stands for a column: the file itself, if it is one playlist or has the plays of one listener."""
 
 PLAYLIST_NUMBER = "(place)"
 """Placeholder for a column: the number of a playlist in its file, if playlists have no id."""
@@ -32,17 +41,18 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -
     `names` are the file's columns; `given` maps roles to names, which precede the known names.
     Case, white space, `_` and `-` do not matter. A role given as "" is left out. Raises
     `ColumnError` if a given name or a required column is missing. The required columns are title,
-    or track_id in its place, and either playlist_id, playlist_name, or owner with a time of
-    listening (for sessions).
+    or track_id in its place, and either playlist_id, playlist_name, or a time of listening (for
+    sessions of the owner or, without an owner, of the one listener of the file).
     """
-    unknown = [role for role in given if role not in ROLES]
+    unknown = [role for role in given if role not in ALL_ROLES]
     if unknown:
-        raise ColumnError(f"--column {unknown[0]}=...: the columns are called {', '.join(ROLES)}")
+        names_of_roles = ", ".join(ALL_ROLES)
+        raise ColumnError(f"--column {unknown[0]}=...: the columns are called {names_of_roles}")
     columns: dict[str, str] = {}
     for role, name in given.items():
         if not name:
             continue
-        match = find_column(names, name)
+        match = THIS_FILE if name == THIS_FILE else find_column(names, name)
         if match is None:
             raise ColumnError(
                 f"{file}: there is no column '{name}' (--column {role}={name}); "
@@ -54,8 +64,10 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -
         _add_known(columns, names, given, ITEM_ALIASES)
     if "title" not in columns and "track_id" in columns:
         columns["title"] = columns["track_id"]
+    if has_sessions(columns) and "owner" not in columns and _is_time(columns.get("position", "")):
+        columns["owner"] = THIS_FILE
     _require_columns(names, columns, given, file)
-    return {role: columns[role] for role in ROLES if role in columns}
+    return {role: columns[role] for role in ALL_ROLES if role in columns}
 
 
 def _add_known(
@@ -81,10 +93,15 @@ def has_sessions(columns: Mapping[str, str]) -> bool:
 def _find_missing(columns: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
     """Return the required roles that are missing in `columns`."""
     missing = [] if "title" in columns else ["title"]
-    has_times = "position" in given or fold(columns.get("position", "")) in TIMES
+    position = columns.get("position", "")
+    has_times = bool(given.get("position")) or _is_time(position)
     if has_sessions(columns) and not ("owner" in columns and has_times):
         missing.append("playlist_id")
     return missing
+
+
+def _is_time(name: str) -> bool:
+    return fold(name.rpartition(".")[2]) in TIMES
 
 
 def _require_columns(
@@ -109,8 +126,8 @@ def _describe_role(role: str) -> str:
     if role == "playlist_id":
         return (
             f"a playlist (an id such as {', '.join(ALIASES[role][:4])}, "
-            f"or a name such as {', '.join(ALIASES['playlist_name'][:3])}; or a user and a "
-            f"timestamp, which make sessions)"
+            f"or a name such as {', '.join(ALIASES['playlist_name'][:3])}; or a timestamp of "
+            f"plays, which make sessions)"
         )
     return (
         f"a title (accepted: {', '.join(ALIASES[role][:6])}) or an id of the item "
@@ -190,7 +207,7 @@ class NestedColumns:
         if not self.inner and not any("." in name for name in outer):
             return {}
         columns: dict[str, str] = {}
-        for role in ("title", *(role for role in ROLES if role != "title")):
+        for role in ("title", *(role for role in ALL_ROLES if role != "title")):
             names = outer if role in IN_ROWS else inner or outer
             aliases = [*ALIASES[role], *(IN_LISTS.get(role, []) if inner else [])]
             match = _find_by_last_part(names or outer, aliases, columns)
@@ -231,7 +248,7 @@ def _prefer_own_playlists(
         _find_by_last_part(outer, ALIASES[role], {}) is not None
         for role in ("playlist_id", "playlist_name")
     )
-    has_times = fold(columns.get("position", "").rpartition(".")[2]) in TIMES
+    has_times = _is_time(columns.get("position", ""))
     are_plays = "owner" in own and has_times and has_sessions(columns)
     if is_named_outside or (has_sessions(own) and not are_plays):
         return columns

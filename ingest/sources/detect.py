@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from catalog.errors import ColumnError, FileError
-from ingest.sources.columns import find_column, find_columns, free_columns, has_known_name
+from catalog.errors import ColumnError, EmptyFileError, FileError
+from ingest.sources.columns import (
+    THIS_FILE,
+    find_column,
+    find_columns,
+    free_columns,
+    has_known_name,
+)
 from ingest.sources.content import decode_sample, read_sample
 from ingest.sources.files import file_errors
 from ingest.sources.formats.batch import quote
 from ingest.sources.formats.csv import CsvFile, open_csv
 from ingest.sources.formats.json import looks_like_json, open_json
 from ingest.sources.formats.parquet import MAGIC, open_parquet
+from ingest.sources.known_names import PODCASTS, fold
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,23 +35,27 @@ _MAX_LISTED = 20  # columns in a message
 class OpenedFile:
     """A file whose format has been detected, and its column for each role.
 
-    `remarks` are notes for the user about the columns.
+    `needs_artist` says whether rows without an artist are rejected. `remarks` are notes for the
+    user about the columns.
     """
 
     file: SourceFile
     content: PlaylistFile
     columns: Mapping[str, str]
+    needs_artist: bool
     remarks: tuple[str, ...] = ()
 
 
 def open_file(file: SourceFile, given: Mapping[str, str], options: ReadOptions) -> OpenedFile:
     """Detect the format and the columns of a file. `given` maps roles to column names.
 
-    Raises `FileError` and `ColumnError`.
+    Raises `FileError` and `ColumnError`, and `EmptyFileError` if there is no song in it.
     """
     with file_errors(file):
         content = _detect_format(file, options)
     names = list(content.names)
+    if set(map(fold, names)) >= PODCASTS:
+        raise EmptyFileError(f"{file} is a history of podcasts, without songs")
     suggested = {role: name for role, name in content.suggested.items() if role not in given}
     try:
         columns = find_columns(names, {**suggested, **given}, file)
@@ -58,8 +69,12 @@ def open_file(file: SourceFile, given: Mapping[str, str], options: ReadOptions) 
                 f"the columns found are {', '.join(map(repr, names[:_MAX_LISTED]))}"
             )
         columns[field.role] = name
-    remarks = () if "artist" in {**columns, **given} else (_describe_artist(names, columns),)
-    return OpenedFile(file, content, columns, remarks)
+    remarks = []
+    if "artist" not in columns and "artist" not in given:
+        remarks.append(_describe_artist(names, columns))
+    if columns.get("owner") == THIS_FILE:
+        remarks.append("no column for the user: each file is taken as the plays of one listener")
+    return OpenedFile(file, content, columns, "artist" in columns, tuple(remarks))
 
 
 def _describe_artist(names: Sequence[str], columns: Mapping[str, str]) -> str:

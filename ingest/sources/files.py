@@ -9,7 +9,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -52,6 +52,11 @@ class SourceFile:
     state: FileState
     member: str = ""
     is_stdin: bool = False
+
+    @property
+    def stem(self) -> str:
+        """The name of the file without folders and without endings such as .csv.gz."""
+        return _remove_endings(PurePath(self.label).name)
 
     def __str__(self) -> str:
         if self.is_stdin:
@@ -186,6 +191,13 @@ def _is_known(name: str) -> bool:
     for ending in _COMPRESSED_ENDINGS:
         name = name.removesuffix(ending)
     return name.endswith((*_ENDINGS, ".zip"))
+
+
+def _remove_endings(name: str) -> str:
+    for endings in (_COMPRESSED_ENDINGS, _ENDINGS):
+        ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
+        name = name[: len(name) - len(ending)]
+    return name
 
 
 def _sort_naturally(files: Iterable[Path]) -> list[Path]:

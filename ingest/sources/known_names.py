@@ -44,6 +44,8 @@ ALIASES = _split_names(
             "trackid trackuri spotifytrackuri spotifytrackid spotifyid spotifyuri songid "
             "songuri uri isrc musicbrainztrackid traid"
         ),
+        "played": "msplayed playedms secondsplayed playedseconds",
+        "skipped": "skipped isskipped",
     }
 )
 
@@ -90,4 +92,7 @@ TIMES = {
     *("unixtimestamp", "datetime", "playtime", "endtime"),
     *("eventtime", "orderdate", "purchasedate", "invoicedate"),
 }
-"""Names of position columns with times of listening, which form sessions if there is an owner."""
+"""Names of position columns with times of listening: of an owner's plays, which form sessions."""
+
+PODCASTS = {"podcastname", "episodename"}
+"""Columns of a history of podcasts."""

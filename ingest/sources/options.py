@@ -13,6 +13,9 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 Quoting = Literal["auto", "standard", "wrapped", "none"]
 QUOTINGS: tuple[Quoting, ...] = get_args(Quoting)
 
+MIN_PLAY = 30.0
+"""Seconds from which a play counts: those from which Spotify counts a stream."""
+
 
 @dataclass(frozen=True)
 class ReadOptions:
@@ -20,7 +23,8 @@ class ReadOptions:
 
     `format`, `delimiter`, `encoding` and `quoting` are detected if they are "auto" or "". Without
     `header`, the columns of delimited text are called 1, 2, 3. `payload` lists the columns that
-    are stored with each song.
+    are stored with each song. Shorter plays than `min_play` seconds are left out, if the file says
+    how long plays were.
     """
 
     format: Format = "auto"
@@ -29,6 +33,7 @@ class ReadOptions:
     quoting: Quoting = "auto"
     header: bool = True
     payload: tuple[PayloadColumn, ...] = ()
+    min_play: float = MIN_PLAY
 
 
 DEFAULT_OPTIONS = ReadOptions()

@@ -162,7 +162,7 @@ class PayloadTally:
 
         `line` holds the line of each value in `file`, for the examples.
         """
-        text, result = _convert(values, self.kind)
+        text, result = convert_values(values, self.kind)
         filled = np.asarray(pc.is_valid(text))
         kept = np.asarray(pc.is_valid(result))
         self.filled += int(kept.sum())
@@ -174,7 +174,7 @@ class PayloadTally:
         return result
 
 
-def _convert(values: pa.Array, kind: PayloadKind) -> tuple[pa.Array, pa.Array]:
+def convert_values(values: pa.Array, kind: PayloadKind) -> tuple[pa.Array, pa.Array]:
     """Return the values, with null for blank ones, and the same values in the type of `kind`."""
     if kind in {"integer", "float"} and pa.types.is_integer(values.type):
         numbers = _drop_beyond_int64(values) if kind == "integer" else values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping  # noqa: TC003 -- pydantic reads the annotations
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.errors import EmptyFileError
-from ingest.sources.columns import ROLES
+from ingest.sources.columns import ROLES, THIS_FILE
 from ingest.sources.content import SAMPLE_SIZE
 from ingest.sources.detect import open_file
 from ingest.sources.files import SourceFiles, file_errors, find_files, require_unchanged
@@ -25,6 +25,7 @@ from ingest.sources.payload import (
     find_unusable,
     row_type,
 )
+from ingest.sources.plays import find_uncounted
 from ingest.sources.tables import ROWS, UNREADABLE, open_table
 from ingest.sources.timestamps import to_positions
 
@@ -52,7 +53,8 @@ _DETECTION_SIZE = 1 << 20  # bytes; reading them takes about as long as detectin
 class FileNote:
     """The interpretation of one file: its format, its column for each role, and its records.
 
-    `remarks` are notes about unusual properties of the file.
+    `left_out` counts the plays that do not count, by reason. `needs_artist` says whether rows
+    without an artist are rejected. `remarks` are notes about unusual properties of the file.
     """
 
     file: str
@@ -60,12 +62,14 @@ class FileNote:
     columns: Mapping[str, str]
     rows: int
     unreadable: int
+    left_out: Mapping[str, int]
+    needs_artist: bool
     remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ReadAccount:
-    """The result of reading: every record of the files is a row or unreadable.
+    """The result of reading: every record of the files is a row, unreadable or left out.
 
     - `payload`: the counts of each payload field, by its name.
     - `passed_over`: files in folders and archives without the extension of a playlist file.
@@ -149,6 +153,10 @@ def summarize(account: ReadAccount) -> str:
         f"{account.rows:,} rows of {account.files:,} {_files(account.files)} ({kinds}), "
         f"{account.unreadable:,} unreadable"
     )
+    left_out = count_left_out(account)
+    if left_out:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
+        text += f"; {sum(left_out.values()):,} left out ({reasons})"
     if account.passed_over:
         text += f"; {len(account.passed_over):,} other files passed over"
     if account.empty:
@@ -161,6 +169,14 @@ def summarize(account: ReadAccount) -> str:
 
 def _files(count: int) -> str:
     return "file" if count == 1 else "files"
+
+
+def count_left_out(account: ReadAccount) -> dict[str, int]:
+    """Return the number of plays in all files that do not count, by reason."""
+    counts: Counter[str] = Counter()
+    for note in account.notes:
+        counts.update(note.left_out)
+    return dict((+counts).most_common())
 
 
 class _Progress:
@@ -221,10 +237,12 @@ def _read_file(
     counts: Counter[str] = Counter()
     late_names: Counter[str] = Counter()
     unread_lists: dict[str, None] = {}
+    left_out: Counter[str] = Counter()
     for batch in _read_batches(source):
-        good, bad = _check(batch, source, rows.schema, tallies)
+        good, bad, uncounted = _check(batch, source, rows.schema, tallies, options.min_play)
         rows.write(good)
         unreadable.write(bad)
+        left_out.update(uncounted)
         counts.update(rows=good.num_rows, unreadable=bad.num_rows)
         for reason in bad["reason"].to_pylist():
             counts["position"] += reason.startswith(_NO_POSITION)
@@ -256,6 +274,8 @@ def _read_file(
         columns,
         counts["rows"],
         counts["unreadable"],
+        dict(+left_out),
+        source.needs_artist,
         tuple(remarks),
     )
 
@@ -273,14 +293,29 @@ def _describe_late_names(counts: Counter[str]) -> str:
 
 
 def _read_batches(source: OpenedFile) -> Iterator[Batch]:
+    """Yield the batches of a file, with the fields that stand for the file itself."""
+    columns = {role: name for role, name in source.columns.items() if name != THIS_FILE}
+    constants = dict.fromkeys(source.columns.keys() - columns.keys(), source.file.label)
+    if "playlist_name" in constants:
+        constants["playlist_name"] = source.file.stem
     with file_errors(source.file):
-        yield from source.content.read_batches(source.columns)
+        for batch in source.content.read_batches(columns):
+            count = len(batch.lines)
+            fields = {role: pa.repeat(pa.scalar(text), count) for role, text in constants.items()}
+            yield replace(batch, fields={**batch.fields, **fields}) if fields else batch
 
 
 def _check(
-    batch: Batch, source: OpenedFile, schema: pa.Schema, tallies: Mapping[str, PayloadTally]
-) -> tuple[pa.Table, pa.Table]:
-    """Return the rows of a batch in the columns of `schema`, and its unreadable records."""
+    batch: Batch,
+    source: OpenedFile,
+    schema: pa.Schema,
+    tallies: Mapping[str, PayloadTally],
+    min_play: float,
+) -> tuple[pa.Table, pa.Table, dict[str, int]]:
+    """Return the rows of a batch in the columns of `schema`, and its unreadable records.
+
+    Also returns the number of plays that are left out because they do not count, by reason.
+    """
     fields = dict(batch.fields)
     faults = dict(batch.faults)
 
@@ -299,9 +334,13 @@ def _check(
         reject(flags, _NO_POSITION, batch.fields["position"])
     label, lines = source.file.label, batch.lines
     unreadable = _to_unreadable(batch, faults, label)
-    if faults:
-        is_row = np.ones(len(lines), bool)
-        is_row[list(faults)] = False
+    is_row = np.ones(len(lines), bool)
+    is_row[list(faults)] = False
+    left_out: Counter[str] = Counter()
+    for flags, reason in find_uncounted(fields, source.columns, min_play):
+        left_out.update({reason: int(np.count_nonzero(flags & is_row))})
+        is_row &= ~flags
+    if not is_row.all():
         kept = pa.array(np.flatnonzero(is_row))
         lines = lines[is_row]
         fields = {role: values.take(kept) for role, values in fields.items()}
@@ -311,7 +350,7 @@ def _check(
     for role in schema.names[2:]:
         missing = pa.nulls(len(lines), schema.field(role).type)
         columns.append(fields.get(role, missing))
-    return pa.table(columns, schema=schema), unreadable
+    return pa.table(columns, schema=schema), unreadable, left_out
 
 
 def _find_headers(batch: Batch, columns: Mapping[str, str]) -> NDArray[np.bool_]:

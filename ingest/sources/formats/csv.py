@@ -45,6 +45,35 @@ _SAMPLE_STEP = 1000  # lines of a sample that are split at a time; more than a r
 _MAX_WRAPPED_FAULTS = 0.01  # share of malformed lines in a sample with wrapped quotes
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """A known layout of files without a header.
+
+    `names` are the names of its columns, of which the one called "timestamp" matches `time`.
+    """
+
+    source: str
+    delimiter: str
+    names: tuple[str, ...]
+    time: re.Pattern[str]
+
+
+_LAYOUTS = (
+    _Layout(
+        "Last.fm's thousand users",
+        "\t",
+        ("user", "timestamp", "artist-mbid", "artist", "track-mbid", "track"),
+        re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"),
+    ),
+    _Layout(
+        "exported from Last.fm",
+        ",",
+        ("artist", "album", "track", "timestamp"),
+        re.compile(r"\d\d? [A-Z][a-z]{2} \d{4},? \d\d:\d\d"),
+    ),
+)
+
+
 class _Splitter(Protocol):
     def __call__(self, lines: pa.Array, shape: RecordShape, *, is_last: bool) -> Split: ...
 
@@ -62,6 +91,7 @@ class CsvFile:
 
     `body_start` is the number of UTF-8 bytes before the first record, on line `first_line`.
     `first_values` are the fields of the header, or of the first record if there is no header.
+    `source` is the origin of a file without a header whose layout is known, or "".
     """
 
     content: Content
@@ -72,6 +102,7 @@ class CsvFile:
     body_start: int
     first_line: int
     first_values: tuple[str, ...]
+    source: str = ""
 
     @property
     def suggested(self) -> Mapping[str, str]:
@@ -93,6 +124,7 @@ class CsvFile:
             "CR line ends" if self.line_end == b"\r" else "",
             "" if encoding.is_utf8 else encoding.name,
             "byte order mark" if encoding.is_utf8 and encoding.mark_length else "",
+            self.source and f"{self.source}, without a header",
             self.content.compression,
         ]
         return ", ".join(part for part in parts if part)
@@ -153,9 +185,11 @@ def open_csv(content: Content, sample: Sample, options: ReadOptions) -> CsvFile:
         header_line += 1
         options = replace(options, delimiter=options.delimiter or separator[1])
     delimiter, first_values, header_lines = _detect_header(lines[header_line:], options)
+    layout = _find_layout(first_values, delimiter) if options.header else None
     names = first_values
-    if not options.header:
-        names, header_lines = tuple(str(n + 1) for n in range(len(first_values))), 0
+    if layout or not options.header:
+        numbers = tuple(str(n + 1) for n in range(len(first_values)))
+        names, header_lines = layout.names if layout else numbers, 0
     body = lines[header_line + header_lines :]
     if sample.is_whole and _find_filled(body) == len(body):
         raise EmptyFileError(f"{file} has a header but no rows")
@@ -178,6 +212,7 @@ def open_csv(content: Content, sample: Sample, options: ReadOptions) -> CsvFile:
         body_start=sum(map(len, before.to_pylist())),
         first_line=len(before) + 1,
         first_values=first_values,
+        source=layout.source if layout else "",
     )
 
 
@@ -223,6 +258,16 @@ def _detect_header(lines: pa.Array, options: ReadOptions) -> tuple[str, tuple[st
             names = [name.strip().strip('"').strip() for name in names]
             best = (delimiter, tuple(names), line_count)
     return best
+
+
+def _find_layout(values: Sequence[str], delimiter: str) -> _Layout | None:
+    """Return the known layout of the first record of a file, if any."""
+    for layout in _LAYOUTS:
+        if layout.delimiter == delimiter and len(layout.names) == len(values):
+            time = values[layout.names.index("timestamp")]
+            if layout.time.fullmatch(time):
+                return layout
+    return None
 
 
 def _detect_quoting(

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.sources.columns import PLAYLIST_NUMBER
+from ingest.sources.columns import PLAY_ROLES, PLAYLIST_NUMBER
 from ingest.sources.encodings import is_encodable
 from ingest.sources.formats.batch import NOT_TEXT, Batch
 from ingest.sources.formats.json_layout import count_late_names, values_at
@@ -183,7 +183,7 @@ def to_array(role: str, values: Sequence[Any]) -> tuple[pa.Array, dict[int, str]
     Payload fields that are all floats or all booleans keep their type. Returns an array of n
     values, and, by index, the problems of values that cannot be converted.
     """
-    is_payload = role.startswith(PREFIX)
+    is_payload = role.startswith(PREFIX) or role in PLAY_ROLES
     types = set(map(type, values)) - {NoneType}
     try:
         if types <= {str}:

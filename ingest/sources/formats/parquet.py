@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from catalog.errors import ColumnError, EmptyFileError, FileError
 from ingest.sources.columns import (
+    PLAY_ROLES,
     PLAYLIST_NUMBER,
     NestedColumns,
     find_roles,
@@ -150,7 +151,7 @@ class ParquetFile:
             kind = kind.value_type
         is_time = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
         is_number = natural_kind(kind) in {"integer", "float"}
-        is_flag = pa.types.is_boolean(kind) and role.startswith(PREFIX)
+        is_flag = pa.types.is_boolean(kind) and _keeps_type(role)
         if not (is_number or is_time or is_flag or _is_text(kind) or pa.types.is_null(kind)):
             raise ColumnError(
                 f"{self.file}: column '{'.'.join(column.path)}' ({role}) holds {kind}: "
@@ -299,7 +300,11 @@ def _to_field(role: str, values: pa.Array) -> pa.Array:
         return values.cast(pa.string())
     if role == "position":
         return to_seconds(values)
-    return values if role.startswith(PREFIX) else as_text(values)
+    return values if _keeps_type(role) else as_text(values)
+
+
+def _keeps_type(role: str) -> bool:
+    return role.startswith(PREFIX) or role in PLAY_ROLES
 
 
 def _show(raw: Mapping[str, pa.Array], record: int) -> str:

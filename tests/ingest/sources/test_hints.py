@@ -63,8 +63,8 @@ def test_a_long_field_of_an_unused_column_rejects_no_row(path: Path) -> None:
 
 
 def test_message_about_a_file_without_a_header_names_the_option(path: Path) -> None:
-    path.write_text("u1\t2009-05-04T23:08:57Z\tm1\tDeep Dish\tm2\tFlashdance\n" * 2)
-    with pytest.raises(ColumnError, match=r"use --no-header: .*1 \('u1'\), .*6 \('Flashdance'\)"):
+    path.write_text("u1\t2009-05-04T23:08:57Z\tm1\tDeep Dish\tFlashdance\n" * 2)
+    with pytest.raises(ColumnError, match=r"use --no-header: .*1 \('u1'\), .*5 \('Flashdance'\)"):
         read(path)
     path.write_text("1,a,b\n1,c,d\n")
     with pytest.raises(ColumnError, match=r"the columns are called 1 \('1'\), 2 \('a'\)"):
