@@ -2,8 +2,8 @@
 
 The sparse vector of a song has an entry for each seed that predicts it, at the seed's ordinal, and
 an entry for each of its content keys (its artists, its album, ...), at an index above all ordinals.
-A query that has the content keys of its seeds at the same indexes reaches the songs that share one,
-even if they never occurred together with a seed.
+A query has the content keys of its seeds at the same indexes, so it also reaches songs that share a
+key with a seed but never occurred together with a seed.
 """
 
 from __future__ import annotations

@@ -114,8 +114,9 @@ class Search:
       with the seeds. The score is the sum over the seeds of seed weight times co-occurrence weight.
       Seed weights can be negative; songs whose score is not above 0 are not returned.
     - With both, it fuses the best songs of the two rankings (see `schema.fusion_depths`). The score
-      is the co-occurrence score divided by the best one, so from 0 to 1, plus `dense_weight` times
-      the cosine. A song that is missing in one of the rankings gets 0 from it.
+      is the co-occurrence score, divided by the highest one so that it is from 0 to 1, plus
+      `dense_weight` times the cosine. A song that is missing in one of the rankings gets 0 for that
+      ranking.
 
     `exact` compares `vector` with every song instead of using the index. `with_vectors` adds the
     vectors to the hits.

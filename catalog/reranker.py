@@ -82,8 +82,8 @@ class SongTraits:
     """Attributes of n songs.
 
     - `playlists`, shape (n,): number of training playlists that contain the song.
-    - `groups`, shape (1 + fields, n): a number for the artist, then one for the value of each
-      keyword field, -1 if the song has no value.
+    - `groups`, shape (1 + fields, n): a number for the artist in the first row, and for the value
+      of each keyword field in the other rows; -1 if the song has no value.
     """
 
     playlists: NDArray[np.int64]

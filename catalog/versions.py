@@ -47,7 +47,7 @@ _LIVE = re.compile(
     rf"\s[-\u2013]\slive(?:{_LIVE_DETAIL}.*)?$"
     rf"|\s?\(live(?:{_LIVE_DETAIL}[^()]*)?\)$|\s?\[live(?:{_LIVE_DETAIL}[^\[\]]*)?\]$"
 )
-_MARK = re.compile(r"\s[-\u2013]\s|[(\[{]|\bfe?a?t\.")  # in every title that `bare_title` shortens
+_MARK = re.compile(r"\s[-\u2013]\s|[(\[{]|\bfe?a?t\.")  # occurs in each title to shorten
 _DASH = re.compile(r"\s[-\u2013](?=\s)")
 _BRACKET = re.compile(r"[()\[\]]")
 HINT = (

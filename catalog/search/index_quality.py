@@ -136,7 +136,7 @@ def choose_search_width(
 
     The width is the narrowest whose recall is at least `GOOD_RECALL`, or else the widest.
     `open_with` opens the new release with the search width of a manifest. Raises `EngineError` if
-    the recall at the widest is below `MIN_RECALL`.
+    the recall at the widest width is below `MIN_RECALL`.
     """
     for width in WIDTHS:
         candidate = replace(manifest, search_ef=width)

@@ -107,7 +107,7 @@ class Fusion:
     """The best songs by the weighted sum of their scores in two rankings.
 
     The first ranking is by co-occurrence, the second by the dense vector. A song that is missing in
-    one of them gets 0 from it.
+    one of the rankings gets 0 for that ranking.
     """
 
     rankings: tuple[Ranking, Ranking]

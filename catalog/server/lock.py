@@ -1,10 +1,10 @@
 """The lock of a store on a Qdrant server, which only one publisher holds at a time.
 
 The lock is a point with a holder and an expiry time, which the holder renews while it works. A
-request of Qdrant can overwrite a point on condition that the stored one matches a filter, so if two
-publishers try at the same time, only one gets the lock. Another publisher gets the lock when it has
-expired, or at once if the holder was a process of the same machine that no longer runs. The clocks
-of all publishers must agree to within `LEASE_S`.
+request of Qdrant can overwrite a point on condition that the stored point matches a filter, so only
+one of two publishers that try at the same time gets the lock. Another publisher gets the lock when
+it has expired, or at once if the holder was a process of the same machine that no longer runs. The
+clocks of all publishers must agree to within `LEASE_S`.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Lease:
             )
 
     def _write(self, replaceable: models.Filter, *, once: bool = False) -> bool:
-        """Write the lock if none is stored or `replaceable` matches the stored one.
+        """Write the lock if no lock is stored, or if `replaceable` matches the stored lock.
 
         Returns whether this task holds the lock now.
         """

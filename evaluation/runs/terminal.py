@@ -63,7 +63,8 @@ def get_figures(run: Run) -> dict[str, float]:
 def make_label(run: Run) -> str:
     """Return the split and holdout of a run's figures; runs with equal labels are comparable.
 
-    The kind of the run is added unless it is an evaluation. Empty if the run has neither.
+    The kind of the run is added unless it is an evaluation. The label is empty if the run has
+    neither split nor holdout.
     """
     values = (run.payload.get("split"), run.payload.get("holdout"))
     label = ", ".join(value for value in values if isinstance(value, str) and value)

@@ -95,7 +95,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Search:
-    """A finished search: the parameters that it started from, and the best ones, `chosen`.
+    """A finished search: the parameters that it started from, and the best parameters, `chosen`.
 
     `digest` identifies the playlists and `chosen`. `plays` is the number of training plays.
     `studies` has the optuna study of each phase.

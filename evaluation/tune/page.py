@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 TITLES = {"count": "Co-occurrence", "train": "Word2Vec", "query": "Hybrid search"}
 BEST_TRIALS = 15  # rows of a table
-PLOTTED_PARAMETERS = 2  # the most important ones
+PLOTTED_PARAMETERS = 2  # number of the most important parameters that are plotted
 MIN_TRIALS_OF_IMPORTANCE = 4
 
 

@@ -241,7 +241,7 @@ class NestedColumns:
 def _prefer_own_playlists(
     outer: Sequence[str], inner: Sequence[str], columns: dict[str, str]
 ) -> dict[str, str]:
-    """Replace the columns of the playlist by those of the songs, if only songs name playlists."""
+    """Replace the playlist's columns with the songs' columns, if only songs name playlists."""
     matches = {role: _find_by_last_part(inner, names, columns) for role, names in IN_ROWS.items()}
     own = {role: name for role, name in matches.items() if name is not None}
     is_named_outside = any(

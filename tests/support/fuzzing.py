@@ -137,7 +137,7 @@ def measure_memory(pid: int) -> int:
 
 
 class RefusedError(Exception):
-    """Raised instead of the exception with which gRPC ends a refused call."""
+    """A replacement for the exception that gRPC raises to end a refused call."""
 
 
 class Context:

@@ -1,4 +1,4 @@
-"""Detect the layout of JSON objects: a song each, or a playlist each with a list of its songs."""
+"""Detect the layout of JSON objects: each is a song, or a playlist with a list of its songs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SONG = {"artist", "title"}
 _PLAYLISTS = "playlists"
 _PLAYLIST_NAMES = {"name", "title", "id", "pid", "playlist_id"}
 _PLAYLISTS_LIST = re.compile(rb'"playlists"\s*:\s*\[')
-_HEAD_SIZE = 1 << 20  # bytes of a large document in which its list is looked for
+_HEAD_SIZE = 1 << 20  # bytes of a large document in which the list of objects is searched
 
 Path = tuple[str, ...]
 

@@ -68,8 +68,7 @@ class JsonRecords:
 def collect_records(
     layout: Layout, values: list[Any], numbers: NDArray[np.int64], first_line: int | None = None
 ) -> JsonRecords:
-    """Return the records in values, which have these numbers in the file.
-
+    """Return the records in values; `numbers` are the numbers of the values in the file.
     The line of a record is the number of its value or, with `first_line`, the number of its song.
     """
     raw: list[Any] = [] if layout.songs else values
@@ -147,7 +146,7 @@ def to_batch(records: JsonRecords, columns: Mapping[str, str], label: str, posit
 
 
 def _explain(value: Any, reason: str) -> str:
-    """Return the reason why a value cannot be read; a value that is not JSON has its own."""
+    """Return why a value cannot be read: `reason`, or the parser's problem if it is not JSON."""
     if isinstance(value, MalformedLine):
         return f"not valid JSON: {value.problem}"
     return reason

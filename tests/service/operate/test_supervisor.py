@@ -127,7 +127,7 @@ def test_metrics_files_have_their_full_size_before_they_are_written(tmp_path: Pa
         assert path.stat().st_blocks * 512 >= path.stat().st_size == size
 
 
-def test_a_process_continues_the_counters_of_the_one_that_it_replaces(tmp_path: Path) -> None:
+def test_a_process_continues_the_counters_of_its_predecessor(tmp_path: Path) -> None:
     metrics.reserve_files(tmp_path, 7)
     for path in tmp_path.iterdir():
         path.write_bytes(b"x" * path.stat().st_size)

@@ -79,7 +79,7 @@ def test_the_client_sends_its_key(loop: Loop, keys_file: Path) -> None:
             client.recommend(WATERLOO)
 
 
-def test_a_changed_file_is_loaded_and_a_broken_one_ignored(
+def test_a_changed_file_of_keys_is_loaded_and_a_broken_file_is_ignored(
     keys_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(key_files, "RELOAD_INTERVAL_S", 0.0)
