@@ -24,12 +24,12 @@ ROLES = ("playlist_id", "playlist_name", "owner", "artist", "title", "position",
 """The roles of columns that become columns of the rows."""
 
 PLAY_ROLES = ("played", "skipped")
-"""The roles of columns that tell whether a play counts: how long it was, and if it was skipped."""
+"""The roles of columns that determine whether a play counts: its length, and if it was skipped."""
 
 ALL_ROLES = (*ROLES, *PLAY_ROLES)
 
 THIS_FILE = "@file"
-"""Stands for a column: the file itself, if it is one playlist or has the plays of one listener."""
+"""Placeholder for a column: the file, if it is one playlist or has the plays of one listener."""
 
 PLAYLIST_NUMBER = "(place)"
 """Placeholder for a column: the number of a playlist in its file, if playlists have no id."""

@@ -35,8 +35,8 @@ _MAX_LISTED = 20  # columns in a message
 class OpenedFile:
     """A file whose format has been detected, and its column for each role.
 
-    `needs_artist` says whether rows without an artist are rejected. `remarks` are notes for the
-    user about the columns.
+    `needs_artist` is set if rows without an artist are rejected. `remarks` are notes for the user
+    about the columns.
     """
 
     file: SourceFile
@@ -49,7 +49,7 @@ class OpenedFile:
 def open_file(file: SourceFile, given: Mapping[str, str], options: ReadOptions) -> OpenedFile:
     """Detect the format and the columns of a file. `given` maps roles to column names.
 
-    Raises `FileError` and `ColumnError`, and `EmptyFileError` if there is no song in it.
+    Raises `FileError` and `ColumnError`, and `EmptyFileError` if the file has no songs.
     """
     with file_errors(file):
         content = _detect_format(file, options)

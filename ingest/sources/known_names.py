@@ -92,7 +92,7 @@ TIMES = {
     *("unixtimestamp", "datetime", "playtime", "endtime"),
     *("eventtime", "orderdate", "purchasedate", "invoicedate"),
 }
-"""Names of position columns with times of listening: of an owner's plays, which form sessions."""
+"""Names of position columns with times of listening, by which an owner's plays form sessions."""
 
 PODCASTS = {"podcastname", "episodename"}
 """Columns of a history of podcasts."""

@@ -14,7 +14,7 @@ Quoting = Literal["auto", "standard", "wrapped", "none"]
 QUOTINGS: tuple[Quoting, ...] = get_args(Quoting)
 
 MIN_PLAY = 30.0
-"""Seconds from which a play counts: those from which Spotify counts a stream."""
+"""Minimum length in seconds of a play that counts, as in Spotify's count of streams."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class ReadOptions:
 
     `format`, `delimiter`, `encoding` and `quoting` are detected if they are "auto" or "". Without
     `header`, the columns of delimited text are called 1, 2, 3. `payload` lists the columns that
-    are stored with each song. Shorter plays than `min_play` seconds are left out, if the file says
-    how long plays were.
+    are stored with each song. Plays shorter than `min_play` seconds are left out, if the file has
+    the lengths of plays.
     """
 
     format: Format = "auto"

@@ -28,8 +28,8 @@ def find_uncounted(
     """Yield flags of the plays that do not count, each with the reason.
 
     `fields` maps roles to n values each, and `columns` to the names of their columns. Plays are
-    flagged if they name nothing in a file that says how long plays were, if they were skipped, or
-    if they were shorter than `min_play` seconds. A play without a length counts.
+    flagged if they were skipped, if they were shorter than `min_play` seconds, or, in a file with
+    lengths of plays, if they name no song. A play without a length counts.
     """
     if "played" in fields:
         named = [_is_filled(fields[role]) for role in _NAMES if role in fields]

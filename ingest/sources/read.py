@@ -53,7 +53,7 @@ _DETECTION_SIZE = 1 << 20  # bytes; reading them takes about as long as detectin
 class FileNote:
     """The interpretation of one file: its format, its column for each role, and its records.
 
-    `left_out` counts the plays that do not count, by reason. `needs_artist` says whether rows
+    `left_out` is the number of plays that are left out, by reason. `needs_artist` is set if rows
     without an artist are rejected. `remarks` are notes about unusual properties of the file.
     """
 
@@ -293,7 +293,7 @@ def _describe_late_names(counts: Counter[str]) -> str:
 
 
 def _read_batches(source: OpenedFile) -> Iterator[Batch]:
-    """Yield the batches of a file, with the fields that stand for the file itself."""
+    """Yield the batches of a file, with the fields that have the file's name in all records."""
     columns = {role: name for role, name in source.columns.items() if name != THIS_FILE}
     constants = dict.fromkeys(source.columns.keys() - columns.keys(), source.file.label)
     if "playlist_name" in constants:

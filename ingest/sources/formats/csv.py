@@ -49,7 +49,7 @@ _MAX_WRAPPED_FAULTS = 0.01  # share of malformed lines in a sample with wrapped 
 class _Layout:
     """A known layout of files without a header.
 
-    `names` are the names of its columns, of which the one called "timestamp" matches `time`.
+    `names` are the names of its columns. Values in the column "timestamp" match `time`.
     """
 
     source: str
