@@ -15,6 +15,7 @@ from evaluation.baselines.choice import SkippedBaseline
 from evaluation.judge.behaviour import run_behaviour_tests
 from evaluation.judge.comparison import METRICS, METRICS_OF_HALVES, compare_systems
 from evaluation.judge.environment import describe_machine, find_library_versions
+from evaluation.judge.query_options import run_option_tests
 from evaluation.judge.result import Conditions, Evaluation
 from evaluation.judge.scoring import get_depth, score_system
 from evaluation.judge.slices import measure_slices
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from catalog.store import OpenRelease
     from evaluation.judge.behaviour import Behaviour
     from evaluation.judge.comparison import Comparison
+    from evaluation.judge.query_options import ConfigurableSystem
     from evaluation.judge.scoring import SystemScores
     from evaluation.judge.slices import Slice
     from evaluation.protocol.cases import HeldOutCases, Holdout, Split
@@ -167,8 +169,9 @@ def _measure_release(
 ) -> Evaluation:
     modes, skipped = find_distinct_modes(plan.modes, release.manifest, in_process=not plan.target)
     inputs = _load_inputs(location.folder, work, plan, release.manifest, reporter)
-    systems = [
-        *_open_modes(location, release, inputs.dataset, plan, modes),
+    by_mode = _open_modes(location, release, inputs.dataset, plan, modes)
+    systems: list[System] = [
+        *by_mode,
         *(AdaptedSystem(name, recommender, inputs.dataset) for name, recommender in own.items()),
     ]
     scores, skipped_baselines = _score_systems(systems, inputs, plan, reporter)
@@ -181,7 +184,7 @@ def _measure_release(
         + ([] if inputs.dataset.songs.has_artists else [NO_ARTISTS]),
         comparisons=comparisons,
         slices=slices,
-        behaviours=_test_behaviour(systems[0], inputs, reporter) if plan.behaviours else [],
+        behaviours=_test_behaviour(by_mode[0], inputs, reporter) if plan.behaviours else [],
         recalls=_measure_recall(release, reporter) if plan.recall else [],
         leaks=inputs.leaks,
         cases=inputs.cases,
@@ -216,7 +219,7 @@ def _open_modes(
     dataset: Dataset,
     plan: Plan,
     modes: Sequence[str],
-) -> list[System]:
+) -> Sequence[ConfigurableSystem]:
     """Return a system for each mode: the release or, if the plan has a target, the service."""
     release_id = release.manifest.release
     if plan.target:
@@ -254,9 +257,14 @@ def _compare_scores(
     return comparisons, slices
 
 
-def _test_behaviour(system: System, inputs: _Inputs, reporter: Reporter) -> list[Behaviour]:
+def _test_behaviour(
+    system: ConfigurableSystem, inputs: _Inputs, reporter: Reporter
+) -> list[Behaviour]:
     with reporter.task("behave") as task:
-        behaviours = run_behaviour_tests(system, inputs.cases, inputs.dataset)
+        behaviours = [
+            *run_behaviour_tests(system, inputs.cases, inputs.dataset),
+            *run_option_tests(system, inputs.cases, inputs.dataset),
+        ]
         failed = sum(behaviour.passed is False for behaviour in behaviours)
         task.result(f"{len(behaviours)} figures, {failed} rules broken")
     return behaviours

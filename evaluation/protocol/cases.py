@@ -18,6 +18,7 @@ from evaluation.protocol.dataset import SongLists, SongNumbers
 from ingest.stages import finished_stage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -37,12 +38,17 @@ HOLDOUTS = {
 
 @dataclass(frozen=True)
 class HeldOutCases:
-    """n held-out playlists, each with its seeds in play order and its labels."""
+    """n held-out playlists, each with its seeds in play order and its labels.
+
+    `weights` are the weights of `seeds.songs` in the same order, negative for disliked songs; None
+    if all are 1. Releases and services use them; baselines take all seeds to have the weight 1.
+    """
 
     playlist_ids: list[str]
     names: list[str]
     seeds: SongLists
     labels: SongLists
+    weights: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -59,7 +65,19 @@ class HeldOutCases:
             [self.names[row] for row in rows],
             self.seeds.take(rows),
             self.labels.take(rows),
+            None if self.weights is None else self._take_weights(self.weights, rows),
         )
+
+    def _take_weights(
+        self, weights: NDArray[np.float32], rows: NDArray[np.integer[Any]]
+    ) -> NDArray[np.float32]:
+        offsets = self.seeds.offsets
+        return np.concatenate([weights[offsets[row] : offsets[row + 1]] for row in rows])
+
+    def split_batches(self, size: int) -> Iterator[HeldOutCases]:
+        """Yield the cases in order, at most `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.take(np.arange(start, min(start + size, len(self))))
 
     def sample(self, size: int, seed: int) -> HeldOutCases:
         """Return at most `size` cases, drawn at random, in their original order."""
@@ -67,9 +85,11 @@ class HeldOutCases:
             return self
         return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:size]))
 
-    def with_seeds(self, seeds: SongLists) -> HeldOutCases:
+    def with_seeds(
+        self, seeds: SongLists, weights: NDArray[np.float32] | None = None
+    ) -> HeldOutCases:
         """Return the same cases with other seeds: one list for each case."""
-        return replace(self, seeds=seeds)
+        return replace(self, seeds=seeds, weights=weights)
 
 
 def load_cases(

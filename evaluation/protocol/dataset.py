@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -141,8 +141,10 @@ class Songs:
         song_id, artist, title = (row[name][0].as_py() for name in ("song_id", "artist", "title"))
         return Seed(UUID(song_id), artist, title)
 
-    def seeds(self, lists: SongLists) -> list[list[Seed]]:
-        """Return lists of songs as lists of seeds."""
+    def seeds(
+        self, lists: SongLists, weights: NDArray[np.float32] | None = None
+    ) -> list[list[Seed]]:
+        """Return lists of songs as lists of seeds, with the weights of all songs in order."""
         numbers, positions = np.unique(lists.songs, return_inverse=True)
         rows = self.table.take(pa.array(numbers[numbers >= 0])).to_pydict()
         seeds = [UNKNOWN_SONG] * int((numbers < 0).any()) + [
@@ -152,6 +154,11 @@ class Songs:
             )
         ]
         joined = [seeds[position] for position in positions]
+        if weights is not None:
+            joined = [
+                seed if weight == 1 else replace(seed, weight=weight)
+                for seed, weight in zip(joined, weights.tolist(), strict=True)
+            ]
         return [
             joined[start:end]
             for start, end in zip(lists.offsets[:-1], lists.offsets[1:], strict=True)

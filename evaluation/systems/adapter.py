@@ -58,8 +58,8 @@ class AdaptedSystem:
         Raises `InputError` if the recommender returns more than `limit` songs, or a value that is
         not a `SongReference`.
         """
-        for start in range(0, len(cases), BATCH):
-            playlists = self._songs.seeds(cases.seeds.take(slice(start, start + BATCH)))
+        for batch in cases.split_batches(BATCH):
+            playlists = self._songs.seeds(batch.seeds, batch.weights)
             rankings = [self._recommend(seeds, limit) for seeds in playlists]
             yield to_song_numbers(rankings, self._songs, limit)
 

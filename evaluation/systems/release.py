@@ -6,6 +6,8 @@ import asyncio
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from catalog.manifest import Manifest
     from catalog.store import OpenRelease
     from evaluation.protocol.cases import HeldOutCases
-    from evaluation.protocol.dataset import Dataset, SongLists, SongNumbers, Songs
+    from evaluation.protocol.dataset import Dataset, SongNumbers, Songs
     from service.recommend.query import Recommendation
     from service.recommend.seeds import Seed
 
@@ -111,10 +113,17 @@ def to_song_numbers(rankings: Sequence[Sequence[UUID]], songs: Songs, limit: int
 
 
 def recommend_playlists(
-    release: OpenRelease, playlists: Sequence[Sequence[Seed]], limit: int, mode: Mode | None
+    release: OpenRelease,
+    playlists: Sequence[Sequence[Seed]],
+    limit: int,
+    mode: Mode | None,
+    *,
+    allow_versions: bool = False,
 ) -> list[Recommendation]:
     """Recommend songs for each playlist, by the same code as the service."""
-    queries = [Query(seeds, limit=limit, mode=mode) for seeds in playlists]
+    queries = [
+        Query(seeds, limit=limit, mode=mode, allow_versions=allow_versions) for seeds in playlists
+    ]
     recommendations: list[Recommendation] = []
 
     # In debug mode, asyncio logs the return value of a coroutine, so this one returns nothing.
@@ -123,6 +132,14 @@ def recommend_playlists(
 
     asyncio.run(collect())
     return recommendations
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """The options of all queries."""
+
+    mode: str
+    allow_versions: bool = False
 
 
 class Release:
@@ -144,19 +161,23 @@ class Release:
         self.name = MODE_NAMES[mode]
         self._release = release
         self._songs = dataset.songs
-        self._mode = mode
+        self._options = _Options(mode)
         self._open_release = open_release
         self._processes = processes or os.cpu_count() or 1
 
+    def allow_versions(self) -> Release:
+        """Return the same system with versions of songs in its answers."""
+        other = copy(self)
+        other._options = replace(self._options, allow_versions=True)
+        return other
+
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
         """Yield the rankings of all cases in batches."""
-        batches = [
-            cases.seeds.take(slice(start, start + BATCH)) for start in range(0, len(cases), BATCH)
-        ]
+        batches = list(cases.split_batches(BATCH))
         use_processes = self._processes > 1 and len(cases) >= MIN_CASES_FOR_PROCESSES
         if self._open_release is None or not use_processes:
             for batch in batches:
-                yield _recommend_batch(self._release, self._songs, batch, limit, self._mode)
+                yield _recommend_batch(self._release, self._songs, batch, limit, self._options)
             return
         # Processes instead of threads, because Qdrant Edge holds the interpreter lock during a
         # search. They are spawned and open the release themselves: after a fork, searches hang.
@@ -167,7 +188,7 @@ class Release:
             initargs=(self._open_release, self._songs),
         ) as pool:
             futures = [
-                pool.submit(_recommend_in_worker, batch, limit, self._mode) for batch in batches
+                pool.submit(_recommend_in_worker, batch, limit, self._options) for batch in batches
             ]
             try:
                 for future in futures:
@@ -178,9 +199,15 @@ class Release:
 
 
 def _recommend_batch(
-    release: OpenRelease, songs: Songs, seeds: SongLists, limit: int, mode: str
+    release: OpenRelease, songs: Songs, cases: HeldOutCases, limit: int, options: _Options
 ) -> SongNumbers:
-    recommendations = recommend_playlists(release, songs.seeds(seeds), limit, MODES[mode])
+    recommendations = recommend_playlists(
+        release,
+        songs.seeds(cases.seeds, cases.weights),
+        limit,
+        MODES[options.mode],
+        allow_versions=options.allow_versions,
+    )
     rankings = [
         [hit.song.song_id for hit in recommendation.songs] for recommendation in recommendations
     ]
@@ -197,7 +224,7 @@ def _initialise_worker(open_release: Callable[[], OpenRelease], songs: Songs) ->
     _worker = (open_release(), songs)
 
 
-def _recommend_in_worker(seeds: SongLists, limit: int, mode: str) -> SongNumbers:
+def _recommend_in_worker(cases: HeldOutCases, limit: int, options: _Options) -> SongNumbers:
     assert _worker is not None
     release, songs = _worker
-    return _recommend_batch(release, songs, seeds, limit, mode)
+    return _recommend_batch(release, songs, cases, limit, options)

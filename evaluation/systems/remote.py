@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -48,7 +49,13 @@ class Service:
 
     key = "service"
 
-    def __init__(self, address: str, release: str, dataset: Dataset, mode: str = "auto") -> None:
+    def __init__(
+        self,
+        address: str,
+        release: str,
+        dataset: Dataset,
+        mode: str = "auto",
+    ) -> None:
         self.name = "service" + MODE_NAMES[mode].removeprefix(MODE_NAMES["auto"])
         if mode != "auto":
             self.key = f"service-{mode}"
@@ -56,6 +63,13 @@ class Service:
         self._release = release
         self._songs = dataset.songs
         self._mode = _MODES[mode]
+        self._allow_versions = False
+
+    def allow_versions(self) -> Service:
+        """Return the same system with versions of songs in its answers."""
+        other = copy(self)
+        other._allow_versions = True
+        return other
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
         """Yield the rankings of all cases in batches.
@@ -67,8 +81,8 @@ class Service:
             Client(self._address, TIMEOUT_S) as client,
             ThreadPoolExecutor(CONCURRENT_CALLS) as pool,
         ):
-            for start in range(0, len(cases), BATCH):
-                playlists = self._songs.seeds(cases.seeds.take(slice(start, start + BATCH)))
+            for batch in cases.split_batches(BATCH):
+                playlists = self._songs.seeds(batch.seeds, batch.weights)
                 rankings = pool.map(lambda seeds: self._recommend(client, seeds, limit), playlists)
                 yield to_song_numbers(list(rankings), self._songs, limit)
 
@@ -79,11 +93,13 @@ class Service:
                     song_id=str(seed.song_id or ""),
                     artist=seed.artist[:MAX_NAME_LENGTH],
                     title=seed.title[:MAX_NAME_LENGTH],
+                    weight=seed.weight,
                 )
                 for seed in seeds[-MAX_SEEDS:]
             ],
             limit=limit,
             mode=self._mode,
+            allow_versions=self._allow_versions,
         )
         response = client.recommend(request)
         if response.release != self._release:

@@ -1,0 +1,230 @@
+"""Behavioural tests of options of a query: disliked and weighted songs, and versions of songs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from catalog.song import normalise
+from evaluation.judge.behaviour import SAMPLE, Behaviour, measure_cosine
+from evaluation.judge.significance import ALPHA, format_p_equals, permutation_test
+from evaluation.metrics.ranking import hits
+from evaluation.metrics.relevance import match_labels
+from evaluation.protocol.dataset import SongLists
+from evaluation.systems.release import System
+from service.recommend.recordings import identify_recording
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+    from numpy.typing import NDArray
+
+    from evaluation.protocol.cases import HeldOutCases
+    from evaluation.protocol.dataset import Dataset, SongNumbers
+
+DEPTH = 100  # songs of an answer
+K = 10  # songs, for similarity
+DISLIKE = -1.0  # the weight of a disliked song, as `nextsong recommend --unlike` sets it
+EMPHASIS = 10.0  # the weight of an emphasised song
+VERSION_SAMPLE = 2_000  # cases of the test of versions, in which few answers differ
+
+DISLIKED = "the best recommended song is disliked"
+EMPHASISED = f"the first song of the query has the weight {EMPHASIS:g}"
+VERSIONS = "versions of songs are allowed"
+
+
+class ConfigurableSystem(System, Protocol):
+    """A release or a service, whose answers depend on options of a query."""
+
+    def allow_versions(self) -> System:
+        """Return the same system with versions of songs in its answers."""
+
+
+def run_option_tests(
+    system: ConfigurableSystem, cases: HeldOutCases, dataset: Dataset, seed: int = 0
+) -> list[Behaviour]:
+    """Run all tests on random samples of the cases."""
+    sample = cases.sample(SAMPLE, seed)
+    return [
+        *measure_dislike(system, sample, dataset),
+        *measure_emphasis(system, sample, dataset),
+        *measure_versions(system, cases.sample(VERSION_SAMPLE, seed), dataset),
+    ]
+
+
+def measure_dislike(
+    system: System, cases: HeldOutCases, dataset: Dataset, weight: float = DISLIKE
+) -> list[Behaviour]:
+    """Dislike the best recommended song that is not the label, and compare the answers.
+
+    The figures are the changes of the answers' similarity to that song and of their hit rates.
+    """
+    before = _recommend(system, cases, DEPTH + 1)
+    is_candidate = (before >= 0) & ~match_labels(before, cases.labels)
+    rows = np.flatnonzero(is_candidate.any(axis=1))
+    if not len(rows):
+        return [Behaviour(DISLIKED, "no song is recommended", None)]
+    cases, before = cases.take(rows), before[rows]
+    disliked = before[np.arange(len(rows)), is_candidate[rows].argmax(axis=1)]
+    seeds = _append(cases, disliked)
+    weights = np.ones(len(seeds.songs), np.float32)
+    weights[seeds.offsets[1:] - 1] = weight
+    after = _recommend(system, cases.with_seeds(seeds, weights), DEPTH)
+    return _compare(DISLIKED, _remove(before, disliked), after, disliked, cases, dataset)
+
+
+def measure_emphasis(
+    system: System, cases: HeldOutCases, dataset: Dataset, weight: float = EMPHASIS
+) -> list[Behaviour]:
+    """Give more weight to the first song of queries of several songs, and compare the answers."""
+    rows = np.flatnonzero((cases.seeds.lengths > 1) & (_take_first(cases) >= 0))
+    if not len(rows):
+        return [Behaviour(EMPHASISED, "no query has two songs", None)]
+    cases = cases.take(rows)
+    weights = np.ones(len(cases.seeds.songs), np.float32)
+    weights[cases.seeds.offsets[:-1]] = weight
+    before = _recommend(system, cases, DEPTH)
+    after = _recommend(system, cases.with_seeds(cases.seeds, weights), DEPTH)
+    return _compare(EMPHASISED, before, after, _take_first(cases), cases, dataset, sign=1)
+
+
+def measure_versions(
+    system: ConfigurableSystem, cases: HeldOutCases, dataset: Dataset
+) -> list[Behaviour]:
+    """Allow versions of the query's songs and of each other, and compare the answers."""
+    without = _recommend(system, cases, DEPTH)
+    allowed = _recommend(system.allow_versions(), cases, DEPTH)
+    recordings = _identify_recordings(dataset, cases.seeds.songs, cases.label, allowed.ravel())
+    seeds = [{recordings.get(int(song)) for song in cases.seeds[row]} for row in range(len(cases))]
+    is_version = [
+        label not in cases.seeds[row] and _has_version([recordings.get(label)], seeds[row])
+        for row, label in enumerate(cases.label.tolist())
+    ]
+    has_version = [
+        _has_version([recordings.get(int(song)) for song in answer[:K]], seeds[row])
+        for row, answer in enumerate(allowed)
+    ]
+    return [
+        Behaviour(
+            VERSIONS,
+            "share of labels that are versions of a song of the query",
+            float(np.mean(is_version)),
+        ),
+        Behaviour(
+            VERSIONS, f"share of answers of {K} songs with a version", float(np.mean(has_version))
+        ),
+        *(
+            Behaviour(VERSIONS, f"hit rate at {k}, allowed minus not allowed", difference)
+            for k, difference in _compare_hit_rates(without, allowed, cases).items()
+        ),
+    ]
+
+
+def _compare(
+    name: str,
+    before: SongNumbers,
+    after: SongNumbers,
+    song: SongNumbers,
+    cases: HeldOutCases,
+    dataset: Dataset,
+    *,
+    sign: int = -1,
+) -> list[Behaviour]:
+    """Return the changes of the similarity to a song of each case, and of the hit rates.
+
+    The rule is that the similarity changes in the direction of `sign`.
+    """
+    behaviours = [_compare_similarity(name, before, after, song, dataset, sign)]
+    if dataset.songs.has_artists:
+        shares = [_measure_artist_share(answers, song, dataset) for answers in (before, after)]
+        figure = f"share of {K} songs by its artist, after minus before"
+        behaviours.append(Behaviour(name, figure, float((shares[1] - shares[0]).mean())))
+    return behaviours + [
+        Behaviour(name, f"hit rate at {k}, after minus before", difference)
+        for k, difference in _compare_hit_rates(before, after, cases).items()
+    ]
+
+
+def _compare_similarity(
+    name: str,
+    before: SongNumbers,
+    after: SongNumbers,
+    song: SongNumbers,
+    dataset: Dataset,
+    sign: int,
+) -> Behaviour:
+    if dataset.vectors is None:
+        return Behaviour(name, "the work folder has no vectors", None)
+    rows = np.flatnonzero(dataset.has_vector[song])
+    if not len(rows):
+        return Behaviour(name, "no such song has a vector", None)
+    cosines = [
+        measure_cosine(answers[rows, :K], song[rows], dataset) for answers in (before, after)
+    ]
+    difference = float((cosines[1] - cosines[0]).mean())
+    p = permutation_test(cosines[1], cosines[0])
+    return Behaviour(
+        name,
+        f"mean cosine similarity of {K} songs to it, after minus before",
+        difference,
+        f"is {'above' if sign > 0 else 'below'} 0 ({format_p_equals(p)})",
+        sign * difference > 0 and p < ALPHA,
+    )
+
+
+def _compare_hit_rates(
+    before: SongNumbers, after: SongNumbers, cases: HeldOutCases
+) -> dict[int, float]:
+    """Return the hit rate after minus that before, by the number of songs."""
+    matches = [match_labels(answers, cases.labels) for answers in (before, after)]
+    return {k: float(hits(matches[1], k).mean() - hits(matches[0], k).mean()) for k in (K, DEPTH)}
+
+
+def _measure_artist_share(
+    answers: SongNumbers, song: SongNumbers, dataset: Dataset
+) -> NDArray[np.float64]:
+    """Return the share of the first `K` songs of each answer by the artist of a song."""
+    first, artist = answers[:, :K], dataset.songs.artist
+    wanted = artist[song][:, None]
+    is_same = (first >= 0) & (wanted >= 0) & (artist[first] == wanted)
+    share: NDArray[np.float64] = is_same.sum(axis=1) / np.maximum((first >= 0).sum(axis=1), 1)
+    return share
+
+
+def _identify_recordings(dataset: Dataset, *songs: SongNumbers) -> dict[int, Hashable]:
+    """Return the recording of each song that has an artist, by song number."""
+    numbers = np.unique(np.concatenate(songs))
+    numbers = numbers[numbers >= 0]
+    titles = dataset.songs.table["title"].take(numbers).to_pylist()
+    artists = dataset.songs.artist[numbers].tolist()
+    return {
+        number: identify_recording(str(artist), normalise(title))
+        for number, artist, title in zip(numbers.tolist(), artists, titles, strict=True)
+        if artist >= 0
+    }
+
+
+def _has_version(recordings: list[Hashable], seeds: set[Hashable]) -> bool:
+    """Return whether a recording is that of a seed or occurs twice."""
+    known = [recording for recording in recordings if recording is not None]
+    return len(set(known)) < len(known) or not seeds.isdisjoint(known)
+
+
+def _recommend(system: System, cases: HeldOutCases, limit: int) -> SongNumbers:
+    return np.concatenate(list(system.recommend(cases, limit)))
+
+
+def _append(cases: HeldOutCases, songs: SongNumbers) -> SongLists:
+    lists = [np.append(cases.seeds[row], song) for row, song in enumerate(songs)]
+    return SongLists.from_lists(lists)
+
+
+def _take_first(cases: HeldOutCases) -> SongNumbers:
+    return cases.seeds.songs[cases.seeds.offsets[:-1]]
+
+
+def _remove(answers: SongNumbers, songs: SongNumbers) -> SongNumbers:
+    """Return answers of `DEPTH` songs: those given, without one song of each."""
+    kept = [answer[answer != song][:DEPTH] for answer, song in zip(answers, songs, strict=True)]
+    return np.array(kept)
