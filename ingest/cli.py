@@ -124,9 +124,10 @@ def run(
 ) -> None:
     """Read playlists from FILE, learn from them and publish a release.
 
-    FILE is CSV, TSV, Parquet, JSON lines or a slice of the Million Playlist Dataset, and may be
-    compressed (.gz, .zst, .bz2, .zip). It can also be a folder of such files, a pattern such as
-    'mpd.slice.*.json', or - for uncompressed text on standard input.
+    FILE is CSV, TSV, Parquet, JSON lines, a slice of the Million Playlist Dataset, a history of
+    plays or a playlist (M3U, XSPF, JSPF), and may be compressed (.gz, .zst, .bz2, .zip). It can
+    also be a folder of such files, a pattern such as 'mpd.slice.*.json', or - for uncompressed text
+    on standard input.
     """
     from catalog.open_store import open_store
     from ingest import pipeline

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from catalog.errors import ColumnError
 from ingest.sources.known_names import (
+    ADDED,
     ALIASES,
     IN_LISTS,
     IN_ROWS,
@@ -66,6 +67,12 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -
         columns["title"] = columns["track_id"]
     if has_sessions(columns) and "owner" not in columns and _is_time(columns.get("position", "")):
         columns["owner"] = THIS_FILE
+    if is_one_playlist(columns):
+        columns["playlist_id"] = THIS_FILE
+        if "position" not in given:
+            del columns["position"]  # the songs are in the order of the playlist
+    if columns.get("playlist_id") == THIS_FILE and "playlist_name" not in given:
+        columns.setdefault("playlist_name", THIS_FILE)
     _require_columns(names, columns, given, file)
     return {role: columns[role] for role in ALL_ROLES if role in columns}
 
@@ -88,6 +95,12 @@ def _add_known(
 def has_sessions(columns: Mapping[str, str]) -> bool:
     """Return whether a file with these columns has plays of listeners instead of playlists."""
     return "playlist_id" not in columns and "playlist_name" not in columns
+
+
+def is_one_playlist(columns: Mapping[str, str]) -> bool:
+    """Return whether rows have times of being added to a playlist, but no playlist or owner."""
+    name = columns.get("position", "").rpartition(".")[2]
+    return has_sessions(columns) and "owner" not in columns and fold(name) == ADDED
 
 
 def _find_missing(columns: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
@@ -151,6 +164,8 @@ def _suggest_options(
     text = f"name the columns, for example with {' '.join(options)}"
     if "title" in missing and "artist" not in columns and free:
         text += f" (and {column_option('artist', free[0])}, if there are artists)"
+    if "playlist_id" in missing and "owner" not in columns:
+        text += f"; if each file is one playlist, say {column_option('playlist_id', THIS_FILE)}"
     return text
 
 

@@ -12,13 +12,17 @@ from ingest.sources.columns import (
     find_columns,
     free_columns,
     has_known_name,
+    is_one_playlist,
 )
 from ingest.sources.content import decode_sample, read_sample
 from ingest.sources.files import file_errors
 from ingest.sources.formats.batch import quote
 from ingest.sources.formats.csv import CsvFile, open_csv
 from ingest.sources.formats.json import looks_like_json, open_json
+from ingest.sources.formats.m3u import is_m3u, open_m3u
 from ingest.sources.formats.parquet import MAGIC, open_parquet
+from ingest.sources.formats.track_list import TrackList
+from ingest.sources.formats.xspf import is_xspf, open_xspf
 from ingest.sources.known_names import PODCASTS, fold
 
 if TYPE_CHECKING:
@@ -57,6 +61,8 @@ def open_file(file: SourceFile, given: Mapping[str, str], options: ReadOptions) 
     if set(map(fold, names)) >= PODCASTS:
         raise EmptyFileError(f"{file} is a history of podcasts, without songs")
     suggested = {role: name for role, name in content.suggested.items() if role not in given}
+    if is_one_playlist(suggested):
+        del suggested["position"]
     try:
         columns = find_columns(names, {**suggested, **given}, file)
     except ColumnError as error:
@@ -74,7 +80,8 @@ def open_file(file: SourceFile, given: Mapping[str, str], options: ReadOptions) 
         remarks.append(_describe_artist(names, columns))
     if columns.get("owner") == THIS_FILE:
         remarks.append("no column for the user: each file is taken as the plays of one listener")
-    return OpenedFile(file, content, columns, "artist" in columns, tuple(remarks))
+    needs_artist = "artist" in columns and not isinstance(content, TrackList)
+    return OpenedFile(file, content, columns, needs_artist, tuple(remarks))
 
 
 def _describe_artist(names: Sequence[str], columns: Mapping[str, str]) -> str:
@@ -99,6 +106,10 @@ def _detect_format(file: SourceFile, options: ReadOptions) -> PlaylistFile:
     if is_parquet:
         raise FileError(f"{file} is a Parquet file, not {options.format}: leave --format out")
     content, sample = decode_sample(file, sample, options.encoding)
+    if options.format == "m3u" or (options.format == "auto" and is_m3u(file.name, sample.data)):
+        return open_m3u(content)
+    if options.format == "xspf" or (options.format == "auto" and is_xspf(sample.data)):
+        return open_xspf(content)
     if options.format in {"jsonl", "json", "mpd"}:
         return open_json(content, sample, is_lines=options.format == "jsonl")
     if options.format == "auto" and looks_like_json(sample.data):

@@ -19,7 +19,10 @@ from catalog.errors import FileError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-_ENDINGS = (".csv", ".tsv", ".psv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".pq")
+_ENDINGS = (
+    *(".csv", ".tsv", ".psv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".pq"),
+    *(".m3u", ".m3u8", ".xspf", ".jspf"),
+)
 _COMPRESSED_ENDINGS = (".gz", ".zst", ".zstd", ".bz2")
 _ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+(.*)")
@@ -54,9 +57,14 @@ class SourceFile:
     is_stdin: bool = False
 
     @property
+    def name(self) -> str:
+        """The name of the file without folders, and without the ending of a compression."""
+        return _remove_ending(PurePath(self.label).name, _COMPRESSED_ENDINGS)
+
+    @property
     def stem(self) -> str:
         """The name of the file without folders and without endings such as .csv.gz."""
-        return _remove_endings(PurePath(self.label).name)
+        return _remove_ending(self.name, _ENDINGS)
 
     def __str__(self) -> str:
         if self.is_stdin:
@@ -193,11 +201,9 @@ def _is_known(name: str) -> bool:
     return name.endswith((*_ENDINGS, ".zip"))
 
 
-def _remove_endings(name: str) -> str:
-    for endings in (_COMPRESSED_ENDINGS, _ENDINGS):
-        ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
-        name = name[: len(name) - len(ending)]
-    return name
+def _remove_ending(name: str, endings: Sequence[str]) -> str:
+    ending = next((ending for ending in endings if name.lower().endswith(ending)), "")
+    return name[: len(name) - len(ending)]
 
 
 def _sort_naturally(files: Iterable[Path]) -> list[Path]:

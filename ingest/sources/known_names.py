@@ -69,6 +69,7 @@ IN_LISTS = _split_names(
     {
         "playlist_id": "id",
         "playlist_name": "name title",
+        "artist": "creator",
         "title": "name",
         "track_id": "id uri",
     }
@@ -93,6 +94,9 @@ TIMES = {
     *("eventtime", "orderdate", "purchasedate", "invoicedate"),
 }
 """Names of position columns with times of listening, by which an owner's plays form sessions."""
+
+ADDED = "addedat"
+"""Name of a position column with times of adding to the playlist that the file is."""
 
 PODCASTS = {"podcastname", "episodename"}
 """Columns of a history of podcasts."""

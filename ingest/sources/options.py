@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:
     from ingest.sources.payload import PayloadColumn
 
-Format = Literal["auto", "csv", "tsv", "psv", "jsonl", "json", "mpd", "parquet"]
+Format = Literal["auto", "csv", "tsv", "psv", "jsonl", "json", "mpd", "parquet", "m3u", "xspf"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 Quoting = Literal["auto", "standard", "wrapped", "none"]
 QUOTINGS: tuple[Quoting, ...] = get_args(Quoting)

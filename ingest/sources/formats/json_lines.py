@@ -55,8 +55,10 @@ def _split_lines(data: bytes) -> list[bytes]:
 
 def can_parse_plain_lines(layout: Layout, columns: Mapping[str, str]) -> bool:
     """Return whether each object is a song, no column is nested, and all names are valid text."""
+    if layout.songs:
+        return False
     are_top_level = all(len(layout.paths[name]) == 1 for name in columns.values())
-    return not layout.songs and are_top_level and all(map(is_encodable, layout.object_keys[()]))
+    return are_top_level and all(map(is_encodable, layout.object_keys[()]))
 
 
 class PlainLineParser:
