@@ -110,13 +110,13 @@ class Search:
 
     - With `vector` alone, shape (dimensions,), it returns the most similar songs. The score is the
       cosine similarity, from -1 to 1. Songs without a vector are not returned.
-    - With `weights` alone, the weight of each seed by its ordinal, it returns songs that co-occur
-      with the seeds. The score is the sum over the seeds of seed weight times co-occurrence weight.
-      Seed weights can be negative; songs whose score is not above 0 are not returned.
+    - With `weights` alone, the weight of each seed by its ordinal and of each content key by its
+      index (see `catalog.content`), it returns songs that co-occur with the seeds or share a key.
+      The score is the sum of the weights, each times the song's own weight at the same index.
+      Weights can be negative; songs whose score is not above 0 are not returned.
     - With both, it fuses the best songs of the two rankings (see `schema.fusion_depths`). The score
-      is the co-occurrence score, divided by the highest one so that it is from 0 to 1, plus
-      `dense_weight` times the cosine. A song that is missing in one of the rankings gets 0 for that
-      ranking.
+      is the co-occurrence score plus `dense_weight` times the cosine. A song that is missing in one
+      of the rankings gets 0 from it.
 
     `exact` compares `vector` with every song instead of using the index. `with_vectors` adds the
     vectors to the hits.

@@ -26,12 +26,12 @@ def build_request(plan: Plan, passing: Any, params: Any, **returned: Any) -> Any
         query = _build_query(plan, params)
         return edge.QueryRequest(limit=plan.limit, filter=passing, **query, **returned)
     return edge.QueryRequest(
-        limit=plan.rankings[0].search.limit,
+        limit=plan.search.limit,
         prefetches=[
             edge.Prefetch(ranking.limit, filter=passing, **_build_query(ranking, params))
-            for ranking in plan.rankings
+            for ranking in (plan.sparse, plan.dense)
         ],
-        query=_weighted_sum(plan.weights),
+        query=_build_sum(plan.search.dense_weight),
         **returned,
     )
 
@@ -50,13 +50,10 @@ def _build_query(ranking: Ranking, params: Any) -> dict[str, Any]:
     }
 
 
-def _weighted_sum(weights: tuple[float, float]) -> Any:
-    names = ("$score[0]", "$score[1]")
-    terms = [
-        edge.Expression.Mult([edge.Expression.Constant(weight), edge.Expression.Variable(name)])
-        for name, weight in zip(names, weights, strict=True)
-    ]
-    return edge.Formula(edge.Expression.Sum(terms), dict.fromkeys(names, 0.0))
+def _build_sum(dense_weight: float) -> Any:
+    sparse, dense = edge.Expression.Variable("$score[0]"), edge.Expression.Variable("$score[1]")
+    cosine = edge.Expression.Mult([edge.Expression.Constant(dense_weight), dense])
+    return edge.Formula(edge.Expression.Sum([sparse, cosine]), {"$score[0]": 0.0, "$score[1]": 0.0})
 
 
 def build_filter(clauses: Clauses) -> Any:

@@ -35,8 +35,6 @@ from catalog.schema import (
 from catalog.search.plan import (
     HasWords,
     build_clauses,
-    compute_bounds,
-    plan_bounds,
     plan_search,
     plan_similarities,
     rank_hits,
@@ -184,9 +182,7 @@ class EmbeddedRelease:
     def _find(self, search: Search, songs: dict[UUID, Song]) -> list[Hit]:
         """Return the hits of a search. `songs` caches songs by id, so that each is parsed once."""
         passing = build_filter(build_clauses(search.where))
-        sparse, _ = plan_bounds(search, is_sharded=False)
-        best = self._query(build_request(sparse, passing, self._params)) if sparse else []
-        plan = plan_search(search, compute_bounds(search, [point.score for point in best], []))
+        plan = plan_search(search)
         if plan is None:
             return []
         vectors = [DENSE] if search.with_vectors else None

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from catalog.model import Search, by_score
 from catalog.schema import DENSE, SPARSE, clip_cosine, find_min_score, fusion_depths
 
@@ -104,80 +102,30 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """The best songs by the weighted sum of their scores in two rankings.
+    """The best songs by the sum of the sparse score and the cosine times the dense weight.
 
-    The first ranking is by co-occurrence, the second by the dense vector. A song that is missing in
-    one of the rankings gets 0 for that ranking.
+    A song that is missing in one of the rankings gets 0 from it.
     """
 
-    rankings: tuple[Ranking, Ranking]
-    weights: tuple[float, float]
+    sparse: Ranking
+    dense: Ranking
+
+    @property
+    def search(self) -> Search:
+        """The search of both rankings."""
+        return self.sparse.search
 
 
 Plan = Ranking | Fusion
 
 
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """Properties of the two rankings of a fused search, which are needed to fuse them.
-
-    - `best`: the highest co-occurrence score.
-    - `sparse`, `dense`: the minimum score in each ranking of the songs to fuse, or None.
-    """
-
-    best: float = 1.0
-    sparse: float | None = None
-    dense: float | None = None
-
-
-def plan_bounds(search: Search, *, is_sharded: bool) -> tuple[Ranking | None, Ranking | None]:
-    """Return the sparse and the dense ranking whose scores `compute_bounds` needs.
-
-    A ranking whose scores are not needed is None. Each shard fuses its own songs. If there are
-    several shards, the score of the last song of each ranking must be known; otherwise the shards
-    would fuse more songs in total than a single shard does.
-    """
-    if search.vector is None or not search.weights or search.limit <= 0:
-        return None, None
-    if not is_sharded:
-        return _sparse_ranking(search, 1), None
-    sparse_depth, dense_depth = fusion_depths(search.limit)
-    return _sparse_ranking(search, sparse_depth), Ranking(search, DENSE, dense_depth)
-
-
-def compute_bounds(
-    search: Search, sparse_scores: Sequence[float], dense_scores: Sequence[float]
-) -> Bounds:
-    """Return the bounds of a search from the scores of its rankings (see `plan_bounds`)."""
-    sparse_depth, dense_depth = fusion_depths(search.limit)
-    has_best = len(sparse_scores) > 0 and sparse_scores[0] > 0
-    return Bounds(
-        best=sparse_scores[0] if has_best else 1.0,
-        sparse=_lowest(sparse_scores, sparse_depth) or find_min_score(search.weights),
-        dense=_lowest(dense_scores, dense_depth),
-    )
-
-
-def _lowest(scores: Sequence[float], depth: int) -> float | None:
-    """Return the largest number below all scores if there are `depth` scores, else None."""
-    if len(scores) < depth:
-        return None
-    return float(np.nextafter(np.float32(scores[-1]), np.float32(-np.inf)))
-
-
-def plan_search(search: Search, bounds: Bounds) -> Plan | None:
+def plan_search(search: Search) -> Plan | None:
     """Return the plan of a search, or None if it has neither vector nor weights, or no limit."""
     if search.limit <= 0:
         return None
     if search.vector is not None and search.weights:
         sparse_depth, dense_depth = fusion_depths(search.limit)
-        return Fusion(
-            rankings=(
-                Ranking(search, SPARSE, sparse_depth, bounds.sparse),
-                Ranking(search, DENSE, dense_depth, bounds.dense),
-            ),
-            weights=(1 / bounds.best, search.dense_weight),
-        )
+        return Fusion(_sparse_ranking(search, sparse_depth), Ranking(search, DENSE, dense_depth))
     if search.vector is not None:
         return Ranking(search, DENSE, search.limit)
     return _sparse_ranking(search, search.limit) if search.weights else None

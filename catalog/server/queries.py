@@ -39,7 +39,7 @@ def build_request(
     `passing` is the filter, `params` the search parameters of the index, and `fields` the payload
     fields that are returned.
     """
-    search = plan.rankings[0].search if isinstance(plan, Fusion) else plan.search
+    search = plan.search
     returned: dict[str, Any] = {
         "with_payload": fields or False,
         "with_vector": [DENSE] if search.with_vectors else False,
@@ -51,9 +51,9 @@ def build_request(
         limit=search.limit,
         prefetch=[
             models.Prefetch(limit=ranking.limit, filter=passing, **_build_query(ranking, params))
-            for ranking in plan.rankings
+            for ranking in (plan.sparse, plan.dense)
         ],
-        query=_weighted_sum(plan.weights),
+        query=_build_sum(plan.search.dense_weight),
         **returned,
     )
 
@@ -71,14 +71,12 @@ def _build_query(ranking: Ranking, params: models.SearchParams) -> dict[str, Any
     }
 
 
-def _weighted_sum(weights: tuple[float, float]) -> models.FormulaQuery:
-    names = ("$score[0]", "$score[1]")
-    terms: list[Any] = [
-        models.MultExpression(mult=[weight, name])
-        for name, weight in zip(names, weights, strict=True)
-    ]
-    defaults: dict[str, Any] = dict.fromkeys(names, 0.0)
-    return models.FormulaQuery(formula=models.SumExpression(sum=terms), defaults=defaults)
+def _build_sum(dense_weight: float) -> models.FormulaQuery:
+    cosine = models.MultExpression(mult=[dense_weight, "$score[1]"])
+    return models.FormulaQuery(
+        formula=models.SumExpression(sum=["$score[0]", cosine]),
+        defaults={"$score[0]": 0.0, "$score[1]": 0.0},
+    )
 
 
 def build_filter(clauses: Clauses) -> models.Filter | None:

@@ -12,11 +12,8 @@ from catalog.errors import NoReleaseError
 from catalog.model import ANY, Filter, Hit, Point, Search, Song, Vector
 from catalog.schema import DENSE, SONG_FIELDS, SPARSE, clip_cosine, parse_song
 from catalog.search.plan import (
-    Bounds,
     HasWords,
     build_clauses,
-    compute_bounds,
-    plan_bounds,
     plan_search,
     plan_similarities,
     rank_hits,
@@ -45,13 +42,14 @@ T = TypeVar("T")
 
 
 class ServerRelease:
-    """A release in `collection`, split into `shards` (see `catalog.store.OpenRelease`)."""
+    """A release in a collection (see `catalog.store.OpenRelease`).
 
-    def __init__(
-        self, nodes: AsyncNodes, collection: str, manifest: Manifest, shards: int = 1
-    ) -> None:
+    If the collection has several shards, each of them fuses its own songs in a hybrid search. More
+    songs are then fused in all, so more songs have both parts of their score.
+    """
+
+    def __init__(self, nodes: AsyncNodes, collection: str, manifest: Manifest) -> None:
         self._nodes = nodes
-        self._is_sharded = shards > 1
         self._collection = collection
         self._manifest = manifest
         self._fields = [*SONG_FIELDS, *manifest.payload]
@@ -70,32 +68,11 @@ class ServerRelease:
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """Return the hits of each search, best first. All searches are sent in one request."""
-        filters = [build_filter(build_clauses(search.where)) for search in searches]
-        all_bounds = await self._bounds(searches, filters)
-        requests = []
-        for search, passing, bounds in zip(searches, filters, all_bounds, strict=True):
-            plan = plan_search(search, bounds)
-            request = build_request(plan, passing, self._params, self._fields) if plan else None
-            requests.append(request)
-        responses = await self._query(requests)
+        responses = await self._query([self._build_request(search) for search in searches])
         return [
             rank_hits(search, [_parse_hit(point) for point in points])
             for search, points in zip(searches, responses, strict=True)
         ]
-
-    async def _bounds(
-        self, searches: Sequence[Search], filters: Sequence[models.Filter | None]
-    ) -> list[Bounds]:
-        """Return the bounds of each search, from at most one request to the server."""
-        requests = [
-            build_request(ranking, passing, self._params) if ranking else None
-            for search, passing in zip(searches, filters, strict=True)
-            for ranking in plan_bounds(search, is_sharded=self._is_sharded)
-        ]
-        responses = await self._query(requests)
-        scores = [[point.score for point in points] for points in responses]
-        rankings = zip(searches, scores[::2], scores[1::2], strict=True)
-        return [compute_bounds(search, sparse, dense) for search, sparse, dense in rankings]
 
     async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
         """Return the co-occurrence weight of each seed, by its ordinal, for each of these songs.
@@ -133,6 +110,11 @@ class ServerRelease:
         passing = build_filter(build_clauses(where, HasWords("search_text", words)))
         records = await self._by_popularity(limit, passing, False)
         return [parse_song(record.payload or {}) for record in records]
+
+    def _build_request(self, search: Search) -> models.QueryRequest | None:
+        plan = plan_search(search)
+        passing = build_filter(build_clauses(search.where))
+        return build_request(plan, passing, self._params, self._fields) if plan else None
 
     async def _query(
         self, requests: Sequence[models.QueryRequest | None]

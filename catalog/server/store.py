@@ -139,8 +139,8 @@ class ServerStore:
         release = release or require_current(self)
         manifest = self.manifest(release)
         with _damage_errors(release):
-            shards = verify_summary(self.nodes, self.collection(release), manifest)
-        return ServerRelease(self._open_nodes(), self.collection(release), manifest, shards)
+            verify_summary(self.nodes, self.collection(release), manifest)
+        return ServerRelease(self._open_nodes(), self.collection(release), manifest)
 
     def publish(self, draft: Draft, reporter: Reporter, gate: Gate | None = None) -> Manifest:
         """Upload the draft as a new release, verify it and make it the current one.

@@ -31,7 +31,7 @@ BATCH = 1_000  # songs per request
 MIN_CANARY_SCORE = 0.999  # cosine similarity of a canary with itself
 
 
-def verify_summary(nodes: Nodes, collection: str, manifest: Manifest) -> int:
+def verify_summary(nodes: Nodes, collection: str, manifest: Manifest) -> None:
     """Raise `CorruptReleaseError` unless schema, indexes and counts agree with the manifest.
 
     The number of songs must be right, and each canary its own nearest neighbour. Returns the
@@ -47,7 +47,6 @@ def verify_summary(nodes: Nodes, collection: str, manifest: Manifest) -> int:
         vector = parse_dense_vector(canaries[canary]) if canary in canaries else None
         if vector is None or _best_score(nodes, collection, vector, manifest) < MIN_CANARY_SCORE:
             raise CorruptReleaseError(f"song {canary} cannot be found by its own vector")
-    return info.config.params.shard_number or 1
 
 
 def _best_score(nodes: Nodes, collection: str, vector: Vector, manifest: Manifest) -> float:

@@ -211,13 +211,17 @@ def recent_similarities(
 def rank_for_fusion(
     arrays: ReleaseArrays, queries: Sequence[Songs], parameters: Parameters, limit: int
 ) -> Iterator[tuple[Ranking, Ranking]]:
-    """Yield for each query the sparse and the dense ranking that hybrid search fuses."""
+    """Yield for each query the sparse and the dense ranking that hybrid search fuses.
+
+    The cosines are multiplied by the sum of the seed weights, the unit of co-occurrence scores.
+    """
     sparse_depth, dense_depth = fusion_depths(limit)
-    return zip(
-        rank_by_cooccurrence(arrays, queries, parameters.cooccurrence_decay, sparse_depth),
-        rank_by_similarity(arrays, queries, parameters.query_decay, dense_depth),
-        strict=True,
-    )
+    decay = parameters.cooccurrence_decay
+    sparse = rank_by_cooccurrence(arrays, queries, decay, sparse_depth)
+    dense = rank_by_similarity(arrays, queries, parameters.query_decay, dense_depth)
+    for query, by_seeds, (songs, cosines) in zip(queries, sparse, dense, strict=True):
+        unit = float(_seed_weights(arrays.playlists[query] > 0, decay).sum())
+        yield by_seeds, (songs, unit * cosines)
 
 
 def fuse(sparse: Ranking, dense: Ranking, dense_weight: float, depth: int) -> NDArray[np.int64]:
@@ -225,7 +229,7 @@ def fuse(sparse: Ranking, dense: Ranking, dense_weight: float, depth: int) -> ND
     if not len(sparse[0]) or not len(dense[0]):
         return (sparse[0] if len(sparse[0]) else dense[0])[:depth]
     songs, positions = np.unique(np.concatenate([sparse[0], dense[0]]), return_inverse=True)
-    parts = np.concatenate([sparse[1] / sparse[1][0], dense_weight * dense[1]])
+    parts = np.concatenate([sparse[1], dense_weight * dense[1]])
     scores = np.bincount(positions, parts, len(songs))
     ranking: NDArray[np.int64] = _best(songs, scores, depth)[0]
     return ranking

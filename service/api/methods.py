@@ -13,7 +13,7 @@ from catalog.pauses import pause_between
 from nextsong.v1 import recommender_pb2 as pb
 from service.api import responses, validation
 from service.recommend.engine import find_similar, recommend_many
-from service.recommend.seeds import Resolution, Seed, resolve_seeds
+from service.recommend.seeds import Seed, resolve_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,9 +108,9 @@ async def record_plays(
     plays = await validation.parse_plays(request)
     resolved = await resolve_seeds(release, [seed for seed, _ in plays])
     known = [
-        (seed.points[0].song.song_id, at_ms)
+        (seed.point.song.song_id, at_ms)
         for seed, (_, at_ms) in zip(resolved, plays, strict=True)
-        if seed.resolution is Resolution.SONG
+        if seed.point is not None
     ]
     if known:
         await history.record(user_id, known)

@@ -77,7 +77,10 @@ def build_scored_song(hit: Hit, reasons: Sequence[Reason] = ()) -> pb.ScoredSong
     return pb.ScoredSong(
         song=build_song(hit.song),
         score=hit.score,
-        reasons=[pb.Reason(seed=reason.seed, share=reason.share) for reason in reasons],
+        reasons=[
+            pb.Reason(seed=reason.seed, share=reason.share, content=reason.content)
+            for reason in reasons
+        ],
     )
 
 
@@ -107,8 +110,7 @@ def _build_value(value: Value) -> pb.Value:
 
 
 def _build_resolved_seed(seed: ResolvedSeed) -> pb.ResolvedSeed:
-    is_known = seed.resolution is Resolution.SONG
     return pb.ResolvedSeed(
         resolution=_RESOLUTIONS[seed.resolution],
-        song=build_song(seed.points[0].song) if is_known else None,
+        song=build_song(seed.point.song) if seed.point else None,
     )

@@ -11,11 +11,11 @@ from catalog.song import full_name
 from service.operate.timing import Timings
 from service.recommend.diversify import DiverseSelection
 from service.recommend.explain import explain
-from service.recommend.plan import plan_query
-from service.recommend.query import Mode, Query, Recommendation
+from service.recommend.plan import plan_popular, plan_query
+from service.recommend.query import Mode, Query, Recommendation, Strategy
 from service.recommend.recordings import list_played
 from service.recommend.retrieval import build_searches, rank, retrieve
-from service.recommend.seeds import Resolution, resolve_playlists
+from service.recommend.seeds import find_artists, resolve_playlists
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,9 +43,9 @@ async def recommend_many(
 ) -> list[Recommendation]:
     """Recommend songs for each query. The searches of all queries share one request to Qdrant.
 
-    Seeds are never recommended. If no positive seed is known, the most popular songs of the seeds'
-    artists replace the seeds. If the catalog has no such songs either, the most popular songs of
-    the catalog are recommended. See `plan_query` for the mode that is used.
+    Seeds are never recommended. If no positive seed is known, songs of the seeds' artists are
+    recommended; if none is found, the most popular songs of the catalog. See `plan_query` for the
+    mode that is used.
     """
     timings = timings or Timings()
     with timings.measure("resolve"):
@@ -55,12 +55,19 @@ async def recommend_many(
             plan_query(release.manifest, query, seeds)
             async for query, seeds in pause_between(zip(queries, resolved, strict=True))
         ]
-    selections = await _select_songs(release, plans, timings)
-    rankings = [selection.songs for selection in selections]
+    rankings = await _select_songs(release, plans, timings)
+    plans, rankings = await _replace_empty(release, plans, rankings, timings)
     with timings.measure("rank"):
         reasons = await explain(release, plans, rankings)
     return [
-        Recommendation(songs, plan.strategy, plan.mode, plan.seeds, song_reasons, plan.search.where)
+        Recommendation(
+            songs,
+            plan.strategy,
+            plan.mode,
+            find_artists(plan.seeds, [hit.song for hit in songs]),
+            song_reasons,
+            plan.search.where,
+        )
         for plan, songs, song_reasons in zip(plans, rankings, reasons, strict=True)
     ]
 
@@ -81,18 +88,37 @@ async def find_similar(
     query = Query([seed], limit, where, Mode.DENSE, allow_versions=allow_versions)
     recommendation = await recommend(release, query, timings)
     (resolved,) = recommendation.seeds
-    if resolved.resolution is not Resolution.SONG:
+    if resolved.point is None:
         name = str(seed.song_id or full_name(seed.artist, seed.title))
         if len(name) > MAX_NAME_IN_MESSAGE:
             name = f"{name[:MAX_NAME_IN_MESSAGE]}..."
         raise UnknownSongError(f"the catalog has no song {name}; look for it with SearchSongs")
-    return resolved.points[0].song, recommendation
+    return resolved.point.song, recommendation
+
+
+async def _replace_empty(
+    release: OpenRelease, plans: Sequence[Plan], rankings: Sequence[list[Hit]], timings: Timings
+) -> tuple[list[Plan], list[list[Hit]]]:
+    """Return the plans and rankings; popular songs replace those by artists that have no song."""
+    is_empty = [
+        plan.strategy is Strategy.ARTISTS and plan.query.limit > 0 and not songs
+        for plan, songs in zip(plans, rankings, strict=True)
+    ]
+    new_plans = [
+        plan_popular(plan) if empty else plan for plan, empty in zip(plans, is_empty, strict=True)
+    ]
+    popular = [plan for plan, empty in zip(new_plans, is_empty, strict=True) if empty]
+    popular_songs = iter(await _select_songs(release, popular, timings) if popular else [])
+    return new_plans, [
+        next(popular_songs) if empty else songs
+        for songs, empty in zip(rankings, is_empty, strict=True)
+    ]
 
 
 async def _select_songs(
     release: OpenRelease, plans: Sequence[Plan], timings: Timings
-) -> list[DiverseSelection]:
-    """Return the selection of songs for each plan.
+) -> list[list[Hit]]:
+    """Return the songs that are selected for each plan, best first.
 
     A further round of searches is needed only if the selection rejected songs: versions, or by the
     options `max_per_artist`, `min_artist_gap` and `diversity`.
@@ -129,7 +155,7 @@ async def _select_songs(
                 or (plan.query.min_artist_gap and grown)
             )
         ]
-    return selections
+    return [selection.songs for selection in selections]
 
 
 def _start_selection(plan: Plan) -> DiverseSelection:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from catalog.pauses import pause_between
 from service.recommend.query import Mode, Reason
-from service.recommend.weights import compute_mean_vector, keep_songs_with_vector, weigh_seeds
+from service.recommend.weights import list_entries, weigh_seed_vectors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from catalog.model import Hit
     from catalog.store import OpenRelease
     from service.recommend.plan import Plan
+    from service.recommend.weights import Entry
 
 MAX_REASONS = 10
 """Maximum number of reasons of a song, which limits the size of the response."""
@@ -34,7 +36,7 @@ async def explain(
     explainers = [
         Explainer(plan) if plan.query.explain and plan.mode is not None else None for plan in plans
     ]
-    weights = await _fetch_cooccurrence_weights(release, explainers, rankings)
+    weights = await _fetch_sparse_vectors(release, explainers, rankings)
     reasons = []
     async for explainer, songs in pause_between(zip(explainers, rankings, strict=True)):
         plan_reasons: list[list[Reason]] = []
@@ -52,70 +54,78 @@ async def explain(
 class Explainer:
     """Computes the shares of the seeds of one query in recommended songs.
 
-    The part of a seed in a co-occurrence score is its weight times the co-occurrence weight, and
-    its part in a cosine is its weight times its own cosine. These parts add up to the score. In a
-    hybrid search, parts are combined like scores (see `catalog.model.Search`): co-occurrence parts
-    divided by the highest co-occurrence score of the songs, plus `dense_weight` times the cosine
-    parts. A seed with a negative part gets no share.
+    The part of a seed in a co-occurrence score is its weight times the song's entry for the seed,
+    plus the same for each content key that seed and song have in common. Its part in a cosine is
+    its weight times its own cosine. These parts add up to the score. In a hybrid search, parts are
+    added like scores (see `catalog.model.Search`), without those of a ranking in which the song is
+    missing. A seed with a negative part gets no share.
     """
 
     def __init__(self, plan: Plan) -> None:
-        seeds = plan.search_seeds
+        seeds, weighting = plan.seeds, plan.weighting
         self._seeds = len(seeds)
-        self._dense_weight = plan.search.dense_weight if plan.search.weights else 1.0
-        # By the ordinal of a song: the indices of the seeds that contain the song, with weights.
-        self._song_weights: dict[int, list[tuple[int, float]]] = {}
-        if plan.mode is not Mode.DENSE:
-            for index, weight in weigh_seeds(seeds, plan.decays.cooccurrence).items():
-                points = seeds[index].points
-                for point in points:
-                    shares = self._song_weights.setdefault(point.song.ordinal, [])
-                    shares.append((index, weight / len(points)))
-        dense_seeds = [keep_songs_with_vector(seed) for seed in seeds]
-        weights = weigh_seeds(dense_seeds, plan.decays.dense)
-        self._dense_indices = list(weights)
-        parts = np.array(
-            [weight * compute_mean_vector(dense_seeds[index]) for index, weight in weights.items()],
-            dtype=np.float64,
-        )
-        length = float(np.linalg.norm(parts.sum(axis=0))) if weights else 0.0
-        self._dense_parts = parts / length if length > 0 else parts
+        self._is_hybrid = plan.mode is Mode.HYBRID
+        self._entries: defaultdict[int, list[Entry]] = defaultdict(list)
+        if plan.search.weights:
+            for entry in list_entries(seeds, weighting.sparse, weighting.shares):
+                self._entries[entry.index].append(entry)
+        fields = {entry.field for entries in self._entries.values() for entry in entries}
+        self._fields = ["", *sorted(fields - {""})]
+        self._dense_indices: list[int] = []
+        if plan.search.vector is not None:
+            weights, parts = weigh_seed_vectors(seeds, weighting.dense)
+            self._dense_indices = list(weights)
+            length = float(np.linalg.norm(parts.sum(axis=0)))
+            dense_weight = plan.search.dense_weight if plan.search.weights else 1.0
+            self._dense_parts = parts * (dense_weight / length if length > 0 else dense_weight)
 
     @property
-    def ordinals(self) -> frozenset[int]:
-        """The ordinals of the seeds' songs, whose co-occurrence weights `explain` needs."""
-        return frozenset(self._song_weights)
+    def indexes(self) -> frozenset[int]:
+        """The indexes of sparse vectors that `explain` needs."""
+        return frozenset(self._entries)
 
     def explain(
-        self, hits: Sequence[Hit], cooccurrence: Sequence[Mapping[int, float]]
+        self, hits: Sequence[Hit], sparse_vectors: Sequence[Mapping[int, float]]
     ) -> list[list[Reason]]:
         """Return the `MAX_REASONS` largest shares in each song, the largest first.
 
-        `cooccurrence` holds the co-occurrence weights of each song, by the ordinal of a seed's
-        song. The shares of all seeds in a song add up to 1.
+        `sparse_vectors` holds the sparse vector of each song. The shares of all seeds in a song add
+        up to 1.
         """
-        parts = self._compute_cooccurrence_parts(cooccurrence)
-        best = parts.sum(axis=1).max(initial=0.0)
-        if best > 0:
-            parts /= best
-        shares = _normalise_rows(parts + self._dense_weight * self._compute_cosine_parts(hits))
+        by_field = self._compute_sparse_parts(sparse_vectors)
+        cosines = self._compute_cosine_parts(hits)
+        if self._is_hybrid:
+            _remove_missing(np.array([hit.score for hit in hits]), by_field, cosines)
+        parts = np.maximum(by_field.sum(axis=0) + cosines, 0.0)
+        shares = _divide(parts, parts.sum(axis=1, keepdims=True))
+        content = shares * np.clip(_divide(by_field[1:], parts), 0.0, 1.0)
         order = np.argsort(-shares, axis=1, kind="stable")[:, :MAX_REASONS]
-        largest = np.take_along_axis(shares, order, axis=1)
         return [
-            [Reason(seed, share) for seed, share in zip(*row, strict=True) if share > 0]
-            for row in zip(order.tolist(), largest.tolist(), strict=True)
+            [
+                Reason(seed, float(shares[row, seed]), self._name_fields(content[:, row, seed]))
+                for seed in seeds
+                if shares[row, seed] > 0
+            ]
+            for row, seeds in enumerate(order.tolist())
         ]
 
-    def _compute_cooccurrence_parts(
-        self, cooccurrence: Sequence[Mapping[int, float]]
+    def _name_fields(self, shares: NDArray[np.float64]) -> dict[str, float]:
+        pairs = zip(self._fields[1:], shares.tolist(), strict=True)
+        return {field: share for field, share in pairs if share > 0}
+
+    def _compute_sparse_parts(
+        self, sparse_vectors: Sequence[Mapping[int, float]]
     ) -> NDArray[np.float64]:
-        """Return the part of each seed in each co-occurrence score, shape (songs, seeds)."""
-        parts = np.zeros((len(cooccurrence), self._seeds))
-        ordinals = self._song_weights.keys()
-        for row, weights in zip(parts, cooccurrence, strict=True):
-            for ordinal in ordinals & weights.keys():
-                for index, seed_weight in self._song_weights[ordinal]:
-                    row[index] += seed_weight * weights[ordinal]
+        """Return the part of each seed in each score by field, shape (fields, songs, seeds).
+
+        The first field, "", is the seed itself.
+        """
+        parts = np.zeros((len(self._fields), len(sparse_vectors), self._seeds))
+        for row, vector in enumerate(sparse_vectors):
+            for index in self._entries.keys() & vector.keys():
+                for entry in self._entries[index]:
+                    field = self._fields.index(entry.field)
+                    parts[field, row, entry.seed] += entry.weight * vector[index]
         return parts
 
     def _compute_cosine_parts(self, hits: Sequence[Hit]) -> NDArray[np.float64]:
@@ -128,34 +138,43 @@ class Explainer:
         return parts
 
 
-async def _fetch_cooccurrence_weights(
+def _remove_missing(
+    scores: NDArray[np.float64], by_field: NDArray[np.float64], cosines: NDArray[np.float64]
+) -> None:
+    """Set the parts of a ranking to 0 for songs that were missing in it, as their scores tell."""
+    sparse, dense = by_field.sum(axis=(0, 2)), cosines.sum(axis=1)
+    totals = np.array([sparse + dense, sparse, dense])
+    nearest = np.abs(totals - scores).argmin(axis=0)
+    cosines[nearest == 1] = 0.0
+    by_field[:, nearest == 2] = 0.0
+
+
+async def _fetch_sparse_vectors(
     release: OpenRelease,
     explainers: Sequence[Explainer | None],
     rankings: Sequence[Sequence[Hit]],
 ) -> dict[UUID, dict[int, float]]:
-    """Return the co-occurrence weights of all songs to explain, by the ordinal of a seed's song."""
-    ordinals: set[int] = set()
+    """Return the sparse vectors of all songs to explain, without entries that none needs."""
+    indexes: set[int] = set()
     song_ids: set[UUID] = set()
     for explainer, songs in zip(explainers, rankings, strict=True):
-        if explainer is not None and explainer.ordinals:
-            ordinals |= explainer.ordinals
+        if explainer is not None and explainer.indexes:
+            indexes |= explainer.indexes
             song_ids |= {hit.song.song_id for hit in songs}
     pending = list(song_ids)
-    weights = {}
+    vectors = {}
     async for start in pause_between(range(0, len(pending), SONGS_PER_STEP)):
         fetched = await release.cooccurrence_weights(pending[start : start + SONGS_PER_STEP])
-        for song_id, song_weights in fetched.items():
-            # A popular song has tens of thousands of weights, nearly all for other songs.
-            kept = ordinals & song_weights.keys()
-            weights[song_id] = {ordinal: song_weights[ordinal] for ordinal in kept}
-    return weights
+        for song_id, entries in fetched.items():
+            # A popular song has tens of thousands of entries, nearly all for other songs.
+            kept = indexes & entries.keys()
+            vectors[song_id] = {index: entries[index] for index in kept}
+    return vectors
 
 
-def _normalise_rows(parts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scale the positive parts of each row to add up to 1. A row without any becomes zeros."""
-    positive = np.maximum(parts, 0.0)
-    total = positive.sum(axis=1, keepdims=True)
-    shares: NDArray[np.float64] = np.divide(
-        positive, total, out=np.zeros_like(positive), where=total > 0
+def _divide(numbers: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divide; the result is 0 where the divisor is not above 0."""
+    quotients: NDArray[np.float64] = np.divide(
+        numbers, by, out=np.zeros(np.broadcast_shapes(numbers.shape, by.shape)), where=by > 0
     )
-    return shares
+    return quotients

@@ -1,29 +1,37 @@
-"""Plan a query: select the seeds, the mode and the query vectors to search with."""
+"""Plan a query: decide on strategy, mode and the query vectors to search with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from catalog.model import Search, song_ids
+from catalog.content import ARTIST
+from catalog.model import Search
+from catalog.recency import Recency
 from catalog.reranker import load_reranker
 from service.recommend.query import Mode, Query, Strategy
-from service.recommend.seeds import Resolution
-from service.recommend.weights import build_query_vector, weigh_songs
+from service.recommend.weights import build_dense_query, build_sparse_query, list_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from catalog.manifest import Manifest
+    from catalog.model import Filter
     from service.recommend.seeds import ResolvedSeed
+    from service.recommend.weights import Entry
 
 
 @dataclass(frozen=True, slots=True)
-class Decays:
-    """The factor per later seed that reduces the weight of a seed, for each kind of vector."""
+class Weighting:
+    """How seeds are weighed.
 
-    dense: float
-    cooccurrence: float
+    - `sparse`, `dense`: weights by recency in sparse and in dense queries.
+    - `shares`: factor of the weights at content keys, by content field (see `catalog.content`).
+    """
+
+    sparse: Recency
+    dense: Recency
+    shares: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +39,16 @@ class Plan:
     """The plan of how to answer a query.
 
     - `seeds`: the seeds of the query as they were resolved.
-    - `search_seeds`: the same seeds, reduced to the songs to search with.
-    - `mode`: the mode that is used; None if there are no songs to search with.
+    - `mode`: the mode that is used. If it is None, the most popular songs that pass the filter are
+      recommended.
     - `search`: the query vectors and the filter, with the seeds excluded.
     """
 
     query: Query
     seeds: list[ResolvedSeed]
-    search_seeds: list[ResolvedSeed]
     strategy: Strategy
     mode: Mode | None
-    decays: Decays
+    weighting: Weighting
     search: Search
 
 
@@ -53,36 +60,54 @@ def get_default_mode(manifest: Manifest) -> Mode:
 def plan_query(manifest: Manifest, query: Query, seeds: list[ResolvedSeed]) -> Plan:
     """Return the plan of a query.
 
-    Songs of their artists replace unknown seeds only if no positive seed is known. Rare songs have
-    no dense vector, and songs that were never in a playlist with others have no co-occurrence
-    weights. If all seeds lack the data that the mode needs, another mode is used.
+    If no positive seed is known, the artists of the seeds are searched for. Whether the catalog has
+    any of them shows in the hits; if there are none, see `plan_popular`. Rare songs have no dense
+    vector, and songs that were never in a playlist with others have no co-occurrence weights. If
+    all seeds lack the data that the mode needs, another mode is used.
     """
-    known = [seed for seed in seeds if seed.resolution is Resolution.SONG]
-    excluded = song_ids([point for seed in known for point in seed.points])
-    is_known = any(seed.weight > 0 for seed in known)
-    search_seeds = [
-        replace(seed, points=()) if is_known and seed.resolution is Resolution.ARTIST else seed
-        for seed in seeds
-    ]
-    parameters = manifest.origin.parameters
-    dense_decay = float(parameters["query_decay"])
-    decays = Decays(dense_decay, float(parameters.get("cooccurrence_decay", dense_decay)))
+    is_known = any(seed.weight > 0 and seed.point for seed in seeds)
+    weighting = _get_weighting(manifest, is_known=is_known)
     mode, search = _build_search(
-        manifest, search_seeds, query.mode or get_default_mode(manifest), decays
+        manifest, seeds, query.mode or get_default_mode(manifest), weighting
     )
-    where = replace(query.where, exclude_songs=query.where.exclude_songs | excluded)
-    strategy = Strategy.SEEDS if is_known else Strategy.ARTISTS if mode else Strategy.POPULAR
-    return Plan(query, seeds, search_seeds, strategy, mode, decays, replace(search, where=where))
+    search = replace(search, where=_exclude_seeds(query, seeds))
+    if mode is not None:
+        strategy = Strategy.SEEDS if is_known else Strategy.ARTISTS
+        return Plan(query, seeds, strategy, mode, weighting, search)
+    plan = Plan(query, seeds, Strategy.POPULAR, None, weighting, search)
+    if is_known or weighting.shares:
+        return plan
+    return _plan_songs_of_artists(plan) or plan
+
+
+def plan_popular(plan: Plan) -> Plan:
+    """Return the plan that recommends the most popular songs instead."""
+    search = Search(where=_exclude_seeds(plan.query, plan.seeds))
+    return replace(plan, strategy=Strategy.POPULAR, mode=None, search=search)
+
+
+def _get_weighting(manifest: Manifest, *, is_known: bool) -> Weighting:
+    """Return the weighting of a release.
+
+    If no seed is known, artists have a share even if it is 0 otherwise. A release without content
+    entries, such as one of format 2, has no shares.
+    """
+    parameters = manifest.origin.parameters
+    shares = dict(parameters.get("content_shares", {}))
+    if shares and not is_known:
+        shares = {ARTIST: shares.get(ARTIST) or 1.0}
+    return Weighting(Recency.of_sparse(parameters), Recency.of_dense(parameters), shares)
 
 
 def _build_search(
-    manifest: Manifest, seeds: Sequence[ResolvedSeed], mode: Mode, decays: Decays
+    manifest: Manifest, seeds: Sequence[ResolvedSeed], mode: Mode, weighting: Weighting
 ) -> tuple[Mode | None, Search]:
     """Return the mode that the seeds permit, and its search."""
-    vector = None if mode is Mode.COOCCURRENCE else build_query_vector(seeds, decays.dense)
+    vector = None if mode is Mode.COOCCURRENCE else build_dense_query(seeds, weighting.dense)
     is_dense = mode is Mode.DENSE and vector is not None
-    weights = {} if is_dense else weigh_songs(seeds, decays.cooccurrence)
-    search = Search(vector, weights, dense_weight=float(manifest.origin.parameters["dense_weight"]))
+    entries = [] if is_dense else list(list_entries(seeds, weighting.sparse, weighting.shares))
+    weights = build_sparse_query(entries)
+    search = Search(vector, weights, dense_weight=_compute_dense_weight(manifest, entries))
     if vector is None:
         return Mode.COOCCURRENCE if weights else None, search
     if not weights:
@@ -90,3 +115,36 @@ def _build_search(
     if mode is Mode.RANKED and load_reranker(manifest.ranker):
         return Mode.RANKED, search
     return Mode.HYBRID, search
+
+
+def _compute_dense_weight(manifest: Manifest, entries: Sequence[Entry]) -> float:
+    """Return the weight of the cosine in the unit of the co-occurrence score of these seeds.
+
+    It is the dense weight of the release times its typical largest co-occurrence weight of a seed
+    (`cooccurrence_scale`; 1 in releases without it), times the sum of the positive weights of the
+    known seeds.
+    """
+    parameters = manifest.origin.parameters
+    total = sum(entry.weight for entry in entries if not entry.field and entry.weight > 0)
+    scale = float(parameters.get("cooccurrence_scale", 1.0))
+    return float(parameters["dense_weight"]) * scale * total
+
+
+def _plan_songs_of_artists(plan: Plan) -> Plan | None:
+    """Return the plan that recommends the most popular songs of the seeds' artists, if any.
+
+    This is how releases without content entries answer queries without a known seed.
+    """
+    artists = frozenset(seed.artist_key for seed in plan.seeds if seed.weight > 0) - {""}
+    where = plan.search.where
+    if where.include_artists:
+        artists &= where.include_artists
+    if not artists:
+        return None
+    search = Search(where=replace(where, include_artists=artists))
+    return replace(plan, strategy=Strategy.ARTISTS, search=search)
+
+
+def _exclude_seeds(query: Query, seeds: Sequence[ResolvedSeed]) -> Filter:
+    known = frozenset(seed.point.song.song_id for seed in seeds if seed.point)
+    return replace(query.where, exclude_songs=query.where.exclude_songs | known)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from catalog.model import ANY, Filter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from catalog.model import Hit
     from service.recommend.seeds import ResolvedSeed, Seed
@@ -35,8 +35,8 @@ class Strategy(Enum):
     """The source of a recommendation.
 
     - SEEDS: the seeds that the catalog knows.
-    - ARTISTS: no seed is known; the most popular songs of their artists replace them.
-    - POPULAR: neither seeds nor artists are known; the most popular songs of the catalog.
+    - ARTISTS: no seed is known; songs of their artists.
+    - POPULAR: neither a seed nor a song of its artist was found; the most popular songs.
     """
 
     SEEDS = "seeds"
@@ -76,10 +76,15 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A seed, by its index in the query, and its share in a song: above 0, at most 1."""
+    """A seed, by its index in the query, and its share in a song: above 0, at most 1.
+
+    `content` has the parts of the share that come from what seed and song have in common, by
+    content field (`artist` or a keyword payload field). The rest comes from the seed itself.
+    """
 
     seed: int
     share: float
+    content: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from catalog.song import normalise
 from catalog.versions import bare_title
-from service.recommend.seeds import Resolution
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +29,7 @@ def list_played(seeds: Iterable[tuple[Seed, ResolvedSeed]]) -> frozenset[Recordi
     recordings = set()
     for seed, resolved in seeds:
         recordings.add(identify_recording(seed.artist_key, seed.title_key))
-        if resolved.resolution is Resolution.SONG:
-            song = resolved.points[0].song
+        if resolved.point is not None:
+            song = resolved.point.song
             recordings.add(identify_recording(song.artist_key, normalise(song.title)))
     return frozenset(recording for recording in recordings if recording)

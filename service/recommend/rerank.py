@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from catalog.recency import Recency
 from catalog.reranker import CHANNELS, RECENT, SongTraits, features, merge_candidates
-from service.recommend.seeds import Resolution
-from service.recommend.weights import build_query_vector, weigh_songs
+from service.recommend.weights import build_dense_query, build_sparse_query, list_entries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from catalog.model import Hit, Search, Song, Vector
-    from catalog.reranker import Reranker
+    from catalog.reranker import Channel, Reranker
     from catalog.store import OpenRelease
     from service.recommend.seeds import ResolvedSeed
 
@@ -49,15 +49,20 @@ def build_channel_searches(search: Search, seeds: Sequence[ResolvedSeed]) -> lis
     The limits of the searches are those of training, because ranks and scores depend on them. They
     are higher only if the query wants more songs than the deepest channel returns.
     """
-    return [
-        replace(
-            search,
-            vector=build_query_vector(seeds, channel.decay) if channel.dense else None,
-            weights={} if channel.dense else weigh_songs(seeds, channel.decay),
-            limit=channel.depth if search.limit <= MAX_CHANNEL_DEPTH else search.limit,
-        )
-        for channel in CHANNELS
-    ]
+    return [_build_channel_search(search, channel, seeds) for channel in CHANNELS]
+
+
+def _build_channel_search(
+    search: Search, channel: Channel, seeds: Sequence[ResolvedSeed]
+) -> Search:
+    recency = Recency(decay=channel.decay)
+    entries = () if channel.dense else list_entries(seeds, recency, {})
+    return replace(
+        search,
+        vector=build_dense_query(seeds, recency) if channel.dense else None,
+        weights=build_sparse_query(entries),
+        limit=channel.depth if search.limit <= MAX_CHANNEL_DEPTH else search.limit,
+    )
 
 
 def gather_candidates(seeds: Sequence[ResolvedSeed], channels: Sequence[list[Hit]]) -> Candidates:
@@ -70,12 +75,12 @@ def gather_candidates(seeds: Sequence[ResolvedSeed], channels: Sequence[list[Hit
         channel_scores = np.array([hit.score for hit in channel_hits], np.float64)
         lists.append((np.array(ordinals, np.int64), channel_scores))
     songs, scores = merge_candidates(lists)
-    played = _keep_played(seeds)
+    played = [seed for seed in seeds if seed.weight > 0 and seed.point]
     return Candidates(
         [hits[ordinal] for ordinal in songs.tolist()],
         scores,
-        [seed.points[0].song for seed in played],
-        build_query_vector(played[-RECENT:], decay=1.0),
+        [seed.point.song for seed in played if seed.point],
+        build_dense_query(played[-RECENT:], Recency()),
     )
 
 
@@ -130,9 +135,3 @@ def _number_traits(
         values = [song.extra.get(name) for song in songs]
         row[:] = [-1 if value is None else known.setdefault(value, len(known)) for value in values]
     return SongTraits(np.array([song.playlists for song in songs]), groups)
-
-
-def _keep_played(seeds: Sequence[ResolvedSeed]) -> list[ResolvedSeed]:
-    """Return the positive seeds that are known songs; if there are none, those of known artists."""
-    positive = [seed for seed in seeds if seed.weight > 0 and seed.points]
-    return [seed for seed in positive if seed.resolution is Resolution.SONG] or positive

@@ -70,7 +70,7 @@ def build_searches(plan: Plan, selection: DiverseSelection) -> list[Search]:
         or (query.explain and plan.mode is not Mode.COOCCURRENCE),
     )
     if plan.mode is Mode.RANKED:
-        return build_channel_searches(search, plan.search_seeds)
+        return build_channel_searches(search, plan.seeds)
     return [search]
 
 
@@ -109,8 +109,7 @@ async def rank(
     if reranker is None:
         return rankings
     queries = [
-        gather_candidates(plans[index].search_seeds, hits[index])
-        async for index in pause_between(ranked)
+        gather_candidates(plans[index].seeds, hits[index]) async for index in pause_between(ranked)
     ]
     similarities = await fetch_similarities(release, queries)
     triples = zip(ranked, queries, similarities, strict=True)

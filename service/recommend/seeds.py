@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
-from catalog.model import Filter, Point
+from catalog.model import Filter
 from catalog.pauses import pause_between
 from catalog.song import normalise, search_text, song_id_of_keys
 from catalog.versions import base_title
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
     from uuid import UUID
 
+    from catalog.model import Point, Song
     from catalog.store import OpenRelease
 
 Key = TypeVar("Key")
 Result = TypeVar("Result")
-
-SONGS_PER_ARTIST = 10
-"""Number of an artist's most popular songs that replace an unknown song."""
 
 MAX_SAME_NAME = 100
 """Maximum number of search results to compare with the name of a seed."""
@@ -32,11 +30,17 @@ MAX_SEARCH_TEXT = 200
 """Number of characters of a name to search for. The whole name is compared with the results."""
 
 MAX_CONCURRENT_LOOKUPS = 16
-"""Maximum number of queries for single artists or names that run at the same time."""
+"""Maximum number of queries for single names that run at the same time."""
 
 
 class Resolution(Enum):
-    """The result of resolving a seed: its song, songs of its artist, or nothing."""
+    """The result of resolving a seed.
+
+    - SONG: the catalog has the song.
+    - ARTIST: it does not, but has songs of the artist, as a seed or a song of the recommendation
+      shows.
+    - UNKNOWN: neither the song nor a song of its artist was found.
+    """
 
     SONG = "song"
     ARTIST = "artist"
@@ -71,13 +75,14 @@ class Seed:
 class ResolvedSeed:
     """A resolved seed.
 
-    - `points`: depending on `resolution`, the song itself, the most popular songs of its artist, or
-      nothing.
+    - `point`: the song with its dense vector, or None if the catalog does not have the song.
+    - `artist_key`: the normalised artist of the query; "" if it names none.
     """
 
     resolution: Resolution
-    points: tuple[Point, ...]
+    point: Point | None
     weight: float
+    artist_key: str = ""
 
 
 async def resolve_seeds(release: OpenRelease, seeds: Sequence[Seed]) -> list[ResolvedSeed]:
@@ -89,20 +94,33 @@ async def resolve_seeds(release: OpenRelease, seeds: Sequence[Seed]) -> list[Res
 async def resolve_playlists(
     release: OpenRelease, playlists: Sequence[Sequence[Seed]]
 ) -> list[list[ResolvedSeed]]:
-    """Resolve the seeds of several playlists. Each distinct seed and artist is looked up once."""
+    """Resolve the seeds of several playlists. Each distinct seed is looked up once.
+
+    Seeds whose songs the catalog does not have are `Resolution.UNKNOWN`.
+    """
     songs = await _find_songs(release, {seed for seeds in playlists for seed in seeds})
-    artists = {seed.artist_key for seed, song in songs.items() if song is None} - {""}
-    artist_songs = await _look_up_each(artists, partial(_find_popular_songs, release))
 
     def resolve(seed: Seed) -> ResolvedSeed:
         song = songs[seed]
-        if song is not None:
-            return ResolvedSeed(Resolution.SONG, (song,), seed.weight)
-        points = artist_songs.get(seed.artist_key, ())
-        resolution = Resolution.ARTIST if points else Resolution.UNKNOWN
-        return ResolvedSeed(resolution, points, seed.weight)
+        resolution = Resolution.SONG if song else Resolution.UNKNOWN
+        return ResolvedSeed(resolution, song, seed.weight, seed.artist_key)
 
     return [[resolve(seed) for seed in seeds] for seeds in playlists]
+
+
+def find_artists(seeds: Sequence[ResolvedSeed], songs: Iterable[Song]) -> list[ResolvedSeed]:
+    """Return the seeds; unknown ones have `Resolution.ARTIST` if their artist is known.
+
+    The artists of the known seeds and of `songs` are known.
+    """
+    known = {key for song in songs for key in song.artist_keys}
+    known |= {key for seed in seeds if seed.point for key in seed.point.song.artist_keys}
+    return [
+        replace(seed, resolution=Resolution.ARTIST)
+        if seed.point is None and seed.artist_key in known
+        else seed
+        for seed in seeds
+    ]
 
 
 async def _find_songs(release: OpenRelease, seeds: Collection[Seed]) -> dict[Seed, Point | None]:
@@ -144,11 +162,6 @@ async def _look_up_each(
         group = pending[start : start + MAX_CONCURRENT_LOOKUPS]
         results |= zip(group, await asyncio.gather(*map(look_up, group)), strict=True)
     return results
-
-
-async def _find_popular_songs(release: OpenRelease, artist_key: str) -> tuple[Point, ...]:
-    where = Filter(include_artists=frozenset([artist_key]))
-    return tuple(await release.popular(SONGS_PER_ARTIST, where))
 
 
 async def _find_by_name(release: OpenRelease, seed: Seed) -> Point | None:

@@ -2,93 +2,125 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from catalog.content import ARTIST, content_index, list_content_keys
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from catalog.model import Vector
+    from catalog.recency import Recency
     from service.recommend.seeds import ResolvedSeed
 
-MIN_SONG_WEIGHT = 1e-30
-"""Songs with a smaller weight are left out, because it does not change a sum of float32."""
+MIN_WEIGHT = 1e-30
+"""Smaller weights are left out of a sparse query: they do not change a sum of float32."""
 
 MIN_RELATIVE_NORM = 1e-6
 """If the norm of a sum of seeds is smaller, relative to their weights, the seeds cancel out."""
 
 
-def weigh_seeds(seeds: Sequence[ResolvedSeed], decay: float) -> dict[int, float]:
-    """Return the weight of each seed that has songs, by its index in `seeds`.
+def weigh_seeds(
+    seeds: Sequence[ResolvedSeed], recency: Recency, is_used: Sequence[bool]
+) -> dict[int, float]:
+    """Return the weight of each used seed, by its index in `seeds`.
 
-    The weight is `weight * decay**age`, relative to the most recent seed that has songs; the age of
-    a seed is the number of positive seeds after it. A negative seed was not played: it keeps its
-    weight at any position and does not age the others. The most recent seed comes first, negative
-    seeds last. Empty if no positive seed has songs.
+    The weight of a positive seed is its own times that of its age, which is the number of positive
+    seeds after it. A negative seed was not played: it keeps its weight at any position and does not
+    age the others. The most recent seed comes first, negative seeds last. Empty if no positive seed
+    is used.
     """
     played = [index for index, seed in enumerate(seeds) if seed.weight > 0]
-    ages = {index: age for age, index in enumerate(reversed(played)) if seeds[index].points}
+    ages = {index: age for age, index in enumerate(reversed(played)) if is_used[index]}
     if not ages:
         return {}
-    # Ages are relative to the youngest, so that not all weights are rounded to 0.
-    youngest = min(ages.values())
+    by_recency = recency.weights(np.array(list(ages.values())))
     weights = {
-        index: seeds[index].weight * decay ** (age - youngest) for index, age in ages.items()
+        index: seeds[index].weight * weight
+        for index, weight in zip(ages, by_recency.tolist(), strict=True)
     }
-    negative = {i: seed.weight for i, seed in enumerate(seeds) if seed.weight < 0 and seed.points}
+    negative = {i: seed.weight for i, seed in enumerate(seeds) if seed.weight < 0 and is_used[i]}
     return weights | negative
 
 
-def weigh_songs(seeds: Sequence[ResolvedSeed], decay: float) -> dict[int, float]:
-    """Return the sparse query vector (`Search.weights`): the weight of each song, by its ordinal.
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one seed adds to a sparse query vector.
 
-    The songs of one seed share its weight equally; the weights of a song that is in several seeds
-    are added. Empty if no positive seed has songs.
+    - `seed`: its index in the query.
+    - `field`: content field, or "" for the song itself.
+    - `index`: ordinal of the song, or index of the content key (see `catalog.content`).
     """
-    song_weights: dict[int, float] = {}
-    for index, weight in weigh_seeds(seeds, decay).items():
-        points = seeds[index].points
-        share = weight / len(points)
-        if abs(share) > MIN_SONG_WEIGHT:
-            for point in points:
-                ordinal = point.song.ordinal
-                song_weights[ordinal] = song_weights.get(ordinal, 0.0) + share
-    return {ordinal: weight for ordinal, weight in song_weights.items() if weight}
+
+    seed: int
+    field: str
+    index: int
+    weight: float
 
 
-def build_query_vector(seeds: Sequence[ResolvedSeed], decay: float) -> Vector | None:
+def list_entries(
+    seeds: Sequence[ResolvedSeed], recency: Recency, shares: Mapping[str, float]
+) -> Iterator[Entry]:
+    """Yield the entries of a sparse query vector: songs that are known, and content keys.
+
+    `shares` has the share of each content field, by which the weight of a seed is multiplied. A
+    song that is not known has the artist that the query names. Nothing is yielded if no positive
+    seed has an entry.
+    """
+    fields = [field for field, share in shares.items() if share]
+    keys = [[(field, key) for field in fields for key in _list_keys(seed, field)] for seed in seeds]
+    is_used = [bool(seed.point or own) for seed, own in zip(seeds, keys, strict=True)]
+    for seed, weight in weigh_seeds(seeds, recency, is_used).items():
+        point = seeds[seed].point
+        if point is not None:
+            yield Entry(seed, "", point.song.ordinal, weight)
+        for field, key in keys[seed]:
+            yield Entry(seed, field, content_index(field, key), shares[field] * weight)
+
+
+def build_sparse_query(entries: Iterable[Entry]) -> dict[int, float]:
+    """Return the sparse query vector (`Search.weights`): the sums of the weights by index."""
+    query: dict[int, float] = {}
+    for entry in entries:
+        query[entry.index] = query.get(entry.index, 0.0) + entry.weight
+    return {index: weight for index, weight in query.items() if abs(weight) > MIN_WEIGHT}
+
+
+def weigh_seed_vectors(
+    seeds: Sequence[ResolvedSeed], recency: Recency
+) -> tuple[dict[int, float], Vector]:
+    """Return the weight of each seed that has a dense vector, and the weighted vectors as rows.
+
+    The weights are by the index of the seed in `seeds`; the vectors have shape (n, dimensions).
+    """
+    vectors = [None if seed.point is None else seed.point.vector for seed in seeds]
+    weights = weigh_seeds(seeds, recency, [vector is not None for vector in vectors])
+    parts = [weight * np.asarray(vectors[index], float) for index, weight in weights.items()]
+    return weights, np.array(parts)
+
+
+def build_dense_query(seeds: Sequence[ResolvedSeed], recency: Recency) -> Vector | None:
     """Return the dense query vector: the weighted mean of the seeds, scaled to unit length.
 
     If the seeds cancel out, the vector of the most recent one is returned. Shape (dimensions,);
-    None if no positive seed has a song with a vector.
+    None if no positive seed has a vector.
     """
-    seeds = [keep_songs_with_vector(seed) for seed in seeds]
-    weights = weigh_seeds(seeds, decay)
+    weights, parts = weigh_seed_vectors(seeds, recency)
     if not weights:
         return None
-    values = np.array(list(weights.values()))
-    total = values @ np.array(
-        [compute_mean_vector(seeds[index]) for index in weights], dtype=np.float64
-    )
+    total = parts.sum(axis=0)
     norm = np.linalg.norm(total)
-    if norm < MIN_RELATIVE_NORM * np.abs(values).sum():
-        most_recent = next(iter(weights))
-        return seeds[most_recent].points[0].vector
+    if norm < MIN_RELATIVE_NORM * np.abs(list(weights.values())).sum():
+        most_recent = seeds[next(iter(weights))].point
+        return most_recent.vector if most_recent else None
     unit: Vector = (total / norm).astype(np.float32)
     return unit
 
 
-def keep_songs_with_vector(seed: ResolvedSeed) -> ResolvedSeed:
-    """Return the seed without those of its songs that have no dense vector."""
-    return replace(seed, points=tuple(p for p in seed.points if p.vector is not None))
-
-
-def compute_mean_vector(seed: ResolvedSeed) -> Vector:
-    """Return the mean vector of a seed whose songs all have one, shape (dimensions,)."""
-    vectors = [point.vector for point in seed.points if point.vector is not None]
-    if len(vectors) == 1:
-        return vectors[0]
-    mean: Vector = np.mean(vectors, axis=0)
-    return mean
+def _list_keys(seed: ResolvedSeed, field: str) -> tuple[str, ...]:
+    if seed.point is not None:
+        return list_content_keys(seed.point.song, field)
+    return (seed.artist_key,) if field == ARTIST and seed.artist_key else ()

@@ -14,13 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.console.progress import SilentReporter
+from catalog.content import compute_entries, content_index, list_content_keys
 from catalog.draft import Draft
 from catalog.manifest import FORMAT, Counts, Manifest, Origin
 from catalog.model import ANY, Filter, Hit, Point, Search, Song
 from catalog.song import normalise, search_text, song_id, song_id_of_track
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from uuid import UUID
 
     from catalog.embedded.store import EmbeddedStore
@@ -34,6 +35,15 @@ PARAMETERS: dict[str, Any] = {
     "epochs": 3,
     "skip_gram": True,
 }
+
+
+CONTENT_PARAMETERS: dict[str, Any] = {
+    "recency": 1.0,
+    "dense_recency": 1.0,
+    "dense_weight": 0.5,
+    "cooccurrence_scale": 2.0,
+}
+"""Parameters of a release with content entries, beside its `content_shares`."""
 
 
 def points_of(
@@ -54,13 +64,50 @@ def points_of(
     return points
 
 
-def origin_of(name: str, *, decay: float = 0.5, track_ids: bool = False) -> Origin:
+def content_entries(
+    points: Sequence[Point], fields: Collection[str], scale: float
+) -> dict[int, dict[int, float]]:
+    """Return the content entries of the songs, by the index of a key and the song's ordinal."""
+    songs_of: dict[int, list[int]] = defaultdict(list)
+    for point in points:
+        for field in fields:
+            for key in list_content_keys(point.song, field):
+                songs_of[content_index(field, key)].append(point.song.ordinal)
+    entries = {}
+    for index, ordinals in songs_of.items():
+        counts = np.full(len(ordinals), len(ordinals))
+        values = compute_entries(scale, counts, np.array(ordinals), len(points))
+        entries[index] = dict(zip(ordinals, map(float, values), strict=True))
+    return entries
+
+
+def with_content(
+    strengths: Mapping[int, Mapping[int, float]] | None,
+    points: Sequence[Point],
+    shares: Mapping[str, float] | None,
+) -> Mapping[int, Mapping[int, float]]:
+    if shares is None:
+        return strengths or {}
+    scale = CONTENT_PARAMETERS["cooccurrence_scale"]
+    return {**(strengths or {}), **content_entries(points, shares, scale)}
+
+
+def origin_of(
+    name: str,
+    *,
+    decay: float = 0.5,
+    track_ids: bool = False,
+    shares: Mapping[str, float] | None = None,
+) -> Origin:
+    parameters = PARAMETERS | {"query_decay": decay, "cooccurrence_decay": decay}
+    if shares is not None:
+        parameters = CONTENT_PARAMETERS | {"content_shares": dict(shares)}
     return Origin(
         data_fingerprint=f"data of {name}",
         split_fingerprint=f"split of {name}",
         content_fingerprint=hashlib.sha256(name.encode()).hexdigest(),
         code_version="1.2.3",
-        parameters=PARAMETERS | {"query_decay": decay, "cooccurrence_decay": decay},
+        parameters=parameters,
         sources=["by-hand.csv"],
         track_ids=track_ids,
     )
@@ -98,6 +145,8 @@ class FakeRelease:
     - `call_counts`: number of calls of each method.
     - `deadline`: the last deadline that was set.
     - `strengths`: co-occurrence weight of each song for each seed, both by their ordinals.
+    - `shares`: content shares. If given, the release has content entries and weighs seeds by
+      powers of their ages; otherwise, weights decay, as in format 2.
     """
 
     def __init__(
@@ -109,8 +158,9 @@ class FakeRelease:
         track_ids: bool = False,
         training_playlists: int = 100,
         strengths: Mapping[int, Mapping[int, float]] | None = None,
+        shares: Mapping[str, float] | None = None,
     ) -> None:
-        self.predictions = strengths or {}
+        self.predictions = with_content(strengths, points, shares)
         self.by_popularity = sorted(points, key=lambda point: point.song.ordinal)
         self.call_counts: dict[str, int] = {}
         self.closed = False
@@ -121,7 +171,7 @@ class FakeRelease:
             created="2026-11-23T12:00:00+00:00",
             dimensions=dimensions_of(points),
             counts=counts_of(points, training_playlists),
-            origin=origin_of(name, decay=decay, track_ids=track_ids),
+            origin=origin_of(name, decay=decay, track_ids=track_ids, shares=shares),
             files={},
             canaries=[],
             payload={},
@@ -175,8 +225,7 @@ class FakeRelease:
             return predicted or nearest
         songs: dict[UUID, Hit] = {}
         scores: dict[UUID, float] = defaultdict(float)
-        best = predicted[0].score if predicted else 1.0
-        for hits, weight in ((predicted, 1 / best), (nearest, search.dense_weight)):
+        for hits, weight in ((predicted, 1.0), (nearest, search.dense_weight)):
             for hit in hits:
                 songs[hit.song.song_id] = hit
                 scores[hit.song.song_id] += weight * hit.score
@@ -274,15 +323,15 @@ def publish(
     training_playlists: int = 1_000,
     strengths: Mapping[int, Mapping[int, float]] | None = None,
     payload: Mapping[str, Kind] | None = None,
+    shares: Mapping[str, float] | None = None,
 ) -> Manifest:
-    """Publish points as a release. For `strengths`, see `FakeRelease`."""
+    """Publish points as a release. `strengths` and `shares` are those of `FakeRelease`."""
+    predictions = with_content(strengths, points, shares)
     rows = []
     for point in points:
         ordinal = point.song.ordinal
         seeds = {
-            seed: float(songs[ordinal])
-            for seed, songs in (strengths or {}).items()
-            if ordinal in songs
+            seed: float(songs[ordinal]) for seed, songs in predictions.items() if ordinal in songs
         }
         rows.append(
             {
@@ -306,7 +355,7 @@ def publish(
             songs_path,
             dimensions_of(points),
             counts_of(points, training_playlists),
-            origin_of(name, track_ids=track_ids),
+            origin_of(name, track_ids=track_ids, shares=shares),
             dict(payload or {}),
         )
         return home.publish(draft, SilentReporter())

@@ -150,12 +150,21 @@ class ResolvedSeed(_message.Message):
     def __init__(self, resolution: _Optional[_Union[Resolution, str]] = ..., song: _Optional[_Union[Song, _Mapping]] = ...) -> None: ...
 
 class Reason(_message.Message):
-    __slots__ = ("seed", "share")
+    __slots__ = ("seed", "share", "content")
+    class ContentEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     SEED_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
     seed: int
     share: float
-    def __init__(self, seed: _Optional[int] = ..., share: _Optional[float] = ...) -> None: ...
+    content: _containers.ScalarMap[str, float]
+    def __init__(self, seed: _Optional[int] = ..., share: _Optional[float] = ..., content: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ScoredSong(_message.Message):
     __slots__ = ("song", "score", "reasons")

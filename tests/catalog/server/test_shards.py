@@ -1,10 +1,11 @@
-"""Several shards, each of which fuses its own songs, return the same hits as one shard."""
+"""A release in several shards, each of which fuses its own songs."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from qdrant_client import models
 
+    from catalog.model import Hit
     from catalog.server.store import ServerStore
     from tests.support.store_content import Content
 
@@ -75,35 +77,43 @@ def stores(content: Content, tmp_path_factory: pytest.TempPathFactory) -> list[S
 
 
 SEARCHES = {
-    "both": QUERY,
-    "one song": replace(QUERY, limit=1),
-    "a limit above the minimum fusion depth": replace(QUERY, limit=150),
-    "pushed away": replace(QUERY, weights={**QUERY.weights, 7: -0.5}),
-    "filtered": replace(QUERY, where=Filter(max_playlists=90)),
+    "all songs are fused": replace(QUERY, limit=500),
+    "few songs pass": replace(QUERY, where=Filter(max_playlists=90)),
     "nothing passes": replace(QUERY, where=Filter(include_artists=frozenset({"nobody"}))),
     "by similarity": replace(QUERY, weights={}),
     "by co-occurrence": replace(QUERY, vector=None),
+    "with a negative seed": replace(QUERY, vector=None, weights={**QUERY.weights, 7: -0.5}),
 }
 
 
 @pytest.mark.parametrize("search", SEARCHES.values(), ids=SEARCHES.keys())
-def test_several_shards_return_the_same_hits_as_one(
+def test_several_shards_find_the_same_as_one(stores: list[ServerStore], search: Search) -> None:
+    expected, hits = find_in_one_and_in_several(stores, search)
+    assert [hit.song for hit in hits] == [hit.song for hit in expected]
+    assert [hit.score for hit in hits] == pytest.approx([hit.score for hit in expected])
+    assert bool(hits) == (search is not SEARCHES["nothing passes"])
+
+
+@pytest.mark.parametrize("limit", [30, 150])
+def test_several_shards_fuse_at_least_what_one_fuses(stores: list[ServerStore], limit: int) -> None:
+    # If all songs are fused, each has both parts of its score.
+    complete = {
+        hit.song: hit.score
+        for hit in find_in_one_and_in_several(stores, replace(QUERY, limit=500))[0]
+    }
+    one, several = find_in_one_and_in_several(stores, replace(QUERY, limit=limit))
+    in_one = {hit.song: abs(hit.score - complete[hit.song]) for hit in one}
+    assert len(several) == len(one) == limit
+    for hit in several:
+        missing = abs(hit.score - complete[hit.song])
+        assert missing <= in_one.get(hit.song, np.inf) + 1e-6
+    assert [hit.score for hit in one] != pytest.approx([hit.score for hit in several])
+
+
+def find_in_one_and_in_several(
     stores: list[ServerStore], search: Search
-) -> None:
+) -> tuple[list[Hit], list[Hit]]:
     whole, *parts = stores
     nodes: Any = Shards(parts)
-    manifest = whole.manifest(whole.current() or "")
-    several = ServerRelease(nodes, "", manifest, shards=SHARDS)
-    (expected,), (found,) = run(whole.open().find([search])), run(several.find([search]))
-    assert [hit.song for hit in found] == [hit.song for hit in expected]
-    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected])
-    assert bool(found) == (search is not SEARCHES["nothing passes"])
-
-
-def test_without_bounds_several_shards_return_other_hits(stores: list[ServerStore]) -> None:
-    whole, *parts = stores
-    nodes: Any = Shards(parts)
-    several = ServerRelease(nodes, "", whole.manifest(whole.current() or ""), shards=1)
-    search = SEARCHES["both"]
-    (expected,), (found,) = run(whole.open().find([search])), run(several.find([search]))
-    assert [hit.score for hit in found] != pytest.approx([hit.score for hit in expected])
+    several = ServerRelease(nodes, "", whole.manifest(whole.current() or ""))
+    return run(whole.open().find([search]))[0], run(several.find([search]))[0]

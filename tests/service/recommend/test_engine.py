@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from catalog.content import ARTIST
 from catalog.errors import UnknownSongError
 from catalog.model import ANY, Filter
-from service.recommend.engine import find_similar, recommend
+from catalog.recency import Recency
+from service.recommend.engine import find_similar, recommend, recommend_many
 from service.recommend.query import Mode, Query, Recommendation, Strategy
 from service.recommend.seeds import Resolution, Seed, resolve_seeds
-from service.recommend.weights import build_query_vector
+from service.recommend.weights import build_dense_query
 from tests.support.fakes import FakeRelease, passes, points_of
 
 if TYPE_CHECKING:
@@ -106,30 +108,99 @@ def test_seed_weights_change_the_ranking(fake: FakeRelease) -> None:
     assert titles(hits) == titles_of(1)
 
 
-def test_artists_of_unknown_seeds_are_ignored_if_a_seed_is_known(fake: FakeRelease) -> None:
-    alone = recommend_for(fake, [*seeds_at(0), UNKNOWN_SEED])
+def test_unknown_songs_of_known_artists_count_beside_known_seeds() -> None:
+    strengths = {0: {4: 1.0, 5: 0.4}}  # of song 9, the most popular, for the songs 5 and 4
+    release = FakeRelease(SONGS, strengths=strengths, shares={ARTIST: 0.5})
+    seeds = [Seed(artist="artist 1", title="unheard"), *seeds_at(9)]
+    recommendation = recommend_for(release, seeds, mode=Mode.COOCCURRENCE)
+    assert recommendation.strategy is Strategy.SEEDS
+    # Artist 1 has the songs 3, 4 and 5; half of the share, because the seed is the second last.
+    entry = 0.5 * 0.5 * 2 / 3**0.5
+    scores = {hit.song.title: hit.score for hit in recommendation.songs}
+    assert scores == pytest.approx(
+        {"Song 5": 1 + entry, "Song 4": 0.4 + entry, "Song 3": entry}, rel=1e-3
+    )
+    assert [seed.resolution for seed in recommendation.seeds] == [
+        Resolution.ARTIST,
+        Resolution.SONG,
+    ]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_songs_of_the_artists_are_recommended_if_no_seed_is_known(share: float) -> None:
+    release = FakeRelease(SONGS, shares={ARTIST: share})
+    seeds = [UNKNOWN_SEED, UNHEARD_OF_ARTIST_0, UNKNOWN_SEED]
+    recommendation = recommend_for(release, seeds)
+    assert (recommendation.strategy, recommendation.mode) == (
+        Strategy.ARTISTS,
+        Mode.COOCCURRENCE,
+    )
+    # The most popular song of the artist comes first.
+    assert titles(recommendation.songs) == titles_of(2, 1, 0)
+    assert [seed.resolution for seed in recommendation.seeds] == [
+        Resolution.UNKNOWN,
+        Resolution.ARTIST,
+        Resolution.UNKNOWN,
+    ]
+    assert release.call_counts == {"points": 1, "find": 1}
+
+
+def test_artists_are_weighed_by_recency() -> None:
+    release = FakeRelease(SONGS, shares={ARTIST: 0.3})
+    of_2 = Seed(artist="Artist 2", title="unheard")
+    recent_2 = recommend_for(release, [UNHEARD_OF_ARTIST_0, of_2])
+    recent_0 = recommend_for(release, [of_2, UNHEARD_OF_ARTIST_0])
+    assert titles(recent_2.songs) == titles_of(8, 7, 6, 2, 1, 0)
+    assert titles(recent_0.songs) == titles_of(2, 1, 0, 8, 7, 6)
+
+
+def test_an_artist_without_a_song_leads_to_popular_songs() -> None:
+    release = FakeRelease(SONGS, shares={ARTIST: 0.3}, training_playlists=200)
+    for seeds, where in [
+        ([UNKNOWN_SEED], ANY),
+        ([UNHEARD_OF_ARTIST_0], Filter(exclude_artists=frozenset(["artist 0"]))),
+    ]:
+        recommendation = recommend_for(release, seeds, 2, where)
+        assert (recommendation.strategy, recommendation.mode) == (Strategy.POPULAR, None)
+        assert titles(recommendation.songs) == titles_of(9, 8)
+        assert recommendation.songs[0].score == 100 / 200
+        assert recommendation.seeds[0].resolution is Resolution.UNKNOWN
+
+
+def test_queries_of_a_batch_lead_to_popular_songs_on_their_own() -> None:
+    release = FakeRelease(SONGS, shares={ARTIST: 0.3})
+    queries = [Query(seeds, 1) for seeds in ([UNKNOWN_SEED], seeds_at(0), [UNHEARD_OF_ARTIST_0])]
+    recommendations = asyncio.run(recommend_many(release, queries))
+    assert [recommendation.strategy for recommendation in recommendations] == [
+        Strategy.POPULAR,
+        Strategy.SEEDS,
+        Strategy.ARTISTS,
+    ]
+    assert [titles(recommendation.songs) for recommendation in recommendations] == [
+        titles_of(9),
+        titles_of(1),
+        titles_of(2),
+    ]
+
+
+def test_a_hybrid_recommendation_is_one_lookup_and_one_search() -> None:
+    release = FakeRelease(SONGS, strengths={0: {4: 1.0}}, shares={ARTIST: 0.3})
+    seeds = [*seeds_at(9, 0), UNHEARD_OF_ARTIST_0, UNKNOWN_SEED]
+    assert recommend_for(release, seeds, 3, mode=Mode.HYBRID).mode is Mode.HYBRID
+    assert release.call_counts == {"points": 1, "find": 1}
+
+
+def test_releases_without_content_entries_list_the_popular_songs_of_the_artists(
+    fake: FakeRelease,
+) -> None:
+    recommendation = recommend_for(fake, [UNHEARD_OF_ARTIST_0, UNHEARD_OF_ARTIST_3], limit=3)
+    assert (recommendation.strategy, recommendation.mode) == (Strategy.ARTISTS, None)
+    assert titles(recommendation.songs) == titles_of(9, 2, 1)
+    only_0 = Filter(include_artists=frozenset(["artist 0", "artist 1"]))
+    recommendation = recommend_for(fake, [UNHEARD_OF_ARTIST_0, UNHEARD_OF_ARTIST_3], where=only_0)
+    assert titles(recommendation.songs) == titles_of(2, 1, 0)
     beside = recommend_for(fake, [*seeds_at(0), UNHEARD_OF_ARTIST_3])
-    assert beside.strategy is Strategy.SEEDS
-    assert beside.songs == alone.songs
-    assert [seed.resolution for seed in beside.seeds] == [Resolution.SONG, Resolution.ARTIST]
-
-
-def test_songs_of_the_artists_replace_the_seeds_if_none_is_known(fake: FakeRelease) -> None:
-    recommendation = recommend_for(fake, [UNKNOWN_SEED, UNHEARD_OF_ARTIST_0, UNKNOWN_SEED], limit=4)
-    assert recommendation.strategy is Strategy.ARTISTS
-    # Songs of the artist are not seeds, so they may be recommended. The mean vector of the songs 0,
-    # 1 and 2 equals the vector of song 1.
-    assert titles(recommendation.songs)[0] == "Song 1"
-    assert set(titles(recommendation.songs)) == set(titles_of(0, 1, 2, 3))
-
-
-def test_artists_are_weighted_by_recency(fake: FakeRelease) -> None:
-    # The mean of artist 0 is at 10 degrees, with length 0.99; the song of artist 3 is at 90. Half
-    # of the first plus the second is at 66 degrees, the first plus half of the second at 35.
-    recent_3 = recommend_for(fake, [UNHEARD_OF_ARTIST_0, UNHEARD_OF_ARTIST_3], limit=2)
-    recent_0 = recommend_for(fake, [UNHEARD_OF_ARTIST_3, UNHEARD_OF_ARTIST_0], limit=2)
-    assert titles(recent_3.songs) == titles_of(7, 6)
-    assert titles(recent_0.songs) == titles_of(3, 4)
+    assert beside.songs == recommend_for(fake, [*seeds_at(0), UNKNOWN_SEED]).songs
 
 
 def test_popular_songs_are_recommended_if_no_artist_is_known(fake: FakeRelease) -> None:
@@ -170,9 +241,7 @@ def test_a_playlist_of_the_whole_catalog_has_no_recommendations(fake: FakeReleas
     assert (recommendation.songs, recommendation.strategy) == ([], Strategy.SEEDS)
 
 
-@pytest.mark.parametrize(
-    "seeds", [seeds_at(4), [UNHEARD_OF_ARTIST_0], [UNKNOWN_SEED]], ids=list("sap")
-)
+@pytest.mark.parametrize("seeds", [seeds_at(4), [UNKNOWN_SEED]], ids=["known", "unknown"])
 @pytest.mark.parametrize(
     ("where", "expected"),
     [
@@ -200,17 +269,6 @@ def test_every_strategy_applies_the_filter(
 ) -> None:
     recommended = {*titles(recommend_for(fake, seeds, where=where).songs)} - {"Song 4"}
     assert recommended == set(titles_of(*expected))
-
-
-def test_a_filter_does_not_change_how_seeds_are_resolved(fake: FakeRelease) -> None:
-    nobody = Filter(include_artists=frozenset(["nobody"]))
-    for seeds, strategy in [
-        (seeds_at(0), Strategy.SEEDS),
-        ([UNHEARD_OF_ARTIST_0], Strategy.ARTISTS),
-        ([UNKNOWN_SEED], Strategy.POPULAR),
-    ]:
-        recommendation = recommend_for(fake, seeds, where=nobody)
-        assert (recommendation.songs, recommendation.strategy) == ([], strategy)
 
 
 def test_similar_songs_do_not_contain_the_song_itself(fake: FakeRelease) -> None:
@@ -298,9 +356,8 @@ def random_seeds(
     indices = random.integers(0, len(points), random.integers(1, 9))
     chosen = [points[index].song for index in indices]
     seeds = unknown
-    if strategy is not Strategy.POPULAR:
-        seeds = seeds + of_artists
     if strategy is Strategy.SEEDS:
+        seeds = seeds + of_artists
         seeds = seeds + [
             Seed(song.song_id)
             if random.random() < 0.5
@@ -313,7 +370,7 @@ def random_seeds(
     return weighted, known
 
 
-@pytest.mark.parametrize("strategy", Strategy)
+@pytest.mark.parametrize("strategy", [Strategy.SEEDS, Strategy.POPULAR])
 @pytest.mark.parametrize("seed", range(20))
 def test_recommendations_equal_brute_force(
     real: OpenRelease, all_points: list[Point], strategy: Strategy, seed: int
@@ -347,27 +404,26 @@ def brute_force_scores(
     if strategy is Strategy.POPULAR:
         playlists = np.array([point.song.playlists for point in points])
         return playlists / release.manifest.counts.training_playlists
-    decay = release.manifest.origin.parameters["query_decay"]
+    recency = Recency.of_dense(release.manifest.origin.parameters)
+    weights = recency.weights(np.arange(len(seeds) - 1, -1, -1))
     total = np.zeros(release.manifest.dimensions)
-    for age, seed in enumerate(reversed(seeds)):
-        same_artist = [
-            point for point in points if point.song.artist.lower() == seed.artist.lower().strip()
-        ]
-        itself = [
-            point
+    for weight, seed in zip(weights, seeds, strict=True):
+        vectors = [
+            point.vector
             for point in points
             if point.song.song_id == seed.song_id
-            or (point in same_artist and point.song.title.lower() == seed.title)
+            or (
+                point.song.artist.lower() == seed.artist.lower().strip()
+                and point.song.title.lower() == seed.title
+            )
         ]
-        used = itself if strategy is Strategy.SEEDS else same_artist[:10]
-        vectors = [point.vector for point in used if point.vector is not None]
-        if vectors:
-            total += seed.weight * decay**age * np.mean(vectors, axis=0)
+        if vectors and vectors[0] is not None:
+            total += seed.weight * weight * vectors[0]
     unit = total / np.linalg.norm(total)
     return np.array([-np.inf if p.vector is None else p.vector @ unit for p in points])
 
 
-@pytest.mark.parametrize("strategy", Strategy)
+@pytest.mark.parametrize("strategy", [Strategy.SEEDS, Strategy.POPULAR])
 def test_a_filter_that_no_song_passes_gives_an_empty_recommendation(
     real: OpenRelease, all_points: list[Point], strategy: Strategy
 ) -> None:
@@ -397,6 +453,6 @@ def test_every_song_is_resolved_by_its_name(real: OpenRelease, all_points: list[
         Seed(artist=point.song.artist.swapcase(), title=point.song.title) for point in all_points
     ]
     resolved = asyncio.run(resolve_seeds(real, seeds))
-    assert [seed.points[0].song for seed in resolved] == [point.song for point in all_points]
+    assert [seed.point.song for seed in resolved if seed.point] == [p.song for p in all_points]
     assert all(seed.resolution is Resolution.SONG for seed in resolved)
-    assert build_query_vector(resolved, 0.9) is not None
+    assert build_dense_query(resolved, Recency()) is not None

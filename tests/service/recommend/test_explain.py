@@ -8,11 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from catalog.content import ARTIST, POPULARITY_STEP
 from catalog.embedded.store import EmbeddedStore
+from catalog.model import Hit
+from catalog.recency import Recency
 from service.recommend.engine import recommend
-from service.recommend.query import Mode, Query, Strategy
+from service.recommend.explain import Explainer
+from service.recommend.plan import plan_query
+from service.recommend.query import Mode, Query, Reason, Strategy
 from service.recommend.seeds import Resolution, ResolvedSeed, Seed
-from service.recommend.weights import build_query_vector, weigh_songs
+from service.recommend.weights import build_dense_query, build_sparse_query, list_entries
 from tests.support.fakes import FakeRelease, points_of, publish
 
 if TYPE_CHECKING:
@@ -44,6 +49,23 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
 @pytest.fixture(params=["fake", "edge"])
 def release(request: pytest.FixtureRequest, real: OpenRelease) -> OpenRelease:
     return FakeRelease(POINTS, strengths=WEIGHTS) if request.param == "fake" else real
+
+
+@pytest.fixture(scope="module")
+def real_content(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
+    store = EmbeddedStore(tmp_path_factory.mktemp("content"))
+    publish(store, POINTS, strengths=WEIGHTS, shares={ARTIST: 0.4})
+    release = store.open()
+    yield release
+    release.close()
+
+
+@pytest.fixture(params=["fake", "edge"])
+def content(request: pytest.FixtureRequest, real_content: OpenRelease) -> OpenRelease:
+    """A release with content entries. The weights of the two last seeds are 1/2 and 1."""
+    if request.param == "fake":
+        return FakeRelease(POINTS, strengths=WEIGHTS, shares={ARTIST: 0.4})
+    return real_content
 
 
 def seed(ordinal: int, weight: float = 1.0) -> Seed:
@@ -86,14 +108,14 @@ def test_shares_of_word2vec_are_parts_of_the_cosine(release: OpenRelease) -> Non
 
 def test_shares_of_a_hybrid_search_are_added(release: OpenRelease) -> None:
     recommendation = recommend_for(release, seed(A), seed(B), mode=Mode.HYBRID)
-    # c has the highest co-occurrence score, so its score is 1 + dense weight * cosine.
+    # The co-occurrence score of c is 2. The weight of the cosine is 0.5 * (0.5 + 1).
     cosine = 1.1 / 1.25**0.5
     score = next(hit.score for hit in recommendation.songs if hit.song.ordinal == C)
-    assert score == pytest.approx(1 + 0.5 * cosine)
+    assert score == pytest.approx(2 + 0.75 * cosine)
     assert shares(recommendation)[C] == pytest.approx(
         {
-            0: (0.75 + 0.5 * 0.3 / 1.25**0.5) / score,
-            1: (0.25 + 0.5 * 0.8 / 1.25**0.5) / score,
+            0: (1.5 + 0.75 * 0.3 / 1.25**0.5) / score,
+            1: (0.5 + 0.75 * 0.8 / 1.25**0.5) / score,
         }
     )
     for reasons in recommendation.reasons:
@@ -101,11 +123,73 @@ def test_shares_of_a_hybrid_search_are_added(release: OpenRelease) -> None:
         assert [r.share for r in reasons] == sorted((r.share for r in reasons), reverse=True)
 
 
-def test_seeds_replaced_by_songs_of_their_artist_are_reasons(release: OpenRelease) -> None:
-    unheard = [Seed(artist="Ann", title="?"), Seed(artist="Bob", title="?")]
-    recommendation = recommend_for(release, *unheard, mode=Mode.COOCCURRENCE)
+def test_shares_contain_what_content_contributes(content: OpenRelease) -> None:
+    # Of e, the seed b is the co-occurrence part 2, and c the part of their artist Cat. The entry
+    # of the artist, who has two songs, is 2 / sqrt(2), a little less for the least popular song.
+    recommendation = recommend_for(content, seed(B), seed(C), mode=Mode.COOCCURRENCE)
+    of_artist = 0.4 * 2 / 2**0.5 * (1 - POPULARITY_STEP * 4 / 5)
+    score = 0.5 * 2.0 + of_artist
+    reasons = reasons_of(recommendation, E)
+    assert [hit.score for hit in recommendation.songs if hit.song.ordinal == E] == [
+        pytest.approx(score)
+    ]
+    assert {reason.seed: reason.share for reason in reasons} == pytest.approx(
+        {0: 1.0 / score, 1: of_artist / score}
+    )
+    assert reasons[0].content == {}
+    assert reasons[1].content == pytest.approx({ARTIST: reasons[1].share})
+
+
+def test_unknown_songs_have_shares_beside_known_ones(content: OpenRelease) -> None:
+    # The weight of an unknown song of Cat is 1/2, that of d is 1.
+    unheard = Seed(artist="CAT", title="?")
+    recommendation = recommend_for(content, unheard, seed(D), mode=Mode.COOCCURRENCE)
+    of_artist = 0.5 * 0.4 * 2 / 2**0.5 * (1 - POPULARITY_STEP * 2 / 5)
+    assert {reason.seed: reason.share for reason in reasons_of(recommendation, C)} == pytest.approx(
+        {1: 4.0 / (4 + of_artist), 0: of_artist / (4 + of_artist)}
+    )
+
+
+def test_a_share_can_come_from_the_song_and_from_its_artist() -> None:
+    release = FakeRelease(POINTS, strengths={C: {E: 1.0}}, shares={ARTIST: 0.4})
+    of_artist = 0.4 * 2 / 2**0.5 * (1 - POPULARITY_STEP * 4 / 5)
+    (reason,) = reasons_of(recommend_for(release, seed(C), mode=Mode.COOCCURRENCE), E)
+    assert (reason.seed, reason.share) == (0, pytest.approx(1.0))
+    assert reason.content == pytest.approx({ARTIST: of_artist / (1 + of_artist)})
+
+
+def test_unknown_songs_are_reasons_by_their_artist(content: OpenRelease) -> None:
+    recommendation = recommend_for(content, Seed(artist="Ann", title="?"))
     assert recommendation.strategy is Strategy.ARTISTS
-    assert shares(recommendation)[C] == pytest.approx({0: 0.75, 1: 0.25})
+    (reasons,) = recommendation.reasons
+    assert reasons == [Reason(0, 1.0, {ARTIST: 1.0})]
+
+
+def test_a_song_missing_in_a_ranking_has_no_shares_of_it() -> None:
+    # With a depth of one song, d is missing in the ranking by cosine: its cosine is -0.8.
+    plan = plan_query(
+        FakeRelease(POINTS, strengths=WEIGHTS).manifest,
+        Query([seed(A)], mode=Mode.HYBRID, explain=True),
+        [known(A), known(B)],
+    )
+    d = POINTS[D]
+    explainer = Explainer(plan)
+    sparse, cosine = 0.5 * 1.0, 0.75 * (0.5 * -0.8 + 0.6) / 1.25**0.5
+    for score, expected in [
+        (sparse, {0: 1.0}),
+        (sparse + cosine, {0: (0.5 - 0.75 * 0.4 / 1.25**0.5), 1: 0.75 * 0.6 / 1.25**0.5}),
+        (cosine, {1: 1.0}),
+    ]:
+        (reasons,) = explainer.explain([Hit(d.song, score, d.vector)], [{A: 1.0}])
+        total = sum(expected.values())
+        assert {reason.seed: reason.share for reason in reasons} == pytest.approx(
+            {index: part / total for index, part in expected.items()}
+        )
+
+
+def reasons_of(recommendation: Recommendation, ordinal: int) -> list[Reason]:
+    ordinals = [hit.song.ordinal for hit in recommendation.songs]
+    return recommendation.reasons[ordinals.index(ordinal)]
 
 
 def test_popular_songs_have_no_reasons(release: OpenRelease) -> None:
@@ -157,31 +241,38 @@ def test_popular_songs_are_recommended_if_all_seeds_are_negative(release: OpenRe
     assert [hit.song.ordinal for hit in recommendation.songs] == [B, C, D, E]
 
 
-def test_a_negative_seed_with_an_unknown_song_of_a_known_artist(release: OpenRelease) -> None:
-    unheard = Seed(artist="Ann", title="?")
-    recommendation = recommend_for(release, unheard, seed(D, -0.5), mode=Mode.COOCCURRENCE)
+def test_a_negative_seed_with_an_unknown_song_of_a_known_artist(content: OpenRelease) -> None:
+    unheard = Seed(artist="Cat", title="?")
+    recommendation = recommend_for(content, unheard, seed(D, -0.1), mode=Mode.COOCCURRENCE)
     assert recommendation.strategy is Strategy.ARTISTS
-    assert {hit.song.ordinal: hit.score for hit in recommendation.songs} == pytest.approx({C: 1.0})
+    # The artist has a share of 0.4 in the songs c and e. d lowers c by 0.1 * 4.
+    scores = {hit.song.ordinal: hit.score for hit in recommendation.songs}
+    assert scores == pytest.approx({C: 0.4 * 2 / 2**0.5 - 0.4, E: 0.4 * 2 / 2**0.5}, rel=5e-3)
 
 
 def known(ordinal: int, weight: float = 1.0) -> ResolvedSeed:
-    return ResolvedSeed(Resolution.SONG, (POINTS[ordinal],), weight)
+    return ResolvedSeed(Resolution.SONG, POINTS[ordinal], weight)
 
 
 def test_negative_seeds_keep_their_weight() -> None:
+    half = Recency(decay=0.5)
     seeds = [known(A), known(D, -0.25), known(B)]
     # The age of a is 1, because the negative seed was not played.
-    assert weigh_songs(seeds, 0.5) == {A: 0.5, B: 1.0, D: -0.25}
+    assert sparse_query(seeds, half) == {A: 0.5, B: 1.0, D: -0.25}
     expected = np.array([0.5 + 0.25 * 0.8, 1.0 - 0.25 * 0.6])
     np.testing.assert_allclose(
-        build_query_vector(seeds, 0.5), expected / np.linalg.norm(expected), atol=1e-6
+        build_dense_query(seeds, half), expected / np.linalg.norm(expected), atol=1e-6
     )
-    assert weigh_songs([known(A), known(A, -1.0)], 0.5) == {}
-    assert weigh_songs([known(A, -1.0)], 0.5) == {}
-    assert build_query_vector([known(A, -1.0)], 0.5) is None
+    assert sparse_query([known(A), known(A, -1.0)], half) == {}
+    assert sparse_query([known(A, -1.0)], half) == {}
+    assert build_dense_query([known(A, -1.0)], half) is None
     np.testing.assert_allclose(
-        build_query_vector([known(A), known(A, -1.0)], 0.5), POINTS[A].vector
+        build_dense_query([known(A), known(A, -1.0)], half), POINTS[A].vector
     )
+
+
+def sparse_query(seeds: list[ResolvedSeed], recency: Recency) -> dict[int, float]:
+    return build_sparse_query(list_entries(seeds, recency, {}))
 
 
 def test_the_decays_of_both_kinds_of_vector_are_separate() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
+from catalog.content import ARTIST, POPULARITY_STEP
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import RequestError
 from catalog.model import Filter, Point
@@ -50,6 +52,21 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> OpenRelease:
 @pytest.fixture(params=["fake", "edge"])
 def release(request: pytest.FixtureRequest, real: OpenRelease) -> OpenRelease:
     return FakeRelease(POINTS, strengths=WEIGHTS) if request.param == "fake" else real
+
+
+@pytest.fixture(scope="module")
+def real_content(tmp_path_factory: pytest.TempPathFactory) -> OpenRelease:
+    store = EmbeddedStore(tmp_path_factory.mktemp("content"))
+    publish(store, POINTS, strengths=WEIGHTS, shares={ARTIST: 0.4})
+    return store.open()
+
+
+@pytest.fixture(params=["fake", "edge"])
+def content(request: pytest.FixtureRequest, real_content: OpenRelease) -> OpenRelease:
+    """A release with content entries."""
+    if request.param == "fake":
+        return FakeRelease(POINTS, strengths=WEIGHTS, shares={ARTIST: 0.4})
+    return real_content
 
 
 def recommend_for(
@@ -95,10 +112,9 @@ def test_hybrid_adds_the_scores(release: OpenRelease) -> None:
     cooccurrence = scores_of(recommend_for(release, WATERLOO, mode=Mode.COOCCURRENCE))
     cosine = scores_of(recommend_for(release, WATERLOO, mode=Mode.DENSE))
     recommendation = recommend_for(release, WATERLOO, mode=Mode.HYBRID)
-    best = max(cooccurrence.values())
     assert cooccurrence.keys() == {BELIEVE, THANKS, RARE}
     expected = {
-        ordinal: cooccurrence.get(ordinal, 0.0) / best + 0.5 * cosine.get(ordinal, 0.0)
+        ordinal: cooccurrence.get(ordinal, 0.0) + 0.5 * cosine.get(ordinal, 0.0)
         for ordinal in {*cooccurrence, *cosine}
     }
     assert scores_of(recommendation) == pytest.approx(expected)
@@ -135,14 +151,32 @@ def test_filters_apply_in_every_mode(release: OpenRelease, mode: Mode) -> None:
     assert ordinals_of(recommend_for(release, WATERLOO, mode=mode, where=nothing)) == []
 
 
-def test_songs_of_the_artist_replace_an_unknown_seed(release: OpenRelease) -> None:
-    recommendation = asyncio.run(
-        recommend(release, Query([Seed(artist="ABBA", title="Unheard")], mode=Mode.COOCCURRENCE))
+def test_the_cosine_is_in_the_unit_of_the_cooccurrence_score(content: OpenRelease) -> None:
+    seeds = [Seed(song_id=POINTS[ordinal].song.song_id) for ordinal in (FERNANDO, WATERLOO)]
+
+    def scores(mode: Mode, weight: float) -> dict[int, float]:
+        weighted = [replace(seed, weight=weight) for seed in seeds]
+        return scores_of(asyncio.run(recommend(content, Query(weighted, mode=mode))))
+
+    cooccurrence, cosines = scores(Mode.COOCCURRENCE, 1.0), scores(Mode.DENSE, 1.0)
+    # The dense weight is 0.5, the scale 2, and the weights of the seeds are 1/2 and 1.
+    expected = {
+        ordinal: cooccurrence.get(ordinal, 0.0) + 0.5 * 2 * 1.5 * cosines.get(ordinal, 0.0)
+        for ordinal in {*cooccurrence, *cosines}
+    }
+    assert scores(Mode.HYBRID, 1.0) == pytest.approx(expected)
+    # Weights of seeds have no influence on the balance of the two scores.
+    thrice = {ordinal: 3 * score for ordinal, score in expected.items()}
+    assert scores(Mode.HYBRID, 3.0) == pytest.approx(thrice)
+
+
+def test_content_adds_to_the_cooccurrence_score(content: OpenRelease) -> None:
+    recommendation = recommend_for(content, WATERLOO, mode=Mode.COOCCURRENCE)
+    # Abba has two songs, Fernando the less popular one: 1/6 of the step below the largest entry.
+    entry = 0.4 * 2 / 2**0.5 * (1 - POPULARITY_STEP / 6)
+    assert scores_of(recommendation) == pytest.approx(
+        {FERNANDO: entry, BELIEVE: 0.5, THANKS: 0.25, RARE: 0.125}
     )
-    assert recommendation.strategy is Strategy.ARTISTS
-    # Waterloo and Fernando share the weight of one seed.
-    scores = {hit.song.ordinal: hit.score for hit in recommendation.songs}
-    assert scores == pytest.approx({STRONG: 0.5, BELIEVE: 0.375, THANKS: 0.125, RARE: 0.0625})
 
 
 def test_popularity_has_no_mode(release: OpenRelease) -> None:

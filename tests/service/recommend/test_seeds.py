@@ -13,10 +13,10 @@ import pytest
 from catalog.embedded.store import EmbeddedStore
 from catalog.song import song_id
 from service.recommend.seeds import (
-    SONGS_PER_ARTIST,
     Resolution,
     ResolvedSeed,
     Seed,
+    find_artists,
     resolve_seeds,
 )
 from tests.support.fakes import FakeRelease, points_of, publish
@@ -38,8 +38,8 @@ def resolve(release: OpenRelease, *seeds: Seed) -> list[ResolvedSeed]:
     return asyncio.run(resolve_seeds(release, seeds))
 
 
-def titles(seed: ResolvedSeed) -> list[str]:
-    return [point.song.title for point in seed.points]
+def title_of(seed: ResolvedSeed) -> str | None:
+    return seed.point.song.title if seed.point else None
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_spellings_of_a_name_resolve_to_the_same_song(
 ) -> None:
     (seed,) = resolve(small, Seed(artist=artist, title=title))
     assert seed.resolution is Resolution.SONG
-    assert titles(seed) == ["Jóga"]
+    assert title_of(seed) == "Jóga"
 
 
 @pytest.mark.parametrize("track_ids", [[], ["a", "b", "c", "d"]], ids=["names", "track ids"])
@@ -91,7 +91,7 @@ def test_a_title_alone_is_the_song_without_an_artist(track_ids: list[str]) -> No
 def test_runs_of_spaces_are_equal_to_one_space() -> None:
     release = FakeRelease(points_of(("The  Cure", "A Forest", 1, X)))
     (seed,) = resolve(release, Seed(artist="the cure", title="a \u00a0 forest"))
-    assert titles(seed) == ["A Forest"]
+    assert title_of(seed) == "A Forest"
 
 
 def test_words_are_not_joined_or_reordered() -> None:
@@ -109,7 +109,7 @@ def test_words_are_not_joined_or_reordered() -> None:
 def test_a_version_resolves_to_the_plain_title(title: str) -> None:
     release = FakeRelease(points_of(("The Cure", "A Forest", 1, X)))
     (seed,) = resolve(release, Seed(artist="The Cure", title=title))
-    assert titles(seed) == ["A Forest"]
+    assert title_of(seed) == "A Forest"
     (seed,) = resolve(release, Seed(artist="The Cure", title="A Forest - Live"))
     assert seed.resolution is not Resolution.SONG
 
@@ -118,29 +118,41 @@ def test_a_version_in_the_catalog_precedes_the_plain_title() -> None:
     songs = [("The Cure", "A Forest", 9, X), ("The Cure", "A Forest - 2006 Remaster", 1, Y)]
     release = FakeRelease(points_of(*songs))
     (seed,) = resolve(release, Seed(artist="the cure", title="A Forest - 2006 remaster"))
-    assert titles(seed) == ["A Forest - 2006 Remaster"]
+    assert title_of(seed) == "A Forest - 2006 Remaster"
 
 
 def test_an_id_precedes_a_name(small: FakeRelease) -> None:
     (seed,) = resolve(
         small, Seed(song_id=song_id("ABBA", "Fernando"), artist="Björk", title="Jóga")
     )
-    assert (seed.resolution, titles(seed)) == (Resolution.SONG, ["Fernando"])
+    assert (seed.resolution, title_of(seed)) == (Resolution.SONG, "Fernando")
 
 
 def test_the_name_is_used_if_the_id_is_unknown(small: FakeRelease) -> None:
     (seed,) = resolve(small, Seed(song_id=NOBODY, artist="abba", title="waterloo"))
-    assert (seed.resolution, titles(seed)) == (Resolution.SONG, ["Waterloo"])
+    assert (seed.resolution, title_of(seed)) == (Resolution.SONG, "Waterloo")
 
 
-def test_the_artist_is_used_if_id_and_title_are_unknown(small: FakeRelease) -> None:
-    (seed,) = resolve(small, Seed(song_id=NOBODY, artist="abba", title="SOS"))
-    assert (seed.resolution, titles(seed)) == (Resolution.ARTIST, ["Waterloo", "Fernando"])
+def test_an_unknown_song_keeps_the_normalised_artist_of_the_query(small: FakeRelease) -> None:
+    for seed in (Seed(NOBODY, " ABBA", "SOS"), Seed(NOBODY, "abba")):
+        assert resolve(small, seed) == [ResolvedSeed(Resolution.UNKNOWN, None, 1.0, "abba")]
 
 
-def test_the_artist_without_a_title_is_used_if_the_id_is_unknown(small: FakeRelease) -> None:
-    (seed,) = resolve(small, Seed(song_id=NOBODY, artist="abba"))
-    assert (seed.resolution, titles(seed)) == (Resolution.ARTIST, ["Waterloo", "Fernando"])
+def test_artists_of_seeds_and_songs_are_known(small: FakeRelease) -> None:
+    seeds = resolve(
+        small,
+        Seed(artist="Abba", title="SOS"),
+        Seed(artist="Björk", title="?"),
+        Seed(artist="ABBA", title="Fernando"),
+        Seed(artist="nobody", title="?"),
+        Seed(song_id=NOBODY),
+    )
+    artist, unknown, song = Resolution.ARTIST, Resolution.UNKNOWN, Resolution.SONG
+    resolutions = [seed.resolution for seed in find_artists(seeds, [])]
+    assert resolutions == [artist, unknown, song, unknown, unknown]
+    (joga,) = points_of(BJORK)
+    resolutions = [seed.resolution for seed in find_artists(seeds, [joga.song])]
+    assert resolutions == [artist, artist, song, unknown, unknown]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +161,8 @@ def test_the_artist_without_a_title_is_used_if_the_id_is_unknown(small: FakeRele
     ids=["id", "name", "blank artist"],
 )
 def test_other_seeds_are_unknown(small: FakeRelease, seed: Seed) -> None:
-    assert resolve(small, seed) == [ResolvedSeed(Resolution.UNKNOWN, (), 1.0)]
+    (resolved,) = resolve(small, seed)
+    assert (resolved.resolution, resolved.point) == (Resolution.UNKNOWN, None)
 
 
 def test_seeds_are_resolved_in_order(small: FakeRelease) -> None:
@@ -162,29 +175,16 @@ def test_seeds_are_resolved_in_order(small: FakeRelease) -> None:
         Seed(song_id=song_id("ABBA", "Waterloo"), weight=5.0),
     )
     assert [seed.weight for seed in seeds] == [2.0, 3.0, 4.0, 1.0, 5.0]
-    assert [titles(seed) for seed in seeds] == [
-        ["Waterloo", "Fernando"],
-        ["Waterloo"],
-        [],
-        ["Waterloo"],
-        ["Waterloo"],
-    ]
+    assert [title_of(seed) for seed in seeds] == [None, "Waterloo", None, "Waterloo", "Waterloo"]
 
 
 def test_no_seeds_resolve_to_no_seeds(small: FakeRelease) -> None:
     assert resolve(small) == []
 
 
-def test_the_most_popular_songs_of_the_artist_replace_an_unknown_song() -> None:
-    songs = [("Many", f"Song {count}", count, X) for count in range(1, SONGS_PER_ARTIST + 3)]
-    (seed,) = resolve(FakeRelease(points_of(*songs)), Seed(artist="MANY", title="Other"))
-    most_popular = range(SONGS_PER_ARTIST + 2, 2, -1)
-    assert titles(seed) == [f"Song {count}" for count in most_popular]
-
-
-def test_an_artist_is_looked_up_once(small: FakeRelease) -> None:
+def test_no_artist_is_looked_up(small: FakeRelease) -> None:
     resolve(small, *[Seed(artist=name, title="?") for name in ["ABBA", "abba", "Nobody"] * 9])
-    assert small.call_counts == {"points": 1, "popular": 2}
+    assert small.call_counts == {"points": 1}
 
 
 # Songs that are identified by track ids, so that several may have the same artist and title.
@@ -223,26 +223,28 @@ def tracked(request: pytest.FixtureRequest) -> OpenRelease:
 def test_the_most_popular_song_of_the_name_is_chosen(tracked: OpenRelease) -> None:
     (seed,) = resolve(tracked, Seed(artist="nena", title="99 LUFTBALLONS"))
     assert seed.resolution is Resolution.SONG
-    assert [point.song for point in seed.points] == [SAME_NAMES[1].song]
-    np.testing.assert_allclose(seed.points[0].vector, Y)
+    assert seed.point
+    assert seed.point.song == SAME_NAMES[1].song
+    np.testing.assert_allclose(seed.point.vector, Y)
 
 
 def test_a_track_id_precedes_the_name(tracked: OpenRelease) -> None:
     unpopular = SAME_NAMES[0].song
     (seed,) = resolve(tracked, Seed(unpopular.song_id, unpopular.artist, unpopular.title))
-    assert [point.song for point in seed.points] == [unpopular]
+    assert seed.point
+    assert seed.point.song == unpopular
 
 
 @pytest.mark.parametrize("index", [5, 6, 7, 8], ids=["signs", "long", "kana", "ship"])
 def test_names_without_plain_words_are_found(tracked: OpenRelease, index: int) -> None:
     song = SAME_NAMES[index].song
     (seed,) = resolve(tracked, Seed(artist=song.artist, title=song.title))
-    assert (seed.resolution, titles(seed)) == (Resolution.SONG, [song.title])
+    assert (seed.resolution, title_of(seed)) == (Resolution.SONG, song.title)
 
 
 def test_the_beginning_of_a_title_is_not_enough(tracked: OpenRelease) -> None:
     (seed,) = resolve(tracked, Seed(artist="Nena", title="99 Luft"))
-    assert seed.resolution is Resolution.ARTIST
+    assert seed.resolution is Resolution.UNKNOWN
     (seed,) = resolve(tracked, Seed(artist="Nobody", title="99 Luftballons"))
     assert seed.resolution is Resolution.UNKNOWN
 

@@ -162,15 +162,15 @@ def test_a_playlist_is_explained_once_for_all_its_songs(
 ) -> None:
     counted: Counter[str] = Counter()
 
-    def weigh_seeds(*arguments: object) -> object:
+    def list_entries(*arguments: object) -> object:
         counted["counts"] += 1
         return counts(*arguments)  # type: ignore[arg-type]
 
-    counts = explain.weigh_seeds
-    monkeypatch.setattr(explain, "weigh_seeds", weigh_seeds)
+    counts = explain.list_entries
+    monkeypatch.setattr(explain, "list_entries", list_entries)
     answer = asyncio.run(methods.recommend(real, ONE))
     assert len(answer.songs) == 500
-    assert counted["counts"] == 2
+    assert counted["counts"] == 1
     for scored in answer.songs:
         assert 0 < len(scored.reasons) <= explain.MAX_REASONS
         assert sum(reason.share for reason in scored.reasons) <= 1 + 1e-5
@@ -178,7 +178,7 @@ def test_a_playlist_is_explained_once_for_all_its_songs(
 
 
 def test_the_number_of_concurrent_queries_is_limited() -> None:
-    release = RecordingRelease(POINTS[:10])
+    release = RecordingRelease(POINTS[:10], track_ids=True)
     unknown = [Seed(artist=f"Nobody {number}", title="?") for number in range(1_000)]
     resolved = asyncio.run(resolve_seeds(release, unknown))
     assert len(resolved) == 1_000
