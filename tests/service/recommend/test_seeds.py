@@ -83,8 +83,8 @@ def test_a_title_alone_is_the_song_without_an_artist(track_ids: list[str]) -> No
         Seed(title="Eggs"),
         Seed(artist="Nobody", title="Tea"),
     )
-    found = [[(point.song.artist, point.song.title) for point in seed.points] for seed in resolved]
-    assert found == [[("", "Milk")], [("Dido", "Milk")], [], []]
+    names = [seed.point and (seed.point.song.artist, seed.point.song.title) for seed in resolved]
+    assert names == [("", "Milk"), ("Dido", "Milk"), None, None]
     assert resolved[2].resolution is Resolution.UNKNOWN
 
 

@@ -24,7 +24,7 @@ from tests.support.fakes import FakeRelease, points_of, publish
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator, Sequence
 
-    from catalog.model import Filter, Hit, Point, Search
+    from catalog.model import Filter, Hit, Point, Search, Song
     from catalog.store import OpenRelease
 
 SONGS = 1_600
@@ -106,8 +106,8 @@ def test_a_small_call_never_yields(real: OpenRelease, monkeypatch: pytest.Monkey
 class RecordingRelease(FakeRelease):
     """Records all searches, and how many queries ran concurrently."""
 
-    def __init__(self, points: Sequence[Point]) -> None:
-        super().__init__(points)
+    def __init__(self, points: Sequence[Point], *, track_ids: bool = False) -> None:
+        super().__init__(points, track_ids=track_ids)
         self.searches: list[Search] = []
         self.now = self.most = 0
 
@@ -116,7 +116,7 @@ class RecordingRelease(FakeRelease):
         await asyncio.sleep(0)
         return await super().find(searches)
 
-    async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
+    async def search(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
         self.now += 1
         self.most = max(self.most, self.now)
         await asyncio.sleep(0)
