@@ -69,7 +69,8 @@ holdout_option = click.option(
     show_default=True,
     metavar="LIST",
     help="Baselines to score as well: a comma-separated list of random, popularity, tutorial, "
-    "word2vec-mean, item-item, session-knn, rules, als and bpr; or quick, all or none.",
+    "word2vec-mean, item-item, session-knn, rules, item-knn, vstan, ease, als and bpr; or quick, "
+    "all or none.",
 )
 @click.option(
     "--modes",

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from catalog.errors import InputError
-from evaluation.baselines import factors, word2vec
+from evaluation.baselines import ease, factors, word2vec
 from evaluation.baselines.factors import ALS_ITERATIONS, BPR_ITERATIONS, FACTORS, Als, Bpr
+from evaluation.baselines.item_knn import SIMILARITIES_TO_COMPUTE, ItemKnn
 from evaluation.baselines.neighbours import NEIGHBOURS, SESSIONS, ItemItem, SessionKnn
 from evaluation.baselines.popular import Popularity, Random
 from evaluation.baselines.rules import MAX_DISTANCE, SequentialRules
+from evaluation.baselines.tuning import TUNING_CASES
+from evaluation.baselines.vstan import SETTINGS_TO_TRY, Vstan, VstanSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +33,9 @@ NAMES = (
     "item-item",
     "session-knn",
     "rules",
+    "item-knn",
+    "vstan",
+    "ease",
     "als",
     "bpr",
 )
@@ -43,6 +49,8 @@ _WORD2VEC = ("tutorial", "word2vec-mean")
 _PER_SPARSE_OPERATION = 1.5e-8  # a multiplication of sparse matrices, or the sorting of a score
 _PER_DENSE_MULTIPLICATION = 1.0e-10
 _PER_WORD2VEC_PLAY = 4e-6
+_PER_NEIGHBOUR_SONG = 2e-8  # of a song of one of the most similar playlists
+_PER_INVERSION = 6e-11  # of one of the songs^3 operations that invert a matrix
 _PER_RULE = 3e-7
 _PER_ALS_UPDATE = 2e-8
 _PER_BPR_UPDATE = 4e-7
@@ -98,6 +106,13 @@ def estimate_seconds(name: str, dataset: Dataset, cases: HeldOutCases) -> float:
         "session-knn": (playlists_of_seeds * 4 + len(cases) * SESSIONS * mean_length * 2)
         * _PER_SPARSE_OPERATION,
         "rules": plays * MAX_DISTANCE * _PER_RULE,
+        "item-knn": pairs_of_songs * 4 * _PER_SPARSE_OPERATION * SIMILARITIES_TO_COMPUTE,
+        "vstan": (len(cases) + TUNING_CASES * SETTINGS_TO_TRY)
+        * (
+            VstanSettings().sessions * mean_length * _PER_NEIGHBOUR_SONG
+            + songs * _PER_SPARSE_OPERATION
+        ),
+        "ease": float(len(ease.find_songs(dataset))) ** 3 * _PER_INVERSION * ease.INVERSIONS,
         "als": plays * ALS_ITERATIONS * FACTORS * _PER_ALS_UPDATE + scoring,
         "bpr": plays * BPR_ITERATIONS * _PER_BPR_UPDATE + scoring,
     }[name]
@@ -135,6 +150,12 @@ def _reason_to_skip(
             f"{name} is left out: its model needs songs in {word2vec.PARAMETERS.min_count} or more "
             f"training playlists, and there is none"
         )
+    if name == "ease" and (songs := len(ease.find_songs(dataset))) > ease.MAX_SONGS:
+        return (
+            f"ease is left out: {songs:,} songs are in {ease.MIN_PLAYLISTS} or more training "
+            f"playlists, and it is limited to {ease.MAX_SONGS:,}, because memory grows with the "
+            f"square of their number"
+        )
     expected = estimate_seconds(name, dataset, cases)
     if expected > patience:
         return (
@@ -157,6 +178,9 @@ _BUILDERS: dict[str, Callable[[Dataset], System]] = {
     "item-item": ItemItem,
     "session-knn": SessionKnn,
     "rules": SequentialRules,
+    "item-knn": ItemKnn,
+    "vstan": Vstan,
+    "ease": ease.Ease,
     "als": Als,
     "bpr": Bpr,
 }

@@ -41,15 +41,10 @@ class ItemItem:
         scale = 1.0 / np.sqrt(np.maximum(dataset.songs.playlists, 1)).astype(np.float32)
         unit = csr_array(playlists @ diags_array(scale))
         by_song = csr_array(unit.T)
-        pairs = np.bincount(
-            playlists.indices,
-            np.diff(playlists.indptr)[dataset.train.rows],
-            minlength=len(dataset.songs),
-        )
         parts = []
-        for low, high in _split_songs(pairs):
+        for low, high in split_songs(dataset):
             similarities = csr_array(by_song[low:high] @ unit)
-            similarities.data[similarities.indices == _find_rows(similarities) + low] = 0.0
+            similarities.data[similarities.indices == find_rows(similarities) + low] = 0.0
             parts.append(keep_highest(similarities, NEIGHBOURS))
         self._similarities = csr_array(vstack(parts, format="csr"))
 
@@ -101,24 +96,28 @@ def weight_by_recency(seeds: SongLists, songs: int, decay: float) -> csr_array:
 def keep_highest(matrix: csr_array, count: int) -> csr_array:
     """Return the matrix with only the `count` highest non-zero values of each row."""
     matrix.eliminate_zeros()
-    rows = _find_rows(matrix)
+    rows = find_rows(matrix)
     order = np.lexsort((matrix.indices, -matrix.data, rows))
     rank = np.arange(len(order)) - matrix.indptr[rows]  # within the row, as `order` sorts by row
     kept = order[rank < count]
     return csr_array((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)
 
 
-def _find_rows(matrix: csr_array) -> NDArray[np.int64]:
+def find_rows(matrix: csr_array) -> NDArray[np.int64]:
     """Return the row of each stored value."""
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
-def _split_songs(pairs: NDArray[np.generic]) -> Iterator[tuple[int, int]]:
+def split_songs(dataset: Dataset) -> Iterator[tuple[int, int]]:
     """Yield ranges of songs, from the first to before the second, with at most `MAX_PAIRS` pairs.
 
-    `pairs` is the number of pairs of each song. A song with more than `MAX_PAIRS` pairs has a range
-    of its own.
+    A pair is a song and a song of one of its training playlists. A song with more than `MAX_PAIRS`
+    pairs has a range of its own.
     """
+    lengths = np.diff(dataset.matrix.indptr)
+    pairs = np.bincount(
+        dataset.matrix.indices, np.repeat(lengths, lengths), minlength=len(dataset.songs)
+    )
     total = np.cumsum(pairs)
     low = 0
     while low < len(pairs):

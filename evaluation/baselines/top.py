@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
-    from scipy.sparse import csr_array
 
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import SongLists, SongNumbers
@@ -25,6 +25,17 @@ def batch_seeds(cases: HeldOutCases, scores_per_case: int) -> Iterator[SongLists
     size = max(1, min(MAX_BATCH, MAX_DENSE_SCORES // max(1, scores_per_case)))
     for start in range(0, len(cases), size):
         yield cases.seeds.take(slice(start, start + size))
+
+
+def weigh_by_age(seeds: SongLists, songs: int, power: float) -> csr_array:
+    """Return the weights (age + 1)^-power of the seeds, shape (queries, songs).
+
+    The age of the last seed is 0.
+    """
+    age = seeds.offsets[1:][seeds.rows] - 1 - np.arange(len(seeds.songs))
+    known = seeds.songs >= 0
+    weight = ((age[known] + 1.0) ** -power).astype(np.float32)
+    return csr_array((weight, (seeds.rows[known], seeds.songs[known])), shape=(len(seeds), songs))
 
 
 def rank_dense(scores: NDArray[np.float32], limit: int) -> SongNumbers:

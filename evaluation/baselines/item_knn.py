@@ -1,0 +1,110 @@
+"""Item-kNN with asymmetric cosine, shrinkage and recency, tuned on validation cases."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse import csr_array, vstack
+
+from evaluation.baselines.neighbours import find_rows, keep_highest, split_songs
+from evaluation.baselines.top import batch_seeds, rank_sparse, weigh_by_age
+from evaluation.baselines.tuning import tune
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from evaluation.protocol.cases import HeldOutCases
+    from evaluation.protocol.dataset import Dataset, SongNumbers
+
+
+@dataclass(frozen=True, slots=True)
+class ItemKnnSettings:
+    """The parameters of item-kNN.
+
+    - `alpha`: exponent of the seed's number of playlists; that of the other song is 1 - alpha.
+    - `shrinkage`: added to the denominator, which lowers similarities that few playlists support.
+    - `neighbours`: number of most similar songs that count for each seed.
+    - `recency`: p of the weight (age + 1)^-p of a seed; 0 for equal weights.
+    """
+
+    alpha: float = 0.5
+    shrinkage: float = 0.0
+    neighbours: int = 200
+    recency: float = 0.0
+
+
+GRID = {
+    "alpha": (0.5, 0.25, 0.75, 1.0),
+    "shrinkage": (0.0, 5.0, 20.0),
+    "recency": (0.0, 0.5, 1.0),
+    "neighbours": (200, 50, 800),
+}
+"""Values that are tried, at most 13 settings, of which 6 compute similarities."""
+
+SIMILARITIES_TO_COMPUTE = 6
+"""Number of times that similarities are computed, tuning included."""
+
+MAX_NEIGHBOURS = max(GRID["neighbours"])
+
+
+class ItemKnn:
+    """Recommends the songs with the highest weighted sum of similarities to the seeds.
+
+    The similarity of song j to seed i is n_ij / (n_i^alpha * n_j^(1 - alpha) + shrinkage), where n
+    are numbers of training playlists. Aiolli, "Efficient top-n recommendation for very large scale
+    binary rated datasets", 2013.
+    """
+
+    key, name = "item-knn", "item-kNN, tuned"
+
+    def __init__(self, dataset: Dataset, settings: ItemKnnSettings | None = None) -> None:
+        self._dataset = dataset
+        self._computed: dict[tuple[float, float], csr_array] = {}  # the last similarities
+        if settings is None:
+            settings = tune(ItemKnnSettings(), GRID, self._recommend, dataset)
+        self.settings = settings
+        self._similarities = self._find_neighbours(settings)
+        self._computed = {}
+
+    def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
+        """Yield the songs most similar to the seeds of each case, in batches."""
+        return self._rank(self._similarities, self.settings.recency, cases, limit)
+
+    def _recommend(
+        self, settings: ItemKnnSettings, cases: HeldOutCases, limit: int
+    ) -> Iterator[SongNumbers]:
+        similarities = self._find_neighbours(settings)
+        return self._rank(similarities, settings.recency, cases, limit)
+
+    def _rank(
+        self, similarities: csr_array, recency: float, cases: HeldOutCases, limit: int
+    ) -> Iterator[SongNumbers]:
+        songs = similarities.shape[0]
+        for seeds in batch_seeds(cases, songs):
+            scores = csr_array(weigh_by_age(seeds, songs, recency) @ similarities)
+            yield rank_sparse(scores, limit, seeds)
+
+    def _find_neighbours(self, settings: ItemKnnSettings) -> csr_array:
+        """Return the similarities of the neighbours of each song, shape (songs, songs)."""
+        key = (settings.alpha, settings.shrinkage)
+        if key not in self._computed:
+            self._computed = {key: self._compute_similarities(*key)}
+        return keep_highest(self._computed[key].copy(), settings.neighbours)
+
+    def _compute_similarities(self, alpha: float, shrinkage: float) -> csr_array:
+        """Return the `MAX_NEIGHBOURS` highest similarities of each song, shape (songs, songs)."""
+        playlists, songs = self._dataset.matrix, self._dataset.songs
+        by_song = csr_array(playlists.T)
+        plays = np.maximum(songs.playlists, 1).astype(np.float64)
+        parts = []
+        for low, high in split_songs(self._dataset):
+            shared = csr_array(by_song[low:high] @ playlists)
+            rows = find_rows(shared)
+            norm = plays[low + rows] ** alpha * plays[shared.indices] ** (1 - alpha)
+            shared.data = (shared.data / (norm + shrinkage)).astype(np.float32)
+            shared.data[shared.indices == rows + low] = 0.0
+            shared.data[~songs.in_catalog[shared.indices]] = 0.0
+            parts.append(keep_highest(shared, MAX_NEIGHBOURS))
+        return csr_array(vstack(parts, format="csr"))

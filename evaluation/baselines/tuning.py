@@ -1,0 +1,59 @@
+"""Tuning of baselines on validation cases, one parameter after another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from catalog.errors import MismatchError
+from evaluation.metrics.relevance import find_label_ranks, match_labels
+from evaluation.protocol.cases import load_cases
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from evaluation.protocol.cases import HeldOutCases
+    from evaluation.protocol.dataset import Dataset, SongNumbers
+
+Settings = TypeVar("Settings")
+
+TUNING_CASES = 500
+"""Validation playlists, drawn at random, whose last songs decide between settings."""
+
+DEPTH = 100  # songs of a ranking
+
+Recommend = Any
+"""A function of cases and limit that yields rankings, as `System.recommend`."""
+
+
+def tune(
+    start: Settings,
+    grid: Mapping[str, Sequence[float]],
+    recommend: Callable[[Settings, HeldOutCases, int], Iterator[SongNumbers]],
+    dataset: Dataset,
+) -> Settings:
+    """Return the settings with the highest gain on validation cases.
+
+    The parameters in `grid` are tuned in its order, each with the best values of those before it
+    and the value in `start` of those after it. Of equally good values, the first is taken. The gain
+    is the mean of 1 / log2(1 + rank) of the label, or 0 beyond rank `DEPTH`. Returns `start` if
+    there are no validation playlists.
+    """
+    try:
+        cases = load_cases(dataset.work, "validation", "last", dataset.seed)
+    except MismatchError:
+        return start
+    cases = cases.sample(TUNING_CASES, dataset.seed)
+    best = start
+    for name, values in grid.items():
+        settings = [replace(best, **{name: value}) for value in values]  # type: ignore[type-var]
+        gains = [_measure_gain(recommend(tried, cases, DEPTH), cases) for tried in settings]
+        best = settings[int(np.argmax(gains))]
+    return best
+
+
+def _measure_gain(rankings: Iterator[SongNumbers], cases: HeldOutCases) -> float:
+    ranks = find_label_ranks(match_labels(np.concatenate(list(rankings)), cases.labels))
+    return float(np.where(ranks > 0, 1 / np.log2(1 + np.maximum(ranks, 1)), 0.0).mean())
