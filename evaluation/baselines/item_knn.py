@@ -35,18 +35,18 @@ class ItemKnnSettings:
     recency: float = 0.0
 
 
+MAX_NEIGHBOURS = 800
+
 GRID = {
     "alpha": (0.5, 0.25, 0.75, 1.0),
     "shrinkage": (0.0, 5.0, 20.0),
     "recency": (0.0, 0.5, 1.0),
-    "neighbours": (200, 50, 800),
+    "neighbours": (200, 50, MAX_NEIGHBOURS),
 }
 """Values that are tried, at most 13 settings, of which 6 compute similarities."""
 
 SIMILARITIES_TO_COMPUTE = 6
 """Number of times that similarities are computed, tuning included."""
-
-MAX_NEIGHBOURS = max(GRID["neighbours"])
 
 
 class ItemKnn:
