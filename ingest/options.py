@@ -11,7 +11,13 @@ import click
 from click.core import ParameterSource
 
 from catalog.commands.options import Decimal
-from ingest.parameters import Parameters
+from ingest.parameters import (
+    DEFAULT_SHARES,
+    MAX_SHARE,
+    REPLACED,
+    Parameters,
+    describe_replacement,
+)
 from ingest.sources.columns import ALL_ROLES, THIS_FILE
 from ingest.sources.options import FORMATS, MIN_PLAY, QUOTINGS, ReadOptions
 
@@ -100,6 +106,31 @@ def _parse_payload(
         return parse_payload_columns(values)
     except InputError as error:
         raise click.BadParameter(str(error)) from error
+
+
+def _parse_shares(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, float]:
+    shares = {}
+    for value in values:
+        name, equals, number = value.rpartition("=")
+        try:
+            share = float(number)
+        except ValueError:
+            share = -1.0
+        if not name or not equals or not 0 <= share <= MAX_SHARE:
+            raise click.BadParameter(
+                f"'{value}' is not of the form FIELD=SHARE, with a share from 0 to {MAX_SHARE:g}"
+            )
+        shares[name] = share
+    return shares or dict(DEFAULT_SHARES)
+
+
+def _refuse_replaced(
+    _context: click.Context, parameter: click.Parameter, value: str | None
+) -> None:
+    if value is not None:
+        raise click.BadParameter(f"it was replaced: {describe_replacement(str(parameter.name))}")
 
 
 column_option = click.option(
@@ -211,12 +242,31 @@ def parameter_options(command: Command) -> Command:
         "command line override its values.",
     )
     options = [_parameter_option(parameter) for parameter in fields(Parameters)]
-    return cast("Command", _add([*options, file_option], wrapped))
+    replaced = [
+        click.option(
+            f"--{name.replace('_', '-')}",
+            name,
+            hidden=True,
+            expose_value=False,
+            callback=_refuse_replaced,
+        )
+        for name in REPLACED
+    ]
+    return cast("Command", _add([*options, file_option, *replaced], wrapped))
 
 
 def _parameter_option(parameter: Field[Any]) -> Callable[[Any], Any]:
     name, default = parameter.name.replace("_", "-"), parameter.default
     text, choices = parameter.metadata["help"], parameter.metadata.get("choices")
+    if "shares" in parameter.metadata:
+        return click.option(
+            "--content-share",
+            parameter.name,
+            multiple=True,
+            callback=_parse_shares,
+            metavar="FIELD=SHARE",
+            help=text,
+        )
     if isinstance(default, bool):
         return click.option(f"--{name}/--no-{name}", default=default, show_default=True, help=text)
     kind: click.ParamType[Any]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
 TRAINED_PLAYS = 6_000_000
 """Number of plays in all epochs of Word2Vec together, from which the number of epochs follows."""
@@ -33,18 +35,58 @@ ORDERS = ("auto", "played", "none")
 _WITHOUT_ORDER: Mapping[str, float] = {
     "distance_power": 0.0,
     "backward": 1.0,
-    "query_decay": 1.0,
-    "cooccurrence_decay": 1.0,
+    "recency": 0.0,
+    "dense_recency": 0.0,
 }
 MODES = ("auto", "dense", "cooccurrence", "hybrid", "ranked")
+
+SELECTED = ("recency", "dense_recency", "song_exponent", "content_shares", "dense_weight")
+"""Parameters that are selected on validation playlists unless they are given."""
+
+REPLACED: Mapping[str, str] = {"cooccurrence_decay": "recency", "query_decay": "dense_recency"}
+"""Parameters of earlier versions, and those that replace them."""
+
+EQUAL_AGE = 10
+"""Age at which a recency that is converted from a decay gives a seed the same weight."""
+
+DEFAULT_SHARES: Mapping[str, float] = {"artist": 0.2}
+MAX_SHARE = 100.0
 
 
 def _parameter(stage: str, default: Any, low: float, high: float, text: str) -> Any:
     return field(default=default, metadata={"stage": stage, "range": (low, high), "help": text})
 
 
+def _check_shares(shares: Mapping[str, float]) -> None:
+    for name, share in shares.items():
+        if not 0 <= share <= MAX_SHARE:
+            raise InputError(
+                f"the content share of {name} is {share}, and must be from 0 to {MAX_SHARE:g}"
+            )
+
+
 def _choice(stage: str, choices: tuple[str, ...], text: str) -> Any:
     return field(default=choices[0], metadata={"stage": stage, "choices": choices, "help": text})
+
+
+def convert_decay(decay: float) -> float:
+    """Return the recency whose weights are close to those of an exponential decay above 0.
+
+    Both give a seed of age `EQUAL_AGE` the same weight.
+    """
+    return -EQUAL_AGE * math.log(decay) / math.log(EQUAL_AGE + 1)
+
+
+def describe_replacement(name: str) -> str:
+    """Return what to use instead of a parameter in `REPLACED`."""
+    new = REPLACED[name]
+    return (
+        f"use {new} (--{new.replace('_', '-')}) instead: the weight of a seed that A seeds follow "
+        f"is (A + 1) ** -{new}. A decay of 1 is a recency of 0, 0.95 about "
+        f"{convert_decay(0.95):.1f}, 0.9 about {convert_decay(0.9):.1f} and 0.7 about "
+        f"{convert_decay(0.7):.1f}; without a value, the best one is selected on validation "
+        f"playlists"
+    )
 
 
 @dataclass(frozen=True)
@@ -129,13 +171,6 @@ class Parameters:
         1.0,
         "Correction of co-occurrence for the popularity of the seed; 0: none.",
     )
-    song_exponent: float = _parameter(
-        "count",
-        0.0,
-        0.0,
-        1.0,
-        "Correction of co-occurrence for the popularity of the predicted song; 0: none.",
-    )
     neighbours: int = _parameter(
         "count", 200, 1, 10_000, "Maximum number of songs that each seed predicts."
     )
@@ -155,23 +190,40 @@ class Parameters:
         "Minimum number of training playlists of a song in the catalog.  [default: 1, or 2 if "
         "there are more than a million songs]",
     )
-    dense_weight: float = _parameter(
+    recency: float = _parameter(
         "query",
-        0.2,
-        0.001,
+        0.5,
+        0.0,
         10.0,
-        "Weight of the cosine relative to the co-occurrence score in hybrid search; mode auto "
-        "tries several unless this is given.",
+        "Decrease of the weight of a seed with the number of later seeds, in the co-occurrence "
+        "search; 0: none. Selected on validation playlists unless it is given.",
     )
-    query_decay: float = _parameter(
+    dense_recency: float = _parameter("query", 0.5, 0.0, 10.0, "The same in the Word2Vec search.")
+    song_exponent: float = _parameter(
         "query",
-        0.9,
+        0.0,
         0.0,
         1.0,
-        "Weight of a song of a query, relative to the next one, in the Word2Vec search.",
+        "Correction of co-occurrence for the popularity of the predicted song; 0: none. Selected "
+        "on validation playlists unless it is given.",
     )
-    cooccurrence_decay: float = _parameter(
-        "query", 0.95, 0.0, 1.0, "The same in the co-occurrence search."
+    content_shares: Mapping[str, float] = field(
+        default_factory=lambda: dict(DEFAULT_SHARES),
+        metadata={
+            "stage": "query",
+            "shares": True,
+            "help": "Weight of songs that share a value of FIELD with the seeds, relative to "
+            "co-occurrence; FIELD is artist or a keyword field of --payload. Selected on "
+            "validation playlists unless it is given.",
+        },
+    )
+    dense_weight: float = _parameter(
+        "query",
+        0.05,
+        0.001,
+        10.0,
+        "Weight of the cosine relative to the co-occurrence score in hybrid search. Selected on "
+        "validation playlists unless it is given.",
     )
     ranker: bool = _parameter("rank", False, 0, 1, "Train a re-ranker as well.")
     mode: str = _choice(
@@ -191,6 +243,9 @@ class Parameters:
     def __post_init__(self) -> None:
         for name, parameter in self.__dataclass_fields__.items():
             value = getattr(self, name)
+            if "shares" in parameter.metadata:
+                _check_shares(value)
+                continue
             choices = parameter.metadata.get("choices")
             if choices:
                 if value not in choices:
@@ -201,6 +256,18 @@ class Parameters:
                 raise InputError(f"{name} is {value}, and must be from {low} to {high}")
         if self.mode == "ranked" and not self.ranker:
             raise InputError("mode 'ranked' needs a re-ranker: add --ranker")
+
+    def fixed(self, given: Collection[str]) -> frozenset[str]:
+        """Return the names in `SELECTED` whose values are kept, because they were given.
+
+        A value that is not the default counts as given. Of `content_shares`, only the fields in it
+        are kept.
+        """
+        defaults = Parameters()
+        names = {name for name in SELECTED if getattr(self, name) != getattr(defaults, name)}
+        if self.order == "none":
+            names |= {"recency", "dense_recency"}
+        return frozenset(names | ({*given} & {*SELECTED}))
 
     def with_order(self, measured: str, given: Collection[str] = ()) -> Parameters:
         """Return the parameters with a definite order: the measured one if it is "auto".
@@ -215,10 +282,14 @@ class Parameters:
 
     def of_stage(self, stage: str) -> dict[str, Any]:
         """Return the parameters of a stage by name: those that its result depends on."""
-        return {
+        values = {
             name: getattr(self, name)
             for name, parameter in self.__dataclass_fields__.items()
             if parameter.metadata["stage"] == stage
+        }
+        return {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in values.items()
         }
 
     def epochs_for(self, plays: int) -> int:

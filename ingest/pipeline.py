@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from catalog.content import ARTIST
 from catalog.draft import Draft
-from catalog.errors import PlaylistError, RejectsError, ReleaseError
+from catalog.errors import InputError, PlaylistError, RejectsError, ReleaseError
 from catalog.files import lock_folder
 from catalog.manifest import Manifest, Origin, StoredReranker
-from catalog.reranker import MOST_FIELDS, load_lightgbm, pack
+from catalog.reranker import load_lightgbm, pack
 from ingest import parameters as parameters_module
 from ingest.learn import cooccurrence, reranker, selection, word2vec
+from ingest.learn.arrays import StageFiles
 from ingest.learn.cooccurrence import CountSummary
-from ingest.learn.reranker import RankSummary, StageFiles
-from ingest.learn.selection import Alternatives, ChooseSummary, dense_weights_to_try
+from ingest.learn.reranker import RankSummary
+from ingest.learn.selection import ChooseSummary, SelectionInputs
 from ingest.learn.word2vec import TrainSummary, describe_rarity
 from ingest.prepare import playlists, split
 from ingest.prepare.playlists import PrepareSummary, prepare_options
 from ingest.prepare.split import SplitSummary
-from ingest.publish.points import assemble_points
+from ingest.publish.points import PointOptions, assemble_points
 from ingest.sources import read as read_module
 from ingest.sources.files import STDIN, find_files
 from ingest.sources.options import DEFAULT_OPTIONS as DEFAULT_READ_OPTIONS
@@ -83,8 +85,8 @@ class Stages:
     split: Stage[SplitSummary]
     count: Stage[CountSummary]
     train: Stage[TrainSummary]
-    rank: Stage[RankSummary] | None
     choose: Stage[ChooseSummary]
+    rank: Stage[RankSummary] | None
     files: StageFiles
 
     def items(self) -> Iterator[tuple[str, Stage[Any]]]:
@@ -151,6 +153,7 @@ def run(
     with lock_folder(work, "an ingest run"), copy_standard_input(files, work) as copy:
         folder = WorkFolder(work, reporter, force=options.force)
         read = _read(folder, find_files(files, copy), options, reporter)
+        require_known_shares(read.summary, parameters)
         prepared = _prepare(folder, read, parameters, reporter)
         require_few_rejects(prepared, options.max_rejects)
         parameters = parameters.with_order(prepared.summary.order.found, options.given)
@@ -246,44 +249,45 @@ def _learn(
         fields=_keyword_fields(read.summary),
     )
     inputs = {"count": counted.fingerprint, "train": trained.fingerprint}
-    ranked = _rank(folder, files, inputs, parameters, reporter)
-    model = ranked.folder / reranker.MODEL if ranked and ranked.summary.better else None
-    weights = dense_weights_to_try(parameters, given)
-    catalog_min = parameters.catalog_min_for(counted.summary.songs)
+    fixed = parameters.fixed(given)
+    selection_inputs = SelectionInputs(
+        parameters,
+        fixed,
+        counted.summary.scale,
+        parameters.catalog_min_for(counted.summary.songs),
+    )
     chosen = folder.run_stage(
         CHOOSE,
         {
             "split": splits.fingerprint,
             **inputs,
-            "rank": ranked and ranked.fingerprint,
-            "weights": list(weights),
+            "fixed": sorted(fixed),
+            "fields": list(files.fields),
             **parameters.of_stage("query"),
         },
-        lambda _: selection.select_mode(
-            files, Alternatives(weights, catalog_min, model), parameters, reporter
-        ),
+        lambda _: selection.select_parameters(files, selection_inputs, reporter),
     )
-    return Stages(read, prepared, splits, counted, trained, ranked, chosen, files)
+    ranked = _rank(folder, files, inputs, chosen, selection_inputs, reporter)
+    return Stages(read, prepared, splits, counted, trained, chosen, ranked, files)
 
 
 def _rank(
     folder: WorkFolder,
     files: StageFiles,
     inputs: Mapping[str, str],
-    parameters: Parameters,
+    chosen: Stage[ChooseSummary],
+    selection_inputs: SelectionInputs,
     reporter: Reporter,
 ) -> Stage[RankSummary] | None:
+    parameters = selection_inputs.parameters
     if not parameters.ranker:
         return None
+    selected = replace(parameters, **chosen.summary.selected.to_parameters())
+    rank_inputs = replace(selection_inputs, parameters=selected)
     return folder.run_stage(
         RANK,
-        {
-            **inputs,
-            "fields": list(files.fields),
-            **parameters.of_stage("query"),
-            "seed": parameters.seed,
-        },
-        lambda out: reranker.train_reranker(files, out, parameters, reporter),
+        {**inputs, "choose": chosen.fingerprint, "seed": parameters.seed},
+        lambda out: reranker.train_reranker(files, out, rank_inputs, reporter),
     )
 
 
@@ -293,9 +297,19 @@ def _payload_kinds(read: ReadSummary) -> dict[str, Kind]:
 
 
 def _keyword_fields(read: ReadSummary) -> list[str]:
-    """Return the names of the payload fields that the re-ranker uses."""
-    keywords = [name for name, kind in _payload_kinds(read).items() if kind == "keyword"]
-    return sorted(keywords)[:MOST_FIELDS]
+    """Return the payload fields that are content fields."""
+    return sorted(name for name, kind in _payload_kinds(read).items() if kind == "keyword")
+
+
+def require_known_shares(read: ReadSummary, parameters: Parameters) -> None:
+    """Raise `InputError` if there is a share of a field that is no content field."""
+    fields = (ARTIST, *_keyword_fields(read))
+    for name in parameters.content_shares:
+        if name not in fields:
+            raise InputError(
+                f"there is no keyword field '{name}' for its content share: the fields are "
+                f"{', '.join(fields)}; add one with --payload {name}:keyword"
+            )
 
 
 def require_few_rejects(prepared: Stage[PrepareSummary], max_rejects: float) -> None:
@@ -363,8 +377,10 @@ def _describe_origin(
         "window": trained.window,
         "lone_neighbours": counted.lone_neighbours,
         "catalog_min": parameters.catalog_min_for(counted.songs),
-        "mode": chosen.mode,
-        "dense_weight": chosen.dense_weight,
+        "cooccurrence_scale": counted.scale,
+        **chosen.selected.to_parameters(),
+        "mode": _select_mode(stages, parameters),
+        "selection": [asdict(trial) for trial in chosen.trials],
     }
     return Origin(
         data_fingerprint=stages.read.inputs["data"],
@@ -375,6 +391,14 @@ def _describe_origin(
         sources=sources,
         track_ids=stages.prepare.summary.track_ids,
     )
+
+
+def _select_mode(stages: Stages, parameters: Parameters) -> str:
+    """Return the mode of the release: the re-ranker, if it is better than what was selected."""
+    is_better = stages.rank is not None and stages.rank.summary.better
+    if parameters.mode == "ranked" or (parameters.mode == "auto" and is_better):
+        return "ranked"
+    return stages.choose.summary.selected.mode
 
 
 def _publish(
@@ -388,12 +412,19 @@ def _publish(
     payload = _payload_kinds(stages.read.summary)
     catalog_min = origin.parameters["catalog_min"]
     gate = options.gate
-    with assemble_points(stages.files, work, catalog_min, payload) as (songs_path, counts):
+    chosen = PointOptions(
+        catalog_min=catalog_min,
+        payload=payload,
+        song_exponent=origin.parameters["song_exponent"],
+        scale=origin.parameters["cooccurrence_scale"],
+    )
+    with assemble_points(stages.files, work, chosen) as points:
+        collided = {"collided_keys": points.collided_keys}
         draft = Draft(
-            songs_path,
+            points.path,
             origin.parameters["dimensions"],
-            counts,
-            origin,
+            points.counts,
+            replace(origin, parameters=origin.parameters | collided),
             payload,
             ranker=_pack_reranker(stages.rank),
             validation={

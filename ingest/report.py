@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from ingest.learn.descent import Trial
     from ingest.pipeline import Outcome, Stages
     from ingest.stages import Stage
 
@@ -133,6 +134,8 @@ def describe_last_run(stages: LastRun) -> str:
         stage = getattr(stages, name)
         if stage:
             lines.append((name, stage.summary.text))
+    if stages.choose:
+        lines += _trials(stages.choose.summary)
     if stages.train:
         lines += _missing(stages.train)
     return _format(lines)
@@ -329,6 +332,21 @@ def _missing(train: Stage[TrainSummary]) -> Iterator[Line]:
                 f"add playlists, or use --min-count {summary.most}"
             ),
         )
+
+
+def _trials(choose: ChooseSummary) -> Iterator[Line]:
+    """Yield the gain of each value that the selection tried, by parameter."""
+    by_parameter: dict[str, list[Trial]] = {}
+    for trial in choose.trials:
+        by_parameter.setdefault(trial.parameter, []).append(trial)
+    for name, trials in by_parameter.items():
+        gains = ", ".join(
+            f"{trial.value:g}{'*' if trial.is_selected else ''} {trial.gain:.4f}"
+            for trial in trials
+        )
+        yield "  tried", f"{name.replace('_', ' ')}, gain of each value (*: selected): {gains}"
+    for name in choose.untried:
+        yield "  untried", f"{name}: too many songs share a value"
 
 
 def _labels(split: SplitSummary) -> Iterator[Line]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import FileError, InputError
 from ingest.learn.cooccurrence import CountSummary
 from ingest.learn.selection import ChooseSummary
 from ingest.learn.word2vec import TrainSummary
-from ingest.parameters import Parameters
+from ingest.parameters import REPLACED, Parameters, describe_replacement
 from ingest.prepare.playlists import PrepareSummary
 from ingest.prepare.split import SplitSummary
 from ingest.stages import Summary, find_stage, finished_stage
@@ -60,8 +60,10 @@ def read_parameter_file(path: Path) -> ParameterFile:
     parameters = content.get("parameters") if isinstance(content, dict) else None
     if not isinstance(parameters, dict):
         raise InputError(f"{path} has no table 'parameters'")
-    defaults = {parameter.name: parameter.default for parameter in fields(Parameters)}
+    defaults = asdict(Parameters())
     for name, value in parameters.items():
+        if name in REPLACED:
+            raise InputError(f"{path}: {name} was replaced: {describe_replacement(name)}")
         if name not in defaults:
             raise InputError(f"{path}: there is no parameter '{name}'")
         if not _has_type_of(value, defaults[name]):
@@ -96,6 +98,11 @@ def _has_type_of(value: Any, default: Any) -> bool:
         return isinstance(value, bool) and isinstance(default, bool)
     if isinstance(default, str):
         return isinstance(value, str)
+    if isinstance(default, dict):
+        return isinstance(value, dict) and all(
+            isinstance(share, int | float) and not isinstance(share, bool)
+            for share in value.values()
+        )
     if isinstance(default, float):
         return isinstance(value, int | float)
     return isinstance(value, int) or (value is None and default is None)
@@ -120,7 +127,7 @@ def last_parameters(work: Path) -> Parameters:
         if stage and stage.inputs.get("split", split.fingerprint) == split.fingerprint:
             values |= {key: value for key, value in stage.inputs.items() if key in _NAMES}
             if isinstance(stage.summary, ChooseSummary):
-                values["dense_weight"] = stage.summary.dense_weight
+                values |= stage.summary.selected.to_parameters() | {"mode": values["mode"]}
     if values.get("mode") == "ranked":
         values["mode"] = "auto"
     return Parameters(**values)

@@ -56,7 +56,7 @@ def publish_synthetic(
         _write_songs(songs, path)
         task.result(f"{songs:,} songs of {DIMENSIONS} numbers, {PREDICTED} predicted by each")
     counts = Counts(songs, songs, songs, -(-songs // SONGS_PER_ARTIST), songs, 20 * songs)
-    parameters = {"query_decay": 0.9, "dense_weight": 0.1}
+    parameters = {"recency": 0.5, "dense_recency": 0.5, "dense_weight": 0.1}
     origin = Origin("0" * 64, "0" * 64, content, "bench", parameters, ["invented"], False)
     return store.publish(Draft(path, DIMENSIONS, counts, origin, {"year": "integer"}), reporter)
 

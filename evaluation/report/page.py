@@ -12,6 +12,7 @@ from evaluation.protocol.cases import HOLDOUTS
 from evaluation.report.headline import HEADINGS, format_number, make_headline_table, make_notes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from catalog.console.progress import Reporter
@@ -108,6 +109,7 @@ def render_page(result: Evaluation) -> str:
     baseline = _find_best_baseline(result)
     return environment.get_template("page.html").render(
         conditions=result.conditions,
+        selection=_group_trials(result.conditions.parameters),
         run=result.run,
         held_out=HOLDOUTS[result.conditions.holdout],
         main=result.main.name,
@@ -130,6 +132,14 @@ def render_page(result: Evaluation) -> str:
         map=song_map.draw_map(result.dataset),
         number=format_number,
     )
+
+
+def _group_trials(parameters: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the trials of the ingest run's selection by the name of the parameter in texts."""
+    trials: dict[str, list[dict[str, Any]]] = {}
+    for trial in parameters.get("selection", []):
+        trials.setdefault(trial["parameter"].replace("_", " "), []).append(trial)
+    return trials
 
 
 def _make_bar_chart(result: Evaluation, metric: str) -> BarChart:

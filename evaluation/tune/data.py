@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from scipy.sparse import csr_array
 
+from catalog.content import ARTIST
 from catalog.errors import MismatchError, PlaylistError
 from catalog.files import storage_errors
-from ingest.learn import reranker, retrieval
+from ingest.learn import reranker
+from ingest.learn.arrays import (
+    ReleaseArrays,
+    count_playlists,
+    measure_scale,
+    read_content,
+    read_playlists,
+    weight_matrix,
+)
 from ingest.learn.cases import sample_cases_with_last
 from ingest.learn.cooccurrence import compute_weights
-from ingest.learn.retrieval import ReleaseArrays
 from ingest.prepare.playlists import PrepareSummary
 from ingest.prepare.split import SplitSummary
 from ingest.stages import fingerprint_of, finished_stage
@@ -25,8 +33,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ingest.learn.arrays import ContentField, Songs
     from ingest.learn.cases import Cases
-    from ingest.learn.retrieval import Songs
     from ingest.parameters import Parameters
 
     Vectors = tuple[NDArray[np.int32], NDArray[np.float32]]
@@ -58,12 +66,14 @@ class StudyFiles:
 class TuningData:
     """The training playlists, and the validation cases that trials are scored on.
 
-    `playlist_counts`, shape (songs,), is the number of training playlists of each song.
+    `playlist_counts`, shape (songs,), is the number of training playlists of each song. `content`
+    has the content fields, with entries for a scale of 1.
     """
 
     train: list[Songs]
     playlist_counts: NDArray[np.int64]
     cases: Cases
+    content: tuple[ContentField, ...]
 
     @property
     def plays(self) -> int:
@@ -93,13 +103,16 @@ def locate_files(work: Path, study: Path) -> StudyFiles:
 
 def read_tuning_data(files: StudyFiles, parameters: Parameters) -> TuningData:
     """Read the training playlists and sample held-out cases from the validation playlists."""
-    playlists = retrieval.read_playlists(files.train)
+    playlists = read_playlists(files.train)
     total = pq.read_metadata(files.songs).num_rows
-    held_out = retrieval.read_playlists(files.validation)
+    held_out = read_playlists(files.validation)
     random = np.random.default_rng(parameters.seed)
     sample = [held_out[row] for row in random.permutation(len(held_out))[:MAX_PLAYLISTS]]
     cases = sample_cases_with_last(sample, random, CASES_PER_PLAYLIST - 1)
-    return TuningData(playlists, retrieval.count_playlists(playlists, total, parameters), cases)
+    counts = count_playlists(playlists, total, parameters)
+    fields = sorted(parameters.content_shares.keys() - {ARTIST})
+    content = read_content(files.songs, fields, counts, scale=1.0)
+    return TuningData(playlists, counts, cases, content)
 
 
 def digest_parameters(files: StudyFiles, parameters: Parameters, *stages: str) -> str:
@@ -124,7 +137,7 @@ def count_cooccurrence(data: TuningData, parameters: Parameters) -> csr_array:
     offsets = np.cumsum([0, *map(len, data.train)])
     parts = [part for _, _, part in compute_weights(offsets, songs, parameters)]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    return retrieval.weight_matrix(columns, len(data.playlist_counts))
+    return weight_matrix(columns, len(data.playlist_counts))
 
 
 def train_vectors(data: TuningData, parameters: Parameters, folder: Path) -> Vectors:
@@ -146,11 +159,16 @@ def build_arrays(
 ) -> ReleaseArrays:
     """Return the arrays of a release. Missing weights or vectors become empty arrays."""
     total = len(data.playlist_counts)
+    if weights is None:
+        weights = weight_matrix([[], [], []], total)
+    scale = measure_scale(weights, np.bincount(np.concatenate(data.train), minlength=total))
     return ReleaseArrays(
-        retrieval.weight_matrix([[], [], []], total) if weights is None else weights,
+        weights,
         *(vectors or (np.zeros(0, np.int32), np.zeros((0, 1), np.float32))),
         data.playlist_counts,
         np.zeros((1, total), np.int64),
+        scale,
+        tuple(replace(part, entries=part.entries * scale) for part in data.content),
     )
 
 

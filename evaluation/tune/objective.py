@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evaluation.tune import data as tuning_data
-from evaluation.tune.space import get_start_values, make_search_space, suggest
-from ingest.learn import reranker, retrieval
-from ingest.learn.cases import Cases
+from evaluation.tune.space import (
+    SHARES,
+    get_start_values,
+    make_search_space,
+    set_values,
+    suggest,
+)
 from ingest.learn.rank_metrics import discounted_gains
+from ingest.learn.retrieval import find_ranks_in_mode
 from ingest.stages import fingerprint_of
 
 if TYPE_CHECKING:
@@ -20,11 +25,15 @@ if TYPE_CHECKING:
 
     from evaluation.tune.data import StudyFiles
     from evaluation.tune.space import Space
-    from ingest.learn.retrieval import ReleaseArrays
+    from ingest.learn.arrays import ReleaseArrays
+    from ingest.learn.cases import Cases
     from ingest.parameters import Parameters
 
 DEPTH = 100  # songs of a ranking
 CHUNKS = 4  # parts of the cases; a weak trial is pruned after any of them
+
+_MODES = {"count": "cooccurrence", "train": "dense", "query": "hybrid"}
+"""Kind of search that a phase tunes."""
 
 _STAGES = {"count": ("count",), "train": ("train",), "query": ("count", "train", "query")}
 """Ingest stages whose parameters the trials of a phase depend on."""
@@ -57,7 +66,7 @@ def prepare_phase(files: StudyFiles, name: str, start: Parameters, plays: int) -
 
     space = make_search_space(name, start, plays)
     parameters = tuning_data.select_parameters(start, _STAGES[name])
-    fixed = {key: value for key, value in parameters.items() if key not in space}
+    fixed = {key: value for key, value in parameters.items() if key not in {*space, SHARES}}
     choices = {
         key: distribution.choices
         for key, distribution in space.items()
@@ -88,7 +97,7 @@ class Objective:
         """
         import optuna
 
-        parameters = replace(self._phase.start, **suggest(trial, self._phase.space))
+        parameters = set_values(self._phase.start, suggest(trial, self._phase.space))
         try:
             return self._score(trial, parameters)
         except optuna.TrialPruned:
@@ -102,8 +111,9 @@ class Objective:
         if self._best_arrays is not None:
             return score_in_chunks(trial, self._best_arrays, data.cases, parameters, phase)
         if phase == "count":
-            weights = tuning_data.count_cooccurrence(data, parameters)
-            arrays = tuning_data.build_arrays(data, weights)
+            arrays = tuning_data.build_arrays(
+                data, tuning_data.count_cooccurrence(data, parameters)
+            )
             return score_in_chunks(trial, arrays, data.cases, parameters, phase)
         short = replace(parameters, epochs=max(1, parameters.epochs_for(data.plays) // 4))
         arrays = self._train(short)
@@ -129,8 +139,7 @@ def score_in_chunks(
     for step, rows in enumerate(np.array_split(order, CHUNKS), start=1):
         if not len(rows):
             continue
-        chunk = Cases([cases.queries[row] for row in rows], cases.labels[rows])
-        total += compute_mean_gain(arrays, chunk, parameters, phase) * len(rows)
+        total += compute_mean_gain(arrays, cases.take(rows), parameters, phase) * len(rows)
         seen += len(rows)
         if step < CHUNKS:
             trial.report(total / seen, step)
@@ -149,15 +158,9 @@ def _rank_labels(
     arrays: ReleaseArrays, cases: Cases, parameters: Parameters, phase: str
 ) -> NDArray[np.int64]:
     """Return the rank of each label, shape (cases,), from 1 to `DEPTH`, or 0 for a miss."""
-    if phase == "query":
-        return reranker.hybrid_ranks(arrays, cases, parameters)
-    search: Any
-    if phase == "count":
-        search, decay = retrieval.rank_by_cooccurrence, parameters.cooccurrence_decay
-    else:
-        search, decay = retrieval.rank_by_similarity, parameters.query_decay
-    rankings = search(arrays, cases.queries, decay, DEPTH)
-    return retrieval.ranks_of_labels((songs for songs, _ in rankings), cases.labels)
+    parameters = replace(parameters, mode=_MODES[phase])
+    arrays = arrays.with_song_exponent(parameters.song_exponent)
+    return find_ranks_in_mode(arrays, cases, parameters, DEPTH)
 
 
 def _prune_if_weak(trial: Trial) -> None:

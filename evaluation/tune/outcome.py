@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import SongNumbers
     from evaluation.systems.location import StoreLocation
-    from ingest.learn.retrieval import ReleaseArrays
+    from ingest.learn.arrays import ReleaseArrays
 
 UNWRITTEN = ("seed", *UNTUNED)
 """Parameters that are not in the parameter file, so that the ingest run decides on them."""
@@ -117,7 +117,7 @@ class Choice:
     key = name = "tuned"
 
     def __init__(self, arrays: ReleaseArrays, parameters: Parameters) -> None:
-        self._arrays = arrays
+        self._arrays = arrays.with_song_exponent(parameters.song_exponent)
         self._parameters = parameters
 
     def recommend(self, queries: HeldOutCases, limit: int) -> Iterator[SongNumbers]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from optuna.distributions import BaseDistribution
     from optuna.trial import Trial
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     Space = dict[str, BaseDistribution]
 
 PHASES = ("count", "train", "query")
+
+SHARES = "content_shares"
+"""Parameter of which each content field is tuned, under the name `SHARES` + "." + field."""
 
 EPOCH_SHARES = (0.25, 0.5, 1.0, 2.0)  # numbers of epochs to try, relative to the default
 
@@ -31,7 +34,8 @@ _VALUES: Mapping[str, Mapping[str, Any]] = {
         "backward": (0.0, 1.0),
         "seed_exponent": (0.0, 1.0),
         "song_exponent": (0.0, 0.6),
-        "cooccurrence_decay": (0.5, 1.0),
+        "recency": (0.0, 2.0),
+        SHARES: (0.0, 2.0),
     },
     "train": {
         "skip_gram": (True, False),
@@ -42,15 +46,17 @@ _VALUES: Mapping[str, Mapping[str, Any]] = {
         "negative": (3, 5, 10, 20),
         "ns_exponent": (-1.0, 1.0),
         "sample": (0.0, 1e-5, 1e-4, 1e-3),
-        "query_decay": (0.5, 1.0),
+        "dense_recency": (0.0, 2.0),
     },
     "query": {
-        "dense_weight": (0.01, 2.0),
-        "query_decay": (0.5, 1.0),
-        "cooccurrence_decay": (0.5, 1.0),
+        "dense_weight": (0.005, 1.0),
+        "dense_recency": (0.0, 2.0),
+        "recency": (0.0, 2.0),
+        "song_exponent": (0.0, 0.6),
+        SHARES: (0.0, 2.0),
     },
 }
-_NEEDS_ORDER = {"distance_power", "backward", "query_decay", "cooccurrence_decay"}
+_NEEDS_ORDER = {"distance_power", "backward", "recency", "dense_recency"}
 _LOGARITHMIC = {"dense_weight"}
 
 TUNED = frozenset(name for values in _VALUES.values() for name in values)
@@ -67,9 +73,7 @@ def make_search_space(phase: str, start: Parameters, plays: int) -> Space:
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     space: Space = {}
-    for name, values in _VALUES[phase].items():
-        if start.order == "none" and name in _NEEDS_ORDER:
-            continue
+    for name, values in _list_values(phase, start):
         own = _value_of(start, name, plays)
         if len(values) == 2 and isinstance(values[0], float):
             low, high = min(values[0], own), max(values[1], own)
@@ -78,6 +82,27 @@ def make_search_space(phase: str, start: Parameters, plays: int) -> Space:
         choices = _list_epochs_to_try(start, plays) if name == "epochs" else values
         space[name] = CategoricalDistribution(choices if own in choices else (*choices, own))
     return space
+
+
+def _list_values(phase: str, start: Parameters) -> Iterator[tuple[str, Any]]:
+    """Yield the name and the values of each parameter that a phase tunes."""
+    for name, values in _VALUES[phase].items():
+        if name == SHARES:
+            yield from ((f"{SHARES}.{field}", values) for field in start.content_shares)
+        elif start.order != "none" or name not in _NEEDS_ORDER:
+            yield name, values
+
+
+def set_values(parameters: Parameters, values: Mapping[str, Any]) -> Parameters:
+    """Return the parameters with values by the names in a search space."""
+    prefix = f"{SHARES}."
+    shares = {
+        name.removeprefix(prefix): value
+        for name, value in values.items()
+        if name.startswith(prefix)
+    }
+    others = {name: value for name, value in values.items() if not name.startswith(prefix)}
+    return replace(parameters, **others, content_shares={**parameters.content_shares, **shares})
 
 
 def get_start_values(start: Parameters, names: Iterable[str], plays: int) -> dict[str, Any]:
@@ -109,4 +134,6 @@ def _value_of(start: Parameters, name: str, plays: int) -> Any:
         return start.epochs_for(plays)
     if name == "window":
         return start.window_for(plays)
+    if name.startswith(f"{SHARES}."):
+        return float(start.content_shares[name.removeprefix(f"{SHARES}.")])
     return getattr(start, name)

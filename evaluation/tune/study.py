@@ -28,7 +28,7 @@ from evaluation.tune.data import (
 )
 from evaluation.tune.objective import prepare_phase
 from evaluation.tune.outcome import Choice, Search, assess, evaluate_current
-from evaluation.tune.space import PHASES
+from evaluation.tune.space import PHASES, set_values
 from evaluation.tune.trials import Limits, run_phase
 from ingest.saved_parameters import last_parameters
 
@@ -144,6 +144,6 @@ def _run_phases(
             deadline = None if end is None else compute_deadline(name, time.monotonic(), end)
             limits = Limits(trials[name], deadline, budget.processes)
             studies[name] = run_phase(phase, limits, task, reporter)
-            chosen = replace(chosen, **studies[name].best_params)
+            chosen = set_values(chosen, studies[name].best_params)
     digest = digest_parameters(files, chosen, "prepare", "split", "count", "train", "query", "rank")
     return Search(start, chosen, digest, data.plays, studies)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,40 +12,54 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ingest.learn.retrieval import Songs
+    from ingest.learn.arrays import Songs
 
 
 @dataclass(frozen=True)
 class Cases:
     """Held-out cases: the songs of each query, and its label, the song that came next.
 
-    `labels` has shape (queries,). Songs are song numbers.
+    `labels` has shape (queries,), and so has `playlists`, the number of the playlist of each case.
+    Songs are song numbers.
     """
 
     queries: list[Songs]
     labels: NDArray[np.int64]
+    playlists: NDArray[np.int64]
+
+    def take(self, rows: NDArray[Any]) -> Cases:
+        """Return the cases at these positions."""
+        return Cases([self.queries[row] for row in rows], self.labels[rows], self.playlists[rows])
 
 
 def last_song_cases(playlists: Sequence[Songs]) -> Cases:
     """Return one case of each playlist. The label is its last song."""
     labels = np.array([songs[-1] for songs in playlists], np.int64)
-    return Cases([songs[:-1] for songs in playlists], labels)
+    return Cases([songs[:-1] for songs in playlists], labels, np.arange(len(playlists)))
 
 
 def sample_cases(playlists: Sequence[Songs], random: np.random.Generator, count: int) -> Cases:
     """Draw at most `count` cases of each playlist. The first song is never a label."""
-    queries, labels = [], []
-    for songs in playlists:
+    queries: list[Songs] = []
+    labels: list[int] = []
+    numbers: list[int] = []
+    for number, songs in enumerate(playlists):
         positions = random.choice(len(songs) - 1, min(count, len(songs) - 1), replace=False) + 1
         queries += [songs[:position] for position in positions]
         labels += [int(songs[position]) for position in positions]
-    return Cases(queries, np.array(labels, np.int64))
+        numbers += [number] * len(positions)
+    return Cases(queries, np.array(labels, np.int64), np.array(numbers, np.int64))
 
 
 def sample_cases_with_last(
     playlists: Sequence[Songs], random: np.random.Generator, count: int
 ) -> Cases:
     """Return the last-song case of each playlist, and then at most `count` other cases of each."""
-    sampled = sample_cases([songs[:-1] for songs in playlists if len(songs) > 2], random, count)
+    long = [number for number, songs in enumerate(playlists) if len(songs) > 2]
+    sampled = sample_cases([playlists[number][:-1] for number in long], random, count)
     last = last_song_cases(playlists)
-    return Cases([*last.queries, *sampled.queries], np.concatenate([last.labels, sampled.labels]))
+    return Cases(
+        [*last.queries, *sampled.queries],
+        np.concatenate([last.labels, sampled.labels]),
+        np.concatenate([last.playlists, np.array(long, np.int64)[sampled.playlists]]),
+    )

@@ -3,7 +3,8 @@
 Two songs co-occur if they are at most `cooccurrence_window` positions apart in a playlist. For a
 seed s and a song t, count(s, t) sums distance ** -distance_power over their co-occurrences; a
 co-occurrence in which t comes before s is multiplied by `backward`. The weight of seed s for song t
-is count(s, t) / plays(s) ** seed_exponent / plays(t) ** song_exponent.
+is count(s, t) / plays(s) ** seed_exponent. (When the points of a release are assembled, it is also
+divided by plays(t) ** song_exponent.)
 
 Each seed keeps its `neighbours` largest weights. At most `lone_neighbours` of them are for songs
 that share a single playlist with the seed: most pairs of songs do, and a single playlist is weak
@@ -50,6 +51,11 @@ _WEIGHT_BITS = 23  # bits of a positive float32 that are kept: the exponent and 
 _ALL_WEIGHT_BITS = (1 << _WEIGHT_BITS) - 1
 
 
+Ints = NDArray[np.integer[Any]]
+Part = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
+"""Seeds, songs and weights."""
+
+
 @dataclass(frozen=True)
 class CountSummary:
     """Result of the stage `count`.
@@ -58,16 +64,36 @@ class CountSummary:
     - `songs`: number of songs in training playlists.
     - `strengths`: number of co-occurrence weights.
     - `lone_neighbours`: the limit that was applied (see `Parameters.lone_neighbours_for`).
+    - `scale`: see `WeightScale`.
     """
 
     text: str
     songs: int
     strengths: int
     lone_neighbours: int
+    scale: float
 
 
-Ints = NDArray[np.integer[Any]]
-Part = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
+class WeightScale:
+    """The scale of the weights: the mean over all plays of the largest weight of the song played.
+
+    Content entries and cosines are multiplied by it, so that they are comparable with weights.
+    """
+
+    def __init__(self, plays: NDArray[np.int64]) -> None:
+        self._plays = plays  # (songs,), number of plays of each song
+        self._total = 0.0
+
+    def add(self, part: Part) -> None:
+        """Add a part of the weights, in the order of `compute_weights`, with whole seeds."""
+        seeds, _, weights = part
+        first = np.flatnonzero(np.diff(seeds, prepend=-1))
+        self._total += float(self._plays[seeds[first]] @ weights[first].astype(np.float64))
+
+    @property
+    def value(self) -> float:
+        """The scale of the weights that were added."""
+        return self._total / max(1, int(self._plays.sum()))
 
 
 def count_cooccurrence(
@@ -84,7 +110,8 @@ def count_cooccurrence(
         offsets = lists.offsets.to_numpy()
         songs = lists.flatten().to_numpy()
         schema = pa.schema([("seed", pa.int32()), ("song", pa.int32()), ("strength", pa.float32())])
-        kept = 0
+        plays = np.bincount(songs)
+        kept, scale = 0, WeightScale(plays)
         with (
             storage_errors(folder),
             pq.ParquetWriter(folder / "cooccurrence.parquet", schema) as writer,
@@ -92,15 +119,16 @@ def count_cooccurrence(
             for done, total, part in compute_weights(offsets, songs, parameters):
                 writer.write_table(pa.table(list(part), schema=schema))
                 kept += len(part[0])
+                scale.add(part)
                 task.advance(done, total)
         text = f"{kept:,} co-occurrence weights"
         task.result(text)
-    numbers = int(songs.max(initial=-1)) + 1
     return CountSummary(
         text=text,
-        songs=int(np.count_nonzero(np.bincount(songs, minlength=numbers))),
+        songs=int(np.count_nonzero(plays)),
         strengths=kept,
-        lone_neighbours=parameters.lone_neighbours_for(numbers),
+        lone_neighbours=parameters.lone_neighbours_for(len(plays)),
+        scale=scale.value,
     )
 
 
@@ -192,7 +220,6 @@ def _largest_weights(plays: _Plays, low: int, high: int, parameters: Parameters,
     row, song, count = row[candidate], sums.indices[candidate], count[candidate]
     is_lone = playlists[candidate] == 1
     weight = count / (plays.of_song[low:high] ** parameters.seed_exponent)[row]
-    weight /= (plays.of_song**parameters.song_exponent)[song]
     # The bits of positive floats, read as integers, have the same order as the floats.
     bits = weight.astype(np.float32).view(np.uint32).astype(np.int64)
     bits = (bits + (1 << 7)) >> 8

@@ -23,11 +23,11 @@ SIGNIFICANCE = 2.0
 
 @dataclass(frozen=True)
 class RankComparison:
-    """The re-ranker compared with hybrid search on the same held-out cases.
+    """A re-ranking compared with another ranking of the same cases.
 
-    - `better`: whether the mean discounted gain of the re-ranker is significantly higher.
-    - `fewer`: whether the re-ranker has fewer hits (see `finds_fewer`).
-    - `hit_rates`: hit rates of the re-ranker and of hybrid search, by name.
+    - `better`: whether the mean discounted gain of the re-ranking is significantly higher.
+    - `fewer`: whether the re-ranking has fewer hits (see `finds_fewer`).
+    - `hit_rates`: hit rates of both, by name.
     """
 
     better: bool
@@ -35,16 +35,18 @@ class RankComparison:
     hit_rates: dict[str, float]
 
 
-def compare_ranks(reranked: NDArray[np.int64], hybrid: NDArray[np.int64]) -> RankComparison:
-    """Compare the re-ranker with hybrid search, by the ranks of the labels."""
-    gain = discounted_gains(reranked) - discounted_gains(hybrid)
+def compare_ranks(
+    reranked: NDArray[np.int64], other: NDArray[np.int64], other_name: str
+) -> RankComparison:
+    """Compare a re-ranking with another ranking, by the ranks of the labels."""
+    gain = discounted_gains(reranked) - discounted_gains(other)
     error = standard_error(gain)
     return RankComparison(
         better=bool(error and gain.mean() > SIGNIFICANCE * error),
-        fewer=finds_fewer(reranked, hybrid),
+        fewer=finds_fewer(reranked, other),
         hit_rates={
             f"{name} HR@{k}": hit_rate(ranks, k)
-            for name, ranks in (("ranked", reranked), ("hybrid", hybrid))
+            for name, ranks in (("ranked", reranked), (other_name, other))
             for k in KS
         },
     )
@@ -77,3 +79,17 @@ def standard_error(values: NDArray[np.float64]) -> float:
 def discounted_gains(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the discounted gain of each rank."""
     return np.where(ranks > 0, 1 / np.log2(1.0 + np.maximum(ranks, 1)), 0.0)
+
+
+def clustered_error(values: NDArray[np.float64], clusters: NDArray[np.int64]) -> float:
+    """Return the standard error of the mean of values, of which those of a cluster are dependent.
+
+    It is the cluster-robust error of Liang and Zeger, "Longitudinal data analysis using generalized
+    linear models", 1986, with the correction m / (m - 1) for m clusters; 0 for fewer than two.
+    """
+    _, numbers = np.unique(clusters, return_inverse=True)
+    sums = np.bincount(numbers, values - values.mean()) if len(values) else np.zeros(0)
+    count = len(sums)
+    if count < 2:
+        return 0.0
+    return float((sums @ sums * count / (count - 1)) ** 0.5) / len(values)

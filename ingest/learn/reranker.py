@@ -1,4 +1,4 @@
-"""Training of the re-ranker, and its comparison with hybrid search.
+"""Training of the re-ranker, and its comparison with the selected mode of retrieval.
 
 A quarter of the training playlists is set aside. Co-occurrence weights and vectors are learned
 again from the other three quarters alone, and the model learns to rank the next songs of the
@@ -21,6 +21,7 @@ from catalog.errors import PlaylistError
 from catalog.files import storage_errors
 from catalog.reranker import (
     CHANNELS,
+    MOST_FIELDS,
     RECENT,
     Reranker,
     feature_names,
@@ -29,10 +30,20 @@ from catalog.reranker import (
     merge_candidates,
 )
 from ingest.learn import retrieval
+from ingest.learn.arrays import (
+    ReleaseArrays,
+    Songs,
+    count_playlists,
+    read_arrays,
+    read_groups,
+    read_playlists,
+    seed_mask,
+    weight_matrix,
+)
 from ingest.learn.cases import Cases, last_song_cases, sample_cases, sample_cases_with_last
 from ingest.learn.cooccurrence import compute_weights
 from ingest.learn.rank_metrics import RankComparison, compare_ranks
-from ingest.learn.retrieval import ReleaseArrays, Songs
+from ingest.learn.retrieval import find_ranks_in_mode
 from ingest.learn.word2vec import train_vectors
 
 if TYPE_CHECKING:
@@ -41,6 +52,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from catalog.console.progress import Reporter, Task
+    from ingest.learn.arrays import StageFiles
+    from ingest.learn.selection import SelectionInputs
     from ingest.parameters import Parameters
 
 FOLDS = 4
@@ -116,30 +129,15 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class StageFiles:
-    """Files that the training of the re-ranker and model selection read.
-
-    `fields` names the keyword payload fields of `songs` that the re-ranker uses as features.
-    """
-
-    songs: Path
-    train: Path
-    validation: Path
-    cooccurrence: Path
-    vectors: Path
-    fields: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
 class RankSummary:
     """Result of the stage `rank`.
 
     - `text`: the result as a line for people.
     - `cuts`: number of held-out cases that the re-ranker was trained on.
-    - `better`: whether the re-ranker may replace hybrid search. Its mean discounted gain must be
-      significantly higher, and it must not find fewer of the last songs of playlists (see
+    - `better`: whether the re-ranker may replace the selected mode. Its mean discounted gain must
+      be significantly higher, and it must not find fewer of the last songs of playlists (see
       `ingest.learn.rank_metrics`).
-    - `figures`: hit rates of the re-ranker and of hybrid search on validation cases, by name.
+    - `figures`: hit rates of the re-ranker and of the selected mode on validation cases, by name.
     """
 
     text: str
@@ -149,27 +147,30 @@ class RankSummary:
 
 
 def train_reranker(
-    files: StageFiles, folder: Path, parameters: Parameters, reporter: Reporter
+    files: StageFiles, folder: Path, inputs: SelectionInputs, reporter: Reporter
 ) -> RankSummary:
     """Write the LightGBM model `ranker.txt` to `folder` and measure it on validation cases.
 
-    Raises `PlaylistError` if there are too few playlists.
+    The parameters of `inputs` have the selected values. Raises `PlaylistError` if there are too few
+    playlists.
     """
+    parameters = inputs.parameters
     with reporter.task("rank") as task:
-        groups = retrieval.read_groups(files.songs, files.fields)
-        playlists = retrieval.read_playlists(files.train)
+        fields = files.fields[:MOST_FIELDS]
+        groups = read_groups(files.songs, fields)
+        playlists = read_playlists(files.train)
         random = np.random.default_rng(parameters.seed)
         examples = _collect_examples(playlists, groups, parameters, folder, random, task)
         task.advance(2, 3)
-        model = fit_trees(examples, files.fields, random)
+        model = fit_trees(examples, fields, random)
         with storage_errors(folder):
             (folder / MODEL).write_text(model, encoding="utf-8")
-        better, figures = _validate(Reranker(model), files, playlists, groups, parameters, random)
-        verdict = "better than hybrid search" if better else "not better than hybrid search"
+        better, figures = _validate(Reranker(model), files, inputs, random)
         text = (
             f"re-ranker of {TREES} trees from {len(examples.is_label):,} cases; HR@100 on "
-            f"validation cases {figures['cuts, ranked HR@100']:.4f}, hybrid search "
-            f"{figures['cuts, hybrid HR@100']:.4f}: {verdict}"
+            f"validation cases {figures['cuts, ranked HR@100']:.4f}, {parameters.mode} "
+            f"{figures[f'cuts, {parameters.mode} HR@100']:.4f}: "
+            f"{'better' if better else 'not better'} than {parameters.mode}"
         )
         task.result(text)
     return RankSummary(text, len(examples.is_label), better, figures)
@@ -190,16 +191,17 @@ def learn_arrays(
     songs = np.concatenate(playlists)
     offsets = np.cumsum([0, *map(len, playlists)])
     total = groups.shape[1]
-    needed = retrieval.seed_mask(queries, total)
+    needed = seed_mask(queries, total)
     parts = []
     for _, _, part in compute_weights(offsets, songs, parameters):
         selected = needed[part[0]]
         parts.append(tuple(column[selected] for column in part))
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     vector_songs, vectors = learn_vectors(playlists, parameters, folder)
-    counts = retrieval.count_playlists(playlists, total, parameters)
-    weights = retrieval.weight_matrix(columns, total)
-    return ReleaseArrays(weights, vector_songs, vectors, counts, groups)
+    counts = count_playlists(playlists, total, parameters)
+    weights = weight_matrix(columns, total)
+    arrays = ReleaseArrays(weights, vector_songs, vectors, counts, groups)
+    return arrays.with_song_exponent(parameters.song_exponent)
 
 
 def learn_vectors(
@@ -291,28 +293,20 @@ def fit_trees(examples: Examples, fields: Sequence[str], random: np.random.Gener
 
 
 def _validate(
-    reranker: Reranker,
-    files: StageFiles,
-    playlists: Sequence[Songs],
-    groups: NDArray[np.int64],
-    parameters: Parameters,
-    random: np.random.Generator,
+    reranker: Reranker, files: StageFiles, inputs: SelectionInputs, random: np.random.Generator
 ) -> tuple[bool, dict[str, float]]:
-    validation = retrieval.read_playlists(files.validation)[:MAX_VALIDATION_PLAYLISTS]
+    parameters = inputs.parameters
+    validation = read_playlists(files.validation)[:MAX_VALIDATION_PLAYLISTS]
     sampled = sample_cases(validation, random, CASES_PER_PLAYLIST)
     last = last_song_cases(validation)
-    total = groups.shape[1]
-    arrays = ReleaseArrays(
-        retrieval.read_weights(
-            files.cooccurrence, retrieval.seed_mask([*sampled.queries, *last.queries], total)
-        ),
-        *retrieval.read_vectors(files.vectors),
-        retrieval.count_playlists(playlists, total, parameters),
-        groups,
-    )
+    queries = [*sampled.queries, *last.queries]
+    arrays = read_arrays(files, queries, inputs.scale, inputs.catalog_min)
+    arrays = arrays.with_song_exponent(parameters.song_exponent)
     on_sampled, on_last = (
         compare_ranks(
-            rerank_cases(reranker, arrays, cases), hybrid_ranks(arrays, cases, parameters)
+            rerank_cases(reranker, arrays, cases),
+            find_ranks_in_mode(arrays, cases, parameters, DEPTH),
+            parameters.mode,
         )
         for cases in (sampled, last)
     )
@@ -341,13 +335,4 @@ def rerank_cases(reranker: Reranker, arrays: ReleaseArrays, cases: Cases) -> NDA
             for songs, table in candidate_features(arrays, cases.queries)
         ),
         cases.labels,
-    )
-
-
-def hybrid_ranks(arrays: ReleaseArrays, cases: Cases, parameters: Parameters) -> NDArray[np.int64]:
-    """Return the rank of each label in the first `DEPTH` songs of hybrid search, or 0."""
-    pairs = retrieval.rank_for_fusion(arrays, cases.queries, parameters, DEPTH)
-    weight = parameters.dense_weight
-    return retrieval.ranks_of_labels(
-        (retrieval.fuse(*pair, weight, DEPTH) for pair in pairs), cases.labels
     )

@@ -1,194 +1,207 @@
-"""Retrieval in memory: the recommendations of a release, computed from the results of the stages.
+"""Retrieval in memory: the recommendations of a release, computed from its arrays.
 
-The training of the re-ranker, model selection and tuning use it. Search is exact, without an index.
-Apart from that, the results equal those of the package `service`; a test compares them.
+For the training of the re-ranker, model selection and tuning. Search is exact, without an index;
+otherwise the results are those of `service`, which a test compares.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, hstack
 
-from catalog.reranker import SongTraits
+from catalog.content import ARTIST
+from catalog.recency import Recency
 from catalog.schema import fusion_depths
+from ingest.learn.arrays import with_small_indices
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from catalog.reranker import Channel
+    from ingest.learn.arrays import ReleaseArrays, Songs
+    from ingest.learn.cases import Cases
     from ingest.parameters import Parameters
 
 MAX_SIMILARITIES = 20_000_000
 """Number of cosines that are in memory at a time."""
 
-QUERIES_PER_BATCH = 256
-"""Number of queries whose co-occurrence scores are computed at a time."""
+MAX_SCORES = 20_000_000
+"""Number of co-occurrence scores that are in memory at a time, unless one query has more."""
 
-Songs = NDArray[np.int32]
+QUERIES_PER_BATCH = 256
+"""Maximum number of queries whose co-occurrence scores are computed at a time."""
+
+NO_SHARES: Mapping[str, float] = {}
+
 Ranking = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Song numbers, best first, and their scores."""
 
 
-@dataclass(frozen=True)
-class ReleaseArrays:
-    """The vectors of a release by song number.
+def build_query_vectors(
+    arrays: ReleaseArrays,
+    queries: Sequence[Songs],
+    recency: Recency,
+    shares: Mapping[str, float] = NO_SHARES,
+) -> csr_array:
+    """Return the sparse query vectors (float32), shape (queries, rows of `ReleaseArrays.index`).
 
-    - `weights`, shape (songs, songs): the co-occurrence weight of the row's song for the column's.
-    - `vector_songs`, shape (vectors,): the songs that have a dense vector, ascending.
-    - `vectors`, shape (vectors, dimensions): their dense vectors, unit length.
-    - `playlists`, shape (songs,): number of training playlists of each song. A song with 0 is not
-      in the catalog: it is ignored as a seed and never returned.
-    - `groups`, shape (1 + fields, songs): see `catalog.reranker.SongTraits`.
+    A seed that is not in the catalog counts through its artists alone. `shares` has the share
+    of each content field; fields without one have the share 0.
     """
-
-    weights: csr_array
-    vector_songs: NDArray[np.int32]
-    vectors: NDArray[np.float32]
-    playlists: NDArray[np.int64]
-    groups: NDArray[np.int64]
-
-    def traits(self, songs: NDArray[Any]) -> SongTraits:
-        """Return the attributes of the songs that the re-ranker uses."""
-        return SongTraits(self.playlists[songs], self.groups[:, songs])
-
-
-def weight_matrix(columns: Sequence[Any], total: int) -> csr_array:
-    """Return co-occurrence weights as a matrix of shape (total, total), a row for each seed.
-
-    `columns` are three arrays of equal length: seeds, songs and weights.
-    """
-    seeds, songs, weights = columns
-    return csr_array((weights, (seeds, songs)), shape=(total, total), dtype=np.float32)
-
-
-def read_weights(path: Path, seeds: NDArray[np.bool_]) -> csr_array:
-    """Read co-occurrence weights from a `cooccurrence.parquet`, for the seeds in the mask `seeds`.
-
-    `seeds` has shape (songs,). Only one row group of the file is in memory at a time. Seeds ascend
-    in the file, so row groups without a selected seed are skipped.
-    """
-    parts: list[tuple[NDArray[Any], ...]] = [
-        (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    songs = np.concatenate([np.zeros(0, np.int32), *queries])
+    ends = np.cumsum([0, *map(len, queries)])
+    is_known = arrays.playlists[songs] > 0
+    shape = (len(queries), arrays.weights.shape[0])
+    known_ends = np.append(0, np.cumsum(is_known))[ends]
+    weights = _seed_weights(ends, is_known, recency)
+    by_song = csr_array((weights, songs[is_known], known_ends), shape=shape)
+    by_song.sum_duplicates()
+    if not arrays.content:
+        return with_small_indices(by_song.astype(np.float32))
+    weights = _seed_weights(ends, np.ones(len(songs), bool), recency)
+    of_all = csr_array((weights, songs, ends), shape=shape)
+    # Of a song that is not in the catalog, a caller names the artist alone.
+    by_key = [
+        csr_array((of_all if part.name == ARTIST else by_song) @ part.keys)
+        * shares.get(part.name, 0.0)
+        for part in arrays.content
     ]
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            statistics = file.metadata.row_group(group).column(0).statistics
-            if statistics and statistics.has_min_max:
-                span = slice(int(statistics.min), int(statistics.max) + 1)
-                if not seeds[span].any():
-                    continue
-            table = file.read_row_group(group, columns=["seed", "song", "strength"])
-            columns = [table[name].to_numpy() for name in ("seed", "song", "strength")]
-            selected = seeds[columns[0]]
-            parts.append(tuple(column[selected] for column in columns))
-    return weight_matrix(
-        [np.concatenate(column) for column in zip(*parts, strict=True)], len(seeds)
-    )
+    for part in by_key:
+        part.eliminate_zeros()
+    return with_small_indices(csr_array(hstack([by_song, *by_key], "csr"), dtype=np.float32))
 
 
-def seed_mask(queries: Iterable[Songs], total: int) -> NDArray[np.bool_]:
-    """Return a mask, shape (total,), of the songs that are in one of the queries."""
-    mask = np.zeros(total, bool)
-    mask[np.concatenate([np.zeros(0, np.int32), *queries])] = True
-    return mask
+def score_in_batches(
+    arrays: ReleaseArrays, query_vectors: csr_array
+) -> Iterator[tuple[slice, csr_array]]:
+    """Yield the co-occurrence scores of a batch of queries, shape (batch, songs), and its rows.
 
-
-def read_vectors(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Read the songs and dense vectors of a `vectors.parquet`."""
-    table = pq.read_table(path, columns=["song", "vector"]).combine_chunks()
-    vectors = table["vector"].combine_chunks()
-    size = vectors.type.list_size
-    return table["song"].to_numpy(), vectors.flatten().to_numpy().reshape(-1, size)
-
-
-def read_playlists(path: Path) -> list[Songs]:
-    """Read the songs of each playlist of a split, in play order."""
-    lists = pq.read_table(path, columns=["songs"])["songs"].combine_chunks()
-    offsets, songs = lists.offsets.to_numpy(), lists.flatten().to_numpy().astype(np.int32)
-    return [songs[low:high] for low, high in pairwise(offsets)]
-
-
-def count_playlists(
-    playlists: Sequence[Songs], total: int, parameters: Parameters
-) -> NDArray[np.int64]:
-    """Return the number of playlists of each song, shape (total,).
-
-    A song in too few playlists for the catalog has 0 (see `Parameters.catalog_min_for`).
+    The scores of seeds are included.
     """
-    counts = np.bincount(np.concatenate(playlists), minlength=total)
-    counts[counts < parameters.catalog_min_for(int(np.count_nonzero(counts)))] = 0
-    return counts
-
-
-def read_groups(path: Path, fields: Sequence[str] = ()) -> NDArray[np.int64]:
-    """Read the artist and the keyword fields of each song of a `songs.parquet` as numbers.
-
-    The shape is (1 + fields, songs), the artist first. Two songs with the same value have the same
-    number; -1 means that a song has no value.
-    """
-    table = pq.read_table(path, columns=["song", "artist_key", *fields])
-    groups = np.empty((1 + len(fields), table.num_rows), np.int64)
-    for row, name in zip(groups, ("artist_key", *fields), strict=True):
-        codes = table[name].combine_chunks().dictionary_encode().indices
-        row[table["song"].to_numpy()] = codes.fill_null(-1).to_numpy()
-    return groups
+    pattern = query_vectors.copy()
+    pattern.data = np.ones(len(pattern.data))
+    reached = np.cumsum(pattern @ np.diff(arrays.index.indptr).astype(np.float64))
+    start, count = 0, query_vectors.shape[0]
+    while start < count:
+        before = reached[start - 1] if start else 0.0
+        stop = int(np.searchsorted(reached, before + MAX_SCORES, side="right"))
+        stop = min(max(stop, start + 1), start + QUERIES_PER_BATCH, count)
+        rows = slice(start, stop)
+        yield rows, csr_array(query_vectors[rows] @ arrays.index)
+        start = stop
 
 
 def rank_by_cooccurrence(
-    arrays: ReleaseArrays, queries: Sequence[Songs], decay: float, depth: int
+    arrays: ReleaseArrays,
+    queries: Sequence[Songs],
+    recency: Recency,
+    depth: int,
+    shares: Mapping[str, float] = NO_SHARES,
 ) -> Iterator[Ranking]:
     """Yield for each query its best `depth` songs by co-occurrence, and their scores."""
-    total = arrays.weights.shape[0]
-    for start in range(0, len(queries), QUERIES_PER_BATCH):
-        batch = queries[start : start + QUERIES_PER_BATCH]
-        seed_weights, seeds, ends = [np.zeros(0)], [np.zeros(0, np.int32)], [0]
-        for query in batch:
-            is_known = arrays.playlists[query] > 0
-            seed_weights.append(_seed_weights(is_known, decay))
-            seeds.append(query[is_known])
-            ends.append(ends[-1] + len(seeds[-1]))
-        query_vectors = csr_array(
-            (np.concatenate(seed_weights), np.concatenate(seeds), ends), shape=(len(batch), total)
-        )
-        query_vectors.sum_duplicates()
-        scores = query_vectors @ arrays.weights
-        for row, query in enumerate(batch):
-            part = slice(scores.indptr[row], scores.indptr[row + 1])
-            songs, values = scores.indices[part].astype(np.int64), scores.data[part].copy()
+    query_vectors = build_query_vectors(arrays, queries, recency, shares)
+    for rows, scores in score_in_batches(arrays, query_vectors):
+        for query, (low, high) in zip(queries[rows], pairwise(scores.indptr), strict=True):
+            songs, values = scores.indices[low:high].astype(np.int64), scores.data[low:high].copy()
             values[np.isin(songs, query) | (arrays.playlists[songs] == 0)] = 0.0
             ranking, values = _best(songs, values, depth)
             yield ranking[values > 0], values[values > 0]
 
 
+def find_ranks_by_cooccurrence(
+    arrays: ReleaseArrays, cases: Cases, query_vectors: csr_array
+) -> NDArray[np.int64]:
+    """Return the rank of each label by co-occurrence, from 1, or 0 if its score is not above 0.
+
+    A label outside the catalog has rank 0. Of songs with the same score, the more popular one comes
+    first.
+    """
+    ranks = np.zeros(len(cases.labels), np.int64)
+    for rows, scores in score_in_batches(arrays, query_vectors):
+        ranks[rows] = _count_better(arrays, scores, cases.queries[rows], cases.labels[rows])
+    return ranks
+
+
+def _count_better(
+    arrays: ReleaseArrays, scores: csr_array, queries: Sequence[Songs], labels: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the ranks of the labels of one batch; see `find_ranks_by_cooccurrence`."""
+    total = scores.shape[1]
+    song, score = scores.indices, scores.data
+    row = np.repeat(np.arange(len(labels), dtype=np.int32), np.diff(scores.indptr))
+    is_label = song == labels[row]
+    own = np.full(len(labels), np.inf, score.dtype)
+    own[row[is_label]] = score[is_label]
+    of_label = own[row]
+    tied = np.flatnonzero(score == of_label)
+    tied = tied[arrays.ordinals[song[tied]] < arrays.ordinals[labels[row[tied]]]]
+    ahead = np.concatenate([np.flatnonzero(score > of_label), tied])
+    ahead = ahead[arrays.playlists[song[ahead]] > 0]
+    seeds = np.repeat(np.arange(len(labels)), [len(query) for query in queries]) * total
+    seeds = np.sort(seeds + np.concatenate(queries))
+    pairs = row[ahead].astype(np.int64) * total + song[ahead]
+    is_seed = seeds[np.minimum(np.searchsorted(seeds, pairs), len(seeds) - 1)] == pairs
+    ranks = np.bincount(row[ahead[~is_seed]], minlength=len(labels)) + 1
+    return np.where(np.isfinite(own) & (own > 0) & (arrays.playlists[labels] > 0), ranks, 0)
+
+
 def rank_by_similarity(
-    arrays: ReleaseArrays, queries: Sequence[Songs], decay: float, depth: int
+    arrays: ReleaseArrays, queries: Sequence[Songs], recency: Recency, depth: int
 ) -> Iterator[Ranking]:
     """Yield for each query its best `depth` songs by cosine with its mean vector, and the cosines.
 
     Both arrays are empty for a query none of whose songs has a vector.
     """
-    step = max(1, MAX_SIMILARITIES // max(1, len(arrays.vector_songs)))
-    for start in range(0, len(queries), step):
-        batch = queries[start : start + step]
-        means = [_mean_vector(arrays, query, decay) for query in batch]
-        stacked = np.array([mean for mean in means if mean is not None], np.float32)
-        scores = iter(stacked @ arrays.vectors.T if len(stacked) else [])
-        for query, mean in zip(batch, means, strict=True):
-            if mean is None:
+    for _rows, has_vector, cosines in _cosines_in_batches(arrays, queries, recency):
+        own = iter(cosines)
+        for has_mean in has_vector:
+            if not has_mean:
                 yield np.zeros(0, np.int64), np.zeros(0)
                 continue
-            row = next(scores)
-            row[_vector_rows(arrays, query)[0]] = -np.inf
-            ranking, values = _best(arrays.vector_songs, row, depth)
+            ranking, values = _best(arrays.vector_songs, next(own), depth)
             is_finite = np.isfinite(values)
             yield ranking[is_finite].astype(np.int64), values[is_finite]
+
+
+def find_ranks_by_similarity(
+    arrays: ReleaseArrays, cases: Cases, recency: Recency
+) -> NDArray[np.int64]:
+    """Return the rank of each label by cosine, from 1, or 0 if there is no cosine."""
+    ranks = np.zeros(len(cases.labels), np.int64)
+    positions = np.zeros(len(ranks), np.int64)
+    found, has_position = _vector_rows(arrays, cases.labels)
+    positions[has_position] = found
+    for rows, has_mean, cosines in _cosines_in_batches(arrays, cases.queries, recency):
+        at = np.arange(rows.start, rows.stop)
+        has_cosine = has_position[at[has_mean]]
+        at, of_label = at[has_mean][has_cosine], cosines[has_cosine]
+        own = of_label[np.arange(len(at)), positions[at]]
+        ranks[at] = np.where(np.isfinite(own), (of_label > own[:, None]).sum(axis=1) + 1, 0)
+    return ranks
+
+
+def _cosines_in_batches(
+    arrays: ReleaseArrays, queries: Sequence[Songs], recency: Recency
+) -> Iterator[tuple[slice, NDArray[np.bool_], NDArray[np.float32]]]:
+    """Yield for batches of queries their rows, which of them have a mean vector, and its cosines.
+
+    The cosines have a row for each of these and a column for each vector; those of seeds are -inf.
+    """
+    step = max(1, MAX_SIMILARITIES // max(1, len(arrays.vector_songs)))
+    for start in range(0, len(queries), step):
+        rows = slice(start, min(start + step, len(queries)))
+        means = [_mean_vector(arrays, query, recency) for query in queries[rows]]
+        has_vector = np.array([mean is not None for mean in means])
+        stacked = np.array([mean for mean in means if mean is not None], np.float32)
+        cosines = stacked.reshape(-1, arrays.vectors.shape[1]) @ arrays.vectors.T
+        for row, at in enumerate(np.flatnonzero(has_vector).tolist()):
+            cosines[row, _vector_rows(arrays, queries[start + at])[0]] = -np.inf
+        yield rows, has_vector, cosines
 
 
 def recent_similarities(
@@ -201,7 +214,7 @@ def recent_similarities(
     """
     cosines = np.full(len(songs), np.nan)
     known = query[arrays.playlists[query] > 0]
-    mean = _mean_vector(arrays, known[-recent:], 1.0)
+    mean = _mean_vector(arrays, known[-recent:], Recency())
     if mean is not None:
         rows, has_vector = _vector_rows(arrays, songs)
         cosines[has_vector] = arrays.vectors[rows] @ mean
@@ -213,15 +226,18 @@ def rank_for_fusion(
 ) -> Iterator[tuple[Ranking, Ranking]]:
     """Yield for each query the sparse and the dense ranking that hybrid search fuses.
 
-    The cosines are multiplied by the sum of the seed weights, the unit of co-occurrence scores.
+    The cosines are in the unit of co-occurrence scores: they are multiplied by the scale of the
+    weights and the sum of the seed weights. The song exponent of the parameters must be in `arrays`
+    (`ReleaseArrays.with_song_exponent`).
     """
     sparse_depth, dense_depth = fusion_depths(limit)
-    decay = parameters.cooccurrence_decay
-    sparse = rank_by_cooccurrence(arrays, queries, decay, sparse_depth)
-    dense = rank_by_similarity(arrays, queries, parameters.query_decay, dense_depth)
+    recency, shares = Recency(parameters.recency), parameters.content_shares
+    sparse = rank_by_cooccurrence(arrays, queries, recency, sparse_depth, shares)
+    dense = rank_by_similarity(arrays, queries, Recency(parameters.dense_recency), dense_depth)
     for query, by_seeds, (songs, cosines) in zip(queries, sparse, dense, strict=True):
-        unit = float(_seed_weights(arrays.playlists[query] > 0, decay).sum())
-        yield by_seeds, (songs, unit * cosines)
+        is_known = arrays.playlists[query] > 0
+        weights = _seed_weights(np.array([0, len(query)]), is_known, recency)
+        yield by_seeds, (songs, arrays.scale * float(weights.sum()) * cosines)
 
 
 def fuse(sparse: Ranking, dense: Ranking, dense_weight: float, depth: int) -> NDArray[np.int64]:
@@ -235,12 +251,33 @@ def fuse(sparse: Ranking, dense: Ranking, dense_weight: float, depth: int) -> ND
     return ranking
 
 
+def find_ranks_in_mode(
+    arrays: ReleaseArrays, cases: Cases, parameters: Parameters, depth: int
+) -> NDArray[np.int64]:
+    """Return the rank of each label, from 1 to `depth`, or 0, in the mode of the parameters.
+
+    The mode is "cooccurrence", "dense" or "hybrid". The song exponent of the parameters must be in
+    `arrays`.
+    """
+    if parameters.mode == "dense":
+        ranks = find_ranks_by_similarity(arrays, cases, Recency(parameters.dense_recency))
+    elif parameters.mode == "cooccurrence":
+        recency, shares = Recency(parameters.recency), parameters.content_shares
+        vectors = build_query_vectors(arrays, cases.queries, recency, shares)
+        ranks = find_ranks_by_cooccurrence(arrays, cases, vectors)
+    else:
+        rankings = rank_for_fusion(arrays, cases.queries, parameters, depth)
+        weight = parameters.dense_weight
+        ranks = ranks_of_labels((fuse(*pair, weight, depth) for pair in rankings), cases.labels)
+    return np.where(ranks <= depth, ranks, 0)
+
+
 def search_channel(
     arrays: ReleaseArrays, queries: Sequence[Songs], channel: Channel
 ) -> Iterator[Ranking]:
     """Yield for each query the candidates of one channel of the re-ranker."""
     search = rank_by_similarity if channel.dense else rank_by_cooccurrence
-    return search(arrays, queries, channel.decay, channel.depth)
+    return search(arrays, queries, Recency(decay=channel.decay), channel.depth)
 
 
 def ranks_of_labels(
@@ -275,21 +312,32 @@ def _vector_rows(
     return rows[has_vector], has_vector
 
 
-def _mean_vector(arrays: ReleaseArrays, query: Songs, decay: float) -> NDArray[np.float64] | None:
+def _mean_vector(
+    arrays: ReleaseArrays, query: Songs, recency: Recency
+) -> NDArray[np.float64] | None:
     rows, has_vector = _vector_rows(arrays, query)
     if not len(rows):
         return None
-    total = _seed_weights(has_vector, decay) @ arrays.vectors[rows].astype(np.float64)
+    weights = _seed_weights(np.array([0, len(query)]), has_vector, recency)
+    total = weights @ arrays.vectors[rows].astype(np.float64)
     norm = float(np.linalg.norm(total))
     mean: NDArray[np.float64] = total / norm if norm > 1e-9 else arrays.vectors[rows[-1]]
     return mean
 
 
-def _seed_weights(is_used: NDArray[np.bool_], decay: float) -> NDArray[np.float64]:
-    """Return the recency weight of each used seed. The most recent used seed has weight 1.
+def _seed_weights(
+    ends: NDArray[np.int64], is_used: NDArray[np.bool_], recency: Recency
+) -> NDArray[np.float64]:
+    """Return the recency weight of each used seed of all queries, one query after the other.
 
-    The age of a seed counts all seeds after it, also those that are not used.
+    `ends`, shape (queries + 1,), has the position in `is_used` where each query starts, and the
+    end. The age of a seed counts all seeds after it, also those that are not used.
     """
-    ages = np.arange(len(is_used) - 1, -1, -1.0)[is_used]
-    weights: NDArray[np.float64] = decay ** (ages - ages.min(initial=np.inf))
-    return weights
+    ages = np.repeat(ends[1:], np.diff(ends)) - 1 - np.arange(len(is_used))
+    is_relative = recency.decay is not None or math.isinf(recency.power)
+    if not is_relative:
+        return recency.weights(ages[is_used])
+    parts = [
+        recency.weights(ages[low:high][is_used[low:high]]) for low, high in pairwise(ends.tolist())
+    ]
+    return np.concatenate([np.zeros(0), *parts])

@@ -1,236 +1,395 @@
-"""Model selection: the mode and the dense weight that rank best on cases of validation playlists.
+"""Selection of mode and parameters of retrieval, on cases of validation playlists.
 
-Co-occurrence search, hybrid search at several dense weights and, if there is one, the re-ranker
-answer the same cases in memory (see `ingest.learn.retrieval`). Co-occurrence search is among them
-because hybrid search can be worse: poor vectors displace songs that co-occurrence finds.
+Data differ more than any default can bridge: in long playlists the last songs matter most, and so
+do the artists of the seeds; in sessions of a radio station neither does. One parameter after the
+other is set to each value of its grid, and the simplest value that is as good as the best one is
+kept. All cases are answered in memory (see `ingest.learn.retrieval`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from scipy.sparse import csr_array
 
-from catalog.reranker import Reranker
-from ingest.learn import retrieval
-from ingest.learn.cases import Cases, sample_cases_with_last
-from ingest.learn.rank_metrics import KS, discounted_gains, finds_fewer, hit_rate
-from ingest.learn.reranker import rerank_cases
-from ingest.learn.retrieval import ReleaseArrays
-from ingest.parameters import Parameters
+from catalog.content import ARTIST
+from catalog.recency import Recency
+from ingest.learn.arrays import read_arrays, read_playlists
+from ingest.learn.cases import sample_cases_with_last
+from ingest.learn.descent import Descent, Trial, descend
+from ingest.learn.rank_metrics import KS, discounted_gains, hit_rate
+from ingest.learn.retrieval import (
+    build_query_vectors,
+    find_ranks_by_cooccurrence,
+    find_ranks_by_similarity,
+    fuse,
+    rank_for_fusion,
+    ranks_of_labels,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from catalog.console.progress import Reporter, Task
-    from ingest.learn.reranker import StageFiles
+    from ingest.learn.arrays import ReleaseArrays, Songs, StageFiles
+    from ingest.learn.cases import Cases
+    from ingest.learn.retrieval import Ranking
+    from ingest.parameters import Parameters
 
-DENSE_WEIGHTS = (0.05, 0.1, 0.2, 0.35, 0.6)
-"""Dense weights of hybrid search that are tried."""
+    Ranks = NDArray[np.int64]
+    Values = Mapping[str, float]
+
+RECENCIES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
+DENSE_RECENCIES = (0.0, 0.25, 0.5, 1.0)
+SONG_EXPONENTS = (0.0, 0.15, 0.3)
+SHARES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
+DENSE_WEIGHTS = (0.025, 0.05, 0.1, 0.2)
+"""Values that are tried, the simplest first."""
 
 MAX_PLAYLISTS = 1_000
 """Number of validation playlists that cases are made from."""
 
-CASES_PER_PLAYLIST = 4
-"""Number of cases of a playlist. One label is the last song, the others are drawn at random."""
+CASES_PER_PLAYLIST, MAX_CASES_PER_PLAYLIST, ENOUGH_CASES = 3, 12, 4_000
+"""Cases of a playlist beside its last song; up to 12 if there are few playlists."""
+
+MIN_CASES = 50
+"""With fewer cases, nothing is measured."""
+
+MAX_SEEDS = 200_000
+"""Number of seeds of all cases; with long playlists, fewer cases are used."""
 
 MAX_SIMILARITIES = 1_200_000_000
-"""Number of cosines to compute in all, which limits the number of cases if there are many songs."""
+"""Number of cosines computed for one value; with many songs, fewer cases are used."""
+
+MAX_CONTENT_SCORES = 100_000_000
+"""Songs that share a value of a content field with the seeds, over all cases, above which the field
+is not tried: every query would score a large part of the catalog."""
 
 DEPTH = 100
-"""Number of ranked songs among which the label counts as found."""
+
+_SHARE = "share of "
 
 
 @dataclass(frozen=True)
-class Alternatives:
-    """The alternatives to select from.
+class SelectionInputs:
+    """What the selection depends on, beside the files.
 
-    - `dense_weights`: those of hybrid search.
+    - `parameters`: with a definite order. Their values hold if nothing is measured.
+    - `fixed`: names of the parameters whose values are kept (see `Parameters.fixed`).
+    - `scale`: see `ingest.learn.cooccurrence.WeightScale`.
     - `catalog_min`: training playlists that a song of the catalog must be in.
-    - `model`: file of the re-ranker, if it won against hybrid search in training.
     """
 
-    dense_weights: Sequence[float]
+    parameters: Parameters
+    fixed: Collection[str]
+    scale: float
     catalog_min: int
-    model: Path | None = None
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The selected values (see `Parameters`); `mode` is none of "auto" and "ranked"."""
+
+    mode: str
+    recency: float
+    dense_recency: float
+    song_exponent: float
+    content_shares: dict[str, float]
+    dense_weight: float
+
+    def to_parameters(self) -> dict[str, Any]:
+        """Return the values by the name of the parameter."""
+        return asdict(self)
 
 
 @dataclass(frozen=True)
 class ChooseSummary:
     """Result of the stage `choose`.
 
-    - `text`: the result as a line for people.
-    - `mode`, `dense_weight`: the selected default mode and dense weight of the release.
-    - `figures`: hit rates and mean discounted gains of all alternatives, by name.
-    - `queries`: number of validation cases; 0 if nothing was measured.
+    - `trials`: what was tried, in the order of the selection.
+    - `figures`: hit rates and mean discounted gains by name: of co-occurrence with all parameters
+      at their simplest values ("simplest"), and of the modes that were compared.
+    - `cases`: number of validation cases; 0 if nothing was measured.
+    - `untried`: content fields that were not tried (see `MAX_CONTENT_SCORES`).
     """
 
     text: str
-    mode: str
-    dense_weight: float
-    figures: dict[str, float]
-    queries: int = 0
+    selected: Selected
+    trials: list[Trial] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+    cases: int = 0
+    untried: list[str] = field(default_factory=list)
 
 
-def dense_weights_to_try(parameters: Parameters, given: Collection[str]) -> tuple[float, ...]:
-    """Return `DENSE_WEIGHTS`, or only the dense weight of `parameters` if the user has set it.
-
-    `given` holds the names of the parameters that the user has set.
-    """
-    if "dense_weight" in given or parameters.dense_weight != Parameters.dense_weight:
-        return (parameters.dense_weight,)
-    return DENSE_WEIGHTS
-
-
-def select_mode(
-    files: StageFiles, alternatives: Alternatives, parameters: Parameters, reporter: Reporter
+def select_parameters(
+    files: StageFiles, inputs: SelectionInputs, reporter: Reporter
 ) -> ChooseSummary:
-    """Select the mode and the dense weight, and return the figures of all alternatives.
+    """Select mode and parameters of retrieval.
 
-    The criterion is the mean discounted gain among the first 100 songs. The selected dense weight
-    has the largest improvement over co-occurrence search, minus the standard error of the
-    improvement. If this difference is not above 0, co-occurrence search is selected, because it
-    costs less than hybrid search. The re-ranker is selected if its gain is larger still and it does
-    not find fewer of the last songs of playlists.
-
-    Nothing is measured in three cases: `parameters.mode` is not `auto`, which keeps that mode; no
-    song has a vector, which selects co-occurrence search; or there are no validation playlists,
-    which selects hybrid search.
+    The criterion is the mean discounted gain within 100. Recency, song exponent and content shares
+    are selected for co-occurrence alone, one after the other; the dense recency for Word2Vec alone;
+    and then the dense weight, of which 0 is co-occurrence alone, the cheaper mode. Parameters that
+    were given, and a mode, are kept. Without vectors, co-occurrence is selected. With too few
+    cases, the parameters hold, unmeasured. Only the weights of the seeds of the cases are read.
     """
     with reporter.task("choose") as task:
-        summary = _select_unmeasured(files, parameters) or _select_measured(
-            files, alternatives, parameters, task
-        )
+        cases = _read_cases(files, inputs.parameters.seed)
+        if len(cases.labels) < MIN_CASES:
+            summary = _keep_parameters(files, inputs, len(cases.labels))
+        else:
+            summary = _select(files, inputs, cases, task)
         task.result(summary.text)
     return summary
 
 
-def _select_unmeasured(files: StageFiles, parameters: Parameters) -> ChooseSummary | None:
-    """Return the mode if there is nothing to select from or to measure with, else None."""
-    if parameters.mode != "auto":
-        mode, text = parameters.mode, f"{parameters.mode}, as requested"
-    elif not pq.read_metadata(files.vectors).num_rows:
-        mode, text = "cooccurrence", "cooccurrence, because no song has a vector"
-    elif not pq.read_metadata(files.validation).num_rows:
-        mode, text = "hybrid", "hybrid, unmeasured: no validation playlist"
-    else:
-        return None
-    return ChooseSummary(text, mode, parameters.dense_weight, {})
+def _keep_parameters(files: StageFiles, inputs: SelectionInputs, cases: int) -> ChooseSummary:
+    parameters = inputs.parameters
+    selected = _start(inputs, files.fields)
+    if parameters.mode in ("auto", "ranked"):
+        selected = replace(selected, mode="cooccurrence")
+    reason = f"only {cases} validation cases" if cases else "no validation playlist"
+    return ChooseSummary(f"{_describe(selected)}; unmeasured: {reason}", selected)
 
 
-def _select_measured(
-    files: StageFiles, alternatives: Alternatives, parameters: Parameters, task: Task
-) -> ChooseSummary:
-    """Return the alternative that ranks best on cases of validation playlists."""
-    playlists = retrieval.read_playlists(files.validation)
-    cases, arrays = _load(files, alternatives, playlists, parameters.seed)
-    task.advance(1, 3)
-    pairs = list(retrieval.rank_for_fusion(arrays, cases.queries, parameters, DEPTH))
-    task.advance(2, 3)
-    ranks = {
-        "cooccurrence": retrieval.ranks_of_labels(
-            [songs[:DEPTH] for (songs, _), _ in pairs], cases.labels
-        )
-    }
-    by_weight = {
-        weight: retrieval.ranks_of_labels(
-            [retrieval.fuse(*pair, weight, DEPTH) for pair in pairs], cases.labels
-        )
-        for weight in alternatives.dense_weights
-    }
-    mode, weight = _select_weight(ranks["cooccurrence"], by_weight)
-    ranks["hybrid"] = by_weight[weight]
-    if alternatives.model:
-        # The training of the re-ranker has compared it with hybrid search already, on more cases.
-        ranks["ranked"] = _rerank(alternatives.model, files, arrays, cases)
-        last = min(len(playlists), MAX_PLAYLISTS, len(cases.labels))
-        if _is_better(ranks["ranked"], ranks[mode], last):
-            mode = "ranked"
-    count = len(cases.labels)
-    text = _describe(mode, weight, ranks, count)
-    return ChooseSummary(text, mode, weight, _figures(ranks, by_weight), count)
+def _start(inputs: SelectionInputs, fields: Sequence[str]) -> Selected:
+    parameters = inputs.parameters
+    return Selected(
+        mode=parameters.mode,
+        recency=parameters.recency,
+        dense_recency=parameters.dense_recency,
+        song_exponent=parameters.song_exponent,
+        content_shares={
+            name: float(parameters.content_shares.get(name, 0.0)) for name in (ARTIST, *fields)
+        },
+        dense_weight=parameters.dense_weight,
+    )
 
 
-def _load(
-    files: StageFiles, alternatives: Alternatives, playlists: Sequence[retrieval.Songs], seed: int
-) -> tuple[Cases, ReleaseArrays]:
-    vector_songs, vectors = retrieval.read_vectors(files.vectors)
-    cases = _sample(playlists, MAX_SIMILARITIES // max(1, len(vector_songs)), seed)
-    total = pq.read_metadata(files.songs).num_rows
-    lists = pq.read_table(files.train, columns=["songs"])["songs"].combine_chunks()
-    counts = np.bincount(lists.flatten().to_numpy(), minlength=total)
-    counts[counts < alternatives.catalog_min] = 0
-    weights = retrieval.read_weights(files.cooccurrence, retrieval.seed_mask(cases.queries, total))
-    no_groups = np.zeros((1, total), np.int64)
-    return cases, ReleaseArrays(weights, vector_songs, vectors, counts, no_groups)
+def _read_cases(files: StageFiles, seed: int) -> Cases:
+    playlists = read_playlists(files.validation)
+    vectors = pq.read_metadata(files.vectors).num_rows
+    return sample_validation_cases(playlists, MAX_SIMILARITIES // max(1, vectors), seed)
 
 
-def _sample(playlists: Sequence[retrieval.Songs], most: int, seed: int) -> Cases:
-    """Return cases of at most `MAX_PLAYLISTS` random playlists: all last songs, then other songs.
+def sample_validation_cases(playlists: Sequence[Songs], most: int, seed: int) -> Cases:
+    """Return the last-song cases of a sample of the playlists, and then other cases of them.
 
-    At most `most` cases are returned, but the last songs always are.
+    There are at most `most` cases with at most `MAX_SEEDS` seeds, but all last songs.
     """
     random = np.random.default_rng(seed)
-    order = random.permutation(len(playlists))[:MAX_PLAYLISTS]
-    sample = [playlists[index] for index in order]
-    cases = sample_cases_with_last(sample, random, CASES_PER_PLAYLIST - 1)
-    most = max(most, MAX_PLAYLISTS)
-    return Cases(cases.queries[:most], cases.labels[:most])
+    sample = [playlists[index] for index in random.permutation(len(playlists))[:MAX_PLAYLISTS]]
+    count = ENOUGH_CASES // max(1, len(sample)) - 1
+    count = min(max(count, CASES_PER_PLAYLIST), MAX_CASES_PER_PLAYLIST)
+    cases = sample_cases_with_last(sample, random, count)
+    seeds = np.cumsum([len(query) for query in cases.queries])
+    most = max(min(most, int(np.searchsorted(seeds, MAX_SEEDS, side="right"))), len(sample))
+    return cases.take(np.arange(min(most, len(cases.labels))))
 
 
-def _select_weight(
-    cooccurrence: NDArray[np.int64], by_weight: Mapping[float, NDArray[np.int64]]
-) -> tuple[str, float]:
-    """Return `hybrid` or `cooccurrence`, and the best dense weight."""
-    lower_bounds = {
-        weight: _gain_lower_bound(ranks, cooccurrence) for weight, ranks in by_weight.items()
+def _select(files: StageFiles, inputs: SelectionInputs, cases: Cases, task: Task) -> ChooseSummary:
+    arrays = read_arrays(files, cases.queries, inputs.scale, inputs.catalog_min)
+    mode, selected = inputs.parameters.mode, _start(inputs, files.fields)
+    has_vectors = len(arrays.vector_songs) > 0
+    steps: dict[str, Descent] = {}
+    untried: list[str] = []
+    if mode != "dense":
+        given = _given_shares(inputs)
+        untried = [name for name in find_common_fields(arrays, cases) if name not in given]
+        sparse = SparseSearch(arrays, cases, selected.content_shares.keys() - {*untried})
+        grids = _sparse_grids(inputs, selected.content_shares, untried)
+        steps["cooccurrence"] = descend(grids, sparse.rank, cases.playlists)
+        selected = _set_sparse(selected, steps["cooccurrence"].values)
+    task.advance(1, 3)
+    if has_vectors and mode != "cooccurrence":
+        recencies = _grid(inputs, "dense_recency", DENSE_RECENCIES)
+        dense = partial(_rank_by_similarity, arrays, cases)
+        steps["dense"] = descend({"dense_recency": recencies}, dense, cases.playlists)
+        selected = replace(selected, dense_recency=steps["dense"].values["dense_recency"])
+    task.advance(2, 3)
+    if has_vectors and mode not in ("cooccurrence", "dense"):
+        parameters = replace(inputs.parameters, **selected.to_parameters())
+        hybrid = HybridSearch(arrays, cases, parameters, steps["cooccurrence"].last)
+        weights = _grid(inputs, "dense_weight", DENSE_WEIGHTS)
+        weights = weights if mode == "hybrid" else (0.0, *weights)
+        steps["hybrid"] = descend({"dense_weight": weights}, hybrid.rank, cases.playlists)
+        weight = steps["hybrid"].values["dense_weight"]
+        selected = replace(
+            selected,
+            mode="hybrid" if weight else "cooccurrence",
+            dense_weight=weight or selected.dense_weight,
+        )
+    elif mode not in ("dense", "hybrid"):
+        selected = replace(selected, mode="cooccurrence")
+    return _summarise(selected, steps, untried, len(cases.labels))
+
+
+def _grid(inputs: SelectionInputs, name: str, values: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the values to try for a parameter: one if it was given."""
+    return (getattr(inputs.parameters, name),) if name in inputs.fixed else values
+
+
+def _given_shares(inputs: SelectionInputs) -> Mapping[str, float]:
+    return inputs.parameters.content_shares if "content_shares" in inputs.fixed else {}
+
+
+def _sparse_grids(
+    inputs: SelectionInputs, fields: Iterable[str], untried: Collection[str]
+) -> dict[str, tuple[float, ...]]:
+    given = _given_shares(inputs)
+    grids = {
+        "recency": _grid(inputs, "recency", RECENCIES),
+        "song_exponent": _grid(inputs, "song_exponent", SONG_EXPONENTS),
     }
-    best = max(lower_bounds, key=lambda weight: lower_bounds[weight])
-    return "hybrid" if lower_bounds[best] > 0 else "cooccurrence", best
+    for name in fields:
+        shares = (float(given[name]),) if name in given else SHARES
+        grids[_SHARE + name] = (0.0,) if name in untried else shares
+    return grids
 
 
-def _gain_lower_bound(ranks: NDArray[np.int64], other: NDArray[np.int64]) -> float:
-    """Return the mean improvement of the gain over `other`, minus its standard error."""
-    gain = discounted_gains(ranks) - discounted_gains(other)
-    return float(gain.mean() - gain.std() / len(gain) ** 0.5)
-
-
-def _rerank(
-    model: Path, files: StageFiles, arrays: ReleaseArrays, cases: Cases
-) -> NDArray[np.int64]:
-    reranker = Reranker(model.read_text(encoding="utf-8"))
-    groups = retrieval.read_groups(files.songs, reranker.fields)
-    return rerank_cases(reranker, replace(arrays, groups=groups), cases)
-
-
-def _is_better(reranked: NDArray[np.int64], other: NDArray[np.int64], last: int) -> bool:
-    is_fewer = finds_fewer(reranked[:last], other[:last])
-    return _mean_gain(reranked) > _mean_gain(other) and not is_fewer
-
-
-def _mean_gain(ranks: NDArray[np.int64]) -> float:
-    return float(discounted_gains(ranks).mean())
-
-
-def _figures(
-    ranks: Mapping[str, NDArray[np.int64]], by_weight: Mapping[float, NDArray[np.int64]]
-) -> dict[str, float]:
-    figures = {f"auto, {name} HR@{k}": hit_rate(own, k) for name, own in ranks.items() for k in KS}
-    figures |= {f"auto, {name} gain": _mean_gain(own) for name, own in ranks.items()}
-    return figures | {
-        f"auto, hybrid at {weight:g} gain": _mean_gain(own) for weight, own in by_weight.items()
-    }
-
-
-def _describe(mode: str, weight: float, ranks: Mapping[str, NDArray[np.int64]], cases: int) -> str:
-    figures = "; ".join(
-        f"{name}{f' at {weight:g}' if name == 'hybrid' else ''} "
-        f"{hit_rate(own, 10):.4f} and {hit_rate(own, 100):.4f}"
-        for name, own in ranks.items()
+def _set_sparse(selected: Selected, values: Mapping[str, float]) -> Selected:
+    return replace(
+        selected,
+        recency=values["recency"],
+        song_exponent=values["song_exponent"],
+        content_shares=_shares_of(values),
     )
-    return f"{mode}; HR@10 and HR@100 on {cases:,} validation cases: {figures}"
+
+
+def _shares_of(values: Mapping[str, float]) -> dict[str, float]:
+    return {
+        name.removeprefix(_SHARE): value
+        for name, value in values.items()
+        if name.startswith(_SHARE)
+    }
+
+
+def find_common_fields(arrays: ReleaseArrays, cases: Cases) -> list[str]:
+    """Return the content fields above `MAX_CONTENT_SCORES`."""
+    ends = np.cumsum([0, *map(len, cases.queries)])
+    songs = np.concatenate(cases.queries)
+    shape = (len(cases.queries), arrays.weights.shape[0])
+    seeds = csr_array((np.ones(len(songs)), songs, ends), shape=shape)
+    return [
+        part.name
+        for part in arrays.content
+        if np.diff(part.entries.indptr)[csr_array(seeds @ part.keys).indices].sum()
+        > MAX_CONTENT_SCORES
+    ]
+
+
+class SparseSearch:
+    """Ranks of the labels by co-occurrence, with any recency, song exponent and content shares.
+
+    `fields` are the content fields whose shares may be above 0.
+    """
+
+    def __init__(self, arrays: ReleaseArrays, cases: Cases, fields: Collection[str]) -> None:
+        self._arrays = arrays
+        self._scaled = (0.0, arrays)  # a song exponent, and the arrays with it
+        self._count = len(cases.labels)
+        # No value finds the other labels.
+        vectors = build_query_vectors(arrays, cases.queries, Recency(), dict.fromkeys(fields, 1.0))
+        self._rows = np.flatnonzero(find_ranks_by_cooccurrence(arrays, cases, vectors))
+        self._cases = cases.take(self._rows)
+
+    def rank(self, values: Values) -> Ranks:
+        """Return the ranks of the labels of all cases, from 1 to `DEPTH`, or 0."""
+        exponent = values["song_exponent"]
+        if self._scaled[0] != exponent:
+            self._scaled = exponent, self._arrays.with_song_exponent(exponent)
+        recency, arrays = Recency(values["recency"]), self._scaled[1]
+        vectors = build_query_vectors(arrays, self._cases.queries, recency, _shares_of(values))
+        ranks = np.zeros(self._count, np.int64)
+        ranks[self._rows] = find_ranks_by_cooccurrence(arrays, self._cases, vectors)
+        return _within_depth(ranks)
+
+
+def _rank_by_similarity(arrays: ReleaseArrays, cases: Cases, values: Values) -> Ranks:
+    recency = Recency(values["dense_recency"])
+    return _within_depth(find_ranks_by_similarity(arrays, cases, recency))
+
+
+class HybridSearch:
+    """Ranks of the labels in hybrid search with any dense weight.
+
+    `cooccurrence` has the ranks for the dense weight 0.
+    """
+
+    def __init__(
+        self, arrays: ReleaseArrays, cases: Cases, parameters: Parameters, cooccurrence: Ranks
+    ) -> None:
+        self._cooccurrence = cooccurrence
+        self._rows: list[int] = []
+        self._pairs: list[tuple[Ranking, Ranking]] = []
+        arrays = arrays.with_song_exponent(parameters.song_exponent)
+        for row, pair in enumerate(rank_for_fusion(arrays, cases.queries, parameters, DEPTH)):
+            # No weight finds the other labels.
+            if any((songs == cases.labels[row]).any() for songs, _ in pair):
+                self._rows.append(row)
+                self._pairs.append(pair)
+        self._labels = cases.labels[self._rows]
+
+    def rank(self, values: Values) -> Ranks:
+        """Return the ranks of the labels of all cases, from 1 to `DEPTH`, or 0."""
+        weight = values["dense_weight"]
+        if not weight:
+            return self._cooccurrence
+        ranks = np.zeros(len(self._cooccurrence), np.int64)
+        ranks[self._rows] = ranks_of_labels(
+            (fuse(*pair, weight, DEPTH) for pair in self._pairs), self._labels
+        )
+        return ranks
+
+
+def _within_depth(ranks: Ranks) -> Ranks:
+    return np.where(ranks <= DEPTH, ranks, 0)
+
+
+def _summarise(
+    selected: Selected, steps: Mapping[str, Descent], untried: list[str], cases: int
+) -> ChooseSummary:
+    """Return the summary of a selection, from the steps by the name of their mode."""
+    ranks = {name: step.last for name, step in steps.items()}
+    if "cooccurrence" in steps:
+        ranks = {"simplest": steps["cooccurrence"].first} | ranks
+    figures = {f"auto, {name} HR@{k}": hit_rate(own, k) for name, own in ranks.items() for k in KS}
+    figures |= {
+        f"auto, {name} gain": float(discounted_gains(own).mean()) for name, own in ranks.items()
+    }
+    if "hybrid" in ranks and selected.mode == "cooccurrence":  # they are the same
+        figures = {name: figure for name, figure in figures.items() if "hybrid" not in name}
+    parts = [f"gain {figures[f'auto, {selected.mode} gain']:.4f}"] if steps else []
+    if "simplest" in ranks:
+        parts[0] += f" (simplest values {figures['auto, simplest gain']:.4f})"
+    if steps:
+        rates = (figures[f"auto, {selected.mode} HR@{k}"] for k in KS)
+        parts.append(
+            "HR@10 and HR@100 {:.4f} and {:.4f} on {:,} validation cases".format(*rates, cases)
+        )
+    return ChooseSummary(
+        text="; ".join([_describe(selected), ", ".join(parts)]),
+        selected=selected,
+        trials=[trial for step in steps.values() for trial in step.trials],
+        figures=figures,
+        cases=cases,
+        untried=untried,
+    )
+
+
+def _describe(selected: Selected) -> str:
+    """Return the mode and the values that matter in it."""
+    parts = [selected.mode]
+    if selected.mode != "dense":
+        parts += [f"recency {selected.recency:g}", f"song exponent {selected.song_exponent:g}"]
+        parts += [f"{_SHARE}{name} {value:g}" for name, value in selected.content_shares.items()]
+    if selected.mode != "cooccurrence":
+        parts.append(f"dense recency {selected.dense_recency:g}")
+    if selected.mode == "hybrid":
+        parts.append(f"dense weight {selected.dense_weight:g}")
+    return ", ".join(parts)

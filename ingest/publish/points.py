@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,27 +11,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.sparse import csr_array
 
+from catalog.content import ARTIST, compute_entries, content_index, find_collisions
 from catalog.files import storage_errors
 from catalog.manifest import Counts
+from ingest.learn.arrays import encode_keys, song_factors
 from ingest.sql import connect, literal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
     from pathlib import Path
 
     import duckdb
     from numpy.typing import NDArray
 
-    from ingest.learn.reranker import StageFiles
+    from ingest.learn.arrays import StageFiles
 
 SONGS_PER_BATCH = 20_000
 
 # Songs that are too rare for a vector are included: as seeds they predict other songs. The ordinal
 # is the rank by popularity; ties are broken by the id.
 _CATALOG = """
-SELECT song, song_id, artist, title, [artist_key] AS artist_key,
+SELECT song, song_id, artist, title, {keys} AS artist_key,
        (row_number() OVER (ORDER BY playlists DESC, song_id) - 1)::UINTEGER AS ordinal,
-       playlists, artist_key || ' ' || title_key AS search_text {extras}
+       playlists, trim(array_to_string({keys}, ' ') || ' ' || title_key) AS search_text {extras}
 FROM read_parquet({songs}) JOIN (
     SELECT song, count(*)::INTEGER AS playlists
     FROM (SELECT unnest(songs) AS song FROM read_parquet({train})) GROUP BY song
@@ -40,21 +43,45 @@ ORDER BY ordinal
 """
 
 
-@contextmanager
-def assemble_points(
-    files: StageFiles, work: Path, catalog_min: int = 1, fields: Iterable[str] = ()
-) -> Iterator[tuple[Path, Counts]]:
-    """Write the Parquet file of a `catalog.draft.Draft`; yield its path and counts.
+@dataclass(frozen=True)
+class PointOptions:
+    """How points are made of the results of the stages.
 
-    The file is removed when the context ends. Songs in fewer than `catalog_min` training playlists
-    are left out. `fields` are the extra payload fields, columns of the songs. Memory holds the
-    co-occurrence weights twice, 20 bytes each, and the vectors.
+    - `catalog_min`: training playlists that a song must be in.
+    - `payload`: names of the extra payload fields, columns of the songs, content fields included.
+    - `song_exponent`: the weights for a song are divided by its plays to this power.
+    - `scale`: the release's `cooccurrence_scale`, by which content entries are multiplied.
+    """
+
+    catalog_min: int = 1
+    payload: Collection[str] = ()
+    song_exponent: float = 0.0
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Points:
+    """The Parquet file of a `catalog.draft.Draft`, and its counts.
+
+    `collided_keys` is the number of content keys without entries, because their indexes collide.
+    """
+
+    path: Path
+    counts: Counts
+    collided_keys: int
+
+
+@contextmanager
+def assemble_points(files: StageFiles, work: Path, options: PointOptions) -> Iterator[Points]:
+    """Write the points of a release to a file in `work`, which is removed when the context ends.
+
+    Memory holds the co-occurrence weights twice, 20 bytes each, and the vectors.
     """
     path = work / ".points.parquet"
     try:
         with connect(work) as sql, storage_errors(path):
-            counts = _write(sql, files, path, catalog_min, list(fields))
-        yield path, counts
+            points = _write(sql, files, path, options)
+        yield points
     finally:
         path.unlink(missing_ok=True)
 
@@ -63,18 +90,21 @@ def _write(
     sql: duckdb.DuckDBPyConnection,
     files: StageFiles,
     path: Path,
-    catalog_min: int,
-    fields: list[str],
-) -> Counts:
+    options: PointOptions,
+) -> Points:
+    is_list = pa.types.is_list(pq.read_schema(files.songs).field("artist_key").type)
     query = _CATALOG.format(
+        keys="artist_key" if is_list else "CASE artist_key WHEN '' THEN [] ELSE [artist_key] END",
         songs=literal(files.songs),
         train=literal(files.train),
-        catalog_min=catalog_min,
-        extras="".join(f', "{name}"' for name in fields),
+        catalog_min=options.catalog_min,
+        extras="".join(f', "{name}"' for name in options.payload),
     )
     catalog = sql.sql(query).to_arrow_table()
     ordinal_of = _ordinals(catalog["song"].to_numpy())
     lists = _SparseVectors(files.cooccurrence, ordinal_of, len(catalog))
+    lists.scale_songs(song_factors(catalog["playlists"].to_numpy(), options.song_exponent))
+    content = _ContentEntries(catalog, files.fields, options.scale)
     vectors = _DenseVectors(files.vectors, ordinal_of, len(catalog))
     with_vector = with_list = 0
     writer: pq.ParquetWriter | None = None
@@ -82,7 +112,8 @@ def _write(
         for start in range(0, len(catalog), SONGS_PER_BATCH):
             batch = catalog.slice(start, SONGS_PER_BATCH).drop_columns(["song"])
             stop = start + len(batch)
-            seeds, weights = lists.rows(start, stop)
+            weighted = lists.rows(start, stop)
+            seeds, weights = _join(weighted, content.rows(start, stop))
             for name, column in (
                 ("vector", vectors.rows(start, stop)),
                 ("seeds", seeds),
@@ -90,20 +121,22 @@ def _write(
             ):
                 batch = batch.append_column(name, column)
             with_vector += stop - start - batch["vector"].null_count
-            with_list += stop - start - batch["seeds"].null_count
+            with_list += int(np.count_nonzero(weighted.lengths))
             writer = writer or pq.ParquetWriter(path, batch.schema)
             writer.write_table(batch)
     finally:
         if writer:
             writer.close()
-    return Counts(
+    artists = encode_keys(catalog["artist_key"].combine_chunks())
+    counts = Counts(
         songs=len(catalog),
         vectors=with_vector,
         predicted=with_list,
-        artists=len(catalog["artist_key"].combine_chunks().flatten().unique()),
+        artists=len(artists.names),
         training_playlists=pq.read_metadata(files.train).num_rows,
         training_plays=int(catalog["playlists"].to_numpy().sum()),
     )
+    return Points(path, counts, content.collided)
 
 
 def _ordinals(songs: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -147,20 +180,90 @@ class _SparseVectors:
         by_song = by_ordinal.tocsc()  # the seeds of each song ascend
         self._starts, self._seeds, self._weights = by_song.indptr, by_song.indices, by_song.data
 
-    def rows(self, start: int, stop: int) -> tuple[pa.Array, pa.Array]:
-        """Return the seeds (uint32) and the weights (float32) of songs, as list arrays.
+    def scale_songs(self, factors: NDArray[np.float32]) -> None:
+        """Multiply the weights for each song by its factor, shape (songs,)."""
+        self._weights *= np.repeat(factors, np.diff(self._starts))
 
-        The songs are those from `start` up to but not including `stop`. Both lists are null for a
-        song without any weight.
-        """
+    def rows(self, start: int, stop: int) -> _Lists:
+        """Return the entries of songs `start` to before `stop`; the seeds of each ascend."""
         low, high = self._starts[start], self._starts[stop]
-        offsets = (self._starts[start : stop + 1] - low).astype(np.int32)
-        empty = pa.array(np.append(np.diff(offsets) == 0, False))
-        starts = pa.array(offsets, mask=np.asarray(empty))
-        return (
-            pa.ListArray.from_arrays(starts, self._seeds[low:high].astype(np.uint32)),
-            pa.ListArray.from_arrays(starts, self._weights[low:high]),
+        return _Lists(
+            np.diff(self._starts[start : stop + 1]).astype(np.int64),
+            self._seeds[low:high].astype(np.uint32),
+            self._weights[low:high],
         )
+
+
+class _ContentEntries:
+    """The content entries of each song by ordinal (see `catalog.content`).
+
+    `catalog` has a row for each song, by ordinal. `collided` is the number of keys whose indexes
+    collide, which have no entries.
+    """
+
+    def __init__(self, catalog: pa.Table, fields: Iterable[str], scale: float) -> None:
+        columns = {ARTIST: "artist_key"} | {name: name for name in fields}
+        keys = {
+            field: encode_keys(catalog[name].combine_chunks()) for field, name in columns.items()
+        }
+        collisions = find_collisions(
+            (field, key) for field, own in keys.items() for key in own.names
+        )
+        rows, indexes, values = [], [], []
+        self.collided = 0
+        for field, own in keys.items():
+            index = np.array([content_index(field, key) for key in own.names], np.uint32)
+            has_entry = ~np.isin(index, np.array([*collisions], np.uint32))
+            self.collided += int(np.count_nonzero(~has_entry))
+            sizes = np.bincount(own.codes, minlength=len(own.names))
+            used = has_entry[own.codes]
+            row, code = own.rows[used], own.codes[used]
+            rows.append(row)
+            indexes.append(index[code])
+            values.append(compute_entries(scale, sizes[code], row, len(catalog)))
+        row, index = np.concatenate(rows), np.concatenate(indexes)
+        order = np.lexsort((index, row))
+        self._indexes, self._values = index[order], np.concatenate(values)[order]
+        self._starts = np.searchsorted(row[order], np.arange(len(catalog) + 1))
+
+    def rows(self, start: int, stop: int) -> _Lists:
+        """Return the entries of songs `start` to before `stop`; the indexes of each ascend."""
+        low, high = self._starts[start], self._starts[stop]
+        lengths = np.diff(self._starts[start : stop + 1])
+        return _Lists(lengths, self._indexes[low:high], self._values[low:high])
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """The sparse vectors of n songs, one after the other.
+
+    - `lengths`, shape (n,): number of entries of each.
+    - `indexes`, `values`: all entries.
+    """
+
+    lengths: NDArray[np.int64]
+    indexes: NDArray[np.uint32]
+    values: NDArray[np.float32]
+
+
+def _join(first: _Lists, second: _Lists) -> tuple[pa.Array, pa.Array]:
+    """Return lists of indexes (uint32) and values (float32): those of both for each song.
+
+    Both are null for a song without any entry.
+    """
+    lengths = first.lengths + second.lengths
+    ends = np.cumsum(lengths)
+    indexes, values = np.empty(lengths.sum(), np.uint32), np.empty(lengths.sum(), np.float32)
+    for lists, starts in (
+        (first, ends - lengths),
+        (second, ends - second.lengths),
+    ):
+        shift = starts - (np.cumsum(lists.lengths) - lists.lengths)
+        at = np.arange(len(lists.indexes)) + np.repeat(shift, lists.lengths)
+        indexes[at], values[at] = lists.indexes, lists.values
+    offsets = np.append(0, ends).astype(np.int32)
+    starts = pa.array(offsets, mask=np.append(lengths == 0, False))
+    return pa.ListArray.from_arrays(starts, indexes), pa.ListArray.from_arrays(starts, values)
 
 
 def _starts(counts: NDArray[np.int64]) -> NDArray[np.integer[Any]]:

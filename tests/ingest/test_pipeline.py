@@ -44,6 +44,10 @@ def test_the_manifest_describes_the_origin_of_the_release(road: Road) -> None:
     lone = QUICK.lone_neighbours_for(manifest.counts.songs)
     detected = {"lone_neighbours": lone, "catalog_min": 1, "order": "played", "mode": "hybrid"}
     detected |= {"window": 60}
+    chosen = stages.choose.summary
+    detected |= chosen.selected.to_parameters()
+    detected |= {"cooccurrence_scale": stages.count.summary.scale, "collided_keys": 0}
+    detected |= {"selection": [asdict(trial) for trial in chosen.trials]}
     assert origin.parameters == asdict(QUICK) | detected
     assert origin.sources == ["playlists.csv"]
     assert origin.track_ids is False
@@ -114,7 +118,9 @@ def test_a_second_run_does_nothing(lane: Lane) -> None:
         ({"dimensions": 4}, ["train", "choose", "publish"]),
         ({"skip_gram": False}, ["train", "choose", "publish"]),
         ({"min_count": 3}, ["train", "choose", "publish"]),
-        ({"query_decay": 0.5}, ["choose", "publish"]),
+        ({"dense_recency": 0.75}, ["choose", "publish"]),
+        ({"song_exponent": 0.2}, ["choose", "publish"]),
+        ({"content_shares": {"artist": 0.3}}, ["choose", "publish"]),
         ({"dense_weight": 0.5}, ["choose", "publish"]),
         ({"seed": 1}, ["split", "count", "train", "choose", "publish"]),
         ({"min_songs": 5}, ["prepare", "split", "count", "train", "choose", "publish"]),
@@ -138,16 +144,16 @@ def test_a_changed_parameter_repeats_the_stages_that_depend_on_it(
     assert quick.listener.done == []
 
 
-def test_a_changed_decay_keeps_the_vectors(quick: Lane) -> None:
+def test_a_changed_recency_keeps_the_vectors(quick: Lane) -> None:
     first = quick.road.outcome
-    second = quick.run(query_decay=0.5)
+    second = quick.run(recency=0.75)
     assert second.stages.train == replace(first.stages.train, folder=second.stages.train.folder)
     assert second.manifest.origin.content_fingerprint != first.manifest.origin.content_fingerprint
     assert second.manifest.origin.split_fingerprint == first.manifest.origin.split_fingerprint
 
 
 def test_a_parameter_changed_back_publishes_again(quick: Lane) -> None:
-    quick.run(query_decay=0.5)
+    quick.run(recency=0.75)
     outcome = quick.run()
     assert quick.listener.done == ["choose", "publish"]
     content = outcome.manifest.origin.content_fingerprint

@@ -70,7 +70,7 @@ def test_a_worse_release_is_not_published(lane: Lane) -> None:
     before = lane.home.current()
     location = StoreLocation(lane.home.path)
     publication_gate: Any = gate.make_publication_gate(lane.home, SilentReporter())
-    changes = {"query_decay": 0.0, "neighbours": 1, "dimensions": 2, "epochs": 1}
+    changes = {"dense_recency": 9.0, "recency": 9.0, "neighbours": 1, "dimensions": 2, "epochs": 1}
     parameters = replace(lane.road.parameters, **changes)
     with pytest.raises(GateError, match=r"significantly worse .*hr@100 0\.\d+ -> 0\.\d+"):
         pipeline.run(
@@ -88,7 +88,7 @@ def test_a_worse_release_is_not_published(lane: Lane) -> None:
         [lane.file],
         lane.home,
         lane.work,
-        replace(lane.road.parameters, query_decay=0.89),
+        replace(lane.road.parameters, dense_recency=0.6),
         SilentReporter(),
         pipeline.RunOptions(gate=publication_gate),
     )
@@ -297,15 +297,15 @@ def test_the_command_ingest_run_is_logged_and_gated(lane: Lane) -> None:
     command += ["--min-count", str(lane.road.parameters.min_count), "--workers", "1"]
     before = lane.home.current()
     worse = CliRunner().invoke(
-        main, [*command, "--query-decay=0", "--neighbours=1", "--dimensions=2", "--epochs=1"]
+        main, [*command, "--recency=9", "--neighbours=1", "--dimensions=2", "--epochs=1"]
     )
     assert worse.exit_code == 1, worse.output
     assert "significantly worse" in worse.output
     assert lane.home.current() == before
-    passed = CliRunner().invoke(main, [*command, *same, "--query-decay=0.89"])
+    passed = CliRunner().invoke(main, [*command, *same, "--dense-recency=0.6"])
     assert passed.exit_code == 0, passed.output
     assert "not significantly worse" in passed.output
     (run,) = log.load(lane.home.path, kind="ingest")
     assert run.release == lane.home.current() != before
     assert run.payload["published"] is True
-    assert run.payload["parameters"]["query_decay"] == 0.89
+    assert run.payload["parameters"]["dense_recency"] == 0.6

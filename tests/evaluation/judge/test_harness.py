@@ -81,7 +81,7 @@ def test_scores_agree_with_numpy(road: Road, result: Evaluation) -> None:
     table = pq.read_table(road.work / "train" / "vectors.parquet")
     row_of = {song: row for row, song in enumerate(table["song"].to_pylist())}
     vectors = np.array(table["vector"].to_pylist(), dtype=np.float32)
-    decay = float(road.outcome.manifest.origin.parameters["query_decay"])
+    recency = float(road.outcome.manifest.origin.parameters["dense_recency"])
     cases = load_cases(road.work, "validation", "last", 0)
     assert len(songs) > len(row_of)
     matches = np.zeros((len(cases), DEPTH), dtype=bool)
@@ -94,7 +94,7 @@ def test_scores_agree_with_numpy(road: Road, result: Evaluation) -> None:
         label = row_of.get(int(cases.label[row]))
         if label is None or not known:
             continue
-        query = sum(decay**age * vectors[seed] for age, seed in known)
+        query = sum((age + 1) ** -recency * vectors[seed] for age, seed in known)
         scores = vectors @ (query / np.linalg.norm(query))
         scores[[seed for _, seed in known]] = -2
         position = int((scores > scores[label]).sum())

@@ -38,7 +38,7 @@ from evaluation.tune.study import (
 )
 from evaluation.tune.trials import Limits, open_study, run_phase
 from ingest import pipeline
-from ingest.learn import retrieval
+from ingest.learn.arrays import read_vectors, read_weights
 from ingest.learn.rank_metrics import discounted_gains
 from ingest.parameters import Parameters
 from tests.support.road import QUICK, linked
@@ -111,12 +111,14 @@ def test_every_suggestion_is_valid(phase: str) -> None:
     for _ in range(50):
         suggested = tuning_space.suggest(study.ask(), space)
         assert suggested.keys() == space.keys()
-        replace(PLAYED, **suggested)
+        parameters = tuning_space.set_values(PLAYED, suggested)
+        if phase != "train":
+            assert parameters.content_shares == {"artist": suggested["content_shares.artist"]}
 
 
 @pytest.mark.parametrize("phase", tuning_space.PHASES)
 @pytest.mark.parametrize(
-    "start", [PLAYED, replace(PLAYED, dimensions=7, dense_weight=0.001, epochs=9, query_decay=0.1)]
+    "start", [PLAYED, replace(PLAYED, dimensions=7, dense_weight=0.001, epochs=9, recency=3.0)]
 )
 def test_the_search_space_contains_the_start(phase: str, start: Parameters) -> None:
     space = tuning_space.make_search_space(phase, start, PLAYS)
@@ -140,7 +142,7 @@ def test_without_an_order_its_parameters_are_not_tuned() -> None:
         for phase in tuning_space.PHASES
         for name in tuning_space.make_search_space(phase, start, PLAYS)
     ]
-    assert not {"distance_power", "backward", "query_decay", "cooccurrence_decay"} & {*tried}
+    assert not {"distance_power", "backward", "recency", "dense_recency"} & {*tried}
     assert {"seed_exponent", "window", "dense_weight", "epochs"} <= {*tried}
 
 
@@ -173,7 +175,9 @@ def test_cases_come_from_validation_playlists_alone(work: Path) -> None:
 
 
 def test_a_study_starts_from_the_last_run(road: Road, tmp_path: Path) -> None:
-    expected = replace(road.parameters, order="played")
+    selected = road.outcome.stages.choose.summary.selected.to_parameters()
+    assert selected["content_shares"].keys() == {"artist"}
+    expected = replace(road.parameters, order="played", **selected)
     assert read_start(road.work) == expected
     assert read_start(road.work, seed=5) == replace(expected, seed=5)
     # All parameters of the last run are kept, even an explicit order that differs from the detected
@@ -186,7 +190,7 @@ def test_a_study_starts_from_the_last_run(road: Road, tmp_path: Path) -> None:
     )
     start = read_start(work)
     assert (start.order, start.neighbours, start.catalog_min) == ("none", 33, 2)
-    assert start.query_decay == 1.0
+    assert start.recency == start.dense_recency == 0.0
     assert start.dense_weight == outcome.manifest.origin.parameters["dense_weight"]
 
 
@@ -225,8 +229,8 @@ def test_a_choice_is_scored_as_a_release_of_it_would_be(
     current = tuning_outcome.evaluate_current(location, work, SilentReporter())
     data = tuning_data.read_tuning_data(locate(work, "arrays"), START)
     all_songs = np.ones(len(data.playlist_counts), bool)
-    weights = retrieval.read_weights(work / "count" / "cooccurrence.parquet", all_songs)
-    vectors = retrieval.read_vectors(work / "train" / "vectors.parquet")
+    weights = read_weights(work / "count" / "cooccurrence.parquet", all_songs)
+    vectors = read_vectors(work / "train" / "vectors.parquet")
     arrays = tuning_data.build_arrays(data, weights, vectors)
     choice = tuning_outcome.Choice(arrays, read_start(road.work))
     rescored = score_system(choice, current.cases, current.dataset, DEPTH, SilentReporter())
@@ -241,7 +245,7 @@ def test_a_choice_that_is_no_better_is_not_offered(location: StoreLocation, work
     data = tuning_data.read_tuning_data(files, START)
     current = tuning_outcome.evaluate_current(location, work, SilentReporter())
     studies = {"query": open_study(files.study, "query")}
-    for chosen in (START, replace(START, dense_weight=10.0, query_decay=0.0)):
+    for chosen in (START, replace(START, dense_weight=10.0, dense_recency=9.0)):
         tuning_data.save_best_arrays(files, data, chosen)
         choice = tuning_outcome.Choice(tuning_data.read_best_arrays(files, data, chosen), chosen)
         search = tuning_outcome.Search(START, chosen, "digest", data.plays, studies)
@@ -257,7 +261,7 @@ def test_a_choice_that_is_no_better_is_not_offered(location: StoreLocation, work
 
 @pytest.mark.slow
 def test_a_choice_that_is_better_is_offered_and_scored_on_test_once(lane: Lane) -> None:
-    lane.run(query_decay=0.0, neighbours=1, dimensions=2, epochs=1, workers=1, mode="dense")
+    lane.run(dense_recency=9.0, neighbours=1, dimensions=2, epochs=1, workers=1, mode="dense")
     location, study = StoreLocation(lane.home.path), lane.work.parent / "study"
     first = tune(location, lane.work, study, START, Budget(trials=TRIALS), SilentReporter())
     assert first.better

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from catalog.console.progress import SilentReporter
 from ingest.learn import cooccurrence
+from ingest.learn.arrays import measure_scale, weight_matrix
 from ingest.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -68,8 +69,6 @@ def test_popularity_is_divided_out() -> None:
     playlists = [[0, 1], [0, 2], [0, 3], [0, 4]]
     of_seed = Parameters(distance_power=0.0, backward=0.0, seed_exponent=0.5)
     assert strengths_of(playlists, of_seed)[0, 1] == 1 / 2
-    of_song = Parameters(distance_power=0.0, backward=1.0, seed_exponent=0.0, song_exponent=0.5)
-    assert strengths_of(playlists, of_song)[1, 0] == 1 / 2
 
 
 def test_each_seed_keeps_its_largest_weights() -> None:
@@ -107,9 +106,7 @@ def plain_double_loop(
                 direction = 1.0 if other > place else parameters.backward
                 counts[seed, song] += distance**-parameters.distance_power * direction
     return {
-        (seed, song): count
-        / plays[seed] ** parameters.seed_exponent
-        / plays[song] ** parameters.song_exponent
+        (seed, song): count / plays[seed] ** parameters.seed_exponent
         for (seed, song), count in counts.items()
         if count > 0
     }
@@ -129,7 +126,6 @@ def test_the_weights_equal_those_of_a_plain_loop(
         cooccurrence_window=window,
         distance_power=power,
         backward=backward,
-        song_exponent=0.3,
         neighbours=10_000,
         lone_neighbours=10_000,
     )
@@ -155,6 +151,27 @@ def test_the_stage_writes_what_was_counted(tmp_path: Path) -> None:
         (1, 2, 2.0),
     ]
     assert summary.strengths == 3
+    # Largest weights: 1 of song 0 (one play), 2 of song 1 (two plays), none of song 2 (two plays).
+    assert summary.scale == pytest.approx((1 * 1 + 2 * 2 + 2 * 0) / 5)
+
+
+def test_the_scale_is_the_same_whether_weights_are_read_in_parts_or_at_once() -> None:
+    random = np.random.default_rng(0)
+    playlists = [random.permutation(30)[: random.integers(2, 9)] for _ in range(40)]
+    songs, plays = np.concatenate(playlists).astype(np.int32), np.zeros(30, np.int64)
+    np.add.at(plays, songs, 1)
+    offsets = np.cumsum([0, *map(len, playlists)])
+    scale, parts = cooccurrence.WeightScale(plays), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cooccurrence, "PAIRS_PER_PART", 50)
+        for _, _, part in cooccurrence.compute_weights(offsets, songs, Parameters()):
+            scale.add(part)
+            parts.append(part)
+    assert len(parts) > 3
+    weights = weight_matrix([np.concatenate(column) for column in zip(*parts, strict=True)], 30)
+    by_hand = sum(plays[seed] * weights[[seed]].max() for seed in range(30)) / plays.sum()
+    assert scale.value == pytest.approx(by_hand)
+    assert measure_scale(weights, plays) == pytest.approx(by_hand)
 
 
 @pytest.mark.parametrize(

@@ -131,10 +131,10 @@ def test_parameters_without_an_order_are_neutral() -> None:
         distance_power=2.0, backward=0.25, order="played"
     )
     loose = given.with_order("none")
-    assert (loose.distance_power, loose.backward, loose.query_decay) == (0.0, 1.0, 1.0)
+    assert (loose.distance_power, loose.backward, loose.recency) == (0.0, 1.0, 0.0)
     assert loose.order == "none"
     told = given.with_order("none", ["backward", "seed"])
-    assert (told.distance_power, told.backward, told.query_decay) == (0.0, 0.25, 1.0)
+    assert (told.distance_power, told.backward, told.dense_recency) == (0.0, 0.25, 0.0)
     assert Parameters(order="played").with_order("none") == Parameters(order="played")
     assert Parameters(order="none").with_order("played").distance_power == 0.0
     with pytest.raises(InputError, match="auto or played or none"):
@@ -221,11 +221,14 @@ def test_a_run_on_sorted_playlists(quick: Lane, tmp_path: Path) -> None:
     outcome = quick.run()
     parameters = outcome.manifest.origin.parameters
     assert parameters["order"] == "none"
-    assert parameters["query_decay"] == 1.0
+    assert (parameters["recency"], parameters["dense_recency"]) == (0.0, 0.0)
+    assert not {"recency", "dense_recency"} & {
+        trial.parameter for trial in outcome.stages.choose.summary.trials
+    }
     assert outcome.stages.split.summary.order == "none"
     first = outcome.manifest.origin.split_fingerprint
     told = quick.run(order="played")
     assert quick.listener.done == ["split", "count", "train", "choose", "publish"]
     assert told.manifest.origin.parameters["order"] == "played"
-    assert told.manifest.origin.parameters["query_decay"] == quick.road.parameters.query_decay
+    assert "recency" in {trial.parameter for trial in told.stages.choose.summary.trials}
     assert told.manifest.origin.split_fingerprint != first

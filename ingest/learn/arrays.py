@@ -1,0 +1,304 @@
+"""The vectors of a release as arrays, read from the files of the stages or learned anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from scipy.sparse import csr_array, vstack
+
+from catalog.content import ARTIST, compute_entries, content_index, find_collisions
+from catalog.reranker import MOST_FIELDS, SongTraits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from ingest.parameters import Parameters
+
+Songs = NDArray[np.int32]
+"""Song numbers."""
+
+
+@dataclass(frozen=True)
+class StageFiles:
+    """Files that model selection, the training of the re-ranker and publishing read.
+
+    `fields` names the content fields of `songs` beside the artist: the keyword payload fields.
+    """
+
+    songs: Path
+    train: Path
+    validation: Path
+    cooccurrence: Path
+    vectors: Path
+    fields: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class ContentField:
+    """One content field of the songs, such as the artist.
+
+    - `keys`, shape (songs, keys): 1 for each key of each song.
+    - `entries`, shape (keys, songs): the content entries of the songs in the catalog.
+    """
+
+    name: str
+    keys: csr_array
+    entries: csr_array
+
+
+@dataclass(frozen=True)
+class ReleaseArrays:
+    """The vectors of a release by song number.
+
+    - `weights`, shape (songs, songs): the co-occurrence weight of the row's song for the column's.
+    - `vector_songs`, shape (vectors,): the songs that have a dense vector, ascending.
+    - `vectors`, shape (vectors, dimensions): their dense vectors, unit length.
+    - `playlists`, shape (songs,): number of training playlists of each song. A song with 0 is not
+      in the catalog: it is ignored as a seed and never returned.
+    - `groups`, shape (1 + fields, songs): see `catalog.reranker.SongTraits`.
+    - `scale`: see `ingest.learn.cooccurrence.WeightScale`.
+    - `content`: the content fields.
+    """
+
+    weights: csr_array
+    vector_songs: NDArray[np.int32]
+    vectors: NDArray[np.float32]
+    playlists: NDArray[np.int64]
+    groups: NDArray[np.int64]
+    scale: float = 1.0
+    content: tuple[ContentField, ...] = ()
+
+    @cached_property
+    def index(self) -> csr_array:
+        """Sparse vectors of the songs as columns: rows are the seeds, then the content keys."""
+        if not self.content:
+            return self.weights
+        entries = [part.entries for part in self.content]
+        return with_small_indices(csr_array(vstack([self.weights, *entries], "csr")))
+
+    @cached_property
+    def ordinals(self) -> NDArray[np.int64]:
+        """Rank of each song by popularity, from 0, shape (songs,)."""
+        return popularity_ranks(self.playlists)
+
+    def with_song_exponent(self, exponent: float) -> ReleaseArrays:
+        """Return the arrays with each weight divided by plays(song) ** exponent."""
+        if not exponent:
+            return self
+        factors = song_factors(self.playlists, exponent)
+        weights = self.weights.copy()
+        weights.data = weights.data * factors[weights.indices]
+        return replace(self, weights=weights)
+
+    def traits(self, songs: NDArray[Any]) -> SongTraits:
+        """Return the attributes of the songs that the re-ranker uses."""
+        return SongTraits(self.playlists[songs], self.groups[:, songs])
+
+
+def with_small_indices(matrix: csr_array) -> csr_array:
+    """Return a matrix with 32-bit indices, if they suffice: products are faster with them."""
+    if max(matrix.nnz, *matrix.shape) < 1 << 31:
+        matrix.indices = matrix.indices.astype(np.int32, copy=False)
+        matrix.indptr = matrix.indptr.astype(np.int32, copy=False)
+    return matrix
+
+
+def popularity_ranks(playlists: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rank of each song by its number of playlists, from 0, shape (songs,)."""
+    ranks = np.empty(len(playlists), np.int64)
+    ranks[np.argsort(-playlists, kind="stable")] = np.arange(len(playlists))
+    return ranks
+
+
+def song_factors(playlists: NDArray[Any], exponent: float) -> NDArray[np.float32]:
+    """Return what the weights for each song are multiplied by, shape (songs,)."""
+    factors: NDArray[np.float32] = (np.maximum(playlists, 1.0) ** -exponent).astype(np.float32)
+    return factors
+
+
+def weight_matrix(columns: Sequence[Any], total: int) -> csr_array:
+    """Return co-occurrence weights as a matrix of shape (total, total), a row for each seed.
+
+    `columns` are three arrays of equal length: seeds, songs and weights.
+    """
+    seeds, songs, weights = columns
+    return csr_array((weights, (seeds, songs)), shape=(total, total), dtype=np.float32)
+
+
+def measure_scale(weights: csr_array, plays: NDArray[np.int64]) -> float:
+    """Return the scale of these weights, as `ingest.learn.cooccurrence.WeightScale` does."""
+    largest = np.asarray(weights.max(axis=1).todense()).ravel() if weights.nnz else 0 * plays
+    return float(plays @ largest) / max(1, int(plays.sum()))
+
+
+def read_weights(path: Path, seeds: NDArray[np.bool_]) -> csr_array:
+    """Read co-occurrence weights from a `cooccurrence.parquet`, for the seeds in the mask `seeds`.
+
+    `seeds` has shape (songs,). Only one row group of the file is in memory at a time. Seeds ascend
+    in the file, so row groups without a selected seed are skipped.
+    """
+    parts: list[tuple[NDArray[Any], ...]] = [
+        (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    ]
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            statistics = file.metadata.row_group(group).column(0).statistics
+            if statistics and statistics.has_min_max:
+                span = slice(int(statistics.min), int(statistics.max) + 1)
+                if not seeds[span].any():
+                    continue
+            table = file.read_row_group(group, columns=["seed", "song", "strength"])
+            columns = [table[name].to_numpy() for name in ("seed", "song", "strength")]
+            selected = seeds[columns[0]]
+            parts.append(tuple(column[selected] for column in columns))
+    return weight_matrix(
+        [np.concatenate(column) for column in zip(*parts, strict=True)], len(seeds)
+    )
+
+
+def seed_mask(queries: Iterable[Songs], total: int) -> NDArray[np.bool_]:
+    """Return a mask, shape (total,), of the songs that are in one of the queries."""
+    mask = np.zeros(total, bool)
+    mask[np.concatenate([np.zeros(0, np.int32), *queries])] = True
+    return mask
+
+
+def read_vectors(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Read the songs and dense vectors of a `vectors.parquet`."""
+    table = pq.read_table(path, columns=["song", "vector"]).combine_chunks()
+    vectors = table["vector"].combine_chunks()
+    size = vectors.type.list_size
+    return table["song"].to_numpy(), vectors.flatten().to_numpy().reshape(-1, size)
+
+
+def read_playlists(path: Path) -> list[Songs]:
+    """Read the songs of each playlist of a split, in play order."""
+    lists = pq.read_table(path, columns=["songs"])["songs"].combine_chunks()
+    offsets, songs = lists.offsets.to_numpy(), lists.flatten().to_numpy().astype(np.int32)
+    return [songs[low:high] for low, high in pairwise(offsets)]
+
+
+def count_playlists(
+    playlists: Sequence[Songs], total: int, parameters: Parameters
+) -> NDArray[np.int64]:
+    """Return the number of playlists of each song, shape (total,).
+
+    A song in too few playlists for the catalog has 0 (see `Parameters.catalog_min_for`).
+    """
+    counts = np.bincount(np.concatenate(playlists), minlength=total)
+    counts[counts < parameters.catalog_min_for(int(np.count_nonzero(counts)))] = 0
+    return counts
+
+
+def read_groups(path: Path, fields: Sequence[str] = ()) -> NDArray[np.int64]:
+    """Read the artist and the keyword fields of each song of a `songs.parquet` as numbers.
+
+    The shape is (1 + fields, songs), the artist first. Two songs with the same value have the same
+    number; -1 means that a song has no value. Of several artists, the first counts.
+    """
+    table = pq.read_table(path, columns=["song", "artist_key", *fields])
+    groups = np.full((1 + len(fields), table.num_rows), -1, np.int64)
+    for row, name in zip(groups, ("artist_key", *fields), strict=True):
+        keys = encode_keys(table[name].combine_chunks())
+        # The first of several artists: of a repeated index, the last assignment counts.
+        row[table["song"].to_numpy()[keys.rows[::-1]]] = keys.codes[::-1]
+    return groups
+
+
+@dataclass(frozen=True)
+class EncodedKeys:
+    """The keys of a column of n rows, as m pairs.
+
+    - `rows`, `codes`, shape (m,): row and position in `names` of each key; rows ascend.
+    - `names`: the distinct keys.
+    """
+
+    rows: NDArray[np.int64]
+    codes: NDArray[np.int64]
+    names: list[str]
+
+
+def encode_keys(column: pa.Array) -> EncodedKeys:
+    """Return the keys of a column of texts or of lists of texts.
+
+    Nulls, empty texts and repeated keys of a row are left out.
+    """
+    if pa.types.is_list(column.type):
+        rows, keys = pc.list_parent_indices(column), pc.list_flatten(column)
+    else:
+        rows, keys = pa.array(np.arange(len(column))), column
+    is_key = pc.fill_null(pc.not_equal(keys, ""), False)
+    encoded = keys.filter(is_key).dictionary_encode()
+    pairs = np.asarray(rows.filter(is_key)).astype(np.int64) * max(1, len(encoded.dictionary))
+    pairs += np.asarray(encoded.indices).astype(np.int64)
+    _, first = np.unique(pairs, return_index=True)
+    pairs = pairs[np.sort(first)]
+    return EncodedKeys(
+        *np.divmod(pairs, max(1, len(encoded.dictionary))), encoded.dictionary.to_pylist()
+    )
+
+
+def read_content(
+    path: Path, fields: Sequence[str], playlists: NDArray[np.int64], scale: float
+) -> tuple[ContentField, ...]:
+    """Read the artists and the keyword fields of a `songs.parquet` as content fields.
+
+    `playlists` and `scale` are those of `ReleaseArrays`.
+    """
+    columns = {ARTIST: "artist_key"} | {name: name for name in fields}
+    table = pq.read_table(path, columns=["song", *columns.values()])
+    songs = table["song"].to_numpy()
+    keys = {field: encode_keys(table[name].combine_chunks()) for field, name in columns.items()}
+    collisions = find_collisions((field, key) for field, own in keys.items() for key in own.names)
+    ordinals = popularity_ranks(playlists)
+    in_catalog = int(np.count_nonzero(playlists))
+    content = []
+    for field, own in keys.items():
+        of_song, shape = songs[own.rows], (len(playlists), len(own.names))
+        matrix = csr_array((np.ones(len(of_song), np.float32), (of_song, own.codes)), shape=shape)
+        is_known = playlists[of_song] > 0
+        sizes = np.bincount(own.codes[is_known], minlength=len(own.names))
+        is_entry = is_known & ~_collide(field, own, collisions)
+        at, of_key = of_song[is_entry], own.codes[is_entry]
+        values = compute_entries(scale, sizes[of_key], ordinals[at], in_catalog)
+        entries = csr_array((values, (of_key, at)), shape=shape[::-1])
+        content.append(ContentField(field, matrix, entries))
+    return tuple(content)
+
+
+def _collide(field: str, keys: EncodedKeys, collisions: frozenset[int]) -> NDArray[np.bool_]:
+    """Return which pairs have a key whose index collides with another's, shape (m,)."""
+    if not collisions:
+        return np.zeros(len(keys.codes), bool)
+    collided = np.array([content_index(field, key) in collisions for key in keys.names], bool)
+    return collided[keys.codes]
+
+
+def read_arrays(
+    files: StageFiles, queries: Iterable[Songs], scale: float, catalog_min: int
+) -> ReleaseArrays:
+    """Read the arrays of a release; of the weights, those of the seeds of the queries.
+
+    `groups` has the artists and the fields that the re-ranker uses.
+    """
+    total = pq.read_metadata(files.songs).num_rows
+    lists = pq.read_table(files.train, columns=["songs"])["songs"].combine_chunks()
+    counts = np.bincount(lists.flatten().to_numpy(), minlength=total)
+    counts[counts < catalog_min] = 0
+    return ReleaseArrays(
+        read_weights(files.cooccurrence, seed_mask(queries, total)),
+        *read_vectors(files.vectors),
+        counts,
+        read_groups(files.songs, files.fields[:MOST_FIELDS]),
+        scale,
+        read_content(files.songs, files.fields, counts, scale),
+    )
