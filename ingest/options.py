@@ -247,10 +247,11 @@ def parameter_options(command: Command) -> Command:
             f"--{name.replace('_', '-')}",
             name,
             hidden=True,
+            help=f"Replaced by --{new.replace('_', '-')}.",
             expose_value=False,
             callback=_refuse_replaced,
         )
-        for name in REPLACED
+        for name, new in REPLACED.items()
     ]
     return cast("Command", _add([*options, file_option, *replaced], wrapped))
 
