@@ -37,11 +37,11 @@ class EaseSettings:
     recency: float = 0.0
 
 
-GRID = {"regularisation": (500.0, 100.0, 2_000.0), "recency": (0.0, 0.5, 1.0)}
-"""Values that are tried: 6 settings, of which 3 invert the matrix."""
+GRID = {"recency": (0.0, 0.5, 1.0), "regularisation": (500.0, 100.0, 2_000.0)}
+"""Values that are tried: 5 settings."""
 
 INVERSIONS = 4
-"""Number of times that the matrix may be inverted, tuning included."""
+"""Maximum number of times that the matrix is inverted. Recency does not change it."""
 
 
 class Ease:

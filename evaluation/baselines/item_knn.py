@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,18 +35,16 @@ class ItemKnnSettings:
     recency: float = 0.0
 
 
-MAX_NEIGHBOURS = 800
-
 GRID = {
+    "recency": (0.0, 0.5, 1.0),
     "alpha": (0.5, 0.25, 0.75, 1.0),
     "shrinkage": (0.0, 5.0, 20.0),
-    "recency": (0.0, 0.5, 1.0),
-    "neighbours": (200, 50, MAX_NEIGHBOURS),
+    "neighbours": (200, 50, 800),
 }
-"""Values that are tried, at most 13 settings, of which 6 compute similarities."""
+"""Values that are tried: 10 settings."""
 
-SIMILARITIES_TO_COMPUTE = 6
-"""Number of times that similarities are computed, tuning included."""
+SIMILARITIES_TO_COMPUTE = 9
+"""Maximum number of times that similarities are computed. Recency does not change them."""
 
 
 class ItemKnn:
@@ -61,7 +59,7 @@ class ItemKnn:
 
     def __init__(self, dataset: Dataset, settings: ItemKnnSettings | None = None) -> None:
         self._dataset = dataset
-        self._computed: dict[tuple[float, float], csr_array] = {}  # the last similarities
+        self._computed: dict[ItemKnnSettings, csr_array] = {}  # the last similarities
         if settings is None:
             settings = tune(ItemKnnSettings(), GRID, self._recommend, dataset)
         self.settings = settings
@@ -88,23 +86,28 @@ class ItemKnn:
 
     def _find_neighbours(self, settings: ItemKnnSettings) -> csr_array:
         """Return the similarities of the neighbours of each song, shape (songs, songs)."""
-        key = (settings.alpha, settings.shrinkage)
+        key = replace(settings, recency=0.0)
         if key not in self._computed:
-            self._computed = {key: self._compute_similarities(*key)}
-        return keep_highest(self._computed[key].copy(), settings.neighbours)
+            self._computed = {}  # two matrices may not fit into memory
+            self._computed[key] = compute_similarities(self._dataset, key)
+        return self._computed[key]
 
-    def _compute_similarities(self, alpha: float, shrinkage: float) -> csr_array:
-        """Return the `MAX_NEIGHBOURS` highest similarities of each song, shape (songs, songs)."""
-        playlists, songs = self._dataset.matrix, self._dataset.songs
-        by_song = csr_array(playlists.T)
-        plays = np.maximum(songs.playlists, 1).astype(np.float64)
-        parts = []
-        for low, high in split_songs(self._dataset):
-            shared = csr_array(by_song[low:high] @ playlists)
-            rows = find_rows(shared)
-            norm = plays[low + rows] ** alpha * plays[shared.indices] ** (1 - alpha)
-            shared.data = (shared.data / (norm + shrinkage)).astype(np.float32)
-            shared.data[shared.indices == rows + low] = 0.0
-            shared.data[~songs.in_catalog[shared.indices]] = 0.0
-            parts.append(keep_highest(shared, MAX_NEIGHBOURS))
-        return csr_array(vstack(parts, format="csr"))
+
+def compute_similarities(dataset: Dataset, settings: ItemKnnSettings) -> csr_array:
+    """Return the similarities of the `neighbours` most similar songs of each song.
+
+    Shape (songs, songs), with a row for each seed.
+    """
+    playlists, songs = dataset.matrix, dataset.songs
+    by_song = csr_array(playlists.T)
+    plays = np.maximum(songs.playlists, 1).astype(np.float64)
+    parts = []
+    for low, high in split_songs(dataset):
+        shared = csr_array(by_song[low:high] @ playlists)
+        rows = find_rows(shared)
+        norm = plays[low + rows] ** settings.alpha * plays[shared.indices] ** (1 - settings.alpha)
+        shared.data = (shared.data / (norm + settings.shrinkage)).astype(np.float32)
+        shared.data[shared.indices == rows + low] = 0.0
+        shared.data[~songs.in_catalog[shared.indices]] = 0.0
+        parts.append(keep_highest(shared, settings.neighbours))
+    return csr_array(vstack(parts, format="csr"))

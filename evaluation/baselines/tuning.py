@@ -46,11 +46,13 @@ def tune(
     except MismatchError:
         return start
     cases = cases.sample(TUNING_CASES, dataset.seed)
-    best = start
+    best, gains = start, dict[Settings, float]()
     for name, values in grid.items():
         settings = [replace(best, **{name: value}) for value in values]  # type: ignore[type-var]
-        gains = [_measure_gain(recommend(tried, cases, DEPTH), cases) for tried in settings]
-        best = settings[int(np.argmax(gains))]
+        for tried in settings:
+            if tried not in gains:
+                gains[tried] = _measure_gain(recommend(tried, cases, DEPTH), cases)
+        best = max(settings, key=gains.__getitem__)
     return best
 
 

@@ -149,7 +149,7 @@ def test_each_parameter_is_tuned_with_the_best_values_of_the_others(dataset: Dat
 
     grid = {"first": (0.0, 1.0, 2.0), "second": (1.0, 2.0, 0.0)}
     assert tune(Offsets(), grid, recommend, dataset) == Offsets(2.0, 2.0)
-    assert tried == [(0, 2), (1, 2), (2, 2), (2, 1), (2, 2), (2, 0)]
+    assert tried == [(0, 2), (1, 2), (2, 2), (2, 1), (2, 0)]
 
 
 @pytest.mark.parametrize("build", [ItemKnn, Vstan, Ease])
