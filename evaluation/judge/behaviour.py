@@ -271,8 +271,8 @@ def _test_near_misses(trial: _Trial) -> list[Behaviour]:
         return [Behaviour(NEAR_MISSES, "there is no miss with a vector", None)]
     misses, label = answers[is_miss], cases.label[is_miss]
     popular = np.tile(dataset.songs.by_popularity[:K], (len(misses), 1))
-    cosine = measure_cosine(misses, label, dataset)
-    popular_cosine = measure_cosine(popular, label, dataset)
+    cosine = _measure_cosine(misses, label, dataset)
+    popular_cosine = _measure_cosine(popular, label, dataset)
     p = permutation_test(cosine, popular_cosine, int(trial.random.integers(1 << 31)))
     difference = float(np.nanmean(cosine) - np.nanmean(popular_cosine))
     behaviours = [
@@ -298,7 +298,7 @@ def _test_near_misses(trial: _Trial) -> list[Behaviour]:
     return behaviours
 
 
-def measure_cosine(
+def _measure_cosine(
     rankings: SongNumbers, label: SongNumbers, dataset: Dataset
 ) -> NDArray[np.float64]:
     """Return the mean cosine similarity of the songs of each ranking with its label, shape (n,).

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from catalog.song import normalise
-from evaluation.judge.behaviour import SAMPLE, Behaviour, measure_cosine
+from evaluation.judge.behaviour import SAMPLE, Behaviour
 from evaluation.judge.significance import ALPHA, format_p_equals, permutation_test
 from evaluation.metrics.ranking import hits
 from evaluation.metrics.relevance import match_labels
@@ -154,23 +155,37 @@ def _compare_similarity(
     dataset: Dataset,
     sign: int,
 ) -> Behaviour:
-    if dataset.vectors is None:
-        return Behaviour(name, "the work folder has no vectors", None)
-    rows = np.flatnonzero(dataset.has_vector[song])
-    if not len(rows):
-        return Behaviour(name, "no such song has a vector", None)
-    cosines = [
-        measure_cosine(answers[rows, :K], song[rows], dataset) for answers in (before, after)
-    ]
-    difference = float((cosines[1] - cosines[0]).mean())
-    p = permutation_test(cosines[1], cosines[0])
+    before_and_after = [_measure_similarity(answers, song, dataset) for answers in (before, after)]
+    difference = float((before_and_after[1] - before_and_after[0]).mean())
+    p = permutation_test(before_and_after[1], before_and_after[0])
+    directions = ("above", "below") if sign > 0 else ("below", "above")
     return Behaviour(
         name,
-        f"mean cosine similarity of {K} songs to it, after minus before",
+        f"mean similarity of {K} songs to it by shared playlists, after minus before",
         difference,
-        f"is {'above' if sign > 0 else 'below'} 0 ({format_p_equals(p)})",
-        sign * difference > 0 and p < ALPHA,
+        f"is {directions[0]} 0, or not significantly {directions[1]} ({format_p_equals(p)})",
+        sign * difference >= 0 or p >= ALPHA,
     )
+
+
+def _measure_similarity(
+    answers: SongNumbers, song: SongNumbers, dataset: Dataset
+) -> NDArray[np.float64]:
+    """Return the mean similarity of the first `K` songs of each answer to one song, shape (n,).
+
+    The similarity of two songs is the cosine of their sets of training playlists. It is 0 for an
+    empty answer.
+    """
+    first = answers[:, :K]
+    rows, ranks = np.nonzero(first >= 0)
+    others, songs = first[rows, ranks], song[rows]
+    by_song = csr_array(dataset.matrix.T)
+    shared = by_song[others].multiply(by_song[songs]).sum(axis=1)
+    plays = np.maximum(dataset.songs.playlists, 1)
+    cosines = shared / np.sqrt(plays[others] * plays[songs])
+    counts = np.bincount(rows, minlength=len(first))
+    total = np.bincount(rows, cosines, minlength=len(first))
+    return np.asarray(total / np.maximum(counts, 1))
 
 
 def _compare_hit_rates(

@@ -65,8 +65,10 @@ def dataset(tmp_path: Path) -> Dataset:
     """Six songs by two artists in two directions; song 5 is a version of song 0."""
     titles = ["Heroes", "Fame", "Under", "Roar", "Firework", "Heroes - Live"]
     table = pa.table({"song_id": [""] * 6, "artist": [""] * 6, "title": titles})
-    songs = Songs(table, np.array([0, 0, 0, 1, 1, 0], np.int32), np.full(6, 2))
-    made = Dataset(tmp_path, songs, lists([0, 1]), 0)
+    train = lists([0, 1], [0, 1], [0, 2], [1, 2], [0, 1, 2], [3, 4])
+    playlists = np.bincount(train.songs, minlength=6)
+    songs = Songs(table, np.array([0, 0, 0, 1, 1, 0], np.int32), playlists)
+    made = Dataset(tmp_path, songs, train, 0)
     angles = np.array([0.0, 0.1, 0.2, 1.3, 1.4, 0.0])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     object.__setattr__(made, "vectors", vectors)
@@ -90,8 +92,9 @@ def test_a_disliked_song_worked_out_by_hand(
     cases = HeldOutCases(["p"], [""], lists([1]), lists([2]))
     figures = by_name(run_option_tests(ScriptedSystem(dataset), cases, dataset))[DISLIKED]
     assert figures == {
-        "mean cosine similarity of 1 songs to it, after minus before": pytest.approx(
-            np.cos(1.4) - np.cos(0.2)
+        # Song 2 shares two playlists with song 0, and song 4 none.
+        "mean similarity of 1 songs to it by shared playlists, after minus before": pytest.approx(
+            0 - 2 / np.sqrt(4 * 3)
         ),
         "share of 1 songs by its artist, after minus before": -1,
         "hit rate at 1, after minus before": -1,
@@ -107,8 +110,8 @@ def test_an_emphasised_song_worked_out_by_hand(
     cases = HeldOutCases(["p"], [""], lists([0, 4]), lists([1]))
     figures = by_name(run_option_tests(ScriptedSystem(dataset), cases, dataset))[EMPHASISED]
     assert figures == {
-        "mean cosine similarity of 1 songs to it, after minus before": pytest.approx(
-            np.cos(0.1) - np.cos(0.2), abs=1e-6
+        "mean similarity of 1 songs to it by shared playlists, after minus before": pytest.approx(
+            3 / np.sqrt(4 * 4) - 2 / np.sqrt(4 * 3)
         ),
         "share of 1 songs by its artist, after minus before": 0,
         "hit rate at 1, after minus before": 1,
