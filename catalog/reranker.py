@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import math
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,24 +35,25 @@ SHARE = "_share"
 class Channel:
     """A search for `depth` candidates, by the dense vector if `dense`, else by co-occurrence.
 
-    The weight of a seed is `decay` to the power of the number of seeds after it.
+    `power` is that of `catalog.recency.Recency`. A model refers to channels by name: a channel with
+    another power needs another name, so that models of the old one are not used (see `Reranker`).
     """
 
     name: str
     dense: bool
-    decay: float
+    power: float
     depth: int
 
 
 CHANNELS = (
-    Channel("near", dense=False, decay=0.7, depth=100),
-    Channel("far", dense=False, decay=0.95, depth=150),
-    Channel("last", dense=False, decay=0.0, depth=100),
-    Channel("dense", dense=True, decay=0.9, depth=100),
-    Channel("dense_last", dense=True, decay=0.0, depth=50),
+    Channel("recent", dense=False, power=1.0, depth=100),
+    Channel("whole", dense=False, power=0.25, depth=150),
+    Channel("last", dense=False, power=math.inf, depth=100),
+    Channel("dense", dense=True, power=0.5, depth=100),
+    Channel("dense_last", dense=True, power=math.inf, depth=50),
 )
-"""The searches: by co-occurrence with two decays and with the last song alone, and by Word2Vec with
-one decay and with the last song alone."""
+"""The searches: by co-occurrence with two powers and with the last song alone, and by Word2Vec with
+one power and with the last song alone."""
 
 FEATURES = (
     *(f"{channel.name}_{what}" for channel in CHANNELS for what in ("score", "rank")),

@@ -277,7 +277,7 @@ def search_channel(
 ) -> Iterator[Ranking]:
     """Yield for each query the candidates of one channel of the re-ranker."""
     search = rank_by_similarity if channel.dense else rank_by_cooccurrence
-    return search(arrays, queries, Recency(decay=channel.decay), channel.depth)
+    return search(arrays, queries, Recency(channel.power), channel.depth)
 
 
 def ranks_of_labels(

@@ -21,8 +21,8 @@ _STRATEGIES = {
     pb.STRATEGY_SEEDS: "from the songs of the playlist",
     pb.STRATEGY_ARTISTS: "from other songs of its artists, because no song of the playlist is "
     "known",
-    pb.STRATEGY_POPULAR: "the most popular songs, because no song of the playlist and no artist of "
-    "them is known",
+    pb.STRATEGY_POPULAR: "the most popular songs, because neither a song of the playlist nor "
+    "another of its artists was found",
 }
 _EMPTY_REASONS = {
     pb.EMPTY_REASON_UNSPECIFIED: "No song was found.",
@@ -109,10 +109,16 @@ def print_search_results(query: str, response: pb.SearchSongsResponse) -> None:
 def _describe_reasons(
     request: pb.RecommendRequest, response: pb.RecommendResponse, scored: pb.ScoredSong
 ) -> str:
-    """Return a line with a song and the seeds that have the largest shares in it."""
+    """Return a line with a song and the seeds that have the largest shares in it.
+
+    If most of a share comes from a content field, such as the artist, the field is named.
+    """
     names = []
     for reason in scored.reasons[:SHOWN_REASONS]:
         name, _ = _describe_seed(request.seeds[reason.seed], response.seeds[reason.seed])
+        field = max(reason.content, key=lambda name: reason.content[name], default="")
+        if field and reason.content[field] > reason.share / 2:
+            name = f"the {escape(field)} of {name}"
         names.append(f"{name} ({reason.share:.0%})")
     name = one_line(scored.song.title or scored.song.song_id)
     return f"{escape(name)}: because of {', '.join(names)}"

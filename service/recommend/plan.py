@@ -21,6 +21,15 @@ if TYPE_CHECKING:
     from service.recommend.weights import Entry
 
 
+FORMAT_2_SCALE = 0.15
+"""Scale of releases of format 2, which have no `cooccurrence_scale`.
+
+Their dense weight was selected in the unit of the highest co-occurrence score of a query. On
+average, that score is this number times the sum of the seed weights (radio sessions: 80% of the
+queries from .11 to .20).
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Weighting:
     """How seeds are weighed.
@@ -121,12 +130,11 @@ def _compute_dense_weight(manifest: Manifest, entries: Sequence[Entry]) -> float
     """Return the weight of the cosine in the unit of the co-occurrence score of these seeds.
 
     It is the dense weight of the release times its typical largest co-occurrence weight of a seed
-    (`cooccurrence_scale`; 1 in releases without it), times the sum of the positive weights of the
-    known seeds.
+    (`cooccurrence_scale`), times the sum of the positive weights of the known seeds.
     """
     parameters = manifest.origin.parameters
     total = sum(entry.weight for entry in entries if not entry.field and entry.weight > 0)
-    scale = float(parameters.get("cooccurrence_scale", 1.0))
+    scale = float(parameters.get("cooccurrence_scale", FORMAT_2_SCALE))
     return float(parameters["dense_weight"]) * scale * total
 
 

@@ -55,7 +55,7 @@ def build_channel_searches(search: Search, seeds: Sequence[ResolvedSeed]) -> lis
 def _build_channel_search(
     search: Search, channel: Channel, seeds: Sequence[ResolvedSeed]
 ) -> Search:
-    recency = Recency(decay=channel.decay)
+    recency = Recency(channel.power)
     entries = () if channel.dense else list_entries(seeds, recency, {})
     return replace(
         search,

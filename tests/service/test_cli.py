@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from click.testing import CliRunner, Result
 
+from catalog.content import ARTIST
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import RequestError
 from cli.main import main
@@ -119,6 +120,31 @@ def test_max_per_artist_diversity_explain_and_unlike(folder: Path) -> None:
     assert "Fernando: because of ABBA - Waterloo (100%)" in shown.output
     pushed = recommend(folder, "--unlike", "Björk - Jóga")
     assert "Jóga" not in titles(pushed)
+
+
+def test_reasons_name_the_artist_if_most_of_a_share_comes_from_it(tmp_path: Path) -> None:
+    rows = [
+        ("ABBA", "Waterloo", 9, (1, 0)),
+        ("ABBA", "SOS", 8, (0, 1)),
+        ("Björk", "Jóga", 7, (1, 1)),
+    ]
+    strengths = {0: {2: 1.0}}  # Waterloo predicts Jóga
+    publish(EmbeddedStore(tmp_path), points_of(*rows), strengths=strengths, shares={ARTIST: 0.5})
+    options = ("--explain", "--mode", "cooccurrence", "--home", tmp_path)
+    shown = call("recommend", "ABBA - Waterloo", *options).output
+    assert "Jóga: because of ABBA - Waterloo (100%)" in shown
+    assert "SOS: because of the artist of ABBA - Waterloo (100%)" in shown
+    shown = call("recommend", "ABBA - Unheard", *options).output
+    assert "from other songs of its artists" in shown
+    assert "not in the catalog; its artist is" in shown
+    assert "Waterloo: because of the artist of ABBA - Unheard (100%)" in shown
+    shown = call("recommend", "Nobody - Nothing", *options).output
+    assert "neither a song of the playlist nor another of its artists was found" in " ".join(
+        shown.split()
+    )
+    document = json.loads(call("recommend", "ABBA - Waterloo", *options, "--json").output)
+    (sos,) = (scored for scored in document["songs"] if scored["song"]["title"] == "SOS")
+    assert sos["reasons"] == [{"seed": 0, "share": 1.0, "content": {"artist": 1.0}}]
 
 
 def test_artist_gaps_and_versions(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ PARAMETERS: dict[str, Any] = {
     "query_decay": 0.5,
     "cooccurrence_decay": 0.5,
     "dense_weight": 0.5,
+    "cooccurrence_scale": 1.0,
     "epochs": 3,
     "skip_gram": True,
 }

@@ -16,6 +16,7 @@ from catalog.model import Filter, Point
 from nextsong.v1 import recommender_pb2 as pb
 from service.api import methods
 from service.recommend.engine import find_similar, recommend
+from service.recommend.plan import FORMAT_2_SCALE
 from service.recommend.query import Mode, Query, Strategy
 from service.recommend.seeds import Seed
 from tests.support.fakes import FakeRelease, points_of, publish
@@ -220,3 +221,11 @@ def test_the_mode_of_the_request_is_in_the_response(release: OpenRelease) -> Non
     unknown.MergeFromString(b"\x20\x63")  # the field 4, `mode`, with the undefined value 99
     with pytest.raises(RequestError, match="mode"):
         asyncio.run(methods.recommend(release, unknown))
+
+
+def test_the_unit_of_a_release_of_format_2_is_a_constant() -> None:
+    release = FakeRelease(POINTS, strengths=WEIGHTS)
+    del release.manifest.origin.parameters["cooccurrence_scale"]
+    cosine = scores_of(recommend_for(release, WATERLOO, mode=Mode.DENSE))[FERNANDO]
+    hybrid = scores_of(recommend_for(release, WATERLOO, mode=Mode.HYBRID))[FERNANDO]
+    assert hybrid == pytest.approx(0.5 * FORMAT_2_SCALE * cosine)
