@@ -290,6 +290,8 @@ def _findings(stages: Stages | LastRun) -> Iterator[Line]:
         )
     if prepared.versions.songs:
         yield "versions", _describe_versions(prepared)
+    if prepared.credits.credits:
+        yield "credits", _describe_credits(prepared)
     for count, name, text in (
         (prepared.same_names, "same names", "have the owner and the name of another playlist"),
         (prepared.merged_blanks, "merged", "were merged: their names differ only in blanks"),
@@ -318,6 +320,15 @@ def _describe_versions(prepared: PrepareSummary) -> str:
     )
     state = "merged" if versions.merged else "kept as separate songs (see --merge-versions)"
     return f"{versions.songs:,} songs have {versions.more:,} other versions, {state}: {examples}"
+
+
+def _describe_credits(prepared: PrepareSummary) -> str:
+    split = prepared.credits
+    examples = "; ".join(
+        f"{example.credit}: {' | '.join(example.artists)}"
+        for example in split.examples[:_MAX_EXAMPLES]
+    )
+    return f"{split.credits:,} credits, of {split.songs:,} songs, name several artists: {examples}"
 
 
 def _missing(train: Stage[TrainSummary]) -> Iterator[Line]:

@@ -203,14 +203,13 @@ def read_groups(path: Path, fields: Sequence[str] = ()) -> NDArray[np.int64]:
     """Read the artist and the keyword fields of each song of a `songs.parquet` as numbers.
 
     The shape is (1 + fields, songs), the artist first. Two songs with the same value have the same
-    number; -1 means that a song has no value. Of several artists, the first counts.
+    number; -1 means that a song has no value. The artist is the whole credit.
     """
     table = pq.read_table(path, columns=["song", "artist_key", *fields])
     groups = np.full((1 + len(fields), table.num_rows), -1, np.int64)
     for row, name in zip(groups, ("artist_key", *fields), strict=True):
         keys = encode_keys(table[name].combine_chunks())
-        # The first of several artists: of a repeated index, the last assignment counts.
-        row[table["song"].to_numpy()[keys.rows[::-1]]] = keys.codes[::-1]
+        row[table["song"].to_numpy()[keys.rows]] = keys.codes
     return groups
 
 
@@ -254,7 +253,7 @@ def read_content(
 
     `playlists` and `scale` are those of `ReleaseArrays`.
     """
-    columns = {ARTIST: "artist_key"} | {name: name for name in fields}
+    columns = {ARTIST: "artist_keys"} | {name: name for name in fields}
     table = pq.read_table(path, columns=["song", *columns.values()])
     songs = table["song"].to_numpy()
     keys = {field: encode_keys(table[name].combine_chunks()) for field, name in columns.items()}

@@ -14,11 +14,13 @@ import numpy as np
 import pyarrow as pa
 
 from catalog.errors import PlaylistError
+from ingest.prepare.credits import Credits, split_credits
 from ingest.prepare.identity import Versions, identify_songs
 from ingest.prepare.order import Order, measure_order
 from ingest.prepare.sessions import cut_sessions
 from ingest.sources.columns import has_sessions
 from ingest.sources.payload import PREFIX
+from ingest.sources.tables import CREDIT_SEPARATOR
 from ingest.sql import connect, literal
 
 if TYPE_CHECKING:
@@ -49,7 +51,8 @@ FROM (SELECT DISTINCT file FROM read_parquet({rows}))
 _SPELLINGS = """
 CREATE TEMP TABLE spellings AS
 SELECT row_number() OVER ()::INTEGER AS spelling, artist AS raw_artist, title AS raw_title,
-       track_id AS raw_track, trimmed(artist) AS artist, trimmed(title) AS title,
+       track_id AS raw_track, trimmed(replace(artist, '{separator}', ', ')) AS artist,
+       trimmed(title) AS title,
        trimmed(track_id) AS track, needs_artist
 FROM (SELECT artist, title, track_id, bool_and(needs_artist) AS needs_artist
       FROM read_parquet({rows}) JOIN files USING (file) GROUP BY ALL)
@@ -191,7 +194,9 @@ SELECT (SELECT coalesce(sum(n), 0)::BIGINT FROM (
 _COUNTS = """
 SELECT (SELECT count(*) FROM numbered), (SELECT count(*) FROM used),
        (SELECT count(*) FROM songs),
-       (SELECT count(DISTINCT artist_key) FROM songs WHERE artist_key <> ''),
+       (SELECT count(DISTINCT name) FROM (
+           SELECT unnest(artist_keys) AS name FROM credits SEMI JOIN songs USING (artist_key)
+           UNION ALL SELECT artist_key FROM songs WHERE artist_key <> '')),
        count(*), count(*) FILTER (len(songs) >= $min_songs),
        coalesce(sum(len(songs)) FILTER (len(songs) >= $min_songs), 0)::BIGINT,
        coalesce(sum(len(songs)), 0)::BIGINT,
@@ -276,6 +281,7 @@ class PrepareSummary(PrepareCounts):
 
     - `text`: the result as a line for people.
     - `versions`: songs with several versions, such as remasters.
+    - `credits`: credits of several artists that were split.
     - `sessions`: whether the rows of some files were cut into sessions (see `cut_sessions`).
     - `units`: names of the files whose times are not in seconds, by unit.
     - `order`: whether the songs of playlists are in the order in which they were played.
@@ -283,6 +289,7 @@ class PrepareSummary(PrepareCounts):
 
     text: str
     versions: Versions
+    credits: Credits
     sessions: bool
     units: dict[str, list[str]]
     order: Order
@@ -295,8 +302,9 @@ def prepare(
 
     `rows` and `unreadable` are the paths of its Parquet files. Writes four files to `folder`:
 
-    - `songs.parquet`: song (its number), song_id, artist, title, artist_key, title_key, and the
-      payload fields.
+    - `songs.parquet`: song (its number), song_id, artist, title, artist_key, title_key,
+      artist_keys (all artists, the whole credit first; empty without artist), and the payload
+      fields.
     - `playlists.parquet`: playlist_id, name, owner, and songs (list of song numbers, in play order,
       without repeated songs).
     - `short_playlists.parquet`: playlists of fewer than `min_songs` songs, with the same columns.
@@ -310,7 +318,12 @@ def prepare(
         without_artist = ", ".join(map(literal, options.without_artist)) or "''"
         for statement in (_FILES, _SPELLINGS, _LISTS, _ROWS):
             sql.execute(
-                statement.format(rows=literal(rows), extras=extras, without_artist=without_artist)
+                statement.format(
+                    rows=literal(rows),
+                    extras=extras,
+                    without_artist=without_artist,
+                    separator=CREDIT_SEPARATOR,
+                )
             )
         units = cut_sessions(sql, options.session_files, 60.0 * options.session_gap)
         sql.execute(_NUMBERS)
@@ -319,6 +332,7 @@ def prepare(
         task.advance(6, 10)
         sql.execute(_SONGS)
         sql.execute(_SONG_OF)
+        split = split_credits(sql)
         _write(sql, _REJECTS.format(unreadable=literal(unreadable)), folder / "rejects.parquet")
         positions = sql.sql("SELECT count(position) FROM numbered").fetchall()[0][0]
         rank = _BY_POSITION if positions else _BY_FILE
@@ -328,13 +342,14 @@ def prepare(
         by_id = "SELECT * EXCLUDE (number) FROM playlists WHERE len(songs) {} {}"
         _write(sql, by_id.format(">=", options.min_songs), folder / "playlists.parquet")
         _write(sql, by_id.format("<", options.min_songs), folder / "short_playlists.parquet")
-        _write(sql, _add_payload(sql, options.fields), folder / "songs.parquet")
+        _write(sql, _describe_songs(sql, options.fields), folder / "songs.parquet")
         counts = _count(sql, folder / "rejects.parquet", options.min_songs)
         task.advance(9, 10)
         summary = PrepareSummary(
             **vars(counts),
             text=_describe(counts, options.min_songs),
             versions=versions,
+            credits=split,
             sessions=bool(options.session_files),
             units=units,
             order=measure_order(folder / "playlists.parquet", folder / "songs.parquet"),
@@ -353,15 +368,19 @@ def _collect_playlists(sql: duckdb.DuckDBPyConnection) -> pa.Table:
     return listed.append_column("songs", lists)
 
 
-def _add_payload(sql: duckdb.DuckDBPyConnection, fields: Sequence[str]) -> str:
-    """Return a query of the table `songs` with a column for each payload field."""
+def _describe_songs(sql: duckdb.DuckDBPyConnection, fields: Sequence[str]) -> str:
+    """Return a query of the table `songs` with all artists and the payload fields of each song."""
     columns, joins = "", ""
     for number, name in enumerate(fields):
         table = f"values_{number}"
         sql.execute(_VALUES.format(table=table, column=f'"{PREFIX}{name}"'))
         columns += f', {table}.value AS "{name}"'
         joins += f" LEFT JOIN {table} USING (song)"
-    return f"SELECT songs.*{columns} FROM songs{joins} ORDER BY song"
+    keys = "CASE WHEN artist_key = '' THEN [] ELSE coalesce(artist_keys, [artist_key]) END"
+    return (
+        f"SELECT songs.*, {keys} AS artist_keys{columns} "
+        f"FROM songs LEFT JOIN credits USING (artist_key){joins} ORDER BY song"
+    )
 
 
 def _write(sql: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:

@@ -31,9 +31,9 @@ SONGS_PER_BATCH = 20_000
 # Songs that are too rare for a vector are included: as seeds they predict other songs. The ordinal
 # is the rank by popularity; ties are broken by the id.
 _CATALOG = """
-SELECT song, song_id, artist, title, {keys} AS artist_key,
+SELECT song, song_id, artist, title, artist_keys AS artist_key,
        (row_number() OVER (ORDER BY playlists DESC, song_id) - 1)::UINTEGER AS ordinal,
-       playlists, trim(array_to_string({keys}, ' ') || ' ' || title_key) AS search_text {extras}
+       playlists, trim(artist_key || ' ' || title_key) AS search_text {extras}
 FROM read_parquet({songs}) JOIN (
     SELECT song, count(*)::INTEGER AS playlists
     FROM (SELECT unnest(songs) AS song FROM read_parquet({train})) GROUP BY song
@@ -92,9 +92,7 @@ def _write(
     path: Path,
     options: PointOptions,
 ) -> Points:
-    is_list = pa.types.is_list(pq.read_schema(files.songs).field("artist_key").type)
     query = _CATALOG.format(
-        keys="artist_key" if is_list else "CASE artist_key WHEN '' THEN [] ELSE [artist_key] END",
         songs=literal(files.songs),
         train=literal(files.train),
         catalog_min=options.catalog_min,

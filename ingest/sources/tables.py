@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+CREDIT_SEPARATOR = "\x1f"
+"""Between the artists of a song in the rows, if they are a list in the file."""
+
 ROWS = pa.schema(
     [("file", pa.string()), ("line", pa.int64())]
     + [(role, pa.float64() if role == "position" else pa.string()) for role in ROLES]

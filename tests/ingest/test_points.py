@@ -31,8 +31,9 @@ def files(tmp_path: Path) -> StageFiles:
             "song_id": ["id0", "id1", "id2", "id3"],
             "artist": ["X", "X, Y", "", "Y"],
             "title": ["t0", "t1", "t2", "t3"],
-            "artist_key": pa.array([["x"], ["x", "y"], [], ["y"]], pa.list_(pa.string())),
+            "artist_key": ["x", "x, y", "", "y"],
             "title_key": ["t0", "t1", "t2", "t3"],
+            "artist_keys": pa.array([["x"], ["x", "y"], [], ["y"]], pa.list_(pa.string())),
             "album": ["a", None, "a", "a"],
         },
         "train": {
@@ -61,7 +62,7 @@ def assemble(
     with assemble_points(files, tmp_path, options) as result:
         rows = pq.read_table(result.path).to_pylist()
     assert [row["artist_key"] for row in rows] == [["x"], ["x", "y"], []]
-    assert [row["search_text"] for row in rows] == ["x t0", "x y t1", "t2"]
+    assert [row["search_text"] for row in rows] == ["x t0", "x, y t1", "t2"]
     vectors = [dict(zip(row["seeds"] or [], row["strengths"] or [], strict=True)) for row in rows]
     assert all(list(vector) == sorted(vector) for vector in vectors)
     return vectors, result.counts, result.collided_keys

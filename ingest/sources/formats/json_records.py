@@ -16,6 +16,7 @@ from ingest.sources.encodings import is_encodable
 from ingest.sources.formats.batch import NOT_TEXT, Batch
 from ingest.sources.formats.json_layout import count_late_names, values_at
 from ingest.sources.payload import PREFIX, as_text
+from ingest.sources.tables import CREDIT_SEPARATOR
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -198,12 +199,13 @@ def to_array(role: str, values: Sequence[Any]) -> tuple[pa.Array, dict[int, str]
         return (numbers if is_payload else as_text(numbers)), {}
     if types == {bool} and is_payload:
         return pa.array(values, pa.bool_()), {}
-    converted = [_to_text(value, is_payload=is_payload) for value in values]
+    separator = CREDIT_SEPARATOR if role == "artist" else ", "
+    converted = [_to_text(value, separator, is_payload=is_payload) for value in values]
     problems = {n: problem for n, (_, problem) in enumerate(converted) if problem}
     return pa.array([text for text, _ in converted], pa.string()), problems
 
 
-def _to_text(value: Any, *, is_payload: bool) -> tuple[str | None, str]:
+def _to_text(value: Any, separator: str, *, is_payload: bool) -> tuple[str | None, str]:
     """Return a value as text, and the problem if it cannot be converted. An object becomes null."""
     if value is None or isinstance(value, dict):
         return None, ""
@@ -212,7 +214,7 @@ def _to_text(value: Any, *, is_payload: bool) -> tuple[str | None, str]:
         names = [name for name in items if isinstance(name, str)]
         if len(names) < len(items):
             return None, "is a list"
-        value = ", ".join(names)
+        value = separator.join(names)
     if isinstance(value, bool):
         return (str(value).lower(), "") if is_payload else (None, "is true or false, not text")
     if isinstance(value, float):

@@ -25,6 +25,7 @@ from ingest.sources.columns import (
 from ingest.sources.encodings import find_undecodable
 from ingest.sources.formats.batch import NOT_UTF8, Batch, describe_unread
 from ingest.sources.payload import PREFIX, as_text, natural_kind
+from ingest.sources.tables import CREDIT_SEPARATOR
 from ingest.sources.timestamps import to_seconds
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class ParquetFile:
         songs, faults = _unfold(table, [wanted[role] for role in listed]) if listed else (None, {})
         lines = first_row + (songs.rows if songs else np.arange(table.num_rows))
         raw = {
-            role: _select(table, column, songs, in_songs=role in listed)
+            role: _select(table, column, songs, _separator(role), in_songs=role in listed)
             for role, column in wanted.items()
         }
         fields: dict[str, pa.Array] = {}
@@ -264,9 +265,12 @@ def _unfold(table: pa.RecordBatch, columns: Sequence[Column]) -> tuple[_Songs, d
 
 
 def _select(
-    table: pa.RecordBatch, column: Column, songs: _Songs | None, *, in_songs: bool
+    table: pa.RecordBatch, column: Column, songs: _Songs | None, separator: str, *, in_songs: bool
 ) -> pa.Array:
-    """Return the value of a column for each record: binary if it is text, else of its own type."""
+    """Return the value of a column for each record: binary if it is text, else of its own type.
+
+    `separator` is put between the texts of a list.
+    """
     top, *path = column.path
     values = table.column(top)
     if songs and in_songs:
@@ -274,7 +278,7 @@ def _select(
         values = values.take(pa.array(songs.song_numbers, mask=songs.song_numbers < 0))
     else:
         if column.in_list and not path:
-            values = pc.binary_join(values.cast(pa.list_(pa.string())), ", ")
+            values = pc.binary_join(values.cast(pa.list_(pa.string())), separator)
         values = _walk(values, path)
         values = values.take(pa.array(songs.rows)) if songs else values
     if pa.types.is_dictionary(values.type):
@@ -301,6 +305,10 @@ def _to_field(role: str, values: pa.Array) -> pa.Array:
     if role == "position":
         return to_seconds(values)
     return values if _keeps_type(role) else as_text(values)
+
+
+def _separator(role: str) -> str:
+    return CREDIT_SEPARATOR if role == "artist" else ", "
 
 
 def _keeps_type(role: str) -> bool:

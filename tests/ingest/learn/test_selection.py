@@ -343,13 +343,13 @@ def test_keys_of_texts_and_of_lists(tmp_path: Path) -> None:
     table = pa.table(
         {
             "song": pa.array([1, 0, 2], pa.int32()),
-            "artist_key": pa.array([["x", "y"], ["y"], []], pa.list_(pa.string())),
+            "artist_key": ["x & y", "y", ""],
         }
     )
     pq.write_table(table, tmp_path / "songs.parquet")
     (artists,) = read_groups(tmp_path / "songs.parquet")
     assert artists[2] == -1
-    assert artists[0] != artists[1]  # the first artists are y and x
+    assert artists[0] != artists[1]
 
 
 def test_parameters_that_differ_from_their_defaults_count_as_given() -> None:

@@ -92,7 +92,7 @@ def test_a_list_of_artists_or_genres_is_joined(tmp_path: Path) -> None:
     }
     rows, _ = rows_of(tmp_path, columns, payload=("genres",))
     assert seen(rows, "artist", "title", "payload:genres") == [
-        ("A, B", "a", "x, y"),
+        ("A\x1fB", "a", "x, y"),
         ("C", "b", None),
     ]
 
