@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from catalog.console.terminal import one_line
 from catalog.errors import MismatchError
 from ingest.learn.cooccurrence import CountSummary
+from ingest.learn.reranker import RankSummary
 from ingest.learn.selection import ChooseSummary
 from ingest.learn.word2vec import TrainSummary, describe_rarity
 from ingest.pipeline import ReadSummary
@@ -44,6 +45,7 @@ class LastRun:
     count: Stage[CountSummary] | None = None
     train: Stage[TrainSummary] | None = None
     choose: Stage[ChooseSummary] | None = None
+    rank: Stage[RankSummary] | None = None
 
 
 def load_last_run(work: Path) -> LastRun:
@@ -65,13 +67,17 @@ def load_last_run(work: Path) -> LastRun:
     count = find_stage(work, "count", CountSummary)
     train = find_stage(work, "train", TrainSummary)
     choose = find_stage(work, "choose", ChooseSummary)
+    if choose and choose.inputs.get("split") != split.fingerprint:
+        choose = None
+    rank = find_stage(work, "rank", RankSummary)
     return LastRun(
         read,
         prepare,
         split,
         count if count and count.inputs.get("split") == split.fingerprint else None,
         train if train and train.inputs.get("split") == split.fingerprint else None,
-        choose if choose and choose.inputs.get("split") == split.fingerprint else None,
+        choose,
+        rank if rank and choose and rank.inputs.get("choose") == choose.fingerprint else None,
     )
 
 
@@ -136,6 +142,8 @@ def describe_last_run(stages: LastRun) -> str:
             lines.append((name, stage.summary.text))
     if stages.choose:
         lines += _trials(stages.choose.summary)
+    if stages.rank:
+        lines.append(("rank", stages.rank.summary.text))
     if stages.train:
         lines += _missing(stages.train)
     return _format(lines)

@@ -143,6 +143,30 @@ def test_the_report_has_every_part(quick: Lane, tmp_path: Path) -> None:
     assert actual["split"]["label_coverage"]["validation"]["10"] == 1.0
 
 
+def test_the_report_has_the_gain_of_each_value_that_was_tried(road: Road) -> None:
+    text = report.describe_last_run(report.load_last_run(road.work))
+    tried = {}
+    for line in text.splitlines():
+        if line.split()[0] == "tried":
+            name, values = line.removeprefix("  tried").split(", gain of each value", 1)
+            tried[name.strip()] = values.removeprefix(" (*: selected): ").split(", ")
+    assert [*tried] == [
+        "recency",
+        "song exponent",
+        "share of artist",
+        "dense recency",
+        "dense weight",
+    ]
+    assert len(tried["recency"]) == 7
+    trials = road.outcome.stages.choose.summary.trials
+    for name, values in tried.items():
+        own = [trial for trial in trials if trial.parameter.replace("_", " ") == name]
+        assert values == [
+            f"{trial.value:g}{'*' * trial.is_selected} {trial.gain:.4f}" for trial in own
+        ]
+        assert sum("*" in value for value in values) == 1
+
+
 def test_too_many_rejects_stop_a_run_and_are_reported(quick: Lane, tmp_path: Path) -> None:
     before = quick.home.current()
     quick.file = written(tmp_path, bad=9)

@@ -111,6 +111,19 @@ def test_the_page_shows_the_evaluation(html: str, result: Evaluation) -> None:
     assert text.count("the share of the catalog that was recommended for at least one query") == 1
 
 
+def test_the_page_shows_what_the_selection_tried(html: str, result: Evaluation) -> None:
+    trials = result.conditions.parameters["selection"]
+    assert len(trials) > 10
+    rows = dict(re.findall(r"<tr><td>([a-z ]+)</td><td class=\"text\">(.+?)</td></tr>", html))
+    assert {"recency", "song exponent", "share of artist", "dense weight"} <= rows.keys()
+    for trial in trials:
+        shown = f"{trial['value']:g}: {format_number(trial['gain'])}</span>"
+        own = rows[trial["parameter"].replace("_", " ")]
+        assert (f'<span class="best">{shown}' in own) == trial["is_selected"]
+        assert shown in own
+    assert "'is_selected'" not in html  # the conditions leave the trials out
+
+
 def test_names_are_escaped(result: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(song_map, "draw_map", lambda _dataset: None)
     names = ["<script>alert(1)</script>"] * len(result.cases)

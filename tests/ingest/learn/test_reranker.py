@@ -32,7 +32,7 @@ from catalog.reranker import (
     pack,
     unpack,
 )
-from ingest import pipeline
+from ingest import pipeline, report
 from ingest.learn import reranker, retrieval
 from ingest.learn.arrays import ReleaseArrays, StageFiles, read_arrays, read_playlists
 from ingest.learn.cases import sample_cases, sample_cases_with_last
@@ -324,6 +324,16 @@ def test_a_release_with_a_reranker_uses_it(work: Path, release: EmbeddedRelease)
     where = Filter(include_artists=frozenset([artist]))
     own = asyncio.run(recommend(release, Query(query, 30, where)))
     assert {hit.song.artist_key for hit in own.songs} == {artist}
+
+
+def test_the_report_of_the_run_compares_the_reranker(release: EmbeddedRelease, work: Path) -> None:
+    (line,) = (
+        line
+        for line in report.describe_last_run(report.load_last_run(work)).splitlines()
+        if line.startswith("rank ")
+    )
+    assert "re-ranker of 200 trees" in line
+    assert release.manifest.validation["cuts, ranked HR@100"] > 0
 
 
 def test_the_limit_is_respected(release: EmbeddedRelease, work: Path) -> None:
