@@ -326,6 +326,35 @@ CORPUS = [
         titles=("x", "y", "z"),
     ),
     DifficultFile(
+        "M3U, CR line ends",
+        b"#EXTM3U\r#EXTINF:1,A - x\r1.mp3\r\r#EXTINF:-1,\xff - y\r2.mp3\rA - \xc3\xa9.mp3\r",
+        2,
+        "M3U",
+        {"not valid UTF-8": 1},
+        options=ReadOptions(encoding="utf-8"),
+        titles=("x", "é"),
+    ),
+    DifficultFile(
+        "XSPF",
+        b'<playlist xmlns="http://xspf.org/ns/0/"><trackList><track><title>x</title></track>'
+        b"<track/></trackList></playlist>",
+        2,
+        "XSPF",
+        titles=("x", "None"),
+    ),
+    DifficultFile(
+        "a history with short plays",
+        lines(
+            {"ts": 1, "artist": "a", "track": "x", "ms_played": 30_000},
+            {"ts": 2, "artist": "a", "track": 1, "ms_played": "?"},
+            {"ts": "?", "artist": "a", "track": "y", "ms_played": 30_000},
+        ),
+        2,
+        "JSON lines",
+        {"the position is neither a number nor a time": 1},
+        titles=("x", "1"),
+    ),
+    DifficultFile(
         "an account's playlists",
         json.dumps(
             {
