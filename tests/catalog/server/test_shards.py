@@ -34,8 +34,10 @@ class Shards:
 
     def __init__(self, stores: list[ServerStore]) -> None:
         self._homes = stores
+        self.requests = 0
 
     async def request(self, _task: str, call: Any, _deadline: float | None) -> Any:
+        self.requests += 1
         return await call(self)
 
     async def query_batch_points(
@@ -108,6 +110,15 @@ def test_several_shards_fuse_at_least_what_one_fuses(stores: list[ServerStore], 
         missing = abs(hit.score - complete[hit.song])
         assert missing <= in_one.get(hit.song, np.inf) + 1e-6
     assert [hit.score for hit in one] != pytest.approx([hit.score for hit in several])
+
+
+def test_searches_of_all_kinds_are_one_request(stores: list[ServerStore]) -> None:
+    whole, *parts = stores
+    nodes: Any = Shards(parts)
+    release = ServerRelease(nodes, "", whole.manifest(whole.current() or ""))
+    hits = run(release.find([QUERY, *SEARCHES.values()]))
+    assert len(hits[0]) == QUERY.limit
+    assert nodes.requests == 1
 
 
 def find_in_one_and_in_several(
