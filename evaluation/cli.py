@@ -176,7 +176,7 @@ def evaluate(
             recall=recall,
             patience=60 * patience,
         )
-    except InputError as error:  # nothing has been done yet, so it is a usage error
+    except InputError as error:  # no work has started, so report a usage error
         raise click.UsageError(str(error)) from error
     if report:
         page.require_libraries()
@@ -188,7 +188,7 @@ def evaluate(
         _print_result(result, as_json=as_json)
         if report:
             page.write(result, report, reporter)
-    finally:  # the test playlists have been used, even if nobody reads the results
+    finally:  # record the evaluation even if the output fails
         history.record_evaluation(home, result, reporter)
     gate.require_bounds(result, bounds)
 

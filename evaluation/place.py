@@ -1,4 +1,4 @@
-"""Import path of earlier versions for `evaluation.systems.location.StoreLocation`."""
+"""Old import path of `evaluation.systems.location.StoreLocation`, kept for compatibility."""
 
 from evaluation.systems.location import StoreLocation as Place
 

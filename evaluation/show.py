@@ -1,4 +1,4 @@
-"""Import path of earlier versions for the terminal report, now in `evaluation.report.terminal`."""
+"""Old import path of `evaluation.report.terminal`, kept for compatibility."""
 
 from evaluation.report.terminal import print_evaluation as evaluation
 

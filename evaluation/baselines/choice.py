@@ -45,12 +45,12 @@ QUICK = ("popularity", "tutorial", "item-item", "session-knn", "rules")
 
 _WORD2VEC = ("tutorial", "word2vec-mean")
 
-# Times in seconds, measured on one core.
-_PER_SPARSE_OPERATION = 1.5e-8  # a multiplication of sparse matrices, or the sorting of a score
+# Seconds per operation, measured on one core.
+_PER_SPARSE_OPERATION = 1.5e-8  # one multiplication in a sparse product, or one sorted score
 _PER_DENSE_MULTIPLICATION = 1.0e-10
 _PER_WORD2VEC_PLAY = 4e-6
-_PER_NEIGHBOUR_SONG = 2e-8  # of a song of one of the most similar playlists
-_PER_INVERSION = 6e-11  # of one of the songs^3 operations that invert a matrix
+_PER_NEIGHBOUR_SONG = 2e-8  # scoring one song of a similar playlist
+_PER_INVERSION = 6e-11  # one of the n^3 operations that invert an n x n matrix
 _PER_RULE = 3e-7
 _PER_ALS_UPDATE = 2e-8
 _PER_BPR_UPDATE = 4e-7
@@ -58,14 +58,15 @@ _PER_BPR_UPDATE = 4e-7
 
 @dataclass(frozen=True, slots=True)
 class SkippedBaseline:
-    """A baseline that is not scored, with the reason in a sentence."""
+    """A baseline that is not scored, and the reason as a sentence."""
 
     reason: str
 
 
 def parse_names(text: str) -> tuple[str, ...]:
-    """Return the names in a comma-separated list, or those that `all`, `quick` or `none` stand for.
+    """Return the baseline names in a comma-separated list.
 
+    The text can also be `all`, `quick` or `none`, which select a predefined group of baselines.
     Raises `InputError` for an unknown name.
     """
     preset = {"all": NAMES, "quick": QUICK, "none": ()}.get(text)
@@ -85,7 +86,7 @@ def require_libraries(names: Sequence[str]) -> None:
 
 
 def estimate_seconds(name: str, dataset: Dataset, cases: HeldOutCases) -> float:
-    """Return the expected time to train a baseline and to score all cases, on one core."""
+    """Return the expected seconds to train a baseline and score all cases on one core."""
     songs, train = len(dataset.songs), dataset.train
     plays = len(train.songs)
     seeds = cases.seeds.songs[cases.seeds.songs >= 0]
@@ -121,10 +122,10 @@ def estimate_seconds(name: str, dataset: Dataset, cases: HeldOutCases) -> float:
 def build_baselines(
     names: Sequence[str], dataset: Dataset, cases: HeldOutCases, patience: float, reporter: Reporter
 ) -> Iterator[System | SkippedBaseline]:
-    """Yield the baselines with these names, each trained just before it is yielded.
+    """Yield the named baselines. Each baseline is trained just before it is yielded.
 
     A baseline is skipped if it is expected to take more than `patience` seconds, or if it cannot
-    learn from these playlists. Raises `MissingExtraError`.
+    learn from these playlists. Raises `MissingExtraError` if a required library is not installed.
     """
     model: word2vec.Model | None = None
     for name in names:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import Dataset, SongNumbers
 
-MIN_PLAYLISTS = 2  # training playlists of a song that takes part
+MIN_PLAYLISTS = 2  # minimum number of training playlists; rarer songs are ignored
 
 MAX_SONGS = 10_000
-"""Maximum number of songs that take part. The matrix of their weights takes 400 MB."""
+"""Maximum number of songs: with more, the baseline is skipped. The weights take up to 400 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class EaseSettings:
     """The parameters of EASE.
 
     - `regularisation`: L2 penalty on the weights, added to the diagonal of the Gram matrix.
-    - `recency`: p of the weight (age + 1)^-p of a seed; 0 for equal weights.
+    - `recency`: exponent p in the seed weight (age + 1)^-p, where the last seed has age 0.
     """
 
     regularisation: float = 500.0
@@ -38,18 +38,19 @@ class EaseSettings:
 
 
 GRID = {"recency": (0.0, 0.5, 1.0), "regularisation": (500.0, 100.0, 2_000.0)}
-"""Values that are tried: 5 settings."""
+"""Values to try for each parameter: 5 trials."""
 
 INVERSIONS = 4
-"""Maximum number of times that the matrix is inverted. Recency does not change it."""
+"""Maximum number of matrix inversions, including tuning. Recency needs no further inversion."""
 
 
 class Ease:
-    """Recommends the songs with the highest weighted sum of regression weights of the seeds.
+    """Recommends the songs that the seeds predict best by linear regression.
 
-    The weights solve a ridge regression of each song's playlists on those of all other songs. Songs
-    of fewer than `MIN_PLAYLISTS` training playlists take no part. Steck, "Embarrassingly shallow
-    autoencoders for sparse data", 2019.
+    The score of a song is the sum of its regression weights for the seeds, weighted by recency. The
+    regression (ridge) predicts whether a playlist contains a song from the other songs in the
+    playlist. Songs in fewer than `MIN_PLAYLISTS` training playlists are ignored. Steck,
+    "Embarrassingly shallow autoencoders for sparse data", 2019.
     """
 
     key, name = "ease", "EASE, tuned"
@@ -59,7 +60,7 @@ class Ease:
         self._song_count = len(dataset.songs)
         playlists = dataset.matrix[:, self._songs]
         self._gram = (playlists.T @ playlists).toarray().astype(np.float32)
-        self._computed: dict[float, NDArray[np.float32]] = {}  # the last weights
+        self._computed: dict[float, NDArray[np.float32]] = {}  # latest weights, by regularisation
         self.settings = settings or tune(EaseSettings(), GRID, self._recommend, dataset)
         self._compute_weights(self.settings.regularisation)
         del self._gram
@@ -81,21 +82,24 @@ class Ease:
             yield rank_dense(scores, limit)
 
     def _compute_weights(self, regularisation: float) -> NDArray[np.float32]:
-        """Return the weight of each seed for each song, shape (songs, songs)."""
+        """Return the regression weights, shape (songs, songs): one row per seed."""
         if regularisation not in self._computed:
-            self._computed = {}  # two matrices of weights may not fit into memory
+            self._computed = {}  # free the old weights first: two may not fit in memory
             self._computed[regularisation] = solve(self._gram, regularisation)
         return self._computed[regularisation]
 
 
 def find_songs(dataset: Dataset) -> SongNumbers:
-    """Return the songs that take part."""
+    """Return the catalog songs that are in at least `MIN_PLAYLISTS` training playlists."""
     songs = dataset.songs
     return np.flatnonzero(songs.in_catalog & (songs.playlists >= MIN_PLAYLISTS)).astype(np.int32)
 
 
 def solve(gram: NDArray[np.float32], regularisation: float) -> NDArray[np.float32]:
-    """Return the weights for a Gram matrix of songs, shape (songs, songs), with a zero diagonal."""
+    """Return the regression weights for a Gram matrix.
+
+    Both matrices have shape (songs, songs). The diagonal of the weights is zero.
+    """
     matrix = gram.copy()
     matrix[np.diag_indices_from(matrix)] += regularisation
     factor, failed = lapack.spotrf(matrix, lower=1, overwrite_a=1)

@@ -1,7 +1,8 @@
-"""Matrix factorisation by the library `implicit`: ALS and BPR.
+"""Matrix factorisation with the library `implicit`: ALS and BPR.
 
-The models learn a vector of factors for each playlist and each song. For a query, they compute a
-new vector of factors from the factors of its songs. The score of a song is the dot product.
+The models learn a factor vector for each playlist and each song. A query gets a new factor vector,
+which is computed from the factors of its songs. The score of a song is the dot product of the
+song's vector and the query's vector.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import Dataset, SongLists, SongNumbers
 
-FACTORS = 64  # factors of a song
+FACTORS = 64  # number of factors per song
 ALS_ITERATIONS = 20
 BPR_ITERATIONS = 100
 
 
 class _Factorisation:
-    """A baseline whose score of a song is the dot product of the factors of song and query."""
+    """A baseline that scores a song by the dot product of the song's and the query's factors."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._song_count = len(dataset.songs)
         self._in_catalog = dataset.songs.in_catalog
-        # `implicit` uses all cores with its own threads, which threads of BLAS would slow down.
+        # `implicit` runs its own threads on all cores. More BLAS threads would slow them down.
         with _limit_blas_to_one_thread():
             self._model: Any = self._fit(_to_csr_matrix(dataset.matrix), dataset.seed)
 
@@ -55,7 +56,7 @@ class _Factorisation:
 
 
 class Als(_Factorisation):
-    """Alternating least squares. The factors of a query are the solution for its songs.
+    """Alternating least squares. The factors of a query are the least-squares fit to its songs.
 
     Hu, Koren and Volinsky, "Collaborative filtering for implicit feedback datasets", 2008.
     """
@@ -88,7 +89,7 @@ class Bpr(_Factorisation):
     key, name = "bpr", "BPR"
 
     def _fit(self, playlists: csr_matrix, seed: int) -> Any:
-        # With several threads, results vary, because they update the same factors without locks.
+        # Use one thread: several threads update the same factors without locks, so results vary.
         model = _import_implicit().bpr.BayesianPersonalizedRanking(
             factors=FACTORS, iterations=BPR_ITERATIONS, random_state=seed, num_threads=1
         )
@@ -99,7 +100,7 @@ class Bpr(_Factorisation):
         rows = seeds.to_matrix(self._song_count)
         count = np.maximum(rows.sum(axis=1), 1)[:, None]
         users: NDArray[np.float32] = (rows @ self._model.item_factors / count).astype(np.float32)
-        users[:, -1] = 1.0  # the last factor of a song is its bias
+        users[:, -1] = 1.0  # because the last factor of each song is its bias
         return users
 
 

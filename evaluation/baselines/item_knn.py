@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 class ItemKnnSettings:
     """The parameters of item-kNN.
 
-    - `alpha`: exponent of the seed's number of playlists; that of the other song is 1 - alpha.
-    - `shrinkage`: added to the denominator, which lowers similarities that few playlists support.
-    - `neighbours`: number of most similar songs that count for each seed.
-    - `recency`: p of the weight (age + 1)^-p of a seed; 0 for equal weights.
+    - `alpha`: exponent of the seed's playlist count; the other song's exponent is 1 - alpha.
+    - `shrinkage`: constant added to the denominator. It lowers similarities that are supported by
+      few playlists.
+    - `neighbours`: number of most similar songs that are used for each seed.
+    - `recency`: exponent p in the seed weight (age + 1)^-p, where the last seed has age 0.
     """
 
     alpha: float = 0.5
@@ -41,25 +42,25 @@ GRID = {
     "shrinkage": (0.0, 5.0, 20.0),
     "neighbours": (200, 50, 800),
 }
-"""Values that are tried: 10 settings."""
+"""Values to try for each parameter: 10 trials."""
 
 SIMILARITIES_TO_COMPUTE = 9
-"""Maximum number of times that similarities are computed. Recency does not change them."""
+"""Maximum number of times that similarities are computed. Recency does not affect similarities."""
 
 
 class ItemKnn:
     """Recommends the songs with the highest weighted sum of similarities to the seeds.
 
-    The similarity of song j to seed i is n_ij / (n_i^alpha * n_j^(1 - alpha) + shrinkage), where n
-    are numbers of training playlists. Aiolli, "Efficient top-n recommendation for very large scale
-    binary rated datasets", 2013.
+    The similarity of song j to seed i is n_ij / (n_i^alpha * n_j^(1 - alpha) + shrinkage). Here,
+    n_i, n_j and n_ij are the numbers of training playlists with song i, with song j and with both.
+    Aiolli, "Efficient top-n recommendation for very large scale binary rated datasets", 2013.
     """
 
     key, name = "item-knn", "item-kNN, tuned"
 
     def __init__(self, dataset: Dataset, settings: ItemKnnSettings | None = None) -> None:
         self._dataset = dataset
-        self._computed: dict[ItemKnnSettings, csr_array] = {}  # the last similarities
+        self._computed: dict[ItemKnnSettings, csr_array] = {}  # latest similarities, by settings
         if settings is None:
             settings = tune(ItemKnnSettings(), GRID, self._recommend, dataset)
         self.settings = settings
@@ -85,18 +86,18 @@ class ItemKnn:
             yield rank_sparse(scores, limit, seeds)
 
     def _find_neighbours(self, settings: ItemKnnSettings) -> csr_array:
-        """Return the similarities of the neighbours of each song, shape (songs, songs)."""
+        """Return the similarities of each song to its nearest neighbours, shape (songs, songs)."""
         key = replace(settings, recency=0.0)
         if key not in self._computed:
-            self._computed = {}  # two matrices may not fit into memory
+            self._computed = {}  # free the old matrix first: two may not fit in memory
             self._computed[key] = compute_similarities(self._dataset, key)
         return self._computed[key]
 
 
 def compute_similarities(dataset: Dataset, settings: ItemKnnSettings) -> csr_array:
-    """Return the similarities of the `neighbours` most similar songs of each song.
+    """Return the similarities of each song to its `neighbours` most similar songs.
 
-    Shape (songs, songs), with a row for each seed.
+    The result has shape (songs, songs), with one row per seed.
     """
     playlists, songs = dataset.matrix, dataset.songs
     by_song = csr_array(playlists.T)

@@ -23,7 +23,7 @@ SESSIONS = 100  # number of most similar training playlists whose songs are reco
 
 DECAY = 0.9  # weight of a seed in session-kNN, relative to the seed after it
 
-MAX_PAIRS = 50_000_000  # pairs of songs that are compared at a time
+MAX_PAIRS = 50_000_000  # maximum number of song pairs that are compared at a time
 
 
 class ItemItem:
@@ -57,12 +57,12 @@ class ItemItem:
 
 
 class SessionKnn:
-    """Recommends songs of the training playlists that are most similar to the query.
+    """Recommends songs from the training playlists that are most similar to the query.
 
-    The similarity of a playlist is the cosine of its set of songs and the seeds, of which recent
-    seeds weigh more. The score of a song is the sum of the similarities of its playlists. Jannach
-    and Ludewig, "When recurrent neural networks meet the neighborhood for session-based
-    recommendation", 2017.
+    The similarity of a playlist is the cosine similarity between its songs and the seeds, with
+    higher weights for recent seeds. The score of a song is the sum of the similarities of the
+    playlists that contain it. Jannach and Ludewig, "When recurrent neural networks meet the
+    neighborhood for session-based recommendation", 2017.
     """
 
     key, name = "session-knn", "session-kNN"
@@ -85,7 +85,8 @@ class SessionKnn:
 def weight_by_recency(seeds: SongLists, songs: int, decay: float) -> csr_array:
     """Return the weights of the seeds, shape (queries, songs).
 
-    The last seed of a query has weight 1. Each other seed has `decay` times the weight of the next.
+    The last seed of a query has weight 1. Each earlier seed has `decay` times the weight of the
+    seed after it.
     """
     age = seeds.offsets[1:][seeds.rows] - 1 - np.arange(len(seeds.songs))
     known = seeds.songs >= 0
@@ -98,21 +99,21 @@ def keep_highest(matrix: csr_array, count: int) -> csr_array:
     matrix.eliminate_zeros()
     rows = find_rows(matrix)
     order = np.lexsort((matrix.indices, -matrix.data, rows))
-    rank = np.arange(len(order)) - matrix.indptr[rows]  # within the row, as `order` sorts by row
+    rank = np.arange(len(order)) - matrix.indptr[rows]  # rank within each row, from 0
     kept = order[rank < count]
     return csr_array((matrix.data[kept], (rows[kept], matrix.indices[kept])), shape=matrix.shape)
 
 
 def find_rows(matrix: csr_array) -> NDArray[np.int64]:
-    """Return the row of each stored value."""
+    """Return the row index of each stored value."""
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
 def split_songs(dataset: Dataset) -> Iterator[tuple[int, int]]:
-    """Yield ranges of songs, from the first to before the second, with at most `MAX_PAIRS` pairs.
+    """Yield ranges of songs as (start, stop), each with at most `MAX_PAIRS` pairs.
 
-    A pair is a song and a song of one of its training playlists. A song with more than `MAX_PAIRS`
-    pairs has a range of its own.
+    `stop` is exclusive. A pair is a song and a song of one of its training playlists. A song with
+    more than `MAX_PAIRS` pairs forms a range by itself.
     """
     lengths = np.diff(dataset.matrix.indptr)
     pairs = np.bincount(

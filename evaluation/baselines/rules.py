@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import Dataset, SongNumbers
 
-MAX_DISTANCE = 10  # positions: a song follows another song if it comes at most this much later
+MAX_DISTANCE = 10  # maximum distance, in positions, from a song to a song that follows it
 
 
 class SequentialRules:
     """Recommends the songs that most often follow the last known seed in training playlists.
 
-    A song that follows at a distance of n positions counts 1 / n. Ludewig and Jannach, "Evaluation
-    of session-based recommendation algorithms", 2018.
+    A song that follows n positions later counts 1 / n. Ludewig and Jannach, "Evaluation of
+    session-based recommendation algorithms", 2018.
     """
 
     key, name = "rules", "sequential rules"
@@ -43,7 +43,7 @@ class SequentialRules:
         """Yield the songs that follow the last known seed of each case, in batches."""
         for seeds in batch_seeds(cases, limit):
             known = (seeds.songs >= 0) & self._has_rules[seeds.songs]
-            last = np.full(len(seeds), -1, dtype=np.int64)  # position in seeds.songs
+            last = np.full(len(seeds), -1, dtype=np.int64)  # index in seeds.songs, or -1
             np.maximum.at(last, seeds.rows[known], np.flatnonzero(known))
             rows = np.flatnonzero(last >= 0)
             rankings = np.full((len(seeds), limit), -1, dtype=np.int32)

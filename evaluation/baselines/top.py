@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import SongLists, SongNumbers
 
-MAX_DENSE_SCORES = 1 << 25  # scores in memory at a time
+MAX_DENSE_SCORES = 1 << 25  # maximum number of scores in memory at a time
 
 MAX_BATCH = 512  # maximum number of queries in a batch
 
@@ -41,7 +41,8 @@ def weigh_by_age(seeds: SongLists, songs: int, power: float) -> csr_array:
 def rank_dense(scores: NDArray[np.float32], limit: int) -> SongNumbers:
     """Return the columns of the `limit` highest scores of each row, the highest first.
 
-    The result has shape (rows, limit) and is padded with -1. Scores of -inf are left out.
+    The result has shape (rows, limit) and is padded with -1. Columns with a score of -inf are
+    omitted.
     """
     kept = min(limit, scores.shape[1])
     columns = np.argpartition(-scores, max(0, kept - 1), axis=1)[:, :kept]
@@ -58,7 +59,7 @@ def rank_sparse(scores: csr_array, limit: int, excluded: SongLists) -> SongNumbe
     """Return the columns of the `limit` highest positive scores of each row, the highest first.
 
     The result has shape (rows, limit) and is padded with -1. The columns in `excluded[row]` are
-    left out.
+    omitted.
     """
     rankings = np.full((scores.shape[0], limit), -1, dtype=np.int32)
     is_excluded = np.zeros(scores.shape[1], dtype=bool)
@@ -66,7 +67,7 @@ def rank_sparse(scores: csr_array, limit: int, excluded: SongLists) -> SongNumbe
         span = slice(scores.indptr[row], scores.indptr[row + 1])
         columns, values = scores.indices[span], scores.data[span]
         excluded_songs = excluded[row]
-        excluded_songs = excluded_songs[excluded_songs >= 0]  # index -1 means the last column
+        excluded_songs = excluded_songs[excluded_songs >= 0]  # -1 would index the last column
         is_excluded[excluded_songs] = True
         kept = ~is_excluded[columns] & (values > 0)
         is_excluded[excluded_songs] = False

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings")
 
 TUNING_CASES = 500
-"""Validation playlists, drawn at random, whose last songs decide between settings."""
+"""Maximum number of random validation playlists on which settings are compared."""
 
-DEPTH = 100  # songs of a ranking
+DEPTH = 100  # number of songs in a ranking
 
 Recommend = Any
-"""A function of cases and limit that yields rankings, as `System.recommend`."""
+"""A function that yields rankings for cases and a limit, as `System.recommend` does."""
 
 
 def tune(
@@ -36,10 +36,11 @@ def tune(
 ) -> Settings:
     """Return the settings with the highest gain on validation cases.
 
-    The parameters in `grid` are tuned in its order, each with the best values of those before it
-    and the value in `start` of those after it. Of equally good values, the first is taken. The gain
-    is the mean of 1 / log2(1 + rank) of the label, or 0 beyond rank `DEPTH`. Returns `start` if
-    there are no validation playlists.
+    The parameters are tuned one after another, in the order of `grid`. Parameters that are already
+    tuned have their best values, and all others have their values in `start`. If several values
+    have the same gain, the first one is chosen. The gain is the mean over the cases of 1 / log2(1 +
+    rank), for the rank of the label. Ranks beyond `DEPTH` count 0. Returns `start` if there are no
+    validation playlists.
     """
     try:
         cases = load_cases(dataset.work, "validation", "last", dataset.seed)

@@ -1,4 +1,4 @@
-"""Session-kNN with sequence and recency weights, in the manner of VSTAN, tuned on validation."""
+"""Session-kNN with sequence and recency weights, based on VSTAN and tuned on validation cases."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 class VstanSettings:
     """The parameters of VSTAN.
 
-    - `recency`: p of the weight (age + 1)^-p of a seed; 0 for equal weights.
-    - `distance`: number of positions over which the weight of a song falls to 1/e, from the most
-      recent seed in the same training playlist; 0 for equal weights.
+    - `recency`: exponent p in the seed weight (age + 1)^-p, where the last seed has age 0.
+    - `distance`: distance in positions from the most recent seed of a training playlist at which
+      the weight of a song is 1/e; 0 for equal weights.
     - `sessions`: number of most similar training playlists whose songs are recommended.
-    - `rarity`: exponent of log(playlists / playlists with the song), for the songs recommended.
+    - `rarity`: exponent of the factor log(playlists / playlists with the song) in the score of a
+      song.
     """
 
     recency: float = 0.5
@@ -44,17 +45,18 @@ GRID = {
     "distance": (0.0, 5.0, 20.0, 80.0),
     "rarity": (0.0, 0.5, 1.0),
 }
-"""Values that are tried: 11 settings."""
+"""Values to try for each parameter: 11 trials."""
 
 SETTINGS_TO_TRY = 11
 
 
 class Vstan:
-    """Recommends the songs of the training playlists that are most similar to the query.
+    """Recommends songs from the training playlists that are most similar to the query.
 
-    The similarity is the cosine of the playlists' songs, with recent seeds weighing more. A song
-    counts more in a playlist if it is near the most recent seed there, and if it is rare. The decay
-    by the date of a playlist is left out, because playlists need not have one. Ludewig et al.,
+    The similarity of a playlist is the cosine similarity between its songs and the seeds, with
+    higher weights for recent seeds. A song of a playlist has a higher weight if it is near the most
+    recent seed in the playlist, and if it is rare. Unlike in the original VSTAN, weights do not
+    depend on the date of a playlist, because playlists need not have a date. Ludewig et al.,
     "Empirical analysis of session-based recommendation algorithms", 2021.
     """
 
@@ -100,7 +102,7 @@ class Vstan:
         row: int,
         distance: float,
     ) -> None:
-        """Set the scores of the songs in the nearest playlists of one query, shape (songs,)."""
+        """Set the scores of one query, shape (songs,), from the songs of its nearest playlists."""
         span = slice(nearest.indptr[row], nearest.indptr[row + 1])
         playlists, similarity = nearest.indices[span], nearest.data[span]
         if not len(playlists):
@@ -112,10 +114,10 @@ class Vstan:
         songs = train.songs[plays]
         values = np.repeat(similarity, lengths)
         if distance:
-            position = np.full(len(scores), -1, np.int64)  # of each song in the query
+            position = np.full(len(scores), -1, np.int64)  # of each song in the query, or -1
             known = seeds[row] >= 0
             position[seeds[row][known]] = np.flatnonzero(known)
-            # The position in the playlist of the seed that is the most recent in the query.
+            # `anchor` is the position, in each playlist, of the most recent seed of the query.
             key = position[songs] * (int(lengths.max()) + 1)
             in_playlist = np.arange(len(songs)) - np.repeat(starts, lengths)
             key = np.where(position[songs] >= 0, key + in_playlist, -1)

@@ -1,4 +1,4 @@
-"""Baselines that use Word2Vec as tutorials do: songs near the last song, or near the mean."""
+"""Word2Vec baselines as in tutorials: songs near the last song, or near the mean of all songs."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ PARAMETERS = Parameters(
     sample=1e-3,
     workers=1,  # with several threads, results vary
 )
-"""The parameters that tutorials use: CBOW, and gensim's defaults for all that is not named here."""
+"""Parameters as in tutorials: CBOW, and gensim's defaults for all parameters not set here."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A Word2Vec model with vectors of v songs."""
+    """A Word2Vec model with vectors for v songs."""
 
     songs: SongNumbers  # (v,), ascending
     vectors: NDArray[np.float32]  # (v, 48), unit length
@@ -53,7 +53,7 @@ class Model:
 
 
 def has_vocabulary(dataset: Dataset) -> bool:
-    """Return whether a song is in `min_count` training playlists, so that gensim can train."""
+    """Return whether any song is in `min_count` or more training playlists, as gensim requires."""
     return bool((dataset.songs.playlists >= PARAMETERS.min_count).any())
 
 
@@ -73,10 +73,10 @@ def train_tutorial_model(dataset: Dataset) -> Model:
 
 
 class LastSong:
-    """Recommends the songs with the highest cosine with the last song of the query.
+    """Recommends the songs with the highest cosine similarity to the last song of the query.
 
-    As in tutorials, other songs of the query may be recommended. If the last song has no vector, a
-    random song takes its place.
+    As in tutorials, only the last song is excluded, so other songs of the query can be recommended.
+    If the last song has no vector, a random song is used instead.
     """
 
     key, name = "tutorial", "tutorial (last song)"
@@ -102,7 +102,7 @@ class LastSong:
 
 
 class MeanOfAll:
-    """Recommends the songs with the highest dot product with the mean vector of the query."""
+    """Recommends the songs with the highest dot product with the mean vector of the seeds."""
 
     key, name = "word2vec-mean", "Word2Vec mean"
 
@@ -112,7 +112,7 @@ class MeanOfAll:
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
         """Yield the songs most similar to the mean of the seeds of each case, in batches.
 
-        A case none of whose seeds has a vector gets no songs.
+        If no seed of a case has a vector, no songs are recommended for the case.
         """
         model = self._model
         for seeds in batch_seeds(cases, len(model.songs)):

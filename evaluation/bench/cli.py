@@ -29,7 +29,7 @@ MIN_SONGS = 1_000  # number of songs in the smallest synthetic release
 
 
 class _Numbers(click.ParamType[list[int]]):
-    """An option of whole numbers, separated by commas."""
+    """A parameter type for whole numbers that are separated by commas."""
 
     name = "numbers"
 
@@ -39,7 +39,7 @@ class _Numbers(click.ParamType[list[int]]):
     def convert(
         self, value: str | list[int], param: click.Parameter | None, ctx: click.Context | None
     ) -> list[int]:
-        """Convert the value to numbers, or fail."""
+        """Convert the value to numbers. Raises a usage error if the value is invalid."""
         if isinstance(value, list):
             return value
         try:

@@ -1,7 +1,7 @@
-"""The engine called directly in this process, as a reference for the service.
+"""Measurements of the engine in this process, as a reference for the service.
 
-The measurement `engine` makes only the searches of a call, and `ranking` makes a whole call without
-gRPC.
+The measurement `engine` makes only the searches of a call. The measurement `ranking` makes a whole
+call without gRPC.
 """
 
 from __future__ import annotations
@@ -29,8 +29,12 @@ OPEN_LOAD = 0.5  # rate of the open loop, as a share of the rate of the closed l
 
 
 def measure_engine(release: OpenRelease, load: Load, callers: int) -> Iterator[Measurement]:
-    """Measure `engine` and `ranking` with one caller, with `callers`, and in an open loop."""
-    with freeze_garbage_collector():  # as in the service
+    """Measure searches (`engine`) and whole calls (`ranking`) under several loads.
+
+    The loads are a closed loop with one caller, a closed loop with `callers` callers, and an open
+    loop.
+    """
+    with freeze_garbage_collector():  # as the service does
         for where, whole in (("engine", False), ("ranking", True)):
             name = where + (", filtered" if load.filtered else "")
             yield from asyncio.run(_measure(release, load, callers, name, whole))
@@ -52,7 +56,7 @@ async def _measure(
 
 
 async def _time_calls(call: Call, load: Load) -> list[float]:
-    """Return the latencies of the calls in milliseconds."""
+    """Make the calls of a load, and return their latencies in milliseconds."""
     latencies: list[float] = []
 
     async def time_call(number: int, due: float) -> None:
@@ -64,7 +68,10 @@ async def _time_calls(call: Call, load: Load) -> list[float]:
 
 
 async def _prepare_call(release: OpenRelease, load: Load, whole: bool) -> Call:
-    """Return a function that makes the call with a given number, or only the call's searches."""
+    """Return a function that makes the call with a given number.
+
+    If `whole` is False, the function makes only the searches of the call.
+    """
     payload = release.manifest.payload
     queries = [
         await parsing.parse_query(request, await parsing.parse_seeds(request.seeds), payload)

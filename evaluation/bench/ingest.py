@@ -1,6 +1,7 @@
 """`nextsong bench ingest`: time and peak memory of each stage of an ingest.
 
-For comparison, the same file is also processed as tutorials do it.
+For comparison, the same file can also be processed by the tutorial approach: pandas, SQL, and
+gensim on Python lists.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _COMPARED_STEPS = {
 
 @dataclass(frozen=True)
 class Step:
-    """A finished step: seconds, and the peak memory of all its processes in bytes."""
+    """A finished step: its duration in seconds, and the peak memory of its processes in bytes."""
 
     name: str
     seconds: float
@@ -42,9 +43,10 @@ class Step:
 
 @dataclass
 class Way:
-    """One way from the file to a model: its steps, and the rows, playlists and songs it used.
+    """The measurements of one way to turn the file into a model, such as "nextsong".
 
-    `total` is the seconds from the start of its process to the end.
+    `outcome` has the numbers of rows, playlists and songs. `total` is the duration of the whole
+    process in seconds.
     """
 
     name: str
@@ -57,13 +59,13 @@ class Way:
         return sum(step.seconds for step in self.steps if step.name in names)
 
     def peak(self, names: tuple[str, ...] = ()) -> int:
-        """Return the peak memory in bytes of these steps, by default of all steps."""
+        """Return the peak memory of these steps in bytes, by default of all steps."""
         return max((step.peak for step in self.steps if not names or step.name in names), default=0)
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """Time and memory of the tutorials' way, divided by the time and memory of nextsong."""
+    """Time and memory of the tutorial approach, divided by the time and memory of nextsong."""
 
     route: str
     time: float
@@ -72,7 +74,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The measurements of both ways on the same file and machine, and their ratios."""
+    """The measurements of nextsong and the tutorial approach on one file, and their ratios."""
 
     file: str
     bytes: int
@@ -85,9 +87,9 @@ class Comparison:
 
 
 def run(file: Path, parameters: Parameters, reporter: Reporter, *, tutorial: bool) -> Comparison:
-    """Measure nextsong on `file` and, if `tutorial` is set, the way of tutorials.
+    """Measure nextsong on `file` and, if `tutorial` is set, also the tutorial approach.
 
-    All files are temporary. Raises `NextsongError`.
+    All output is written to temporary folders. Raises `NextsongError`.
     """
     _require_raw_form(file)
     if tutorial:
@@ -103,7 +105,7 @@ def run(file: Path, parameters: Parameters, reporter: Reporter, *, tutorial: boo
 
 
 def _require_raw_form(file: Path) -> None:
-    """Raise `FileError` for a file that the tutorials' way cannot read."""
+    """Raise `FileError` unless `file` exists and has the header of the raw #nowplaying file."""
     if not file.is_file():
         raise FileError(f"{file}: no such file")
     with storage_errors(file), file.open("rb") as content:
@@ -116,7 +118,10 @@ def _require_raw_form(file: Path) -> None:
 
 
 def compute_ratios(ways: list[Way]) -> list[Ratio]:
-    """Compare both ways by groups of steps and in total; return [] for a single way."""
+    """Return the ratios between two ways, for each group of steps and in total.
+
+    Returns an empty list if there is only one way.
+    """
     if len(ways) < 2:
         return []
     ours, theirs = ways
@@ -169,7 +174,7 @@ def _measure(name: str, file: Path, folder: Path, parameters: Parameters) -> Way
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print the steps of both ways, and their ratios."""
+    """Print the steps of each way, and the ratios between the ways."""
     echo(f"{comparison.file}: {comparison.bytes / 1e6:,.0f} MB")
     for way in comparison.ways:
         echo()

@@ -28,7 +28,7 @@ from nextsong.v1 import recommender_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
-REQUESTS = 500  # different requests, which are created before the calls begin
+REQUESTS = 500  # number of different requests, which are created before the calls begin
 CONNECTIONS = 4  # several, because a service divides connections, not calls, among its processes
 EARLIEST_YEAR = 1990  # minimum year in filtered requests
 TIMEOUT_S = 30.0
@@ -39,12 +39,12 @@ WARM_UP_S = 0.5
 class Load:
     """A load on a service: the requests, and the number, rate and duration of calls.
 
-    - `songs`: size of the synthetic release.
-    - `seeds`, `limit`: number of songs of a query and of an answer.
-    - `filtered`: whether requests have a filter of three conditions.
-    - `empty`: whether calls only request the id of the release.
-    - `rate`: calls per second of an open loop; 0 is a closed loop of `callers`.
-    - `serving`: id of the process whose CPU time is measured; 0 is none.
+    - `songs`: number of songs in the synthetic release.
+    - `seeds`, `limit`: number of songs in a query and in an answer.
+    - `filtered`: whether requests have a filter with three conditions.
+    - `empty`: whether calls request only the id of the release.
+    - `rate`: calls per second in an open loop; 0 means a closed loop with `callers` callers.
+    - `serving`: id of the process whose CPU time is measured; 0 means no process.
     """
 
     address: str = ""
@@ -61,14 +61,14 @@ class Load:
 
 
 def draw_due_times(rate: float, seconds: float, seed: int) -> Iterator[float]:
-    """Yield the times of calls that arrive at random (Poisson), `rate` per second, from now on."""
+    """Yield the due times of a Poisson process with `rate` calls per second, starting now."""
     begin = time.perf_counter()
     gaps = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
     yield from (begin + np.cumsum(gaps)).tolist()
 
 
 def create_requests(load: Load) -> list[pb.RecommendRequest]:
-    """Return random requests for synthetic songs, popular ones more often."""
+    """Return random requests for synthetic songs, in which popular songs occur more often."""
     random = np.random.default_rng(load.random_seed)
     requests = []
     for _ in range(REQUESTS):
@@ -86,7 +86,7 @@ def create_requests(load: Load) -> list[pb.RecommendRequest]:
 
 
 async def drive(load: Load, call: Callable[[int, float], Awaitable[None]], seconds: float) -> None:
-    """Make calls for some seconds, in an open or a closed loop.
+    """Make calls for `seconds` seconds, in an open or a closed loop.
 
     `call` gets the number of the call and the time when it is due.
     """
@@ -145,7 +145,7 @@ class _Caller:
 
 
 async def run_load(load: Load) -> dict[str, Any]:
-    """Make the calls; return latencies, failures by status code, and the load of the service."""
+    """Make the calls; return latencies, failures by status code, and the CPU use of the service."""
     caller = _Caller(load)
     await drive(load, caller.call, WARM_UP_S)
     caller.counts = _Counts()
@@ -160,7 +160,7 @@ async def run_load(load: Load) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the load that standard input describes."""
+    """Run the load that is described on standard input, and print the outcome as JSON."""
     load = Load(**json.loads(sys.stdin.read()))
     sys.stdout.write(json.dumps(asyncio.run(run_load(load))))
 

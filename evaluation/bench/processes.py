@@ -10,7 +10,7 @@ INTERVAL_S = 0.1
 
 
 def read_cpu_seconds(pid: int) -> float | None:
-    """Return the CPU time of a process and its children; None if the system does not report it."""
+    """Return the CPU seconds of a process and its children, or None if they are not available."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         ticks = 0
@@ -23,7 +23,10 @@ def read_cpu_seconds(pid: int) -> float | None:
 
 
 def list_process_tree(pid: int) -> list[int]:
-    """Return a process and its descendants; only the process on systems other than Linux."""
+    """Return the ids of a process and its descendants.
+
+    On systems other than Linux, only the id of the process itself is returned.
+    """
     tree = [pid]
     try:
         for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -35,7 +38,7 @@ def list_process_tree(pid: int) -> list[int]:
 
 
 class MemoryWatch:
-    """Measures the memory of a process tree in a thread; shared pages count once."""
+    """Measures the memory of a process tree in a background thread. Shared pages count once."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -55,14 +58,14 @@ class MemoryWatch:
             self._peak = max(self._peak, size)
 
     def take_peak(self) -> int:
-        """Return the peak since the last call, in bytes; 0 if the system does not report it."""
+        """Return the peak memory in bytes since the last call, or 0 if it is not available."""
         self._measure()
         with self._lock:
             peak, self._peak = self._peak, 0
         return peak
 
     def stop(self) -> None:
-        """End the thread."""
+        """Stop the background thread."""
         self._stopped.set()
         self._thread.join()
 

@@ -1,4 +1,4 @@
-"""Synthetic releases of any size, for measurements of speed; their recommendations are random.
+"""Synthetic releases of any size, for benchmarks. Their recommendations are random.
 
 Vectors form clusters, as trained vectors do, and each seed predicts `PREDICTED` songs.
 """
@@ -27,23 +27,24 @@ if TYPE_CHECKING:
     from catalog.store import ReleaseStore
 
 DIMENSIONS = 64
-PREDICTED = 100  # songs that each seed predicts
+PREDICTED = 100  # number of songs that each seed predicts
 SONGS_PER_ARTIST = 10
 YEARS = (1950, 2025)
-CHUNK = 100_000  # songs written at a time
+CHUNK = 100_000  # number of songs that are written at a time
 
 
 def make_song_id(rank: int) -> UUID:
-    """Return the id of the synthetic song at this rank of popularity, from 0."""
+    """Return the id of the synthetic song with this popularity rank; ranks start at 0."""
     return song_id(*_make_names(rank))
 
 
 def publish_synthetic(
     store: ReleaseStore, songs: int, folder: Path, reporter: Reporter, storage: Storage = "memory"
 ) -> Manifest:
-    """Publish a synthetic release of `songs` songs, unless it is the current release already.
+    """Publish a synthetic release with `songs` songs, unless the current release is the same.
 
-    `storage` is where the store keeps vectors. The file of points is written to `folder`.
+    `storage` is the location of vectors on a Qdrant server. The songs are first written to a file
+    in `folder`.
     """
     content = f"{songs:08x}{PREDICTED:04x}{DIMENSIONS:04x}"
     if storage != "memory":
@@ -105,7 +106,8 @@ def _draw_predicting_seeds(
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
     """Draw the seeds that predict each song.
 
-    Returns the offsets, shape (songs + 1,), into the seeds, which ascend for each song.
+    Returns `offsets`, shape (songs + 1,), and `seeds`. The seeds of song i are
+    `seeds[offsets[i]:offsets[i + 1]]`, in ascending order.
     """
     targets = random.integers(0, songs, songs * PREDICTED, dtype=np.uint32)
     order = np.argsort(targets, kind="stable")

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measurement:
-    """The outcome of one measurement, which took `seconds`.
+    """The outcome of one measurement, which lasted `seconds` seconds.
 
     - `where`: the part that answered, such as "service".
     - `load`: the kind of load, such as "open, 50%".
-    - `latencies`: milliseconds of each answered call.
-    - `rate`: calls per second of an open loop; 0 for a closed loop.
+    - `latencies`: latency of each answered call, in milliseconds.
+    - `rate`: calls per second in an open loop; 0 for a closed loop.
     - `failures`: number of failed calls by status code.
-    - `cpu`: CPU time of all serving processes per second.
+    - `cpu`: CPU seconds that all serving processes use per second.
     """
 
     where: str
@@ -76,7 +76,7 @@ def summarise(songs: int, measurement: Measurement) -> Result:
 
 
 def print_results(results: Sequence[Result]) -> None:
-    """Print a table, and compare the service with its engine."""
+    """Print a table of the results, and a comparison of the service with its engine."""
     table = Table()
     for name in ("songs", "what answers", "load"):
         table.add_column(name, justify="right" if name == "songs" else "left")
@@ -99,7 +99,7 @@ def print_results(results: Sequence[Result]) -> None:
 
 
 def describe_ratios(results: Sequence[Result]) -> Iterator[str]:
-    """Yield lines that compare the service with the engine called directly, for each size."""
+    """Yield lines that compare the service with its engine, for each size of the release."""
     for songs in dict.fromkeys(result.songs for result in results):
         of_size = [result for result in results if result.songs == songs]
         for kind in ("", ", filtered"):
@@ -127,7 +127,10 @@ def to_json(results: Sequence[Result]) -> dict[str, Any]:
 
 
 def _find_fastest(results: Sequence[Result], where: str, load: str) -> Result | None:
-    """Return the result with the most answers per second among loads that begin with `load`."""
+    """Return the result of `where` with the most answered calls per second, or None.
+
+    Only results whose load begins with the text `load` are considered.
+    """
     matching = [
         result for result in results if result.where == where and result.load.startswith(load)
     ]

@@ -41,13 +41,13 @@ OPEN_LOADS = (0.25, 0.5, 0.8)  # rates of open loops, as shares of the rate of t
 class Plan:
     """The options of `nextsong bench serve`.
 
-    - `sizes`: songs of each synthetic release.
-    - `seeds`, `limit`: number of songs of a query and of an answer.
+    - `sizes`: number of songs in each synthetic release.
+    - `seeds`, `limit`: number of songs in a query and in an answer.
     - `callers`: number of callers in a closed loop.
     - `workers`: number of serving processes.
     - `seconds`: duration of each measurement.
     - `rates`: calls per second of additional open loops.
-    - `storage`: where a Qdrant server keeps vectors.
+    - `storage`: location of vectors on a Qdrant server.
     """
 
     sizes: Sequence[int] = (10_000, 100_000)
@@ -65,9 +65,10 @@ class Plan:
 
 
 def run(plan: Plan, folder: Path, qdrant: QdrantOptions | None, reporter: Reporter) -> list[Result]:
-    """Measure the engine and the service for each size.
+    """Measure the engine and the service with a synthetic release of each size.
 
-    Synthetic releases are published below `folder`, or on the Qdrant server, and kept.
+    The releases are published in subfolders of `folder`, or on the Qdrant server, and are not
+    removed.
     """
     results: list[Result] = []
     for songs in plan.sizes:
@@ -76,7 +77,7 @@ def run(plan: Plan, folder: Path, qdrant: QdrantOptions | None, reporter: Report
         manifest = publish_synthetic(store, songs, home, reporter, plan.storage)
         if manifest.recall is not None:
             reporter.say(f"  {songs:,} songs: recall@10 of the index {manifest.recall:.4f}")
-        # The embedded engine holds the interpreter lock, so more callers would only wait.
+        # One caller, because the embedded engine holds the interpreter lock: others would wait.
         results += _measure_engine(store, plan.load(songs), plan.callers if qdrant else 1)
         results += _measure_service(plan, home, qdrant, songs, reporter)
         store.close()

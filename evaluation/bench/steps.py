@@ -1,7 +1,8 @@
 """A process that turns a raw playlist file into a model: `python -m evaluation.bench.steps`.
 
-Arguments are the way, the file, a folder and the parameters. Standard output has a JSON line for
-each finished step: {"step", "seconds"} and its counts. The parent process measures the memory.
+The arguments are a name in `WAYS`, the file, a folder, and the parameters as JSON. For each
+finished step, a JSON line with the name of the step, its duration in seconds and its counts is
+written to standard output. The parent process measures the memory.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ ORDER BY user, playlist, plays.rowid
 
 
 def tutorial(file: Path, folder: Path, parameters: Parameters) -> None:
-    """Process the file as tutorials do it: pandas, SQL, and gensim on Python lists."""
+    """Process the file as in tutorials: with pandas, SQL, and gensim on Python lists."""
     with extra_needed("bench"):
         import pandas as pd
     from gensim.models import Word2Vec
@@ -57,7 +58,7 @@ def tutorial(file: Path, folder: Path, parameters: Parameters) -> None:
         del playlists
         result["playlists"] = len(sentences)
     with _step("train") as result:
-        # The same training as nextsong: 70% of the playlists, with the same parameters.
+        # Train as nextsong does: on 70% of the playlists, with the same parameters.
         sentences = sentences[: round(0.7 * len(sentences))]
         plays = sum(map(len, sentences))
         model = Word2Vec(
@@ -76,7 +77,7 @@ def tutorial(file: Path, folder: Path, parameters: Parameters) -> None:
 
 
 def nextsong(file: Path, folder: Path, parameters: Parameters) -> None:
-    """Run `nextsong ingest run` with a separate store and work folder."""
+    """Run a nextsong ingest of the file, with a store and a work folder in `folder`."""
     store = EmbeddedStore(folder / "home")
     options = pipeline.RunOptions(max_rejects=1.0)
     outcome = pipeline.run([file], store, folder / "work", parameters, _StepReporter(), options)
@@ -105,9 +106,10 @@ class _SilentTask:
 
 
 class _StepReporter:
-    """A reporter that writes a line for each stage.
+    """A reporter that writes a JSON line for each stage.
 
-    The assembly of points, between the last stage and publishing, is the step `assemble`.
+    The time between the last stage and publishing, in which points are assembled, is reported as
+    the step `assemble`.
     """
 
     def __init__(self) -> None:
@@ -118,7 +120,7 @@ class _StepReporter:
 
     @contextmanager
     def task(self, title: str) -> Iterator[_SilentTask]:
-        """Write the name and the seconds of the stage as a line."""
+        """Run a task, and then write a line with its title and its duration in seconds."""
         if title == "publish":
             _write_line(step="assemble", seconds=round(time.perf_counter() - self._end, 3))
         with _step(title):
@@ -135,7 +137,10 @@ WAYS = {"nextsong": nextsong, "tutorial": tutorial}
 
 
 def main(way: str, file: str, folder: str, parameters: str) -> int:
-    """Process the file in one of `WAYS`, and write an error as a line."""
+    """Process the file with the function `WAYS[way]`, and return the exit code.
+
+    An error is written to standard output as a JSON line.
+    """
     try:
         WAYS[way](Path(file), Path(folder), Parameters(**json.loads(parameters)))
     except NextsongError as error:

@@ -1,8 +1,8 @@
-"""Behavioural tests: the effect of a change of the query, and answers to unusual queries.
+"""Behavioural tests: effects of changes to the query, and answers to unusual queries.
 
-Each test measures a figure. If there is a right answer, a rule says which figures pass. The tests
-follow the idea of Chia et al., "Beyond NDCG: behavioral testing of recommender systems with
-RecList", 2021.
+Each test measures a figure. If figures can be right or wrong, a rule defines which figures pass.
+The tests are based on the ideas of Chia et al., "Beyond NDCG: behavioral testing of recommender
+systems with RecList", 2021.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from evaluation.protocol.dataset import Dataset, SongNumbers
     from evaluation.systems.release import System
 
-K = 10  # songs in an answer
+K = 10  # number of songs in an answer
 
-SAMPLE = 400  # cases that the tests use
+SAMPLE = 400  # maximum number of cases for the tests
 
-LONG_QUERY = 1_000  # songs in the query of the test of long queries
+LONG_QUERY = 1_000  # number of songs in a long query
 
-UNKNOWN_CASES = 20  # cases of the test in which no song of the query is known
+UNKNOWN_CASES = 20  # number of cases for the test of queries with only unknown songs
 
 MIN_ARTIST_RECURRENCE = 0.1
-"""Artist recurrence (see `Dataset.artist_recurrence`) from which two songs of the same artist are
+"""Minimum artist recurrence (see `Dataset.artist_recurrence`) at which songs by the same artist are
 expected to have similar recommendations."""
 
 MAX_RANK_DIFFERENCE = 50
-"""Largest difference of the popularity ranks of two songs that count as similarly popular."""
+"""Maximum difference between the popularity ranks of two songs that count as similarly popular."""
 
 SAME_SONGS = "share of recommended songs that stay"
 CLEAN_ANSWERS = "share of answers without a repeated song or a seed"
@@ -48,10 +48,13 @@ NEAR_MISSES = "near misses: the answer lacks the label"
 
 @dataclass(frozen=True)
 class Behaviour:
-    """The result of a test: the change of the query, and the measured figure and its value.
+    """The result of a behavioural test.
 
-    `rule` is a condition on the value, and `passed` says whether it holds. Both are None if no
-    value is right or wrong.
+    - `name`: the change of the query.
+    - `figure`: a description of the measured figure.
+    - `value`: the value of the figure, or None if it cannot be measured.
+    - `rule`: the condition that the value must meet, or None if no value is right or wrong.
+    - `passed`: whether the value meets the condition, or None without a condition.
     """
 
     name: str
@@ -63,7 +66,7 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class _Trial:
-    """The inputs of all tests: a system, cases, and its answers to the unchanged queries."""
+    """The inputs of all tests: a system, cases, and its answers to the original queries."""
 
     system: System
     cases: HeldOutCases
@@ -72,14 +75,17 @@ class _Trial:
     random: np.random.Generator
 
     def recommend(self, seeds: SongLists) -> SongNumbers:
-        """Return the answers to the cases with other seeds, shape (cases, K)."""
+        """Return the answers to the cases with `seeds` as their queries, shape (cases, K)."""
         return recommend_songs(self.system, self.cases.with_seeds(seeds))
 
 
 def run_behaviour_tests(
     system: System, cases: HeldOutCases, dataset: Dataset, seed: int = 0
 ) -> list[Behaviour]:
-    """Run all tests on a random sample of the cases, without those of artists if there are none."""
+    """Run all tests on a random sample of the cases.
+
+    Tests that compare artists are omitted if no song has an artist.
+    """
     sample = cases.sample(SAMPLE, seed)
     answers = recommend_songs(system, sample)
     trial = _Trial(system, sample, dataset, answers, np.random.default_rng(seed))
@@ -102,9 +108,10 @@ def recommend_songs(system: System, cases: HeldOutCases) -> SongNumbers:
 
 
 def measure_overlap(first: SongNumbers, second: SongNumbers) -> NDArray[np.float64]:
-    """Return the number of songs in both answers, divided by the longer length, for each case.
+    """Return the share of songs that two answers have in common, shape (cases,).
 
-    The figure is 1 if both answers are empty.
+    The share is the number of common songs divided by the length of the longer answer, or 1 if both
+    answers are empty.
     """
     is_shared = (first[:, :, None] == second[:, None, :]) & (first >= 0)[:, :, None]
     shared = is_shared.sum(axis=(1, 2))
@@ -141,9 +148,9 @@ def _test_shuffled_query(trial: _Trial) -> list[Behaviour]:
 
 
 def _test_replaced_song(trial: _Trial) -> list[Behaviour]:
-    """Replace the last song by a song of the same artist, and by a song of another artist.
+    """Replace the last seed by a song of the same artist, and by a song of another artist.
 
-    Returns no figure if no song has an artist.
+    Returns an empty list if no song has an artist.
     """
     if not trial.dataset.songs.has_artists:
         return []
@@ -158,8 +165,8 @@ def _test_replaced_song(trial: _Trial) -> list[Behaviour]:
     )
     share = Behaviour(REPLACED, SAME_SONGS, float(same.mean()))
     difference = float((same - other).mean())
-    # If playlists seldom repeat an artist, such as those of a radio station that avoids repetition,
-    # two songs of an artist need not have similar recommendations, so there is no rule.
+    # There is no rule if playlists seldom repeat an artist, as on radio stations that avoid
+    # repetition, because then two songs by an artist need not have similar recommendations.
     if trial.dataset.artist_recurrence < MIN_ARTIST_RECURRENCE:
         figure = f"{REPLACED_DIFFERENCE}; artists seldom recur here"
         return [share, Behaviour(REPLACED, figure, difference)]
@@ -200,7 +207,7 @@ def _replace_last_songs(trial: _Trial) -> tuple[list[int], SongLists, SongLists]
 def _draw_similarly_popular(song: int, excluded: set[int], trial: _Trial) -> int:
     """Draw a song of another artist that is about as popular as `song`.
 
-    Returns `song` itself if there is no such song, or if all are in `excluded`.
+    Songs in `excluded` are not drawn. Returns `song` itself if no other song can be drawn.
     """
     songs = trial.dataset.songs
     position = int(songs.popularity_rank[song]) - 1
@@ -252,7 +259,7 @@ def _test_single_song(trial: _Trial) -> list[Behaviour]:
 
 
 def _test_long_query(trial: _Trial) -> Behaviour:
-    # A query with all songs of a small catalog would leave none to recommend.
+    # Use at most half of the songs, so that other songs can be recommended.
     distinct = np.unique(trial.cases.seeds.songs)[: max(1, len(trial.dataset.songs) // 2)]
     songs = np.resize(distinct, LONG_QUERY)
     case = trial.cases.take(np.arange(1)).with_seeds(SongLists.from_lists([songs]))
@@ -261,7 +268,7 @@ def _test_long_query(trial: _Trial) -> Behaviour:
 
 
 def _test_near_misses(trial: _Trial) -> list[Behaviour]:
-    """Measure how similar the recommended songs are to the label if they do not include it."""
+    """Measure how similar the recommended songs are to the label in answers without the label."""
     dataset, cases, answers = trial.dataset, trial.cases, trial.answers
     if dataset.vectors is None:
         return [Behaviour(NEAR_MISSES, "the work folder has no vectors", None)]
@@ -301,9 +308,10 @@ def _test_near_misses(trial: _Trial) -> list[Behaviour]:
 def _measure_cosine(
     rankings: SongNumbers, label: SongNumbers, dataset: Dataset
 ) -> NDArray[np.float64]:
-    """Return the mean cosine similarity of the songs of each ranking with its label, shape (n,).
+    """Return the mean cosine similarity between the label and the songs of each ranking.
 
-    Songs without a vector are left out. The figure is 0 if no song has a vector.
+    The result has shape (n,). Songs without a vector are omitted. The mean is 0 if no song of a
+    ranking has a vector.
     """
     assert dataset.vectors is not None
     vectors = dataset.vectors

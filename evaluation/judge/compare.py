@@ -1,4 +1,4 @@
-"""Comparison of two recorded evaluations, or of two releases, which are scored for it."""
+"""Comparison of two recorded evaluations, or of two releases that are scored for the comparison."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from evaluation.runs.history import RecordedEvaluation
     from evaluation.systems.location import StoreLocation
 
-KIND = "compare"  # kind of a comparison in the log of runs
+KIND = "compare"  # the kind of comparisons in the log of runs
 
 
 @dataclass(frozen=True)
 class CaseSelection:
-    """The cases that two releases are compared on.
+    """The selection of the cases on which two releases are compared.
 
     If `holdout` is None, the last song of each playlist is held out, or a random song if the
-    playlists are not in play order. `sample` limits the number of cases.
+    playlists are not in play order. `sample` is the maximum number of cases.
     """
 
     split: Split = "validation"
@@ -58,9 +58,10 @@ def compare_named(
 ) -> ChangeReport:
     """Compare two releases or two recorded evaluations, given by their ids, and log the result.
 
-    Releases are scored; `selection` applies to them alone. Raises `InputError` if the ids are not
-    of the same kind. If the log cannot be written, the reporter says so, and the report's `run` is
-    empty.
+    Releases are scored on the cases that `selection` defines. Recorded evaluations are compared by
+    their recorded figures, without `selection`. Raises `InputError` if one id is a release and the
+    other an evaluation. If the log cannot be written, the reporter says so, and the report's `run`
+    is empty.
     """
     release_ids = location.release_ids()
     old_ids = [release for release in release_ids if release.startswith(before)]
@@ -87,7 +88,10 @@ def _compare_published(
     reporter: Reporter,
     selection: CaseSelection,
 ) -> tuple[ChangeReport, dict[str, Any]]:
-    """Compare two published releases; return the report, and more values for the log of runs."""
+    """Compare two published releases.
+
+    Returns the report, and additional fields for the log of runs.
+    """
     old, new = map(location.open_release, releases)
     try:
         origin = new.manifest.origin
@@ -126,8 +130,9 @@ def _to_payload(report: ChangeReport) -> dict[str, Any]:
 def compare_runs(home: Path, before: str, after: str) -> ChangeReport:
     """Compare two recorded evaluations on the playlists that were scored in both.
 
-    `before` and `after` are RUN, which stands for the main system of the run, or RUN:SYSTEM. Raises
-    `InputError`, or `MismatchError` if the held-out cases of the two runs differ.
+    `before` and `after` have the form RUN:SYSTEM, or RUN for the main system of the run. Raises
+    `InputError` if a run or system does not exist, or `MismatchError` if the held-out cases of the
+    two runs cannot be compared.
     """
     old, old_system = _load_run(home, before)
     new, new_system = _load_run(home, after)
@@ -167,7 +172,7 @@ def compare_runs(home: Path, before: str, after: str) -> ChangeReport:
 
 
 def _load_run(home: Path, name: str) -> tuple[RecordedEvaluation, str]:
-    """Return the evaluation and the key of a system for RUN or RUN:SYSTEM. Raises `InputError`."""
+    """Return the evaluation and the system key for RUN or RUN:SYSTEM. Raises `InputError`."""
     run, colon, system = name.partition(":")
     recorded = history.load_evaluation(home, run)
     if colon and system not in recorded.systems:
@@ -194,7 +199,7 @@ def _require_comparable(old: RecordedEvaluation, new: RecordedEvaluation) -> Non
 
 
 def _group_by_name(names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
-    """Return the members of each slice, shape (cases,); `names` has the slice of each case."""
+    """Return a mask of the cases in each slice, shape (cases,), from the slice of each case."""
     array = np.array(names, dtype=object)
     return {name: array == name for name in dict.fromkeys(names) if name}
 
@@ -209,13 +214,13 @@ def compare_releases(
 ) -> ChangeReport:
     """Score two releases on the same held-out cases of a work folder.
 
-    If both releases are published, `location` is their store. It lets several processes search
-    them. Raises `MismatchError` if neither release was made in the work folder, or if their splits
-    have different seeds.
+    If both releases are published, pass their store as `location`, so that several processes can
+    search them. Raises `MismatchError` if neither release was made in the work folder, or if their
+    splits have different seeds.
     """
     manifests = (before.manifest, after.manifest)
     foreign = _find_foreign(manifests, work)
-    # The parameters of the dataset are those of the release that was made in this work folder.
+    # Read the dataset with the parameters of the release that was made in this work folder.
     manifest = before.manifest if after.manifest in foreign else after.manifest
     parameters = manifest.origin.parameters
     holdout = selection.holdout or ("last" if is_ordered(parameters) else "random")
@@ -254,8 +259,8 @@ def compare_releases(
 def _find_foreign(manifests: tuple[Manifest, Manifest], work: Path) -> list[Manifest]:
     """Return the releases that were not made in the work folder.
 
-    Raises `MismatchError` if the two splits have different seeds, because each release was then
-    trained on playlists that the split of the other holds out.
+    Raises `MismatchError` if the splits of the two releases have different seeds. In that case,
+    each release was trained on playlists that the other split holds out.
     """
     before, after = manifests
     if before.origin.parameters["seed"] != after.origin.parameters["seed"]:

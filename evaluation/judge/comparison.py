@@ -26,7 +26,7 @@ METRICS_OF_HALVES = ("r_precision", "ndcg@500", "clicks")
 
 ALL_METRICS = (*METRICS, *METRICS_OF_HALVES)
 
-MIN_SLICE_SIZE = 20  # cases; smaller slices are not compared
+MIN_SLICE_SIZE = 20  # minimum number of cases in a slice that is compared
 
 Verdict = Literal["better", "worse", "same"]
 """Whether a metric is significantly better or worse; "same" if no difference is significant."""
@@ -70,11 +70,11 @@ class Comparison:
 class Change:
     """The change of a metric between two runs or releases, on all queries or on a slice of them.
 
-    - `group`, `name`: the group of slices, and the slice.
+    - `group`, `name`: name of the group of slices, and name of the slice.
     - `queries`: number of queries.
-    - `difference`: the figure after minus the figure before.
+    - `difference`: the figure after the change minus the figure before.
     - `p`: p-value of the difference, corrected for the number of changes in the same table.
-    - `verdict`: whether the metric is better or worse after than before.
+    - `verdict`: whether the metric is better or worse than before.
     """
 
     group: str
@@ -95,9 +95,9 @@ class ChangeReport:
     - `before`, `after`: descriptions of the runs or releases.
     - `queries`: number of cases.
     - `left_out`: number of cases that only one of the two runs has.
-    - `rows`, `slices`: changes on all cases, and on slices of them.
-    - `split`, `holdout`: the split, and the songs held out of each playlist.
-    - `available`: number of cases of the split, of which `queries` were drawn.
+    - `rows`, `slices`: changes on all cases, and on slices of the cases.
+    - `split`, `holdout`: the split, and the songs that are held out from each playlist.
+    - `available`: number of cases in the split, from which `queries` cases were drawn.
     - `remarks`: notes for the reader.
     - `run`: id of this comparison in the log of runs.
     """
@@ -131,8 +131,8 @@ def compare_systems(
 ) -> list[Comparison]:
     """Compare the main system with each other system by each metric.
 
-    `main` has the figures per query of the main system by metric. `others` maps the key of each
-    other system to its figures by metric. Metrics that a system lacks are left out.
+    `main` maps each metric to the main system's figures per query. `others` contains a mapping of
+    the same form for the key of each other system. Metrics that a system lacks are omitted.
     """
     comparisons = []
     for metric in metrics:
@@ -158,8 +158,9 @@ def measure_changes(
 ) -> tuple[list[Change], list[Change]]:
     """Return the changes on all queries, and the changes of hit rates on each slice.
 
-    `before` and `after` have the figures per query by metric. `slices` maps group and name to the
-    members of a slice; slices of fewer than `MIN_SLICE_SIZE` queries are left out.
+    `before` and `after` map each metric to the figures per query. `slices` maps the group and the
+    name of each slice to a mask of its queries. Slices with fewer than `MIN_SLICE_SIZE` queries are
+    omitted.
     """
     metrics = [metric for metric in ALL_METRICS if metric in before]
     everything = np.ones(len(next(iter(after.values()))), dtype=bool)
@@ -181,9 +182,9 @@ def _measure_slice(
     metrics: Sequence[str],
     slice_: tuple[str, str, NDArray[np.bool_]],
 ) -> list[Change]:
-    """Return the changes on a slice, given as group, name and members, shape (cases,).
+    """Return the changes on a slice, which is given as a group, a name and a mask of the cases.
 
-    p-values are not corrected, and every verdict is "same", until `_correct` is called.
+    The p-values are not corrected yet, and every verdict is "same". Use `_correct` to set both.
     """
     group, name, members = slice_
     old = {metric: before[metric][members] for metric in metrics}
@@ -206,7 +207,7 @@ def _measure_slice(
 
 
 def _correct(changes: Sequence[Change]) -> list[Change]:
-    """Return the changes with p-values corrected for their number, and with verdicts."""
+    """Return the changes with verdicts, and with p-values corrected for the number of changes."""
     corrected = holm_correction([change.p for change in changes])
     return [
         replace(change, p=p, verdict=judge_gain(change.metric, change.difference.mean, p))

@@ -36,7 +36,11 @@ def find_library_versions() -> dict[str, str]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Return the operating system, the processor and its model, cores, and memory in GB."""
+    """Return the hardware and the operating system of this machine.
+
+    The keys are the operating system, the processor architecture, the processor model, the number
+    of cores, and the memory in GB.
+    """
     return {
         "system": platform.system(),
         "processor": platform.machine(),
@@ -49,7 +53,7 @@ def describe_machine() -> dict[str, Any]:
 def _find_processor_model() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:  # not Linux
+    except OSError:  # not on Linux
         return platform.processor()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor()

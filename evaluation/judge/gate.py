@@ -83,8 +83,8 @@ def require_not_worse(
     """Raise `GateError` if the new release is significantly worse than the current one.
 
     Both releases are scored by hit rate, MRR and NDCG, on at most `SAMPLE` random validation cases
-    of `work`, the work folder of the new release. Raises `MismatchError` if they cannot be compared
-    (see `compare_releases`).
+    of `work`, the work folder of the new release. Raises `MismatchError` if the releases cannot be
+    compared (see `compare_releases`).
     """
     report = compare_releases(current, new, work, reporter, CaseSelection(sample=SAMPLE))
     if report.worse:
@@ -102,10 +102,10 @@ def require_not_worse(
 def make_publication_gate(
     store: ReleaseStore, reporter: Reporter
 ) -> Callable[[OpenRelease, Path], None]:
-    """Return a gate for `ingest.pipeline.run`, which calls `require_not_worse`.
+    """Return a gate for `ingest.pipeline.run` that calls `require_not_worse`.
 
-    The gate compares the new release with the current release of `store`. If there is none, the new
-    release passes.
+    The gate compares the new release with the current release of `store`. If there is no current
+    release, the new release passes.
     """
 
     def gate(new: OpenRelease, work: Path) -> None:

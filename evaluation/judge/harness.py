@@ -48,29 +48,31 @@ if TYPE_CHECKING:
     from evaluation.systems.release import System
 
 DEFAULT_MODES = ("auto", "dense", "cooccurrence")
+"""Modes of a release that are scored by default. The first mode is compared with all others."""
 
 NO_ARTISTS = (
     "no song has an artist, so these do not apply: the metrics of artists (artist_repetition, "
     "r_precision_artists), the slices by artist, and the behavioural tests that compare songs of "
     "an artist"
 )
-"""The note on the parts of an evaluation that need artists."""
-"""Modes of a release that are scored by default; all others are compared with the first."""
+"""Note on the parts of an evaluation that are omitted if no song has an artist."""
 
 
 @dataclass(frozen=True)
 class Plan:
     """The options of an evaluation.
 
-    - `split`, `holdout`: the split, and the songs held out of each playlist. If `holdout` is None,
-      the last song is held out, or a random song if playlists are not in play order.
+    - `split`, `holdout`: the split, and the songs that are held out from each playlist. If
+      `holdout` is None, the last song is held out, or a random song if playlists are not in play
+      order.
     - `baselines`, `modes`: names of the baselines and modes to score.
     - `sample`: maximum number of cases.
     - `seed`: seed of random holdouts and of the sample.
     - `processes`: number of processes that search the release, by default one for each core.
     - `target`: address of a service to score instead of the release.
-    - `behaviours`, `recall`: whether to test the behaviour, and to measure the recall of the index.
-    - `patience`: baselines that are expected to take more seconds are left out.
+    - `behaviours`: whether to run the behavioural tests.
+    - `recall`: whether to measure the recall of the index.
+    - `patience`: maximum expected duration of a baseline in seconds. Slower baselines are skipped.
 
     Raises `InputError` for unknown modes.
     """
@@ -119,7 +121,7 @@ def evaluate(
     release: str | None = None,
     own: Mapping[str, Recommender] | None = None,
 ) -> Evaluation:
-    """Do the same as `measure`, and record the evaluation in the log of runs."""
+    """Evaluate in the same way as `measure`, and record the evaluation in the log of runs."""
     result = measure(location, work, plan, reporter, release, own)
     history.record_evaluation(location.folder, result, reporter)
     return result
@@ -135,8 +137,8 @@ def measure(
 ) -> Evaluation:
     """Score a release, by default the current one, and baselines on held-out cases.
 
-    `work` is the work folder of the release. `own` maps names to recommenders of the user, which
-    are scored as well. The evaluation is not recorded in the log of runs: see `evaluate`. Raises
+    `work` is the work folder of the release. `own` maps names to custom recommenders, which are
+    also scored. The evaluation is not recorded in the log of runs: see `evaluate`. Raises
     `MismatchError`, and the errors of stores, services and baselines.
     """
     choice.require_libraries(plan.baselines)

@@ -1,10 +1,11 @@
 """95% confidence intervals: Wilson's for shares such as hit rates, bootstrap for other means.
 
-Efron, "Bootstrap methods: another look at the jackknife", 1979. A bootstrap interval has no width
-if all values are equal: 0 hits of 21 queries would be a certain hit rate of 0. Therefore shares
-have the interval of Wilson, "Probable inference, the law of succession, and statistical inference",
-1927, and paired differences of shares that of Newcombe, "Improved confidence intervals for the
-difference between binomial proportions based on paired data", 1998 (method 10).
+Bootstrap: Efron, "Bootstrap methods: another look at the jackknife", 1979. A bootstrap interval has
+zero width if all values are equal, so 0 hits in 21 queries would seem to prove a hit rate of
+exactly 0. Shares therefore use the interval of Wilson, "Probable inference, the law of succession,
+and statistical inference", 1927. Paired differences of shares use the interval of Newcombe,
+"Improved confidence intervals for the difference between binomial proportions based on paired
+data", 1998 (method 10).
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ if TYPE_CHECKING:
 
 Key = TypeVar("Key")
 
-RESAMPLES = 1_000  # resamples of a bootstrap
-_CHUNK = 50  # resamples in memory at a time
+RESAMPLES = 1_000  # number of resamples in a bootstrap
+_CHUNK = 50  # number of resamples in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A mean over queries, and the ends of its 95% confidence interval, or None for both."""
+    """A mean over queries, and its 95% confidence interval.
+
+    `low` and `high` are the ends of the interval, or None if there is no interval.
+    """
 
     mean: float
     low: float | None = None
@@ -55,9 +59,9 @@ def estimate(figures: Mapping[Key, NDArray[np.float64]], seed: int = 0) -> dict[
 
 
 def estimate_share_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Figure:
-    """Return the difference of two shares of the same queries, first minus second.
+    """Return the difference between two shares of the same queries, first minus second.
 
-    `first` and `second` hold a 0 or 1 for each query. The interval is Newcombe's.
+    `first` and `second` contain a 0 or a 1 for each query. The confidence interval is Newcombe's.
     """
     mean, low, high = _wilson(first)
     other_mean, other_low, other_high = _wilson(second)
@@ -100,8 +104,8 @@ def bootstrap(
 ) -> dict[Key, Figure]:
     """Return the mean of each array of n values and its 95% percentile bootstrap interval.
 
-    NaN values are ignored, and an array with only NaN values is left out. All arrays have the same
-    resamples of queries.
+    NaN values are ignored, and an array with only NaN values is left out. The same resamples of
+    queries are used for all arrays.
     """
     keys = [key for key, values in figures.items() if np.isfinite(values).any()]
     if not keys:
@@ -124,7 +128,7 @@ def bootstrap(
 
 
 def _resample_sums(values: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
-    """Return the sums of each column over each resample, shape (resamples, columns)."""
+    """Return the sum of each column in each resample, shape (resamples, columns)."""
     random = np.random.default_rng(seed)
     n = len(values)
     sums = np.empty((resamples, values.shape[1]))

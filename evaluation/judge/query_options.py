@@ -1,4 +1,4 @@
-"""Behavioural tests of options of a query: disliked and weighted songs, and versions of songs."""
+"""Behavioural tests of query options: disliked songs, weighted songs, and versions of songs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import Dataset, SongNumbers
 
-DEPTH = 100  # songs of an answer
-K = 10  # songs, for similarity
-DISLIKE = -1.0  # the weight of a disliked song, as `nextsong recommend --unlike` sets it
-EMPHASIS = 10.0  # the weight of an emphasised song
-VERSION_SAMPLE = 2_000  # cases of the test of versions, in which few answers differ
+DEPTH = 100  # number of songs in an answer
+K = 10  # number of songs whose similarity is measured
+DISLIKE = -1.0  # weight of a disliked song, the same as in `nextsong recommend --unlike`
+EMPHASIS = 10.0  # weight of an emphasised song
+VERSION_SAMPLE = 2_000  # maximum number of cases for versions, which change few answers
 
 DISLIKED = "the best recommended song is disliked"
 EMPHASISED = f"the first song of the query has the weight {EMPHASIS:g}"
@@ -36,10 +36,10 @@ VERSIONS = "versions of songs are allowed"
 
 
 class ConfigurableSystem(System, Protocol):
-    """A release or a service, whose answers depend on options of a query."""
+    """A system that supports query options: a release or a service."""
 
     def allow_versions(self) -> System:
-        """Return the same system with versions of songs in its answers."""
+        """Return a copy of this system whose answers may contain versions of songs."""
 
 
 def run_option_tests(
@@ -57,9 +57,10 @@ def run_option_tests(
 def measure_dislike(
     system: System, cases: HeldOutCases, dataset: Dataset, weight: float = DISLIKE
 ) -> list[Behaviour]:
-    """Dislike the best recommended song that is not the label, and compare the answers.
+    """Mark the best recommended song that is not the label as disliked, and compare the answers.
 
-    The figures are the changes of the answers' similarity to that song and of their hit rates.
+    The figures are the change in the similarity of the answers to the disliked song, and the
+    changes in the hit rates.
     """
     before = _recommend(system, cases, DEPTH + 1)
     is_candidate = (before >= 0) & ~match_labels(before, cases.labels)
@@ -78,7 +79,10 @@ def measure_dislike(
 def measure_emphasis(
     system: System, cases: HeldOutCases, dataset: Dataset, weight: float = EMPHASIS
 ) -> list[Behaviour]:
-    """Give more weight to the first song of queries of several songs, and compare the answers."""
+    """Give the first song of each query more weight, and compare the answers.
+
+    Queries with a single song are omitted.
+    """
     rows = np.flatnonzero((cases.seeds.lengths > 1) & (_take_first(cases) >= 0))
     if not len(rows):
         return [Behaviour(EMPHASISED, "no query has two songs", None)]
@@ -93,7 +97,10 @@ def measure_emphasis(
 def measure_versions(
     system: ConfigurableSystem, cases: HeldOutCases, dataset: Dataset
 ) -> list[Behaviour]:
-    """Allow versions of the query's songs and of each other, and compare the answers."""
+    """Allow versions of songs in the answers, and compare the answers.
+
+    A version is another recording of a song in the query or of another song in the answer.
+    """
     without = _recommend(system, cases, DEPTH)
     allowed = _recommend(system.allow_versions(), cases, DEPTH)
     recordings = _identify_recordings(dataset, cases.seeds.songs, cases.label, allowed.ravel())
@@ -132,9 +139,10 @@ def _compare(
     *,
     sign: int = -1,
 ) -> list[Behaviour]:
-    """Return the changes of the similarity to a song of each case, and of the hit rates.
+    """Return the changes in the similarity of the answers to `song`, and in the hit rates.
 
-    The rule is that the similarity changes in the direction of `sign`.
+    `song` has one song for each case. The rule is that the similarity changes in the direction of
+    `sign`.
     """
     behaviours = [_compare_similarity(name, before, after, song, dataset, sign)]
     if dataset.songs.has_artists:
@@ -191,7 +199,7 @@ def _measure_similarity(
 def _compare_hit_rates(
     before: SongNumbers, after: SongNumbers, cases: HeldOutCases
 ) -> dict[int, float]:
-    """Return the hit rate after minus that before, by the number of songs."""
+    """Return the hit rate of `after` minus the hit rate of `before`, by the number of songs."""
     matches = [match_labels(answers, cases.labels) for answers in (before, after)]
     return {k: float(hits(matches[1], k).mean() - hits(matches[0], k).mean()) for k in (K, DEPTH)}
 
@@ -199,7 +207,10 @@ def _compare_hit_rates(
 def _measure_artist_share(
     answers: SongNumbers, song: SongNumbers, dataset: Dataset
 ) -> NDArray[np.float64]:
-    """Return the share of the first `K` songs of each answer by the artist of a song."""
+    """Return the share of songs by the artist of `song`, shape (cases,).
+
+    The share is measured on the first `K` songs of each answer.
+    """
     first, artist = answers[:, :K], dataset.songs.artist
     wanted = artist[song][:, None]
     is_same = (first >= 0) & (wanted >= 0) & (artist[first] == wanted)
@@ -221,7 +232,7 @@ def _identify_recordings(dataset: Dataset, *songs: SongNumbers) -> dict[int, Has
 
 
 def _has_version(recordings: list[Hashable], seeds: set[Hashable]) -> bool:
-    """Return whether a recording is that of a seed or occurs twice."""
+    """Return whether any recording occurs twice or is also the recording of a seed."""
     known = [recording for recording in recordings if recording is not None]
     return len(set(known)) < len(known) or not seeds.isdisjoint(known)
 
@@ -240,6 +251,6 @@ def _take_first(cases: HeldOutCases) -> SongNumbers:
 
 
 def _remove(answers: SongNumbers, songs: SongNumbers) -> SongNumbers:
-    """Return answers of `DEPTH` songs: those given, without one song of each."""
+    """Remove one song from each answer, and cut each answer to `DEPTH` songs."""
     kept = [answer[answer != song][:DEPTH] for answer, song in zip(answers, songs, strict=True)]
     return np.array(kept)

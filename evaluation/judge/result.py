@@ -1,4 +1,4 @@
-"""The result of an evaluation, and its form as JSON lines."""
+"""The result of an evaluation, and its representation as JSON lines."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 class Conditions:
     """The conditions of an evaluation, which are needed to repeat it.
 
-    - `playlists`: number of scored playlists, each of which makes a case.
-    - `available`: number of playlists of the split.
-    - `depth`: number of songs recommended for each case.
+    - `playlists`: number of scored playlists, each of which is one case.
+    - `available`: number of playlists in the split.
+    - `depth`: number of songs that are recommended for each case.
     - `songs`: number of songs in the catalog.
-    - `labels_in_catalog`: share of the labels that the catalog has.
+    - `labels_in_catalog`: share of the labels that are in the catalog.
     - `test_uses`: number of earlier uses of the same test playlists.
     - `versions`: versions of the libraries.
     - `plan`: the options of the evaluation.
@@ -59,8 +59,8 @@ class Conditions:
 class Evaluation:
     """The scores of several systems on the same cases, the main system first.
 
-    `skipped` has a sentence for each mode or baseline that was left out. `run` is the id of the
-    evaluation in the log of runs.
+    `skipped` contains a sentence for each mode or baseline that was left out. `run` is the id of
+    the evaluation in the log of runs.
     """
 
     conditions: Conditions
@@ -81,14 +81,14 @@ class Evaluation:
         return self.systems[0]
 
     def comparison(self, metric: str, other: str) -> Comparison | None:
-        """Return the comparison of the main system with the system `other`, or None."""
+        """Return the comparison of the main system with `other` by this metric, or None."""
         for comparison in self.comparisons:
             if (comparison.metric, comparison.other) == (metric, other):
                 return comparison
         return None
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """Yield the evaluation as JSON objects, one for each line. `type` tells them apart."""
+        """Yield the evaluation as JSON objects, one per line, with the kind of object in `type`."""
         yield {"type": "conditions", "run": self.run, **asdict(self.conditions)}
         leaks = asdict(self.leaks)
         yield {"type": "leaks", **leaks, "same_songs": len(self.leaks.same_songs)}

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from evaluation.protocol.dataset import Dataset, SongNumbers
     from evaluation.systems.release import System
 
-DEPTH = 100  # songs that a system recommends for each case
+DEPTH = 100  # number of songs that a system recommends for each case
 
 
 def get_depth(holdout: Holdout) -> int:
@@ -29,10 +29,11 @@ def get_depth(holdout: Holdout) -> int:
 
 @dataclass(frozen=True)
 class SystemScores:
-    """The figures of a system, and the rankings that they were computed from.
+    """The figures of a system, and the rankings from which the figures were computed.
 
-    - `key`, `name`: the system in options and JSON, and in reports.
-    - `seconds`: time in which the system answered all cases.
+    - `key`: the name of the system in options and JSON.
+    - `name`: the name of the system in reports.
+    - `seconds`: time in seconds in which the system answered all cases.
     - `figures`: means over the cases, by metric. Coverage has neither an interval nor figures per
       query.
     - `per_query`: figures of each case by metric, shape (cases,).
@@ -49,7 +50,7 @@ class SystemScores:
 def score_system(
     system: System, cases: HeldOutCases, dataset: Dataset, depth: int, reporter: Reporter
 ) -> SystemScores:
-    """Request `depth` songs for each case from a system, and measure its rankings."""
+    """Request `depth` songs per case from a system, and compute the metrics of its rankings."""
     with reporter.task("score") as task:
         start = time.perf_counter()
         batches, done = [], 0

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-FLIPS = 10_000  # rounds of a permutation test
-_CHUNK = 500  # rounds in memory at a time
+FLIPS = 10_000  # number of rounds in a permutation test
+_CHUNK = 500  # number of rounds in memory at a time
 
 ALPHA = 0.05
 """A difference with a lower p-value is significant."""
@@ -33,7 +33,7 @@ def mcnemar_test(first: NDArray[np.float64], second: NDArray[np.float64]) -> flo
     only_second = int(((first <= 0) & (second > 0)).sum())
     if not only_first + only_second:
         return 1.0
-    # A p-value of extreme counts is too small for a float and becomes 0.
+    # For extreme counts, the p-value is too small for a float and becomes 0.
     p = float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
     return max(p, sys.float_info.min)
 
@@ -82,6 +82,6 @@ def format_p_value(p: float) -> str:
 
 
 def format_p_equals(p: float) -> str:
-    """Return a p-value for a sentence, such as `p = .0123` or `p < .0001`."""
+    """Return a p-value as text for a sentence, such as `p = .0123` or `p < .0001`."""
     text = format_p_value(p)
     return f"p {text}" if text.startswith("<") else f"p = {text}"

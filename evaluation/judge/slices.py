@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 METRICS = ("hr@10", "hr@100", "mrr@10")
 
 LENGTHS = ((1, 1), (2, 4), (5, 9), (10, 19), (20, 49), (50, 99), (100, None))
-"""Smallest and largest number of songs of a query, for each slice by length."""
+"""Minimum and maximum number of songs in a query, for each slice by length."""
 
 ARTIST_OF_LABEL = "artist of the label"
 
@@ -36,10 +36,10 @@ middle together have `MIDDLE` of them. All other songs are the tail."""
 
 @dataclass(frozen=True)
 class Slice:
-    """The figures of all systems on the cases of a slice.
+    """The figures of all systems on one slice (a group of similar cases).
 
-    `group` and `name` are texts for reports, `queries` is the number of cases, and `figures` has
-    the figures by key of the system and by metric.
+    `group` and `name` are the labels of the slice in reports, and `queries` is the number of cases.
+    `figures` maps the key of each system to its figures by metric.
     """
 
     group: str
@@ -63,7 +63,7 @@ def measure_slices(
 def _estimate_figures(
     systems: Sequence[SystemScores], members: Members
 ) -> dict[str, dict[str, Figure]]:
-    # One call for all systems takes less time, because they share the resamples of the bootstrap.
+    # One call for all systems is faster, because the systems share the bootstrap resamples.
     estimates = estimate(
         {
             (system.key, metric): system.per_query[metric][members]
@@ -79,10 +79,11 @@ def _estimate_figures(
 
 
 def group_cases(cases: HeldOutCases, dataset: Dataset) -> Mapping[str, Mapping[str, Members]]:
-    """Return the members of each slice, shape (cases,), by group of slices and name of the slice.
+    """Return a mask of the cases in each slice, shape (cases,), by group and name of the slice.
 
-    Each case is in exactly one slice of each group. Cases whose label has no artist are in no slice
-    of the group that compares artists, which is left out if no song has an artist.
+    Each case is in exactly one slice of each group, except in the group `ARTIST_OF_LABEL`: cases
+    whose label has no artist are in none of its slices. This group is omitted if no song has an
+    artist.
     """
     groups = {
         "length of the query": _slice_by_length(cases),
@@ -121,7 +122,7 @@ def _slice_by_label_popularity(cases: HeldOutCases, dataset: Dataset) -> dict[st
 
 
 def _find_popularity_tiers(dataset: Dataset) -> NDArray[np.int64]:
-    """Return 1, 2 or 3 for a song of the head, middle or tail, and 0 if the catalog lacks it."""
+    """Return the tier of each song: 1 (head), 2 (middle), 3 (tail), or 0 (not in the catalog)."""
     order = dataset.songs.by_popularity
     plays = dataset.songs.playlists[order]
     total = np.cumsum(plays)
@@ -132,9 +133,10 @@ def _find_popularity_tiers(dataset: Dataset) -> NDArray[np.int64]:
 
 
 def _slice_by_known_songs(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
-    """Slice by the share of seeds that the catalog has.
+    """Slice by the share of seeds that are in the catalog.
 
-    If it has none of them, slice by whether it has another song of one of their artists.
+    Cases without such a seed are divided by whether the catalog has another song by an artist of a
+    seed.
     """
     seeds, songs = cases.seeds, dataset.songs
     share = _count_seeds(cases, _in_catalog(cases, dataset)) / np.maximum(seeds.lengths, 1)
@@ -185,7 +187,7 @@ def _slice_by_last_song(cases: HeldOutCases, dataset: Dataset) -> dict[str, Memb
 
 
 def _slice_by_label_artist(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
-    """Slice by whether the artist of the first label is the artist of a seed."""
+    """Slice by whether the artist of the first label is also the artist of a seed."""
     seeds, artist = cases.seeds, dataset.songs.artist
     label_artist = artist[cases.label]
     is_same = (seeds.songs >= 0) & (artist[seeds.songs] == label_artist[seeds.rows])
@@ -198,11 +200,11 @@ def _slice_by_label_artist(cases: HeldOutCases, dataset: Dataset) -> dict[str, M
 
 
 def _in_catalog(cases: HeldOutCases, dataset: Dataset) -> NDArray[np.bool_]:
-    """Return whether the catalog has each seed, shape (seeds of all cases,)."""
+    """Return whether each seed is in the catalog, as one array for the seeds of all cases."""
     songs = cases.seeds.songs
     return (songs >= 0) & dataset.songs.in_catalog[songs]
 
 
 def _count_seeds(cases: HeldOutCases, is_counted: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the number of seeds of each case that are in the mask, shape (cases,)."""
+    """Return the number of seeds of each case for which `is_counted` is True, shape (cases,)."""
     return np.bincount(cases.seeds.rows[is_counted], minlength=len(cases))

@@ -1,4 +1,5 @@
-"""Metrics: functions from rankings and labels to one figure per query, which the caller averages.
+"""Metrics: functions that compute one figure per query from rankings and labels.
 
-A ranking is a row of an array: song numbers, the best song first, padded with -1.
+Callers average the figures. A ranking is a row of an array: song numbers, the best song first,
+padded with -1.
 """

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from evaluation.metrics.relevance import Matches
     from evaluation.protocol.dataset import SongLists, SongNumbers
 
-DEPTH = 500  # songs recommended for each query in the challenge
+DEPTH = 500  # number of songs recommended for each query in the challenge
 
 ARTIST_CREDIT = 0.25
-"""Value of a recommended artist of a label in `r_precision_with_artists`; a label counts 1."""
+"""Credit for a recommended artist of a label in `r_precision_with_artists`. A label counts 1."""
 
-SONGS_PER_PAGE = 10  # songs that a user sees at a time
+SONGS_PER_PAGE = 10  # number of songs that a user sees at a time
 
 
 def r_precision(matches: Matches, labels: SongLists) -> Figures:
@@ -38,11 +38,11 @@ def r_precision(matches: Matches, labels: SongLists) -> Figures:
 def r_precision_with_artists(
     rankings: SongNumbers, matches: Matches, labels: SongLists, artist: SongNumbers
 ) -> Figures:
-    """Return the R-precision with credit for artists of each query, shape (n,).
+    """Return the R-precision of each query, with partial credit for artists, shape (n,).
 
-    For a query with R labels, this is the R-precision plus `ARTIST_CREDIT` / R for each artist of a
-    label that has a song among the first R songs. Figures can exceed 1. `artist` is the number of
-    the artist of each song or -1, shape (songs,).
+    For a query with R labels, the figure is the R-precision plus `ARTIST_CREDIT` / R for each
+    artist of a label with a song among the first R songs. Figures can exceed 1. `artist`, shape
+    (songs,), contains the number of each song's artist, or -1 for a song without an artist.
     """
     artist_share = np.zeros(len(rankings))
     for row, label_count in enumerate(labels.lengths):
@@ -55,7 +55,7 @@ def r_precision_with_artists(
 def clicks(matches: Matches) -> Figures:
     """Return the number of further pages of ten songs until the first label, shape (n,).
 
-    The figure is 0 if a label is among the first ten songs, and `DEPTH` / 10 + 1 = 51 if no label
+    The figure is 0 if a label is among the first ten songs, and 51 (`DEPTH` / 10 + 1) if no label
     is recommended.
     """
     rank = find_label_ranks(matches[:, :DEPTH])

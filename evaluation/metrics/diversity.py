@@ -34,8 +34,9 @@ def intra_list_diversity(rankings: SongNumbers, k: int, vectors: NDArray[np.floa
 def artist_repetition(rankings: SongNumbers, k: int, artist: SongNumbers) -> Figures:
     """Return the share of the first `k` songs whose artist occurs earlier in the ranking.
 
-    The share is 0 if all artists differ. Songs without an artist are left out; the share is NaN if
-    no other song remains. `artist` is the number of the artist of each song or -1, shape (songs,).
+    The share is 0 if all artists differ. Songs without an artist are omitted, and the share is NaN
+    if no songs remain. `artist`, shape (songs,), contains the number of each song's artist, or -1
+    for a song without an artist.
     """
     first = rankings[:, :k]
     artists = np.sort(np.where(first >= 0, artist[np.maximum(first, 0)], -1), axis=1)

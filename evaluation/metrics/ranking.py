@@ -24,7 +24,7 @@ def hits(matches: Matches, k: int) -> Figures:
 
 
 def reciprocal_ranks(matches: Matches, k: int) -> Figures:
-    """Return 1 / rank of the best-ranked label among the first `k` songs, or 0 without a label."""
+    """Return 1 / rank of the best-ranked label among the first `k` songs, or 0 if there is none."""
     first = matches[:, :k]
     rank = np.where(first.any(axis=1), first.argmax(axis=1) + 1.0, np.inf)
     return 1.0 / rank
@@ -45,8 +45,8 @@ def recall(matches: Matches, label_counts: NDArray[np.int64], k: int) -> Figures
 def ndcg(matches: Matches, label_counts: NDArray[np.int64], k: int) -> Figures:
     """Return the normalised discounted cumulative gain of the first `k` songs.
 
-    A label has the gain 1 / log2(rank + 1). The sum is divided by the largest possible sum.
-    Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", 2002.
+    A label has the gain 1 / log2(rank + 1). The sum of the gains is divided by the largest possible
+    sum. Järvelin and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", 2002.
     """
     depth = min(k, matches.shape[1])
     discounts = 1.0 / np.log2(np.arange(2, k + 2))

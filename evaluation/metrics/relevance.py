@@ -21,7 +21,7 @@ def match_labels(rankings: SongNumbers, labels: SongLists) -> Matches:
     position.
     """
     songs = int(max(rankings.max(initial=0), labels.songs.max(initial=0))) + 1
-    # Pairs of query and song as single numbers, so that one call matches all queries.
+    # Encode each pair of query and song as one number, so that one call matches all queries.
     keys = np.arange(len(rankings))[:, None] * songs + rankings
     label_keys = labels.rows * songs + labels.songs
     is_label = np.isin(keys, label_keys) & (rankings >= 0)

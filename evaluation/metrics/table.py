@@ -1,4 +1,4 @@
-"""All metrics of a system by the names that reports, gates and the log of runs use."""
+"""All metrics of a system, with the names used in reports, gates and the log of runs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import Dataset, SongNumbers
 
-KS = (1, 5, 10, 20, 50, 100)  # songs: values of k for metrics such as hr@k
-COVERAGE_KS = (10, 100)  # songs: values of k for coverage
-K = 10  # songs: k for all other metrics
+KS = (1, 5, 10, 20, 50, 100)  # values of k, in songs, for metrics such as hr@k
+COVERAGE_KS = (10, 100)  # values of k, in songs, for coverage
+K = 10  # value of k, in songs, for all other metrics
 
 EXPLANATIONS = {
     "hr": "hit rate: the share of queries with a label among the first k",
@@ -34,7 +34,7 @@ EXPLANATIONS = {
     "r_precision_artists": "r_precision plus a quarter of a label for each artist of a label",
     "clicks": "number of further pages of ten songs until the first label; 51 if there is none",
 }
-"""Explanations of the metrics, by their names without `@k`."""
+"""Explanations of the metrics, by metric name without `@k`."""
 
 _LOWER_IS_BETTER = frozenset(["clicks", "artist_repetition"])
 
@@ -55,7 +55,7 @@ def _strip_k(metric: str) -> str:
 
 
 def names(*, halves: bool) -> list[str]:
-    """Return the names of all metrics; `halves` adds the metrics for several labels per query."""
+    """Return the names of all metrics. `halves` adds the metrics for several labels per query."""
     rank_metrics = ("hr", "mrr", "ndcg", "precision", "recall")
     song_metrics = ("novelty", "fresh", "popularity_bias", "artist_repetition", "diversity")
     half_metrics = ["r_precision", "r_precision_artists", f"ndcg@{continuation.DEPTH}", "clicks"]
@@ -71,10 +71,11 @@ def names(*, halves: bool) -> list[str]:
 def measure_per_query(
     rankings: SongNumbers, cases: HeldOutCases, dataset: Dataset
 ) -> dict[str, Figures]:
-    """Return the figures of each metric, shape (n,), with NaN where a metric is undefined.
+    """Return the figures of each metric, shape (n,).
 
-    `rankings` has shape (n, depth). Metrics whose k is larger than `depth` are left out, and so are
-    metrics of artists if no song has an artist.
+    `rankings` has shape (n, depth). A figure is NaN if the metric is undefined for the query.
+    Metrics whose k is larger than `depth` are omitted, as are metrics of artists if no song has an
+    artist.
     """
     songs = dataset.songs
     matches = match_labels(rankings, cases.labels)

@@ -1,7 +1,7 @@
 """Held-out cases: each held-out playlist is divided into seeds and labels.
 
-Every playlist of the split makes a case. A label that the catalog lacks counts as a miss, and its
-case is not left out.
+Every playlist of the split becomes a case. A case whose label is not in the catalog is kept and
+counts as a miss.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ HOLDOUTS = {
     "random": "one song of each held out, at a random position",
     "half": "the last half of each held out",
 }
-"""The held-out songs of each playlist, as the end of a sentence about playlists."""
+"""Descriptions of the held-out songs, for the end of a sentence about playlists."""
 
 
 @dataclass(frozen=True)
 class HeldOutCases:
     """n held-out playlists, each with its seeds in play order and its labels.
 
-    `weights` are the weights of `seeds.songs` in the same order, negative for disliked songs; None
-    if all are 1. Releases and services use them; baselines take all seeds to have the weight 1.
+    `weights` contains a weight for each entry of `seeds.songs`, negative for disliked songs. It is
+    None if all weights are 1. Releases and services use the weights; baselines ignore them.
     """
 
     playlist_ids: list[str]

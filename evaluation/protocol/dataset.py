@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SongNumbers = NDArray[np.int32]
-"""Numbers of songs: rows in the work folder's table of songs. -1 is an unknown song or no song."""
+"""Song numbers: row numbers in the work folder's table of songs. -1 stands for an unknown song or
+for no song."""
 
 UNKNOWN_SONG = Seed(artist="\N{EMPTY SET} nobody", title="\N{EMPTY SET} nothing")
-"""The seed that stands for song number -1: no release has it."""
+"""The seed for song number -1. No release contains it."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class SongLists:
 
     @classmethod
     def from_lists(cls, lists: Sequence[Sequence[int] | SongNumbers]) -> SongLists:
-        """Return lists of song numbers in the form of this class."""
+        """Create an instance from lists of song numbers."""
         arrays = [np.asarray(songs, dtype=np.int32) for songs in lists]
         ends = np.cumsum([len(songs) for songs in arrays], dtype=np.int64)
         joined = np.concatenate(arrays) if arrays else np.zeros(0, np.int32)
@@ -46,7 +47,7 @@ class SongLists:
 
     @classmethod
     def from_arrow(cls, column: pa.ChunkedArray) -> SongLists:
-        """Convert an Arrow column of lists of song numbers."""
+        """Create an instance from an Arrow column of lists of song numbers."""
         lists = column.combine_chunks()
         lengths = np.asarray(pa.compute.list_value_length(lists), dtype=np.int64)
         songs = np.asarray(lists.flatten(), dtype=np.int32)
@@ -73,9 +74,9 @@ class SongLists:
         return SongLists.from_lists([self[int(row)] for row in np.arange(len(self))[rows]])
 
     def to_matrix(self, songs: int) -> csr_array:
-        """Return a matrix, shape (n, songs): 1 for the songs of a list, 0 for all others.
+        """Return a matrix, shape (n, songs), with 1 for each song of a list and 0 elsewhere.
 
-        `songs` is the number of all songs. Unknown songs are left out.
+        `songs` is the number of all songs. Unknown songs are omitted.
         """
         known = self.songs >= 0
         ones = np.ones(int(known.sum()), dtype=np.float32)
@@ -90,10 +91,10 @@ class Songs:
     """All songs of a work folder.
 
     - `table`: a row for each song, with the columns song_id, artist and title.
-    - `artist`: the number of the artist of each song, or -1 if it has none, shape (songs,).
+    - `artist`: number of each song's artist, or -1 for a song without an artist, shape (songs,).
     - `playlists`: number of training playlists of each song, shape (songs,). It is 0 for a song
       that is only in held-out playlists.
-    - `min_playlists`: number of training playlists from which a song is in the catalog.
+    - `min_playlists`: minimum number of training playlists of a song in the catalog.
     """
 
     table: pa.Table
@@ -116,20 +117,20 @@ class Songs:
 
     @cached_property
     def by_popularity(self) -> SongNumbers:
-        """The songs of the catalog, the most popular first, and equally popular songs by id."""
+        """The songs of the catalog, the most popular first; equally popular songs in row order."""
         order = np.argsort(-self.playlists, kind="stable")
         return order[: int(self.in_catalog.sum())].astype(np.int32)
 
     @cached_property
     def popularity_rank(self) -> NDArray[np.int64]:
-        """The popularity rank of each song, shape (songs,), from 1; 0 if the catalog lacks it."""
+        """The popularity rank of each song, shape (songs,), from 1, or 0 if not in the catalog."""
         ranks = np.zeros(len(self), dtype=np.int64)
         ranks[self.by_popularity] = np.arange(1, len(self.by_popularity) + 1)
         return ranks
 
     @cached_property
     def numbers(self) -> dict[UUID, int]:
-        """The song number for each song id."""
+        """The song numbers by song id."""
         return {
             UUID(song_id): number
             for number, song_id in enumerate(self.table["song_id"].to_pylist())
@@ -144,7 +145,11 @@ class Songs:
     def seeds(
         self, lists: SongLists, weights: NDArray[np.float32] | None = None
     ) -> list[list[Seed]]:
-        """Return lists of songs as lists of seeds, with the weights of all songs in order."""
+        """Convert lists of songs to lists of seeds.
+
+        `weights` contains a weight for each entry of `lists.songs`, or is None if all weights are
+        1.
+        """
         numbers, positions = np.unique(lists.songs, return_inverse=True)
         rows = self.table.take(pa.array(numbers[numbers >= 0])).to_pydict()
         seeds = [UNKNOWN_SONG] * int((numbers < 0).any()) + [
@@ -165,7 +170,7 @@ class Songs:
         ]
 
     def name(self, number: int) -> str:
-        """Return artist and title of the song with this number, or what it has, as one text."""
+        """Return the artist and title of a song as one text, or the song id if it has neither."""
         seed = self.seed(number)
         return full_name(seed.artist, seed.title) or str(seed.song_id)
 
@@ -191,7 +196,7 @@ class Dataset:
 
     @cached_property
     def artist_recurrence(self) -> float:
-        """The share of training plays whose playlist has another song of the same artist."""
+        """The share of training plays whose playlist has another song by the same artist."""
         artist = self.songs.artist[self.train.songs].astype(np.int64)
         playlist_and_artist = self.train.rows * (int(artist.max(initial=0)) + 1) + artist
         _, counts = np.unique(playlist_and_artist[artist >= 0], return_counts=True)
@@ -201,8 +206,8 @@ class Dataset:
     def vectors(self) -> NDArray[np.float32] | None:
         """Word2Vec vectors of unit length, shape (songs, dimensions), or None if there are none.
 
-        They are the vectors in the work folder, which measure the diversity of all systems. The
-        vector of a song that has none is all zeros.
+        The vectors are read from the work folder, and are used to measure the diversity of all
+        systems. Songs without a vector have a row of zeros.
         """
         path = self.work / "train" / "vectors.parquet"
         if not path.is_file():
@@ -227,8 +232,8 @@ class Dataset:
 def load_dataset(work: Path, parameters: Mapping[str, Any]) -> Dataset:
     """Read the dataset in a work folder.
 
-    `parameters` are those of the release that was made in the folder. Raises `MismatchError` if the
-    folder lacks a finished stage.
+    `parameters` are the parameters of the release that was made in the folder. Raises
+    `MismatchError` if the folder lacks a finished stage.
     """
     songs_path = finished_stage(work, "prepare").folder / "songs.parquet"
     table = pq.read_table(songs_path, columns=["song_id", "artist", "title", "artist_key"])

@@ -25,8 +25,8 @@ class Leaks:
 
     - `playlists`: number of held-out playlists.
     - `same_id`: number of held-out playlists with the id of a training playlist. It must be 0.
-    - `same_songs`: ids of held-out playlists with the same songs, in order, as a training playlist
-      with another id. They are duplicates in the data.
+    - `same_songs`: ids of held-out playlists with the same songs, in the same order, as a training
+      playlist with another id. These playlists are duplicates in the data.
     - `across`: number of test playlists with the same songs as a validation playlist.
     """
 
@@ -39,8 +39,8 @@ class Leaks:
 def find_leaks(work: Path, *, ordered: bool = True) -> Leaks:
     """Compare the validation and test playlists with the training playlists.
 
-    If playlists are not `ordered`, two playlists with the same songs are equal in any order of the
-    songs. Raises `MismatchError` if the work folder has no split.
+    If `ordered` is False, playlists with the same songs in different orders count as equal. Raises
+    `MismatchError` if the work folder has no split.
     """
     train_ids, train_digests = _read_split(work, "train", ordered=ordered)
     validation_ids, validation_digests = _read_split(work, "validation", ordered=ordered)

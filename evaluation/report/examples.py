@@ -21,11 +21,11 @@ MAX_SEEDS = 6
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One case, with songs by name. A suggestion also says whether it is a label.
+    """One held-out case, with songs given by name.
 
     `seeds` are the last seeds, and `earlier_seeds` is the number of seeds before them. `rank` is
     the rank of the first recommended label, from 1, or 0 if no label is among the `depth`
-    recommended songs.
+    recommended songs. `suggestions` contains each recommended song and whether it is a label.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Example:
 
 
 def draw_examples(result: Evaluation, seed: int = 0) -> list[Example]:
-    """Draw random cases: hits among the first ten songs, hits below them, and misses."""
+    """Draw random cases of three kinds: hits among the first ten songs, later hits, and misses."""
     ranks = find_label_ranks(match_labels(result.main.rankings, result.cases.labels))
     is_early = (ranks > 0) & (ranks <= MAX_SUGGESTIONS)
     random = np.random.default_rng(seed)

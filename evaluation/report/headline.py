@@ -103,7 +103,7 @@ def make_cell(
 
 
 def format_number(value: float, digits: int = 4) -> str:
-    """Return a figure as text, such as .0123 without a 0 before the decimal point."""
+    """Return a figure as text without a zero before the decimal point, such as .0123."""
     if abs(value) >= 1:
         return f"{value:.{max(1, digits - 2)}f}"
     return f"{value:.{digits}f}".replace("0.", ".", 1)

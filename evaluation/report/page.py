@@ -37,10 +37,10 @@ SLICE_METRIC = "hr@100"
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A figure as a bar of a chart.
+    """A bar of a chart, which shows one figure.
 
-    `width` is its length, and `low` and `high` are the ends of its interval, as texts in percent of
-    the chart's width. `kind` is a CSS class.
+    `width` is the length of the bar. `low` and `high` are the ends of the figure's confidence
+    interval. All three are texts: percentages of the chart's width. `kind` is a CSS class.
     """
 
     name: str
@@ -62,7 +62,7 @@ class BarChart:
 
 @dataclass(frozen=True, slots=True)
 class SliceRow:
-    """The main system's bar on a slice, and the mark of the best baseline, if there is one."""
+    """The main system's bar on a slice, and a mark for the best baseline, if there is one."""
 
     bar: Bar
     queries: int
@@ -135,7 +135,7 @@ def render_page(result: Evaluation) -> str:
 
 
 def _group_trials(parameters: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Return the trials of the ingest run's selection by the name of the parameter in texts."""
+    """Return the trials of the ingest run's selection, by the parameter's name in texts."""
     trials: dict[str, list[dict[str, Any]]] = {}
     for trial in parameters.get("selection", []):
         trials.setdefault(trial["parameter"].replace("_", " "), []).append(trial)
@@ -168,7 +168,7 @@ def _make_bar(name: str, kind: str, figure: Figure, scale: float) -> Bar:
 
 
 def _find_kind(result: Evaluation, system: SystemScores) -> str:
-    """Return the CSS class of a system: the main one, another mode of it, or another system."""
+    """Return the CSS class of a system: main system, another mode of it, or other system."""
     if system is result.main:
         return "main"
     return "mode" if _is_mode(result, system) else "other"

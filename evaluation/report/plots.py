@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from evaluation.judge.result import Evaluation
 
-WIDTH, HEIGHT = 4.6, 3.0  # inches, so that the text is legible on a phone
+WIDTH, HEIGHT = 4.6, 3.0  # inches; small, so that the text is legible on a phone
 
 MAX_LINES = 8
 
@@ -30,7 +30,7 @@ MAX_POPULARITY_SYSTEMS = 4
 
 LABELS = "labels in the catalog"
 
-# Placeholders that `_to_svg` replaces by the colours of the page, which may be light or dark.
+# Placeholders that `_to_svg` replaces with the colours of the page, which may be light or dark.
 _INK, _GRID = "#0a0a01", "#0a0a02"
 _COLOURS = [f"#0b0b{number:02x}" for number in range(MAX_LINES)]
 _STYLE: dict[Any, Any] = {
@@ -80,7 +80,7 @@ def plot_hit_rates(result: Evaluation) -> Plot:
 
 
 def plot_popularity(result: Evaluation) -> Plot:
-    """Plot the share of recommendations, and of labels, among the most popular songs."""
+    """Plot the shares of recommendations and of labels among the most popular songs."""
     songs = result.dataset.songs
     keys = (result.main.key, *COMPARED_SYSTEMS)
     systems = {system.key: system for system in result.systems if system.key in keys}

@@ -26,17 +26,18 @@ MIN_SONGS, MAX_SONGS = 20, 1_200
 
 COLOURS = 8
 
-SIZE = 1_000  # width and height of the map, in its own units
+SIZE = 1_000  # width and height of the map, in units of the dots' coordinates
 
 MIN_COLOURED_BY_WORD = 0.15
-"""Songs are coloured by words of playlist names if this share of them has one, else by artist."""
+"""Minimum share of songs with a word to colour them. Below it, songs are coloured by artist."""
 
 MIN_LIFT = 1.5
-"""A word stands out in a song's playlist names if it is this many times as frequent as overall."""
+"""Minimum lift of a word in the names of a song's playlists: its frequency there, divided by its
+frequency in all names."""
 
-MIN_NAMES_OF_WORD, MIN_NAMES_OF_SONG = 5, 2  # playlist names that contain the word
+MIN_NAMES_OF_WORD, MIN_NAMES_OF_SONG = 5, 2  # minimum number of names with the word
 
-MIN_WORDS = 3  # with fewer words, songs are coloured by artist
+MIN_WORDS = 3  # minimum number of words; with fewer, songs are coloured by artist
 
 BY_WORD = "the word that stands out most in the names of its playlists, compared with all names"
 BY_ARTIST = "the artists with the most songs here"
@@ -91,7 +92,10 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class SongMap:
-    """The dots, the names of their colours, and an explanation of the colours, "" without any."""
+    """The dots of a map, the names of their colours, and an explanation of the colours.
+
+    The explanation is empty if no dot has a colour.
+    """
 
     dots: list[Dot]
     legend: list[str]
@@ -100,7 +104,11 @@ class SongMap:
 
 @dataclass(frozen=True)
 class _Colouring:
-    """The colour of each song or -1, shape (songs,), and the names and meaning of the colours."""
+    """The colours of the songs.
+
+    `colours`, shape (songs,), contains an index into `legend` for each song, or -1 for no colour.
+    `legend` contains the names of the colours.
+    """
 
     colours: NDArray[np.int64]
     legend: list[str]
@@ -108,7 +116,7 @@ class _Colouring:
 
 
 def draw_map(dataset: Dataset, seed: int = 0) -> SongMap | None:
-    """Map the most popular songs with a vector. Returns None if fewer than `MIN_SONGS` have one."""
+    """Map the most popular songs. Returns None if fewer than `MIN_SONGS` songs have a vector."""
     if dataset.vectors is None:
         return None
     songs = dataset.songs.by_popularity
@@ -133,7 +141,7 @@ def _project(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
     """Return a position on the map for each vector, shape (n, 2)."""
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     model = TSNE(init="pca", perplexity=perplexity, metric="cosine", random_state=seed, n_jobs=1)
-    # Several threads of t-SNE wait actively for each other, which is slow if the cores are busy.
+    # Use one thread, because t-SNE threads busy-wait for each other: slow if the cores are busy.
     with threadpool_limits(1):
         positions = np.asarray(model.fit_transform(vectors), dtype=np.float64)
     low, high = np.quantile(positions, [0.002, 0.998], axis=0)
@@ -156,9 +164,9 @@ def _colour_by_artist(dataset: Dataset, songs: SongNumbers) -> _Colouring:
 
 
 def _colour_by_word(dataset: Dataset, songs: SongNumbers) -> _Colouring | None:
-    """Colour songs by the frequent word with the highest lift in their playlists' names.
+    """Colour each song by the frequent word with the highest lift in the names of its playlists.
 
-    Returns None if there are too few words, or if too few songs have one of the words.
+    Returns None if there are too few frequent words, or if too few songs have one of them.
     """
     path = finished_stage(dataset.work, "split").folder / "train.parquet"
     names = pq.read_table(path, columns=["name"])["name"].to_pylist()

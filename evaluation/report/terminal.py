@@ -30,7 +30,7 @@ SIGNS = {"better": "[green]+[/]", "worse": "[red]-[/]", "same": "\N{NO-BREAK SPA
 
 
 def print_evaluation(result: Evaluation, *, brief: bool = False) -> None:
-    """Print an evaluation, or only its headline table and the notes if `brief`."""
+    """Print an evaluation. If `brief` is set, print only the headline table and the notes."""
     console = Console()
     console.print(_render_headline(result))
     lines = [INTERVALS]
@@ -164,7 +164,10 @@ def _render_changes(report: ChangeReport) -> Table:
 
 
 def _render_slice_changes(changes: Sequence[Change]) -> Table:
-    """Return a table with a row for each slice; figures before are omitted to fit 80 columns."""
+    """Return a table with a row for each slice.
+
+    The figures before the change are omitted, so that the table fits in 80 columns.
+    """
     metrics = list(dict.fromkeys(change.metric for change in changes))
     headings = [f"{HEADINGS[metric]}{suffix}" for metric in metrics for suffix in ("", " change")]
     table = _make_change_table(

@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from evaluation.judge.result import Evaluation
     from evaluation.metrics.ranking import Figures
 
-KIND = "evaluate"  # kind of an evaluation in the log of runs
+KIND = "evaluate"  # the kind of evaluations in the log of runs
 
 
 @dataclass(frozen=True)
 class RecordedEvaluation:
     """An evaluation from the log of runs: its payload and its figures per query.
 
-    `figures` maps system and metric to an array of shape (queries,). `slices` maps each group of
-    slices to the name of each query's slice.
+    `figures` maps each system and metric to an array of shape (queries,). `slices` maps each group
+    of slices to the names of the queries' slices, one for each query.
     """
 
     run: str
@@ -73,7 +73,7 @@ def _uses_test(payload: Mapping[str, Any], data_fingerprint: str, split_seed: in
 
 
 def warn_of_test_uses(count: int) -> list[str]:
-    """Return a warning if the test playlists have been used `count` times before."""
+    """Return a warning that the test playlists have been used before, or [] if `count` is 0."""
     if not count:
         return []
     times = "once" if count == 1 else f"{count} times"

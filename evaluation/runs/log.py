@@ -51,8 +51,8 @@ def make_id() -> str:
 def record(home: Path, kind: str, payload: Mapping[str, Any], run_id: str | None = None) -> str:
     """Append a run to the log in `home`, and return its id: `run_id`, or a new one.
 
-    `payload` must consist of JSON values; its field `release`, if there is one, becomes the run's
-    release. Raises `StorageError` and leaves the log unchanged if it cannot be written.
+    `payload` must consist of JSON values. Its field `release`, if present, becomes the run's
+    release. Raises `StorageError` if the log cannot be written; the log is then unchanged.
     """
     run = Run(run_id or make_id(), kind, datetime.now(UTC), payload.get("release"), {**payload})
     _append(make_folder(home) / FILE, [run])
@@ -62,7 +62,7 @@ def record(home: Path, kind: str, payload: Mapping[str, Any], run_id: str | None
 def note(
     home: Path, kind: str, payload: Mapping[str, Any], reporter: Reporter, run_id: str | None = None
 ) -> str | None:
-    """Record a run; report a failure instead of raising it, because the run's work is done.
+    """Record a run. A failure is reported, not raised, because the run's work is already done.
 
     Returns the id, or None if the log cannot be written.
     """
@@ -89,15 +89,16 @@ def load(
         for run in _read(home / FILE)
         if kind in (None, run.kind) and (release is None or (run.release or "").startswith(release))
     ]
-    # Runs from the old log are appended after newer ones.
+    # Runs that were imported from the old log follow newer runs in the file.
     runs.sort(key=lambda run: run.time)
     return runs[-limit:] if limit else runs
 
 
 def find(home: Path, prefix: str, kind: str | None = None) -> Run:
-    """Return the only run whose id begins with `prefix`, of the given kind if there is one.
+    """Return the only run whose id begins with `prefix`.
 
-    Raises `InputError` if no run or several runs match.
+    If `kind` is given, only runs of this kind are considered. Raises `InputError` if no run or
+    several runs match.
     """
     runs = [run for run in load(home) if run.id.startswith(prefix)]
     matches = [run for run in runs if kind in (None, run.kind)]
@@ -114,10 +115,10 @@ def find(home: Path, prefix: str, kind: str | None = None) -> Run:
 
 
 def _append(path: Path, runs: Iterable[Run]) -> None:
-    """Append runs in one write, or leave the file unchanged."""
+    """Append runs in a single write, or leave the file unchanged."""
     lines = "".join(f"{_to_line(run)}\n" for run in runs).encode()
     with storage_errors(path), path.open("ab+", buffering=0) as log:
-        fcntl.flock(log, fcntl.LOCK_EX)  # other writers wait for milliseconds
+        fcntl.flock(log, fcntl.LOCK_EX)  # other writers wait only for milliseconds
         end = log.seek(0, os.SEEK_END)
         try:
             # The last line lacks a newline if a power failure interrupted an earlier write.
@@ -177,7 +178,7 @@ def _read_old_log(path: Path) -> list[Run]:
         with duckdb.connect(str(path)) as log:
             rows = log.execute(query).fetchall()
     except duckdb.CatalogException:
-        return []  # no table: nothing was recorded
+        return []  # the old log has no table, so it has no runs
     except duckdb.Error as error:
         first_line = str(error).splitlines()[0]
         if "lock" in first_line.casefold():

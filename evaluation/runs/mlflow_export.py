@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 TAG = "nextsong.run"
 
-MAX_VALUE_LENGTH = 500  # characters; MLflow refuses longer parameters, so they are truncated
+MAX_VALUE_LENGTH = 500  # characters; longer parameters are truncated, because MLflow refuses them
 
-BATCH_SIZE = 100  # parameters that MLflow accepts in one call
+BATCH_SIZE = 100  # maximum number of parameters that MLflow accepts in one call
 
 _INVALID_IN_NAMES = re.compile(r"[^\w\-. /:]+")
 
@@ -29,7 +29,7 @@ _INVALID_IN_NAMES = re.compile(r"[^\w\-. /:]+")
 def export(runs: Sequence[Run], uri: str, experiment: str, reporter: Reporter) -> int:
     """Write runs to the MLflow tracking server or folder at `uri`.
 
-    Returns the number of runs that were not there before. Raises `MissingExtraError`, or
+    Returns the number of runs that were newly exported. Raises `MissingExtraError`, or
     `UnavailableError` with MLflow's message.
     """
     try:
@@ -59,7 +59,7 @@ def export(runs: Sequence[Run], uri: str, experiment: str, reporter: Reporter) -
 def _write_run(client: Any, experiment_id: str, run: Run) -> None:
     from mlflow.entities import Metric, Param
 
-    time = round(run.time.timestamp() * 1000)  # milliseconds
+    time = round(run.time.timestamp() * 1000)  # MLflow expects milliseconds
     optional_tags = {"nextsong.release": run.release, "nextsong.figures": make_label(run)}
     tags = {TAG: run.id, "nextsong.kind": run.kind}
     tags |= {name: value for name, value in optional_tags.items() if value}
@@ -86,7 +86,7 @@ def to_mlflow_name(metric: str) -> str:
 
 
 def list_parameters(payload: Mapping[str, Any]) -> dict[str, str]:
-    """Return the numbers and texts in a run's payload and its `parameters`, as text."""
+    """Return the numbers and texts of a run's payload, and of its `parameters`, as texts."""
     values = {
         name: value
         for name, value in payload.items()

@@ -61,7 +61,7 @@ def get_figures(run: Run) -> dict[str, float]:
 
 
 def make_label(run: Run) -> str:
-    """Return the split and holdout of a run's figures; runs with equal labels are comparable.
+    """Return the split and holdout of a run's figures. Runs with equal labels are comparable.
 
     The kind of the run is added unless it is an evaluation. The label is empty if the run has
     neither split nor holdout.

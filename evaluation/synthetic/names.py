@@ -1,9 +1,9 @@
 """Invented names of genres, artists, songs, albums and playlists, for synthetic data.
 
-A name is made from a template and one or two words of lists. Names are numbered, and a number
-determines the words, so no search for duplicates is needed. When all combinations of words are
-used up, a numeral is appended. Two names of the same kind differ even after
-`catalog.song.normalise`, because all words of a list do.
+A name is made from a template and one or two words from fixed lists. Names are numbered, and the
+number determines the words, so names need not be checked for duplicates. When all combinations of
+words are used up, a numeral is appended. Two names of the same kind differ even after
+`catalog.song.normalise`, because the words in each list also differ after it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class _Template(NamedTuple):
-    """The form of a name: `before`, first word, `between`, second word, `after`.
+    """A template for names: `before`, first word, `between`, second word, `after`.
 
-    A `single` template has neither first word nor `between`. `share` is the relative frequency of
-    the template.
+    If `single` is set, names have neither the first word nor `between`. `share` is the relative
+    frequency of the template.
     """
 
     share: float
@@ -212,8 +212,8 @@ def make_song_titles(
 def make_album_titles(artist: Ints, ordinal: Ints, rng: np.random.Generator) -> pa.StringArray:
     """Return a title for each of n albums. All titles of an artist are different.
 
-    `artist` and `ordinal`, shape (n,), are the artist of each album, and the number of the album
-    among the albums of the artist, from 0.
+    - `artist`, shape (n,): number of the artist of each album.
+    - `ordinal`, shape (n,): number of each album among the albums of its artist, from 0.
     """
     return _make_titles(artist, ordinal, _ALBUMS, rng)
 
@@ -223,8 +223,9 @@ def make_playlist_names(
 ) -> pa.StringArray:
     """Return a name for each of n playlists. All names of an owner are different.
 
-    `genre`, `owner` and `ordinal`, shape (n,), are the genre of each playlist (an index of
-    `genres`), its owner, and its number among the playlists of the owner, from 0.
+    - `genre`, shape (n,): genre of each playlist, as an index into `genres`.
+    - `owner`, shape (n,): number of the owner of each playlist.
+    - `ordinal`, shape (n,): number of each playlist among the playlists of its owner, from 0.
     """
     mood = (owner.astype(np.int64) * 7 + ordinal) % len(_MOODS)
     before, after = zip(*(mood.split("{}") for mood in _MOODS), strict=True)
@@ -242,8 +243,8 @@ def _make_titles(
     pair = (start[artist] + ordinal.astype(np.int64) * _find_coprime_stride(pairs)) % pairs
     shares = np.array([template.share for template in templates])
     kind = rng.choice(len(templates), size=len(artist), p=shares / shares.sum())
-    # The first titles of an artist use each noun once. Later titles must not be a single noun,
-    # because it would repeat an earlier title.
+    # The first titles of an artist use each noun once. Later titles must have two words, because
+    # a title with only a noun could repeat an earlier title.
     singles = np.array([template.single for template in templates])
     kind[singles[kind] & (ordinal >= len(_NOUNS))] = 0
     first, second = pair // len(_NOUNS), pair % len(_NOUNS)
@@ -266,7 +267,7 @@ def _fill_templates(
 
 
 def _append_numerals(names: pa.StringArray, repetition: Ints, mark: str) -> pa.StringArray:
-    """Append `mark` and a numeral, 2 or more, to names whose words are used again.
+    """Append `mark` and a numeral, 2 or more, to names whose words have been used before.
 
     `repetition` is the number of earlier uses of the words of each name.
     """
@@ -281,9 +282,10 @@ def _take(words: Sequence[str], index: Ints) -> Any:
 
 
 def _find_coprime_stride(count: int) -> int:
-    """Return a step such that its multiples modulo `count` visit all numbers below `count`.
+    """Return a step whose multiples modulo `count` include every number below `count`.
 
-    It is near `count` times the golden ratio, so successive numbers are far apart.
+    The step is about 0.618 times `count` (the golden ratio), so that successive multiples are far
+    apart.
     """
     step = max(1, round(count * 0.618))
     while math.gcd(step, count) > 1:

@@ -1,8 +1,9 @@
 """Synthetic playlists of any size with the structure of real ones, determined by a seed.
 
-Each song is an interval of the line from 0 to 1, whose length is its popularity. A random point of
-the line thus selects a song by popularity. The intervals of an album are adjacent in track order,
-those of an artist are adjacent, and those of a genre are adjacent.
+Each song is an interval on the line from 0 to 1. The length of the interval is the song's
+popularity, so a random point on the line selects songs in proportion to their popularity. The
+intervals of an album are adjacent and in track order. The intervals of an artist are also adjacent,
+as are the intervals of a genre.
 
 A playlist is a random walk on the line. Each step goes to a point near the last one, to a point
 near a favourite point of the owner, to the same artist, to a random point of the genre or of the
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
 COLUMNS = ("playlist_id", "playlist_name", "user_id", "position", "artist", "title", "album")
 _ROWS_PER_CHUNK = 1 << 18
 _MAX_FAVOURITES = 3  # maximum number of favourite points of an owner
-_COLLECTION_LENGTH = 6_000  # median number of songs of a collection
-_SURPLUS = 1.5  # songs drawn for each song of a playlist, because repeated songs are dropped later
+_COLLECTION_LENGTH = 6_000  # median number of songs in a collection
+_SURPLUS = 1.5  # songs to draw for each song of a playlist, because repeats are removed later
 _DRAWS_PER_CHUNK = 1 << 20
 _BOUNDS = {
     "playlists": (1, 1 << 30),
@@ -66,19 +67,19 @@ class Shape:
     genres: int = 12
     songs_per_artist: float = 8.0
     playlists_per_owner: float = 3.0
-    mean_length: float = 32.0  # songs; about a tenth less if playlists run out of new songs
+    mean_length: float = 32.0  # songs; about 10% fewer if playlists run out of new songs
     spread_of_length: float = 1.05  # standard deviation of the logarithm of the length
-    longest: int = 3_000  # maximum number of songs of a playlist
+    longest: int = 3_000  # maximum number of songs in a playlist
     artist_skew: float = 0.62  # exponent of the power law of artist popularity by rank
-    song_skew: float = 1.5  # standard deviation of log popularity, of albums and of their songs
-    neighbours: float = 2.0  # length of a near step; 1 is the mean interval of an artist
+    song_skew: float = 1.5  # standard deviation of log popularity, for albums and songs
+    neighbours: float = 2.0  # length of a near step, relative to the mean interval of an artist
     near: float = 0.1  # share of steps to a point near the last song
     favourite: float = 0.62  # share of steps to a point near a favourite point of the owner
     same_artist: float = 0.08  # share of steps to the same artist
     in_genre: float = 0.12  # share of steps to a random point of the genre
     album_run: float = 0.03  # probability that a step goes to the first track of an album
-    album_stay: float = 0.92  # probability that the next track of an album follows
-    repeats: float = 0.03  # share of repeated songs that are not dropped
+    album_stay: float = 0.92  # probability that an album continues with its next track
+    repeats: float = 0.03  # share of repeated songs that are kept
     collections: float = 0.0  # share of playlists that are collections of thousands of songs
 
     def __post_init__(self) -> None:
@@ -101,9 +102,9 @@ class Playlists:
     """Synthetic playlists: p playlists, n plays, o owners, s songs, a artists, b albums, g genres.
 
     The songs of playlist i are `songs[offsets[i]:offsets[i + 1]]`, in play order. Songs are
-    numbered by genre, artist, album and track. Names are Arrow string arrays. No two owners,
-    artists or genres have the same name; nor do two songs or albums of an artist, or two playlists
-    of an owner.
+    numbered by genre, artist, album and track. Names are Arrow string arrays. The names of owners,
+    artists and genres are unique. The songs of an artist have different titles, as do the albums of
+    an artist, and the playlists of an owner have different names.
     """
 
     offsets: Int64  # (p + 1,)
@@ -166,7 +167,7 @@ def generate(shape: Shape, seed: int) -> Playlists:
 class _World:
     """The songs, artists and genres as intervals of the line from 0 to 1.
 
-    Fields without a comment are those of `Playlists`.
+    Fields without a comment have the same meaning as in `Playlists`.
     """
 
     artist: Int32
@@ -196,8 +197,8 @@ def _draw_world(shape: Shape, rng: np.random.Generator) -> _World:
     )
     album = np.cumsum(track == 1, dtype=np.int32) - np.int32(1)
 
-    # Popularity has a factor for each album as well as one for each song, because steps along
-    # albums make the songs of an album about equally popular.
+    # Popularity is the product of an album factor and a song factor, because playlists that
+    # follow albums make the songs of an album about equally popular.
     weight = rng.lognormal(0, shape.song_skew, int(album[-1]) + 1)[album]
     weight *= rng.lognormal(0, shape.song_skew, shape.songs)
     weight *= (popularity / np.bincount(artist, weight))[artist]
@@ -209,7 +210,7 @@ def _draw_world(shape: Shape, rng: np.random.Generator) -> _World:
 
 
 def _draw_owners(shape: Shape, rng: np.random.Generator) -> tuple[Int32, Float64, Int64]:
-    """Draw for each playlist its owner, a favourite point of the owner, and the number of songs."""
+    """Draw the owner, a favourite point of the owner, and the number of songs of each playlist."""
     owners = max(1, round(shape.playlists / shape.playlists_per_owner))
     owner = np.sort(rng.integers(owners, size=shape.playlists, dtype=np.int32))
     points = rng.random((owners, _MAX_FAVOURITES))
@@ -226,16 +227,17 @@ def _draw_owners(shape: Shape, rng: np.random.Generator) -> tuple[Int32, Float64
 def _walk(
     shape: Shape, world: _World, favourite: Float64, length: Int64, rng: np.random.Generator
 ) -> tuple[Int64, Int32]:
-    """Draw the songs of each playlist: `offsets` and `songs` as in `Playlists`.
+    """Draw the songs of each playlist. Returns `offsets` and `songs` as in `Playlists`.
 
-    `_SURPLUS` times as many songs as in `length` are drawn, because `_drop_repeats` drops some.
+    Each playlist gets `_SURPLUS` times as many songs as its `length`, because `_drop_repeats`
+    removes some of them.
     """
     draws = np.ceil(length * _SURPLUS).astype(np.int64)
     offsets = np.append(np.int64(0), np.cumsum(draws))
     songs = np.empty(int(offsets[-1]), np.int32)
 
-    # The longest playlists are first, so that the playlists that need a further step are always the
-    # first `active` ones.
+    # Sort playlists by length, the longest first, so that the first `active` playlists are always
+    # the playlists that need another step.
     order = np.argsort(-draws, kind="stable")
     descending = -draws[order]
     first_draw, favourite = offsets[order], favourite[order]
@@ -259,7 +261,7 @@ def _walk(
         point, song, follows_album = point[:active], song[:active], follows_album[:active]
         move, position, stay, begin = rng.random((4, active))
         if step == 0:
-            move[:] = -1  # a near step, which starts at `point`, because there is no last song
+            move[:] = -1  # a step near `point`, because there is no last song yet
         follows_album = follows_album & has_next_track[song] & (stay < shape.album_stay)
         begins_album = ~follows_album & (begin < shape.album_run)
 
@@ -278,7 +280,7 @@ def _walk(
         drawn = np.minimum(drawn, shape.songs - 1)
         song = np.where(follows_album, song + 1, np.where(begins_album, first_track[drawn], drawn))
         follows_album |= begins_album
-        # A step to any genre does not move the point from which the walk continues.
+        # A step to a random song of any genre does not move the point where the walk continues.
         point = np.where(follows_album, middle[song], np.where(move < genre_end, target, point))
         songs[first_draw[:active] + step] = song
     return offsets, songs
@@ -287,7 +289,7 @@ def _walk(
 def _drop_repeats(
     shape: Shape, offsets: Int64, songs: Int32, length: Int64, rng: np.random.Generator
 ) -> tuple[Int64, Int32]:
-    """Drop most repeated songs of each playlist, and then all songs beyond its `length`."""
+    """Remove most repeats of songs in each playlist, and then cut each playlist to its `length`."""
     keep = np.empty(len(songs), bool)
     for start, stop in chunks(offsets, _DRAWS_PER_CHUNK):
         first, last = offsets[start], offsets[stop]
@@ -308,9 +310,9 @@ def write_csv(playlists: Playlists, path: Path) -> int:
     """Write a CSV file with a row for each play; return the number of rows.
 
     The rows have the columns `COLUMNS` and are in play order. `playlist_id` counts from 0, and
-    `position` from 1 in each playlist. The file follows RFC 4180, with LF and UTF-8. It is created
-    or replaced only when it is complete. Memory does not depend on the number of rows. Raises
-    `StorageError`.
+    `position` counts from 1 in each playlist. The file follows RFC 4180, with LF line ends and
+    UTF-8. It is created or replaced only when it is complete. Memory use does not depend on the
+    number of rows. Raises `StorageError`.
     """
     options = pa.csv.WriteOptions(include_header=False, batch_size=1 << 14)
     with replace_file(path) as file:
@@ -338,13 +340,13 @@ def _make_table(playlists: Playlists, start: int, stop: int) -> pa.Table:
 
 
 def _number_within_groups(group: Int32) -> Int64:
-    """Return the position, from 0, of each item within its group. `group` ascends."""
+    """Return the position of each item within its group, from 0. `group` must be sorted."""
     changes = np.flatnonzero(np.diff(group)) + 1
     return _number_items(np.diff(changes, prepend=0, append=len(group)))
 
 
 def _number_items(counts: Int64) -> Int64:
-    """Return the position, from 0, of each item within its group. `counts` are sizes of groups."""
+    """Return the position of each item within its group, from 0, for groups of sizes `counts`."""
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
@@ -354,6 +356,6 @@ def _divide_at_random(total: int, weight: Float64, rng: np.random.Generator) -> 
 
 
 def chunks(offsets: Int64, rows: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges of playlists, from start to before stop, with about `rows` plays each."""
+    """Yield ranges of playlists, (start, exclusive stop), with about `rows` plays each."""
     edges = np.searchsorted(offsets, np.append(np.arange(0, offsets[-1], rows), offsets[-1]))
     yield from pairwise(np.unique(edges).tolist())

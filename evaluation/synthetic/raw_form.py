@@ -3,8 +3,8 @@
 Every field is in quotes, but quotes inside a field are neither doubled nor escaped. The header has
 a space after each comma. Playlists are sorted by title in code point order. Some rows have no
 artist, and some playlist names end in a space. There is no playlist id: user and name identify a
-playlist. The rates are those of the first 10,000 rows of the real file; the rate of missing artists
-is that of the whole file.
+playlist. The shares of malformed rows are measured on the first 10,000 rows of the real file, and
+the share of missing artists on the whole file.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from evaluation.synthetic.playlists import Playlists
 
 HEADER = b'"user_id", "artistname", "trackname", "playlistname"\n'
-NO_ARTIST = 0.0026  # share of rows
-TRAILING_SPACE = 0.03  # share of playlist names
+NO_ARTIST = 0.0026  # share of rows without an artist
+TRAILING_SPACE = 0.03  # share of playlist names that end in a space
 LONE_QUOTE = 0.001  # share of playlist names that begin with an unclosed quote
-# Shares of the rows that have a quote, or a comma, in the title, the artist and the playlist name.
+
+# Shares of rows with a quote, or with a comma, in the title, the artist and the playlist name.
 INNER_QUOTES = (0.0015, 0.0006, 0.0005)
 INNER_COMMAS = (0.012, 0.010, 0.005)
 
@@ -43,9 +44,9 @@ _ROWS_PER_CHUNK = 1 << 18
 def write_raw(path: Path, rows: int, seed: int) -> int:
     """Generate `rows` rows and write them to `path`; return the number of playlists.
 
-    The same `rows` and `seed` give the same file. 12.9 million rows, as in the real file, have 2.3
-    million different songs, of which 0.9 million occur 5 times or more. The file is created or
-    replaced only when it is complete. Raises `InputError` and `StorageError`.
+    The same `rows` and `seed` give the same file. A file of 12.9 million rows, the size of the real
+    file, has 2.3 million different songs, of which 0.9 million occur 5 times or more. The file is
+    created or replaced only when it is complete. Raises `InputError` and `StorageError`.
     """
     playlists = _generate_rows(rows, seed)
     rng = np.random.default_rng([seed, rows])
@@ -111,10 +112,11 @@ def _generate_rows(rows: int, seed: int) -> Playlists:
 
 
 def _reduce_marks(names: Any, plays: NDArray[Any], field: int, rng: np.random.Generator) -> Any:
-    """Replace quotes and commas in most names by other characters.
+    """Replace quotes and commas in most names with other characters.
 
-    The names that keep them are in about the share of rows that `INNER_QUOTES[field]` and
-    `INNER_COMMAS[field]` give. `plays`, shape (names,), is the number of rows with each name.
+    Names that keep their quotes or commas occur in about the share of rows given by
+    `INNER_QUOTES[field]` or `INNER_COMMAS[field]`. `plays`, shape (names,), is the number of rows
+    with each name.
     """
     for mark, other, shares in ((", ", " - ", INNER_COMMAS), ('"', "'", INNER_QUOTES)):
         has_mark = pc.match_substring(names, pattern=mark)

@@ -1,1 +1,1 @@
-"""The systems that an evaluation scores: releases, running services and users' recommenders."""
+"""The systems that an evaluation scores: releases, running services and custom recommenders."""

@@ -1,4 +1,4 @@
-"""Adapter that lets a user's own recommender be evaluated in the same way as a release.
+"""Adapter to evaluate a custom recommender in the same way as a release.
 
 A recommender is an object with one method::
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from evaluation.protocol.dataset import Dataset, SongNumbers
     from service.recommend.seeds import Seed
 
-BATCH = 32  # queries
+BATCH = 32  # number of queries in a batch
 
 SongReference = UUID | str | tuple[str, str]
 """A recommended song: its song id, or its artist and title."""
 
 
 class Recommender(Protocol):
-    """A user's recommender."""
+    """Interface of a custom recommender."""
 
     def recommend(
         self, seeds: Sequence[Seed], limit: int, where: Filter
@@ -45,7 +45,7 @@ class Recommender(Protocol):
 
 
 class AdaptedSystem:
-    """A recommender that is called for one query at a time."""
+    """A custom recommender as a system. It is called for one query at a time."""
 
     def __init__(self, name: str, recommender: Recommender, dataset: Dataset) -> None:
         self.key = self.name = name

@@ -30,7 +30,7 @@ class StoreLocation:
         return open_store(self.folder, self.qdrant)
 
     def open_release(self, release: str | None = None) -> OpenRelease:
-        """Open a release, by default the current one. Raises as `ReleaseStore.open` does."""
+        """Open a release, by default the current one. Raises the errors of `ReleaseStore.open`."""
         return self.open_store().open(release)
 
     def release_ids(self) -> list[str]:

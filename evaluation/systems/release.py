@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from service.recommend.query import Recommendation
     from service.recommend.seeds import Seed
 
-BATCH = 128  # queries
+BATCH = 128  # number of queries in a batch
 
 MIN_CASES_FOR_PROCESSES = 1_500
 """Number of cases from which several processes are used. With fewer cases, opening the release in
 each of them takes longer than the search."""
 
 MODES: dict[str, Mode | None] = {"auto": None, **{mode.value: mode for mode in Mode}}
-"""The mode of a query by the name of the mode; None is the default mode of the release."""
+"""Search modes by name. None stands for the default mode of the release."""
 
 MODE_NAMES = {
     "auto": "nextsong",
@@ -46,7 +46,7 @@ MODE_NAMES = {
     "hybrid": "nextsong: both, fused",
     "ranked": "nextsong: ranker",
 }
-"""The name of a release in reports, by its mode."""
+"""Names of a release in reports, by mode."""
 
 
 class System(Protocol):
@@ -74,8 +74,8 @@ def find_distinct_modes(
     """Return the modes that give different answers, and a note on each mode that is left out.
 
     `in_process` is False if a service is scored: the service may have LightGBM even if this process
-    lacks it. Raises `MismatchError` if the modes include `ranked` and the release has no re-ranker
-    that can be used.
+    lacks it. Raises `MismatchError` if the modes include `ranked` and the release has no usable
+    re-ranker.
     """
     can_rank = bool(load_reranker(manifest.ranker) if in_process else manifest.ranker)
     if "ranked" in modes and not can_rank:
@@ -120,7 +120,7 @@ def recommend_playlists(
     *,
     allow_versions: bool = False,
 ) -> list[Recommendation]:
-    """Recommend songs for each playlist, by the same code as the service."""
+    """Recommend songs for each playlist, with the same code as the service."""
     queries = [
         Query(seeds, limit=limit, mode=mode, allow_versions=allow_versions) for seeds in playlists
     ]
@@ -146,7 +146,8 @@ class Release:
     """A release as a system that is scored in one mode.
 
     If there are many cases and `open_release` is given, several processes search the release. Each
-    opens it with `open_release`, which must be picklable. Otherwise this process searches it.
+    process opens the release with `open_release`, which must be picklable. Otherwise, this process
+    searches the release.
     """
 
     def __init__(
@@ -166,7 +167,7 @@ class Release:
         self._processes = processes or os.cpu_count() or 1
 
     def allow_versions(self) -> Release:
-        """Return the same system with versions of songs in its answers."""
+        """Return a copy of this system whose answers may contain versions of songs."""
         other = copy(self)
         other._options = replace(self._options, allow_versions=True)
         return other
@@ -179,8 +180,8 @@ class Release:
             for batch in batches:
                 yield _recommend_batch(self._release, self._songs, batch, limit, self._options)
             return
-        # Processes instead of threads, because Qdrant Edge holds the interpreter lock during a
-        # search. They are spawned and open the release themselves: after a fork, searches hang.
+        # Use processes instead of threads, because Qdrant Edge holds the interpreter lock during a
+        # search. Spawn them, and let each process open the release: after a fork, searches hang.
         with ProcessPoolExecutor(
             self._processes,
             mp_context=multiprocessing.get_context("spawn"),
@@ -215,12 +216,12 @@ def _recommend_batch(
 
 
 _worker: tuple[OpenRelease, Songs] | None = None
-"""The release and the songs of a worker process, set by `_initialise_worker`."""
+"""The release and the songs in a worker process, which `_initialise_worker` sets."""
 
 
 def _initialise_worker(open_release: Callable[[], OpenRelease], songs: Songs) -> None:
     global _worker  # noqa: PLW0603 -- an initializer can only pass values to tasks by a global
-    stamina.instrumentation.set_on_retry_hooks(())  # the default hook prints on standard output
+    stamina.instrumentation.set_on_retry_hooks(())  # the default hook prints to standard output
     _worker = (open_release(), songs)
 
 

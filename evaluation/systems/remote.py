@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 CONCURRENT_CALLS = 8  # maximum number of calls at the same time
 
-MAX_SEEDS = 1_000  # most recent seeds that are sent; the service accepts no more
+MAX_SEEDS = 1_000  # maximum number of seeds that the service accepts; the most recent are sent
 
-TIMEOUT_S = 60.0  # seconds until a call fails
+TIMEOUT_S = 60.0  # timeout of a call in seconds
 
 _MODES = {
     "auto": pb.MODE_UNSPECIFIED,
@@ -66,7 +66,7 @@ class Service:
         self._allow_versions = False
 
     def allow_versions(self) -> Service:
-        """Return the same system with versions of songs in its answers."""
+        """Return a copy of this system whose answers may contain versions of songs."""
         other = copy(self)
         other._allow_versions = True
         return other

@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from ingest.parameters import Parameters
 
     Vectors = tuple[NDArray[np.int32], NDArray[np.float32]]
-    """Songs that have a dense vector, shape (vectors,), and the vectors, (vectors, dimensions)."""
+    """The songs that have a dense vector, shape (n,), and their vectors, shape (n, dimensions)."""
 
-MAX_PLAYLISTS = 1_500  # validation playlists that trials are scored on
-CASES_PER_PLAYLIST = 4  # several, because more cases resolve smaller differences
+MAX_PLAYLISTS = 1_500  # maximum number of validation playlists on which trials are scored
+CASES_PER_PLAYLIST = 4  # more cases make smaller differences detectable
 
 UNTUNED = ("workers", "mode", "ranker")
 """Parameters that do not affect trials."""
@@ -64,10 +64,10 @@ class StudyFiles:
 
 @dataclass(frozen=True)
 class TuningData:
-    """The training playlists, and the validation cases that trials are scored on.
+    """The training playlists, and the validation cases on which trials are scored.
 
     `playlist_counts`, shape (songs,), is the number of training playlists of each song. `content`
-    has the content fields, with entries for a scale of 1.
+    contains the content fields. Their entries are not yet multiplied by the scale of a release.
     """
 
     train: list[Songs]
@@ -82,7 +82,7 @@ class TuningData:
 
 
 def locate_files(work: Path, study: Path) -> StudyFiles:
-    """Find the playlists of the last ingest run in the folder `work`; the study is in `study`.
+    """Find the files of the last ingest run in `work`, for a study in the folder `study`.
 
     Raises `MismatchError` if the run is unfinished or has no validation or test playlists.
     """
@@ -122,7 +122,7 @@ def digest_parameters(files: StudyFiles, parameters: Parameters, *stages: str) -
 
 
 def select_parameters(parameters: Parameters, stages: Iterable[str]) -> dict[str, Any]:
-    """Return the parameters of these ingest stages, without `UNTUNED`."""
+    """Return the parameters of these ingest stages, except the parameters in `UNTUNED`."""
     return {
         name: value
         for stage in stages
@@ -157,7 +157,7 @@ def train_vectors(data: TuningData, parameters: Parameters, folder: Path) -> Vec
 def build_arrays(
     data: TuningData, weights: csr_array | None = None, vectors: Vectors | None = None
 ) -> ReleaseArrays:
-    """Return the arrays of a release. Missing weights or vectors become empty arrays."""
+    """Return the arrays of a release. If weights or vectors are None, their arrays are empty."""
     total = len(data.playlist_counts)
     if weights is None:
         weights = weight_matrix([[], [], []], total)
@@ -173,9 +173,9 @@ def build_arrays(
 
 
 def save_best_arrays(files: StudyFiles, data: TuningData, parameters: Parameters) -> None:
-    """Save the weights and vectors that these parameters produce, if no such file exists.
+    """Compute and save the weights and vectors for these parameters, unless they are saved already.
 
-    Weights and vectors of other parameters are removed.
+    Files with the weights and vectors of other parameters are removed.
     """
     path = _best_arrays_path(files, parameters)
     if path.is_file():

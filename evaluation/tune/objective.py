@@ -29,22 +29,22 @@ if TYPE_CHECKING:
     from ingest.learn.cases import Cases
     from ingest.parameters import Parameters
 
-DEPTH = 100  # songs of a ranking
-CHUNKS = 4  # parts of the cases; a weak trial is pruned after any of them
+DEPTH = 100  # number of songs in a ranking
+CHUNKS = 4  # number of chunks of cases; a weak trial can be pruned after each chunk
 
 _MODES = {"count": "cooccurrence", "train": "dense", "query": "hybrid"}
-"""Kind of search that a phase tunes."""
+"""Search mode that each phase tunes."""
 
 _STAGES = {"count": ("count",), "train": ("train",), "query": ("count", "train", "query")}
-"""Ingest stages whose parameters the trials of a phase depend on."""
+"""Ingest stages whose parameters affect the trials of each phase."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase of a study: the parameters that it starts from, and its search space.
+    """A phase of a study: the parameters from which it starts, and its search space.
 
-    `first` has the values of the first trial, which are those of `start`. `study_name` is the name
-    of the phase's study in optuna's storage.
+    `first` contains the values of the first trial, which are the values in `start`. `study_name` is
+    the name of the phase's study in optuna's storage.
     """
 
     name: str
@@ -59,8 +59,8 @@ def prepare_phase(files: StudyFiles, name: str, start: Parameters, plays: int) -
     """Return the phase `name` of a study that starts from `start`.
 
     `plays` is the number of training plays. The name of the phase's study contains a digest of the
-    playlists, the untuned parameters and the choices: trials can be compared only if these are
-    equal.
+    playlists, the untuned parameters and the choices, because trials are comparable only if all of
+    these are equal.
     """
     from optuna.distributions import CategoricalDistribution
 
@@ -92,8 +92,8 @@ class Objective:
     def __call__(self, trial: Trial) -> float:
         """Return the gain of the parameters that the trial suggests.
 
-        Raises `optuna.TrialPruned` if the trial is weak. The text of any other error is kept as the
-        trial's attribute `error`.
+        Raises `optuna.TrialPruned` if the trial is weak. The text of any other error is stored in
+        the trial's attribute `error`.
         """
         import optuna
 
@@ -130,8 +130,9 @@ class Objective:
 def score_in_chunks(
     trial: Trial, arrays: ReleaseArrays, cases: Cases, parameters: Parameters, phase: str
 ) -> float:
-    """Return the mean gain over all cases; report it after each chunk, so that optuna can prune.
+    """Return the mean gain over all cases.
 
+    The mean so far is reported after each chunk of cases, so that optuna can prune the trial.
     Raises `optuna.TrialPruned`.
     """
     order = np.random.default_rng(0).permutation(len(cases.labels))
@@ -150,7 +151,7 @@ def score_in_chunks(
 def compute_mean_gain(
     arrays: ReleaseArrays, cases: Cases, parameters: Parameters, phase: str
 ) -> float:
-    """Return the mean discounted gain of the labels in the kind of search that `phase` tunes."""
+    """Return the mean discounted gain of the labels in the search mode that `phase` tunes."""
     return float(discounted_gains(_rank_labels(arrays, cases, parameters, phase)).mean())
 
 

@@ -1,7 +1,8 @@
 """The outcome of a study: its best parameters, compared with the current release.
 
-Both are scored on the validation queries of `nextsong evaluate`. The search with the best
-parameters is computed from the arrays that a release with them would have.
+The best parameters and the current release are scored on the validation queries of `nextsong
+evaluate`. No release is made with the best parameters: their recommendations are computed from the
+arrays that such a release would contain.
 """
 
 from __future__ import annotations
@@ -40,21 +41,22 @@ if TYPE_CHECKING:
     from ingest.learn.arrays import ReleaseArrays
 
 UNWRITTEN = ("seed", *UNTUNED)
-"""Parameters that are not in the parameter file, so that the ingest run decides on them."""
+"""Parameters that are not written to the parameter file, so that each ingest run sets them."""
 
 KS = (10, 100)
 
 GAIN = "ndcg@100"
-"""The metric by which a choice must be better: the objective of trials, 1 / log2(1 + rank)."""
+"""The metric in which a choice must be better. The objective of trials is the same metric: the mean
+of 1 / log2(1 + rank)."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """The outcome of a study, whose best parameters are called the choice.
 
-    Hit rates are by name, such as "tuned HR@10".
+    Hit rates are stored by name, such as "tuned HR@10".
 
-    - `parameters`: the parameters to use: the choice if it is better, or else the start.
+    - `parameters`: the choice if it is better than the current release, otherwise the start.
     - `validation`: hit rates of `parameters` ("tuned") and of the current release ("start").
     - `tried`: hit rates of the choice on validation, whether it is better or not.
     - `p`: p-value of the difference in gain on validation.
@@ -109,9 +111,9 @@ class Search:
 
 
 class Choice:
-    """Chosen parameters as a system: the hybrid search of a release with these parameters.
+    """A system that recommends as a release with the chosen parameters would in hybrid mode.
 
-    A query gets no songs if the catalog has none of its seeds.
+    If none of a query's seeds is in the catalog, no songs are recommended.
     """
 
     key = name = "tuned"
@@ -121,7 +123,7 @@ class Choice:
         self._parameters = parameters
 
     def recommend(self, queries: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield rankings in batches, shape (queries, limit), best song first; -1 is no song."""
+        """Yield rankings in batches, shape (queries, limit), best song first, padded with -1."""
         for start in range(0, len(queries), BATCH):
             batch = queries.seeds.take(slice(start, start + BATCH))
             seeds = [batch[row] for row in range(len(batch))]
@@ -136,7 +138,7 @@ class Choice:
 def evaluate_current(location: StoreLocation, work: Path, reporter: Reporter) -> Evaluation:
     """Score the current release on the validation playlists, as `nextsong evaluate` does.
 
-    Raises `NoReleaseError`, or `MismatchError` if it was not made in the folder `work`.
+    Raises `NoReleaseError`, or `MismatchError` if the release was not made in the folder `work`.
     """
     plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
     return harness.measure(location, work, plan, reporter)
@@ -188,7 +190,7 @@ def _score_on_test_once(
 ) -> tuple[dict[str, float], int, bool]:
     """Return the hit rates on test, the number of playlists, and whether this run scored them.
 
-    The figures are kept in optuna's study of the last phase.
+    The figures are stored in the optuna study of the phase `query`, and later runs return them.
     """
     study, key = search.studies["query"], f"test {search.digest}"
     known = study.user_attrs.get(key)
@@ -210,7 +212,7 @@ def compare_with_current(tried: SystemScores, current: SystemScores) -> dict[str
 
 
 def is_better(comparisons: Mapping[str, Comparison]) -> bool:
-    """Return whether the gain is significantly higher and no hit rate significantly lower."""
+    """Return whether the gain is significantly higher and no hit rate is significantly lower."""
     # A verdict of "worse" means that the current release is worse than the choice.
     return comparisons[GAIN].verdict == "worse" and all(
         comparison.verdict != "better" for comparison in comparisons.values()
@@ -224,8 +226,9 @@ def _name_hit_rates(name: str, scores: SystemScores) -> dict[str, float]:
 def select_parameters_to_write(chosen: Parameters, plays: int) -> dict[str, Any]:
     """Return the tuned parameters, and all other parameters that differ from the defaults.
 
-    `plays` is the number of training plays. Epochs and window that equal the defaults for this
-    number are None, so that they follow the number of plays of later runs.
+    `plays` is the number of training plays. If epochs or window are equal to their defaults for
+    this number, they become None, so that later runs use the defaults for their own number of
+    plays.
     """
     defaults = Parameters()
     values = {
@@ -239,7 +242,7 @@ def select_parameters_to_write(chosen: Parameters, plays: int) -> dict[str, Any]
 
 
 def make_log_payload(outcome: Outcome) -> dict[str, Any]:
-    """Return the entry of a study in the log of runs, with figures by metric."""
+    """Return the payload of a study for the log of runs, with figures by metric."""
     figures = {f"hr@{k}": outcome.validation[f"tuned HR@{k}"] for k in KS}
     return {**outcome.to_json(), "split": "validation", "figures": figures}
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from ingest.stats.charts import Picture
 
 TITLES = {"count": "Co-occurrence", "train": "Word2Vec", "query": "Hybrid search"}
-BEST_TRIALS = 15  # rows of a table
-PLOTTED_PARAMETERS = 2  # number of the most important parameters that are plotted
+BEST_TRIALS = 15  # maximum number of rows in a table of trials
+PLOTTED_PARAMETERS = 2  # number of plotted parameters, the most important first
 MIN_TRIALS_OF_IMPORTANCE = 4
 
 
@@ -35,9 +35,9 @@ def require_libraries() -> None:
 
 
 def write_report(outcome: Outcome, folder: Path) -> Path:
-    """Write `report.html` and its pictures to the folder of the study; return its path.
+    """Write `report.html` and its pictures to the study's folder; return the path of the report.
 
-    Raises `InputError` without the extra `plots`.
+    Raises `InputError` if the extra `plots` is not installed.
     """
     figures, tried, test = outcome.validation, outcome.tried, outcome.test
     page = Page(
@@ -106,7 +106,7 @@ def _make_section(phase: str, study: Study, folder: Path) -> Section:
 
 
 def _draw_plots(phase: str, study: Study, folder: Path) -> Iterator[Picture]:
-    """Draw the history of the gain and, if there are enough trials, importances of parameters."""
+    """Draw the gain of all trials and, if there are enough trials, the parameter importances."""
     import optuna
     from optuna.visualization import matplotlib as plots
 
@@ -130,7 +130,7 @@ def _draw_plots(phase: str, study: Study, folder: Path) -> Iterator[Picture]:
 
 
 def _draw(plot: Callable[[], Any], folder: Path, name: str, caption: str) -> Picture:
-    """Save a plot of optuna with the size and the text colour of the page's pictures."""
+    """Save an optuna plot with the size and the text colour of the page's pictures."""
     import matplotlib as mpl
     import optuna
     from matplotlib import pyplot as plt

@@ -1,7 +1,8 @@
 """The search space of each phase of a study.
 
-A study has three phases, so that a trial computes only what it changes: `count` tunes co-occurrence
-alone, `train` tunes Word2Vec alone, and `query` tunes how hybrid search combines the best of both.
+A study has three phases, so that a trial recomputes as little as possible: `count` tunes
+co-occurrence alone, `train` tunes Word2Vec alone, and `query` tunes their combination in hybrid
+search.
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
 PHASES = ("count", "train", "query")
 
 SHARES = "content_shares"
-"""Parameter of which each content field is tuned, under the name `SHARES` + "." + field."""
+"""The parameter with a share for each content field. Each share is tuned separately, under the name
+`content_shares.FIELD`."""
 
 EPOCH_SHARES = (0.25, 0.5, 1.0, 2.0)  # numbers of epochs to try, relative to the default
 
-# Two floats are the ends of a range; other tuples are choices.
+# A pair of floats is a range. Any other tuple lists the values to choose from.
 _VALUES: Mapping[str, Mapping[str, Any]] = {
     "count": {
         "cooccurrence_window": (5, 20, 60, 200),
@@ -41,7 +43,7 @@ _VALUES: Mapping[str, Mapping[str, Any]] = {
         "skip_gram": (True, False),
         "dimensions": (32, 64, 128),
         "window": (5, 10, 20, 60, 200),
-        "epochs": (),  # `EPOCH_SHARES` times the default
+        "epochs": (),  # each of `EPOCH_SHARES` times the default
         "min_count": (1, 2, 3, 5, 8),
         "negative": (3, 5, 10, 20),
         "ns_exponent": (-1.0, 1.0),
@@ -67,8 +69,8 @@ def make_search_space(phase: str, start: Parameters, plays: int) -> Space:
     """Return the distribution of each parameter that a phase tunes.
 
     Each distribution contains the value of `start`. `plays` is the number of training plays, on
-    which defaults depend. If the playlists have no order, the parameters that weigh the order of
-    songs are left out.
+    which some defaults depend. If the playlists have no order, parameters that depend on the order
+    of songs are omitted.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
@@ -85,7 +87,7 @@ def make_search_space(phase: str, start: Parameters, plays: int) -> Space:
 
 
 def _list_values(phase: str, start: Parameters) -> Iterator[tuple[str, Any]]:
-    """Yield the name and the values of each parameter that a phase tunes."""
+    """Yield each parameter that a phase tunes, and the values to try."""
     for name, values in _VALUES[phase].items():
         if name == SHARES:
             yield from ((f"{SHARES}.{field}", values) for field in start.content_shares)
@@ -94,7 +96,7 @@ def _list_values(phase: str, start: Parameters) -> Iterator[tuple[str, Any]]:
 
 
 def set_values(parameters: Parameters, values: Mapping[str, Any]) -> Parameters:
-    """Return the parameters with values by the names in a search space."""
+    """Return the parameters with `values`, whose keys are the names in a search space."""
     prefix = f"{SHARES}."
     shares = {
         name.removeprefix(prefix): value
@@ -106,7 +108,7 @@ def set_values(parameters: Parameters, values: Mapping[str, Any]) -> Parameters:
 
 
 def get_start_values(start: Parameters, names: Iterable[str], plays: int) -> dict[str, Any]:
-    """Return the values of these parameters in `start`; defaults may depend on `plays`."""
+    """Return the values of these parameters in `start`. Some defaults depend on `plays`."""
     return {name: _value_of(start, name, plays) for name in names}
 
 

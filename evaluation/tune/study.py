@@ -4,8 +4,8 @@ STUDY/trials.journal   optuna's journal: the trials of all phases, and figures o
 STUDY/best-DIGEST.npz  the co-occurrence weights and vectors that the phase `query` combines
 STUDY/scratch          temporary files
 
-The test playlists are used once, for a choice that is significantly better than the current
-release.
+The test playlists are used only if the choice is significantly better than the current release,
+and only once for each choice.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ if TYPE_CHECKING:
 
 TRIAL_SHARES = {"count": 0.4, "train": 0.3, "query": 0.3}
 TIME_SHARES = {"count": 0.35, "train": 0.5, "query": 0.15}
-RESERVED_TIME = 0.1  # share of the time that is kept for scoring the choice
+RESERVED_TIME = 0.1  # share of the time limit that is reserved for scoring the choice
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The limits of a study: trials and minutes (None is no limit), and worker processes."""
+    """The limits of a study: trials and minutes (None means no limit), and worker processes."""
 
     trials: int | None = 60
     minutes: float | None = None
@@ -59,7 +59,7 @@ class Budget:
 
 
 def divide_trials(trials: int | None) -> dict[str, int | None]:
-    """Divide 6 or more trials among the phases, at least 2 for each; None is no limit."""
+    """Divide 6 or more trials among the phases, at least 2 for each. None means no limit."""
     if trials is None:
         return dict.fromkeys(PHASES)
     ends = [round(trials * share) for share in accumulate(TRIAL_SHARES.values())]
@@ -67,7 +67,7 @@ def divide_trials(trials: int | None) -> dict[str, int | None]:
 
 
 def compute_deadline(phase: str, now: float, end: float) -> float:
-    """Return the time when a phase that starts at `now` must end, so that all end by `end`."""
+    """Return the latest end of a phase that starts at `now`, so that all phases end by `end`."""
     shares_left = sum(TIME_SHARES[name] for name in PHASES[PHASES.index(phase) :])
     return now + max(0.0, end - now) * TIME_SHARES[phase] / shares_left
 
@@ -91,9 +91,9 @@ def tune(
 ) -> Outcome:
     """Search for better parameters than those of the current release, on the playlists in `work`.
 
-    The search begins with `start`. It is kept in the folder `study`, where a later call continues
-    it. Raises `NoReleaseError`, `MismatchError`, `MissingExtraError`, or `BusyError` if another
-    process uses the folder.
+    The search begins with `start`. The study is stored in the folder `study`, where a later call
+    continues it. Raises `NoReleaseError`, `MismatchError`, `MissingExtraError`, or `BusyError` if
+    another process uses the folder.
     """
     try:
         import optuna  # noqa: F401

@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 
 JOURNAL = "trials.journal"
 POLL_S = 0.3
-SEED_STEP = 7_919  # added per finished trial, so that a continued study draws other values
+SEED_STEP = 7_919  # seed increment per finished trial, so that a continued study draws new values
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a phase: trials, and deadline by `time.monotonic`; None is no limit."""
+    """The limits of a phase. None means no limit.
+
+    `deadline` is a time of `time.monotonic`, in seconds.
+    """
 
     trials: int | None
     deadline: float | None
@@ -37,7 +40,7 @@ class Limits:
 def open_study(folder: Path, name: str, seed: int = 0) -> Study:
     """Open the optuna study `name` in the journal of a folder, or create it.
 
-    `seed` is the seed of the sampler; each process needs its own.
+    `seed` is the seed of the sampler. Each process needs a different seed.
     """
     import optuna
     from optuna.storages.journal import JournalFileBackend
@@ -66,7 +69,7 @@ def get_complete_trials(study: Study) -> list[FrozenTrial]:
 def get_finished_trials(study: Study) -> list[FrozenTrial]:
     """Return the trials that completed, were pruned, or raised an error.
 
-    Trials that were abandoned at a deadline are not among them.
+    Trials that were abandoned at a deadline are not included.
     """
     return [
         trial
@@ -126,14 +129,14 @@ def _run_workers(
         for worker in workers:
             worker.terminate()
             worker.join()
-        # The sampler would treat an abandoned trial as running forever.
+        # Mark abandoned trials as failed, because the sampler would treat them as still running.
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             study.tell(trial.number, state=TrialState.FAIL)
     _report_progress(study, best, phase.name, limits.trials, task, reporter)
 
 
 def _divide_among_workers(limits: Limits, before: int) -> list[int | None]:
-    """Return the number of trials of each worker; `before` trials have finished in earlier runs."""
+    """Return the number of trials for each worker. `before` trials finished in earlier runs."""
     if limits.trials is None:
         return [None] * limits.processes
     left = max(0, limits.trials - before)
@@ -158,7 +161,7 @@ def _run_trials(phase: Phase, count: int | None, deadline: float | None, seed: i
 def _report_progress(
     study: Study, best: float, phase: str, wanted: int | None, task: Task, reporter: Reporter
 ) -> float:
-    """Report the finished trials, and a new best value; return the best value so far."""
+    """Report the number of finished trials and any new best value; return the best value so far."""
     task.advance(len(get_finished_trials(study)), wanted)
     complete = get_complete_trials(study)
     value = max((trial.value or 0.0 for trial in complete), default=-1.0)

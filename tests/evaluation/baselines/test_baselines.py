@@ -1,4 +1,4 @@
-"""Baselines, compared with dense NumPy and hand-worked values."""
+"""Baselines, compared with dense NumPy computations and with values calculated by hand."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def train_matrix(dataset: Dataset) -> np.ndarray:
 
 
 def assert_ranked_by(ranking: np.ndarray, scores: np.ndarray, seeds: Any, limit: int) -> None:
-    """Assert that a ranking has the songs with the highest scores, without the seeds.
+    """Assert that a ranking contains the songs with the highest scores, without the seeds.
 
-    Songs of equal score may be in any order.
+    Songs with equal scores may be in any order.
     """
     scores = scores.astype(np.float64).copy()
     scores[seeds] = 0
@@ -81,7 +81,7 @@ def test_no_baseline_repeats_a_song_or_leaves_the_catalog(
             there = songs[songs >= 0]
             assert len(np.unique(there)) == len(there), key
             assert dataset.songs.in_catalog[there].all(), key
-            if key != "tutorial":  # the baseline that excludes only the last song
+            if key != "tutorial":  # this baseline excludes only the last song
                 assert not np.isin(there, cases.seeds[row]).any(), key
 
 
@@ -89,9 +89,8 @@ def test_rankings_do_not_depend_on_the_batch(systems: dict[str, Any], cases: Hel
     few = cases.take(np.arange(5, 8))
     for key in ("item-item", "session-knn", "rules", "als", "bpr", "word2vec-mean"):
         together, alone = answers(systems[key], cases)[5:8], answers(systems[key], few)
-        assert (together == alone).mean() > 0.95, (
-            key
-        )  # rounding in BLAS may change the order of ties
+        # Rounding in BLAS may change the order of ties.
+        assert (together == alone).mean() > 0.95, key
 
 
 def test_popularity_recommends_the_most_popular_songs(
@@ -173,7 +172,7 @@ def test_item_item_is_the_cosine_of_columns(dataset: Dataset, cases: HeldOutCase
         scores[cases.seeds[row]] = 0
         best = np.sort(scores)[::-1][:5]
         right += np.allclose(scores[rankings[row]], best, rtol=0.02)
-    assert right > 0.9 * len(cases)  # of several songs at rank 200, any may be kept
+    assert right > 0.9 * len(cases)  # ties at rank 200 are broken arbitrarily, so some cases differ
 
 
 def test_item_item_is_the_same_in_several_parts(
@@ -221,14 +220,14 @@ def make_cases(*seeds: list[int]) -> HeldOutCases:
 
 def test_sequential_rules_by_hand(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, [[0, 1, 2], [0, 2, 3], [4, 0]])
-    # Song 1 follows song 0 once, at distance 1; song 2 at distances 2 and 1; song 3 at distance 2.
+    # Song 0 is followed by song 1 (distance 1), song 2 (distances 2 and 1) and song 3 (distance 2).
     rankings = answers(SequentialRules(dataset), make_cases([0], [4], [1, 5], [5], [2, 0]), 4)
     assert rankings.tolist() == [
         [2, 1, 3, -1],
         [0, -1, -1, -1],
-        [2, -1, -1, -1],  # 5 is unknown: the song before it counts
+        [2, -1, -1, -1],  # song 5 is unknown, so the rules of song 1 apply
         [-1, -1, -1, -1],
-        [1, 3, -1, -1],  # 2 is in the query
+        [1, 3, -1, -1],  # song 2 is in the query, so it is not recommended
     ]
 
 

@@ -1,4 +1,4 @@
-"""Tuned baselines, compared with dense NumPy and hand-worked values."""
+"""Tuned baselines, compared with dense NumPy computations and with values calculated by hand."""
 
 from __future__ import annotations
 
@@ -59,16 +59,19 @@ def test_weights_by_age() -> None:
 
 
 def test_item_knn_by_hand(tmp_path: Path) -> None:
-    """Playlists of the songs: 5, 3, 3, 2, 2. Song 0 shares 3, 2, 2, 1 with the others."""
+    """Songs 0 to 4 are in 5, 3, 3, 2 and 2 playlists.
+
+    Song 0 shares 3, 2, 2 and 1 playlists with songs 1, 2, 3 and 4.
+    """
     dataset = make_dataset(tmp_path, PLAYLISTS, 5)
-    # Cosine: 3 / sqrt(15), 2 / sqrt(15), 2 / sqrt(10), 1 / sqrt(10).
+    # Similarities of songs 1 to 4: 3 / sqrt(15), 2 / sqrt(15), 2 / sqrt(10), 1 / sqrt(10).
     assert answer(ItemKnn(dataset, ItemKnnSettings()), [0]) == [[1, 3, 2, 4]]
-    # Without the popularity of the candidate: 3/5, 2/5, 2/5, 1/5.
+    # Similarities that ignore the popularity of the candidate: 3/5, 2/5, 2/5, 1/5.
     assert answer(ItemKnn(dataset, ItemKnnSettings(alpha=1.0)), [0]) == [[1, 2, 3, 4]]
-    # Only the two nearest songs count.
+    # Only the two most similar songs are recommended.
     assert answer(ItemKnn(dataset, ItemKnnSettings(neighbours=2)), [0]) == [[1, 3]]
-    # Seeds 4 and 0, with cosines to 1, 2 and 3 of (.41, .41, 0) and (.77, .52, .63): by recency 4
-    # counts half, so 1: .98, 3: .63, 2: .72.
+    # The similarities of songs 1, 2 and 3 are .41, .41 and 0 to seed 4, and .77, .52 and .63 to
+    # seed 0. Seed 4 has half the weight of seed 0, so the scores are .98, .72 and .63.
     assert answer(ItemKnn(dataset, ItemKnnSettings(recency=1.0)), [4, 0]) == [[1, 2, 3]]
 
 
@@ -86,10 +89,10 @@ def test_item_knn_agrees_with_dense_matrices(dataset: Dataset) -> None:
 
 def test_vstan_by_hand(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, [[0, 1, 2, 3], [4, 0], [5, 6]], 7)
-    # The similarities of the two playlists with song 0 are 1/2 and 1/sqrt(2).
+    # The similarities of the query [0] to the first two playlists are 1/2 and 1/sqrt(2).
     assert answer(Vstan(dataset, VstanSettings()), [0]) == [[4, 1, 2, 3]]
     assert answer(Vstan(dataset, VstanSettings(sessions=1)), [0]) == [[4]]
-    # From 0, songs 1, 2 and 3 are 1, 2 and 3 positions away; from 2, which is more recent, 1 and 3.
+    # Songs 1, 2 and 3 are 1, 2 and 3 positions away from song 0. The nearest to song 2 are 1 and 3.
     near = VstanSettings(distance=1.0)
     assert answer(Vstan(dataset, near), [0]) == [[4, 1, 2, 3]]
     assert answer(Vstan(dataset, near), [2]) == [[1, 3, 0]]
@@ -132,7 +135,7 @@ def test_ease_is_left_out_if_there_are_too_many_songs(
 
 @dataclass(frozen=True)
 class Offsets:
-    """Settings of a system that finds the label only if both values are 2."""
+    """Settings of a system that ranks the label higher the larger both values are."""
 
     first: float = 0.0
     second: float = 2.0

@@ -1,4 +1,4 @@
-"""`nextsong bench ingest`: nextsong and the tutorials' way, their ratios, and memory."""
+"""`nextsong bench ingest`: nextsong and the tutorial approach, their ratios, and memory."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_nextsong_and_the_tutorials_way_are_measured_on_one_file(tmp_path: Path)
         assert way["total"] >= sum(step["seconds"] for step in way["steps"])
     assert [step["name"] for step in theirs["steps"]] == ["clean", "SQL", "train"]
     assert ours["outcome"]["rows"] == 2_000
-    assert 0 < theirs["outcome"]["rows"] < 2_000  # the tutorials' way drops rows silently
+    assert 0 < theirs["outcome"]["rows"] < 2_000  # the tutorial approach drops rows silently
     assert all(step["seconds"] >= 0 for way in (ours, theirs) for step in way["steps"])
     for text in (
         "nextsong",

@@ -77,7 +77,7 @@ def test_ratios_by_hand() -> None:
     most = replace(RESULT, load="closed, 8", answered_per_s=120.0, p99=9.0)
     half_engine = replace(RESULT, load="open, 50%", answered_per_s=60.0, p99=4.0)
     ratio, difference = describe_ratios([RESULT, most, half_engine, service, half_service])
-    assert "0.50 times as many" in ratio  # compared with the maximum throughput of the engine alone
+    assert "0.50 times as many" in ratio  # ratio to the maximum throughput of the engine alone
     assert "+3.5 ms" in difference
 
 

@@ -250,9 +250,9 @@ def test_two_runs_are_compared_as_recorded(lane: Lane, terminal: Callable[[int],
     terminal_report.print_changes(report)
     written = screen.shown()
     tables = [line for line in written.splitlines() if "release" not in line]
-    assert any("─" in line for line in tables)  # tables with rules, as on a terminal
+    assert any("─" in line for line in tables)  # tables have horizontal lines, as on a terminal
     assert max(map(len, tables)) <= 80
-    assert "…" not in written  # nothing is truncated
+    assert "…" not in written  # no text is truncated
     for heading in ("queries", "HR@10 change", "HR@100 change", "known songs of the query"):
         assert heading in " ".join(shown.output.split())
     printed = CliRunner().invoke(

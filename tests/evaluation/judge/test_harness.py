@@ -49,7 +49,7 @@ PLAN = harness.Plan(split="validation", baselines=("popularity", "rules"))
 
 @pytest.fixture(scope="module")
 def location(road: Road, tmp_path_factory: pytest.TempPathFactory) -> StoreLocation:
-    """A copy of the release store of the fixture `road`. Tests record evaluations in it."""
+    """A copy of the release store of the fixture `road`, in which tests record evaluations."""
     home = tmp_path_factory.mktemp("evaluated") / "home"
     shutil.copytree(road.home.path, home, copy_function=linked)
     return StoreLocation(home)
@@ -76,7 +76,7 @@ def test_every_playlist_of_the_split_is_a_case(road: Road, result: Evaluation) -
 
 
 def test_scores_agree_with_numpy(road: Road, result: Evaluation) -> None:
-    """The expected rankings are those of exact search in the vectors of the work folder."""
+    """The expected rankings come from an exact search over the vectors in the work folder."""
     songs = pq.read_table(road.work / "prepare" / "songs.parquet")["song_id"].to_pylist()
     table = pq.read_table(road.work / "train" / "vectors.parquet")
     row_of = {song: row for row, song in enumerate(table["song"].to_pylist())}
@@ -141,7 +141,7 @@ def test_songs_that_the_work_folder_lacks_do_not_change_the_ranks_of_others(road
 
 
 def test_repeated_queries_have_the_same_rankings(road: Road) -> None:
-    """Songs of equal score are in the same order each time."""
+    """Songs with equal scores are always in the same order."""
     release = road.home.open()
     dataset = load_dataset(road.work, road.outcome.manifest.origin.parameters)
     cases = load_cases(road.work, "validation", "last", 0)
@@ -186,7 +186,7 @@ def test_unordered_playlists_have_random_labels(
     plan = harness.Plan(modes=("auto",), baselines=(), behaviours=False, recall=False)
     conditions = harness.evaluate(location, road.work, plan, SilentReporter()).conditions
     assert conditions.holdout == "random"
-    assert conditions.split == "validation"  # the default
+    assert conditions.split == "validation"  # the default split
 
 
 def test_a_good_release_passes_the_behaviour_tests(result: Evaluation) -> None:
@@ -207,7 +207,7 @@ def test_replacing_a_song_by_one_of_its_artist_has_a_rule_only_if_artists_recur(
     ]
     assert len(rules) == 1
     assert result.dataset.artist_recurrence > 0.5
-    # Every song of a playlist has a different artist, as at some radio stations.
+    # All songs of a playlist have different artists, as on some radio stations.
     alone = np.arange(len(result.dataset.songs), dtype=np.int32)
     spread = replace(result.dataset.songs, artist=alone // 2)
     train = SongLists.from_lists(
@@ -268,7 +268,7 @@ def test_a_hit_rate_of_0_has_a_margin(
     slices = measure_slices([scores], few, result.dataset)
     terminal.print_evaluation(replace(result, systems=[scores], comparisons=[], slices=slices))
     shown = capsys.readouterr().out
-    assert ".0000 ±.155" in shown  # 3.84 / (21 + 3.84)
+    assert ".0000 ±.155" in shown  # upper end of Wilson's interval: 3.84 / (21 + 3.84)
     assert "±.000" not in shown
 
 
@@ -323,7 +323,7 @@ def test_uses_of_the_test_playlists_are_counted(road: Road, tmp_path: Path) -> N
 def test_uses_of_test_count_across_versions_but_not_for_recorded_figures(tmp_path: Path) -> None:
     same: dict[str, Any] = {"data_fingerprint": "d", "split_seed": 0}
     log.record(tmp_path, "evaluate", same | {"split": "test", "split_fingerprint": "old code"})
-    for _ in range(2):  # tuning scores its choice on the test playlists
+    for _ in range(2):  # tuning scores the tuned parameters on the test playlists
         log.record(tmp_path, "tune", same | {"split": "validation", "test_used": True})
     log.record(tmp_path, "compare", same | {"split": "test", "test_used": True})
     for other in (
@@ -461,7 +461,7 @@ def test_results_are_printed_even_if_they_cannot_be_recorded(
     assert command.exit_code == 0, command.output
     assert "figures for each query are not recorded" in command.stderr
     assert "HR@100" in command.stdout
-    (run,) = log.load(home)  # the run is logged, and with it the use of the test playlists
+    (run,) = log.load(home)  # the log contains the run and its use of the test playlists
 
     def full(*_: object) -> None:
         raise StorageError("cannot write: the disk is full")

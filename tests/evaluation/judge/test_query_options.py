@@ -1,4 +1,4 @@
-"""Disliked songs, weights and versions in the behavioural tests."""
+"""Behavioural tests of disliked songs, weighted songs, and versions of songs."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ def lists(*songs: list[int]) -> SongLists:
 
 
 class ScriptedSystem:
-    """A system that ranks song `s` by the weighted cosines of the seeds, less a preference for it.
+    """A system that ranks songs by the weighted sum of their cosine similarities to the seeds.
 
-    With versions, song 5 is ranked first unless it is a seed.
+    Song 5 is recommended only if versions are allowed. It is then ranked first, unless it is a
+    seed.
     """
 
     key = name = "scripted"
@@ -62,7 +63,10 @@ class ScriptedSystem:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Dataset:
-    """Six songs by two artists in two directions; song 5 is a version of song 0."""
+    """Six songs by two artists. Song 5 is a version of song 0.
+
+    Songs by the same artist have similar vectors.
+    """
     titles = ["Heroes", "Fame", "Under", "Roar", "Firework", "Heroes - Live"]
     table = pa.table({"song_id": [""] * 6, "artist": [""] * 6, "title": titles})
     train = lists([0, 1], [0, 1], [0, 2], [1, 2], [0, 1, 2], [3, 4])
@@ -87,8 +91,9 @@ def test_a_disliked_song_worked_out_by_hand(
 ) -> None:
     monkeypatch.setattr(query_options, "K", 1)
     monkeypatch.setattr(query_options, "DEPTH", 2)
-    # The answer to song 1 is 0, 2, 3. Song 0 is disliked, because 2 is the label. After that, the
-    # scores of 2, 3 and 4 are cos(.1) - cos(.2), cos(1.2) - cos(1.3) and cos(1.3) - cos(1.4).
+    # For seed 1, songs 0, 2 and 3 are recommended. Song 0 becomes the disliked song, because song 2
+    # is the label. The new scores of songs 2, 3 and 4 are cos(.1) - cos(.2), cos(1.2) - cos(1.3)
+    # and cos(1.3) - cos(1.4).
     cases = HeldOutCases(["p"], [""], lists([1]), lists([2]))
     figures = by_name(run_option_tests(ScriptedSystem(dataset), cases, dataset))[DISLIKED]
     assert figures == {
@@ -106,7 +111,8 @@ def test_an_emphasised_song_worked_out_by_hand(
     dataset: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(query_options, "K", 1)
-    # With equal weights, song 2 is first; if song 0 weighs more, its neighbour 1 is.
+    # With equal weights, song 2 is ranked first. If song 0 has more weight, the song nearest to it,
+    # song 1, is ranked first.
     cases = HeldOutCases(["p"], [""], lists([0, 4]), lists([1]))
     figures = by_name(run_option_tests(ScriptedSystem(dataset), cases, dataset))[EMPHASISED]
     assert figures == {
@@ -124,7 +130,7 @@ def test_versions_are_counted(dataset: Dataset) -> None:
     versions = by_name(run_option_tests(ScriptedSystem(dataset), cases, dataset))[VERSIONS]
     assert versions == {
         "share of labels that are versions of a song of the query": 1 / 2,
-        # The answer to song 3 holds songs 0 and 5, which are versions of each other.
+        # The answer for seed 3 contains songs 0 and 5, which are versions of each other.
         "share of answers of 10 songs with a version": 1,
         "hit rate at 10, allowed minus not allowed": 1 / 2,
         "hit rate at 100, allowed minus not allowed": 1 / 2,
@@ -166,7 +172,7 @@ def test_a_release_and_its_service_use_weights_and_allow_versions(road: Road) ->
             ):
                 (expected,) = mine.recommend(weighted, 20)
                 (answered,) = theirs.recommend(weighted, 20)
-                # Songs with the same score are in any order.
+                # Songs with equal scores can be in any order.
                 assert measure_overlap(expected, answered).mean() > 0.9
     finally:
         loop.close()

@@ -1,4 +1,4 @@
-"""Intervals and paired tests, compared with values worked by hand, formulas and simulations."""
+"""Intervals and paired tests, compared with hand-calculated values, formulas and simulations."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 
 def test_shares_of_0_and_1_have_a_margin() -> None:
     none, every = estimate({"none": np.zeros(21), "every": np.ones(21)}).values()
-    # Wilson's interval of 0 of n is 0 to z2 / (n + z2).
+    # Wilson's interval for 0 hits in n queries is from 0 to z2 / (n + z2).
     z2 = stats.norm.ppf(0.975) ** 2
     assert (none.mean, none.low) == (0, 0)
     assert none.high == none.margin == pytest.approx(z2 / (21 + z2))
@@ -86,7 +86,8 @@ def pairs(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray,
 
 
 def test_paired_differences_have_newcombes_interval() -> None:
-    # From Newcombe's article: both systems hit 36 queries, the first alone 12, the second alone 2.
+    # From Newcombe's article: 36 queries are hit by both systems, 12 by only the first system, and
+    # 2 by only the second.
     figure = estimate_share_difference(*pairs(36, 12, 2, 0))
     assert figure.mean == pytest.approx(0.2)
     assert (figure.low, figure.high) == pytest.approx((0.0569, 0.3404), abs=1e-4)
@@ -122,7 +123,7 @@ def test_small_p_values_are_not_printed_as_0() -> None:
 
 
 def test_mcnemar_by_hand() -> None:
-    # The first system alone hits 6 queries, the second alone 0: p = 2 / 2^6.
+    # 6 queries are hit by only the first system, and none by only the second: p = 2 / 2^6.
     first = np.array([1] * 6 + [1, 0], dtype=float)
     second = np.array([0] * 6 + [1, 0], dtype=float)
     assert mcnemar_test(first, second) == pytest.approx(2 / 64)
@@ -131,7 +132,7 @@ def test_mcnemar_by_hand() -> None:
 
 
 def test_permutation_by_hand() -> None:
-    # All four differences are 1: of 16 sign assignments, 2 are as extreme.
+    # All four differences are 1, so 2 of the 16 possible sign assignments are as extreme.
     assert permutation_test(np.ones(4), np.zeros(4)) == pytest.approx(2 / 16, abs=0.02)
     assert permutation_test(np.ones(4), np.ones(4)) == 1
     assert permutation_test(np.array([1.0, np.nan]), np.array([1.0, 0.0])) == 1

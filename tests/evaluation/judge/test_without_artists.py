@@ -1,4 +1,4 @@
-"""The evaluation of orders, whose items have no artist."""
+"""Evaluation of a release of orders, whose items have no artist."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ SHELVES = {
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> Evaluation:
-    """The evaluation of a release of 400 synthetic orders, each mostly of one shelf."""
+    """The evaluation of a release of 400 synthetic orders.
+
+    Most items of an order are from the same shelf.
+    """
     folder = tmp_path_factory.mktemp("orders")
     random = np.random.default_rng(5)
     shelves = [words.split() for words in SHELVES.values()]
@@ -93,7 +96,7 @@ def test_a_gate_on_a_metric_of_artists_is_refused(result: Evaluation) -> None:
 
 
 def test_items_without_an_artist_do_not_share_one(tmp_path: Path) -> None:
-    """Songs 0 and 1 are by one artist, 2 to 4 by none."""
+    """Songs 0 and 1 have the same artist. Songs 2 to 4 have no artist."""
     train = SongLists.from_lists([[0, 1, 2], [2, 3]])
     artist = np.array([0, 0, -1, -1, -1], np.int32)
     dataset = Dataset(tmp_path, Songs(None, artist, np.array([1, 1, 2, 1, 0])), train, 0)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Metrics, compared with values worked by hand and with the library ir-measures."""
+"""Metrics, compared with values calculated by hand and with the library `ir-measures`."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_intra_list_diversity_by_hand() -> None:
         rankings([0, 1], [0, 2], [0, 1, 2], [0, 3], [0]), 3, vectors
     )
     assert figures[:3] == pytest.approx([1, 0, 1 - (0 + 1 + 0) / 3])
-    assert np.isnan(figures[3:]).all()  # one song with a vector makes no pair
+    assert np.isnan(figures[3:]).all()  # a pair needs two songs with vectors
 
 
 def test_artist_repetition_by_hand() -> None:

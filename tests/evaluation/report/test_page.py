@@ -31,7 +31,7 @@ VOID = {"meta", "br", "img", "input", "link", "hr"}
 
 
 class Checked(HTMLParser):
-    """Record what a browser would load, and check that tags are closed in order."""
+    """Records the resources that a browser would load, and checks that tags are closed in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ def test_the_map_places_similar_songs_near_each_other(
 
 
 def test_the_map_explains_its_colours(drawn_map: SongMap) -> None:
-    # A cluster of the map is named after artists with a high lift, not after frequent artists.
+    # Songs are coloured by the word with the highest lift, not by the most frequent word.
     assert "stands out" in song_map.BY_WORD
     assert "most often" not in song_map.BY_WORD
     assert drawn_map.coloured_by in (song_map.BY_WORD, song_map.BY_ARTIST)

@@ -1,4 +1,4 @@
-"""The log of runs: records, concurrent writers, damaged files, import of the old log."""
+"""The log of runs: records, concurrent writers, damaged files, and the import of an old log."""
 
 from __future__ import annotations
 
@@ -109,7 +109,10 @@ def opened_elsewhere(path: Path) -> Iterator[None]:
 
 
 def old_log(home: Path, rows: int = 3) -> Path:
-    """Write a log as earlier versions did, in which each run used the same test playlists."""
+    """Write a log in the format of earlier versions, and return its path.
+
+    All runs in the log used the same test playlists.
+    """
     path = home / runs.OLD_FILE
     payload = json.dumps({"split": "test", "data_fingerprint": "d", "split_seed": 0})
     with duckdb.connect(str(path)) as log:
@@ -127,7 +130,8 @@ def old_log(home: Path, rows: int = 3) -> Path:
 def test_the_log_of_an_earlier_version_is_imported_once(tmp_path: Path) -> None:
     old = old_log(tmp_path)
     (tmp_path / ".runs.lock").touch()
-    new = runs.record(tmp_path, "evaluate", {"release": "R2"})  # does not read the old log
+    # Recording a run does not read the old log.
+    new = runs.record(tmp_path, "evaluate", {"release": "R2"})
     assert old.exists()
     for _ in range(2):
         loaded = runs.load(tmp_path)
@@ -144,9 +148,8 @@ def test_the_log_of_an_earlier_version_is_imported_once(tmp_path: Path) -> None:
 def test_an_interrupted_import_adds_no_run_twice(tmp_path: Path) -> None:
     old_log(tmp_path)
     runs.load(tmp_path)
-    (tmp_path / "runs.duckdb.imported").rename(
-        tmp_path / runs.OLD_FILE
-    )  # the state before the last step
+    # Restore the state before the last step of the import.
+    (tmp_path / "runs.duckdb.imported").rename(tmp_path / runs.OLD_FILE)
     assert [run.id for run in runs.load(tmp_path)] == ["old-0", "old-1", "old-2"]
 
 
@@ -198,7 +201,7 @@ def test_a_full_disk_leaves_the_log_as_it_was(
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limit[1]))
     try:
         with pytest.raises(StorageError, match="cannot write"):
-            runs.record(tmp_path, "ingest", {"text": "x" * 10_000})  # written in part
+            runs.record(tmp_path, "ingest", {"text": "x" * 10_000})  # fails after a partial write
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, handler)
@@ -211,7 +214,7 @@ def test_a_truncated_line_is_skipped_at_the_end_and_refused_elsewhere(tmp_path: 
     runs.record(tmp_path, "ingest", {"number": 1})
     with (tmp_path / runs.FILE).open("a") as log:
         log.write('{"id": "2026')
-    assert len(runs.load(tmp_path)) == 1  # another process may be writing it
+    assert len(runs.load(tmp_path)) == 1  # another process may still be writing the last line
     runs.record(tmp_path, "ingest", {"number": 2})
     with pytest.raises(StorageError, match=r"line 2 of the log .* remove that line"):
         runs.load(tmp_path)

@@ -1,4 +1,4 @@
-"""Export of runs to MLflow, with a small module in place of the library."""
+"""Export of runs to MLflow, with a fake module in place of the library."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class FakeServer:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> FakeServer:
-    """A module `mlflow` whose client writes to the server that is returned."""
+    """Install a fake module `mlflow`, and return the server to which its client writes."""
     server = FakeServer()
 
     class RefusedError(Exception):

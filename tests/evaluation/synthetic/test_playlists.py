@@ -25,7 +25,7 @@ def arrays(playlists: Playlists) -> dict[str, list[object]]:
 
 
 def adjacent(playlists: Playlists) -> np.ndarray:
-    """Return all pairs of adjacent songs in a playlist, shape (pairs, 2)."""
+    """Return all pairs of songs that are adjacent in a playlist, shape (pairs, 2)."""
     within = np.ones(len(playlists.songs), bool)
     within[playlists.offsets[:-1]] = False
     at = np.flatnonzero(within)

@@ -1,4 +1,4 @@
-"""Synthetic playlists in the raw form of #nowplaying: malformed rows, all of which can be read."""
+"""Synthetic playlists in the raw form of #nowplaying, in which even malformed rows are readable."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fields(raw: Path) -> list[Fields]:
-    """Return user, artist, title and playlist name of each row, without the quotes around them."""
+    """Return the user, artist, title and playlist name of each row, without enclosing quotes."""
     lines = raw.read_bytes().decode().split("\n")
     assert lines.pop() == ""
     return [line[1:-1].split('","') for line in lines[1:]]

@@ -1,4 +1,4 @@
-"""Recommenders of users, evaluated in the same way as a release."""
+"""Custom recommenders, evaluated in the same way as a release."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def cases(road: Road) -> HeldOutCases:
 
 
 class Popular:
-    """Recommends the most popular songs, in one of the forms of `SongReference`."""
+    """Recommends the most popular songs, as one of the types in `SongReference`."""
 
     def __init__(self, dataset: Dataset, form: str) -> None:
         self._songs = [dataset.songs.seed(int(song)) for song in dataset.songs.by_popularity[:300]]

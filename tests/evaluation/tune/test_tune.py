@@ -54,11 +54,11 @@ if TYPE_CHECKING:
 
 
 START = replace(QUICK, order="played")
-TRIALS = 6  # the minimum
+TRIALS = 6  # the minimum of a study
 
 
 def locate(work: Path, name: str) -> StudyFiles:
-    """Return the files of a new study with this name, in the folder that holds the work folder."""
+    """Return the files of a new study with this name, next to the work folder."""
     study = work.parent / name
     files = tuning_data.locate_files(work, study)
     files.scratch.mkdir(parents=True)
@@ -74,7 +74,7 @@ def work(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def location(road: Road, work: Path) -> StoreLocation:
-    """A copy of the release store of the fixture `road`. Tests may record runs in it."""
+    """A copy of the release store of the fixture `road`, in which tests may record runs."""
     home = work.parent / "home"
     shutil.copytree(road.home.path, home, copy_function=linked)
     return StoreLocation(home)
@@ -91,7 +91,7 @@ def outcome(location: StoreLocation, work: Path) -> Outcome:
 
 
 def test_the_outcome_has_the_keys_of_the_snapshot(outcome: Outcome) -> None:
-    # The snapshot has no values, because they depend on the duration of trials.
+    # The snapshot contains keys without values, because values depend on the duration of trials.
     stable = {
         "parameters": dict.fromkeys(outcome.parameters),
         "playlists": {"validation": outcome.playlists["validation"]},
@@ -203,7 +203,7 @@ def test_the_outcome_is_complete(outcome: Outcome) -> None:
     assert sum(outcome.trials.values()) == TRIALS
     assert all(count >= 2 for count in outcome.trials.values())
     Parameters(**outcome.parameters)
-    # Parameters that are not tuned are written as well if they differ from their default values.
+    # Parameters that are not tuned are also written if they differ from their defaults.
     assert outcome.parameters["order"] == "played"
     assert not {"seed", "workers", "mode", "ranker"} & outcome.parameters.keys()
 
@@ -276,7 +276,7 @@ def test_a_choice_that_is_better_is_offered_and_scored_on_test_once(lane: Lane) 
     hit_rate = format_number(first.test["tuned HR@100"])
     assert f"{hit_rate}: {playlists} test playlists, scored now" in test
     again = tune(location, lane.work, study, START, Budget(trials=TRIALS), SilentReporter())
-    # The test playlists are not scored again for the same parameters: their figures are kept.
+    # The test playlists are not scored again for the same parameters: earlier figures are reused.
     assert (again.test, again.test_used) == (first.test, False)
     assert again.playlists == first.playlists
     assert list(tuning_outcome.describe(again))[2].endswith("scored by an earlier run")
@@ -352,7 +352,7 @@ def test_only_the_arrays_of_the_best_parameters_are_kept(work: Path) -> None:
 
 
 class FakeTrial:
-    """A fake optuna trial that is to be pruned from step `weak_from` on."""
+    """A fake optuna trial that should be pruned at step `weak_from` and at later steps."""
 
     def __init__(self, weak_from: int) -> None:
         self._weak_from = weak_from
@@ -396,7 +396,7 @@ def test_a_failing_trial_does_not_end_its_worker(work: Path) -> None:
 def test_minutes_alone_limit_a_study(location: StoreLocation, work: Path) -> None:
     budget = Budget(None, 0.2, 1)
     short = tune(location, work, work.parent / "short", START, budget, SilentReporter())
-    assert min(short.trials.values()) >= 1  # the start always completes
+    assert min(short.trials.values()) >= 1  # the first trial of each phase always completes
     assert short.budget["trials"] is None
 
 
@@ -430,7 +430,7 @@ def test_the_command_writes_a_file_that_makes_a_release(
     release.close()
     chosen = json.loads(file.read_text())
     parameters = release.manifest.origin.parameters
-    # Options of the command line override the file.
+    # Command-line options override the file.
     assert (parameters["dimensions"], parameters["epochs"]) == (8, 2)
     for name, value in chosen["parameters"].items():
         follows_the_plays = value is None
@@ -443,7 +443,8 @@ def test_the_command_writes_a_file_that_makes_a_release(
     (run_entry,) = runs.load(home, kind="tune")
     assert run_entry.payload["figures"]["hr@100"] == chosen["validation"]["tuned HR@100"]
     assert (run_entry.payload["split"], run_entry.payload["holdout"]) == ("validation", "last")
-    assert not run_entry.payload["test_used"]  # an earlier run of the study did
+    # Only an earlier run of the study used the test playlists.
+    assert not run_entry.payload["test_used"]
 
 
 def test_the_report_shows_history_importances_and_the_most_important_parameters(
