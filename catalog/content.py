@@ -1,9 +1,10 @@
 """Content entries of sparse vectors: artists and other keyword fields as pseudo-seeds.
 
-The sparse vector of a song has an entry for each seed that predicts it, at the seed's ordinal, and
-an entry for each of its content keys (its artists, its album, ...), at an index above all ordinals.
-A query has the content keys of its seeds at the same indexes, so it also reaches songs that share a
-key with a seed but never occurred together with a seed.
+The sparse vector of a song has an entry for each seed that predicts the song, with the ordinal of
+the seed as index. It also has an entry for each content key of the song (artist, album, ...), with
+an index above all ordinals. The vector of a query contains the content keys of its seeds at the
+same indexes, so a search also finds songs that share a key with a seed but never occurred together
+with a seed.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ FIRST_CONTENT_INDEX = 1 << 31
 """Smallest index of a content entry. Ordinals of songs are below."""
 
 ENTRY_EXPONENT = 0.5
-"""A content entry is divided by the number of songs with the key to this power."""
+"""The number of songs with a key, raised to this power, divides the content entry for the key."""
 
 POPULARITY_STEP = 1e-3
 """Relative difference between the entries of the most and the least popular song of a release.
@@ -49,7 +50,7 @@ def content_index(field: str, key: str) -> int:
 
 
 def find_collisions(keys: Iterable[tuple[str, str]]) -> frozenset[int]:
-    """Return the indexes that several of these (field, key) pairs share.
+    """Return the indexes that two or more of the (field, key) pairs share.
 
     The pairs must be distinct. Songs get no entry at a shared index.
     """
@@ -62,9 +63,10 @@ def compute_entries(
 ) -> NDArray[np.float32]:
     """Return the content entries of n (song, key) pairs, shape (n,).
 
-    `scale` is the manifest's `cooccurrence_scale`; `songs_with_key`, shape (n,), has the number of
-    songs with the key; `ordinals`, shape (n,), has the ordinal of the song; `songs` is the number
-    of songs in the release.
+    - `scale`: `cooccurrence_scale` of the manifest.
+    - `songs_with_key`, shape (n,): for each pair, the number of songs that have the key.
+    - `ordinals`, shape (n,): for each pair, the ordinal of the song.
+    - `songs`: number of songs in the release.
     """
     entries = scale / songs_with_key**ENTRY_EXPONENT
     entries *= 1 - POPULARITY_STEP * ordinals / max(1, songs)

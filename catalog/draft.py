@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from catalog.manifest import Counts, FileSum, Origin, StoredReranker
     from catalog.schema import Kind
 
-CANARIES = 8  # songs
+CANARIES = 8  # maximum number of canary songs
 
 LENGTH_TOLERANCE = 1e-3
 """Maximum difference of the length of a unit vector from 1."""
@@ -40,14 +40,15 @@ _TYPES: Mapping[Kind, pa.DataType] = {
 class Draft:
     """A release to be published.
 
-    - `songs_path`: a Parquet file with a row for each song. Its columns are the fields of the
-      payload (see `catalog.schema`); `vector`, a list of `dimensions` floats of unit length, or
-      null; `seeds` and `strengths`, the indices (seed ordinals) and values (co-occurrence weights)
-      of the sparse vector, or null. In format 3, `artist_key` is a list.
+    - `songs_path`: a Parquet file with one row per song. Its columns are the payload fields (see
+      `catalog.schema`; in format 3, `artist_key` is a list), the dense vector and the sparse
+      vector. The dense vector is `vector`: a list of `dimensions` floats with unit length, or null.
+      The sparse vector consists of `seeds` (seed ordinals as indices) and `strengths`
+      (co-occurrence weights as values), or of nulls.
     - `payload`: index type of each extra payload field.
-    - `copy_of`: the original's manifest, if the draft is a copy of a release in another store. The
-      copy has the same format.
-    - `ranker`, `validation`: fields of the manifest.
+    - `copy_of`: manifest of the original, if the draft is a copy of a release in another store. The
+      copy has the same format as the original.
+    - `ranker`, `validation`: the manifest fields with these names.
     """
 
     songs_path: Path
@@ -61,7 +62,10 @@ class Draft:
 
 
 def build_draft(manifest: Manifest, songs_path: Path) -> Draft:
-    """Return a draft that publishes the songs of an existing release again."""
+    """Return a draft that publishes the songs of an existing release again.
+
+    `songs_path` is the Parquet file of the songs.
+    """
     return Draft(
         songs_path,
         manifest.dimensions,
@@ -75,7 +79,7 @@ def build_draft(manifest: Manifest, songs_path: Path) -> Draft:
 
 
 def build_release_id(draft: Draft, created: datetime) -> str:
-    """Return the id of a release made of the draft at the time `created`. Ids sort by time."""
+    """Return the id of a release that is built from the draft at `created`. Ids sort by time."""
     if draft.copy_of:
         return draft.copy_of.release
     return f"{created:%Y%m%dT%H%M%S%f}"[:-3] + f"-{draft.origin.content_fingerprint[:8]}"
@@ -84,7 +88,10 @@ def build_release_id(draft: Draft, created: datetime) -> str:
 def build_manifest(
     draft: Draft, release: str, created: datetime, files: dict[str, FileSum] | None = None
 ) -> Manifest:
-    """Return the manifest, without a search width, of a release made of the draft at `created`."""
+    """Return the manifest of a release that is built from the draft at `created`.
+
+    A search width has not been chosen yet.
+    """
     return Manifest(
         format=draft.copy_of.format if draft.copy_of else FORMAT,
         release=release,
@@ -109,10 +116,10 @@ def choose_canaries(songs_path: Path) -> list[str]:
 
 
 def require_sound_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
-    """Raise `EngineError` for vectors that Qdrant refuses, or stores but does not find.
+    """Raise `EngineError` if Qdrant would refuse a vector, or store it but never return it.
 
-    These are dense vectors of a wrong size or a length other than 1, and sparse vectors that
-    contain an index twice.
+    Such vectors are dense vectors with a wrong size or a length other than 1, and sparse vectors in
+    which an index occurs twice.
     """
     _require_unit_vectors(batch, dimensions)
     lists = batch["seeds"]
@@ -145,8 +152,11 @@ def _require_unit_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
 def write_songs(
     batches: Iterable[list[dict[str, Any]]], manifest: Manifest, path: Path, reporter: Reporter
 ) -> None:
-    """Write batches of songs to a Parquet file in the form of `Draft.songs_path`."""
-    # Sorted, because a server does not keep the order of the manifest's fields.
+    """Write batches of songs to the Parquet file `path`.
+
+    `Draft.songs_path` describes the columns.
+    """
+    # Sort the fields, because a server does not keep the order of fields in the manifest.
     extras = [pa.field(name, _TYPES[kind]) for name, kind in sorted(manifest.payload.items())]
     fields = [pa.field(name, kind) for name, kind in _song_types(manifest.format).items()]
     schema = pa.schema([*fields, *extras])

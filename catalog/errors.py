@@ -5,14 +5,14 @@
     │   ├── FileError            a file is missing, unreadable or of an unknown format
     │   │   └── EmptyFileError   a file has no records
     │   ├── ColumnError          a file lacks a required column
-    │   ├── PlaylistError        the files have no usable playlist
-    │   ├── RejectsError         too many rows of the files cannot be used
+    │   ├── PlaylistError        the input files contain no usable playlist
+    │   ├── RejectsError         too many rows of the input files cannot be used
     │   ├── RequestError         a field of a request is malformed or out of range
     │   ├── SettingsError        the configuration of the service cannot be used
-    │   └── UnknownSongError     the catalog lacks a requested song
+    │   └── UnknownSongError     a requested song is not in the catalog
     ├── ReleaseError
-    │   ├── NoReleaseError       there is no such release, or no release at all
-    │   ├── CorruptReleaseError  a release does not agree with its manifest
+    │   ├── NoReleaseError       the release does not exist, or there is no release at all
+    │   ├── CorruptReleaseError  the data of a release does not match its manifest
     │   └── MismatchError        a release and a work folder do not belong together
     ├── StorageError             a folder cannot be written, or the disk is full
     ├── BusyError                another process uses the folder, the store or the port
@@ -22,26 +22,28 @@
     ├── SupervisionError         serving processes cannot be started or supervised
     ├── GateError                the new release is worse than the current one
     ├── NoHistoryError           the service keeps no listening history
-    ├── NoKeyError               a call has no API key, or an unknown one
+    ├── NoKeyError               a call has no API key, or an unknown key
     ├── OverloadError            the service has reached its limit of concurrent calls
     └── UnavailableError         a server could not be reached
         └── TooLateError         a server did not answer in time
 
-The command line turns each into one line and exit code 1, the gRPC service into a status.
+The command line reports an exception as one line with exit code 1, and the gRPC service reports it
+as a status.
 """
 
 from __future__ import annotations
 
 
 class NextsongError(Exception):
-    """The base of all exceptions that nextsong raises on purpose.
+    """The base class of all exceptions that nextsong raises on purpose.
 
-    `type(error)(*error.args)` makes an equal error, so that errors can be sent between processes.
+    `type(error)(*error.args)` must create an equal error, so that processes can send errors to each
+    other.
     """
 
 
 class InputError(NextsongError):
-    """The input of the user cannot be used."""
+    """The input from the user cannot be used."""
 
 
 class FileError(InputError):
@@ -49,7 +51,7 @@ class FileError(InputError):
 
 
 class EmptyFileError(FileError):
-    """A file has no records. If there are other files, it is skipped."""
+    """A file has no records. If there are other files, the empty file is skipped."""
 
 
 class ColumnError(InputError):
@@ -57,11 +59,11 @@ class ColumnError(InputError):
 
 
 class PlaylistError(InputError):
-    """The files have no usable playlist."""
+    """The input files contain no usable playlist."""
 
 
 class RejectsError(InputError):
-    """Too many rows of the files cannot be used."""
+    """Too many rows of the input files cannot be used."""
 
 
 class RequestError(InputError):
@@ -84,7 +86,7 @@ class SettingsError(InputError):
 
 
 class UnknownSongError(InputError):
-    """The catalog lacks a requested song."""
+    """A requested song is not in the catalog."""
 
 
 class ReleaseError(NextsongError):
@@ -92,11 +94,11 @@ class ReleaseError(NextsongError):
 
 
 class NoReleaseError(ReleaseError):
-    """There is no such release, or no release at all."""
+    """The release does not exist, or there is no release at all."""
 
 
 class CorruptReleaseError(ReleaseError):
-    """A release does not agree with its manifest.
+    """The data of a release does not match its manifest.
 
     The message consists of `problem` and `advice`.
     """
@@ -127,7 +129,10 @@ class MissingLibraryError(NextsongError):
 
 
 class MissingExtraError(MissingLibraryError):
-    """An optional library is not installed. `what` needs it; the extra `extra` includes it."""
+    """An optional library is not installed.
+
+    `what` needs the library, and the extra named `extra` installs it.
+    """
 
     def __init__(self, what: str, extra: str) -> None:
         super().__init__(what, extra)
@@ -154,7 +159,7 @@ class NoHistoryError(NextsongError):
 
 
 class NoKeyError(NextsongError):
-    """A call has no API key, or an unknown one."""
+    """A call has no API key, or an unknown key."""
 
 
 class OverloadError(NextsongError):

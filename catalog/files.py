@@ -28,17 +28,20 @@ _HINTS = {
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn errors of the operating system about `path` into `StorageError`."""
+    """Convert an `OSError` in this block to a `StorageError` that names the affected file.
+
+    If the `OSError` names no file, the message names `path`.
+    """
     try:
         yield
-    except BrokenPipeError:  # the reader of standard output ended: not an error of `path`
+    except BrokenPipeError:  # about standard output, not about `path`
         raise
     except OSError as error:
         raise StorageError(f"cannot write {error.filename or path}: {reason_of(error)}") from error
 
 
 def reason_of(error: OSError) -> str:
-    """Return the reason of an error, with advice if there is any."""
+    """Return the reason for an error, with advice if there is any."""
     return _HINTS.get(error.errno or 0, error.strerror or str(error))
 
 
@@ -81,7 +84,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace `path` by a file that contains `text`, flushed to disk."""
+    """Replace the file `path` with a file that contains `text`, flushed to disk."""
     with replace_file(path) as file:
         file.write(text.encode())
 
@@ -97,7 +100,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def lock_folder(folder: Path, task: str) -> Iterator[None]:
-    """Lock `folder` for `task`. Raises `BusyError` if another process holds the lock.
+    """Hold the lock of `folder` for `task`. Raises `BusyError` if another process holds it.
 
     If the process is killed, the operating system releases the lock.
     """

@@ -1,4 +1,4 @@
-"""The manifest of a release: its origin, its parameters and the sums to verify it."""
+"""The manifest of a release: origin, parameters, and checksums to verify the data."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class FileSum:
 class Counts:
     """The size of a release and of its training data.
 
-    - `vectors`, `predicted`: number of songs with a dense and with a sparse vector.
+    - `vectors`, `predicted`: number of songs that have a dense vector, and number of songs that
+      have a sparse vector.
     """
 
     songs: int
@@ -56,10 +57,10 @@ class Origin:
 
     - `data_fingerprint`: fingerprint of the input files.
     - `split_fingerprint`: fingerprint of the split, which identifies the held-out playlists.
-    - `content_fingerprint`: fingerprint of data, parameters and code, equal only for releases with
-      the same content.
-    - `track_ids`: whether the track ids of the source identify songs. If so, several songs can have
-      the same artist and title.
+    - `content_fingerprint`: fingerprint of data, parameters and code. Two releases with the same
+      fingerprint have the same content.
+    - `track_ids`: whether songs are identified by the track ids of the source. If so, several songs
+      can have the same artist and title.
     """
 
     data_fingerprint: str
@@ -73,7 +74,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class StoredReranker:
-    """The re-ranker: its model, packed by `catalog.reranker.pack`, and its SHA-256."""
+    """A re-ranker in a manifest: the packed model (`catalog.reranker.pack`) and its SHA-256."""
 
     sha256: str
     model: str = field(repr=False)
@@ -88,9 +89,10 @@ class Manifest:
       neighbour of its own vector.
     - `payload`: index type of each extra payload field.
     - `search_ef`: HNSW search width.
-    - `recall`: recall@10 of the index at that width, from 0 to 1 (`catalog.search.index_quality`).
+    - `recall`: recall@10 of the index with the width `search_ef`, from 0 to 1 (see
+      `catalog.search.index_quality`).
     - `ranker`: the re-ranker, if the release has one.
-    - `validation`: figures measured on the validation split at ingest, such as `hybrid HR@100`.
+    - `validation`: metrics measured on the validation split at ingest, such as `hybrid HR@100`.
     """
 
     __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
@@ -110,12 +112,12 @@ class Manifest:
     validation: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Return the manifest as JSON text for `from_json`."""
+        """Return the manifest as JSON text that `from_json` can parse."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @staticmethod
     def from_json(text: str | bytes, where: str) -> Manifest:
-        """Parse a manifest; `where` is its location. Raises `CorruptReleaseError`."""
+        """Parse a manifest. Raises `CorruptReleaseError`; its message contains `where`."""
         number = _parse(_NUMBERED, text, where).format
         if number not in READABLE_FORMATS:
             formats = " and ".join(map(str, READABLE_FORMATS))
@@ -128,7 +130,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class _Numbered:
-    """The part that all manifest formats share."""
+    """The field that manifests of all formats have: the number of the format."""
 
     __pydantic_config__ = ConfigDict(strict=True)
 
@@ -149,7 +151,7 @@ def _parse(adapter: TypeAdapter[_Model], text: str | bytes, where: str) -> _Mode
 
 
 def sum_files(folder: Path) -> dict[str, FileSum]:
-    """Return size and SHA-256 of every file under `folder`, by relative path."""
+    """Return the size and SHA-256 of each file under `folder`, by relative path."""
     sums = {}
     for path in sorted(_files(folder)):
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""The model of a release: songs, points, filters and searches, the same for both stores."""
+"""Data model of a release: songs, points, filters and searches, the same for both stores."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Song:
 
     @property
     def artist_key(self) -> str:
-        """The first of `artist_keys`, or ""."""
+        """The first of `artist_keys`, or "" if there are none."""
         return self.artist_keys[0] if self.artist_keys else ""
 
 
@@ -61,7 +61,10 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A song with its dense vector: unit length, shape (dimensions,), or None for a rare song."""
+    """A song with its dense vector, which has unit length and shape (dimensions,).
+
+    `vector` is None for rare songs.
+    """
 
     song: Song
     vector: Vector | None
@@ -71,10 +74,15 @@ class Point:
 class Condition:
     """A condition on one extra payload field.
 
-    A song must pass all parts that are set: its value is in `any_of`, is not in `none_of`, is a
-    number from `minimum` to `maximum` (both included), or contains, for each prefix in `text`, a
-    word with that prefix. `any_of` and `none_of` can contain only text and whole numbers. A song
-    without the field passes only `none_of`.
+    Each part that is set must hold for the value of the song:
+
+    - `any_of`: the value is in this list.
+    - `none_of`: the value is not in this list.
+    - `minimum`, `maximum`: the value is a number between these bounds, both included.
+    - `text`: for each prefix in this text, the value contains a word with that prefix.
+
+    The two lists can contain only text and whole numbers. A song without the field meets only
+    `none_of`.
     """
 
     field: str
@@ -89,7 +97,7 @@ class Condition:
 class Filter:
     """The songs that a search may return. A song must pass all parts; empty parts pass every song.
 
-    Artists are normalised names, and all credited artists of a song are compared with them. If
+    Artists are given by their normalised names and compared with all credited artists of a song. If
     `max_playlists` is 0, there is no upper bound.
     """
 
@@ -106,17 +114,18 @@ ANY = Filter()
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """A search by a dense vector, by co-occurrence, or by both, fused.
+    """A search by a dense vector, by co-occurrence, or by a fusion of the two.
 
-    - With `vector` alone, shape (dimensions,), it returns the most similar songs. The score is the
-      cosine similarity, from -1 to 1. Songs without a vector are not returned.
-    - With `weights` alone, the weight of each seed by its ordinal and of each content key by its
-      index (see `catalog.content`), it returns songs that co-occur with the seeds or share a key.
-      The score is the sum of the weights, each times the song's own weight at the same index.
-      Weights can be negative; songs whose score is not above 0 are not returned.
-    - With both, it fuses the best songs of the two rankings (see `schema.fusion_depths`). The score
-      is the co-occurrence score plus `dense_weight` times the cosine. A song that is missing in one
-      of the rankings gets 0 from it.
+    - With `vector` alone, shape (dimensions,), the search returns the most similar songs. The score
+      is the cosine similarity, from -1 to 1. Songs without a vector are not returned.
+    - With `weights` alone, the search returns songs that co-occur with the seeds or share a content
+      key with them. `weights` maps the ordinals of the seeds and the indexes of their content keys
+      (see `catalog.content`) to weights. The score is the sum of these weights, each multiplied by
+      the song's own weight at the same index. Weights can be negative; songs whose score is not
+      above 0 are not returned.
+    - With both, the search fuses the best songs of the two rankings (see `schema.fusion_depths`).
+      The score is the co-occurrence score plus `dense_weight` times the cosine similarity. If a
+      song is missing from one of the rankings, that part of its score is 0.
 
     `exact` compares `vector` with every song instead of using the index. `with_vectors` adds the
     vectors to the hits.
@@ -132,15 +141,15 @@ class Search:
 
 
 def by_score(hit: Hit) -> tuple[float, int]:
-    """Return a sort key: the highest score first, and among equal scores the most popular song.
+    """Return a sort key that puts the highest score first and, among equal scores, popular songs.
 
-    Qdrant returns songs of equal score in an arbitrary order.
+    Qdrant returns songs with equal scores in an arbitrary order.
     """
     return -hit.score, hit.song.ordinal
 
 
 def is_release_id(text: str) -> bool:
-    """Return whether the text has the form of a release id, so that it is safe in a path."""
+    """Return whether the text has the form of a release id, and so is safe in a path."""
     return _ID.fullmatch(text) is not None
 
 

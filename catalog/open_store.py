@@ -23,7 +23,7 @@ def open_store(
 ) -> ReleaseStore:
     """Return the store on the Qdrant server if `qdrant` is given, else the store in `folder`.
 
-    Publishing keeps `keep` old releases. On a server, new collections have the given `layout`.
+    Publishing keeps `keep` old releases. On a server, `layout` is the layout of new collections.
     """
     if qdrant is None:
         from catalog.embedded.store import EmbeddedStore

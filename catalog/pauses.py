@@ -1,4 +1,4 @@
-"""Pauses of long computations in an event loop, for other tasks to run.
+"""Pauses in long computations, during which other tasks of the event loop can run.
 
 The embedded engine and the ranking never wait for input or output. Without pauses, a large call
 would block all others, and neither its deadline nor a cancellation could end it.
@@ -23,7 +23,7 @@ ROUNDS = 8
 
 
 async def pause_between(items: Iterable[T]) -> AsyncIterator[T]:
-    """Yield the items, and pause if the last pause was at least `WORK_S` seconds ago."""
+    """Yield the items, and pause whenever the last pause was at least `WORK_S` seconds ago."""
     last_pause = time.perf_counter()
     for item in items:
         yield item

@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recency:
-    """The decrease of a seed's weight with its age: the number of later seeds in the playlist.
+    """A function from the age of a seed, which is the number of later seeds, to its weight.
 
-    - `power`: the weight is (age + 1)^-power. If it is 0, all seeds have the same weight; if it is
-      infinite, only the most recent of the weighted seeds has a weight.
-    - `decay`: if set, the weight is decay^age instead, as in releases of format 2. Ages are counted
-      from the most recent of the weighted seeds, so that not all weights are rounded to 0.
+    - `power`: the weight is (age + 1)^-power. If `power` is 0, all seeds have the same weight; if
+      it is infinite, only the most recent of the weighted seeds has a weight above 0.
+    - `decay`: if set, the weight is decay^age instead, as in releases of format 2. Ages are then
+      counted from the most recent of the weighted seeds, so that not all weights are rounded to 0.
     """
 
     power: float = 0.0
@@ -29,20 +29,20 @@ class Recency:
 
     @classmethod
     def of_sparse(cls, parameters: Mapping[str, Any]) -> Recency:
-        """Return the recency of sparse queries, from the parameters in a manifest."""
+        """Return the recency for sparse queries, from the parameters in a manifest."""
         if "recency" in parameters:
             return cls(float(parameters["recency"]))
         return cls(decay=float(parameters.get("cooccurrence_decay", parameters["query_decay"])))
 
     @classmethod
     def of_dense(cls, parameters: Mapping[str, Any]) -> Recency:
-        """Return the recency of dense queries, from the parameters in a manifest."""
+        """Return the recency for dense queries, from the parameters in a manifest."""
         if "dense_recency" in parameters:
             return cls(float(parameters["dense_recency"]))
         return cls(decay=float(parameters["query_decay"]))
 
     def weights(self, ages: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the weight of each seed, shape (n,), from its age, shape (n,), from 0."""
+        """Return the weights of n seeds, shape (n,), for their ages (0 or more), shape (n,)."""
         youngest = ages.min(initial=np.iinfo(np.int64).max)
         if self.decay is not None:
             weights = np.power(self.decay, ages - youngest, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Import path of earlier versions for `catalog.console.progress.ConsoleReporter`."""
+"""Former import path of `catalog.console.progress.ConsoleReporter`, kept for compatibility."""
 
 from catalog.console.progress import ConsoleReporter as Talking
 

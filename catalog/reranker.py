@@ -1,7 +1,7 @@
-"""The re-ranker: candidates of several searches, ordered by boosted trees.
+"""The re-ranker, which orders the candidates of several searches by boosted trees.
 
-The candidate channels and the features are defined here once, for `ingest`, which trains the model
-on training playlists, and for `service`, which applies it. The trees are LightGBM's.
+This module defines the candidate channels and the features for both `ingest`, which trains the
+model on training playlists, and `service`, which applies the model. LightGBM implements the trees.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ SHARE = "_share"
 class Channel:
     """A search for `depth` candidates, by the dense vector if `dense`, else by co-occurrence.
 
-    `power` is that of `catalog.recency.Recency`. A model refers to channels by name: a channel with
-    another power needs another name, so that models of the old one are not used (see `Reranker`).
+    `power` has the same meaning as in `catalog.recency.Recency`. A model refers to channels by
+    name. Therefore, if the power of a channel changes, the channel needs a new name, so that models
+    trained with the old power are not used (see `Reranker`).
     """
 
     name: str
@@ -84,8 +85,8 @@ class SongTraits:
     """Attributes of n songs.
 
     - `playlists`, shape (n,): number of training playlists that contain the song.
-    - `groups`, shape (1 + fields, n): a number for the artist in the first row, and for the value
-      of each keyword field in the other rows; -1 if the song has no value.
+    - `groups`, shape (1 + fields, n): numbers that identify the artist (first row) and the value of
+      each keyword field (other rows); -1 if the song has none.
     """
 
     playlists: NDArray[np.int64]
@@ -98,8 +99,8 @@ def merge_candidates(
     """Return the distinct candidates of all channels, and their score in each channel.
 
     `lists` contains, for each channel, the numbers of its songs and their scores, best first.
-    Returns the numbers of the n songs in order of their first occurrence, shape (n,), and their
-    scores, shape (channels, n), NaN if a channel lacks the song.
+    Returns the numbers of the n distinct songs in order of their first occurrence, shape (n,), and
+    their scores, shape (channels, n). A score is NaN if the channel does not contain the song.
     """
     songs = np.concatenate([channel_songs for channel_songs, _ in lists])
     numbers, first, positions = np.unique(songs, return_index=True, return_inverse=True)
@@ -115,18 +116,21 @@ def merge_candidates(
 
 
 def feature_names(fields: Sequence[str] = ()) -> list[str]:
-    """Return the names of the columns of `features` for these keyword fields."""
+    """Return the names of the columns of the feature matrix for these keyword fields."""
     return [*FEATURES, *(f"{name}{what}" for name in fields for what in (SHARE, "_of_last"))]
 
 
 def features(scores: Floats, similarities: Floats, songs: SongTraits, seeds: SongTraits) -> Floats:
-    """Return the feature matrix, shape (n, len(FEATURES) + 2 * fields), NaN for missing values.
+    """Return the feature matrix, shape (n, len(FEATURES) + 2 * fields); missing values are NaN.
 
-    `scores`, shape (channels, n), is NaN if a channel lacks a candidate. `similarities`, shape
-    (n,), contains the cosines with the mean of the `RECENT` last seeds. `seeds` are in play order;
-    there is at least one. Each channel has three features: the candidate's score divided by the
-    best, its rank from 0, and, if the channel is sparse, the logarithm of the score minus half the
-    popularity. Popularity is the logarithm of 1 + `playlists`.
+    - `scores`, shape (channels, n): NaN if a channel did not return a candidate.
+    - `similarities`, shape (n,): cosine similarity of each candidate to the mean vector of the last
+      `RECENT` seeds.
+    - `seeds`: at least one seed, in play order.
+
+    Each channel has three features: the candidate's score divided by the best score; its rank, from
+    0; and, if the channel is sparse, the logarithm of the first feature minus half the popularity.
+    The popularity of a song is the logarithm of 1 + `playlists`.
     """
     best = np.fmax.reduce(scores, axis=1, initial=1e-9, keepdims=True) if scores.size else scores
     relative = scores / best
@@ -156,7 +160,7 @@ def features(scores: Floats, similarities: Floats, songs: SongTraits, seeds: Son
 
 
 class Reranker:
-    """Boosted trees that score candidates by their features. A likelier song has a higher score.
+    """Boosted trees that score candidates by their features. More likely songs score higher.
 
     - `fields`: the keyword payload fields that the model uses.
     - `has_current_features`: whether the model was trained with the features of this version.
@@ -175,8 +179,8 @@ class Reranker:
         self.has_current_features = names == feature_names(self.fields)
 
     def score(self, table: Floats) -> Floats:
-        """Return a score for each candidate, shape (n,), from 0 to 1, comparable within a query."""
-        # For a few hundred rows, starting threads takes longer than they save.
+        """Return the scores of n candidates, shape (n,), from 0 to 1, comparable within a query."""
+        # For a few hundred rows, starting threads takes more time than the threads save.
         scores: Floats = self._booster.predict(table, num_threads=1)
         return scores
 
@@ -198,7 +202,7 @@ def load_lightgbm() -> Any:
 
 
 def pack(model: str) -> tuple[str, str]:
-    """Return the SHA-256 of a model's text, and the text compressed as ASCII, for a manifest."""
+    """Return the SHA-256 of a model's text, and the compressed text encoded as ASCII."""
     content = model.encode()
     packed = base64.b85encode(zlib.compress(content, 9)).decode()
     return hashlib.sha256(content).hexdigest(), packed
@@ -219,9 +223,9 @@ def unpack(stored: StoredReranker) -> str:
 def load_reranker(stored: StoredReranker | None) -> Reranker | None:
     """Return the re-ranker of a release, or None if it has none or the model cannot be used.
 
-    It cannot be used if LightGBM is missing, or if the model was trained with other features than
-    those of this version; a warning is logged. The first call for a release takes seconds; later
-    calls return the same object. Raises `CorruptReleaseError`.
+    The model cannot be used if LightGBM is not installed, or if it was trained with features that
+    differ from the features of this version. In both cases, a warning is logged. The first call for
+    a release takes seconds; later calls return the same object. Raises `CorruptReleaseError`.
     """
     if stored is None:
         return None

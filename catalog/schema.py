@@ -66,20 +66,21 @@ MAX_PREFIX_LENGTH = 20
 
 
 def fusion_depths(limit: int) -> tuple[int, int]:
-    """Return the numbers of songs of the sparse and the dense ranking to fuse for `limit` hits."""
+    """Return the numbers of sparse and of dense hits that are fused into `limit` hits."""
     return max(FUSED_PREDICTED, 2 * limit), max(FUSED_NEAREST, limit)
 
 
 def find_min_score(weights: Mapping[int, float]) -> float | None:
-    """Return the minimum co-occurrence score of a hit, or None if any score is above 0 anyway.
+    """Return the minimum co-occurrence score of a hit, or None if no minimum is needed.
 
-    If a seed weight is negative, scores can be 0 or less; such songs are not returned.
+    A minimum is needed only if a seed weight is negative. Scores can then be 0 or less, and songs
+    with such scores are not returned.
     """
     return MIN_SCORE if min(weights.values(), default=0.0) < 0 else None
 
 
 def clip_cosine(score: float) -> float:
-    """Clip a cosine from Qdrant to -1 to 1, because its rounding errors can exceed these bounds."""
+    """Clip a cosine from Qdrant to -1 to 1. Rounding can move it slightly out of this range."""
     return min(1.0, max(-1.0, score))
 
 
@@ -89,7 +90,7 @@ def default_search_ef(songs: int) -> int:
 
 
 def parse_song(payload: Mapping[str, Any]) -> Song:
-    """Return the song with the fields of a point's payload."""
+    """Return the song that a point's payload describes."""
     return Song(
         song_id=UUID(payload["song_id"]),
         artist=payload["artist"],
@@ -106,7 +107,7 @@ def parse_song(payload: Mapping[str, Any]) -> Song:
 
 
 def _parse_artist_keys(value: str | Sequence[str]) -> tuple[str, ...]:
-    # A release of format 2 has a text here, because each song has exactly one artist.
+    # In format 2, the value is a text, because each song has exactly one artist.
     return (value,) if isinstance(value, str) else tuple(value)
 
 
@@ -122,7 +123,7 @@ def build_payload(row: Mapping[str, Any]) -> dict[str, Any]:
 def build_row(
     payload: Mapping[str, Any], vector: Vector | None, weights: Mapping[int, float]
 ) -> dict[str, Any]:
-    """Return the row in a draft of a song with this payload, dense vector and sparse vector."""
+    """Return the draft row of a song with this payload, dense vector and sparse vector."""
     return {
         **payload,
         "vector": None if vector is None else vector.tolist(),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAMESPACE = uuid5(UUID(int=0), "nextsong/song")
-_ACCENTS = re.compile("[\u0300-\u0344\u0346-\u036f]+")  # U+0345 is a letter: it folds to iota
+_ACCENTS = re.compile("[\u0300-\u0344\u0346-\u036f]+")  # U+0345 folds to a letter, iota
 _SEPARATOR = "\x1f"  # str.split() removes it as white space, so no normalised name contains it
 
 
@@ -48,13 +48,13 @@ def song_id_of_track(track_id: str) -> UUID:
 
 
 def _uuid5(name: str) -> UUID:
-    # uuid.uuid5 returns the same (RFC 9562, 5.5), but takes twice as long.
+    # `uuid.uuid5` returns the same id (RFC 9562, section 5.5), but takes twice as long.
     digest = hashlib.sha1(NAMESPACE.bytes + name.encode(), usedforsecurity=False).digest()
     return UUID(bytes=digest[:16], version=5)
 
 
 def full_name(artist: str, title: str) -> str:
-    """Return the displayed name of a song: "Artist - Title", or whichever of the two exists."""
+    """Return the displayed name of a song: "Artist - Title", or only the part that exists."""
     return " - ".join(name for name in (artist, title) if name)
 
 

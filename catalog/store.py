@@ -34,32 +34,34 @@ class OpenRelease(Protocol):
         """The manifest of the release."""
 
     async def points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
-        """Return the songs with these ids and their vectors; unknown ids are left out."""
+        """Return the song and dense vector for each of these ids. Unknown ids are omitted."""
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """Return the hits of each search, best first. All searches are sent in one request."""
 
     async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
-        """Return the co-occurrence weight of each seed, by its ordinal, for each of these songs.
+        """Return the sparse vector of each of these songs, as a weight for each index.
 
-        Unknown ids are left out.
+        Indexes are ordinals of seeds, or indexes of content keys (see `catalog.content`). Unknown
+        ids are omitted.
         """
 
     async def similarities(
         self, pairs: Sequence[tuple[Vector, Sequence[UUID]]]
     ) -> list[dict[UUID, float]]:
-        """Return, for each pair of a vector and songs, the cosine similarities, from -1 to 1.
+        """Return, for each pair, the cosine similarity of the vector and each song, from -1 to 1.
 
         Songs without a vector and unknown ids are left out.
         """
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
-        """Return at most `limit` songs, those in the most training playlists first."""
+        """Return at most `limit` songs, sorted by number of training playlists, highest first."""
 
     async def search(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
-        """Return at most `limit` songs with a word in artist or title for each prefix in `text`.
+        """Return at most `limit` songs found by artist and title.
 
-        Songs in the most training playlists come first.
+        For each prefix in `text`, the artist or the title contains a word that begins with the
+        prefix. The songs are sorted by number of training playlists, highest first.
         """
 
     def with_deadline(self, deadline: float | None) -> OpenRelease:
@@ -70,7 +72,7 @@ class OpenRelease(Protocol):
         """
 
     def close(self) -> None:
-        """Release the engine. No method may be called afterwards."""
+        """Close the release. No method may be called afterwards."""
 
 
 Gate = Callable[[OpenRelease], None]
@@ -80,7 +82,7 @@ Gate = Callable[[OpenRelease], None]
 class ReleaseStore(Protocol):
     """A store of releases, of which at most one is current.
 
-    All methods block on disk or network, so an asynchronous caller runs them in a thread. They
+    All methods block on disk or network, so an asynchronous caller must run them in a thread. They
     raise `UnavailableError` if a server cannot be reached.
     """
 
@@ -112,25 +114,32 @@ class ReleaseStore(Protocol):
         """
 
     def rollback(self, release: str | None = None) -> str:
-        """Verify an older release, by default the one before the current, and make it current.
+        """Verify a release, make it the current release, and return its id.
 
-        Returns its id. Raises `NoReleaseError` if there is none.
+        By default, this is the newest release that is older than the current release. Raises
+        `NoReleaseError` if there is no such release.
         """
 
     def prune(self, keep: int) -> list[str]:
-        """Remove all releases except the current and the `keep` newest others; return their ids."""
+        """Remove all releases except the current one and the `keep` newest others.
+
+        Returns the ids of the removed releases.
+        """
 
     def remove(self, release: str) -> None:
-        """Remove a release that is not current. Raises `NoReleaseError` or `InputError`."""
+        """Remove a release that is not current.
+
+        Raises `NoReleaseError` if the release does not exist, and `InputError` if it is current.
+        """
 
     def verify(self, release: str, reporter: Reporter) -> Manifest:
-        """Read a whole release. Raises `CorruptReleaseError` if it is not as it was published."""
+        """Read all data of a release. Raises `CorruptReleaseError` if any of it has changed."""
 
     def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
-        """Yield the songs of a release that this store opened, in batches of rows as in a draft."""
+        """Yield the songs of a release that this store opened, in batches of draft rows."""
 
     def export(self, release: str, path: Path, reporter: Reporter) -> Draft:
-        """Write all songs of a release to the Parquet file `path`; return a draft of them."""
+        """Write all songs of a release to the Parquet file `path`, and return a draft of them."""
 
     def close(self) -> None:
         """Close the connections, if there are any."""
@@ -166,7 +175,7 @@ def require_current(store: ReleaseStore) -> str:
 def find_previous_release(store: ReleaseStore) -> str:
     """Return the newest release older than the current one, or the newest if none is current.
 
-    Raises `NoReleaseError` if there is none.
+    Raises `NoReleaseError` if no such release exists.
     """
     current = store.current()
     others = list_other_releases(store)
@@ -177,7 +186,7 @@ def find_previous_release(store: ReleaseStore) -> str:
 
 
 def require_removable(store: ReleaseStore, release: str) -> None:
-    """Raise `NoReleaseError` if there is no such release, `InputError` if it is the current one."""
+    """Raise `NoReleaseError` if the release does not exist, and `InputError` if it is current."""
     if release not in store.releases():
         raise NoReleaseError(
             f"no release {release} in {store.location}: see `nextsong releases list`"

@@ -47,7 +47,7 @@ _LIVE = re.compile(
     rf"\s[-\u2013]\slive(?:{_LIVE_DETAIL}.*)?$"
     rf"|\s?\(live(?:{_LIVE_DETAIL}[^()]*)?\)$|\s?\[live(?:{_LIVE_DETAIL}[^\[\]]*)?\]$"
 )
-_MARK = re.compile(r"\s[-\u2013]\s|[(\[{]|\bfe?a?t\.")  # occurs in each title to shorten
+_MARK = re.compile(r"\s[-\u2013]\s|[(\[{]|\bfe?a?t\.")  # matches all titles with a removable part
 _DASH = re.compile(r"\s[-\u2013](?=\s)")
 _BRACKET = re.compile(r"[()\[\]]")
 HINT = (
@@ -74,7 +74,7 @@ def base_title(title_key: str) -> str:
     end, searched = len(title), -1
     while True:
         _drop_from(end, brackets)
-        tail = brackets[-1] + 1 if brackets else 0  # after the last bracket
+        tail = brackets[-1] + 1 if brackets else 0  # position after the last bracket
         if tail != searched and (credit := _BARE_CREDIT.search(title, tail, end)):
             end = credit.start()
         searched = tail
@@ -108,7 +108,10 @@ def _drop_from(end: int, positions: list[int]) -> None:
 
 
 def _edition_dashes(title: str, dashes: list[int]) -> list[int]:
-    """Return the dashes with which the last edition may start: "2011 - remaster" contains one."""
+    """Return the positions of the dashes at which the last edition may start.
+
+    An edition can contain a dash itself, such as "2011 - remaster".
+    """
     starts: list[int] = []
     for dash in reversed(dashes[-1 - MAX_EDITIONS :]):
         starts.insert(0, dash)

@@ -58,7 +58,8 @@ def run_demo(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
     echo(describe_run(outcome))
 
     echo("\n3. Hit rate: how often the held-out last song of a playlist is recommended", bold=True)
-    # The final figures come from the test playlists; this is their only use, and the log counts it.
+    # The final figures come from the test playlists, which are used only here. The run log counts
+    # this use.
     plan = harness.Plan(
         split="test", baselines=("popularity", "tutorial"), behaviours=False, recall=False
     )
@@ -83,7 +84,7 @@ def run_demo(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
 
 
 def write_raw(file: Path, rows: int, seed: int, reporter: Reporter) -> None:
-    """Write `rows` synthetic rows to `file` in the form of #nowplaying. Raises `StorageError`."""
+    """Write `rows` synthetic rows in the #nowplaying format to `file`. Raises `StorageError`."""
     with reporter.task("generate") as task:
         playlists = raw_form.write_raw(file, rows, seed)
         task.result(f"{playlists:,} playlists, {rows:,} rows: {file}")
@@ -91,7 +92,7 @@ def write_raw(file: Path, rows: int, seed: int, reporter: Reporter) -> None:
 
 
 def _pick_case(result: Evaluation) -> tuple[list[Seed], Seed]:
-    """Return seeds and label of the first held-out case that fits on a screen, hit or miss."""
+    """Return the seeds and the label of the first held-out case that fits on a screen."""
     lengths = result.cases.seeds.lengths
     fitting = np.flatnonzero((lengths >= 5) & (lengths <= 10))
     case = int(fitting[0]) if len(fitting) else 0
@@ -110,7 +111,7 @@ def _describe_label(label: Seed, response: pb.RecommendResponse) -> str:
 
 @contextmanager
 def run_service(home: Path) -> Iterator[str]:
-    """Run a service on a free port, in its own process. Yields its address."""
+    """Run a service in a separate process on a free port, and yield its address."""
     command = [sys.executable, "-m", "cli.main", "serve", "--home", str(home), "--port", "0"]
     command += ["--log-level", "warning"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
@@ -130,7 +131,7 @@ def run_service(home: Path) -> Iterator[str]:
 
 
 def _own_command() -> str:
-    """Return the path of the `nextsong` command as the user can type it."""
+    """Return the path of the `nextsong` command in the form that the user can type."""
     command = Path(sys.argv[0])
     if command.name != "nextsong":
         return "nextsong"

@@ -67,7 +67,7 @@ def _print(finding: Finding) -> None:
 
 
 def _store_options(context: click.Context) -> str:
-    """Return the options of this call that select the store, for commands in the advice."""
+    """Return the command-line options that select the store, to repeat in suggested commands."""
     options = (
         f" --{name.replace('_', '-')} {shlex.quote(str(context.params[name]))}"
         for name in ("home", *QDRANT_PARAMETERS)

@@ -31,7 +31,7 @@ def _record(home: Path, run: Mapping[str, Any], reporter: Reporter) -> None:
 
 @click.group(context_settings={"obj": RunHooks(_make_gate, _record)})
 def ingest() -> None:
-    """Make a release of playlist files."""
+    """Build releases from playlist files."""
 
 
 for command in (run, stats, report):

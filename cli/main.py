@@ -104,7 +104,7 @@ def _describe(error: OSError) -> str:
 
 
 def _drop_unwritten() -> None:
-    """Discard buffered output that could not be written, so that Python does not retry at exit."""
+    """Discard buffered output, so that Python does not try again to write it at exit."""
     for stream in filter(None, (sys.stdout, sys.stderr)):
         try:
             stream.flush()

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class ConditionType(click.ParamType["WrittenCondition"]):
-    """A well-formed condition. Whether the release has the field is checked later."""
+    """A well-formed condition. A later check makes sure that the release has the field."""
 
     name = "text"
 

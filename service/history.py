@@ -1,7 +1,7 @@
-"""Listening history: the last plays of each user, in a Qdrant collection of its own.
+"""Listening history: the last plays of each user, in a separate Qdrant collection.
 
-A point is one play. It has no vector, and its payload holds the user, the song and the time. Its id
-is derived from the three, so a play that is recorded twice is kept once.
+Each play is a point without a vector, whose payload holds the user, the song and the time. The id
+of the point is derived from these three values, so a play that is recorded twice is stored once.
 """
 
 from __future__ import annotations
@@ -59,17 +59,17 @@ class History:
         self._plays = plays
         self._max_age_ms = round(days * DAY_MS)
         self._replicas = replicas
-        self._is_created = asyncio.Event()  # shared with the copies of `with_deadline`
+        self._is_created = asyncio.Event()  # shared with the copies that `with_deadline` returns
         self._deadline: float | None = None
 
     def with_deadline(self, deadline: float | None) -> History:
-        """Return a copy whose requests end at `deadline`, a time of `time.monotonic`."""
+        """Return a copy whose requests must end by `deadline`, a time of `time.monotonic`."""
         history = copy.copy(self)
         history._deadline = deadline
         return history
 
     async def record(self, user: str, plays: Sequence[tuple[UUID, int]]) -> None:
-        """Add plays, each a song and its time in milliseconds since 1970."""
+        """Add plays, each given as a song id and a time in milliseconds since 1970."""
         await self._create_collection()
         points = [
             models.PointStruct(
@@ -81,7 +81,7 @@ class History:
         ]
         try:
             await self._upsert(points)
-        except MissingCollectionError:  # the collection was removed while the service runs
+        except MissingCollectionError:  # the collection was removed while the service was running
             self._is_created.clear()
             await self._create_collection()
             await self._upsert(points)
@@ -100,13 +100,13 @@ class History:
         return has_plays
 
     async def purge(self) -> None:
-        """Remove the plays of all users that are too old."""
+        """Remove all plays that are too old, for all users."""
         is_old = models.FieldCondition(key="at_ms", range=models.Range(lt=self._get_begin_ms()))
         with suppress(MissingCollectionError):
             await self._delete(models.Filter(must=[is_old]))
 
     async def purge_regularly(self) -> None:
-        """Remove plays that are too old every `PURGE_EVERY_S` seconds, until cancelled."""
+        """Call `purge` every `PURGE_EVERY_S` seconds on average, until cancelled."""
         while True:
             # The random factor keeps processes and replicas from purging at the same time.
             await asyncio.sleep(PURGE_EVERY_S * random.uniform(0.5, 1.5))
@@ -171,7 +171,7 @@ class History:
                         name, vectors_config={}, replication_factor=self._replicas
                     ),
                 )
-            except Exception:  # expected if another process created it at the same time
+            except Exception:  # another process may have created the collection
                 if not await self._exists():
                     raise
         for field, kind in _INDEXES.items():

@@ -107,7 +107,8 @@ def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
 def _load(flags: dict[str, Any], config: Path | None) -> Settings:
     """Return the settings.
 
-    Raises `click.UsageError` if a flag is wrong, and `SettingsError` if another source is.
+    Raises `click.UsageError` if a flag is invalid, and `SettingsError` if another source has an
+    invalid value.
     """
     from catalog.errors import SettingsError
     from service import settings

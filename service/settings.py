@@ -1,7 +1,8 @@
-"""The settings of the service, from flags, the environment, a TOML file and defaults, in order.
+"""The settings of the service.
 
-The setting `max_concurrency` is the flag `--max-concurrency`, the variable
-`NEXTSONG_MAX_CONCURRENCY` and the key `max_concurrency` of the file.
+The order of precedence is: flags, environment variables, TOML file, defaults. For example, the
+setting `max_concurrency` is the flag `--max-concurrency`, the variable `NEXTSONG_MAX_CONCURRENCY`
+and the key `max_concurrency` in the file.
 """
 
 from __future__ import annotations
@@ -191,7 +192,7 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
 
 
 def _toml(value: Any) -> str:
-    # JSON and TOML strings differ only in surrogate pairs and in some control characters.
+    # JSON and TOML strings differ only in surrogate pairs and some control characters.
     text = json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
     return escape_controls(text)
 

@@ -25,12 +25,13 @@ def copy_release(
     scratch: Path,
     reporter: Reporter,
 ) -> Manifest:
-    """Publish a release of `source`, by default the current one, in `target` with the same id.
+    """Copy a release from `source` to `target` under the same id, and return its manifest.
 
-    The copy is read back before it becomes current, and is removed if a payload or a vector differs
-    from the original in any bit. `scratch` is a folder for a temporary Parquet file of all songs.
-    Raises `GateError` if the copy differs, `BusyError` if the release is already the current one of
-    the target, and the errors of reading and publishing.
+    If `release` is None, the current release is copied. Before the copy becomes current, it is read
+    back; it is removed if a payload or a vector differs from the original in any bit. `scratch` is
+    a folder for a temporary Parquet file of all songs. Raises `GateError` if the copy differs,
+    `BusyError` if the release is already current in the target, and the errors of reading and
+    publishing a release.
     """
     release = release or source.current()
     if release is None:

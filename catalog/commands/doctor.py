@@ -29,7 +29,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check, with advice if something should be done."""
+    """The result of one check, with advice if action is needed."""
 
     level: Literal["ok", "warning", "failure"]
     what: str
@@ -37,9 +37,10 @@ class Finding:
 
 
 def examine(folder: Path, qdrant: QdrantOptions | None, options: str = "") -> Iterator[Finding]:
-    """Check versions, the folder, the server if `qdrant` is given, and the releases.
+    """Check the versions, the folder, the releases, and the server if `qdrant` is given.
 
-    `options` is the part of a command line that selects the store, for commands in the advice.
+    Yields one finding per check. `options` holds the command-line options that select the store;
+    the commands in the advice repeat these options.
     """
     yield from _check_versions()
     for finding in _check_disk(folder):
@@ -165,7 +166,7 @@ def _check_releases(store: ReleaseStore, options: str) -> Iterator[Finding]:
 
 
 def _read_current(store: ReleaseStore) -> tuple[str | None, str]:
-    """Return the current release, or None and the problem if it cannot be determined."""
+    """Return the id of the current release and "", or None and the reason for the failure."""
     try:
         return store.current(), ""
     except CorruptReleaseError as error:
@@ -173,7 +174,7 @@ def _read_current(store: ReleaseStore) -> tuple[str | None, str]:
 
 
 def _verify(store: ReleaseStore, release: str) -> tuple[Manifest | None, str]:
-    """Return the manifest of a release if it is intact, or None and a description of the damage."""
+    """Return the manifest of an intact release and "", or None and a description of the damage."""
     try:
         return store.verify(release, SilentReporter()), ""
     except CorruptReleaseError as error:

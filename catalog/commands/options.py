@@ -1,4 +1,4 @@
-"""Options that several commands share, and the output of results and errors."""
+"""Options that several commands share, and functions that print results and errors."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ COMPLETION_TIMEOUT_S = 2
 
 
 class Text(click.ParamType[str]):
-    """A text argument. Bytes that are not UTF-8 are a usage error: gRPC cannot send them."""
+    """A text argument, which must be valid UTF-8 because gRPC cannot send any other text."""
 
     name = "text"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the text, or fail."""
+        """Return the text. Raises `click.BadParameter` if it is not valid UTF-8."""
         try:
             value.encode()
         except UnicodeEncodeError:
@@ -47,7 +47,7 @@ class Decimal(click.FloatRange):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the number, or fail."""
+        """Return the number. Raises `click.BadParameter` if it is not finite or out of bounds."""
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number", param, ctx)
@@ -58,7 +58,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 def _option_with_variable(flag: str, **attributes: Any) -> Callable[[Command], Command]:
-    """Return an option that can also be set by a variable: `--keep` by `NEXTSONG_KEEP`."""
+    """Return an option that an environment variable can also set: `--keep` by `NEXTSONG_KEEP`."""
     variable = f"NEXTSONG_{flag.removeprefix('--').replace('-', '_').upper()}"
     return click.option(flag, envvar=variable, show_envvar=True, **attributes)
 
@@ -175,7 +175,7 @@ _PUBLISHING_OPTIONS = [
 
 
 def qdrant_server(command: Command) -> Command:
-    """Add the options of a Qdrant server. The command gets `qdrant`, which is None without URL."""
+    """Add the Qdrant server options. The command receives `qdrant`, which is None without a URL."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -208,7 +208,7 @@ def _read_qdrant_options(values: Mapping[str, Any]) -> QdrantOptions | None:
 
 
 def publishing_options(command: Command) -> Command:
-    """Add the options of publishing. The command gets `layout` and `keep`."""
+    """Add the publishing options. The command receives `layout` and `keep`."""
 
     @functools.wraps(command)
     def wrapped(
@@ -241,7 +241,7 @@ def reporter_for(*, quiet: bool, log_format: str = "console") -> Reporter:
 
 
 def print_result(result: Mapping[str, Any], text: str, *, as_json: bool) -> None:
-    """Print the result of a command: `result` as JSON, or `text`."""
+    """Print `result` as JSON if `as_json` is set, else print `text`."""
     from catalog.console import terminal
 
     if as_json:
@@ -251,7 +251,7 @@ def print_result(result: Mapping[str, Any], text: str, *, as_json: bool) -> None
 
 
 def one_line_errors(command: Command) -> Command:
-    """Report a `NextsongError` of the command as one line on standard error, with exit code 1."""
+    """Make a command report a `NextsongError` as one line on standard error, with exit code 1."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:

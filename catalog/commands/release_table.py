@@ -1,4 +1,4 @@
-"""The releases of a store, as a table and as JSON."""
+"""Print the releases of a store, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from catalog.manifest import Manifest
     from catalog.store import ReleaseStore
 
-MAX_SOURCES = 3  # files named in the table; the JSON output names all
+MAX_SOURCES = 3  # files that the table names; the JSON output names all files
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A release of a store. `problem` explains why its manifest cannot be read."""
+    """A release in a store. If its manifest cannot be read, `problem` explains why."""
 
     release: str
     current: bool

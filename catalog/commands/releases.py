@@ -73,9 +73,10 @@ def show(release: str | None, home: Path, qdrant: QdrantOptions | None) -> None:
 @json_option
 @one_line_errors
 def rollback(release: str | None, home: Path, qdrant: QdrantOptions | None, as_json: bool) -> None:
-    """Make RELEASE the current release, by default the newest one older than the current.
+    """Make RELEASE the current release. Running services switch to it.
 
-    Running services switch to it. If no release is current, the default is the newest one.
+    By default, RELEASE is the newest release that is older than the current release, or the newest
+    release if none is current.
     """
     from catalog.open_store import open_store
 

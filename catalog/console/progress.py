@@ -37,7 +37,7 @@ class Task(Protocol):
         """Report that `done` of `total` units have been finished since the start of the task."""
 
     def result(self, text: str) -> None:
-        """Set the result of the task, reported when it ends."""
+        """Set the result, which is reported when the task ends."""
 
 
 class Reporter(Protocol):
@@ -78,8 +78,8 @@ class _LiveTask:
         self.text = ""
 
     def advance(self, done: float, total: float | None = None) -> None:
-        # By default rich keeps the first total, and stops the clock when it is reached. But a task
-        # can have a second phase with another total: indexing follows the upload.
+        # By default, rich keeps the first total and stops the clock when this total is reached. But
+        # a task can have a second phase with another total: indexing follows the upload.
         self._shown.total = total
         self._progress.update(self._id, completed=done)
         self._shown.finished_time = None
@@ -89,7 +89,10 @@ class _LiveTask:
 
 
 class ConsoleReporter:
-    """A reporter to standard error: a line for each task, and a progress bar on a terminal."""
+    """A reporter that writes a line for each task to standard error.
+
+    On a terminal, it also shows a progress bar.
+    """
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -134,7 +137,7 @@ class _LoggedTask:
 
 
 class JsonReporter:
-    """A reporter to standard error in JSON lines, for programs."""
+    """A reporter that writes JSON lines to standard error, for programs."""
 
     def say(self, text: str) -> None:
         """Report one line."""

@@ -1,6 +1,6 @@
-"""Tables for terminals, and tables without rules for files and pipes.
+"""Tables with border lines for terminals, and plain tables for files and pipes.
 
-No cell is truncated: if a table does not fit on a terminal, it is printed without rules as well.
+No cell is truncated: if a table does not fit on a terminal, it is printed without border lines.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from rich.text import Text
 
 from catalog.console.terminal import escape_unencodable, one_line, sanitise
 
-UNLIMITED = 1_000_000  # columns
-MIN_WIDTH = 8  # columns: minimum width of a cell whose text may wrap on a terminal
+UNLIMITED = 1_000_000  # columns, more than any table needs
+MIN_WIDTH = 8  # minimum width, in columns, of a cell whose text may wrap on a terminal
 
 
 def is_terminal(file: IO[str] | None = None) -> bool:
@@ -32,11 +32,11 @@ class Console(rich_console.Console):
         super().__init__(stderr=stderr, highlight=False, emoji=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Return the string as text with control characters escaped."""
+        """Return `text` as rich text, with control characters escaped."""
         return super().render_str(sanitise(text), **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Print objects. Tables have rules only on a terminal that they fit on."""
+        """Print objects. A table has border lines only on a terminal that is wide enough."""
         if is_terminal(self.file) and all(self._fits(each) for each in objects):
             super().print(*objects, **options)
             return
@@ -44,7 +44,7 @@ class Console(rich_console.Console):
         for each in objects:
             if isinstance(each, Table):
                 each.make_plain()
-                if each.title:  # rich would wrap it to the width of the table
+                if each.title:  # rich would wrap the title to the width of the table
                     parts.append(each.title)
                     each.title = None
             parts.append(each)
@@ -59,7 +59,7 @@ class Console(rich_console.Console):
         self.file.flush()
 
     def on_broken_pipe(self) -> None:
-        """Raise the error again: the root command handles it."""
+        """Re-raise the `BrokenPipeError`, which the root command handles."""
         raise  # noqa: PLE0704 -- rich calls this while it handles the error
 
     def _fits(self, item: Any) -> bool:
@@ -67,7 +67,7 @@ class Console(rich_console.Console):
 
 
 class Table(table.Table):
-    """A table in which each cell is one line of text, which is never truncated."""
+    """A table whose cells are single lines of text and are never truncated."""
 
     def __init__(self, title: str | None = None, **style: Any) -> None:
         options: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False} | style
@@ -75,15 +75,15 @@ class Table(table.Table):
         self._widths: list[int] = []
 
     def add_column(self, header: Any = "", *arguments: Any, **options: Any) -> None:
-        """Add a column, which wraps text that is too wide."""
+        """Add a column that wraps text that is too wide."""
         super().add_column(header, *arguments, **{"overflow": "fold", **options})
         self._widths.append(cell_len(str(header)))
 
     def add_row(self, *cells: Any, **options: Any) -> None:
-        """Add a row of cells in markup."""
+        """Add a row. String cells may contain rich markup."""
         lines = [one_line(cell) if isinstance(cell, str) else cell for cell in cells]
         super().add_row(*lines, **options)
-        for column in self.columns[len(self._widths) :]:  # columns without a header
+        for column in self.columns[len(self._widths) :]:  # columns that the row added
             column.overflow = "fold"
             self._widths.append(0)
         for column_index, line in enumerate(lines):
@@ -101,5 +101,5 @@ class Table(table.Table):
         return sum(cells) + gap * (len(self.columns) - 1) + 2 * self.show_edge
 
     def make_plain(self) -> None:
-        """Remove all rules: columns are separated by two or more spaces."""
+        """Remove all border lines, and separate columns by two or more spaces."""
         self.box, self.collapse_padding, self.title_style = None, False, "none"

@@ -1,4 +1,4 @@
-"""Printing of text and JSON without control characters.
+"""Print text and JSON without control characters.
 
 All commands print with this module or `catalog.console.tables`, so that control characters in names
 and paths never reach a terminal.
@@ -13,15 +13,19 @@ from typing import IO, Any
 
 import click
 
-# C0 except tab and line feed, DEL, C1, line and paragraph separators, characters that change the
-# direction of text, and unpaired surrogates, which no encoding can represent.
+# Control characters (C0 except tab and line feed, DEL, C1), line and paragraph separators,
+# characters that change the direction of text, and unpaired surrogates, which no encoding can
+# represent.
 _CONTROL = re.compile(
     "[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def sanitise(text: str) -> str:
-    r"""Return the text with control characters, except line feed and tab, escaped as `\x1b`."""
+    r"""Return the text with control characters except line feed and tab escaped.
+
+    An escape character, for example, becomes `\x1b`.
+    """
     return _CONTROL.sub(_escape, text)
 
 
@@ -36,14 +40,14 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def escape_controls(text: str) -> str:
-    r"""Return JSON or TOML text with control characters escaped as `\u001b`."""
+    r"""Return JSON or TOML text with control characters escaped (ESC as `\u001b`)."""
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def json_text(value: Any, *, indent: int | None = None, **options: Any) -> str:
     """Return the value as JSON in ASCII, without control characters.
 
-    All commands print JSON in this form.
+    All commands use this function to print JSON.
     """
     return escape_controls(json.dumps(value, indent=indent, **options | {"ensure_ascii": True}))
 
@@ -61,6 +65,6 @@ def echo(text: str = "", *, nl: bool = True, err: bool = False, **style: Any) ->
 
 
 def escape_unencodable(text: str, file: IO[str] | None) -> str:
-    """Return the text with characters escaped that the encoding of the file cannot represent."""
+    """Escape the characters of `text` that the encoding of `file` cannot represent."""
     encoding = getattr(file, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -1,10 +1,12 @@
 """Build a shard of Qdrant Edge in a separate process: `python -m catalog.embedded.build`.
 
-While the engine builds an index, it holds the interpreter lock, so in the same process no other
-thread could answer calls or show progress. The arguments are the Parquet file of the songs, the
-number of dimensions, the index types of the extra payload fields as JSON, and the folder of the new
-shard. The parent reads JSON lines from standard output: {"stage", "done", "total"} for progress,
-then {"points", "indexed"} or {"error"}.
+While the engine builds an index, it holds the interpreter lock, so no other thread of the same
+process could answer calls or show progress.
+
+The arguments are the Parquet file of the songs, the number of dimensions, the index types of the
+extra payload fields as JSON, and the folder for the new shard. The process writes JSON objects to
+standard output, one per line: objects with the keys `stage`, `done` and `total` for progress, then
+one object with either the keys `points` and `indexed` or the key `error`.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-BATCH = 2_000  # songs
+BATCH = 2_000  # songs per call to the engine
 
 SONGS_PER_SEGMENT = 400_000
 
@@ -64,12 +66,12 @@ def build(
 ) -> None:
     """Create a shard at `shard_path`, add the songs, index it and close it.
 
-    `songs_path` is a file as in `catalog.draft.Draft`; `payload` has the index type of each extra
-    payload field. Raises `EngineError`.
+    `songs_path` is a Parquet file as described in `catalog.draft.Draft`; `payload` has the index
+    type of each extra payload field. Raises `EngineError`.
     """
     songs = pq.ParquetFile(songs_path)
     total = songs.metadata.num_rows
-    _report(stage="upload", done=0, total=total)  # raises if the parent has ended already
+    _report(stage="upload", done=0, total=total)  # fails if the parent process has already ended
     shard_path.mkdir()
     with engine_errors("build"):
         shard = edge.EdgeShard.create(str(shard_path), _config(dimensions))
@@ -88,7 +90,7 @@ def build(
             weights_in_segment += batch["seeds"].nbytes // BYTES_PER_SEED
             _report(stage="upload", done=done, total=total)
         _report(stage="index", done=0, total=total)
-        # Loading merges the journals into the files; afterwards the files do not change.
+        # Loading the shard merges the journals into the files, which do not change afterwards.
         shard = _index(shard, shard_path)
         info = shard.info()
         shard.close()
@@ -106,7 +108,7 @@ def _index(shard: Any, shard_path: Path) -> Any:
 
 def _trim_memory() -> None:
     if sys.platform == "linux":
-        with suppress(AttributeError):  # musl has no such function
+        with suppress(AttributeError):  # musl has no `malloc_trim`
             ctypes.CDLL(None).malloc_trim(0)
 
 
@@ -148,7 +150,7 @@ def _report(**fields: Any) -> None:
 
 
 def _die_with_parent() -> None:
-    # On Linux, the kernel ends this process if its parent is killed.
+    # On Linux, make the kernel kill this process if its parent is killed.
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)

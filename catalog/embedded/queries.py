@@ -1,4 +1,4 @@
-"""Translate search plans into the types of Qdrant Edge, and its points back."""
+"""Convert search plans to Qdrant Edge requests, and Qdrant Edge records to songs and vectors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def build_request(plan: Plan, passing: Any, params: Any, **returned: Any) -> Any:
     """Return the request for a plan.
 
-    `passing` is the filter, `params` the search parameters of the index, and `returned` says which
-    payload and vectors the engine returns.
+    `passing` is the filter that songs must pass, `params` are the search parameters of the index,
+    and `returned` selects the payload and the vectors to return.
     """
     if not isinstance(plan, Fusion):
         query = _build_query(plan, params)
@@ -57,7 +57,7 @@ def _build_sum(dense_weight: float) -> Any:
 
 
 def build_filter(clauses: Clauses) -> Any:
-    """Return the filter of these clauses, or None if there are none."""
+    """Return the filter with these clauses, or None if there are no clauses."""
     must = [_build_condition(clause) for clause in clauses.must]
     must_not = [_build_condition(clause) for clause in clauses.must_not]
     if not must and not must_not:
@@ -78,17 +78,17 @@ def _build_condition(clause: Clause) -> Any:
 
 
 def parse_point(record: Any) -> Point:
-    """Return a song with its dense vector."""
+    """Return the song in a record, with its dense vector."""
     return Point(parse_song(record.payload), parse_dense_vector(record))
 
 
 def parse_dense_vector(record: Any) -> Vector | None:
-    """Return the dense vector of a record, or None if it has none or it was not requested."""
+    """Return the dense vector of a record, or None if it is missing or was not requested."""
     vector = (record.vector or {}).get(DENSE)
     return None if vector is None else np.asarray(vector, dtype=np.float32)
 
 
 def parse_weights(record: Any) -> dict[int, float]:
-    """Return the sparse vector of a record: the co-occurrence weight of each seed's ordinal."""
+    """Return the sparse vector of a record, as a weight for each index."""
     sparse = (record.vector or {}).get(SPARSE)
     return {} if sparse is None else dict(zip(sparse.indices, sparse.values, strict=True))

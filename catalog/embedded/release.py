@@ -1,8 +1,8 @@
 """A release in a folder, opened for reading by Qdrant Edge in this process.
 
-Each call of the engine holds the interpreter lock for some tenths of a millisecond. So threads do
-not help, and coroutines pause between two calls (see `catalog.pauses`). An open release is never
-written to.
+Each call to the engine holds the interpreter lock for a few tenths of a millisecond, so threads
+would not speed up the searches. Instead, coroutines pause between calls (see `catalog.pauses`). An
+open release is never written to.
 """
 
 from __future__ import annotations
@@ -47,18 +47,19 @@ if TYPE_CHECKING:
 
     from catalog.manifest import Manifest
 
-POINTS_AT_ONCE = 200  # songs per call of the engine
+POINTS_AT_ONCE = 200  # songs per call to the engine
 
-WEIGHTS_AT_ONCE = 20  # songs per call of the engine, few because sparse vectors can be long
+WEIGHTS_AT_ONCE = 20  # songs per call to the engine; few, because sparse vectors can be long
 
-MIN_CANARY_SCORE = 0.999  # cosine similarity of a canary with itself
+MIN_CANARY_SCORE = 0.999  # minimum cosine similarity of the best hit for a canary's own vector
 
 
 @contextmanager
 def engine_errors(task: str) -> Iterator[None]:
-    """Turn every error of the engine during `task` into `EngineError`.
+    """Convert each error that the engine raises in this block to `EngineError`.
 
-    The engine raises bare `Exception`s and, if it panics, a `BaseException`.
+    `task` names the failed task in the message. The engine raises plain `Exception`s and, if it
+    panics, a `BaseException`.
     """
     try:
         yield
@@ -70,7 +71,7 @@ def engine_errors(task: str) -> Iterator[None]:
 
 
 class EmbeddedRelease:
-    """A release in the folder of a shard (see `catalog.store.OpenRelease`)."""
+    """An `OpenRelease` (see `catalog.store`) that reads a release from the folder of its shard."""
 
     def __init__(self, shard: Path, manifest: Manifest) -> None:
         self._manifest = manifest
@@ -86,9 +87,9 @@ class EmbeddedRelease:
         return self._manifest
 
     def verify(self) -> None:
-        """Raise `CorruptReleaseError` unless the engine agrees with the manifest.
+        """Raise `CorruptReleaseError` if the data in the engine does not match the manifest.
 
-        The number of songs must be right, and each canary its own nearest neighbour.
+        The number of songs must match, and each canary must be its own nearest neighbour.
         """
         expected = self._manifest.counts.songs
         with engine_errors("count"):
@@ -107,7 +108,7 @@ class EmbeddedRelease:
                 raise CorruptReleaseError(f"song {canary} cannot be found by its own vector")
 
     async def points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
-        """Return the songs with these ids and their vectors; unknown ids are left out."""
+        """Return the song and dense vector for each of these ids. Unknown ids are omitted."""
         points: dict[UUID, Point] = {}
         async for start in pause_between(range(0, len(song_ids), POINTS_AT_ONCE)):
             points |= self._points(song_ids[start : start + POINTS_AT_ONCE])
@@ -119,9 +120,9 @@ class EmbeddedRelease:
         return [self._find(search, songs) async for search in pause_between(searches)]
 
     async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
-        """Return the co-occurrence weight of each seed, by its ordinal, for each of these songs.
+        """Return the sparse vector of each of these songs, as a weight for each index.
 
-        Unknown ids are left out.
+        Unknown ids are omitted.
         """
         weights: dict[UUID, dict[int, float]] = {}
         async for start in pause_between(range(0, len(song_ids), WEIGHTS_AT_ONCE)):
@@ -134,23 +135,23 @@ class EmbeddedRelease:
     async def similarities(
         self, pairs: Sequence[tuple[Vector, Sequence[UUID]]]
     ) -> list[dict[UUID, float]]:
-        """Return, for each pair of a vector and songs, the cosine similarities, from -1 to 1."""
+        """Return the cosine similarities of each vector to the songs of its pair, from -1 to 1."""
         return [
             self._similarities(vector, song_ids) async for vector, song_ids in pause_between(pairs)
         ]
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
-        """Return at most `limit` songs, those in the most training playlists first."""
+        """Return at most `limit` songs, sorted by number of training playlists, highest first."""
         passing = build_filter(build_clauses(where))
         return [parse_point(record) for record in self._by_popularity(limit, passing, [DENSE])]
 
     async def search(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
-        """Return at most `limit` songs with a word in artist or title for each prefix in `text`."""
+        """Return at most `limit` songs found by artist and title (see `OpenRelease.search`)."""
         passing = build_filter(build_clauses(where, HasWords("search_text", normalise(text))))
         return [parse_song(record.payload) for record in self._by_popularity(limit, passing, None)]
 
     def batches(self, size: int = 1_000) -> Iterator[list[dict[str, Any]]]:
-        """Yield all songs in batches of rows as in a draft (see `catalog.draft.Draft`)."""
+        """Yield all songs in batches of rows, in the format of `catalog.draft.Draft`."""
         offset = None
         while True:
             request = edge.ScrollRequest(
@@ -166,11 +167,11 @@ class EmbeddedRelease:
                 return
 
     def with_deadline(self, deadline: float | None) -> EmbeddedRelease:  # noqa: ARG002
-        """Return this release: it sends no requests that a deadline could end."""
+        """Return this release unchanged, because no deadline can end its searches."""
         return self
 
     def close(self) -> None:
-        """Release the engine."""
+        """Close the engine."""
         with engine_errors("close"):
             self._shard.close()
 
@@ -180,7 +181,7 @@ class EmbeddedRelease:
         return {record.id: parse_point(record) for record in records}
 
     def _find(self, search: Search, songs: dict[UUID, Song]) -> list[Hit]:
-        """Return the hits of a search. `songs` caches songs by id, so that each is parsed once."""
+        """Return the hits of a search. `songs` caches songs by id, to parse each song only once."""
         passing = build_filter(build_clauses(search.where))
         plan = plan_search(search)
         if plan is None:

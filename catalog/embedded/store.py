@@ -1,10 +1,11 @@
-"""A store in a folder: finished releases and a pointer to the current one.
+"""A store in a folder: finished releases and a pointer to the current release.
 
     HOME/current                   id of the current release, replaced atomically
     HOME/releases/ID/manifest.json
-    HOME/releases/ID/shard/        the folder of Qdrant Edge, never changed afterwards
+    HOME/releases/ID/shard/        the folder of Qdrant Edge, which never changes
 
-A release is built under another name by a child process, verified, and renamed into place.
+A child process builds each release under a temporary name. The release is then verified and
+renamed.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 class EmbeddedStore:
     """A release store in the folder `path` (see `catalog.store.ReleaseStore`).
 
-    The folder is created by the first release. Publishing keeps `keep` old releases.
+    The folder is created when the first release is published. Publishing keeps `keep` old releases.
     """
 
     def __init__(self, path: Path, *, keep: int = KEPT) -> None:
@@ -64,13 +65,14 @@ class EmbeddedStore:
 
     @property
     def location(self) -> str:
-        """The folder, for messages."""
+        """The path of the folder, for messages."""
         return str(self.path)
 
     def current(self) -> str | None:
         """Return the id of the current release, or None if nothing has been published.
 
-        Raises `CorruptReleaseError` or `StorageError` if the pointer is damaged or unreadable.
+        Raises `CorruptReleaseError` if the pointer to the current release is damaged, and
+        `StorageError` if it cannot be read.
         """
         try:
             release = self._pointer.read_text(encoding="utf-8", errors="replace").strip()
@@ -139,12 +141,12 @@ class EmbeddedStore:
             write_atomically(self._pointer, f"{release}\n")
             try:
                 self._prune(self._keep)
-            except NextsongError as error:  # the new release is current anyway
+            except NextsongError as error:  # the new release is already current
                 reporter.say(f"  old releases could not be removed: {error}")
         return manifest
 
     def rollback(self, release: str | None = None) -> str:
-        """Verify an older release, by default the one before the current, and make it current."""
+        """Verify a release, make it current, and return its id (see `ReleaseStore.rollback`)."""
         with lock_folder(self.path, "rolling back"):
             release = release or find_previous_release(self)
             self.open(release).close()
@@ -152,7 +154,10 @@ class EmbeddedStore:
         return release
 
     def prune(self, keep: int) -> list[str]:
-        """Remove all releases except the current and the `keep` newest others; return their ids."""
+        """Remove all releases except the current one and the `keep` newest others.
+
+        Returns the ids of the removed releases.
+        """
         with lock_folder(self.path, "pruning"):
             return self._prune(keep)
 
@@ -163,7 +168,7 @@ class EmbeddedStore:
             self._remove(release)
 
     def verify(self, release: str, reporter: Reporter) -> Manifest:
-        """Read a whole release. Raises `CorruptReleaseError` if it is not as it was published."""
+        """Read all data of a release. Raises `CorruptReleaseError` if any of it has changed."""
         with reporter.task("verify") as task:
             manifest = self.manifest(release)
             _open_verified(self._releases / release / "shard", manifest).close()
@@ -171,12 +176,12 @@ class EmbeddedStore:
         return manifest
 
     def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
-        """Yield the songs of a release that this store opened, in batches of rows as in a draft."""
+        """Yield the songs of a release that this store opened, in batches of draft rows."""
         assert isinstance(release, EmbeddedRelease)
         return release.batches()
 
     def export(self, release: str, path: Path, reporter: Reporter) -> Draft:
-        """Write all songs of a release to the Parquet file `path`; return a draft of them."""
+        """Write all songs of a release to the Parquet file `path`, and return a draft of them."""
         opened = self.open(release)
         try:
             write_songs(opened.batches(), opened.manifest, path, reporter)
@@ -185,7 +190,7 @@ class EmbeddedStore:
         return build_draft(opened.manifest, path)
 
     def close(self) -> None:
-        """Do nothing: no connection is open."""
+        """Do nothing, because this store has no open connections."""
 
     def _remove_unfinished(self) -> None:
         for leftover in self._releases.glob(".*.partial"):
@@ -200,8 +205,8 @@ class EmbeddedStore:
         return outdated
 
     def _remove(self, release: str) -> None:
-        # Renamed first: if the process is killed, the rest is not a release, and the next publisher
-        # removes it.
+        # Rename the folder first. If the process is killed, the remaining files do not count as a
+        # release, and the next publisher removes them.
         partial = self._releases / f".{release}.partial"
         with suppress(OSError):
             (self._releases / release).rename(partial)
@@ -214,7 +219,7 @@ def _check_gate(gate: Gate, shard: Path, manifest: Manifest) -> None:
         gate(release)
     finally:
         release.close()
-    manifests.verify_files(shard, manifest.files)  # opening must not have changed the files
+    manifests.verify_files(shard, manifest.files)  # check that opening changed nothing
 
 
 def _build(
@@ -236,7 +241,7 @@ def _build(
         )
         write_atomically(folder / "manifest.json", manifest.to_json())
         _open_verified(shard, manifest).close()
-        manifests.verify_files(shard, manifest.files)  # reading must not change the files
+        manifests.verify_files(shard, manifest.files)  # check that reading changed nothing
         task.result(f"{points:,} songs, {indexed:,} vectors indexed, in release {release}")
     return manifest
 
@@ -244,7 +249,7 @@ def _build(
 def _run_builder(draft: Draft, shard: Path) -> Iterator[dict[str, Any]]:
     payload = json.dumps(draft.payload)
     arguments = [str(draft.songs_path), str(draft.dimensions), payload, str(shard)]
-    # -P keeps the child from importing a `catalog.py` or `json.py` of the working folder.
+    # -P prevents the child from importing a `catalog.py` or `json.py` in the working folder.
     command = [sys.executable, "-P", "-m", "catalog.embedded.build", *arguments]
     # Standard error goes to a file: nothing reads it while the child runs, and a full pipe would
     # block the child.

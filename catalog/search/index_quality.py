@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from catalog.model import Point
     from catalog.store import OpenRelease
 
-K = 10  # hits of a query that are compared
-SAMPLE = 200  # queries
+K = 10  # number of hits per query that are compared
+SAMPLE = 200  # number of queries
 
 MIN_RECALL = 0.97
-"""Minimum recall@10 without a filter of a release that is published."""
+"""Minimum recall@10, without a filter, that a release must have to be published."""
 
 GOOD_RECALL = 0.99
 """Recall@10 at which no wider search is tried, because wider searches take longer."""
@@ -35,7 +35,7 @@ WIDTHS = (100, 200, 400, 800)
 """HNSW search widths (ef) to try, narrowest first."""
 
 _SHARES = (0.5, 0.1, 0.01)
-_DRAWN_PER_SONG = 4  # songs drawn for each song of the sample, because rare songs have no vector
+_DRAWN_PER_SONG = 4  # songs to draw per sampled song; rare songs have no vector
 _MAX_SONGS_OF_ARTIST = 10_000
 
 
@@ -44,9 +44,9 @@ class Recall:
     """Recall@10 under one filter.
 
     - `selectivity`: share of the songs with a vector that pass the filter.
-    - `recall`: mean share of the ten hits of an exact search that are among the ten hits of the
-      index.
-    - `lowest`: lowest share of a single query.
+    - `recall`: mean recall of all queries. The recall of a query is the share of the ten hits of an
+      exact search that are also among the ten hits of the index.
+    - `lowest`: lowest recall of a query.
     """
 
     name: str
@@ -66,7 +66,7 @@ async def measure_recall(
     """Measure the recall of the index with the vectors of these songs as queries.
 
     Songs without a vector are left out, and so are queries for which exact search returns nothing.
-    If there is no query, the recall is 1.
+    If no query remains, the recall is 1.
     """
     searches = [
         Search(point.vector, limit=K, where=where) for point in songs if point.vector is not None
@@ -77,7 +77,7 @@ async def measure_recall(
     for hits, true_hits in zip(by_index, exact, strict=True):
         if not true_hits:
             continue
-        # A song with the same score as the last true hit also counts as right.
+        # A song with the same score as the last true hit also counts as correct.
         lowest_score = true_hits[-1].score - 1e-6
         true_ids = {hit.song.song_id for hit in true_hits}
         right = sum(hit.song.song_id in true_ids or hit.score >= lowest_score for hit in hits)
@@ -134,9 +134,9 @@ def choose_search_width(
 ) -> Manifest:
     """Return the manifest with a search width and the recall@10 at that width.
 
-    The width is the narrowest whose recall is at least `GOOD_RECALL`, or else the widest.
-    `open_with` opens the new release with the search width of a manifest. Raises `EngineError` if
-    the recall at the widest width is below `MIN_RECALL`.
+    The width is the narrowest of `WIDTHS` with a recall of at least `GOOD_RECALL`, or else the
+    widest. `open_with` opens the new release with the search width of a manifest. Raises
+    `EngineError` if the recall at the widest width is below `MIN_RECALL`.
     """
     for width in WIDTHS:
         candidate = replace(manifest, search_ef=width)

@@ -1,7 +1,7 @@
 """The plan of a search, the same for both stores: rankings, fusion and filter clauses.
 
-`catalog.embedded.queries` and `catalog.server.queries` translate it into the types of Qdrant
-Edge and of `qdrant-client`.
+`catalog.embedded.queries` and `catalog.server.queries` convert a plan to the types of Qdrant Edge
+and of `qdrant-client`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """The field has one of the values."""
+    """A clause that holds if the field has one of the values."""
 
     field: str
     values: tuple[Value, ...]
@@ -29,7 +29,10 @@ class AnyOf:
 
 @dataclass(frozen=True, slots=True)
 class InRange:
-    """The field is a number from `minimum` to `maximum`, both included; None is no bound."""
+    """A clause that holds if the field is a number from `minimum` to `maximum`, both included.
+
+    A bound of None means no bound.
+    """
 
     field: str
     minimum: float | None
@@ -38,7 +41,7 @@ class InRange:
 
 @dataclass(frozen=True, slots=True)
 class HasWords:
-    """The text field has a word for each prefix in `text`."""
+    """A clause that holds if every prefix in `text` begins a word of the text field."""
 
     field: str
     text: str
@@ -46,7 +49,7 @@ class HasWords:
 
 @dataclass(frozen=True, slots=True)
 class IsSong:
-    """The song is one of these."""
+    """A clause that holds if the song has one of the ids."""
 
     song_ids: tuple[UUID, ...]
 
@@ -56,14 +59,14 @@ Clause = AnyOf | InRange | HasWords | IsSong
 
 @dataclass(frozen=True, slots=True)
 class Clauses:
-    """A filter as clauses: all of `must` hold, and none of `must_not`."""
+    """A filter: all clauses in `must` have to hold, and none of the clauses in `must_not`."""
 
     must: tuple[Clause, ...] = ()
     must_not: tuple[Clause, ...] = ()
 
 
 def build_clauses(where: Filter, *more: Clause) -> Clauses:
-    """Return the clauses of a filter, with `more` clauses that must hold as well."""
+    """Return the clauses of a filter, with `more` clauses that must also hold."""
     must = list(more)
     must_not: list[Clause] = []
     if where.include_artists:
@@ -89,9 +92,9 @@ def build_clauses(where: Filter, *more: Clause) -> Clauses:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """The best `limit` songs for `search` by one vector: `DENSE` or `SPARSE`.
+    """A plan that returns the `limit` best songs by the vector `using`: `DENSE` or `SPARSE`.
 
-    Songs below `min_score` are left out.
+    Songs with a score below `min_score` are left out.
     """
 
     search: Search
@@ -102,9 +105,10 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """The best songs by the sum of the sparse score and the cosine times the dense weight.
+    """A plan that adds the scores of two rankings: the sparse one, and the weighted dense one.
 
-    A song that is missing in one of the rankings gets 0 from it.
+    The dense score is multiplied by the dense weight of the search. If a song is missing from one
+    of the rankings, that part of its score is 0.
     """
 
     sparse: Ranking
@@ -112,7 +116,7 @@ class Fusion:
 
     @property
     def search(self) -> Search:
-        """The search of both rankings."""
+        """The search, which is the same in both rankings."""
         return self.sparse.search
 
 
@@ -120,7 +124,10 @@ Plan = Ranking | Fusion
 
 
 def plan_search(search: Search) -> Plan | None:
-    """Return the plan of a search, or None if it has neither vector nor weights, or no limit."""
+    """Return the plan of a search, or None if the search cannot return any song.
+
+    That is the case if it has neither a vector nor weights, or if its limit is 0.
+    """
     if search.limit <= 0:
         return None
     if search.vector is not None and search.weights:
@@ -132,7 +139,7 @@ def plan_search(search: Search) -> Plan | None:
 
 
 def plan_similarities(vector: Vector, song_ids: Sequence[UUID]) -> tuple[Ranking, Clauses]:
-    """Return the ranking and the filter that yield the cosines of a vector with these songs."""
+    """Return the ranking and the filter that compute the cosine similarity of a vector to songs."""
     limit = len(song_ids)
     ranking = Ranking(Search(vector, limit=limit, exact=True), DENSE, limit)
     return ranking, Clauses((IsSong(tuple(song_ids)),))
@@ -143,7 +150,7 @@ def _sparse_ranking(search: Search, limit: int) -> Ranking:
 
 
 def rank_hits(search: Search, hits: list[Hit]) -> list[Hit]:
-    """Return the hits of a search best first, with cosines clipped to -1 to 1."""
+    """Return the hits of a search, best first, with cosine similarities clipped to -1 to 1."""
     ranked = sorted(hits, key=by_score)
     if search.vector is not None and not search.weights:
         return [replace(hit, score=clip_cosine(hit.score)) for hit in ranked]

@@ -1,4 +1,4 @@
-"""Connections to a Qdrant server: clients, fail-over between nodes, retries, and the version."""
+"""Connections to a Qdrant server: clients, fail-over between nodes, retries, version checks."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ the time left. `SHORT_TRY_S` applies if no node answered, until a node answers a
 
 T = TypeVar("T")
 
-# gRPC's defaults wait up to two minutes before they reconnect, and do not notice a server that
-# disappeared without closing the connection.
+# By default, gRPC waits up to two minutes before it reconnects, and does not notice if a server
+# disappears without closing the connection.
 _CHANNEL = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 1_000,
@@ -50,7 +50,8 @@ _CHANNEL = {
     "grpc.keepalive_timeout_ms": 3_000,
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.max_pings_without_data": 0,
-    # If a batch is refused, the error message names all its points and is sent as metadata.
+    # If the server refuses a batch, it sends an error message that names all points of the batch,
+    # as metadata.
     "grpc.max_metadata_size": 1 << 20,
     "grpc.absolute_max_metadata_size": 1 << 20,
 }
@@ -88,7 +89,7 @@ def _retries(
     attempts: int | None,
     timeout_s: float | None = None,
 ) -> Any:
-    """Return stamina's iterator of attempts: at most `attempts`, none later than `timeout_s`."""
+    """Return an iterator over at most `attempts` attempts, which end after `timeout_s` seconds."""
     return stamina.retry_context(
         on=on,
         attempts=attempts,
@@ -100,7 +101,7 @@ def _retries(
 
 
 class _NodeOrder:
-    """The URLs of the nodes in the order in which they are tried: failed nodes come last."""
+    """The URLs of the nodes in the order in which to try them. Failed nodes come last."""
 
     def __init__(self, urls: tuple[str, ...]) -> None:
         self._urls = list(urls)
@@ -109,13 +110,13 @@ class _NodeOrder:
         return iter(tuple(self._urls))
 
     def demote(self, url: str) -> None:
-        """Move a node to the end."""
+        """Move a node to the end of the order."""
         self._urls.remove(url)
         self._urls.append(url)
 
 
 class Nodes:
-    """The nodes of a Qdrant server; a request goes to the first node that answers."""
+    """The nodes of a Qdrant server. Each request goes to the first node that answers."""
 
     def __init__(self, options: QdrantOptions) -> None:
         self._options = options
@@ -144,9 +145,9 @@ class Nodes:
         """Return the result of `call` from the first node that answers.
 
         If no node answers, all nodes are tried again: `ROUNDS` times, or, inside a `retrying_for`
-        block, until its seconds have passed. With `once`, each node is tried only once. `task`
-        completes error messages such as "failed to TASK". Raises `EngineError` if the server is too
-        old.
+        block, until the time of the block is over. With `once`, each node is tried only once.
+        `task` completes error messages such as "failed to TASK". Raises `EngineError` if the server
+        is too old.
         """
         attempts = 1 if once else None if self._retry_s else ROUNDS
         timeout_s = None if attempts else self._retry_s
@@ -172,7 +173,7 @@ class Nodes:
 
     @contextmanager
     def retrying_for(self, seconds: float) -> Iterator[None]:
-        """Retry requests of this block for `seconds` if no node answers."""
+        """Inside this block, retry requests for `seconds` seconds if no node answers."""
         before, self._retry_s = self._retry_s, seconds
         try:
             yield
@@ -205,8 +206,8 @@ class AsyncNodes:
     ) -> T:
         """Return the result of `call` from the first node that answers.
 
-        `deadline` is a time of `time.monotonic`; each node may use a part of the time left. If no
-        node answers, nodes that failed at once are tried again, at most `ROUNDS` times in all.
+        `deadline` is a time of `time.monotonic`. Each node may use a part of the remaining time. If
+        no node answers, nodes that failed at once are tried again, at most `ROUNDS` times in total.
         Nodes that did not answer in time are not tried again, because the deadline would pass.
         """
         silent: set[str] = set()
@@ -229,7 +230,7 @@ class AsyncNodes:
         deadline: float | None,
         silent: set[str],
     ) -> T:
-        """Try each node that is not in `silent`, and add nodes to it that do not answer in time."""
+        """Try each node that is not in `silent`, and add each node that times out to `silent`."""
         failure: UnavailableError | None = None
         for url in self._order:
             if url in silent:
@@ -258,7 +259,7 @@ class AsyncNodes:
                 with server_errors(task, url):
                     response = await call(self._client(url))
         except TimeoutError as error:
-            # If other requests were answered meanwhile, only this one was too slow.
+            # If other requests were answered meanwhile, only this request was too slow.
             self._are_all_silent = self._last_answer < start
             raise _SilentError(f"Qdrant at {url} did not {task} in time") from error
         self._last_answer, self._are_all_silent = time.monotonic(), False
@@ -294,8 +295,8 @@ def whole_seconds_left(deadline: float | None) -> int | None:
 def create_collection(nodes: Nodes, name: str, **settings: Any) -> None:
     """Create a collection unless it exists.
 
-    If it is created meanwhile by another process, or by an earlier request whose response was
-    lost, that is not an error.
+    It is not an error if another process creates the collection at the same time, or if an earlier
+    request created it but the response was lost.
     """
 
     def exists() -> bool:
@@ -311,7 +312,7 @@ def create_collection(nodes: Nodes, name: str, **settings: Any) -> None:
 
 
 def require_version(version: str, url: str) -> None:
-    """Raise `EngineError` for a server that is too old, or of another major version."""
+    """Raise `EngineError` if the server is too old or has another major version."""
     match = re.match(r"(\d+)\.(\d+)", version)
     numbers = (int(match[1]), int(match[2])) if match else (0, 0)
     if numbers < OLDEST or numbers[0] != OLDEST[0]:

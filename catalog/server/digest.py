@@ -1,4 +1,4 @@
-"""A checksum of all songs of a release, the same in every store and for any order of the songs."""
+"""A checksum of all songs of a release that does not depend on the store or the song order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MODULUS = 1 << 128
 
 
 def compute_digest(row: Mapping[str, Any]) -> int:
-    """Return a 128-bit digest of one song: payload without nulls, dense and sparse vector.
+    """Return a 128-bit digest of a song's payload (without nulls) and its two vectors.
 
     `row` has the fields of a row of `catalog.draft.Draft`.
     """

@@ -1,4 +1,4 @@
-"""Map the errors of `qdrant-client` and gRPC to those of nextsong."""
+"""Convert the errors of `qdrant-client` and gRPC to exceptions of nextsong."""
 
 from __future__ import annotations
 
@@ -33,12 +33,15 @@ _NOT_READY = re.compile(
 
 
 class MissingCollectionError(EngineError):
-    """The server has no such collection."""
+    """The requested collection does not exist on the server."""
 
 
 @contextmanager
 def server_errors(task: str, url: str) -> Iterator[None]:
-    """Turn every error of the client during `task` into a `NextsongError`."""
+    """Convert every error of the client in this block to a `NextsongError`.
+
+    `task` and `url` complete the message.
+    """
     try:
         yield
     except NextsongError:
@@ -49,13 +52,13 @@ def server_errors(task: str, url: str) -> Iterator[None]:
         raise _from_http(error, task, url) from error
     except (ApiException, httpx.HTTPError, OSError) as error:
         raise _unreachable(url, error) from error
-    except QdrantException as error:  # the server limits the number of requests
+    except QdrantException as error:  # raised if the server limits the number of requests
         message = f"Qdrant at {url} is too busy to {task}: {_one_line(error)}"
         raise UnavailableError(message) from error
     except AttributeError as error:
         if error.obj is not None:
             raise
-        # gRPC returns None instead of a response that it cannot parse.
+        # gRPC returns None if it cannot parse a response, and reading an attribute of None fails.
         message = f"Qdrant at {url} failed to {task}: its response cannot be read"
         raise UnavailableError(message) from error
     except (ValueError, TypeError, RuntimeError) as error:

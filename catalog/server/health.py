@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 def check_collections(store: ServerStore) -> Iterator[Check]:
-    """Yield the result of each check: its level, what was observed, and advice."""
+    """Yield the result of each check: a level, an observation, and advice."""
     try:
         current = store.current()
     except CorruptReleaseError:
-        current = None  # `nextsong doctor` reports a damaged alias separately
+        current = None  # `nextsong doctor` reports a damaged alias elsewhere
     finished = set(store.releases())
     for release in store.all_releases():
         name = store.collection(release)

@@ -33,14 +33,14 @@ REPLICAS_S = 1800.0
 
 
 class _Stopwatch:
-    """The time since a state changed."""
+    """Measures the time since a state changed."""
 
     def __init__(self) -> None:
         self._state: Any = None
         self._start = time.monotonic()
 
     def seconds_in(self, state: Any) -> float:
-        """Return the seconds since the first of the successive calls with the same `state`."""
+        """Return how long successive calls have had this `state`, in seconds."""
         now = time.monotonic()
         if state != self._state:
             self._state, self._start = state, now
@@ -50,9 +50,9 @@ class _Stopwatch:
 def build_index(nodes: Nodes, collection: str, draft: Draft, task: Task) -> int:
     """Let the server index the vectors, wait for it, and return the number of indexed vectors.
 
-    A collection can be green before indexing begins. The index counts as complete when its state is
-    stable and the vectors without an index would fit into segments too small to be indexed. Raises
-    `EngineError` if the optimizer fails or makes no progress.
+    A collection can have the status green before indexing begins. The index counts as complete when
+    its state is stable and all vectors without an index would fit into segments that are too small
+    to be indexed. Raises `EngineError` if the optimizer fails or makes no progress.
     """
     vectors = draft.counts.vectors
     smallest_segment = INDEXING_THRESHOLD_KB * 1024 // (4 * draft.dimensions) + 1
@@ -88,7 +88,7 @@ def build_index(nodes: Nodes, collection: str, draft: Draft, task: Task) -> int:
 
 
 def _start_indexing(nodes: Nodes, collection: str, segments: int) -> None:
-    # If there are more segments than this, the optimizer merges some and indexes them again.
+    # If there are more than `segments` segments, the optimizer merges some and indexes them again.
     config = models.OptimizersConfigDiff(
         indexing_threshold=INDEXING_THRESHOLD_KB, default_segment_number=segments
     )

@@ -1,10 +1,10 @@
 """The lock of a store on a Qdrant server, which only one publisher holds at a time.
 
-The lock is a point with a holder and an expiry time, which the holder renews while it works. A
-request of Qdrant can overwrite a point on condition that the stored point matches a filter, so only
-one of two publishers that try at the same time gets the lock. Another publisher gets the lock when
-it has expired, or at once if the holder was a process of the same machine that no longer runs. The
-clocks of all publishers must agree to within `LEASE_S`.
+The lock is a point with a holder and an expiry time, which the holder renews while it works. Qdrant
+can overwrite a point on the condition that the stored point matches a filter. Therefore, if two
+publishers try to get the lock at the same time, only one of them succeeds. Another publisher gets
+the lock after it has expired, or at once if the holder was a process on the same machine that no
+longer runs. The clocks of all publishers must agree to within `LEASE_S`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def hold_lock(nodes: Nodes, collection: str, task: str, replicas: int | None) ->
     )
     lease = Lease(nodes, collection, task)
     stopped = threading.Event()
-    # The thread has the token as its name, so that `_has_ended` finds the locks of this process.
+    # The name of the thread is the token, by which `_has_ended` finds the locks of this process.
     renewal = threading.Thread(target=lease.renew, args=[stopped], name=lease.token, daemon=True)
     renewal.start()
     try:
@@ -88,7 +88,7 @@ class Lease:
             )
 
     def renew(self, stopped: threading.Event) -> None:
-        """Renew the lock until `stopped` is set. Errors are ignored: `require` notices them."""
+        """Renew the lock until `stopped` is set. Errors are ignored: `require` detects them."""
         while not stopped.wait(RENEW_S):
             with suppress(NextsongError):
                 self._write(_has_token(self.token), once=True)
@@ -140,7 +140,7 @@ def read_lock(nodes: Nodes, collection: str) -> Mapping[str, Any]:
     """Return the payload of the lock (see `Lease._write`), empty if nobody holds it."""
     records = nodes.request(
         "read the lock",
-        # One replica alone may be outdated.
+        # A single replica may be outdated.
         lambda client: client.retrieve(
             collection, [_POINT], consistency=models.ReadConsistencyType.MAJORITY
         ),
@@ -152,8 +152,8 @@ def read_lock(nodes: Nodes, collection: str) -> Mapping[str, Any]:
 def _has_ended(stored: Mapping[str, Any]) -> bool:
     """Return whether the holder was a process of this machine that no longer runs.
 
-    If the holder has the same id as this process, it can be an earlier process, which is usual in
-    containers. A lock that this process itself holds has a thread that renews it.
+    The holder can be an earlier process with the same process id as this process, which is usual in
+    containers. If this process itself holds the lock, it has a thread that renews the lock.
     """
     process = stored.get("process")
     if stored.get("host") != socket.gethostname() or not isinstance(process, int):

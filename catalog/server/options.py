@@ -28,9 +28,9 @@ _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 class QdrantOptions:
     """A Qdrant server, or the nodes of one cluster.
 
-    - `urls`: the nodes. If one does not answer, the next is tried.
+    - `urls`: the nodes. If a node does not answer, the next one is tried.
     - `ca`: a file of certificates to trust instead of the system's certificates.
-    - `prefix`: the alias of the current release; the names of all collections begin with it.
+    - `prefix`: the alias of the current release, and the beginning of all collection names.
     - `grpc_port`: the gRPC port. By default, the port in the URL plus 1.
     - `timeout_s`: maximum seconds to wait for a response.
     """

@@ -1,4 +1,4 @@
-"""Translate search plans into the types of `qdrant-client`, and its points back."""
+"""Convert search plans to `qdrant-client` requests, and Qdrant records to songs and vectors."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def build_request(
 ) -> models.QueryRequest:
     """Return the request for a plan.
 
-    `passing` is the filter, `params` the search parameters of the index, and `fields` the payload
-    fields that are returned.
+    `passing` is the filter that songs must pass, `params` are the search parameters of the index,
+    and `fields` are the payload fields to return.
     """
     search = plan.search
     returned: dict[str, Any] = {
@@ -80,7 +80,7 @@ def _build_sum(dense_weight: float) -> models.FormulaQuery:
 
 
 def build_filter(clauses: Clauses) -> models.Filter | None:
-    """Return the filter of these clauses, or None if there are none."""
+    """Return the filter with these clauses, or None if there are no clauses."""
     must: list[Any] = [_build_condition(clause) for clause in clauses.must]
     must_not: list[Any] = [_build_condition(clause) for clause in clauses.must_not]
     if not must and not must_not:
@@ -102,12 +102,12 @@ def _build_condition(clause: Clause) -> models.FieldCondition | models.HasIdCond
 
 
 def parse_point(record: models.Record) -> Point:
-    """Return a song with its dense vector."""
+    """Return the song in a record, with its dense vector."""
     return Point(parse_song(record.payload or {}), parse_dense_vector(record))
 
 
 def parse_dense_vector(record: models.Record | models.ScoredPoint) -> Vector | None:
-    """Return the dense vector of a record, or None if it has none or it was not requested."""
+    """Return the dense vector of a record, or None if it is missing or was not requested."""
     vectors = record.vector
     if not isinstance(vectors, dict) or DENSE not in vectors:
         return None
@@ -115,7 +115,7 @@ def parse_dense_vector(record: models.Record | models.ScoredPoint) -> Vector | N
 
 
 def parse_weights(record: models.Record) -> dict[int, float]:
-    """Return the sparse vector of a record: the co-occurrence weight of each seed's ordinal."""
+    """Return the sparse vector of a record, as a weight for each index."""
     vectors = record.vector
     if not isinstance(vectors, dict) or SPARSE not in vectors:
         return {}

@@ -42,10 +42,10 @@ T = TypeVar("T")
 
 
 class ServerRelease:
-    """A release in a collection (see `catalog.store.OpenRelease`).
+    """An `OpenRelease` (see `catalog.store`) that reads a release from a collection.
 
-    If the collection has several shards, each of them fuses its own songs in a hybrid search. More
-    songs are then fused in all, so more songs have both parts of their score.
+    If the collection has several shards, each shard fuses its own songs in a hybrid search. In
+    total, more songs are then fused, so more songs have both parts of their score.
     """
 
     def __init__(self, nodes: AsyncNodes, collection: str, manifest: Manifest) -> None:
@@ -62,7 +62,7 @@ class ServerRelease:
         return self._manifest
 
     async def points(self, song_ids: Sequence[UUID]) -> dict[UUID, Point]:
-        """Return the songs with these ids and their vectors; unknown ids are left out."""
+        """Return the song and dense vector for each of these ids. Unknown ids are omitted."""
         records = await self._retrieve(song_ids, self._fields, DENSE)
         return {UUID(str(record.id)): parse_point(record) for record in records}
 
@@ -75,9 +75,9 @@ class ServerRelease:
         ]
 
     async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
-        """Return the co-occurrence weight of each seed, by its ordinal, for each of these songs.
+        """Return the sparse vector of each of these songs, as a weight for each index.
 
-        Unknown ids are left out.
+        Unknown ids are omitted.
         """
         records = await self._retrieve(song_ids, False, SPARSE)
         return {UUID(str(record.id)): parse_weights(record) for record in records}
@@ -85,7 +85,7 @@ class ServerRelease:
     async def similarities(
         self, pairs: Sequence[tuple[Vector, Sequence[UUID]]]
     ) -> list[dict[UUID, float]]:
-        """Return, for each pair of a vector and songs, the cosine similarities, from -1 to 1."""
+        """Return the cosine similarities of each vector to the songs of its pair, from -1 to 1."""
         requests: list[models.QueryRequest | None] = []
         for vector, song_ids in pairs:
             ranking, clauses = plan_similarities(vector, song_ids)
@@ -98,12 +98,12 @@ class ServerRelease:
         ]
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
-        """Return at most `limit` songs, those in the most training playlists first."""
+        """Return at most `limit` songs, sorted by number of training playlists, highest first."""
         records = await self._by_popularity(limit, build_filter(build_clauses(where)), [DENSE])
         return [parse_point(record) for record in records]
 
     async def search(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
-        """Return at most `limit` songs with a word in artist or title for each prefix in `text`."""
+        """Return at most `limit` songs found by artist and title (see `OpenRelease.search`)."""
         words = normalise(text)
         if not words:
             return []
@@ -177,7 +177,7 @@ class ServerRelease:
             raise NoReleaseError(f"release {release} is not on the server any more") from error
 
     def with_deadline(self, deadline: float | None) -> ServerRelease:
-        """Return a copy whose requests end at `deadline`, a time of `time.monotonic`."""
+        """Return a copy whose requests must end by `deadline`, a time of `time.monotonic`."""
         release = copy.copy(self)
         release._deadline = deadline
         return release

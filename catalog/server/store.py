@@ -4,8 +4,9 @@
     PREFIX         the alias of the current release
     PREFIX_lock    the lock of publishers (see `catalog.server.lock`)
 
-A release is uploaded into its own collection, indexed and verified. Then the alias is moved in one
-step. If a publisher is interrupted, the next publisher finishes or removes its collections.
+A release is uploaded into its own collection, indexed and verified. Then the alias is switched to
+this collection atomically. If a publisher is interrupted, the next publisher finishes or removes
+its collections.
 """
 
 from __future__ import annotations
@@ -75,8 +76,8 @@ class ServerStore:
     """A release store on a Qdrant server (see `catalog.store.ReleaseStore`).
 
     Publishing creates collections with the given `layout` and keeps `keep` old releases.
-    `open_nodes` returns the connections for an open release. By default, it and `nodes` use the
-    servers in `options`.
+    `open_nodes` creates the connections of an open release. By default, `nodes` and `open_nodes`
+    connect to the servers in `options`.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class ServerStore:
 
     @property
     def location(self) -> str:
-        """The addresses and the prefix, for messages."""
+        """The addresses of the server and the prefix, for messages."""
         return f"Qdrant at {', '.join(self.options.urls)} ({self.options.prefix})"
 
     def collection(self, release: str) -> str:
@@ -106,7 +107,7 @@ class ServerStore:
     def current(self) -> str | None:
         """Return the id of the current release, or None if nothing has been published.
 
-        Raises `CorruptReleaseError` if the alias names something else.
+        Raises `CorruptReleaseError` if the alias does not name a release.
         """
         collection = self._read_alias()
         if collection is None:
@@ -162,12 +163,12 @@ class ServerStore:
             self._move_alias(manifest.release)
             try:
                 self._prune(self._keep)
-            except NextsongError as error:  # the new release is current anyway
+            except NextsongError as error:  # the new release is already current
                 reporter.say(f"  old releases could not be removed: {error}")
         return manifest
 
     def rollback(self, release: str | None = None) -> str:
-        """Verify an older release, by default the one before the current, and make it current."""
+        """Verify a release, make it current, and return its id (see `ReleaseStore.rollback`)."""
         with self._lease("rolling back") as lease:
             release = release or find_previous_release(self)
             self.open(release).close()
@@ -176,7 +177,10 @@ class ServerStore:
         return release
 
     def prune(self, keep: int) -> list[str]:
-        """Remove all releases except the current and the `keep` newest others; return their ids."""
+        """Remove all releases except the current one and the `keep` newest others.
+
+        Returns the ids of the removed releases.
+        """
         with self._lease("pruning"):
             return self._prune(keep)
 
@@ -187,7 +191,7 @@ class ServerStore:
             self._delete(release)
 
     def verify(self, release: str, reporter: Reporter) -> Manifest:
-        """Read a whole release. Raises `CorruptReleaseError` if it is not as it was published."""
+        """Read all data of a release. Raises `CorruptReleaseError` if any of it has changed."""
         name, metadata = self.collection(release), self._metadata(release)
         manifest = self._parse_manifest(release, metadata)
         with reporter.task("verify") as task, _damage_errors(release):
@@ -197,11 +201,11 @@ class ServerStore:
         return manifest
 
     def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
-        """Yield the songs of a release that this store opened, in batches of rows as in a draft."""
+        """Yield the songs of a release that this store opened, in batches of draft rows."""
         return read_batches(self.nodes, self.collection(release.manifest.release))
 
     def export(self, release: str, path: Path, reporter: Reporter) -> Draft:
-        """Write all songs of a release to the Parquet file `path`; return a draft of them."""
+        """Write all songs of a release to the Parquet file `path`, and return a draft of them."""
         metadata = self._metadata(release)
         manifest = self._parse_manifest(release, metadata)
         batches = read_batches(self.nodes, self.collection(release))
@@ -247,9 +251,10 @@ class ServerStore:
         return Manifest.from_json(json.dumps(metadata["manifest"]), where)
 
     def _find_leftovers(self, checksum: str, draft: Draft) -> tuple[str | None, str | None]:
-        """Return a finished and an unfinished release of this draft that never became current.
+        """Return a finished and an unfinished release of this draft that are not current.
 
-        `checksum` is the SHA-256 of the draft's file. Removes unfinished releases of other drafts.
+        Each is None if there is no such release. `checksum` is the SHA-256 of the draft's file.
+        Unfinished releases of other drafts are removed.
         """
         current = self.current()
         finished = unfinished = None
@@ -284,7 +289,7 @@ class ServerStore:
     def _build(
         self, draft: Draft, checksum: str, unfinished: str | None, reporter: Reporter
     ) -> Manifest:
-        """Build a release, or finish the `unfinished` one; it does not become current yet."""
+        """Build a release, or finish the release `unfinished`. It does not become current yet."""
         created = datetime.now(UTC)
         release = unfinished or build_release_id(draft, created)
         if release == self.current():
@@ -336,7 +341,7 @@ class ServerStore:
                 "move the alias", lambda client: client.update_collection_aliases(steps), once=True
             )
         except (UnavailableError, EngineError):
-            if self.current() != release:  # perhaps only the response was lost
+            if self.current() != release:  # the change may have succeeded
                 raise
 
     def _prune(self, keep: int) -> list[str]:
@@ -352,7 +357,7 @@ class ServerStore:
 
 @contextmanager
 def _damage_errors(release: str) -> Iterator[None]:
-    """Add the release and advice to the message of an error about damage."""
+    """Add the release id and advice to the message of each `CorruptReleaseError` in this block."""
     try:
         yield
     except (CorruptReleaseError, MissingCollectionError) as error:

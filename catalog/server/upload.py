@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 BATCH = 500  # songs per request
 
-UPLOADERS = 4  # requests at the same time
+UPLOADERS = 4  # number of concurrent requests
 
 SAMPLES = 64
 """Number of songs that are read back and compared after the upload."""
@@ -58,14 +58,14 @@ _INDEXES: Mapping[schema.Kind, Any] = {
 
 @dataclass(frozen=True)
 class Uploaded:
-    """The digest of all uploaded songs, and the digests of `SAMPLES` of them by song id."""
+    """The digest of all uploaded songs, and the digests of `SAMPLES` songs, by song id."""
 
     digest: str
     samples: dict[str, int]
 
 
 def compute_checksum(path: Path) -> str:
-    """Return the SHA-256 of a file, which identifies a draft."""
+    """Return the SHA-256 of a draft's file, which identifies the draft."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -134,9 +134,10 @@ def _create_payload_index(nodes: Nodes, collection: str, field: str, kind: schem
 def upload(
     nodes: Nodes, collection: str, draft: Draft, task: Task, *, is_resumed: bool
 ) -> Uploaded:
-    """Upload all songs of the draft; if `is_resumed`, only the batches that the server lacks.
+    """Upload all songs of the draft, or only the batches that the server lacks.
 
-    Holds a few batches in memory. Raises `EngineError`, `UnavailableError` or `StorageError`.
+    If `is_resumed`, batches that the server already has are left out. Memory use: a few batches.
+    Raises `EngineError`, `UnavailableError` or `StorageError`.
     """
     songs = pq.ParquetFile(draft.songs_path)
     total = songs.metadata.num_rows

@@ -1,4 +1,4 @@
-"""Verify that a collection agrees with the manifest: its summary, some songs, or all of them."""
+"""Verify a collection against its manifest: the summary, some songs, or all songs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 BATCH = 1_000  # songs per request
 
-MIN_CANARY_SCORE = 0.999  # cosine similarity of a canary with itself
+MIN_CANARY_SCORE = 0.999  # minimum cosine similarity of the best hit for a canary's own vector
 
 
 def verify_summary(nodes: Nodes, collection: str, manifest: Manifest) -> None:
-    """Raise `CorruptReleaseError` unless schema, indexes and counts agree with the manifest.
+    """Raise `CorruptReleaseError` if the summary of a collection does not match its manifest.
 
-    The number of songs must be right, and each canary its own nearest neighbour. Returns the
-    number of shards.
+    The summary consists of the vectors, the payload indexes and the number of songs. In addition,
+    each canary must be its own nearest neighbour.
     """
     info = nodes.request("read the collection", lambda client: client.get_collection(collection))
     _require_schema(info, manifest)
@@ -74,7 +74,10 @@ def _require_schema(info: models.CollectionInfo, manifest: Manifest) -> None:
 
 
 def verify_samples(nodes: Nodes, collection: str, expected: Mapping[str, int]) -> None:
-    """Raise `CorruptReleaseError` unless the songs have the `expected` digests, by song id."""
+    """Raise `CorruptReleaseError` if a song is missing or its digest has changed.
+
+    `expected` maps song ids to the expected digests.
+    """
     records = _retrieve(nodes, collection, list(expected))
     for song_id, digest in expected.items():
         if song_id not in records:
@@ -86,7 +89,7 @@ def verify_samples(nodes: Nodes, collection: str, expected: Mapping[str, int]) -
 def verify_all(
     nodes: Nodes, collection: str, manifest: Manifest, digest: str | None, task: Task
 ) -> None:
-    """Read all songs; raise `CorruptReleaseError` unless payloads and vectors are as published."""
+    """Read all songs. Raises `CorruptReleaseError` if a payload or a vector has changed."""
     done = 0
     for rows in verify_batches(read_batches(nodes, collection), digest, manifest.counts.songs):
         done += len(rows)
@@ -96,7 +99,11 @@ def verify_all(
 def verify_batches(
     batches: Iterable[list[dict[str, Any]]], digest: str | None, songs: int
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the batches, then raise `CorruptReleaseError` unless count and digest are as given."""
+    """Yield the batches.
+
+    After the last batch, raises `CorruptReleaseError` if the batches do not contain `songs` songs
+    with the digest `digest`.
+    """
     actual = Digest()
     for rows in batches:
         actual.add(rows)
@@ -108,7 +115,7 @@ def verify_batches(
 
 
 def read_batches(nodes: Nodes, collection: str) -> Iterator[list[dict[str, Any]]]:
-    """Yield all songs in batches of rows as in a draft (see `catalog.draft.Draft`)."""
+    """Yield all songs in batches of rows, in the format of `catalog.draft.Draft`."""
     offset: Any = None
     while True:
         records, offset = _read_page(nodes, collection, offset)

@@ -19,7 +19,7 @@ _BOUNDS = {">=", "<="}
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """The name of a kind of payload field, and the operators that it supports."""
+    """A kind of payload field: its name, and the operators that it supports."""
 
     name: str
     operators: tuple[str, ...]

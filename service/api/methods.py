@@ -1,7 +1,8 @@
 """The methods of the API, as functions that answer a request from one release.
 
 The gRPC server calls these functions, and so does the command line when it opens a release itself.
-If a field of a request is malformed or out of range, they raise `RequestError` with its name.
+If a field of a request is malformed or out of range, the functions raise `RequestError` with the
+name of the field.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ async def _find_empty_reason(
 ) -> pb.EmptyReason:
     """Return the reason why a recommendation is empty, or UNSPECIFIED if it has songs.
 
-    The reason is the filter if no song passes it, else the seeds.
+    The reason is the filter if no song of the catalog passes it, else the seeds.
     """
     if recommendation.songs:
         return pb.EMPTY_REASON_UNSPECIFIED

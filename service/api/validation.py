@@ -1,8 +1,8 @@
 """Parse the messages of the API. Requests are validated here and nowhere else.
 
-If a field is malformed or out of range, functions raise `RequestError` with its name. The length of
-a text is checked before any work on it. Functions that parse long lists are asynchronous, so that
-other calls can proceed meanwhile.
+If a field is malformed or out of range, the functions raise `RequestError` with the name of the
+field. The length of a text is checked before the text is processed. Functions that parse long lists
+are asynchronous, so that other calls can proceed meanwhile.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from catalog.model import Value
     from catalog.schema import Kind
 
-DEFAULT_LIMIT = 10  # songs of a response
-MAX_LIMIT = 500  # songs of a response
-MAX_SEEDS = 1_000  # songs of a playlist to continue, or plays to record
-MAX_ARTISTS = 1_000  # artists that a filter includes, and as many that it excludes
+DEFAULT_LIMIT = 10  # songs in a response
+MAX_LIMIT = 500  # songs in a response
+MAX_SEEDS = 1_000  # songs in a playlist to continue, or plays to record
+MAX_ARTISTS = 1_000  # artists in each of the two artist lists of a filter
 MAX_EXCLUDED_SONGS = 10_000  # songs that a filter excludes
-MAX_CONDITIONS = 50  # conditions of a filter
+MAX_CONDITIONS = 50  # conditions in a filter
 MAX_VALUES = 1_000  # values in `any_of` or in `none_of` of a condition
-MAX_PLAYLISTS = 100  # playlists of a batch
+MAX_PLAYLISTS = 100  # playlists in a batch
 MAX_SEEDS_OF_BATCH = 10_000  # seeds in all playlists of a batch
 MAX_SONGS_OF_BATCH = 10_000  # songs in all responses to a batch
-MAX_SEED_WEIGHT = 1_000.0  # absolute value of the weight of a seed
+MAX_SEED_WEIGHT = 1_000.0  # absolute value of a seed's weight
 
 MAX_NAME_LENGTH = 512
 """Characters of an artist or a title, before and after normalisation.
@@ -47,10 +47,10 @@ Unicode normalisation takes quadratic time for a run of combining marks (about a
 length), and can expand one character to eighteen.
 """
 
-MAX_VALUE_LENGTH = 2_048  # characters of a value of a keyword field
-MAX_SEARCH_LENGTH = 200  # characters of a text to search for
-MAX_USER_ID_LENGTH = 256  # characters of the id of a user
-MAX_VALUE_IN_MESSAGE = 40  # characters of a malformed value that an error message repeats
+MAX_VALUE_LENGTH = 2_048  # characters in a value of a keyword field
+MAX_SEARCH_LENGTH = 200  # characters in a search text
+MAX_USER_ID_LENGTH = 256  # characters in a user id
+MAX_VALUE_IN_MESSAGE = 40  # characters of a malformed value that an error message quotes
 MAX_CLOCK_LEAD_MS = 60_000  # milliseconds by which a caller's clock may be ahead of this machine's
 
 VARIED_WORK_FACTOR = 5
@@ -69,7 +69,7 @@ MODES = {
 
 @dataclass(frozen=True, slots=True)
 class _Comparisons:
-    """The comparisons that a kind of field supports, and the kinds of the values in their lists."""
+    """The comparisons that a kind of field supports, and the kinds of values in its lists."""
 
     parts: frozenset[str]
     values: frozenset[str] = frozenset()
@@ -87,9 +87,9 @@ _UUID = re.compile("[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 
 
 def estimate_work(request: object) -> int:
-    """Estimate the work of a request before it is validated, in seeds plus candidates.
+    """Estimate the work of a request before it is validated: its seeds plus its candidates.
 
-    Requests of other methods take little work, for which 0 is returned.
+    For `RecordPlays`, the work is the number of plays. The work of other methods counts as 0.
     """
     if isinstance(request, pb.BatchRecommendRequest):
         return sum(estimate_work(query) for query in request.requests[: MAX_PLAYLISTS + 1])
@@ -101,12 +101,12 @@ def estimate_work(request: object) -> int:
 
 
 def estimate_query_work(seeds: int, limit: int, *, is_varied: bool) -> int:
-    """Estimate the work of a query: the number of its seeds plus that of its candidates."""
+    """Estimate the work of a query: the number of seeds plus the number of candidates."""
     return seeds + limit * (VARIED_WORK_FACTOR if is_varied else 1)
 
 
 async def parse_seeds(messages: Sequence[pb.Seed], prefix: str = "") -> list[Seed]:
-    """Return the seeds of a query. `prefix` is its path in a batch, such as `requests[3].`."""
+    """Return the seeds of a query. `prefix` is the path of the query, such as `requests[3].`."""
     if not messages:
         raise RequestError(f"{prefix}seeds", "must hold at least one song")
     _require_count(f"{prefix}seeds", messages, MAX_SEEDS)
@@ -124,7 +124,7 @@ async def parse_query(
     payload: Mapping[str, Kind],
     prefix: str = "",
 ) -> Query:
-    """Return the query. Its filter may name the extra fields in `payload`."""
+    """Return the query of a request. Its filter may use the extra fields in `payload`."""
     limit = parse_limit(request.limit, f"{prefix}limit")
     if request.mode and request.mode not in MODES:
         raise RequestError(f"{prefix}mode", f"{request.mode} is not a mode")
@@ -150,7 +150,7 @@ async def parse_query(
 async def parse_batch(
     request: pb.BatchRecommendRequest, payload: Mapping[str, Kind]
 ) -> list[Query]:
-    """Return the queries of a batch, after a check of the number of seeds and songs in all."""
+    """Return the queries of a batch, after a check of the total numbers of seeds and songs."""
     if not request.requests:
         raise RequestError("requests", "must hold at least one playlist")
     _require_count("requests", request.requests, MAX_PLAYLISTS)
@@ -175,14 +175,14 @@ async def parse_batch(
 
 
 def parse_user_id(user_id: str) -> str:
-    """Return the id of a user."""
+    """Return the user id, after a check of its length."""
     if not 1 <= len(user_id) <= MAX_USER_ID_LENGTH:
         raise RequestError("user_id", f"must have 1 to {MAX_USER_ID_LENGTH} characters")
     return user_id
 
 
 async def parse_plays(request: pb.RecordPlaysRequest) -> list[tuple[Seed, int]]:
-    """Return the songs that were played, each with its time in milliseconds since 1970."""
+    """Return the songs that were played, with the time of each play in milliseconds since 1970."""
     if not request.plays:
         raise RequestError("plays", "must hold at least one play")
     _require_count("plays", request.plays, MAX_SEEDS)
@@ -199,9 +199,9 @@ async def parse_plays(request: pb.RecordPlaysRequest) -> list[tuple[Seed, int]]:
 
 
 def parse_song(field: str, message: pb.Seed, weight: float = 1.0) -> Seed:
-    """Return the song of a message, named by id or by title, with or without an artist.
+    """Return the song of a message, which names it by id, or by title with or without an artist.
 
-    The result has the weight `weight`, and the weight in the message is ignored.
+    The result has the weight `weight`; the weight in the message is ignored.
     """
     song_id = _parse_uuid(f"{field}.song_id", message.song_id) if message.song_id else None
     _require_length(f"{field}.artist", message.artist, MAX_NAME_LENGTH)
@@ -217,7 +217,7 @@ def parse_song(field: str, message: pb.Seed, weight: float = 1.0) -> Seed:
 async def parse_filter(
     message: pb.Filter, payload: Mapping[str, Kind], field: str = "filter"
 ) -> Filter:
-    """Return the filter. Its conditions may name the extra fields in `payload`."""
+    """Return the filter of a message. Its conditions may use the extra fields in `payload`."""
     _require_count(f"{field}.exclude_song_ids", message.exclude_song_ids, MAX_EXCLUDED_SONGS)
     if message.max_playlists and message.min_playlists > message.max_playlists:
         raise RequestError(f"{field}.min_playlists", f"must not be above {field}.max_playlists")
@@ -242,7 +242,7 @@ async def parse_filter(
 
 
 def parse_search_text(text: str) -> str:
-    """Return the words to search for."""
+    """Return the text to search for, after a check that it has at least one word."""
     _require_length("query", text, MAX_SEARCH_LENGTH)
     if not normalise(text):
         raise RequestError("query", "must hold at least one word")
@@ -250,7 +250,7 @@ def parse_search_text(text: str) -> str:
 
 
 def parse_limit(limit: int, field: str = "limit") -> int:
-    """Return the number of songs to return."""
+    """Return the number of songs to return, which is `DEFAULT_LIMIT` if `limit` is 0."""
     if not 0 <= limit <= MAX_LIMIT:
         raise RequestError(field, f"must be from 1 to {MAX_LIMIT}, or 0 for {DEFAULT_LIMIT}")
     return limit or DEFAULT_LIMIT
@@ -329,7 +329,7 @@ def _parse_bound(field: str, value: float, is_set: bool) -> float | None:
 
 
 async def _parse_artists(field: str, names: Sequence[str]) -> frozenset[str]:
-    """Return the normalised names of artists."""
+    """Return the normalised names of artists, without duplicates."""
     _require_count(field, names, MAX_ARTISTS)
     keys = set()
     async for index, name in pause_between(enumerate(names)):

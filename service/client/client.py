@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 
 Response = TypeVar("Response", bound="Message")
 
-TIMEOUT_S = 5.0  # seconds of a call, including all attempts
+TIMEOUT_S = 5.0  # maximum seconds of a call, including all attempts
 
 _SERVICE_CONFIG = json.dumps(
     {
         # By default, all calls go to the first address that answers.
         "loadBalancingConfig": [{"round_robin": {}}],
-        # A failure removes a token and a success adds a tenth of one. While fewer than half of the
-        # tokens are left, calls are not retried, so that retries cannot overload a failing service.
+        # A failed call removes a token, and a successful call adds a tenth of a token. While fewer
+        # than half of the tokens are left, calls are not retried, so that retries cannot overload a
+        # failing service.
         "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
         "methodConfig": [
             {
@@ -46,7 +47,7 @@ _SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "1s",
                     "backoffMultiplier": 2,
-                    # A server that is shutting down cancels the calls that arrive too late.
+                    # A server that is shutting down cancels calls that arrive too late.
                     "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
@@ -71,11 +72,11 @@ class Client:
     """A client of the service at `address` (host:port).
 
     Each call takes at most `timeout` seconds, including retries. If the host name resolves to
-    several addresses, calls go to them in turn, as they do with `ipv4:HOST:PORT,HOST:PORT`. Calls
-    are made up to four times if the service is unavailable or shutting down, and fewer times if
-    most calls fail. If the service is at capacity, a call is repeated after the delay that the
-    service asks for, plus a random time of up to the same length. Every call can be repeated
-    safely. Threads can share a client; processes cannot share one across a fork.
+    several addresses, calls go to them in turn, as with `ipv4:HOST:PORT,HOST:PORT`. A call is tried
+    up to four times if the service is unavailable or shutting down, but fewer times if most calls
+    fail. If the service is at capacity, a call is repeated after the delay that the service asks
+    for, plus a random time of up to the same length. Every call can be repeated safely. Threads can
+    share a client; processes cannot share one across a fork.
 
     - `key`: sent as a bearer token.
     - `ca`: use TLS and trust only the certificates in this PEM file.
@@ -183,7 +184,7 @@ class Client:
 
 
 def _read_system_certificates() -> bytes | None:
-    """Return the certificates that the system trusts, or None to use those of gRPC."""
+    """Return the certificates that the system trusts, or None to use the default of gRPC."""
     file = ssl.get_default_verify_paths().cafile
     if file is None or "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH" in os.environ:
         return None
@@ -191,7 +192,7 @@ def _read_system_certificates() -> bytes | None:
 
 
 class Direct:
-    """A recommender with methods of `Client`, which answers from an open release in this process.
+    """A recommender that has methods of `Client` and answers from a release in this process.
 
     `close` closes the release.
     """

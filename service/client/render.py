@@ -36,7 +36,7 @@ _MODES = {
     pb.MODE_HYBRID: "hybrid",
     pb.MODE_RANKED: "ranked",
 }
-SHOWN_REASONS = 3  # seeds that are shown as reasons of a song
+SHOWN_REASONS = 3  # seeds shown as the reasons for a song
 
 
 def print_message(message: Message) -> None:
@@ -49,7 +49,7 @@ def print_message(message: Message) -> None:
 
 
 def describe_other_mode(request: pb.RecommendRequest, response: pb.RecommendResponse) -> str:
-    """Return a sentence if a mode other than the requested one was used, else ""."""
+    """Return a sentence if the service used a mode other than the requested one, else ""."""
     requested, used = request.mode, response.mode
     if requested == pb.MODE_UNSPECIFIED or used in {requested, pb.MODE_UNSPECIFIED}:
         return ""
@@ -109,9 +109,9 @@ def print_search_results(query: str, response: pb.SearchSongsResponse) -> None:
 def _describe_reasons(
     request: pb.RecommendRequest, response: pb.RecommendResponse, scored: pb.ScoredSong
 ) -> str:
-    """Return a line with a song and the seeds that have the largest shares in it.
+    """Return a line that names a song and the seeds with the largest shares in its score.
 
-    If most of a share comes from a content field, such as the artist, the field is named.
+    If most of a share comes from a content field, such as the artist, the line names the field.
     """
     names = []
     for reason in scored.reasons[:SHOWN_REASONS]:
@@ -144,7 +144,7 @@ def _build_scored_table(title: str, hits: Sequence[pb.ScoredSong]) -> Table:
 
 
 def _build_table(title: str, songs: Sequence[pb.Song], scores: Sequence[float] = ()) -> Table:
-    """Return a table of songs, without the column of artists if no song has one."""
+    """Return a table of songs. If no song has an artist, the table has no column for artists."""
     has_artists = any(song.artist for song in songs)
     table = Table(escape(title))
     table.add_column("#", justify="right", style="dim")

@@ -1,8 +1,8 @@
 """Resolve seeds typed as "Artist - Title", as a title alone, or as a song id.
 
-Names may contain dashes, so every split of a text at a dash is tried, and the whole text as the
-title of a song without an artist. One call resolves the splits of all texts. A text without a split
-that leads to a song or an artist is searched for as a title.
+Names may contain dashes. Therefore, a text is split at each dash in turn, and the whole text is
+tried as the title of a song without an artist. One call resolves the splits of all texts. If no
+split of a text matches a song or an artist, the text is searched for as a title.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
     from service.client.client import Client, Direct
 
-MAX_SPLITS = 12  # splits of one text
-MAX_SEEDS = 1_000  # seeds of one call: the maximum of the API
-MAX_TITLE = 512  # characters of a title: the maximum of the API
-MAX_QUERY = 200  # characters of a search
+MAX_SPLITS = 12  # splits that are tried per text
+MAX_SEEDS = 1_000  # maximum number of seeds per call in the API
+MAX_TITLE = 512  # maximum number of characters of a title in the API
+MAX_QUERY = 200  # characters in a search text
 MAX_RESULTS = 500  # songs that a search returns
 MAX_LISTED = 8  # candidates that an error message lists
 
 _MORE_DASHES = (
-    "\u2043\u02d7\u2212\u2796"  # characters that look like dashes, but are not in the category Pd
+    "\u2043\u02d7\u2212\u2796"  # dash-like characters that are not in the Unicode category Pd
 )
 
 
@@ -42,7 +42,8 @@ class SeedTextError(InputError):
 class Split:
     """A text split at a dash, or the whole text as a title, with the artist "".
 
-    `is_spaced`: whether white space is on both sides of the dash; True for the whole text.
+    `is_spaced`: whether there is white space on both sides of the dash. For the whole text, it is
+    True.
     """
 
     artist: str
@@ -61,11 +62,16 @@ class ResolvedSplit:
 def resolve_texts(recommender: Client | Direct, texts: Sequence[str]) -> list[pb.Seed]:
     """Return a seed for each text, in order.
 
-    A song id is used as it is. For other texts, the first of these is used: a split that matches a
-    song, preferably at a dash between spaces, or the whole text as the title of a song without an
-    artist; the whole text as the title of any song; a split whose artist is known; any split at a
-    dash between spaces. Raises `SeedTextError` if there is none or the text is ambiguous, and the
-    errors of the recommender.
+    A song id is used as it is. For any other text, these are tried in order:
+
+    - a split that matches a song, preferably at a dash between spaces, or the whole text as the
+      title of a song without an artist
+    - the whole text as the title of any song
+    - a split whose artist is known
+    - any split at a dash between spaces
+
+    Raises `SeedTextError` if all of them fail or the text is ambiguous, and the errors of the
+    recommender.
     """
     ids = [_parse_song_id(text) for text in texts]
     splits = [
@@ -84,7 +90,7 @@ def resolve_texts(recommender: Client | Direct, texts: Sequence[str]) -> list[pb
 
 
 def split_text(text: str) -> list[Split]:
-    """Return the ways to split a text at a dash, those at dashes between spaces first."""
+    """Return all splits of a text at a dash, starting with dashes between spaces."""
     splits = []
     for start, stop in _find_dashes(text):
         artist, title = text[:start].strip(), text[stop:].strip()
@@ -95,7 +101,7 @@ def split_text(text: str) -> list[Split]:
 
 
 def _take_whole(text: str) -> list[Split]:
-    """Return the whole text as a title, unless it is blank or too long for one."""
+    """Return the whole text as the only split, or [] if the text is blank or too long."""
     is_title = len(text) <= MAX_TITLE and 0 < len(normalise(text)) <= MAX_TITLE
     return [Split("", text, is_spaced=True)] if is_title else []
 
@@ -113,7 +119,7 @@ def _find_dashes(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _parse_song_id(text: str) -> str:
-    """Return the song id, or "" if the text is not one."""
+    """Return the song id in the text, or "" if the text is not a song id."""
     try:
         return str(UUID(text))
     except ValueError:
@@ -166,12 +172,12 @@ def _build_seed(split: Split) -> pb.Seed:
 
 
 def _find_title(recommender: Client | Direct, text: str) -> pb.Seed | None:
-    """Return the only song with this title, or None. Raises `SeedTextError` for several."""
+    """Return the only song with this title, or None. Raises `SeedTextError` if several have it."""
     title = normalise(text)
     if not title or len(text) > MAX_QUERY:
         return None
     results = recommender.search_songs(pb.SearchSongsRequest(query=text, limit=MAX_RESULTS)).songs
-    # Results are ordered by popularity, so the most popular of the songs with one name is kept.
+    # The results are ordered by popularity, so the most popular song with each name is kept.
     songs: dict[str, pb.Song] = {}
     for song in results:
         if normalise(song.title) == title:

@@ -38,8 +38,8 @@ class Target:
     cert_key: Path | None
 
     def connect(self) -> Client:
-        """Return a client, with the key from the environment. Raises `SettingsError`."""
-        # Keep gRPC from writing log lines before our messages. It reads the variable when imported.
+        """Return a client that uses the API key in the environment. Raises `SettingsError`."""
+        # Keep gRPC from writing log lines before our messages. The variable is read on import.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from service.client.client import Client
 
@@ -56,7 +56,7 @@ class Target:
 def require_address(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> str | None:
-    """Return an address of the form HOST:PORT or in gRPC's notation. Raises `BadParameter`."""
+    """Return the address, which must be HOST:PORT or in gRPC's notation. Raises `BadParameter`."""
     if not value or value.startswith(_GRPC_TARGETS):
         return value
     match = _HOST_AND_PORT.fullmatch(value)
@@ -111,7 +111,7 @@ _OPTIONS = [
 
 
 def service_options(command: Command) -> Command:
-    """Add the options to a command, which gets `target`: None if --address is not given."""
+    """Add the service options. The command receives `target`, which is None without --address."""
 
     @functools.wraps(command)
     def wrapped(

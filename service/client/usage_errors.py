@@ -29,7 +29,7 @@ _OPTIONS = {
 
 
 def request_errors_as_usage(command: Command) -> Command:
-    """Turn a `RequestError` of a command into a usage error that names the option."""
+    """Convert a `RequestError` of a command to a usage error that names the option."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:

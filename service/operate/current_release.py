@@ -1,4 +1,4 @@
-"""The release that calls are answered from. It can be replaced while calls are under way."""
+"""The release that answers calls. It can be replaced while calls are in progress."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ class _Lease:
 
 
 class CurrentRelease:
-    """Leases the current release to calls. A call uses one release from beginning to end.
+    """Leases the current release to calls. Each call uses the same release until it ends.
 
-    `stall` surrounds work of the engine that may block the interpreter (see `Admission.stall`).
+    `stall` returns a context manager for work in which the engine may block the interpreter (see
+    `Admission.stall`).
     """
 
     def __init__(self, metrics: Metrics, stall: Callable[[], AbstractContextManager[None]]) -> None:
@@ -48,7 +49,10 @@ class CurrentRelease:
         return self._current.release.manifest.release if self._current else None
 
     def replace(self, release: OpenRelease | None) -> None:
-        """Make `release` current, or none; close the previous release after its last call."""
+        """Make `release` the current release, or have no current release if it is None.
+
+        The previous release is closed after its last call.
+        """
         previous = self._current
         self._current = _Lease(release) if release else None
         self._metrics.set_release(self.release_id)

@@ -1,4 +1,4 @@
-"""Run the service in this process, or in several that share a port."""
+"""Run the service in this process, or in several processes that share a port."""
 
 from __future__ import annotations
 

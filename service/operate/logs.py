@@ -40,7 +40,10 @@ def _is_not_disconnect(record: logging.LogRecord) -> bool:
 
 
 def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
-    """Escape control characters, so that no log line can be forged. Tracebacks keep line breaks."""
+    """Escape control characters, so that no log line can be forged.
+
+    Tracebacks keep their line breaks.
+    """
     for name, value in event.items():
         if isinstance(value, str):
             event[name] = sanitise(value) if name in {"exception", "stack"} else one_line(value)
@@ -48,9 +51,9 @@ def _escape_controls(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 
 def configure(level: str, form: str) -> None:
-    """Log events of the service from `level` on, and warnings of libraries.
+    """Log events of the service at `level` or above, and warnings of libraries.
 
-    `form` is console or json.
+    `form` is `console` or `json`.
     """
     renderer: Processor = (
         structlog.processors.JSONRenderer(serializer=json_text)
@@ -70,6 +73,6 @@ def configure(level: str, form: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)  # libraries log a lot below this level, possibly secrets
+    root.setLevel(logging.WARNING)  # lower levels are verbose and may reveal secrets
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_not_disconnect)
     logging.getLogger("nextsong").setLevel(level.upper())

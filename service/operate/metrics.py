@@ -32,12 +32,13 @@ if TYPE_CHECKING:
     from service.operate.timing import Timings
 
 METRICS_FILE_SIZE = 1 << 20
-"""Size in bytes of each metrics file. A process uses a few thousand of them."""
+"""Size in bytes of each metrics file. A process uses a few thousand of these bytes."""
 
 RELEASE_FILE_SIZE = 256
 """Size in bytes of the file that holds the id of the release that a process uses."""
 
-# The metrics files of a process. Its successor continues the first; the others are cleared.
+# The metrics files of a process. When the process is replaced, its successor continues the kept
+# files, and the other files are cleared.
 _KEPT_FILES = ("counter_{pid}.db", "histogram_{pid}.db")
 _RELEASE_FILE = "release_{pid}"
 _CLEARED_FILES = ("gauge_livesum_{pid}.db", _RELEASE_FILE)
@@ -48,7 +49,7 @@ _BUCKETS = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05
 class Metrics:
     """The metrics of this process, in `registry`.
 
-    If this is one of several processes, it writes the id of its release into a file in `folder`.
+    If several processes serve, each process writes the id of its release to a file in `folder`.
     """
 
     def __init__(self, registry: prometheus.CollectorRegistry, folder: Path | None = None) -> None:
@@ -85,11 +86,11 @@ class Metrics:
         registry.register(ReleasesInUse(lambda: [self._release] if self._release else []))
 
     def begin_call(self) -> None:
-        """Count a call as under way."""
+        """Increment the number of calls in progress."""
         self._under_way.inc()
 
     def end_call(self, method: str, code: str, seconds: float, timings: Timings) -> None:
-        """Count a call that has ended, and measure its time."""
+        """Count a call that has ended, and measure its duration."""
         self._under_way.dec()
         self._calls.labels(method, code).inc()
         self._seconds.labels(method).observe(seconds)
@@ -138,7 +139,8 @@ def _list_recommendations(response: Message) -> Iterable[pb.RecommendResponse]:
 class ReleasesInUse(Collector):
     """The number of processes that use each release.
 
-    `releases` returns the id of the release of each process. Unused releases have no series.
+    `releases` returns, for each process, the id of the release that it uses. Releases that no
+    process uses have no time series.
     """
 
     def __init__(self, releases: Callable[[], Sequence[str]]) -> None:
@@ -165,7 +167,7 @@ class FolderCollector(Collector):
         """Yield the metrics."""
         try:
             metrics = self._read()
-        except FileNotFoundError:  # a process was replaced during the read, and its files renamed
+        except FileNotFoundError:  # the files of a replaced process were renamed
             metrics = self._read()
         yield from metrics
 
@@ -175,17 +177,17 @@ class FolderCollector(Collector):
 
 
 def read_releases(folder: Path) -> list[str]:
-    """Return the release of each process that writes into `folder`."""
+    """Return, for each process that writes into `folder`, the id of the release that it uses."""
     contents = (path.read_bytes() for path in sorted(folder.glob(_RELEASE_FILE.format(pid="*"))))
     return [release.decode() for content in contents if (release := content.rstrip(b"\0"))]
 
 
 def reserve_files(folder: Path, pid: int, predecessor: int | None = None) -> None:
-    """Create the metrics files of a process, or rename those of the process that it replaces.
+    """Create the metrics files of a process, or rename the files of the process that it replaces.
 
-    The counters in renamed files continue. prometheus_client maps the files into memory, and the
-    kernel kills a process that writes to a mapped page when the disk is full. Therefore, the files
-    are allocated in their full size. Raises `StorageError`.
+    The counters continue in the renamed files. prometheus_client maps the files into memory, and
+    the kernel kills a process that writes to a mapped page when the disk is full. Therefore, the
+    files are allocated at their full size. Raises `StorageError`.
     """
     for name in (*_KEPT_FILES, *_CLEARED_FILES):
         path = _build_path(folder, name, pid)

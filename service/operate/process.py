@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from service.operate.metrics import Metrics
     from service.settings import Settings
 
-MAX_OPEN_FILES = 1 << 16  # limit to set; each connection needs a file descriptor
+MAX_OPEN_FILES = 1 << 16  # maximum number of file descriptors; each connection needs one
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ async def serve(
 
 @contextmanager
 def freeze_garbage_collector() -> Iterator[None]:
-    """Exempt all present objects from garbage collection inside this block.
+    """Exempt all existing objects from garbage collection inside this block.
 
-    Nearly all of them live until the process ends, and each collection that examined them would
-    take tens of milliseconds.
+    Nearly all of these objects live until the process ends, and each collection that examines them
+    takes tens of milliseconds.
     """
     gc.collect()
     gc.freeze()
@@ -97,9 +97,9 @@ def _open_history(settings: Settings) -> History | None:
 
 
 def catch_stop_signals() -> asyncio.Event:
-    """Return an event that SIGTERM and SIGINT set from now on.
+    """Return an event that is set by SIGTERM and SIGINT from now on.
 
-    After the first signal, a SIGINT ends the process at once.
+    After the first of these signals, a SIGINT ends the process at once.
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -109,7 +109,8 @@ def catch_stop_signals() -> asyncio.Event:
         with suppress(RuntimeError):  # the event loop is closed
             loop.call_soon_threadsafe(stopped.set)
 
-    # A handler of the event loop runs late while the loop is blocked, such as by loading a release.
+    # While the event loop is blocked, for example by loading a release, signal handlers of the loop
+    # would run late.
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, stop)
     return stopped

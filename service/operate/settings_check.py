@@ -1,4 +1,4 @@
-"""Check for `nextsong doctor` whether the service can start with its settings."""
+"""Check, for `nextsong doctor`, that the service can start with its settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def examine_settings(config: Path | None) -> Iterator[Finding]:
-    """Check the settings in the environment and the TOML file `config`, and the files they name."""
+    """Check the settings in the environment and in the TOML file `config`.
+
+    Also checks the files that the settings name. Yields the findings.
+    """
     where = f"the environment and {config}" if config else "the environment"
     try:
         settings = service_settings.load({}, config)

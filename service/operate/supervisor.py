@@ -1,6 +1,6 @@
 """Several serving processes on one port, each replaced when it ends unexpectedly.
 
-Each process opens the release for itself and listens with SO_REUSEPORT, so the kernel distributes
+Each process opens the release itself and listens with SO_REUSEPORT, so the kernel distributes
 connections. The parent process holds the port and serves the sum of all metrics.
 """
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 MIN_PAUSE_S, MAX_PAUSE_S = 0.25, 15.0
-"""Seconds before a process is replaced; they double with each failure in a row."""
+"""Seconds to wait before a process is replaced. The wait doubles with each failure in a row."""
 
 STABLE_AFTER_S = 60.0
 """Lifetime in seconds after which the end of a process counts as its first failure."""
@@ -79,8 +79,11 @@ async def supervise(settings: Settings, ready: Callable[[Ready], None]) -> None:
 
 
 def _to_own_error(error: Exception) -> Exception:
-    """Return the error to raise for a failed task. Unexpected errors are logged and replaced."""
-    if isinstance(error, NextsongError | BrokenPipeError):  # nobody reads standard output
+    """Return the exception to raise for the failure of a task.
+
+    Unexpected exceptions are logged and replaced by a `SupervisionError`.
+    """
+    if isinstance(error, NextsongError | BrokenPipeError):  # standard output has no reader
         return error
     log.error("the supervision of the serving processes failed", exc_info=error)
     return SupervisionError(f"the supervision of the serving processes failed: {error!r}")
@@ -95,7 +98,10 @@ def _metrics_folder() -> Iterator[Path]:
 
 
 class _Worker:
-    """A serving process, and the processes that replace it. `ready` is set by the first one."""
+    """A serving process, and the processes that replace it.
+
+    `ready` is set when the first process is ready.
+    """
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self.ready: asyncio.Future[Ready] = asyncio.get_running_loop().create_future()
@@ -106,7 +112,8 @@ class _Worker:
     async def keep_running(self) -> None:
         """Run a process, and replace it after a pause whenever it ends.
 
-        Raises the error that prevents the first start. Later errors of this kind are logged.
+        If the first process cannot start, the error is raised. If a later process cannot start, the
+        error is logged.
         """
         pause_s = MIN_PAUSE_S
         while True:
@@ -177,14 +184,14 @@ async def _start(folder: Path) -> tuple[Process, Connection]:
     with other_end:
         try:
             process = await asyncio.create_subprocess_exec(
-                # -P keeps a module named `service` or `json` in the working folder from being used.
+                # -P prevents imports from the working folder, such as a module `service` or `json`.
                 *(sys.executable, "-P", "-m", "service.operate.worker", str(other_end.fileno())),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=2,  # redirect standard output to standard error, which is the log
                 pass_fds=[other_end.fileno()],
                 env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)},
             )
-        except (OSError, RuntimeError) as error:  # such as too little memory, or too many processes
+        except (OSError, RuntimeError) as error:  # for example, too little memory
             connection.close()
             raise SupervisionError(
                 f"a serving process cannot be started: {getattr(error, 'strerror', None) or error}"

@@ -15,13 +15,13 @@ Stage = Literal["resolve", "embed", "search", "rank"]
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Name, begin and end of the stages of a call, in nanoseconds of `time.perf_counter_ns`."""
+    """The name, begin and end of each stage of a call, in `time.perf_counter_ns` nanoseconds."""
 
     spans: list[tuple[Stage, int, int]] = field(default_factory=list)
 
     @contextmanager
     def measure(self, stage: Stage) -> Iterator[None]:
-        """Add the time of this block as a stage."""
+        """Measure the time of this block as a stage."""
         begin = time.perf_counter_ns()
         try:
             yield

@@ -1,4 +1,4 @@
-"""OpenTelemetry traces: a span of each call and of each of its stages, sent to a collector."""
+"""OpenTelemetry traces: a span for each call and for each stage, sent to a collector."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MAX_EXPORT_S = 2.0
 class Tracer:
     """Sends spans to an OpenTelemetry collector at `endpoint`, in batches, from a thread.
 
-    A caller's own trace continues if the call has a `traceparent`. Raises `MissingExtraError` if
-    the libraries are not installed.
+    If a call has a `traceparent`, its span continues the trace of the caller. Raises
+    `MissingExtraError` if the libraries are not installed.
     """
 
     def __init__(self, endpoint: str, *, exporter: Any = None) -> None:
@@ -50,9 +50,9 @@ class Tracer:
     def record(
         self, method: str, metadata: Mapping[str, str], code: str, begin_ns: int, timings: Timings
     ) -> None:
-        """Record a span of a call that ends now, and of each of its stages.
+        """Record a span for a call that ends now, and a span for each of its stages.
 
-        `begin_ns` is a time of `time.perf_counter_ns`.
+        `begin_ns` is the time of `time.perf_counter_ns` at which the call began.
         """
         offset = time.time_ns() - time.perf_counter_ns()
         trace = self._trace

@@ -34,7 +34,11 @@ The pause doubles with each failure.
 
 @dataclass
 class _RefusedRelease:
-    """A release that could not be opened. It is not tried again before `not_before`."""
+    """A release that could not be opened.
+
+    The release is not tried again before `not_before`, a time of `time.monotonic`. The pause after
+    the next failure is `pause_s`.
+    """
 
     release_id: str
     pause_s: float = field(default_factory=lambda: FIRST_PAUSE_S)
@@ -46,7 +50,7 @@ class _RefusedRelease:
 
 
 def _retrieve_exception(task: asyncio.Task[Any]) -> None:
-    """Keep asyncio from logging the failure of a task that is no longer awaited."""
+    """Keep asyncio from logging the failure of a task that nothing awaits any more."""
     if not task.cancelled():
         task.exception()
 
@@ -67,7 +71,7 @@ def open_with_reranker(store: ReleaseStore, release_id: str | None = None) -> Op
 
 
 class ReleaseWatcher:
-    """Checks the store every `settings.look_every` seconds, and soon after a call of `wake`."""
+    """Checks the store every `settings.look_every` seconds, and soon after a call to `wake`."""
 
     def __init__(
         self,
@@ -104,7 +108,7 @@ class ReleaseWatcher:
         self._wake.set()
 
     async def follow(self) -> None:
-        """Switch to new releases and report the health, until cancelled."""
+        """Switch to new releases and report the health of the service, until cancelled."""
         try:
             while True:
                 await self._pause()

@@ -1,1 +1,1 @@
-"""From a query to a ranked and explained recommendation."""
+"""Compute a ranked and explained recommendation for a query."""

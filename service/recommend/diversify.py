@@ -1,4 +1,4 @@
-"""Select songs of a ranking: one version of each, spaced and capped by artist, and diverse."""
+"""Select diverse songs from rankings, with limits on songs per artist and on versions."""
 
 from __future__ import annotations
 
@@ -21,20 +21,23 @@ if TYPE_CHECKING:
 
 
 class DiverseSelection:
-    """A selection of `limit` songs from rankings that are added one after another, best first.
+    """A selection of `limit` songs from rankings, which are added one after another.
 
-    - `max_per_artist`: maximum number of songs of one artist; 0 for no maximum.
-    - `min_artist_gap`: minimum number of other songs between two songs of one artist. A song that
-      is too close to another of its artist waits, and is selected as soon as it fits.
+    The songs of a ranking are ordered best first.
+
+    - `max_per_artist`: maximum number of songs of an artist; 0 for no maximum.
+    - `min_artist_gap`: minimum number of other songs between two songs of the same artist. A song
+      that is too close to another song of its artist is postponed until the gap is large enough.
     - `diversity`: if above 0, songs are selected by maximal marginal relevance (Carbonell and
-      Goldstein, 1998): the next song is the one with the highest (1 - d) * relevance - d *
-      similarity. The relevance is its score, scaled to 0 to 1 within the candidates; the similarity
-      is its highest cosine with a song selected before. A song without a vector has the mean
-      similarity of all pairs of songs.
-    - `played`: recordings of which no version is selected, nor two versions of any other recording;
-      None if versions are allowed.
+      Goldstein, 1998). The next song is the one that maximises (1 - diversity) * relevance -
+      diversity * similarity. The relevance of a song is its score, scaled to the range 0 to 1 among
+      the candidates. Its similarity is its highest cosine similarity to any song already selected.
+      A song without a vector has the mean similarity of all pairs of songs.
+    - `played`: recordings of which no version is selected. At most one version of each other
+      recording is selected. If `played` is None, versions are allowed without limit.
 
-    A song counts for each of its artists; songs without an artist are neither capped nor spaced.
+    A song counts for each of its artists. The limits on artists do not apply to songs without an
+    artist.
     """
 
     def __init__(
@@ -58,26 +61,33 @@ class DiverseSelection:
 
     @property
     def is_complete(self) -> bool:
-        """Whether `limit` songs are selected."""
+        """Whether `limit` songs have been selected."""
         return len(self.songs) >= self._limit
 
     @property
     def blocked_artists(self) -> frozenset[str]:
-        """The artists of whom no song can be selected next: too many, or too close to another."""
+        """The artists whose songs cannot be selected next.
+
+        Such an artist has the maximum number of songs, or a song among the last `min_artist_gap`
+        songs.
+        """
         return frozenset(self._full_artists).union(*map(_artists, self._recent))
 
     @property
     def seen_songs(self) -> frozenset[UUID]:
-        """The songs of the rankings added so far, without those of artists with the maximum."""
+        """The ids of the songs in the rankings so far.
+
+        Songs of artists that have reached the maximum are left out.
+        """
         return frozenset(hit.song.song_id for hit in self._seen if not self._is_full(hit))
 
     @property
     def rejected_count(self) -> int:
-        """The number of songs of the rankings that were not selected."""
+        """The number of songs in the rankings so far that have not been selected."""
         return len(self._seen) - len(self.songs)
 
     def add(self, ranking: Sequence[Hit]) -> None:
-        """Select songs of a ranking, which must not contain songs of an earlier one."""
+        """Select songs from a ranking, which must not contain songs of an earlier ranking."""
         self._seen += ranking
         if self._diversity or self._min_artist_gap:
             self._select_from([*self._waiting, *ranking])
@@ -90,15 +100,15 @@ class DiverseSelection:
 
     @property
     def _recent(self) -> Sequence[Hit]:
-        """The selected songs to whose artists the next song would be too close."""
+        """The last selected songs, whose artists the next song must not have."""
         return self.songs[-self._min_artist_gap :] if self._min_artist_gap else ()
 
     def _is_full(self, hit: Hit) -> bool:
-        """Return whether the maximum number of songs of an artist of this song is selected."""
+        """Return whether any artist of this song already has the maximum number of songs."""
         return not self._full_artists.isdisjoint(_artists(hit))
 
     def _is_version(self, hit: Hit) -> bool:
-        """Return whether this is a version of a song that is played or selected."""
+        """Return whether this song is a version of a played or selected song."""
         return self._recordings is not None and _identify(hit) in self._recordings
 
     def _select(self, hit: Hit) -> None:
@@ -111,7 +121,7 @@ class DiverseSelection:
             self._recordings.add(recording)
 
     def _select_from(self, ranking: Sequence[Hit]) -> None:
-        """Select songs one by one, each the best of those that may come next."""
+        """Select songs one by one: at each step, the best song that is allowed."""
         candidates = _Candidates(
             [hit for hit in ranking if not (self._is_full(hit) or self._is_version(hit))],
             self.songs,
@@ -133,14 +143,14 @@ class DiverseSelection:
 
 
 class _Candidates:
-    """Songs to select from, with the highest cosine of each with a song selected before."""
+    """Songs to select from, each with its highest cosine similarity to any selected song."""
 
     def __init__(
         self, hits: Sequence[Hit], selected: Sequence[Hit], diversity: float, *, by_recording: bool
     ) -> None:
         self._hits = hits
         self._is_left = np.ones(len(hits), bool)
-        self._blocks = np.zeros(len(hits), np.int64)  # number of artists that block each song
+        self._blocks = np.zeros(len(hits), np.int64)  # number of blocks on each song
         self._rows_by_artist: defaultdict[str, list[int]] = defaultdict(list)
         self._rows_by_recording: defaultdict[Recording, list[int]] = defaultdict(list)
         for row, hit in enumerate(hits):
@@ -160,7 +170,10 @@ class _Candidates:
             self._relevance = -np.arange(len(hits), dtype=np.float64)
 
     def take_best(self) -> Hit | None:
-        """Remove and return the best song that is not blocked, with its versions; else None."""
+        """Return the best song that is left and not blocked, or None if there is none.
+
+        The song and its other versions are no longer left.
+        """
         allowed = self._is_left & (self._blocks == 0)
         if not allowed.any():
             return None
@@ -178,12 +191,12 @@ class _Candidates:
         return hit
 
     def block(self, artists: Collection[str]) -> None:
-        """Keep the songs of these artists from being taken. May be called several times."""
+        """Block the songs of these artists. Songs blocked twice must be unblocked twice."""
         for artist in artists:
             self._blocks[self._rows_by_artist.get(artist, [])] += 1
 
     def unblock(self, artists: Collection[str]) -> None:
-        """Undo one call of `block`."""
+        """Undo one call of `block` for these artists."""
         for artist in artists:
             self._blocks[self._rows_by_artist.get(artist, [])] -= 1
 
@@ -192,7 +205,7 @@ class _Candidates:
         self._is_left[self._rows_by_artist.get(artist, [])] = False
 
     def list_left(self) -> list[Hit]:
-        """Return the songs that were not taken or removed, in their order."""
+        """Return the songs that have not been taken or removed, in their original order."""
         return [hit for hit, is_left in zip(self._hits, self._is_left, strict=True) if is_left]
 
     def _compare_with(self, index: int) -> None:
@@ -209,7 +222,7 @@ def _identify(hit: Hit) -> Recording | None:
 
 
 class _Cosines:
-    """Cosines of pairs of songs. A song without a vector has the mean cosine of all pairs."""
+    """Cosine similarities of songs. A song without a vector has the mean of all pairs."""
 
     def __init__(self, hits: Sequence[Hit]) -> None:
         self._has_vector = np.array([hit.vector is not None for hit in hits])
@@ -219,7 +232,7 @@ class _Cosines:
         self._mean = _compute_mean_cosine(self._vectors) if len(vectors) > 1 else 0.0
 
     def compare_with(self, index: int) -> NDArray[np.float64]:
-        """Return the cosine of each song with the song at `index`, shape (songs,)."""
+        """Return the cosine similarity of each song to the song at `index`, shape (songs,)."""
         cosines = np.full(len(self._has_vector), self._mean)
         if self._has_vector[index]:
             cosines[self._has_vector] = self._vectors @ self._vectors[self._rows[index]]
@@ -227,7 +240,7 @@ class _Cosines:
 
 
 def _scale(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scale scores to the range 0 to 1. If all are equal, return ones."""
+    """Scale scores to the range 0 to 1. If all scores are equal, return ones."""
     spread = scores.max() - scores.min()
     if not spread:
         return np.ones(len(scores))

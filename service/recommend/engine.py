@@ -44,8 +44,8 @@ async def recommend_many(
     """Recommend songs for each query. The searches of all queries share one request to Qdrant.
 
     Seeds are never recommended. If no positive seed is known, songs of the seeds' artists are
-    recommended; if none is found, the most popular songs of the catalog. See `plan_query` for the
-    mode that is used.
+    recommended. If there are no such songs, the most popular songs of the catalog are recommended.
+    See `plan_query` for the choice of the mode.
     """
     timings = timings or Timings()
     with timings.measure("resolve"):
@@ -81,7 +81,7 @@ async def find_similar(
     *,
     allow_versions: bool = False,
 ) -> tuple[Song, Recommendation]:
-    """Return the song of a seed, and a recommendation of the songs nearest to it by dense vectors.
+    """Return the song of a seed, and a recommendation of the songs nearest to it by dense vector.
 
     The weight of `seed` must be positive. Raises `UnknownSongError`.
     """
@@ -99,7 +99,10 @@ async def find_similar(
 async def _replace_empty(
     release: OpenRelease, plans: Sequence[Plan], rankings: Sequence[list[Hit]], timings: Timings
 ) -> tuple[list[Plan], list[list[Hit]]]:
-    """Return the plans and rankings; popular songs replace those by artists that have no song."""
+    """Replace each empty ranking of the strategy ARTISTS by a ranking of popular songs.
+
+    Returns the plans and the rankings of all queries, in the same order.
+    """
     is_empty = [
         plan.strategy is Strategy.ARTISTS and plan.query.limit > 0 and not songs
         for plan, songs in zip(plans, rankings, strict=True)
@@ -118,10 +121,10 @@ async def _replace_empty(
 async def _select_songs(
     release: OpenRelease, plans: Sequence[Plan], timings: Timings
 ) -> list[list[Hit]]:
-    """Return the songs that are selected for each plan, best first.
+    """Return the selected songs for each plan, best first.
 
-    A further round of searches is needed only if the selection rejected songs: versions, or by the
-    options `max_per_artist`, `min_artist_gap` and `diversity`.
+    Another round of searches is needed only if the selection rejected songs because they are
+    versions, or because of `max_per_artist`, `min_artist_gap` or `diversity`.
     """
     selections = [_start_selection(plan) async for plan in pause_between(plans)]
     unfinished = [
@@ -151,7 +154,8 @@ async def _select_songs(
             if not selection.is_complete
             and (
                 not _are_exhausted(plan_searches, plan_hits)
-                # The searches excluded the artists of the last songs, which have changed.
+                # The last songs have changed, and so have the artists that the searches must
+                # exclude.
                 or (plan.query.min_artist_gap and grown)
             )
         ]
@@ -170,14 +174,17 @@ def _start_selection(plan: Plan) -> DiverseSelection:
 
 
 def _add_ranking(selection: DiverseSelection, ranking: Sequence[Hit]) -> bool:
-    """Add a ranking to a selection, and return whether songs of it were selected."""
+    """Add a ranking to a selection, and return whether the number of selected songs has grown."""
     before = len(selection.songs)
     selection.add(ranking)
     return len(selection.songs) > before
 
 
 def _are_exhausted(searches: Sequence[Search], hits: Sequence[Sequence[Hit]]) -> bool:
-    """Return whether each search returned fewer songs than its limit, so that none are left."""
+    """Return whether every search returned fewer songs than its limit.
+
+    If so, no other songs match.
+    """
     return all(
         len(search_hits) < search.limit for search, search_hits in zip(searches, hits, strict=True)
     )

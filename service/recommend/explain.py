@@ -32,7 +32,10 @@ SONGS_PER_STEP = 200
 async def explain(
     release: OpenRelease, plans: Sequence[Plan], rankings: Sequence[Sequence[Hit]]
 ) -> list[list[list[Reason]]]:
-    """Return the reasons of each song of each plan. They are empty if its query wants none."""
+    """Return the reasons for each song of each plan.
+
+    If a query does not ask for explanations, its songs have no reasons.
+    """
     explainers = [
         Explainer(plan) if plan.query.explain and plan.mode is not None else None for plan in plans
     ]
@@ -52,13 +55,20 @@ async def explain(
 
 
 class Explainer:
-    """Computes the shares of the seeds of one query in recommended songs.
+    """Computes the share of each seed of a query in each recommended song.
 
-    The part of a seed in a co-occurrence score is its weight times the song's entry for the seed,
-    plus the same for each content key that seed and song have in common. Its part in a cosine is
-    its weight times its own cosine. These parts add up to the score. In a hybrid search, parts are
-    added like scores (see `catalog.model.Search`), without those of a ranking in which the song is
-    missing. A seed with a negative part gets no share.
+    A score is the sum of one part per seed:
+
+    - In a co-occurrence score, the part of a seed is its weight times the song's entry for the
+      seed. The same product is added for each content key that the seed and the song have in
+      common.
+    - In a cosine similarity, the part of a seed is its weight times its own cosine similarity to
+      the song, scaled so that the parts add up to the score.
+    - In a hybrid search, these two parts are added like the scores (see `catalog.model.Search`). If
+      the song is missing from one of the two rankings, that ranking adds nothing.
+
+    The share of a seed is its part divided by the sum of all positive parts. A seed with a negative
+    part has no share.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -81,16 +91,16 @@ class Explainer:
 
     @property
     def indexes(self) -> frozenset[int]:
-        """The indexes of sparse vectors that `explain` needs."""
+        """The indexes of the sparse vector entries that `explain` needs."""
         return frozenset(self._entries)
 
     def explain(
         self, hits: Sequence[Hit], sparse_vectors: Sequence[Mapping[int, float]]
     ) -> list[list[Reason]]:
-        """Return the `MAX_REASONS` largest shares in each song, the largest first.
+        """Return, for each song, the `MAX_REASONS` seeds with the largest shares, largest first.
 
-        `sparse_vectors` holds the sparse vector of each song. The shares of all seeds in a song add
-        up to 1.
+        `sparse_vectors` holds the sparse vector of each song. For each song, the shares of all
+        seeds add up to 1.
         """
         by_field = self._compute_sparse_parts(sparse_vectors)
         cosines = self._compute_cosine_parts(hits)
@@ -116,9 +126,9 @@ class Explainer:
     def _compute_sparse_parts(
         self, sparse_vectors: Sequence[Mapping[int, float]]
     ) -> NDArray[np.float64]:
-        """Return the part of each seed in each score by field, shape (fields, songs, seeds).
+        """Return the part of each seed in each co-occurrence score, by field.
 
-        The first field, "", is the seed itself.
+        The shape is (fields, songs, seeds). The first field, "", stands for the seed itself.
         """
         parts = np.zeros((len(self._fields), len(sparse_vectors), self._seeds))
         for row, vector in enumerate(sparse_vectors):
@@ -129,7 +139,7 @@ class Explainer:
         return parts
 
     def _compute_cosine_parts(self, hits: Sequence[Hit]) -> NDArray[np.float64]:
-        """Return the part of each seed in each cosine, shape (songs, seeds)."""
+        """Return the part of each seed in the cosine of each song, shape (songs, seeds)."""
         parts = np.zeros((len(hits), self._seeds))
         rows = [row for row, hit in enumerate(hits) if hit.vector is not None]
         if rows and self._dense_indices:
@@ -141,7 +151,10 @@ class Explainer:
 def _remove_missing(
     scores: NDArray[np.float64], by_field: NDArray[np.float64], cosines: NDArray[np.float64]
 ) -> None:
-    """Set the parts of a ranking to 0 for songs that were missing in it, as their scores tell."""
+    """Set the parts from a ranking to 0 for each song that was missing from the ranking.
+
+    The score of a song shows which rankings contained the song.
+    """
     sparse, dense = by_field.sum(axis=(0, 2)), cosines.sum(axis=1)
     totals = np.array([sparse + dense, sparse, dense])
     nearest = np.abs(totals - scores).argmin(axis=0)
@@ -154,7 +167,7 @@ async def _fetch_sparse_vectors(
     explainers: Sequence[Explainer | None],
     rankings: Sequence[Sequence[Hit]],
 ) -> dict[UUID, dict[int, float]]:
-    """Return the sparse vectors of all songs to explain, without entries that none needs."""
+    """Return the sparse vectors of all songs to explain, limited to the entries that are needed."""
     indexes: set[int] = set()
     song_ids: set[UUID] = set()
     for explainer, songs in zip(explainers, rankings, strict=True):
@@ -166,14 +179,14 @@ async def _fetch_sparse_vectors(
     async for start in pause_between(range(0, len(pending), SONGS_PER_STEP)):
         fetched = await release.cooccurrence_weights(pending[start : start + SONGS_PER_STEP])
         for song_id, entries in fetched.items():
-            # A popular song has tens of thousands of entries, nearly all for other songs.
+            # A popular song has tens of thousands of entries, most of which are not needed.
             kept = indexes & entries.keys()
             vectors[song_id] = {index: entries[index] for index in kept}
     return vectors
 
 
 def _divide(numbers: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide; the result is 0 where the divisor is not above 0."""
+    """Return the quotients, with 0 for each divisor that is not above 0."""
     quotients: NDArray[np.float64] = np.divide(
         numbers, by, out=np.zeros(np.broadcast_shapes(numbers.shape, by.shape)), where=by > 0
     )

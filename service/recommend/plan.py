@@ -1,4 +1,4 @@
-"""Plan a query: decide on strategy, mode and the query vectors to search with."""
+"""Plan a query: choose the strategy, the mode and the query vectors."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ queries from .11 to .20).
 
 @dataclass(frozen=True, slots=True)
 class Weighting:
-    """How seeds are weighed.
+    """The weighting of seeds.
 
-    - `sparse`, `dense`: weights by recency in sparse and in dense queries.
-    - `shares`: factor of the weights at content keys, by content field (see `catalog.content`).
+    - `sparse`, `dense`: weights by recency for sparse and for dense queries.
+    - `shares`: for each content field, the factor for the weights of its content keys (see
+      `catalog.content`).
     """
 
     sparse: Recency
@@ -45,9 +46,9 @@ class Weighting:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The plan of how to answer a query.
+    """The plan for answering a query.
 
-    - `seeds`: the seeds of the query as they were resolved.
+    - `seeds`: the resolved seeds of the query.
     - `mode`: the mode that is used. If it is None, the most popular songs that pass the filter are
       recommended.
     - `search`: the query vectors and the filter, with the seeds excluded.
@@ -62,17 +63,17 @@ class Plan:
 
 
 def get_default_mode(manifest: Manifest) -> Mode:
-    """Return the mode for queries without one: the mode that was selected in training."""
+    """Return the mode for queries that do not set one: the mode that was selected in training."""
     return Mode(manifest.origin.parameters.get("mode", Mode.HYBRID.value))
 
 
 def plan_query(manifest: Manifest, query: Query, seeds: list[ResolvedSeed]) -> Plan:
     """Return the plan of a query.
 
-    If no positive seed is known, the artists of the seeds are searched for. Whether the catalog has
-    any of them shows in the hits; if there are none, see `plan_popular`. Rare songs have no dense
-    vector, and songs that were never in a playlist with others have no co-occurrence weights. If
-    all seeds lack the data that the mode needs, another mode is used.
+    If no positive seed is known, the plan is to search for songs of the seeds' artists. If that
+    search returns no hits, the caller must use `plan_popular`. Rare songs have no dense vector, and
+    songs that were never in a playlist with other songs have no co-occurrence weights. If all seeds
+    lack the data that the mode needs, another mode is used.
     """
     is_known = any(seed.weight > 0 and seed.point for seed in seeds)
     weighting = _get_weighting(manifest, is_known=is_known)
@@ -90,7 +91,7 @@ def plan_query(manifest: Manifest, query: Query, seeds: list[ResolvedSeed]) -> P
 
 
 def plan_popular(plan: Plan) -> Plan:
-    """Return the plan that recommends the most popular songs instead."""
+    """Return a plan that recommends the most popular songs for the same query."""
     search = Search(where=_exclude_seeds(plan.query, plan.seeds))
     return replace(plan, strategy=Strategy.POPULAR, mode=None, search=search)
 
@@ -98,8 +99,8 @@ def plan_popular(plan: Plan) -> Plan:
 def _get_weighting(manifest: Manifest, *, is_known: bool) -> Weighting:
     """Return the weighting of a release.
 
-    If no seed is known, artists have a share even if it is 0 otherwise. A release without content
-    entries, such as one of format 2, has no shares.
+    If no seed is known, artists have a share even if the release sets it to 0. A release without
+    content entries, such as a release of format 2, has no shares.
     """
     parameters = manifest.origin.parameters
     shares = dict(parameters.get("content_shares", {}))
@@ -111,7 +112,10 @@ def _get_weighting(manifest: Manifest, *, is_known: bool) -> Weighting:
 def _build_search(
     manifest: Manifest, seeds: Sequence[ResolvedSeed], mode: Mode, weighting: Weighting
 ) -> tuple[Mode | None, Search]:
-    """Return the mode that the seeds permit, and its search."""
+    """Return a mode that is possible with these seeds, and the search in this mode.
+
+    The mode is `mode` if that is possible, else another mode, or None if no mode is possible.
+    """
     vector = None if mode is Mode.COOCCURRENCE else build_dense_query(seeds, weighting.dense)
     is_dense = mode is Mode.DENSE and vector is not None
     entries = [] if is_dense else list(list_entries(seeds, weighting.sparse, weighting.shares))
@@ -127,10 +131,11 @@ def _build_search(
 
 
 def _compute_dense_weight(manifest: Manifest, entries: Sequence[Entry]) -> float:
-    """Return the weight of the cosine in the unit of the co-occurrence score of these seeds.
+    """Return the factor that converts a cosine similarity to the scale of co-occurrence scores.
 
-    It is the dense weight of the release times its typical largest co-occurrence weight of a seed
-    (`cooccurrence_scale`), times the sum of the positive weights of the known seeds.
+    The factor is the product of the release's dense weight, its typical largest co-occurrence
+    weight of a seed (`cooccurrence_scale`, or `FORMAT_2_SCALE` in format 2), and the sum of the
+    positive weights of the known seeds.
     """
     parameters = manifest.origin.parameters
     total = sum(entry.weight for entry in entries if not entry.field and entry.weight > 0)
@@ -139,9 +144,10 @@ def _compute_dense_weight(manifest: Manifest, entries: Sequence[Entry]) -> float
 
 
 def _plan_songs_of_artists(plan: Plan) -> Plan | None:
-    """Return the plan that recommends the most popular songs of the seeds' artists, if any.
+    """Return a plan to recommend the most popular songs of the seeds' artists.
 
-    This is how releases without content entries answer queries without a known seed.
+    This plan is needed for queries without a known seed if the release has no content entries. It
+    is None if the seeds name no artist that the filter allows.
     """
     artists = frozenset(seed.artist_key for seed in plan.seeds if seed.weight > 0) - {""}
     where = plan.search.where

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class Mode(Enum):
-    """How songs are retrieved and ranked.
+    """The method by which songs are retrieved and ranked.
 
     - DENSE: by Word2Vec vectors.
     - COOCCURRENCE: by co-occurrence in playlists.
-    - HYBRID: by the sum of the scores of both.
-    - RANKED: by the release's re-ranker, from the candidates of several searches. If the release
-      has no re-ranker, HYBRID is used.
+    - HYBRID: by the sum of the dense score and the co-occurrence score.
+    - RANKED: by the release's re-ranker, which orders the candidates of several searches. If the
+      release has no re-ranker, HYBRID is used.
     """
 
     DENSE = "dense"
@@ -34,9 +34,10 @@ class Mode(Enum):
 class Strategy(Enum):
     """The source of a recommendation.
 
-    - SEEDS: the seeds that the catalog knows.
-    - ARTISTS: no seed is known; songs of their artists.
-    - POPULAR: neither a seed nor a song of its artist was found; the most popular songs.
+    - SEEDS: the seeds that are in the catalog.
+    - ARTISTS: the artists of the seeds, because no seed is in the catalog.
+    - POPULAR: the most popular songs, because the catalog has neither a seed nor a song of its
+      artist.
     """
 
     SEEDS = "seeds"
@@ -70,16 +71,17 @@ class Query:
 
     @property
     def may_reject(self) -> bool:
-        """Whether the options are likely to reject songs that are found."""
+        """Whether the options are likely to reject songs that a search returns."""
         return bool(self.max_per_artist or self.min_artist_gap or self.diversity)
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A seed, by its index in the query, and its share in a song: above 0, at most 1.
+    """A seed, given by its index in the query, and its share in a song: above 0, at most 1.
 
-    `content` has the parts of the share that come from what seed and song have in common, by
-    content field (`artist` or a keyword payload field). The rest comes from the seed itself.
+    `content` maps content fields (`artist` or a keyword payload field) to the parts of the share
+    that come from values that the seed and the song have in common. The rest of the share comes
+    from the seed itself.
     """
 
     seed: int
@@ -89,10 +91,10 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class Recommendation:
-    """The recommended songs for a query, the best first.
+    """The recommended songs for a query, best first.
 
     - `mode`: the mode that was used; None for `Strategy.POPULAR`.
-    - `seeds`: each seed of the query as it was resolved, in the same order.
+    - `seeds`: the resolved seeds of the query, in the same order.
     - `reasons`: a list for each song. The lists are empty for `Strategy.POPULAR`, and if the query
       does not ask for explanations.
     - `where`: the filter of the query, with the seeds excluded.

@@ -1,4 +1,4 @@
-"""The recording that versions of a song share, such as a remaster, a radio edit or a live one."""
+"""Identify the recording that all versions of a song share, such as remasters and radio edits."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Recording = tuple[str, str]
 def identify_recording(artist_key: str, title_key: str) -> Recording | None:
     """Return the recording of a song, or None if it has no artist or no title.
 
-    Without an artist, equal titles do not tell that songs are versions of each other.
+    Without an artist, songs with equal titles are not necessarily versions of each other.
     """
     return (artist_key, bare_title(title_key)) if artist_key and title_key else None
 
 
 def list_played(seeds: Iterable[tuple[Seed, ResolvedSeed]]) -> frozenset[Recording]:
-    """Return the recordings of seeds, as the query names them and as the catalog has them."""
+    """Return the recordings of the seeds, by their names in the query and in the catalog."""
     recordings = set()
     for seed, resolved in seeds:
         recordings.add(identify_recording(seed.artist_key, seed.title_key))

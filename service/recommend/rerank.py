@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from catalog.store import OpenRelease
     from service.recommend.seeds import ResolvedSeed
 
-MAX_CHANNEL_DEPTH = max(channel.depth for channel in CHANNELS)  # songs that a channel returns
+MAX_CHANNEL_DEPTH = max(channel.depth for channel in CHANNELS)  # maximum songs per channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Candidates:
 def build_channel_searches(search: Search, seeds: Sequence[ResolvedSeed]) -> list[Search]:
     """Return a search for each channel of the re-ranker.
 
-    The limits of the searches are those of training, because ranks and scores depend on them. They
-    are higher only if the query wants more songs than the deepest channel returns.
+    The limits of the searches are the same as in training, because ranks and scores depend on them.
+    The limits are higher only if the query asks for more songs than the deepest channel returns.
     """
     return [_build_channel_search(search, channel, seeds) for channel in CHANNELS]
 
@@ -87,7 +87,10 @@ def gather_candidates(seeds: Sequence[ResolvedSeed], channels: Sequence[list[Hit
 async def fetch_similarities(
     release: OpenRelease, queries: Sequence[Candidates]
 ) -> list[dict[UUID, float]]:
-    """Return the cosines of each query's candidates with its `recent_vector`, in one request."""
+    """Return the cosine similarities of each query's candidates to its `recent_vector`.
+
+    All queries share one request.
+    """
     pairs = [
         (candidates.recent_vector, [hit.song.song_id for hit in candidates.hits])
         for candidates in queries
@@ -103,7 +106,7 @@ async def fetch_similarities(
 def rerank(
     reranker: Reranker, candidates: Candidates, similarities: dict[UUID, float]
 ) -> list[Hit]:
-    """Return the candidates ordered by the model, with the probabilities of the model as scores."""
+    """Return the candidates, ordered and scored by the probabilities that the model predicts."""
     if not candidates.hits:
         return []
     songs = [hit.song for hit in candidates.hits]
@@ -123,7 +126,8 @@ def _number_traits(
 ) -> SongTraits:
     """Return the traits of songs, with numbers for artists and for values of `fields`.
 
-    `numbers` holds a dictionary for artists and one for each field. New values are added to them.
+    `numbers` holds a dictionary for artists, followed by one dictionary per field. New values are
+    added to these dictionaries.
     """
     groups = np.empty((len(numbers), len(songs)), np.int64)
     artist_numbers, *field_numbers = numbers

@@ -29,12 +29,12 @@ DIVERSITY_POOL = 100
 """Minimum number of candidates of a query with diversity."""
 
 DIVERSITY_FACTOR = 5
-"""Number of candidates per song to return, of a query with diversity."""
+"""Number of candidates per song to return, for a query with diversity."""
 
 REJECTION_FACTOR = 3
-"""Number of candidates per song that is still missing, if songs are rejected.
+"""Number of candidates per song that is still missing, for a query that may reject songs.
 
-Songs are rejected by `max_per_artist` and `min_artist_gap`, and versions of a song.
+Songs are rejected because of `max_per_artist` or `min_artist_gap`, or because they are versions.
 """
 
 MAX_SEARCH_DEPTH = 5_000
@@ -48,8 +48,8 @@ next search excludes them.
 def build_searches(plan: Plan, selection: DiverseSelection) -> list[Search]:
     """Return the searches for the songs that the selection still lacks.
 
-    They ask for more songs if the selection may reject some. Songs that were retrieved before, and
-    artists of whom no song can be selected next, are excluded.
+    If the selection may reject songs, the searches ask for additional songs. The searches exclude
+    songs that were retrieved before, and artists whose songs cannot be selected next.
     """
     query, where = plan.query, plan.search.where
     where = replace(
@@ -102,7 +102,7 @@ async def retrieve(
 async def rank(
     release: OpenRelease, plans: Sequence[Plan], hits: Sequence[list[list[Hit]]]
 ) -> list[list[Hit]]:
-    """Return a ranking for each plan: the hits of its search, or re-ranked hits of its searches."""
+    """Return a ranking for each plan: the hits of its search, or its re-ranked candidates."""
     rankings = [plan_hits[0] for plan_hits in hits]
     ranked = [index for index, plan in enumerate(plans) if plan.mode is Mode.RANKED]
     reranker = load_reranker(release.manifest.ranker) if ranked else None

@@ -37,8 +37,8 @@ class Resolution(Enum):
     """The result of resolving a seed.
 
     - SONG: the catalog has the song.
-    - ARTIST: it does not, but has songs of the artist, as a seed or a song of the recommendation
-      shows.
+    - ARTIST: the catalog does not have the song, but it has other songs of the artist, such as
+      another seed or a recommended song.
     - UNKNOWN: neither the song nor a song of its artist was found.
     """
 
@@ -51,8 +51,8 @@ class Resolution(Enum):
 class Seed:
     """A song of a query, named by id, by title and artist, or by both (the id takes precedence).
 
-    A title without an artist names a song that has none, such as an item of an order. A negative
-    weight makes similar songs less likely.
+    A title without an artist names a song that has no artist, such as an item of an order. A
+    negative weight makes similar songs less likely.
     """
 
     song_id: UUID | None = None
@@ -76,7 +76,7 @@ class ResolvedSeed:
     """A resolved seed.
 
     - `point`: the song with its dense vector, or None if the catalog does not have the song.
-    - `artist_key`: the normalised artist of the query; "" if it names none.
+    - `artist_key`: the normalised artist that the query names; "" if the query names none.
     """
 
     resolution: Resolution
@@ -94,9 +94,9 @@ async def resolve_seeds(release: OpenRelease, seeds: Sequence[Seed]) -> list[Res
 async def resolve_playlists(
     release: OpenRelease, playlists: Sequence[Sequence[Seed]]
 ) -> list[list[ResolvedSeed]]:
-    """Resolve the seeds of several playlists. Each distinct seed is looked up once.
+    """Resolve the seeds of several playlists. Each distinct seed is looked up only once.
 
-    Seeds whose songs the catalog does not have are `Resolution.UNKNOWN`.
+    If the catalog does not have the song of a seed, the seed is `Resolution.UNKNOWN`.
     """
     songs = await _find_songs(release, {seed for seeds in playlists for seed in seeds})
 
@@ -109,9 +109,9 @@ async def resolve_playlists(
 
 
 def find_artists(seeds: Sequence[ResolvedSeed], songs: Iterable[Song]) -> list[ResolvedSeed]:
-    """Return the seeds; unknown ones have `Resolution.ARTIST` if their artist is known.
+    """Return the seeds, with `Resolution.ARTIST` for each unknown seed whose artist is known.
 
-    The artists of the known seeds and of `songs` are known.
+    The known artists are the artists of the known seeds and of `songs`.
     """
     known = {key for song in songs for key in song.artist_keys}
     known |= {key for seed in seeds if seed.point for key in seed.point.song.artist_keys}
@@ -146,7 +146,7 @@ def _list_possible_ids(seed: Seed) -> list[UUID]:
         return ids
     ids.append(song_id_of_keys(seed.artist_key, seed.title_key))
     if seed.artist_key:
-        # The song may be a version, such as a remaster, that the catalog lists by its plain title.
+        # The song may be a version, such as a remaster, that the catalog has under the plain title.
         base = base_title(seed.title_key)
         if base != seed.title_key:
             ids.append(song_id_of_keys(seed.artist_key, base))
@@ -156,7 +156,7 @@ def _list_possible_ids(seed: Seed) -> list[UUID]:
 async def _look_up_each(
     keys: Collection[Key], look_up: Callable[[Key], Awaitable[Result]]
 ) -> dict[Key, Result]:
-    """Return the result for each key, with at most `MAX_CONCURRENT_LOOKUPS` at the same time."""
+    """Return the result for each key, with at most `MAX_CONCURRENT_LOOKUPS` look-ups at a time."""
     pending, results = list(keys), dict[Key, Result]()
     async for start in pause_between(range(0, len(pending), MAX_CONCURRENT_LOOKUPS)):
         group = pending[start : start + MAX_CONCURRENT_LOOKUPS]
@@ -165,9 +165,10 @@ async def _look_up_each(
 
 
 async def _find_by_name(release: OpenRelease, seed: Seed) -> Point | None:
-    """Return the most popular song with exactly this artist and title, or without an artist.
+    """Return the most popular song with exactly the artist and the title of a seed.
 
-    This is needed for releases that identify songs by track ids instead of names.
+    If the seed names no artist, the song must have none. This search is needed for releases that
+    identify songs by track ids instead of names.
     """
     artist, title = seed.artist_key, seed.title_key
     if not title:

@@ -1,4 +1,4 @@
-"""Weights of the seeds by recency, and the dense and sparse query vectors made of them."""
+"""Weights of seeds by recency, and dense and sparse query vectors that use these weights."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ def weigh_seeds(
 ) -> dict[int, float]:
     """Return the weight of each used seed, by its index in `seeds`.
 
-    The weight of a positive seed is its own times that of its age, which is the number of positive
-    seeds after it. A negative seed was not played: it keeps its weight at any position and does not
-    age the others. The most recent seed comes first, negative seeds last. Empty if no positive seed
-    is used.
+    The weight of a positive seed is its weight in the query times the recency weight of its age,
+    which is the number of positive seeds after it. A negative seed was not played, so its position
+    has no effect: it keeps its weight, and does not add to the age of other seeds.
+
+    The most recent seed comes first, and negative seeds come last. The result is empty if no
+    positive seed is used.
     """
     played = [index for index, seed in enumerate(seeds) if seed.weight > 0]
     ages = {index: age for age, index in enumerate(reversed(played)) if is_used[index]}
@@ -48,9 +50,9 @@ def weigh_seeds(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What one seed adds to a sparse query vector.
+    """The contribution of one seed to a sparse query vector.
 
-    - `seed`: its index in the query.
+    - `seed`: index of the seed in the query.
     - `field`: content field, or "" for the song itself.
     - `index`: ordinal of the song, or index of the content key (see `catalog.content`).
     """
@@ -64,11 +66,11 @@ class Entry:
 def list_entries(
     seeds: Sequence[ResolvedSeed], recency: Recency, shares: Mapping[str, float]
 ) -> Iterator[Entry]:
-    """Yield the entries of a sparse query vector: songs that are known, and content keys.
+    """Yield the entries of a sparse query vector, for known songs and for content keys.
 
-    `shares` has the share of each content field, by which the weight of a seed is multiplied. A
-    song that is not known has the artist that the query names. Nothing is yielded if no positive
-    seed has an entry.
+    At a content key, the weight of the seed is multiplied by the share of the content field in
+    `shares`. If a song is unknown, its only content key is the artist that the query names. Nothing
+    is yielded if no positive seed has an entry.
     """
     fields = [field for field, share in shares.items() if share]
     keys = [[(field, key) for field in fields for key in _list_keys(seed, field)] for seed in seeds]
@@ -82,7 +84,7 @@ def list_entries(
 
 
 def build_sparse_query(entries: Iterable[Entry]) -> dict[int, float]:
-    """Return the sparse query vector (`Search.weights`): the sums of the weights by index."""
+    """Return the sparse query vector (`Search.weights`), which sums the weights at each index."""
     query: dict[int, float] = {}
     for entry in entries:
         query[entry.index] = query.get(entry.index, 0.0) + entry.weight
@@ -94,7 +96,8 @@ def weigh_seed_vectors(
 ) -> tuple[dict[int, float], Vector]:
     """Return the weight of each seed that has a dense vector, and the weighted vectors as rows.
 
-    The weights are by the index of the seed in `seeds`; the vectors have shape (n, dimensions).
+    The keys of the weights are the indexes of the seeds in `seeds`; the vectors have shape (n,
+    dimensions).
     """
     vectors = [None if seed.point is None else seed.point.vector for seed in seeds]
     weights = weigh_seeds(seeds, recency, [vector is not None for vector in vectors])
@@ -105,8 +108,8 @@ def weigh_seed_vectors(
 def build_dense_query(seeds: Sequence[ResolvedSeed], recency: Recency) -> Vector | None:
     """Return the dense query vector: the weighted mean of the seeds, scaled to unit length.
 
-    If the seeds cancel out, the vector of the most recent one is returned. Shape (dimensions,);
-    None if no positive seed has a vector.
+    The shape is (dimensions,). If the seeds cancel out, the result is the vector of the most recent
+    seed. If no positive seed has a vector, the result is None.
     """
     weights, parts = weigh_seed_vectors(seeds, recency)
     if not weights:

@@ -28,11 +28,11 @@ _VALID_REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 
 @dataclass(slots=True)
 class Call:
-    """A call and its outcome: `code` and `error` are set if the call fails.
+    """A call and its outcome. If the call fails, `code` and `error` are set.
 
     - `request`: a message, or None if the bytes received are not a message of the method.
     - `caller`: the name of the caller's key.
-    - `begin_ns`: a time of `time.perf_counter_ns`.
+    - `begin_ns`: the time of `time.perf_counter_ns` at which the call began.
     - `deadline`: a time of `time.monotonic`, or None.
     """
 
@@ -69,7 +69,7 @@ class Interceptor(Protocol):
 
 
 def chain(interceptors: Sequence[Interceptor], method: Handler) -> Handler:
-    """Return a handler that runs interceptors around a method, the first one outermost."""
+    """Return a handler that runs interceptors around a method, the first interceptor outermost."""
     handler = method
     for interceptor in reversed(interceptors):
         handler = partial(interceptor, proceed=handler)
@@ -100,7 +100,7 @@ class MethodHandler(grpc.RpcMethodHandler):  # type: ignore[type-arg]  # generic
     def request_deserializer(self, received: bytes) -> Message | None:
         """Parse a request, or return None if it is malformed.
 
-        If this raised an exception, gRPC would answer with the status UNKNOWN.
+        If this method raised an exception, gRPC would answer with the status UNKNOWN.
         """
         try:
             return self.request_type.FromString(received)
@@ -114,6 +114,6 @@ def select_text_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> 
 
 
 def read_request_id(metadata: Mapping[str, str]) -> str:
-    """Return the request id in the metadata of a call, or a new one if it has no valid one."""
+    """Return the request id in the metadata of a call, or a new id if there is no valid one."""
     request_id = metadata.get(REQUEST_ID, "")
     return request_id if _VALID_REQUEST_ID.fullmatch(request_id) else secrets.token_hex(8)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def format_host(host: str) -> str:
-    """Return a host as part of an address: an IPv6 host is put in brackets."""
+    """Return a host in the form used in addresses, with brackets around an IPv6 host."""
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 
@@ -57,7 +57,7 @@ def reserve_port(host: str, port: int) -> Iterator[int]:
         try:
             family, kind, protocol, _, address = _resolve(host, port)[0]
             with socket.socket(family, kind, protocol) as probe:
-                # Without SO_REUSEPORT, this fails if other servers share the port.
+                # Bind without SO_REUSEPORT first, which fails if other servers share the port.
                 _allow_time_wait(probe)
                 probe.bind(address)
                 address = (address[0], probe.getsockname()[1], *address[2:])

@@ -82,7 +82,7 @@ class Recommender:
             return await api.get_release(release, call.request)
 
     async def RecordPlays(self, call: Call) -> Message:  # noqa: N802
-        """Add to a user's history."""
+        """Add plays to a user's history."""
         with self._lease(call) as release:
             return await api.record_plays(release, call.request, self._open_history(call))
 
@@ -106,5 +106,5 @@ class RecommenderHandler(grpc.GenericRpcHandler):
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> MethodHandler | None:
-        """Return the handler of a call, or None for a call of another service."""
+        """Return the handler of a call, or None if the call is for another service."""
         return self._handlers.get(handler_call_details.method)

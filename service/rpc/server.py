@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """A server that binds `address` (host:port) and opens the current release when constructed.
+    """A server at `address` (host:port).
 
-    Raises `SettingsError`, `BusyError`, and the errors of `ReleaseWatcher.open_first`.
+    The constructor binds the address and opens the current release. Raises `SettingsError`,
+    `BusyError`, and the errors of `ReleaseWatcher.open_first`.
     """
 
     def __init__(
@@ -88,8 +89,8 @@ class Server:
     async def stop(self) -> None:
         """Stop the server and end all its tasks.
 
-        The health is NOT_SERVING at once. New calls are answered for `drain` seconds more, and
-        calls under way then have `grace` seconds to finish.
+        The health changes to NOT_SERVING at once. New calls are still answered for `drain` seconds.
+        After that, calls in progress have `grace` seconds to finish.
         """
         drain, grace = self._settings.drain, self._settings.grace
         log.info("draining: NOT_SERVING, and calls are still answered", drain_s=drain)
@@ -138,20 +139,20 @@ def build_interceptors(
 
 def _channel_options(settings: Settings) -> list[tuple[str, int]]:
     options = [
-        # The processes of one service share a port. Two services on one port are a mistake.
+        # The processes of one service share a port. Two services on one port are an error.
         ("grpc.so_reuseport", int(settings.workers > 1)),
         ("grpc.max_receive_message_length", settings.max_request_bytes),
         ("grpc.server_handshake_timeout_ms", 20_000),
-        # Limit the responses that are buffered for a caller that does not read them.
+        # Limit the number of responses buffered for a caller that does not read them.
         ("grpc.max_concurrent_streams", 1_000),
-        # Detect callers that disappeared with pings, and let callers send pings too.
+        # Use pings to detect callers that have disappeared, and allow callers to send pings too.
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
     if settings.max_connection_age:
-        # Clients must reconnect from time to time to use processes that were added later.
+        # Clients must reconnect from time to time, to also use processes that were added later.
         options += [
             ("grpc.max_connection_age_ms", round(settings.max_connection_age * 1000)),
             ("grpc.max_connection_age_grace_ms", round((settings.call_timeout + 1) * 1000)),

@@ -1,4 +1,4 @@
-"""Convert exceptions to gRPC statuses, in the server, and statuses to exceptions, in the client."""
+"""Convert exceptions to gRPC statuses for the server, and statuses to exceptions for the client."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def build_status(
 ) -> grpc.Status:
     """Return the status for an error, with `trailers` added to its metadata.
 
-    Its details are an ErrorInfo, a BadRequest if a field of the request is malformed, and a
-    RetryInfo if the server is overloaded. Messages that are not written for callers (see
+    The details of the status are an ErrorInfo, a BadRequest if a field of the request is malformed,
+    and a RetryInfo if the server is overloaded. Messages that are not written for callers (see
     `is_for_callers`) may name files and addresses, so a generic message replaces them.
     """
     code = get_code(error)
@@ -167,7 +167,7 @@ def _is_from_service(call: grpc.RpcError) -> bool:
 
 
 def _find_detail(call: grpc.RpcError, kind: type[Any]) -> Any:
-    """Return the first detail of this kind in the status of a failed call, or None."""
+    """Return the first detail of type `kind` in the status of a failed call, or None."""
     status = rpc_status.from_call(call)
     for packed in status.details if status else ():
         detail = kind()

@@ -1,4 +1,4 @@
-"""Fixtures of the catalog: a store of each kind with a release."""
+"""Fixtures of the catalog tests: stores of each kind, with a release."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 def make_store(
     kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
-    """A function that makes an empty store of the kind `kind`."""
+    """A function that creates an empty store of the kind `kind`."""
     if kind == "folder":
         return lambda **more: EmbeddedStore(tmp_path_factory.mktemp("home"), **more)
     return memory_store if kind == "memory" else request.getfixturevalue("server_stores")
@@ -35,7 +35,7 @@ def make_store(
 
 @pytest.fixture(scope="module")
 def store(make_store: Any, content: Content) -> ReleaseStore:
-    """A store with a release of `content`, which no test changes."""
+    """A store with a release of `content`. No test changes the store."""
     store: ReleaseStore = make_store()
     store.publish(content.draft, SilentReporter())
     return store

@@ -28,7 +28,7 @@ def names(folder: Path) -> list[str]:
 
 @contextmanager
 def python(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-    """Run `code` in another process, which is killed at the end."""
+    """Run `code` in a separate process, which is killed at the end."""
     with subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
         stdin=subprocess.PIPE,

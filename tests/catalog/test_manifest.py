@@ -1,4 +1,4 @@
-"""The manifest: its JSON form, errors that name the wrong field, and the sums of files."""
+"""The manifest: its JSON form, errors that name the wrong field, and checksums of files."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def fields() -> dict[str, Any]:
 
 
 def holder_of(place: str, of: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return the object that has the field at the path `place`, and the name of the field."""
+    """Return the object that contains the field at the path `place`, and the name of the field."""
     if place.startswith("files."):
         return of["files"]["edge_config.json"], place.rsplit(".", 1)[1]
     *above, name = place.split(".")
@@ -146,7 +146,7 @@ def test_null_field(place: str) -> None:
 def test_ill_typed_field(place: str) -> None:
     found = fields()
     holder, name = holder_of(place, found)
-    # The nearest wrong type: a number as text, text as a number, a flag as a number, a list.
+    # Replace the value by a value of a similar but wrong type: for example, a text by a number.
     wrong = {str: 7, int: str(holder[name]), bool: 1, dict: [], list: {}}[type(holder[name])]
     holder[name] = wrong
     assert f"not a manifest ({place}: " in complaint(found)

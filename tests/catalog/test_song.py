@@ -35,7 +35,7 @@ any_text = st.text(st.one_of(st.sampled_from(AWKWARD), st.characters(codec="utf-
         ("Beyoncé", "beyonce"),
         ("Beyonce\u0301", "beyonce"),
         ("Sigur Rós", "sigur ros"),
-        ("Ø", "ø"),  # in Unicode, a separate letter and not an accented o
+        ("Ø", "ø"),  # a separate letter in Unicode, not an accented o
         ("Motörhead", "motorhead"),
         ("Ünïcödé Ǻ Ṩ", "unicode a s"),
         ("Straße", "strasse"),
@@ -148,7 +148,7 @@ def test_a_normalised_name_has_no_separator_and_no_surplus_space(name: str) -> N
     ],
 )
 def test_ids_of_names_are_pinned(artist: str, title: str, expected: str) -> None:
-    # Clients store these ids. If an id changes, the service no longer knows the stored one.
+    # Clients store these ids. If an id changes, the service does not know the stored id any more.
     assert str(song_id(artist, title)) == expected
 
 

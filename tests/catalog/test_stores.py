@@ -45,7 +45,7 @@ def release(store: ReleaseStore) -> Iterator[OpenRelease]:
 
 @pytest.fixture(scope="module")
 def reference(content: Content, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelease]:
-    """A release of the same content in a folder, to compare with."""
+    """A release with the same content in an embedded store, for comparison."""
     store = EmbeddedStore(tmp_path_factory.mktemp("reference"))
     store.publish(content.draft, SilentReporter())
     opened = store.open()

@@ -84,7 +84,7 @@ def test_only_releases_are_listed(content: Content, tmp_path: Path) -> None:
 
 
 class Optimiser:
-    """A server whose index passes through `states` and stays in the last one."""
+    """A server whose index passes through `states` and remains in the last state."""
 
     def __init__(self, *states: tuple[str, int]) -> None:
         self.states = list(states)

@@ -1,4 +1,4 @@
-"""Versions of one song: base titles, and merging of songs by them."""
+"""Versions of a song: base titles, and merging of songs with the same base title."""
 
 from __future__ import annotations
 
@@ -142,13 +142,13 @@ def test_versions_are_counted_but_not_merged_by_default(tmp_path: Path) -> None:
 def test_versions_are_merged(tmp_path: Path) -> None:
     found = prepared(tmp_path, ROWS, merge_versions=True)
     songs = {song["song_id"]: (song["artist"], song["title"]) for song in found.songs}
-    # The spelling without an edition is used, although another spelling is more common.
+    # The spelling without an edition is used, even if another spelling is more common.
     assert songs[str(song_id("Bowie", "Heroes"))] == ("Bowie", "Heroes")
     assert songs[str(song_id("Queen", "Heroes"))] == ("Queen", "Heroes - Remastered")
     assert len(songs) == 4
     assert found.summary.versions.merged
     assert found.summary.versions.songs == 1
-    assert found.summary.repeats == 1  # in playlist 0
+    assert found.summary.repeats == 1  # the repeated song of playlist 0
     keys = {song["title_key"] for song in found.songs}
     assert keys == {"heroes", "heroes - live", "fame"}
 

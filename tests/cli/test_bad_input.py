@@ -1,4 +1,4 @@
-"""Bad input on the command line: a message of one line, the exit code, an unchanged release."""
+"""Bad input on the command line: one-line message, exit code, and an unchanged release."""
 
 from __future__ import annotations
 

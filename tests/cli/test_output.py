@@ -37,7 +37,7 @@ CONTROLS = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066
 
 
 def call(*arguments: object) -> Result:
-    """Run a command as on a terminal with colours, so that click removes no escape sequences."""
+    """Run a command with colours, as on a terminal, so that click removes no escape sequences."""
     return CliRunner().invoke(main, [str(each) for each in arguments], color=True)
 
 
@@ -48,7 +48,7 @@ def unstyled(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store with control characters in names of songs, files and fields."""
+    """The folder of a store with control characters in names of songs, files and fields."""
     folder = tmp_path_factory.mktemp("output")
     rows = [
         f"{number},{ARTIST}{song % 4},{ESC}Song{CSI}{DELETE} {song},{song}\n"
@@ -108,7 +108,7 @@ def test_control_characters_in_names_are_never_printed(
     result = call(*command, *form, "--home", folder / "home")
     assert result.exit_code == 0, result.output
     assert not CONTROLS.search(unstyled(result.output)), repr(result.output)
-    if form and command[0] != "evaluate":  # which prints a line for each system
+    if form and command[0] != "evaluate":  # `evaluate` prints one JSON line per system
         json.loads(result.stdout)
 
 
@@ -182,7 +182,7 @@ def test_settings_with_control_characters_are_valid_toml(
     assert tomllib.loads(printed)["keys_file"] == f"{OSC}{CSI}{TURN}{DELETE}"
 
 
-# Tables
+# Tables on terminals and in files
 
 
 def test_tables_are_plain_without_a_terminal(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

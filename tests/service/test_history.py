@@ -62,7 +62,7 @@ def test_the_last_plays_are_kept_in_order(histories: HistoryFactory) -> None:
             assert await history.recent("ann") == []
             assert not await history.forget("ann")
         await history.record("ann", [(JOGA, now - 10), (WATERLOO, now - 30)])
-        await history.record("ann", [(WATERLOO, now - 30)])  # recorded twice
+        await history.record("ann", [(WATERLOO, now - 30)])  # the same play again
         await history.record("bob", [(HUNTER, now)])
         assert await history.recent("ann") == [WATERLOO, JOGA]
         await history.record("ann", [(FERNANDO, now - 20), (HUNTER, now - 5)])
@@ -95,7 +95,7 @@ def test_old_plays_of_users_who_left_are_removed(
 
     async def listen() -> None:
         now = now_ms()
-        await histories.open(days=10).purge()  # no collection exists
+        await histories.open(days=10).purge()  # the collection does not exist yet
         long = histories.open(days=30)
         await long.record("ann", [(JOGA, now - 20 * DAY_MS), (HUNTER, now)])
         await long.record("bob", [(JOGA, now - 20 * DAY_MS)])

@@ -1,6 +1,6 @@
-"""Interceptors of a call, each with one job.
+"""Interceptors of calls. Each interceptor does one job.
 
 `authentication` runs before the message of a call is read, for all gRPC services except health. The
-others run around the methods of `Recommender`, in this order, the first outermost: `log`,
-`tracing`, `metrics`, `errors`, `deadline`, `admission`.
+other interceptors run around the methods of `Recommender`, in this order, the first one outermost:
+`log`, `tracing`, `metrics`, `errors`, `deadline`, `admission`.
 """

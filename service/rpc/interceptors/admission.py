@@ -1,4 +1,4 @@
-"""Admission control: limit the calls under way at a time, weighed by their work."""
+"""Admission control: limit the total work of the calls in progress."""
 
 from __future__ import annotations
 
@@ -44,9 +44,8 @@ class Admission:
     def admit(self, work: int) -> Iterator[None]:
         """Hold the slots of a call inside this block.
 
-        A call of more work than fits into all slots takes all slots.
-
-        Raises `OverloadError` if too few slots are free.
+        If the work of a call needs more slots than there are, the call takes all slots. Raises
+        `OverloadError` if too few slots are free.
         """
         slots = min(self._capacity, max(1, -(-work // WORK_PER_SLOT)))
         if self._used + slots > self._available():
@@ -56,7 +55,7 @@ class Admission:
             )
         self._used += slots
         if self._used <= self._capacity and not self._is_catching_up(MIN_CATCH_UP_S):
-            self._last_stall_end = -math.inf  # the queue of the stall has drained
+            self._last_stall_end = -math.inf  # the queue has drained
         try:
             yield
         finally:
@@ -66,9 +65,9 @@ class Admission:
     def stall(self) -> Iterator[None]:
         """Mark a block in which the engine may block the interpreter for a second or two.
 
-        Loading and closing a large release do so. The calls that were sent meanwhile are then
-        received at the same time, which does not mean that the service is overloaded. Therefore,
-        extra calls are admitted until these calls are answered.
+        This happens when a large release is loaded or closed. Calls that are sent during that time
+        are then received all at once, although the service is not overloaded. Therefore, extra
+        calls are admitted until the queue has drained.
         """
         self._stalls += 1
         try:
@@ -117,10 +116,11 @@ IDLE_S = 0.002
 
 
 class ArrivalPause:
-    """Pauses the work every `PAUSE_INTERVAL_S`, so that the event loop accepts new calls.
+    """Pauses the work every `PAUSE_INTERVAL_S` seconds, so that the event loop accepts new calls.
 
-    The event loop accepts one call per iteration, and a search in the embedded engine blocks it.
-    Without pauses, calls above capacity would wait inside gRPC, where they cannot be refused.
+    The event loop accepts one call per iteration, and searches in the embedded engine block the
+    event loop. Without pauses, calls above capacity would wait inside gRPC, where they cannot be
+    refused.
     """
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ MAX_LOGGED_METHOD = 100
 
 
 class RequireKey(grpc.aio.ServerInterceptor):
-    """Refuses calls without a known key, even calls of methods that do not exist.
+    """Refuses calls without a known key, even if the method does not exist.
 
     The message of a refused call is not read.
     """
@@ -38,7 +38,7 @@ class RequireKey(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: Any
     ) -> Any:
-        """Return the handler of a call, or one that refuses it."""
+        """Return the handler of a call, or a handler that refuses the call."""
         method = handler_call_details.method
         if method.startswith(OPEN_SERVICE):
             return await continuation(handler_call_details)
@@ -58,7 +58,7 @@ class RequireKey(grpc.aio.ServerInterceptor):
 def _refuse_with(status: grpc.Status) -> grpc.RpcMethodHandler[Any, Any]:
     """Return a handler that refuses a call of any method with this status.
 
-    The handler is a streaming one, because gRPC calls those before it reads a message.
+    It is a streaming handler, because gRPC starts streaming handlers before it reads a message.
     """
 
     async def refuse(_requests: Any, context: Any) -> None:

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-MIN_KEY = 16  # characters
-RELOAD_INTERVAL_S = 1.0  # seconds between two checks whether the file has changed
+MIN_KEY = 16  # minimum number of characters of a key
+RELOAD_INTERVAL_S = 1.0  # seconds between checks for changes to the key file
 
 
 class Keys:
     """The keys in a file with one `KEY` or `NAME KEY` per line; blank and `#` lines are skipped.
 
     Only hashes of the keys are kept in memory. The file is checked for changes when a call arrives.
-    If a changed file cannot be used, the old keys stay valid. The constructor raises
+    If a changed file cannot be used, the old keys remain valid. The constructor raises
     `SettingsError`.
     """
 
@@ -34,7 +34,7 @@ class Keys:
         self._last_error = ""
 
     def find_caller(self, metadata: Mapping[str, str]) -> str:
-        """Return the name of the key in a call's `authorization: Bearer` or `x-api-key`.
+        """Return the name of the key in the `authorization` (bearer) or `x-api-key` metadata.
 
         Raises `NoKeyError`.
         """

@@ -1,4 +1,4 @@
-"""Count calls, and measure their time."""
+"""Count calls, and measure their durations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class MeasureCalls:
-    """Reports each call to `Metrics`."""
+    """Records each RPC in `Metrics`."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class TraceCalls:
-    """Records a span of each call and of its stages."""
+    """Records a span for each call and for each of its stages."""
 
     def __init__(self, tracer: Tracer) -> None:
         self._tracer = tracer

@@ -107,7 +107,7 @@ def test_a_rollback_is_advised_only_if_an_older_release_is_intact(
     assert not failures(run_doctor(home.path, exit_code=0))
     damage(home, second)
     (failure,) = failures(run_doctor(home.path, exit_code=1))
-    assert "rollback" not in failure["advice"]  # the older one is damaged, too
+    assert "rollback" not in failure["advice"]  # the older release is damaged, too
     third = home.publish(content.draft, SilentReporter()).release
     fourth = home.publish(content.draft, SilentReporter()).release
     damage(home, fourth)

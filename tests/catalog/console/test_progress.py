@@ -29,7 +29,7 @@ def test_a_task_can_continue_after_its_total_is_reached(console: Console) -> Non
         task.advance(3, 3)
         time.sleep(0.25)
         assert "100%" in shown(console)
-        task.advance(0, None)  # the index is being built, and its duration is unknown
+        task.advance(0, None)  # the index is built, which takes an unknown time
         before = len(shown(console))
         time.sleep(1.3)
         after = shown(console)[before:]

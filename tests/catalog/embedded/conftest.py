@@ -1,4 +1,4 @@
-"""Fixtures of the embedded store: a small release, a large one, and a copy to be damaged."""
+"""Fixtures of the embedded store: a small release, a large release, and a copy to damage."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def store(small: Library, tmp_path: Path) -> EmbeddedStore:
 
 @pytest.fixture
 def quick(small: Library, monkeypatch: pytest.MonkeyPatch) -> Draft:
-    """A draft of the small release. Publishing copies that release instead of building a shard."""
+    """A draft of the small release. To publish it, the release is copied instead of built."""
     template = small.release.manifest
 
     def build(

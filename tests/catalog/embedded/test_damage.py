@@ -1,4 +1,4 @@
-"""Damaged releases and pointers are noticed and reported in one line."""
+"""Damaged releases and pointers are detected and reported in one line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ def one_line(store: EmbeddedStore, error: type[ReleaseError] = CorruptReleaseErr
 
 
 def file_in(store: EmbeddedStore, name: str) -> Path:
-    """Return the largest file of this name in the shard, unlinked from the original."""
+    """Replace the largest file of this name in the shard by a copy, and return its path.
+
+    The file is a hard link, so without the copy, a test would also damage the original file.
+    """
     path = max(shard_of(store).rglob(name), key=lambda path: path.stat().st_size)
     content = path.read_bytes()
     path.unlink()
@@ -72,7 +75,7 @@ def test_a_damaged_file_is_noticed(
 
 
 def test_a_segment_without_its_version_file_is_noticed(store: EmbeddedStore) -> None:
-    file_in(store, "version.info").unlink()  # the engine would skip the segment silently
+    file_in(store, "version.info").unlink()  # Qdrant Edge would skip the segment
     assert "version.info is missing" in one_line(store)
 
 
@@ -82,7 +85,8 @@ def test_an_extra_file_is_noticed(store: EmbeddedStore) -> None:
 
 
 def test_temporary_files_of_other_readers_are_ignored(store: EmbeddedStore) -> None:
-    # The engine creates such a file when it opens or closes a release. If it is killed, it remains.
+    # Qdrant Edge creates such a folder when it opens or closes a release. If the process is killed,
+    # the folder remains.
     for folder in (shard_of(store), next((shard_of(store) / "segments").iterdir())):
         (folder / ".atomicwriteWdyLib").mkdir()
         (folder / ".atomicwriteWdyLib" / "tmpfile.tmp").write_text("{")

@@ -1,4 +1,4 @@
-"""Killed publishers leave a complete release, and two never publish at the same time."""
+"""Killed publishers leave a complete release, and two publishers never run at the same time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ print(EmbeddedStore(home).publish(draft, SilentReporter()).release, flush=True)
 
 @contextmanager
 def publisher(store: EmbeddedStore, draft: Draft) -> Iterator[subprocess.Popen[str]]:
-    """Yield another process that is about to publish; it is killed at the end."""
+    """Yield a separate process that is about to publish. The process is killed at the end."""
     argument = pickle.dumps((store.path, draft)).hex()
     with subprocess.Popen(
         [sys.executable, "-c", PUBLISH, argument], stdout=subprocess.PIPE, text=True
@@ -58,7 +58,7 @@ def publisher(store: EmbeddedStore, draft: Draft) -> Iterator[subprocess.Popen[s
 
 
 def builders(store: EmbeddedStore) -> list[str]:
-    """Return the command lines of processes that build for this store."""
+    """Return the command lines of the processes that build a release in this store."""
     commands = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -78,7 +78,8 @@ def test_a_kill_at_any_moment_leaves_a_complete_release(
             time.sleep(small.seconds * 0.2 * (part + chance.random()))
             child.kill()
         release = store.open()
-        # The old release stays current, or the new one is complete if the kill comes too late.
+        # The old release is still current, or the new release is complete if the kill came too
+        # late.
         assert release.manifest.release in {old, store.releases()[-1]}
         assert run(release.popular(1))[0].song == small.songs[0]
         release.close()
@@ -135,7 +136,7 @@ def test_a_builder_dies_with_its_parent() -> None:
 def killed(action: Callable[[], object]) -> None:
     """Run `action` in a child process, and assert that SIGKILL ends the process."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the child calls no engine
+        warnings.simplefilter("ignore", DeprecationWarning)  # the child does not use the engine
         child = os.fork()
     if not child:
         try:
@@ -199,7 +200,7 @@ def test_a_kill_while_pruning_leaves_complete_releases(
         killed(lambda: store.publish(quick, SilentReporter()))
     kept = store.releases()
     assert kept[:2] == published[1:]
-    for release in kept:  # the partly removed release is not among them
+    for release in kept:  # the partly removed release is not in `kept`
         store.open(release).close()
     store.publish(quick, SilentReporter())
     assert len(list((store.path / "releases").iterdir())) == 3

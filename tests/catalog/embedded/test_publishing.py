@@ -42,7 +42,7 @@ def assert_as_it_was(store: EmbeddedStore, small: Library) -> None:
     release.close()
 
 
-# Current releases, and old releases that are kept.
+# Current releases, and old releases that are kept
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "a file"])
@@ -98,17 +98,17 @@ def test_the_current_release_is_never_pruned(tmp_path: Path, quick: Draft) -> No
     first = store.publish(quick, SilentReporter()).release
     for _ in range(2):
         store.publish(quick, SilentReporter())
-    (store.path / "current").write_text(first)  # as after a rollback
+    (store.path / "current").write_text(first)  # the same state as after a rollback
     assert store.publish(quick, SilentReporter()).release == store.current()
     assert len(store.releases()) == 3
     assert first not in store.releases()
 
 
-# Failures that leave the current release unchanged.
+# Failures that leave the current release unchanged
 
 
 def builder(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Run this shell script instead of the build process."""
+    """Replace the build process by this shell script."""
     path = folder / "builder"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o700)
@@ -199,7 +199,7 @@ def test_modules_in_the_working_folder_are_not_imported(
 
 
 def spoiled(kind: str) -> tuple[Vector, pa.Array | None]:
-    """Return vectors of 12 songs, of which the ninth is malformed."""
+    """Return vectors of 12 songs, the ninth of which is malformed."""
     vectors = vectors_of(12, 4)
     lists = vectors.tolist()
     if kind == "nan":

@@ -66,7 +66,7 @@ artist_keys = st.frozensets(
 )
 
 
-@settings(deadline=None)  # the machine may be busy
+@settings(deadline=None)  # a busy machine can be slow
 @given(
     include=artist_keys,
     exclude=artist_keys,
@@ -199,7 +199,7 @@ def test_search_by_words_and_prefixes(small: Library, text: str, ordinals: list[
 
 def test_search_returns_the_most_popular_songs_first(small: Library) -> None:
     matches = [song for song in small.songs if song.title.startswith("Song 2")]
-    # The names of the songs of "Artist 2" also have a word that begins with 2.
+    # The songs of "Artist 2" also match the prefix 2, because of the name of the artist.
     where = Filter(exclude_artists=frozenset(["artist 2"]))
     among = [song for song in matches if song.artist_key != "artist 2"]
     assert run(small.release.search("song 2", 12, where)) == among[:12]
@@ -257,7 +257,7 @@ def test_two_processes_read_one_release_at_once(small: Library) -> None:
     ) as other:
         assert other.stdin is not None
         assert other.stdout is not None
-        second = small.store.open()  # and a second time in this process
+        second = small.store.open()  # the same release, opened again in this process
         for point in run(small.release.popular(20)):
             theirs = other.stdout.readline().split()
             for release in (small.release, second):

@@ -1,4 +1,4 @@
-"""Recall of the index against exact search, and the search width that is chosen by recall."""
+"""Recall of the index against exact search, and the choice of a search width by recall."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def song(number: int) -> Song:
 
 
 class Index:
-    """A release. Exact search returns the songs 0 to 9; the index, only the first `right` songs."""
+    """A release whose index finds only the first `right` of the ten hits of exact search."""
 
     def __init__(self, manifest: Any, right: int) -> None:
         self.manifest = manifest

@@ -90,7 +90,7 @@ def test_no_call_fails_when_a_node_dies_under_load(nodes: list[Program], content
         await asyncio.sleep(0.05)
         return answers
 
-    answers = run(search_under_load())  # raises the error of a failed call
+    answers = run(search_under_load())  # raises the error of a call that failed
     assert len(answers) > 50
     assert all(len(hits) == 30 for hits in answers)
     first = [(hit.song, pytest.approx(hit.score, abs=1e-6)) for hit in answers[0]]

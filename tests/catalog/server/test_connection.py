@@ -25,7 +25,7 @@ PATIENCE_S = 0.4
 
 
 class Fake:
-    """A client of a node that returns the node's name, or never answers."""
+    """A client of a node. Its requests return the name of the node, or are never answered."""
 
     def __init__(self, url: str, silent: set[str]) -> None:
         self.url = url
@@ -45,7 +45,7 @@ def nodes_of(monkeypatch: pytest.MonkeyPatch, *urls: str) -> tuple[AsyncNodes, s
 
 
 async def request_in_time(nodes: AsyncNodes) -> Any:
-    """Return the answer of a request with a deadline of `PATIENCE_S`."""
+    """Send a request with a deadline of `PATIENCE_S`, and return the answer."""
     call: Callable[[Any], Awaitable[str]] = Fake.answer
     async with asyncio.timeout(PATIENCE_S):
         return await nodes.request("speak", call, time.monotonic() + PATIENCE_S)

@@ -82,7 +82,7 @@ class Proxy:
 
 @contextmanager
 def behind_proxies(store: ServerStore) -> Iterator[tuple[ServerStore, list[Proxy]]]:
-    """Yield the same store behind two proxies, and the proxies."""
+    """Yield a copy of the store that reaches the server through two proxies, and the proxies."""
     port = urlsplit(store.options.urls[0]).port or 6333
     proxies = [Proxy(port), Proxy(store.options.grpc_port or port + 1)]
     url = f"http://127.0.0.1:{proxies[0].port}"
@@ -150,7 +150,7 @@ def test_a_short_network_failure_does_not_stop_an_upload(
     assert store.verify(manifest.release, SilentReporter()) == manifest
 
 
-# Separate servers that are killed, protected by keys, or full.
+# Separate servers that are killed, protected by keys, or full
 
 
 @pytest.mark.usefixtures("qdrant_binary")

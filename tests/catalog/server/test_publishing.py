@@ -120,7 +120,7 @@ def test_the_next_publisher_finishes_the_upload_of_a_killed_one(
             pass
         os.kill(child.pid, signal.SIGKILL)
     assert (store.current(), answers(store)) == (before, served)
-    # The lock is valid for a minute, but its holder was a process of this machine that has ended.
+    # The lock is still valid for a minute, but its holder, a process of this machine, has ended.
     manifest = store.publish(other.draft, SilentReporter())
     assert store.current() == manifest.release
     assert store.all_releases() == [before, manifest.release]

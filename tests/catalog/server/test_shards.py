@@ -30,7 +30,7 @@ SHARDS = 3
 
 
 class Shards:
-    """Nodes of a sharded collection: each shard is an emulation with a part of the songs."""
+    """Nodes of a sharded collection. Each shard is an emulated server with a part of the songs."""
 
     def __init__(self, stores: list[ServerStore]) -> None:
         self._homes = stores
@@ -98,7 +98,7 @@ def test_several_shards_find_the_same_as_one(stores: list[ServerStore], search: 
 
 @pytest.mark.parametrize("limit", [30, 150])
 def test_several_shards_fuse_at_least_what_one_fuses(stores: list[ServerStore], limit: int) -> None:
-    # If all songs are fused, each has both parts of its score.
+    # If all songs are fused, each song has both parts of its score.
     complete = {
         hit.song: hit.score
         for hit in find_in_one_and_in_several(stores, replace(QUERY, limit=500))[0]

@@ -1,4 +1,4 @@
-"""The store on a real Qdrant server: form of the collections, damage, versions and health."""
+"""The store on a real Qdrant server: schema of the collections, damage, versions and health."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-# Form of the collections.
+# Schema and settings of the collections
 
 
 def test_schema_and_settings_of_the_collection(store: ServerStore) -> None:
@@ -118,7 +118,7 @@ def test_a_release_is_restored_from_a_snapshot(store: ServerStore, content: Cont
     assert answers(store) == before
 
 
-# Damage, versions and health.
+# Damage, versions and health
 
 FIRST = "ordinal"
 

@@ -1,4 +1,4 @@
-"""Maximum lengths of texts in requests, and work proportional to the length."""
+"""Maximum lengths of texts in requests, and processing time proportional to the length."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ UNUSED_HISTORY: Any = UnusedHistory()
 
 
 def long_texts(kind: type[Message]) -> Iterator[tuple[str, Message]]:
-    """Yield the path of each text field, with a message in which this text is too long."""
+    """Yield the path of each text field, with a message in which that text is too long."""
     for field in kind.DESCRIPTOR.fields:
         message = kind(**VALID.get(kind, {}))
         if field.message_type:
@@ -134,7 +134,7 @@ def test_names_of_the_maximum_length_are_accepted() -> None:
         methods.recommend(release, pb.RecommendRequest(seeds=[seed], filter=where))
     )
     assert response.seeds[0].resolution == pb.RESOLUTION_UNKNOWN
-    expanding = pb.Filter(exclude_artists=["\ufdfa" * 29])  # each becomes eighteen characters
+    expanding = pb.Filter(exclude_artists=["\ufdfa" * 29])  # each expands to 18 characters
     with pytest.raises(RequestError, match=r"exclude_artists\[0\]: must have at most 512"):
         asyncio.run(methods.recommend(release, pb.RecommendRequest(seeds=[seed], filter=expanding)))
     longer = pb.RecommendRequest(seeds=[pb.Seed(artist="x", title="y" * (most + 1))])

@@ -35,7 +35,7 @@ def build_seed(weight: float) -> pb.Seed:
     return pb.Seed(artist="abba", title="waterloo", weight=weight)
 
 
-# Refused requests, and the field that the error names.
+# Refused requests, and the field that the error names
 
 BAD_SONGS = [
     pytest.param(pb.Seed(), "title", id="nothing"),
@@ -158,7 +158,7 @@ def test_a_long_id_is_shortened_in_the_message(fake: FakeRelease) -> None:
     assert len(str(caught.value)) < 100
 
 
-# Accepted requests, up to the maximum values.
+# Accepted requests, up to the maximum values
 
 
 @pytest.mark.parametrize(
@@ -196,10 +196,11 @@ def test_weights_within_range_are_accepted(fake: FakeRelease, weight: float) -> 
 
 
 def test_the_default_weight_is_one(fake: FakeRelease) -> None:
-    # Fernando's vector is at 37 degrees. With a decay of 0.5, the last seed weighs twice as much.
     plain = recommend(fake, seeds=[SEED, named(str(JOGA.song_id))], mode=pb.MODE_DENSE)
     explicit = recommend(fake, seeds=[build_seed(1), named(str(JOGA.song_id))], mode=pb.MODE_DENSE)
     assert plain == explicit
+    # With a decay of 0.5, the weights of the two seeds are 0.5 and 1. The nearest song is Fernando,
+    # whose cosine similarities to the seeds are 0.8 and 0.6.
     assert plain.songs[0].score == pytest.approx((0.5 * 0.8 + 0.6) / math.sqrt(1.25), abs=1e-6)
 
 
@@ -227,7 +228,7 @@ def test_searches_of_up_to_200_characters_are_accepted(fake: FakeRelease, query:
     search(fake, query=query)
 
 
-# Responses.
+# Responses
 
 
 def test_all_fields_of_a_recommendation(fake: FakeRelease) -> None:

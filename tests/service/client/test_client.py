@@ -242,7 +242,7 @@ def test_calls_are_not_repeated_if_most_calls_fail(loop: Loop) -> None:
         for _ in range(20):
             with pytest.raises(UnavailableError):
                 client.recommend(WATERLOO)
-    # Four attempts for the first call, and one for each of the others.
+    # The first call is tried four times, and each of the others once.
     assert 1_000 - release.failures == 4 + 19
 
 
@@ -266,6 +266,6 @@ def test_refused_calls_are_repeated_after_different_delays(
         for _ in range(5):
             with pytest.raises(OverloadError):
                 client.recommend(WATERLOO)
-    firsts = [pause for pause in pauses if pause <= 1]  # the second pause is at least twice as long
+    firsts = [pause for pause in pauses if pause <= 1]  # the second pause of a call is longer
     assert len(set(firsts)) == 5
     assert min(firsts) >= 0.5

@@ -55,7 +55,7 @@ def test_all_kinds_of_dashes_separate_artist_and_title(release: FakeRelease, das
         ("Run - Intro", "Jay-Z / Run - Intro"),
         ("AC - DC - Unheard", "AC - DC / Unheard"),  # the artist is known
         ("Semi-Detached", "Semi / Detached"),  # the artist is known
-        ("Nobody - Nothing - Ever", "Nobody / Nothing - Ever"),  # nothing is known
+        ("Nobody - Nothing - Ever", "Nobody / Nothing - Ever"),  # neither artist nor song is known
     ],
 )
 def test_every_split_is_tried(release: FakeRelease, text: str, name: str) -> None:

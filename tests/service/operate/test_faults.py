@@ -36,7 +36,7 @@ SLOW_LIMIT = 499
 
 
 class DelayingNodes(AsyncMemoryNodes):
-    """Nodes that delay the first listing of songs until `is_released`."""
+    """Nodes that delay the first listing of songs until `is_released` is set."""
 
     is_released = False
     waiting = 0

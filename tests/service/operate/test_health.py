@@ -1,4 +1,4 @@
-"""The health follows the release store, and releases that fail to open are tried again."""
+"""The health depends on the release store, and releases that fail to open are tried again."""
 
 from __future__ import annotations
 

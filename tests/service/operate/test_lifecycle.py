@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from tests.support.road import Road
 
 
-# Start
+# Start of the server
 
 
 def test_present_objects_are_exempt_from_garbage_collection(road: Road) -> None:
@@ -123,7 +123,7 @@ def test_a_corrupt_release_is_reported_at_the_start(store: EmbeddedStore) -> Non
         asyncio.run(start())
 
 
-# Stop
+# Stop of the server
 
 
 def is_refused(address: str) -> bool:

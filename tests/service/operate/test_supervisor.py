@@ -61,7 +61,7 @@ def test_processes_share_a_port_and_metrics_and_are_replaced(road: Road) -> None
     with run_service(road.home.path, *options) as service:
         pids = service.children()
         assert len(pids) == 2
-        for _ in range(12):  # each connection goes to one process
+        for _ in range(12):  # each connection is accepted by one of the processes
             with Client(service.address) as client:
                 client.get_release()
         assert count_calls(service.metrics()) == 12
@@ -257,7 +257,7 @@ connection.poll(None)
 
 
 class Spawning:
-    """Starts stand-ins for serving processes. `fails` holds the errors of starts, by number."""
+    """Starts stand-ins for serving processes. `fails` maps the number of a start to its error."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: Mapping[int, Exception]) -> None:
         self.processes: list[asyncio.subprocess.Process] = []

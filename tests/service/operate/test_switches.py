@@ -1,6 +1,6 @@
 """Switches of releases at 100 calls per second: no call fails, and no memory leaks.
 
-The environment variable NEXTSONG_SWITCH_S sets the seconds under load.
+The environment variable NEXTSONG_SWITCH_S sets the duration of the load in seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SECONDS = float(os.environ.get("NEXTSONG_SWITCH_S", "8"))
 RATE = 100  # calls per second
-STALL_US = 1_500_000  # microseconds; more calls queue in this time than the server admits
+STALL_US = 1_500_000  # microseconds; during this time, more calls queue than the server admits
 SONGS = points_of(
     *((f"Artist {n % 50}", f"Song {n}", 2_000 - n, (1, n, n * n)) for n in range(1_500))
 )
@@ -45,7 +45,7 @@ pytestmark = [
 
 
 def build_edition(number: int) -> list[Point]:
-    """Return the same songs and vectors with other titles, which identify the release."""
+    """Return the same songs and vectors with different titles, which identify the release."""
     return [
         replace(point, song=replace(point.song, title=f"{point.song.title} ({number})"))
         for point in SONGS
@@ -102,7 +102,8 @@ async def switch_releases(
 ) -> tuple[Calls, dict[str, str], int]:
     """Make calls during three switches and a rollback.
 
-    Return the calls, the number in the titles of each release, and the memory in use before.
+    Returns the calls, the edition number of each release id, and the memory in use before the
+    switches, in bytes.
     """
     calls, ended = Calls(address), asyncio.Event()
     running = asyncio.create_task(calls.run(ended))

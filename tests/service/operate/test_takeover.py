@@ -42,7 +42,10 @@ pytestmark = pytest.mark.slow
 
 
 class Caller(threading.Thread):
-    """Calls methods in turn until `ended` is set, and keeps (release, titles) of each response."""
+    """Calls methods in turn until `ended` is set.
+
+    Records the release and the titles of each response.
+    """
 
     def __init__(self, address: str, seed: pb.Seed) -> None:
         super().__init__()
@@ -79,7 +82,7 @@ class Caller(threading.Thread):
 
 
 def build_second_edition(points: list[Point]) -> list[Point]:
-    """Return the same songs and vectors with other titles, which identify the release."""
+    """Return the same songs and vectors with different titles, which identify the release."""
     return [
         replace(point, song=replace(point.song, title=f"{point.song.title} (2)"))
         for point in points

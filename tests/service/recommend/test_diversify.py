@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RANDOM = np.random.default_rng(3)
 SONGS = 120
-# One artist has half of the songs, those with the highest scores.
+# Half of the songs, those with the highest scores, are by the same artist.
 POINTS = points_of(
     *(
         (
@@ -110,12 +110,14 @@ def select(
 X, Y = (1.0, 0.0), (0.0, 1.0)
 
 
-def test_marginal_relevance_worked_out_by_hand() -> None:
+def test_songs_are_selected_by_marginal_relevance() -> None:
     ranking = [hit("best", 1.0, X), hit("same", 0.9, X), hit("other", 0.5, Y), hit("last", 0.0, Y)]
     assert select(ranking, 4) == ["best", "same", "other", "last"]
-    # d = .5, after the best song: same has .5 * .9 - .5 * 1, other .5 * .5 - 0, and last 0.
+    # With a diversity of 0.5, the marginal relevances after "best" are 0.5 * 0.9 - 0.5 * 1 for
+    # "same", 0.5 * 0.5 for "other", and 0 for "last".
     assert select(ranking, 2, diversity=0.5) == ["best", "other"]
-    # d = .1, after the best song: same has .9 * .9 - .1 = .71, and other .9 * .5 = .45.
+    # With a diversity of 0.1, the marginal relevances are 0.9 * 0.9 - 0.1 for "same" and 0.9 * 0.5
+    # for "other".
     assert select(ranking, 2, diversity=0.1) == ["best", "same"]
     assert select(ranking, 3, diversity=0.5) == ["best", "other", "same"]
     assert set(select(ranking, 2, diversity=1.0)) in ({"best", "other"}, {"best", "last"})
@@ -145,7 +147,7 @@ def by(artist: str, *titles: str) -> list[Hit]:
     return [hit(title, 1.0, None, artist) for title in titles]
 
 
-def test_artist_gaps_worked_out_by_hand() -> None:
+def test_songs_of_an_artist_are_spaced_by_the_gap() -> None:
     ranking = [*by("A", "a1", "a2", "a3"), *by("B", "b1"), *by("C", "c1"), *by("B", "b2")]
     assert select(ranking, 6) == ["a1", "a2", "a3", "b1", "c1", "b2"]
     assert select(ranking, 6, gap=1) == ["a1", "b1", "a2", "c1", "a3", "b2"]
@@ -178,7 +180,8 @@ def test_songs_without_an_artist_are_neither_capped_nor_spaced() -> None:
 
 def test_gaps_combined_with_diversity() -> None:
     ranking = [hit("a1", 1.0, X), hit("a2", 0.9, Y), hit("b1", 0.5, X, "B"), hit("c", 0.4, Y, "C")]
-    # d = .5: a2 would be next with .45; c has .5 * 0 - 0 and b1 .5 * .17 - .5.
+    # With a diversity of 0.5, the marginal relevances after "a1" are 0.5 * 0.83 for "a2", 0 for
+    # "c", and 0.5 * 0.17 - 0.5 for "b1".
     assert select(ranking, 4, diversity=0.5) == ["a1", "a2", "b1", "c"]
     assert select(ranking, 4, diversity=0.5, gap=1) == ["a1", "c", "a2", "b1"]
 
@@ -257,5 +260,5 @@ def test_a_batch_is_one_request() -> None:
     fake = FakeRelease(POINTS, strengths=WEIGHTS)
     queries = [Query(seeds(first, first + 1), explain=True) for first in range(50)]
     asyncio.run(recommend_many(fake, queries))
-    # `FakeRelease` also counts the look-up of points by `cooccurrence_weights`.
+    # `FakeRelease` counts the songs that `cooccurrence_weights` looks up as a call of `points`.
     assert fake.call_counts == {"points": 2, "find": 1, "strengths": 1}

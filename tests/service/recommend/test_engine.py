@@ -109,12 +109,13 @@ def test_seed_weights_change_the_ranking(fake: FakeRelease) -> None:
 
 
 def test_unknown_songs_of_known_artists_count_beside_known_seeds() -> None:
-    strengths = {0: {4: 1.0, 5: 0.4}}  # of song 9, the most popular, for the songs 5 and 4
+    strengths = {0: {4: 1.0, 5: 0.4}}  # song 9, the most popular, predicts 5 and 4
     release = FakeRelease(SONGS, strengths=strengths, shares={ARTIST: 0.5})
     seeds = [Seed(artist="artist 1", title="unheard"), *seeds_at(9)]
     recommendation = recommend_for(release, seeds, mode=Mode.COOCCURRENCE)
     assert recommendation.strategy is Strategy.SEEDS
-    # Artist 1 has the songs 3, 4 and 5; half of the share, because the seed is the second last.
+    # Artist 1 has three songs: 3, 4 and 5. The weight of the unknown seed is 0.5, because it is the
+    # second last seed.
     entry = 0.5 * 0.5 * 2 / 3**0.5
     scores = {hit.song.title: hit.score for hit in recommendation.songs}
     assert scores == pytest.approx(
@@ -307,7 +308,7 @@ def test_a_long_name_is_shortened_in_the_message(fake: FakeRelease) -> None:
     assert len(str(caught.value)) < 200
 
 
-# A published release, compared with brute force in NumPy over all vectors.
+# A published release, compared with brute force in NumPy over all vectors
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def real_content(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelea
 
 @pytest.fixture(params=["fake", "edge"])
 def content(request: pytest.FixtureRequest, real_content: OpenRelease) -> OpenRelease:
-    """A release with content entries. The weights of the two last seeds are 1/2 and 1."""
+    """A release with content entries. The last two seeds have the weights 1/2 and 1."""
     if request.param == "fake":
         return FakeRelease(POINTS, strengths=WEIGHTS, shares={ARTIST: 0.4})
     return real_content
@@ -85,7 +85,8 @@ def shares(recommendation: Recommendation) -> dict[int, dict[int, float]]:
 
 
 def test_shares_of_cooccurrence_are_parts_of_the_score(release: OpenRelease) -> None:
-    # With a decay of 0.5, a has the weight 0.5 and b 1. For c, the parts are 1.5 and 0.5.
+    # With a decay of 0.5, seed a has the weight 0.5, and seed b has the weight 1. Their parts in
+    # the score of c are 1.5 and 0.5.
     recommendation = recommend_for(release, seed(A), seed(B), mode=Mode.COOCCURRENCE)
     by_song = shares(recommendation)
     assert by_song[C] == pytest.approx({0: 0.75, 1: 0.25})
@@ -100,7 +101,7 @@ def test_reasons_contain_the_index_of_the_seed(release: OpenRelease) -> None:
 
 
 def test_shares_of_word2vec_are_parts_of_the_cosine(release: OpenRelease) -> None:
-    # For c, the parts are 0.5 * 0.6 and 1 * 0.8. The part of a in d is negative.
+    # For c, the parts of a and b are 0.5 * 0.6 and 1 * 0.8. For d, the part of a is negative.
     by_song = shares(recommend_for(release, seed(A), seed(B), mode=Mode.DENSE))
     assert by_song[C] == pytest.approx({0: 0.3 / 1.1, 1: 0.8 / 1.1})
     assert by_song[D] == pytest.approx({1: 1.0})
@@ -108,7 +109,7 @@ def test_shares_of_word2vec_are_parts_of_the_cosine(release: OpenRelease) -> Non
 
 def test_shares_of_a_hybrid_search_are_added(release: OpenRelease) -> None:
     recommendation = recommend_for(release, seed(A), seed(B), mode=Mode.HYBRID)
-    # The co-occurrence score of c is 2. The weight of the cosine is 0.5 * (0.5 + 1).
+    # The co-occurrence score of c is 2. The cosine is multiplied by 0.5 * (0.5 + 1).
     cosine = 1.1 / 1.25**0.5
     score = next(hit.score for hit in recommendation.songs if hit.song.ordinal == C)
     assert score == pytest.approx(2 + 0.75 * cosine)
@@ -124,8 +125,9 @@ def test_shares_of_a_hybrid_search_are_added(release: OpenRelease) -> None:
 
 
 def test_shares_contain_what_content_contributes(content: OpenRelease) -> None:
-    # Of e, the seed b is the co-occurrence part 2, and c the part of their artist Cat. The entry
-    # of the artist, who has two songs, is 2 / sqrt(2), a little less for the least popular song.
+    # Seed b contributes to the score of e by co-occurrence, with a weight of 2. Seed c contributes
+    # by the artist Cat, who has both songs. The artist entry is 2 / sqrt(2), because Cat has two
+    # songs, and is reduced a little because e is the least popular song.
     recommendation = recommend_for(content, seed(B), seed(C), mode=Mode.COOCCURRENCE)
     of_artist = 0.4 * 2 / 2**0.5 * (1 - POPULARITY_STEP * 4 / 5)
     score = 0.5 * 2.0 + of_artist
@@ -141,7 +143,7 @@ def test_shares_contain_what_content_contributes(content: OpenRelease) -> None:
 
 
 def test_unknown_songs_have_shares_beside_known_ones(content: OpenRelease) -> None:
-    # The weight of an unknown song of Cat is 1/2, that of d is 1.
+    # The unknown song of Cat has the weight 1/2, and song d has the weight 1.
     unheard = Seed(artist="CAT", title="?")
     recommendation = recommend_for(content, unheard, seed(D), mode=Mode.COOCCURRENCE)
     of_artist = 0.5 * 0.4 * 2 / 2**0.5 * (1 - POPULARITY_STEP * 2 / 5)
@@ -166,7 +168,8 @@ def test_unknown_songs_are_reasons_by_their_artist(content: OpenRelease) -> None
 
 
 def test_a_song_missing_in_a_ranking_has_no_shares_of_it() -> None:
-    # With a depth of one song, d is missing in the ranking by cosine: its cosine is -0.8.
+    # The score of song d shows which ranking contains the song: the sparse one, both, or the dense
+    # one. The cosine similarity of d and seed a is -0.8.
     plan = plan_query(
         FakeRelease(POINTS, strengths=WEIGHTS).manifest,
         Query([seed(A)], mode=Mode.HYBRID, explain=True),
@@ -203,7 +206,7 @@ def test_songs_have_no_reasons_unless_the_query_asks_for_them(release: OpenRelea
     assert recommendation.reasons == [[] for _ in recommendation.songs]
 
 
-# Negative seeds.
+# Negative seeds
 
 
 def test_a_negative_seed_lowers_scores_and_is_not_recommended(release: OpenRelease) -> None:
@@ -229,8 +232,8 @@ def test_a_negative_seed_lowers_cosines(release: OpenRelease) -> None:
 
 def test_a_negative_seed_lowers_both_scores_of_a_hybrid_search(release: OpenRelease) -> None:
     songs = [hit.song.ordinal for hit in recommend_for(release, seed(A), seed(B, -6.0)).songs]
-    # The co-occurrence score of c is 3 from a minus 6 * 0.5 from b, so only d is retrieved by
-    # co-occurrence.
+    # The co-occurrence score of c is 0: 3 from seed a, minus 6 * 0.5 from seed b. Therefore, only d
+    # is retrieved by co-occurrence.
     assert set(songs) == {C, D, E}
     assert songs[0] == D
 
@@ -245,7 +248,8 @@ def test_a_negative_seed_with_an_unknown_song_of_a_known_artist(content: OpenRel
     unheard = Seed(artist="Cat", title="?")
     recommendation = recommend_for(content, unheard, seed(D, -0.1), mode=Mode.COOCCURRENCE)
     assert recommendation.strategy is Strategy.ARTISTS
-    # The artist has a share of 0.4 in the songs c and e. d lowers c by 0.1 * 4.
+    # Content entries of songs c and e have the share 0.4. Seed d lowers the score of song c by 0.4,
+    # which is 0.1 times 4.
     scores = {hit.song.ordinal: hit.score for hit in recommendation.songs}
     assert scores == pytest.approx({C: 0.4 * 2 / 2**0.5 - 0.4, E: 0.4 * 2 / 2**0.5}, rel=5e-3)
 
@@ -257,7 +261,7 @@ def known(ordinal: int, weight: float = 1.0) -> ResolvedSeed:
 def test_negative_seeds_keep_their_weight() -> None:
     half = Recency(decay=0.5)
     seeds = [known(A), known(D, -0.25), known(B)]
-    # The age of a is 1, because the negative seed was not played.
+    # The age of seed a is 1, because negative seeds do not count.
     assert sparse_query(seeds, half) == {A: 0.5, B: 1.0, D: -0.25}
     expected = np.array([0.5 + 0.25 * 0.8, 1.0 - 0.25 * 0.6])
     np.testing.assert_allclose(

@@ -1,4 +1,4 @@
-"""Modes: results worked out by hand, and Qdrant Edge compared with `FakeRelease`."""
+"""Modes: expected results computed by hand, and Qdrant Edge compared with `FakeRelease`."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_cooccurrence_adds_up_the_weights_of_the_seeds(release: OpenRelease) -> 
     recommendation = recommend_for(release, WATERLOO, FERNANDO, mode=Mode.COOCCURRENCE)
     assert ordinals_of(recommendation) == [STRONG, BELIEVE, THANKS, RARE]
     scores = [hit.score for hit in recommendation.songs]
-    # With a decay of 0.5, the last seed Fernando has the weight 1, and Waterloo 0.5.
+    # With a decay of 0.5, the last seed, Fernando, has the weight 1, and Waterloo has 0.5.
     assert scores == pytest.approx([1.0, 0.25 + 0.5 * 0.5, 0.5 * 0.25, 0.5 * 0.125])
     assert (recommendation.mode, recommendation.strategy) == (Mode.COOCCURRENCE, Strategy.SEEDS)
 
@@ -160,20 +160,21 @@ def test_the_cosine_is_in_the_unit_of_the_cooccurrence_score(content: OpenReleas
         return scores_of(asyncio.run(recommend(content, Query(weighted, mode=mode))))
 
     cooccurrence, cosines = scores(Mode.COOCCURRENCE, 1.0), scores(Mode.DENSE, 1.0)
-    # The dense weight is 0.5, the scale 2, and the weights of the seeds are 1/2 and 1.
+    # The dense weight is 0.5, the scale is 2, and the weights of the seeds are 1/2 and 1.
     expected = {
         ordinal: cooccurrence.get(ordinal, 0.0) + 0.5 * 2 * 1.5 * cosines.get(ordinal, 0.0)
         for ordinal in {*cooccurrence, *cosines}
     }
     assert scores(Mode.HYBRID, 1.0) == pytest.approx(expected)
-    # Weights of seeds have no influence on the balance of the two scores.
+    # The weights of the seeds do not change the balance of the two scores.
     thrice = {ordinal: 3 * score for ordinal, score in expected.items()}
     assert scores(Mode.HYBRID, 3.0) == pytest.approx(thrice)
 
 
 def test_content_adds_to_the_cooccurrence_score(content: OpenRelease) -> None:
     recommendation = recommend_for(content, WATERLOO, mode=Mode.COOCCURRENCE)
-    # Abba has two songs, Fernando the less popular one: 1/6 of the step below the largest entry.
+    # Abba has two songs. The entry of Fernando, the less popular song, is below the largest entry
+    # by 1/6 of the popularity step.
     entry = 0.4 * 2 / 2**0.5 * (1 - POPULARITY_STEP / 6)
     assert scores_of(recommendation) == pytest.approx(
         {FERNANDO: entry, BELIEVE: 0.5, THANKS: 0.25, RARE: 0.125}

@@ -39,7 +39,7 @@ def build_playlist(seeds: int, **fields: object) -> pb.RecommendRequest:
         (build_playlist(20, limit=500, diversity=0.1), 2_520),
         (build_playlist(20, limit=500, max_per_artist=1, diversity=0.1), 2_520),
         (build_playlist(20, limit=500, min_artist_gap=1), 2_520),
-        # A limit above the maximum counts like the maximum.
+        # A limit above the maximum counts as the maximum.
         (build_playlist(20, limit=2**31 - 1), 520),
         (build_playlist(20, limit=-5), 30),
         (pb.BatchRecommendRequest(requests=[build_playlist(100)] * 100), 11_000),
@@ -92,7 +92,7 @@ def test_any_call_is_admitted_alone_and_frees_its_slots() -> None:
 
 def test_a_large_batch_leaves_few_slots(loop: Loop) -> None:
     release = SlowRelease(POINTS)
-    requests = [build_playlist(500, limit=10)] * 4  # a batch of these takes three slots
+    requests = [build_playlist(500, limit=10)] * 4  # a batch of these requests takes three slots
     batch = pb.BatchRecommendRequest(requests=requests)
     with (
         loop.serve(FakeStore(release), max_concurrency=4, grace=PATIENCE_S) as server,
@@ -113,7 +113,7 @@ def test_a_large_batch_leaves_few_slots(loop: Loop) -> None:
 
 
 class BlockingRelease(FakeRelease):
-    """A release whose searches block the event loop, as those of the embedded engine do."""
+    """A release whose searches block the event loop, like searches in the embedded engine."""
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Calls on a real channel: capacity, deadlines, cancellation, log, metrics and traces."""
+"""Calls on a real channel: capacity, deadlines, cancellation, logs, metrics and traces."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from catalog.model import Hit, Search
 
 
-# Capacity, deadlines, cancellation
+# Capacity, deadlines and cancellation
 
 
 def test_a_call_over_capacity_is_refused_at_once(loop: Loop) -> None:
@@ -131,7 +131,7 @@ def test_a_request_that_is_too_large_is_refused(loop: Loop) -> None:
         assert e.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-# Ids, log, metrics, traces
+# Request ids, logs, metrics and traces
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_the_request_id_is_returned(loop: Loop, sent: str, kept: bool) -> None:
 
 @contextmanager
 def capture_log(level: str, form: str, capsys: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
-    """Yield a list to which the log lines of the block are added at its end."""
+    """Yield a list. When the block ends, its log lines are added to the list."""
     root = logging.getLogger()
     before = root.handlers[:], root.level, logging.getLogger("nextsong").level
     lines: list[str] = []

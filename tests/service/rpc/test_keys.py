@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# Keys
+# API keys
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_an_invalid_file_of_keys_is_refused(tmp_path: Path, content: bytes, mess
     assert "key-of" not in str(caught.value)
 
 
-# TLS
+# TLS and mutual TLS
 
 
 def test_tls_and_mutual_tls(loop: Loop, pem: Path) -> None:

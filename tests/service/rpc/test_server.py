@@ -51,7 +51,7 @@ def road(request: pytest.FixtureRequest) -> Road | ServerRoad:
 
 @pytest.fixture(scope="module")
 def address(road: Road | ServerRoad, loop: Loop) -> Iterator[str]:
-    """The address of a server on `road`, which no test changes."""
+    """The address of a server for the release of `road`. No test changes the release."""
     with loop.serve(road.home) as server:
         yield server.address
 
@@ -70,7 +70,7 @@ def channel(address: str) -> Iterator[grpc.Channel]:
 
 LONGEST_NAME = 512  # maximum number of characters of an artist or a title
 
-# Methods
+# Responses of all methods
 
 
 def test_all_methods_answer_as_without_a_server(
@@ -130,7 +130,7 @@ def test_concurrent_calls_get_their_own_answers(
         assert response.seeds[0].song.song_id == request.seeds[0].song_id
 
 
-# Refusals
+# Refused calls
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_every_exception_has_its_code_and_reason(kind: type[NextsongError]) -> N
 def test_reasons_are_unique_and_well_formed() -> None:
     reasons = [statuses.get_reason(build_example(kind)) for kind in ALL]
     assert len(set(reasons)) == len(reasons)
-    for reason in reasons:  # the pattern of reasons in google.rpc.ErrorInfo
+    for reason in reasons:  # the pattern that google.rpc.ErrorInfo requires
         assert re.fullmatch("[A-Z][A-Z0-9_]+[A-Z0-9]", reason)
 
 
@@ -164,7 +164,7 @@ def test_a_malformed_field_is_named(kind: type[NextsongError]) -> None:
     assert list_details(build_example(kind), error_details_pb2.BadRequest) == expected
 
 
-# From server to client over a real channel
+# Errors sent from server to client over a real channel
 
 Abort = NextsongError | tuple[grpc.StatusCode, str]
 

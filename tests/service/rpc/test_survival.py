@@ -185,7 +185,7 @@ def test_slow_callers_do_not_delay_other_callers(address: str) -> None:
             connection.close()
 
 
-# Random requests by the schema of the API
+# Random requests that follow the schema of the API
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +198,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.timeout(60 + REQUESTS / 100)
 def test_any_request_is_answered_or_refused(small: Path) -> None:
-    """Two processes call the methods like gRPC does, with serialised requests and responses."""
+    """Two processes call the methods as gRPC does, with serialised requests and responses."""
     command = [sys.executable, "-m", "tests.support.fuzzing", str(small)]
     running = [
         subprocess.Popen(
@@ -235,7 +235,7 @@ def test_any_request_over_the_network(small: Path) -> None:
 
 
 async def _fuzz(address: str, pid: int) -> tuple[dict[str, int], int]:
-    """Return the number of calls by status, and the memory in use after a tenth of the calls."""
+    """Return the number of calls by status, and the memory in bytes after a tenth of the calls."""
     fuzz = fuzzing.Fuzz(7)
     counts: dict[str, int] = {}
     warm = 0
@@ -257,11 +257,11 @@ async def _fuzz(address: str, pid: int) -> tuple[dict[str, int], int]:
     return counts, warm
 
 
-# Callers that never read their answers
+# Callers that never read their responses
 
 
 def build_call(stream: int, method: str, request: Message) -> bytes:
-    """Return the frames of a call, with literal headers."""
+    """Return the HTTP/2 frames of a call, with uncompressed headers."""
 
     def encode_literal(name: str, value: str) -> bytes:
         return b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
@@ -300,7 +300,7 @@ def test_callers_that_never_read_do_not_delay_other_callers(road: Road) -> None:
         assert (code, log) == (0, "")
 
 
-# Switches
+# Switches of releases
 
 
 def test_switches_of_releases_under_load(
