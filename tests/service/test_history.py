@@ -186,7 +186,7 @@ def test_malformed_requests_name_the_field(loop: Loop) -> None:
             (pb.RecordPlaysRequest(user_id="x" * 257, plays=[play(JOGA)]), "user_id"),
             (pb.RecordPlaysRequest(user_id="ann"), "plays"),
             (pb.RecordPlaysRequest(user_id="ann", plays=[play(JOGA)] * 1001), "plays"),
-            (pb.RecordPlaysRequest(user_id="ann", plays=[pb.Play()]), "plays[0].song.artist"),
+            (pb.RecordPlaysRequest(user_id="ann", plays=[pb.Play()]), "plays[0].song.title"),
             (pb.RecordPlaysRequest(user_id="ann", plays=[play(JOGA, -1)]), "plays[0].at_ms"),
             (
                 pb.RecordPlaysRequest(user_id="ann", plays=[play(JOGA, now_ms() + DAY_MS)]),

@@ -252,7 +252,7 @@ class FakeReranker:
 
     loaded_by: ClassVar[list[threading.Thread]] = []
     fields: ClassVar[list[str]] = []
-    understood = True
+    has_current_features = True
 
     def __init__(self, _model: str) -> None:
         self.loaded_by.append(threading.current_thread())
