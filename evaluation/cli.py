@@ -151,7 +151,7 @@ def evaluate(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Measure how often a release recommends the held-out songs of playlists, beside baselines."""
+    """Measure how often a release recommends held-out songs, compared with baselines."""
     if context.invoked_subcommand:
         return
     from catalog.errors import InputError

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import Dataset, SongNumbers
 
-MIN_PLAYLISTS = 2  # minimum number of training playlists; rarer songs are ignored
+MIN_PLAYLISTS = 2  # minimum number of training playlists of a song; rarer songs are ignored
 
 MAX_SONGS = 10_000
 """Maximum number of songs: with more, the baseline is skipped. The weights take up to 400 MB."""
@@ -48,9 +48,9 @@ class Ease:
     """Recommends the songs that the seeds predict best by linear regression.
 
     The score of a song is the sum of its regression weights for the seeds, weighted by recency. The
-    regression (ridge) predicts whether a playlist contains a song from the other songs in the
-    playlist. Songs in fewer than `MIN_PLAYLISTS` training playlists are ignored. Steck,
-    "Embarrassingly shallow autoencoders for sparse data", 2019.
+    ridge regression uses the other songs of a playlist to predict whether the playlist contains a
+    song. Songs in fewer than `MIN_PLAYLISTS` training playlists are ignored. Steck, "Embarrassingly
+    shallow autoencoders for sparse data", 2019.
     """
 
     key, name = "ease", "EASE, tuned"
@@ -84,7 +84,7 @@ class Ease:
     def _compute_weights(self, regularisation: float) -> NDArray[np.float32]:
         """Return the regression weights, shape (songs, songs): one row per seed."""
         if regularisation not in self._computed:
-            self._computed = {}  # free the old weights first: two may not fit in memory
+            self._computed = {}  # free the old matrix first, because two may not fit in memory
             self._computed[regularisation] = solve(self._gram, regularisation)
         return self._computed[regularisation]
 

@@ -89,7 +89,7 @@ class ItemKnn:
         """Return the similarities of each song to its nearest neighbours, shape (songs, songs)."""
         key = replace(settings, recency=0.0)
         if key not in self._computed:
-            self._computed = {}  # free the old matrix first: two may not fit in memory
+            self._computed = {}  # free the old matrix first, because two may not fit in memory
             self._computed[key] = compute_similarities(self._dataset, key)
         return self._computed[key]
 

@@ -112,8 +112,8 @@ def find_rows(matrix: csr_array) -> NDArray[np.int64]:
 def split_songs(dataset: Dataset) -> Iterator[tuple[int, int]]:
     """Yield ranges of songs as (start, stop), each with at most `MAX_PAIRS` pairs.
 
-    `stop` is exclusive. A pair is a song and a song of one of its training playlists. A song with
-    more than `MAX_PAIRS` pairs forms a range by itself.
+    `stop` is exclusive. A pair is a song of the range together with a song from one of its training
+    playlists. A song with more than `MAX_PAIRS` pairs forms a range by itself.
     """
     lengths = np.diff(dataset.matrix.indptr)
     pairs = np.bincount(

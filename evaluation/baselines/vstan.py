@@ -114,7 +114,7 @@ class Vstan:
         songs = train.songs[plays]
         values = np.repeat(similarity, lengths)
         if distance:
-            position = np.full(len(scores), -1, np.int64)  # of each song in the query, or -1
+            position = np.full(len(scores), -1, np.int64)  # index of each song in the query, or -1
             known = seeds[row] >= 0
             position[seeds[row][known]] = np.flatnonzero(known)
             # `anchor` is the position, in each playlist, of the most recent seed of the query.

@@ -42,9 +42,9 @@ PARAMETERS = Parameters(
 class Model:
     """A Word2Vec model with vectors for v songs."""
 
-    songs: SongNumbers  # (v,), ascending
-    vectors: NDArray[np.float32]  # (v, 48), unit length
-    row: NDArray[np.int64]  # (songs,), the row in `vectors` of each song of the dataset, or -1
+    songs: SongNumbers  # shape (v,), ascending
+    vectors: NDArray[np.float32]  # shape (v, 48), unit length
+    row: NDArray[np.int64]  # shape (songs,), row of each song of the dataset in `vectors`, or -1
 
     def to_song_numbers(self, rankings: SongNumbers) -> SongNumbers:
         """Convert rankings of rows in `vectors` to rankings of song numbers."""

@@ -55,7 +55,7 @@ class Way:
     total: float = 0.0
 
     def seconds(self, names: tuple[str, ...]) -> float:
-        """Return the total seconds of the steps with these names."""
+        """Return the total duration, in seconds, of the steps with these names."""
         return sum(step.seconds for step in self.steps if step.name in names)
 
     def peak(self, names: tuple[str, ...] = ()) -> int:

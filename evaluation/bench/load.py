@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
 REQUESTS = 500  # number of different requests, which are created before the calls begin
-CONNECTIONS = 4  # several, because a service divides connections, not calls, among its processes
+CONNECTIONS = 4  # several, because a service distributes connections (not calls) over its processes
 EARLIEST_YEAR = 1990  # minimum year in filtered requests
 TIMEOUT_S = 30.0
 WARM_UP_S = 0.5

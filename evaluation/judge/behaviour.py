@@ -71,7 +71,7 @@ class _Trial:
     system: System
     cases: HeldOutCases
     dataset: Dataset
-    answers: SongNumbers  # (cases, K)
+    answers: SongNumbers  # shape (cases, K)
     random: np.random.Generator
 
     def recommend(self, seeds: SongLists) -> SongNumbers:

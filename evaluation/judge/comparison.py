@@ -129,10 +129,10 @@ def compare_systems(
     others: Mapping[str, Mapping[str, Figures]],
     metrics: Sequence[str],
 ) -> list[Comparison]:
-    """Compare the main system with each other system by each metric.
+    """Compare the main system with every other system, by each metric.
 
     `main` maps each metric to the main system's figures per query. `others` contains a mapping of
-    the same form for the key of each other system. Metrics that a system lacks are omitted.
+    the same form for the key of every other system. Metrics that a system lacks are omitted.
     """
     comparisons = []
     for metric in metrics:

@@ -68,7 +68,7 @@ def estimate_share_difference(first: NDArray[np.float64], second: NDArray[np.flo
     n, ones, other_ones = len(first), first.sum(), second.sum()
     covariance = n * (first * second).sum() - ones * other_ones
     if covariance > 0:
-        covariance = max(0.0, covariance - n / 2)  # continuity correction
+        covariance = max(0.0, covariance - n / 2)  # Newcombe's continuity correction
     spread = np.sqrt(ones * (n - ones) * other_ones * (n - other_ones))
     phi = covariance / spread if spread else 0.0
 

@@ -179,10 +179,10 @@ def _compare_similarity(
 def _measure_similarity(
     answers: SongNumbers, song: SongNumbers, dataset: Dataset
 ) -> NDArray[np.float64]:
-    """Return the mean similarity of the first `K` songs of each answer to one song, shape (n,).
+    """Return the mean similarity between `song` and the first `K` songs of each answer, shape (n,).
 
-    The similarity of two songs is the cosine of their sets of training playlists. It is 0 for an
-    empty answer.
+    The similarity of two songs is the cosine of their sets of training playlists. The mean is 0 for
+    an empty answer.
     """
     first = answers[:, :K]
     rows, ranks = np.nonzero(first >= 0)

@@ -44,7 +44,7 @@ class SystemScores:
     seconds: float
     figures: dict[str, Figure]
     per_query: dict[str, Figures] = field(repr=False)
-    rankings: SongNumbers = field(repr=False)  # (cases, depth)
+    rankings: SongNumbers = field(repr=False)  # shape (cases, depth)
 
 
 def score_system(

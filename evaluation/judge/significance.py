@@ -1,4 +1,4 @@
-"""Paired significance tests of two systems on the same queries, and correction for many tests.
+"""Paired significance tests of two systems on the same queries, and correction for multiple tests.
 
 The permutation test is recommended by Smucker, Allan and Carterette, "A comparison of statistical
 significance tests for information retrieval evaluation", 2007.
@@ -45,8 +45,8 @@ def permutation_test(
 
     `first` and `second` hold the figures of two systems on the same queries. In each of `flips`
     rounds, the two figures of a query are exchanged with probability 1/2. The p-value is the share
-    of rounds in which the mean difference is at least as large as the observed one, and at least
-    1 / (flips + 1). Queries with NaN are left out.
+    of rounds in which the mean difference is at least as large as the observed difference, but
+    never less than 1 / (flips + 1). Queries with NaN are left out.
     """
     difference = first - second
     difference = difference[np.isfinite(difference) & (difference != 0)]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import HeldOutCases
     from evaluation.protocol.dataset import Dataset
 
-    Members = NDArray[np.bool_]  # (cases,)
+    Members = NDArray[np.bool_]  # shape (cases,)
 
 METRICS = ("hr@10", "hr@100", "mrr@10")
 
@@ -135,8 +135,8 @@ def _find_popularity_tiers(dataset: Dataset) -> NDArray[np.int64]:
 def _slice_by_known_songs(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
     """Slice by the share of seeds that are in the catalog.
 
-    Cases without such a seed are divided by whether the catalog has another song by an artist of a
-    seed.
+    Cases without such a seed are divided into two slices, depending on whether the catalog has
+    another song by an artist of a seed.
     """
     seeds, songs = cases.seeds, dataset.songs
     share = _count_seeds(cases, _in_catalog(cases, dataset)) / np.maximum(seeds.lengths, 1)

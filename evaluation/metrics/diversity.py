@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 def intra_list_diversity(rankings: SongNumbers, k: int, vectors: NDArray[np.float32]) -> Figures:
-    """Return 1 - the mean cosine similarity of all pairs among the first `k` songs.
+    """Return 1 minus the mean cosine similarity of all pairs of songs among the first `k` songs.
 
     `vectors`, shape (songs, dimensions), has a unit vector for each song, or zeros for a song
-    without a vector, which is left out. The figure is NaN if fewer than two songs have a vector.
-    Ziegler et al., "Improving recommendation lists through topic diversification", 2005.
+    without a vector. Songs without a vector are omitted. The figure is NaN if fewer than two songs
+    have a vector. Ziegler et al., "Improving recommendation lists through topic diversification",
+    2005.
     """
     first = rankings[:, :k]
     has_vector = (first >= 0) & np.asarray(vectors.any(axis=1))[first]

@@ -88,7 +88,7 @@ class HeldOutCases:
     def with_seeds(
         self, seeds: SongLists, weights: NDArray[np.float32] | None = None
     ) -> HeldOutCases:
-        """Return the same cases with other seeds: one list for each case."""
+        """Return the same cases with other seeds. `seeds` has one list for each case."""
         return replace(self, seeds=seeds, weights=weights)
 
 

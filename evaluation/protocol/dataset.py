@@ -34,7 +34,7 @@ UNKNOWN_SONG = Seed(artist="\N{EMPTY SET} nobody", title="\N{EMPTY SET} nothing"
 class SongLists:
     """n lists of songs, stored in one array: list i is `songs[offsets[i]:offsets[i + 1]]`."""
 
-    offsets: NDArray[np.int64]  # (n + 1,)
+    offsets: NDArray[np.int64]  # shape (n + 1,)
     songs: SongNumbers
 
     @classmethod

@@ -30,7 +30,7 @@ HEADINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A figure as text, with its verdict. `margin` and `p` are empty if they do not apply."""
+    """A figure as text, with its verdict. `margin` and `p` are empty if the figure has none."""
 
     mean: str
     margin: str

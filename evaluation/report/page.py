@@ -135,7 +135,7 @@ def render_page(result: Evaluation) -> str:
 
 
 def _group_trials(parameters: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Return the trials of the ingest run's selection, by the parameter's name in texts."""
+    """Return the trials of the ingest run's parameter selection, by readable parameter name."""
     trials: dict[str, list[dict[str, Any]]] = {}
     for trial in parameters.get("selection", []):
         trials.setdefault(trial["parameter"].replace("_", " "), []).append(trial)
@@ -168,7 +168,7 @@ def _make_bar(name: str, kind: str, figure: Figure, scale: float) -> Bar:
 
 
 def _find_kind(result: Evaluation, system: SystemScores) -> str:
-    """Return the CSS class of a system: main system, another mode of it, or other system."""
+    """Return the CSS class of a system: "main", "mode" (another mode of it) or "other"."""
     if system is result.main:
         return "main"
     return "mode" if _is_mode(result, system) else "other"

@@ -29,13 +29,13 @@ COLOURS = 8
 SIZE = 1_000  # width and height of the map, in units of the dots' coordinates
 
 MIN_COLOURED_BY_WORD = 0.15
-"""Minimum share of songs with a word to colour them. Below it, songs are coloured by artist."""
+"""Minimum share of songs that a word colours. If it is lower, songs are coloured by artist."""
 
 MIN_LIFT = 1.5
 """Minimum lift of a word in the names of a song's playlists: its frequency there, divided by its
 frequency in all names."""
 
-MIN_NAMES_OF_WORD, MIN_NAMES_OF_SONG = 5, 2  # minimum number of names with the word
+MIN_NAMES_OF_WORD, MIN_NAMES_OF_SONG = 5, 2  # minimum names with the word: in total, per song
 
 MIN_WORDS = 3  # minimum number of words; with fewer, songs are coloured by artist
 
@@ -107,7 +107,7 @@ class _Colouring:
     """The colours of the songs.
 
     `colours`, shape (songs,), contains an index into `legend` for each song, or -1 for no colour.
-    `legend` contains the names of the colours.
+    `legend` contains the label of each colour.
     """
 
     colours: NDArray[np.int64]

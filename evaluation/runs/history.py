@@ -56,10 +56,10 @@ class RecordedEvaluation:
 
 
 def count_test_uses(home: Path, data_fingerprint: str, split_seed: int) -> int:
-    """Count the logged runs that used the test playlists of this data and split seed.
+    """Count the logged runs that used the test playlists with this data and split seed.
 
-    Evaluations, comparisons of releases and tuning count, but not comparisons of recorded figures.
-    Runs of all versions of nextsong count.
+    Evaluations, comparisons of releases and tuning runs count, but comparisons of recorded figures
+    do not. Runs of all versions of nextsong count.
     """
     return sum(_uses_test(run.payload, data_fingerprint, split_seed) for run in log.load(home))
 

@@ -78,9 +78,9 @@ def load(
 ) -> list[Run]:
     """Return the newest `limit` runs of this kind and release, the oldest first.
 
-    `release` is the beginning of an id. Imports the log of an earlier version, if there is one.
-    Raises `StorageError` if a log cannot be read, or `BusyError` if another program uses the old
-    log.
+    `release` is a release id or its first characters. If there is a log of an earlier version, its
+    runs are imported. Raises `StorageError` if a log cannot be read, or `BusyError` if another
+    program uses the old log.
     """
     if (home / OLD_FILE).exists():
         _import_old_log(home)
@@ -160,7 +160,7 @@ def _read(path: Path) -> list[Run]:
 
 
 def _import_old_log(home: Path) -> None:
-    """Append the runs of an earlier version's log, and rename that file."""
+    """Append the runs from the log of an earlier version, and rename the old file."""
     old, lock = home / OLD_FILE, home / ".runs.lock"
     with storage_errors(lock), lock.open("ab") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

@@ -107,20 +107,20 @@ class Playlists:
     an artist, and the playlists of an owner have different names.
     """
 
-    offsets: Int64  # (p + 1,)
-    songs: Int32  # (n,)
-    owner: Int32  # (p,), ascending
-    genre: Int32  # (p,), the genre of most songs of the playlist
-    playlist_name: Any  # (p,)
-    user_id: Any  # (o,)
-    artist: Int32  # (s,), ascending
-    album: Int32  # (s,), ascending
-    track: Int32  # (s,), from 1 in each album
-    title: Any  # (s,)
-    artist_genre: Int32  # (a,), ascending
-    artist_name: Any  # (a,)
-    album_title: Any  # (b,)
-    genre_name: Any  # (g,)
+    offsets: Int64  # shape (p + 1,)
+    songs: Int32  # shape (n,)
+    owner: Int32  # shape (p,), ascending
+    genre: Int32  # shape (p,), the genre of most songs of the playlist
+    playlist_name: Any  # shape (p,)
+    user_id: Any  # shape (o,)
+    artist: Int32  # shape (s,), ascending
+    album: Int32  # shape (s,), ascending
+    track: Int32  # shape (s,), from 1 in each album
+    title: Any  # shape (s,)
+    artist_genre: Int32  # shape (a,), ascending
+    artist_name: Any  # shape (a,)
+    album_title: Any  # shape (b,)
+    genre_name: Any  # shape (g,)
 
 
 def generate(shape: Shape, seed: int) -> Playlists:
@@ -174,9 +174,9 @@ class _World:
     album: Int32
     track: Int32
     artist_genre: Int32
-    song_end: Float64  # (s,), end of the interval of each song; the last is 1
-    artist_edge: Float64  # (a + 1,), ends of the intervals of the artists, preceded by 0
-    genre_edge: Float64  # (g + 1,), ends of the intervals of the genres, preceded by 0
+    song_end: Float64  # shape (s,), end of the interval of each song; the last is 1
+    artist_edge: Float64  # shape (a + 1,), ends of the intervals of the artists, preceded by 0
+    genre_edge: Float64  # shape (g + 1,), ends of the intervals of the genres, preceded by 0
 
 
 def _draw_world(shape: Shape, rng: np.random.Generator) -> _World:

@@ -1,4 +1,4 @@
-"""The interface of a system, and a release as a system that is searched in process."""
+"""The interface of all systems, and a system that searches a release without a service."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 BATCH = 128  # number of queries in a batch
 
 MIN_CASES_FOR_PROCESSES = 1_500
-"""Number of cases from which several processes are used. With fewer cases, opening the release in
-each of them takes longer than the search."""
+"""Minimum number of cases for a search in several processes. With fewer cases, opening the release
+in each process takes longer than the search."""
 
 MODES: dict[str, Mode | None] = {"auto": None, **{mode.value: mode for mode in Mode}}
 """Search modes by name. None stands for the default mode of the release."""

@@ -56,7 +56,7 @@ class Outcome:
 
     Hit rates are stored by name, such as "tuned HR@10".
 
-    - `parameters`: the choice if it is better than the current release, otherwise the start.
+    - `parameters`: the choice if it is better, or else the parameters from which the study started.
     - `validation`: hit rates of `parameters` ("tuned") and of the current release ("start").
     - `tried`: hit rates of the choice on validation, whether it is better or not.
     - `p`: p-value of the difference in gain on validation.
@@ -97,10 +97,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Search:
-    """A finished search: the parameters that it started from, and the best parameters, `chosen`.
+    """A finished search, which started from the parameters `start`.
 
-    `digest` identifies the playlists and `chosen`. `plays` is the number of training plays.
-    `studies` has the optuna study of each phase.
+    `chosen` contains the best parameters, and `digest` identifies the playlists and the best
+    parameters. `plays` is the number of training plays. `studies` contains the optuna study of each
+    phase.
     """
 
     start: Parameters

@@ -113,7 +113,7 @@ def get_start_values(start: Parameters, names: Iterable[str], plays: int) -> dic
 
 
 def suggest(trial: Trial, space: Space) -> dict[str, Any]:
-    """Let a trial choose a value for each parameter of a search space."""
+    """Return the values that a trial suggests for the parameters of a search space."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     values: dict[str, Any] = {}

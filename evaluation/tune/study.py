@@ -73,7 +73,7 @@ def compute_deadline(phase: str, now: float, end: float) -> float:
 
 
 def read_start(work: Path, seed: int | None = None) -> Parameters:
-    """Return the parameters that a study starts from: those of the last ingest run in `work`.
+    """Return the parameters of the last ingest run in `work`, from which a study starts.
 
     `seed` replaces the seed of the training. Raises `MismatchError`.
     """

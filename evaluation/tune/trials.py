@@ -62,7 +62,7 @@ def open_study(folder: Path, name: str, seed: int = 0) -> Study:
 
 
 def get_complete_trials(study: Study) -> list[FrozenTrial]:
-    """Return the trials of a study that have a value."""
+    """Return the completed trials of a study, which have a value."""
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
 
 

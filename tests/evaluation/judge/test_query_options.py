@@ -97,7 +97,7 @@ def test_a_disliked_song_worked_out_by_hand(
     cases = HeldOutCases(["p"], [""], lists([1]), lists([2]))
     figures = by_name(run_option_tests(ScriptedSystem(dataset), cases, dataset))[DISLIKED]
     assert figures == {
-        # Song 2 shares two playlists with song 0, and song 4 none.
+        # Song 2 shares two playlists with song 0, and song 4 shares none.
         "mean similarity of 1 songs to it by shared playlists, after minus before": pytest.approx(
             0 - 2 / np.sqrt(4 * 3)
         ),

@@ -125,7 +125,7 @@ def test_r_precision_counts_as_many_songs_as_there_are_labels() -> None:
 
 
 def test_r_precision_with_artists_adds_a_quarter_for_each_artist_of_a_label() -> None:
-    artist = np.array([0, 0, 1, 2, 2], dtype=np.int32)  # 0 and 1 share an artist, as do 3 and 4
+    artist = np.array([0, 0, 1, 2, 2], dtype=np.int32)  # the same artist: 0 and 1, 3 and 4
     labels = SongLists.from_lists([[0, 2], [3]])
     answers = rankings([1, 2], [4, 3])
     matched = match_labels(answers, labels)

@@ -121,7 +121,7 @@ def test_the_page_shows_what_the_selection_tried(html: str, result: Evaluation) 
         own = rows[trial["parameter"].replace("_", " ")]
         assert (f'<span class="best">{shown}' in own) == trial["is_selected"]
         assert shown in own
-    assert "'is_selected'" not in html  # the conditions leave the trials out
+    assert "'is_selected'" not in html  # the list of conditions omits the trials
 
 
 def test_names_are_escaped(result: Evaluation, monkeypatch: pytest.MonkeyPatch) -> None:

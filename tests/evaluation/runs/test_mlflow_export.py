@@ -128,7 +128,7 @@ def test_runs_are_written_once(server: FakeServer, logged: Path) -> None:
     assert evaluate["metrics"] == {"hr_at_10": 0.25, "r_precision": 0.5}
     assert evaluate["tags"]["nextsong.figures"] == "validation, last"
     assert evaluate["params"]["main"] == "x" * mlflow_export.MAX_VALUE_LENGTH
-    assert evaluate["start"] == evaluate["end"] > 1.7e12  # milliseconds
+    assert evaluate["start"] == evaluate["end"] > 1.7e12  # in milliseconds
     assert tune["tags"]["nextsong.kind"] == "tune"
 
 
