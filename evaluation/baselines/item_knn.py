@@ -39,12 +39,12 @@ class ItemKnnSettings:
 GRID = {
     "recency": (0.0, 0.5, 1.0),
     "alpha": (0.5, 0.25, 0.75, 1.0),
-    "shrinkage": (0.0, 5.0, 20.0),
+    "shrinkage": (0.0, 5.0, 20.0, 80.0),
     "neighbours": (200, 50, 800),
 }
-"""Values to try for each parameter: 10 trials."""
+"""Values to try for each parameter: 11 trials."""
 
-SIMILARITIES_TO_COMPUTE = 9
+SIMILARITIES_TO_COMPUTE = 10
 """Maximum number of times that similarities are computed. Recency does not affect similarities."""
 
 
