@@ -239,7 +239,7 @@ def test_two_runs_are_compared_as_recorded(lane: Lane, terminal: Callable[[int],
         second.main.figures["hr@100"].mean - first.main.figures["hr@100"].mean
     )
     assert {row.group for row in report.slices} >= {"popularity of the label"}
-    with pytest.raises(MismatchError, match="split validation and test"):
+    with pytest.raises(MismatchError, match="split is validation in the first"):
         compare.compare_runs(location.folder, first.run, other.run)
     folders = ["--home", str(location.folder), "--work", str(lane.work), "-q"]
     shown = CliRunner().invoke(main, ["evaluate", "compare", first.run, second.run, *folders])
