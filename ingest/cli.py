@@ -1,4 +1,4 @@
-"""`nextsong ingest`: from playlist files to a release."""
+"""The `nextsong ingest` commands: make a release from playlist files, report on the last run."""
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 class RunHooks:
     """Functions that `nextsong ingest run` needs from packages that `ingest` may not import.
 
-    `cli` passes them as the context object of click.
+    The package `cli` passes them as click's context object.
 
-    - `make_gate(store, reporter)`: returns the function that is called for `--gate`.
-    - `record(home, run, reporter)`: adds the run, as JSON values, to the log of runs.
+    - `make_gate(store, reporter)`: returns the function that `--gate` calls before the release
+      becomes current.
+    - `record(home, run, reporter)`: adds a description of the run (JSON values) to the run log.
     """
 
     make_gate: Callable[[ReleaseStore, Reporter], Gate]
@@ -55,7 +56,7 @@ class RunHooks:
 
 
 def log_interruption(command: Command) -> Command:
-    """Wrap a command so that with `--log-format json` it reports Ctrl-C as a JSON line."""
+    """Wrap a command to log Ctrl-C as a JSON line if `--log-format json` is set."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -174,7 +175,7 @@ def run(
 @quiet_option
 @one_line_errors
 def stats(home: Path, work: Path | None, out: Path | None, as_json: bool, quiet: bool) -> None:
-    """Show statistics of the playlists of the last run, as figures and as a page with pictures."""
+    """Show statistics of the last run's playlists, as text and as an HTML page with charts."""
     from ingest.stats.measures import measure
     from ingest.stats.page import write
 
@@ -192,7 +193,7 @@ def stats(home: Path, work: Path | None, out: Path | None, as_json: bool, quiet:
 @json_option
 @one_line_errors
 def report(home: Path, work: Path | None, as_json: bool) -> None:
-    """Show the account of the last run: rows read, used and rejected, and findings about them."""
+    """Report on the last run: the number of rows read, used and rejected, and unusual data."""
     from ingest.report import as_json as report_json
     from ingest.report import describe_last_run, load_last_run
 

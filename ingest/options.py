@@ -1,4 +1,4 @@
-"""The options of `nextsong ingest run`: how files are read, and the parameters of the release."""
+"""The options of `nextsong ingest run`: options for reading files, and release parameters."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 
 @dataclass(frozen=True)
 class ParameterArguments:
-    """The parameters of the command line.
+    """The release parameters that a command line sets.
 
     - `values`: all parameters by name, with their defaults.
-    - `given`: names of the parameters that are on the command line.
-    - `file`: parameter file with values for parameters that are not on the command line, or None.
+    - `given`: names of the parameters that the command line sets.
+    - `file`: a file with values for parameters that the command line does not set, or None.
     """
 
     values: dict[str, Any]
@@ -59,14 +59,14 @@ def _parse_columns(
 
 
 class Share(click.ParamType[float]):
-    """The type of an option that takes a share, such as 0.05 or 5%."""
+    """The click type of an option whose value is a share, such as 0.05 or 5%."""
 
     name = "share"
 
     def convert(
         self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """Return the text of an option as a share from 0 to 1. Other texts are usage errors."""
+        """Return the value of an option as a share from 0 to 1. Other values are usage errors."""
         try:
             text = str(value).strip()
             share = float(text[:-1]) / 100 if text.endswith("%") else float(text)
@@ -202,7 +202,7 @@ _READING = [
 
 
 def reading_options(command: Command) -> Command:
-    """Add the options for reading files to a command; it gets their values as `reading`."""
+    """Add the options for reading files to a command, which receives them as argument `reading`."""
 
     @functools.wraps(command)
     def wrapped(
@@ -223,7 +223,7 @@ def reading_options(command: Command) -> Command:
 
 
 def parameter_options(command: Command) -> Command:
-    """Add an option for each parameter, and `--params`, to a command, which gets `parameters`."""
+    """Add `--params` and an option per parameter to a command, as its argument `parameters`."""
     names = [parameter.name for parameter in fields(Parameters)]
 
     @functools.wraps(command)

@@ -1,4 +1,4 @@
-"""The account of a run as text: files read, rows used and rejected, playlists, the release."""
+"""Reports on a run, as text or JSON: files, rows used and rejected, playlists, and the release."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from ingest.pipeline import Outcome, Stages
     from ingest.stages import Stage
 
-_MAX_FILES = 8  # files that have a line of their own
-_MAX_NAMES = 5  # names of files in a line
-_MAX_EXAMPLES = 2  # examples of each reason for rejects, and of songs with versions
+_MAX_FILES = 8  # maximum number of files that are listed one per line
+_MAX_NAMES = 5  # maximum number of file names in a line
+_MAX_EXAMPLES = 2  # maximum number of examples per reason for rejects, and of song versions
 
 Line = tuple[str, str]
-"""The heading of a line, and its text."""
+"""A line of the report: heading and text."""
 
 
 @dataclass(frozen=True)
 class LastRun:
-    """The finished stages of the last run. A stage that the run did not reach is None."""
+    """The finished stages of the last run. A stage that the run did not finish is None."""
 
     read: Stage[ReadSummary]
     prepare: Stage[PrepareSummary]
@@ -51,8 +51,8 @@ class LastRun:
 def load_last_run(work: Path) -> LastRun:
     """Return the finished stages of the last run in a work folder.
 
-    Raises `MismatchError` if the last run did not finish `prepare`, or was a run of another version
-    of nextsong.
+    Raises `MismatchError` if the last run did not finish the `prepare` stage, or used another
+    version of nextsong.
     """
     read = finished_stage(work, "read", ReadSummary)
     prepare = finished_stage(work, "prepare", PrepareSummary)
@@ -82,7 +82,7 @@ def load_last_run(work: Path) -> LastRun:
 
 
 def run_record(outcome: Outcome) -> dict[str, Any]:
-    """Return the description of a run, as JSON values, for the log of runs."""
+    """Return the description of a run for the run log, as JSON values."""
     manifest = outcome.manifest
     return {
         "release": manifest.release,
@@ -99,7 +99,7 @@ def run_record(outcome: Outcome) -> dict[str, Any]:
 
 
 def describe_run(outcome: Outcome) -> str:
-    """Return a short account of a run as text. Rows used and rejected add up to the rows read."""
+    """Return a short report on a run as text."""
     counts, stages = outcome.manifest.counts, outcome.stages
     state = "is now current" if outcome.published else "was current already"
     lines = [
@@ -123,7 +123,7 @@ def describe_run(outcome: Outcome) -> str:
 
 
 def describe_last_run(stages: LastRun) -> str:
-    """Return the full account of the last run as text, with each file and examples of rejects."""
+    """Return the full report on the last run as text, with details of files and rejected rows."""
     prepared = stages.prepare.summary
     lines = [
         *_files(stages.read.summary),
@@ -150,7 +150,7 @@ def describe_last_run(stages: LastRun) -> str:
 
 
 def as_json(stages: LastRun) -> dict[str, Any]:
-    """Return the summary of each stage by its name, and the paths of the files of rejects."""
+    """Return the report as JSON: stage summaries by name, and the paths of the files of rejects."""
     folder = stages.prepare.folder
     return {name: asdict(stage.summary) for name, stage in vars(stages).items() if stage} | {
         "rejects": str(folder / "rejects.parquet"),
@@ -198,7 +198,7 @@ def _shorten(names: Sequence[str], between: str = ", ") -> str:
 
 
 def _remarks(read: ReadSummary) -> Iterator[Line]:
-    """Yield each remark about files once, with the names of the files."""
+    """Yield a line for each distinct remark, with the names of the files to which it applies."""
     files_of: dict[str, list[str]] = {}
     for note in read.notes:
         for remark in note.remarks:
@@ -275,7 +275,7 @@ def _describe_songs(songs: int, artists: int) -> str:
 
 
 def _findings(stages: Stages | LastRun) -> Iterator[Line]:
-    """Yield the properties of the data that may be unexpected."""
+    """Yield lines about properties of the data that may be unexpected."""
     prepared = stages.prepare.summary
     yield "order", _describe_order(prepared, stages.split.summary.order if stages.split else None)
     if prepared.sessions:
@@ -340,7 +340,7 @@ def _describe_credits(prepared: PrepareSummary) -> str:
 
 
 def _missing(train: Stage[TrainSummary]) -> Iterator[Line]:
-    """Report that the release has no song vectors, with the reason and a remedy."""
+    """Yield a line with the reason and a remedy if the release has no song vectors."""
     summary = train.summary
     if not summary.songs:
         reason = describe_rarity(summary.most, train.inputs["min_count"])

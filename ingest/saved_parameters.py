@@ -1,8 +1,9 @@
 """Parameters saved by an earlier command: in a parameter file, or in the work folder of a run.
 
-A parameter file, such as `nextsong tune` writes, is JSON or, if its name ends in `.toml`, TOML. It
-holds a table `parameters`, and may hold a table `validation` and the fields in `STUDY`: the figures
-by which the parameters were chosen. These figures go into the manifest of the release.
+A parameter file is written by `nextsong tune` or by hand. It is TOML if its name ends in `.toml`,
+otherwise JSON. It contains a table `parameters`. It may also contain a table `validation` (the
+metric values by which the parameters were chosen) and the fields in `STUDY`, which go into the
+manifest of the release.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 STUDY = ("trials", "split_fingerprint", "playlists", "validation", "test", "beyond chance")
-"""Fields of a parameter file about the study that chose the parameters."""
+"""Fields of a parameter file that describe the study in which the parameters were chosen."""
 
 _SUMMARIES: dict[str, type[Summary]] = {
     "prepare": PrepareSummary,
@@ -35,7 +36,7 @@ _SUMMARIES: dict[str, type[Summary]] = {
     "train": TrainSummary,
     "choose": ChooseSummary,
 }
-"""Stages whose inputs include parameters, except the training of the re-ranker."""
+"""The stages whose inputs include parameters, except `rank`, with the types of their summaries."""
 
 _NAMES = {parameter.name for parameter in fields(Parameters)}
 
@@ -44,8 +45,8 @@ _NAMES = {parameter.name for parameter in fields(Parameters)}
 class ParameterFile:
     """The content of a parameter file.
 
-    - `parameters`: values by name.
-    - `validation`: figures that these parameters reached on validation cases, by name.
+    - `parameters`: parameter values by name.
+    - `validation`: metric values of these parameters on validation cases, by name.
     - `study`: the fields in `STUDY`, if the file has `trials`.
     """
 
@@ -55,7 +56,10 @@ class ParameterFile:
 
 
 def read_parameter_file(path: Path) -> ParameterFile:
-    """Read a parameter file. Raises `FileError` or `InputError`."""
+    """Read a parameter file.
+
+    Raises `FileError` if it cannot be read, and `InputError` if its content is invalid.
+    """
     content = _parse(path)
     parameters = content.get("parameters") if isinstance(content, dict) else None
     if not isinstance(parameters, dict):
@@ -109,21 +113,21 @@ def _has_type_of(value: Any, default: Any) -> bool:
 
 
 def format_parameter_file(content: Mapping[str, Any]) -> str:
-    """Return a parameter file as JSON text."""
+    """Return the content of a parameter file as JSON text."""
     return json.dumps(content, indent=2) + "\n"
 
 
 def last_parameters(work: Path) -> Parameters:
-    """Return the parameters of the run that made the splits in the work folder.
+    """Return the parameters of the run that created the splits in the work folder.
 
-    `order` is "played" or "none", as the run determined it. Parameters of stages that did not
-    finish have their default values. Raises `MismatchError` if there is no split.
+    `order` is "played" or "none", as the run determined it. Parameters of unfinished stages have
+    their default values. Raises `MismatchError` if there is no split.
     """
     split = finished_stage(work, "split", SplitSummary)
     values: dict[str, Any] = {}
     for name, summary in _SUMMARIES.items():
         stage = find_stage(work, name, summary)
-        # A stage that was made from another split is left over from an earlier run.
+        # Skip stages of an earlier run, which were made from another split.
         if stage and stage.inputs.get("split", split.fingerprint) == split.fingerprint:
             values |= {key: value for key, value in stage.inputs.items() if key in _NAMES}
             if isinstance(stage.summary, ChooseSummary):

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
-"""The folder that holds the packages of nextsong."""
+"""The folder that contains the packages of nextsong."""
 
 
 @dataclass(frozen=True)
 class _Source:
-    """One module: the SHA-256 of its file, and the names that it imports when it runs."""
+    """One module: the SHA-256 of its file, and the names that it imports at run time."""
 
     sha256: str
     imports: frozenset[str]
@@ -34,11 +34,11 @@ class SourceCode:
         self._sources: dict[str, _Source | None] = {}
 
     def fingerprint(self, modules: Iterable[ModuleType]) -> str:
-        """Return a SHA-256, in hexadecimal, of all code that the given modules run.
+        """Return a SHA-256, in hexadecimal, of all code that the given modules use.
 
-        It covers the modules themselves, all modules under the folder that they import directly or
-        indirectly, and the versions of all imported libraries. Imports for type checking alone do
-        not count.
+        The hash covers the modules themselves, all modules under the folder that they import
+        directly or indirectly, and the versions of all imported libraries. Imports that are only
+        for type checking are ignored.
         """
         sources, libraries = self.collect(module.__name__ for module in modules)
         parts = [f"{name} {sources[name].sha256}" for name in sorted(sources)]
@@ -46,7 +46,7 @@ class SourceCode:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def collect(self, modules: Iterable[str]) -> tuple[dict[str, _Source], set[str]]:
-        """Return the modules under the folder that `modules` run, and the libraries they import.
+        """Return the modules under the folder that `modules` use, and the libraries they import.
 
         The result includes `modules` and all modules that they import directly or indirectly.
         """
@@ -66,7 +66,7 @@ class SourceCode:
         return sources, libraries
 
     def _load(self, name: str) -> _Source | None:
-        """Return a module under the folder, or None for any other name."""
+        """Return the module with this name, or None if there is no such module under the folder."""
         if name not in self._sources:
             path = self._root.joinpath(*name.split("."))
             files = (path.with_suffix(".py"), path / "__init__.py")
@@ -86,7 +86,7 @@ def _parse(code: bytes) -> _Source:
 
 
 def _nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
-    """Yield the nodes of a module without the blocks `if TYPE_CHECKING:`."""
+    """Yield the syntax tree nodes of a module, except those in `if TYPE_CHECKING:` blocks."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
@@ -96,7 +96,7 @@ def _nodes_that_run(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _imported_names(node: ast.AST) -> Iterator[str]:
-    """Yield the names of an import. `from a import b` yields `a.b`, even if `b` is no module."""
+    """Yield the imported names. `from a import b` yields `a.b`, even if `b` is not a module."""
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):

@@ -1,4 +1,4 @@
-"""In-memory DuckDB connections for the stages, with temporary files in the folder of the stage."""
+"""In-memory DuckDB connections for the stages, with temporary files in the stage's folder."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             ) from error
         raise StorageError(f"cannot work in {folder}: {first_line}") from error
     except (duckdb.InterruptException, RuntimeError) as error:
-        # Ctrl-C during a query: DuckDB handles the signal and raises an error of its own.
+        # If Ctrl-C is pressed during a query, DuckDB handles the signal and raises its own error.
         if "interrupt" not in str(error).lower():
             raise
         raise KeyboardInterrupt from None
@@ -54,10 +54,10 @@ def connect(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 @contextmanager
 def _interrupted_by_ctrl_c(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Interrupt the running query at once on Ctrl-C."""
-    # During a query, Python cannot run its own signal handler, and DuckDB checks for signals only
-    # between parts of the query, which may take minutes. Python writes the number of each signal to
-    # the wakeup pipe at once, and a thread that reads the pipe interrupts the query.
+    """Interrupt the running query immediately on Ctrl-C."""
+    # During a query, Python cannot run its signal handlers, and DuckDB checks for signals only
+    # between parts of the query, which may take minutes. However, Python writes the number of each
+    # signal to the wakeup pipe at once, so a thread reads this pipe and interrupts the query.
     if threading.current_thread() is not threading.main_thread():
         yield
         return

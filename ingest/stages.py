@@ -1,10 +1,10 @@
-"""The work folder keeps the result of each stage, so that a run repeats only the changed stages.
+"""The work folder: keeps the result of each stage, so that a run repeats only changed stages.
 
-    WORK/<stage>/stage.json    fingerprint, inputs and summary of the stage; names and sizes of its
+    WORK/<stage>/stage.json    fingerprint, inputs and summary of the stage; names and sizes of the
                                other files
     WORK/<stage>/*.parquet     the result of the stage
 
-A stage is written to a folder with another name, which is renamed when the stage is complete.
+A stage is written to a temporary folder, which is renamed when the stage is complete.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ _CHUNK = 4 << 20  # bytes
 
 
 class Summary(Protocol):
-    """The result of a stage: a dataclass of JSON values, with a line of text for people."""
+    """The summary of a stage: a dataclass of JSON values, which includes a text for display."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def text(self) -> str:
-        """One line for people."""
+        """One-line summary for display."""
 
 
 S = TypeVar("S", bound=Summary)
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class StageDefinition(Generic[S]):
-    """A stage: its name, the type of its summary, and the modules whose code makes its result."""
+    """A stage: its name, the type of its summary, and the modules whose code makes the result."""
 
     name: str
     summary: type[S]
@@ -57,10 +57,10 @@ class StageDefinition(Generic[S]):
 
 @dataclass(frozen=True)
 class Stage(Generic[T]):
-    """A finished stage: its folder, its fingerprint, its summary and its inputs.
+    """A finished stage: folder, fingerprint, summary and inputs.
 
-    `inputs` are the JSON values that the stage was made from: parameters, and the fingerprints of
-    earlier stages.
+    `inputs` contains the JSON values that determined the result: parameters, and the fingerprints
+    of earlier stages.
     """
 
     folder: Path
@@ -70,7 +70,7 @@ class Stage(Generic[T]):
 
 
 class WorkFolder:
-    """The stages under `path`. The folder is created if needed; `force` repeats every stage."""
+    """The stages in the folder `path`, which is created if needed. `force` repeats every stage."""
 
     def __init__(
         self,
@@ -91,11 +91,11 @@ class WorkFolder:
         inputs: Mapping[str, Any],
         build: Callable[[Path], S],
     ) -> Stage[S]:
-        """Return the finished stage if it was made from the same inputs and code, else run it.
+        """Return the finished stage if its inputs and code are unchanged, else run it.
 
-        `build(folder)` writes the result to `folder` and returns the summary. A stage whose summary
-        has another type, because another version of nextsong made it, is run again. Raises
-        `StorageError`, and the errors of `build`.
+        `build(folder)` writes the result to `folder` and returns the summary. A stage is also run
+        again if its summary has another type, which means that another version of nextsong made it.
+        Raises `StorageError`, and any error that `build` raises.
         """
         name = definition.name
         code = self._code.fingerprint(definition.modules)
@@ -126,7 +126,7 @@ class WorkFolder:
         return Stage(self.path / name, fingerprint, summary, dict(inputs))
 
     def _find(self, definition: StageDefinition[S]) -> Stage[S] | None:
-        """Return the finished stage, or None if there is none or another version made it."""
+        """Return the finished stage, or None if it does not exist or another version made it."""
         try:
             return find_stage(self.path, definition.name, definition.summary)
         except MismatchError:
@@ -138,9 +138,9 @@ def finished_stage(work: Path, name: str) -> Stage[dict[str, Any]]: ...
 @overload
 def finished_stage(work: Path, name: str, summary: type[S]) -> Stage[S]: ...
 def finished_stage(work: Path, name: str, summary: type[S] | None = None) -> Stage[Any]:
-    """Return the stage that an earlier run finished in the work folder.
+    """Return a stage that an earlier run finished in the work folder.
 
-    Its summary has the type `summary`, or is a dictionary if no type is given. Raises
+    The summary has the type `summary`, or is a dictionary if no type is given. Raises
     `MismatchError` if there is no such stage, or if its summary does not have the type.
     """
     stage = find_stage(work, name, summary) if summary else _load(work / name)
@@ -153,7 +153,7 @@ def finished_stage(work: Path, name: str, summary: type[S] | None = None) -> Sta
 
 
 def find_stage(work: Path, name: str, summary: type[S]) -> Stage[S] | None:
-    """Return the stage that an earlier run finished in the work folder, or None.
+    """Return a stage that an earlier run finished in the work folder, or None.
 
     Raises `MismatchError` if its summary does not have the type `summary`.
     """
@@ -161,7 +161,7 @@ def find_stage(work: Path, name: str, summary: type[S]) -> Stage[S] | None:
     if stage is None:
         return None
     try:
-        # Strict validation of Python values refuses a list for a tuple; of JSON, it does not.
+        # In strict mode, pydantic accepts a list for a tuple only when it validates JSON.
         value = TypeAdapter(summary).validate_json(json.dumps(stage.summary), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
@@ -174,7 +174,7 @@ def find_stage(work: Path, name: str, summary: type[S]) -> Stage[S] | None:
 
 
 def _load(folder: Path) -> Stage[dict[str, Any]] | None:
-    """Return the stage in a folder, or None if it is missing or damaged."""
+    """Return the stage in a folder, or None if the stage is missing or damaged."""
     try:
         record = _RECORD.validate_json((folder / RECORD).read_bytes())
         sizes = {name: (folder / name).stat().st_size for name in record.files}

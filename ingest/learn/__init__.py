@@ -1,1 +1,1 @@
-"""Learning from playlists: Word2Vec, co-occurrence, the re-ranker, and model selection."""
+"""Learning from playlists: vectors, co-occurrence weights, re-ranker, and model selection."""

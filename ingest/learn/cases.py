@@ -1,4 +1,4 @@
-"""Held-out cases made from playlists: the first songs are the query, the next song is the label."""
+"""Held-out cases made from playlists: first songs as query, next song as label."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cases:
-    """Held-out cases: the songs of each query, and its label, the song that came next.
+    """Held-out cases: the songs of each query, and the label, which is the song that came next.
 
     `labels` has shape (queries,), and so has `playlists`, the number of the playlist of each case.
     Songs are song numbers.
@@ -33,7 +33,7 @@ class Cases:
 
 
 def last_song_cases(playlists: Sequence[Songs]) -> Cases:
-    """Return one case of each playlist. The label is its last song."""
+    """Return one case for each playlist, with the last song as the label."""
     labels = np.array([songs[-1] for songs in playlists], np.int64)
     return Cases([songs[:-1] for songs in playlists], labels, np.arange(len(playlists)))
 

@@ -1,4 +1,4 @@
-"""Co-occurrence weights: how strongly each song of the training playlists predicts each other song.
+"""Co-occurrence weights: how strongly each song in the training playlists predicts other songs.
 
 Two songs co-occur if they are at most `cooccurrence_window` positions apart in a playlist. For a
 seed s and a song t, count(s, t) sums distance ** -distance_power over their co-occurrences; a
@@ -6,12 +6,12 @@ co-occurrence in which t comes before s is multiplied by `backward`. The weight 
 is count(s, t) / plays(s) ** seed_exponent. (When the points of a release are assembled, it is also
 divided by plays(t) ** song_exponent.)
 
-Each seed keeps its `neighbours` largest weights. At most `lone_neighbours` of them are for songs
-that share a single playlist with the seed: most pairs of songs do, and a single playlist is weak
-evidence.
+Each seed keeps its `neighbours` largest weights. At most `lone_neighbours` of these weights belong
+to songs that share only one playlist with the seed. Most pairs of songs share only one playlist,
+which is weak evidence.
 
 This is the item-item neighbourhood of Deshpande and Karypis, "Item-Based Top-N Recommendation
-Algorithms", 2004, with the distance within the playlist in place of their conditional probability.
+Algorithms", 2004, except that counts depend on the distance within the playlist.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ if TYPE_CHECKING:
     from ingest.parameters import Parameters
 
 PAIRS_PER_PART = 12_000_000
-"""Number of pairs of plays that are counted at a time. It bounds memory."""
+"""Number of pairs of plays to count at a time, which limits memory use."""
 
 _SHARED_PLAYLIST = float(1 << 26)
-"""Added to the count of a pair for each playlist that its songs share (see `_counts`)."""
+"""Number added to the count of a seed and a song for each shared playlist (see `_counts`)."""
 
 _STEPS = 64
 """Number of equal intervals of counts from 0 to 1 in the histogram of `_may_be_kept`."""
 
-_WEIGHT_BITS = 23  # bits of a positive float32 that are kept: the exponent and 15 of its fraction
+_WEIGHT_BITS = 23  # kept bits of a positive float32: the exponent and 15 bits of the fraction
 _ALL_WEIGHT_BITS = (1 << _WEIGHT_BITS) - 1
 
 
@@ -60,7 +60,7 @@ Part = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
 class CountSummary:
     """Result of the stage `count`.
 
-    - `text`: the result as a line for people.
+    - `text`: a one-line summary for display.
     - `songs`: number of songs in training playlists.
     - `strengths`: number of co-occurrence weights.
     - `lone_neighbours`: the limit that was applied (see `Parameters.lone_neighbours_for`).
@@ -99,11 +99,11 @@ class WeightScale:
 def count_cooccurrence(
     train_path: Path, folder: Path, parameters: Parameters, reporter: Reporter
 ) -> CountSummary:
-    """Write `cooccurrence.parquet` to `folder`: a row for each seed and song with a weight.
+    """Write `cooccurrence.parquet` to `folder`, with one row for each co-occurrence weight.
 
     The columns are `seed` and `song` (song numbers, int32) and `strength` (the weight: float32,
     above 0, rounded to 16 bits of precision). Rows are sorted by ascending seed, then by descending
-    weight. Memory holds the playlists and at most `PAIRS_PER_PART` pairs of plays per thread.
+    weight. Memory use: all playlists, plus at most `PAIRS_PER_PART` pairs of plays per thread.
     """
     with reporter.task("count") as task:
         lists = pq.read_table(train_path, columns=["songs"])["songs"].combine_chunks()
@@ -135,18 +135,18 @@ def count_cooccurrence(
 def compute_weights(
     offsets: Ints, songs: NDArray[np.int32], parameters: Parameters
 ) -> Iterator[tuple[int, int, Part]]:
-    """Yield the largest weights of every seed, a range of seeds at a time.
+    """Yield the largest weights of every seed, for one range of seeds at a time.
 
     Playlist i is `songs[offsets[i]:offsets[i + 1]]`, in play order, without repeated songs. Each
-    item holds the number of seeds done so far, the total number of songs, and three arrays of equal
-    length: seeds, songs and weights.
+    yielded item consists of the number of seeds done so far, the total number of songs, and three
+    arrays of equal length: seeds, songs and weights.
     """
     plays = _Plays.of(offsets, songs, parameters)
     total = len(plays.of_song)
     lone = parameters.lone_neighbours_for(total)
-    # Threads suffice, because NumPy releases the interpreter lock. The queue is short, so that few
-    # finished parts are in memory. Unlike an executor, a ThreadPool does not wait for its threads
-    # after Ctrl-C.
+    # Threads suffice, because NumPy releases the interpreter lock. The queue is short, so that only
+    # a few finished parts are in memory. Unlike an executor, a ThreadPool does not wait for its
+    # threads after Ctrl-C.
     with ThreadPool(os.cpu_count()) as pool:
         waiting: deque[tuple[int, AsyncResult[Part]]] = deque()
         for low, high in plays.parts():
@@ -165,9 +165,9 @@ class _Plays:
     """The plays of all playlists, sorted by song, and the window of plays around each play."""
 
     songs: NDArray[np.int32]  # (plays,), songs of all playlists, one playlist after the other
-    of_song: NDArray[np.int64]  # (songs,), number of plays of each song
-    starts: NDArray[np.int64]  # (songs + 1,), index of the first play of each song in `at`
-    at: NDArray[np.int32]  # (plays,), index in `songs` of each play, sorted by song
+    of_song: NDArray[np.int64]  # (songs,), the number of plays of each song
+    starts: NDArray[np.int64]  # (songs + 1,), the index in `at` of each song's first play
+    at: NDArray[np.int32]  # (plays,), the index of each play in `songs`, sorted by song
     low: NDArray[np.int32]  # (plays,), the window around play i is songs[low[i]:high[i]]
     high: NDArray[np.int32]  # (plays,), see `low`
 
@@ -189,10 +189,10 @@ class _Plays:
         )
 
     def parts(self) -> Iterator[tuple[int, int]]:
-        """Yield ranges of songs for `_largest_weights`, as first song and song after the last.
+        """Yield ranges of songs for `_largest_weights`: the first song, and the end (exclusive).
 
-        A range has at most `PAIRS_PER_PART` pairs of plays, unless it is a single song. It has few
-        enough songs that the keys of `_largest_weights` fit into 63 bits.
+        A range has at most `PAIRS_PER_PART` pairs of plays, unless it is a single song. The number
+        of songs is limited so that the integers in `_largest_weights` fit into 63 bits.
         """
         pairs = np.append(0, np.cumsum(self.high - self.low, dtype=np.int64))[self.starts]
         total = len(self.of_song)
@@ -206,11 +206,12 @@ class _Plays:
 
 
 def _largest_weights(plays: _Plays, low: int, high: int, parameters: Parameters, lone: int) -> Part:
-    """Return the arrays of seeds, songs and weights for the seeds from `low` to before `high`.
+    """Return the seeds, songs and weights for the seeds from `low` up to but not including `high`.
 
-    Pairs are sorted as 64-bit integers, because these sort many times faster than records. From the
-    highest bit to the lowest, the key of a pair holds its seed, its weight (inverted, so that the
-    largest weight comes first), whether its songs share a single playlist, and its song.
+    Each pair of seed and song is sorted as a 64-bit integer, because integers sort many times
+    faster than records. From the highest bit to the lowest, the integer consists of the seed, the
+    weight (inverted, so that the largest weight comes first), a flag for pairs that share only one
+    playlist, and the song.
     """
     sums = _counts(plays, low, high, parameters)
     row = np.repeat(np.arange(high - low), np.diff(sums.indptr))
@@ -243,11 +244,11 @@ def _largest_weights(plays: _Plays, low: int, high: int, parameters: Parameters,
 
 
 def _counts(plays: _Plays, low: int, high: int, parameters: Parameters) -> csr_array:
-    """Return the matrix of count + `_SHARED_PLAYLIST` * shared playlists, for each seed and song.
+    """Return count + `_SHARED_PLAYLIST` * number of shared playlists, for each seed and song.
 
-    The shape is (high - low, songs). The matrix is the product of two sparse matrices: seeds by
-    their plays, and these plays by the songs around each. This takes a fraction of the time of
-    sorting the pairs.
+    The matrix has shape (high - low, songs). It is the product of two sparse matrices: the first
+    maps seeds to their plays, and the second maps plays to the songs around them. The product is
+    many times faster than sorting the pairs of plays.
     """
     window = parameters.cooccurrence_window
     of_seeds = slice(plays.starts[low], plays.starts[high])
@@ -259,7 +260,7 @@ def _counts(plays: _Plays, low: int, high: int, parameters: Parameters) -> csr_a
     weight = np.where(distance < 0, parameters.backward, 1.0)
     weight *= np.maximum(1, np.abs(distance)) ** -parameters.distance_power
     # A song does not co-occur with itself. A co-occurrence adds at most 1 to a count, so counts
-    # stay far below _SHARED_PLAYLIST. Rounding of the sum loses counts below 1e-8.
+    # stay far below _SHARED_PLAYLIST. Counts below 1e-8 are lost when the sum is rounded.
     weight = np.where(distance == 0, 0.0, weight + _SHARED_PLAYLIST)
     songs_by_play = csr_array(
         (weight[neighbour - np.repeat(at - window, size)], plays.songs[neighbour], ends),
@@ -278,11 +279,11 @@ def _may_be_kept(
 ) -> NDArray[np.bool_]:
     """Return a mask of the pairs that may be among the `lone` largest lone pairs of their seed.
 
-    A lone pair is a seed and a song that share a single playlist; all other pairs are in the mask.
-    Most pairs are left out here, by a histogram of counts for each seed, so that few are sorted for
-    the exact selection.
+    A lone pair is a seed and a song that share only one playlist. The mask includes all other pairs
+    with a count above 0. A histogram of each seed's counts rules out most lone pairs, so that the
+    exact selection sorts only a few.
     """
-    # The count of a lone pair is from 0 to 1. The count of a song with itself is 0.
+    # The count of a lone pair is between 0 and 1. The count of a song with itself is 0.
     step = row * _STEPS + (count * (_STEPS - 1)).astype(np.int64)
     rows = int(row[-1]) + 1 if len(row) else 0
     at_step = np.bincount(step[is_lone], minlength=rows * _STEPS).reshape(rows, _STEPS)
@@ -291,7 +292,7 @@ def _may_be_kept(
 
 
 def _rank(row: NDArray[np.int64], counted: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the number of counted entries before each entry in its row. Rows ascend."""
+    """Return the number of preceding `counted` entries in the row of each entry. `row` ascends."""
     before: NDArray[np.int64] = np.cumsum(counted) - counted
     starts = np.diff(row, prepend=-1) != 0
     return before - np.maximum.accumulate(np.where(starts, before, 0))

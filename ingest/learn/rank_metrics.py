@@ -1,8 +1,8 @@
-"""Hit rates and gains of a system, and comparison of two systems on the same held-out cases.
+"""Hit rates and discounted gains, and a comparison of two systems on the same held-out cases.
 
-All functions take the rank of the label in the answer to each case, an array of shape (cases,).
-Ranks start at 1; rank 0 means that the answer lacks the label. The discounted gain of a rank is
-1 / log2(1 + rank), and 0 for rank 0.
+The arrays of ranks have shape (cases,) and contain the rank of the label among the recommended
+songs of each case. Ranks start at 1; rank 0 means that the label was not recommended. The
+discounted gain of a rank is 1 / log2(1 + rank), and 0 for rank 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 KS = (10, 100)
 
 SIGNIFICANCE = 2.0
-"""Number of standard errors above 0 from which a mean gain counts as significant."""
+"""A mean gain is significant if it exceeds this number of standard errors."""
 
 
 @dataclass(frozen=True)
@@ -53,21 +53,21 @@ def compare_ranks(
 
 
 def finds_fewer(ranks: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
-    """Return whether `ranks` has fewer hits than `other` at one of `KS`.
+    """Return whether `ranks` has clearly fewer hits than `other` at any cutoff in `KS`.
 
-    The difference must exceed its standard error.
+    The difference in hit rate must exceed its standard error.
     """
     losses = [hits(other, k).astype(np.float64) - hits(ranks, k) for k in KS]
     return any(len(loss) > 0 and loss.mean() > standard_error(loss) for loss in losses)
 
 
 def hits(ranks: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
-    """Return a mask of the ranks from 1 to k."""
+    """Return a mask of the hits, which are the ranks from 1 to k."""
     return (ranks > 0) & (ranks <= k)
 
 
 def hit_rate(ranks: NDArray[np.int64], k: int) -> float:
-    """Return the share of ranks from 1 to k, or 0 if there are no ranks."""
+    """Return the share of ranks that are between 1 and k, or 0 if there are no ranks."""
     return float(hits(ranks, k).sum()) / max(1, len(ranks))
 
 

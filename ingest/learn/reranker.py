@@ -1,11 +1,11 @@
 """Training of the re-ranker, and its comparison with the selected mode of retrieval.
 
 A quarter of the training playlists is set aside. Co-occurrence weights and vectors are learned
-again from the other three quarters alone, and the model learns to rank the next songs of the
-playlists that were set aside. With weights that include these playlists, it would learn to
-recognise them. If a quarter has too few playlists, the same is done with the other quarters, and
-the examples are added. The finished model is measured on validation playlists, with the weights and
-vectors of all training playlists.
+again from the other three quarters alone, and the model is trained to rank the next songs of the
+playlists that were set aside. If the weights included these playlists, the model would learn to
+recognise the playlists instead. If one quarter has too few playlists, other quarters are set aside
+in turn, and the model is trained on the examples from all of them. Finally, the model is measured
+on validation playlists, with the weights and vectors learned from all training playlists.
 """
 
 from __future__ import annotations
@@ -60,12 +60,14 @@ FOLDS = 4
 """Number of parts of the training playlists. One part at a time is set aside."""
 
 ENOUGH_PLAYLISTS = 4_000
-"""Number of playlists after which no further part is set aside, to save time: each part needs new
-weights and vectors."""
+"""If at least this many playlists have been set aside, no other part is used, to save time: each
+part needs new weights and vectors.
+"""
 
 CASES_PER_PLAYLIST, MAX_CASES_PER_PLAYLIST, ENOUGH_CASES = 8, 40, 12_000
-"""Number of cases of a playlist beside its last song: at least 8, and up to 40 until all playlists
-together have 12,000."""
+"""Number of cases per playlist in addition to the last-song case: at least 8, and up to 40 until
+all playlists together have 12,000.
+"""
 
 LAST_SONG_WEIGHT = 5.0
 """Weight of a case whose label is the last song of a playlist; all other cases have weight 1.
@@ -73,16 +75,16 @@ LAST_SONG_WEIGHT = 5.0
 The last song matters more, because a request asks for the song after the end of a playlist."""
 
 MAX_VALIDATION_PLAYLISTS = 2_000
-"""Number of validation playlists that the model is measured on."""
+"""Maximum number of validation playlists on which the model is measured."""
 
 NEGATIVE_SHARE = 0.1
-"""Share of the candidates other than the label that the model is trained on."""
+"""Share of the candidates other than the label that are used as training data."""
 
 MODEL = "ranker.txt"
-"""Name of the file of the model."""
+"""File name of the model."""
 
 DEPTH = 100
-"""Number of ranked songs among which the label counts as found."""
+"""Number of first songs of a ranking in which the label is searched."""
 
 TREES = 200
 """Number of trees of the model."""
@@ -103,11 +105,11 @@ SETTINGS = {
 
 @dataclass
 class Examples:
-    """Training data of the model. Each list has one array for each case.
+    """Training data of the re-ranker. Each list contains one array per case.
 
-    - `tables`: features of the candidates, shape (candidates, features).
+    - `tables`: the features of the candidates, shape (candidates, features).
     - `is_label`: whether each candidate is the label, shape (candidates,).
-    - `weights`: weight of each candidate, shape (candidates,).
+    - `weights`: the weight of each candidate in training, shape (candidates,).
     """
 
     tables: list[NDArray[np.float32]]
@@ -121,7 +123,7 @@ class Examples:
         weight: float,
         random: np.random.Generator,
     ) -> None:
-        """Add a case: the label, and a sample of the other candidates."""
+        """Add one case: the label, and a random sample of the other candidates."""
         kept = is_label | (random.random(len(is_label)) < NEGATIVE_SHARE)
         self.tables.append(table[kept].astype(np.float32))
         self.is_label.append(is_label[kept])
@@ -149,7 +151,7 @@ class RankSummary:
 def train_reranker(
     files: StageFiles, folder: Path, inputs: SelectionInputs, reporter: Reporter
 ) -> RankSummary:
-    """Write the LightGBM model `ranker.txt` to `folder` and measure it on validation cases.
+    """Train a re-ranker, write it to `folder` as `ranker.txt`, and measure it on validation cases.
 
     The parameters of `inputs` have the selected values. Raises `PlaylistError` if there are too few
     playlists.
@@ -185,8 +187,8 @@ def learn_arrays(
 ) -> ReleaseArrays:
     """Learn co-occurrence weights and vectors from `playlists`.
 
-    The weights are only of seeds that occur in `queries`. `groups` is as in `ReleaseArrays`.
-    Temporary files are in `folder`.
+    Only weights of seeds that occur in `queries` are kept. For `groups`, see `ReleaseArrays`.
+    Temporary files are written to `folder`.
     """
     songs = np.concatenate(playlists)
     offsets = np.cumsum([0, *map(len, playlists)])
@@ -207,7 +209,7 @@ def learn_arrays(
 def learn_vectors(
     playlists: Sequence[Songs], parameters: Parameters, folder: Path
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Train Word2Vec on `playlists`; return song numbers and vectors as `train_vectors` does."""
+    """Train Word2Vec on `playlists`. Return song numbers and vectors, as `train_vectors` does."""
     plays = sum(map(len, playlists))
     with tempfile.TemporaryDirectory(dir=folder) as name:
         corpus = Path(name) / "corpus.txt"
@@ -219,7 +221,7 @@ def learn_vectors(
 def candidate_features(
     arrays: ReleaseArrays, queries: Sequence[Songs]
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Yield the candidates of each query: song numbers, shape (n,), and features of each.
+    """Yield the candidates of each query: song numbers, shape (n,), and features.
 
     The features have shape (n, features), in the order of `catalog.reranker.feature_names`.
     """
@@ -243,9 +245,10 @@ def _collect_examples(
     random: np.random.Generator,
     task: Task,
 ) -> Examples:
-    """Collect training data from one part of the playlists after another.
+    """Collect training data, setting aside one part of the playlists after another.
 
-    Ends after the part that reaches `ENOUGH_PLAYLISTS`. Raises `PlaylistError` if there is no case.
+    Stops when `ENOUGH_PLAYLISTS` playlists have been set aside in total. Raises `PlaylistError` if
+    there are no cases.
     """
     fold_of = random.integers(FOLDS, size=len(playlists))
     examples = Examples([], [], [])
@@ -279,7 +282,7 @@ def _collect_examples(
 
 
 def fit_trees(examples: Examples, fields: Sequence[str], random: np.random.Generator) -> str:
-    """Fit LightGBM to tell labels from other candidates; return the model as text."""
+    """Train LightGBM to distinguish labels from other candidates, and return the model as text."""
     lightgbm = load_lightgbm()
     data = lightgbm.Dataset(
         np.concatenate(examples.tables),
@@ -316,9 +319,10 @@ def _validate(
 def combine_comparisons(
     on_sampled: RankComparison, on_last: RankComparison
 ) -> tuple[bool, dict[str, float]]:
-    """Return `better` and `figures` of `RankSummary`, from the comparisons on two sets of cases.
+    """Combine the comparisons on two sets of cases into `better` and `figures` of `RankSummary`.
 
-    `on_sampled` compares on cases within playlists, `on_last` on last songs.
+    `on_sampled` is the comparison on cases at random positions, and `on_last` is the comparison on
+    last-song cases.
     """
     figures = {f"cuts, {name}": rate for name, rate in on_sampled.hit_rates.items()}
     figures |= {f"last songs, {name}": rate for name, rate in on_last.hit_rates.items()}
@@ -326,7 +330,7 @@ def combine_comparisons(
 
 
 def rerank_cases(reranker: Reranker, arrays: ReleaseArrays, cases: Cases) -> NDArray[np.int64]:
-    """Return the rank of each label in the first `DEPTH` songs of the re-ranker, or 0."""
+    """Return each label's rank in the re-ranker's first `DEPTH` songs, or 0 if it is missing."""
     return retrieval.ranks_of_labels(
         (
             songs[np.argsort(-reranker.score(table), kind="stable")[:DEPTH]]

@@ -1,8 +1,9 @@
-"""Dense song vectors, trained on the training playlists with gensim's Word2Vec.
+"""Dense song vectors, learned from the training playlists with gensim's Word2Vec.
 
-Mikolov et al., "Efficient Estimation of Word Representations in Vector Space", 2013. A song is a
-word and a playlist is a sentence. gensim reads the song numbers from a text file: with a Python
-list, its worker threads would wait for the Python thread that feeds them.
+Mikolov et al., "Efficient Estimation of Word Representations in Vector Space", 2013. Songs take the
+place of words, and playlists the place of sentences. gensim reads the song numbers from a text
+file. If it read them from a Python list, its worker threads would wait for the Python thread that
+feeds the list.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
     from catalog.console.progress import Reporter
     from ingest.parameters import Parameters
 
-# gensim silently cuts lines of more than MAX_WORDS_IN_BATCH words. A longer playlist is written as
-# several lines that overlap by one window, so that every two songs within a window share a line.
+# gensim silently truncates lines of more than MAX_WORDS_IN_BATCH words. A longer playlist is
+# written as several lines that overlap by one window, so that any two songs within a window are on
+# a common line.
 _CORPUS = """
 SELECT array_to_string(list_slice(songs, start + 1, start + {longest}), ' ') AS line
 FROM read_parquet({train}),
@@ -52,11 +54,11 @@ GROUP BY song
 class TrainSummary:
     """Result of the stage `train`.
 
-    - `text`: the result as a line for people.
+    - `text`: a one-line summary for display.
     - `songs`: number of songs with a vector.
     - `plays`: number of plays in the training playlists.
-    - `most`: number of training playlists of the most common song.
-    - `epochs`, `window`: the number of epochs and the window that were used.
+    - `most`: number of training playlists that contain the most common song.
+    - `epochs`, `window`: the number of epochs and the window size that were used.
     """
 
     text: str
@@ -70,10 +72,10 @@ class TrainSummary:
 def train_word2vec(
     train_path: Path, folder: Path, parameters: Parameters, reporter: Reporter
 ) -> TrainSummary:
-    """Write `vectors.parquet` to `folder`: a row for each song with a vector.
+    """Train song vectors, and write them to `vectors.parquet` in `folder`, one row per song.
 
     The columns are `song` (song number, int32) and `vector` (fixed-size list of float32, unit
-    length). The table has no rows if no song is in `min_count` training playlists.
+    length). The table is empty if no song is in `min_count` training playlists or more.
     """
     with reporter.task("train") as task, connect(folder) as sql:
         corpus = folder / "corpus.txt"
@@ -108,9 +110,9 @@ def train_word2vec(
 
 
 def describe_rarity(most: int, min_count: int) -> str:
-    """Return the reason why no song has a vector, as text for people.
+    """Return a text for display that says why no song has a vector.
 
-    `most` is the number of training playlists of the most common song.
+    `most` is the number of training playlists that contain the most common song.
     """
     return f"no song is in {min_count} training playlists or more (the most is {most})"
 
@@ -118,7 +120,7 @@ def describe_rarity(most: int, min_count: int) -> str:
 def write_corpus(
     sql: duckdb.DuckDBPyConnection, train_path: Path, corpus: Path, window: int
 ) -> None:
-    """Write the training playlists as text: a line of song numbers for each playlist."""
+    """Write the training playlists as text, one line of song numbers per playlist."""
     overlap = min(window, MAX_WORDS_IN_BATCH // 2)
     query = _CORPUS.format(train=literal(train_path), longest=MAX_WORDS_IN_BATCH, overlap=overlap)
     sql.execute(
@@ -132,11 +134,12 @@ def train_vectors(
     parameters: Parameters,
     on_epoch: Callable[[float, float], None] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Train Word2Vec on a text file with a line for each playlist: song numbers between spaces.
+    """Train Word2Vec on a text file with one playlist per line: song numbers separated by spaces.
 
-    Returns the song numbers, shape (n,), ascending, and their vectors of unit length, shape
-    (n, dimensions). n is 0 if no song is in `min_count` playlists. After each epoch,
-    `on_epoch(done, total)` is called with the number of epochs done and in total.
+    Returns the song numbers, shape (n,), ascending, and their vectors of unit length, shape (n,
+    dimensions). n is 0 if no song is in `min_count` playlists or more. After each epoch,
+    `on_epoch(done, total)` is called with the number of finished epochs and the total number of
+    epochs.
     """
     model = Word2Vec(
         vector_size=parameters.dimensions,

@@ -1,1 +1,1 @@
-"""From rows to playlists, and their split into training, validation and test."""
+"""Preparation: makes playlists from rows, and splits them into training, validation and test."""

@@ -1,4 +1,4 @@
-"""The identity of songs: keys and id of each spelling of artist and title; versions of a song."""
+"""Song identity: normalised keys and the song id of each spelling, and versions of a song."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from catalog.versions import HINT, base_title
 if TYPE_CHECKING:
     import duckdb
 
-_MAX_EXAMPLES = 3  # songs
-_MAX_TITLES = 4  # titles of an example
+_MAX_EXAMPLES = 3  # maximum number of songs
+_MAX_TITLES = 4  # maximum number of titles of an example
 
-# All spellings and track ids of the versions of a song get the same id. If tracks have ids, it is
-# the id of the track with the most plays; otherwise it is the id of artist and base title.
+# All versions of a song get the same song id: the id of the track with the most plays if tracks
+# have ids, otherwise the id derived from artist and base title.
 _MERGE_VERSIONS = """
 CREATE TEMP TABLE names AS
 SELECT * REPLACE (
@@ -47,7 +47,7 @@ GROUP BY artist_key, base_key HAVING count(*) > 1
 
 @dataclass(frozen=True)
 class VersionExample:
-    """The titles of the versions of one song."""
+    """A song with several versions, as an example: the artist, and the titles of the versions."""
 
     artist: str
     titles: list[str]
@@ -58,9 +58,9 @@ class Versions:
     """Versions of the same song, such as remasters (see `catalog.versions`).
 
     - `songs`: number of songs with several versions.
-    - `more`: number of versions beyond the first of each song.
-    - `merged`: whether the versions of a song were merged to one song.
-    - `examples`: the songs with several versions that have the most plays.
+    - `more`: number of versions, not counting one version of each song.
+    - `merged`: whether the versions were merged into one song.
+    - `examples`: of the songs with several versions, the few with the most plays.
     """
 
     songs: int
@@ -70,12 +70,12 @@ class Versions:
 
 
 def identify_songs(sql: duckdb.DuckDBPyConnection, spellings: str, *, merge: bool) -> Versions:
-    """Create the SQL table `names`: a row for each spelling, with its keys and the id of its song.
+    """Create the SQL table `names`: one row for each spelling, with normalised keys and song id.
 
     `spellings` is a query with the columns artist, title, track, needs_artist and plays. The table
     adds artist_key, title_key, song_id and plain. song_id is null if the title is empty, or if the
-    artist is empty and needed. With `merge`, all versions of a song have the same id, and `plain`
-    is false for titles that name a version.
+    artist is empty and needed. If `merge` is set, all versions of a song have the same song_id, and
+    `plain` is false for titles that name a version.
     """
     names = _add_keys(sql.sql(spellings).to_arrow_table(), merge=merge)
     sql.register("spelled_names", names)
@@ -94,8 +94,8 @@ def identify_songs(sql: duckdb.DuckDBPyConnection, spellings: str, *, merge: boo
 def _add_keys(names: pa.Table, *, merge: bool) -> pa.Table:
     """Add the columns artist_key, title_key, base_key and song_id to a table of spellings.
 
-    base_key is title_key without the words that name a version. With `merge`, it determines song_id
-    in place of title_key.
+    base_key is title_key without the words that name a version. If `merge` is set, song_id is
+    derived from base_key instead of title_key.
     """
     artist_keys = _normalise_column(names["artist"])
     title_keys = _normalise_column(names["title"])

@@ -1,8 +1,9 @@
-"""Measurement of whether the songs of playlists are in the order in which they were played.
+"""Measurement of whether playlists are in play order.
 
-They are not if the playlists are sorted by title or artist, as those of #nowplaying are by title.
-Otherwise they are if neighbouring songs are neighbours in other playlists as well, or share their
-artist, more often than after all playlists are shuffled.
+Playlists that are sorted by title or artist are not in play order. For example, the playlists of
+the #nowplaying data set are sorted by title. Other playlists are in play order if neighbouring
+songs are also neighbours in other playlists, or have the same artist, more often than after
+shuffling.
 """
 
 from __future__ import annotations
@@ -31,18 +32,16 @@ SORTED_NAMES = {
     "artist": "artist",
     "artist_key": "artist, ignoring case",
 }
-"""Columns of `songs.parquet` that playlists may be sorted by, with names for people."""
+"""Columns of `songs.parquet` by which playlists may be sorted, each with a name for display."""
 
-_MIN_SONGS = 5  # shorter playlists are left out, because they are often sorted by chance
+_MIN_SONGS = 5  # shorter playlists are ignored, because they are often sorted by chance
 _MIN_PLAYLISTS = 5  # with fewer playlists, nothing is measured
-_SORTED_STEPS = 0.95  # share of ascending (or descending) steps from which a playlist is sorted
-_SORTED_PLAYLISTS = 0.5  # share of sorted playlists from which all data counts as sorted
-_SHUFFLES = 3  # shuffles whose counts are averaged
-_MIN_LIFT = 1.1  # ratio to the count after shuffling from which playlists have an order
-_NO_ARTIST = -1  # the number of the artist of a song without one
-_MIN_EXPECTED = (
-    1_000  # count after shuffling from which an equal count means that there is no order
-)
+_SORTED_STEPS = 0.95  # minimum share of steps in one direction in a sorted playlist
+_SORTED_PLAYLISTS = 0.5  # minimum share of sorted playlists for data to count as sorted
+_SHUFFLES = 3  # number of shuffles over which counts are averaged
+_MIN_LIFT = 1.1  # minimum ratio to the count after shuffling for data in play order
+_NO_ARTIST = -1  # artist number of songs without an artist
+_MIN_EXPECTED = 1_000  # minimum count after shuffling to conclude that there is no play order
 
 
 @dataclass(frozen=True)
@@ -50,13 +49,13 @@ class Order:
     """The measured order of the playlists.
 
     - `found`: "played" or "none".
-    - `text`: the reason for `found`, for people.
+    - `text`: the reason for `found`, as text for display.
     - `playlists`: number of playlists measured.
-    - `sorted`: the share of playlists that are sorted, by each name of `SORTED_NAMES`.
-    - `by_chance`: the share of playlists in random order that would be sorted.
-    - `recurring`: number of recurrences of neighbouring songs, divided by their number after
-      shuffling. None if there are none after shuffling.
-    - `same_artist`: the same ratio for neighbouring songs of one artist.
+    - `sorted`: for each column in `SORTED_NAMES`, the share of playlists that are sorted by it.
+    - `by_chance`: the share of playlists that would be sorted by chance if their order were random.
+    - `recurring`: how often pairs of neighbouring songs recur, divided by the same number after
+      shuffling. None if no pair recurs after shuffling.
+    - `same_artist`: the same ratio for the number of neighbouring songs that have the same artist.
     """
 
     found: str
@@ -70,11 +69,11 @@ class Order:
 
 @dataclass(frozen=True)
 class _Lift:
-    """A count of pairs of neighbouring songs, compared with the count in shuffled playlists.
+    """The number of certain pairs of neighbouring songs, compared with the number after shuffling.
 
-    - `times`: the count divided by `expected`, or None if `expected` is 0.
-    - `is_clear`: whether the count is clearly larger than `expected`.
-    - `expected`: mean of the count over `_SHUFFLES` shuffles.
+    - `times`: the number divided by `expected`, or None if `expected` is 0.
+    - `is_clear`: whether the number is clearly larger than `expected`.
+    - `expected`: the mean of the number over `_SHUFFLES` shuffles.
     """
 
     times: float | None
@@ -85,8 +84,9 @@ class _Lift:
 def measure_order(playlists: Path, songs: Path) -> Order:
     """Measure the order of the playlists in `playlists.parquet`.
 
-    `songs` is the path of `songs.parquet`, which has the names. Playlists of fewer than 5 songs are
-    left out. If there are more than `SAMPLED_PLAYS` plays, every n-th playlist is measured.
+    `songs` is the path of `songs.parquet`, which contains the titles and artists. Playlists of
+    fewer than 5 songs are ignored. If there are more than `SAMPLED_PLAYS` plays, only every n-th
+    playlist is measured.
     """
     offsets, plays = _sample(playlists)
     lengths = np.diff(offsets)
@@ -112,7 +112,7 @@ def measure_order(playlists: Path, songs: Path) -> Order:
 
 
 def _judge(sorted_shares: Mapping[str, float], recurring: _Lift, artist: _Lift) -> tuple[str, str]:
-    """Return "played" or "none", and the reason."""
+    """Return the detected order, "played" or "none", and the reason as text."""
     name, share = max(sorted_shares.items(), key=lambda item: item[1])
     if share >= _SORTED_PLAYLISTS:
         return NONE, f"{share:.0%} of playlists are sorted by {SORTED_NAMES[name]}"
@@ -133,9 +133,10 @@ def _describe_lifts(recurring: _Lift, artist: _Lift) -> str:
 
 
 def _sample(playlists: Path) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Return offsets and songs of playlists of `_MIN_SONGS` songs or more.
+    """Return the offsets and songs of the playlists that have at least `_MIN_SONGS` songs.
 
-    If they have more than about `SAMPLED_PLAYS` plays, only every n-th playlist is returned.
+    If these playlists have more than about `SAMPLED_PLAYS` plays in total, only every n-th playlist
+    is returned.
     """
     with pq.ParquetFile(playlists) as file:
         groups = [
@@ -165,13 +166,13 @@ def _take_every(
 
 
 def _ranks(names: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return the rank of each name in code point order. Equal names have equal ranks."""
+    """Return the rank of each name, sorted by code points. Equal names have equal ranks."""
     ranks: NDArray[np.int64] = pc.rank(names.combine_chunks(), tiebreaker="dense").to_numpy()
     return ranks.astype(np.int64)
 
 
 def _steps(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the indexes of all plays except the last of each playlist."""
+    """Return the indexes of all plays except the last play of each playlist."""
     has_next = np.ones(offsets[-1], bool)
     has_next[offsets[1:] - 1] = False
     return np.flatnonzero(has_next)
@@ -180,8 +181,9 @@ def _steps(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
 def _sorted_share(ranks: NDArray[np.int64], offsets: NDArray[np.int64]) -> float:
     """Return the share of playlists that are sorted by name, ascending or descending.
 
-    In a sorted playlist, nearly all consecutive songs with different names are in the same order.
-    `ranks` has the rank of the name of each play, and `offsets` the bounds of the playlists.
+    A playlist counts as sorted if nearly all pairs of consecutive songs with different names are in
+    the same order, ascending or descending. `ranks` contains the rank of each play's name, and
+    `offsets` the bounds of the playlists.
     """
     at = _steps(offsets)
     playlist = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[at]
@@ -197,10 +199,10 @@ def _measure_lift(
     values: NDArray[Any],
     count: Callable[[NDArray[Any], NDArray[Any]], float],
 ) -> _Lift:
-    """Compare a count of neighbours with the mean of the same count after shuffling each playlist.
+    """Compare a count of neighbours with the mean count after shuffling each playlist.
 
-    `count` is called with two arrays of equal length: the value of each play that has a next play
-    in its playlist, and the value of the next play.
+    `count` is called with two arrays of equal length. The first contains the value of every play
+    except the last of each playlist, and the second contains the value of the play that follows it.
     """
     at = _steps(offsets)
     counted = count(values[at], values[at + 1])
@@ -218,9 +220,9 @@ def _measure_lift(
 
 
 def _count_recurrences(first: NDArray[Any], second: NDArray[Any]) -> float:
-    """Return the number of recurrences of neighbours, in either direction.
+    """Return how often pairs of neighbours recur, in either order.
 
-    Two songs that are neighbours n times count n * (n - 1) / 2.
+    A pair that occurs n times adds n * (n - 1) / 2 to the result.
     """
     low, high = np.minimum(first, second), np.maximum(first, second)
     _, times = np.unique(low.astype(np.int64) << 32 | high, return_counts=True)

@@ -1,8 +1,8 @@
-"""The stage `prepare`: makes songs and playlists from the rows of the files.
+"""The `prepare` stage: makes songs and playlists from the rows of the files.
 
-Names are trimmed, songs get their ids, and the rows of each playlist are put in order. If a
-playlist repeats a song, only the first row counts. Rows that cannot be used are written to a file
-of rejects, with the reason.
+Names are trimmed, songs get ids, and the rows of each playlist are put in order. If a playlist
+repeats a song, only the first row counts. Rows that cannot be used are written to a file of
+rejects, each with the reason.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ _TRIM_MACRO = (
     "trim(text, ' ' || chr(9) || chr(10) || chr(11) || chr(12) || chr(13) || chr(160)), '')"
 )
 
-# Rows refer to songs and playlists by number, so that each distinct name is trimmed only once.
-# `row_key` is the number of the file, shifted by 40 bits, plus the line of the row. A song without
-# an artist is rejected if only files with a column of artists have it (`needs_artist`).
+# Rows refer to names and playlists by number, so that each distinct name is trimmed only once.
+# `row_key` is the number of the file, shifted by 40 bits, plus the line of the row. `needs_artist`
+# is true for names that occur only in files with an artist column; such a name is rejected if it
+# has no artist.
 _FILES = """
 CREATE TEMP TABLE files AS
 SELECT file, row_number() OVER (ORDER BY file) << 40 AS base,
@@ -58,7 +59,7 @@ FROM (SELECT artist, title, track_id, bool_and(needs_artist) AS needs_artist
       FROM read_parquet({rows}) JOIN files USING (file) GROUP BY ALL)
 """
 
-# The playlist of a row is given by its playlist id or, if it has none, by its owner and name.
+# The playlist of a row is identified by the playlist id or, if there is none, by owner and name.
 _LISTS = """
 CREATE TEMP TABLE lists AS
 SELECT row_number() OVER ()::INTEGER AS list, playlist_id AS given_id, playlist_name AS raw_name,
@@ -81,8 +82,8 @@ JOIN lists ON playlist_id IS NOT DISTINCT FROM given_id
     AND playlist_name IS NOT DISTINCT FROM raw_name AND r.owner IS NOT DISTINCT FROM raw_owner
 """
 
-# Playlists are numbered in the order of their ids. Rows whose names of the playlist differ only in
-# blanks belong to the same playlist.
+# Playlists are numbered in the order of their ids. Rows whose playlist names differ only in white
+# space belong to the same playlist.
 _NUMBERS = """
 CREATE TEMP TABLE playlist_of AS
 SELECT list, (dense_rank() OVER (ORDER BY playlist) - 1)::INTEGER AS number
@@ -99,8 +100,8 @@ FROM spellings LEFT JOIN (
 GROUP BY artist, title, track
 """
 
-# Songs are numbered in the order of their ids, so that the order of rows does not matter. The
-# spelling with the most plays is kept for display.
+# Songs are numbered in the order of their ids, so that the numbers do not depend on the order of
+# rows. The spelling with the most plays is kept for display.
 _SONGS = """
 CREATE TEMP TABLE songs AS
 WITH spelled AS (
@@ -125,8 +126,8 @@ SELECT number, list, song, {rank} AS rank {extras}
 FROM numbered JOIN song_of USING (spelling) JOIN playlist_of USING (list)
 """
 
-# The rank of a row in its playlist: by position or time if the files have such a column, otherwise
-# by the order of rows in the file.
+# Sort keys for the rows of a playlist: position or time if the files have such a column, otherwise
+# the order of rows in the file.
 _BY_FILE = "row_key"
 _BY_POSITION = "row_number() OVER (ORDER BY position NULLS LAST, row_key)"
 
@@ -163,7 +164,8 @@ FROM lists JOIN playlist_of USING (list) SEMI JOIN used USING (list)
 GROUP BY number ORDER BY number
 """
 
-# A song has the most frequent value of its rows. Of equally frequent values, the smallest is taken.
+# A song gets the most frequent value among its rows. If values are equally frequent, the smallest
+# value is used.
 _VALUES = """
 CREATE TEMP TABLE {table} AS
 SELECT song, value FROM (
@@ -172,8 +174,8 @@ SELECT song, value FROM (
 ) QUALIFY row_number() OVER (PARTITION BY song ORDER BY rows DESC, value) = 1
 """
 
-# Four counts of playlists: same_names, same_songs (compared by hash), merged_blanks and
-# merged_files of `PrepareCounts`.
+# The counts same_names, same_songs (compared by hash), merged_blanks and merged_files of
+# `PrepareCounts`.
 _NOTES = """
 SELECT (SELECT coalesce(sum(n), 0)::BIGINT FROM (
            SELECT count(*) AS n FROM playlists WHERE owner <> '' AND name <> ''
@@ -211,12 +213,12 @@ FROM playlists
 class PrepareOptions:
     """Options for making songs and playlists from rows.
 
-    - `min_songs`: playlists of fewer songs are dropped.
-    - `merge_versions`: whether versions of a song, such as remasters, become one song.
-    - `session_gap`: minutes without a play that end a session.
+    - `min_songs`: playlists with fewer songs are dropped.
+    - `merge_versions`: whether to merge versions of a song, such as remasters, into one song.
+    - `session_gap`: pause that ends a session, in minutes.
     - `session_files`: files without playlists, whose rows are cut into sessions.
-    - `without_artist`: files whose items need no artist.
-    - `fields`: payload fields of the rows.
+    - `without_artist`: files in which rows without an artist are accepted.
+    - `fields`: names of the payload fields.
     """
 
     min_songs: int
@@ -228,7 +230,7 @@ class PrepareOptions:
 
 
 def prepare_options(read: ReadAccount, parameters: Parameters) -> PrepareOptions:
-    """Return the options that follow from the account of the files and the parameters."""
+    """Derive the options from the result of reading and from the parameters."""
     return PrepareOptions(
         **parameters.of_stage("prepare"),
         session_files=[note.file for note in read.notes if has_sessions(note.columns)],
@@ -239,21 +241,24 @@ def prepare_options(read: ReadAccount, parameters: Parameters) -> PrepareOptions
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareCounts:
-    """Counts of the stage `prepare`.
+    """Counts from the `prepare` stage.
 
     - `rows`: number of rows that could be read.
     - `used`: number of these rows that are part of a playlist.
     - `rejected`: number of rejected rows by reason, including rows that could not be read.
     - `unreadable`: number of rejected rows that could not be read.
-    - `songs`, `artists`: number of songs, and of artists, in all playlists, including short ones.
-      Songs may have no artist.
-    - `playlists`, `plays`: number of playlists that are kept, and the sum of their songs.
-    - `short_playlists`, `short_rows`: number of playlists dropped as too short, and of their rows.
-    - `repeats`: number of rows that repeat a song of their playlist.
+    - `songs`, `artists`: number of songs and number of artists in all playlists, including short
+      playlists. Songs may have no artist.
+    - `playlists`, `plays`: number of playlists that are kept, and the total number of songs in
+      them.
+    - `short_playlists`, `short_rows`: number of playlists that are dropped because they are too
+      short, and the number of rows in them.
+    - `repeats`: number of rows with a song that already occurred in the playlist.
     - `track_ids`: whether songs are identified by track ids.
-    - `same_names`: number of playlists that have the owner and the name of another playlist.
-    - `same_songs`: number of playlists with the same songs in the same order as another one.
-    - `merged_blanks`: number of playlists merged from rows whose names differ only in blanks.
+    - `same_names`: number of playlists with the same owner and name as another playlist.
+    - `same_songs`: number of playlists with the same songs, in the same order, as another playlist.
+    - `merged_blanks`: number of playlists merged from rows whose playlist names differ only in
+      white space.
     - `merged_files`: number of playlists merged from rows of several files.
     """
 
@@ -277,14 +282,14 @@ class PrepareCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareSummary(PrepareCounts):
-    """Result of the stage `prepare`.
+    """Result of the `prepare` stage.
 
-    - `text`: the result as a line for people.
+    - `text`: a one-line summary for display.
     - `versions`: songs with several versions, such as remasters.
     - `credits`: credits of several artists that were split.
     - `sessions`: whether the rows of some files were cut into sessions (see `cut_sessions`).
-    - `units`: names of the files whose times are not in seconds, by unit.
-    - `order`: whether the songs of playlists are in the order in which they were played.
+    - `units`: for each unit of time except seconds, the names of the files that use it.
+    - `order`: the measurement of whether playlists are in play order.
     """
 
     text: str
@@ -298,19 +303,20 @@ class PrepareSummary(PrepareCounts):
 def prepare(
     rows: Path, unreadable: Path, folder: Path, options: PrepareOptions, reporter: Reporter
 ) -> PrepareSummary:
-    """Make songs, playlists and rejects from the results of the stage `read`.
+    """Make songs, playlists and rejects from the results of the `read` stage.
 
-    `rows` and `unreadable` are the paths of its Parquet files. Writes four files to `folder`:
+    `rows` and `unreadable` are the paths of the Parquet files from that stage. Writes four files to
+    `folder`:
 
     - `songs.parquet`: song (its number), song_id, artist, title, artist_key, title_key,
       artist_keys (all artists, the whole credit first; empty without artist), and the payload
       fields.
     - `playlists.parquet`: playlist_id, name, owner, and songs (list of song numbers, in play order,
       without repeated songs).
-    - `short_playlists.parquet`: playlists of fewer than `min_songs` songs, with the same columns.
+    - `short_playlists.parquet`: playlists with fewer than `min_songs` songs, with the same columns.
     - `rejects.parquet`: file, line, reason and text.
 
-    Raises `PlaylistError` if no playlist is left.
+    Raises `PlaylistError` if no playlist has `min_songs` songs or more.
     """
     extras = "".join(f', "{PREFIX}{name}"' for name in options.fields)
     with reporter.task("prepare") as task, connect(folder) as sql:
@@ -359,7 +365,7 @@ def prepare(
 
 
 def _collect_playlists(sql: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Return a table of all playlists: number, playlist_id, name, owner, songs; by ascending id."""
+    """Return a table of all playlists, sorted by id: number, playlist_id, name, owner, songs."""
     plays = sql.sql(_PLAYS).to_arrow_table()
     listed = sql.sql(_PLAYLIST_NAMES).to_arrow_table()
     number, songs = plays["number"].to_numpy(), plays["song"].combine_chunks()
@@ -388,7 +394,7 @@ def _write(sql: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
 
 
 def _count(sql: duckdb.DuckDBPyConnection, rejects: Path, min_songs: int) -> PrepareCounts:
-    """Return the counts of the stage. Raises `PlaylistError` if no playlist is kept."""
+    """Return the counts from the stage. Raises `PlaylistError` if no playlist is kept."""
     values = {"min_songs": min_songs}
     counts = sql.sql(_COUNTS, params=values).fetchall()[0]
     rows, used, songs, artists, playlists, kept, plays, different, tracks, short_rows = counts

@@ -1,4 +1,4 @@
-"""Sessions, which take the place of playlists: the plays of a listener, cut at each long pause."""
+"""Sessions: the plays of a listener, cut at each long pause, and used as playlists."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
     import duckdb
 
-# Smallest size of a time since 1970 in each unit; smaller times are seconds. The sizes tell the
-# units apart for every time between 1973 and the year 5000.
+# Smallest number that is read as a time since 1970 in each unit. Smaller numbers are seconds. These
+# limits distinguish the units for all times between the years 1973 and 5000.
 _UNITS = {"milliseconds": 1e11, "microseconds": 1e14, "nanoseconds": 1e17}
 
 _FILES = """
@@ -25,7 +25,7 @@ FROM files JOIN (
 WHERE file IN ({files})
 """
 
-# The id of a session consists of its listener and the time of its first play, in seconds.
+# The id of a session consists of the listener and the time of the first play, in seconds.
 _SESSIONS = """
 CREATE TEMP TABLE sessions AS
 WITH times AS (
@@ -59,12 +59,12 @@ FROM numbered LEFT JOIN (
 def cut_sessions(
     sql: duckdb.DuckDBPyConnection, files: Sequence[str], gap: float
 ) -> dict[str, list[str]]:
-    """Cut the rows of `files` into sessions, in the SQL tables of `ingest.prepare.playlists`.
+    """Cut the rows of `files` into sessions, by changing the tables of `ingest.prepare.playlists`.
 
-    Each session gets its own row in the table `lists`, and the positions of its rows become
-    seconds. A pause of more than `gap` seconds ends a session. Times in the files may be in
-    seconds, milliseconds, microseconds or nanoseconds. Returns the names of the files whose times
-    are not in seconds, by unit.
+    Each session gets a new row in the SQL table `lists`, and its rows in the table `numbered` refer
+    to the session. Their positions become times in seconds. A pause of more than `gap` seconds ends
+    a session. Times in the files may be in seconds, milliseconds, microseconds or nanoseconds.
+    Returns, for each unit except seconds, the names of the files that use it.
     """
     if not files:
         return {}

@@ -1,7 +1,7 @@
 """The split of playlists into train, validation and test, by a seeded hash of the playlist id.
 
-The split to which a playlist belongs depends only on its id and the seed. It does not depend on
-other playlists, the order of rows or the machine.
+A playlist's split depends only on the playlist id and the seed, and not on other playlists, the
+order of rows or the machine.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from catalog.console.progress import Reporter
 
 BOUNDS = {"train": (0.0, 0.7), "validation": (0.7, 0.9), "test": (0.9, 1.0)}
-"""The range of hashes of each split: from the first number to below the second."""
+"""The range of hash values of each split: from the first number up to but not including the second."""
 
-# The lower 8 bytes of MD5 as a number from 0 to 1. MD5 is the same in every version of Python and
-# DuckDB and on every machine.
+# The lower 8 bytes of the MD5 hash, scaled to the range from 0 to 1. MD5 gives the same result in
+# every version of DuckDB and on every machine.
 _HASH = "md5_number_lower($seed || ':' || playlist_id) / 18446744073709551616.0"
 
-# The part of a shuffled order that depends on the playlist (see `_shuffle`).
+# Hash of seed and playlist, used as the salt of the playlist's random order (see `_shuffle`).
 _SALT = "md5_number_lower($seed || ':order:' || playlist_id)"
 
-_SHUFFLED_PLAYS = 1 << 21  # plays that are shuffled at a time, which bounds memory
+_SHUFFLED_PLAYS = 1 << 21  # number of plays to shuffle at a time; limits memory use
 
 COVERAGES = (1, 2, 3, 5, 10)
-"""The report has the share of labels that are in at least this many training playlists."""
+"""Thresholds n: the report shows the share of labels that are in at least n training playlists."""
 
-# If the playlists have no order, any of the n songs of a playlist may be held out, so each song
+# If the playlists have no order, any of the n songs of a playlist can be the label, so each song
 # counts as 1/n of a label.
 _COVERAGE = """
 WITH plays AS (SELECT song, count(*) AS playlists
@@ -54,13 +54,14 @@ SELECT {shares} FROM labels LEFT JOIN plays USING (song)
 
 @dataclass(frozen=True)
 class SplitSummary:
-    """Result of the stage `split`.
+    """Result of the `split` stage.
 
-    - `text`: the result as a line for people.
-    - `train`, `validation`, `test`: number of playlists of each split.
-    - `order`: the order of the songs of a playlist, "played" or "none".
+    - `text`: a one-line summary for display.
+    - `train`, `validation`, `test`: number of playlists in each split.
+    - `order`: the order of songs within playlists, "played" or "none".
     - `label_coverage`: for `validation` and `test`, the share of labels that are in at least n
-      training playlists, by n as text. The share is None if the split has no playlist.
+      training playlists. The keys are values of n as text. The share is None if the split has no
+      playlists.
     """
 
     text: str
@@ -74,10 +75,11 @@ class SplitSummary:
 def split(playlists: Path, folder: Path, seed: int, order: str, reporter: Reporter) -> SplitSummary:
     """Write `train.parquet`, `validation.parquet` and `test.parquet` to `folder`.
 
-    Each file has the columns of `playlists`, sorted by playlist id. If `order` is "none", the songs
-    of each playlist are shuffled, because later stages would learn from an order that means
-    nothing, such as the alphabetical one. The ids of the songs are then read from `songs.parquet`
-    in the folder of `playlists`. Raises `PlaylistError` if there is no training playlist.
+    Each file has the same columns as `playlists`, and is sorted by playlist id. If `order` is
+    "none", the songs of each playlist are shuffled, because later stages would learn from a
+    meaningless order, such as alphabetical order. Shuffling uses the song ids in `songs.parquet`,
+    which must be in the same folder as `playlists`. Raises `PlaylistError` if there is no training
+    playlist.
     """
     source, shuffled = f"SELECT * FROM read_parquet({literal(playlists)})", None
     with reporter.task("split") as task, connect(folder) as sql:
@@ -113,19 +115,19 @@ def split(playlists: Path, folder: Path, seed: int, order: str, reporter: Report
 
 
 def _shuffle(sql: duckdb.DuckDBPyConnection, playlists: Path, seed: int) -> pa.Table:
-    """Return the table of playlists, with the songs of each in a random order.
+    """Return the table of playlists, with the songs of each playlist in random order.
 
-    The order depends only on the seed, the id of the playlist and the ids of its songs. Therefore
-    it stays the same if other playlists are added. The songs of a playlist are sorted by a random
-    number for each, which SplitMix64 computes from the hashes of song and playlist (Steele, Lea and
-    Flood, "Fast splittable pseudorandom number generators", 2014).
+    The order depends only on the seed, the playlist id and the song ids, so it stays the same if
+    other playlists are added. Each song gets a random number, computed by SplitMix64 from the
+    hashes of song and playlist, and the songs are sorted by this number (Steele, Lea and Flood,
+    "Fast splittable pseudorandom number generators", 2014).
     """
     songs = literal(playlists.with_name("songs.parquet"))
     hashes = _fetch_hashes(
         sql, f"SELECT md5_number_lower(song_id) FROM read_parquet({songs}) ORDER BY song"
     )
     salt = _SALT.replace("$seed", literal(seed))
-    # DuckDB returns the rows of a Parquet file in their order.
+    # DuckDB returns the rows of a Parquet file in file order.
     salts = _fetch_hashes(sql, f"SELECT {salt} FROM read_parquet({literal(playlists)})")
     table = pq.read_table(playlists)
     lists = table["songs"].combine_chunks()
@@ -154,7 +156,7 @@ def _fetch_hashes(sql: duckdb.DuckDBPyConnection, query: str) -> NDArray[np.uint
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the random number of SplitMix64 for each state in `values`."""
+    """Return the SplitMix64 output for each state in `values`."""
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
     return values ^ (values >> np.uint64(31))
@@ -163,7 +165,7 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 def _measure_coverage(
     sql: duckdb.DuckDBPyConnection, folder: Path, name: str, order: str
 ) -> dict[str, float | None]:
-    """Return the share of labels of the split `name` that are in n or more playlists, by n."""
+    """Return, by n, the share of the split's labels that are in at least n training playlists."""
     shares = ", ".join(
         f"sum(part) FILTER (playlists >= {least}) / sum(part)" for least in COVERAGES
     )

@@ -1,1 +1,1 @@
-"""Playlist files of any supported format, read into batches of rows."""
+"""Readers that turn playlist files of any supported format into batches of rows."""

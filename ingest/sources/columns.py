@@ -1,4 +1,4 @@
-"""Find the column of a file for each role, such as artist and title, by its name."""
+"""Find the columns of a file for roles such as artist and title, by column name."""
 
 from __future__ import annotations
 
@@ -25,25 +25,26 @@ ROLES = ("playlist_id", "playlist_name", "owner", "artist", "title", "position",
 """The roles of columns that become columns of the rows."""
 
 PLAY_ROLES = ("played", "skipped")
-"""The roles of columns that determine whether a play counts: its length, and if it was skipped."""
+"""Additional roles: the length of a play, and whether it was skipped. They decide if it counts."""
 
 ALL_ROLES = (*ROLES, *PLAY_ROLES)
 
 THIS_FILE = "@file"
-"""Placeholder for a column: the file, if it is one playlist or has the plays of one listener."""
+"""Placeholder for a column if the whole file is one playlist, or the plays of one listener."""
 
 PLAYLIST_NUMBER = "(place)"
-"""Placeholder for a column: the number of a playlist in its file, if playlists have no id."""
+"""Placeholder for a column if playlists have no id: the number of the playlist in the file."""
 
 
 def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -> dict[str, str]:
-    """Return the name of the file's column for each role that the file has.
+    """Return the column name for each role that the file has a column for.
 
-    `names` are the file's columns; `given` maps roles to names, which precede the known names.
-    Case, white space, `_` and `-` do not matter. A role given as "" is left out. Raises
-    `ColumnError` if a given name or a required column is missing. The required columns are title,
-    or track_id in its place, and either playlist_id, playlist_name, or a time of listening (for
-    sessions of the owner or, without an owner, of the one listener of the file).
+    `names` are the file's columns. `given` maps roles to names, which take precedence over known
+    names; "" means that the role has no column. Names are compared without case, white space, `_`
+    and `-`. Raises `ColumnError` if a given name or a required column is missing. Required are
+    title or track_id, and one of playlist_id, playlist_name, or a time of listening. In a file
+    without playlist columns, sessions are made from the plays of each owner or, without an owner
+    column, from all plays.
     """
     unknown = [role for role in given if role not in ALL_ROLES]
     if unknown:
@@ -70,7 +71,7 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -
     if is_one_playlist(columns):
         columns["playlist_id"] = THIS_FILE
         if "position" not in given:
-            del columns["position"]  # the songs are in the order of the playlist
+            del columns["position"]  # rows are already in playlist order
     if columns.get("playlist_id") == THIS_FILE and "playlist_name" not in given:
         columns.setdefault("playlist_name", THIS_FILE)
     _require_columns(names, columns, given, file)
@@ -83,7 +84,7 @@ def _add_known(
     given: Mapping[str, str],
     aliases: Mapping[str, Sequence[str]],
 ) -> None:
-    """Add columns with known names to `columns`, for roles that are missing in it."""
+    """Add columns with known names to `columns`, for roles that have no column yet."""
     free = _by_spelling([name for name in names if name not in columns.values()])
     for role in aliases:
         if role not in given and role not in columns:
@@ -93,18 +94,18 @@ def _add_known(
 
 
 def has_sessions(columns: Mapping[str, str]) -> bool:
-    """Return whether a file with these columns has plays of listeners instead of playlists."""
+    """Return whether a file with these columns contains plays of listeners instead of playlists."""
     return "playlist_id" not in columns and "playlist_name" not in columns
 
 
 def is_one_playlist(columns: Mapping[str, str]) -> bool:
-    """Return whether rows have times of being added to a playlist, but no playlist or owner."""
+    """Return whether rows have a time at which a song was added, but no playlist and no owner."""
     name = columns.get("position", "").rpartition(".")[2]
     return has_sessions(columns) and "owner" not in columns and fold(name) == ADDED
 
 
 def _find_missing(columns: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
-    """Return the required roles that are missing in `columns`."""
+    """Return the required roles that have no column."""
     missing = [] if "title" in columns else ["title"]
     position = columns.get("position", "")
     has_times = bool(given.get("position")) or _is_time(position)
@@ -151,7 +152,7 @@ def _describe_role(role: str) -> str:
 def _suggest_options(
     names: Sequence[str], columns: Mapping[str, str], missing: Sequence[str]
 ) -> str:
-    """Return the options that name the missing columns, with names of the file."""
+    """Return an example of options that assign columns of the file to the missing roles."""
     free = free_columns(names, columns)
     options = []
     for role in missing:
@@ -170,13 +171,13 @@ def _suggest_options(
 
 
 def free_columns(names: Sequence[str], columns: Mapping[str, str]) -> list[str]:
-    """Return the columns without a role; columns that seem to contain names come first."""
+    """Return the columns without a role. Columns that probably contain names come first."""
     free = [name for name in names if name and name not in columns.values()]
     return sorted(free, key=lambda name: "name" not in fold(name))
 
 
 def column_option(role: str, name: str) -> str:
-    """Return the option that gives a column a role, ready to be pasted into a shell."""
+    """Return the command-line option that assigns a column to a role, quoted for a shell."""
     return f"--column {shlex.quote(f'{role}={_shorten(name)}')}"
 
 
@@ -197,10 +198,10 @@ def _shorten(name: str) -> str:
 
 @dataclass(frozen=True)
 class NestedColumns:
-    """The columns of a file in which each record may have a list of songs.
+    """The columns of a file whose records may contain lists of songs.
 
-    Names of nested columns are dotted. `inner` has the columns of the songs in the list, whose
-    names begin with the name of the list. It is empty if there is no list.
+    Names of nested columns are dotted. `outer` are the columns of the records. `inner` are the
+    columns of the songs in a list, and begin with the name of the list; empty if there is no list.
     """
 
     outer: tuple[str, ...]
@@ -208,14 +209,14 @@ class NestedColumns:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names, including that of the number of the playlist if records are playlists."""
+        """All column names, including `PLAYLIST_NUMBER` if there is a list of songs."""
         return (*self.outer, *self.inner, PLAYLIST_NUMBER) if self.inner else self.outer
 
     def suggest_roles(self, ignored: Collection[str] = ()) -> dict[str, str]:
-        """Return the column for each role that is clear from the structure, except `ignored` roles.
+        """Return the columns whose roles are clear from the structure, by role.
 
-        Only the last part of a dotted name matters. If a record does not name the playlist, the
-        songs in its list may.
+        Columns in `ignored` are not considered. Only the last part of a dotted name matters. If a
+        record does not name the playlist, the songs in its list may name their playlists.
         """
         outer = [name for name in self.outer if name not in ignored]
         inner = [name for name in self.inner if name not in ignored]
@@ -242,21 +243,21 @@ class NestedColumns:
         )
 
     def songs_are_rows(self, columns: Mapping[str, str]) -> bool:
-        """Return whether the songs of a list name their own playlists or listeners.
+        """Return whether songs in a list have their own column for the playlist or listener.
 
-        Such a list is not a playlist: its songs are in the order of the file.
+        Such a list is not a playlist. Its songs are read as rows, in file order.
         """
         return any(columns.get(role) in self.inner for role in IN_ROWS)
 
     def numbers_songs(self, columns: Mapping[str, str]) -> bool:
-        """Return whether the index of a song in its list is its position."""
+        """Return whether a song's position in the playlist is its index in the list."""
         return bool(self.inner) and "position" not in columns and not self.songs_are_rows(columns)
 
 
 def _prefer_own_playlists(
     outer: Sequence[str], inner: Sequence[str], columns: dict[str, str]
 ) -> dict[str, str]:
-    """Replace the playlist's columns with the songs' columns, if only songs name playlists."""
+    """Use the playlist columns of songs in a list if the record itself does not name a playlist."""
     matches = {role: _find_by_last_part(inner, names, columns) for role, names in IN_ROWS.items()}
     own = {role: name for role, name in matches.items() if name is not None}
     is_named_outside = any(
@@ -273,10 +274,10 @@ def _prefer_own_playlists(
 def _find_by_last_part(
     names: Sequence[str], aliases: Sequence[str], columns: Mapping[str, str]
 ) -> str | None:
-    """Return the name whose last part is the first of `aliases` that occurs.
+    """Return the name whose last part is in `aliases`. Earlier aliases are preferred.
 
-    If several names match, a name at the same level as the title is preferred, then the least
-    nested name. Names within an album are ignored.
+    If several names match an alias, names at the same level as the title are preferred, and then
+    the least nested name. Names inside an album are ignored.
     """
     parent = columns.get("title", "").rpartition(".")[0]
     by_last_part: dict[str, str] = {}
@@ -289,37 +290,37 @@ def _find_by_last_part(
 
 
 def find_roles(names: Sequence[str]) -> set[str]:
-    """Return the roles of a row's columns, derived from the last part of each column name."""
+    """Return the roles of columns, derived from the last part of each column name."""
     folded = {fold(name.rsplit(".", 1)[-1]) for name in names}
     return {role for role in ROLES if not folded.isdisjoint(ALIASES[role])}
 
 
 def has_known_name(names: Sequence[str]) -> bool:
-    """Return whether any of the names is a usual name of a column, of songs or of other items."""
+    """Return whether any of the names is a known column name, for songs or for other items."""
     known = {alias for table in (ALIASES, ITEM_ALIASES) for role in table for alias in table[role]}
     return not known.isdisjoint(map(fold, names))
 
 
 def find_roles_in_list(names: Sequence[str]) -> set[str]:
-    """Return the roles of the columns `names`, which belong to songs nested in a list."""
+    """Return the roles of the columns `names`, if the columns belong to songs in a list."""
     return set(NestedColumns((), tuple(names)).suggest_roles()) if names else set()
 
 
 def is_role_name(name: str) -> bool:
-    """Return whether this is a usual column name for some role."""
+    """Return whether this is a known column name for any role."""
     return any(fold(name) in aliases for aliases in ALIASES.values())
 
 
 def is_song_list_name(name: str) -> bool:
-    """Return whether this is a usual name for a list of songs."""
+    """Return whether this is a known name for a list of songs."""
     return any(part in SONG_LISTS for part in name.split("."))
 
 
 def find_column(names: Sequence[str], name: str) -> str | None:
     """Return the element of `names` that matches `name`, or None.
 
-    Case, white space, `_` and `-` do not matter. `name` can also be the last part of a dotted name,
-    if only one name ends with it.
+    Names are compared without case, white space, `_` and `-`. `name` can also be the last part of a
+    dotted name if no other dotted name has the same last part.
     """
     if name in names:
         return name
@@ -330,5 +331,5 @@ def find_column(names: Sequence[str], name: str) -> str | None:
 
 
 def _by_spelling(names: Sequence[str]) -> dict[str, str]:
-    """Return the first of `names` for each folded spelling."""
+    """Return a mapping from each folded spelling (see `fold`) to the first name that has it."""
     return {fold(name): name for name in reversed(names)}

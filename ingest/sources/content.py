@@ -1,4 +1,4 @@
-"""The bytes of a file: decompressed while they are read, and converted to UTF-8."""
+"""The content of files: read as bytes, decompressed on the fly, and converted to UTF-8."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
     from ingest.sources.files import SourceFile
 
-SAMPLE_SIZE = 8 << 20  # bytes from which the format of a file is detected
-BLOCK_SIZE = 4 << 20  # bytes of lines read at a time
+SAMPLE_SIZE = 8 << 20  # bytes at the start of a file, used to detect the format
+BLOCK_SIZE = 4 << 20  # bytes to read at a time
 MAX_LINE_SIZE = 16 << 20  # bytes
 _COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2"}
 _TAR_MAGIC = b"ustar"
-_TAR_MAGIC_AT = 257  # bytes from the start of the file
+_TAR_MAGIC_AT = 257  # offset in bytes from the start of the file
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The first bytes of a file, decompressed, and whether the file ends with them."""
+    """The first decompressed bytes of a file. `is_whole` is set if the file has no more bytes."""
 
     data: bytes
     is_whole: bool
@@ -47,7 +47,7 @@ class ByteStream:
 
     def __init__(self, raw: BinaryIO, scale: float, compression: str, encoding: Encoding) -> None:
         self._raw = raw
-        self._scale = scale  # bytes on disk for each byte of `raw`
+        self._scale = scale  # bytes on disk per byte of `raw`
         self._bytes = _decompress(raw, compression)
         self._decoder = None if encoding.is_utf8 else encoding.decoder()
         self._rest = b""
@@ -66,7 +66,7 @@ class ByteStream:
         return data[:size]
 
     def position(self) -> int:
-        """Return the number of bytes of the file on disk that have been read."""
+        """Return the number of bytes on disk that have been read."""
         return int(self._raw.tell() * self._scale)
 
     def _read_part(self, size: int) -> bytes:
@@ -80,9 +80,9 @@ class ByteStream:
 
 @dataclass(frozen=True)
 class Content:
-    """The bytes of a file. `compression` is "" if there is none.
+    """The content of a file. `compression` is "" if the file is not compressed.
 
-    `is_guess` is set if the text could also be in another encoding.
+    `is_guess` is set if the detected encoding is uncertain.
     """
 
     file: SourceFile
@@ -92,7 +92,7 @@ class Content:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """A note for the user if the encoding is not certain."""
+        """A note for the user if the encoding is uncertain."""
         if not self.is_guess:
             return ()
         note = (
@@ -103,13 +103,13 @@ class Content:
 
     @contextmanager
     def open(self) -> Iterator[ByteStream]:
-        """Open the file at its start. Call this inside `file_errors`, which maps the errors."""
+        """Open the file at its start. Call this inside `file_errors`, which converts the errors."""
         with _open_bytes(self.file) as (raw, scale):
             yield ByteStream(raw, scale, self.compression, self.encoding)
 
 
 def read_sample(file: SourceFile) -> Sample:
-    """Read the first `SAMPLE_SIZE` bytes. Call this inside `file_errors`, which maps the errors."""
+    """Read the first `SAMPLE_SIZE` bytes. Call this in `file_errors`, which converts the errors."""
     with _open_bytes(file) as (raw, scale):
         start = raw.read(8)
         raw.seek(0)
@@ -123,10 +123,11 @@ def read_sample(file: SourceFile) -> Sample:
 def decode_sample(
     file: SourceFile, sample: Sample, encoding_name: str = ""
 ) -> tuple[Content, Sample]:
-    """Return a text file with its encoding, and its sample as UTF-8.
+    """Return the content of a text file, with its encoding, and the sample converted to UTF-8.
 
-    The encoding is detected unless `encoding_name` is given. Raises `FileError` if it cannot be
-    detected or if the file is a .tar archive, and `InputError` if there is no such encoding.
+    The encoding is detected unless `encoding_name` is given. Raises `FileError` if the encoding
+    cannot be detected or if the file is a .tar archive, and `InputError` if there is no encoding
+    with this name.
     """
     if sample.data[_TAR_MAGIC_AT:].startswith(_TAR_MAGIC):
         raise FileError(f"{file} is a .tar archive: unpack it first")
@@ -152,7 +153,7 @@ def decode_sample(
 def read_blocks(
     stream: ByteStream, line_end: bytes, file: SourceFile
 ) -> Iterator[tuple[bytes, bool]]:
-    """Yield blocks of whole lines, of about `BLOCK_SIZE` bytes, and whether each is the last.
+    """Yield blocks of whole lines, about `BLOCK_SIZE` bytes each, with a flag for the last block.
 
     Raises `FileError` if a line is longer than `MAX_LINE_SIZE`.
     """
@@ -173,7 +174,7 @@ def read_blocks(
 
 @contextmanager
 def _open_bytes(file: SourceFile) -> Iterator[tuple[BinaryIO, float]]:
-    """Open a file or a member of an archive; yield it, and its bytes on disk per byte read."""
+    """Open a file or archive member; yield a stream, and the bytes on disk per byte read."""
     with file.path.open("rb") as raw:
         if not file.member:
             yield raw, 1.0

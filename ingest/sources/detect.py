@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from ingest.sources.formats.batch import PlaylistFile
     from ingest.sources.options import ReadOptions
 
-_MAX_LISTED = 20  # columns in a message
+_MAX_LISTED = 20  # maximum number of columns in a message
 
 
 @dataclass(frozen=True)
 class OpenedFile:
-    """A file whose format has been detected, and its column for each role.
+    """A file whose format has been detected. `columns` maps roles to column names.
 
-    `needs_artist` is set if rows without an artist are rejected. `remarks` are notes for the user
-    about the columns.
+    `needs_artist` is set if rows without an artist must be rejected. `remarks` are notes for the
+    user about the columns.
     """
 
     file: SourceFile
@@ -85,7 +85,7 @@ def open_file(file: SourceFile, given: Mapping[str, str], options: ReadOptions) 
 
 
 def _describe_artist(names: Sequence[str], columns: Mapping[str, str]) -> str:
-    """Return the note about a file without a column for the artist."""
+    """Return a note about the missing artist column."""
     text = (
         f"no column for the artist: items are identified by '{columns['title']}' alone; if "
         f"that is right, use --column artist="
@@ -118,7 +118,7 @@ def _detect_format(file: SourceFile, options: ReadOptions) -> PlaylistFile:
 
 
 def _explain_header(content: PlaylistFile, options: ReadOptions) -> str:
-    """Return a hint for delimited text if no column has a known name."""
+    """Return a hint about the header if the file is delimited text without known column names."""
     if not isinstance(content, CsvFile) or (options.header and has_known_name(content.names)):
         return ""
     values = [f"{n} ({value[:30]!r})" for n, value in enumerate(content.first_values[:9], start=1)]
@@ -130,6 +130,6 @@ def _explain_header(content: PlaylistFile, options: ReadOptions) -> str:
 
 
 def _find_payload_column(names: Sequence[str], column: str) -> str | None:
-    """Return the column of this name; a column of the song takes precedence over the playlist's."""
+    """Return the column with this name. Dotted names, such as those of songs, take precedence."""
     inner = [name for name in names if "." in name]
     return find_column(inner, column) or find_column(names, column)

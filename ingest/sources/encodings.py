@@ -1,4 +1,4 @@
-"""The encodings of text: detect UTF-8, UTF-16 and Windows-1252, and look up the others by name."""
+"""Text encodings: detect UTF-8, UTF-16 and Windows-1252, and look up any encoding by name."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _NAMES = {
     "cp1252": "Windows-1252",
     "mac-roman": "MacRoman",
 }
-# Codecs that would look for a byte order mark themselves.
+# Codecs that process a byte order mark, and their replacements, which do not.
 _WITHOUT_MARK = {"utf-8-sig": "utf-8", "utf-16": "utf-16-le", "utf-32": "utf-32-le"}
 _ERRORS = "nextsong.undecodable"
 
 BINARY = "it is a binary file, neither text nor Parquet"
-_HEAD_SIZE = 1 << 16  # bytes from which it is detected whether a file is text
+_HEAD_SIZE = 1 << 16  # number of bytes at the start of a file that are checked to detect text
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
 _MAX_CONTROL_SHARE = 0.01
-_MAX_TEXT_SIZE = 1 << 20  # bytes of non-ASCII lines from which Windows-1252 is detected
+_MAX_TEXT_SIZE = 1 << 20  # maximum bytes of non-ASCII lines for detecting Windows-1252
 _RUN = re.compile(r"[^\x00-\x7f]{3,}")
 _ODD = re.compile(
     r"(?<=[a-zß-öø-ÿœ])[À-ÖØ-Þ]"  # a capital after a small letter
@@ -58,7 +58,7 @@ _UNKNOWN = (
 
 @dataclass(frozen=True)
 class Encoding:
-    """The name of a Python codec, and the length of the byte order mark of the text."""
+    """A text encoding: the Python codec, and the length of the byte order mark, in bytes."""
 
     codec: str
     mark_length: int = 0
@@ -70,11 +70,11 @@ class Encoding:
 
     @property
     def is_utf8(self) -> bool:
-        """Whether the text is UTF-8, which needs no conversion."""
+        """Whether the encoding is UTF-8, so that no conversion is needed."""
         return self.codec == "utf-8"
 
     def decoder(self) -> codecs.IncrementalDecoder:
-        """Return a decoder that decodes invalid bytes to lone surrogates, which UTF-8 lacks."""
+        """Return a decoder that turns invalid bytes into lone surrogates (see `is_encodable`)."""
         codecs.register_error(_ERRORS, _mark_undecodable)
         return codecs.getincrementaldecoder(self.codec)(errors=_ERRORS)
 
@@ -84,12 +84,12 @@ WINDOWS_1252 = Encoding("cp1252")
 
 
 def find_encoding(name: str) -> Encoding:
-    """Return the encoding of this name. Raises `InputError` if there is none."""
+    """Return the encoding with this name. Raises `InputError` if it does not exist."""
     try:
         info = codecs.lookup(name)
         "".encode(info.name)
         encoding = Encoding(_WITHOUT_MARK.get(info.name, info.name))
-        # Some codecs, such as idna, do not decode whole texts.
+        # Some codecs, such as idna, cannot decode a whole text and raise an error here.
         encoding.decoder().decode(b"a,b\n", final=True)
     except (LookupError, ValueError, TypeError) as error:
         raise InputError(
@@ -100,7 +100,7 @@ def find_encoding(name: str) -> Encoding:
 
 
 def find_mark(start: bytes) -> Encoding | None:
-    """Return the encoding that the byte order mark at the start of a text names, if any."""
+    """Return the encoding that a byte order mark indicates, or None if `start` has no mark."""
     return next(
         (Encoding(codec, len(mark)) for mark, codec in _BYTE_ORDER_MARKS if start.startswith(mark)),
         None,
@@ -108,10 +108,10 @@ def find_mark(start: bytes) -> Encoding | None:
 
 
 def detect_encoding(sample: bytes, *, is_whole: bool = True) -> Encoding:
-    """Return the encoding of a text that begins with `sample`, or consists of it if `is_whole`.
+    """Return the encoding of a text. `sample` is its start, or the whole text if `is_whole`.
 
-    A text is UTF-8 unless most of its non-ASCII lines are invalid UTF-8. Raises `FileError` for a
-    text that is none of UTF-8, UTF-16 and Windows-1252.
+    A text counts as UTF-8 unless most of its non-ASCII lines are invalid UTF-8. Raises `FileError`
+    if the text seems to be in none of UTF-8, UTF-16 and Windows-1252.
     """
     encoding = find_mark(sample) or _detect_utf16(sample)
     if encoding:
@@ -125,20 +125,20 @@ def detect_encoding(sample: bytes, *, is_whole: bool = True) -> Encoding:
     if 2 * invalid <= len(lines):
         return UTF8
     has_cr_ends = sample.count(b"\r") - sample.count(b"\r\n") > sample.count(b"\n")
-    if has_cr_ends or not _is_western(lines):  # CR line ends indicate MacRoman
+    if has_cr_ends or not _is_western(lines):  # CR line ends are typical of MacRoman
         raise FileError(BINARY if is_binary(sample) else _UNKNOWN)
     return WINDOWS_1252
 
 
 def is_binary(sample: bytes) -> bool:
-    """Return whether bytes contain NUL, and too many control characters for a text."""
+    """Return whether the bytes contain NUL, and too many control characters to be text."""
     head = sample[:_HEAD_SIZE]
     controls = len(head) - len(head.translate(None, _CONTROLS))
     return b"\0" in head and controls > _MAX_CONTROL_SHARE * len(head)
 
 
 def find_undecodable(values: pa.Array) -> NDArray[np.bool_]:
-    """Flag the `values` (n, binary) that are not valid UTF-8."""
+    """Return a mask of the binary `values` that are not valid UTF-8."""
     try:
         values.cast(pa.string())
     except pa.ArrowInvalid:
@@ -147,7 +147,7 @@ def find_undecodable(values: pa.Array) -> NDArray[np.bool_]:
 
 
 def is_encodable(text: str) -> bool:
-    """Return whether text is free of lone surrogates, which represent invalid bytes."""
+    """Return whether the text has no lone surrogates, which stand for invalid bytes."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -156,7 +156,7 @@ def is_encodable(text: str) -> bool:
 
 
 def _detect_utf16(sample: bytes) -> Encoding | None:
-    """Detect UTF-16 without a byte order mark: half of the bytes of ASCII text are zero."""
+    """Detect UTF-16 without a byte order mark. In ASCII text, every second byte is zero."""
     head = sample[:_HEAD_SIZE]
     even, odd = head[::2].count(0), head[1::2].count(0)
     if max(even, odd) < 0.2 * len(head) or min(even, odd) * 10 > max(even, odd):
@@ -173,10 +173,10 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _is_western(lines: list[bytes]) -> bool:
-    """Return whether lines, decoded as Windows-1252, look like a Western European language.
+    """Return whether lines look like a Western European language in Windows-1252.
 
-    In such a text, few non-ASCII characters are in unusual positions (see `_ODD`), and few are in
-    long runs, as letters of other alphabets are.
+    In such text, few non-ASCII characters are in unusual positions (see `_ODD`), and few are in
+    long runs. Long runs are typical of other alphabets.
     """
     text = b"\n".join(lines)[:_MAX_TEXT_SIZE].decode("cp1252", "replace")
     beyond = sum(character > "\x7f" for character in text)

@@ -1,4 +1,4 @@
-"""Find the files to read. The user may name files, folders, patterns and .zip archives."""
+"""Find the files to read, in the files, folders, patterns and .zip archives that the user names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ENDINGS = (
 _COMPRESSED_ENDINGS = (".gz", ".zst", ".zstd", ".bz2")
 _ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/+(.*)")
-_TRUNCATED = "Truncated compressed stream"  # the message of Arrow
+_TRUNCATED = "Truncated compressed stream"  # part of Arrow's error message
 _AGAIN = "download or pack it again"
 
 STDIN = Path("-")
@@ -35,7 +35,7 @@ STDIN = Path("-")
 
 @dataclass(frozen=True)
 class FileState:
-    """Size in bytes, time of the last change, and inode, to detect that a file has changed."""
+    """Size in bytes, modification time and inode of a file, to detect changes."""
 
     size: int
     modified_ns: int
@@ -44,10 +44,10 @@ class FileState:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file to read: its path, its label in rows and messages, and its state when it was found.
+    """A file to read: path, label for rows and messages, and state at the time of discovery.
 
-    `member` is the name of the file within the .zip archive at `path`, or "". `is_stdin` is set if
-    the file is a copy of standard input.
+    `member` is the name of the file in the .zip archive at `path`, or "" if the path is not an
+    archive. `is_stdin` is set if the file is a copy of standard input.
     """
 
     path: Path
@@ -58,12 +58,12 @@ class SourceFile:
 
     @property
     def name(self) -> str:
-        """The name of the file without folders, and without the ending of a compression."""
+        """The file name without folders and without a compression suffix such as .gz."""
         return _remove_ending(PurePath(self.label).name, _COMPRESSED_ENDINGS)
 
     @property
     def stem(self) -> str:
-        """The name of the file without folders and without endings such as .csv.gz."""
+        """The file name without folders and without suffixes such as .csv.gz."""
         return _remove_ending(self.name, _ENDINGS)
 
     def __str__(self) -> str:
@@ -74,7 +74,7 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """The files to read, in order, and the files in folders and archives that are passed over."""
+    """The files to read, in order, and the skipped files in folders and archives."""
 
     files: tuple[SourceFile, ...]
     passed_over: tuple[str, ...] = ()
@@ -91,12 +91,12 @@ class SourceFiles:
 
 
 def find_files(paths: Sequence[Path], stdin_copy: Path | None = None) -> SourceFiles:
-    """Return all files that `paths` name: files, folders (recursively), patterns, .zip archives.
+    """Return the files to read from files, folders (recursively), patterns and .zip archives.
 
-    In folders and archives, files with the extension of a playlist file are read, in natural order
-    (slice 2 before slice 10), and all other files are passed over. `stdin_copy` is the file with a
-    copy of standard input, if `STDIN` is among the paths. Raises `FileError` if a file is missing
-    or if there is nothing to read.
+    In folders and archives, only files with the extension of a playlist file are read, in natural
+    order (slice 2 before slice 10); all other files are skipped. If `STDIN` is among the paths,
+    `stdin_copy` is a file that contains a copy of standard input. Raises `FileError` if a file is
+    missing or if there is nothing to read.
     """
     if not paths:
         raise FileError("no playlist file was given")
@@ -131,7 +131,7 @@ def require_unchanged(file: SourceFile) -> None:
 
 @contextmanager
 def file_errors(file: SourceFile | Path) -> Iterator[None]:
-    """Turn the errors of opening, reading and decompressing `file` into `FileError`."""
+    """Convert errors in opening, reading or decompressing `file` to `FileError`."""
     try:
         yield
     except FileNotFoundError as error:
@@ -155,9 +155,9 @@ def _read_state(path: Path) -> FileState:
 
 
 def _require_file(path: Path) -> FileState:
-    """Return the state of a regular file. Raises `FileError`."""
+    """Return the state of a file. Raises `FileError` if there is no regular file at `path`."""
     url = _URL.fullmatch(str(path))
-    if url and not path.exists():  # a path keeps only one of the slashes of a URL
+    if url and not path.exists():  # `Path` reduces // in a URL to one slash
         raise FileError(f"{url[1]}://{url[2]} is a URL, and only files are read: download it first")
     state = _read_state(path)
     if not path.is_file():
@@ -169,7 +169,7 @@ def _require_file(path: Path) -> FileState:
 
 
 def _expand(path: Path, passed_over: list[str]) -> list[Path]:
-    """Return the files that `path` names; add the other files of a folder to `passed_over`."""
+    """Return the playlist files at `path`. Add other files in a folder to `passed_over`."""
     if path.is_dir():
         inside = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path)]
         files = _sort_naturally(file for file in inside if _is_known(file.name))
@@ -194,7 +194,7 @@ def _is_hidden(file: Path, folder: Path) -> bool:
 
 
 def _is_known(name: str) -> bool:
-    """Return whether a name has the extension of a playlist file or of an archive of such files."""
+    """Return whether a file name has the extension of a playlist file or an archive."""
     name = name.lower()
     for ending in _COMPRESSED_ENDINGS:
         name = name.removesuffix(ending)
@@ -211,7 +211,7 @@ def _sort_naturally(files: Iterable[Path]) -> list[Path]:
 
 
 def _natural_key(name: str) -> list[tuple[bool, int, str]]:
-    """Return a sort key that compares digits in a name as numbers."""
+    """Return a sort key for a file name in which digits are compared as numbers."""
     return [
         (part.isdecimal(), int(part) if part.isdecimal() else 0, part)
         for part in re.split(r"([0-9]+)", name)
@@ -232,7 +232,7 @@ def _is_zip(path: Path) -> bool:
 
 
 def _find_members(path: Path, passed_over: list[str]) -> list[str]:
-    """Return the playlist files in an archive. If it has a single file, any name is accepted."""
+    """Return the playlist files in an archive. A single file may have any name."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]

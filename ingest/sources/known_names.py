@@ -1,4 +1,4 @@
-"""The names by which columns are recognised, in folded spelling (see `fold`)."""
+"""Known names of columns for each role, in folded spelling (see `fold`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def fold(name: str) -> str:
-    """Return a name without case, white space, `_` and `-`, which do not matter."""
+    """Return the folded spelling of a name: in lower case, without white space, `_` and `-`."""
     return "".join(c for c in name.casefold() if c not in "_-" and not c.isspace())
 
 
@@ -17,8 +17,8 @@ def _split_names(names: Mapping[str, str]) -> dict[str, list[str]]:
     return {role: text.split() for role, text in names.items()}
 
 
-# In order of preference, and in folded spelling. Names that mean different things in
-# different files ("name", "id", "date") are left out: users can give them with --column.
+# Known names for each role, in order of preference. Ambiguous names such as "name", "id" and "date"
+# are not included. Users can assign such columns with --column.
 ALIASES = _split_names(
     {
         "playlist_id": (
@@ -49,8 +49,8 @@ ALIASES = _split_names(
     }
 )
 
-# Names of items in general, such as products and films. They are used only if the names above do
-# not include the required columns, because the ids of known songs must not change.
+# Names for other kinds of items, such as products and films. They are used only if required columns
+# are not found by the names above, so that the ids of songs do not change.
 ITEM_ALIASES = _split_names(
     {
         "playlist_id": (
@@ -64,7 +64,7 @@ ITEM_ALIASES = _split_names(
     }
 )
 
-# Additional names in a file whose records are playlists, each with a list of its songs.
+# Additional names in files whose records are playlists with lists of songs.
 IN_LISTS = _split_names(
     {
         "playlist_id": "id",
@@ -75,8 +75,8 @@ IN_LISTS = _split_names(
     }
 )
 
-# Names of columns in which songs in a list name their own playlist. "Mix" is left out, because it
-# may describe the song.
+# Names of columns that identify the playlist or listener of each song in a list. "Mix" is not
+# included, because it may describe the song.
 IN_ROWS = _split_names(
     {
         "playlist_id": "playlistid pid sessionid session playlisturi playlistpid",
@@ -86,17 +86,17 @@ IN_ROWS = _split_names(
 )
 
 SONG_LISTS = ("tracks", "songs", "items", "plays", "listens", "entries")
-"""Usual names of lists of songs."""
+"""Known names of lists of songs."""
 
 TIMES = {
     *("timestamp", "ts", "playedat", "listenedat"),
     *("unixtimestamp", "datetime", "playtime", "endtime"),
     *("eventtime", "orderdate", "purchasedate", "invoicedate"),
 }
-"""Names of position columns with times of listening, by which an owner's plays form sessions."""
+"""Names of columns with times of listening. The plays of a listener are cut into sessions by time."""
 
 ADDED = "addedat"
-"""Name of a position column with times of adding to the playlist that the file is."""
+"""Name of the column with the times at which songs were added to the playlist (the whole file)."""
 
 PODCASTS = {"podcastname", "episodename"}
-"""Columns of a history of podcasts."""
+"""Columns by which a history of podcasts is recognised."""

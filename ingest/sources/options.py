@@ -14,17 +14,17 @@ Quoting = Literal["auto", "standard", "wrapped", "none"]
 QUOTINGS: tuple[Quoting, ...] = get_args(Quoting)
 
 MIN_PLAY = 30.0
-"""Minimum length in seconds of a play that counts, as in Spotify's count of streams."""
+"""Default minimum length of a play that counts, in seconds. Spotify counts streams in the same way."""
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Options for reading files, for the cases in which their content is ambiguous.
+    """Options for reading files, for use if detection from the content is not possible.
 
-    `format`, `delimiter`, `encoding` and `quoting` are detected if they are "auto" or "". Without
-    `header`, the columns of delimited text are called 1, 2, 3. `payload` lists the columns that
-    are stored with each song. Plays shorter than `min_play` seconds are left out, if the file has
-    the lengths of plays.
+    `format`, `delimiter`, `encoding` and `quoting` are detected if they are "auto" or "". If
+    `header` is false, the columns of delimited text are called 1, 2, 3 and so on. `payload` lists
+    additional columns to store with each song. If the file has the lengths of plays, plays shorter
+    than `min_play` seconds are ignored.
     """
 
     format: Format = "auto"

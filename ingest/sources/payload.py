@@ -1,7 +1,7 @@
-"""Payload columns: additional columns of a file that are stored with each song in Qdrant.
+"""Payload columns: additional columns of files, stored with each song in Qdrant.
 
-A song's value is the most common value of its rows. A value that is not of its column's kind, is
-too long or contains a NUL is left out and counted, but its row is kept.
+The value of a song is the most common value in its rows. Values that are not of the column's kind,
+are too long or contain NUL are counted and ignored, but their rows are kept.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KINDS: tuple[PayloadKind, ...] = get_args(PayloadKind)
 RESERVED = RESERVED_FIELDS | set(PAYLOAD_INDEXES) | {"song", "title_key", "vector", "seeds"}
 RESERVED |= {"strengths"}
 PREFIX = "payload:"
-"""Prefix of a payload field's name among the roles and the columns of rows."""
+"""Prefix of the names of payload fields, in roles and in the columns of rows."""
 
 LONGEST_VALUE = 10_000
 """Maximum length of a name or a value, in bytes."""
@@ -44,7 +44,7 @@ _MAX_EXAMPLES = 5
 
 @dataclass(frozen=True)
 class PayloadColumn:
-    """A payload field: its name, the column it comes from, and its kind if the user gave one."""
+    """A payload field: name, source column, and kind (None if the user did not give a kind)."""
 
     field: str
     column: str
@@ -52,12 +52,12 @@ class PayloadColumn:
 
     @property
     def role(self) -> str:
-        """The role of the column."""
+        """The role of the column: `PREFIX` and the field name."""
         return PREFIX + self.field
 
 
 def parse_payload_column(text: str) -> PayloadColumn:
-    """Parse `[FIELD=]COLUMN[:KIND]`. Raises `InputError`."""
+    """Parse `[FIELD=]COLUMN[:KIND]`. Raises `InputError` if the text or the field is invalid."""
     rest, colon, kind = text.rpartition(":")
     if not colon or kind not in KINDS:
         if colon and re.fullmatch(r"[a-z]+", kind):
@@ -84,7 +84,10 @@ def parse_payload_column(text: str) -> PayloadColumn:
 
 
 def parse_payload_columns(texts: Iterable[str]) -> tuple[PayloadColumn, ...]:
-    """Parse several columns, whose fields must differ in more than case. Raises `InputError`."""
+    """Parse several columns.
+
+    Raises `InputError` if a text is invalid, or if two fields have the same name, ignoring case.
+    """
     columns = tuple(parse_payload_column(text) for text in texts)
     names: dict[str, str] = {}
     for column in columns:
@@ -100,9 +103,12 @@ def parse_payload_columns(texts: Iterable[str]) -> tuple[PayloadColumn, ...]:
 def choose_kinds(
     columns: Sequence[PayloadColumn], natural: Sequence[Mapping[str, PayloadKind]]
 ) -> dict[str, PayloadKind]:
-    """Return the kind of each field: given by the user, else the same in all files, else keyword.
+    """Return the kind of each field.
 
-    `natural` has, for each file, the kinds of its typed columns by role.
+    It is the kind that the user gave, else the kind in the files if it is the same in all of them,
+    else keyword.
+
+    `natural` contains, for each file, the kinds of the typed columns by role.
     """
     kinds: dict[str, PayloadKind] = {}
     for column in columns:
@@ -112,7 +118,7 @@ def choose_kinds(
 
 
 def natural_kind(kind: pa.DataType) -> PayloadKind | None:
-    """Return the payload kind of an Arrow type, or None if it is text."""
+    """Return the payload kind of an Arrow type, or None if the type is text."""
     if pa.types.is_dictionary(kind):
         return natural_kind(kind.value_type)
     if pa.types.is_boolean(kind):
@@ -123,17 +129,17 @@ def natural_kind(kind: pa.DataType) -> PayloadKind | None:
 
 
 def row_type(kind: PayloadKind) -> pa.DataType:
-    """Return the Arrow type of values of this kind in the rows."""
+    """Return the Arrow type that values of this kind have in the table of rows."""
     return _TYPES.get(kind, pa.string())
 
 
 def index_kind(kind: PayloadKind) -> Kind:
-    """Return the kind of Qdrant's payload index for this kind."""
+    """Return the kind of Qdrant payload index for values of this kind."""
     return "keyword" if kind == "boolean" else kind
 
 
 def find_unusable(values: pa.Array) -> Iterator[tuple[NDArray[np.bool_], str]]:
-    """Yield flags of the strings that cannot be names or values, and the reason."""
+    """Yield masks of the strings that cannot be used as names or values, each with the reason."""
     lengths = pc.binary_length(values)
     if (pc.max(lengths).as_py() or 0) > LONGEST_VALUE:
         long = pc.fill_null(pc.greater(lengths, LONGEST_VALUE), False)
@@ -146,9 +152,9 @@ def find_unusable(values: pa.Array) -> Iterator[tuple[NDArray[np.bool_], str]]:
 
 @dataclass
 class PayloadTally:
-    """Numbers of rows that have a value for a payload field, no value, or a value of another kind.
+    """Counts of rows by payload value: usable (`filled`), missing (`empty`) or unusable (`wrong`).
 
-    `examples` are the first few values of another kind, each with its file and line.
+    `examples` contains the first few unusable values, each with file and line.
     """
 
     kind: PayloadKind
@@ -158,9 +164,9 @@ class PayloadTally:
     examples: list[str] = field(default_factory=list)
 
     def convert(self, values: pa.Array, file: str, line: NDArray[np.int64]) -> pa.Array:
-        """Convert values to the type of the kind, and count them. Unusable values become null.
+        """Convert values to the type of `kind`, and count them. Unusable values become null.
 
-        `line` holds the line of each value in `file`, for the examples.
+        `line` contains the line of each value in `file`, for the examples.
         """
         text, result = convert_values(values, self.kind)
         filled = np.asarray(pc.is_valid(text))
@@ -175,7 +181,7 @@ class PayloadTally:
 
 
 def convert_values(values: pa.Array, kind: PayloadKind) -> tuple[pa.Array, pa.Array]:
-    """Return the values, with null for blank ones, and the same values in the type of `kind`."""
+    """Return the values, with null for blank values, and the values converted to `kind`."""
     if kind in {"integer", "float"} and pa.types.is_integer(values.type):
         numbers = _drop_beyond_int64(values) if kind == "integer" else values
         return values, numbers.cast(row_type(kind), safe=False)
@@ -199,7 +205,7 @@ def convert_values(values: pa.Array, kind: PayloadKind) -> tuple[pa.Array, pa.Ar
 
 
 def _drop_beyond_int64(values: pa.Array) -> pa.Array:
-    """Replace integers beyond int64, which would become negative numbers, with null."""
+    """Replace integers beyond int64 with null, because they would become negative numbers."""
     if not pa.types.is_uint64(values.type):
         return values
     beyond = pc.greater(values, pa.scalar(2**63 - 1, pa.uint64()))
@@ -207,7 +213,7 @@ def _drop_beyond_int64(values: pa.Array) -> pa.Array:
 
 
 def as_text(values: pa.Array) -> pa.Array:
-    """Return values of any plain type as text: whole floats, such as 3.0, as "3"; NaN as null."""
+    """Return values of any plain type as text. The float 3.0 becomes "3", and NaN becomes null."""
     if pa.types.is_floating(values.type):
         values = values.cast(pa.float64())
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)

@@ -1,4 +1,4 @@
-"""Find the plays of a history that do not count: too short, skipped, or not of a song."""
+"""Find plays in a history that do not count: short plays, skipped plays, and podcasts."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ _NAMES = ("artist", "title", "track_id")
 def find_uncounted(
     fields: Mapping[str, pa.Array], columns: Mapping[str, str], min_play: float
 ) -> Iterator[tuple[NDArray[np.bool_], str]]:
-    """Yield flags of the plays that do not count, each with the reason.
+    """Yield masks of the plays that do not count, each with the reason.
 
-    `fields` maps roles to n values each, and `columns` to the names of their columns. Plays are
-    flagged if they were skipped, if they were shorter than `min_play` seconds, or, in a file with
-    lengths of plays, if they name no song. A play without a length counts.
+    `fields` maps roles to arrays of n values, and `columns` maps roles to column names. Plays do
+    not count if they were skipped or were shorter than `min_play` seconds. If the file has the
+    lengths of plays, plays without artist, title and track id do not count either. Plays whose
+    length is missing count.
     """
     if "played" in fields:
         named = [_is_filled(fields[role]) for role in _NAMES if role in fields]

@@ -1,4 +1,4 @@
-"""Read playlist files into a table of rows and a table of records that cannot be read."""
+"""Read playlist files into a table of rows and a table of unreadable records."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ if TYPE_CHECKING:
     from ingest.sources.payload import PayloadKind
     from ingest.sources.tables import TableWriter
 
-_MAX_TEXT = 500  # characters of an unreadable record
-_MAX_SHOWN = 40  # characters of a position
-_MAX_LATE_NAMES = 5  # names in a remark
-_MAX_EMPTY_SHOWN = 5  # empty files that are reported one by one; the account names all
+_MAX_TEXT = 500  # maximum number of characters of an unreadable record
+_MAX_SHOWN = 40  # maximum number of characters of a value in a reason
+_MAX_LATE_NAMES = 5  # maximum number of names in a remark
+_MAX_EMPTY_SHOWN = 5  # maximum number of empty files reported during a run
 _NO_POSITION = "the position is neither a number nor a time"
-_DETECTION_SIZE = 1 << 20  # bytes; reading them takes about as long as detecting a format
+_DETECTION_SIZE = 1 << 20  # bytes that could be read in the time to detect a format
 
 
 @dataclass(frozen=True)
 class FileNote:
-    """The interpretation of one file: its format, its column for each role, and its records.
+    """The result of reading one file: format, column for each role, and numbers of records.
 
-    `left_out` is the number of plays that are left out, by reason. `needs_artist` is set if rows
-    without an artist are rejected. `remarks` are notes about unusual properties of the file.
+    `left_out` is the number of ignored plays, by reason. `needs_artist` is set if rows without an
+    artist must be rejected. `remarks` are notes about unusual properties of the file.
     """
 
     file: str
@@ -69,11 +69,11 @@ class FileNote:
 
 @dataclass(frozen=True)
 class ReadAccount:
-    """The result of reading: every record of the files is a row, unreadable or left out.
+    """The result of reading all files. Each record is counted as a row, unreadable or ignored.
 
-    - `payload`: the counts of each payload field, by its name.
-    - `passed_over`: files in folders and archives without the extension of a playlist file.
-    - `empty`: a message for each file without records.
+    - `payload`: the counts of values for each payload field, by field name.
+    - `passed_over`: skipped files in folders and archives, whose extensions are unknown.
+    - `empty`: one message for each file without records.
     """
 
     files: int
@@ -96,14 +96,14 @@ def read_files(
     """Write the rows of `files` to `rows_path`, and the unreadable records to `unreadable_path`.
 
     `given` maps roles (see `ingest.sources.columns.ROLES`) to column names. Rows have the columns
-    of `ROWS`, with the values and in the order of the file, and those of `options.payload`. `line`
-    is the number of the line on which the record starts, from 1 (in Parquet the number of the row,
-    in a JSON document the number of the song). Unreadable records have the columns of `UNREADABLE`.
-    An output file appears only if it is complete. Files without records are passed over, unless all
-    files are empty.
+    of `ROWS` and of `options.payload`, and are in file order with unchanged values. The column
+    `line` is the number of the line on which the record starts, counted from 1. In Parquet files,
+    it is the number of the row, and in JSON documents, the number of the song. Unreadable records
+    have the columns of `UNREADABLE`. An output file appears only when it is complete. Files without
+    records are skipped.
 
-    Raises `FileError` and `ColumnError` for problems of the files, and `StorageError` for problems
-    of the folder that is written to.
+    Raises `FileError` and `ColumnError` if there is a problem with the files, `EmptyFileError` if
+    no file has records, and `StorageError` if the output cannot be written.
     """
     sources = files if isinstance(files, SourceFiles) else find_files(files)
     with reporter.task("read") as task:
@@ -147,7 +147,7 @@ def read_files(
 
 
 def summarize(account: ReadAccount) -> str:
-    """Return the account as one line."""
+    """Return the result of reading as a one-line summary."""
     kinds = "; ".join(dict.fromkeys(note.kind for note in account.notes))
     text = (
         f"{account.rows:,} rows of {account.files:,} {_files(account.files)} ({kinds}), "
@@ -172,7 +172,7 @@ def _files(count: int) -> str:
 
 
 def count_left_out(account: ReadAccount) -> dict[str, int]:
-    """Return the number of plays in all files that do not count, by reason."""
+    """Return the number of ignored plays in all files, by reason."""
     counts: Counter[str] = Counter()
     for note in account.notes:
         counts.update(note.left_out)
@@ -180,7 +180,7 @@ def count_left_out(account: ReadAccount) -> dict[str, int]:
 
 
 class _Progress:
-    """The progress of a task: the total of the bytes that have been read from several files."""
+    """The progress of reading: the total number of bytes read from all files so far."""
 
     def __init__(self, task: Task, done: int, total: int) -> None:
         self._task = task
@@ -189,7 +189,7 @@ class _Progress:
         self._position = 0
 
     def advance(self, position: int) -> None:
-        """Report the number of bytes of the current file that have been read."""
+        """Report progress. `position` is the number of bytes read from the current file."""
         self._position = position
         self._task.advance(self._done + position, self._total)
 
@@ -202,7 +202,7 @@ class _Progress:
 def _report_empty(
     opened: Sequence[OpenedFile], empty: Sequence[EmptyFileError], reporter: Reporter
 ) -> None:
-    """Report the files without records. Raises `EmptyFileError` if there are no others."""
+    """Report the files without records. Raises `EmptyFileError` if there are no other files."""
     if not opened:
         if len(empty) == 1:
             raise empty[0]
@@ -212,7 +212,7 @@ def _report_empty(
 
 
 def _make_tallies(opened: Sequence[OpenedFile], options: ReadOptions) -> dict[str, PayloadTally]:
-    """Return a tally for each payload field, of the kind that all files agree on."""
+    """Return a new tally for each payload field. For its kind, see `choose_kinds`."""
     natural: list[dict[str, PayloadKind]] = []
     for source in opened:
         kinds = {
@@ -233,7 +233,10 @@ def _read_file(
     options: ReadOptions,
     progress: _Progress,
 ) -> FileNote:
-    """Write the records of a file to the two tables. Raises `FileError` if the file changes."""
+    """Write the records of a file to the two tables.
+
+    Raises `FileError` if the file cannot be read, or changes while it is read.
+    """
     counts: Counter[str] = Counter()
     late_names: Counter[str] = Counter()
     unread_lists: dict[str, None] = {}
@@ -251,7 +254,7 @@ def _read_file(
         unread_lists |= dict.fromkeys(batch.unread_lists)
         progress.advance(batch.position)
         if batch.position > source.file.state.size:
-            break  # the file grows, perhaps faster than it is read
+            break  # the file is growing, perhaps faster than it can be read
     require_unchanged(source.file)
     progress.finish_file()
     columns = {role: name for role, name in source.columns.items() if not role.startswith(PREFIX)}
@@ -293,7 +296,7 @@ def _describe_late_names(counts: Counter[str]) -> str:
 
 
 def _read_batches(source: OpenedFile) -> Iterator[Batch]:
-    """Yield the batches of a file, with the fields that have the file's name in all records."""
+    """Yield the batches of a file. Columns given as `THIS_FILE` contain the name of the file."""
     columns = {role: name for role, name in source.columns.items() if name != THIS_FILE}
     constants = dict.fromkeys(source.columns.keys() - columns.keys(), source.file.label)
     if "playlist_name" in constants:
@@ -312,9 +315,9 @@ def _check(
     tallies: Mapping[str, PayloadTally],
     min_play: float,
 ) -> tuple[pa.Table, pa.Table, dict[str, int]]:
-    """Return the rows of a batch in the columns of `schema`, and its unreadable records.
+    """Separate the records of a batch into rows, with the columns of `schema`, and unreadable ones.
 
-    Also returns the number of plays that are left out because they do not count, by reason.
+    Also returns the number of ignored plays, by reason.
     """
     fields = dict(batch.fields)
     faults = dict(batch.faults)
@@ -354,7 +357,7 @@ def _check(
 
 
 def _find_headers(batch: Batch, columns: Mapping[str, str]) -> NDArray[np.bool_]:
-    """Flag the records that repeat the header, which occurs in concatenated files."""
+    """Return a mask of the records that repeat the header, as in concatenated files."""
     flags = np.ones(len(batch.lines), bool)
     for role, name in columns.items():
         values = batch.fields[role]
@@ -365,7 +368,7 @@ def _find_headers(batch: Batch, columns: Mapping[str, str]) -> NDArray[np.bool_]
 
 
 def _to_unreadable(batch: Batch, faults: Mapping[int, str], label: str) -> pa.Table:
-    """Return the faulty records of a batch as a table, in the order of the file."""
+    """Return the records with faults as a table, in file order."""
     records = sorted(faults)
     columns = {
         "file": [label] * len(records),

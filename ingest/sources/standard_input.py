@@ -1,4 +1,4 @@
-"""Copy standard input to a file, because reading takes several passes."""
+"""Copying of standard input to a file, because files are read several times."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ _PACKED = {
 
 @contextmanager
 def copy_standard_input(files: Sequence[Path], work: Path) -> Iterator[Path | None]:
-    """Copy standard input to a file in `work` if it is among `files`; remove the copy at the end.
+    """Copy standard input to a file in `work` if `STDIN` is in `files`; yield its path or None.
 
-    Raises `FileError` if standard input cannot be read or is compressed, and `StorageError`.
+    The copy is removed at the end. Raises `FileError` if standard input cannot be read or is
+    compressed, and `StorageError` if the copy cannot be written.
     """
     if STDIN not in files:
         yield None

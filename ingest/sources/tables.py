@@ -1,4 +1,4 @@
-"""The two tables that reading writes: rows, and records that cannot be read."""
+"""The Parquet tables that `read_files` writes: rows, and unreadable records."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _COMPRESSION = "snappy"
 
 
 class TableWriter:
-    """A Parquet file that is being written to."""
+    """Writer for an open Parquet file."""
 
     def __init__(self, path: Path, schema: pa.Schema, writer: pq.ParquetWriter) -> None:
         self.schema = schema
@@ -46,7 +46,7 @@ class TableWriter:
 
 @contextmanager
 def open_table(path: Path, schema: pa.Schema) -> Iterator[TableWriter]:
-    """Write a Parquet file that appears at `path` when it is complete. Raises `StorageError`."""
+    """Open a Parquet file for writing. It appears at `path` at the end. Raises `StorageError`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with storage_errors(path):
         writer = pq.ParquetWriter(partial, schema, compression=_COMPRESSION)

@@ -1,4 +1,4 @@
-"""Convert positions and times to numbers."""
+"""Conversion of positions and times to numbers."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MICRO = 1e6
-# The formats of Last.fm's pages, of e-mail and of Twitter's API. Dates that consist only of digits
-# are left out, because they are ambiguous.
+# The time formats of Last.fm's web pages, of e-mail and of the Twitter API. Other formats in which
+# dates consist only of digits are ambiguous and therefore not included.
 _NAMED_MONTHS = (
     "%d %b %Y, %H:%M",
     "%d %b %Y, %H:%M:%S",
@@ -30,11 +30,11 @@ _NAMED_MONTHS = (
 
 
 def to_positions(values: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """Convert `values` (n strings or doubles) to numbers, and flag those that are not convertible.
+    """Convert `values` (n strings or doubles) to numbers.
 
-    An ISO 8601 date and time, or one with the English name of the month, becomes seconds since 1970
-    (UTC if no zone is given). Blank text and NaN become null. Returns n doubles and n flags; a
-    flagged value is null.
+    A date and time becomes seconds since 1970. It may be in ISO 8601 format or contain the English
+    name of the month, and is in UTC if it has no time zone. Blank text and NaN become null. Returns
+    n doubles, and a mask of the values that cannot be converted, which are null.
     """
     if pa.types.is_floating(values.type):
         values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
@@ -56,7 +56,7 @@ def to_positions(values: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
 
 
 def to_seconds(values: pa.Array) -> pa.Array:
-    """Return numbers as doubles, dates and times as seconds since 1970, and nulls as nulls."""
+    """Return numbers as doubles, and dates and times as seconds since 1970. Nulls stay null."""
     if pa.types.is_temporal(values.type):
         zone = values.type.tz if pa.types.is_timestamp(values.type) else None
         micros = values.cast(pa.timestamp("us", zone), safe=False).cast(pa.int64())

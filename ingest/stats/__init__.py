@@ -1,1 +1,1 @@
-"""Statistics of the playlists of an ingest run, as figures and as an HTML page."""
+"""Statistics of the playlists of an ingest run, as JSON and as an HTML page."""

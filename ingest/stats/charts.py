@@ -1,4 +1,4 @@
-"""Pictures in one style, as PNG and SVG files and inside a page (see `ingest.stats.html`)."""
+"""Charts in a common style, saved as PNG and SVG files, and included in HTML pages."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 PAPER, INK, SOFT, LINE = "#ffffff", "#1c2127", "#5b6570", "#dde1e6"
 COLOURS = ("#2f6fb2", "#c8553d", "#3c8d6b", "#8a5fb0", "#b5892e")
-"""Colours of the series of a chart, the first series first."""
+"""Colours of the series of a chart, in order."""
 
 NARROW, WIDE = 4.9, 10.0
-"""Widths of a picture in inches: half the page (two pictures in a row), and the whole page."""
+"""Widths of charts in inches: half of the page (two charts in a row), and the full page."""
 
-# Fonts of Linux, macOS and Windows for Chinese, Japanese, Korean, Devanagari and Thai, which the
-# default font of matplotlib lacks.
+# Fonts on Linux, macOS and Windows for Chinese, Japanese, Korean, Devanagari and Thai, because
+# matplotlib's default font does not support these scripts.
 _OTHER_SCRIPTS = (
     "Noto Sans CJK JP",
     "Noto Sans CJK SC",
@@ -44,10 +44,10 @@ _OTHER_SCRIPTS = (
     "Noto Sans Devanagari",
     "Noto Sans Thai",
 )
-_FEW_DECADES = 2.0  # a logarithmic axis of fewer decades is labelled at 1, 2 and 5 in each decade
+_FEW_DECADES = 2.0  # axes of fewer decades are labelled at 1, 2 and 5 in each decade
 
-# The CSS variable in `page.html` for each colour. Its value depends on the reader's light or dark
-# setting.
+# The CSS variable in `page.html` for each colour. Its value depends on the reader's choice of a
+# light or dark theme.
 _VARIABLES = dict(
     zip(
         (PAPER, INK, SOFT, LINE, *COLOURS),
@@ -86,9 +86,9 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture for a page: its file name without suffix, its caption and its SVG code.
+    """A chart for an HTML page: file name without suffix, caption and SVG code.
 
-    A `wide` picture has the whole width of the page.
+    A `wide` chart takes the full width of the page.
     """
 
     name: str
@@ -99,7 +99,7 @@ class Picture:
 
 @contextmanager
 def extra_needed(extra: str) -> Iterator[None]:
-    """Turn an `ImportError` into an `InputError` that says how to install the extra."""
+    """Convert an `ImportError` to an `InputError` that says how to install the optional extra."""
     try:
         yield
     except ImportError as error:
@@ -111,9 +111,9 @@ def extra_needed(extra: str) -> Iterator[None]:
 
 @contextmanager
 def drawing(width: float = NARROW, height: float = 3.3) -> Iterator[tuple[Any, Any]]:
-    """Yield a new matplotlib figure and its axes, in the style of all pages.
+    """Yield a new matplotlib figure and its axes, in the common style.
 
-    `width` and `height` are in inches. Raises `InputError` without the extra `plots`.
+    `width` and `height` are in inches. Raises `InputError` if the extra `plots` is not installed.
     """
     with extra_needed("plots"):
         import matplotlib as mpl
@@ -127,7 +127,7 @@ def drawing(width: float = NARROW, height: float = 3.3) -> Iterator[tuple[Any, A
 
 @cache
 def _fonts() -> list[str]:
-    """Return the fonts of `_OTHER_SCRIPTS` that are installed."""
+    """Return the fonts in `_OTHER_SCRIPTS` that are installed."""
     from matplotlib.font_manager import fontManager
 
     installed = {font.name for font in fontManager.ttflist}
@@ -135,7 +135,7 @@ def _fonts() -> list[str]:
 
 
 def integers(axis: Any) -> None:
-    """Label the axis only at whole numbers, with commas between thousands."""
+    """Label the axis only at whole numbers, with commas as thousands separators."""
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(nbins="auto", integer=True, steps=[1, 2, 5, 10]))
@@ -143,9 +143,9 @@ def integers(axis: Any) -> None:
 
 
 def logarithmic(axis: Any, low: float, high: float, suffix: str = "") -> None:
-    """Make the axis logarithmic for values from `low` to `high`, with at least two labels.
+    """Make the axis logarithmic, with at least two labels, for values from `low` to `high`.
 
-    `suffix`, such as "%", follows the number of each label.
+    `suffix`, such as "%", is appended to each label.
     """
     from matplotlib.ticker import LogLocator
 
@@ -158,14 +158,14 @@ def logarithmic(axis: Any, low: float, high: float, suffix: str = "") -> None:
 
 
 def save(figure: Any, folder: Path, name: str, caption: str) -> Picture:
-    """Write the figure as `name`.png and `name`.svg to `folder`; return it as a picture of a page.
+    """Write the figure to `folder` as `name`.png and `name`.svg; return it as a `Picture`.
 
     Call this inside the context `drawing`. Raises `StorageError`.
     """
     text = io.StringIO()
     with warnings.catch_warnings(), storage_errors(folder):
-        # The PNG shows boxes for characters that no installed font has. This is no reason for a
-        # warning, because viewers of the SVG and of the page use their own fonts.
+        # The PNG shows boxes for characters that are missing in all installed fonts. No warning is
+        # needed, because programs that show the SVG or the page use other fonts.
         warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from")
         figure.savefig(folder / f"{name}.png", dpi=160)
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
@@ -174,12 +174,12 @@ def save(figure: Any, folder: Path, name: str, caption: str) -> Picture:
 
 
 def _inline(svg: str, name: str) -> str:
-    """Return the code of an SVG file for use inside an HTML page."""
+    """Convert the content of an SVG file for use inside an HTML page."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'(<svg [^>]*?)\s*height="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg [^>]*?)\s*width="[^"]*"', r'\1 role="img"', svg, count=1)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # Several pictures share a page, so their ids must differ.
+    # A page contains several charts, so the ids in their SVG code must differ.
     svg = re.sub(r'(\bid="|xlink:href="#|url\(#)', rf"\g<1>{name}-", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")

@@ -1,6 +1,6 @@
-"""A self-contained HTML page of figures, tables and pictures, without scripts or external files.
+"""A self-contained HTML page of figures, tables and charts, without scripts or other files.
 
-The page and its pictures follow the reader's light or dark setting.
+The page and its charts follow the reader's choice of a light or dark theme.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fact:
-    """A figure at the top of the page, as text, and its label."""
+    """A figure for the top of the page, as text, with a label."""
 
     value: str
     label: str
@@ -29,10 +29,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: the headings of its columns, and its rows of texts.
+    """A table: column headings, and rows of text cells.
 
-    The first column is aligned to the left, all others to the right. `marked` holds the indexes of
-    the rows to highlight.
+    The first column is aligned left, all other columns right. `marked` contains the indexes of the
+    rows to highlight.
     """
 
     columns: Sequence[str]
@@ -43,7 +43,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, followed by paragraphs, pictures and tables."""
+    """A section of a page: a heading, followed by paragraphs, charts and tables."""
 
     title: str
     text: Sequence[str] = ()
@@ -53,7 +53,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A page: title, first paragraphs (`lead`), figures (`facts`), sections, last line (`foot`)."""
+    """A page: title, introduction (`lead`), figures (`facts`), sections and footer (`foot`)."""
 
     title: str
     lead: Sequence[str] = ()
@@ -63,7 +63,10 @@ class Page:
 
 
 def write_page(page: Page, path: Path) -> None:
-    """Write `page` as HTML. Raises `InputError` without the extra `plots`, and `StorageError`."""
+    """Write `page` as HTML.
+
+    Raises `InputError` if the extra `plots` is not installed, and `StorageError`.
+    """
     with extra_needed("plots"):
         from jinja2 import Environment, StrictUndefined
     template = (files(__package__) / "page.html").read_text(encoding="utf-8")

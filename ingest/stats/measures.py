@@ -1,8 +1,8 @@
-"""Statistics of playlists: their lengths, and the number of playlists of each song and artist.
+"""Statistics of playlists: playlist lengths, and the number of playlists per song and artist.
 
-The library `powerlaw` fits a power law to the tail of a distribution and compares it with other
-laws, by the method of Clauset, Shalizi and Newman, "Power-law distributions in empirical data",
-2009.
+The library `powerlaw` fits a power law to the tail of a distribution, and compares the power law
+with other distributions, by the method of Clauset, Shalizi and Newman, "Power-law distributions in
+empirical data", 2009.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ if TYPE_CHECKING:
     Counts = np.ndarray[tuple[int], np.dtype[np.int64]]
 
 TOP = 20
-"""Number of most popular songs, and of most popular artists, that are listed."""
+"""Number of popular songs, and number of popular artists, to list."""
 
 FITTED = 50_000
-"""Maximum number of values that a law is fitted to. A larger number of values is sampled: a fit to
-all takes minutes and has the same result."""
+"""Maximum number of values to which a power law is fitted. A larger number of values is sampled: a
+fit to all takes minutes and has the same result.
+"""
 
 LEAST_FITTED = 100
-"""Number of values below which no law is fitted."""
+"""Minimum number of values for fitting a power law."""
 
 _LAWS = {
     "lognormal": "log-normal",
@@ -47,11 +48,11 @@ _SIGNIFICANCE = 0.05
 
 @dataclass(frozen=True)
 class Rival:
-    """A law, such as the log-normal, that is compared with the power law on the same values.
+    """Comparison of the power law with another distribution, such as the log-normal.
 
     - `ratio`: normalised log-likelihood ratio. Above 0, the power law fits better; below 0, the
-      other law fits better.
-    - `p`: probability of a ratio at least this far from 0 if both laws fit equally well.
+      other distribution fits better.
+    - `p`: probability of a ratio at least this far from 0 if both distributions fit equally well.
     """
 
     law: str
@@ -60,7 +61,7 @@ class Rival:
 
     @property
     def verdict(self) -> str:
-        """The law that fits significantly better, as text for people."""
+        """A text for display that says which distribution fits significantly better, if any."""
         if self.p >= _SIGNIFICANCE:
             return "no significant difference"
         return "power law fits better" if self.ratio > 0 else f"{self.law} fits better"
@@ -68,16 +69,16 @@ class Rival:
 
 @dataclass(frozen=True)
 class Fit:
-    """A power law, fitted to the tail of a distribution, and its comparison with other laws.
+    """A power law fitted to the tail of a distribution, and compared with other distributions.
 
     - `exponent`: exponent of the power law, above 1.
     - `least`: smallest value of the tail.
     - `in_tail`: share of all values that are in the tail.
-    - `sampled`: number of values that the law was fitted to.
-    - `rivals`: comparisons with the other laws.
-    - `places`: values of the tail at which the curves are computed, ascending.
-    - `curves`: for the power law and the rival that fits best, by name, the share of the tail that
-      is at least as large as each of `places` according to the law.
+    - `sampled`: number of values to which the power law was fitted.
+    - `rivals`: comparisons with the other distributions.
+    - `places`: values in the tail at which `curves` are evaluated, ascending.
+    - `curves`: for the power law and the best of the rivals, by name, the expected share of the
+      tail that is at least as large as each value in `places`.
     """
 
     exponent: float
@@ -91,13 +92,13 @@ class Fit:
 
 @dataclass(frozen=True)
 class Spread:
-    """A distribution: its values, and the fit of its tail if there are enough values."""
+    """A distribution: the values, and a power law fit of the tail if there are enough values."""
 
     values: Counts
     fit: Fit | None = None
 
     def figures(self) -> dict[str, Any]:
-        """Return count, mean, quantiles, largest value, and the share of values that are 1."""
+        """Return the count, mean, quantiles and maximum of the values, and the share of ones."""
         values = self.values
         quantiles = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist()
         names = ("p5", "p25", "median", "p75", "p95")
@@ -114,8 +115,9 @@ class Spread:
 class Stats:
     """The statistics that `nextsong ingest stats` shows.
 
-    `top_songs` and `top_artists` hold the name and the number of playlists of each, the largest
-    number first. The distributions of artists and owners are None if the playlists have none.
+    `top_songs` and `top_artists` contain names and numbers of playlists, the largest number first.
+    The distributions of artists are None if no song has an artist, and the distribution of owners
+    is None if there are fewer than two owners.
     """
 
     playlists: int
@@ -130,7 +132,7 @@ class Stats:
     top_artists: list[tuple[str, int]]
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON object, without the values of the distributions."""
+        """Return the statistics as a JSON object, without the values of the distributions."""
         result: dict[str, Any] = {}
         for name, value in vars(self).items():
             if isinstance(value, Spread):
@@ -148,8 +150,8 @@ class Stats:
 def measure(work: Path, reporter: Reporter) -> Stats:
     """Measure the playlists of the last ingest run in the work folder.
 
-    Raises `MismatchError` if the folder has no playlists, and `InputError` without the extra
-    `plots`.
+    Raises `MismatchError` if the folder has no playlists, and `InputError` if the extra `plots` is
+    not installed.
     """
     folder = finished_stage(work, "prepare").folder
     with reporter.task("measure") as task:
@@ -166,8 +168,8 @@ def measure(work: Path, reporter: Reporter) -> Stats:
         in_playlist = np.bincount(pairs // max(1, artists), minlength=len(lengths))
         task.advance(1, 3)
         top_songs, top_artists = _largest(of_song), _largest(of_artist)
-        # An artist has the spelling of the artist's most played song: `by_plays` ascends, and the
-        # last of several assignments to an index counts.
+        # The spelling of an artist is taken from the artist's most played song. `by_plays` ascends,
+        # so the most played song is assigned last, and the last assignment counts.
         named_in_row = np.zeros(artists, np.int64)
         by_plays = np.argsort(of_song, kind="stable")
         by_plays = by_plays[artist[by_plays] >= 0]
@@ -193,9 +195,9 @@ def measure(work: Path, reporter: Reporter) -> Stats:
 
 
 def _number_artists(keys: pa.ChunkedArray) -> tuple[Counts, int]:
-    """Return the number of the artist of each song, and the number of artists.
+    """Return the artist number of each song, and the number of artists.
 
-    A song without an artist has -1.
+    The artist number is -1 if the song has no artist.
     """
     named = pc.if_else(pc.equal(keys, ""), pa.scalar(None, pa.string()), keys)
     coded = named.combine_chunks().dictionary_encode()
@@ -204,7 +206,7 @@ def _number_artists(keys: pa.ChunkedArray) -> tuple[Counts, int]:
 
 
 def _largest(counts: Counts) -> Counts:
-    """Return the indexes of the `TOP` largest counts above 0, the largest first."""
+    """Return the indexes of the `TOP` largest counts above 0, in descending order of the counts."""
     order = np.argsort(-counts, kind="stable")[:TOP]
     return order[counts[order] > 0]
 
@@ -218,7 +220,7 @@ def _name(
 
 
 def _owners(owner: pa.ChunkedArray) -> Counts:
-    """Return the number of playlists of each owner. Playlists without an owner do not count."""
+    """Return the number of playlists per owner. Playlists without an owner are ignored."""
     named = owner.filter(pc.not_equal(owner, ""))
     counts: Counts = named.value_counts().field("counts").to_numpy()
     return counts
@@ -233,7 +235,7 @@ def _fit(values: Counts) -> Fit | None:
     with extra_needed("plots"):
         import powerlaw
     with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # the optimiser warns of attempts that it then discards
+        warnings.simplefilter("ignore")  # the optimiser warns of attempts that it discards later
         fit = powerlaw.Fit(sample, discrete=True, verbose=0)
         rivals = []
         for law, name in _LAWS.items():
@@ -256,7 +258,7 @@ def _fit(values: Counts) -> Fit | None:
 
 
 def _curves(fit: Any, places: Counts, best: Rival | None) -> dict[str, list[float]]:
-    """Return `curves` of `Fit`. A law whose curve cannot be computed is left out."""
+    """Return `Fit.curves`. Curves that cannot be computed are not included."""
     laws = {"power_law": "power law"}
     laws |= {law: name for law, name in _LAWS.items() if best and name == best.law}
     curves = {}

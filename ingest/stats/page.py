@@ -1,4 +1,4 @@
-"""The page of `nextsong ingest stats`: the statistics as figures, pictures and tables."""
+"""The HTML page of `nextsong ingest stats`: statistics as figures, charts and tables."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _LEAD = (
     "Playlists as used for training: names are trimmed, each song of a playlist counts once, short "
     "playlists and rejected rows are left out."
 )
-_MAX_NAME = 38  # characters
-_MAX_BARS = 40  # if the largest value exceeds this, a histogram has logarithmic bins
+_MAX_NAME = 38  # maximum number of characters of a name
+_MAX_BARS = 40  # histograms of larger values have logarithmic bins
 
 
 def write(stats: Stats, folder: Path) -> Path:
-    """Write `index.html` and its pictures (PNG and SVG) to `folder`; return the path of the page.
+    """Write `index.html` and its charts (PNG and SVG) to `folder`; return the path of the page.
 
-    Raises `InputError` without the extra `plots`, and `StorageError`.
+    Raises `InputError` if the extra `plots` is not installed, and `StorageError`.
     """
     make_folder(folder)
     path = folder / "index.html"
@@ -138,7 +138,7 @@ def _make_distribution(stats: Stats, folder: Path) -> Section:
 
 
 def _distributions(stats: Stats) -> list[tuple[str, Spread, str]]:
-    """Return the numbers of playlists of songs, and of artists, with name and colour of each."""
+    """Return the name, distribution and colour of the curves for songs and for artists."""
     distributions = [("songs", stats.playlists_of_song, COLOURS[0])]
     if stats.playlists_of_artist:
         distributions.append(("artists", stats.playlists_of_artist, COLOURS[1]))
@@ -211,8 +211,8 @@ def _draw_histogram(
             caption += "."
         else:
             edges = np.unique(np.geomspace(1, most + 1, 40).astype(np.int64)) - 0.5
-            # The edges of the bins are whole numbers, so bins differ in width on the logarithmic
-            # axis. Counts are divided by the width.
+            # Because the edges of the bins are whole numbers, the bins have different widths on the
+            # logarithmic axis. Therefore, the counts are divided by the widths.
             heights = np.histogram(values, edges)[0] / np.diff(np.log2(edges))
             axes.stairs(heights, edges, fill=True, color=COLOURS[0], alpha=0.85)
             logarithmic(axes.xaxis, 1, most)

@@ -1,4 +1,4 @@
-"""Fixtures of the ingest."""
+"""Fixtures for tests of the package `ingest`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,6 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def quick(lane: Lane) -> Lane:
-    """A copy of the work folder and the store of `road`, whose publishing builds no shard."""
+    """A copy of the work folder and store of `road`. Publishing in it does not build a shard."""
     lane.home = QuickHome(lane.home.path)
     return lane

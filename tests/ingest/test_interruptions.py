@@ -1,4 +1,4 @@
-"""Runs that fail or are killed: the current release is kept, and the next run resumes."""
+"""Runs that fail or are killed. They keep the current release, and the next run resumes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-# Failures.
+# Runs that fail.
 
 
 @pytest.mark.parametrize("error", [PlaylistError, RuntimeError, KeyboardInterrupt])
@@ -148,7 +148,7 @@ def ingesting(file: Path, home: Path, work: Path) -> Iterator[subprocess.Popen[b
 
 @pytest.mark.parametrize("stage", ["read", "prepare", "split", "count", "choose"])
 def test_a_run_killed_in_any_stage_is_resumed(road: Road, tmp_path: Path, stage: str) -> None:
-    """The process is killed when the stage is built, before it is renamed."""
+    """The process is killed when the stage has been built, before its folder is renamed."""
     home, work = EmbeddedStore(tmp_path / "home"), tmp_path / "work"
     shutil.copytree(road.work, work)
     for name in STAGES[STAGES.index(stage) :]:

@@ -1,4 +1,4 @@
-"""The ingest: the output of a run, and the stages that the next run repeats."""
+"""The ingest pipeline: the output of a run, and the stages that a second run repeats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The account of a run: its figures add up, on synthetic and on real data."""
+"""Reports on a run: their figures add up, for synthetic and for real data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tests.support.road import Road
 
 
-# The account.
+# The short report after a run.
 
 
 def numbers(text: str) -> list[int]:
@@ -41,7 +41,7 @@ def lines_of(outcome: pipeline.Outcome) -> dict[str, str]:
 
 
 def assert_it_adds_up(outcome: pipeline.Outcome) -> None:
-    """Assert that every row that was read is in the account, and that the figures add up."""
+    """Assert that the report includes every row that was read, and that its figures add up."""
     lines = lines_of(outcome)
     summaries = {name: stage.summary for name, stage in outcome.stages.items()}
     read, used, rejected = numbers(lines["rows"])
@@ -98,7 +98,7 @@ def test_the_account_names_rejected_rows_and_their_file(quick: Lane, tmp_path: P
     assert pq.read_table(rejects)["line"].to_pylist() == [38, 39, 40, 41]
 
 
-# The report.
+# The full report of `nextsong ingest report`.
 
 
 def written(tmp_path: Path, bad: int) -> Path:
@@ -203,7 +203,7 @@ REAL = Parameters(dimensions=16, epochs=1, min_count=2)
 
 @dataclass(frozen=True)
 class Expected:
-    """The known figures of a file of real data."""
+    """The expected figures for a file of real data."""
 
     name: str
     rows: int

@@ -1,4 +1,4 @@
-"""Parameter files: JSON and TOML, and the errors of malformed ones."""
+"""Parameter files in JSON and TOML, and errors about malformed files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fingerprints of code: a stage is redone if and only if code that it runs has changed."""
+"""Fingerprints of code: a stage is run again if and only if code that it uses has changed."""
 
 from __future__ import annotations
 

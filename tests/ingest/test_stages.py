@@ -1,4 +1,4 @@
-"""The work folder: a stage is reused if nothing changed, and is complete or absent."""
+"""The work folder: unchanged stages are reused, and no stage is ever incomplete."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Built:
-    """The summary of the test stage."""
+    """The summary of the stage in these tests."""
 
     text: str
     count: int = 0
@@ -278,7 +278,7 @@ def test_the_order_of_keys_does_not_matter(value: dict[str, Any], other: Any) ->
 
 
 def test_a_fingerprint_is_pinned() -> None:
-    # Fingerprints connect releases with work folders, possibly years later.
+    # Fingerprints must not change, because they connect releases with work folders for years.
     expected = "d8497d9d82770a70729261095aa98f7ef5154d7af499f8037b6ca250296785a6"
     assert fingerprint_of({"b": 2, "a": 1}) == expected
     assert hashlib.sha256(b'{"a": 1, "b": 2}').hexdigest() == expected

@@ -1,1 +1,1 @@
-"""Readers for delimited text, JSON and Parquet."""
+"""Readers for delimited text, JSON, Parquet, M3U and XSPF."""

@@ -1,4 +1,4 @@
-"""The interface of all file formats: a file has columns, and batches of records."""
+"""The interface of all file formats: files with columns, read as batches of records."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ if TYPE_CHECKING:
 
     from ingest.sources.payload import PayloadKind
 
-_MAX_SHOWN = 5  # names in a message
+_MAX_SHOWN = 5  # maximum number of names in a message
 
 NOT_UTF8 = "not valid UTF-8"
-"""The fault of a record whose bytes are not text."""
+"""Fault of a record that contains bytes that are not valid text."""
 
 NOT_TEXT = "is not valid text"
-"""The end of the message about a JSON value that is not text."""
+"""End of the message about a JSON value that is not valid text."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Consecutive records of a file: n records, readable or not.
+    """A batch of n consecutive records of a file, including unreadable records.
 
-    - `lines` (n, int64): the line on which each record starts, from 1, not descending. In Parquet,
-      the row.
-    - `fields`: n values for each role: strings; doubles for a typed position; any plain type for a
-      payload field.
+    - `lines` (n, int64): the number of the line on which each record starts, counted from 1 and
+      never descending. In Parquet, the number of the row.
+    - `fields`: n values for each role. Values are strings, except that positions may be doubles,
+      and payload fields may have any plain type.
     - `faults`: the reason why a record cannot be read, by the number of the record (0 to n - 1).
       The values of such a record in `fields` are ignored.
-    - `show`: a function that returns the text of a record, given its number.
-    - `position`: number of bytes of the file on disk that have been read.
-    - `late_names`: number of records with each field that is not a column, because its name does
-      not occur in the sample of the file.
-    - `unread_lists`: names of lists of songs that are passed over.
+    - `show`: a function that takes the number of a record and returns the record as text.
+    - `position`: number of bytes on disk that have been read.
+    - `late_names`: fields that are not columns, because their names do not occur in the sample of
+      the file, each with the number of records that have the field.
+    - `unread_lists`: names of lists of songs that are not read.
     """
 
     lines: NDArray[np.int64]
@@ -66,13 +66,13 @@ class PlaylistFile(Protocol):
 
     @property
     def remarks(self) -> Sequence[str]:
-        """Notes for the user that are known before reading, such as lists that are not read."""
+        """Notes for the user that are known before reading, such as the names of unread lists."""
 
     def kind_of(self, name: str) -> PayloadKind | None:
-        """Return the kind of a typed column, or None if it is text."""
+        """Return the payload kind of a column, or None if the column is text."""
 
     def read_batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
-        """Yield all records, in order, each in one batch; `columns` maps roles to names."""
+        """Yield the records in file order, as batches. `columns` maps roles to column names."""
 
 
 def describe_unread(lists: Collection[str]) -> tuple[str, ...]:
@@ -81,6 +81,6 @@ def describe_unread(lists: Collection[str]) -> tuple[str, ...]:
 
 
 def quote(names: Sequence[str]) -> str:
-    """Return the first few names, in quotes."""
+    """Return the first few names, in quotes and separated by commas."""
     more = f" and {len(names) - _MAX_SHOWN} more" if len(names) > _MAX_SHOWN else ""
     return ", ".join(f"'{name}'" for name in names[:_MAX_SHOWN]) + more

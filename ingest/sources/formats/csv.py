@@ -1,4 +1,4 @@
-"""Delimited text files: detect line ends, delimiter and quoting, and read the records."""
+"""Reader for delimited text: detects line ends, delimiter and quoting."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from ingest.sources.content import Content, Sample
     from ingest.sources.options import ReadOptions
 
-_MAX_SHOWN = 2000  # bytes of a line
-_HEAD_SIZE = 1 << 16  # bytes in which the end of the header is searched
-_SEPARATOR_LINE = re.compile(r'"?sep=([\x01-\x7f])"?\r?\n?$')  # Excel's line before the header
+_MAX_SHOWN = 2000  # maximum number of bytes of a line in messages
+_HEAD_SIZE = 1 << 16  # bytes at the start of a file that are searched for the end of the header
+_SEPARATOR_LINE = re.compile(r'"?sep=([\x01-\x7f])"?\r?\n?$')  # for Excel, before the header
 _FORMAT_NAMES = {"\t": "TSV", ",": "CSV", ";": "CSV with semicolons", "|": "text with bars"}
 _DELIMITERS = {"csv": ",;", "tsv": "\t", "psv": "|"}
 _QUOTING_NAMES = {
@@ -41,15 +41,16 @@ _QUOTING_NAMES = {
     "wrapped": "wrapped quotes",
     "none": "no quoting",
 }
-_SAMPLE_STEP = 1000  # lines of a sample that are split at a time; more than a record may have
-_MAX_WRAPPED_FAULTS = 0.01  # share of malformed lines in a sample with wrapped quotes
+_SAMPLE_STEP = 1000  # lines of a sample to split at a time; must exceed MAX_RECORD_LINES
+_MAX_WRAPPED_FAULTS = 0.01  # maximum share of malformed lines for wrapped quotes to be detected
 
 
 @dataclass(frozen=True)
 class _Layout:
     """A known layout of files without a header.
 
-    `names` are the names of its columns. Values in the column "timestamp" match `time`.
+    `source` is the origin of such files, and `names` are the column names. The values in the column
+    "timestamp" match `time`.
     """
 
     source: str
@@ -89,9 +90,9 @@ _SPLITTERS: Mapping[str, _Splitter] = {
 class CsvFile:
     """A file of delimited text.
 
-    `body_start` is the number of UTF-8 bytes before the first record, on line `first_line`.
-    `first_values` are the fields of the header, or of the first record if there is no header.
-    `source` is the origin of a file without a header whose layout is known, or "".
+    `body_start` is the offset of the first record, in bytes of UTF-8 text, and `first_line` is its
+    line number. `first_values` are the fields of the header, or of the first record if there is no
+    header. `source` is the origin of a file that has no header but a known layout, otherwise "".
     """
 
     content: Content
@@ -106,12 +107,12 @@ class CsvFile:
 
     @property
     def suggested(self) -> Mapping[str, str]:
-        """No columns, because the structure of a table does not determine roles."""
+        """Empty, because the structure of a table does not determine roles."""
         return {}
 
     @property
     def remarks(self) -> Sequence[str]:
-        """Notes for the user: an uncertain encoding."""
+        """A note for the user if the encoding is uncertain."""
         return self.content.remarks
 
     @property
@@ -130,10 +131,10 @@ class CsvFile:
         return ", ".join(part for part in parts if part)
 
     def kind_of(self, _name: str) -> None:
-        """Return None: all columns are text."""
+        """Return None, because all columns are text."""
 
     def read_batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
-        """Yield all records, in order, each in one batch; `columns` maps roles to names."""
+        """Yield the records in file order, as batches. `columns` maps roles to column names."""
         wanted = tuple(self.names.index(name) for name in columns.values())
         shape = RecordShape(self.delimiter, len(self.names), wanted)
         split_lines = _SPLITTERS[self.quoting]
@@ -164,9 +165,9 @@ class CsvFile:
 
 
 def open_csv(content: Content, sample: Sample, options: ReadOptions) -> CsvFile:
-    """Detect the line ends, the header and the quoting of delimited text from a sample.
+    """Open delimited text. Line ends, header and quoting are detected from the sample.
 
-    Raises `FileError` if it is not text, and `EmptyFileError` if it has no records.
+    Raises `FileError` if the file is not text, and `EmptyFileError` if the file has no records.
     """
     file = content.file
     if is_binary(sample.data):
@@ -227,13 +228,13 @@ def cut_lines(data: bytes, line_end: bytes) -> pa.Array:
 
 
 def _find_filled(lines: pa.Array) -> int:
-    """Return the index of the first line that is not blank, or the number of lines."""
+    """Return the index of the first non-empty line, or the number of lines if all are empty."""
     filled = pc.binary_length(strip_line_ends(lines)).to_numpy() > 0
     return int(np.argmax(filled)) if filled.any() else len(lines)
 
 
 def _detect_line_end(sample: bytes) -> bytes:
-    """Return CR if the header ends with a lone CR, else LF (a CR before it is dropped later)."""
+    """Return CR if the header ends with a lone CR, else LF. A CR before LF is removed later."""
     is_quoted = False
     for match in re.finditer(rb'"|\r\n|\r|\n', sample[:_HEAD_SIZE]):
         if match[0] == b'"':
@@ -244,7 +245,7 @@ def _detect_line_end(sample: bytes) -> bytes:
 
 
 def _detect_header(lines: pa.Array, options: ReadOptions) -> tuple[str, tuple[str, ...], int]:
-    """Return the delimiter with the most columns, their names, and the number of header lines."""
+    """Return the delimiter that gives the most columns, the columns, and the header's line number."""
     delimiters = options.delimiter or _DELIMITERS.get(options.format, "".join(_FORMAT_NAMES))
     texts = [raw.decode("utf-8", "replace") for raw in lines[:MAX_RECORD_LINES].to_pylist()]
     best: tuple[str, tuple[str, ...], int] = ("\t", (), 1)
@@ -261,7 +262,7 @@ def _detect_header(lines: pa.Array, options: ReadOptions) -> tuple[str, tuple[st
 
 
 def _find_layout(values: Sequence[str], delimiter: str) -> _Layout | None:
-    """Return the known layout of the first record of a file, if any."""
+    """Return the known layout that matches the first record of a file, or None."""
     for layout in _LAYOUTS:
         if layout.delimiter == delimiter and len(layout.names) == len(values):
             time = values[layout.names.index("timestamp")]
@@ -273,7 +274,7 @@ def _find_layout(values: Sequence[str], delimiter: str) -> _Layout | None:
 def _detect_quoting(
     lines: pa.Array, shape: RecordShape, is_header_quoted: bool, is_whole: bool
 ) -> str:
-    """Return the kind of quoting in a sample (see `csv_splitters`)."""
+    """Return the kind of quoting: "wrapped", "none" or "standard" (see `csv_splitters`)."""
     all_fields = replace(shape, wanted=tuple(range(shape.width)))
     has_tabs = shape.delimiter == "\t"
     if not pc.any(pc.match_substring(lines, pattern=b'"')).as_py():
@@ -300,7 +301,7 @@ def _detect_quoting(
 def _count_standard_faults(
     lines: pa.Array, shape: RecordShape, is_whole: bool, stop_at: int | None = None
 ) -> int:
-    """Return the number of records that standard quoting rules out; stop early at `stop_at`."""
+    """Return the number of records that are malformed in standard quoting. Stop at `stop_at`."""
     count, start = 0, 0
     while start < len(lines) and (stop_at is None or count < stop_at):
         part = lines[start : start + _SAMPLE_STEP]
@@ -312,7 +313,7 @@ def _count_standard_faults(
 
 
 def _count_undoubled(fields: Sequence[pa.Array]) -> int:
-    """Return the number of fields with undoubled quotes, minus the number with doubled quotes."""
+    """Return the number of fields with undoubled quotes, minus those with only doubled quotes."""
     difference = 0
     for values in fields:
         with_quotes = values.filter(pc.match_substring(values, pattern='"'))
@@ -322,10 +323,10 @@ def _count_undoubled(fields: Sequence[pa.Array]) -> int:
 
 
 def _count_evidence(fields: Sequence[pa.Array], has_tabs: bool) -> int:
-    """Return the number of fields quoted as RFC 4180 specifies, minus the number that violate it.
+    """Return the number of fields quoted as RFC 4180 specifies, minus the number of violations.
 
-    If a quoted field has no quotes inside, the quotes may be part of a title. In text with tabs,
-    which is rarely quoted, such a field counts only if all fields of its column are quoted.
+    Text with tabs is rarely quoted. In such text, a quoted field without inner quotes counts only
+    if all fields of the column are quoted, because the quotes may be part of a title.
     """
     evidence = 0
     for values in fields:

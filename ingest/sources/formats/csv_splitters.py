@@ -1,12 +1,12 @@
-"""Split lines of delimited text into fields, with one of three kinds of quoting.
+"""Split lines of delimited text into fields. There are three kinds of quoting:
 
     wrapped    every field is in quotes, and quotes inside are plain characters
     none       a quote is a plain character
     standard   RFC 4180: fields may be in quotes, quotes inside are doubled, and a field in
                quotes may contain delimiters and line ends
 
-Lines are an Arrow binary array, each with its line end. Python runs only for lines of standard
-quoting that contain a quote.
+Lines are given as an Arrow binary array and include their line ends. Only lines that contain a
+quote, in standard quoting, are parsed one by one in Python. All other lines are split by Arrow.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAX_RECORD_LINES = 100  # limits the number of lines that an unclosed quote affects
-_MAX_FIELD_SIZE = 1 << 24  # characters; large, because a long field may be in an unread column
-_UNCLOSED = "unexpected end of data"  # message of csv.Error if the lines end inside quotes
+MAX_RECORD_LINES = 100  # limits how many lines an unclosed quote can affect
+_MAX_FIELD_SIZE = 1 << 24  # characters; large, because even unread columns may have long fields
+_UNCLOSED = "unexpected end of data"  # message of csv.Error if input ends inside quotes
 
 
 @dataclass(frozen=True)
@@ -43,13 +43,14 @@ class RecordShape:
 
 @dataclass(frozen=True)
 class Split:
-    """The n records of some lines.
+    """The n records in a block of lines.
 
     - `starts` (n, int64, ascending): the index of each record's first line.
-    - `fields`: an array of n strings for each wanted field.
-    - `faults`: the reason why a record is malformed, by its number. Its fields are null.
-    - `open_lines`: number of lines at the end that belong to an incomplete record, which is not
-      among the n records.
+    - `fields`: for each wanted field, an array of n strings.
+    - `faults`: the reason why a record is malformed, by record number. The fields of such a record
+      are null.
+    - `open_lines`: number of lines at the end that belong to an incomplete record. This record is
+      not one of the n records.
     """
 
     starts: NDArray[np.int64]
@@ -59,7 +60,7 @@ class Split:
 
 
 def split_unquoted(lines: pa.Array, shape: RecordShape, *, is_last: bool = True) -> Split:  # noqa: ARG001
-    """Split `lines` at every delimiter. Blank lines are skipped."""
+    """Split `lines` at every delimiter. Empty lines are skipped."""
     bare = strip_line_ends(lines)
     undecodable = find_undecodable(bare)
     records = _Records()
@@ -69,7 +70,7 @@ def split_unquoted(lines: pa.Array, shape: RecordShape, *, is_last: bool = True)
 
 
 def split_wrapped(lines: pa.Array, shape: RecordShape, *, is_last: bool = True) -> Split:  # noqa: ARG001
-    """Split `lines` at quote, delimiter, quote. Blank lines are skipped."""
+    """Split `lines` at every sequence of quote, delimiter and quote. Empty lines are skipped."""
     bare = strip_line_ends(lines)
     lengths, undecodable = _lengths(bare), find_undecodable(bare)
     wrapped = _are_wrapped(bare, lengths)
@@ -82,12 +83,12 @@ def split_wrapped(lines: pa.Array, shape: RecordShape, *, is_last: bool = True) 
 
 
 def split_standard(lines: pa.Array, shape: RecordShape, *, is_last: bool = True) -> Split:
-    """Split `lines` as RFC 4180 specifies. Blank lines outside quotes are skipped.
+    """Split `lines` as RFC 4180 specifies. Empty lines outside quotes are skipped.
 
     If a record is malformed, only its first line is rejected, and reading continues at the next
     line. A record of several lines counts as malformed if it has the wrong number of fields, or
-    more than `MAX_RECORD_LINES` lines. Unless `is_last`, a record that is open at the last line is
-    left to the next call.
+    more than `MAX_RECORD_LINES` lines. If `is_last` is not set, a record that is incomplete at the
+    last line is left for the next call (see `Split.open_lines`).
     """
     bare = strip_line_ends(lines)
     undecodable = find_undecodable(bare)
@@ -99,7 +100,7 @@ def split_standard(lines: pa.Array, shape: RecordShape, *, is_last: bool = True)
 
 
 class _Records:
-    """Collects the records of some lines, in any order."""
+    """Collects the records in a block of lines. Records may be added in any order."""
 
     def __init__(self) -> None:
         self._starts: list[NDArray[np.int64]] = []
@@ -107,13 +108,13 @@ class _Records:
         self._faults: dict[int, str] = {}  # reasons by line index
 
     def fail(self, flags: NDArray[np.bool_], reason: str) -> None:
-        """Add a malformed record for each flagged line."""
+        """Add one malformed record per flagged line."""
         self._faults |= dict.fromkeys(np.flatnonzero(flags).tolist(), reason)
 
     def split(
         self, text: pa.Array, flags: NDArray[np.bool_], separator: str, shape: RecordShape
     ) -> None:
-        """Add a record for each flagged line, split at every separator."""
+        """Add one record per flagged line, split at every separator."""
         starts = np.flatnonzero(flags)
         chosen = text if len(starts) == len(text) else text.take(pa.array(starts))
         parts = pc.split_pattern(chosen.cast(pa.string()), pattern=separator)
@@ -132,10 +133,10 @@ class _Records:
     def parse(
         self, lines: pa.Array, flags: NDArray[np.bool_], shape: RecordShape, *, is_last: bool
     ) -> tuple[NDArray[np.bool_], int]:
-        """Add the records that start on flagged lines, with Python's csv.
+        """Parse the records that start on flagged lines with Python's `csv`, and add them.
 
-        Returns flags of the lines that belong to these records, and the number of lines at the end
-        that belong to an open record.
+        Returns a mask of the lines that belong to these records, and the number of lines at the end
+        that belong to an incomplete record.
         """
         csv.field_size_limit(_MAX_FIELD_SIZE)
         taken, open_lines = np.zeros(len(lines), bool), 0
@@ -191,7 +192,7 @@ class _Record:
 
 
 def _parse_record(raw: Sequence[bytes], start: int, shape: RecordShape) -> _Record:
-    """Parse the record that starts at the line with this index, with Python's csv."""
+    """Parse the record that starts at line index `start`, with Python's `csv`."""
     for stop in (start + 1, start + MAX_RECORD_LINES):  # most records have one line
         lines = (line.decode("utf-8", "surrogateescape") for line in raw[start:stop])
         reader = csv.reader(lines, delimiter=shape.delimiter, strict=True)
@@ -224,7 +225,7 @@ def _parse_record(raw: Sequence[bytes], start: int, shape: RecordShape) -> _Reco
 
 
 def strip_line_ends(lines: pa.Array) -> pa.Array:
-    """Return `lines` without their LF, CR LF or CR."""
+    """Return `lines` without LF, CR LF or CR at the end."""
     bare = lines
     for end in (b"\n", b"\r"):
         has_end = pc.ends_with(bare, pattern=end)

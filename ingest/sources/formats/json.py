@@ -1,4 +1,4 @@
-"""JSON files: lines of objects, lists of objects, and slices of the Million Playlist Dataset."""
+"""Reader for JSON: JSON lines, lists of objects, and slices of the Million Playlist Dataset."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ingest.sources.formats.json_layout import Layout
     from ingest.sources.payload import PayloadKind
 
-BATCH_SIZE = 1 << 16  # songs of a document
+BATCH_SIZE = 1 << 16  # approximate number of songs in a batch from a document
 _SLICE_COLUMNS = {"pid", "tracks.track_uri", "tracks.artist_name", "tracks.track_name"}
 
 
@@ -41,8 +41,8 @@ _SLICE_COLUMNS = {"pid", "tracks.track_uri", "tracks.artist_name", "tracks.track
 class JsonFile:
     """A JSON file.
 
-    `is_lines` is set if each line is an object. Otherwise, `key` selects the list of objects (see
-    `JsonStream.read_objects`).
+    `is_lines` is set if each line is an object. Otherwise, `key` selects the list of objects in
+    each document (see `JsonStream.read_objects`).
     """
 
     content: Content
@@ -66,29 +66,29 @@ class JsonFile:
     def names(self) -> tuple[str, ...]:
         """The column names, in order.
 
-        The columns of songs nested in a list have the name of the list as a prefix.
+        Names of columns that belong to songs in a list begin with the name of the list.
         """
         return self.layout.columns.names
 
     @property
     def suggested(self) -> Mapping[str, str]:
-        """The columns whose roles are clear from the structure, by role."""
+        """The columns whose roles are clear from the structure of the file, by role."""
         return self.layout.suggest_roles()
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Notes for the user: an uncertain encoding, and lists of songs that are not read."""
+        """Notes for the user about an uncertain encoding and about unread lists of songs."""
         return (*self.content.remarks, *describe_unread(self.layout.unread))
 
     def kind_of(self, name: str) -> PayloadKind | None:
-        """Return the kind of a column's values in the sample, or None if it is text."""
+        """Return the payload kind of a column, as detected in the sample, or None if it is text."""
         return self.layout.kind_of(name)
 
     def read_batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
-        """Yield all records, in order, each in one batch; `columns` maps roles to names.
+        """Yield the records in file order, as batches. `columns` maps roles to column names.
 
-        The line of a record in a document is its number among the songs of the file, from 1.
-        Raises `FileError` if a document is malformed or cut short.
+        In JSON documents, the line number of a record is the number of the song in the file,
+        counted from 1. Raises `FileError` if a document is malformed or truncated.
         """
         with self.content.open() as stream:
             read = self._read_lines if self.is_lines else self._read_documents
@@ -136,10 +136,10 @@ class JsonFile:
 
 
 def open_json(content: Content, sample: Sample, *, is_lines: bool | None = None) -> JsonFile:
-    """Detect the layout of a JSON file from a sample.
+    """Open a JSON file. The layout is detected from the sample.
 
-    `is_lines` is None if it is unknown whether each line is an object. Raises `FileError` if the
-    file has no objects, and `EmptyFileError` if it has no records.
+    `is_lines` tells whether each line is an object; None means that this is detected. Raises
+    `FileError` if the file has no objects, and `EmptyFileError` if it has no records.
     """
     text = sample.data.decode("utf-8", "surrogateescape")
     if sample.is_whole and not text.strip():
@@ -185,7 +185,7 @@ def _open_documents(content: Content, sample: Sample) -> JsonFile:
 def _require_songs(
     objects: Sequence[Mapping[str, Any]], layout: Layout, sample: Sample, file: SourceFile
 ) -> None:
-    """Raise `EmptyFileError` if all objects of a file are playlists without songs."""
+    """Raise `EmptyFileError` if all objects in the file are playlists without songs."""
     if sample.is_whole and not layout.songs and objects and all(map(_lacks_songs, objects)):
         raise EmptyFileError(f"{file}: none of its playlists holds a song")
 
@@ -195,7 +195,7 @@ def _lacks_songs(item: Mapping[str, Any]) -> bool:
 
 
 def looks_like_json(start: bytes) -> bool:
-    """Return whether a text that begins like this is JSON."""
+    """Return whether a text that begins with `start` is probably JSON."""
     return start.lstrip()[:1] in {b"{", b"["}
 
 
@@ -204,7 +204,7 @@ def _is_lines(text: str, *, is_whole: bool) -> bool:
     try:
         value = json.loads(first)
     except (ValueError, RecursionError):
-        # A malformed first line, followed by lines with one object each.
+        # JSON lines with a malformed first line.
         return rest.startswith("{") and first.startswith("{") and first.rstrip().endswith("}")
     if not isinstance(value, dict):
         return False
@@ -213,7 +213,7 @@ def _is_lines(text: str, *, is_whole: bool) -> bool:
 
 
 def _read_sample(content: Content, sample: Sample, key: str | None) -> list[Mapping[str, Any]]:
-    """Return the objects in a sample of documents."""
+    """Return the objects in the sample. For `key`, see `JsonStream.read_objects`."""
     data = sample.data
     if key is None and not sample.is_whole:  # a single object may be longer than the sample
         with content.open() as stream:
@@ -224,7 +224,7 @@ def _read_sample(content: Content, sample: Sample, key: str | None) -> list[Mapp
     except FileError:
         if not values and (sample.is_whole or key is None):
             raise
-        # The sample ends within a value. If the text is malformed, reading reports it.
+        # The sample ends inside a value. If the text is malformed, `read_batches` raises the error.
     if sample.is_whole and not values:
         raise EmptyFileError(f"{content.file} holds no playlist: its list is empty")
     return [value for value in values if isinstance(value, dict)]

@@ -1,4 +1,4 @@
-"""Detect the layout of JSON objects: each is a song, or a playlist with a list of its songs."""
+"""Detect the layout of JSON objects: songs, or playlists with lists of songs."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
     from ingest.sources.content import Sample
     from ingest.sources.payload import PayloadKind
 
-_MAX_DEPTH = 4  # objects nested deeper than this are no columns
+_MAX_DEPTH = 4  # maximum depth of nested objects whose values become columns
 _SONG = {"artist", "title"}
 _PLAYLISTS = "playlists"
 _PLAYLIST_NAMES = {"name", "title", "id", "pid", "playlist_id"}
 _PLAYLISTS_LIST = re.compile(rb'"playlists"\s*:\s*\[')
-_HEAD_SIZE = 1 << 20  # bytes of a large document in which the list of objects is searched
+_HEAD_SIZE = 1 << 20  # bytes at the start of a large document, searched for the list of objects
 
 Path = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of JSON objects, with dotted names if they are nested.
+    """The columns of JSON objects. Names of nested columns are dotted.
 
     - `songs`: the name of the list of songs in each object, or "" if each object is a song.
     - `types`: the Python types of the values of each column.
-    - `paths`: the keys that lead to the values of each column, from the object or, for an inner
-      column, from the song.
+    - `paths`: the keys that lead to the values of each column. The path starts at the song for
+      columns of songs in a list, otherwise at the object.
     - `unread`: names of other lists of songs.
-    - `object_keys`, `song_keys`: the keys that occur in objects and in their songs, by the path of
-      the nested object that has the keys.
+    - `object_keys`, `song_keys`: the keys that occur in objects and in their songs, grouped by the
+      path of the (nested) object that contains them.
     """
 
     songs: str
@@ -59,12 +59,12 @@ class Layout:
     song_keys: Mapping[Path, set[str]]
 
     def suggest_roles(self) -> dict[str, str]:
-        """Return the column for each role that is clear from the structure."""
+        """Return the columns whose roles are clear from the structure, by role."""
         flags = [name for name, types in self.types.items() if types == {bool}]
         return self.columns.suggest_roles(ignored=flags)
 
     def kind_of(self, name: str) -> PayloadKind | None:
-        """Return the kind of a column's values, or None if it is text."""
+        """Return the payload kind of a column, or None if the column is text."""
         types = self.types.get(name, set())
         if types == {bool}:
             return "boolean"
@@ -74,9 +74,9 @@ class Layout:
 
 
 def detect_layout(objects: Sequence[Mapping[str, Any]], file: object) -> Layout:
-    """Return the layout of objects.
+    """Return the layout of the objects.
 
-    Raises `FileError` if it is unclear which of several lists has the songs.
+    Raises `FileError` if it is unclear which of several lists contains the songs.
     """
     outer = _collect_columns(objects)
     songs, unread = _choose_songs(objects, outer)
@@ -91,9 +91,9 @@ def detect_layout(objects: Sequence[Mapping[str, Any]], file: object) -> Layout:
 def find_list(sample: Sample, file: object) -> str | None:
     """Return the key of the list of objects in a document.
 
-    The key is "" if the document is a list, and None if the document itself is the object. Raises
-    `FileError` if an object holds several lists of playlists and none is called "playlists", or
-    several lists of songs and no id or name.
+    The key is "" if the document itself is the list, and None if the document is a single object.
+    Raises `FileError` if the document contains several lists of playlists, none of which is called
+    "playlists", or several lists of songs but neither an id nor a name.
     """
     if sample.data.lstrip().startswith(b"["):
         return ""
@@ -127,13 +127,13 @@ def find_list(sample: Sample, file: object) -> str | None:
 
 
 def holds_songs(elements: Sequence[Any]) -> bool:
-    """Return whether the elements of a list are songs, or playlists with songs."""
+    """Return whether the objects in a list are songs, or playlists with songs."""
     objects = [element for element in elements if isinstance(element, dict)]
     return bool(objects) and (_find_song_roles(objects) >= _SONG or _are_playlists(objects))
 
 
 def values_at(items: Sequence[Any], path: Path) -> list[Any]:
-    """Return the value at `path` in each item, or None if an item has no such value."""
+    """Return the value at `path` in each item, or None for an item without such a value."""
     values = list(items)
     for key in path:
         values = [value.get(key) if isinstance(value, dict) else None for value in values]
@@ -141,9 +141,9 @@ def values_at(items: Sequence[Any], path: Path) -> list[Any]:
 
 
 def count_late_names(items: Sequence[Any], keys: Mapping[Path, set[str]]) -> Counter[str]:
-    """Return, for each name that is not in `keys`, the number of objects among `items` with it.
+    """Count the objects in `items` that have a key which is not in `keys`, by dotted key name.
 
-    `keys` has the known keys, by the path of the nested object that has them.
+    `keys` contains the known keys, grouped by the path of the (nested) object that contains them.
     """
     counts: Counter[str] = Counter()
     for path, known in keys.items():
@@ -158,7 +158,7 @@ def count_late_names(items: Sequence[Any], keys: Mapping[Path, set[str]]) -> Cou
 
 
 def holds_lists(document: Mapping[str, Any]) -> bool:
-    """Return whether an object holds lists of objects."""
+    """Return whether an object contains lists of objects."""
     return any(True for _ in _find_lists(document))
 
 
@@ -184,7 +184,7 @@ def _describe(
 
 
 class _Columns:
-    """Collects the columns of objects: dotted names, keys and types of values."""
+    """Collects the columns of objects: dotted names, keys, and types of values."""
 
     def __init__(self) -> None:
         self.types: dict[str, set[type]] = {}
@@ -193,7 +193,7 @@ class _Columns:
         self._shapes: set[tuple[Path, tuple[str, ...], tuple[type, ...]]] = set()
 
     def add(self, item: Mapping[str, Any], prefix: str = "", path: Path = ()) -> None:
-        """Add the columns of an object."""
+        """Add the columns of an object at `path`. Their names begin with `prefix`."""
         shape = (path, tuple(item), tuple(map(type, item.values())))
         if shape in self._shapes and dict not in shape[2]:
             return  # all columns of the object are known
@@ -212,18 +212,24 @@ class _Columns:
                 self.types[name].add(type(value))
 
     def add_all(self, values: Sequence[Any]) -> None:
-        """Add the columns of the values that are objects."""
+        """Add the columns of all values that are objects."""
         for value in values:
             if isinstance(value, dict):
                 self.add(value)
 
     def keys(self) -> dict[Path, set[str]]:
-        """Return the keys by path. A key whose value was always null may have an object later."""
+        """Return the known keys of each object, by the path of the object.
+
+        Paths whose values were all null are included, because later values may be objects.
+        """
         null_paths = [self.paths[name] for name, types in self.types.items() if not types]
         return {path: set[str]() for path in null_paths} | self._keys
 
     def names(self) -> list[str]:
-        """Return all names, except names that are null in some objects and objects in others."""
+        """Return the names of all columns.
+
+        A name that is null in some objects and an object in others is not a column.
+        """
         parents = {name.rpartition(".")[0] for name in self.types}
         return [name for name, types in self.types.items() if types or name not in parents]
 
@@ -231,11 +237,12 @@ class _Columns:
 def _choose_songs(
     objects: Sequence[Mapping[str, Any]], outer: _Columns
 ) -> tuple[str, tuple[str, ...]]:
-    """Return the name of the list of songs in each object, or "", and other lists of songs.
+    """Return the name of the list of songs in each object, and names of other lists of songs.
 
-    The objects in a list of songs have artist and title. An object that itself has both is a song,
-    unless one of its lists has a usual name. If no list has artist and title, a list with a usual
-    name or the only list is chosen, and --column must name the columns of its songs.
+    The name is "" if each object is a song. A list counts as a list of songs if the objects in it
+    have artist and title. An object that itself has artist and title is a song, unless one of its
+    lists of songs has a known name, such as "tracks". If no list has artist and title, lists with a
+    known name are preferred to other lists, and --column must name the columns of the songs.
     """
     lists: dict[str, list[Any]] = {}
     for item in objects if list in set().union(*outer.types.values()) else ():
@@ -257,7 +264,7 @@ def _choose_songs(
 
 
 def _find_lists(item: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, list[Any]]]:
-    """Yield the lists of objects in an object and in the objects within it, with dotted names."""
+    """Yield the lists of objects in `item` and in objects directly inside it, with dotted names."""
     for key, value in item.items():
         if _is_list_of_objects(value):
             yield prefix + key.replace(".", "_"), value
@@ -270,12 +277,12 @@ def _is_list_of_objects(value: Any) -> bool:
 
 
 def _find_song_roles(elements: Sequence[Any]) -> set[str]:
-    """Return the roles of the objects in a list, if each object is taken as a song."""
+    """Return the roles of the columns of objects in a list, if each object is read as a song."""
     return find_roles_in_list(list(_collect_columns(elements).types))
 
 
 def _are_playlists(elements: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether objects hold lists of songs, or are songs that name their playlists."""
+    """Return whether objects contain lists of songs, or are songs that name their playlists."""
     songs, _ = _choose_songs(elements, _collect_columns(elements))
     if songs:
         return True

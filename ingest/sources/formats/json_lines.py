@@ -1,4 +1,4 @@
-"""Parse JSON lines: a whole block of plain objects at once, or else each line by itself."""
+"""Parse JSON lines: blocks of plain objects at once, other lines one by one."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 
     from ingest.sources.formats.json_layout import Layout
 
-_CHUNK_SIZE = 1000  # lines; their values fit into a processor's cache
+_CHUNK_SIZE = 1000  # lines; small enough that their values fit into the processor cache
 _ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 def parse_lines(data: bytes) -> tuple[list[Any], NDArray[np.int64], int]:
     """Parse lines of JSON.
 
-    Returns the values of the lines that are not blank, their indices, and the number of lines.
+    Returns the values of the non-blank lines, the indices of these lines, and the total number of
+    lines. The value of an invalid line is a `MalformedLine`.
     """
     lines = _split_lines(data)
     filled = [n for n, line in enumerate(lines) if line and not line.isspace()]
@@ -42,8 +43,8 @@ def _parse_line(line: bytes) -> Any:
     except _ERRORS:
         text = line.decode("utf-8", "surrogateescape")
     try:
-        # Python's parser accepts bytes that are not UTF-8 and lone surrogates, so only the value
-        # that contains them is rejected. It accepts NaN, too.
+        # Unlike msgspec, Python's parser accepts invalid UTF-8, lone surrogates and NaN, so that
+        # only values with invalid text are rejected, and not the whole line.
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         return MalformedLine(text, describe_problem(error))
@@ -54,7 +55,10 @@ def _split_lines(data: bytes) -> list[bytes]:
 
 
 def can_parse_plain_lines(layout: Layout, columns: Mapping[str, str]) -> bool:
-    """Return whether each object is a song, no column is nested, and all names are valid text."""
+    """Return whether `PlainLineParser` can be used.
+
+    Each object must be a song, all columns must be top-level keys, and all keys must be valid text.
+    """
     if layout.songs:
         return False
     are_top_level = all(len(layout.paths[name]) == 1 for name in columns.values())
@@ -62,10 +66,10 @@ def can_parse_plain_lines(layout: Layout, columns: Mapping[str, str]) -> bool:
 
 
 class PlainLineParser:
-    """Parses blocks of lines, each an object with the columns of a song, faster than `parse_lines`.
+    """Parses blocks of lines that are songs without nested columns, faster than `parse_lines`.
 
-    `columns` maps roles to the names of columns, none of which is nested. A block can be parsed if
-    no object in it holds an unknown name, and columns that are text in the sample are text or null.
+    `columns` maps roles to column names. A block can be parsed if its objects have no unknown keys,
+    and if columns that contain only text in the sample contain only text or null in the block.
     """
 
     def __init__(self, layout: Layout, columns: Mapping[str, str]) -> None:

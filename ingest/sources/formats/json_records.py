@@ -1,4 +1,4 @@
-"""Convert JSON objects to records: the songs in them, and a column of values for each role."""
+"""Convert JSON objects to records (songs), and records to a column of values for each role."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
     from ingest.sources.formats.json_layout import Layout
 
-_MAX_SHOWN = 400  # characters of a record
+_MAX_SHOWN = 400  # maximum number of characters of a record
 
 
 @dataclass(frozen=True)
 class MalformedLine:
-    """A line that is not valid JSON."""
+    """A line that is not valid JSON, with the parser's message."""
 
     text: str
     problem: str
@@ -38,14 +38,14 @@ class MalformedLine:
 
 @dataclass(frozen=True)
 class JsonRecords:
-    """The records in some values of a file: songs, and values that are not songs.
+    """The records in some JSON values of a file: songs, and values that cannot be read as songs.
 
-    - `values`, `numbers`: the values, and their numbers in the file.
-    - `raw`, `lines`: each record as it is in the file, and its line.
-    - `parents`, `indices`: the index of each record's value, and the record's index in the list of
-      songs.
+    - `values`, `numbers`: the JSON values, and the number of each value in the file.
+    - `raw`, `lines`: the JSON value and the line number of each record.
+    - `parents`, `indices`: for each record, the index in `values` of the value that contains it,
+      and the record's index in the list of songs.
     - `faults`: the reason why a record cannot be read, by the index of the record.
-    - `song_count`: number of records, without playlists that have no songs.
+    - `song_count`: number of records, not counting playlists without songs.
     """
 
     layout: Layout
@@ -60,7 +60,7 @@ class JsonRecords:
 
     @property
     def songs(self) -> list[Any]:
-        """The songs; None in place of each record that is not a song."""
+        """The songs, with None in place of records that cannot be read."""
         if not self.faults:
             return self.raw
         return [None if n in self.faults else record for n, record in enumerate(self.raw)]
@@ -69,13 +69,15 @@ class JsonRecords:
 def collect_records(
     layout: Layout, values: list[Any], numbers: NDArray[np.int64], first_line: int | None = None
 ) -> JsonRecords:
-    """Return the records in values; `numbers` are the numbers of the values in the file.
-    The line of a record is the number of its value or, with `first_line`, the number of its song.
+    """Return the records in `values`. `numbers` are the numbers of the values in the file.
+
+    The line number of a record is the number of the value that contains it. If `first_line` is
+    given, songs are numbered from `first_line` instead.
     """
     raw: list[Any] = [] if layout.songs else values
-    counts = [] if layout.songs else [1] * len(values)  # records in each value
+    counts = [] if layout.songs else [1] * len(values)  # number of records in each value
     faults: dict[int, str] = {}
-    is_song = np.ones(len(values), bool)  # for each value: whether its records count as songs
+    is_song = np.ones(len(values), bool)  # for each value, whether its records count as songs
     lists = values_at(values, layout.songs_path) if layout.songs else []
     for number, songs in enumerate(lists):
         if isinstance(songs, list) and songs:
@@ -111,7 +113,7 @@ def collect_records(
 
 
 def to_batch(records: JsonRecords, columns: Mapping[str, str], label: str, position: int) -> Batch:
-    """Return the values of records for each role; `columns` maps roles to names."""
+    """Convert records to a batch. `columns` maps roles to column names."""
     layout, songs = records.layout, records.songs
     parents = pa.array(records.parents)
     faults = dict(records.faults)
@@ -147,14 +149,14 @@ def to_batch(records: JsonRecords, columns: Mapping[str, str], label: str, posit
 
 
 def _explain(value: Any, reason: str) -> str:
-    """Return why a value cannot be read: `reason`, or the parser's problem if it is not JSON."""
+    """Return the fault of a value: the parser's message if it is not valid JSON, else `reason`."""
     if isinstance(value, MalformedLine):
         return f"not valid JSON: {value.problem}"
     return reason
 
 
 def show_value(value: Any) -> str:
-    """Return the text of a record."""
+    """Return a JSON value as text for display."""
     if isinstance(value, MalformedLine):
         return value.text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return json.dumps(value, default=str)[:_MAX_SHOWN]
@@ -163,7 +165,7 @@ def show_value(value: Any) -> str:
 def _convert_texts(
     layout: Layout, songs: Sequence[Any], columns: Mapping[str, str]
 ) -> dict[str, pa.Array]:
-    """Return the columns that are not nested and have only text, by role."""
+    """Return, by role, the columns of songs that are not nested and contain only text."""
     names = layout.columns.inner or layout.columns.outer
     keys = {
         role: layout.paths[name][0]
@@ -178,10 +180,10 @@ def _convert_texts(
 
 
 def to_array(role: str, values: Sequence[Any]) -> tuple[pa.Array, dict[int, str]]:
-    """Convert values for a role: positions to doubles if all are numbers, others to text.
+    """Convert values for a role to an Arrow array: numeric positions to doubles, others to text.
 
-    Payload fields that are all floats or all booleans keep their type. Returns an array of n
-    values, and, by index, the problems of values that cannot be converted.
+    Payload fields with only floats or only booleans keep their type. Returns an array of n values,
+    and, for each value that cannot be converted, its index and the problem.
     """
     is_payload = role.startswith(PREFIX) or role in PLAY_ROLES
     types = set(map(type, values)) - {NoneType}

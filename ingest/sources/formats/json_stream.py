@@ -1,4 +1,4 @@
-"""Parse JSON documents of any size, one after the other, in steps."""
+"""Parse consecutive JSON documents of any size, in steps."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 STEP_SIZE = 1 << 20  # bytes read at a time
-MAX_VALUE_SIZE = 256 << 20  # characters of an object that is parsed at once
-MAX_EXAMPLES = 20  # elements of a list from which its content is detected
-_BLANK = " \t\n\r\ufeff"  # a byte order mark may occur between files that were joined
+MAX_VALUE_SIZE = 256 << 20  # maximum number of characters of a value
+MAX_EXAMPLES = 20  # elements at the start of a list, used to detect its content
+_BLANK = " \t\n\r\ufeff"  # concatenated files may have byte order marks between them
 
 
 class JsonStream:
-    """The JSON text that `read(size)` returns, in UTF-8, step by step.
+    """Parser for a stream of JSON text. `read(size)` returns the next bytes, in UTF-8.
 
-    Every method raises `FileError`, which names `file`, if the text is malformed or cut short.
+    Every method raises `FileError`, which names `file`, if the text is malformed or truncated.
     """
 
     def __init__(self, read: Callable[[int], bytes], file: object) -> None:
@@ -28,18 +28,18 @@ class JsonStream:
         self._file = file
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._parser = json.JSONDecoder()
-        self._text = ""  # the text from index `_at` on is not parsed yet
+        self._text = ""  # the text from index `_at` onwards is not parsed yet
         self._at = 0
         self._is_at_end = False
         self._list_count = 0
         self.other_lists: dict[str, list[Any]] = {}
-        """The first elements of each list that `read_objects` passed over, by name."""
+        """The first elements of each list that `read_objects` skipped, by the name of the list."""
 
     def read_objects(self, key: str | None) -> Iterator[Any]:
-        """Yield the elements of the lists of all documents, in order.
+        """Yield the elements of the list in each document, in order.
 
-        The list is the whole document if `key` is "", else the value of `key` at any depth. If
-        `key` is None, the documents themselves are yielded.
+        If `key` is "", the document itself is the list. Otherwise, the list is the value of `key`,
+        at any depth of nested objects. If `key` is None, the documents themselves are yielded.
         """
         while first := self._peek():
             before = self._list_count
@@ -83,7 +83,7 @@ class JsonStream:
                     self.other_lists.setdefault(name, value[:MAX_EXAMPLES])
 
     def _read_names(self) -> Iterator[str]:
-        """Yield the names of an object's members; the caller must parse the value after each."""
+        """Yield the names in an object. The caller must parse the value that follows each name."""
         self._at += 1
         while (first := self._peek(skip_comma=True)) != "}":
             if first and first != '"':
@@ -114,7 +114,7 @@ class JsonStream:
                 if self._is_at_end and _is_at_end(error):
                     raise self._cut_short() from error
                 raise self._malformed(describe_problem(error)) from error
-            # A number at the end of the text may continue in the next step.
+            # A number at the end of the text may be incomplete until the next step.
             if end < len(self._text) or isinstance(value, dict | list | str):
                 self._at = end
                 return value
@@ -134,7 +134,11 @@ class JsonStream:
                 return ""
 
     def _read_step(self) -> bool:
-        """Read at least as much text as is pending, so that a large value is parsed few times."""
+        """Read more text. Return whether any text is left to parse.
+
+        Reads at least as many bytes as there are pending characters, so that the text of a large
+        value doubles with every step and is parsed only a few times.
+        """
         if self._is_at_end:
             return False
         data = self._read(max(STEP_SIZE, len(self._text) - self._at))
@@ -153,12 +157,12 @@ class JsonStream:
 
 
 def describe_problem(error: Exception) -> str:
-    """Return the message of a parser on one line."""
+    """Return a parser's message on one line, shortened to 100 characters."""
     return " ".join(str(error).split())[:100]
 
 
 def _is_at_end(error: Exception) -> bool:
-    """Return whether parsing failed because the text ended too early."""
+    """Return whether parsing failed because the text is truncated."""
     if not isinstance(error, json.JSONDecodeError):
         return False
     return error.msg.startswith("Unterminated string") or not error.doc[error.pos :].strip()

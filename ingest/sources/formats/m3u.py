@@ -1,7 +1,8 @@
-"""M3U playlists: a file or address a line, each after a line `#EXTINF:SECONDS,Artist - Title`.
+"""Reader for M3U playlists, with one file or URL per line.
 
-Libraries for M3U are made for HTTP Live Streaming: `openm3u8` omits entries without `#EXTINF`, and
-`m3u8` fails on attributes before the comma. Neither tells the lines of entries.
+A line `#EXTINF:SECONDS,Artist - Title` may precede each file. Existing libraries are made for HTTP
+Live Streaming: `openm3u8` omits entries without `#EXTINF`, and `m3u8` fails on attributes before
+the comma. Neither provides the line numbers of entries.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ if TYPE_CHECKING:
 
 _ENDINGS = (".m3u", ".m3u8")
 _MARK = b"#EXTM3U"
-# The length is followed by attributes in some files: #EXTINF:-1 tvg-id="a,b",Artist - Title
+# In some files, attributes follow the length: #EXTINF:-1 tvg-id="a,b",Artist - Title
 _INFO = re.compile(r'#EXTINF:[^,"]*(?:"[^"]*"[^,"]*)*,(.*)')
 _NAME = re.compile(r"#PLAYLIST:(.*)")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 def is_m3u(label: str, start: bytes) -> bool:
-    """Return whether a file of this name, which starts like this, is an M3U playlist."""
+    """Return whether a file with this name and first bytes is an M3U playlist."""
     return start.lstrip().startswith(_MARK) or label.lower().endswith(_ENDINGS)
 
 
 def open_m3u(content: Content) -> TrackList:
-    """Read an M3U playlist. Raises `FileError` and `EmptyFileError`."""
+    """Read an M3U playlist. Raises `FileError`, and `EmptyFileError` if it has no tracks."""
     lines = _LINE_END.split(read_whole(content))
     names = [match[1] for match in map(_NAME.match, lines) if match]
     tracks = list(_read_tracks(lines))

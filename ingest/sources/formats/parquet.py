@@ -1,6 +1,6 @@
-"""Parquet files: one song per row, or one playlist per row with lists of songs.
+"""Reader for Parquet files: one song per row, or one playlist per row.
 
-A playlist has one list of structs, with a field for each role, or several plain parallel lists.
+The songs of a playlist are in one list of structs, or in several parallel lists of plain values.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ _SONG = {"artist", "title"}
 class Column:
     """A column of values in a Parquet file.
 
-    `path` leads from a column of the file through structs to the values, which have the type
-    `kind`. `in_list` is set if each row has a list of values.
+    `path` leads from a column of the file through nested structs to the values. `kind` is the type
+    of the values. `in_list` is set if each row has a list of values.
     """
 
     path: tuple[str, ...]
@@ -56,7 +56,7 @@ class Column:
 
 @dataclass(frozen=True)
 class ParquetFile:
-    """A Parquet file. `unread` names lists of songs that are not read."""
+    """A Parquet file. `unread` contains the names of lists of songs that are not read."""
 
     file: SourceFile
     columns: Mapping[str, Column]
@@ -72,28 +72,29 @@ class ParquetFile:
 
     @property
     def names(self) -> Sequence[str]:
-        """The column names; columns of songs in a list have the name of the list as a prefix."""
+        """The column names. Names of columns of songs in a list begin with the name of the list."""
         return (*self.nested.names, *self.repeated_names)
 
     @property
     def suggested(self) -> Mapping[str, str]:
-        """The columns whose roles are clear from the structure, by role."""
+        """The columns whose roles are clear from the structure of the file, by role."""
         flags = [name for name in self.columns if self.kind_of(name) == "boolean"]
         return self.nested.suggest_roles(ignored=flags)
 
     @property
     def remarks(self) -> Sequence[str]:
-        """Notes for the user: the lists of songs that are not read."""
+        """A note for the user about lists of songs that are not read."""
         return describe_unread(self.unread)
 
     def kind_of(self, name: str) -> PayloadKind | None:
-        """Return the kind of the column's type, or None if it is text."""
+        """Return the payload kind of a column, or None if the column is text."""
         return natural_kind(self.columns[name].kind) if name in self.columns else None
 
     def read_batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
-        """Yield all records, in order, each in one batch; `columns` maps roles to names.
+        """Yield the records in file order, as batches. `columns` maps roles to column names.
 
-        Raises `ColumnError` if the type of a column is neither text, number, date nor time.
+        Raises `ColumnError` if the values of a column have a type other than text, number, date or
+        time.
         """
         wanted = {
             role: self.columns[name] for role, name in columns.items() if name != PLAYLIST_NUMBER
@@ -163,7 +164,7 @@ class ParquetFile:
 def open_parquet(file: SourceFile) -> ParquetFile:
     """Read the columns of a Parquet file.
 
-    Raises `FileError` if it is corrupt, and `EmptyFileError` if it has no rows.
+    Raises `FileError` if the file is corrupt, and `EmptyFileError` if the file has no rows.
     """
     try:
         with pq.ParquetFile(file.path) as parquet:
@@ -182,7 +183,7 @@ def open_parquet(file: SourceFile) -> ParquetFile:
 
 
 def _find_columns(path: tuple[str, ...], kind: pa.DataType, *, in_list: bool) -> Iterator[Column]:
-    """Yield the columns of values in a column of the file."""
+    """Yield the columns of values that are nested in a column of the file."""
     if pa.types.is_struct(kind):
         for inner in kind:
             yield from _find_columns((*path, inner.name), inner.type, in_list=in_list)
@@ -193,10 +194,11 @@ def _find_columns(path: tuple[str, ...], kind: pa.DataType, *, in_list: bool) ->
 
 
 def _nest(columns: Mapping[str, Column]) -> tuple[NestedColumns, tuple[str, ...]]:
-    """Return the columns of rows and of songs in a list, and the names of other lists of songs.
+    """Return the columns of rows and of songs in a list, and the names of unused lists of songs.
 
-    A list of structs has the songs if it has artist and title, and the row does not have both; or
-    if it has a usual name, and the row has neither artist nor title.
+    A list of structs contains the songs if the structs have artist and title, unless the row itself
+    has both. If there is no such list and the row has neither artist nor title, a list with a known
+    name, such as "tracks", contains the songs.
     """
     lists: dict[str, list[str]] = {}
     for name, column in columns.items():
@@ -215,9 +217,9 @@ def _nest(columns: Mapping[str, Column]) -> tuple[NestedColumns, tuple[str, ...]
 
 
 def _find_listed(wanted: Mapping[str, Column]) -> list[str]:
-    """Return the roles with a value for each song in a row's list, or [] if a row is a song.
+    """Return the roles that have one value per song of a row. Empty if each row is a song.
 
-    Other lists, such as the artists of a song, are joined into one text.
+    Any other list, such as a list of the artists of a song, is not included.
     """
     title = wanted.get("title")
     if title is None or not title.in_list:
@@ -232,11 +234,12 @@ def _find_listed(wanted: Mapping[str, Column]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Songs:
-    """The songs in the lists of some rows.
+    """The records made from rows that contain lists of songs: one per song or empty row.
 
-    - `rows`, `indices`: the row of each record, and its index in the row's list.
+    - `rows`, `indices`: the row of each record, and the record's index in the row's list.
     - `playlists`: the rows that have songs.
-    - `song_numbers`: the number of each record among all songs, or -1 for a row without songs.
+    - `song_numbers`: the index of each record among all songs, or -1 for the record of a row
+      without songs.
     """
 
     rows: NDArray[np.int64]
@@ -246,7 +249,11 @@ class _Songs:
 
 
 def _unfold(table: pa.RecordBatch, columns: Sequence[Column]) -> tuple[_Songs, dict[int, str]]:
-    """Return a record for each song in parallel lists, and the faults of rows without songs."""
+    """Expand rows whose `columns` are parallel lists into one record per song.
+
+    A row without songs, or with lists of different lengths, becomes one record. Also returns the
+    faults of such rows, by record number.
+    """
     lengths = np.stack([_list_lengths(table, column) for column in columns])
     is_uneven = (lengths != lengths[0]).any(axis=0)
     song_counts = np.where(is_uneven, 0, lengths[0])
@@ -299,7 +306,7 @@ def _list_lengths(table: pa.RecordBatch, column: Column) -> NDArray[np.int64]:
 
 
 def _to_field(role: str, values: pa.Array) -> pa.Array:
-    """Convert raw values for a role: a position to doubles, others to text."""
+    """Convert raw values for a role: positions to doubles, other values to text."""
     if pa.types.is_binary(values.type):
         return values.cast(pa.string())
     if role == "position":

@@ -1,4 +1,4 @@
-"""Files that are one playlist: the names and values of their tracks, whatever the format."""
+"""Files that contain a single playlist, in any format."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ARTIST, TITLE, PLAYLIST = "artist", "title", "playlist"
 
 @dataclass(frozen=True)
 class Track:
-    """A track of a playlist: the line or number of it in the file, its values and its text."""
+    """A track: its line or number in the file, its values by name, and its text for messages."""
 
     line: int
     values: Mapping[str, str]
@@ -43,9 +43,9 @@ class Track:
 
 @dataclass(frozen=True)
 class TrackList:
-    """A file that is one playlist, named by `title` or else by the file.
+    """A file that contains a single playlist. Its name is `title`, or else the file name.
 
-    `names` are the names of the values that tracks may have. Tracks may have no artist.
+    `names` are the names of the values that tracks can have. A track may have no artist.
     """
 
     content: Content
@@ -67,7 +67,7 @@ class TrackList:
 
     @property
     def suggested(self) -> Mapping[str, str]:
-        """The columns of the artist and the title, and the file as the playlist."""
+        """The columns for artist and title, and placeholders that make the file one playlist."""
         return {
             "playlist_id": THIS_FILE,
             "playlist_name": PLAYLIST if self.title else THIS_FILE,
@@ -77,14 +77,14 @@ class TrackList:
 
     @property
     def remarks(self) -> Sequence[str]:
-        """A note for the user if the encoding is not certain."""
+        """A note for the user if the encoding is uncertain."""
         return self.content.remarks
 
     def kind_of(self, _name: str) -> None:
-        """Return None: all columns are text."""
+        """Return None, because all columns are text."""
 
     def read_batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
-        """Yield all tracks in one batch; `columns` maps roles to names."""
+        """Yield all tracks in one batch. `columns` maps roles to column names."""
         fields: dict[str, pa.Array] = {}
         faults: dict[int, str] = {}
         for role, name in columns.items():
@@ -114,9 +114,9 @@ def open_track_list(
 
 
 def read_whole(content: Content) -> str:
-    """Return the text of a file; bytes that are not UTF-8 become lone surrogates.
+    """Return the text of a file. Bytes that are not valid UTF-8 become lone surrogates.
 
-    Raises `FileError` if the file is longer than `MAX_SIZE`.
+    Raises `FileError` if the text is longer than `MAX_SIZE`.
     """
     with content.open() as stream:
         data = stream.read(MAX_SIZE + 1)
@@ -126,13 +126,13 @@ def read_whole(content: Content) -> str:
 
 
 def split_name(text: str) -> dict[str, str]:
-    """Return the artist and the title of a text such as "Artist - Title", or the title alone."""
+    """Return the artist and title in a text such as "Artist - Title", or the text as the title."""
     artist, *rest = _DASH.split(text.strip(), maxsplit=1)
     return {ARTIST: artist, TITLE: rest[0]} if rest and artist else {TITLE: text.strip()}
 
 
 def name_of_location(location: str) -> dict[str, str]:
-    """Return the artist, if any, and the title that the name of a file tells."""
+    """Return the title, and the artist if any, derived from the name of a file or URL."""
     if _SCHEME.match(location):
         location = unquote(location.partition("?")[0])
     name = PurePosixPath(location.strip().replace("\\", "/")).name

@@ -1,4 +1,4 @@
-"""XSPF playlists (XML Shareable Playlist Format), read with protection from XML attacks."""
+"""Reader for XSPF playlists (XML Shareable Playlist Format), protected from XML attacks."""
 
 from __future__ import annotations
 
@@ -24,24 +24,27 @@ if TYPE_CHECKING:
 
     from ingest.sources.content import Content
 
-_HEAD_SIZE = 1 << 16  # bytes in which the root element is looked for
-# Names of the columns for the elements of a track. Others keep the names of their elements.
+_HEAD_SIZE = 1 << 16  # bytes at the start of a file that are searched for the root element
+# Column names for elements of a track. All other elements keep their own names.
 _COLUMNS = {"creator": ARTIST}
 _ELEMENTS = ("title", "creator", "album", "location", "identifier", "duration", "trackNum")
-_MAX_SHOWN = 200  # characters of a track
+_MAX_SHOWN = 200  # maximum number of characters of a track in messages
 
 
 def is_xspf(start: bytes) -> bool:
-    """Return whether a text that starts like this is an XSPF playlist."""
+    """Return whether a text that begins with `start` is an XSPF playlist."""
     head = start[:_HEAD_SIZE]
     return head.lstrip().startswith(b"<") and b"<playlist" in head and b"xspf.org" in head
 
 
 def open_xspf(content: Content) -> TrackList:
-    """Read an XSPF playlist. Raises `FileError` if it is malformed, and `EmptyFileError`."""
+    """Read an XSPF playlist.
+
+    Raises `FileError` if it is malformed, and `EmptyFileError` if it has no tracks.
+    """
     text = read_whole(content).encode("utf-8", "replace").decode()
     try:
-        # Of text, the encoding in the XML declaration is ignored.
+        # `text` is already decoded, so the encoding in the XML declaration is ignored.
         root = fromstring(text, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError) as error:
         raise FileError(f"{content.file} is not valid XSPF: {error}") from error
@@ -63,7 +66,7 @@ def _local_name(element: Element) -> str:
 
 
 def _read_values(track: Element) -> dict[str, str]:
-    """Return the first value of each element of a track; without a title, that of its file."""
+    """Return the first value of each element of a track. The file name replaces a missing title."""
     values: dict[str, str] = {}
     for element in track:
         name = _local_name(element)

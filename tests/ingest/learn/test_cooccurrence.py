@@ -1,4 +1,4 @@
-"""Co-occurrence weights, worked by hand and compared with a plain loop."""
+"""Co-occurrence weights, checked against values calculated by hand and against a naive loop."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def test_each_seed_keeps_its_largest_weights() -> None:
 
 
 def test_songs_that_share_one_playlist_are_limited() -> None:
-    # 0 meets 1 twice, far off; and 2, 3 and 4 once, near.
+    # Song 0 shares two playlists with song 1, at large distances, and one playlist with each other
+    # song, at smaller distances.
     playlists = [[0, 2, 3, 4, 1], [5, 0, 6, 7, 1]]
     parameters = Parameters(
         distance_power=1.0, backward=0.0, seed_exponent=0.0, lone_neighbours=2, neighbours=2
@@ -130,7 +131,7 @@ def test_the_weights_equal_those_of_a_plain_loop(
         lone_neighbours=10_000,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cooccurrence, "PAIRS_PER_PART", pairs)  # many parts, whatever the data
+        patch.setattr(cooccurrence, "PAIRS_PER_PART", pairs)  # small parts, so that there are many
         result = strengths_of(playlists, parameters)
     expected = plain_double_loop(playlists, parameters)
     assert result.keys() >= {pair for pair, value in expected.items() if value > 1e-6}

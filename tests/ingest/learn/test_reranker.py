@@ -1,4 +1,4 @@
-"""The re-ranker: features worked by hand, training, and the same features in the service."""
+"""The re-ranker: features calculated by hand, training, and agreement with the service."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_fewer_hits_need_more_than_chance() -> None:
     result = np.array([5, 0, 50, 0] * 25)
     assert not finds_fewer(result, result)
     assert not finds_fewer(result[:0], result[:0])
-    for lost in (result == 5, result == 50):  # within 10, and within 100
+    for lost in (result == 5, result == 50):  # hits within 10 songs, then hits within 100 songs
         none, some = result.copy(), result.copy()
         none[lost] = 0
         some[np.flatnonzero(lost)[:2]] = 0
@@ -245,7 +245,7 @@ def ids_of(work: Path) -> list[str]:
 
 
 def seeds_of(work: Path) -> list[list[Seed]]:
-    """The validation playlists without their last songs."""
+    """Return the songs of each validation playlist, except the last song, as seeds."""
     ids = [UUID(song_id) for song_id in ids_of(work)]
     path = finished_stage(work, "split").folder / "validation.parquet"
     return [[Seed(ids[song]) for song in songs[:-1]] for songs in read_playlists(path)]
@@ -297,7 +297,8 @@ def test_offline_features_equal_those_of_the_service(work: Path, release: Embedd
         differences.append(np.abs(np.array(known) - chances).max())
         assert len(songs) >= len(known)
     assert len(differences) >= 30
-    # Equal scores may come in another order, so that ranks, and with them chances, differ.
+    # Candidates with equal scores may be in a different order. Their ranks are features of the
+    # re-ranker, so its scores can differ too.
     assert np.mean(np.array(differences) < 1e-6) >= 0.9
     assert {str(hit.song.song_id) for answer in answers for hit in answer.songs} <= set(ids)
 

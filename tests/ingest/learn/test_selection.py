@@ -72,7 +72,7 @@ def select(
 
 
 def with_vectors(files: StageFiles, path: Path, vectors: np.ndarray) -> StageFiles:
-    """The same files with these unit vectors, for all songs."""
+    """Return the same files, but with these vectors, scaled to unit length, as the song vectors."""
     table = pa.table(
         {
             "song": pa.array(range(len(vectors)), pa.int32()),

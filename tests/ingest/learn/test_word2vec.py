@@ -64,12 +64,12 @@ def vectors_in(table: pa.Table) -> NDArray[np.float32]:
 
 
 def two_groups(count: int = 200) -> list[list[int]]:
-    """Return playlists of ten of the songs 0 to 39, each with only even or only odd songs."""
+    """Return playlists of 10 random songs from 0 to 39. Each has only even or only odd songs."""
     random = np.random.default_rng(0)
     return [(2 * random.choice(20, 10, replace=False) + turn % 2).tolist() for turn in range(count)]
 
 
-# The corpus.
+# Text file of playlists.
 
 
 def test_a_playlist_is_a_line(tmp_path: Path) -> None:
@@ -124,8 +124,8 @@ def test_all_playlists_are_written(tmp_path: Path) -> None:
 
 
 def test_playlists_are_written_in_their_order(tmp_path: Path) -> None:
-    # DuckDB writes with several threads, but the order must not vary: training with one worker
-    # gives the same vectors only if it does not.
+    # Although DuckDB writes with several threads, the order must not vary. Otherwise, training with
+    # one worker would not be reproducible.
     playlists = [*many(20_000), list(range(10_000)), list(range(10_000, 15_000))]
     together = [*playlists[:-2], list(range(15_000))]
     assert corpus_of(tmp_path, together, rows_per_group=2_048) == as_text(playlists)
@@ -137,7 +137,7 @@ def test_a_corpus_that_cannot_be_written(tmp_path: Path) -> None:
         write_corpus(sql, path, tmp_path / "none" / "tests.support.corpus.txt", 5)
 
 
-# The vectors.
+# Song vectors.
 
 
 def test_the_summary_of_four_playlists(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Songs and playlists compared with an implementation in plain Python, on arbitrary rows."""
+"""Songs and playlists from random rows, compared with an implementation in plain Python."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def trimmed(text: str | None) -> str:
 
 @dataclass(frozen=True)
 class Expected:
-    """The result that plain Python computes from the rows."""
+    """The expected result, computed in plain Python."""
 
     kept: dict[str, list[str]]
     short: dict[str, list[str]]

@@ -1,4 +1,4 @@
-"""Measurement of the order of playlists, and shuffling of playlists without an order."""
+"""Detection of play order, and shuffling of playlists that are not in play order."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 def measured(folder: Path, playlists: list[list[int]], artists: int = 10) -> order.Order:
-    """Return the measured order of playlists of song numbers.
+    """Return the measured order of playlists, which are lists of song numbers.
 
-    The title of song n is n in five digits. Its artist has the number n % artists; songs have no
-    artist if `artists` is 0.
+    The title of song n is the number n in five digits. Its artist has the number n % artists. If
+    `artists` is 0, songs have no artist.
     """
     songs = max(max(item) for item in playlists) + 1
     titles = [f"{n:05}" for n in range(songs)]
@@ -44,7 +44,7 @@ def draws(seed: int, playlists: int = 200, songs: int = 100, length: int = 20) -
 
 
 def in_blocks(seed: int) -> list[list[int]]:
-    """Return playlists of four blocks. The five songs of a block are always in the same order."""
+    """Return playlists that consist of blocks of five songs, in a fixed order within each block."""
     chance = random.Random(seed)
     return [
         [5 * block + step for block in chance.sample(range(20), 4) for step in (2, 0, 4, 1, 3)]
@@ -180,8 +180,8 @@ def test_playlists_without_an_order_are_shuffled(tmp_path: Path) -> None:
     shuffled = splits_of(tmp_path / "none", "none")
     assert [sorted(item["songs"]) for item in shuffled] == [item["songs"] for item in played]
     assert all(item["songs"] != sorted(item["songs"]) for item in shuffled)
-    # The order differs between playlists with the same songs, is the same each time, and depends on
-    # the seed.
+    # The random order differs between playlists with the same songs, is reproducible, and depends
+    # on the seed.
     assert shuffled[0]["songs"] != shuffled[7]["songs"]
     assert splits_of(tmp_path / "none", "none") == shuffled
     assert splits_of(tmp_path / "none", "none", seed=1) != shuffled

@@ -1,4 +1,4 @@
-"""Songs and playlists made from rows: small tables worked by hand."""
+"""Songs and playlists made from small tables of rows, with expected results written by hand."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def test_spellings_are_one_song_under_the_most_common_one(tmp_path: Path) -> Non
 
 
 def test_artist_and_title_are_of_the_same_spelling(tmp_path: Path) -> None:
-    # "ABBA" is the more common artist and "SOS" the more common title, but never in one row.
+    # "ABBA" and "SOS" are the most common spellings of artist and title, but are never in the same
+    # row.
     pairs = [("ABBA", "sos")] * 2 + [("abba", "SOS")] * 3 + [("ABBA", "Sos")] * 2
     rows = [row(*pair, playlist_id=str(i)) for i, pair in enumerate(pairs)]
     rows += [row("Other", "Song", playlist_id=str(i)) for i in range(len(pairs))]
@@ -115,7 +116,7 @@ def test_track_ids_identify_songs(tmp_path: Path) -> None:
             row("QUEEN", "Bohemian Rhapsody - Remastered", playlist_id="1", track_id=" t:1 "),
             row(
                 "Queen", "Bohemian Rhapsody", playlist_id="1", track_id=""
-            ),  # identified by its name
+            ),  # identified by artist and title
         ],
     )
     assert {song["song_id"] for song in result.songs} == {
@@ -138,7 +139,7 @@ def test_a_track_without_a_name_is_rejected(tmp_path: Path) -> None:
     assert [reject["reason"] for reject in result.rejects] == ["no artist"]
 
 
-# Items without an artist.
+# Songs without an artist.
 
 
 def test_an_item_without_an_artist_is_known_by_its_title(tmp_path: Path) -> None:
@@ -355,7 +356,7 @@ def test_rejects_have_their_reason_file_line_and_text(tmp_path: Path) -> None:
             row("A", "x", owner="u", line=20),
             row(None, None, line=21),
             row(None, "x", playlist_id="1", line=4, file="other.csv"),
-            row("\u0301", "x", playlist_id="1", line=22),  # an accent without a letter
+            row("\u0301", "x", playlist_id="1", line=22),  # a combining accent without a letter
         ],
         unreadable=[{"file": "songs.csv", "line": 3, "reason": "not UTF-8", "text": "?"}],
     )

@@ -1,4 +1,4 @@
-"""Sessions of files without playlists: their ends, and the unit of times."""
+"""Sessions made from files without playlists: pauses between sessions, and units of time."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_the_unit_of_times_is_detected_from_their_size(
         row(title=title, owner="u", position=scale * second, file="log.csv")
         for title, second in zip("abcde", seconds, strict=True)
     ]
-    # The same listener has times in seconds in a second file.
+    # A second file has times in seconds for the same listener.
     rows.append(row(title="f", owner="u", position=1_600_009_200.0, file="more.csv"))
     made = prepared(tmp_path, rows, session_files=("log.csv", "more.csv"))
     assert made.titles() == {"u 1600000000": "abc", "u 1600009000": "def"}

@@ -1,4 +1,4 @@
-"""The split of a playlist depends only on its id and the seed."""
+"""The split of playlists, which depends only on playlist ids and the seed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def playlists(ids: list[str]) -> list[dict[str, Any]]:
 def splits(
     folder: Path, rows: list[dict[str, Any]], seed: int = 0, order: str = "played"
 ) -> tuple[SplitSummary, dict[str, list[dict[str, Any]]]]:
-    """Split the playlists `rows`; return the summary, and the playlists of each split."""
+    """Split the playlists `rows`. Return the summary and the playlists of each split."""
     pq.write_table(pa.Table.from_pylist(rows, SCHEMA), folder / "playlists.parquet")
     summary = split(folder / "playlists.parquet", folder, seed, order, SilentReporter())
     result = {name: pq.read_table(folder / f"{name}.parquet") for name in BOUNDS}
@@ -58,7 +58,7 @@ def split_names(folder: Path, ids: list[str], seed: int = 0) -> dict[str, str]:
 
 
 def by_hand(playlist: str, seed: int) -> str:
-    """Return the split of a playlist id, computed from the definition in plain Python."""
+    """Return the split of a playlist, computed in plain Python as defined."""
     digest = hashlib.md5(f"{seed}:{playlist}".encode()).digest()
     share = int.from_bytes(digest[8:], "little") / 2**64
     return "train" if share < 0.7 else "validation" if share < 0.9 else "test"
@@ -72,7 +72,7 @@ def test_the_whole_range_belongs_to_a_split() -> None:
 
 
 def test_the_split_is_pinned(tmp_path: Path) -> None:
-    # If the split changes, users who run again train on playlists that were test playlists before.
+    # If these splits change, the next run of a user trains on former test playlists.
     assert split_names(tmp_path, [str(number) for number in range(12)] + ["日本"], seed=0) == {
         "0": "train",
         "1": "train",
@@ -125,7 +125,7 @@ def test_another_seed_makes_another_split(tmp_path: Path) -> None:
     ids = [f"playlist {i}" for i in range(2_000)]
     first, second = split_names(tmp_path, ids, seed=0), split_names(tmp_path, ids, seed=1)
     same = sum(first[item] == second[item] for item in ids) / len(ids)
-    # Two independent splits agree on this share of the playlists.
+    # Expected share of playlists that are in the same split by chance.
     assert same == pytest.approx(0.7**2 + 0.2**2 + 0.1**2, abs=0.05)
 
 

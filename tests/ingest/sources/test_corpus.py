@@ -1,4 +1,4 @@
-"""Difficult files of every format: every record is a row or a reject, exactly once."""
+"""Difficult files of every format: each record becomes exactly one row or reject."""
 
 from __future__ import annotations
 

@@ -260,7 +260,7 @@ def test_every_line_of_any_bytes_is_a_row_or_a_reject(tmp_path_factory, body, he
     except (FileError, ColumnError):
         return
     except (OSError, EOFError):
-        # A compressed file that is truncated.
+        # The random bytes look like a truncated compressed file.
         assert body.startswith((b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"))
         return
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Encodings of text: detection, and look-up by name."""
+"""Text encodings: detection, and look-up by name."""
 
 from __future__ import annotations
 

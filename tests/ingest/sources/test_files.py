@@ -1,4 +1,4 @@
-"""Folders, patterns and archives: the files that are read, their order, and their labels."""
+"""Folders, patterns and archives: selection, order and labels of the files to read."""
 
 from __future__ import annotations
 

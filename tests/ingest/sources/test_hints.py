@@ -1,4 +1,4 @@
-"""Unusual files, and the hints that the user gets about them."""
+"""Hints and error messages about unusual files."""
 
 from __future__ import annotations
 

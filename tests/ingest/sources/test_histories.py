@@ -1,4 +1,4 @@
-"""Histories of plays: of one listener, or in files of Spotify and Last.fm."""
+"""Histories of plays: files of one listener, and exports from Spotify and Last.fm."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def titles(rows: Rows) -> list[str]:
 
 
 def write_extended(path: Path, plays: list[dict[str, Any]]) -> None:
-    """Write plays with the keys of Spotify's extended streaming history."""
+    """Write plays in the format of Spotify's extended streaming history."""
     play = {
         "ts": "2023-05-01T10:00:00Z",
         "ms_played": 200_000,
@@ -175,7 +175,7 @@ def test_the_thousand_users_of_last_fm_need_no_option(path: Path) -> None:
         (2, "user_000001", 'The "Tide" Band', "Low, High"),
     ]
     assert [row["position"] for row in rows] == [1241478537, 1241445250]
-    assert [row["track_id"] for row in rows] == [None, None]  # many plays have none
+    assert [row["track_id"] for row in rows] == [None, None]  # many plays have no track id
     assert unreadable == []
     assert account.notes[0].kind == ("TSV, no quoting, Last.fm's thousand users, without a header")
 

@@ -1,4 +1,4 @@
-"""JSON files of every layout: several documents, nested lists of songs, and late columns."""
+"""Layouts of JSON files: several documents, nested lists of songs, and new keys after the sample."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def read(tmp_path: Path) -> Read:
 
 
 def titles(rows: list[dict[str, Any]], role: str = "playlist_id") -> dict[str, str]:
-    """Return the titles of each playlist, joined to one text."""
+    """Return the titles in each playlist, joined into one string, by playlist."""
     result: dict[str, str] = {}
     for row in rows:
         result[row[role]] = result.get(row[role], "") + row["title"]
@@ -228,7 +228,7 @@ def test_a_list_of_artists_is_never_a_list_of_songs(read: Read) -> None:
     assert [(row["artist"], row["title"]) for row in rows] == [("A", "t")] * 2
 
 
-# The columns of a file.
+# Detection of columns.
 
 
 def test_columns_are_collected_from_the_whole_sample(read: Read) -> None:
@@ -261,12 +261,12 @@ def test_the_text_of_a_number_does_not_depend_on_other_values(read: Read) -> Non
         assert rows[0]["playlist_id"] == "9.007199254740992e+15"
 
 
-# JSON keys and lists that first occur after the part of the file that is sampled.
+# Keys and lists that first occur after the sample.
 
 
 @pytest.fixture
 def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Samples of 2,000 bytes."""
+    """Limit samples to 2,000 bytes."""
     monkeypatch.setattr(content, "SAMPLE_SIZE", 2000)
 
 

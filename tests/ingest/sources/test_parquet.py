@@ -1,4 +1,4 @@
-"""Parquet files whose rows are playlists, or contain lists and structs."""
+"""Parquet files whose rows are playlists or contain lists and structs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Additional columns that are stored with each song, from the file to the payload."""
+"""Payload columns: additional columns that are stored with each song."""
 
 from __future__ import annotations
 

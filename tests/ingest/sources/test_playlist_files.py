@@ -1,4 +1,4 @@
-"""Files that are one playlist, which the file names: M3U, XSPF, JSPF and tables of one playlist."""
+"""Files that contain a single playlist: M3U, XSPF, JSPF, and tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def names(rows: Rows) -> list[tuple[str | None, str]]:
     return [(row["artist"], row["title"]) for row in rows]
 
 
-# M3U.
+# M3U files.
 
 
 def test_an_m3u_playlist_is_named_by_its_file(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_the_name_of_a_file_tells_artist_and_title(
     assert name_of_location(location) == expected
 
 
-# XSPF and JSPF.
+# XSPF and JSPF files.
 
 XSPF = """<?xml version="1.0" encoding="ISO-8859-1"?>
 <playlist version="1" xmlns="http://xspf.org/ns/0/">
@@ -143,7 +143,7 @@ def test_an_xspf_playlist_is_read(tmp_path: Path) -> None:
         ("Night Owls", "First Light"),
         ("The Tide", "Ebb"),
         (None, "Flow & Ebb"),
-        ("Nobody", None),  # rejected by the next stage
+        ("Nobody", None),  # without a title; rejected later, by the `prepare` stage
     ]
     assert {(row["playlist_id"], row["playlist_name"]) for row in rows} == {
         ("night.xspf", "Späte Nacht")
@@ -191,11 +191,11 @@ def test_a_jspf_playlist_is_read(tmp_path: Path) -> None:
     assert [row["position"] for row in rows] == [0, 1]
     assert {row["playlist_name"] for row in rows} == {"Late Night"}
     assert len({row["playlist_id"] for row in rows}) == 1
-    path.write_text(2 * (json.dumps({"playlist": playlist}) + "\n"))  # a playlist a line
+    path.write_text(2 * (json.dumps({"playlist": playlist}) + "\n"))  # one playlist per line
     assert len({row["playlist_id"] for row in read(path)[1]}) == 2
 
 
-# Tables of one playlist.
+# Tables that contain a single playlist.
 
 EXPORTED = (
     "Track URI,Track Name,Artist Name(s),Album Name,Added By,Added At\n"
@@ -214,7 +214,7 @@ def test_a_folder_of_exported_playlists_is_a_playlist_a_file(tmp_path: Path) -> 
     assert (account.files, account.rows) == (3, 6)
     _, rows, _ = read(folder / "b" / "morning.csv")
     assert [(row["title"], row["track_id"], row["position"]) for row in rows] == [
-        ("First Light", "spotify:track:1", None),  # in the order of the file
+        ("First Light", "spotify:track:1", None),  # songs stay in file order, without positions
         ("Ebb", "spotify:track:2", None),
     ]
     assert {(row["playlist_id"], row["playlist_name"]) for row in rows} == {

@@ -1,4 +1,4 @@
-"""Axes, bins and fonts of the pictures."""
+"""Axes, bins and fonts of charts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_logarithmic_axis_has_several_labels(low: float, high: float) -> None:
 
 
 def heights(monkeypatch: pytest.MonkeyPatch, values: Any, folder: Path) -> tuple[str, list[float]]:
-    """Return the kind of the histogram of these values, and the heights of its bars or steps."""
+    """Draw a histogram of values. Return its kind, and the heights of its bars or steps."""
     drawn: list[tuple[str, list[float]]] = []
 
     def seen(figure: Any, *rest: Any) -> Picture:
@@ -80,7 +80,7 @@ def test_each_of_few_different_numbers_has_a_bar(
 def test_bins_of_different_widths_have_comparable_heights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The values are log-uniform, so the histogram is flat except at its edges.
+    # The values have a log-uniform distribution, so the histogram is flat except at its edges.
     values = np.floor(np.exp2(np.linspace(3, 10, 200_000)) + 0.5)
     kind, bar_heights = heights(monkeypatch, values, tmp_path)
     inner = [height for height in bar_heights if height > 0][2:-2]

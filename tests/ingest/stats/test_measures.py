@@ -1,4 +1,4 @@
-"""Statistics of playlists: results worked out by hand, and the page that shows them."""
+"""Statistics of playlists, checked against values calculated by hand, and the HTML page."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_a_normal_distribution_is_not_a_power_law() -> None:
     fit = measures._fit(values)
     assert fit is not None
     assert fit.sampled == 5_000
-    assert 0 < fit.in_tail < 0.9  # the fit covers only the tail
+    assert 0 < fit.in_tail < 0.9  # the power law was fitted only to the tail
 
 
 @pytest.mark.parametrize(
