@@ -1,6 +1,6 @@
-"""Fixtures that several packages share: a small release, a Qdrant server, and an event loop.
+"""Fixtures that tests of several packages use: a small release, a Qdrant server, an event loop.
 
-Every other fixture is defined in the conftest of the folder that uses it.
+All other fixtures are defined in the conftest of the folder in which they are used.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# No time limit per example, because the machine may be busy; a failure prints how to repeat it.
+# Examples have no time limit, because the machine may be busy. `print_blob` prints how to reproduce
+# a failure.
 hypothesis.settings.register_profile("suite", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("suite")
 
 SERVER_FIXTURES = {"qdrant_url", "qdrant_binary"}
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their marks
+@pytest.hookimpl(tryfirst=True)  # run before pytest selects tests by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that uses a real Qdrant server."""
+    """Mark each test that uses a real Qdrant server with `server`."""
     for item in items:
         if isinstance(item, pytest.Function) and SERVER_FIXTURES & {*item.fixturenames}:
             item.add_marker(pytest.mark.server)
@@ -45,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data beside the checkout. If it is missing, its tests are skipped."""
+    """The folder of real data next to the checkout. If it is missing, the test is skipped."""
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no real data in {SHARED_DATA}")
     return SHARED_DATA
@@ -53,7 +54,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Terminal]:
-    """Make standard output a terminal with the given number of columns."""
+    """A function that makes standard output a terminal with the given number of columns."""
 
     def make(width: int) -> Terminal:
         made = Terminal()
@@ -66,7 +67,9 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Terminal]:
 
 @pytest.fixture(scope="session")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
-    """A release of 500 synthetic playlists. Read only: tests that publish use a copy."""
+    """A release of 500 synthetic playlists. Tests must not change it; those that publish use
+    `lane`.
+    """
     folder = tmp_path_factory.mktemp("road")
     file = folder / "playlists.csv"
     playlists.write_csv(playlists.generate(SMALL, seed=1), file)
@@ -89,7 +92,7 @@ def server_road(
 
 @pytest.fixture
 def lane(road: Road, tmp_path: Path) -> Lane:
-    """A copy of the work folder and the store of `road`, in which a test may ingest again."""
+    """A copy of the work folder and store of `road`, in which a test can run the ingest again."""
     shutil.copytree(road.work, tmp_path / "work")
     shutil.copytree(road.home.path, tmp_path / "home", copy_function=linked)
     return Lane(road, tmp_path / "work", EmbeddedStore(tmp_path / "home"), road.file)
@@ -97,7 +100,7 @@ def lane(road: Road, tmp_path: Path) -> Lane:
 
 @pytest.fixture(scope="session")
 def content(tmp_path_factory: pytest.TempPathFactory) -> Content:
-    """Songs with extra fields and vectors of both kinds, as a draft to publish. Read only."""
+    """Songs with extra fields, dense and sparse vectors, as a draft. Tests must not change it."""
     return made(tmp_path_factory.mktemp("draft"), seed=0)
 
 
@@ -116,14 +119,14 @@ def qdrant_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def qdrant_binary() -> None:
-    """Skip tests that start and kill servers, unless the path of a Qdrant binary is set."""
+    """Skip tests that start and kill servers if no Qdrant binary is configured."""
     if not BINARY:
         pytest.skip("NEXTSONG_QDRANT_BINARY is not set to a Qdrant binary")
 
 
 @pytest.fixture(scope="session")
 def server_stores(qdrant_url: str) -> Iterator[Shared]:
-    """Make stores on the real server, and remove them at the end."""
+    """A factory of stores on the real server, which are removed at the end."""
     shared = Shared(qdrant_url)
     yield shared
     shared.clean()

@@ -1,4 +1,4 @@
-"""The documentation names files, headings, commands and options that exist."""
+"""Checks that files, headings, commands and options in the documentation exist."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def anchors_of(page: Path) -> set[str]:
 
 
 def code_of(page: Path) -> list[str]:
-    """Return the code spans within the sentences of a page."""
+    """Return the inline code spans of a page."""
     return [" ".join(code.split()) for code in CODE.findall(BLOCK.sub("", page.read_text("utf-8")))]
 
 
 def shell_lines_of(page: Path) -> Iterator[str]:
-    """Yield the lines of a page's shell blocks, and lines with a prompt in its other blocks."""
+    """Yield the lines of a page's shell blocks, and lines with a prompt in other code blocks."""
     for language, block in BLOCK.findall(page.read_text("utf-8")):
         lines = block.replace("\\\n", " ").splitlines()
         yield from (line.removeprefix("$ ") for line in lines if language or line[:2] == "$ ")
 
 
 def invocations_of(page: Path) -> Iterator[list[str]]:
-    """Yield the words after `nextsong` in each command that a page shows."""
+    """Yield the words that follow `nextsong`, for each command on a page."""
     top_level = set(main.list_commands(click.Context(main)))
     shell = [line for line in shell_lines_of(page) if re.search(r"\bnextsong ", line)]
     within_text = [
@@ -73,12 +73,12 @@ def invocations_of(page: Path) -> Iterator[list[str]]:
 
 
 def open_context(command: click.Command, parent: click.Context | None = None) -> click.Context:
-    """Return the context of a command, with the same names of the help option as the parent."""
+    """Return the click context of a command. Settings such as help option names are inherited."""
     return command.make_context(command.name, [], parent=parent, resilient_parsing=True)
 
 
 def find_problem(words: list[str]) -> str:
-    """Return the first word that the `nextsong` command does not accept, or ""."""
+    """Return the first word that `nextsong` does not accept, or "" if it accepts all words."""
     context = open_context(main)
     options = options_of(context)
     for word in words:
@@ -96,7 +96,7 @@ def find_problem(words: list[str]) -> str:
 
 
 def options_of(context: click.Context, *, below: bool = False) -> set[str]:
-    """Return the options of a command and, if `below` is set, of all its subcommands."""
+    """Return the options of a command. If `below` is set, include those of all its subcommands."""
     command = context.command
     parameters = command.get_params(context)
     options = {name for param in parameters for name in (*param.opts, *param.secondary_opts)}

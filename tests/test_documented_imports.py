@@ -1,4 +1,4 @@
-"""Imports that any version of the documentation shows: they work, and give the same objects."""
+"""Imports that current or earlier documentation shows still work, and give current objects."""
 
 from __future__ import annotations
 

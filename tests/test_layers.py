@@ -1,4 +1,4 @@
-"""Rules for the whole tree: layers, import circles, module names in strings, and help texts."""
+"""Rules for all code: layers, import cycles, module names in strings, and help texts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOCATOR = re.compile(rf"({'|'.join(LAYERS)})(\.[a-z_0-9]+)+(:\w+)?")
 
 
 def parse_sources() -> dict[str, ast.Module]:
-    """Return the syntax trees of all modules, by dotted name. A package has its folder's name."""
+    """Return the syntax trees of all modules, by dotted name. `__init__` is omitted from names."""
     return {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): ast.parse(
             path.read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ SOURCES = parse_sources()
 
 
 def imports_of(module: str) -> set[str]:
-    """Return the names that a module imports anywhere, also in functions and for type checking."""
+    """Return the names that a module imports, including in functions and for type checking only."""
     names: set[str] = set()
     for node in ast.walk(SOURCES[module]):
         if isinstance(node, ast.Import):
@@ -73,7 +73,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 def locators_of(module: str) -> Iterator[str]:
-    """Yield the strings of a module that name modules of this project, except after `-m`."""
+    """Yield the strings in a module that are names of project modules, except after "-m"."""
     tree = SOURCES[module]
     children = {
         after
@@ -101,7 +101,7 @@ def test_modules_are_located_by_strings_only_in_the_table_of_commands() -> None:
 def find_commands(
     command: click.Command, name: tuple[str, ...] = ()
 ) -> list[tuple[tuple[str, ...], click.Command]]:
-    """Return all commands below `command`, each with the words that run it."""
+    """Return all commands below `command`, each with the words that select it."""
     if not isinstance(command, click.Group):
         return [(name, command)]
     context = click.Context(command)

@@ -60,13 +60,15 @@ FOLDS = 4
 """Number of parts of the training playlists. One part at a time is set aside."""
 
 ENOUGH_PLAYLISTS = 4_000
-"""If at least this many playlists have been set aside, no other part is used, to save time: each
-part needs new weights and vectors.
+"""Number of playlists that are enough: when as many have been set aside, no other part is used.
+
+This saves time, because each part needs new weights and vectors.
 """
 
 CASES_PER_PLAYLIST, MAX_CASES_PER_PLAYLIST, ENOUGH_CASES = 8, 40, 12_000
-"""Number of cases per playlist in addition to the last-song case: at least 8, and up to 40 until
-all playlists together have 12,000.
+"""Number of cases per playlist in addition to the last-song case.
+
+At least 8. If there are few playlists, up to 40, to get about 12,000 cases in total.
 """
 
 LAST_SONG_WEIGHT = 5.0

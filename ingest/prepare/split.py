@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from catalog.console.progress import Reporter
 
 BOUNDS = {"train": (0.0, 0.7), "validation": (0.7, 0.9), "test": (0.9, 1.0)}
-"""The range of hash values of each split: from the first number up to but not including the second."""
+"""The range of hash values of each split. The second number is not included."""
 
 # The lower 8 bytes of the MD5 hash, scaled to the range from 0 to 1. MD5 gives the same result in
 # every version of DuckDB and on every machine.

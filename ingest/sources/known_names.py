@@ -93,7 +93,7 @@ TIMES = {
     *("unixtimestamp", "datetime", "playtime", "endtime"),
     *("eventtime", "orderdate", "purchasedate", "invoicedate"),
 }
-"""Names of columns with times of listening. The plays of a listener are cut into sessions by time."""
+"""Names of columns with times of listening, by which a listener's plays are cut into sessions."""
 
 ADDED = "addedat"
 """Name of the column with the times at which songs were added to the playlist (the whole file)."""

@@ -14,7 +14,7 @@ Quoting = Literal["auto", "standard", "wrapped", "none"]
 QUOTINGS: tuple[Quoting, ...] = get_args(Quoting)
 
 MIN_PLAY = 30.0
-"""Default minimum length of a play that counts, in seconds. Spotify counts streams in the same way."""
+"""Default minimum length of a play that counts, in seconds. Spotify uses the same minimum."""
 
 
 @dataclass(frozen=True)

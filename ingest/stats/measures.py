@@ -30,8 +30,9 @@ TOP = 20
 """Number of popular songs, and number of popular artists, to list."""
 
 FITTED = 50_000
-"""Maximum number of values to which a power law is fitted. A larger number of values is sampled: a
-fit to all takes minutes and has the same result.
+"""Maximum number of values to which a power law is fitted.
+
+More values are sampled, because a fit to all values takes minutes and has the same result.
 """
 
 LEAST_FITTED = 100

@@ -1,7 +1,7 @@
-"""The public surface, pinned by snapshots in `tests/golden`, so that no change goes unnoticed.
+"""Snapshot tests of the public surface, so that no change goes unnoticed.
 
-Each test describes one part of the surface as lines of text, and compares them with a snapshot.
-After an intended change, write the snapshots again and read the diff:
+Each test describes one part of the surface as lines of text, and compares the lines with a snapshot
+in `tests/golden`. After an intended change, write the snapshots again, and check the diff:
 
     NEXTSONG_REWRITE_GOLDEN=1 python -m pytest tests/golden/test_golden.py
 
@@ -79,12 +79,12 @@ UNSEEN |= {"flag_value", "readable", "case_sensitive"}
 
 @dataclass(frozen=True)
 class Surface:
-    """A release that `ingest run` made of the playlists of `road`, and observations of that run.
+    """A release that `ingest run` made from the playlists of `road`, and observations of the run.
 
-    - `song`: artist and title of a song of the release.
-    - `log`: standard error of the run.
+    - `song`: the artist and title of a song in the release.
+    - `log`: the standard error output of the run.
     - `draft`: columns of the draft.
-    - `collections`: description of the collections of a Qdrant server with the same release.
+    - `collections`: a description of the collections on a Qdrant server with the same release.
     """
 
     home: Path
@@ -98,7 +98,7 @@ class Surface:
 
 
 def nextsong(*arguments: str, **environment: str) -> Result:
-    """Run the command. Of all variables with the prefix `PREFIX`, only `environment` is set."""
+    """Run `nextsong`. Of all environment variables with `PREFIX`, only `environment` is set."""
     unset: dict[str, str | None] = {name: None for name in os.environ if name.startswith(PREFIX)}
     result = CliRunner().invoke(main, arguments, env=unset | environment)
     assert result.exit_code == 0, f"nextsong {' '.join(arguments)}: {result.output}"
@@ -107,7 +107,7 @@ def nextsong(*arguments: str, **environment: str) -> Result:
 
 @pytest.fixture(scope="session")
 def surface(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Surface:
-    """An ingest run with payload fields and rejects, published to an emulated server as well."""
+    """An ingest run with payload fields and rejects. It also publishes to an emulated server."""
     folder = tmp_path_factory.mktemp("golden")
     file, home = folder / "playlists.csv", folder / "home"
     file.write_text(road.file.read_text(encoding="utf-8") + BROKEN_ROWS, encoding="utf-8")
@@ -137,7 +137,7 @@ def plain(value: Any) -> str:
 
 
 def commands(command: click.Command, parent: click.Context | None, name: str) -> Iterator[Any]:
-    """Yield the context of every command."""
+    """Yield the click contexts of a command and of all its subcommands."""
     context = click.Context(command, parent, name, **command.context_settings)
     yield context
     if isinstance(command, click.Group):
@@ -148,7 +148,7 @@ def commands(command: click.Command, parent: click.Context | None, name: str) ->
 
 
 def option_line(option: click.Parameter) -> str:
-    """Return a line for an option or argument, with all properties that callers rely on."""
+    """Return a line for an option or argument, with all properties on which users rely."""
     about = option.to_info_dict()
     given = " / ".join(" ".join(names) for names in (option.opts, option.secondary_opts) if names)
     facts = about.pop("type") | about | {"nargs": None if option.nargs == 1 else option.nargs}
@@ -176,12 +176,12 @@ def configuration(*options: str, **environment: str) -> str:
 
 
 def settings_of(toml: str) -> dict[str, Any]:
-    """Return the settings in the output of `serve --print-config`; settings not set are None."""
+    """Return the settings in the output of `serve --print-config`. Unset settings are None."""
     return tomllib.loads(toml) | dict.fromkeys(re.findall(r"(?m)^# (\w+) is not set$", toml))
 
 
 def kinds_of_settings() -> dict[str, dict[str, Any]]:
-    """Return the JSON type of each setting, with its bounds; the type null is omitted."""
+    """Return the JSON type of each setting, with bounds. The type null is omitted."""
     texts = {"title", "description", "default"}
     return {
         key: {name: value for name, value in kind.items() if name not in texts}
@@ -192,7 +192,7 @@ def kinds_of_settings() -> dict[str, dict[str, Any]]:
 
 
 def sample_of(kind: dict[str, Any]) -> str:
-    """Return a value of this type as text, different from the default."""
+    """Return a sample value of a JSON type, as text. It must differ from the default value."""
     if "enum" in kind:
         return str(kind["enum"][-1])
     values = {"integer": kind.get("minimum", 0) + 1, "number": 1.5, "boolean": "true"}
@@ -217,7 +217,7 @@ def test_settings_of_the_service(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def printed(surface: Surface) -> list[str]:
-    """The shape of the output of each command in `DOCUMENTS`."""
+    """The shapes of the JSON output of `ingest run` and of each command in `DOCUMENTS`."""
     logged = [line for line in json_lines(surface.log) if line["event"] != "progress"]
     lines = ["nextsong ingest run --log-format=json", *(f"  {line}" for line in shape([logged]))]
     words = {"song": surface.song, "word": surface.song.split()[0]}
@@ -227,7 +227,7 @@ def printed(surface: Surface) -> list[str]:
         if name == "evaluate":
             words["run"] = found[0]["run"]
         if name == "runs list":
-            words["first"] = found[0]["id"]  # the ingest run
+            words["first"] = found[0]["id"]  # the id of the ingest run
         lines.append(" ".join(["nextsong", name, *arguments]))
         lines += [f"  {line}" for line in shape([found])]
     return lines
@@ -251,7 +251,7 @@ def test_every_command_that_prints_json_is_in_the_table() -> None:
 
 @contextmanager
 def service(home: Path, log: Path) -> Iterator[tuple[str, str]]:
-    """Run `nextsong serve` in a process; yield its address, and the URL of its metrics."""
+    """Run `nextsong serve` in a child process. Yield its address and the URL of its metrics."""
     module = main.callback.__module__ if main.callback else ""
     command = [sys.executable, "-m", module, "serve", f"--home={home}", "--port=0", "--drain=0"]
     command += ["--metrics-port=0", "--log-format=json"]
@@ -286,7 +286,7 @@ def test_metrics_and_log_of_the_service(surface: Surface, tmp_path: Path) -> Non
 
 
 def schema_lines(schema: Any, definitions: Any, path: str = "") -> Iterator[str]:
-    """Yield each key path that a JSON schema allows, with its types, in the form of `shape`."""
+    """Yield each key path that a JSON schema allows, with its types, in the format of `shape`."""
     kinds = [definitions.get(one.get("$ref"), one) for one in schema.get("anyOf", [schema])]
     names = ["|".join(one.get("enum", [one.get("type", "any")])) for one in kinds]
     yield f"{path or '.'}: {' | '.join(sorted(names))}"
@@ -305,14 +305,14 @@ def test_manifest() -> None:
 
 
 def index_line(name: str, index: Any) -> str:
-    """Return a line for a payload index of Qdrant Edge, with all parameters that are set."""
+    """Return a line for a payload index in Qdrant Edge, with all parameters that are set."""
     settings = {at: getattr(index.params, at) for at in dir(index.params) if at[0] != "_"}
     chosen = [f"{at}={value}" for at, value in settings.items() if value is not None]
     return f"  {name}: {', '.join([str(index.data_type), *chosen])}"
 
 
 def collection_lines(client: Any) -> Iterator[str]:
-    """Yield lines for the collections of a Qdrant server, with vectors and payload indexes."""
+    """Yield lines about the collections on a Qdrant server: vectors and payload indexes."""
     for one in sorted(client.get_collections().collections, key=lambda one: one.name):
         about = client.get_collection(one.name)
         vectors = [*(about.config.params.vectors or ())]
@@ -341,7 +341,7 @@ def columns(path: Path) -> list[str]:
 
 
 def fields_of(path: Path) -> Iterator[str]:
-    """Yield lines for the columns or keys of a file that other programs may read."""
+    """Yield a line for each column or key of a data file. Other programs may read these files."""
     if path.suffix == ".parquet":
         yield from columns(path)
     elif path.suffix == ".jsonl":
@@ -353,7 +353,7 @@ def fields_of(path: Path) -> Iterator[str]:
                 yield f"  {name}: {kind}"
 
 
-@pytest.mark.usefixtures("printed")  # the commands of that fixture also write files
+@pytest.mark.usefixtures("printed")  # this fixture runs commands that also write files
 def test_files(surface: Surface) -> None:
     lines = []
     for path in sorted(surface.home.rglob("*")):
@@ -364,7 +364,7 @@ def test_files(surface: Surface) -> None:
 
 
 def api_lines(name: str, value: Any, indent: str = "") -> Iterator[str]:
-    """Yield one line for each message, field, enum and RPC of a descriptor."""
+    """Yield one line for each message, field, enum and RPC in a protobuf descriptor."""
     inner = {key: of for key, of in value.items() if isinstance(of, list)}
     yield f"{indent}{name} {plain({key: of for key, of in value.items() if key not in inner})}"
     for key, members in inner.items():

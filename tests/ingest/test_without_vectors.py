@@ -113,9 +113,7 @@ def test_the_release_is_evaluated_and_reported(
     )
     result = harness.evaluate(StoreLocation(home.path), work, plan, SilentReporter())
     hit_rate = {system.key: system.figures["hr@100"].mean for system in result.systems}
-    assert (
-        "cooccurrence" not in hit_rate
-    )  # not measured separately, because `auto` selects this mode
+    assert "cooccurrence" not in hit_rate  # `auto` already selects this mode
     assert hit_rate["nextsong"] == hit_rate["hybrid"] > hit_rate["popularity"]
     options = ["--split", "validation", "--baselines", "", "--report", str(tmp_path / "page.html")]
     command = ["evaluate", "--home", str(home.path), "--quiet", "--modes", "auto", *options]

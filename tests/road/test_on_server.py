@@ -1,4 +1,4 @@
-"""Ingest, evaluation and service give the same results on a Qdrant server and in a folder."""
+"""Ingest, evaluation and service give the same results with a Qdrant server as with a folder."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_searches_return_the_same_songs_as_in_the_embedded_store(
             for search in (
                 Search(point.vector, limit=20),
                 Search(weights={point.song.ordinal: 1.0}, limit=20),
-                # tests/catalog/test_stores.py compares fused searches with different weights.
+                # Hybrid searches are compared in tests/catalog/test_stores.py.
             )
         ]
         hits = await on_server.find(searches), await embedded.find(searches)
@@ -82,7 +82,8 @@ def test_hit_rates_equal_those_of_the_embedded_store(road: Road, server_road: Se
         )
     )
     for measure in ("hr@10", "hr@100", "mrr@10"):
-        # Songs with equal scores may be in another order, which can change 1 of 51 playlists.
+        # Songs with equal scores may be in a different order, which can change the result for 1 of
+        # the 51 playlists.
         assert on_server[measure].mean == pytest.approx(embedded[measure].mean, abs=0.021), measure
 
 

@@ -1,4 +1,4 @@
-"""Call the methods of the API without a server, with a default seed."""
+"""Functions that call the API methods without a server, with a default seed."""
 
 from __future__ import annotations
 

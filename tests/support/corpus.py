@@ -1,4 +1,4 @@
-"""Difficult playlist files, each with the expected result: rows, and rejects by reason."""
+"""Difficult playlist files, with the expected numbers of rows and rejects for each."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HEADER = "pid,artist,title\n"
 
 @dataclass(frozen=True)
 class DifficultFile:
-    """A file, the number of its records that are rows, and the number of rejects by reason."""
+    """A file, the expected number of rows, and the expected number of rejects by reason."""
 
     name: str
     content: bytes

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# The most popular songs, whose names tests search for. The other names are "Artist 7", "Song 123".
+# The names of the most popular songs, which tests search for. All other names are of the form
+# "Artist 7" and "Song 123".
 NAMED = [
     ("Beyoncé", "Déjà Vu"),
     ("AC/DC", "T.N.T."),
@@ -65,7 +66,7 @@ def drafted(
     of_songs: Sequence[Song] | None = None,
     column: pa.Array | None = None,
 ) -> Draft:
-    """Write a draft with these vectors, shape (n, dimensions), or with the Arrow array `column`."""
+    """Write a draft whose vectors are `vectors`, shape (n, dimensions), or `column` if given."""
     chosen = make_songs(len(vectors)) if of_songs is None else of_songs
     dimensions = vectors.shape[1]
     if column is None:
@@ -93,7 +94,7 @@ def drafted(
 
 
 def make_songs(count: int) -> list[Song]:
-    """Return songs, most popular first; song i is in `count - i` playlists."""
+    """Return `count` songs, most popular first. Song i is in `count - i` playlists."""
     names = NAMED + [(f"Artist {i % 20}", f"Song {i}") for i in range(len(NAMED), count)]
     return [
         Song(song_id(artist, title), artist, title, (normalise(artist),), i, count - i)
@@ -106,7 +107,7 @@ def vectors_of(count: int, dimensions: int, seed: int = 0) -> Vector:
 
 
 class Notes(SilentReporter):
-    """A reporter that records results and steps, and calls `on_progress` with each step."""
+    """A reporter that records results and progress, and calls `on_progress` at each step."""
 
     def __init__(self, on_progress: Callable[[float, float | None], None] | None = None) -> None:
         self.results: list[str] = []
@@ -128,7 +129,7 @@ class Notes(SilentReporter):
 
 @dataclass(frozen=True)
 class Library:
-    """A release of synthetic songs and vectors, with its content and its store."""
+    """A release of synthetic songs and vectors, together with its content and store."""
 
     songs: list[Song]
     vectors: Vector
@@ -143,7 +144,7 @@ class Library:
         return shard_of(self.store)
 
     def exact(self, query: Vector, limit: int, where: Callable[[Song], bool]) -> list[Song]:
-        """Return the nearest songs by exact search."""
+        """Return the `limit` nearest songs that satisfy `where`, by exact search."""
         allowed = [song for song in self.songs if where(song)]
         scores = self.vectors[[song.ordinal for song in allowed]] @ query
         return [allowed[i] for i in np.argsort(-scores, kind="stable")[:limit]]

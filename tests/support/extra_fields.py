@@ -1,4 +1,4 @@
-"""Songs with extra payload fields of every kind."""
+"""Test data: songs with extra payload fields of every kind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Releases for tests: an `OpenRelease` in memory, and published releases with the same songs."""
+"""Fake releases: an `OpenRelease` in memory, and a store of such releases."""
 
 from __future__ import annotations
 
@@ -50,9 +50,10 @@ CONTENT_PARAMETERS: dict[str, Any] = {
 def points_of(
     *rows: tuple[str, str, int, Sequence[float]], track_ids: Sequence[str] = ()
 ) -> list[Point]:
-    """Return points for rows of (artist, title, playlists, vector), ordered by popularity.
+    """Return points for rows of (artist, title, playlists, vector).
 
-    Vectors are scaled to unit length. `track_ids`, one per row, identify the songs if given.
+    Ordinals follow the number of playlists. Vectors are scaled to unit length. If `track_ids` is
+    given, with one id per row, songs are identified by track id.
     """
     order = sorted(range(len(rows)), key=lambda row: -rows[row][2])
     points = []
@@ -68,7 +69,7 @@ def points_of(
 def content_entries(
     points: Sequence[Point], fields: Collection[str], scale: float
 ) -> dict[int, dict[int, float]]:
-    """Return the content entries of the songs, by the index of a key and the song's ordinal."""
+    """Return the content entries: by index of a key and by ordinal of a song."""
     songs_of: dict[int, list[int]] = defaultdict(list)
     for point in points:
         for field in fields:
@@ -143,11 +144,11 @@ def passes(song: Song, where: Filter) -> bool:
 class FakeRelease:
     """A release in memory with exact search.
 
-    - `call_counts`: number of calls of each method.
+    - `call_counts`: number of calls to each method.
     - `deadline`: the last deadline that was set.
-    - `strengths`: co-occurrence weight of each song for each seed, both by their ordinals.
-    - `shares`: content shares. If given, the release has content entries and weighs seeds by
-      powers of their ages; otherwise, weights decay, as in format 2.
+    - `strengths`: co-occurrence weights, by ordinal of the seed and by ordinal of the song.
+    - `shares`: content shares. If given, the release has content entries and weighs seeds by powers
+      of their ages; otherwise, weights decay, as in format 2.
     """
 
     def __init__(
@@ -282,7 +283,7 @@ class FakeRelease:
 
 
 class FakeStore:
-    """A store of the releases given to `put`, or of errors to raise. The last one is current."""
+    """A store of releases or errors. The content that was `put` last is current."""
 
     def __init__(self, release: FakeRelease) -> None:
         self._contents: dict[str, FakeRelease | Exception] = {}
@@ -295,7 +296,7 @@ class FakeStore:
         self._current = name
 
     def count_popular_queries(self, name: str) -> int:
-        """Return the number of queries for the popular songs of a release."""
+        """Return how often the popular songs of a release were queried."""
         content = self._contents[name]
         return content.call_counts.get("popular", 0) if isinstance(content, FakeRelease) else 0
 
@@ -326,7 +327,7 @@ def publish(
     payload: Mapping[str, Kind] | None = None,
     shares: Mapping[str, float] | None = None,
 ) -> Manifest:
-    """Publish points as a release. `strengths` and `shares` are those of `FakeRelease`."""
+    """Publish points as a release. For `strengths` and `shares`, see `FakeRelease`."""
     predictions = with_content(strengths, points, shares)
     rows = []
     for point in points:

@@ -1,7 +1,7 @@
-"""Random requests made from the proto, and a program that sends them to the service's methods.
+"""Random requests for the gRPC API, and a program that sends them to the service's methods.
 
-`python -m tests.support.fuzzing HOME SEED COUNT` sends COUNT requests to the release in the folder
-HOME, with serialised requests and responses as in gRPC, and prints the outcome as JSON.
+`python -m tests.support.fuzzing HOME SEED COUNT` calls the methods COUNT times, with the release in
+the folder HOME, and prints the outcome as JSON. Requests and responses are serialised as in gRPC.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
 
 class Fuzz:
-    """Makes random messages of the API from their descriptors, many of them nearly valid."""
+    """Makes random messages for the API from the protobuf descriptors. Many are nearly valid."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
 
     def call(self) -> tuple[str, Any]:
-        """Return the name of a method, and a request for it."""
+        """Return the name of a random method, and a random request for it."""
         (name,) = self.random.choices(list(CALLS), weights=[6, 2, 3, 2, 0.2, 0.5, 0.2])
         return name, self.message(CALLS[name])
 
@@ -88,7 +88,7 @@ class Fuzz:
     def text(self, name: str) -> str:
         pick = self.random.choice
         if "song_id" in name and self.random.random() < 0.7:
-            if self.random.random() < 0.1:  # different ids with the same hash
+            if self.random.random() < 0.1:  # a random id; all such ids have the same hash
                 return str(UUID(int=self.random.randrange(2**60) * (2**61 - 1)))
             return pick([str(point.song.song_id) for point in SONGS])
         if name == "field" and self.random.random() < 0.8:
@@ -137,11 +137,11 @@ def measure_memory(pid: int) -> int:
 
 
 class RefusedError(Exception):
-    """A replacement for the exception that gRPC raises to end a refused call."""
+    """Stand-in for the exception that gRPC raises to end a refused call."""
 
 
 class Context:
-    """A stand-in for gRPC's context of a call."""
+    """Stand-in for the context that gRPC passes to a method."""
 
     code = "OK"
 
@@ -160,7 +160,7 @@ class Context:
 
 
 class CallDetails:
-    """A stand-in for gRPC's details of a call."""
+    """Stand-in for the call details that gRPC passes to a handler."""
 
     invocation_metadata = ()
 
@@ -169,7 +169,11 @@ class CallDetails:
 
 
 async def send_all(folder: Path, seed: int, count: int) -> dict[str, Any]:
-    """Return the number of requests by status, their rate, and the growth of memory."""
+    """Send `count` requests to the release in `folder`.
+
+    Returns the number of requests by status code, the number of requests per second, and the growth
+    of memory in bytes.
+    """
     metrics = Metrics(prometheus.CollectorRegistry())
     settings = Settings()
     admission = Admission(settings.max_concurrency)

@@ -25,7 +25,7 @@ STAGES = ["read", "prepare", "split", "count", "train", "choose"]
 
 
 class Listener(SilentReporter):
-    """A reporter that records the stages that were run, and those that were unchanged."""
+    """A reporter that records the names of executed stages and of unchanged stages."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -43,7 +43,7 @@ class Listener(SilentReporter):
 
 
 class QuickHome(EmbeddedStore):
-    """A store that builds no shard: a new release copies the current one, except its origin."""
+    """A store that does not build shards. A new release copies the current manifest."""
 
     def publish(self, draft: Draft, reporter: Reporter, gate: object = None) -> Manifest:
         with reporter.task("publish"):
@@ -62,7 +62,7 @@ class QuickHome(EmbeddedStore):
 
 @dataclass
 class Lane:
-    """A copy of the work folder and the store of `road`, with which a test may run the ingest."""
+    """A copy of the work folder and store of `road`, in which a test can run the ingest again."""
 
     road: Road
     work: Path

@@ -1,4 +1,4 @@
-"""Rows as the stage `read` writes them, and the output of the stage `prepare` for these rows."""
+"""Rows in the format of the `read` stage, and the output of the `prepare` stage for such rows."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ Row = dict[str, Any]
 
 
 def row(artist: str | None = "A", title: str | None = "x", **fields: Any) -> Row:
-    """Return a row as `ingest.sources.read` writes it; columns that are not given are null."""
+    """Return a row in the format of the `read` stage. Columns that are not given are null."""
     blank: Row = dict.fromkeys(ROWS.names)
     return blank | {"file": "songs.csv", "artist": artist, "title": title} | fields
 
 
 def numbered(rows: list[Row]) -> list[Row]:
-    """Return the rows with line numbers. A row without one gets the number of its index, from 2."""
+    """Return the rows with line numbers. Rows without a line are numbered by index, from 2."""
     return [{**one, "line": one["line"] or at} for at, one in enumerate(rows, start=2)]
 
 
 def playlist(name: str, songs: str, **fields: Any) -> list[Row]:
-    """Return the rows of a playlist: one for each letter of `songs`, which is the song's title."""
+    """Return the rows of a playlist. Each letter of `songs` is the title of one song."""
     return [row(title=song, playlist_id=name, **fields) for song in songs]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The output of the stage `prepare`, read from its files."""
+    """The output of the `prepare` stage, read from its files."""
 
     folder: Path
     summary: PrepareSummary
@@ -48,7 +48,7 @@ class Prepared:
     rejects: list[Row]
 
     def titles(self, of: list[Row] | None = None) -> dict[str, str]:
-        """Return the titles of the songs of each playlist, in order and joined to one text."""
+        """Return the titles in each playlist, in order and joined into one string, by playlist."""
         return {
             one["playlist_id"]: "".join(self.songs[song]["title"] for song in one["songs"])
             for one in (self.playlists if of is None else of)
@@ -85,7 +85,7 @@ def prepared(
 
 
 def work_of(folder: Path, rows: list[Row], **choices: Any) -> Path:
-    """Return a work folder with the finished stage `prepare` for these rows."""
+    """Return a work folder that contains the finished `prepare` stage for these rows."""
     made = prepared(folder, rows, **choices)
 
     def build(out: Path) -> PrepareSummary:

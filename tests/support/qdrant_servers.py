@@ -1,8 +1,8 @@
-"""Qdrant servers for tests, and the emulation of a server in memory by `qdrant-client`.
+"""Qdrant servers for tests, and stores that use the in-memory emulation of `qdrant-client`.
 
-A real server is the server at QDRANT_URL, or a process of the program NEXTSONG_QDRANT_BINARY, or a
-container. If there is none, tests that need a server are skipped, and the reason is in the summary
-of the run. With NEXTSONG_REQUIRE_SERVER=1, these tests fail.
+The real server is the server at QDRANT_URL, else a process of the program NEXTSONG_QDRANT_BINARY,
+else a container. If none of these is available, tests that need a server are skipped, and pytest's
+summary shows the reason. If NEXTSONG_REQUIRE_SERVER is 1, these tests fail instead.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ def without_server(reason: str) -> None:
 
 @contextmanager
 def container() -> Iterator[str]:
-    """Yield the URL of a server in a container, if there is an engine and the image."""
+    """Start a server in a container and yield its URL. Skip the test if this is not possible."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from testcontainers.core.config import testcontainers_config
             from testcontainers.core.container import DockerContainer
 
-            # The container is stopped below, so the image of the reaper is not needed.
+            # The container is stopped below, so testcontainers' clean-up container is not needed.
             testcontainers_config.ryuk_disabled = True
             logging.getLogger("testcontainers").setLevel(logging.ERROR)
             started = DockerContainer(IMAGE).with_exposed_ports(6333, 6334)
-            # Folders in memory make the tests faster.
+            # In-memory folders make the tests faster.
             for folder in ("storage", "snapshots"):
                 started.with_tmpfs_mount(f"/qdrant/{folder}")
             started.start()
@@ -88,7 +88,7 @@ def await_ready(url: str, grpc_port: int, alive: Callable[[], bool] = lambda: Tr
 
 
 def free_port(*, pair: bool = False) -> int:
-    """Return a free port; with `pair`, the next port is also free."""
+    """Return a free port. If `pair` is set, the next port is also free."""
     while True:
         with socket.socket() as one, socket.socket() as two:
             one.bind(("127.0.0.1", 0))
@@ -101,7 +101,7 @@ def free_port(*, pair: bool = False) -> int:
 
 
 class Program:
-    """A server that can be killed and started again with the same data and ports."""
+    """A Qdrant server process that can be killed and restarted with the same data and ports."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.port = free_port(pair=True)
@@ -155,7 +155,7 @@ class Program:
 
 
 def options_of(url: str, prefix: str = "nextsong", **more: Any) -> QdrantOptions:
-    """Return the options for a URL. For a container, the URL ends with # and the gRPC port."""
+    """Return the options for a URL. The URL of a container ends with # and the gRPC port."""
     address, _, grpc_port = url.partition("#")
     return qdrant_options(
         address, prefix=prefix, grpc_port=int(grpc_port) if grpc_port else None, **more
@@ -163,7 +163,7 @@ def options_of(url: str, prefix: str = "nextsong", **more: Any) -> QdrantOptions
 
 
 class Shared:
-    """A factory of stores on one server, each with its own prefix; removes them at the end."""
+    """A factory of stores on one server, each with its own prefix. `clean` removes the stores."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -175,7 +175,7 @@ class Shared:
         return store
 
     def again(self, store: ServerStore, **more: Any) -> ServerStore:
-        """Return another object for the same store, as in another process."""
+        """Return a new object for the same store, as another process would create."""
         return ServerStore(store.options, **more)
 
     def clean(self) -> None:
@@ -193,7 +193,7 @@ def wipe(store: ServerStore) -> None:
 
 
 class Memory(QdrantClient):
-    """The emulation of `qdrant-client` in memory, without indexes, nodes and optimizers."""
+    """The in-memory emulation of `qdrant-client`. It has no indexes, nodes or optimizers."""
 
     def __init__(self) -> None:
         super().__init__(":memory:")
@@ -232,7 +232,7 @@ class MemoryNodes:
 
     def request(self, task: str, call: Callable[[Any], Any], **_: Any) -> Any:
         with server_errors(task, ":memory:"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it warns of features that are not emulated
+            warnings.simplefilter("ignore")  # the emulation warns about features that it lacks
             return call(self.client)
 
     def retrying_for(self, _seconds: float) -> AbstractContextManager[None]:
@@ -243,7 +243,7 @@ class MemoryNodes:
 
 
 class _Awaited:
-    """A client whose methods are coroutines."""
+    """Wraps a client so that its methods are coroutines."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -258,7 +258,7 @@ class _Awaited:
 
 
 def memory_store(**more: Any) -> ServerStore:
-    """Return a store in memory, within the limits of the emulation."""
+    """Return a store that uses the in-memory emulation."""
     nodes = MemoryNodes()
     parts: Any = {"nodes": nodes, "open_nodes": lambda: AsyncMemoryNodes(nodes)}
     return ServerStore(QdrantOptions((":memory:",)), **parts, **more)

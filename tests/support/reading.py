@@ -1,4 +1,4 @@
-"""Read a playlist file into lists of rows and of unreadable records."""
+"""Functions that read a playlist file into lists of rows and unreadable records."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ Rows = list[dict[str, Any]]
 def read(
     path: Path, given: Mapping[str, str] | None = None, options: ReadOptions = DEFAULT_OPTIONS
 ) -> tuple[ReadAccount, Rows, Rows]:
-    """Return the account, rows and unreadable records. The tables stay beside the file."""
+    """Read a file; return the result, rows and unreadable records. Tables are kept next to the
+    file.
+    """
     rows, unreadable = path.with_name("rows.parquet"), path.with_name("unreadable.parquet")
     account = read_files([path], given or {}, rows, unreadable, SilentReporter(), options)
     return account, pq.read_table(rows).to_pylist(), pq.read_table(unreadable).to_pylist()

@@ -1,4 +1,4 @@
-"""A small release of synthetic playlists (`Road`), and a terminal to print on."""
+"""A small release of synthetic playlists (`Road`), and a fake terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ QUICK = Parameters(dimensions=16, epochs=4, min_count=2, workers=1, mode="hybrid
 
 @dataclass(frozen=True)
 class Road:
-    """A file of synthetic playlists, and the store and the work folder with its release."""
+    """A file of synthetic playlists, with the store and work folder of the release made from it."""
 
     file: Path
     home: EmbeddedStore
@@ -40,7 +40,7 @@ class Road:
 
 @dataclass(frozen=True)
 class ServerRoad:
-    """The same playlists, published to a Qdrant server."""
+    """The playlists of `Road`, published to a Qdrant server."""
 
     file: Path
     home: ServerStore
@@ -49,7 +49,7 @@ class ServerRoad:
 
 
 def linked(source: str, target: str) -> str:
-    """Copy a file. A large file is hard-linked, because it is never written to."""
+    """Copy a file. Large files are hard-linked, because they are never changed."""
     if Path(source).stat().st_size > 1 << 16:
         os.link(source, target)
         return target
@@ -57,7 +57,7 @@ def linked(source: str, target: str) -> str:
 
 
 class Terminal(io.StringIO):
-    """A standard output that is a terminal."""
+    """A fake standard output that is a terminal."""
 
     def isatty(self) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""Calls of `Recommend` without the client, and the reasons of refused calls."""
+"""Calls to `Recommend` without the client library, and the reasons for refused calls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KEY, OTHER = "a-key-of-some-length", "another-key-of-length"
 def call_recommend(
     address: str, *metadata: tuple[str, str], timeout: float = PATIENCE_S
 ) -> tuple[pb.RecommendResponse, dict[str, Any]]:
-    """Call `Recommend` with metadata; return the response and its trailing metadata."""
+    """Call `Recommend` with metadata. Return the response and the trailing metadata."""
     with grpc.insecure_channel(address) as channel:
         stub = recommender_pb2_grpc.RecommenderStub(channel)
         response, call = stub.Recommend.with_call(WATERLOO, metadata=metadata, timeout=timeout)

@@ -1,4 +1,4 @@
-"""gRPC servers in an event loop in a separate thread, and callers."""
+"""gRPC servers that run in the event loop of a separate thread, and calls to them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WATERLOO = pb.RecommendRequest(seeds=[pb.Seed(artist="ABBA", title="Waterloo")])
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds, or fail."""
+    """Wait until a condition holds. Fail after `PATIENCE_S` seconds."""
     end = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end, "the condition was not met in time"
@@ -54,7 +54,7 @@ def build_server(
     history: History | None = None,
     **settings: Any,
 ) -> Server:
-    """Return a server on a free port that checks for releases often and stops quickly."""
+    """Return a server on a free port. It checks for new releases often and stops quickly."""
     chosen = {"port": 0, "look_every": 0.02, "drain": 0, "grace": 0.5} | settings
     return Server(
         store, Settings(**chosen), metrics or Metrics(CollectorRegistry()), tracer, history
@@ -62,7 +62,7 @@ def build_server(
 
 
 class Loop:
-    """An event loop in a thread, which all asynchronous gRPC objects of a process share."""
+    """An event loop in a separate thread. All asynchronous gRPC objects in a process share it."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -121,7 +121,7 @@ class SlowRelease(FakeRelease):
 
 
 class Call(threading.Thread):
-    """A call of `Recommend` in a thread. It sets `answer` or `failure`."""
+    """A call to `Recommend` in a thread. Sets `answer` or `failure` when the call ends."""
 
     def __init__(self, client: Client) -> None:
         super().__init__()

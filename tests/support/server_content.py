@@ -1,4 +1,4 @@
-"""A query for tests of the server store, and its results."""
+"""A query for tests of the server store, and the expected results."""
 
 from __future__ import annotations
 

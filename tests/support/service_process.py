@@ -22,7 +22,8 @@ STARTING_S = 60.0
 
 class Service:
     """`nextsong serve` in a separate process.
-    Its log goes to a file, because a pipe that is not read blocks the service after 64 kB.
+
+    The log is written to a file. A pipe that nobody reads would block the service after 64 kB.
     """
 
     def __init__(self, log: IO[str], home: Path, *options: str, path: Path | None = None) -> None:
@@ -61,12 +62,12 @@ class Service:
         ]
 
     def stop(self) -> tuple[int, str]:
-        """Stop the service, and return its exit code and its log."""
+        """Stop the service. Return the exit code and the log."""
         self.process.send_signal(signal.SIGTERM)
         return self.wait()
 
     def wait(self) -> tuple[int, str]:
-        """Wait until the service has ended, and return its exit code and its log."""
+        """Wait until the service has ended. Return the exit code and the log."""
         self.process.communicate(timeout=STARTING_S)
         self._log.seek(0)
         return self.process.returncode, self._log.read()
@@ -74,7 +75,7 @@ class Service:
 
 @contextmanager
 def run_service(home: Path, *options: str, path: Path | None = None) -> Iterator[Service]:
-    """Run the service. Modules in the folder `path` take precedence over installed ones."""
+    """Run the service. Modules in the folder `path` take precedence over installed modules."""
     with tempfile.TemporaryFile("w+") as log:
         service = Service(log, home, *options, path=path)
         try:

@@ -1,7 +1,8 @@
-"""Compare text with a snapshot in `tests/golden`, and describe the shape of JSON documents.
+"""Comparison of text with snapshots in `tests/golden`, and the shape of JSON documents as text.
 
-With `NEXTSONG_REWRITE_GOLDEN=1` in the environment, tests write their snapshots instead of
-comparing with them, and are skipped. Most snapshots belong to `test_golden`. To write all of them:
+If the environment variable `NEXTSONG_REWRITE_GOLDEN` is 1, tests write their snapshots instead of
+comparing with them, and are skipped. Most snapshots belong to `test_golden`. To write all
+snapshots:
 
     NEXTSONG_REWRITE_GOLDEN=1 python -m pytest $(grep -rl "snapshots import" tests)
 """
@@ -41,7 +42,7 @@ TYPES = {
 
 
 def check(topic: str, lines: Iterable[str]) -> None:
-    """Fail with a diff unless `lines` equal the snapshot `topic`."""
+    """Fail with a diff unless `lines` are equal to the snapshot `topic`."""
     path = GOLDEN / f"{topic}.txt"
     found = [*lines]
     if os.environ.get(REWRITE) == "1":
@@ -56,7 +57,7 @@ def check(topic: str, lines: Iterable[str]) -> None:
 
 
 def _diff(expected: list[str], found: list[str]) -> Iterator[str]:
-    """Yield the lines of a diff, each with the heading of its part of the snapshot."""
+    """Yield the lines of a diff. Each `@@` line ends with the heading of the changed section."""
     for line in difflib.unified_diff(expected, found, "snapshot", "now", lineterm="", n=1):
         place = re.match(r"@@ -(\d+)", line)
         above = expected[: int(place[1]) + 1] if place else []
@@ -69,7 +70,7 @@ def json_lines(text: str) -> list[Any]:
 
 
 def document(text: str) -> Any:
-    """Return the JSON document in `text`, or a list of its JSON lines."""
+    """Return the JSON document in `text`, or a list if `text` consists of JSON lines."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -77,7 +78,7 @@ def document(text: str) -> Any:
 
 
 def shape(values: Iterable[Any], path: str = "") -> Iterator[str]:
-    """Yield each key path in JSON values of the same type, with the types of its values.
+    """Yield each key path in JSON values of the same type, with the types of the values.
 
     `?` marks a key that only some objects have, and `*` stands for keys that are data, such as ids.
     A small object without nested objects is written on one line. If the objects in an array have a

@@ -27,7 +27,7 @@ GENRES = ["rock", "pop", "jazz"]
 
 
 def songs() -> list[Song]:
-    """Return songs: some have two artists, some none."""
+    """Return songs. Some have two artists, and some have none."""
     return [
         replace(song, extra=extra_of(song.ordinal), **artists_of(song))
         for song in make_songs(SONGS)
@@ -57,7 +57,7 @@ def extra_of(place: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Content:
-    """Songs, dense vectors (every ninth song has none), co-occurrence weights, and a draft."""
+    """Songs, dense vectors (missing for every ninth song), co-occurrence weights, and a draft."""
 
     songs: list[Song]
     vectors: list[Vector | None]
@@ -119,11 +119,11 @@ WEIGHTS = {3: 1.0, 17: 0.5, 111: 0.25, 400: 2.0}
 
 
 def assert_same(found: list[Hit], expected: list[Hit]) -> None:
-    """Assert that songs and scores are the same. Songs of equal score may be in any order."""
+    """Assert that songs and scores are the same. Songs with equal scores may be in any order."""
     assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=2e-6)
     if not expected:
         return
-    last = expected[-1].score + 1e-5  # songs that tie with the last one may differ
+    last = expected[-1].score + 1e-5  # songs with the same score as the last song may differ
     assert {h.song.song_id for h in found if h.score > last} == {
         h.song.song_id for h in expected if h.score > last
     }

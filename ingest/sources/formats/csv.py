@@ -245,7 +245,7 @@ def _detect_line_end(sample: bytes) -> bytes:
 
 
 def _detect_header(lines: pa.Array, options: ReadOptions) -> tuple[str, tuple[str, ...], int]:
-    """Return the delimiter that gives the most columns, the columns, and the header's line number."""
+    """Return the delimiter with the most columns, the column names, and the header's line count."""
     delimiters = options.delimiter or _DELIMITERS.get(options.format, "".join(_FORMAT_NAMES))
     texts = [raw.decode("utf-8", "replace") for raw in lines[:MAX_RECORD_LINES].to_pylist()]
     best: tuple[str, tuple[str, ...], int] = ("\t", (), 1)

@@ -72,7 +72,7 @@ def select(
 
 
 def with_vectors(files: StageFiles, path: Path, vectors: np.ndarray) -> StageFiles:
-    """Return the same files, but with these vectors, scaled to unit length, as the song vectors."""
+    """Return the same files, but with these vectors, which have unit length, as song vectors."""
     table = pa.table(
         {
             "song": pa.array(range(len(vectors)), pa.int32()),

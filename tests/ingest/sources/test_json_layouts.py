@@ -1,4 +1,4 @@
-"""Layouts of JSON files: several documents, nested lists of songs, and new keys after the sample."""
+"""Layouts of JSON files: several documents, nested lists of songs, and keys after the sample."""
 
 from __future__ import annotations
 
