@@ -20,7 +20,7 @@ class Cases:
     """Held-out cases: the songs of each query, and the label, which is the song that came next.
 
     `labels` has shape (queries,), and so has `playlists`, the number of the playlist of each case.
-    Songs are song numbers.
+    Songs are given by their numbers.
     """
 
     queries: list[Songs]
@@ -39,7 +39,7 @@ def last_song_cases(playlists: Sequence[Songs]) -> Cases:
 
 
 def sample_cases(playlists: Sequence[Songs], random: np.random.Generator, count: int) -> Cases:
-    """Draw at most `count` cases of each playlist. The first song is never a label."""
+    """Draw at most `count` random cases from each playlist. The first song is never the label."""
     queries: list[Songs] = []
     labels: list[int] = []
     numbers: list[int] = []
@@ -54,7 +54,7 @@ def sample_cases(playlists: Sequence[Songs], random: np.random.Generator, count:
 def sample_cases_with_last(
     playlists: Sequence[Songs], random: np.random.Generator, count: int
 ) -> Cases:
-    """Return the last-song case of each playlist, and then at most `count` other cases of each."""
+    """Return the last-song case of each playlist, followed by up to `count` others per playlist."""
     long = [number for number, songs in enumerate(playlists) if len(songs) > 2]
     sampled = sample_cases([playlists[number][:-1] for number in long], random, count)
     last = last_song_cases(playlists)

@@ -1,10 +1,10 @@
 """Co-occurrence weights: how strongly each song in the training playlists predicts other songs.
 
 Two songs co-occur if they are at most `cooccurrence_window` positions apart in a playlist. For a
-seed s and a song t, count(s, t) sums distance ** -distance_power over their co-occurrences; a
-co-occurrence in which t comes before s is multiplied by `backward`. The weight of seed s for song t
-is count(s, t) / plays(s) ** seed_exponent. (When the points of a release are assembled, it is also
-divided by plays(t) ** song_exponent.)
+seed s and a song t, count(s, t) is the sum of distance ** -distance_power over their
+co-occurrences. If t comes before s, the term is multiplied by `backward`. The weight of seed s for
+song t is count(s, t) / plays(s) ** seed_exponent. (When the points of a release are assembled, it
+is also divided by plays(t) ** song_exponent.)
 
 Each seed keeps its `neighbours` largest weights. At most `lone_neighbours` of these weights belong
 to songs that share only one playlist with the seed. Most pairs of songs share only one playlist,
@@ -63,7 +63,7 @@ class CountSummary:
     - `text`: a one-line summary for display.
     - `songs`: number of songs in training playlists.
     - `strengths`: number of co-occurrence weights.
-    - `lone_neighbours`: the limit that was applied (see `Parameters.lone_neighbours_for`).
+    - `lone_neighbours`: the limit for these songs (see `Parameters.lone_neighbours_for`).
     - `scale`: see `WeightScale`.
     """
 
@@ -81,7 +81,7 @@ class WeightScale:
     """
 
     def __init__(self, plays: NDArray[np.int64]) -> None:
-        self._plays = plays  # (songs,), number of plays of each song
+        self._plays = plays  # (songs,), the number of plays of each song
         self._total = 0.0
 
     def add(self, part: Part) -> None:

@@ -136,10 +136,10 @@ class Examples:
 class RankSummary:
     """Result of the stage `rank`.
 
-    - `text`: the result as a line for people.
-    - `cuts`: number of held-out cases that the re-ranker was trained on.
-    - `better`: whether the re-ranker may replace the selected mode. Its mean discounted gain must
-      be significantly higher, and it must not find fewer of the last songs of playlists (see
+    - `text`: a one-line summary for display.
+    - `cuts`: the number of held-out cases on which the re-ranker was trained.
+    - `better`: whether the re-ranker may replace the selected mode. The mean discounted gain must
+      be significantly higher, and there must not be clearly fewer hits among last-song cases (see
       `ingest.learn.rank_metrics`).
     - `figures`: hit rates of the re-ranker and of the selected mode on validation cases, by name.
     """

@@ -308,7 +308,7 @@ def prepare(
     `rows` and `unreadable` are the paths of the Parquet files from that stage. Writes four files to
     `folder`:
 
-    - `songs.parquet`: song (its number), song_id, artist, title, artist_key, title_key,
+    - `songs.parquet`: song (the song number), song_id, artist, title, artist_key, title_key,
       artist_keys (all artists, the whole credit first; empty without artist), and the payload
       fields.
     - `playlists.parquet`: playlist_id, name, owner, and songs (list of song numbers, in play order,

@@ -25,8 +25,9 @@ Rows = list[dict[str, Any]]
 def read(
     path: Path, given: Mapping[str, str] | None = None, options: ReadOptions = DEFAULT_OPTIONS
 ) -> tuple[ReadAccount, Rows, Rows]:
-    """Read a file; return the result, rows and unreadable records. Tables are kept next to the
-    file.
+    """Return the result of reading, the rows and the unreadable records.
+
+    The tables are kept next to the file.
     """
     rows, unreadable = path.with_name("rows.parquet"), path.with_name("unreadable.parquet")
     account = read_files([path], given or {}, rows, unreadable, SilentReporter(), options)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ingest.sources.formats.json_layout import Layout
 
-_MAX_SHOWN = 400  # maximum number of characters of a record
+_MAX_SHOWN = 400  # maximum number of maximum number of characters of a record
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def collect_records(
     given, songs are numbered from `first_line` instead.
     """
     raw: list[Any] = [] if layout.songs else values
-    counts = [] if layout.songs else [1] * len(values)  # number of records in each value
+    counts = [] if layout.songs else [1] * len(values)  # number of number of records in each value
     faults: dict[int, str] = {}
     is_song = np.ones(len(values), bool)  # for each value, whether its records count as songs
     lists = values_at(values, layout.songs_path) if layout.songs else []
@@ -208,7 +208,7 @@ def to_array(role: str, values: Sequence[Any]) -> tuple[pa.Array, dict[int, str]
 
 
 def _to_text(value: Any, separator: str, *, is_payload: bool) -> tuple[str | None, str]:
-    """Return a value as text, and the problem if it cannot be converted. An object becomes null."""
+    """Return a value as text, and a problem if it cannot be converted. Objects become null."""
     if value is None or isinstance(value, dict):
         return None, ""
     if isinstance(value, list):  # such as the artists of a song

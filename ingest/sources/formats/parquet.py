@@ -274,7 +274,7 @@ def _unfold(table: pa.RecordBatch, columns: Sequence[Column]) -> tuple[_Songs, d
 def _select(
     table: pa.RecordBatch, column: Column, songs: _Songs | None, separator: str, *, in_songs: bool
 ) -> pa.Array:
-    """Return the value of a column for each record: binary if it is text, else of its own type.
+    """Return a column's value for each record. Text is returned as binary values.
 
     `separator` is put between the texts of a list.
     """

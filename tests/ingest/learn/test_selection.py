@@ -217,7 +217,7 @@ def test_many_songs_or_long_playlists_mean_fewer_cases() -> None:
     assert len(sample_validation_cases(held_out, 10**9, 0).labels) == 4_000
     few = sample_validation_cases(held_out, 10, 0)
     assert len(few.labels) == len(few.queries) == 1_000
-    assert set(few.labels.tolist()) == {19}  # the last songs come first
+    assert set(few.labels.tolist()) == {19}  # last-song cases come first
     assert len({*few.playlists.tolist()}) == 1_000
     long = sample_validation_cases([np.arange(150, dtype=np.int32)] * 1_000, 10**9, 0)
     assert 1_000 < len(long.labels) < 4_000
