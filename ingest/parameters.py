@@ -1,4 +1,4 @@
-"""The parameters of an ingest run. After a change, a run repeats only the stages that use it."""
+"""The parameters of an ingest run. If one changes, only the stages that use it are repeated."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 TRAINED_PLAYS = 6_000_000
-"""Number of plays in all epochs of Word2Vec together, from which the number of epochs follows."""
+"""Target for the number of plays times the number of epochs in Word2Vec training."""
 
 NARROWEST_WINDOW, WIDEST_WINDOW = 10, 60
-"""Bounds of the window of Word2Vec, in songs, if it is not given."""
+"""Bounds of the default window of Word2Vec, in songs."""
 
 FEWEST_EPOCHS, MOST_EPOCHS = 1, 60
-"""Bounds of the number of epochs of Word2Vec if it is not given."""
+"""Bounds of the default number of Word2Vec epochs."""
 
 LONE_PAIRS = 20_000_000
-"""Default total of the co-occurrence weights of songs that share a single playlist."""
+"""Default total number of co-occurrence weights of songs that share only one playlist."""
 
 FEWEST_LONE, MOST_LONE = 5, 200
-"""Bounds of `lone_neighbours` if it is not given."""
+"""Bounds of the default value of `lone_neighbours`."""
 
 LARGE_CATALOG = 1_000_000
-"""Songs from which those in a single training playlist are left out of the catalog."""
+"""Above this number of songs, songs in only one training playlist are not in the catalog."""
 
 ORDERS = ("auto", "played", "none")
 _WITHOUT_ORDER: Mapping[str, float] = {
@@ -70,15 +70,16 @@ def _choice(stage: str, choices: tuple[str, ...], text: str) -> Any:
 
 
 def convert_decay(decay: float) -> float:
-    """Return the recency whose weights are close to those of an exponential decay above 0.
+    """Return the recency whose weights are similar to the weights of an exponential decay.
 
-    Both give a seed of age `EQUAL_AGE` the same weight.
+    `decay` must be above 0. The recency and the decay give the same weight to a seed of age
+    `EQUAL_AGE`.
     """
     return -EQUAL_AGE * math.log(decay) / math.log(EQUAL_AGE + 1)
 
 
 def describe_replacement(name: str) -> str:
-    """Return what to use instead of a parameter in `REPLACED`."""
+    """Return a text that names the replacement for a parameter in `REPLACED`."""
     new = REPLACED[name]
     return (
         f"use {new} (--{new.replace('_', '-')}) instead: the weight of a seed that A seeds follow "
@@ -258,10 +259,10 @@ class Parameters:
             raise InputError("mode 'ranked' needs a re-ranker: add --ranker")
 
     def fixed(self, given: Collection[str]) -> frozenset[str]:
-        """Return the names in `SELECTED` whose values are kept, because they were given.
+        """Return the names of the parameters in `SELECTED` that were given and must not be changed.
 
-        A value that is not the default counts as given. Of `content_shares`, only the fields in it
-        are kept.
+        A value other than the default counts as given. If `content_shares` is given, only the
+        shares of the fields in it are fixed. If `order` is "none", recencies are fixed.
         """
         defaults = Parameters()
         names = {name for name in SELECTED if getattr(self, name) != getattr(defaults, name)}
@@ -270,10 +271,10 @@ class Parameters:
         return frozenset(names | ({*given} & {*SELECTED}))
 
     def with_order(self, measured: str, given: Collection[str] = ()) -> Parameters:
-        """Return the parameters with a definite order: the measured one if it is "auto".
+        """Return the parameters, with `order` set to the measured order if it is "auto".
 
-        Without an order, the distance, direction and recency of songs have no meaning. Parameters
-        that depend on them get values without effect, unless their names are in `given`.
+        If the order is "none", the distance, direction and recency of songs have no meaning.
+        Parameters that depend on the order then get neutral values, except those in `given`.
         """
         order = measured if self.order == "auto" else self.order
         changes = _WITHOUT_ORDER if order == "none" else {}
@@ -281,7 +282,7 @@ class Parameters:
         return replace(self, order=order, **neutral)  # type: ignore[arg-type]
 
     def of_stage(self, stage: str) -> dict[str, Any]:
-        """Return the parameters of a stage by name: those that its result depends on."""
+        """Return the parameters that influence the result of a stage, by name."""
         values = {
             name: getattr(self, name)
             for name, parameter in self.__dataclass_fields__.items()
@@ -293,7 +294,7 @@ class Parameters:
         }
 
     def epochs_for(self, plays: int) -> int:
-        """Return the number of epochs of Word2Vec for a number of training plays.
+        """Return the number of Word2Vec epochs for a number of training plays.
 
         The fewer plays there are, the more epochs are needed.
         """
@@ -302,7 +303,7 @@ class Parameters:
         return min(MOST_EPOCHS, max(FEWEST_EPOCHS, round(TRAINED_PLAYS / max(1, plays))))
 
     def window_for(self, plays: int) -> int:
-        """Return the window for this many training plays.
+        """Return the window of Word2Vec for a number of training plays.
 
         Training time is proportional to plays times window times epochs. If there are more plays
         than `TRAINED_PLAYS`, one epoch is enough, and a narrower window limits the training time.
@@ -313,21 +314,21 @@ class Parameters:
         return min(WIDEST_WINDOW, max(NARROWEST_WINDOW, allowed))
 
     def lone_neighbours_for(self, songs: int) -> int:
-        """Return `lone_neighbours` for a number of songs.
+        """Return the value of `lone_neighbours` for a number of songs.
 
-        The more songs there are, the lower it is, because the weights of songs that share a single
-        playlist take most of the space of a large release.
+        The default decreases with the number of songs, because weights of songs that share only one
+        playlist take up most of the space in a large release.
         """
         if self.lone_neighbours is not None:
             return self.lone_neighbours
         return min(MOST_LONE, max(FEWEST_LONE, LONE_PAIRS // max(1, songs)))
 
     def catalog_min_for(self, songs: int) -> int:
-        """Return `catalog_min` for a number of songs in training playlists."""
+        """Return the value of `catalog_min` for a number of songs in training playlists."""
         if self.catalog_min is not None:
             return self.catalog_min
         return 1 if songs <= LARGE_CATALOG else 2
 
     def training_threads(self) -> int:
-        """Return the number of threads that train Word2Vec."""
+        """Return the number of threads for training Word2Vec."""
         return self.workers or os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""The ingest run: files -> rows -> playlists -> splits -> weights and vectors -> a release."""
+"""The ingest pipeline: files, rows, playlists, splits, weights and vectors, release."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ if TYPE_CHECKING:
     Gate = Callable[[OpenRelease, Path], None]
 
 LARGE_INPUT = 1 << 29
-"""Bytes of input from which progress is shown while the files are fingerprinted."""
+"""Minimum size of the input in bytes for showing progress while files are fingerprinted."""
 
 MAX_REJECTS = 0.05
-"""Share of rejected rows above which a run ends with an error."""
+"""Default maximum share of rejected rows. If it is exceeded, a run ends with an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadSummary(ReadAccount):
-    """Result of the stage `read`: the account of the files, and `text`, a line for people."""
+    """Result of the `read` stage. `text` is a one-line summary for display."""
 
     text: str
 
@@ -75,7 +75,7 @@ CHOOSE = StageDefinition("choose", ChooseSummary, (selection, parameters_module)
 
 @dataclass(frozen=True)
 class Stages:
-    """The finished stages of a run, in order, and their files.
+    """The finished stages of a run, in order.
 
     `rank` is None if no re-ranker was trained.
     """
@@ -96,7 +96,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a run: the current release, and whether this run published it."""
+    """The result of a run: the current release, whether this run published it, and the stages."""
 
     manifest: Manifest
     published: bool
@@ -105,16 +105,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options of a run, beside the parameters of the release.
+    """Options of a run, in addition to the release parameters.
 
-    - `columns`: name of a column in the files by its role, for columns whose name does not say it.
-    - `reading`: how the files are read, and which columns become payload fields.
-    - `given`: names of the parameters that the user has set. They are kept even if the playlists
-      have no order (see `Parameters.with_order`).
-    - `max_rejects`: share of rejected rows above which the run ends before training.
-    - `validation`, `study`: figures by which `nextsong tune` chose the parameters, and facts about
-      its study. Both go into the manifest. A different study makes a different release.
-    - `force`: redo every stage, and publish even if the release would equal the current one.
+    - `columns`: column names by role, for columns whose roles are not clear from their names.
+    - `reading`: options for reading the files, including the payload columns.
+    - `given`: names of the parameters that the user has set. Their values are never replaced (see
+      `Parameters.with_order` and `Parameters.fixed`).
+    - `max_rejects`: maximum share of rejected rows; if it is exceeded, the run ends before
+      training.
+    - `validation`, `study`: if `nextsong tune` chose the parameters, the metric values by which it
+      did, and a description of the study. Both are stored in the manifest. If `study` changes, the
+      run publishes a new release.
+    - `force`: repeat every stage, and publish even if the new release equals the current release.
     - `gate`: called with the new release and the work folder. It raises an error if the release
       must not become current.
     """
@@ -142,14 +144,14 @@ def run(
 ) -> Outcome:
     """Make a release from playlist files and publish it in `store`.
 
-    `STDIN` among `files` stands for standard input. Stages that an earlier run finished in `work`
-    with the same input, parameters and code are reused. A release that would equal the current one
-    is not published again. If no song is in `min_count` training playlists, the release has no
-    dense vectors. After an error, the current release is unchanged. Raises any `NextsongError`
-    except those about requests.
+    `files` may contain `STDIN`, which stands for standard input. Stages that an earlier run
+    finished in `work` are reused if their input, parameters and code are unchanged. If the new
+    release would equal the current release, nothing is published. If no song is in `min_count`
+    training playlists, the release has no dense vectors. After an error, the current release is
+    unchanged. Raises any `NextsongError` except errors about requests.
     """
     if parameters.ranker:
-        load_lightgbm()  # if it is missing, this fails now instead of after hours of work
+        load_lightgbm()  # fail now instead of after hours of work if it is not installed
     with lock_folder(work, "an ingest run"), copy_standard_input(files, work) as copy:
         folder = WorkFolder(work, reporter, force=options.force)
         read = _read(folder, find_files(files, copy), options, reporter)
@@ -220,7 +222,7 @@ def _learn(
     given: Collection[str],
     reporter: Reporter,
 ) -> Stages:
-    """Split the playlists, learn from them and select the mode."""
+    """Run the stages that split the playlists, learn from them, and select mode and parameters."""
     splits = folder.run_stage(
         SPLIT,
         {"prepare": prepared.fingerprint, **parameters.of_stage("split")},
@@ -297,12 +299,12 @@ def _payload_kinds(read: ReadSummary) -> dict[str, Kind]:
 
 
 def _keyword_fields(read: ReadSummary) -> list[str]:
-    """Return the payload fields that are content fields."""
+    """Return the names of the payload fields that are content fields."""
     return sorted(name for name, kind in _payload_kinds(read).items() if kind == "keyword")
 
 
 def require_known_shares(read: ReadSummary, parameters: Parameters) -> None:
-    """Raise `InputError` if there is a share of a field that is no content field."""
+    """Raise `InputError` if a content share is given for a field that is not a content field."""
     fields = (ARTIST, *_keyword_fields(read))
     for name in parameters.content_shares:
         if name not in fields:
@@ -313,7 +315,7 @@ def require_known_shares(read: ReadSummary, parameters: Parameters) -> None:
 
 
 def require_few_rejects(prepared: Stage[PrepareSummary], max_rejects: float) -> None:
-    """Raise `RejectsError` if more than `max_rejects`, a share, of the rows were rejected."""
+    """Raise `RejectsError` if the share of rejected rows exceeds `max_rejects`."""
     summary = prepared.summary
     rejected = sum(summary.rejected.values())
     total = summary.rows + summary.unreadable
@@ -340,7 +342,7 @@ def require_something_learned(
 
 
 def _fingerprint_content(stages: Stages, study: Mapping[str, Any]) -> str:
-    """Return the fingerprint of all inputs, parameters and code that the release depends on."""
+    """Return the fingerprint of all inputs, parameters and code that determine the release."""
     return fingerprint_of(
         [
             stages.count.fingerprint,
@@ -353,13 +355,13 @@ def _fingerprint_content(stages: Stages, study: Mapping[str, Any]) -> str:
 
 
 def _current_with(store: ReleaseStore, content: str) -> Manifest | None:
-    """Return the manifest of the current release if its content has this fingerprint, else None."""
+    """Return the current release's manifest if its content fingerprint is `content`, else None."""
     try:
         release = store.current()
         if release is None:
             return None
         manifest = store.manifest(release)
-    except ReleaseError:  # the release is damaged, so this run must publish a new one
+    except ReleaseError:  # the current release is damaged, so publish a new release
         return None
     return manifest if manifest.origin.content_fingerprint == content else None
 
@@ -394,7 +396,7 @@ def _describe_origin(
 
 
 def _select_mode(stages: Stages, parameters: Parameters) -> str:
-    """Return the mode of the release: the re-ranker, if it is better than what was selected."""
+    """Return the default mode: "ranked" if the re-ranker is better, else the selected mode."""
     is_better = stages.rank is not None and stages.rank.summary.better
     if parameters.mode == "ranked" or (parameters.mode == "auto" and is_better):
         return "ranked"

@@ -82,7 +82,7 @@ def load_last_run(work: Path) -> LastRun:
 
 
 def run_record(outcome: Outcome) -> dict[str, Any]:
-    """Return the description of a run for the run log, as JSON values."""
+    """Return a description of a run for the run log, as JSON values."""
     manifest = outcome.manifest
     return {
         "release": manifest.release,
@@ -354,7 +354,7 @@ def _missing(train: Stage[TrainSummary]) -> Iterator[Line]:
 
 
 def _trials(choose: ChooseSummary) -> Iterator[Line]:
-    """Yield the gain of each value that the selection tried, by parameter."""
+    """Yield one line per parameter, with the gain of each value that the selection tried."""
     by_parameter: dict[str, list[Trial]] = {}
     for trial in choose.trials:
         by_parameter.setdefault(trial.parameter, []).append(trial)

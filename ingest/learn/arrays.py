@@ -1,4 +1,4 @@
-"""The vectors of a release as arrays, read from the files of the stages or learned anew."""
+"""The vectors of a release as arrays, and functions that read them from the results of stages."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ Songs = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class StageFiles:
-    """Files that model selection, the training of the re-ranker and publishing read.
+    """Files that are read for model selection, for training the re-ranker and for publishing.
 
-    `fields` names the content fields of `songs` beside the artist: the keyword payload fields.
+    `fields` contains the names of the content fields in `songs` other than the artist, which are
+    the keyword payload fields.
     """
 
     songs: Path
@@ -44,10 +45,11 @@ class StageFiles:
 
 @dataclass(frozen=True)
 class ContentField:
-    """One content field of the songs, such as the artist.
+    """A content field of the songs, such as the artist.
 
-    - `keys`, shape (songs, keys): 1 for each key of each song.
-    - `entries`, shape (keys, songs): the content entries of the songs in the catalog.
+    - `keys`, shape (songs, keys): 1 if the song has the key, else 0.
+    - `entries`, shape (keys, songs): the content entries (see `catalog.content`) of songs in the
+      catalog.
     """
 
     name: str
@@ -57,13 +59,14 @@ class ContentField:
 
 @dataclass(frozen=True)
 class ReleaseArrays:
-    """The vectors of a release by song number.
+    """The vectors of a release. Songs are given by their numbers.
 
-    - `weights`, shape (songs, songs): the co-occurrence weight of the row's song for the column's.
+    - `weights`, shape (songs, songs): the co-occurrence weight of the seed in the row for the song
+      in the column.
     - `vector_songs`, shape (vectors,): the songs that have a dense vector, ascending.
-    - `vectors`, shape (vectors, dimensions): their dense vectors, unit length.
-    - `playlists`, shape (songs,): number of training playlists of each song. A song with 0 is not
-      in the catalog: it is ignored as a seed and never returned.
+    - `vectors`, shape (vectors, dimensions): the dense vectors of `vector_songs`, unit length.
+    - `playlists`, shape (songs,): number of training playlists of each song. Songs with 0 playlists
+      are not in the catalog: they are ignored as seeds and never returned.
     - `groups`, shape (1 + fields, songs): see `catalog.reranker.SongTraits`.
     - `scale`: see `ingest.learn.cooccurrence.WeightScale`.
     - `content`: the content fields.
@@ -79,7 +82,7 @@ class ReleaseArrays:
 
     @cached_property
     def index(self) -> csr_array:
-        """Sparse vectors of the songs as columns: rows are the seeds, then the content keys."""
+        """The sparse vectors of all songs, as columns. The rows are seeds and then content keys."""
         if not self.content:
             return self.weights
         entries = [part.entries for part in self.content]
@@ -87,11 +90,11 @@ class ReleaseArrays:
 
     @cached_property
     def ordinals(self) -> NDArray[np.int64]:
-        """Rank of each song by popularity, from 0, shape (songs,)."""
+        """The popularity rank of each song, counted from 0, shape (songs,)."""
         return popularity_ranks(self.playlists)
 
     def with_song_exponent(self, exponent: float) -> ReleaseArrays:
-        """Return the arrays with each weight divided by plays(song) ** exponent."""
+        """Return the arrays with the co-occurrence weights divided by plays(song) ** exponent."""
         if not exponent:
             return self
         factors = song_factors(self.playlists, exponent)
@@ -100,12 +103,12 @@ class ReleaseArrays:
         return replace(self, weights=weights)
 
     def traits(self, songs: NDArray[Any]) -> SongTraits:
-        """Return the attributes of the songs that the re-ranker uses."""
+        """Return those attributes of the songs that the re-ranker uses."""
         return SongTraits(self.playlists[songs], self.groups[:, songs])
 
 
 def with_small_indices(matrix: csr_array) -> csr_array:
-    """Return a matrix with 32-bit indices, if they suffice: products are faster with them."""
+    """Convert a matrix to 32-bit indices if possible, because they make products faster."""
     if max(matrix.nnz, *matrix.shape) < 1 << 31:
         matrix.indices = matrix.indices.astype(np.int32, copy=False)
         matrix.indptr = matrix.indptr.astype(np.int32, copy=False)
@@ -113,38 +116,38 @@ def with_small_indices(matrix: csr_array) -> csr_array:
 
 
 def popularity_ranks(playlists: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the rank of each song by its number of playlists, from 0, shape (songs,)."""
+    """Return the popularity rank of each song, counted from 0, shape (songs,)."""
     ranks = np.empty(len(playlists), np.int64)
     ranks[np.argsort(-playlists, kind="stable")] = np.arange(len(playlists))
     return ranks
 
 
 def song_factors(playlists: NDArray[Any], exponent: float) -> NDArray[np.float32]:
-    """Return what the weights for each song are multiplied by, shape (songs,)."""
+    """Return the factor of the weights for each song, plays ** -exponent, shape (songs,)."""
     factors: NDArray[np.float32] = (np.maximum(playlists, 1.0) ** -exponent).astype(np.float32)
     return factors
 
 
 def weight_matrix(columns: Sequence[Any], total: int) -> csr_array:
-    """Return co-occurrence weights as a matrix of shape (total, total), a row for each seed.
+    """Return co-occurrence weights as a matrix of shape (total, total), with one row per seed.
 
-    `columns` are three arrays of equal length: seeds, songs and weights.
+    `columns` contains three arrays of equal length: seeds, songs and weights.
     """
     seeds, songs, weights = columns
     return csr_array((weights, (seeds, songs)), shape=(total, total), dtype=np.float32)
 
 
 def measure_scale(weights: csr_array, plays: NDArray[np.int64]) -> float:
-    """Return the scale of these weights, as `ingest.learn.cooccurrence.WeightScale` does."""
+    """Return the scale of co-occurrence weights (see `ingest.learn.cooccurrence.WeightScale`)."""
     largest = np.asarray(weights.max(axis=1).todense()).ravel() if weights.nnz else 0 * plays
     return float(plays @ largest) / max(1, int(plays.sum()))
 
 
 def read_weights(path: Path, seeds: NDArray[np.bool_]) -> csr_array:
-    """Read co-occurrence weights from a `cooccurrence.parquet`, for the seeds in the mask `seeds`.
+    """Read the co-occurrence weights of selected seeds from a file `cooccurrence.parquet`.
 
-    `seeds` has shape (songs,). Only one row group of the file is in memory at a time. Seeds ascend
-    in the file, so row groups without a selected seed are skipped.
+    `seeds` is a mask of the selected seeds, shape (songs,). Only one row group of the file is in
+    memory at a time. The file is sorted by seed, so row groups without a selected seed are skipped.
     """
     parts: list[tuple[NDArray[Any], ...]] = [
         (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
@@ -166,14 +169,14 @@ def read_weights(path: Path, seeds: NDArray[np.bool_]) -> csr_array:
 
 
 def seed_mask(queries: Iterable[Songs], total: int) -> NDArray[np.bool_]:
-    """Return a mask, shape (total,), of the songs that are in one of the queries."""
+    """Return a mask of the songs that are in any of the queries, shape (total,)."""
     mask = np.zeros(total, bool)
     mask[np.concatenate([np.zeros(0, np.int32), *queries])] = True
     return mask
 
 
 def read_vectors(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Read the songs and dense vectors of a `vectors.parquet`."""
+    """Read song numbers and dense vectors from a file `vectors.parquet`."""
     table = pq.read_table(path, columns=["song", "vector"]).combine_chunks()
     vectors = table["vector"].combine_chunks()
     size = vectors.type.list_size
@@ -181,7 +184,7 @@ def read_vectors(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
 
 
 def read_playlists(path: Path) -> list[Songs]:
-    """Read the songs of each playlist of a split, in play order."""
+    """Read the playlists of a split. Return the songs of each playlist, in order."""
     lists = pq.read_table(path, columns=["songs"])["songs"].combine_chunks()
     offsets, songs = lists.offsets.to_numpy(), lists.flatten().to_numpy().astype(np.int32)
     return [songs[low:high] for low, high in pairwise(offsets)]
@@ -190,9 +193,10 @@ def read_playlists(path: Path) -> list[Songs]:
 def count_playlists(
     playlists: Sequence[Songs], total: int, parameters: Parameters
 ) -> NDArray[np.int64]:
-    """Return the number of playlists of each song, shape (total,).
+    """Return the number of playlists that contain each song, shape (total,).
 
-    A song in too few playlists for the catalog has 0 (see `Parameters.catalog_min_for`).
+    The number is 0 for songs in too few playlists for the catalog (see
+    `Parameters.catalog_min_for`).
     """
     counts = np.bincount(np.concatenate(playlists), minlength=total)
     counts[counts < parameters.catalog_min_for(int(np.count_nonzero(counts)))] = 0
@@ -200,10 +204,10 @@ def count_playlists(
 
 
 def read_groups(path: Path, fields: Sequence[str] = ()) -> NDArray[np.int64]:
-    """Read the artist and the keyword fields of each song of a `songs.parquet` as numbers.
+    """Read artists and keyword fields from a file `songs.parquet`, encoded as numbers.
 
-    The shape is (1 + fields, songs), the artist first. Two songs with the same value have the same
-    number; -1 means that a song has no value. The artist is the whole credit.
+    The result has shape (1 + fields, songs). The first row is for the artist, which is the whole
+    credit. Songs with the same value have the same number, and songs without a value have -1.
     """
     table = pq.read_table(path, columns=["song", "artist_key", *fields])
     groups = np.full((1 + len(fields), table.num_rows), -1, np.int64)
@@ -215,9 +219,9 @@ def read_groups(path: Path, fields: Sequence[str] = ()) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class EncodedKeys:
-    """The keys of a column of n rows, as m pairs.
+    """The content keys in a column, as m pairs of row and key.
 
-    - `rows`, `codes`, shape (m,): row and position in `names` of each key; rows ascend.
+    - `rows`, `codes`, shape (m,): the row of each pair, ascending, and the key's index in `names`.
     - `names`: the distinct keys.
     """
 
@@ -227,9 +231,9 @@ class EncodedKeys:
 
 
 def encode_keys(column: pa.Array) -> EncodedKeys:
-    """Return the keys of a column of texts or of lists of texts.
+    """Return the keys in a column of strings or of lists of strings.
 
-    Nulls, empty texts and repeated keys of a row are left out.
+    Nulls, empty strings, and keys that are repeated in a row are ignored.
     """
     if pa.types.is_list(column.type):
         rows, keys = pc.list_parent_indices(column), pc.list_flatten(column)
@@ -249,9 +253,9 @@ def encode_keys(column: pa.Array) -> EncodedKeys:
 def read_content(
     path: Path, fields: Sequence[str], playlists: NDArray[np.int64], scale: float
 ) -> tuple[ContentField, ...]:
-    """Read the artists and the keyword fields of a `songs.parquet` as content fields.
+    """Read artists and keyword fields from a file `songs.parquet`, as content fields.
 
-    `playlists` and `scale` are those of `ReleaseArrays`.
+    For `playlists` and `scale`, see `ReleaseArrays`.
     """
     columns = {ARTIST: "artist_keys"} | {name: name for name in fields}
     table = pq.read_table(path, columns=["song", *columns.values()])
@@ -275,7 +279,7 @@ def read_content(
 
 
 def _collide(field: str, keys: EncodedKeys, collisions: frozenset[int]) -> NDArray[np.bool_]:
-    """Return which pairs have a key whose index collides with another's, shape (m,)."""
+    """Return a mask of the pairs whose key has the same index as another key, shape (m,)."""
     if not collisions:
         return np.zeros(len(keys.codes), bool)
     collided = np.array([content_index(field, key) in collisions for key in keys.names], bool)
@@ -285,9 +289,9 @@ def _collide(field: str, keys: EncodedKeys, collisions: frozenset[int]) -> NDArr
 def read_arrays(
     files: StageFiles, queries: Iterable[Songs], scale: float, catalog_min: int
 ) -> ReleaseArrays:
-    """Read the arrays of a release; of the weights, those of the seeds of the queries.
+    """Read the arrays of a release. Weights are read only for songs in `queries`.
 
-    `groups` has the artists and the fields that the re-ranker uses.
+    `groups` contains the artist and those fields that the re-ranker uses.
     """
     total = pq.read_metadata(files.songs).num_rows
     lists = pq.read_table(files.train, columns=["songs"])["songs"].combine_chunks()

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Cases:
     """Held-out cases: the songs of each query, and the label, which is the song that came next.
 
-    `labels` has shape (queries,), and so has `playlists`, the number of the playlist of each case.
-    Songs are given by their numbers.
+    `labels` and `playlists` have shape (queries,). `playlists` contains the index of the playlist
+    from which each case was made. Songs are given by their numbers.
     """
 
     queries: list[Songs]
@@ -28,7 +28,7 @@ class Cases:
     playlists: NDArray[np.int64]
 
     def take(self, rows: NDArray[Any]) -> Cases:
-        """Return the cases at these positions."""
+        """Return the cases with the indexes `rows`."""
         return Cases([self.queries[row] for row in rows], self.labels[rows], self.playlists[rows])
 
 

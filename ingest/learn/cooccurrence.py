@@ -3,8 +3,8 @@
 Two songs co-occur if they are at most `cooccurrence_window` positions apart in a playlist. For a
 seed s and a song t, count(s, t) is the sum of distance ** -distance_power over their
 co-occurrences. If t comes before s, the term is multiplied by `backward`. The weight of seed s for
-song t is count(s, t) / plays(s) ** seed_exponent. (When the points of a release are assembled, it
-is also divided by plays(t) ** song_exponent.)
+song t is count(s, t) / plays(s) ** seed_exponent. In a release, the weight is also divided by
+plays(t) ** song_exponent (see `ingest.publish.points`).
 
 Each seed keeps its `neighbours` largest weights. At most `lone_neighbours` of these weights belong
 to songs that share only one playlist with the seed. Most pairs of songs share only one playlist,
@@ -58,13 +58,13 @@ Part = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class CountSummary:
-    """Result of the stage `count`.
+    """Result of the `count` stage.
 
     - `text`: a one-line summary for display.
     - `songs`: number of songs in training playlists.
     - `strengths`: number of co-occurrence weights.
     - `lone_neighbours`: the limit for these songs (see `Parameters.lone_neighbours_for`).
-    - `scale`: see `WeightScale`.
+    - `scale`: the scale of the weights (see `WeightScale`).
     """
 
     text: str
@@ -75,9 +75,9 @@ class CountSummary:
 
 
 class WeightScale:
-    """The scale of the weights: the mean over all plays of the largest weight of the song played.
+    """Computes the scale of the weights: the mean, over all plays, of the seed's largest weight.
 
-    Content entries and cosines are multiplied by it, so that they are comparable with weights.
+    Content entries and cosines are multiplied by the scale, to make them comparable with weights.
     """
 
     def __init__(self, plays: NDArray[np.int64]) -> None:
@@ -85,14 +85,14 @@ class WeightScale:
         self._total = 0.0
 
     def add(self, part: Part) -> None:
-        """Add a part of the weights, in the order of `compute_weights`, with whole seeds."""
+        """Add the weights in one part that `compute_weights` yields."""
         seeds, _, weights = part
         first = np.flatnonzero(np.diff(seeds, prepend=-1))
         self._total += float(self._plays[seeds[first]] @ weights[first].astype(np.float64))
 
     @property
     def value(self) -> float:
-        """The scale of the weights that were added."""
+        """The scale of all weights added so far."""
         return self._total / max(1, int(self._plays.sum()))
 
 
@@ -168,8 +168,8 @@ class _Plays:
     of_song: NDArray[np.int64]  # (songs,), the number of plays of each song
     starts: NDArray[np.int64]  # (songs + 1,), the index in `at` of each song's first play
     at: NDArray[np.int32]  # (plays,), the index of each play in `songs`, sorted by song
-    low: NDArray[np.int32]  # (plays,), the window around play i is songs[low[i]:high[i]]
-    high: NDArray[np.int32]  # (plays,), see `low`
+    low: NDArray[np.int32]  # (plays,), songs[low[i]:high[i]] is the window around play i
+    high: NDArray[np.int32]  # (plays,), the end of the window (see `low`)
 
     @staticmethod
     def of(offsets: Ints, songs: NDArray[np.int32], parameters: Parameters) -> _Plays:

@@ -1,4 +1,4 @@
-"""Coordinate descent over small grids, with a rule in favour of simpler values."""
+"""Coordinate descent over small grids of values, with preference for simpler values."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     Ranks = NDArray[np.int64]
 
 TOLERANCE = 1.0
-"""A value is as good as the best one if it loses at most this many standard errors."""
+"""A value is as good as the best value if its loss is at most this number of standard errors."""
 
 PASSES = 2
-"""Maximum number of times that each parameter is set."""
+"""Maximum number of passes over all parameters."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The figures of one value of one parameter, while the others have the values chosen so far.
+    """Metrics of one value of a parameter. The other parameters have the values chosen so far.
 
-    - `parameter`: its name in texts, such as "share of artist".
-    - `gain`: mean discounted gain within 100.
-    - `is_selected`: whether the value was kept.
+    - `parameter`: the name of the parameter for display, such as "share of artist".
+    - `gain`: mean discounted gain within the first 100 songs.
+    - `is_selected`: whether this value was chosen.
     """
 
     parameter: str
@@ -44,8 +44,9 @@ class Descent:
     """The result of `descend`.
 
     - `values`: the chosen value of each parameter.
-    - `trials`: what was tried last for each parameter with several values.
-    - `first`, `last`: the ranks with all parameters at their simplest, and at their chosen values.
+    - `trials`: the last trials of each parameter that has several values.
+    - `first`, `last`: the ranks for the simplest values of all parameters, and for the chosen
+      values.
     """
 
     values: dict[str, float]
@@ -59,11 +60,12 @@ def descend(
     rank: Callable[[Mapping[str, float]], Ranks],
     clusters: NDArray[np.int64],
 ) -> Descent:
-    """Set one parameter after the other to the simplest of the best values in its grid.
+    """Choose a value from the grid of each parameter, by coordinate descent.
 
-    All start at the first value of their grid, the simplest. `rank(values)` returns the ranks of
-    the labels of all cases, shape (cases,), 0 for a miss. Cases of the same cluster depend on each
-    other.
+    Each parameter starts at the first value of its grid, which is the simplest. In turn, each
+    parameter is then set to its simplest value that is as good as the best value (see
+    `choose_simplest`). `rank(values)` returns the ranks of the labels, shape (cases,), with 0 for a
+    miss. Cases with the same number in `clusters` are not independent.
     """
     known: dict[tuple[float, ...], Ranks] = {}
 
@@ -100,9 +102,10 @@ def _make_trial(name: str, value: float, ranks: Ranks, selected: float) -> Trial
 
 
 def choose_simplest(ranks: Mapping[float, Ranks], clusters: NDArray[np.int64]) -> float:
-    """Return the first value whose gain is as good as the best one's.
+    """Return the first value whose mean gain is as good as the best mean gain.
 
-    The loss is paired by case, and compared with its standard error.
+    The loss compared with the best value is computed case by case, and may be at most `TOLERANCE`
+    times its standard error.
     """
     gains = {value: discounted_gains(own) for value, own in ranks.items()}
     best = max(gains, key=lambda value: float(gains[value].mean()))

@@ -23,11 +23,11 @@ SIGNIFICANCE = 2.0
 
 @dataclass(frozen=True)
 class RankComparison:
-    """A re-ranking compared with another ranking of the same cases.
+    """Comparison of the re-ranker with another ranking on the same held-out cases.
 
-    - `better`: whether the mean discounted gain of the re-ranking is significantly higher.
-    - `fewer`: whether the re-ranking has fewer hits (see `finds_fewer`).
-    - `hit_rates`: hit rates of both, by name.
+    - `better`: whether the mean discounted gain of the re-ranker is significantly higher.
+    - `fewer`: whether the re-ranker has clearly fewer hits (see `finds_fewer`).
+    - `hit_rates`: the hit rates of both rankings, by name, such as "ranked HR@10".
     """
 
     better: bool
@@ -38,7 +38,7 @@ class RankComparison:
 def compare_ranks(
     reranked: NDArray[np.int64], other: NDArray[np.int64], other_name: str
 ) -> RankComparison:
-    """Compare a re-ranking with another ranking, by the ranks of the labels."""
+    """Compare the ranks of the labels from the re-ranker with the ranks from another ranking."""
     gain = discounted_gains(reranked) - discounted_gains(other)
     error = standard_error(gain)
     return RankComparison(
@@ -82,10 +82,11 @@ def discounted_gains(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def clustered_error(values: NDArray[np.float64], clusters: NDArray[np.int64]) -> float:
-    """Return the standard error of the mean of values, of which those of a cluster are dependent.
+    """Return the standard error of a mean of values that are correlated within clusters.
 
-    It is the cluster-robust error of Liang and Zeger, "Longitudinal data analysis using generalized
-    linear models", 1986, with the correction m / (m - 1) for m clusters; 0 for fewer than two.
+    This is the cluster-robust error of Liang and Zeger, "Longitudinal data analysis using
+    generalized linear models", 1986, with the correction m / (m - 1) for m clusters. The result is
+    0 if there are fewer than two clusters.
     """
     _, numbers = np.unique(clusters, return_inverse=True)
     sums = np.bincount(numbers, values - values.mean()) if len(values) else np.zeros(0)

@@ -1,4 +1,4 @@
-"""Training of the re-ranker, and its comparison with the selected mode of retrieval.
+"""Training of the re-ranker, and a comparison of the re-ranker with the selected retrieval mode.
 
 A quarter of the training playlists is set aside. Co-occurrence weights and vectors are learned
 again from the other three quarters alone, and the model is trained to rank the next songs of the
@@ -134,14 +134,15 @@ class Examples:
 
 @dataclass(frozen=True)
 class RankSummary:
-    """Result of the stage `rank`.
+    """Result of the `rank` stage.
 
     - `text`: a one-line summary for display.
     - `cuts`: the number of held-out cases on which the re-ranker was trained.
     - `better`: whether the re-ranker may replace the selected mode. The mean discounted gain must
       be significantly higher, and there must not be clearly fewer hits among last-song cases (see
       `ingest.learn.rank_metrics`).
-    - `figures`: hit rates of the re-ranker and of the selected mode on validation cases, by name.
+    - `figures`: the hit rates of the re-ranker and of the selected mode on validation cases, by
+      name.
     """
 
     text: str
@@ -155,8 +156,8 @@ def train_reranker(
 ) -> RankSummary:
     """Train a re-ranker, write it to `folder` as `ranker.txt`, and measure it on validation cases.
 
-    The parameters of `inputs` have the selected values. Raises `PlaylistError` if there are too few
-    playlists.
+    `inputs.parameters` must contain the selected values. Raises `PlaylistError` if there are too
+    few playlists.
     """
     parameters = inputs.parameters
     with reporter.task("rank") as task:

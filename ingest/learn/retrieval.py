@@ -1,7 +1,8 @@
-"""Retrieval in memory: the recommendations of a release, computed from its arrays.
+"""Retrieval in memory: recommendations computed from `ReleaseArrays` instead of a release.
 
-For the training of the re-ranker, model selection and tuning. Search is exact, without an index;
-otherwise the results are those of `service`, which a test compares.
+Used for training the re-ranker, for model selection and for tuning. Search is exact, without an
+index. Apart from that, results are the same as those of the package `service`; a test compares
+them.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
     from ingest.parameters import Parameters
 
 MAX_SIMILARITIES = 20_000_000
-"""Number of cosines that are in memory at a time."""
+"""Maximum number of cosines in memory at a time."""
 
 MAX_SCORES = 20_000_000
-"""Number of co-occurrence scores that are in memory at a time, unless one query has more."""
+"""Maximum number of co-occurrence scores in memory at a time, unless a single query has more."""
 
 QUERIES_PER_BATCH = 256
 """Maximum number of queries whose co-occurrence scores are computed at a time."""
@@ -39,7 +40,7 @@ QUERIES_PER_BATCH = 256
 NO_SHARES: Mapping[str, float] = {}
 
 Ranking = tuple[NDArray[np.int64], NDArray[np.float64]]
-"""Song numbers, best first, and their scores."""
+"""Song numbers, best first, and the scores of these songs."""
 
 
 def build_query_vectors(
@@ -50,8 +51,8 @@ def build_query_vectors(
 ) -> csr_array:
     """Return the sparse query vectors (float32), shape (queries, rows of `ReleaseArrays.index`).
 
-    A seed that is not in the catalog counts through its artists alone. `shares` has the share
-    of each content field; fields without one have the share 0.
+    A seed that is not in the catalog contributes only through its artists. `shares` contains the
+    share of each content field. The share of any other field is 0.
     """
     songs = np.concatenate([np.zeros(0, np.int32), *queries])
     ends = np.cumsum([0, *map(len, queries)])
@@ -65,7 +66,7 @@ def build_query_vectors(
         return with_small_indices(by_song.astype(np.float32))
     weights = _seed_weights(ends, np.ones(len(songs), bool), recency)
     of_all = csr_array((weights, songs, ends), shape=shape)
-    # Of a song that is not in the catalog, a caller names the artist alone.
+    # For a seed that is not in the catalog, the service knows only the artist.
     by_key = [
         csr_array((of_all if part.name == ARTIST else by_song) @ part.keys)
         * shares.get(part.name, 0.0)
@@ -79,9 +80,9 @@ def build_query_vectors(
 def score_in_batches(
     arrays: ReleaseArrays, query_vectors: csr_array
 ) -> Iterator[tuple[slice, csr_array]]:
-    """Yield the co-occurrence scores of a batch of queries, shape (batch, songs), and its rows.
+    """Yield the co-occurrence scores in batches: a slice of queries, and their scores.
 
-    The scores of seeds are included.
+    The scores have shape (queries in the batch, songs), and include the scores of seeds.
     """
     pattern = query_vectors.copy()
     pattern.data = np.ones(len(pattern.data))
@@ -103,7 +104,7 @@ def rank_by_cooccurrence(
     depth: int,
     shares: Mapping[str, float] = NO_SHARES,
 ) -> Iterator[Ranking]:
-    """Yield for each query its best `depth` songs by co-occurrence, and their scores."""
+    """Yield, for each query, the best `depth` songs by co-occurrence, and their scores."""
     query_vectors = build_query_vectors(arrays, queries, recency, shares)
     for rows, scores in score_in_batches(arrays, query_vectors):
         for query, (low, high) in zip(queries[rows], pairwise(scores.indptr), strict=True):
@@ -116,10 +117,10 @@ def rank_by_cooccurrence(
 def find_ranks_by_cooccurrence(
     arrays: ReleaseArrays, cases: Cases, query_vectors: csr_array
 ) -> NDArray[np.int64]:
-    """Return the rank of each label by co-occurrence, from 1, or 0 if its score is not above 0.
+    """Return the rank of each label by co-occurrence score.
 
-    A label outside the catalog has rank 0. Of songs with the same score, the more popular one comes
-    first.
+    Ranks start at 1. The rank is 0 if the score of the label is 0, or if the label is not in the
+    catalog. If songs have the same score, the more popular song comes first.
     """
     ranks = np.zeros(len(cases.labels), np.int64)
     for rows, scores in score_in_batches(arrays, query_vectors):
@@ -130,7 +131,7 @@ def find_ranks_by_cooccurrence(
 def _count_better(
     arrays: ReleaseArrays, scores: csr_array, queries: Sequence[Songs], labels: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return the ranks of the labels of one batch; see `find_ranks_by_cooccurrence`."""
+    """Return the ranks of the labels in one batch (see `find_ranks_by_cooccurrence`)."""
     total = scores.shape[1]
     song, score = scores.indices, scores.data
     row = np.repeat(np.arange(len(labels), dtype=np.int32), np.diff(scores.indptr))
@@ -153,9 +154,10 @@ def _count_better(
 def rank_by_similarity(
     arrays: ReleaseArrays, queries: Sequence[Songs], recency: Recency, depth: int
 ) -> Iterator[Ranking]:
-    """Yield for each query its best `depth` songs by cosine with its mean vector, and the cosines.
+    """Yield, for each query, the best `depth` songs by similarity, and their cosines.
 
-    Both arrays are empty for a query none of whose songs has a vector.
+    The similarity is the cosine with the mean vector of the query. Both arrays are empty if no song
+    of the query has a vector.
     """
     for _rows, has_vector, cosines in _cosines_in_batches(arrays, queries, recency):
         own = iter(cosines)
@@ -171,7 +173,7 @@ def rank_by_similarity(
 def find_ranks_by_similarity(
     arrays: ReleaseArrays, cases: Cases, recency: Recency
 ) -> NDArray[np.int64]:
-    """Return the rank of each label by cosine, from 1, or 0 if there is no cosine."""
+    """Return the rank of each label by cosine, counted from 1, or 0 if the label has no cosine."""
     ranks = np.zeros(len(cases.labels), np.int64)
     positions = np.zeros(len(ranks), np.int64)
     found, has_position = _vector_rows(arrays, cases.labels)
@@ -188,9 +190,11 @@ def find_ranks_by_similarity(
 def _cosines_in_batches(
     arrays: ReleaseArrays, queries: Sequence[Songs], recency: Recency
 ) -> Iterator[tuple[slice, NDArray[np.bool_], NDArray[np.float32]]]:
-    """Yield for batches of queries their rows, which of them have a mean vector, and its cosines.
+    """Yield cosines in batches: a slice of queries, a mask, and the cosines.
 
-    The cosines have a row for each of these and a column for each vector; those of seeds are -inf.
+    The mask selects the queries in the batch that have a mean vector. The cosines have one row for
+    each of these queries and one column for each song vector. The cosine is -inf for seeds of the
+    query.
     """
     step = max(1, MAX_SIMILARITIES // max(1, len(arrays.vector_songs)))
     for start in range(0, len(queries), step):
@@ -207,10 +211,10 @@ def _cosines_in_batches(
 def recent_similarities(
     arrays: ReleaseArrays, query: Songs, songs: NDArray[np.int64], recent: int
 ) -> NDArray[np.float64]:
-    """Return the cosine of each song with the mean of the last `recent` known seeds, shape (n,).
+    """Return the cosine of each song with the mean vector of recent seeds, shape (n,).
 
-    The cosine is NaN for a song without a vector. All cosines are NaN if none of these seeds has a
-    vector.
+    The recent seeds are the last `recent` seeds that are in the catalog. The cosine is NaN for
+    songs without a vector, and for all songs if none of these seeds has a vector.
     """
     cosines = np.full(len(songs), np.nan)
     known = query[arrays.playlists[query] > 0]
@@ -224,11 +228,11 @@ def recent_similarities(
 def rank_for_fusion(
     arrays: ReleaseArrays, queries: Sequence[Songs], parameters: Parameters, limit: int
 ) -> Iterator[tuple[Ranking, Ranking]]:
-    """Yield for each query the sparse and the dense ranking that hybrid search fuses.
+    """Yield, for each query, the sparse and the dense ranking that hybrid search fuses.
 
-    The cosines are in the unit of co-occurrence scores: they are multiplied by the scale of the
-    weights and the sum of the seed weights. The song exponent of the parameters must be in `arrays`
-    (`ReleaseArrays.with_song_exponent`).
+    To make the cosines comparable with co-occurrence scores, they are multiplied by `arrays.scale`
+    and by the sum of the seed weights. `parameters.song_exponent` must already be applied to
+    `arrays` (see `ReleaseArrays.with_song_exponent`).
     """
     sparse_depth, dense_depth = fusion_depths(limit)
     recency, shares = Recency(parameters.recency), parameters.content_shares
@@ -241,7 +245,10 @@ def rank_for_fusion(
 
 
 def fuse(sparse: Ranking, dense: Ranking, dense_weight: float, depth: int) -> NDArray[np.int64]:
-    """Return the songs of hybrid search, best first; `catalog.model.Search` has the formula."""
+    """Return the songs of hybrid search, best first.
+
+    For the formula, see `catalog.model.Search`.
+    """
     if not len(sparse[0]) or not len(dense[0]):
         return (sparse[0] if len(sparse[0]) else dense[0])[:depth]
     songs, positions = np.unique(np.concatenate([sparse[0], dense[0]]), return_inverse=True)
@@ -254,10 +261,11 @@ def fuse(sparse: Ranking, dense: Ranking, dense_weight: float, depth: int) -> ND
 def find_ranks_in_mode(
     arrays: ReleaseArrays, cases: Cases, parameters: Parameters, depth: int
 ) -> NDArray[np.int64]:
-    """Return the rank of each label, from 1 to `depth`, or 0, in the mode of the parameters.
+    """Return the rank of each label in the mode `parameters.mode`.
 
-    The mode is "cooccurrence", "dense" or "hybrid". The song exponent of the parameters must be in
-    `arrays`.
+    Ranks are from 1 to `depth`, or 0 if the label is not among the first `depth` songs. The mode
+    must be "cooccurrence", "dense" or "hybrid". `parameters.song_exponent` must already be applied
+    to `arrays`.
     """
     if parameters.mode == "dense":
         ranks = find_ranks_by_similarity(arrays, cases, Recency(parameters.dense_recency))
@@ -275,7 +283,7 @@ def find_ranks_in_mode(
 def search_channel(
     arrays: ReleaseArrays, queries: Sequence[Songs], channel: Channel
 ) -> Iterator[Ranking]:
-    """Yield for each query the candidates of one channel of the re-ranker."""
+    """Yield, for each query, the candidates from one channel of the re-ranker."""
     search = rank_by_similarity if channel.dense else rank_by_cooccurrence
     return search(arrays, queries, Recency(channel.power), channel.depth)
 
@@ -283,7 +291,7 @@ def search_channel(
 def ranks_of_labels(
     rankings: Iterable[NDArray[np.int64]], labels: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Return the rank of each label in its ranking, from 1, or 0 if the ranking lacks the label."""
+    """Return the rank of each label in its ranking, counted from 1, or 0 if it is missing."""
     ranks = np.zeros(len(labels), np.int64)
     for row, (ranking, label) in enumerate(zip(rankings, labels, strict=True)):
         positions = np.flatnonzero(ranking == label)
@@ -303,7 +311,7 @@ def _best(songs: Any, scores: Any, depth: int) -> tuple[Any, Any]:
 def _vector_rows(
     arrays: ReleaseArrays, songs: NDArray[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the rows in `vectors` of the songs that have a vector, and a mask of these songs."""
+    """Return the rows in `arrays.vectors` of songs with a vector, and a mask of such songs."""
     if not len(arrays.vector_songs):
         return np.zeros(0, np.int64), np.zeros(len(songs), bool)
     rows = np.searchsorted(arrays.vector_songs, songs)
@@ -328,10 +336,11 @@ def _mean_vector(
 def _seed_weights(
     ends: NDArray[np.int64], is_used: NDArray[np.bool_], recency: Recency
 ) -> NDArray[np.float64]:
-    """Return the recency weight of each used seed of all queries, one query after the other.
+    """Return the recency weights of the used seeds of all queries, concatenated.
 
-    `ends`, shape (queries + 1,), has the position in `is_used` where each query starts, and the
-    end. The age of a seed counts all seeds after it, also those that are not used.
+    `is_used` is a mask of the seeds of all queries. The seeds of query i are at the positions from
+    `ends[i]` up to but not including `ends[i + 1]`. The age of a seed is the number of later seeds
+    in the query, including seeds that are not used.
     """
     ages = np.repeat(ends[1:], np.diff(ends)) - 1 - np.arange(len(is_used))
     is_relative = recency.decay is not None or math.isinf(recency.power)

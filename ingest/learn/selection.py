@@ -1,9 +1,9 @@
-"""Selection of mode and parameters of retrieval, on cases of validation playlists.
+"""Selection of the retrieval mode and retrieval parameters, on validation cases.
 
-Data differ more than any default can bridge: in long playlists the last songs matter most, and so
-do the artists of the seeds; in sessions of a radio station neither does. One parameter after the
-other is set to each value of its grid, and the simplest value that is as good as the best one is
-kept. All cases are answered in memory (see `ingest.learn.retrieval`).
+No default suits all data. In long playlists, the last songs and the artists of the seeds matter
+most; in sessions of a radio station, neither matters. In turn, each parameter is set to every value
+of its grid, and the simplest value that is as good as the best value is kept. Recommendations for
+all cases are computed in memory (see `ingest.learn.retrieval`).
 """
 
 from __future__ import annotations
@@ -50,26 +50,29 @@ DENSE_RECENCIES = (0.0, 0.25, 0.5, 1.0)
 SONG_EXPONENTS = (0.0, 0.15, 0.3)
 SHARES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
 DENSE_WEIGHTS = (0.025, 0.05, 0.1, 0.2)
-"""Values that are tried, the simplest first."""
+"""Values to try for each parameter, the simplest value first."""
 
 MAX_PLAYLISTS = 1_000
-"""Number of validation playlists that cases are made from."""
+"""Maximum number of validation playlists from which cases are made."""
 
 CASES_PER_PLAYLIST, MAX_CASES_PER_PLAYLIST, ENOUGH_CASES = 3, 12, 4_000
-"""Cases of a playlist beside its last song; up to 12 if there are few playlists."""
+"""Cases per playlist in addition to the last-song case; up to 12 if there are few playlists."""
 
 MIN_CASES = 50
-"""With fewer cases, nothing is measured."""
+"""Minimum number of cases. With fewer cases, nothing is measured."""
 
 MAX_SEEDS = 200_000
-"""Number of seeds of all cases; with long playlists, fewer cases are used."""
+"""Maximum number of seeds in all cases. With long playlists, fewer cases are used."""
 
 MAX_SIMILARITIES = 1_200_000_000
-"""Number of cosines computed for one value; with many songs, fewer cases are used."""
+"""Maximum number of cosines per value to try. With many songs, fewer cases are used."""
 
 MAX_CONTENT_SCORES = 100_000_000
-"""Songs that share a value of a content field with the seeds, over all cases, above which the field
-is not tried: every query would score a large part of the catalog."""
+"""Maximum number of songs to score through a content field, over all cases.
+
+A field with more such songs is not tried, because every query would score a large part of the
+catalog.
+"""
 
 DEPTH = 100
 
@@ -78,12 +81,13 @@ _SHARE = "share of "
 
 @dataclass(frozen=True)
 class SelectionInputs:
-    """What the selection depends on, beside the files.
+    """Inputs of the selection, in addition to files.
 
-    - `parameters`: with a definite order. Their values hold if nothing is measured.
-    - `fixed`: names of the parameters whose values are kept (see `Parameters.fixed`).
-    - `scale`: see `ingest.learn.cooccurrence.WeightScale`.
-    - `catalog_min`: training playlists that a song of the catalog must be in.
+    - `parameters`: the parameters; `order` is not "auto". They are used unchanged if nothing is
+      measured.
+    - `fixed`: names of the parameters that must not be changed (see `Parameters.fixed`).
+    - `scale`: the scale of the weights (see `ingest.learn.cooccurrence.WeightScale`).
+    - `catalog_min`: minimum number of training playlists of a song in the catalog.
     """
 
     parameters: Parameters
@@ -94,7 +98,7 @@ class SelectionInputs:
 
 @dataclass(frozen=True)
 class Selected:
-    """The selected values (see `Parameters`); `mode` is none of "auto" and "ranked"."""
+    """The selected values (see `Parameters`). `mode` is neither "auto" nor "ranked"."""
 
     mode: str
     recency: float
@@ -104,17 +108,17 @@ class Selected:
     dense_weight: float
 
     def to_parameters(self) -> dict[str, Any]:
-        """Return the values by the name of the parameter."""
+        """Return the values by parameter name."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class ChooseSummary:
-    """Result of the stage `choose`.
+    """Result of the `choose` stage.
 
-    - `trials`: what was tried, in the order of the selection.
-    - `figures`: hit rates and mean discounted gains by name: of co-occurrence with all parameters
-      at their simplest values ("simplest"), and of the modes that were compared.
+    - `trials`: all values that were tried, in order.
+    - `figures`: hit rates and mean discounted gains, by name, of the modes that were compared, and
+      of co-occurrence search with the simplest value of every parameter ("simplest").
     - `cases`: number of validation cases; 0 if nothing was measured.
     - `untried`: content fields that were not tried (see `MAX_CONTENT_SCORES`).
     """
@@ -130,13 +134,14 @@ class ChooseSummary:
 def select_parameters(
     files: StageFiles, inputs: SelectionInputs, reporter: Reporter
 ) -> ChooseSummary:
-    """Select mode and parameters of retrieval.
+    """Select the retrieval mode and retrieval parameters.
 
-    The criterion is the mean discounted gain within 100. Recency, song exponent and content shares
-    are selected for co-occurrence alone, one after the other; the dense recency for Word2Vec alone;
-    and then the dense weight, of which 0 is co-occurrence alone, the cheaper mode. Parameters that
-    were given, and a mode, are kept. Without vectors, co-occurrence is selected. With too few
-    cases, the parameters hold, unmeasured. Only the weights of the seeds of the cases are read.
+    The criterion is the mean discounted gain within the first 100 songs. First, recency, song
+    exponent and content shares are selected for co-occurrence search alone. Then, the dense recency
+    is selected for dense search alone. Finally, the dense weight is selected; if it is 0,
+    co-occurrence search is selected, because it is cheaper than hybrid search. A given mode and
+    given parameters are kept. If there are no vectors, co-occurrence search is selected. If there
+    are too few cases, the parameters are used unchanged.
     """
     with reporter.task("choose") as task:
         cases = _read_cases(files, inputs.parameters.seed)
@@ -178,9 +183,10 @@ def _read_cases(files: StageFiles, seed: int) -> Cases:
 
 
 def sample_validation_cases(playlists: Sequence[Songs], most: int, seed: int) -> Cases:
-    """Return the last-song cases of a sample of the playlists, and then other cases of them.
+    """Return the last-song cases of sampled playlists, followed by other cases of these playlists.
 
-    There are at most `most` cases with at most `MAX_SEEDS` seeds, but all last songs.
+    At most `most` cases with at most `MAX_SEEDS` seeds in total are returned, but always all of the
+    last-song cases.
     """
     random = np.random.default_rng(seed)
     sample = [playlists[index] for index in random.permutation(len(playlists))[:MAX_PLAYLISTS]]
@@ -230,7 +236,7 @@ def _select(files: StageFiles, inputs: SelectionInputs, cases: Cases, task: Task
 
 
 def _grid(inputs: SelectionInputs, name: str, values: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the values to try for a parameter: one if it was given."""
+    """Return the values to try for a parameter, or only its fixed value."""
     return (getattr(inputs.parameters, name),) if name in inputs.fixed else values
 
 
@@ -270,7 +276,7 @@ def _shares_of(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def find_common_fields(arrays: ReleaseArrays, cases: Cases) -> list[str]:
-    """Return the content fields above `MAX_CONTENT_SCORES`."""
+    """Return the content fields that exceed `MAX_CONTENT_SCORES`."""
     ends = np.cumsum([0, *map(len, cases.queries)])
     songs = np.concatenate(cases.queries)
     shape = (len(cases.queries), arrays.weights.shape[0])
@@ -284,22 +290,22 @@ def find_common_fields(arrays: ReleaseArrays, cases: Cases) -> list[str]:
 
 
 class SparseSearch:
-    """Ranks of the labels by co-occurrence, with any recency, song exponent and content shares.
+    """Ranks labels by co-occurrence, for any recency, song exponent and content shares.
 
     `fields` are the content fields whose shares may be above 0.
     """
 
     def __init__(self, arrays: ReleaseArrays, cases: Cases, fields: Collection[str]) -> None:
         self._arrays = arrays
-        self._scaled = (0.0, arrays)  # a song exponent, and the arrays with it
+        self._scaled = (0.0, arrays)  # current song exponent, and the arrays with this exponent
         self._count = len(cases.labels)
-        # No value finds the other labels.
+        # The other labels are misses for all parameter values, so their cases are not kept.
         vectors = build_query_vectors(arrays, cases.queries, Recency(), dict.fromkeys(fields, 1.0))
         self._rows = np.flatnonzero(find_ranks_by_cooccurrence(arrays, cases, vectors))
         self._cases = cases.take(self._rows)
 
     def rank(self, values: Values) -> Ranks:
-        """Return the ranks of the labels of all cases, from 1 to `DEPTH`, or 0."""
+        """Return the ranks of the labels: from 1 to `DEPTH`, or 0 for a miss."""
         exponent = values["song_exponent"]
         if self._scaled[0] != exponent:
             self._scaled = exponent, self._arrays.with_song_exponent(exponent)
@@ -316,9 +322,9 @@ def _rank_by_similarity(arrays: ReleaseArrays, cases: Cases, values: Values) -> 
 
 
 class HybridSearch:
-    """Ranks of the labels in hybrid search with any dense weight.
+    """Ranks labels by hybrid search, for any dense weight.
 
-    `cooccurrence` has the ranks for the dense weight 0.
+    `cooccurrence` contains the ranks for dense weight 0.
     """
 
     def __init__(
@@ -329,14 +335,14 @@ class HybridSearch:
         self._pairs: list[tuple[Ranking, Ranking]] = []
         arrays = arrays.with_song_exponent(parameters.song_exponent)
         for row, pair in enumerate(rank_for_fusion(arrays, cases.queries, parameters, DEPTH)):
-            # No weight finds the other labels.
+            # The other labels are misses for all weights, so their cases are not kept.
             if any((songs == cases.labels[row]).any() for songs, _ in pair):
                 self._rows.append(row)
                 self._pairs.append(pair)
         self._labels = cases.labels[self._rows]
 
     def rank(self, values: Values) -> Ranks:
-        """Return the ranks of the labels of all cases, from 1 to `DEPTH`, or 0."""
+        """Return the ranks of the labels: from 1 to `DEPTH`, or 0 for a miss."""
         weight = values["dense_weight"]
         if not weight:
             return self._cooccurrence
@@ -354,7 +360,7 @@ def _within_depth(ranks: Ranks) -> Ranks:
 def _summarise(
     selected: Selected, steps: Mapping[str, Descent], untried: list[str], cases: int
 ) -> ChooseSummary:
-    """Return the summary of a selection, from the steps by the name of their mode."""
+    """Return the summary of a selection. `steps` contains the results of `descend` by mode."""
     ranks = {name: step.last for name, step in steps.items()}
     if "cooccurrence" in steps:
         ranks = {"simplest": steps["cooccurrence"].first} | ranks
@@ -362,7 +368,7 @@ def _summarise(
     figures |= {
         f"auto, {name} gain": float(discounted_gains(own).mean()) for name, own in ranks.items()
     }
-    if "hybrid" in ranks and selected.mode == "cooccurrence":  # they are the same
+    if "hybrid" in ranks and selected.mode == "cooccurrence":  # both have the same ranks
         figures = {name: figure for name, figure in figures.items() if "hybrid" not in name}
     parts = [f"gain {figures[f'auto, {selected.mode} gain']:.4f}"] if steps else []
     if "simplest" in ranks:
@@ -383,7 +389,7 @@ def _summarise(
 
 
 def _describe(selected: Selected) -> str:
-    """Return the mode and the values that matter in it."""
+    """Return a text with the mode and the parameter values that the mode uses."""
     parts = [selected.mode]
     if selected.mode != "dense":
         parts += [f"recency {selected.recency:g}", f"song exponent {selected.song_exponent:g}"]

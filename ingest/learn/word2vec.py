@@ -52,7 +52,7 @@ GROUP BY song
 
 @dataclass(frozen=True)
 class TrainSummary:
-    """Result of the stage `train`.
+    """Result of the `train` stage.
 
     - `text`: a one-line summary for display.
     - `songs`: number of songs with a vector.

@@ -1,6 +1,6 @@
-"""Credits of several artists, such as "A feat. B": all artists of each song.
+"""Artist credits with several artists, such as "A feat. B", split into single artists.
 
-The id of a song does not depend on this: it is made of the whole credit.
+The ids of songs do not depend on the split, because they are derived from whole credits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MAX_EXAMPLES = 3
 
-# Credits that are lists in the file, one list for each artist_key.
+# Credits that are lists of artists in the file, with one list per artist_key.
 _LISTS = """
 SELECT names.artist_key, min(raw_artist) AS credit
 FROM spellings JOIN names USING (artist, title, track)
@@ -27,7 +27,7 @@ WHERE contains(raw_artist, '{separator}') AND names.artist_key <> ''
 GROUP BY names.artist_key ORDER BY names.artist_key
 """
 
-# Guests are split off every other credit that has several artists by its text.
+# All other credits that seem to have several artists, split at words such as "feat.".
 _PIECES = r"""
 CREATE TEMP TABLE pieces AS
 SELECT artist_key, unnest(pieces) AS piece, generate_subscripts(pieces, 1) AS piece_number
@@ -41,8 +41,9 @@ FROM (
 UPDATE pieces SET piece = trim(rtrim(piece, ')] ')) WHERE piece NOT SIMILAR TO '.*[(\[].*'
 """
 
-# A piece is split at a comma, a semicolon or an ampersand if each part is the whole credit of
-# another song, or a name in a list. Of several ways, the first is taken: one separator before all.
+# A piece of a credit is split at commas, semicolons or ampersands if each part is also the whole
+# credit of a song, or a name in a list. If there are several ways to split, splitting at one kind
+# of separator is preferred to splitting at all three kinds.
 _PARTS = r"""
 CREATE TEMP TABLE parts AS
 WITH known AS (
@@ -71,7 +72,7 @@ FROM (
 UNION ALL SELECT artist_key, number, name FROM listed_credits
 """
 
-# The key of the whole credit comes first.
+# The key of the whole credit comes first in artist_keys.
 _CREDITS = """
 CREATE TEMP TABLE credits AS
 SELECT artist_key, list_prepend(artist_key, list(name ORDER BY number)) AS artist_keys
@@ -94,7 +95,7 @@ GROUP BY artist_key, artist_keys ORDER BY count(*) DESC, artist_key LIMIT {limit
 
 @dataclass(frozen=True)
 class CreditExample:
-    """A credit, and the normalised names of its artists."""
+    """A credit that was split, and the normalised names of the artists."""
 
     credit: str
     artists: list[str]
@@ -102,7 +103,7 @@ class CreditExample:
 
 @dataclass(frozen=True)
 class Credits:
-    """Credits that were split: their number, that of their songs, and some with many songs."""
+    """Credits that were split: number of credits, number of songs that have them, and examples."""
 
     credits: int
     songs: int
@@ -110,10 +111,11 @@ class Credits:
 
 
 def split_credits(sql: duckdb.DuckDBPyConnection) -> Credits:
-    """Create the SQL table `credits`: artist_key and, of credits that were split, artist_keys.
+    """Create the SQL table `credits`, with one row for each credit that was split.
 
-    The first of `artist_keys` is the whole credit. Reads `songs`, `names` and `spellings`. Lists in
-    the file and "feat.", "ft." or "featuring" are always split.
+    The columns are artist_key, which is the whole credit, and artist_keys, a list of the whole
+    credit and its single artists. Reads the SQL tables `songs`, `names` and `spellings`. Credits
+    that are lists in the file, or contain "feat.", "ft." or "featuring", are always split.
     """
     lists = sql.sql(_LISTS.format(separator=CREDIT_SEPARATOR)).to_arrow_table()
     sql.register("listed_credits", _normalise_lists(lists))
@@ -125,7 +127,7 @@ def split_credits(sql: duckdb.DuckDBPyConnection) -> Credits:
 
 
 def _normalise_lists(lists: pa.Table) -> pa.Table:
-    """Return the names in lists of artists: artist_key, number and the normalised name."""
+    """Return a table of the names in lists of artists: artist_key, number and normalised name."""
     split = pc.split_pattern(lists["credit"].combine_chunks(), CREDIT_SEPARATOR)
     coded = split.flatten().dictionary_encode()
     names = pa.array([normalise(name) for name in coded.dictionary.to_pylist()], pa.string())

@@ -58,7 +58,7 @@ class Versions:
     """Versions of the same song, such as remasters (see `catalog.versions`).
 
     - `songs`: number of songs with several versions.
-    - `more`: number of versions, not counting one version of each song.
+    - `more`: number of versions in addition to the first version of each song.
     - `merged`: whether the versions were merged into one song.
     - `examples`: of the songs with several versions, the few with the most plays.
     """

@@ -69,11 +69,11 @@ class Order:
 
 @dataclass(frozen=True)
 class _Lift:
-    """The number of certain pairs of neighbouring songs, compared with the number after shuffling.
+    """A count of related neighbouring songs, compared with the count after shuffling.
 
-    - `times`: the number divided by `expected`, or None if `expected` is 0.
-    - `is_clear`: whether the number is clearly larger than `expected`.
-    - `expected`: the mean of the number over `_SHUFFLES` shuffles.
+    - `times`: the count divided by `expected`, or None if `expected` is 0.
+    - `is_clear`: whether the count is clearly larger than `expected`.
+    - `expected`: the mean of the count over `_SHUFFLES` shuffles.
     """
 
     times: float | None

@@ -286,7 +286,7 @@ class PrepareSummary(PrepareCounts):
 
     - `text`: a one-line summary for display.
     - `versions`: songs with several versions, such as remasters.
-    - `credits`: credits of several artists that were split.
+    - `credits`: credits with several artists that were split.
     - `sessions`: whether the rows of some files were cut into sessions (see `cut_sessions`).
     - `units`: for each unit of time except seconds, the names of the files that use it.
     - `order`: the measurement of whether playlists are in play order.
@@ -309,8 +309,8 @@ def prepare(
     `folder`:
 
     - `songs.parquet`: song (the song number), song_id, artist, title, artist_key, title_key,
-      artist_keys (all artists, the whole credit first; empty without artist), and the payload
-      fields.
+      artist_keys (list of the whole credit and its single artists; empty if there is no artist),
+      and the payload fields.
     - `playlists.parquet`: playlist_id, name, owner, and songs (list of song numbers, in play order,
       without repeated songs).
     - `short_playlists.parquet`: playlists with fewer than `min_songs` songs, with the same columns.
@@ -375,7 +375,7 @@ def _collect_playlists(sql: duckdb.DuckDBPyConnection) -> pa.Table:
 
 
 def _describe_songs(sql: duckdb.DuckDBPyConnection, fields: Sequence[str]) -> str:
-    """Return a query of the table `songs` with all artists and the payload fields of each song."""
+    """Return an SQL query for songs with their `artist_keys` and payload fields."""
     columns, joins = "", ""
     for number, name in enumerate(fields):
         table = f"values_{number}"

@@ -73,7 +73,7 @@ class SplitSummary:
 
 
 def split(playlists: Path, folder: Path, seed: int, order: str, reporter: Reporter) -> SplitSummary:
-    """Write `train.parquet`, `validation.parquet` and `test.parquet` to `folder`.
+    """Split playlists into `train.parquet`, `validation.parquet` and `test.parquet` in `folder`.
 
     Each file has the same columns as `playlists`, and is sorted by playlist id. If `order` is
     "none", the songs of each playlist are shuffled, because later stages would learn from a

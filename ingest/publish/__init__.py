@@ -1,1 +1,1 @@
-"""Assembly of the points of a release from the results of the stages."""
+"""Publishing: assembles the points of a release from the results of the stages."""

@@ -1,4 +1,4 @@
-"""The points of a release, assembled from the results of the stages."""
+"""Assembly of the points of a release from the results of the stages."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 SONGS_PER_BATCH = 20_000
 
-# Songs that are too rare for a vector are included: as seeds they predict other songs. The ordinal
-# is the rank by popularity; ties are broken by the id.
+# Songs that are too rare for a dense vector are included, because they predict other songs as
+# seeds. The ordinal is the popularity rank; ties are broken by id.
 _CATALOG = """
 SELECT song, song_id, artist, title, artist_keys AS artist_key,
        (row_number() OVER (ORDER BY playlists DESC, song_id) - 1)::UINTEGER AS ordinal,
@@ -45,12 +45,13 @@ ORDER BY ordinal
 
 @dataclass(frozen=True)
 class PointOptions:
-    """How points are made of the results of the stages.
+    """Options for assembling points.
 
-    - `catalog_min`: training playlists that a song must be in.
-    - `payload`: names of the extra payload fields, columns of the songs, content fields included.
-    - `song_exponent`: the weights for a song are divided by its plays to this power.
-    - `scale`: the release's `cooccurrence_scale`, by which content entries are multiplied.
+    - `catalog_min`: minimum number of training playlists that must contain a song.
+    - `payload`: names of the columns of songs that become extra payload fields, including content
+      fields.
+    - `song_exponent`: the weights for a song are divided by the song's plays ** song_exponent.
+    - `scale`: the factor of all content entries, which is the release's `cooccurrence_scale`.
     """
 
     catalog_min: int = 1
@@ -61,9 +62,10 @@ class PointOptions:
 
 @dataclass(frozen=True)
 class Points:
-    """The Parquet file of a `catalog.draft.Draft`, and its counts.
+    """The file of songs for a `catalog.draft.Draft`, with counts.
 
-    `collided_keys` is the number of content keys without entries, because their indexes collide.
+    `collided_keys` is the number of content keys that have no entries because their indexes
+    collide.
     """
 
     path: Path
@@ -75,7 +77,8 @@ class Points:
 def assemble_points(files: StageFiles, work: Path, options: PointOptions) -> Iterator[Points]:
     """Write the points of a release to a file in `work`, which is removed when the context ends.
 
-    Memory holds the co-occurrence weights twice, 20 bytes each, and the vectors.
+    Memory use: about 20 bytes for each co-occurrence weight, which includes a temporary copy, plus
+    the dense vectors.
     """
     path = work / ".points.parquet"
     try:
@@ -138,7 +141,7 @@ def _write(
 
 
 def _ordinals(songs: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return the ordinal of each song by its number, -1 for songs not in the catalog."""
+    """Return the ordinals of songs, by song number, or -1 for songs that are not in the catalog."""
     ordinal_of = np.full(int(songs.max(initial=-1)) + 1, -1, np.int32)
     ordinal_of[songs] = np.arange(len(songs), dtype=np.int32)
     return ordinal_of
@@ -150,7 +153,7 @@ def _look_up(ordinal_of: NDArray[np.int32], songs: NDArray[np.int32]) -> NDArray
 
 
 class _SparseVectors:
-    """The sparse vector of each song by ordinal: seed ordinals and co-occurrence weights."""
+    """The co-occurrence weights of all songs, by ordinal: seeds and weights for each song."""
 
     def __init__(self, pairs: Path, ordinal_of: NDArray[np.int32], songs: int) -> None:
         of_seed = np.zeros(len(ordinal_of), np.int64)
@@ -175,15 +178,15 @@ class _SparseVectors:
         number_of = np.flatnonzero(ordinal_of >= 0)
         by_ordinal = by_number[number_of[np.argsort(ordinal_of[number_of])]]
         del by_number
-        by_song = by_ordinal.tocsc()  # the seeds of each song ascend
+        by_song = by_ordinal.tocsc()  # sorted by song, then by seed
         self._starts, self._seeds, self._weights = by_song.indptr, by_song.indices, by_song.data
 
     def scale_songs(self, factors: NDArray[np.float32]) -> None:
-        """Multiply the weights for each song by its factor, shape (songs,)."""
+        """Multiply the weights for each song by the song's factor. `factors` has shape (songs,)."""
         self._weights *= np.repeat(factors, np.diff(self._starts))
 
     def rows(self, start: int, stop: int) -> _Lists:
-        """Return the entries of songs `start` to before `stop`; the seeds of each ascend."""
+        """Return the entries of the songs from `start` to `stop - 1`, sorted by seed."""
         low, high = self._starts[start], self._starts[stop]
         return _Lists(
             np.diff(self._starts[start : stop + 1]).astype(np.int64),
@@ -193,10 +196,10 @@ class _SparseVectors:
 
 
 class _ContentEntries:
-    """The content entries of each song by ordinal (see `catalog.content`).
+    """The content entries of all songs, by ordinal (see `catalog.content`).
 
-    `catalog` has a row for each song, by ordinal. `collided` is the number of keys whose indexes
-    collide, which have no entries.
+    `catalog` has one row for each song, in the order of ordinals. `collided` is the number of
+    content keys that have no entries because their indexes collide.
     """
 
     def __init__(self, catalog: pa.Table, fields: Iterable[str], scale: float) -> None:
@@ -225,7 +228,7 @@ class _ContentEntries:
         self._starts = np.searchsorted(row[order], np.arange(len(catalog) + 1))
 
     def rows(self, start: int, stop: int) -> _Lists:
-        """Return the entries of songs `start` to before `stop`; the indexes of each ascend."""
+        """Return the entries of the songs from `start` to `stop - 1`, sorted by index."""
         low, high = self._starts[start], self._starts[stop]
         lengths = np.diff(self._starts[start : stop + 1])
         return _Lists(lengths, self._indexes[low:high], self._values[low:high])
@@ -233,10 +236,10 @@ class _ContentEntries:
 
 @dataclass(frozen=True)
 class _Lists:
-    """The sparse vectors of n songs, one after the other.
+    """The sparse vectors of n songs, concatenated.
 
-    - `lengths`, shape (n,): number of entries of each.
-    - `indexes`, `values`: all entries.
+    - `lengths`, shape (n,): number of entries of each song.
+    - `indexes`, `values`: index and value of each entry.
     """
 
     lengths: NDArray[np.int64]
@@ -245,9 +248,9 @@ class _Lists:
 
 
 def _join(first: _Lists, second: _Lists) -> tuple[pa.Array, pa.Array]:
-    """Return lists of indexes (uint32) and values (float32): those of both for each song.
+    """Join two sparse vectors per song; return lists of indexes (uint32) and values (float32).
 
-    Both are null for a song without any entry.
+    Both lists are null for songs without entries.
     """
     lengths = first.lengths + second.lengths
     ends = np.cumsum(lengths)
@@ -265,20 +268,20 @@ def _join(first: _Lists, second: _Lists) -> tuple[pa.Array, pa.Array]:
 
 
 def _starts(counts: NDArray[np.int64]) -> NDArray[np.integer[Any]]:
-    # SciPy copies the index arrays unless all have the same integer type.
+    # SciPy copies index arrays unless all of them have the same integer type.
     starts = np.append(0, np.cumsum(counts))
     return starts.astype(np.int32) if starts[-1] < 1 << 31 else starts
 
 
 def _concatenate(parts: list[NDArray[Any]], kind: type[np.generic]) -> NDArray[Any]:
-    """Concatenate arrays, and clear the list so that their memory is freed."""
+    """Concatenate arrays, and clear the list to free the memory of the parts."""
     whole: NDArray[Any] = np.concatenate([*parts, np.zeros(0, kind)])
     parts.clear()
     return whole
 
 
 class _DenseVectors:
-    """The dense vector of each song by ordinal."""
+    """The dense vectors of all songs, by ordinal."""
 
     def __init__(self, path: Path, ordinal_of: NDArray[np.int32], songs: int) -> None:
         table = pq.read_table(path, columns=["song", "vector"])
@@ -288,6 +291,9 @@ class _DenseVectors:
         self._row[ordinal[ordinal >= 0]] = np.flatnonzero(ordinal >= 0)
 
     def rows(self, start: int, stop: int) -> pa.Array:
-        """Return the vectors of songs `start` to before `stop`, null for a song without one."""
+        """Return the vectors of the songs from `start` to `stop - 1`.
+
+        The vector is null for songs without a dense vector.
+        """
         rows = self._row[start:stop]
         return self._vectors.take(pa.array(rows, mask=rows < 0))

@@ -37,7 +37,7 @@ PLAYLIST_NUMBER = "(place)"
 
 
 def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -> dict[str, str]:
-    """Return the column name for each role that the file has a column for.
+    """Return the column names of a file, by role.
 
     `names` are the file's columns. `given` maps roles to names, which take precedence over known
     names; "" means that the role has no column. Names are compared without case, white space, `_`
@@ -201,7 +201,8 @@ class NestedColumns:
     """The columns of a file whose records may contain lists of songs.
 
     Names of nested columns are dotted. `outer` are the columns of the records. `inner` are the
-    columns of the songs in a list, and begin with the name of the list; empty if there is no list.
+    columns of the songs in a list, whose names begin with the name of the list. `inner` is empty if
+    there is no list.
     """
 
     outer: tuple[str, ...]
@@ -243,7 +244,7 @@ class NestedColumns:
         )
 
     def songs_are_rows(self, columns: Mapping[str, str]) -> bool:
-        """Return whether songs in a list have their own column for the playlist or listener.
+        """Return whether songs in a list have a column of their own for the playlist or listener.
 
         Such a list is not a playlist. Its songs are read as rows, in file order.
         """

@@ -1,4 +1,4 @@
-"""Find the files to read, in the files, folders, patterns and .zip archives that the user names."""
+"""Find the files to read. The user may give files, folders, patterns and .zip archives."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STDIN = Path("-")
 
 @dataclass(frozen=True)
 class FileState:
-    """Size in bytes, modification time and inode of a file, to detect changes."""
+    """The size in bytes, modification time and inode of a file, which show whether it has changed."""
 
     size: int
     modified_ns: int
@@ -46,7 +46,7 @@ class FileState:
 class SourceFile:
     """A file to read: path, label for rows and messages, and state at the time of discovery.
 
-    `member` is the name of the file in the .zip archive at `path`, or "" if the path is not an
+    `member` is the name of the file in the .zip archive at `path`, or "" if `path` is not an
     archive. `is_stdin` is set if the file is a copy of standard input.
     """
 

@@ -1,4 +1,4 @@
-"""Options of parameters: shares of content fields, and options that were replaced."""
+"""Options for parameters: content shares, and options that were replaced."""
 
 from __future__ import annotations
 

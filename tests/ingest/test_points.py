@@ -1,4 +1,4 @@
-"""The sparse vectors of points: co-occurrence by the song exponent, and content entries."""
+"""The sparse vectors of points: weights with a song exponent, and content entries."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ STEP = catalog.content.POPULARITY_STEP
 
 @pytest.fixture
 def files(tmp_path: Path) -> StageFiles:
-    """Songs 0 to 3 in 4, 2, 1 and 0 playlists; 0 predicts 1 and 2. Song 1 has two artists."""
+    """Files of songs 0 to 3, which are in 4, 2, 1 and 0 playlists.
+
+    Song 0 predicts songs 1 and 2. Song 1 has two artists.
+    """
     tables = {
         "songs": {
             "song": pa.array([0, 1, 2, 3], pa.int32()),
@@ -74,7 +77,8 @@ def test_content_entries_by_hand(files: StageFiles, tmp_path: Path) -> None:
     )
     x, y = content_index("artist", "x"), content_index("artist", "y")
     album = content_index("album", "a")
-    # Songs of the catalog: two of x, one of y (song 3 is in no playlist), two of the album.
+    # In the catalog, two songs have artist x, one has artist y, and two have the album. Song 3 is
+    # in no playlist.
     second, third = 1 - STEP / 3, 1 - 2 * STEP / 3
     expected = [
         {x: 2 / 2**0.5, album: 2 / 2**0.5},
@@ -94,7 +98,7 @@ def test_the_song_exponent_leaves_content_entries_as_they_are(
     )
     assert scaled[0] == plain[0]
     assert scaled[1] == pytest.approx(plain[1] | {0: 0.5 / 2**0.5})
-    assert scaled[2] == pytest.approx(plain[2])  # in one playlist
+    assert scaled[2] == pytest.approx(plain[2])  # only one play
 
 
 def test_keys_with_the_same_index_get_no_entries(

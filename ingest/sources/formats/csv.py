@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _MAX_SHOWN = 2000  # maximum number of bytes of a line in messages
 _HEAD_SIZE = 1 << 16  # bytes at the start of a file that are searched for the end of the header
-_SEPARATOR_LINE = re.compile(r'"?sep=([\x01-\x7f])"?\r?\n?$')  # for Excel, before the header
+_SEPARATOR_LINE = re.compile(r'"?sep=([\x01-\x7f])"?\r?\n?$')  # before the header, for Excel
 _FORMAT_NAMES = {"\t": "TSV", ",": "CSV", ";": "CSV with semicolons", "|": "text with bars"}
 _DELIMITERS = {"csv": ",;", "tsv": "\t", "psv": "|"}
 _QUOTING_NAMES = {
@@ -47,7 +47,7 @@ _MAX_WRAPPED_FAULTS = 0.01  # maximum share of malformed lines for wrapped quote
 
 @dataclass(frozen=True)
 class _Layout:
-    """A known layout of files without a header.
+    """A known layout of files that have no header.
 
     `source` is the origin of such files, and `names` are the column names. The values in the column
     "timestamp" match `time`.
@@ -301,7 +301,7 @@ def _detect_quoting(
 def _count_standard_faults(
     lines: pa.Array, shape: RecordShape, is_whole: bool, stop_at: int | None = None
 ) -> int:
-    """Return the number of records that are malformed in standard quoting. Stop at `stop_at`."""
+    """Return the number of malformed records in standard quoting; stop counting at `stop_at`."""
     count, start = 0, 0
     while start < len(lines) and (stop_at is None or count < stop_at):
         part = lines[start : start + _SAMPLE_STEP]

@@ -152,7 +152,8 @@ def test_the_stage_writes_what_was_counted(tmp_path: Path) -> None:
         (1, 2, 2.0),
     ]
     assert summary.strengths == 3
-    # Largest weights: 1 of song 0 (one play), 2 of song 1 (two plays), none of song 2 (two plays).
+    # The largest weights are 1 for song 0 (one play), 2 for song 1 (two plays), and none for song 2
+    # (two plays).
     assert summary.scale == pytest.approx((1 * 1 + 2 * 2 + 2 * 0) / 5)
 
 

@@ -1,4 +1,4 @@
-"""Coordinate descent, and its rule in favour of simpler values."""
+"""Coordinate descent, and the preference for simpler values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_the_error_of_independent_values_is_the_standard_error() -> None:
 
 
 def test_values_of_one_cluster_count_once() -> None:
-    # Two clusters with the sums of deviations -1 and 1: ((1 + 1) * 2 / 1) ** 0.5 / 4.
+    # The sums of the deviations in the two clusters are -0.5 and 0.5.
     values = np.array([0.0, 1.0, 1.0, 1.0, 0.0])[:4]
     clusters = np.array([7, 7, 3, 3])
     by_hand = (2 * ((-0.5) ** 2 + 0.5**2)) ** 0.5 / 4
@@ -32,7 +32,7 @@ def test_values_of_one_cluster_count_once() -> None:
 
 
 def ranks_of_cases(first: int, others: int, count: int = 100) -> NDArray[np.int64]:
-    """`first` cases at rank 1, `others` at rank 3 (gain .5), the rest without a hit."""
+    """Return the ranks of `count` cases: `first` at rank 1, `others` at rank 3, the rest misses."""
     return np.array([1] * first + [3] * others + [0] * (count - first - others))
 
 
@@ -40,9 +40,9 @@ def test_the_simplest_value_within_a_standard_error_is_chosen() -> None:
     clusters = np.arange(100)
     clear = {0.0: ranks_of_cases(0, 0), 0.5: ranks_of_cases(30, 0), 1.0: ranks_of_cases(31, 0)}
     assert choose_simplest(clear, clusters) == 0.5
-    # The loss of one case of 100 is .01, and so is its standard error.
+    # If 1 of 100 cases is lost, the loss is 0.01, and the standard error is also 0.01.
     assert choose_simplest({0.0: ranks_of_cases(30, 0), 1.0: ranks_of_cases(31, 0)}, clusters) == 0
-    # Twenty hits of one playlist are no evidence that the value is better for others.
+    # Twenty hits in a single playlist are not evidence that the value is better for others.
     twenty, two = ranks_of_cases(20, 0), ranks_of_cases(2, 0)[::-1]
     assert choose_simplest({0.0: two, 1.0: twenty}, clusters) == 1.0
     assert choose_simplest({0.0: two, 1.0: twenty}, np.repeat([0, 1, 2, 3], 25)) == 0.0
@@ -58,7 +58,7 @@ def test_parameters_are_set_one_after_the_other_until_nothing_changes() -> None:
 
     def rank(values: Mapping[str, float]) -> NDArray[np.int64]:
         asked.append((values["a"], values["b"]))
-        # Best at a = 2, b = 1; with b = 0, a = 1 is best.
+        # The optimum is a = 2, b = 1. If b = 0, a = 1 is best.
         best = {0.0: 1.0, 1.0: 2.0}[values["b"]]
         loss = abs(values["a"] - best) + (2 if values["b"] == 0 else 0)
         return np.full(60, 1 + 5 * int(loss))
@@ -68,7 +68,7 @@ def test_parameters_are_set_one_after_the_other_until_nothing_changes() -> None:
     assert len(asked) == len({*asked})  # nothing is computed twice
     assert [(t.parameter, t.value) for t in result.trials if t.is_selected] == [("a", 2), ("b", 1)]
     assert [t.value for t in result.trials] == [0, 1, 2, 0, 1]
-    # The trials of the second pass, with b = 1, replace those of the first.
+    # The trials of the second pass, in which b = 1, replace the trials of the first pass.
     assert result.trials[2].gain == 1.0
     assert (result.first == 1 + 5 * 3).all()
     assert (result.last == 1).all()

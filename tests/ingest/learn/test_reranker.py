@@ -213,7 +213,7 @@ def release(home: EmbeddedStore) -> Iterator[EmbeddedRelease]:
 
 
 def parameters_of(release: EmbeddedRelease) -> Parameters:
-    """The parameters that the release was published with."""
+    """Return the parameters with which the release was published."""
     known = {field.name for field in fields(Parameters)}
     values = release.manifest.origin.parameters
     return Parameters(**{name: value for name, value in values.items() if name in known})
@@ -347,7 +347,7 @@ def test_the_limit_is_respected(release: EmbeddedRelease, work: Path) -> None:
 def test_unknown_songs_and_artists_get_recommendations(release: EmbeddedRelease) -> None:
     (known, *_) = asyncio.run(release.popular(1))
     artist = asyncio.run(recommend(release, Query([Seed(artist=known.song.artist, title="?")])))
-    assert artist.mode is Mode.COOCCURRENCE  # through the artist, which has no vector
+    assert artist.mode is Mode.COOCCURRENCE  # only the artist is known, which has no vector
     assert len(artist.songs) == 10
     stranger = asyncio.run(recommend(release, Query([Seed(artist="Nobody at all", title="?")])))
     assert (stranger.mode, len(stranger.songs)) == (None, 10)
@@ -388,7 +388,7 @@ def test_an_invalid_model_is_a_damaged_release(capfd: pytest.CaptureFixture[str]
     ("name", "old_name"), [("artist_of_last", "of_another_version"), ("recent_score", "near_score")]
 )
 def test_a_reranker_of_other_features_is_not_used(caplog: Any, name: str, old_name: str) -> None:
-    # The channels of releases of format 2 had other names, because their weights decayed.
+    # In releases of format 2, channels had other names, because seed weights decayed exponentially.
     import lightgbm
 
     random = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""Selection of mode and parameters on validation playlists."""
+"""Selection of the retrieval mode and parameters on validation playlists."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_weak_vectors_are_left_out_and_good_ones_used(
     assert gains[0.0] > gains[DENSE_WEIGHTS[-1]]
     assert gains[0.0] == result.figures["auto, cooccurrence gain"]
 
-    # Vectors that have seen the validation playlists, beside hardly any co-occurrence.
+    # Vectors with one dimension per validation playlist, and few co-occurrence weights.
     held_out = read_playlists(files.validation)
     seen = np.full((total, len(held_out)), 1e-3)
     for at, songs in enumerate(held_out):
@@ -113,7 +113,7 @@ def test_weak_vectors_are_left_out_and_good_ones_used(
     result = select(good, scale, content_shares={"artist": 0.0})
     assert (result.selected.mode, result.selected.dense_weight) == ("hybrid", DENSE_WEIGHTS[-1])
     assert "dense weight 0.2" in result.text
-    # A mode that was given is kept.
+    # A given mode is kept.
     assert select(good, scale, mode="cooccurrence").selected.mode == "cooccurrence"
     assert select(good, scale, mode="dense").selected.mode == "dense"
     assert select(weak, scale, mode="hybrid").selected.mode == "hybrid"
@@ -166,7 +166,7 @@ def test_given_values_are_kept(files: StageFiles, scale: float) -> None:
 def test_shares_of_keyword_fields_are_selected(
     files: StageFiles, scale: float, tmp_path: Path
 ) -> None:
-    """A field that tells the playlist, and one with too few values to be of use."""
+    """One field identifies the playlist. The other field has too few values to be useful."""
     held_out = read_playlists(files.validation)
     table = pq.read_table(files.songs)
     of_song = dict.fromkeys(range(len(table)), "none")
@@ -222,7 +222,7 @@ def test_many_songs_or_long_playlists_mean_fewer_cases() -> None:
     long = sample_validation_cases([np.arange(150, dtype=np.int32)] * 1_000, 10**9, 0)
     assert 1_000 < len(long.labels) < 4_000
     assert sum(map(len, long.queries)) <= selection.MAX_SEEDS
-    # Of few playlists, more positions are used.
+    # If there are few playlists, more cases are made from each.
     assert len(sample_validation_cases(held_out[:50], 10**9, 0).labels) == 50 * 13
 
 
@@ -262,7 +262,10 @@ def test_the_manifest_and_the_report_have_the_selection(lane: Lane) -> None:
 
 
 def arrays_by_hand() -> ReleaseArrays:
-    """Songs 0 to 4; 0 predicts 1 and 2, 3 is not in the catalog and shares an artist with 4."""
+    """Return arrays of songs 0 to 4.
+
+    Song 0 predicts songs 1 and 2. Song 3 is not in the catalog, and shares an artist with song 4.
+    """
     weights = csr_array(([0.5, 0.25], ([0, 0], [1, 2])), shape=(5, 5), dtype=np.float32)
     keys = csr_array(([1.0, 1.0, 1.0], ([1, 3, 4], [0, 1, 1])), shape=(5, 2))
     entries = csr_array(([0.4, 0.3], ([0, 1], [1, 4])), shape=(2, 5))
@@ -281,16 +284,17 @@ def test_scores_by_hand() -> None:
     arrays, query = arrays_by_hand(), [np.array([0, 3], np.int32)]
     recency, shares = Recency(1.0), {"artist": 0.5}
     ((songs, scores),) = retrieval.rank_by_cooccurrence(arrays, query, recency, 10, shares)
-    # Song 0 has age 1, as song 3 follows it; song 3 counts through its artist, with weight 1.
+    # Song 0 has age 1, because song 3 follows it. Song 3 counts only through its artist, with
+    # weight 1.
     assert songs.tolist() == [1, 4, 2]
     np.testing.assert_allclose(scores, [0.5 / 2, 0.5 * 0.3, 0.25 / 2], rtol=1e-6)
     ((_, dense),) = retrieval.rank_for_fusion(
         arrays, query, Parameters(recency=1.0, content_shares=shares), 10
     )
-    # The cosine of song 2 with the only seed that has a vector, times the scale and the weight.
+    # Cosine of song 2 with the only seed that has a vector, times the scale and the seed weight.
     assert dense[0].tolist() == [2]
     assert dense[1] == pytest.approx([0.6 * 2.0 * 0.5])
-    # Both songs of `weights` are divided by plays ** .5; entries are not.
+    # The weights for both songs are divided by plays ** 0.5; content entries are not.
     scaled = arrays.with_song_exponent(0.5)
     ((_, scores),) = retrieval.rank_by_cooccurrence(scaled, query, recency, 10, shares)
     np.testing.assert_allclose(sorted(scores), [0.25 / 2, 0.5 / 2 / 2, 0.5 * 0.3], rtol=1e-6)

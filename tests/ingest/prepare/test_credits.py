@@ -1,4 +1,4 @@
-"""Credits of several artists: which names a song is found by. Ids are made of whole credits."""
+"""Credits with several artists: the artist names of a song. Song ids depend on whole credits."""
 
 from __future__ import annotations
 
@@ -96,4 +96,4 @@ def test_split_credits_are_counted_with_examples(tmp_path: Path) -> None:
         CreditExample("Zoë feat. Ebb", ["zoe", "ebb"]),
         CreditExample("Zoe ft. Flow", ["zoe", "flow"]),
     ]
-    assert summary.artists == 5  # three names, and two whole credits
+    assert summary.artists == 5  # three single artists, and two whole credits
