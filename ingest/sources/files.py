@@ -35,7 +35,7 @@ STDIN = Path("-")
 
 @dataclass(frozen=True)
 class FileState:
-    """The size in bytes, modification time and inode of a file, which show whether it has changed."""
+    """Size in bytes, modification time and inode of a file, which show if the file has changed."""
 
     size: int
     modified_ns: int
