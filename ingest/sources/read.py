@@ -46,7 +46,7 @@ _MAX_SHOWN = 40  # maximum number of characters of a value in a reason
 _MAX_LATE_NAMES = 5  # maximum number of names in a remark
 _MAX_EMPTY_SHOWN = 5  # maximum number of empty files reported during a run
 _NO_POSITION = "the position is neither a number nor a time"
-_DETECTION_SIZE = 1 << 20  # bytes that could be read in the time to detect a format
+_DETECTION_SIZE = 1 << 20  # bytes; detecting a format takes about as long as reading them
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class ReadAccount:
     """The result of reading all files. Each record is counted as a row, unreadable or ignored.
 
     - `payload`: the counts of values for each payload field, by field name.
-    - `passed_over`: skipped files in folders and archives, whose extensions are unknown.
+    - `passed_over`: files in folders and archives that were skipped because their extensions are
+      unknown.
     - `empty`: one message for each file without records.
     """
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ingest.sources.formats.json_layout import Layout
 
-_MAX_SHOWN = 400  # maximum number of maximum number of characters of a record
+_MAX_SHOWN = 400  # maximum number of characters of a record
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def collect_records(
     given, songs are numbered from `first_line` instead.
     """
     raw: list[Any] = [] if layout.songs else values
-    counts = [] if layout.songs else [1] * len(values)  # number of number of records in each value
+    counts = [] if layout.songs else [1] * len(values)  # number of records in each value
     faults: dict[int, str] = {}
     is_song = np.ones(len(values), bool)  # for each value, whether its records count as songs
     lists = values_at(values, layout.songs_path) if layout.songs else []

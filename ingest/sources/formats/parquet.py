@@ -234,7 +234,7 @@ def _find_listed(wanted: Mapping[str, Column]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Songs:
-    """The records made from rows that contain lists of songs: one per song or empty row.
+    """The records made from rows with lists of songs: one per song, or one per row without songs.
 
     - `rows`, `indices`: the row of each record, and the record's index in the row's list.
     - `playlists`: the rows that have songs.
@@ -276,7 +276,7 @@ def _select(
 ) -> pa.Array:
     """Return a column's value for each record. Text is returned as binary values.
 
-    `separator` is put between the texts of a list.
+    If the column is a list that is joined into one text, `separator` is put between the elements.
     """
     top, *path = column.path
     values = table.column(top)
