@@ -147,8 +147,8 @@ class FakeRelease:
     - `call_counts`: number of calls to each method.
     - `deadline`: the last deadline that was set.
     - `strengths`: co-occurrence weights, by ordinal of the seed and by ordinal of the song.
-    - `shares`: content shares. If given, the release has content entries and weighs seeds by powers
-      of their ages; otherwise, weights decay, as in format 2.
+    - `shares`: content shares. If given, the release has content entries, and seed weights are
+      powers of the age. Otherwise, seed weights decay exponentially, as in releases of format 2.
     """
 
     def __init__(
