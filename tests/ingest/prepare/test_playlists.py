@@ -17,7 +17,7 @@ from tests.support.prepared import Row, playlist, prepared, row
 if TYPE_CHECKING:
     from pathlib import Path
 
-# Names.
+# Spellings of artists and titles.
 
 
 def test_names_are_trimmed(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_track_ids_identify_songs(tmp_path: Path) -> None:
         tmp_path,
         [
             row("Queen", "Bohemian Rhapsody", playlist_id="1", track_id="t:1"),
-            row("Queen", "Bohemian Rhapsody", playlist_id="1", track_id="t:2"),  # another song
+            row("Queen", "Bohemian Rhapsody", playlist_id="1", track_id="t:2"),  # a different song
             row("QUEEN", "Bohemian Rhapsody - Remastered", playlist_id="1", track_id=" t:1 "),
             row(
                 "Queen", "Bohemian Rhapsody", playlist_id="1", track_id=""
@@ -181,7 +181,7 @@ def test_an_item_known_by_its_id_shows_its_title_if_any_row_has_one(tmp_path: Pa
     }
 
 
-# Playlists.
+# Order, identity and length of playlists.
 
 
 def test_songs_are_in_the_order_of_the_file(tmp_path: Path) -> None:

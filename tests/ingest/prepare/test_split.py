@@ -58,7 +58,7 @@ def split_names(folder: Path, ids: list[str], seed: int = 0) -> dict[str, str]:
 
 
 def by_hand(playlist: str, seed: int) -> str:
-    """Return the split of a playlist, computed in plain Python as defined."""
+    """Return the split of a playlist, computed in plain Python from the definition of splits."""
     digest = hashlib.md5(f"{seed}:{playlist}".encode()).digest()
     share = int.from_bytes(digest[8:], "little") / 2**64
     return "train" if share < 0.7 else "validation" if share < 0.9 else "test"
@@ -101,7 +101,7 @@ def test_the_split_is_pinned(tmp_path: Path) -> None:
 def test_the_shares_of_the_splits(tmp_path: Path) -> None:
     summary, result = splits(tmp_path, playlists([f"playlist {i}" for i in range(5_000)]))
     counts = {name: len(rows) for name, rows in result.items()}
-    assert counts["train"] == pytest.approx(3_500, abs=130)  # 4 standard deviations
+    assert counts["train"] == pytest.approx(3_500, abs=130)  # tolerance: 4 standard deviations
     assert counts["validation"] == pytest.approx(1_000, abs=113)
     assert counts["test"] == pytest.approx(500, abs=85)
     assert {name: getattr(summary, name) for name in BOUNDS} == counts

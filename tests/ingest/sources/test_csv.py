@@ -15,7 +15,7 @@ COLUMNS = {"playlist_id": "pid", "artist": "artist", "title": "title"}
 
 
 def _read(path):
-    """Return the kind, rows as (line, pid, artist, title) and faults as (line, reason)."""
+    """Return the kind of a file, its rows (line, pid, artist, title) and faults (line, reason)."""
     file = open_text(path)
     rows, faults = [], []
     for batch in file.read_batches(COLUMNS):
