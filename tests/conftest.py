@@ -67,7 +67,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Terminal]:
 
 @pytest.fixture(scope="session")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Road:
-    """A release of 500 synthetic playlists. Tests must not change it, and publish in a copy."""
+    """A release of 500 synthetic playlists. Tests must not change it, only a copy of it."""
     folder = tmp_path_factory.mktemp("road")
     file = folder / "playlists.csv"
     playlists.write_csv(playlists.generate(SMALL, seed=1), file)

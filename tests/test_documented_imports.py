@@ -1,4 +1,4 @@
-"""Imports that current or earlier documentation shows still work, and give current objects."""
+"""Tests of documented imports: all of them work, and old import paths give the current objects."""
 
 from __future__ import annotations
 

@@ -98,7 +98,9 @@ class Surface:
 
 
 def nextsong(*arguments: str, **environment: str) -> Result:
-    """Run `nextsong`. Of all environment variables with `PREFIX`, only `environment` is set."""
+    """Run `nextsong`. The variables in `environment` replace all variables with the prefix
+    `PREFIX`.
+    """
     unset: dict[str, str | None] = {name: None for name in os.environ if name.startswith(PREFIX)}
     result = CliRunner().invoke(main, arguments, env=unset | environment)
     assert result.exit_code == 0, f"nextsong {' '.join(arguments)}: {result.output}"

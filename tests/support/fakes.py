@@ -69,7 +69,7 @@ def points_of(
 def content_entries(
     points: Sequence[Point], fields: Collection[str], scale: float
 ) -> dict[int, dict[int, float]]:
-    """Return the content entries: by index of a key and by ordinal of a song."""
+    """Return the content entries of songs: values by key index, and then by song ordinal."""
     songs_of: dict[int, list[int]] = defaultdict(list)
     for point in points:
         for field in fields:

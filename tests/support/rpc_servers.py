@@ -106,7 +106,7 @@ def damage(store: EmbeddedStore, release: str) -> None:
 
 
 class SlowRelease(FakeRelease):
-    """A release that answers searches only once `may_answer` is set."""
+    """A release that does not answer searches until `may_answer` is set."""
 
     def __init__(self, points: list[Point], name: str = "slow") -> None:
         super().__init__(points, name=name)
