@@ -98,9 +98,7 @@ class Surface:
 
 
 def nextsong(*arguments: str, **environment: str) -> Result:
-    """Run `nextsong`. The variables in `environment` replace all variables with the prefix
-    `PREFIX`.
-    """
+    """Run `nextsong`. Variables in `environment` replace all variables that start with `PREFIX`."""
     unset: dict[str, str | None] = {name: None for name in os.environ if name.startswith(PREFIX)}
     result = CliRunner().invoke(main, arguments, env=unset | environment)
     assert result.exit_code == 0, f"nextsong {' '.join(arguments)}: {result.output}"
