@@ -32,9 +32,9 @@ Command = TypeVar("Command", bound="Callable[..., Any]")
 
 @dataclass(frozen=True)
 class ParameterArguments:
-    """The release parameters that a command line sets.
+    """The release parameters given on a command line.
 
-    - `values`: all parameters by name, with their defaults.
+    - `values`: values of all parameters by name, including default values.
     - `given`: names of the parameters that the command line sets.
     - `file`: a file with values for parameters that the command line does not set, or None.
     """
@@ -202,7 +202,7 @@ _READING = [
 
 
 def reading_options(command: Command) -> Command:
-    """Add the options for reading files to a command, which receives them as argument `reading`."""
+    """Add the options for reading files to a command, which receives their values as `reading`."""
 
     @functools.wraps(command)
     def wrapped(
@@ -223,7 +223,7 @@ def reading_options(command: Command) -> Command:
 
 
 def parameter_options(command: Command) -> Command:
-    """Add `--params` and an option per parameter to a command, as its argument `parameters`."""
+    """Add `--params` and one option per parameter to a command, which receives `parameters`."""
     names = [parameter.name for parameter in fields(Parameters)]
 
     @functools.wraps(command)

@@ -1,4 +1,4 @@
-"""The ingest pipeline: files, rows, playlists, splits, weights and vectors, release."""
+"""The ingest pipeline: turns files into rows, playlists, splits, vectors and finally a release."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class ParameterFile:
 
     - `parameters`: parameter values by name.
     - `validation`: metric values of these parameters on validation cases, by name.
-    - `study`: the fields in `STUDY`, if the file has `trials`.
+    - `study`: the fields in `STUDY`, or empty if the file has no field `trials`.
     """
 
     parameters: dict[str, Any] = field(default_factory=dict)

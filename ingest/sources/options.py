@@ -19,7 +19,7 @@ MIN_PLAY = 30.0
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Options for reading files, for use if detection from the content is not possible.
+    """Options for reading files, needed only if the content of the files is ambiguous.
 
     `format`, `delimiter`, `encoding` and `quoting` are detected if they are "auto" or "". If
     `header` is false, the columns of delimited text are called 1, 2, 3 and so on. `payload` lists

@@ -69,7 +69,7 @@ class FileNote:
 
 @dataclass(frozen=True)
 class ReadAccount:
-    """The result of reading all files. Each record is counted as a row, unreadable or ignored.
+    """The result of reading all files. Each record counts as a row, as unreadable or as ignored.
 
     - `payload`: the counts of values for each payload field, by field name.
     - `passed_over`: files in folders and archives that were skipped because their extensions are

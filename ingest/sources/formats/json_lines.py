@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from ingest.sources.formats.json_layout import Layout
 
-_CHUNK_SIZE = 1000  # lines; small enough that their values fit into the processor cache
+_CHUNK_SIZE = 1000  # lines at a time, so few that their values fit into the processor cache
 _ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -43,8 +43,8 @@ def _parse_line(line: bytes) -> Any:
     except _ERRORS:
         text = line.decode("utf-8", "surrogateescape")
     try:
-        # Unlike msgspec, Python's parser accepts invalid UTF-8, lone surrogates and NaN, so that
-        # only values with invalid text are rejected, and not the whole line.
+        # Unlike msgspec, Python's parser accepts NaN, lone surrogates and invalid UTF-8. This way,
+        # a value with invalid text does not make the whole line malformed.
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         return MalformedLine(text, describe_problem(error))

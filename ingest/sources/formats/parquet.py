@@ -217,7 +217,7 @@ def _nest(columns: Mapping[str, Column]) -> tuple[NestedColumns, tuple[str, ...]
 
 
 def _find_listed(wanted: Mapping[str, Column]) -> list[str]:
-    """Return the roles that have one value per song of a row. Empty if each row is a song.
+    """Return the roles that have one value per song in a row, or none if each row is a song.
 
     Any other list, such as a list of the artists of a song, is not included.
     """
