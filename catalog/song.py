@@ -20,7 +20,8 @@ def normalise(name: str) -> str:
     """Fold case, width, accents and white space, so that all spellings of a name become equal.
 
     Only the accents of Latin, Greek and Cyrillic are removed: in other scripts, such as Devanagari
-    and Thai, combining marks distinguish letters. Idempotent. The result can be empty.
+    and Thai, combining marks distinguish letters. Normalising a result again does not change it.
+    The result can be empty.
     """
     if name.isascii():
         return " ".join(name.lower().split())

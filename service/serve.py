@@ -60,7 +60,7 @@ class _ServeCommand(click.Command):
 
 
 def _option_type(field: FieldInfo) -> Any:
-    """Return the type of the option of a setting, or None if it is a secret."""
+    """Return the option type for a setting, or None if the setting is a secret."""
     kinds = [field.annotation]
     if get_origin(field.annotation) in {Union, UnionType}:
         kinds = [kind for kind in get_args(field.annotation) if kind is not NoneType]

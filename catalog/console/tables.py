@@ -75,7 +75,7 @@ class Table(table.Table):
         self._widths: list[int] = []
 
     def add_column(self, header: Any = "", *arguments: Any, **options: Any) -> None:
-        """Add a column that wraps text that is too wide."""
+        """Add a column. Text that is too wide for it is wrapped."""
         super().add_column(header, *arguments, **{"overflow": "fold", **options})
         self._widths.append(cell_len(str(header)))
 

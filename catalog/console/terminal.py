@@ -22,7 +22,7 @@ _CONTROL = re.compile(
 
 
 def sanitise(text: str) -> str:
-    r"""Return the text with control characters except line feed and tab escaped.
+    r"""Escape the control characters of a text, except line feeds and tabs.
 
     An escape character, for example, becomes `\x1b`.
     """
@@ -30,7 +30,7 @@ def sanitise(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    r"""Return the text with all control characters escaped, including line feeds and tabs."""
+    r"""Escape all control characters of a text, including line feeds and tabs."""
     return sanitise(text).replace("\n", r"\n").replace("\t", r"\t")
 
 
@@ -40,7 +40,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def escape_controls(text: str) -> str:
-    r"""Return JSON or TOML text with control characters escaped (ESC as `\u001b`)."""
+    r"""Escape the control characters of JSON or TOML text. ESC, for example, becomes `\u001b`."""
     return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

@@ -135,7 +135,7 @@ class EmbeddedRelease:
     async def similarities(
         self, pairs: Sequence[tuple[Vector, Sequence[UUID]]]
     ) -> list[dict[UUID, float]]:
-        """Return the cosine similarities of each vector to the songs of its pair, from -1 to 1."""
+        """Return, for each pair, the cosine similarity of the vector and each song (-1 to 1)."""
         return [
             self._similarities(vector, song_ids) async for vector, song_ids in pause_between(pairs)
         ]

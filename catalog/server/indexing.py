@@ -40,7 +40,7 @@ class _Stopwatch:
         self._start = time.monotonic()
 
     def seconds_in(self, state: Any) -> float:
-        """Return how long successive calls have had this `state`, in seconds."""
+        """Return the number of seconds for which successive calls have had the same `state`."""
         now = time.monotonic()
         if state != self._state:
             self._state, self._start = state, now

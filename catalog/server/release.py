@@ -85,7 +85,7 @@ class ServerRelease:
     async def similarities(
         self, pairs: Sequence[tuple[Vector, Sequence[UUID]]]
     ) -> list[dict[UUID, float]]:
-        """Return the cosine similarities of each vector to the songs of its pair, from -1 to 1."""
+        """Return, for each pair, the cosine similarity of the vector and each song (-1 to 1)."""
         requests: list[models.QueryRequest | None] = []
         for vector, song_ids in pairs:
             ranking, clauses = plan_similarities(vector, song_ids)

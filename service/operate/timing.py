@@ -1,4 +1,4 @@
-"""Measure the time of the stages of a call."""
+"""Measure the duration of each stage of a call."""
 
 from __future__ import annotations
 

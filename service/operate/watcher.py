@@ -50,7 +50,7 @@ class _RefusedRelease:
 
 
 def _retrieve_exception(task: asyncio.Task[Any]) -> None:
-    """Keep asyncio from logging the failure of a task that nothing awaits any more."""
+    """Prevent asyncio from logging the exception of a task that is no longer awaited."""
     if not task.cancelled():
         task.exception()
 
@@ -104,7 +104,7 @@ class ReleaseWatcher:
             self._log_once("waiting for a release", error)
 
     def wake(self) -> None:
-        """Check soon, because a call failed and the release or its store may be gone."""
+        """Request a check soon, because a call failed and the release or its store may be gone."""
         self._wake.set()
 
     async def follow(self) -> None:

@@ -222,7 +222,10 @@ def _identify(hit: Hit) -> Recording | None:
 
 
 class _Cosines:
-    """Cosine similarities of songs. A song without a vector has the mean of all pairs."""
+    """Cosine similarities between songs.
+
+    If one of two songs has no vector, their similarity is the mean of all pairs that have vectors.
+    """
 
     def __init__(self, hits: Sequence[Hit]) -> None:
         self._has_vector = np.array([hit.vector is not None for hit in hits])

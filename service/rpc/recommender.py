@@ -55,14 +55,14 @@ class Recommender:
         return self._history.with_deadline(call.deadline) if self._history else None
 
     async def Recommend(self, call: Call) -> Message:  # noqa: N802
-        """Continue one playlist."""
+        """Recommend songs for one playlist."""
         with self._lease(call) as release:
             return await api.recommend(
                 release, call.request, self._open_history(call), call.timings
             )
 
     async def BatchRecommend(self, call: Call) -> Message:  # noqa: N802
-        """Continue many playlists."""
+        """Recommend songs for each of many playlists."""
         with self._lease(call) as release:
             return await api.batch_recommend(release, call.request, call.timings)
 

@@ -1,4 +1,4 @@
-"""Extra payload fields are returned as published, and can be filtered on."""
+"""Extra payload fields are returned as published, and can be used in filters."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class ArrivalPause:
         self._lock = asyncio.Lock()
 
     async def accept_arrivals(self) -> None:
-        """If a pause is due, sleep until no new call arrives, for at most `MAX_PAUSE_S`."""
+        """If a pause is due, sleep until no new calls arrive, for at most `MAX_PAUSE_S`."""
         async with self._lock:
             now = time.perf_counter()
             if now - self.last_end > IDLE_S:

@@ -63,7 +63,7 @@ def _together(responses: list[models.QueryResponse], limit: int) -> models.Query
 
 @pytest.fixture(scope="module")
 def stores(content: Content, tmp_path_factory: pytest.TempPathFactory) -> list[ServerStore]:
-    """A store with all songs, followed by a store for each shard."""
+    """A list that contains a store with all songs, and then a store for each shard."""
     all_songs = pq.read_table(content.draft.songs_path)
     drafts = [content.draft]
     for shard in range(SHARDS):

@@ -187,7 +187,7 @@ def test_no_artist_is_looked_up(small: FakeRelease) -> None:
     assert small.call_counts == {"points": 1}
 
 
-# Songs identified by track ids, several of which may have the same artist and title
+# Songs identified by track ids, so that artist and title need not be unique
 
 SAME_NAMES = points_of(
     ("Nena", "99 Luftballons", 3, X),

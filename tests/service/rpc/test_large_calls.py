@@ -104,7 +104,7 @@ def test_a_small_call_never_yields(real: OpenRelease, monkeypatch: pytest.Monkey
 
 
 class RecordingRelease(FakeRelease):
-    """Records all searches, and how many queries ran concurrently."""
+    """Records all searches, and the number of queries that run concurrently."""
 
     def __init__(self, points: Sequence[Point], *, track_ids: bool = False) -> None:
         super().__init__(points, track_ids=track_ids)

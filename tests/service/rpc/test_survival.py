@@ -1,7 +1,7 @@
 """Robustness: dropped connections, broken HTTP/2, slow callers and random requests.
 
 The environment variables NEXTSONG_FUZZ and NEXTSONG_CONNECTIONS set the number of random requests
-and of dropped connections.
+and the number of dropped connections.
 """
 
 from __future__ import annotations
