@@ -71,7 +71,7 @@ def test_publishing_that_fails_leaves_the_current_release(
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", str(builder))
         with pytest.raises(EngineError, match="ended early"):
-            lane.run(dense_recency=0.5)
+            lane.run(dense_recency=0.25)
     assert lane.home.current() == current
     lane.home.open().close()
     assert_nothing_is_left_over(lane)
