@@ -108,8 +108,8 @@ class WorkFolder:
         partial = self.path / f".{name}.partial"
         with storage_errors(partial):
             shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir()
             try:
+                partial.mkdir()
                 summary = build(partial)
                 files = {path.name: path.stat().st_size for path in sorted(partial.iterdir())}
                 record = {
