@@ -54,7 +54,7 @@ def test_the_demo_reports_every_stage(
     demo: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     _, ran = demo
-    for stage in ("invent", "read", "prepare", "split", "train", "publish", "score"):
+    for stage in ("generate", "read", "prepare", "split", "train", "publish", "score"):
         assert f"  {stage}" in ran.stderr
     assert "Traceback" not in ran.stderr
 
