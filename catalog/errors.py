@@ -131,7 +131,8 @@ class MissingLibraryError(NextsongError):
 class MissingExtraError(MissingLibraryError):
     """An optional library is not installed.
 
-    `what` needs the library, and the extra named `extra` installs it.
+    - `what`: the features that need the library, as a plural for the message.
+    - `extra`: the extra of this package that installs the library.
     """
 
     def __init__(self, what: str, extra: str) -> None:

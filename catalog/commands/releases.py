@@ -168,9 +168,10 @@ def copy(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Copy RELEASE, or the current release, to the other store, where it becomes current.
+    """Copy RELEASE to the store given by --to, and make it the current release there.
 
-    Before that, all payloads and vectors of the copy are compared with the original, bit by bit.
+    Without RELEASE, the current release of the source is copied. Before the copy becomes current,
+    all its payloads and vectors are compared with the original, bit by bit.
     """
     from catalog.commands.copy import copy_release
     from catalog.open_store import open_store

@@ -1,4 +1,4 @@
-"""Runs as a table in the terminal and as JSON objects."""
+"""Show evaluation runs as a table in the terminal, or convert them to JSON objects."""
 
 from __future__ import annotations
 

@@ -75,7 +75,10 @@ class CountSummary:
 
 
 class WeightScale:
-    """Computes the scale of the weights: the mean, over all plays, of the seed's largest weight.
+    """Computes the scale of the co-occurrence weights.
+
+    For each play, take the largest weight that the played song has as a seed (0 if it has none).
+    The scale is the mean of these weights over all plays.
 
     Content entries and cosines are multiplied by the scale, to make them comparable with weights.
     """

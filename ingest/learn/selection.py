@@ -276,7 +276,10 @@ def _shares_of(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def find_common_fields(arrays: ReleaseArrays, cases: Cases) -> list[str]:
-    """Return the content fields that exceed `MAX_CONTENT_SCORES`."""
+    """Return the content fields whose values are too common for the field to be tried.
+
+    For these fields, more than `MAX_CONTENT_SCORES` songs would be scored, over all cases.
+    """
     ends = np.cumsum([0, *map(len, cases.queries)])
     songs = np.concatenate(cases.queries)
     shape = (len(cases.queries), arrays.weights.shape[0])

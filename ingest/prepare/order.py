@@ -199,7 +199,9 @@ def _measure_lift(
     values: NDArray[Any],
     count: Callable[[NDArray[Any], NDArray[Any]], float],
 ) -> _Lift:
-    """Compare a count of neighbours with the mean count after shuffling each playlist.
+    """Compare a count over pairs of consecutive plays with its mean in shuffled playlists.
+
+    Each playlist is shuffled separately, several times.
 
     `count` is called with two arrays of equal length. The first contains the value of every play
     except the last of each playlist, and the second contains the value of the play that follows it.

@@ -164,9 +164,10 @@ class PayloadTally:
     examples: list[str] = field(default_factory=list)
 
     def convert(self, values: pa.Array, file: str, line: NDArray[np.int64]) -> pa.Array:
-        """Convert values to the type of `kind`, and count them. Unusable values become null.
+        """Convert values to the type of `self.kind`, and count them. Unusable values become null.
 
-        `line` contains the line of each value in `file`, for the examples.
+        `line` contains the line number of each value in `file`. The first few unusable values are
+        added to `self.examples` with their file and line number.
         """
         text, result = convert_values(values, self.kind)
         filled = np.asarray(pc.is_valid(text))

@@ -45,7 +45,7 @@ _KINDS = {
 def build_recommend_response(
     recommendation: Recommendation, release: str, empty_reason: pb.EmptyReason
 ) -> pb.RecommendResponse:
-    """Return the response for a recommendation of the release with this id."""
+    """Return the response for `recommendation`, made from the release with the id `release`."""
     return pb.RecommendResponse(
         songs=[
             build_scored_song(hit, reasons)

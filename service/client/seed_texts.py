@@ -62,16 +62,18 @@ class ResolvedSplit:
 def resolve_texts(recommender: Client | Direct, texts: Sequence[str]) -> list[pb.Seed]:
     """Return a seed for each text, in order.
 
-    A song id is used as it is. For any other text, these are tried in order:
+    A text that is a song id is used unchanged. Any other text is split into artist and title at a
+    dash. The following interpretations are tried in order:
 
-    - a split that matches a song, preferably at a dash between spaces, or the whole text as the
-      title of a song without an artist
-    - the whole text as the title of any song
+    - a split at a dash between spaces that matches a song, or the whole text as the title of a song
+      without an artist
+    - a split at any other dash that matches a song
     - a split whose artist is known
+    - the whole text as the title of any song
     - any split at a dash between spaces
 
-    Raises `SeedTextError` if all of them fail or the text is ambiguous, and the errors of the
-    recommender.
+    Raises `SeedTextError` if no interpretation succeeds or if the text is ambiguous. Errors of the
+    recommender are passed on.
     """
     ids = [_parse_song_id(text) for text in texts]
     splits = [

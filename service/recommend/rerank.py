@@ -1,4 +1,4 @@
-"""Re-rank the candidates of several searches by the release's LightGBM model."""
+"""Use the release's LightGBM model to re-rank the candidates of several searches."""
 
 from __future__ import annotations
 

@@ -286,7 +286,10 @@ def test_metrics_and_log_of_the_service(surface: Surface, tmp_path: Path) -> Non
 
 
 def schema_lines(schema: Any, definitions: Any, path: str = "") -> Iterator[str]:
-    """Yield each key path that a JSON schema allows, with its types, in the format of `shape`."""
+    """Yield each key path that a JSON schema allows, with its types.
+
+    The lines have the same format as those of the function `shape`.
+    """
     kinds = [definitions.get(one.get("$ref"), one) for one in schema.get("anyOf", [schema])]
     names = ["|".join(one.get("enum", [one.get("type", "any")])) for one in kinds]
     yield f"{path or '.'}: {' | '.join(sorted(names))}"

@@ -278,7 +278,8 @@ def test_the_order_of_keys_does_not_matter(value: dict[str, Any], other: Any) ->
 
 
 def test_a_fingerprint_is_pinned() -> None:
-    # Fingerprints must not change, because they connect releases with work folders for years.
+    # Fingerprints must stay the same in all versions, because they link releases to work folders
+    # that may be years old.
     expected = "d8497d9d82770a70729261095aa98f7ef5154d7af499f8037b6ca250296785a6"
     assert fingerprint_of({"b": 2, "a": 1}) == expected
     assert hashlib.sha256(b'{"a": 1, "b": 2}').hexdigest() == expected

@@ -277,7 +277,7 @@ def _is_list_of_objects(value: Any) -> bool:
 
 
 def _find_song_roles(elements: Sequence[Any]) -> set[str]:
-    """Return the roles of the columns of objects in a list, if each object is read as a song."""
+    """Return the roles that keys have in a list of objects, assuming that each object is a song."""
     return find_roles_in_list(list(_collect_columns(elements).types))
 
 

@@ -50,7 +50,7 @@ def _describe(call: Call, response: Message | None) -> dict[str, Any]:
 
 
 def _summarise(request: Message | None) -> dict[str, Any]:
-    """Return log fields for the size of a request, and for its content at level debug."""
+    """Return log fields for a request: its size and, if the log level is debug, its content."""
     summary: dict[str, Any] = {}
     if isinstance(request, pb.RecommendRequest):
         summary = {"seeds": len(request.seeds), "limit": request.limit}

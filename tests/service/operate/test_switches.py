@@ -1,4 +1,4 @@
-"""Switches of releases at 100 calls per second: no call fails, and no memory leaks.
+"""Switching releases under a load of 100 calls per second: no call fails, and no memory leaks.
 
 The environment variable NEXTSONG_SWITCH_S sets the duration of the load in seconds.
 """
