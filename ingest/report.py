@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _MAX_FILES = 8  # maximum number of files that are listed one per line
 _MAX_NAMES = 5  # maximum number of file names in a line
-_MAX_EXAMPLES = 2  # maximum number of examples per reason for rejects, and of song versions
+_MAX_EXAMPLES = 2  # maximum number of examples for each reason, and for versions of songs
 
 Line = tuple[str, str]
 """A line of the report: heading and text."""

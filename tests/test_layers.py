@@ -73,7 +73,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 def locators_of(module: str) -> Iterator[str]:
-    """Yield the strings in a module that are names of project modules, except after "-m"."""
+    """Yield the strings that name project modules, except strings that follow "-m"."""
     tree = SOURCES[module]
     children = {
         after

@@ -88,7 +88,7 @@ class Lease:
             )
 
     def renew(self, stopped: threading.Event) -> None:
-        """Renew the lock until `stopped` is set. Errors are ignored: `require` detects them."""
+        """Renew the lock until `stopped` is set. `require` detects a lost lock."""
         while not stopped.wait(RENEW_S):
             with suppress(NextsongError):
                 self._write(_has_token(self.token), once=True)

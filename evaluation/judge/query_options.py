@@ -139,10 +139,9 @@ def _compare(
     *,
     sign: int = -1,
 ) -> list[Behaviour]:
-    """Return the changes in the similarity of the answers to `song`, and in the hit rates.
+    """Return the changes in hit rates, and in the similarity between `song` and the answers.
 
-    `song` has one song for each case. The rule is that the similarity changes in the direction of
-    `sign`.
+    `song` has one song for each case. The similarity must change in the direction of `sign`.
     """
     behaviours = [_compare_similarity(name, before, after, song, dataset, sign)]
     if dataset.songs.has_artists:

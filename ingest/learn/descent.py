@@ -44,9 +44,9 @@ class Descent:
     """The result of `descend`.
 
     - `values`: the chosen value of each parameter.
-    - `trials`: the last trials of each parameter that has several values.
-    - `first`, `last`: the ranks for the simplest values of all parameters, and for the chosen
-      values.
+    - `trials`: the last trials of each parameter with more than one candidate value.
+    - `first`, `last`: the ranks of the labels with the simplest value of each parameter, and with
+      the chosen values.
     """
 
     values: dict[str, float]

@@ -313,7 +313,7 @@ def is_role_name(name: str) -> bool:
 
 
 def is_song_list_name(name: str) -> bool:
-    """Return whether this is a known name for a list of songs."""
+    """Return whether `name` is a known name for a list of songs."""
     return any(part in SONG_LISTS for part in name.split("."))
 
 

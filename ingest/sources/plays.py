@@ -29,8 +29,8 @@ def find_uncounted(
 
     `fields` maps roles to arrays of n values, and `columns` maps roles to column names. Plays do
     not count if they were skipped or were shorter than `min_play` seconds. If the file has the
-    lengths of plays, plays without artist, title and track id do not count either. Plays whose
-    length is missing count.
+    lengths of plays, plays without artist, title and track id do not count either. A play
+    counts if its length is missing.
     """
     if "played" in fields:
         named = [_is_filled(fields[role]) for role in _NAMES if role in fields]

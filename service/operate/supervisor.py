@@ -83,7 +83,7 @@ def _to_own_error(error: Exception) -> Exception:
 
     Unexpected exceptions are logged and replaced by a `SupervisionError`.
     """
-    if isinstance(error, NextsongError | BrokenPipeError):  # standard output has no reader
+    if isinstance(error, NextsongError | BrokenPipeError):  # a broken pipe: nobody reads the output
         return error
     log.error("the supervision of the serving processes failed", exc_info=error)
     return SupervisionError(f"the supervision of the serving processes failed: {error!r}")

@@ -1,4 +1,4 @@
-"""Explain a recommendation: the share of each seed in each song."""
+"""Explain a recommendation: the share of each seed in the score of each song."""
 
 from __future__ import annotations
 

@@ -37,8 +37,8 @@ class Resolution(Enum):
     """The result of resolving a seed.
 
     - SONG: the catalog has the song.
-    - ARTIST: the catalog does not have the song, but it has other songs of the artist, such as
-      another seed or a recommended song.
+    - ARTIST: the catalog does not have the song, but another seed or a recommended song has the
+      same artist.
     - UNKNOWN: neither the song nor a song of its artist was found.
     """
 

@@ -25,9 +25,9 @@ Rows = list[dict[str, Any]]
 def read(
     path: Path, given: Mapping[str, str] | None = None, options: ReadOptions = DEFAULT_OPTIONS
 ) -> tuple[ReadAccount, Rows, Rows]:
-    """Return the result of reading, the rows and the unreadable records.
+    """Read a file, and return its account, its rows and its unreadable records.
 
-    The tables are kept next to the file.
+    The files of rows and of unreadable records are written to the folder of the file.
     """
     rows, unreadable = path.with_name("rows.parquet"), path.with_name("unreadable.parquet")
     account = read_files([path], given or {}, rows, unreadable, SilentReporter(), options)

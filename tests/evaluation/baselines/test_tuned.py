@@ -70,8 +70,8 @@ def test_item_knn_by_hand(tmp_path: Path) -> None:
     assert answer(ItemKnn(dataset, ItemKnnSettings(alpha=1.0)), [0]) == [[1, 2, 3, 4]]
     # Only the two most similar songs are recommended.
     assert answer(ItemKnn(dataset, ItemKnnSettings(neighbours=2)), [0]) == [[1, 3]]
-    # The similarities of songs 1, 2 and 3 are .41, .41 and 0 to seed 4, and .77, .52 and .63 to
-    # seed 0. Seed 4 has half the weight of seed 0, so the scores are .98, .72 and .63.
+    # The similarities to seed 4 are .41, .41 and 0 for songs 1, 2 and 3. Those to seed 0 are .77,
+    # .52 and .63. Seed 4 has half the weight of seed 0, so the scores are .98, .72 and .63.
     assert answer(ItemKnn(dataset, ItemKnnSettings(recency=1.0)), [4, 0]) == [[1, 2, 3]]
 
 

@@ -51,7 +51,7 @@ def road(request: pytest.FixtureRequest) -> Road | ServerRoad:
 
 @pytest.fixture(scope="module")
 def address(road: Road | ServerRoad, loop: Loop) -> Iterator[str]:
-    """The address of a server for the release of `road`. No test changes the release."""
+    """The address of a server that answers from the release in the store of `road`."""
     with loop.serve(road.home) as server:
         yield server.address
 
