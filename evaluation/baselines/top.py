@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.sparse import csr_array
 
+from catalog.recency import Recency
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -34,7 +36,7 @@ def weigh_by_age(seeds: SongLists, songs: int, power: float) -> csr_array:
     """
     age = seeds.offsets[1:][seeds.rows] - 1 - np.arange(len(seeds.songs))
     known = seeds.songs >= 0
-    weight = ((age[known] + 1.0) ** -power).astype(np.float32)
+    weight = Recency(power).weights(age[known]).astype(np.float32)
     return csr_array((weight, (seeds.rows[known], seeds.songs[known])), shape=(len(seeds), songs))
 
 
