@@ -320,17 +320,7 @@ def prepare(
     """
     extras = "".join(f', "{PREFIX}{name}"' for name in options.fields)
     with reporter.task("prepare") as task, connect(folder) as sql:
-        sql.execute(_TRIM_MACRO)
-        without_artist = ", ".join(map(literal, options.without_artist)) or "''"
-        for statement in (_FILES, _SPELLINGS, _LISTS, _ROWS):
-            sql.execute(
-                statement.format(
-                    rows=literal(rows),
-                    extras=extras,
-                    without_artist=without_artist,
-                    separator=CREDIT_SEPARATOR,
-                )
-            )
+        _load_rows(sql, rows, options.without_artist, extras)
         units = cut_sessions(sql, options.session_files, 60.0 * options.session_gap)
         sql.execute(_NUMBERS)
         task.advance(4, 10)
@@ -362,6 +352,22 @@ def prepare(
         )
         task.result(summary.text)
     return summary
+
+
+def _load_rows(
+    sql: duckdb.DuckDBPyConnection, rows: Path, without_artist: Sequence[str], extras: str
+) -> None:
+    """Make the tables of files, spellings, lists and rows. `extras` are columns to keep."""
+    sql.execute(_TRIM_MACRO)
+    for statement in (_FILES, _SPELLINGS, _LISTS, _ROWS):
+        sql.execute(
+            statement.format(
+                rows=literal(rows),
+                extras=extras,
+                without_artist=", ".join(map(literal, without_artist)) or "''",
+                separator=CREDIT_SEPARATOR,
+            )
+        )
 
 
 def _collect_playlists(sql: duckdb.DuckDBPyConnection) -> pa.Table:
