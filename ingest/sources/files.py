@@ -77,7 +77,7 @@ class SourceFiles:
     """The files to read, in order, and the skipped files in folders and archives."""
 
     files: tuple[SourceFile, ...]
-    passed_over: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
@@ -101,13 +101,13 @@ def find_files(paths: Sequence[Path], stdin_copy: Path | None = None) -> SourceF
     if not paths:
         raise FileError("no playlist file was given")
     states: dict[tuple[Path, str], FileState] = {}
-    passed_over: list[str] = []
+    skipped: list[str] = []
     for path in paths:
         is_stdin = stdin_copy is not None and path == STDIN
-        for file in [stdin_copy] if stdin_copy and is_stdin else _expand(path, passed_over):
+        for file in [stdin_copy] if stdin_copy and is_stdin else _expand(path, skipped):
             state = _require_file(file)
             is_archive = not is_stdin and _is_zip(file)
-            members = _find_members(file, passed_over) if is_archive else [""]
+            members = _find_members(file, skipped) if is_archive else [""]
             states |= {(file, member): state for member in members}
     names = [path.name + (f"/{member}" if member else "") for path, member in states]
     is_unique = len(set(names)) == len(names)
@@ -118,7 +118,7 @@ def find_files(paths: Sequence[Path], stdin_copy: Path | None = None) -> SourceF
             continue
         label = name if is_unique else f"{path}/{member}".removesuffix("/")
         files.append(SourceFile(path, label, state, member))
-    return SourceFiles(tuple(files), tuple(passed_over))
+    return SourceFiles(tuple(files), tuple(skipped))
 
 
 def require_unchanged(file: SourceFile) -> None:
@@ -168,8 +168,8 @@ def _require_file(path: Path) -> FileState:
     return state
 
 
-def _expand(path: Path, passed_over: list[str]) -> list[Path]:
-    """Return the playlist files at `path`. Add other files in a folder to `passed_over`."""
+def _expand(path: Path, skipped: list[str]) -> list[Path]:
+    """Return the playlist files at `path`. Add other files in a folder to `skipped`."""
     if path.is_dir():
         inside = [file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path)]
         files = _sort_naturally(file for file in inside if _is_known(file.name))
@@ -178,7 +178,7 @@ def _expand(path: Path, passed_over: list[str]) -> list[Path]:
                 f"{path}: the folder holds no playlist file ({', '.join(_ENDINGS)}, "
                 f"also compressed)"
             )
-        passed_over += sorted(str(file) for file in set(inside) - set(files))
+        skipped += sorted(str(file) for file in set(inside) - set(files))
         return files
     if not path.exists() and glob.has_magic(str(path)):
         matches = (Path(name) for name in glob.glob(str(path), recursive=True))  # noqa: PTH207
@@ -231,7 +231,7 @@ def _is_zip(path: Path) -> bool:
     return False
 
 
-def _find_members(path: Path, passed_over: list[str]) -> list[str]:
+def _find_members(path: Path, skipped: list[str]) -> list[str]:
     """Return the playlist files in an archive. A single file may have any name."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -248,7 +248,7 @@ def _find_members(path: Path, passed_over: list[str]) -> list[str]:
     encrypted = next((entry.filename for entry in entries if entry.flag_bits & 1), None)
     if encrypted:
         raise FileError(f"{path}: {encrypted} is encrypted: unpack it first")
-    passed_over += sorted(f"{path}/{name}" for name in set(names) - set(members))
+    skipped += sorted(f"{path}/{name}" for name in set(names) - set(members))
     return sorted(members, key=_natural_key)
 
 

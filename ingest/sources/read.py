@@ -140,7 +140,7 @@ def read_files(
             sum(note.unreadable for note in notes),
             tuple(notes),
             tallies,
-            sources.passed_over,
+            sources.skipped,
             tuple(map(str, empty)),
         )
         task.result(summarize(account))
@@ -159,9 +159,9 @@ def summarize(account: ReadAccount) -> str:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
         text += f"; {sum(left_out.values()):,} left out ({reasons})"
     if account.passed_over:
-        text += f"; {len(account.passed_over):,} other files passed over"
+        text += f"; {len(account.passed_over):,} other files skipped"
     if account.empty:
-        text += f"; {len(account.empty):,} empty {_files(len(account.empty))} passed over"
+        text += f"; {len(account.empty):,} empty {_files(len(account.empty))} skipped"
     for name, tally in account.payload.items():
         if tally.wrong:
             text += f"; {name}: {tally.wrong:,} values are not of kind {tally.kind}"
@@ -209,7 +209,7 @@ def _report_empty(
             raise empty[0]
         raise EmptyFileError(f"all {len(empty):,} files are empty; of the first: {empty[0]}")
     for error in empty[:_MAX_EMPTY_SHOWN]:
-        reporter.say(f"  {'note':<10} {error}: passed over")
+        reporter.say(f"  {'note':<10} {error}: skipped")
 
 
 def _make_tallies(opened: Sequence[OpenedFile], options: ReadOptions) -> dict[str, PayloadTally]:

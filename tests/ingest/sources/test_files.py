@@ -53,7 +53,7 @@ def test_a_folder_in_natural_order(folder: Path) -> None:
         "mpd.slice.2000-2999.json",
         "mpd.slice.10000-10999.json",
     ]
-    assert find_files([folder]).passed_over == (str(folder / "README.md"),)
+    assert find_files([folder]).skipped == (str(folder / "README.md"),)
 
 
 def test_a_pattern(folder: Path) -> None:
@@ -86,11 +86,11 @@ def test_an_archive(tmp_path: Path) -> None:
             archive.writestr(name, GOOD)
     result = find_files([path])
     assert [file.label for file in result.files] == ["all.zip/data/b9.csv", "all.zip/data/b10.csv"]
-    assert result.passed_over == (f"{path}/stats.txt",)
+    assert result.skipped == (f"{path}/stats.txt",)
     assert result.paths == [path]
     account, rows, _ = read(path)
     assert account.rows == 6
-    assert account.passed_over == result.passed_over
+    assert account.passed_over == result.skipped
     assert {row["file"] for row in rows} == {file.label for file in result.files}
 
 
@@ -101,12 +101,12 @@ def test_an_archive_of_one_file_of_any_name(tmp_path: Path) -> None:
     assert read(path)[0].rows == 1
 
 
-def test_an_archive_within_an_archive_is_passed_over(tmp_path: Path) -> None:
+def test_an_archive_within_an_archive_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "nest.zip"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("inner.zip", b"x")
         archive.writestr("a.csv", GOOD)
-    assert find_files([path]).passed_over == (f"{path}/inner.zip",)
+    assert find_files([path]).skipped == (f"{path}/inner.zip",)
 
 
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -164,7 +164,7 @@ EMPTY = {
 
 
 @pytest.mark.parametrize("name", [*EMPTY, "empty.parquet"])
-def test_an_empty_file_is_passed_over_unless_it_is_the_only_file(name: str, tmp_path: Path) -> None:
+def test_an_empty_file_is_skipped_unless_it_is_the_only_file(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
     if name in EMPTY:
@@ -178,7 +178,7 @@ def test_an_empty_file_is_passed_over_unless_it_is_the_only_file(name: str, tmp_
     assert (account.files, account.rows, len(rows)) == (1, 1, 1)
     (message,) = account.empty
     assert name in message
-    assert "1 empty file passed over" in summarize(account)
+    assert "1 empty file skipped" in summarize(account)
 
 
 def test_files_that_are_all_empty_are_an_error(tmp_path: Path) -> None:

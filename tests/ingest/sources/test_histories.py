@@ -150,7 +150,7 @@ def read_all(folder: Path) -> ReadAccount:
     return read_files(sorted(folder.glob("*.json")), {}, rows, unreadable, SilentReporter())
 
 
-def test_a_history_of_podcasts_is_passed_over(tmp_path: Path) -> None:
+def test_a_history_of_podcasts_is_skipped(tmp_path: Path) -> None:
     podcasts = [{"endTime": "2023-05-01 10:00", "podcastName": "p", "episodeName": "e"}]
     (tmp_path / "StreamingHistory_podcast_0.json").write_text(json.dumps(podcasts))
     with pytest.raises(EmptyFileError, match="is a history of podcasts, without songs"):
