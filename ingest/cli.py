@@ -23,7 +23,13 @@ from catalog.commands.options import (
     work_option,
 )
 from catalog.console.terminal import echo, print_json
-from ingest.options import Share, column_option, parameter_options, reading_options
+from ingest.options import (
+    Share,
+    catalog_options,
+    column_option,
+    parameter_options,
+    reading_options,
+)
 from ingest.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -79,6 +85,7 @@ def log_interruption(command: Command) -> Command:
 )
 @column_option
 @reading_options
+@catalog_options
 @home_option
 @qdrant_server
 @publishing_options
@@ -110,6 +117,8 @@ def run(
     files: tuple[Path, ...],
     columns: Mapping[str, str],
     reading: ReadOptions,
+    catalog: tuple[Path, ...],
+    catalog_columns: Mapping[str, str],
     home: Path,
     work: Path | None,
     qdrant: QdrantOptions | None,
@@ -143,6 +152,8 @@ def run(
     options = pipeline.RunOptions(
         columns=columns,
         reading=reading,
+        catalog=catalog,
+        catalog_columns=catalog_columns,
         given=parameters.given | saved.parameters.keys(),
         max_rejects=max_rejects,
         validation=saved.validation,

@@ -18,7 +18,7 @@ from ingest.parameters import (
     Parameters,
     describe_replacement,
 )
-from ingest.sources.columns import ALL_ROLES, THIS_FILE
+from ingest.sources.columns import ALL_ROLES, SONG_ROLES, THIS_FILE
 from ingest.sources.options import FORMATS, MIN_PLAY, QUOTINGS, ReadOptions
 
 if TYPE_CHECKING:
@@ -45,15 +45,16 @@ class ParameterArguments:
 
 
 def _parse_columns(
-    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+    _context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> dict[str, str]:
     columns = {}
+    roles = SONG_ROLES if parameter.name == "catalog_columns" else ALL_ROLES
     for value in values:
         role, equals, name = value.partition("=")
         if not role or not equals:
             raise click.BadParameter(f"'{value}' is not of the form ROLE=NAME")
-        if role not in ALL_ROLES:
-            raise click.BadParameter(f"no role '{role}'; the roles are {', '.join(ALL_ROLES)}")
+        if role not in roles:
+            raise click.BadParameter(f"no role '{role}'; the roles are {', '.join(roles)}")
         columns[role] = name
     return columns
 
@@ -199,6 +200,32 @@ _READING = [
         help="Leave out shorter plays, if a file says how long plays were; 0: none.",
     ),
 ]
+
+
+_CATALOG = [
+    click.option(
+        "--catalog",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="File, folder or pattern that lists songs without playlists, in a format of FILE. "
+        "These songs are recommended even if no playlist contains them. Columns of --payload may "
+        "be in the playlist files, in the catalog files, or in both.",
+    ),
+    click.option(
+        "--catalog-column",
+        "catalog_columns",
+        multiple=True,
+        callback=_parse_columns,
+        metavar="ROLE=NAME",
+        help=f"Column of the catalog files that has a role: {', '.join(SONG_ROLES)}.",
+    ),
+]
+
+
+def catalog_options(command: Command) -> Command:
+    """Add the options for catalog files to a command."""
+    return cast("Command", _add(_CATALOG, command))
 
 
 def reading_options(command: Command) -> Command:

@@ -19,14 +19,16 @@ from ingest.learn.cooccurrence import CountSummary
 from ingest.learn.reranker import RankSummary
 from ingest.learn.selection import ChooseSummary, SelectionInputs
 from ingest.learn.word2vec import TrainSummary, describe_rarity
-from ingest.prepare import playlists, split
+from ingest.prepare import catalog_songs, playlists, split
+from ingest.prepare.catalog_songs import CatalogOptions, CatalogSummary
 from ingest.prepare.playlists import PrepareSummary, prepare_options
 from ingest.prepare.split import SplitSummary
 from ingest.publish.points import PointOptions, assemble_points
 from ingest.sources import read as read_module
+from ingest.sources.catalog_files import CatalogFiles, divide_payload
 from ingest.sources.files import STDIN, find_files
+from ingest.sources.options import COLUMN_FLAG, ReadOptions
 from ingest.sources.options import DEFAULT_OPTIONS as DEFAULT_READ_OPTIONS
-from ingest.sources.options import ReadOptions
 from ingest.sources.payload import index_kind
 from ingest.sources.read import ReadAccount, read_files
 from ingest.sources.standard_input import copy_standard_input
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from catalog.store import OpenRelease, ReleaseStore
     from ingest.parameters import Parameters
     from ingest.sources.files import SourceFiles
+    from ingest.sources.payload import PayloadTally
 
     Gate = Callable[[OpenRelease, Path], None]
 
@@ -66,6 +69,9 @@ class ReadSummary(ReadAccount):
 
 READ = StageDefinition("read", ReadSummary, (read_module,))
 PREPARE = StageDefinition("prepare", PrepareSummary, (playlists, parameters_module))
+CATALOG = StageDefinition(
+    catalog_songs.STAGE, CatalogSummary, (catalog_songs, read_module, parameters_module)
+)
 SPLIT = StageDefinition("split", SplitSummary, (split,))
 COUNT = StageDefinition("count", CountSummary, (cooccurrence, parameters_module))
 TRAIN = StageDefinition("train", TrainSummary, (word2vec, parameters_module))
@@ -74,14 +80,32 @@ CHOOSE = StageDefinition("choose", ChooseSummary, (selection, parameters_module)
 
 
 @dataclass(frozen=True)
-class Stages:
+class SourceStages:
+    """The finished stages that read the files. `catalog` is None if there are no catalog files."""
+
+    read: Stage[ReadSummary]
+    prepare: Stage[PrepareSummary]
+    catalog: Stage[CatalogSummary] | None
+
+    @property
+    def songs(self) -> Path:
+        """The file of the songs of playlists and catalog files."""
+        return (self.catalog or self.prepare).folder / "songs.parquet"
+
+    @property
+    def payload(self) -> dict[str, PayloadTally]:
+        """The counts of values for each payload field, in playlist files if they have the field."""
+        listed = self.catalog.summary.read.payload if self.catalog else {}
+        return {**listed, **self.read.summary.payload}
+
+
+@dataclass(frozen=True)
+class Stages(SourceStages):
     """The finished stages of a run, in order.
 
     `rank` is None if no re-ranker was trained.
     """
 
-    read: Stage[ReadSummary]
-    prepare: Stage[PrepareSummary]
     split: Stage[SplitSummary]
     count: Stage[CountSummary]
     train: Stage[TrainSummary]
@@ -109,6 +133,9 @@ class RunOptions:
 
     - `columns`: column names by role, for columns whose roles are not clear from their names.
     - `reading`: options for reading the files, including the payload columns.
+    - `catalog`: catalog files. Songs in them are part of the release even if no playlist contains
+      them. Their formats are detected.
+    - `catalog_columns`: column names by role for the catalog files.
     - `given`: names of the parameters that the user has set. Their values are never replaced (see
       `Parameters.with_order` and `Parameters.fixed`).
     - `max_rejects`: maximum share of rejected rows; if it is exceeded, the run ends before
@@ -123,6 +150,8 @@ class RunOptions:
 
     columns: Mapping[str, str] = field(default_factory=dict)
     reading: ReadOptions = DEFAULT_READ_OPTIONS
+    catalog: Sequence[Path] = ()
+    catalog_columns: Mapping[str, str] = field(default_factory=dict)
     given: Collection[str] = ()
     max_rejects: float = MAX_REJECTS
     validation: Mapping[str, float] = field(default_factory=dict)
@@ -154,12 +183,9 @@ def run(
         load_lightgbm()  # fail now instead of after hours of work if it is not installed
     with lock_folder(work, "an ingest run"), copy_standard_input(files, work) as copy:
         folder = WorkFolder(work, reporter, force=options.force)
-        read = _read(folder, find_files(files, copy), options, reporter)
-        require_known_shares(read.summary, parameters)
-        prepared = _prepare(folder, read, parameters, reporter)
-        require_few_rejects(prepared, options.max_rejects)
-        parameters = parameters.with_order(prepared.summary.order.found, options.given)
-        stages = _learn(folder, read, prepared, parameters, options.given, reporter)
+        sources = _prepare_sources(folder, find_files(files, copy), parameters, options, reporter)
+        parameters = parameters.with_order(sources.prepare.summary.order.found, options.given)
+        stages = _learn(folder, sources, parameters, options.given, reporter)
         content = _fingerprint_content(stages, options.study)
         if not options.force:
             current = _current_with(store, content)
@@ -168,10 +194,44 @@ def run(
                     f"  {'publish':<10} release {current.release} has the same content  (unchanged)"
                 )
                 return Outcome(current, published=False, stages=stages)
-        sources = ["standard input" if file == STDIN else file.name for file in files]
-        origin = _describe_origin(stages, parameters, content, sources, options.study)
+        names = ["standard input" if file == STDIN else file.name for file in files]
+        origin = _describe_origin(stages, parameters, content, names, options.study)
         manifest = _publish(store, stages, origin, work, reporter, options)
         return Outcome(manifest, published=True, stages=stages)
+
+
+def _prepare_sources(
+    folder: WorkFolder,
+    inputs: SourceFiles,
+    parameters: Parameters,
+    options: RunOptions,
+    reporter: Reporter,
+) -> SourceStages:
+    """Run the stages that read the playlist files and the catalog files."""
+    catalog_files = None
+    if options.catalog:
+        reading, catalog_files = divide_payload(
+            inputs,
+            find_files(options.catalog),
+            options.columns,
+            options.catalog_columns,
+            options.reading,
+        )
+        options = replace(options, reading=reading)
+    read = _read(folder, inputs, options, reporter)
+    if catalog_files is None:
+        require_known_shares(read.summary.payload, parameters)
+    prepared = _prepare(folder, read, parameters, reporter)
+    require_few_rejects(prepared, options.max_rejects)
+    if catalog_files is None:
+        folder.remove_stage(CATALOG)
+        return SourceStages(read, prepared, None)
+    catalog_files = catalog_files.with_kinds(read.summary.payload)
+    listed = _add_catalog(folder, catalog_files, SourceStages(read, prepared, None), reporter)
+    require_few_rejects(listed, options.max_rejects, "--catalog-column")
+    sources = SourceStages(read, prepared, listed)
+    require_known_shares(sources.payload, parameters)
+    return sources
 
 
 def _read(
@@ -214,15 +274,41 @@ def _prepare(
     )
 
 
+def _add_catalog(
+    folder: WorkFolder, files: CatalogFiles, sources: SourceStages, reporter: Reporter
+) -> Stage[CatalogSummary]:
+    prepared = sources.prepare
+    options = CatalogOptions(
+        merge_versions=prepared.summary.versions.merged,
+        track_ids=prepared.summary.track_ids,
+        fields=list(sources.payload),
+    )
+
+    def build(out: Path) -> CatalogSummary:
+        rows, unreadable = out / "rows.parquet", out / "unreadable.parquet"
+        read = read_files(files.inputs, files.columns, rows, unreadable, reporter, files.reading)
+        songs = prepared.folder / "songs.parquet"
+        return catalog_songs.add_catalog_songs(songs, out, read, options, reporter)
+
+    values = {
+        "prepare": prepared.fingerprint,
+        "data": _fingerprint_input(files.inputs, files.inputs.size, reporter),
+        "files": [str(file) for file in files.inputs.files],
+        "columns": dict(files.columns),
+        "how": asdict(files.reading),
+    }
+    return folder.run_stage(CATALOG, values, build)
+
+
 def _learn(
     folder: WorkFolder,
-    read: Stage[ReadSummary],
-    prepared: Stage[PrepareSummary],
+    sources: SourceStages,
     parameters: Parameters,
     given: Collection[str],
     reporter: Reporter,
 ) -> Stages:
     """Run the stages that split the playlists, learn from them, and select mode and parameters."""
+    prepared = sources.prepare
     splits = folder.run_stage(
         SPLIT,
         {"prepare": prepared.fingerprint, **parameters.of_stage("split")},
@@ -243,12 +329,12 @@ def _learn(
     )
     require_something_learned(counted.summary, trained.summary, parameters)
     files = StageFiles(
-        songs=prepared.folder / "songs.parquet",
+        songs=sources.songs,
         train=train,
         validation=splits.folder / "validation.parquet",
         cooccurrence=counted.folder / "cooccurrence.parquet",
         vectors=trained.folder / "vectors.parquet",
-        fields=_keyword_fields(read.summary),
+        fields=_keyword_fields(sources.payload),
     )
     inputs = {"count": counted.fingerprint, "train": trained.fingerprint}
     fixed = parameters.fixed(given)
@@ -265,12 +351,26 @@ def _learn(
             **inputs,
             "fixed": sorted(fixed),
             "fields": list(files.fields),
+            # A catalog file changes payload values, but nothing else that selection reads.
+            **(
+                {"catalog": sources.catalog.fingerprint} if sources.catalog and files.fields else {}
+            ),
             **parameters.of_stage("query"),
         },
         lambda _: selection.select_parameters(files, selection_inputs, reporter),
     )
     ranked = _rank(folder, files, inputs, chosen, selection_inputs, reporter)
-    return Stages(read, prepared, splits, counted, trained, chosen, ranked, files)
+    return Stages(
+        sources.read,
+        prepared,
+        sources.catalog,
+        splits,
+        counted,
+        trained,
+        chosen,
+        ranked,
+        files,
+    )
 
 
 def _rank(
@@ -293,19 +393,19 @@ def _rank(
     )
 
 
-def _payload_kinds(read: ReadSummary) -> dict[str, Kind]:
+def _payload_kinds(payload: Mapping[str, PayloadTally]) -> dict[str, Kind]:
     """Return the index type of each payload field."""
-    return {name: index_kind(tally.kind) for name, tally in read.payload.items()}
+    return {name: index_kind(tally.kind) for name, tally in payload.items()}
 
 
-def _keyword_fields(read: ReadSummary) -> list[str]:
+def _keyword_fields(payload: Mapping[str, PayloadTally]) -> list[str]:
     """Return the names of the payload fields that are content fields."""
-    return sorted(name for name, kind in _payload_kinds(read).items() if kind == "keyword")
+    return sorted(name for name, kind in _payload_kinds(payload).items() if kind == "keyword")
 
 
-def require_known_shares(read: ReadSummary, parameters: Parameters) -> None:
+def require_known_shares(payload: Mapping[str, PayloadTally], parameters: Parameters) -> None:
     """Raise `InputError` if a content share is given for a field that is not a content field."""
-    fields = (ARTIST, *_keyword_fields(read))
+    fields = (ARTIST, *_keyword_fields(payload))
     for name in parameters.content_shares:
         if name not in fields:
             raise InputError(
@@ -314,9 +414,13 @@ def require_known_shares(read: ReadSummary, parameters: Parameters) -> None:
             )
 
 
-def require_few_rejects(prepared: Stage[PrepareSummary], max_rejects: float) -> None:
+def require_few_rejects(
+    stage: Stage[PrepareSummary] | Stage[CatalogSummary],
+    max_rejects: float,
+    column_flag: str = COLUMN_FLAG,
+) -> None:
     """Raise `RejectsError` if the share of rejected rows exceeds `max_rejects`."""
-    summary = prepared.summary
+    summary = stage.summary
     rejected = sum(summary.rejected.values())
     total = summary.rows + summary.unreadable
     if rejected > max_rejects * total:
@@ -325,8 +429,8 @@ def require_few_rejects(prepared: Stage[PrepareSummary], max_rejects: float) -> 
         raise RejectsError(
             f"{rejected:,} of {total:,} rows ({rejected / total:.1%}) were rejected ({reasons}); "
             f"the limit is {max_rejects:.1%}: look at the rejected rows in "
-            f"{prepared.folder / 'rejects.parquet'}, then repair the file, name its columns with "
-            f"--column, or raise the limit with --max-rejects"
+            f"{stage.folder / 'rejects.parquet'}, then repair the file, name its columns with "
+            f"{column_flag}, or raise the limit with --max-rejects"
         )
 
 
@@ -349,6 +453,7 @@ def _fingerprint_content(stages: Stages, study: Mapping[str, Any]) -> str:
             stages.train.fingerprint,
             stages.rank and stages.rank.fingerprint,
             stages.choose.fingerprint,
+            *([stages.catalog.fingerprint] if stages.catalog else []),
             *([dict(study)] if study else []),
         ]
     )
@@ -411,7 +516,7 @@ def _publish(
     reporter: Reporter,
     options: RunOptions,
 ) -> Manifest:
-    payload = _payload_kinds(stages.read.summary)
+    payload = _payload_kinds(stages.payload)
     catalog_min = origin.parameters["catalog_min"]
     gate = options.gate
     chosen = PointOptions(
@@ -419,14 +524,17 @@ def _publish(
         payload=payload,
         song_exponent=origin.parameters["song_exponent"],
         scale=origin.parameters["cooccurrence_scale"],
+        with_new_songs=stages.catalog is not None,
     )
     with assemble_points(stages.files, work, chosen) as points:
-        collided = {"collided_keys": points.collided_keys}
+        counted = {"collided_keys": points.collided_keys}
+        if stages.catalog:
+            counted["new_songs"] = points.new_songs
         draft = Draft(
             points.path,
             origin.parameters["dimensions"],
             points.counts,
-            replace(origin, parameters=origin.parameters | collided),
+            replace(origin, parameters=origin.parameters | counted),
             payload,
             ranker=_pack_reranker(stages.rank),
             validation={

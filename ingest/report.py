@@ -12,19 +12,22 @@ from ingest.learn.reranker import RankSummary
 from ingest.learn.selection import ChooseSummary
 from ingest.learn.word2vec import TrainSummary, describe_rarity
 from ingest.pipeline import ReadSummary
+from ingest.prepare.catalog_songs import STAGE, CatalogSummary
 from ingest.prepare.playlists import PrepareSummary
 from ingest.prepare.split import COVERAGES, SplitSummary
-from ingest.sources.columns import THIS_FILE, column_option, has_sessions
+from ingest.sources.columns import ALL_ROLES, SONG_ROLES, THIS_FILE, column_option, has_sessions
 from ingest.sources.read import count_left_out
 from ingest.sql import connect, literal
 from ingest.stages import find_stage, finished_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from catalog.manifest import Manifest
     from ingest.learn.descent import Trial
     from ingest.pipeline import Outcome, Stages
+    from ingest.sources.read import ReadAccount
     from ingest.stages import Stage
 
 _MAX_FILES = 8  # maximum number of files that are listed one per line
@@ -41,6 +44,7 @@ class LastRun:
 
     read: Stage[ReadSummary]
     prepare: Stage[PrepareSummary]
+    catalog: Stage[CatalogSummary] | None = None
     split: Stage[SplitSummary] | None = None
     count: Stage[CountSummary] | None = None
     train: Stage[TrainSummary] | None = None
@@ -61,9 +65,12 @@ def load_last_run(work: Path) -> LastRun:
             f"{work} holds no finished 'prepare' of the files that were read last: run `nextsong "
             f"ingest run FILE` again"
         )
+    catalog = find_stage(work, STAGE, CatalogSummary)
+    if catalog and catalog.inputs.get("prepare") != prepare.fingerprint:
+        catalog = None
     split = find_stage(work, "split", SplitSummary)
     if split is None or split.inputs.get("prepare") != prepare.fingerprint:
-        return LastRun(read, prepare)
+        return LastRun(read, prepare, catalog)
     count = find_stage(work, "count", CountSummary)
     train = find_stage(work, "train", TrainSummary)
     choose = find_stage(work, "choose", ChooseSummary)
@@ -73,6 +80,7 @@ def load_last_run(work: Path) -> LastRun:
     return LastRun(
         read,
         prepare,
+        catalog,
         split,
         count if count and count.inputs.get("split") == split.fingerprint else None,
         train if train and train.inputs.get("split") == split.fingerprint else None,
@@ -100,22 +108,17 @@ def run_record(outcome: Outcome) -> dict[str, Any]:
 
 def describe_run(outcome: Outcome) -> str:
     """Return a short report on a run as text."""
-    counts, stages = outcome.manifest.counts, outcome.stages
+    stages = outcome.stages
     state = "is now current" if outcome.published else "was current already"
     lines = [
         *_remarks(stages.read.summary),
         *_empty_files(stages.read.summary),
         *_rows(stages),
+        *_catalog_rows(stages.catalog),
         *_playlists(stages.prepare),
         *_findings(stages),
         ("split", stages.split.summary.text),
-        (
-            "catalog",
-            (
-                f"{_describe_songs(counts.songs, counts.artists)}, {counts.vectors:,} with a "
-                f"vector and {counts.predicted:,} with co-occurrence"
-            ),
-        ),
+        ("catalog", _describe_catalog(outcome.manifest)),
         *_missing(stages.train),
         ("release", f"{outcome.manifest.release} {state}"),
     ]
@@ -130,6 +133,7 @@ def describe_last_run(stages: LastRun) -> str:
         *_rows(stages),
         *_examples(stages.prepare),
         *_payload(stages.read.summary),
+        *_catalog_files(stages.catalog),
         *_playlists(stages.prepare),
         ("songs", _describe_songs(prepared.songs, prepared.artists)),
         *_findings(stages),
@@ -152,10 +156,13 @@ def describe_last_run(stages: LastRun) -> str:
 def as_json(stages: LastRun) -> dict[str, Any]:
     """Return the report as JSON: stage summaries by name, and the paths of the files of rejects."""
     folder = stages.prepare.folder
-    return {name: asdict(stage.summary) for name, stage in vars(stages).items() if stage} | {
+    paths = {
         "rejects": str(folder / "rejects.parquet"),
         "short_playlists": str(folder / "short_playlists.parquet"),
     }
+    if stages.catalog:
+        paths["catalog_rejects"] = str(stages.catalog.folder / "rejects.parquet")
+    return {name: asdict(stage.summary) for name, stage in vars(stages).items() if stage} | paths
 
 
 def _format(lines: Sequence[Line]) -> str:
@@ -163,15 +170,20 @@ def _format(lines: Sequence[Line]) -> str:
     return "\n".join(f"{name:<{width}} {one_line(text)}" for name, text in lines)
 
 
-def _files(read: ReadSummary) -> Iterator[Line]:
+def _files(
+    read: ReadAccount, heading: str = "file", roles: Sequence[str] = ALL_ROLES
+) -> Iterator[Line]:
+    """Yield lines about the files. `roles` are the roles whose columns are shown."""
     for note in read.notes[:_MAX_FILES]:
         columns = ", ".join(
-            f"{role}={name}" if role != name else role for role, name in note.columns.items()
+            f"{role}={name}" if role != name else role
+            for role, name in note.columns.items()
+            if role in roles
         )
         rows = f"{note.rows:,} rows, {note.unreadable:,} unreadable"
         if note.left_out:
             rows += f", {sum(note.left_out.values()):,} left out"
-        yield "file", f"{note.file}: {note.kind}; {rows}; {columns}"
+        yield heading, f"{note.file}: {note.kind}; {rows}; {columns}"
         for remark in note.remarks:
             yield "  note", remark
     if len(read.notes) > _MAX_FILES:
@@ -179,7 +191,7 @@ def _files(read: ReadSummary) -> Iterator[Line]:
         rows = f"{sum(note.rows for note in others):,} rows"
         unreadable = f"{sum(note.unreadable for note in others):,} unreadable"
         kinds = "; ".join(dict.fromkeys(note.kind for note in others))
-        yield "file", f"and {len(others):,} more ({kinds}): {rows}, {unreadable}"
+        yield heading, f"and {len(others):,} more ({kinds}): {rows}, {unreadable}"
     if read.passed_over:
         files = "file" if len(read.passed_over) == 1 else "files"
         names = _shorten(read.passed_over)
@@ -187,7 +199,7 @@ def _files(read: ReadSummary) -> Iterator[Line]:
     yield from _empty_files(read)
 
 
-def _empty_files(read: ReadSummary) -> Iterator[Line]:
+def _empty_files(read: ReadAccount) -> Iterator[Line]:
     if read.empty:
         files = "file was" if len(read.empty) == 1 else "files were"
         yield "empty", f"{len(read.empty):,} {files} skipped: {_shorten(read.empty, '; ')}"
@@ -197,7 +209,7 @@ def _shorten(names: Sequence[str], between: str = ", ") -> str:
     return between.join([*names[:_MAX_NAMES], *(["..."] if len(names) > _MAX_NAMES else [])])
 
 
-def _remarks(read: ReadSummary) -> Iterator[Line]:
+def _remarks(read: ReadAccount) -> Iterator[Line]:
     """Yield a line for each distinct remark, with the names of the files to which it applies."""
     files_of: dict[str, list[str]] = {}
     for note in read.notes:
@@ -208,20 +220,43 @@ def _remarks(read: ReadSummary) -> Iterator[Line]:
 
 
 def _rows(stages: Stages | LastRun) -> Iterator[Line]:
-    prepared, folder = stages.prepare.summary, stages.prepare.folder
-    rejected = sum(prepared.rejected.values())
-    left_out = count_left_out(stages.read.summary)
-    total = prepared.used + rejected + sum(left_out.values())
-    text = f"{total:,} read = {prepared.used:,} used + {rejected:,} rejected"
-    if left_out:
-        text += f" + {sum(left_out.values()):,} left out"
-    yield "rows", text
+    prepared, read = stages.prepare.summary, stages.read.summary
+    left_out = count_left_out(read)
+    yield "rows", _sum_rows(prepared.used, prepared.rejected, left_out)
     if left_out:
         yield "left out", ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
-    if rejected:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in prepared.rejected.items())
-        yield "rejected", f"{reasons}: {folder / 'rejects.parquet'}"
-    for name, tally in stages.read.summary.payload.items():
+    yield from _rejected(stages.prepare)
+    yield from _wrong_values(read)
+
+
+def _catalog_rows(catalog: Stage[CatalogSummary] | None) -> Iterator[Line]:
+    """Yield lines about the rows of catalog files, as `_rows` does for playlist files."""
+    if not catalog:
+        return
+    summary = catalog.summary
+    yield "listed", _sum_rows(summary.used, summary.rejected, {})
+    yield from _rejected(catalog)
+    yield from _wrong_values(summary.read)
+    yield "new songs", summary.text.partition("; ")[0]
+    if summary.described:
+        text = f"{summary.described:,} songs of playlists got values that playlist files lack"
+        yield "payload", text
+
+
+def _sum_rows(used: int, rejected: Mapping[str, int], left_out: Mapping[str, int]) -> str:
+    total = used + sum(rejected.values()) + sum(left_out.values())
+    text = f"{total:,} read = {used:,} used + {sum(rejected.values()):,} rejected"
+    return f"{text} + {sum(left_out.values()):,} left out" if left_out else text
+
+
+def _rejected(stage: Stage[PrepareSummary] | Stage[CatalogSummary]) -> Iterator[Line]:
+    if rejected := stage.summary.rejected:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejected.items())
+        yield "rejected", f"{reasons}: {stage.folder / 'rejects.parquet'}"
+
+
+def _wrong_values(read: ReadAccount) -> Iterator[Line]:
+    for name, tally in read.payload.items():
         if tally.wrong:
             examples = ", ".join(tally.examples)
             yield (
@@ -233,22 +268,31 @@ def _rows(stages: Stages | LastRun) -> Iterator[Line]:
             )
 
 
-def _examples(prepare: Stage[PrepareSummary]) -> Iterator[Line]:
-    if not prepare.summary.rejected:
+def _catalog_files(catalog: Stage[CatalogSummary] | None) -> Iterator[Line]:
+    """Yield lines about catalog files and their rows, with examples of rejected rows."""
+    if catalog:
+        yield from _files(catalog.summary.read, "catalog", SONG_ROLES)
+        yield from _catalog_rows(catalog)
+        yield from _examples(catalog)
+        yield from _payload(catalog.summary.read)
+
+
+def _examples(stage: Stage[PrepareSummary] | Stage[CatalogSummary]) -> Iterator[Line]:
+    if not stage.summary.rejected:
         return
     query = (
         "SELECT split_part(reason, ':', 1) AS kind, reason, file, line, text[:60] "
-        f"FROM read_parquet({literal(prepare.folder / 'rejects.parquet')}) "
+        f"FROM read_parquet({literal(stage.folder / 'rejects.parquet')}) "
         f"QUALIFY row_number() OVER (PARTITION BY kind ORDER BY file, line) <= {_MAX_EXAMPLES} "
         "ORDER BY kind, file, line"
     )
-    with connect(prepare.folder) as sql:
+    with connect(stage.folder) as sql:
         rejects = sql.sql(query).fetchall()
     for _, reason, file, line, text in rejects:
         yield "  example", f"{file}, line {line}: {reason}: {text!r}"
 
 
-def _payload(read: ReadSummary) -> Iterator[Line]:
+def _payload(read: ReadAccount) -> Iterator[Line]:
     for name, tally in read.payload.items():
         yield (
             "payload",
@@ -268,6 +312,14 @@ def _playlists(prepare: Stage[PrepareSummary]) -> Iterator[Line]:
             f"rows used: {prepare.folder / 'short_playlists.parquet'}"
         )
     yield "playlists", text
+
+
+def _describe_catalog(manifest: Manifest) -> str:
+    counts, new = manifest.counts, manifest.origin.parameters.get("new_songs")
+    text = _describe_songs(counts.songs, counts.artists)
+    if new is not None:
+        text += f" ({new:,} of them from catalog files alone)"
+    return f"{text}, {counts.vectors:,} with a vector and {counts.predicted:,} with co-occurrence"
 
 
 def _describe_songs(songs: int, artists: int) -> str:

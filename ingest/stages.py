@@ -125,6 +125,10 @@ class WorkFolder:
                 shutil.rmtree(partial, ignore_errors=True)
         return Stage(self.path / name, fingerprint, summary, dict(inputs))
 
+    def remove_stage(self, definition: StageDefinition[Any]) -> None:
+        """Remove the result of a stage that the current run does not have."""
+        shutil.rmtree(self.path / definition.name, ignore_errors=True)
+
     def _find(self, definition: StageDefinition[S]) -> Stage[S] | None:
         """Return the finished stage, or None if it does not exist or another version made it."""
         try:

@@ -24,7 +24,7 @@ from ingest.sources.tables import CREDIT_SEPARATOR
 from ingest.sql import connect, literal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import duckdb
@@ -164,14 +164,17 @@ FROM lists JOIN playlist_of USING (list) SEMI JOIN used USING (list)
 GROUP BY number ORDER BY number
 """
 
-# A song gets the most frequent value among its rows. If values are equally frequent, the smallest
-# value is used.
-_VALUES = """
+COMMON_VALUES = """
 CREATE TEMP TABLE {table} AS
 SELECT song, value FROM (
     SELECT song, {column} AS value, count(*) AS rows FROM used WHERE {column} IS NOT NULL
     GROUP BY ALL
 ) QUALIFY row_number() OVER (PARTITION BY song ORDER BY rows DESC, value) = 1
+"""
+"""Statement that makes the SQL table {table} of song and value, from the column {column} of `used`.
+
+A song gets the most frequent value among its rows. If values are equally frequent, the smallest
+value is used.
 """
 
 # The counts same_names, same_songs (compared by hash), merged_blanks and merged_files of
@@ -320,7 +323,7 @@ def prepare(
     """
     extras = "".join(f', "{PREFIX}{name}"' for name in options.fields)
     with reporter.task("prepare") as task, connect(folder) as sql:
-        _load_rows(sql, rows, options.without_artist, extras)
+        load_rows(sql, rows, options.without_artist, extras)
         units = cut_sessions(sql, options.session_files, 60.0 * options.session_gap)
         sql.execute(_NUMBERS)
         task.advance(4, 10)
@@ -329,16 +332,18 @@ def prepare(
         sql.execute(_SONGS)
         sql.execute(_SONG_OF)
         split = split_credits(sql)
-        _write(sql, _REJECTS.format(unreadable=literal(unreadable)), folder / "rejects.parquet")
+        write_query(
+            sql, _REJECTS.format(unreadable=literal(unreadable)), folder / "rejects.parquet"
+        )
         positions = sql.sql("SELECT count(position) FROM numbered").fetchall()[0][0]
         rank = _BY_POSITION if positions else _BY_FILE
         sql.execute(_USED.format(rank=rank, extras=extras))
         task.advance(7, 10)
         sql.register("playlists", _collect_playlists(sql))
         by_id = "SELECT * EXCLUDE (number) FROM playlists WHERE len(songs) {} {}"
-        _write(sql, by_id.format(">=", options.min_songs), folder / "playlists.parquet")
-        _write(sql, by_id.format("<", options.min_songs), folder / "short_playlists.parquet")
-        _write(sql, _describe_songs(sql, options.fields), folder / "songs.parquet")
+        write_query(sql, by_id.format(">=", options.min_songs), folder / "playlists.parquet")
+        write_query(sql, by_id.format("<", options.min_songs), folder / "short_playlists.parquet")
+        write_query(sql, _describe_songs(sql, options.fields), folder / "songs.parquet")
         counts = _count(sql, folder / "rejects.parquet", options.min_songs)
         task.advance(9, 10)
         summary = PrepareSummary(
@@ -354,10 +359,15 @@ def prepare(
     return summary
 
 
-def _load_rows(
+def load_rows(
     sql: duckdb.DuckDBPyConnection, rows: Path, without_artist: Sequence[str], extras: str
 ) -> None:
-    """Make the tables of files, spellings, lists and rows. `extras` are columns to keep."""
+    """Create the SQL tables `files`, `spellings`, `lists` and `numbered` from the file of rows.
+
+    - `rows`: path of the Parquet file from the `read` stage.
+    - `without_artist`: files in which rows without an artist are accepted.
+    - `extras`: further columns for `numbered`, as SQL that starts with a comma.
+    """
     sql.execute(_TRIM_MACRO)
     for statement in (_FILES, _SPELLINGS, _LISTS, _ROWS):
         sql.execute(
@@ -385,7 +395,7 @@ def _describe_songs(sql: duckdb.DuckDBPyConnection, fields: Sequence[str]) -> st
     columns, joins = "", ""
     for number, name in enumerate(fields):
         table = f"values_{number}"
-        sql.execute(_VALUES.format(table=table, column=f'"{PREFIX}{name}"'))
+        sql.execute(COMMON_VALUES.format(table=table, column=f'"{PREFIX}{name}"'))
         columns += f', {table}.value AS "{name}"'
         joins += f" LEFT JOIN {table} USING (song)"
     keys = "CASE WHEN artist_key = '' THEN [] ELSE coalesce(artist_keys, [artist_key]) END"
@@ -395,7 +405,8 @@ def _describe_songs(sql: duckdb.DuckDBPyConnection, fields: Sequence[str]) -> st
     )
 
 
-def _write(sql: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
+def write_query(sql: duckdb.DuckDBPyConnection, query: str, path: Path) -> None:
+    """Write the result of an SQL query to a Parquet file."""
     sql.execute(f"COPY ({query}) TO {literal(path)} (FORMAT parquet, COMPRESSION zstd)")
 
 
@@ -404,11 +415,8 @@ def _count(sql: duckdb.DuckDBPyConnection, rejects: Path, min_songs: int) -> Pre
     values = {"min_songs": min_songs}
     counts = sql.sql(_COUNTS, params=values).fetchall()[0]
     rows, used, songs, artists, playlists, kept, plays, different, tracks, short_rows = counts
-    reasons = sql.sql(
-        f"SELECT split_part(reason, ':', 1) AS kind, count(*) AS n "
-        f"FROM read_parquet({literal(rejects)}) GROUP BY kind ORDER BY n DESC, kind"
-    ).fetchall()
-    rejected = sum(count for _, count in reasons)
+    reasons = count_rejects(sql, rejects)
+    rejected = sum(reasons.values())
     if not kept:
         raise PlaylistError(
             f"no playlist has {min_songs} songs or more: {rows:,} rows gave {playlists:,} shorter "
@@ -419,7 +427,7 @@ def _count(sql: duckdb.DuckDBPyConnection, rejects: Path, min_songs: int) -> Pre
     return PrepareCounts(
         rows=rows,
         used=used,
-        rejected=dict(reasons),
+        rejected=reasons,
         unreadable=rejected - (rows - used),
         songs=songs,
         artists=artists,
@@ -436,14 +444,28 @@ def _count(sql: duckdb.DuckDBPyConnection, rejects: Path, min_songs: int) -> Pre
     )
 
 
+def count_rejects(sql: duckdb.DuckDBPyConnection, rejects: Path) -> dict[str, int]:
+    """Return the number of rejected rows in a file of rejects by reason, most frequent first."""
+    return dict(
+        sql.sql(
+            f"SELECT split_part(reason, ':', 1) AS kind, count(*) AS n "
+            f"FROM read_parquet({literal(rejects)}) GROUP BY kind ORDER BY n DESC, kind"
+        ).fetchall()
+    )
+
+
+def describe_rejects(rejected: Mapping[str, int]) -> str:
+    """Return the numbers of rejected rows by reason as text."""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejected.items())
+    return f"{sum(rejected.values()):,} rows rejected ({reasons})"
+
+
 def _describe(counts: PrepareCounts, min_songs: int) -> str:
     text = f"{counts.playlists:,} playlists, {counts.songs:,} songs"
     if counts.artists:
         text += f" of {counts.artists:,} artists"
-    rejected = counts.rejected
-    if rejected:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in rejected.items())
-        text += f"; {sum(rejected.values()):,} rows rejected ({reasons})"
+    if counts.rejected:
+        text += f"; {describe_rejects(counts.rejected)}"
     if counts.short_playlists:
         text += (
             f"; {counts.short_playlists:,} playlists shorter than {min_songs} songs dropped, with "

@@ -15,6 +15,7 @@ from catalog.content import ARTIST, compute_entries, content_index, find_collisi
 from catalog.files import storage_errors
 from catalog.manifest import Counts
 from ingest.learn.arrays import encode_keys, song_factors
+from ingest.publish.new_songs import average_vectors
 from ingest.sql import connect, literal
 
 if TYPE_CHECKING:
@@ -29,16 +30,19 @@ if TYPE_CHECKING:
 SONGS_PER_BATCH = 20_000
 
 # Songs that are too rare for a dense vector are included, because they predict other songs as
-# seeds. The ordinal is the popularity rank; ties are broken by id.
+# seeds. The ordinal is the popularity rank; ties are broken by id. New songs come last.
 _CATALOG = """
 SELECT song, song_id, artist, title, artist_keys AS artist_key,
        (row_number() OVER (ORDER BY playlists DESC, song_id) - 1)::UINTEGER AS ordinal,
        playlists, trim(artist_key || ' ' || title_key) AS search_text {extras}
-FROM read_parquet({songs}) JOIN (
-    SELECT song, count(*)::INTEGER AS playlists
-    FROM (SELECT unnest(songs) AS song FROM read_parquet({train})) GROUP BY song
-    HAVING count(*) >= {catalog_min}
-) USING (song)
+FROM (
+    SELECT songs.*, coalesce(counts.playlists, 0)::INTEGER AS playlists
+    FROM read_parquet({songs}) songs LEFT JOIN (
+        SELECT song, count(*) AS playlists
+        FROM (SELECT unnest(songs) AS song FROM read_parquet({train})) GROUP BY song
+    ) counts USING (song)
+)
+WHERE playlists >= {catalog_min} OR {is_listed}
 ORDER BY ordinal
 """
 
@@ -52,12 +56,15 @@ class PointOptions:
       fields.
     - `song_exponent`: the weights for a song are divided by the song's plays ** song_exponent.
     - `scale`: the factor of all content entries, which is the release's `cooccurrence_scale`.
+    - `with_new_songs`: whether to include songs in fewer playlists if catalog files list them. The
+      column `listed` of the songs says which songs are listed.
     """
 
     catalog_min: int = 1
     payload: Collection[str] = ()
     song_exponent: float = 0.0
     scale: float = 1.0
+    with_new_songs: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,12 +72,13 @@ class Points:
     """The file of songs for a `catalog.draft.Draft`, with counts.
 
     `collided_keys` is the number of content keys that have no entries because their indexes
-    collide.
+    collide. `new_songs` is the number of songs that are included because of catalog files alone.
     """
 
     path: Path
     counts: Counts
     collided_keys: int
+    new_songs: int
 
 
 @contextmanager
@@ -99,6 +107,7 @@ def _write(
         songs=literal(files.songs),
         train=literal(files.train),
         catalog_min=options.catalog_min,
+        is_listed="listed" if options.with_new_songs else "false",
         extras="".join(f', "{name}"' for name in options.payload),
     )
     catalog = sql.sql(query).to_arrow_table()
@@ -107,6 +116,9 @@ def _write(
     lists.scale_songs(song_factors(catalog["playlists"].to_numpy(), options.song_exponent))
     content = _ContentEntries(catalog, files.fields, options.scale)
     vectors = _DenseVectors(files.vectors, ordinal_of, len(catalog))
+    is_new = catalog["playlists"].to_numpy() < options.catalog_min
+    if is_new.any():
+        vectors.add_means(catalog, is_new)
     with_vector = with_list = 0
     writer: pq.ParquetWriter | None = None
     try:
@@ -137,7 +149,7 @@ def _write(
         training_playlists=pq.read_metadata(files.train).num_rows,
         training_plays=int(catalog["playlists"].to_numpy().sum()),
     )
-    return Points(path, counts, content.collided)
+    return Points(path, counts, content.collided, int(np.count_nonzero(is_new)))
 
 
 def _ordinals(songs: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -289,6 +301,21 @@ class _DenseVectors:
         self._row = np.full(songs, -1, np.int64)
         ordinal = _look_up(ordinal_of, table["song"].to_numpy())
         self._row[ordinal[ordinal >= 0]] = np.flatnonzero(ordinal >= 0)
+
+    def add_means(self, catalog: pa.Table, is_new: NDArray[np.bool_]) -> None:
+        """Add vectors of new songs without one (see `ingest.publish.new_songs`).
+
+        `is_new` is a mask of the rows of `catalog`.
+        """
+        size = self._vectors.type.list_size
+        rows = np.flatnonzero(self._row >= 0)
+        vectors = self._vectors.take(pa.array(self._row[rows])).flatten().to_numpy()
+        new_rows, means = average_vectors(
+            catalog, is_new & (self._row < 0), rows, vectors.reshape(-1, size)
+        )
+        self._row[new_rows] = len(self._vectors) + np.arange(len(new_rows))
+        new = pa.FixedSizeListArray.from_arrays(pa.array(means.ravel()), size)
+        self._vectors = pa.concat_arrays([self._vectors, new.cast(self._vectors.type)])
 
     def rows(self, start: int, stop: int) -> pa.Array:
         """Return the vectors of the songs from `start` to `stop - 1`.

@@ -29,6 +29,9 @@ PLAY_ROLES = ("played", "skipped")
 
 ALL_ROLES = (*ROLES, *PLAY_ROLES)
 
+SONG_ROLES = ("artist", "title", "track_id")
+"""The roles of columns in catalog files, which list songs without playlists."""
+
 THIS_FILE = "@file"
 """Placeholder for a column if the whole file is one playlist, or the plays of one listener."""
 

@@ -24,6 +24,7 @@ from ingest.sources.formats.parquet import MAGIC, open_parquet
 from ingest.sources.formats.track_list import TrackList
 from ingest.sources.formats.xspf import is_xspf, open_xspf
 from ingest.sources.known_names import PODCASTS, fold
+from ingest.sources.options import COLUMN_FLAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,9 +67,10 @@ def open_file(file: SourceFile, given: Mapping[str, str], options: ReadOptions) 
     try:
         columns = find_columns(names, {**suggested, **given}, file)
     except ColumnError as error:
-        raise ColumnError(f"{error}{_explain_header(content, options)}") from error
+        text = f"{error}{_explain_header(content, options)}"
+        raise ColumnError(text.replace(COLUMN_FLAG, options.column_flag)) from error
     for field in options.payload:
-        name = _find_payload_column(names, field.column)
+        name = find_payload_column(names, field.column)
         if name is None:
             raise ColumnError(
                 f"{file}: there is no column '{field.column}' (--payload {field.field}); "
@@ -77,7 +79,8 @@ def open_file(file: SourceFile, given: Mapping[str, str], options: ReadOptions) 
         columns[field.role] = name
     remarks = []
     if "artist" not in columns and "artist" not in given:
-        remarks.append(_describe_artist(names, columns))
+        remark = _describe_artist(names, columns)
+        remarks.append(remark.replace(COLUMN_FLAG, options.column_flag))
     if columns.get("owner") == THIS_FILE:
         remarks.append("no column for the user: each file is taken as the plays of one listener")
     needs_artist = "artist" in columns and not isinstance(content, TrackList)
@@ -129,7 +132,7 @@ def _explain_header(content: PlaylistFile, options: ReadOptions) -> str:
     return f"; {columns}"
 
 
-def _find_payload_column(names: Sequence[str], column: str) -> str | None:
+def find_payload_column(names: Sequence[str], column: str) -> str | None:
     """Return the column with this name. Dotted names, such as those of songs, take precedence."""
     inner = [name for name in names if "." in name]
     return find_column(inner, column) or find_column(names, column)

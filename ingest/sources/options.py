@@ -13,6 +13,9 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 Quoting = Literal["auto", "standard", "wrapped", "none"]
 QUOTINGS: tuple[Quoting, ...] = get_args(Quoting)
 
+COLUMN_FLAG = "--column"
+"""The option that names the columns of playlist files."""
+
 MIN_PLAY = 30.0
 """Default minimum length of a play that counts, in seconds. Spotify uses the same minimum."""
 
@@ -24,7 +27,7 @@ class ReadOptions:
     `format`, `delimiter`, `encoding` and `quoting` are detected if they are "auto" or "". If
     `header` is false, the columns of delimited text are called 1, 2, 3 and so on. `payload` lists
     additional columns to store with each song. If the file has the lengths of plays, plays shorter
-    than `min_play` seconds are ignored.
+    than `min_play` seconds are ignored. `column_flag` is the option for naming columns in messages.
     """
 
     format: Format = "auto"
@@ -34,6 +37,7 @@ class ReadOptions:
     header: bool = True
     payload: tuple[PayloadColumn, ...] = ()
     min_play: float = MIN_PLAY
+    column_flag: str = COLUMN_FLAG
 
 
 DEFAULT_OPTIONS = ReadOptions()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PayloadKind = Literal["keyword", "integer", "float", "boolean", "text"]
 KINDS: tuple[PayloadKind, ...] = get_args(PayloadKind)
 RESERVED = RESERVED_FIELDS | set(PAYLOAD_INDEXES) | {"song", "title_key", "vector", "seeds"}
-RESERVED |= {"strengths"}
+RESERVED |= {"strengths", "listed"}
 PREFIX = "payload:"
 """Prefix of the names of payload fields, in roles and in the columns of rows."""
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _STRATEGIES = {
     pb.STRATEGY_SEEDS: "from the songs of the playlist",
     pb.STRATEGY_ARTISTS: "from other songs of its artists, because no song of the playlist is "
-    "known",
+    "in any training playlist",
     pb.STRATEGY_POPULAR: "the most popular songs, because neither a song of the playlist nor "
     "another of its artists was found",
 }

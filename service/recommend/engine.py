@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from catalog.errors import UnknownSongError
@@ -43,9 +44,9 @@ async def recommend_many(
 ) -> list[Recommendation]:
     """Recommend songs for each query. The searches of all queries share one request to Qdrant.
 
-    Seeds are never recommended. If no positive seed is known, songs of the seeds' artists are
-    recommended. If there are no such songs, the most popular songs of the catalog are recommended.
-    See `plan_query` for the choice of the mode.
+    Seeds are never recommended. If no training playlist contains a positive seed, songs of the
+    seeds' artists are recommended. If there are no such songs, the most popular songs of the
+    catalog are recommended. See `plan_query` for the choice of the mode.
     """
     timings = timings or Timings()
     with timings.measure("resolve"):
@@ -87,6 +88,8 @@ async def find_similar(
     """
     query = Query([seed], limit, where, Mode.DENSE, allow_versions=allow_versions)
     recommendation = await recommend(release, query, timings)
+    if recommendation.strategy is Strategy.POPULAR:  # popular songs are not similar
+        recommendation = replace(recommendation, songs=[], reasons=[])
     (resolved,) = recommendation.seeds
     if resolved.point is None:
         name = str(seed.song_id or full_name(seed.artist, seed.title))

@@ -70,22 +70,22 @@ def get_default_mode(manifest: Manifest) -> Mode:
 def plan_query(manifest: Manifest, query: Query, seeds: list[ResolvedSeed]) -> Plan:
     """Return the plan of a query.
 
-    If no positive seed is known, the plan is to search for songs of the seeds' artists. If that
-    search returns no hits, the caller must use `plan_popular`. Rare songs have no dense vector, and
-    songs that were never in a playlist with other songs have no co-occurrence weights. If all seeds
-    lack the data that the mode needs, another mode is used.
+    If no training playlist contains a positive seed, the plan is to search for songs of the seeds'
+    artists. If that search returns no hits, the caller must use `plan_popular`. Rare songs have no
+    dense vector, and songs that were never in a playlist with other songs have no co-occurrence
+    weights. If all seeds lack the data that the mode needs, another mode is used.
     """
-    is_known = any(seed.weight > 0 and seed.point for seed in seeds)
-    weighting = _get_weighting(manifest, is_known=is_known)
+    has_plays = any(seed.weight > 0 and seed.point and seed.point.song.playlists for seed in seeds)
+    weighting = _get_weighting(manifest, has_plays=has_plays)
     mode, search = _build_search(
         manifest, seeds, query.mode or get_default_mode(manifest), weighting
     )
     search = replace(search, where=_exclude_seeds(query, seeds))
     if mode is not None:
-        strategy = Strategy.SEEDS if is_known else Strategy.ARTISTS
+        strategy = Strategy.SEEDS if has_plays else Strategy.ARTISTS
         return Plan(query, seeds, strategy, mode, weighting, search)
     plan = Plan(query, seeds, Strategy.POPULAR, None, weighting, search)
-    if is_known or weighting.shares:
+    if has_plays or weighting.shares:
         return plan
     return _plan_songs_of_artists(plan) or plan
 
@@ -96,15 +96,15 @@ def plan_popular(plan: Plan) -> Plan:
     return replace(plan, strategy=Strategy.POPULAR, mode=None, search=search)
 
 
-def _get_weighting(manifest: Manifest, *, is_known: bool) -> Weighting:
+def _get_weighting(manifest: Manifest, *, has_plays: bool) -> Weighting:
     """Return the weighting of a release.
 
-    If no seed is known, artists have a share even if the release sets it to 0. A release without
+    If no seed has plays, artists have a share even if the release sets it to 0. A release without
     content entries, such as a release of format 2, has no shares.
     """
     parameters = manifest.origin.parameters
     shares = dict(parameters.get("content_shares", {}))
-    if shares and not is_known:
+    if shares and not has_plays:
         shares = {ARTIST: shares.get(ARTIST) or 1.0}
     return Weighting(Recency.of_sparse(parameters), Recency.of_dense(parameters), shares)
 

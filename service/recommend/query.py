@@ -35,9 +35,9 @@ class Strategy(Enum):
     """The source of a recommendation.
 
     - SEEDS: the seeds that are in the catalog.
-    - ARTISTS: the artists of the seeds, because no seed is in the catalog.
-    - POPULAR: the most popular songs, because the catalog has neither a seed nor a song of its
-      artist.
+    - ARTISTS: the artists of the seeds, because no training playlist contains a seed.
+    - POPULAR: the most popular songs, because no training playlist contains a seed, and the
+      catalog has no song of its artist.
     """
 
     SEEDS = "seeds"

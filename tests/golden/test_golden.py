@@ -71,6 +71,7 @@ NOT_RUN |= {"ingest run", "tune", "bench ingest", "bench serve"}
 
 INGEST = ["--dimensions=16", "--epochs=4", "--min-count=2", "--workers=1", "--log-format=json"]
 PAYLOAD = ["--payload=album", "--payload=at=position:integer", "--payload=late=position:float"]
+CATALOG = "artist,title\nSomebody,Brand New\n"
 BROKEN_ROWS = '9999,"x","u",1,,"no artist","a"\n9999,"x","u",2,"too","short"\n'
 DATED = re.compile(r"\d{8}T\d+-[0-9a-f]+")  # the id of a release or of a run
 UNSEEN = {"name", "param_type", "param_type_name", "opts", "secondary_opts", "help", "prompt"}
@@ -111,6 +112,8 @@ def surface(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Surface:
     folder = tmp_path_factory.mktemp("golden")
     file, home = folder / "playlists.csv", folder / "home"
     file.write_text(road.file.read_text(encoding="utf-8") + BROKEN_ROWS, encoding="utf-8")
+    catalog = folder / "songs.csv"
+    catalog.write_text(CATALOG, encoding="utf-8")
     with file.open(encoding="utf-8") as lines:
         first = next(csv.DictReader(lines))
     drafts: list[str] = []
@@ -127,7 +130,8 @@ def surface(road: Road, tmp_path_factory: pytest.TempPathFactory) -> Surface:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "publish", watched)
-        done = nextsong("ingest", "run", str(file), *INGEST, *PAYLOAD, NEXTSONG_HOME=str(home))
+        run = ["ingest", "run", str(file), f"--catalog={catalog}", *INGEST, *PAYLOAD]
+        done = nextsong(*run, NEXTSONG_HOME=str(home))
     song = f"{first['artist']} - {first['title']}"
     return Surface(home, song, done.stderr, drafts, collections)
 

@@ -70,6 +70,7 @@ class Lane:
     file: Path
     listener: Listener = field(default_factory=Listener)
     how: ReadOptions = DEFAULT_OPTIONS
+    catalog: list[Path] = field(default_factory=list)
 
     def run(
         self, *, force: bool = False, max_rejects: float = 0.05, **changes: Any
@@ -81,7 +82,9 @@ class Lane:
             self.work,
             replace(self.road.parameters, **changes),
             self.listener,
-            pipeline.RunOptions(reading=self.how, max_rejects=max_rejects, force=force),
+            pipeline.RunOptions(
+                reading=self.how, catalog=self.catalog, max_rejects=max_rejects, force=force
+            ),
         )
 
 
