@@ -81,8 +81,8 @@ def _find_payload(
     found: set[PayloadColumn] = set()
     for file in files.files:
         try:
-            content = open_file(file, columns, replace(reading, payload=())).content
+            names = open_file(file, columns, replace(reading, payload=())).content.names.all
         except EmptyFileError:
             continue
-        found |= {c for c in options.payload if find_payload_column(list(content.names), c.column)}
+        found |= {c for c in options.payload if find_payload_column(names, c.column)}
     return found

@@ -13,7 +13,6 @@ from ingest.sources.known_names import (
     IN_LISTS,
     IN_ROWS,
     ITEM_ALIASES,
-    SONG_LISTS,
     TIMES,
     fold,
 )
@@ -39,34 +38,51 @@ PLAYLIST_NUMBER = "(place)"
 """Placeholder for a column if playlists have no id: the number of the playlist in the file."""
 
 
-def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -> dict[str, str]:
+@dataclass(frozen=True)
+class ColumnNames:
+    """The column names of a file. Names of nested columns are dotted, except in delimited text.
+
+    - `outer`: the columns of the records.
+    - `inner`: the columns of the songs, if each record has a list of songs. Otherwise empty.
+    - `flags`: the nested columns that contain only true and false, and therefore no names.
+    """
+
+    outer: tuple[str, ...]
+    inner: tuple[str, ...] = ()
+    flags: Collection[str] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """All names, including `PLAYLIST_NUMBER` if there is a list of songs."""
+        return (*self.outer, *self.inner, PLAYLIST_NUMBER) if self.inner else self.outer
+
+    def songs_are_rows(self, columns: Mapping[str, str]) -> bool:
+        """Return whether songs in a list have a column of their own for the playlist or listener.
+
+        Such a list is not a playlist. Its songs are read as rows, in file order.
+        """
+        return any(columns.get(role) in self.inner for role in IN_ROWS)
+
+    def numbers_songs(self, columns: Mapping[str, str]) -> bool:
+        """Return whether a song's position in the playlist is its index in the list."""
+        return bool(self.inner) and "position" not in columns and not self.songs_are_rows(columns)
+
+
+def find_columns(names: ColumnNames, given: Mapping[str, str], file: object) -> dict[str, str]:
     """Return the column names of a file, by role.
 
-    `names` are the file's columns. `given` maps roles to names, which take precedence over known
-    names; "" means that the role has no column. Names are compared without case, white space, `_`
-    and `-`. Raises `ColumnError` if a given name or a required column is missing. Required are
-    title or track_id, and one of playlist_id, playlist_name, or a time of listening. In a file
-    without playlist columns, sessions are made from the plays of each owner or, without an owner
-    column, from all plays.
+    `given` maps roles to names, which take precedence over known names; "" means that the role has
+    no column. Names are compared without case, white space, `_` and `-`. Raises `ColumnError` if a
+    given name or a required column is missing. Required are title or track_id, and one of
+    playlist_id, playlist_name, or a time of listening. In a file without playlist columns, sessions
+    are made from the plays of each owner or, without an owner column, from all plays.
     """
-    unknown = [role for role in given if role not in ALL_ROLES]
-    if unknown:
-        names_of_roles = ", ".join(ALL_ROLES)
-        raise ColumnError(f"--column {unknown[0]}=...: the columns are called {names_of_roles}")
-    columns: dict[str, str] = {}
-    for role, name in given.items():
-        if not name:
-            continue
-        match = THIS_FILE if name == THIS_FILE else find_column(names, name)
-        if match is None:
-            raise ColumnError(
-                f"{file}: there is no column '{name}' (--column {role}={name}); "
-                f"{_describe(names, {})}"
-            )
-        columns[role] = match
-    _add_known(columns, names, given, ALIASES)
+    columns = _find_given(names.all, given, file)
+    if names.inner or any("." in name for name in names.outer):
+        _add_nested(columns, names, given)
+    _add_known(columns, names.all, given, ALIASES)
     if "artist" not in columns or _find_missing(columns, given):
-        _add_known(columns, names, given, ITEM_ALIASES)
+        _add_known(columns, names.all, given, ITEM_ALIASES)
     if "title" not in columns and "track_id" in columns:
         columns["title"] = columns["track_id"]
     if has_sessions(columns) and "owner" not in columns and _is_time(columns.get("position", "")):
@@ -77,8 +93,79 @@ def find_columns(names: Sequence[str], given: Mapping[str, str], file: object) -
             del columns["position"]  # rows are already in playlist order
     if columns.get("playlist_id") == THIS_FILE and "playlist_name" not in given:
         columns.setdefault("playlist_name", THIS_FILE)
-    _require_columns(names, columns, given, file)
+    _require_columns(names.all, columns, given, file)
     return {role: columns[role] for role in ALL_ROLES if role in columns}
+
+
+def _find_given(names: Sequence[str], given: Mapping[str, str], file: object) -> dict[str, str]:
+    """Return the columns that the user named, by role. Raises `ColumnError` if one is missing."""
+    columns: dict[str, str] = {}
+    for role, name in given.items():
+        if role not in ALL_ROLES:
+            raise ColumnError(f"--column {role}=...: the columns are called {', '.join(ALL_ROLES)}")
+        if not name:
+            continue
+        match = THIS_FILE if name == THIS_FILE else find_column(names, name)
+        if match is None:
+            raise ColumnError(
+                f"{file}: there is no column '{name}' (--column {role}={name}); "
+                f"{_describe(names, {})}"
+            )
+        columns[role] = match
+    return columns
+
+
+def _add_nested(columns: dict[str, str], names: ColumnNames, given: Mapping[str, str]) -> None:
+    """Add columns by the last part of their names to `columns`, for roles without a column.
+
+    Playlists and owners are looked for in the records, unless only the songs in a list name them.
+    Other roles are looked for in the songs, if there are any. Names of other items count only if
+    there is no artist.
+    """
+    outer = [name for name in names.outer if name not in names.flags]
+    inner = [name for name in names.inner if name not in names.flags]
+
+    def add(role: str, level: Sequence[str], aliases: Sequence[str]) -> None:
+        match = find_by_last_part(level, aliases, columns.get("title", ""))
+        if role not in given and role not in columns and match is not None:
+            columns[role] = match
+
+    for role in ("title", *(role for role in ALL_ROLES if role != "title")):
+        aliases = [*ALIASES[role], *(IN_LISTS.get(role, []) if inner else [])]
+        add(role, outer if role in IN_ROWS else inner or outer, aliases)
+    if "artist" not in columns:
+        for role, aliases in ITEM_ALIASES.items():
+            add(role, outer if role in IN_ROWS else inner or outer, aliases)
+    known = {role: name for role, name in columns.items() if role not in given}
+    if name_own_playlists(inner, outer, known):
+        for role in IN_ROWS.keys() - given.keys():
+            columns.pop(role, None)
+            add(role, inner, IN_ROWS[role])
+    elif inner and "playlist_id" not in given:
+        columns.setdefault("playlist_id", PLAYLIST_NUMBER)
+
+
+def name_own_playlists(
+    songs: Sequence[str], outer: Sequence[str] = (), columns: Mapping[str, str] | None = None
+) -> bool:
+    """Return whether songs with these columns name their playlists, or are plays of a listener.
+
+    If the songs are in a list, `outer` are the columns of the record around it, and `columns` maps
+    the roles that are known so far to columns. The songs do not count if the record names a
+    playlist itself.
+    """
+    columns = columns or {}
+
+    def has(names: Sequence[str], role: str, aliases: Mapping[str, Sequence[str]]) -> bool:
+        return find_by_last_part(names, aliases[role]) is not None
+
+    playlist_roles = ("playlist_id", "playlist_name")
+    if any(has(outer, role, ALIASES) for role in playlist_roles):
+        return False
+    if any(has(songs, role, IN_ROWS) for role in playlist_roles):
+        return True
+    position = columns.get("position", find_by_last_part(songs, ALIASES["position"]) or "")
+    return has(songs, "owner", IN_ROWS) and _is_time(position) and has_sessions(columns)
 
 
 def _add_known(
@@ -103,8 +190,8 @@ def has_sessions(columns: Mapping[str, str]) -> bool:
 
 def is_one_playlist(columns: Mapping[str, str]) -> bool:
     """Return whether rows have a time at which a song was added, but no playlist and no owner."""
-    name = columns.get("position", "").rpartition(".")[2]
-    return has_sessions(columns) and "owner" not in columns and fold(name) == ADDED
+    is_added = _fold_last_part(columns.get("position", "")) == ADDED
+    return has_sessions(columns) and "owner" not in columns and is_added
 
 
 def _find_missing(columns: Mapping[str, str], given: Mapping[str, str]) -> list[str]:
@@ -118,7 +205,7 @@ def _find_missing(columns: Mapping[str, str], given: Mapping[str, str]) -> list[
 
 
 def _is_time(name: str) -> bool:
-    return fold(name.rpartition(".")[2]) in TIMES
+    return _fold_last_part(name) in TIMES
 
 
 def _require_columns(
@@ -199,104 +286,24 @@ def _shorten(name: str) -> str:
     return printable if len(printable) <= 40 else printable[:39] + "…"
 
 
-@dataclass(frozen=True)
-class NestedColumns:
-    """The columns of a file whose records may contain lists of songs.
-
-    Names of nested columns are dotted. `outer` are the columns of the records. `inner` are the
-    columns of the songs in a list, whose names begin with the name of the list. `inner` is empty if
-    there is no list.
-    """
-
-    outer: tuple[str, ...]
-    inner: tuple[str, ...] = ()
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All column names, including `PLAYLIST_NUMBER` if there is a list of songs."""
-        return (*self.outer, *self.inner, PLAYLIST_NUMBER) if self.inner else self.outer
-
-    def suggest_roles(self, ignored: Collection[str] = ()) -> dict[str, str]:
-        """Return the columns whose roles are clear from the structure, by role.
-
-        Columns in `ignored` are not considered. Only the last part of a dotted name matters. If a
-        record does not name the playlist, the songs in its list may name their playlists.
-        """
-        outer = [name for name in self.outer if name not in ignored]
-        inner = [name for name in self.inner if name not in ignored]
-        if not self.inner and not any("." in name for name in outer):
-            return {}
-        columns: dict[str, str] = {}
-        for role in ("title", *(role for role in ALL_ROLES if role != "title")):
-            names = outer if role in IN_ROWS else inner or outer
-            aliases = [*ALIASES[role], *(IN_LISTS.get(role, []) if inner else [])]
-            match = _find_by_last_part(names or outer, aliases, columns)
-            if match is not None:
-                columns[role] = match
-        if "artist" not in columns:
-            for role in sorted(ITEM_ALIASES.keys() - columns.keys()):
-                names = outer if role in IN_ROWS else inner or outer
-                match = _find_by_last_part(names, ITEM_ALIASES[role], columns)
-                if match is not None:
-                    columns[role] = match
-        if not self.inner:
-            return columns
-        columns = _prefer_own_playlists(outer, inner, columns)
-        return (
-            columns if self.songs_are_rows(columns) else {"playlist_id": PLAYLIST_NUMBER, **columns}
-        )
-
-    def songs_are_rows(self, columns: Mapping[str, str]) -> bool:
-        """Return whether songs in a list have a column of their own for the playlist or listener.
-
-        Such a list is not a playlist. Its songs are read as rows, in file order.
-        """
-        return any(columns.get(role) in self.inner for role in IN_ROWS)
-
-    def numbers_songs(self, columns: Mapping[str, str]) -> bool:
-        """Return whether a song's position in the playlist is its index in the list."""
-        return bool(self.inner) and "position" not in columns and not self.songs_are_rows(columns)
-
-
-def _prefer_own_playlists(
-    outer: Sequence[str], inner: Sequence[str], columns: dict[str, str]
-) -> dict[str, str]:
-    """Use the playlist columns of songs in a list if the record itself does not name a playlist."""
-    matches = {role: _find_by_last_part(inner, names, columns) for role, names in IN_ROWS.items()}
-    own = {role: name for role, name in matches.items() if name is not None}
-    is_named_outside = any(
-        _find_by_last_part(outer, ALIASES[role], {}) is not None
-        for role in ("playlist_id", "playlist_name")
-    )
-    has_times = _is_time(columns.get("position", ""))
-    are_plays = "owner" in own and has_times and has_sessions(columns)
-    if is_named_outside or (has_sessions(own) and not are_plays):
-        return columns
-    return {role: name for role, name in columns.items() if role not in IN_ROWS} | own
-
-
-def _find_by_last_part(
-    names: Sequence[str], aliases: Sequence[str], columns: Mapping[str, str]
-) -> str | None:
+def find_by_last_part(names: Sequence[str], aliases: Sequence[str], title: str = "") -> str | None:
     """Return the name whose last part is in `aliases`. Earlier aliases are preferred.
 
-    If several names match an alias, names at the same level as the title are preferred, and then
-    the least nested name. Names inside an album are ignored.
+    If several names match an alias, names at the same level as the column `title` are preferred,
+    and then the least nested name. Names inside an album are ignored.
     """
-    parent = columns.get("title", "").rpartition(".")[0]
+    parent = title.rpartition(".")[0]
     by_last_part: dict[str, str] = {}
     for name in sorted(
         (name for name in names if "album" not in map(fold, name.split(".")[:-1])),
         key=lambda name: (bool(parent) and name.rpartition(".")[0] != parent, name.count(".")),
     ):
-        by_last_part.setdefault(fold(name.rsplit(".", 1)[-1]), name)
+        by_last_part.setdefault(_fold_last_part(name), name)
     return next((by_last_part[alias] for alias in aliases if alias in by_last_part), None)
 
 
-def find_roles(names: Sequence[str]) -> set[str]:
-    """Return the roles of columns, derived from the last part of each column name."""
-    folded = {fold(name.rsplit(".", 1)[-1]) for name in names}
-    return {role for role in ROLES if not folded.isdisjoint(ALIASES[role])}
+def _fold_last_part(name: str) -> str:
+    return fold(name.rpartition(".")[2])
 
 
 def has_known_name(names: Sequence[str]) -> bool:
@@ -305,19 +312,9 @@ def has_known_name(names: Sequence[str]) -> bool:
     return not known.isdisjoint(map(fold, names))
 
 
-def find_roles_in_list(names: Sequence[str]) -> set[str]:
-    """Return the roles of the columns `names`, if the columns belong to songs in a list."""
-    return set(NestedColumns((), tuple(names)).suggest_roles()) if names else set()
-
-
 def is_role_name(name: str) -> bool:
     """Return whether this is a known column name for any role."""
     return any(fold(name) in aliases for aliases in ALIASES.values())
-
-
-def is_song_list_name(name: str) -> bool:
-    """Return whether `name` is a known name for a list of songs."""
-    return any(part in SONG_LISTS for part in name.split("."))
 
 
 def find_column(names: Sequence[str], name: str) -> str | None:
@@ -328,9 +325,7 @@ def find_column(names: Sequence[str], name: str) -> str | None:
     """
     if name in names:
         return name
-    ends = [
-        other for other in names if "." in other and fold(other.rsplit(".", 1)[-1]) == fold(name)
-    ]
+    ends = [other for other in names if "." in other and _fold_last_part(other) == fold(name)]
     return _by_spelling(names).get(fold(name)) or (ends[0] if len(ends) == 1 else None)
 
 

@@ -12,7 +12,6 @@ from ingest.sources.columns import (
     find_columns,
     free_columns,
     has_known_name,
-    is_one_playlist,
 )
 from ingest.sources.content import decode_sample, read_sample
 from ingest.sources.files import file_errors
@@ -58,14 +57,13 @@ def open_file(file: SourceFile, given: Mapping[str, str], options: ReadOptions) 
     """
     with file_errors(file):
         content = _detect_format(file, options)
-    names = list(content.names)
+    names = content.names.all
     if set(map(fold, names)) >= PODCASTS:
         raise EmptyFileError(f"{file} is a history of podcasts, without songs")
-    suggested = {role: name for role, name in content.suggested.items() if role not in given}
-    if is_one_playlist(suggested):
-        del suggested["position"]
+    if isinstance(content, TrackList):
+        given = {"playlist_id": THIS_FILE, **given}
     try:
-        columns = find_columns(names, {**suggested, **given}, file)
+        columns = find_columns(content.names, given, file)
     except ColumnError as error:
         text = f"{error}{_explain_header(content, options)}"
         raise ColumnError(text.replace(COLUMN_FLAG, options.column_flag)) from error
@@ -122,7 +120,7 @@ def _detect_format(file: SourceFile, options: ReadOptions) -> PlaylistFile:
 
 def _explain_header(content: PlaylistFile, options: ReadOptions) -> str:
     """Return a hint about the header if the file is delimited text without known column names."""
-    if not isinstance(content, CsvFile) or (options.header and has_known_name(content.names)):
+    if not isinstance(content, CsvFile) or (options.header and has_known_name(content.names.all)):
         return ""
     values = [f"{n} ({value[:30]!r})" for n, value in enumerate(content.first_values[:9], start=1)]
     more = ", ..." if len(content.first_values) > len(values) else ""

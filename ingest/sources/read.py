@@ -16,7 +16,7 @@ from ingest.sources.columns import ROLES, THIS_FILE
 from ingest.sources.content import SAMPLE_SIZE
 from ingest.sources.detect import open_file
 from ingest.sources.files import SourceFiles, file_errors, find_files, require_unchanged
-from ingest.sources.formats.batch import NOT_TEXT, NOT_UTF8, describe_unread
+from ingest.sources.formats.batch import NOT_TEXT, NOT_UTF8, describe_unread, quote
 from ingest.sources.options import DEFAULT_OPTIONS, ReadOptions
 from ingest.sources.payload import (
     PREFIX,
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 _MAX_TEXT = 500  # maximum number of characters of an unreadable record
 _MAX_SHOWN = 40  # maximum number of characters of a value in a reason
-_MAX_LATE_NAMES = 5  # maximum number of names in a remark
 _MAX_EMPTY_SHOWN = 5  # maximum number of empty files reported during a run
 _NO_POSITION = "the position is neither a number nor a time"
 _DETECTION_SIZE = 1 << 20  # bytes; detecting a format takes about as long as reading them
@@ -239,7 +238,7 @@ def _read_file(
     Raises `FileError` if the file cannot be read, or changes while it is read.
     """
     counts: Counter[str] = Counter()
-    late_names: Counter[str] = Counter()
+    late_names: dict[str, None] = {}
     unread_lists: dict[str, None] = {}
     left_out: Counter[str] = Counter()
     for batch in _read_batches(source):
@@ -251,7 +250,7 @@ def _read_file(
         for reason in bad["reason"].to_pylist():
             counts["position"] += reason.startswith(_NO_POSITION)
             counts["text"] += reason == NOT_UTF8 or reason.endswith(NOT_TEXT)
-        late_names.update(batch.late_names)
+        late_names |= dict.fromkeys(sorted(batch.late_names))
         unread_lists |= dict.fromkeys(batch.unread_lists)
         progress.advance(batch.position)
         if batch.position > source.file.state.size:
@@ -271,7 +270,10 @@ def _read_file(
             f"its encoding with --encoding"
         )
     if late_names:
-        remarks.append(_describe_late_names(late_names))
+        remarks.append(
+            f"not read, because they do not occur in the first {SAMPLE_SIZE >> 20} MB: "
+            f"{quote([*late_names])}: put a record that has them at the start of the file"
+        )
     return FileNote(
         source.file.label,
         source.content.kind,
@@ -281,18 +283,6 @@ def _read_file(
         dict(+left_out),
         source.needs_artist,
         tuple(remarks),
-    )
-
-
-def _describe_late_names(counts: Counter[str]) -> str:
-    names = [
-        f"'{name}' ({count:,} {'record' if count == 1 else 'records'})"
-        for name, count in counts.most_common(_MAX_LATE_NAMES)
-    ]
-    more = f" and {len(counts) - len(names):,} more" if len(counts) > len(names) else ""
-    return (
-        f"not read, because their names do not occur in the first {SAMPLE_SIZE >> 20} MB: "
-        f"{', '.join(names)}{more}: put a record that has them at the start of the file"
     )
 
 

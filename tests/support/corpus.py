@@ -217,8 +217,8 @@ CORPUS = [
     DifficultFile("bzip2", bz2.compress(GOOD), 3, "CSV, standard quoting, bz2"),
     DifficultFile(
         "JSON lines, gzip",
-        gzip.compress(lines({"pid": 1, "artist": "a", "title": "b"})),
-        1,
+        gzip.compress(lines(*[{"pid": 1, "artist": "a", "title": "b"}] * 2)),
+        2,
         "JSON lines, gzip",
     ),
     DifficultFile(
@@ -390,6 +390,6 @@ BROKEN = {
     "cut short archive": (zipped(a_dot_csv=GOOD * 99)[:-30], "damaged"),
     "archive without playlists": (zipped(a_dot_txt=b"x", b_dot_txt=b"y"), "no playlist file"),
     "cut short slice": (mpd(slice_of(0, "x"), slice_of(1, "y"))[:-40], "cut short"),
-    "JSON without objects": (b'{\n"a": [1, 2]\n}', "no list of objects"),
-    "JSON that ends at once": (b"[", "no list of objects|cut short"),
+    "JSON without objects": (b'{\n"a": [1, 2]\n}', "missing: a title"),
+    "JSON that ends at once": (b"[", "cut short"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from ingest.sources.columns import ColumnNames
     from ingest.sources.payload import PayloadKind
 
 _MAX_SHOWN = 5  # maximum number of names in a message
@@ -21,6 +22,9 @@ NOT_UTF8 = "not valid UTF-8"
 
 NOT_TEXT = "is not valid text"
 """End of the message about a JSON value that is not valid text."""
+
+NO_SONGS = "a playlist without songs"
+"""Fault of a record whose list of songs is empty or missing."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +39,8 @@ class Batch:
       The values of such a record in `fields` are ignored.
     - `show`: a function that takes the number of a record and returns the record as text.
     - `position`: number of bytes on disk that have been read.
-    - `late_names`: fields that are not columns, because their names do not occur in the sample of
-      the file, each with the number of records that have the field.
+    - `late_names`: names of values that are not read, because they do not occur in the sample of
+      the file.
     - `unread_lists`: names of lists of songs that are not read.
     """
 
@@ -45,7 +49,7 @@ class Batch:
     faults: Mapping[int, str]
     show: Callable[[int], str]
     position: int
-    late_names: Mapping[str, int] = field(default_factory=dict)
+    late_names: Collection[str] = ()
     unread_lists: Sequence[str] = ()
 
 
@@ -57,12 +61,8 @@ class PlaylistFile(Protocol):
         """The format in words, such as `CSV, wrapped quotes`."""
 
     @property
-    def names(self) -> Sequence[str]:
+    def names(self) -> ColumnNames:
         """The names of the columns, in order."""
-
-    @property
-    def suggested(self) -> Mapping[str, str]:
-        """The columns whose roles are clear from the structure of the file, by role."""
 
     @property
     def remarks(self) -> Sequence[str]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.errors import EmptyFileError, FileError
+from ingest.sources.columns import ColumnNames
 from ingest.sources.content import SAMPLE_SIZE, read_blocks
 from ingest.sources.encodings import BINARY, find_undecodable, is_binary
 from ingest.sources.formats.batch import NOT_UTF8, Batch
@@ -96,7 +97,7 @@ class CsvFile:
     """
 
     content: Content
-    names: tuple[str, ...]
+    names: ColumnNames
     delimiter: str
     quoting: str
     line_end: bytes
@@ -104,11 +105,6 @@ class CsvFile:
     first_line: int
     first_values: tuple[str, ...]
     source: str = ""
-
-    @property
-    def suggested(self) -> Mapping[str, str]:
-        """Empty, because the structure of a table does not determine roles."""
-        return {}
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -135,8 +131,9 @@ class CsvFile:
 
     def read_batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
         """Yield the records in file order, as batches. `columns` maps roles to column names."""
-        wanted = tuple(self.names.index(name) for name in columns.values())
-        shape = RecordShape(self.delimiter, len(self.names), wanted)
+        names = self.names.outer
+        wanted = tuple(names.index(name) for name in columns.values())
+        shape = RecordShape(self.delimiter, len(names), wanted)
         split_lines = _SPLITTERS[self.quoting]
         line, rest = self.first_line, b""
         with self.content.open() as stream:
@@ -206,7 +203,7 @@ def open_csv(content: Content, sample: Sample, options: ReadOptions) -> CsvFile:
     before = lines[: header_line + header_lines]
     return CsvFile(
         content,
-        names,
+        ColumnNames(names),
         delimiter,
         quoting,
         line_end,

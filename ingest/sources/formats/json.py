@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from catalog.errors import EmptyFileError, FileError
-from ingest.sources.columns import find_roles, is_song_list_name
+from ingest.sources.columns import PLAYLIST_NUMBER
 from ingest.sources.content import read_blocks
-from ingest.sources.formats.batch import describe_unread
+from ingest.sources.formats.batch import NO_SONGS, Batch, describe_unread
 from ingest.sources.formats.json_layout import (
     detect_layout,
     find_list,
-    holds_lists,
+    find_lists,
     holds_songs,
     values_at,
 )
 from ingest.sources.formats.json_lines import PlainLineParser, can_parse_plain_lines, parse_lines
-from ingest.sources.formats.json_records import collect_records, to_batch
-from ingest.sources.formats.json_stream import MAX_VALUE_SIZE, JsonStream
+from ingest.sources.formats.json_records import to_fields, unfold
+from ingest.sources.formats.json_stream import JsonStream, parse_sample
+from ingest.sources.formats.song_lists import has_usual_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
+    from numpy.typing import NDArray
+
+    from ingest.sources.columns import ColumnNames
     from ingest.sources.content import ByteStream, Content, Sample
-    from ingest.sources.files import SourceFile
-    from ingest.sources.formats.batch import Batch
     from ingest.sources.formats.json_layout import Layout
+    from ingest.sources.formats.json_records import JsonRecords
     from ingest.sources.payload import PayloadKind
 
 BATCH_SIZE = 1 << 16  # approximate number of songs in a batch from a document
@@ -53,7 +55,7 @@ class JsonFile:
     @property
     def kind(self) -> str:
         """The format in words, such as `JSON lines`."""
-        is_slice = self.key == "playlists" and set(self.layout.types) >= _SLICE_COLUMNS
+        is_slice = self.key == "playlists" and set(self.layout.columns) >= _SLICE_COLUMNS
         encoding = self.content.encoding
         parts = [
             "JSON lines" if self.is_lines else "Million Playlist Dataset" if is_slice else "JSON",
@@ -63,17 +65,12 @@ class JsonFile:
         return ", ".join(part for part in parts if part)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The column names, in order.
+    def names(self) -> ColumnNames:
+        """The names of the columns.
 
         Names of columns that belong to songs in a list begin with the name of the list.
         """
-        return self.layout.columns.names
-
-    @property
-    def suggested(self) -> Mapping[str, str]:
-        """The columns whose roles are clear from the structure of the file, by role."""
-        return self.layout.suggest_roles()
+        return self.layout.names
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -82,7 +79,8 @@ class JsonFile:
 
     def kind_of(self, name: str) -> PayloadKind | None:
         """Return the payload kind of a column, as detected in the sample, or None if it is text."""
-        return self.layout.kind_of(name)
+        column = self.layout.columns.get(name)
+        return column.kind if column else None
 
     def read_batches(self, columns: Mapping[str, str]) -> Iterator[Batch]:
         """Yield the records in file order, as batches. `columns` maps roles to column names.
@@ -105,21 +103,47 @@ class JsonFile:
                 line += len(batch.lines)
                 continue
             values, indices, line_count = parse_lines(block)
-            records = collect_records(self.layout, values, line + indices)
-            yield to_batch(records, columns, self.content.file.label, stream.position())
+            records = unfold(values, self.layout.songs)
+            numbers = line + indices
+            lines = numbers[records.parents]
+            yield self._to_batch(values, numbers, records, lines, columns, stream.position())
             line += line_count
 
     def _read_documents(self, stream: ByteStream, columns: Mapping[str, str]) -> Iterator[Batch]:
         documents = JsonStream(stream.read, self.content.file)
         number, line = 1, 1
         for values in self._read_values(documents):
-            numbers = number + np.arange(len(values))
-            records = collect_records(self.layout, values, numbers, line)
-            batch = to_batch(records, columns, self.content.file.label, stream.position())
-            other_lists = documents.other_lists.items()
-            unread = [name for name, elements in other_lists if holds_songs(elements)]
+            records = unfold(values, self.layout.songs)
+            is_song = np.ones(len(records.values), np.int64)
+            is_song[[n for n, fault in records.faults.items() if fault == NO_SONGS]] = 0
+            batch = self._to_batch(
+                values,
+                number + np.arange(len(values)),
+                records,
+                line + np.cumsum(is_song) - is_song,
+                columns,
+                stream.position(),
+            )
+            lists = documents.other_lists.items()
+            unread = [name for name, elements in lists if holds_songs(elements)]
             yield replace(batch, unread_lists=unread)
-            number, line = number + len(values), line + records.song_count
+            number, line = number + len(values), line + int(is_song.sum())
+
+    def _to_batch(
+        self,
+        values: list[Any],
+        numbers: NDArray[np.int64],
+        records: JsonRecords,
+        lines: NDArray[np.int64],
+        columns: Mapping[str, str],
+        position: int,
+    ) -> Batch:
+        ids: list[str] = []
+        if PLAYLIST_NUMBER in columns.values():
+            ids = [f"{self.content.file.label} {number}" for number in numbers.tolist()]
+        fields, faults = to_fields(self.layout, values, records, columns, ids)
+        late = self.layout.find_late_names(values, records.songs if self.layout.songs else ())
+        return Batch(lines, fields, faults, records.show, position, late)
 
     def _read_values(self, documents: JsonStream) -> Iterator[list[Any]]:
         """Yield all objects, in lists with about `BATCH_SIZE` songs each."""
@@ -127,7 +151,7 @@ class JsonFile:
         song_count = 0
         for value in documents.read_objects(self.key):
             values.append(value)
-            (songs,) = values_at([value], self.layout.songs_path) if self.layout.songs else [None]
+            (songs,) = values_at([value], self.layout.songs) if self.layout.songs else [None]
             song_count += len(songs) if isinstance(songs, list) else 1
             if song_count >= BATCH_SIZE:
                 yield values
@@ -141,57 +165,39 @@ def open_json(content: Content, sample: Sample, *, is_lines: bool | None = None)
     `is_lines` tells whether each line is an object; None means that this is detected. Raises
     `FileError` if the file has no objects, and `EmptyFileError` if it has no records.
     """
-    text = sample.data.decode("utf-8", "surrogateescape")
-    if sample.is_whole and not text.strip():
-        raise EmptyFileError(f"{content.file} is empty")
+    file = content.file
+    if sample.is_whole and not sample.data.strip():
+        raise EmptyFileError(f"{file} is empty")
     if is_lines is None:
-        is_lines = _is_lines(text, is_whole=sample.is_whole)
-    return _open_lines(content, sample) if is_lines else _open_documents(content, sample)
-
-
-def _open_lines(content: Content, sample: Sample) -> JsonFile:
-    file = content.file
-    data = sample.data
-    if not sample.is_whole:
-        data = data[: data.rfind(b"\n") + 1]  # the last line may be incomplete
-    values, _, _ = parse_lines(data)
-    objects = [value for value in values if isinstance(value, dict)]
-    layout = detect_layout(objects, file)
-    if not layout.types:
-        raise FileError(f"{file}: its first lines hold no JSON object")
-    _require_songs(objects, layout, sample, file)
-    return JsonFile(content, layout, is_lines=True)
-
-
-def _open_documents(content: Content, sample: Sample) -> JsonFile:
-    file = content.file
-    if not looks_like_json(sample.data):
+        is_lines = _is_lines(sample)
+    key = None
+    if is_lines:
+        # The last line of a sample may be incomplete.
+        data = sample.data if sample.is_whole else sample.data[: sample.data.rfind(b"\n") + 1]
+        values, _, _ = parse_lines(data)
+    elif looks_like_json(sample.data):
+        documents = parse_sample(sample.data, file, is_whole=sample.is_whole)
+        key = find_list(documents[0], file)
+        values = [
+            value for item in documents for elements in find_lists(item, key) for value in elements
+        ]
+        if sample.is_whole and not values:
+            raise EmptyFileError(f"{file} holds no playlist: its list is empty")
+    else:
         raise FileError(f"{file} is not JSON: it begins with neither {{ nor [")
-    key = find_list(sample, file)
-    objects = _read_sample(content, sample, key)
-    layout = detect_layout(objects, file)
-    _require_songs(objects, layout, sample, file)
-    is_other_object = (
-        key is None
-        and len(objects) == 1
-        and not layout.songs
-        and not find_roles(layout.columns.names)
-    )
-    if not layout.types or is_other_object:
-        raise FileError(f"{file}: there is no list of objects in it")
-    return JsonFile(content, layout, is_lines=False, key=key)
-
-
-def _require_songs(
-    objects: Sequence[Mapping[str, Any]], layout: Layout, sample: Sample, file: SourceFile
-) -> None:
-    """Raise `EmptyFileError` if all objects in the file are playlists without songs."""
-    if sample.is_whole and not layout.songs and objects and all(map(_lacks_songs, objects)):
+    layout = detect_layout(values, file)
+    if not layout.columns:
+        raise FileError(f"{file}: there is no JSON object in it")
+    if sample.is_whole and not layout.songs and all(map(_lacks_songs, values)):
         raise EmptyFileError(f"{file}: none of its playlists holds a song")
+    return JsonFile(content, layout, is_lines, key)
 
 
-def _lacks_songs(item: Mapping[str, Any]) -> bool:
-    return any(is_song_list_name(name) and value == [] for name, value in item.items())
+def _lacks_songs(value: Any) -> bool:
+    """Return whether a value is an object whose list of songs is empty, or no object at all."""
+    if not isinstance(value, dict):
+        return True
+    return any(has_usual_name(name) and songs == [] for name, songs in value.items())
 
 
 def looks_like_json(start: bytes) -> bool:
@@ -199,32 +205,13 @@ def looks_like_json(start: bytes) -> bool:
     return start.lstrip()[:1] in {b"{", b"["}
 
 
-def _is_lines(text: str, *, is_whole: bool) -> bool:
-    first, _, rest = text.lstrip().partition("\n")
+def _is_lines(sample: Sample) -> bool:
+    """Return whether the first line is an object, and not the whole file."""
+    first, _, rest = sample.data.lstrip().partition(b"\n")
+    if sample.is_whole and not rest.strip():
+        return False
     try:
-        value = json.loads(first)
+        return isinstance(json.loads(first.decode("utf-8", "surrogateescape")), dict)
     except (ValueError, RecursionError):
         # JSON lines with a malformed first line.
-        return rest.startswith("{") and first.startswith("{") and first.rstrip().endswith("}")
-    if not isinstance(value, dict):
-        return False
-    is_document = value.get("playlists") == [] or holds_lists(value)
-    return not (is_whole and not rest.strip() and is_document)
-
-
-def _read_sample(content: Content, sample: Sample, key: str | None) -> list[Mapping[str, Any]]:
-    """Return the objects in the sample. For `key`, see `JsonStream.read_objects`."""
-    data = sample.data
-    if key is None and not sample.is_whole:  # a single object may be longer than the sample
-        with content.open() as stream:
-            data = stream.read(MAX_VALUE_SIZE)
-    values: list[Any] = []
-    try:
-        values.extend(JsonStream(BytesIO(data).read, content.file).read_objects(key))
-    except FileError:
-        if not values and (sample.is_whole or key is None):
-            raise
-        # The sample ends inside a value. If the text is malformed, `read_batches` raises the error.
-    if sample.is_whole and not values:
-        raise EmptyFileError(f"{content.file} holds no playlist: its list is empty")
-    return [value for value in values if isinstance(value, dict)]
+        return rest.startswith(b"{") and first.startswith(b"{") and first.rstrip().endswith(b"}")

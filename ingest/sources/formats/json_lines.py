@@ -61,7 +61,7 @@ def can_parse_plain_lines(layout: Layout, columns: Mapping[str, str]) -> bool:
     """
     if layout.songs:
         return False
-    are_top_level = all(len(layout.paths[name]) == 1 for name in columns.values())
+    are_top_level = all(len(layout.columns[name].path) == 1 for name in columns.values())
     return are_top_level and all(map(is_encodable, layout.object_keys[()]))
 
 
@@ -73,9 +73,7 @@ class PlainLineParser:
     """
 
     def __init__(self, layout: Layout, columns: Mapping[str, str]) -> None:
-        self._layout = layout
-        self._columns = columns
-        texts = {path[0] for name, path in layout.paths.items() if layout.types[name] <= {str}}
+        texts = {column.path[0] for column in layout.columns.values() if column.is_text}
         field_of = {key: f"field_{n}" for n, key in enumerate(sorted(layout.object_keys[()]))}
         fields: list[tuple[str, Any, None]] = [
             (field, str | None if key in texts else Any, None) for key, field in field_of.items()
@@ -83,8 +81,9 @@ class PlainLineParser:
         names = {field: key for key, field in field_of.items()}
         kind = msgspec.defstruct("Line", fields, rename=names, forbid_unknown_fields=True, gc=False)
         self._decoder = msgspec.json.Decoder(kind)
+        self._columns = {role: layout.columns[name] for role, name in columns.items()}
         self._getters = {
-            role: attrgetter(field_of[layout.paths[name][0]]) for role, name in columns.items()
+            role: attrgetter(field_of[column.path[0]]) for role, column in self._columns.items()
         }
 
     def parse(self, data: bytes, first_line: int, position: int) -> Batch | None:
@@ -97,9 +96,9 @@ class PlainLineParser:
                 items = list(map(self._decoder.decode, lines[start : start + _CHUNK_SIZE]))
             except _ERRORS:
                 return None
-            for role, name in self._columns.items():
+            for role, column in self._columns.items():
                 values = list(map(self._getters[role], items))
-                if self._layout.types[name] <= {str}:
+                if column.is_text:
                     parts[role].append(pa.array(values, pa.string()))
                     continue
                 array, problems = to_array(role, values)

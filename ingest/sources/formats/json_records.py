@@ -1,4 +1,4 @@
-"""Convert JSON objects to records (songs), and records to a column of values for each role."""
+"""Convert JSON values to records (songs), and records to a column of values for each role."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from ingest.sources.columns import PLAY_ROLES, PLAYLIST_NUMBER
 from ingest.sources.encodings import is_encodable
-from ingest.sources.formats.batch import NOT_TEXT, Batch
-from ingest.sources.formats.json_layout import count_late_names, values_at
+from ingest.sources.formats.batch import NO_SONGS, NOT_TEXT
+from ingest.sources.formats.json_layout import values_at
 from ingest.sources.payload import PREFIX, as_text
 from ingest.sources.tables import CREDIT_SEPARATOR
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ingest.sources.formats.json_layout import Layout
+    from ingest.sources.formats.json_layout import Layout, Path
 
 _MAX_SHOWN = 400  # maximum number of characters of a record
 
@@ -38,121 +38,92 @@ class MalformedLine:
 
 @dataclass(frozen=True)
 class JsonRecords:
-    """The records in some JSON values of a file: songs, and values that cannot be read as songs.
+    """The records in some JSON values: songs, and values that cannot be read as songs.
 
-    - `values`, `numbers`: the JSON values, and the number of each value in the file.
-    - `raw`, `lines`: the JSON value and the line number of each record.
-    - `parents`, `indices`: for each record, the index in `values` of the value that contains it,
-      and the record's index in the list of songs.
+    - `values`: the JSON value of each record.
+    - `parents`: for each record, the index of the JSON value that contains it.
+    - `indices`: for each record, its index in the list of songs.
     - `faults`: the reason why a record cannot be read, by the index of the record.
-    - `song_count`: number of records, not counting playlists without songs.
     """
 
-    layout: Layout
     values: list[Any]
-    numbers: NDArray[np.int64]
-    raw: list[Any]
-    lines: NDArray[np.int64]
     parents: NDArray[np.int64]
     indices: NDArray[np.int64]
-    faults: Mapping[int, str]
-    song_count: int
+    faults: dict[int, str]
 
     @property
     def songs(self) -> list[Any]:
-        """The songs, with None in place of records that cannot be read."""
+        """The values of the records, with None in place of records that cannot be read."""
         if not self.faults:
-            return self.raw
-        return [None if n in self.faults else record for n, record in enumerate(self.raw)]
+            return self.values
+        return [None if n in self.faults else value for n, value in enumerate(self.values)]
+
+    def show(self, record: int) -> str:
+        """Return a record as text for display."""
+        return show_value(self.values[record])
 
 
-def collect_records(
-    layout: Layout, values: list[Any], numbers: NDArray[np.int64], first_line: int | None = None
-) -> JsonRecords:
-    """Return the records in `values`. `numbers` are the numbers of the values in the file.
+def unfold(values: list[Any], songs_path: Path) -> JsonRecords:
+    """Return one record for each song in the lists at `songs_path`, or for each value if it is ().
 
-    The line number of a record is the number of the value that contains it. If `first_line` is
-    given, songs are numbered from `first_line` instead.
+    A value without songs becomes a record with a fault.
     """
-    raw: list[Any] = [] if layout.songs else values
-    counts = [] if layout.songs else [1] * len(values)  # number of records in each value
+    records, counts = values, [1] * len(values)
     faults: dict[int, str] = {}
-    is_song = np.ones(len(values), bool)  # for each value, whether its records count as songs
-    lists = values_at(values, layout.songs_path) if layout.songs else []
-    for number, songs in enumerate(lists):
-        if isinstance(songs, list) and songs:
-            counts.append(len(songs))
-            raw += songs
-            continue
-        value = values[number]
-        is_song[number] = not isinstance(value, dict)
-        reason = "not a JSON object" if is_song[number] else "a playlist without songs"
-        faults[len(raw)] = _explain(value, reason)
-        counts.append(1)
-        raw.append(value)
-    if set(map(type, raw)) != {dict}:
-        other = "a song that is not a JSON object" if layout.songs else "not a JSON object"
-        for record, value in enumerate(raw):
-            if not isinstance(value, dict):
-                faults.setdefault(record, _explain(value, other))
+    if songs_path:
+        records, counts = [], []
+        for value, songs in zip(values, values_at(values, songs_path), strict=True):
+            has_songs = isinstance(songs, list) and bool(songs)
+            if not has_songs and isinstance(value, dict):
+                faults[len(records)] = NO_SONGS
+            counts.append(len(songs) if has_songs else 1)
+            records += songs if has_songs else [value]
     parents = np.repeat(np.arange(len(values)), counts)
-    are_counted = is_song[parents]
-    return JsonRecords(
-        layout,
-        values,
-        numbers,
-        raw,
-        numbers[parents]
-        if first_line is None
-        else first_line + np.cumsum(are_counted) - are_counted,
-        parents,
-        np.arange(len(raw)) - np.repeat(np.cumsum(counts) - counts, counts),
-        faults,
-        int(are_counted.sum()),
-    )
+    indices = np.arange(len(records)) - np.repeat(np.cumsum(counts) - counts, counts)
+    if set(map(type, records)) != {dict}:
+        for record, value in enumerate(records):
+            if isinstance(value, MalformedLine):
+                faults[record] = f"not valid JSON: {value.problem}"
+            elif not isinstance(value, dict):
+                is_song = value is not values[parents[record]]
+                faults[record] = f"{'a song that is ' if is_song else ''}not a JSON object"
+    return JsonRecords(records, parents, indices, faults)
 
 
-def to_batch(records: JsonRecords, columns: Mapping[str, str], label: str, position: int) -> Batch:
-    """Convert records to a batch. `columns` maps roles to column names."""
-    layout, songs = records.layout, records.songs
-    parents = pa.array(records.parents)
+def to_fields(
+    layout: Layout,
+    values: Sequence[Any],
+    records: JsonRecords,
+    columns: Mapping[str, str],
+    playlist_ids: Sequence[str],
+) -> tuple[dict[str, pa.Array], dict[int, str]]:
+    """Return the values of each role, and the reason for each record that cannot be read.
+
+    `records` are the records in `values`. `columns` maps roles to column names. `playlist_ids` are
+    the ids of the values, as playlists, for the column `PLAYLIST_NUMBER`.
+    """
     faults = dict(records.faults)
+    songs = records.songs
+    parents = pa.array(records.parents)
     fields = _convert_texts(layout, songs, columns)
     for role, name in columns.items():
         if role in fields:
             continue
         if name == PLAYLIST_NUMBER:
-            names = pa.array([f"{label} {number}" for number in records.numbers.tolist()])
-            fields[role] = names.take(parents)
-        elif name in layout.columns.inner or not layout.songs:
-            fields[role], problems = to_array(role, values_at(songs, layout.paths[name]))
+            fields[role] = pa.array(playlist_ids, pa.string()).take(parents)
+        elif name in layout.names.inner or not layout.songs:
+            fields[role], problems = to_array(role, values_at(songs, layout.columns[name].path))
             for record, problem in problems.items():
                 faults.setdefault(record, f"{role} {problem}")
         else:
-            array, problems = to_array(role, values_at(records.values, layout.paths[name]))
+            array, problems = to_array(role, values_at(values, layout.columns[name].path))
             fields[role] = array.take(parents)
             for record in np.flatnonzero(np.isin(records.parents, list(problems))).tolist():
                 problem = problems[int(records.parents[record])]
                 faults.setdefault(record, f"{role} {problem}")
-    if layout.columns.numbers_songs(columns):
+    if layout.names.numbers_songs(columns):
         fields["position"] = pa.array(records.indices.astype(np.float64))
-    late_names = count_late_names(records.values, layout.object_keys)
-    late_names.update(
-        {
-            f"{layout.songs}.{name}": count
-            for name, count in count_late_names(songs, layout.song_keys).items()
-        }
-    )
-    return Batch(
-        records.lines, fields, faults, lambda n: show_value(records.raw[n]), position, late_names
-    )
-
-
-def _explain(value: Any, reason: str) -> str:
-    """Return the fault of a value: the parser's message if it is not valid JSON, else `reason`."""
-    if isinstance(value, MalformedLine):
-        return f"not valid JSON: {value.problem}"
-    return reason
+    return fields, faults
 
 
 def show_value(value: Any) -> str:
@@ -166,12 +137,12 @@ def _convert_texts(
     layout: Layout, songs: Sequence[Any], columns: Mapping[str, str]
 ) -> dict[str, pa.Array]:
     """Return, by role, the columns of songs that are not nested and contain only text."""
-    names = layout.columns.inner or layout.columns.outer
-    keys = {
-        role: layout.paths[name][0]
-        for role, name in columns.items()
-        if name in names and len(layout.paths[name]) == 1 and layout.types[name] <= {str}
-    }
+    level = layout.names.inner or layout.names.outer
+    keys: dict[str, str] = {}
+    for role, name in columns.items():
+        column = layout.columns.get(name)
+        if name in level and column and len(column.path) == 1 and column.is_text:
+            keys[role] = column.path[0]
     try:
         texts = pa.array(songs, pa.struct([(key, pa.string()) for key in set(keys.values())]))
     except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json
 
 from catalog.errors import FileError
 
@@ -14,18 +18,23 @@ if TYPE_CHECKING:
 STEP_SIZE = 1 << 20  # bytes read at a time
 MAX_VALUE_SIZE = 256 << 20  # maximum number of characters of a value
 MAX_EXAMPLES = 20  # elements at the start of a list, used to detect its content
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _BLANK = " \t\n\r\ufeff"  # concatenated files may have byte order marks between them
 
 
 class JsonStream:
     """Parser for a stream of JSON text. `read(size)` returns the next bytes, in UTF-8.
 
-    Every method raises `FileError`, which names `file`, if the text is malformed or truncated.
+    Every method raises `FileError`, which names `file`, if the text is malformed or truncated, or
+    if a value is longer than `max_size` characters.
     """
 
-    def __init__(self, read: Callable[[int], bytes], file: object) -> None:
+    def __init__(
+        self, read: Callable[[int], bytes], file: object, max_size: int = MAX_VALUE_SIZE
+    ) -> None:
         self._read = read
         self._file = file
+        self._max_size = max_size
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
         self._parser = json.JSONDecoder()
         self._text = ""  # the text from index `_at` onwards is not parsed yet
@@ -56,19 +65,11 @@ class JsonStream:
                 shown = self._text[self._at : self._at + 30]
                 raise self._malformed(f"unexpected {shown!r} after the end of its list")
 
-    def read_members(self) -> Iterator[tuple[str, Any]]:
-        """Yield the name and the value of each member of the first document.
-
-        If the value is a list, each element is yielded separately, as `(name, [element])`.
-        """
-        if self._peek() != "{":
-            raise self._malformed("an object is expected")
-        for name in self._read_names():
-            if self._peek() == "[":
-                for element in self._read_list():
-                    yield name, [element]
-            else:
-                yield name, self._parse_value()
+    def read_rest(self) -> str:
+        """Return all text that is not parsed yet."""
+        while self._read_step():
+            pass
+        return self._text[self._at :]
 
     def _read_lists_under(self, key: str) -> Iterator[Any]:
         for name in self._read_names():
@@ -109,7 +110,7 @@ class JsonStream:
             try:
                 value, end = self._parser.raw_decode(self._text, self._at)
             except (ValueError, RecursionError) as error:
-                if len(self._text) - self._at <= MAX_VALUE_SIZE and self._read_step():
+                if len(self._text) - self._at <= self._max_size and self._read_step():
                     continue
                 if self._is_at_end and _is_at_end(error):
                     raise self._cut_short() from error
@@ -154,6 +155,28 @@ class JsonStream:
         return FileError(
             f"{self._file} is cut short: its JSON ends in the middle: download or write it again"
         )
+
+
+def parse_sample(data: bytes, file: object, *, is_whole: bool) -> list[Any]:
+    """Return the documents at the start of a file.
+
+    If `data` is not the whole file, the last document may be truncated. Its values up to that point
+    are returned. Raises `FileError` if the text is malformed.
+    """
+    documents: list[Any] = []
+    stream = JsonStream(BytesIO(data).read, file, MAX_VALUE_SIZE if is_whole else STEP_SIZE)
+    try:
+        documents.extend(stream.read_objects(None))
+    except FileError:
+        if is_whole:
+            raise
+        # The parser for partial documents accepts only valid text.
+        rest = _SURROGATE.sub(r"\\ufffd", stream.read_rest()).encode("utf-8", "replace")
+        try:
+            documents.append(from_json(rest, allow_partial=True))
+        except ValueError as error:
+            raise FileError(f"{file} is not valid JSON: {describe_problem(error)}") from error
+    return documents
 
 
 def describe_problem(error: Exception) -> str:

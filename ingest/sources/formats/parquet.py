@@ -18,12 +18,16 @@ from catalog.errors import ColumnError, EmptyFileError, FileError
 from ingest.sources.columns import (
     PLAY_ROLES,
     PLAYLIST_NUMBER,
-    NestedColumns,
-    find_roles,
-    is_song_list_name,
+    ColumnNames,
 )
 from ingest.sources.encodings import find_undecodable
-from ingest.sources.formats.batch import NOT_UTF8, Batch, describe_unread
+from ingest.sources.formats.batch import NO_SONGS, NOT_UTF8, Batch, describe_unread
+from ingest.sources.formats.song_lists import (
+    are_songs,
+    find_song_lists,
+    has_usual_name,
+    require_one_list,
+)
 from ingest.sources.payload import PREFIX, as_text, natural_kind
 from ingest.sources.tables import CREDIT_SEPARATOR
 from ingest.sources.timestamps import to_seconds
@@ -38,7 +42,6 @@ if TYPE_CHECKING:
 
 MAGIC = b"PAR1"
 BATCH_SIZE = 1 << 16  # rows
-_SONG = {"artist", "title"}
 
 
 @dataclass(frozen=True)
@@ -60,26 +63,14 @@ class ParquetFile:
 
     file: SourceFile
     columns: Mapping[str, Column]
-    nested: NestedColumns
+    names: ColumnNames
     row_count: int
-    repeated_names: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
         """The format in words."""
         return "Parquet"
-
-    @property
-    def names(self) -> Sequence[str]:
-        """The column names. Names of columns of songs in a list begin with the name of the list."""
-        return (*self.nested.names, *self.repeated_names)
-
-    @property
-    def suggested(self) -> Mapping[str, str]:
-        """The columns whose roles are clear from the structure of the file, by role."""
-        flags = [name for name in self.columns if self.kind_of(name) == "boolean"]
-        return self.nested.suggest_roles(ignored=flags)
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -106,9 +97,8 @@ class ParquetFile:
         with pq.ParquetFile(self.file.path, page_checksum_verification=True) as file:
             for table in file.iter_batches(BATCH_SIZE, columns=names):
                 last_row = first_row + table.num_rows - 1
-                yield self._to_batch(
-                    table, columns, wanted, first_row, size * last_row // self.row_count
-                )
+                position = size * last_row // self.row_count
+                yield self._to_batch(table, columns, wanted, first_row, position)
                 first_row = last_row + 1
 
     def _to_batch(
@@ -120,31 +110,28 @@ class ParquetFile:
         position: int,
     ) -> Batch:
         listed = _find_listed(wanted)
-        songs, faults = _unfold(table, [wanted[role] for role in listed]) if listed else (None, {})
-        lines = first_row + (songs.rows if songs else np.arange(table.num_rows))
+        records = _unfold(table, sorted({wanted[role].path[0] for role in listed}))
         raw = {
-            role: _select(table, column, songs, _separator(role), in_songs=role in listed)
+            role: _select(records, column, _separator(role), in_songs=role in listed)
             for role, column in wanted.items()
         }
         fields: dict[str, pa.Array] = {}
-        for role, raw_values in raw.items():
-            values = raw_values
+        faults = dict(records.faults)
+        for role, values in raw.items():
+            decodable = values
             if pa.types.is_binary(values.type):
                 undecodable = find_undecodable(values)
                 for record in np.flatnonzero(undecodable).tolist():
                     faults.setdefault(record, NOT_UTF8)
-                if undecodable.any():
-                    values = pc.if_else(pa.array(undecodable), pa.scalar(None, pa.binary()), values)
-            fields[role] = _to_field(role, values)
-        if PLAYLIST_NUMBER in columns.values():
-            numbers = [f"{self.file.label} {line}" for line in lines.tolist()]
-            fields |= {
-                role: pa.array(numbers, pa.string())
-                for role, name in columns.items()
-                if name == PLAYLIST_NUMBER
-            }
-        if songs and "position" not in columns and not self.nested.songs_are_rows(columns):
-            fields["position"] = pa.array(songs.indices.astype(np.float64))
+                decodable = _drop(values, undecodable)
+            fields[role] = _to_field(role, decodable)
+        lines = first_row + records.rows
+        for role, name in columns.items():
+            if name == PLAYLIST_NUMBER:
+                numbers = [f"{self.file.label} {line}" for line in lines.tolist()]
+                fields[role] = pa.array(numbers, pa.string())
+        if listed and "position" not in columns and not self.names.songs_are_rows(columns):
+            fields["position"] = pa.array(records.indices.astype(np.float64))
         return Batch(lines, fields, faults, partial(_show, raw), position)
 
     def _require_type(self, role: str, column: Column) -> None:
@@ -177,9 +164,22 @@ def open_parquet(file: SourceFile) -> ParquetFile:
     for top in schema:
         for column in _find_columns((top.name,), top.type, in_list=False):
             columns.setdefault(".".join(column.path), column)
-    nested, unread = _nest(columns)
-    repeated = tuple(name for n, name in enumerate(schema.names) if name in schema.names[:n])
-    return ParquetFile(file, columns, nested, row_count, repeated, unread)
+    lists: dict[str, list[str]] = {}
+    for name, column in columns.items():
+        if column.in_list and len(column.path) > 1:
+            lists.setdefault(column.path[0], []).append(name)
+    # Other lists of structs are not chosen, but --column may name their columns.
+    likely = {
+        name: inner for name, inner in lists.items() if has_usual_name(name) or are_songs(inner)
+    }
+    songs = find_song_lists([name for name in columns if not columns[name].in_list], likely)
+    require_one_list(songs, file)
+    inner = tuple(lists[songs[0]]) if songs else ()
+    outer = [name for name in columns if name not in inner]
+    outer += [name for n, name in enumerate(schema.names) if name in schema.names[:n]]
+    flags = {name for name, column in columns.items() if natural_kind(column.kind) == "boolean"}
+    names = ColumnNames(tuple(outer), inner, flags)
+    return ParquetFile(file, columns, names, row_count, songs[1:])
 
 
 def _find_columns(path: tuple[str, ...], kind: pa.DataType, *, in_list: bool) -> Iterator[Column]:
@@ -191,29 +191,6 @@ def _find_columns(path: tuple[str, ...], kind: pa.DataType, *, in_list: bool) ->
         yield from _find_columns(path, kind.value_type, in_list=True)
     else:
         yield Column(path, kind, in_list)
-
-
-def _nest(columns: Mapping[str, Column]) -> tuple[NestedColumns, tuple[str, ...]]:
-    """Return the columns of rows and of songs in a list, and the names of unused lists of songs.
-
-    A list of structs contains the songs if the structs have artist and title, unless the row itself
-    has both. If there is no such list and the row has neither artist nor title, a list with a known
-    name, such as "tracks", contains the songs.
-    """
-    lists: dict[str, list[str]] = {}
-    for name, column in columns.items():
-        if column.in_list and len(column.path) > 1:
-            lists.setdefault(column.path[0], []).append(name)
-    row_roles = find_roles([name for name, column in columns.items() if not column.in_list])
-    songs = [name for name, inner in lists.items() if find_roles(inner) >= _SONG]
-    if not songs and not row_roles & _SONG:
-        songs = [name for name in lists if is_song_list_name(name)]
-    if not songs or row_roles >= _SONG:
-        return NestedColumns(tuple(columns)), ()
-    songs.sort(key=lambda name: not is_song_list_name(name))
-    inner = tuple(lists[songs[0]])
-    outer = tuple(name for name in columns if name not in inner)
-    return NestedColumns(outer, inner), tuple(songs[1:])
 
 
 def _find_listed(wanted: Mapping[str, Column]) -> list[str]:
@@ -233,61 +210,58 @@ def _find_listed(wanted: Mapping[str, Column]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Songs:
-    """The records made from rows with lists of songs: one per song, or one per row without songs.
+class _Records:
+    """The records of some rows: one for each song, or one for a row without a list of songs.
 
-    - `rows`, `indices`: the row of each record, and the record's index in the row's list.
-    - `playlists`: the rows that have songs.
-    - `song_numbers`: the index of each record among all songs, or -1 for the record of a row
-      without songs.
+    - `table`: the rows. In each row, all lists of values of songs have the same length.
+    - `rows`, `indices`: the row of each record, and the record's index in the row's lists.
+    - `faults`: the reason why a record cannot be read, by the number of the record.
     """
 
+    table: pa.RecordBatch
     rows: NDArray[np.int64]
     indices: NDArray[np.int64]
-    playlists: NDArray[np.int64]
-    song_numbers: NDArray[np.int64]
+    faults: Mapping[int, str]
 
 
-def _unfold(table: pa.RecordBatch, columns: Sequence[Column]) -> tuple[_Songs, dict[int, str]]:
-    """Expand rows whose `columns` are parallel lists into one record per song.
+def _unfold(table: pa.RecordBatch, lists: Sequence[str]) -> _Records:
+    """Return one record for each song in the parallel lists `lists`.
 
-    A row without songs, or with lists of different lengths, becomes one record. Also returns the
-    faults of such rows, by record number.
+    A row without songs, or with lists of different lengths, becomes one record with a fault.
     """
-    lengths = np.stack([_list_lengths(table, column) for column in columns])
+    if not lists:
+        rows = np.arange(table.num_rows)
+        return _Records(table, rows, np.zeros_like(rows), {})
+    lengths = np.stack([_list_lengths(table.column(name)) for name in lists])
     is_uneven = (lengths != lengths[0]).any(axis=0)
-    song_counts = np.where(is_uneven, 0, lengths[0])
-    record_counts = np.maximum(song_counts, 1)
-    rows = np.repeat(np.arange(len(record_counts)), record_counts)
-    first = np.cumsum(record_counts) - record_counts
-    indices = np.arange(len(rows)) - first[rows]
-    song_numbers = np.where(song_counts[rows] > 0, np.cumsum(song_counts[rows] > 0) - 1, -1)
+    is_faulty = is_uneven | (lengths[0] == 0)
+    for name in lists if is_faulty.any() else ():
+        values = table.column(name)
+        nothing = pa.scalar([None], values.type)
+        values = pc.if_else(pa.array(is_faulty), nothing, values)
+        table = table.set_column(table.schema.get_field_index(name), name, values)
+    counts = np.where(is_faulty, 1, lengths[0])
+    first = np.cumsum(counts) - counts
+    rows = np.repeat(np.arange(len(counts)), counts)
     faults = {
-        int(first[row]): "lists of different lengths"
-        if is_uneven[row]
-        else "a playlist without songs"
-        for row in np.flatnonzero(song_counts == 0)
+        int(first[row]): "lists of different lengths" if is_uneven[row] else NO_SONGS
+        for row in np.flatnonzero(is_faulty)
     }
-    return _Songs(rows, indices, np.flatnonzero(song_counts), song_numbers), faults
+    return _Records(table, rows, np.arange(len(rows)) - first[rows], faults)
 
 
-def _select(
-    table: pa.RecordBatch, column: Column, songs: _Songs | None, separator: str, *, in_songs: bool
-) -> pa.Array:
+def _select(records: _Records, column: Column, separator: str, *, in_songs: bool) -> pa.Array:
     """Return a column's value for each record. Text is returned as binary values.
 
     If the column is a list that is joined into one text, `separator` is put between the elements.
     """
     top, *path = column.path
-    values = table.column(top)
-    if songs and in_songs:
-        values = _walk(values.take(pa.array(songs.playlists)).flatten(), path)
-        values = values.take(pa.array(songs.song_numbers, mask=songs.song_numbers < 0))
+    values = records.table.column(top)
+    if in_songs:
+        values = _walk(values.flatten(), path)
     else:
-        if column.in_list and not path:
-            values = pc.binary_join(values.cast(pa.list_(pa.string())), separator)
-        values = _walk(values, path)
-        values = values.take(pa.array(songs.rows)) if songs else values
+        values = _join(values, path, separator) if column.in_list else _walk(values, path)
+        values = values.take(pa.array(records.rows))
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     return values.cast(pa.binary()) if _is_text(values.type) else values
@@ -299,10 +273,24 @@ def _walk(values: pa.Array, path: Sequence[str]) -> pa.Array:
     return values
 
 
-def _list_lengths(table: pa.RecordBatch, column: Column) -> NDArray[np.int64]:
-    lengths = pc.list_value_length(table.column(column.path[0]))
-    filled: NDArray[np.int64] = pc.fill_null(lengths, 0).to_numpy().astype(np.int64)
-    return filled
+def _join(lists: pa.Array, path: Sequence[str], separator: str) -> pa.Array:
+    """Return the values in each list as one text. `path` leads through structs in the lists."""
+    values = _walk(lists.flatten(), path).cast(pa.string())
+    offsets = np.concatenate([[0], np.cumsum(_list_lengths(lists))])
+    texts = pa.LargeListArray.from_arrays(pa.array(offsets), values)
+    return _drop(pc.binary_join(texts, separator), np.asarray(pc.is_null(lists)))
+
+
+def _list_lengths(lists: pa.Array) -> NDArray[np.int64]:
+    lengths = pc.fill_null(pc.list_value_length(lists), 0)
+    return np.asarray(lengths).astype(np.int64)
+
+
+def _drop(values: pa.Array, flags: NDArray[np.bool_]) -> pa.Array:
+    """Replace the flagged values with null."""
+    if not flags.any():
+        return values
+    return pc.if_else(pa.array(flags), pa.scalar(None, values.type), values)
 
 
 def _to_field(role: str, values: pa.Array) -> pa.Array:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from catalog.errors import EmptyFileError, FileError
-from ingest.sources.columns import THIS_FILE
+from ingest.sources.columns import ColumnNames
 from ingest.sources.encodings import is_encodable
 from ingest.sources.formats.batch import NOT_UTF8, Batch
 
@@ -45,12 +45,12 @@ class Track:
 class TrackList:
     """A file that contains a single playlist. Its name is `title`, or else the file name.
 
-    `names` are the names of the values that tracks can have. A track may have no artist.
+    `track_names` are the names of the values that tracks can have. A track may have no artist.
     """
 
     content: Content
     format_name: str
-    names: tuple[str, ...]
+    track_names: tuple[str, ...]
     tracks: Sequence[Track]
     title: str = ""
 
@@ -66,14 +66,9 @@ class TrackList:
         return ", ".join(part for part in parts if part)
 
     @property
-    def suggested(self) -> Mapping[str, str]:
-        """The columns for artist and title, and placeholders that make the file one playlist."""
-        return {
-            "playlist_id": THIS_FILE,
-            "playlist_name": PLAYLIST if self.title else THIS_FILE,
-            "artist": ARTIST,
-            "title": TITLE,
-        }
+    def names(self) -> ColumnNames:
+        """The names of the columns, including `PLAYLIST` if the playlist has a name."""
+        return ColumnNames((*self.track_names, PLAYLIST) if self.title else self.track_names)
 
     @property
     def remarks(self) -> Sequence[str]:
@@ -110,7 +105,7 @@ def open_track_list(
     """Return the playlist of a file. Raises `EmptyFileError` if it has no tracks."""
     if not tracks:
         raise EmptyFileError(f"{content.file} is a playlist without songs")
-    return TrackList(content, format_name, (*names, PLAYLIST), tracks, title.strip())
+    return TrackList(content, format_name, tuple(names), tracks, title.strip())
 
 
 def read_whole(content: Content) -> str:

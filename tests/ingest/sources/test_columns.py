@@ -3,14 +3,18 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import ColumnError
-from ingest.sources.columns import find_columns
+from ingest.sources.columns import ColumnNames, find_columns
 
 FILE = Path("songs.csv")
 
 
+def find(names, given=()):
+    return find_columns(ColumnNames(tuple(names)), dict(given), FILE)
+
+
 def test_nowplaying_header():
     names = ["user_id", "artistname", "trackname", "playlistname"]
-    assert find_columns(names, {}, FILE) == {
+    assert find(names) == {
         "playlist_name": "playlistname",
         "owner": "user_id",
         "artist": "artistname",
@@ -38,12 +42,12 @@ def test_nowplaying_header():
 def test_spelling_does_not_matter(name, role):
     others = {"artist": "artist", "title": "title", "playlist_id": "pid"}
     names = [name, *(other for key, other in others.items() if key != role)]
-    assert find_columns(names, {}, FILE)[role] == name
+    assert find(names)[role] == name
 
 
 def test_the_more_specific_name_is_preferred():
     names = ["index", "timestamp", "pos", "artist", "track", "title", "session", "playlist_id"]
-    result = find_columns(names, {}, FILE)
+    result = find(names)
     assert (result["position"], result["title"], result["playlist_id"]) == (
         "pos",
         "title",
@@ -53,46 +57,46 @@ def test_the_more_specific_name_is_preferred():
 
 def test_ambiguous_names_have_no_role():
     with pytest.raises(ColumnError, match=r"missing: a title .*with --column title=name$"):
-        find_columns(["name", "artist", "pid"], {}, FILE)
+        find(["name", "artist", "pid"])
 
 
 def test_a_given_name_precedes_known_names():
     names = ["artist", "album artist", "title", "pid"]
-    assert find_columns(names, {"artist": "Album_Artist"}, FILE)["artist"] == "album artist"
+    assert find(names, {"artist": "Album_Artist"})["artist"] == "album artist"
 
 
 def test_the_exact_spelling_of_a_given_name_is_preferred():
     names = ["ARTIST", "artist", "title", "pid"]
-    assert find_columns(names, {"artist": "artist"}, FILE)["artist"] == "artist"
+    assert find(names, {"artist": "artist"})["artist"] == "artist"
 
 
 def test_a_given_column_has_only_one_role():
-    result = find_columns(["user_id", "artist", "title"], {"playlist_id": "user_id"}, FILE)
+    result = find(["user_id", "artist", "title"], {"playlist_id": "user_id"})
     assert result["playlist_id"] == "user_id"
     assert "owner" not in result
 
 
 def test_empty_given_name_leaves_a_role_out():
     names = ["artist", "title", "pid", "timestamp"]
-    assert "position" not in find_columns(names, {"position": ""}, FILE)
-    assert "artist" not in find_columns(names, {"artist": ""}, FILE)
+    assert "position" not in find(names, {"position": ""})
+    assert "artist" not in find(names, {"artist": ""})
     with pytest.raises(ColumnError, match="missing: a title"):
-        find_columns(names, {"title": ""}, FILE)
+        find(names, {"title": ""})
 
 
 def test_given_name_that_the_file_lacks():
     with pytest.raises(ColumnError, match=r"songs\.csv: there is no column 'singer'.*'artist'"):
-        find_columns(["artist", "title", "pid"], {"artist": "singer"}, FILE)
+        find(["artist", "title", "pid"], {"artist": "singer"})
 
 
 def test_given_role_that_is_unknown():
     with pytest.raises(ColumnError, match=r"singer.*playlist_id, playlist_name"):
-        find_columns(["artist", "title", "pid"], {"singer": "artist"}, FILE)
+        find(["artist", "title", "pid"], {"singer": "artist"})
 
 
 def test_an_owner_alone_does_not_identify_playlists():
     with pytest.raises(ColumnError) as caught:
-        find_columns(["user", "artist", "title"], {}, FILE)
+        find(["user", "artist", "title"])
     message = str(caught.value)
     assert "'user' (owner)" in message
     assert "session" in message
@@ -103,17 +107,17 @@ def test_an_owner_alone_does_not_identify_playlists():
 
 def test_column_used_twice_in_the_header():
     with pytest.raises(ColumnError, match="2 columns are called 'artist'"):
-        find_columns(["artist", "artist", "title", "pid"], {}, FILE)
+        find(["artist", "artist", "title", "pid"])
 
 
 def test_unused_columns_may_share_a_name():
-    assert find_columns(["x", "x", "artist", "title", "pid"], {}, FILE)["title"] == "title"
+    assert find(["x", "x", "artist", "title", "pid"])["title"] == "title"
 
 
 def test_message_about_a_wide_file_is_one_short_line():
     names = [f"c{i}\n" + "x" * 500 for i in range(300)]
     with pytest.raises(ColumnError) as caught:
-        find_columns(names, {}, FILE)
+        find(names)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 2000
 
@@ -162,12 +166,12 @@ def test_message_about_a_wide_file_is_one_short_line():
     ids=["orders", "ratings", "order lines", "invoices", "sessions", "tracks"],
 )
 def test_items_need_no_artist(names, columns):
-    assert find_columns(names, {}, FILE) == columns
+    assert find(names) == columns
 
 
 def test_names_of_items_do_not_change_the_ids_of_songs():
     names = ["artist", "title", "playlist", "item_id", "order_id", "product"]
-    assert find_columns(names, {}, FILE) == {
+    assert find(names) == {
         "playlist_name": "playlist",
         "artist": "artist",
         "title": "title",
@@ -176,7 +180,7 @@ def test_names_of_items_do_not_change_the_ids_of_songs():
 
 def test_options_of_a_message_name_columns_of_the_file():
     with pytest.raises(ColumnError) as caught:
-        find_columns(["customer", "what was bought", "item count", "Full Name"], {}, FILE)
+        find(["customer", "what was bought", "item count", "Full Name"])
     assert str(caught.value).endswith(
         "name the columns, for example with --column 'title=Full Name' "
         "--column playlist_id=customer (and --column 'artist=what was bought', if there are "

@@ -131,7 +131,7 @@ def test_a_list_deep_in_an_object_is_found(read: Read) -> None:
 @pytest.mark.parametrize("indent", [None, 1])
 def test_several_named_lists_of_songs_are_refused(read: Read, indent: int | None) -> None:
     document = {"version": 1, "Rock": songs("a", "b"), "Pop": songs("c", "d")}
-    with pytest.raises(FileError, match=r"several lists of songs.*'Rock', 'Pop': save each"):
+    with pytest.raises(FileError, match=r"several lists of songs: 'Rock', 'Pop': keep only"):
         read(json.dumps(document, indent=indent))
 
 
@@ -283,7 +283,7 @@ def test_remark_about_names_that_first_occur_after_the_sample(
     account, rows = read(write(objects(*"x" * 100) + late))
     assert [row["position"] for row in rows[-2:]] == [None, None]
     (remark,) = account.notes[0].remarks
-    assert "'pos' (2 records): put a record that has them at the start of the file" in remark
+    assert "'pos': put a record that has them at the start of the file" in remark
 
 
 @pytest.mark.usefixtures("small_sample")
@@ -293,7 +293,7 @@ def test_remark_about_names_in_songs_and_in_nested_objects(read: Read) -> None:
     account, rows = read(lines_of([*early, late]))
     assert len(rows) == 81
     (remark,) = account.notes[0].remarks
-    assert "'user.id' (1 record), 'tracks.isrc' (1 record): put a record" in remark
+    assert "'tracks.isrc', 'user.id': put a record" in remark
 
 
 @pytest.mark.usefixtures("small_sample")
@@ -333,6 +333,6 @@ def test_a_name_that_is_not_valid_text_is_not_an_error(read: Read, is_late: bool
     odd = [objects("a")[0] | {"\ud800": 1}]
     account, rows = read(lines_of([*objects(*"x" * 100), *odd] if is_late else odd))
     assert rows[-1]["title"] == "a"
-    assert [r"'\ud800' (1 record" in remark for remark in account.notes[0].remarks] == [
+    assert [r"'\ud800': put a record" in remark for remark in account.notes[0].remarks] == [
         True
     ] * is_late
