@@ -114,6 +114,12 @@ holdout_option = click.option(
     help="Measure the recall of the index, compared with exact search.",
 )
 @click.option(
+    "--new-songs",
+    is_flag=True,
+    help="Also measure how often songs without plays are recommended: take all plays of 5% of the "
+    "songs out of training, and train again.",
+)
+@click.option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a report to this HTML file.",
@@ -146,6 +152,7 @@ def evaluate(
     patience: float,
     behaviours: bool,
     recall: bool,
+    new_songs: bool,
     report: Path | None,
     fail_under: tuple[str, ...],
     as_json: bool,
@@ -174,6 +181,7 @@ def evaluate(
             target=target,
             behaviours=behaviours,
             recall=recall,
+            new_songs=new_songs,
             patience=60 * patience,
         )
     except InputError as error:  # no work has started, so report a usage error

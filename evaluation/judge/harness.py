@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from evaluation.baselines.choice import SkippedBaseline
 from evaluation.judge.behaviour import run_behaviour_tests
 from evaluation.judge.comparison import METRICS, METRICS_OF_HALVES, compare_systems
 from evaluation.judge.environment import describe_machine, find_library_versions
+from evaluation.judge.new_songs import NewSongsPlan, measure_new_songs
 from evaluation.judge.query_options import run_option_tests
 from evaluation.judge.result import Conditions, Evaluation
 from evaluation.judge.scoring import get_depth, score_system
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from catalog.store import OpenRelease
     from evaluation.judge.behaviour import Behaviour
     from evaluation.judge.comparison import Comparison
+    from evaluation.judge.new_songs import NewSongs
     from evaluation.judge.query_options import ConfigurableSystem
     from evaluation.judge.scoring import SystemScores
     from evaluation.judge.slices import Slice
@@ -72,9 +74,11 @@ class Plan:
     - `target`: address of a service to score instead of the release.
     - `behaviours`: whether to run the behavioural tests.
     - `recall`: whether to measure the recall of the index.
+    - `new_songs`: whether to measure how often new songs are recommended, which trains again (see
+      `evaluation.judge.new_songs`).
     - `patience`: maximum expected duration of a baseline in seconds. Slower baselines are skipped.
 
-    Raises `InputError` for unknown modes.
+    Raises `InputError` for unknown modes, and if `new_songs` and `target` are both set.
     """
 
     split: Split = "validation"
@@ -87,6 +91,7 @@ class Plan:
     target: str | None = None
     behaviours: bool = True
     recall: bool = True
+    new_songs: bool = False
     patience: float = 600.0
 
     def __post_init__(self) -> None:
@@ -95,6 +100,11 @@ class Plan:
                 raise InputError(f"there is no mode '{mode}': choose from {', '.join(MODES)}")
         if not self.modes:
             raise InputError("no mode to score: name at least one")
+        if self.new_songs and self.target:
+            raise InputError(
+                "new songs are measured with a release that is made for this purpose, and not with "
+                "a service: leave out --target or --new-songs"
+            )
 
 
 @dataclass(frozen=True)
@@ -192,6 +202,9 @@ def _measure_release(
         cases=inputs.cases,
         dataset=inputs.dataset,
         run=log.make_id(),
+        new_songs=_measure_new_songs(release, inputs, replace(plan, modes=modes), reporter)
+        if plan.new_songs
+        else None,
     )
 
 
@@ -277,6 +290,13 @@ def _measure_recall(release: OpenRelease, reporter: Reporter) -> list[Recall]:
         recalls = asyncio.run(measure_recall_by_filter(release))
         task.result(f"{recalls[0].recall:.4f} at 10 songs, without a filter")
     return recalls
+
+
+def _measure_new_songs(
+    release: OpenRelease, inputs: _Inputs, plan: Plan, reporter: Reporter
+) -> NewSongs:
+    new_songs_plan = NewSongsPlan(plan.split, plan.modes, plan.sample, plan.seed, plan.processes)
+    return measure_new_songs(release, inputs.dataset, new_songs_plan, reporter)
 
 
 def _describe_conditions(manifest: Manifest, inputs: _Inputs, plan: Plan) -> Conditions:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from evaluation.judge.behaviour import Behaviour
     from evaluation.judge.comparison import Comparison
     from evaluation.judge.intervals import Figure
+    from evaluation.judge.new_songs import NewSongs
     from evaluation.judge.scoring import SystemScores
     from evaluation.judge.slices import Slice
     from evaluation.protocol.cases import HeldOutCases, Holdout, Split
@@ -60,7 +61,7 @@ class Evaluation:
     """The scores of several systems on the same cases, the main system first.
 
     `skipped` contains a sentence for each mode or baseline that was left out. `run` is the id of
-    the evaluation in the log of runs.
+    the evaluation in the log of runs. `new_songs` is None if new songs were not measured.
     """
 
     conditions: Conditions
@@ -74,6 +75,7 @@ class Evaluation:
     cases: HeldOutCases = field(repr=False)
     dataset: Dataset = field(repr=False)
     run: str = ""
+    new_songs: NewSongs | None = None
 
     @property
     def main(self) -> SystemScores:
@@ -107,10 +109,21 @@ class Evaluation:
         for slice_ in self.slices:
             figures = {key: _figures_to_json(values) for key, values in slice_.figures.items()}
             yield {"type": "slice", **asdict(slice_), "figures": figures}
+        if self.new_songs:
+            yield from _list_new_songs(self.new_songs)
         for behaviour in self.behaviours:
             yield {"type": "behaviour", **asdict(behaviour)}
         for recall in self.recalls:
             yield {"type": "recall", **asdict(recall)}
+
+
+def _list_new_songs(new: NewSongs) -> Iterator[dict[str, Any]]:
+    """Yield the figures on new songs as one JSON object."""
+    systems = [
+        {"system": system.key, "name": system.name, "figures": _figures_to_json(system.figures)}
+        for system in new.systems
+    ]
+    yield {"type": "new_songs", **asdict(new), "systems": systems}
 
 
 def _figures_to_json(figures: dict[str, Figure]) -> dict[str, dict[str, float | None]]:

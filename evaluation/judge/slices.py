@@ -117,18 +117,23 @@ def _slice_by_label_popularity(cases: HeldOutCases, dataset: Dataset) -> dict[st
         "head: half of all plays": tier == 1,
         "middle: the next 40%": tier == 2,
         "tail: the last 10%": tier == 3,
+        "new: listed, without plays": tier == 4,
         "not in the catalog": tier == 0,
     }
 
 
 def _find_popularity_tiers(dataset: Dataset) -> NDArray[np.int64]:
-    """Return the tier of each song: 1 (head), 2 (middle), 3 (tail), or 0 (not in the catalog)."""
+    """Return the tier of each song: 1 (head), 2 (middle), 3 (tail), 4 (new), or 0.
+
+    0 stands for songs that are not in the catalog.
+    """
     order = dataset.songs.by_popularity
     plays = dataset.songs.playlists[order]
     total = np.cumsum(plays)
     share_before = (total - plays) / max(1, total[-1] if len(total) else 1)
     tiers = np.zeros(len(dataset.songs), dtype=np.int64)
     tiers[order] = 1 + (share_before >= HEAD) + (share_before >= MIDDLE)
+    tiers[order[plays == 0]] = 4
     return tiers
 
 

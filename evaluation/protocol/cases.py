@@ -92,6 +92,32 @@ class HeldOutCases:
         return replace(self, seeds=seeds, weights=weights)
 
 
+@dataclass(frozen=True)
+class HeldOutPlaylists:
+    """The playlists of a split: ids, names and songs in play order."""
+
+    ids: list[str]
+    names: list[str]
+    songs: SongLists
+
+
+def read_playlists(work: Path, split: Split) -> HeldOutPlaylists:
+    """Return the playlists of a split, in the order of their ids.
+
+    Raises `MismatchError` if the split has no playlists.
+    """
+    table = pq.read_table(finished_stage(work, "split").folder / f"{split}.parquet")
+    if not table.num_rows:
+        raise MismatchError(
+            f"the {split} split has no playlists: ingest more playlists, or use another --seed"
+        )
+    return HeldOutPlaylists(
+        table["playlist_id"].to_pylist(),
+        table["name"].to_pylist(),
+        SongLists.from_arrow(table["songs"]),
+    )
+
+
 def load_cases(
     work: Path, split: Split, holdout: Holdout, seed: int, manifest: Manifest | None = None
 ) -> HeldOutCases:
@@ -108,19 +134,14 @@ def load_cases(
             f"release {manifest.release} was not made from the playlists in {work}: run "
             f"`nextsong ingest run` again, or name its folder with --work"
         )
-    playlists = pq.read_table(stage.folder / f"{split}.parquet")
-    if not playlists.num_rows:
-        raise MismatchError(
-            f"the {split} split has no playlists: ingest more playlists, or use another --seed"
-        )
-    songs = SongLists.from_arrow(playlists["songs"])
-    ids = playlists["playlist_id"].to_pylist()
+    playlists = read_playlists(work, split)
     divided = [
-        _divide(songs[row], holdout, f"{seed}:{playlist_id}") for row, playlist_id in enumerate(ids)
+        _divide(playlists.songs[row], holdout, f"{seed}:{playlist_id}")
+        for row, playlist_id in enumerate(playlists.ids)
     ]
     return HeldOutCases(
-        ids,
-        playlists["name"].to_pylist(),
+        playlists.ids,
+        playlists.names,
         SongLists.from_lists([seeds for seeds, _ in divided]),
         SongLists.from_lists([labels for _, labels in divided]),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from catalog.song import full_name
+from ingest.prepare.catalog_songs import find_songs
 from ingest.stages import finished_stage
 from service.recommend.seeds import Seed
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 SongNumbers = NDArray[np.int32]
 """Song numbers: row numbers in the work folder's table of songs. -1 stands for an unknown song or
 for no song."""
+
+NO_SONGS: SongNumbers = np.zeros(0, np.int32)
+"""An empty list of songs."""
 
 UNKNOWN_SONG = Seed(artist="\N{EMPTY SET} nobody", title="\N{EMPTY SET} nothing")
 """The seed for song number -1. No release contains it."""
@@ -94,13 +98,16 @@ class Songs:
     - `artist`: number of each song's artist, or -1 for a song without an artist, shape (songs,).
     - `playlists`: number of training playlists of each song, shape (songs,). It is 0 for a song
       that is only in held-out playlists.
-    - `min_playlists`: minimum number of training playlists of a song in the catalog.
+    - `min_playlists`: minimum number of training playlists of a song in the catalog, unless the
+      song is listed.
+    - `listed`: songs that are in the catalog because catalog files list them.
     """
 
     table: pa.Table
     artist: SongNumbers
     playlists: NDArray[np.int64]
     min_playlists: int = 1
+    listed: NDArray[np.integer[Any]] = field(default_factory=lambda: NO_SONGS)
 
     def __len__(self) -> int:
         return len(self.artist)
@@ -113,13 +120,15 @@ class Songs:
     @cached_property
     def in_catalog(self) -> NDArray[np.bool_]:
         """Whether each song is in the catalog of the release, shape (songs,)."""
-        return self.playlists >= self.min_playlists
+        in_catalog = self.playlists >= self.min_playlists
+        in_catalog[self.listed] = True
+        return in_catalog
 
     @cached_property
     def by_popularity(self) -> SongNumbers:
         """The songs of the catalog, the most popular first; equally popular songs in row order."""
         order = np.argsort(-self.playlists, kind="stable")
-        return order[: int(self.in_catalog.sum())].astype(np.int32)
+        return order[self.in_catalog[order]].astype(np.int32)
 
     @cached_property
     def popularity_rank(self) -> NDArray[np.int64]:
@@ -235,8 +244,11 @@ def load_dataset(work: Path, parameters: Mapping[str, Any]) -> Dataset:
     `parameters` are the parameters of the release that was made in the folder. Raises
     `MismatchError` if the folder lacks a finished stage.
     """
-    songs_path = finished_stage(work, "prepare").folder / "songs.parquet"
-    table = pq.read_table(songs_path, columns=["song_id", "artist", "title", "artist_key"])
+    columns = ["song_id", "artist", "title", "artist_key"]
+    with_new_songs = parameters.get("new_songs") is not None
+    path = find_songs(work)
+    is_listed = with_new_songs and "listed" in pq.read_schema(path).names
+    table = pq.read_table(path, columns=columns + ["listed"] * is_listed)
     keys = table["artist_key"].combine_chunks()
     artist = pc.if_else(pc.equal(keys, ""), None, keys).dictionary_encode().indices.fill_null(-1)
     train_path = finished_stage(work, "split").folder / "train.parquet"
@@ -246,6 +258,7 @@ def load_dataset(work: Path, parameters: Mapping[str, Any]) -> Dataset:
         artist=np.asarray(artist, dtype=np.int32),
         playlists=np.bincount(train.songs, minlength=table.num_rows),
         min_playlists=int(parameters.get("catalog_min") or 1),
+        listed=np.flatnonzero(table["listed"].to_numpy()) if is_listed else NO_SONGS,
     )
     return Dataset(
         work, songs, train, int(parameters["seed"]), int(parameters.get("min_count") or 1)

@@ -14,6 +14,7 @@ from evaluation.runs.history import warn_of_test_uses
 if TYPE_CHECKING:
     from evaluation.judge.comparison import Verdict
     from evaluation.judge.intervals import Figure
+    from evaluation.judge.new_songs import NewSongs
     from evaluation.judge.result import Evaluation
     from evaluation.judge.scoring import SystemScores
 
@@ -107,6 +108,21 @@ def format_number(value: float, digits: int = 4) -> str:
     if abs(value) >= 1:
         return f"{value:.{max(1, digits - 2)}f}"
     return f"{value:.{digits}f}".replace("0.", ".", 1)
+
+
+NEW_SONG_METRICS = {"hr@10": "HR@10", "hr@100": "HR@100", "coverage@100": "coverage"}
+"""Headings of the metrics on new songs."""
+
+
+def describe_new_songs(new: NewSongs) -> str:
+    """Return a sentence on the cases with new songs."""
+    sampled = f" of {new.available:,}" if new.queries < new.available else ""
+    return (
+        f"{new.queries:,}{sampled} plays of {new.songs:,} songs in {new.playlists:,} held-out "
+        f"playlists; all plays of these songs ({new.share:.0%} of the songs) were taken out of "
+        f"training, and the catalog lists them; coverage: the share of them that is recommended "
+        f"within 100 for any query"
+    )
 
 
 def make_notes(result: Evaluation) -> list[str]:

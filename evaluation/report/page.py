@@ -9,7 +9,13 @@ from catalog.errors import MissingExtraError
 from catalog.files import make_folder, write_atomically
 from evaluation.metrics.table import explain
 from evaluation.protocol.cases import HOLDOUTS
-from evaluation.report.headline import HEADINGS, format_number, make_headline_table, make_notes
+from evaluation.report.headline import (
+    HEADINGS,
+    describe_new_songs,
+    format_number,
+    make_headline_table,
+    make_notes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +23,7 @@ if TYPE_CHECKING:
 
     from catalog.console.progress import Reporter
     from evaluation.judge.intervals import Figure
+    from evaluation.judge.new_songs import NewSongs
     from evaluation.judge.result import Evaluation
     from evaluation.judge.scoring import SystemScores
 
@@ -125,6 +132,7 @@ def render_page(result: Evaluation) -> str:
         coverage=_make_bar_chart(result, "coverage@100"),
         slices=_group_slices(result, baseline),
         baseline=baseline,
+        new_songs=_make_new_song_bars(result.new_songs),
         behaviours=result.behaviours,
         recalls=result.recalls,
         others=_make_table_of_other_metrics(result),
@@ -206,6 +214,27 @@ def _group_slices(result: Evaluation, baseline: SystemScores | None) -> dict[str
         row = SliceRow(bar, slice_.queries, mark, text)
         groups.setdefault(slice_.group, []).append(row)
     return groups
+
+
+def _make_new_song_bars(new: NewSongs | None) -> dict[str, Any] | None:
+    """Return the hit rates at 100 on new songs, with a text on the cases and the coverage."""
+    if new is None:
+        return None
+    figures = [system.figures[SLICE_METRIC] for system in new.systems]
+    scale = max([*map(_find_high_end, figures), 1e-9])
+    kinds = ["main", *["other"] * (len(figures) - 1)]
+    return {
+        "text": describe_new_songs(new),
+        "bars": [
+            _make_bar(
+                f"{system.name} (coverage {format_number(system.figures['coverage@100'].mean, 3)})",
+                kind,
+                figure,
+                scale,
+            )
+            for system, kind, figure in zip(new.systems, kinds, figures, strict=True)
+        ],
+    }
 
 
 def _make_table_of_other_metrics(result: Evaluation) -> dict[str, Any]:

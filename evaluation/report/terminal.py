@@ -10,6 +10,8 @@ from catalog.console.tables import Console, Table
 from evaluation.judge.significance import format_p_value
 from evaluation.report.headline import (
     HEADINGS,
+    NEW_SONG_METRICS,
+    describe_new_songs,
     format_number,
     make_cell,
     make_headline_table,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from catalog.search.index_quality import Recall
     from evaluation.judge.behaviour import Behaviour
     from evaluation.judge.comparison import Change, ChangeReport
+    from evaluation.judge.new_songs import NewSongs
     from evaluation.judge.result import Evaluation
     from evaluation.report.headline import Cell
 
@@ -45,6 +48,9 @@ def print_evaluation(result: Evaluation, *, brief: bool = False) -> None:
         return
     if result.slices:
         console.print(_render_slices(result))
+    if result.new_songs:
+        console.print(_render_new_songs(result.new_songs))
+        console.print(f"  {escape(describe_new_songs(result.new_songs))}", style="dim")
     if result.behaviours:
         console.print(_render_behaviours(result.behaviours, result.main.name))
     if result.recalls:
@@ -115,6 +121,17 @@ def _render_slices(result: Evaluation) -> Table:
         figures = slice_.figures[result.main.key]
         cells = [_render_cell(make_cell(figures[metric])) for metric in metrics]
         table.add_row(f"  {escape(slice_.name)}", f"{slice_.queries:,}", *cells)
+    return table
+
+
+def _render_new_songs(new: NewSongs) -> Table:
+    table = _make_narrow_table("slice new: the label is a song without plays")
+    table.add_column("system", no_wrap=True)
+    for heading in NEW_SONG_METRICS.values():
+        table.add_column(heading, justify="right", no_wrap=True, min_width=11)
+    for system in new.systems:
+        cells = [_render_cell(make_cell(system.figures[metric])) for metric in NEW_SONG_METRICS]
+        table.add_row(escape(system.name), *cells)
     return table
 
 

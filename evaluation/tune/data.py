@@ -23,7 +23,7 @@ from ingest.learn.arrays import (
 )
 from ingest.learn.cases import sample_cases_with_last
 from ingest.learn.cooccurrence import compute_weights
-from ingest.prepare.playlists import PrepareSummary
+from ingest.prepare.catalog_songs import find_songs
 from ingest.prepare.split import SplitSummary
 from ingest.stages import fingerprint_of, finished_stage
 
@@ -92,7 +92,7 @@ def locate_files(work: Path, study: Path) -> StudyFiles:
             "no playlist is in the validation or the test split: ingest more playlists"
         )
     return StudyFiles(
-        songs=finished_stage(work, "prepare", PrepareSummary).folder / "songs.parquet",
+        songs=find_songs(work),
         train=split.folder / "train.parquet",
         validation=split.folder / "validation.parquet",
         split=split.fingerprint,

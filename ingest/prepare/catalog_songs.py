@@ -7,14 +7,15 @@ therefore stay valid if a catalog file changes.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from catalog.errors import MismatchError
 from ingest.prepare.credits import split_credits
 from ingest.prepare.identity import identify_songs
 from ingest.prepare.playlists import (
     COMMON_VALUES,
-    PrepareSummary,
     count_rejects,
     describe_rejects,
     load_rows,
@@ -23,7 +24,7 @@ from ingest.prepare.playlists import (
 from ingest.sources.payload import PREFIX
 from ingest.sources.read import ReadAccount  # noqa: TC001 -- pydantic reads the annotations
 from ingest.sql import connect, literal
-from ingest.stages import find_stage, finished_stage
+from ingest.stages import finished_stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -257,7 +258,9 @@ def find_songs(work: Path) -> Path:
     The file is from the `catalog` stage if the run had catalog files, else from `prepare`. Raises
     `MismatchError` if the run did not finish `prepare`.
     """
-    prepared = finished_stage(work, "prepare", PrepareSummary)
-    listed = find_stage(work, STAGE, CatalogSummary)
-    is_current = listed is not None and listed.inputs.get("prepare") == prepared.fingerprint
-    return (listed if listed and is_current else prepared).folder / "songs.parquet"
+    prepared = finished_stage(work, "prepare")
+    stage = prepared
+    with suppress(MismatchError):
+        stage = finished_stage(work, STAGE)
+    is_current = stage.inputs.get("prepare") == prepared.fingerprint
+    return (stage if is_current else prepared).folder / "songs.parquet"

@@ -52,7 +52,7 @@ DOCUMENTS = {
     "recommend": ["{song}", "Nobody - Nothing", "--explain", "--json"],
     "similar": ["{song}", "--json"],
     "search": ["{word}", "--json"],
-    "evaluate": ["--sample=20", "--json", "--quiet"],
+    "evaluate": ["--sample=20", "--new-songs", "--json", "--quiet"],
     "evaluate compare": ["{run}", "{run}:dense", "--json"],
     "runs list": ["--json"],
     "runs show": ["{first}"],
