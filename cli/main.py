@@ -24,6 +24,7 @@ COMMANDS = {
     "demo": "cli.demo:demo",
     "doctor": "cli.doctor:doctor",
     "evaluate": "evaluation.cli:evaluate",
+    "explore": "cli.explore:explore",
     "ingest": "cli.ingest:ingest",
     "recommend": "service.cli:recommend",
     "releases": "catalog.commands.releases:releases",

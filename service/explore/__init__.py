@@ -1,0 +1,1 @@
+"""The web page of `nextsong explore`, on one release of a store."""

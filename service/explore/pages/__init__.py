@@ -1,0 +1,1 @@
+"""The pages of `nextsong explore`, and the parts that they consist of."""

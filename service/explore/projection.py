@@ -1,0 +1,165 @@
+"""Project dense vectors to a plane so that similar songs are near each other.
+
+The layout starts from the two main components of the vectors. Neighbours then attract each other
+and random songs repel each other, as in McInnes et al., "UMAP: Uniform Manifold Approximation and
+Projection", 2018, with one gradient step for all songs at a time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    Positions = NDArray[np.float32]
+
+NEIGHBOURS = 12
+CELLS_SEARCHED = 3
+"""Number of cells of the vectors (see `find_neighbours`) in which neighbours are looked for."""
+
+EPOCHS = 200
+REPELLED = 5  # random songs that repel each song in an epoch
+CURVE_A, CURVE_B = 1.577, 0.895
+"""Parameters of UMAP's curve for `min_dist` 0.1: similarity = 1 / (1 + a d^2b) at distance d."""
+
+MAX_STEP = 4.0  # maximum length of a step of a song along one axis, before the learning rate
+
+
+def project(
+    vectors: NDArray[np.float32], seed: int = 0, advance: Callable[[float], None] | None = None
+) -> Positions:
+    """Return a position from -1 to 1 on both axes for each vector, shape (n, 2).
+
+    `advance` is called with the finished share of the work, from 0 to 1.
+    """
+    advance = advance or (lambda _share: None)
+    start = project_linearly(vectors)
+    if len(vectors) <= NEIGHBOURS:
+        return _scale(start)
+    chance = np.random.default_rng(seed)
+    neighbours = find_neighbours(vectors, chance)
+    advance(0.2)
+    positions = _scale(start) * 10
+    positions += chance.normal(scale=1e-3, size=positions.shape).astype(np.float32)
+    edges = np.repeat(np.arange(len(vectors)), neighbours.shape[1]), neighbours.ravel()
+    for epoch in range(EPOCHS):
+        _take_step(positions, edges, 1 - epoch / EPOCHS, chance)
+        advance(0.2 + 0.8 * (epoch + 1) / EPOCHS)
+    return _scale(positions)
+
+
+def project_linearly(vectors: NDArray[np.float32]) -> Positions:
+    """Return the two main components of the vectors, shape (n, 2)."""
+    centred = vectors - vectors.mean(axis=0)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    components: Positions = (centred @ axes[:, :-3:-1]).astype(np.float32)
+    if components.shape[1] < 2:
+        components = np.pad(components, ((0, 0), (0, 2 - components.shape[1])))
+    return components
+
+
+def find_neighbours(vectors: NDArray[np.float32], chance: np.random.Generator) -> NDArray[np.int64]:
+    """Return the `NEIGHBOURS` nearest other vectors of each vector, shape (n, NEIGHBOURS).
+
+    The vectors have unit length. They are divided into cells around random vectors, and the
+    neighbours of a vector are looked for in the cells that are nearest to its cell. Most of the
+    true neighbours are found.
+    """
+    count = len(vectors)
+    cells = max(1, round(np.sqrt(count) / 2))
+    centres = vectors[chance.choice(count, cells, replace=False)]
+    for _ in range(3):
+        cell = _find_nearest_centre(vectors, centres)
+        sums = np.zeros_like(centres)
+        np.add.at(sums, cell, vectors)
+        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+        centres = np.where(lengths > 0, sums / np.maximum(lengths, 1e-9), centres)
+    cell = _find_nearest_centre(vectors, centres)
+    members = [np.flatnonzero(cell == number) for number in range(cells)]
+    nearest_cells = np.argsort(-(centres @ centres.T), axis=1)
+    neighbours = np.empty((count, NEIGHBOURS), dtype=np.int64)
+    for number, own in enumerate(members):
+        if not len(own):
+            continue
+        candidates = np.empty(0, dtype=np.int64)
+        for searched, other in enumerate(nearest_cells[number], 1):
+            candidates = np.concatenate([candidates, members[other]])
+            if searched >= CELLS_SEARCHED and len(candidates) > NEIGHBOURS:
+                break
+        similarity = vectors[own] @ vectors[candidates].T
+        similarity[own[:, None] == candidates[None, :]] = -np.inf
+        best = np.argpartition(-similarity, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
+        neighbours[own] = candidates[best]
+    return neighbours
+
+
+def _find_nearest_centre(
+    vectors: NDArray[np.float32], centres: NDArray[np.float32]
+) -> NDArray[np.int64]:
+    parts = [
+        (vectors[start : start + 10_000] @ centres.T).argmax(axis=1)
+        for start in range(0, len(vectors), 10_000)
+    ]
+    return np.concatenate(parts)
+
+
+def _take_step(
+    positions: Positions,
+    edges: tuple[NDArray[np.int64], NDArray[np.int64]],
+    rate: float,
+    chance: np.random.Generator,
+) -> None:
+    """Move all songs once, in place."""
+    count = len(positions)
+    heads, tails = edges
+    between = positions[heads] - positions[tails]
+    squared = (between**2).sum(axis=1)
+    pull = _compute_pull(squared)[:, None] * between
+    pull = np.clip(pull, -MAX_STEP, MAX_STEP)
+    step = _sum_by_song(pull, heads, count) - _sum_by_song(pull, tails, count)
+    for _ in range(REPELLED):
+        between = positions - positions[chance.integers(count, size=count)]
+        squared = (between**2).sum(axis=1)
+        push = _compute_push(squared)[:, None] * between
+        # UMAP repels `REPELLED` random songs for each edge.
+        step += NEIGHBOURS * np.clip(push, -MAX_STEP, MAX_STEP)
+    # Dividing by the number of neighbours keeps the layout stable, because all edges act at once.
+    positions += (rate * step / NEIGHBOURS).astype(np.float32)
+
+
+def _compute_pull(squared: NDArray[np.float32]) -> NDArray[np.floating]:
+    """Return the factor of the attraction for squared distances."""
+    distance = np.maximum(squared, 1e-6)
+    pull: NDArray[np.floating] = (
+        -2 * CURVE_A * CURVE_B * distance ** (CURVE_B - 1) / (1 + CURVE_A * distance**CURVE_B)
+    )
+    return pull
+
+
+def _compute_push(squared: NDArray[np.float32]) -> NDArray[np.floating]:
+    """Return the factor of the repulsion for squared distances."""
+    push: NDArray[np.floating] = (
+        2 * CURVE_B / ((0.001 + squared) * (1 + CURVE_A * np.maximum(squared, 1e-6) ** CURVE_B))
+    )
+    return push
+
+
+def _sum_by_song(
+    moves: NDArray[np.floating], songs: NDArray[np.int64], count: int
+) -> NDArray[np.float64]:
+    return np.stack(
+        [np.bincount(songs, weights=moves[:, axis], minlength=count) for axis in (0, 1)], axis=1
+    )
+
+
+def _scale(positions: Positions) -> Positions:
+    """Return the positions from -1 to 1, with outliers moved to the border."""
+    low, high = np.quantile(positions, [0.002, 0.998], axis=0)
+    centre, half = (low + high) / 2, np.maximum((high - low).max() / 2, 1e-9)
+    scaled: Positions = np.clip((positions - centre) / half, -1, 1).astype(np.float32)
+    return scaled
