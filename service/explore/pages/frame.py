@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nicegui import context, ui
@@ -21,7 +21,7 @@ PAGES = {"/": "Explore", "/release": "Release", "/data": "Data", "/runs": "Evalu
 THEME_COOKIE = "nextsong_theme"
 _THEMES = {"light": False, "dark": True}
 
-_STATIC = files("service.explore") / "static"
+_STATIC = Path(__file__).parents[1] / "static"
 _ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect "
     "width='32' height='32' rx='8' fill='%232457d6'/%3E%3Cpath d='M11 22V9l13 7z' fill='%23fff'/"
