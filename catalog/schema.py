@@ -38,11 +38,13 @@ PAYLOAD_INDEXES: Mapping[str, Kind] = {
 }
 """Payload fields for filtering and sorting, with their index types."""
 
-UNLINKED = frozenset(["ordinal", "search_text"])
-"""Indexed fields without extra links in the HNSW graph, because no vector search filters on them.
+ACORN_MAX_SELECTIVITY = 0.9
+"""Share of the songs that pass a filter up to which a vector search uses ACORN.
 
-Building links for the word prefixes of `search_text` would take many times as long as building the
-graph itself."""
+ACORN (Patel et al., "ACORN: Performant and Predicate-Agnostic Search Over Vector Embeddings and
+Structured Data", 2024) also follows the neighbours of songs that a filter excludes. The HNSW graph
+needs no extra links for each filter then, which would take most of the time of building it.
+"""
 
 SONG_FIELDS = ["song_id", "artist", "title", "artist_key", "ordinal", "playlists"]
 """Payload fields of a `Song`, without the extra ones."""

@@ -76,7 +76,7 @@ def build(
     with engine_errors("build"):
         shard = edge.EdgeShard.create(str(shard_path), _config(dimensions))
         for field, kind in {**schema.PAYLOAD_INDEXES, **payload}.items():
-            index = _INDEXES[kind](enable_hnsw=field not in schema.UNLINKED)
+            index = _INDEXES[kind](enable_hnsw=False)  # see ACORN_MAX_SELECTIVITY
             shard.update(edge.UpdateOperation.create_field_index(field, index))
         done = songs_in_segment = weights_in_segment = 0
         for batch in songs.iter_batches(BATCH):

@@ -24,6 +24,7 @@ from catalog.errors import CorruptReleaseError, EngineError
 from catalog.model import ANY, Filter, Hit, Point, Search, Song, Vector
 from catalog.pauses import pause_between
 from catalog.schema import (
+    ACORN_MAX_SELECTIVITY,
     DENSE,
     SONG_FIELDS,
     SPARSE,
@@ -77,7 +78,8 @@ class EmbeddedRelease:
         self._manifest = manifest
         self._fields = [*SONG_FIELDS, *manifest.payload]
         width = manifest.search_ef or default_search_ef(manifest.counts.songs)
-        self._params = edge.SearchParams(hnsw_ef=width)
+        acorn = edge.AcornSearchParams(enable=True, max_selectivity=ACORN_MAX_SELECTIVITY)
+        self._params = edge.SearchParams(hnsw_ef=width, acorn=acorn)
         with engine_errors(f"open {shard}"):
             self._shard = edge.EdgeShard.load(str(shard))
 

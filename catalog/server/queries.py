@@ -8,7 +8,13 @@ import numpy as np
 from qdrant_client import models
 
 from catalog.model import Point
-from catalog.schema import DENSE, SPARSE, default_search_ef, parse_song
+from catalog.schema import (
+    ACORN_MAX_SELECTIVITY,
+    DENSE,
+    SPARSE,
+    default_search_ef,
+    parse_song,
+)
 from catalog.search.plan import AnyOf, Fusion, HasWords, InRange, IsSong
 
 if TYPE_CHECKING:
@@ -25,6 +31,7 @@ def build_search_params(manifest: Manifest) -> models.SearchParams:
     return models.SearchParams(
         hnsw_ef=manifest.search_ef or default_search_ef(manifest.counts.songs),
         quantization=models.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING),
+        acorn=models.AcornSearchParams(enable=True, max_selectivity=ACORN_MAX_SELECTIVITY),
     )
 
 

@@ -124,7 +124,8 @@ def _settings(dimensions: int, layout: CollectionLayout) -> dict[str, Any]:
 
 
 def _create_payload_index(nodes: Nodes, collection: str, field: str, kind: schema.Kind) -> None:
-    index = _INDEXES[kind].model_copy(update={"enable_hnsw": field not in schema.UNLINKED})
+    # For filters, searches use ACORN instead of extra links (see ACORN_MAX_SELECTIVITY).
+    index = _INDEXES[kind].model_copy(update={"enable_hnsw": False})
     nodes.request(
         f"index the field {field}",
         lambda client: client.create_payload_index(collection, field, index, wait=True),
