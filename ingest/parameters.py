@@ -13,13 +13,16 @@ from catalog.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-TRAINED_PLAYS = 6_000_000
+TRAINED_PLAYS = 1_500_000
 """Target for the number of plays times the number of epochs in Word2Vec training."""
+
+FULL_WINDOW_PLAYS = 3_000_000
+"""Number of training plays above which the default window of Word2Vec is narrower."""
 
 NARROWEST_WINDOW, WIDEST_WINDOW = 10, 60
 """Bounds of the default window of Word2Vec, in songs."""
 
-FEWEST_EPOCHS, MOST_EPOCHS = 1, 60
+FEWEST_EPOCHS, MOST_EPOCHS = 1, 15
 """Bounds of the default number of Word2Vec epochs."""
 
 LONE_PAIRS = 20_000_000
@@ -131,7 +134,7 @@ class Parameters:
         None,
         1,
         1_000,
-        "Passes of Word2Vec over the training playlists.  [default: 60 to 1, fewer for more data]",
+        "Passes of Word2Vec over the training playlists.  [default: 15 to 1, fewer for more data]",
     )
     min_count: int = _parameter(
         "train", 5, 1, 1_000_000, "Minimum number of training playlists of a song with a vector."
@@ -306,11 +309,11 @@ class Parameters:
         """Return the window of Word2Vec for a number of training plays.
 
         Training time is proportional to plays times window times epochs. If there are more plays
-        than `TRAINED_PLAYS`, one epoch is enough, and a narrower window limits the training time.
+        than `FULL_WINDOW_PLAYS`, a narrower window limits the training time.
         """
         if self.window is not None:
             return self.window
-        allowed = round(WIDEST_WINDOW * TRAINED_PLAYS / max(1, plays))
+        allowed = round(WIDEST_WINDOW * FULL_WINDOW_PLAYS / max(1, plays))
         return min(WIDEST_WINDOW, max(NARROWEST_WINDOW, allowed))
 
     def lone_neighbours_for(self, songs: int) -> int:

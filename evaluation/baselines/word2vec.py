@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from evaluation.protocol.dataset import Dataset, SongNumbers
 
 EPOCHS = 30
+LEARNING_RATE = 0.025
 WINDOW = 10
 
 PARAMETERS = Parameters(
@@ -65,7 +66,10 @@ def train_tutorial_model(dataset: Dataset) -> Model:
             train_path = finished_stage(dataset.work, "split").folder / "train.parquet"
             write_corpus(sql, train_path, folder / "corpus.txt", WINDOW)
         songs, vectors = train_vectors(
-            folder / "corpus.txt", EPOCHS, replace(PARAMETERS, seed=dataset.seed)
+            folder / "corpus.txt",
+            EPOCHS,
+            replace(PARAMETERS, seed=dataset.seed),
+            learning_rate=LEARNING_RATE,
         )
     row = np.full(len(dataset.songs), -1, dtype=np.int64)
     row[songs] = np.arange(len(songs))

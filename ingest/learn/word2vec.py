@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from catalog.console.progress import Reporter
     from ingest.parameters import Parameters
 
+SKIP_GRAM_RATE, CBOW_RATE = 0.1, 0.05
+"""Initial learning rates. With gensim's default, 0.025, vectors of the same quality need about four
+times as many epochs; twice these rates make vectors worse (see docs/scale.md)."""
+
 # gensim silently truncates lines of more than MAX_WORDS_IN_BATCH words. A longer playlist is
 # written as several lines that overlap by one window, so that any two songs within a window are on
 # a common line.
@@ -133,13 +137,15 @@ def train_vectors(
     epochs: int,
     parameters: Parameters,
     on_epoch: Callable[[float, float], None] | None = None,
+    learning_rate: float | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Train Word2Vec on a text file with one playlist per line: song numbers separated by spaces.
 
     Returns the song numbers, shape (n,), ascending, and their vectors of unit length, shape (n,
     dimensions). n is 0 if no song is in `min_count` playlists or more. After each epoch,
     `on_epoch(done, total)` is called with the number of finished epochs and the total number of
-    epochs.
+    epochs. The learning rate falls from `learning_rate`, by default `SKIP_GRAM_RATE` or
+    `CBOW_RATE`, to 0.0001.
     """
     model = Word2Vec(
         vector_size=parameters.dimensions,
@@ -149,6 +155,7 @@ def train_vectors(
         ns_exponent=parameters.ns_exponent,
         sample=parameters.sample,
         sg=int(parameters.skip_gram),
+        alpha=learning_rate or (SKIP_GRAM_RATE if parameters.skip_gram else CBOW_RATE),
         epochs=epochs,
         seed=parameters.seed,
         workers=parameters.training_threads(),

@@ -259,12 +259,12 @@ def test_training_without_a_progress_callback(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("plays", "epochs"),
     [
-        (0, 60),
-        (1, 60),
-        (100_000, 60),
-        (200_000, 30),
-        (1_000_000, 6),
-        (2_000_000, 3),
+        (0, 15),
+        (1, 15),
+        (100_000, 15),
+        (200_000, 8),
+        (750_000, 2),
+        (1_500_000, 1),
         (9_000_000, 1),
         (10**9, 1),
     ],
@@ -276,7 +276,7 @@ def test_small_data_is_trained_for_more_epochs(plays: int, epochs: int) -> None:
 
 @pytest.mark.parametrize(
     ("plays", "window"),
-    [(0, 60), (6_000_000, 60), (9_000_000, 40), (40_000_000, 10), (10**9, 10)],
+    [(0, 60), (3_000_000, 60), (4_500_000, 40), (20_000_000, 10), (10**9, 10)],
 )
 def test_the_window_narrows_for_large_data(plays: int, window: int) -> None:
     assert Parameters().window_for(plays) == window
