@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ingest.sources.formats.json_records import JsonRecords
     from ingest.sources.payload import PayloadKind
 
-BATCH_SIZE = 1 << 16  # approximate number of songs in a batch from a document
+BATCH_SIZE = 1 << 14  # approximate number of songs in a batch from a document
 _SLICE_COLUMNS = {"pid", "tracks.track_uri", "tracks.artist_name", "tracks.track_name"}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import FileError
@@ -138,12 +137,14 @@ def holds_songs(elements: Sequence[Any]) -> bool:
     return are_songs(list(_Columns(elements[:_MAX_EXAMPLES]).columns())) or _are_playlists(elements)
 
 
-def values_at(items: Sequence[Any], path: Path) -> list[Any]:
+def values_at(items: Sequence[Any], path: Path) -> Sequence[Any]:
     """Return the value at `path` in each item, or None for an item without such a value."""
-    values = list(items)
     for key in path:
-        values = [value.get(key) if isinstance(value, dict) else None for value in values]
-    return values
+        try:
+            items = [item.get(key) for item in items]
+        except AttributeError:  # not all items are objects
+            items = [item.get(key) if isinstance(item, dict) else None for item in items]
+    return items
 
 
 def _are_playlists(elements: Sequence[Any]) -> bool:
@@ -160,7 +161,7 @@ def _find_late(items: Sequence[Any], keys: Mapping[Path, set[str]]) -> Iterator[
     """Yield the path of each key of `items` that is not in `keys`."""
     for path, known in keys.items():
         objects = [value for value in values_at(items, path) if isinstance(value, dict)]
-        for key in set(chain.from_iterable(set(map(tuple, objects)))) - known:
+        for key in set[str]().union(*objects) - known:
             yield (*path, key)
 
 

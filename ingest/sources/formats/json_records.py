@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ingest.sources.columns import PLAY_ROLES, PLAYLIST_NUMBER
 from ingest.sources.encodings import is_encodable
@@ -105,10 +103,8 @@ def to_fields(
     faults = dict(records.faults)
     songs = records.songs
     parents = pa.array(records.parents)
-    fields = _convert_texts(layout, songs, columns)
+    fields: dict[str, pa.Array] = {}
     for role, name in columns.items():
-        if role in fields:
-            continue
         if name == PLAYLIST_NUMBER:
             fields[role] = pa.array(playlist_ids, pa.string()).take(parents)
         elif name in layout.names.inner or not layout.songs:
@@ -133,52 +129,33 @@ def show_value(value: Any) -> str:
     return json.dumps(value, default=str)[:_MAX_SHOWN]
 
 
-def _convert_texts(
-    layout: Layout, songs: Sequence[Any], columns: Mapping[str, str]
-) -> dict[str, pa.Array]:
-    """Return, by role, the columns of songs that are not nested and contain only text."""
-    level = layout.names.inner or layout.names.outer
-    keys: dict[str, str] = {}
-    for role, name in columns.items():
-        column = layout.columns.get(name)
-        if name in level and column and len(column.path) == 1 and column.is_text:
-            keys[role] = column.path[0]
-    try:
-        texts = pa.array(songs, pa.struct([(key, pa.string()) for key in set(keys.values())]))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
-        return {}
-    return {role: pc.struct_field(texts, key) for role, key in keys.items()}
-
-
 def to_array(role: str, values: Sequence[Any]) -> tuple[pa.Array, dict[int, str]]:
     """Convert values for a role to an Arrow array: numeric positions to doubles, others to text.
 
-    Payload fields with only floats or only booleans keep their type. Returns an array of n values,
+    Payload fields with only numbers or only booleans keep their type. Returns an array of n values,
     and, for each value that cannot be converted, its index and the problem.
     """
-    is_payload = role.startswith(PREFIX) or role in PLAY_ROLES
-    types = set(map(type, values)) - {NoneType}
+    keeps_type = role.startswith(PREFIX) or role in PLAY_ROLES
     try:
-        if types <= {str}:
-            return pa.array(values, pa.string()), {}
-        if role == "position" and types <= {int, float}:
-            return pa.array(values, pa.float64()), {}
-        if types == {int}:
-            return pa.array(values, pa.int64()).cast(pa.string()), {}
-    except (UnicodeEncodeError, pa.ArrowInvalid, OverflowError):
-        pass  # a lone surrogate, or a number that is out of range
-    if types == {float}:
-        numbers = pa.array(values, pa.float64())
-        return (numbers if is_payload else as_text(numbers)), {}
-    if types == {bool} and is_payload:
-        return pa.array(values, pa.bool_()), {}
+        array = pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError, OverflowError):
+        array = None  # values of several types, a lone surrogate, or a number that is out of range
+    if array is not None:
+        kind = array.type
+        is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+        if pa.types.is_null(kind):
+            return array.cast(pa.string()), {}
+        if pa.types.is_string(kind) or (keeps_type and (is_number or pa.types.is_boolean(kind))):
+            return array, {}
+        if is_number:
+            return array.cast(pa.float64()) if role == "position" else as_text(array), {}
     separator = CREDIT_SEPARATOR if role == "artist" else ", "
-    converted = [_to_text(value, separator, is_payload=is_payload) for value in values]
+    converted = [_to_text(value, separator, keeps_type=keeps_type) for value in values]
     problems = {n: problem for n, (_, problem) in enumerate(converted) if problem}
     return pa.array([text for text, _ in converted], pa.string()), problems
 
 
-def _to_text(value: Any, separator: str, *, is_payload: bool) -> tuple[str | None, str]:
+def _to_text(value: Any, separator: str, *, keeps_type: bool) -> tuple[str | None, str]:
     """Return a value as text, and a problem if it cannot be converted. Objects become null."""
     if value is None or isinstance(value, dict):
         return None, ""
@@ -189,7 +166,7 @@ def _to_text(value: Any, separator: str, *, is_payload: bool) -> tuple[str | Non
             return None, "is a list"
         value = separator.join(names)
     if isinstance(value, bool):
-        return (str(value).lower(), "") if is_payload else (None, "is true or false, not text")
+        return (str(value).lower(), "") if keeps_type else (None, "is true or false, not text")
     if isinstance(value, float):
         return as_text(pa.array([value]))[0].as_py(), ""
     text = str(value)
