@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -18,6 +18,7 @@ from ingest.sources.encodings import (
     find_encoding,
     find_mark,
 )
+from ingest.sources.files import file_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,24 +44,31 @@ class Sample:
 
 
 class ByteStream:
-    """The bytes of an open file, decompressed and in UTF-8, without a byte order mark."""
+    """The bytes of an open file, decompressed and in UTF-8, without a byte order mark.
 
-    def __init__(self, raw: BinaryIO, scale: float, compression: str, encoding: Encoding) -> None:
+    Reading raises `FileError` if the file cannot be read or decompressed.
+    """
+
+    def __init__(
+        self, file: SourceFile, raw: BinaryIO, scale: float, compression: str, encoding: Encoding
+    ) -> None:
+        self._file = file
         self._raw = raw
         self._scale = scale  # bytes on disk per byte of `raw`
-        self._bytes = _decompress(raw, compression)
         self._decoder = None if encoding.is_utf8 else encoding.decoder()
         self._rest = b""
-        if encoding.mark_length:
+        with file_errors(file):
+            self._bytes = _decompress(raw, compression)
             self._bytes.read(encoding.mark_length)
 
     def read(self, size: int) -> bytes:
         """Return the next `size` bytes, or fewer at the end of the file."""
         parts, length = [self._rest], len(self._rest)
         self._rest = b""
-        while length < size and (part := self._read_part(size - length)):
-            parts.append(part)
-            length += len(part)
+        with file_errors(self._file):
+            while length < size and (part := self._read_part(size - length)):
+                parts.append(part)
+                length += len(part)
         data = b"".join(parts)
         self._rest = data[size:]
         return data[:size]
@@ -103,20 +111,21 @@ class Content:
 
     @contextmanager
     def open(self) -> Iterator[ByteStream]:
-        """Open the file at its start. Call this inside `file_errors`, which converts the errors."""
+        """Open the file at its start. Raises `FileError`."""
         with _open_bytes(self.file) as (raw, scale):
-            yield ByteStream(raw, scale, self.compression, self.encoding)
+            yield ByteStream(self.file, raw, scale, self.compression, self.encoding)
 
 
 def read_sample(file: SourceFile) -> Sample:
-    """Read the first `SAMPLE_SIZE` bytes. Call this in `file_errors`, which converts the errors."""
+    """Read the first `SAMPLE_SIZE` bytes. Raises `FileError`."""
     with _open_bytes(file) as (raw, scale):
-        start = raw.read(8)
-        raw.seek(0)
+        with file_errors(file):
+            start = raw.read(8)
+            raw.seek(0)
         compression = next(
             (name for magic, name in _COMPRESSIONS.items() if start.startswith(magic)), ""
         )
-        data = ByteStream(raw, scale, compression, UTF8).read(SAMPLE_SIZE + 1)
+        data = ByteStream(file, raw, scale, compression, UTF8).read(SAMPLE_SIZE + 1)
     return Sample(data[:SAMPLE_SIZE], len(data) <= SAMPLE_SIZE, compression)
 
 
@@ -175,13 +184,16 @@ def read_blocks(
 @contextmanager
 def _open_bytes(file: SourceFile) -> Iterator[tuple[BinaryIO, float]]:
     """Open a file or archive member; yield a stream, and the bytes on disk per byte read."""
-    with file.path.open("rb") as raw:
-        if not file.member:
-            yield raw, 1.0
-            return
-        with zipfile.ZipFile(raw) as archive, archive.open(file.member) as member:
-            entry = archive.getinfo(file.member)
-            yield cast("BinaryIO", member), entry.compress_size / max(1, entry.file_size)
+    with ExitStack() as stack:
+        scale = 1.0
+        with file_errors(file):
+            raw: BinaryIO = stack.enter_context(file.path.open("rb"))
+            if file.member:
+                archive = stack.enter_context(zipfile.ZipFile(raw))
+                entry = archive.getinfo(file.member)
+                raw = cast("BinaryIO", stack.enter_context(archive.open(entry)))
+                scale = entry.compress_size / max(1, entry.file_size)
+        yield raw, scale
 
 
 def _decompress(raw: BinaryIO, compression: str) -> BinaryIO:

@@ -14,7 +14,6 @@ from ingest.sources.columns import (
     has_known_name,
 )
 from ingest.sources.content import decode_sample, read_sample
-from ingest.sources.files import file_errors
 from ingest.sources.formats.batch import quote
 from ingest.sources.formats.csv import CsvFile, open_csv
 from ingest.sources.formats.json import looks_like_json, open_json
@@ -55,8 +54,7 @@ def open_file(file: SourceFile, given: Mapping[str, str], options: ReadOptions) 
 
     Raises `FileError` and `ColumnError`, and `EmptyFileError` if the file has no songs.
     """
-    with file_errors(file):
-        content = _detect_format(file, options)
+    content = _detect_format(file, options)
     names = content.names.all
     if set(map(fold, names)) >= PODCASTS:
         raise EmptyFileError(f"{file} is a history of podcasts, without songs")

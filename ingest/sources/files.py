@@ -131,7 +131,11 @@ def require_unchanged(file: SourceFile) -> None:
 
 @contextmanager
 def file_errors(file: SourceFile | Path) -> Iterator[None]:
-    """Convert errors in opening, reading or decompressing `file` to `FileError`."""
+    """Convert errors in opening, reading or decompressing `file` to `FileError`.
+
+    Only calls of the libraries that read the file belong in this context, because errors in other
+    code would be reported as errors in the file.
+    """
     try:
         yield
     except FileNotFoundError as error:
@@ -143,6 +147,7 @@ def file_errors(file: SourceFile | Path) -> Iterator[None]:
     except (zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise FileError(f"{file} is damaged ({error}): {_AGAIN}") from error
     except (OSError, pa.ArrowException, NotImplementedError) as error:
+        # `zipfile` raises NotImplementedError for compression methods that it lacks.
         if _TRUNCATED in str(error):
             raise FileError(f"{file} is cut short: {_AGAIN}") from error
         raise FileError(f"{file} cannot be read: {error}") from error

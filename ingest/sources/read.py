@@ -15,7 +15,7 @@ from catalog.errors import EmptyFileError
 from ingest.sources.columns import ROLES, THIS_FILE
 from ingest.sources.content import SAMPLE_SIZE
 from ingest.sources.detect import open_file
-from ingest.sources.files import SourceFiles, file_errors, find_files, require_unchanged
+from ingest.sources.files import SourceFiles, find_files, require_unchanged
 from ingest.sources.formats.batch import NOT_TEXT, NOT_UTF8, describe_unread, quote
 from ingest.sources.options import DEFAULT_OPTIONS, ReadOptions
 from ingest.sources.payload import (
@@ -292,11 +292,10 @@ def _read_batches(source: OpenedFile) -> Iterator[Batch]:
     constants = dict.fromkeys(source.columns.keys() - columns.keys(), source.file.label)
     if "playlist_name" in constants:
         constants["playlist_name"] = source.file.stem
-    with file_errors(source.file):
-        for batch in source.content.read_batches(columns):
-            count = len(batch.lines)
-            fields = {role: pa.repeat(pa.scalar(text), count) for role, text in constants.items()}
-            yield replace(batch, fields={**batch.fields, **fields}) if fields else batch
+    for batch in source.content.read_batches(columns):
+        count = len(batch.lines)
+        fields = {role: pa.repeat(pa.scalar(text), count) for role, text in constants.items()}
+        yield replace(batch, fields={**batch.fields, **fields}) if fields else batch
 
 
 def _check(

@@ -21,6 +21,7 @@ from ingest.sources.columns import (
     ColumnNames,
 )
 from ingest.sources.encodings import find_undecodable
+from ingest.sources.files import file_errors
 from ingest.sources.formats.batch import NO_SONGS, NOT_UTF8, Batch, describe_unread
 from ingest.sources.formats.song_lists import (
     are_songs,
@@ -94,12 +95,19 @@ class ParquetFile:
             self._require_type(role, column)
         names = list(dict.fromkeys(column.path[0] for column in wanted.values()))
         first_row, size = 1, self.file.state.size
-        with pq.ParquetFile(self.file.path, page_checksum_verification=True) as file:
-            for table in file.iter_batches(BATCH_SIZE, columns=names):
-                last_row = first_row + table.num_rows - 1
-                position = size * last_row // self.row_count
-                yield self._to_batch(table, columns, wanted, first_row, position)
-                first_row = last_row + 1
+        for table in self._read_tables(names):
+            last_row = first_row + table.num_rows - 1
+            position = size * last_row // self.row_count
+            yield self._to_batch(table, columns, wanted, first_row, position)
+            first_row = last_row + 1
+
+    def _read_tables(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield parts of the file with the columns `names`. Raises `FileError`."""
+        with (
+            file_errors(self.file),
+            pq.ParquetFile(self.file.path, page_checksum_verification=True) as file,
+        ):
+            yield from file.iter_batches(BATCH_SIZE, columns=names)
 
     def _to_batch(
         self,
@@ -112,7 +120,7 @@ class ParquetFile:
         listed = _find_listed(wanted)
         records = _unfold(table, sorted({wanted[role].path[0] for role in listed}))
         raw = {
-            role: _select(records, column, _separator(role), in_songs=role in listed)
+            role: _select(table, records, column, _separator(role), in_songs=role in listed)
             for role, column in wanted.items()
         }
         fields: dict[str, pa.Array] = {}
@@ -213,55 +221,60 @@ def _find_listed(wanted: Mapping[str, Column]) -> list[str]:
 class _Records:
     """The records of some rows: one for each song, or one for a row without a list of songs.
 
-    - `table`: the rows. In each row, all lists of values of songs have the same length.
     - `rows`, `indices`: the row of each record, and the record's index in the row's lists.
+    - `playlists`: the rows that have songs.
+    - `songs`: the number of each record among all songs, or null for a record with a fault.
     - `faults`: the reason why a record cannot be read, by the number of the record.
     """
 
-    table: pa.RecordBatch
     rows: NDArray[np.int64]
     indices: NDArray[np.int64]
+    playlists: pa.Array
+    songs: pa.Array
     faults: Mapping[int, str]
 
 
 def _unfold(table: pa.RecordBatch, lists: Sequence[str]) -> _Records:
-    """Return one record for each song in the parallel lists `lists`.
+    """Return one record for each song in the parallel lists `lists`, or for each row without them.
 
     A row without songs, or with lists of different lengths, becomes one record with a fault.
     """
-    if not lists:
-        rows = np.arange(table.num_rows)
-        return _Records(table, rows, np.zeros_like(rows), {})
-    lengths = np.stack([_list_lengths(table.column(name)) for name in lists])
+    lengths = np.ones((1, table.num_rows), np.int64)
+    if lists:
+        lengths = np.stack([_list_lengths(table.column(name)) for name in lists])
     is_uneven = (lengths != lengths[0]).any(axis=0)
     is_faulty = is_uneven | (lengths[0] == 0)
-    for name in lists if is_faulty.any() else ():
-        values = table.column(name)
-        nothing = pa.scalar([None], values.type)
-        values = pc.if_else(pa.array(is_faulty), nothing, values)
-        table = table.set_column(table.schema.get_field_index(name), name, values)
     counts = np.where(is_faulty, 1, lengths[0])
     first = np.cumsum(counts) - counts
     rows = np.repeat(np.arange(len(counts)), counts)
+    is_song = ~is_faulty[rows]
     faults = {
         int(first[row]): "lists of different lengths" if is_uneven[row] else NO_SONGS
         for row in np.flatnonzero(is_faulty)
     }
-    return _Records(table, rows, np.arange(len(rows)) - first[rows], faults)
+    return _Records(
+        rows,
+        np.arange(len(rows)) - first[rows],
+        pa.array(np.flatnonzero(~is_faulty)),
+        pa.array(np.cumsum(is_song) - 1, mask=~is_song),
+        faults,
+    )
 
 
-def _select(records: _Records, column: Column, separator: str, *, in_songs: bool) -> pa.Array:
+def _select(
+    table: pa.RecordBatch, records: _Records, column: Column, separator: str, *, in_songs: bool
+) -> pa.Array:
     """Return a column's value for each record. Text is returned as binary values.
 
     If the column is a list that is joined into one text, `separator` is put between the elements.
     """
     top, *path = column.path
-    values = records.table.column(top)
+    values = table.column(top)
     if in_songs:
-        values = _walk(values.flatten(), path)
+        values = _walk(values.take(records.playlists).flatten(), path).take(records.songs)
     else:
         values = _join(values, path, separator) if column.in_list else _walk(values, path)
-        values = values.take(pa.array(records.rows))
+        values = values.take(pa.array(records.rows)) if len(records.rows) > len(values) else values
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     return values.cast(pa.binary()) if _is_text(values.type) else values

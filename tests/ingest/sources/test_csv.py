@@ -259,10 +259,6 @@ def test_every_line_of_any_bytes_is_a_row_or_a_reject(tmp_path_factory, body, he
         _, rows, faults = whole = _read(path)
     except (FileError, ColumnError):
         return
-    except (OSError, EOFError):
-        # The random bytes look like a truncated compressed file.
-        assert body.startswith((b"\x1f\x8b", b"BZh", b"\x28\xb5\x2f\xfd"))
-        return
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(contents, "BLOCK_SIZE", block)
         assert _read(path) == whole

@@ -97,6 +97,33 @@ def test_a_list_of_artists_or_genres_is_joined(tmp_path: Path) -> None:
     ]
 
 
+def test_a_list_of_artists_with_ids_is_joined_by_name(tmp_path: Path) -> None:
+    artists = [[{"name": "A", "id": 1}, {"name": "B", "id": 2}], None]
+    path = tmp_path / "songs.parquet"
+    pq.write_table(pa.table({"pid": [1, 1], "artists": artists, "title": ["a", "b"]}), path)
+    _, rows, _ = read(path, {"artist": "artists.name"})
+    assert seen(rows, "artist", "title") == [("A\x1fB", "a"), (None, "b")]
+
+
+def test_a_playlist_without_songs_beside_a_list_of_nulls(tmp_path: Path) -> None:
+    columns = {"pid": [1, 2], "title": [["a", "b"], []], "pos": [[None, None], []]}
+    rows, unreadable = rows_of(tmp_path, columns)
+    assert seen(rows, "playlist_id", "title", "position") == [("1", "a", None), ("1", "b", None)]
+    assert [item["reason"] for item in unreadable] == ["a playlist without songs"]
+
+
+def test_the_list_of_songs_is_chosen_as_in_json(tmp_path: Path) -> None:
+    path = tmp_path / "playlists.parquet"
+    similar = [[{"creator": "X", "name": "x"}]]
+    pq.write_table(pa.table({"name": ["n"], "similar": similar, "tracks": TRACKS[:1]}), path)
+    account, rows, _ = read(path)
+    assert seen(rows, "artist", "title") == [("A", "a"), ("B", "b")]
+    assert account.notes[0].remarks == ("not read: 'similar'",)
+    pq.write_table(pa.table({"name": ["n"], "songs": similar, "tracks": TRACKS[:1]}), path)
+    with pytest.raises(FileError, match="several lists of songs: 'songs', 'tracks'"):
+        read(path)
+
+
 def test_structs_are_named_with_dots(tmp_path: Path) -> None:
     track = [{"artist": "A", "title": "a"}, {"artist": "B", "title": "b"}]
     rows, _ = rows_of(tmp_path, {"pid": [1, 1], "track": track})
