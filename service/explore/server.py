@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import signal
 import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from service.explore.pages.runs import build_runs_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from service.explore.explorer import Explorer
     from service.explore.overview import Overview
@@ -111,7 +113,7 @@ def build_app(explorer: Explorer, token: str | None) -> FastAPI:
 
 
 def run(explorer: Explorer, address: Address, ready: Callable[[str], None]) -> None:
-    """Serve the pages until the process is interrupted.
+    """Serve the pages until the process is interrupted or terminated.
 
     `ready` is called with the address to open. Raises `BusyError` if the port is in use, and
     `SettingsError` if the host cannot be used.
@@ -122,12 +124,18 @@ def run(explorer: Explorer, address: Address, ready: Callable[[str], None]) -> N
         config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on")
         server = _Server(config, lambda: ready(_describe(address, listener)))
         explorer.overview.start()
+        signal.signal(signal.SIGTERM, _exit)
         try:
             asyncio.run(server.serve(sockets=[listener]))
         except KeyboardInterrupt:
             pass
         finally:
             explorer.close()
+
+
+def _exit(_signal: int, _frame: FrameType | None) -> None:
+    # Uvicorn raises the signal again when it has stopped.
+    raise SystemExit(0)
 
 
 class _Server(uvicorn.Server):

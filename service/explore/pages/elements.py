@@ -45,7 +45,7 @@ def text_button(
     text: str, on_click: Callable[..., Any] | None = None, *, icon: str = "", classes: str = ""
 ) -> Element:
     """Return a button with a text, and an icon before it if `icon` is given."""
-    button = box("button", f"text-button {classes}", type="button")
+    button = box("button", f"text-button {classes}", type="button", aria_label=text)
     with button:
         if icon:
             ui.icon(icon).props("aria-hidden=true")

@@ -29,6 +29,11 @@ _ICON = (
 )
 
 
+_BOOT = """<div class="boot" aria-hidden="true"><div class="top"><span class="brand">next<span
+class="brand-song">song</span></span></div><div class="card"></div></div>"""
+"""Shown while the browser loads the scripts that build the page."""
+
+
 def read_static(name: str) -> str:
     """Return the text of a file that the pages use."""
     return (_STATIC / name).read_text(encoding="utf-8")
@@ -42,6 +47,7 @@ def page_frame(explorer: Explorer, path: str, classes: str = "") -> Iterator[Non
     dark = ui.dark_mode(_THEMES.get(theme))
     ui.add_head_html(f"<style>{read_static('style.css')}</style>")
     ui.add_head_html(f"<script>{read_static('page.js')}</script>")
+    ui.add_body_html(_BOOT)
     ui.page_title(f"{PAGES[path]} · nextsong")
     context.client.content.classes("app")
     with box("a", "skip-link", href="#main"):

@@ -177,8 +177,11 @@ def describe_reason(session: Session, reason: pb.Reason) -> str:
 def describe_song(song: pb.Song) -> str:
     """Return the popularity and the extra fields of a song."""
     parts = [count(song.playlists, "playlist")]
-    parts += [str(describe_value(song.extra[name])) for name in sorted(song.extra)]
-    return " · ".join(parts)
+    for name in sorted(song.extra):
+        value = str(describe_value(song.extra[name]))
+        # Booleans are stored as these texts.
+        parts.append({"true": name, "false": ""}.get(value, value))
+    return " · ".join(filter(None, parts))
 
 
 def describe_emptiness(response: pb.RecommendResponse) -> str:

@@ -178,7 +178,9 @@ class TuningPanel:
                 text = ui.input(
                     value=condition.text, on_change=lambda event: self._set_text(name, event.value)
                 )
-                text.props("dense outlined debounce=200").props["aria-label"] = f"{name}: words"
+                text.props("dense outlined debounce=200 placeholder=words").props["aria-label"] = (
+                    f"{name}: words"
+                )
                 text.mark(f"field-{name}")
             else:
                 with box("div", "bounds"):
@@ -201,7 +203,7 @@ class TuningPanel:
             new_value_mode="add-unique",
             on_change=set_values,
         )
-        select.props("dense outlined options-dense use-chips").mark(f"field-{name}")
+        select.props("dense outlined options-dense use-chips placeholder=any").mark(f"field-{name}")
         select.props["aria-label"] = f"{name}: any of"
 
     def _build_bound(self, name: str, part: str, condition: pb.Condition) -> None:
