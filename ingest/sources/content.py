@@ -109,6 +109,11 @@ class Content:
         )
         return (note,)
 
+    def describe(self, *parts: str) -> str:
+        """Return the format in words: `parts`, the encoding unless UTF-8, and the compression."""
+        encoding = "" if self.encoding.is_utf8 else self.encoding.name
+        return ", ".join(part for part in (*parts, encoding, self.compression) if part)
+
     @contextmanager
     def open(self) -> Iterator[ByteStream]:
         """Open the file at its start. Raises `FileError`."""

@@ -183,9 +183,10 @@ class PayloadTally:
 
 def convert_values(values: pa.Array, kind: PayloadKind) -> tuple[pa.Array, pa.Array]:
     """Return the values, with null for blank values, and the values converted to `kind`."""
-    if kind in {"integer", "float"} and pa.types.is_integer(values.type):
-        numbers = _drop_beyond_int64(values) if kind == "integer" else values
-        return values, numbers.cast(row_type(kind), safe=False)
+    if kind == "float" and pa.types.is_integer(values.type):
+        return values, values.cast(pa.float64(), safe=False)
+    if kind == "integer" and pa.types.is_signed_integer(values.type):
+        return values, values.cast(pa.int64())
     text = as_text(values)
     text = pc.utf8_trim(text, characters=_BLANK)
     text = pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
@@ -203,14 +204,6 @@ def convert_values(values: pa.Array, kind: PayloadKind) -> tuple[pa.Array, pa.Ar
     parse = {"integer": _parse_integer, "float": _parse_float, "boolean": _parse_boolean}[kind]
     parsed = [None if value is None else parse(value) for value in coded.dictionary.to_pylist()]
     return text, pa.array(parsed, row_type(kind)).take(coded.indices)
-
-
-def _drop_beyond_int64(values: pa.Array) -> pa.Array:
-    """Replace integers beyond int64 with null, because they would become negative numbers."""
-    if not pa.types.is_uint64(values.type):
-        return values
-    beyond = pc.greater(values, pa.scalar(2**63 - 1, pa.uint64()))
-    return pc.if_else(beyond, pa.scalar(None, pa.uint64()), values)
 
 
 def as_text(values: pa.Array) -> pa.Array:

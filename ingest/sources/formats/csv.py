@@ -115,16 +115,13 @@ class CsvFile:
     def kind(self) -> str:
         """The format in words, such as `CSV, wrapped quotes`."""
         encoding = self.content.encoding
-        parts = [
+        return self.content.describe(
             _FORMAT_NAMES.get(self.delimiter, f"text with '{self.delimiter}'"),
             _QUOTING_NAMES[self.quoting],
             "CR line ends" if self.line_end == b"\r" else "",
-            "" if encoding.is_utf8 else encoding.name,
             "byte order mark" if encoding.is_utf8 and encoding.mark_length else "",
             self.source and f"{self.source}, without a header",
-            self.content.compression,
-        ]
-        return ", ".join(part for part in parts if part)
+        )
 
     def kind_of(self, _name: str) -> None:
         """Return None, because all columns are text."""

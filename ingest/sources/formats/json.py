@@ -56,13 +56,8 @@ class JsonFile:
     def kind(self) -> str:
         """The format in words, such as `JSON lines`."""
         is_slice = self.key == "playlists" and set(self.layout.columns) >= _SLICE_COLUMNS
-        encoding = self.content.encoding
-        parts = [
-            "JSON lines" if self.is_lines else "Million Playlist Dataset" if is_slice else "JSON",
-            "" if encoding.is_utf8 else encoding.name,
-            self.content.compression,
-        ]
-        return ", ".join(part for part in parts if part)
+        name = "JSON lines" if self.is_lines else "Million Playlist Dataset" if is_slice else "JSON"
+        return self.content.describe(name)
 
     @property
     def names(self) -> ColumnNames:

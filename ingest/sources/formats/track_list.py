@@ -57,13 +57,7 @@ class TrackList:
     @property
     def kind(self) -> str:
         """The format in words."""
-        encoding = self.content.encoding
-        parts = [
-            self.format_name,
-            "" if encoding.is_utf8 else encoding.name,
-            self.content.compression,
-        ]
-        return ", ".join(part for part in parts if part)
+        return self.content.describe(self.format_name)
 
     @property
     def names(self) -> ColumnNames:
