@@ -21,8 +21,10 @@ PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
 demo: $(VENV)/.runtime
 	$(BIN)/nextsong demo
 
-# On all cores. A worker that runs out of tests takes tests from another one.
-PYTEST := $(BIN)/python -m pytest --numprocesses logical --dist worksteal
+# Two workers per core, because tests wait for child processes and files about half of the time. A
+# worker that runs out of tests takes tests from another one.
+WORKERS := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal
 
 test: $(VENV)/.dev
 	$(PYTEST) -m "not slow and not server"

@@ -19,7 +19,7 @@ from evaluation.synthetic import playlists
 from ingest import pipeline
 from tests.support.pipeline_runs import Lane
 from tests.support.qdrant_servers import BINARY, Program, Shared, container
-from tests.support.road import QUICK, SHARED_DATA, SMALL, Road, ServerRoad, Terminal, linked
+from tests.support.road import QUICK, SHARED_DATA, SMALL, Road, ServerRoad, Terminal, copy_store
 from tests.support.rpc_servers import Loop
 from tests.support.store_content import Content, made
 
@@ -92,14 +92,21 @@ def server_road(
 def lane(road: Road, tmp_path: Path) -> Lane:
     """A copy of the work folder and store of `road`, in which a test can run the ingest again."""
     shutil.copytree(road.work, tmp_path / "work")
-    shutil.copytree(road.home.path, tmp_path / "home", copy_function=linked)
-    return Lane(road, tmp_path / "work", EmbeddedStore(tmp_path / "home"), road.file)
+    return Lane(road, tmp_path / "work", copy_store(road.home, tmp_path / "home"), road.file)
 
 
 @pytest.fixture(scope="session")
 def content(tmp_path_factory: pytest.TempPathFactory) -> Content:
     """Songs with extra fields, dense and sparse vectors, as a draft. Tests must not change it."""
     return made(tmp_path_factory.mktemp("draft"), seed=0)
+
+
+@pytest.fixture(scope="session")
+def published(content: Content, tmp_path_factory: pytest.TempPathFactory) -> EmbeddedStore:
+    """A store with a release of `content`. Tests must not change it, only a copy of it."""
+    store = EmbeddedStore(tmp_path_factory.mktemp("published"))
+    store.publish(content.draft, SilentReporter())
+    return store
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,13 @@ def make_store(
 
 
 @pytest.fixture(scope="module")
-def store(make_store: Any, content: Content) -> ReleaseStore:
+def store(
+    kind: str, make_store: Any, content: Content, request: pytest.FixtureRequest
+) -> ReleaseStore:
     """A store with a release of `content`. No test changes the store."""
+    if kind == "folder":
+        published: ReleaseStore = request.getfixturevalue("published")
+        return published
     store: ReleaseStore = make_store()
     store.publish(content.draft, SilentReporter())
     return store

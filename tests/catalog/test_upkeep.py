@@ -43,11 +43,19 @@ def test_a_copy_that_differs_is_refused_and_changes_nothing(
     assert (there.current(), there.releases()) == (before, [before])
 
 
-@pytest.mark.parametrize("form", ["./{}", "{}/", "{}/.", "../releases/{}", "nothing", "{}\n"])
-def test_a_malformed_release_id_is_refused(make_store: Any, content: Content, form: str) -> None:
+@pytest.fixture(scope="module")
+def two_releases(make_store: Any, content: Content) -> tuple[ReleaseStore, str, str]:
+    """A store with two releases, and their ids, the older one first."""
     store = make_store()
     older = store.publish(content.draft, SilentReporter()).release
-    current = store.publish(content.draft, SilentReporter()).release
+    return store, older, store.publish(content.draft, SilentReporter()).release
+
+
+@pytest.mark.parametrize("form", ["./{}", "{}/", "{}/.", "../releases/{}", "nothing", "{}\n"])
+def test_a_malformed_release_id_is_refused(
+    two_releases: tuple[ReleaseStore, str, str], form: str
+) -> None:
+    store, older, current = two_releases
     name = form.format(older)
     for use in (
         lambda: store.rollback(name),
@@ -59,7 +67,6 @@ def test_a_malformed_release_id_is_refused(make_store: Any, content: Content, fo
         with pytest.raises(NoReleaseError, match="is not a release in"):
             use()
     assert store.current() == current
-    assert store.rollback(older) == older
 
 
 def test_a_release_is_current_even_if_old_ones_cannot_be_removed(
@@ -117,15 +124,10 @@ class Large:
         vectors = 100_000
 
 
-@pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_green_status_is_not_trusted_before_vectors_are_indexed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(indexing, "POLL_S", 0.001)
-    monkeypatch.setattr(indexing, "IDLE_S", 0.05)
-    monkeypatch.setattr(indexing, "NUDGE_S", 0.01)
-
-
-@pytest.mark.usefixtures("hasty")
-def test_a_green_status_is_not_trusted_before_vectors_are_indexed() -> None:
     early = [("green", 0)] * 8 + [("yellow", 40_000)] * 3
     server: Any = Optimiser(*early, ("green", 97_000))
     large: Any = Large()
@@ -133,8 +135,12 @@ def test_a_green_status_is_not_trusted_before_vectors_are_indexed() -> None:
         assert indexing.build_index(server, "c", large, task) == 97_000
 
 
-@pytest.mark.usefixtures("hasty")
-def test_an_idle_optimizer_is_started_again_and_then_reported() -> None:
+def test_an_idle_optimizer_is_started_again_and_then_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(indexing, "POLL_S", 0.001)
+    monkeypatch.setattr(indexing, "IDLE_S", 0.05)
+    monkeypatch.setattr(indexing, "NUDGE_S", 0.01)
     server: Any = Optimiser(("grey", 40_000))
     large: Any = Large()
     with (

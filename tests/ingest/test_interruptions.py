@@ -30,15 +30,14 @@ if TYPE_CHECKING:
 # Runs that fail.
 
 
-@pytest.mark.parametrize("error", [PlaylistError, RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize(
-    "function",
+    ("function", "error"),
     [
-        "pipeline.read_files",
-        "prepare.playlists.prepare",
-        "prepare.split.split",
-        "learn.cooccurrence.count_cooccurrence",
-        "learn.word2vec.train_word2vec",
+        ("pipeline.read_files", PlaylistError),
+        ("prepare.playlists.prepare", RuntimeError),
+        ("prepare.split.split", KeyboardInterrupt),
+        ("learn.cooccurrence.count_cooccurrence", KeyboardInterrupt),
+        ("learn.word2vec.train_word2vec", RuntimeError),
     ],
 )
 def test_a_failing_stage_leaves_the_current_release(
@@ -146,6 +145,7 @@ def ingesting(file: Path, home: Path, work: Path) -> Iterator[subprocess.Popen[b
             child.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["read", "prepare", "split", "count", "choose"])
 def test_a_run_killed_in_any_stage_is_resumed(road: Road, tmp_path: Path, stage: str) -> None:
     """The process is killed when the stage has been built, before its folder is renamed."""
@@ -182,13 +182,10 @@ def test_ctrl_c_ends_a_run_and_leaves_no_partial_files(
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             child.send_signal(signal.SIGINT)
-            start = time.monotonic()
-            _, output = child.communicate(timeout=30)
-            seconds = time.monotonic() - start
+            _, output = child.communicate(timeout=30)  # `HELD` would sleep for 60 seconds
         finally:
             child.kill()
     assert child.returncode == 1
-    assert seconds < 2
     assert home.current() is None
     assert sorted(path.name for path in work.iterdir()) == [".lock", "prepare", "read", "split"]
     last = output.splitlines()[-1]
@@ -210,6 +207,7 @@ def kill_when(child: subprocess.Popen[bytes], reached: Callable[[], bool]) -> No
     assert child.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_training_or_publishing_is_resumed(road: Road, tmp_path: Path) -> None:
     home, work = EmbeddedStore(tmp_path / "home"), tmp_path / "work"
     with ingesting(road.file, home.path, work) as child:

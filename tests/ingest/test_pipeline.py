@@ -207,8 +207,7 @@ def test_a_store_without_a_release_is_filled_from_finished_stages(
     quick.home.open().close()
 
 
-@pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("damage", ["manifest.json", "current"])
+@pytest.mark.parametrize(("damage", "force"), [("manifest.json", False), ("current", True)])
 def test_a_damaged_release_is_replaced(lane: Lane, *, force: bool, damage: str) -> None:
     release = lane.home.path / "releases" / (lane.home.current() or "")
     path = {"current": lane.home.path, "manifest.json": release}[damage] / damage

@@ -214,6 +214,7 @@ class Expected:
     track_ids: bool = False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "expected",
     [

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from catalog.embedded.store import EmbeddedStore
 from evaluation.synthetic import playlists
 from ingest.parameters import Parameters
 
 if TYPE_CHECKING:
-    from catalog.embedded.store import EmbeddedStore
     from catalog.server.store import ServerStore
     from ingest import pipeline
 
@@ -54,6 +54,12 @@ def linked(source: str, target: str) -> str:
         os.link(source, target)
         return target
     return shutil.copy2(source, target)
+
+
+def copy_store(store: EmbeddedStore, folder: Path) -> EmbeddedStore:
+    """Copy a release store to a new folder. Tests may add and remove files of the copy."""
+    shutil.copytree(store.path, folder, copy_function=linked)
+    return EmbeddedStore(folder)
 
 
 class Terminal(io.StringIO):

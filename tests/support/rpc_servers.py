@@ -102,6 +102,7 @@ def damage(store: EmbeddedStore, release: str) -> None:
     largest = max((file for file in files if file.is_file()), key=lambda file: file.stat().st_size)
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
+    largest.unlink()  # it may be a hard link of a file that tests share
     largest.write_bytes(content)
 
 
