@@ -18,14 +18,14 @@ from ingest.parameters import (
     Parameters,
     describe_replacement,
 )
-from ingest.sources.columns import ALL_ROLES, SONG_ROLES, THIS_FILE
+from ingest.sources.columns.roles import ALL_ROLES, SONG_ROLES, THIS_FILE
 from ingest.sources.options import FORMATS, MIN_PLAY, QUOTINGS, ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from dataclasses import Field
 
-    from ingest.sources.payload import PayloadColumn
+    from ingest.sources.values.payload import PayloadColumn
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -87,7 +87,7 @@ def _parse_delimiter(_context: click.Context, _parameter: click.Parameter, value
 
 def _check_encoding(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     from catalog.errors import InputError
-    from ingest.sources.encodings import find_encoding
+    from ingest.sources.files.encodings import find_encoding
 
     try:
         if value:
@@ -101,7 +101,7 @@ def _parse_payload(
     _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
 ) -> tuple[PayloadColumn, ...]:
     from catalog.errors import InputError
-    from ingest.sources.payload import parse_payload_columns
+    from ingest.sources.values.payload import parse_payload_columns
 
     try:
         return parse_payload_columns(values)

@@ -26,12 +26,12 @@ from ingest.prepare.split import SplitSummary
 from ingest.publish.points import PointOptions, assemble_points
 from ingest.sources import read as read_module
 from ingest.sources.catalog_files import CatalogFiles, divide_payload
-from ingest.sources.files import STDIN, find_files
+from ingest.sources.files.find import STDIN, find_files
+from ingest.sources.files.standard_input import copy_standard_input
 from ingest.sources.options import COLUMN_FLAG, ReadOptions
 from ingest.sources.options import DEFAULT_OPTIONS as DEFAULT_READ_OPTIONS
-from ingest.sources.payload import index_kind
 from ingest.sources.read import ReadAccount, read_files
-from ingest.sources.standard_input import copy_standard_input
+from ingest.sources.values.payload import index_kind
 from ingest.stages import (
     Stage,
     StageDefinition,
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from catalog.schema import Kind
     from catalog.store import OpenRelease, ReleaseStore
     from ingest.parameters import Parameters
-    from ingest.sources.files import SourceFiles
-    from ingest.sources.payload import PayloadTally
+    from ingest.sources.files.find import SourceFiles
+    from ingest.sources.values.payload import PayloadTally
 
     Gate = Callable[[OpenRelease, Path], None]
 

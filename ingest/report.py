@@ -15,7 +15,13 @@ from ingest.pipeline import ReadSummary
 from ingest.prepare.catalog_songs import STAGE, CatalogSummary
 from ingest.prepare.playlists import PrepareSummary
 from ingest.prepare.split import COVERAGES, SplitSummary
-from ingest.sources.columns import ALL_ROLES, SONG_ROLES, THIS_FILE, column_option, has_sessions
+from ingest.sources.columns.roles import (
+    ALL_ROLES,
+    SONG_ROLES,
+    THIS_FILE,
+    column_option,
+    has_sessions,
+)
 from ingest.sources.read import count_left_out
 from ingest.sql import connect, literal
 from ingest.stages import find_stage, finished_stage

@@ -18,9 +18,9 @@ from ingest.prepare.credits import Credits, split_credits
 from ingest.prepare.identity import Versions, identify_songs
 from ingest.prepare.order import Order, measure_order
 from ingest.prepare.sessions import cut_sessions
-from ingest.sources.columns import has_sessions
-from ingest.sources.payload import PREFIX
+from ingest.sources.columns.roles import has_sessions
 from ingest.sources.tables import CREDIT_SEPARATOR
+from ingest.sources.values.payload import PREFIX
 from ingest.sql import connect, literal
 
 if TYPE_CHECKING:

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from catalog.errors import ColumnError, EmptyFileError
-from ingest.sources.columns import ALL_ROLES, SONG_ROLES, THIS_FILE
+from ingest.sources.columns.roles import ALL_ROLES, SONG_ROLES, THIS_FILE
 from ingest.sources.detect import find_payload_column, open_file
 from ingest.sources.options import ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ingest.sources.files import SourceFiles
-    from ingest.sources.payload import PayloadColumn, PayloadTally
+    from ingest.sources.files.find import SourceFiles
+    from ingest.sources.values.payload import PayloadColumn, PayloadTally
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from catalog.errors import ColumnError, EmptyFileError, FileError
-from ingest.sources.columns import (
+from ingest.sources.columns.known_names import PODCASTS, fold
+from ingest.sources.columns.roles import (
     THIS_FILE,
     find_column,
     find_columns,
     free_columns,
     has_known_name,
 )
-from ingest.sources.content import decode_sample, read_sample
+from ingest.sources.files.content import decode_sample, read_sample
 from ingest.sources.formats.batch import quote
 from ingest.sources.formats.csv import CsvFile, open_csv
 from ingest.sources.formats.json import looks_like_json, open_json
@@ -21,13 +22,12 @@ from ingest.sources.formats.m3u import is_m3u, open_m3u
 from ingest.sources.formats.parquet import MAGIC, open_parquet
 from ingest.sources.formats.track_list import TrackList
 from ingest.sources.formats.xspf import is_xspf, open_xspf
-from ingest.sources.known_names import PODCASTS, fold
 from ingest.sources.options import COLUMN_FLAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ingest.sources.files import SourceFile
+    from ingest.sources.files.find import SourceFile
     from ingest.sources.formats.batch import PlaylistFile
     from ingest.sources.options import ReadOptions
 

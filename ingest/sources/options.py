@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
-    from ingest.sources.payload import PayloadColumn
+    from ingest.sources.values.payload import PayloadColumn
 
 Format = Literal["auto", "csv", "tsv", "psv", "jsonl", "json", "mpd", "parquet", "m3u", "xspf"]
 FORMATS: tuple[Format, ...] = get_args(Format)

@@ -12,22 +12,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.errors import EmptyFileError
-from ingest.sources.columns import ROLES, THIS_FILE
-from ingest.sources.content import SAMPLE_SIZE
+from ingest.sources.columns.roles import ROLES, THIS_FILE
 from ingest.sources.detect import open_file
-from ingest.sources.files import SourceFiles, find_files, require_unchanged
+from ingest.sources.files.content import SAMPLE_SIZE
+from ingest.sources.files.find import SourceFiles, find_files, require_unchanged
 from ingest.sources.formats.batch import NOT_TEXT, NOT_UTF8, describe_unread, quote
 from ingest.sources.options import DEFAULT_OPTIONS, ReadOptions
-from ingest.sources.payload import (
+from ingest.sources.tables import ROWS, UNREADABLE, open_table
+from ingest.sources.values.payload import (
     PREFIX,
     PayloadTally,
     choose_kinds,
     find_unusable,
     row_type,
 )
-from ingest.sources.plays import find_uncounted
-from ingest.sources.tables import ROWS, UNREADABLE, open_table
-from ingest.sources.timestamps import to_positions
+from ingest.sources.values.plays import find_uncounted
+from ingest.sources.values.timestamps import to_positions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from catalog.console.progress import Reporter, Task
     from ingest.sources.detect import OpenedFile
     from ingest.sources.formats.batch import Batch
-    from ingest.sources.payload import PayloadKind
     from ingest.sources.tables import TableWriter
+    from ingest.sources.values.payload import PayloadKind
 
 _MAX_TEXT = 500  # maximum number of characters of an unreadable record
 _MAX_SHOWN = 40  # maximum number of characters of a value in a reason
@@ -95,11 +95,11 @@ def read_files(
 ) -> ReadAccount:
     """Write the rows of `files` to `rows_path`, and the unreadable records to `unreadable_path`.
 
-    `given` maps roles (see `ingest.sources.columns.ROLES`) to column names. Rows have the columns
-    of `ROWS` and of `options.payload`, and are in file order with unchanged values. The column
-    `line` is the number of the line on which the record starts, counted from 1. In Parquet files,
-    it is the number of the row, and in JSON documents, the number of the song. Unreadable records
-    have the columns of `UNREADABLE`. An output file appears only when it is complete. Files without
+    `given` maps roles (see `columns.roles`) to column names. Rows have the columns of
+    `ROWS` and of `options.payload`, and are in file order with unchanged values. The column `line`
+    is the number of the line on which the record starts, counted from 1. In Parquet files, it is
+    the number of the row, and in JSON documents, the number of the song. Unreadable records have
+    the columns of `UNREADABLE`. An output file appears only when it is complete. Files without
     records are skipped.
 
     Raises `FileError` and `ColumnError` if there is a problem with the files, `EmptyFileError` if

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.files import storage_errors
-from ingest.sources.columns import ROLES
+from ingest.sources.columns.roles import ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

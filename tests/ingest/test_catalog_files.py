@@ -18,7 +18,7 @@ from catalog.errors import ColumnError, EmptyFileError, InputError, RejectsError
 from cli.main import main
 from ingest.report import describe_last_run, describe_run, load_last_run
 from ingest.sources.options import ReadOptions
-from ingest.sources.payload import parse_payload_columns
+from ingest.sources.values.payload import parse_payload_columns
 from service.recommend.engine import find_similar, recommend
 from service.recommend.query import Mode, Query, Recommendation, Strategy
 from service.recommend.seeds import Seed

@@ -19,7 +19,7 @@ from cli.main import main
 from ingest import pipeline, report
 from ingest.parameters import Parameters
 from ingest.sources.options import ReadOptions
-from ingest.sources.payload import parse_payload_columns
+from ingest.sources.values.payload import parse_payload_columns
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from catalog.console.progress import SilentReporter
-from ingest.sources.content import decode_sample, read_sample
-from ingest.sources.files import find_files
+from ingest.sources.files.content import decode_sample, read_sample
+from ingest.sources.files.find import find_files
 from ingest.sources.formats.csv import CsvFile, open_csv
 from ingest.sources.options import DEFAULT_OPTIONS, ReadOptions
 from ingest.sources.read import read_files

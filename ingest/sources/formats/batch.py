@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from ingest.sources.columns import ColumnNames
-    from ingest.sources.payload import PayloadKind
+    from ingest.sources.columns.roles import ColumnNames
+    from ingest.sources.values.payload import PayloadKind
 
 _MAX_SHOWN = 5  # maximum number of names in a message
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.errors import EmptyFileError, FileError
-from ingest.sources.columns import ColumnNames
-from ingest.sources.content import SAMPLE_SIZE, read_blocks
-from ingest.sources.encodings import BINARY, find_undecodable, is_binary
+from ingest.sources.columns.roles import ColumnNames
+from ingest.sources.files.content import SAMPLE_SIZE, read_blocks
+from ingest.sources.files.encodings import BINARY, find_undecodable, is_binary
 from ingest.sources.formats.batch import NOT_UTF8, Batch
 from ingest.sources.formats.csv_splitters import (
     MAX_RECORD_LINES,
@@ -29,7 +29,7 @@ from ingest.sources.formats.csv_splitters import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ingest.sources.content import Content, Sample
+    from ingest.sources.files.content import Content, Sample
     from ingest.sources.options import ReadOptions
 
 _MAX_SHOWN = 2000  # maximum number of bytes of a line in messages

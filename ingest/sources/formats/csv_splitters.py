@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.sources.encodings import find_undecodable, is_encodable
+from ingest.sources.files.encodings import find_undecodable, is_encodable
 from ingest.sources.formats.batch import NOT_UTF8
 
 if TYPE_CHECKING:

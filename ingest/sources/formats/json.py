@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from catalog.errors import EmptyFileError, FileError
-from ingest.sources.columns import PLAYLIST_NUMBER
-from ingest.sources.content import read_blocks
+from ingest.sources.columns.roles import PLAYLIST_NUMBER
+from ingest.sources.columns.song_lists import has_usual_name
+from ingest.sources.files.content import read_blocks
 from ingest.sources.formats.batch import NO_SONGS, Batch, describe_unread
 from ingest.sources.formats.json_layout import (
     detect_layout,
@@ -22,18 +23,17 @@ from ingest.sources.formats.json_layout import (
 from ingest.sources.formats.json_lines import PlainLineParser, can_parse_plain_lines, parse_lines
 from ingest.sources.formats.json_records import to_fields, unfold
 from ingest.sources.formats.json_stream import JsonStream, parse_sample
-from ingest.sources.formats.song_lists import has_usual_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from ingest.sources.columns import ColumnNames
-    from ingest.sources.content import ByteStream, Content, Sample
+    from ingest.sources.columns.roles import ColumnNames
+    from ingest.sources.files.content import ByteStream, Content, Sample
     from ingest.sources.formats.json_layout import Layout
     from ingest.sources.formats.json_records import JsonRecords
-    from ingest.sources.payload import PayloadKind
+    from ingest.sources.values.payload import PayloadKind
 
 BATCH_SIZE = 1 << 14  # approximate number of songs in a batch from a document
 _SLICE_COLUMNS = {"pid", "tracks.track_uri", "tracks.artist_name", "tracks.track_name"}

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import FileError
-from ingest.sources.columns import ColumnNames, name_own_playlists
+from ingest.sources.columns.roles import ColumnNames, name_own_playlists
+from ingest.sources.columns.song_lists import are_songs, find_song_lists, require_one_list
 from ingest.sources.formats.batch import quote
-from ingest.sources.formats.song_lists import are_songs, find_song_lists, require_one_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ingest.sources.payload import PayloadKind
+    from ingest.sources.values.payload import PayloadKind
 
 _MAX_DEPTH = 4  # maximum depth of nested objects whose values become columns
 _MAX_EXAMPLES = 1000  # maximum number of values examined to decide whether a list holds songs

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from ingest.sources.encodings import is_encodable
+from ingest.sources.files.encodings import is_encodable
 from ingest.sources.formats.batch import Batch
 from ingest.sources.formats.json_records import MalformedLine, show_value, to_array
 from ingest.sources.formats.json_stream import describe_problem

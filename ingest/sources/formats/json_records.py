@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from ingest.sources.columns import PLAY_ROLES, PLAYLIST_NUMBER
-from ingest.sources.encodings import is_encodable
+from ingest.sources.columns.roles import PLAY_ROLES, PLAYLIST_NUMBER
+from ingest.sources.files.encodings import is_encodable
 from ingest.sources.formats.batch import NO_SONGS, NOT_TEXT
 from ingest.sources.formats.json_layout import values_at
-from ingest.sources.payload import PREFIX, as_text
 from ingest.sources.tables import CREDIT_SEPARATOR
+from ingest.sources.values.payload import PREFIX, as_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

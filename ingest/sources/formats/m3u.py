@@ -24,7 +24,7 @@ from ingest.sources.formats.track_list import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ingest.sources.content import Content
+    from ingest.sources.files.content import Content
 
 _ENDINGS = (".m3u", ".m3u8")
 _MARK = b"#EXTM3U"

@@ -15,31 +15,31 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog.errors import ColumnError, EmptyFileError, FileError
-from ingest.sources.columns import (
+from ingest.sources.columns.roles import (
     PLAY_ROLES,
     PLAYLIST_NUMBER,
     ColumnNames,
 )
-from ingest.sources.encodings import find_undecodable
-from ingest.sources.files import file_errors
-from ingest.sources.formats.batch import NO_SONGS, NOT_UTF8, Batch, describe_unread
-from ingest.sources.formats.song_lists import (
+from ingest.sources.columns.song_lists import (
     are_songs,
     find_song_lists,
     has_usual_name,
     require_one_list,
 )
-from ingest.sources.payload import PREFIX, as_text, natural_kind
+from ingest.sources.files.encodings import find_undecodable
+from ingest.sources.files.find import file_errors
+from ingest.sources.formats.batch import NO_SONGS, NOT_UTF8, Batch, describe_unread
 from ingest.sources.tables import CREDIT_SEPARATOR
-from ingest.sources.timestamps import to_seconds
+from ingest.sources.values.payload import PREFIX, as_text, natural_kind
+from ingest.sources.values.timestamps import to_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from ingest.sources.files import SourceFile
-    from ingest.sources.payload import PayloadKind
+    from ingest.sources.files.find import SourceFile
+    from ingest.sources.values.payload import PayloadKind
 
 MAGIC = b"PAR1"
 BATCH_SIZE = 1 << 16  # rows

@@ -13,14 +13,14 @@ import numpy as np
 import pyarrow as pa
 
 from catalog.errors import EmptyFileError, FileError
-from ingest.sources.columns import ColumnNames
-from ingest.sources.encodings import is_encodable
+from ingest.sources.columns.roles import ColumnNames
+from ingest.sources.files.encodings import is_encodable
 from ingest.sources.formats.batch import NOT_UTF8, Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ingest.sources.content import Content
+    from ingest.sources.files.content import Content
 
 MAX_SIZE = 64 << 20  # bytes
 

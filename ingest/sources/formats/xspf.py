@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from xml.etree.ElementTree import Element
 
-    from ingest.sources.content import Content
+    from ingest.sources.files.content import Content
 
 _HEAD_SIZE = 1 << 16  # bytes at the start of a file that are searched for the root element
 # Column names for elements of a track. All other elements keep their own names.

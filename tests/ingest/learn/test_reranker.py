@@ -39,7 +39,7 @@ from ingest.learn.cases import sample_cases, sample_cases_with_last
 from ingest.learn.rank_metrics import RankComparison, compare_ranks, finds_fewer
 from ingest.parameters import Parameters
 from ingest.sources.options import ReadOptions
-from ingest.sources.payload import PayloadColumn
+from ingest.sources.values.payload import PayloadColumn
 from ingest.stages import finished_stage
 from service.recommend.engine import recommend, recommend_many
 from service.recommend.plan import get_default_mode

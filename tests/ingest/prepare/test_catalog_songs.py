@@ -11,15 +11,15 @@ import pyarrow.parquet as pq
 from catalog.console.progress import SilentReporter
 from catalog.song import song_id_of_keys, song_id_of_track
 from ingest.prepare.catalog_songs import CatalogOptions, CatalogSummary, add_catalog_songs
-from ingest.sources.payload import PayloadTally
 from ingest.sources.read import FileNote, ReadAccount
 from ingest.sources.tables import ROWS, UNREADABLE
+from ingest.sources.values.payload import PayloadTally
 from tests.support.prepared import numbered, prepared, row
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ingest.sources.payload import PayloadKind
+    from ingest.sources.values.payload import PayloadKind
     from tests.support.prepared import Row
 
 

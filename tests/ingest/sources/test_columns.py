@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from catalog.errors import ColumnError
-from ingest.sources.columns import ColumnNames, find_columns
+from ingest.sources.columns.roles import ColumnNames, find_columns
 
 FILE = Path("songs.csv")
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import ColumnError, FileError
-from ingest.sources import content
+from ingest.sources.files import content
 from ingest.sources.formats import json as json_format
 from ingest.sources.formats import json_stream
 from ingest.sources.options import ReadOptions
-from ingest.sources.payload import parse_payload_columns
+from ingest.sources.values.payload import parse_payload_columns
 from tests.support.corpus import BROKEN, CORPUS, DifficultFile, mpd, slice_of, tracks
 from tests.support.reading import read
 

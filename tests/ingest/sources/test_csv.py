@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import ColumnError, FileError
-from ingest.sources import content as contents
+from ingest.sources.files import content as contents
 from ingest.sources.formats import csv_splitters
 from ingest.sources.formats.csv import cut_lines
 from tests.support.reading import open_text

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from catalog.errors import FileError, InputError
-from ingest.sources import content
-from ingest.sources.encodings import detect_encoding, find_encoding
+from ingest.sources.files import content
+from ingest.sources.files.encodings import detect_encoding, find_encoding
 from ingest.sources.options import ReadOptions
 from tests.support.reading import read
 

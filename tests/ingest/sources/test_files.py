@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 from catalog.errors import EmptyFileError, FileError
-from ingest.sources.files import find_files
+from ingest.sources.files.find import find_files
 from ingest.sources.options import ReadOptions
 from ingest.sources.read import summarize
 from tests.support.corpus import GOOD, mpd, slice_of

@@ -10,7 +10,7 @@ import pytest
 
 from catalog.console.progress import SilentReporter
 from catalog.errors import ColumnError, FileError
-from ingest.sources import content
+from ingest.sources.files import content
 from ingest.sources.formats import json_stream
 from ingest.sources.read import read_files
 from tests.support.corpus import mpd, slice_of

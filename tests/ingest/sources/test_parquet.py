@@ -11,7 +11,7 @@ import pytest
 from catalog.errors import FileError
 from ingest.sources.formats import parquet
 from ingest.sources.options import ReadOptions
-from ingest.sources.payload import parse_payload_columns
+from ingest.sources.values.payload import parse_payload_columns
 from tests.support.reading import read
 
 if TYPE_CHECKING:

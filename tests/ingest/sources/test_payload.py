@@ -21,7 +21,7 @@ from catalog.model import Condition, Filter
 from catalog.schema import RESERVED_FIELDS
 from ingest import pipeline
 from ingest.sources.options import ReadOptions
-from ingest.sources.payload import (
+from ingest.sources.values.payload import (
     PayloadColumn,
     PayloadTally,
     parse_payload_column,

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from catalog.console.progress import SilentReporter
 from catalog.errors import ColumnError, FileError, StorageError
-from ingest.sources import content as contents
 from ingest.sources import read as reading
+from ingest.sources.files import content as contents
 from ingest.sources.read import read_files
 from ingest.sources.tables import ROWS, UNREADABLE
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from catalog.errors import FileError
-from ingest.sources.columns import find_by_last_part, is_role_name
+from ingest.sources.columns.known_names import ALIASES, IN_LISTS, SONG_LISTS
+from ingest.sources.columns.roles import find_by_last_part, is_role_name
 from ingest.sources.formats.batch import quote
-from ingest.sources.known_names import ALIASES, IN_LISTS, SONG_LISTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

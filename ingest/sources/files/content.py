@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import pyarrow as pa
 
 from catalog.errors import FileError
-from ingest.sources.encodings import (
+from ingest.sources.files.encodings import (
     UTF8,
     WINDOWS_1252,
     Encoding,
@@ -18,12 +18,12 @@ from ingest.sources.encodings import (
     find_encoding,
     find_mark,
 )
-from ingest.sources.files import file_errors
+from ingest.sources.files.find import file_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ingest.sources.files import SourceFile
+    from ingest.sources.files.find import SourceFile
 
 SAMPLE_SIZE = 8 << 20  # bytes at the start of a file, used to detect the format
 BLOCK_SIZE = 4 << 20  # bytes to read at a time

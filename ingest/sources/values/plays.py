@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ingest.sources.known_names import fold
-from ingest.sources.payload import convert_values
+from ingest.sources.columns.known_names import fold
+from ingest.sources.values.payload import convert_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

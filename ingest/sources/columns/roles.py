@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from catalog.errors import ColumnError
-from ingest.sources.known_names import (
+from ingest.sources.columns.known_names import (
     ADDED,
     ALIASES,
     IN_LISTS,

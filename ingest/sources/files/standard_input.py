@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 from catalog.errors import FileError
 from catalog.files import make_folder, storage_errors
-from ingest.sources.files import STDIN
+from ingest.sources.files.find import STDIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

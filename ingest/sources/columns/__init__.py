@@ -1,0 +1,1 @@
+"""The roles of columns, and their known names."""

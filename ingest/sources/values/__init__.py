@@ -1,0 +1,1 @@
+"""Conversion of values: positions, plays and payload fields."""
