@@ -7,20 +7,29 @@ The arguments are the Parquet file of the songs, the number of dimensions, the i
 extra payload fields as JSON, and the folder for the new shard. The process writes JSON objects to
 standard output, one per line: objects with the keys `stage`, `done` and `total` for progress, then
 one object with either the keys `points` and `indexed` or the key `error`.
+
+A large release is built in several parts, each by a process of its own, whose arguments also
+include the number of the part and the number of all parts. Each part becomes a segment.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import math
+import os
+import shutil
 import signal
+import subprocess
 import sys
-from contextlib import suppress
 from functools import partial
+from itertools import islice
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import qdrant_edge as edge
 
@@ -30,7 +39,7 @@ from catalog.embedded.release import engine_errors
 from catalog.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -38,14 +47,17 @@ BATCH = 2_000  # songs per call to the engine
 
 SONGS_PER_SEGMENT = 400_000
 
-WEIGHTS_PER_SEGMENT = 8_000_000
+WEIGHTS_PER_SEGMENT = 12_000_000
 """Co-occurrence weights per segment. A weight takes about 60 bytes until the segment is indexed."""
 
-BYTES_PER_SEED = 4
+MAX_BUILDERS = 4
+"""Maximum number of segments that are built at a time."""
 
 MAX_SEGMENTS = 1_000
-"""Number of segments above which the engine merges them. It is never reached, because merging would
-need the memory that small segments save."""
+"""Number of segments above which the engine merges them. It is never reached."""
+
+SEGMENTS = "segments"
+"""Folder in a shard with one folder for each segment."""
 
 _INDEXES: Mapping[schema.Kind, Callable[..., Any]] = {
     "keyword": edge.KeywordIndexParams,
@@ -70,46 +82,134 @@ def build(
     type of each extra payload field. Raises `EngineError`.
     """
     songs = pq.ParquetFile(songs_path)
-    total = songs.metadata.num_rows
-    _report(stage="upload", done=0, total=total)  # fails if the parent process has already ended
-    shard_path.mkdir()
+    builders = min(os.cpu_count() or 1, MAX_BUILDERS)
+    parts = count_parts(songs.metadata, builders)
+    if parts == 1:
+        build_part(songs_path, dimensions, payload, shard_path)
+    else:
+        _require_distinct_songs(songs_path)
+        arguments = [str(songs_path), str(dimensions), json.dumps(payload)]
+        folders = [shard_path.with_name(f"{shard_path.name}.{part}") for part in range(parts)]
+        commands = [[*arguments, str(folder)] for folder in folders]
+        _run_builders(commands, builders, songs.metadata.num_rows)
+        _merge(folders, shard_path)
     with engine_errors("build"):
-        shard = edge.EdgeShard.create(str(shard_path), _config(dimensions))
-        for field, kind in {**schema.PAYLOAD_INDEXES, **payload}.items():
-            index = _INDEXES[kind](enable_hnsw=False)  # see ACORN_MAX_SELECTIVITY
-            shard.update(edge.UpdateOperation.create_field_index(field, index))
-        done = songs_in_segment = weights_in_segment = 0
-        for batch in songs.iter_batches(BATCH):
-            require_sound_vectors(batch, dimensions)
-            if songs_in_segment > SONGS_PER_SEGMENT or weights_in_segment > WEIGHTS_PER_SEGMENT:
-                shard = _index(shard, shard_path)
-                songs_in_segment = weights_in_segment = 0
-            shard.update(edge.UpdateOperation.upsert_points(_points(batch)))
-            done += batch.num_rows
-            songs_in_segment += batch.num_rows
-            weights_in_segment += batch["seeds"].nbytes // BYTES_PER_SEED
-            _report(stage="upload", done=done, total=total)
-        _report(stage="index", done=0, total=total)
         # Loading the shard merges the journals into the files, which do not change afterwards.
-        shard = _index(shard, shard_path)
+        shard = edge.EdgeShard.load(str(shard_path))
         info = shard.info()
         shard.close()
     _report(points=info.points_count, indexed=info.indexed_vectors_count)
 
 
-def _index(shard: Any, shard_path: Path) -> Any:
-    """Index a shard, close it to free the memory of indexing, and return it loaded again."""
-    shard.optimize()
-    shard.flush()
-    shard.close()
-    _trim_memory()
-    return edge.EdgeShard.load(str(shard_path))
+def count_parts(metadata: pq.FileMetaData, builders: int) -> int:
+    """Return the number of segments for a file of songs.
+
+    `builders` is the number of segments that are built at a time. More segments than that are a
+    multiple of it, because they are equally large.
+    """
+    columns = [
+        metadata.row_group(group).column(column)
+        for group in range(metadata.num_row_groups)
+        for column in range(metadata.num_columns)
+    ]
+    weights: int = sum(
+        each.num_values for each in columns if each.path_in_schema.startswith("seeds.")
+    )
+    parts: int = max(
+        1,
+        math.ceil(metadata.num_rows / SONGS_PER_SEGMENT),
+        math.ceil(weights / WEIGHTS_PER_SEGMENT),
+    )
+    return parts if parts <= builders else math.ceil(parts / builders) * builders
 
 
-def _trim_memory() -> None:
-    if sys.platform == "linux":
-        with suppress(AttributeError):  # musl has no `malloc_trim`
-            ctypes.CDLL(None).malloc_trim(0)
+def _require_distinct_songs(songs_path: Path) -> None:
+    """Raise `EngineError` if a song occurs twice. The engine detects that only within a segment."""
+    song_ids = pq.read_table(songs_path, columns=["song_id"])["song_id"]
+    distinct = pc.count_distinct(song_ids).as_py()
+    if distinct != len(song_ids):
+        raise EngineError(
+            f"the draft holds {distinct} songs of {len(song_ids)}: a song is repeated"
+        )
+
+
+def _run_builders(commands: Sequence[Sequence[str]], builders: int, songs: int) -> None:
+    """Run a process for each part, `builders` at a time, and report their progress as a whole.
+
+    `songs` is the number of songs in all parts. Raises `EngineError` if a part cannot be built.
+    """
+    done = [0] * len(commands)
+
+    def run(part: int) -> None:
+        arguments = [*commands[part], str(part), str(len(commands))]
+        with subprocess.Popen(  # noqa: S603 -- our own module, no shell
+            [sys.executable, "-P", "-m", "catalog.embedded.build", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as child:
+            assert child.stdout is not None
+            for line in child.stdout:
+                message = json.loads(line)
+                if "error" in message:
+                    raise EngineError(message["error"])
+                done[part] = max(done[part], message["done"])
+                _report(stage=message["stage"], done=sum(done), total=songs)
+        if child.returncode:
+            raise EngineError(
+                f"a process that builds a part of the release ended early: exit code "
+                f"{child.returncode}"
+            )
+
+    # After an error, a ThreadPool does not wait for its threads, unlike an executor. The other
+    # builders end with this process.
+    with ThreadPool(builders) as pool:
+        for _ in pool.imap_unordered(run, range(len(commands))):
+            pass
+
+
+def _merge(folders: Sequence[Path], shard_path: Path) -> None:
+    """Move the segments of all shards into the first shard, and the first shard to `shard_path`."""
+    first, *others = folders
+    for other in others:
+        for segment in (other / SEGMENTS).iterdir():
+            segment.rename(first / SEGMENTS / segment.name)
+        shutil.rmtree(other)
+    first.rename(shard_path)
+
+
+def build_part(
+    songs_path: Path,
+    dimensions: int,
+    payload: dict[str, schema.Kind],
+    shard_path: Path,
+    part: int = 0,
+    parts: int = 1,
+) -> None:
+    """Create a shard with one of `parts` equal parts of the songs, in one segment.
+
+    For the other arguments, see `build`.
+    """
+    songs = pq.ParquetFile(songs_path)
+    total, done = songs.metadata.num_rows, 0
+    _report(stage="upload", done=0, total=total)  # fails if the parent process has already ended
+    shard_path.mkdir()
+    with engine_errors("build"):
+        shard = edge.EdgeShard.create(str(shard_path), _config(dimensions))
+        # Every part has songs of all degrees of popularity, so that all parts take equally long.
+        for batch in islice(songs.iter_batches(BATCH), part, None, parts):
+            require_sound_vectors(batch, dimensions)
+            shard.update(edge.UpdateOperation.upsert_points(_points(batch)))
+            done += batch.num_rows
+            _report(stage="upload", done=done, total=total)
+        _report(stage="index", done=0, total=total)
+        shard.optimize()
+        # Payload indexes of an indexed segment take less time than those of a segment that grows.
+        for field, kind in {**schema.PAYLOAD_INDEXES, **payload}.items():
+            index = _INDEXES[kind](enable_hnsw=False)  # see ACORN_MAX_SELECTIVITY
+            shard.update(edge.UpdateOperation.create_field_index(field, index))
+        shard.flush()
+        shard.close()
 
 
 def _config(dimensions: int) -> Any:
@@ -156,11 +256,18 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
-def main(songs_path: str, dimensions: str, payload: str, shard_path: str) -> int:
-    """Build a shard and report the result or the error. Returns the exit code."""
+def main(songs_path: str, dimensions: str, payload: str, shard_path: str, *part: str) -> int:
+    """Build a shard and report the result or the error. Returns the exit code.
+
+    `part` is empty, or the number of the part and the number of parts.
+    """
     _die_with_parent()
+    arguments = Path(songs_path), int(dimensions), json.loads(payload), Path(shard_path)
     try:
-        build(Path(songs_path), int(dimensions), json.loads(payload), Path(shard_path))
+        if part:
+            build_part(*arguments, *map(int, part))
+        else:
+            build(*arguments)
     except (EngineError, OSError) as error:
         _report(error=str(error))
         return 1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from catalog.console.progress import SilentReporter
@@ -241,22 +242,76 @@ def test_a_build_accepts_all_list_types(tmp_path: Path) -> None:
 def test_a_release_in_several_segments_returns_the_same_songs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vectors = vectors_of(900, 8)
+    vectors = vectors_of(2 * build.BATCH, 8)
     draft = drafted(tmp_path, vectors)
     manifest = EmbeddedStore(tmp_path / "home").publish(draft, SilentReporter())
-    monkeypatch.setattr(build, "BATCH", 100)
     releases, segments = [], []
-    for most in (1_000, 300):
+    for most in (2 * build.BATCH, build.BATCH):
         monkeypatch.setattr(build, "SONGS_PER_SEGMENT", most)
-        shard = tmp_path / f"shard of {most}"
+        shard = tmp_path / "shards" / f"of {most}"
+        shard.parent.mkdir(exist_ok=True)
         build.build(draft.songs_path, 8, {}, shard)
-        segments.append(len(list(shard.glob("segments/*"))))
+        segments.append(len(list(shard.glob("segments/*/vector_index-song"))))
         releases.append(EmbeddedRelease(shard, manifest))
         releases[-1].verify()
-    assert segments[1] > segments[0]
-    for vector in vectors[::90]:
+    assert segments == [1, 2]
+    assert len(list((tmp_path / "shards").iterdir())) == 2  # no folder of a part is left
+    for vector in vectors[::400]:
         whole, parted = (nearest(release, vector, 20) for release in releases)
         assert [hit.song for hit in whole] == [hit.song for hit in parted]
+
+
+def test_a_song_twice_in_different_segments_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    songs = make_songs(2 * build.BATCH)
+    twice = [*songs[:-1], songs[0]]
+    draft = drafted(tmp_path, vectors_of(len(songs), 4), of_songs=twice)
+    monkeypatch.setattr(build, "SONGS_PER_SEGMENT", build.BATCH)
+    with pytest.raises(EngineError, match="holds 3999 songs of 4000"):
+        build.build(draft.songs_path, 4, {}, tmp_path / "shard")
+
+
+def test_an_error_in_one_of_several_segments_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = vectors_of(2 * build.BATCH, 4)
+    vectors[-1, 0] = np.nan
+    monkeypatch.setattr(build, "SONGS_PER_SEGMENT", build.BATCH)
+    last = make_songs(len(vectors))[-1].song_id
+    with pytest.raises(EngineError, match=f"the vector of song {last}"):
+        build.build(drafted(tmp_path, vectors).songs_path, 4, {}, tmp_path / "shard")
+
+
+def test_a_killed_process_of_a_segment_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "SONGS_PER_SEGMENT", build.BATCH)
+    draft = drafted(tmp_path, vectors_of(2 * build.BATCH, 4))
+    builder(tmp_path, monkeypatch, "kill -9 $$")
+    with pytest.raises(EngineError, match="a part of the release ended early: exit code -9"):
+        build.build(draft.songs_path, 4, {}, tmp_path / "shard")
+
+
+@pytest.mark.parametrize(
+    ("songs", "builders", "parts"),
+    [(100, 2, 1), (101, 2, 2), (200, 4, 2), (201, 2, 4), (500, 4, 8)],
+)
+def test_many_segments_are_a_multiple_of_those_built_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, songs: int, builders: int, parts: int
+) -> None:
+    monkeypatch.setattr(build, "SONGS_PER_SEGMENT", 100)
+    draft = drafted(tmp_path, vectors_of(songs, 4))
+    assert build.count_parts(pq.read_metadata(draft.songs_path), builders) == parts
+
+
+def test_many_weights_need_several_segments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = pa.table({"seeds": pa.array([[1, 2], [3], None, [4, 5, 6]], pa.list_(pa.uint32()))})
+    pq.write_table(weights, tmp_path / "songs.parquet", row_group_size=2)
+    monkeypatch.setattr(build, "WEIGHTS_PER_SEGMENT", 5)
+    assert build.count_parts(pq.read_metadata(tmp_path / "songs.parquet"), 2) == 2
 
 
 def test_a_song_without_a_vector_is_kept(tmp_path: Path) -> None:
