@@ -12,8 +12,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-GENERATED := recommender_pb2.py recommender_pb2.pyi recommender_pb2_grpc.py
+GENERATED := recommender_pb2.py recommender_pb2.pyi recommender_pb2_grpc.py recommender.openapi.json
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
+OPENAPI := $(BIN)/python -m service.http.openapi $(VENV)/recommender.descriptors
 
 .PHONY: demo test test-slow test-all lint format generate lock install install-dev clean
 .DEFAULT_GOAL := demo
@@ -46,7 +47,9 @@ lint: $(VENV)/.dev
 		$(BIN)/buf breaking --against $(VENV)/proto-of-main; \
 	else echo "proto not checked for breaking changes: there is no branch main"; fi
 	@mkdir -p $(VENV)/generated && $(PROTOC) --python_out=$(VENV)/generated --pyi_out=$(VENV)/generated \
-		--grpc_python_out=$(VENV)/generated nextsong/v1/recommender.proto
+		--grpc_python_out=$(VENV)/generated --descriptor_set_out=$(VENV)/recommender.descriptors \
+		--include_source_info nextsong/v1/recommender.proto
+	@$(OPENAPI) $(VENV)/generated/nextsong/v1/recommender.openapi.json
 	@for file in $(GENERATED); do \
 		cmp $(VENV)/generated/nextsong/v1/$$file proto/nextsong/v1/$$file || \
 		{ echo "$$file is out of date: run 'make generate'"; exit 1; }; done
@@ -69,12 +72,14 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 generate: $(VENV)/.dev
-	$(PROTOC) --python_out=proto --pyi_out=proto --grpc_python_out=proto nextsong/v1/recommender.proto
+	$(PROTOC) --python_out=proto --pyi_out=proto --grpc_python_out=proto \
+		--descriptor_set_out=$(VENV)/recommender.descriptors --include_source_info nextsong/v1/recommender.proto
+	$(OPENAPI) proto/nextsong/v1/recommender.openapi.json
 
 # Locked requirements have names, versions and hashes, but no index address.
 lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --no-header --extra tracing --group build pyproject.toml -o requirements/runtime.txt
+		--no-emit-find-links --no-header --extra http --extra tracing --group build pyproject.toml -o requirements/runtime.txt
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --extra all --group dev -c requirements/runtime.txt pyproject.toml -o requirements/dev.txt
 

@@ -126,6 +126,8 @@ def _load(flags: dict[str, Any], config: Path | None) -> Settings:
 def _print_ready(ready: Ready) -> None:
     if ready.metrics_port is not None:
         echo(f"metrics on port {ready.metrics_port}")
+    if ready.http_port is not None:
+        echo(f"HTTP on port {ready.http_port}")
     if ready.release is None:
         echo(f"waiting for a release on {ready.address}")
     else:

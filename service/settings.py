@@ -65,6 +65,16 @@ class Settings(BaseSettings):
     qdrant_prefix: str = _setting("nextsong", "Prefix of the names of the collections.")
     host: str = _setting("127.0.0.1", "Address to listen on.", min_length=1)
     port: Port = _setting(50051, "Port to listen on; 0 selects a free port.")
+    http_port: Port | None = _setting(
+        None,
+        "Port for the same methods as JSON over HTTP (Connect protocol), with a page about the API "
+        "at /docs/; 0 selects a free port. Needs the extra http.",
+    )
+    http_cors_origins: str | None = _setting(
+        None,
+        "Origins of web pages that may call over HTTP, such as https://example.org, separated by "
+        "commas; * for all.",
+    )
     workers: int = _setting(1, "Number of serving processes, all on one port.", ge=1, le=256)
     wait: bool = _setting(
         False, "Start without a release, and answer UNAVAILABLE until a release can be opened."
@@ -136,6 +146,8 @@ class Settings(BaseSettings):
             raise ValueError("tls_cert and tls_key must be given together")
         if self.tls_client_ca and not self.tls_cert:
             raise ValueError("tls_client_ca needs tls_cert and tls_key")
+        if self.http_cors_origins and self.http_port is None:
+            raise ValueError("http_cors_origins needs http_port")
         if self.history and not self.qdrant_url:
             raise ValueError(
                 "history needs qdrant_url: an embedded store cannot change while it is served"

@@ -37,6 +37,7 @@ class Ready:
     release: str | None
     songs: int
     metrics_port: int | None = None
+    http_port: int | None = None
 
 
 async def serve(
@@ -65,6 +66,7 @@ async def serve(
                         server.address,
                         manifest.release if manifest else None,
                         manifest.counts.songs if manifest else 0,
+                        http_port=server.http_port,
                     )
                 )
                 await stopped.wait()

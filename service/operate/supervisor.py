@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from multiprocessing.connection import Pipe
 from pathlib import Path
@@ -29,6 +29,7 @@ from service.rpc.port import reserve_port
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from multiprocessing.connection import Connection
 
     from service.operate.process import Ready
@@ -54,13 +55,14 @@ async def supervise(settings: Settings, ready: Callable[[Ready], None]) -> None:
     registry = prometheus.CollectorRegistry()
     with (
         reserve_port(settings.host, settings.port) as port,
+        _reserve_http_port(settings) as http_port,
         _metrics_folder() as folder,
         metrics.serve_metrics(
             settings.metrics_host, settings.metrics_port, registry
         ) as metrics_port,
     ):
         registry.register(metrics.FolderCollector(folder))
-        settings = settings.model_copy(update={"port": port})
+        settings = settings.model_copy(update={"port": port, "http_port": http_port})
         workers = [_Worker(settings, folder) for _ in range(settings.workers)]
 
         async def announce() -> None:
@@ -76,6 +78,12 @@ async def supervise(settings: Settings, ready: Callable[[Ready], None]) -> None:
                     task.cancel()
         except ExceptionGroup as failures:
             raise _to_own_error(failures.exceptions[0]) from None
+
+
+def _reserve_http_port(settings: Settings) -> AbstractContextManager[int | None]:
+    if settings.http_port is None:
+        return nullcontext()
+    return reserve_port(settings.host, settings.http_port)
 
 
 def _to_own_error(error: Exception) -> Exception:

@@ -11,6 +11,8 @@ from catalog.errors import BusyError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+BACKLOG = 1_024  # connections that the system accepts before the process does
+
 
 def format_host(host: str) -> str:
     """Return a host in the form used in addresses, with brackets around an IPv6 host."""
@@ -45,6 +47,28 @@ def require_free_port(host: str, port: int) -> None:
         else:
             return
     raise build_busy_error(host, port) from failure
+
+
+def listen_on_port(host: str, port: int, *, is_shared: bool) -> socket.socket:
+    """Return a socket that listens on the host's first address. Raises `BusyError`.
+
+    If `is_shared`, other processes can listen on the same port with SO_REUSEPORT.
+    """
+    try:
+        family, kind, protocol, _, address = _resolve(host, port)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            _allow_time_wait(listener)
+            if is_shared:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        raise build_busy_error(host, port) from error
+    return listener
 
 
 @contextmanager

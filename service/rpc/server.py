@@ -9,6 +9,7 @@ import grpc
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
+from catalog.errors import MissingExtraError
 from service.operate.current_release import CurrentRelease
 from service.operate.logs import log
 from service.operate.watcher import ReleaseWatcher
@@ -28,6 +29,7 @@ from service.rpc.tls import load_credentials
 if TYPE_CHECKING:
     from catalog.store import OpenRelease, ReleaseStore
     from service.history import History
+    from service.http.server import HttpServer
     from service.operate.metrics import Metrics
     from service.operate.tracing import Tracer
     from service.rpc.call import Interceptor
@@ -69,8 +71,20 @@ class Server:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._watcher.open_first()
-        self.port = self._listen(credentials)
+        self._http: HttpServer | None = None
+        try:
+            self.port = self._listen(credentials)
+            if settings.http_port is not None:
+                self._http = self._open_http()
+        except Exception:
+            self._current.replace(None)
+            raise
         self.address = f"{format_host(settings.host)}:{self.port}"
+
+    @property
+    def http_port(self) -> int | None:
+        """The port for HTTP, or None without it."""
+        return self._http.port if self._http else None
 
     @property
     def release(self) -> OpenRelease | None:
@@ -82,6 +96,8 @@ class Server:
         await self._health.start()
         await self._health.set_serving(self.release is not None)
         await self._server.start()
+        if self._http:
+            await self._http.start()
         self._tasks.append(asyncio.create_task(self._watcher.follow()))
         if self._history:
             self._tasks.append(asyncio.create_task(self._history.purge_regularly()))
@@ -100,6 +116,8 @@ class Server:
         if drain:
             await asyncio.sleep(drain)
         log.info("ending: new calls are refused", grace_s=grace)
+        if self._http:
+            await self._http.stop()
         await self._server.stop(grace)
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._current.replace(None)
@@ -107,19 +125,23 @@ class Server:
     def _listen(self, credentials: grpc.ServerCredentials | None) -> int:
         host, port = self._settings.host, self._settings.port
         address = f"{format_host(host)}:{port}"
+        if self._settings.workers == 1:  # with several workers, the parent process holds the port
+            require_free_port(host, port)
         try:
-            if (
-                self._settings.workers == 1
-            ):  # with several workers, the parent process holds the port
-                require_free_port(host, port)
             if credentials:
                 return self._server.add_secure_port(address, credentials)
             return self._server.add_insecure_port(address)
-        except Exception as error:
-            self._current.replace(None)
-            if isinstance(error, RuntimeError):
-                raise build_busy_error(host, port) from error
-            raise
+        except RuntimeError as error:
+            raise build_busy_error(host, port) from error
+
+    def _open_http(self) -> HttpServer:
+        try:
+            from service.http.server import HttpServer
+        except ImportError as error:
+            raise MissingExtraError("HTTP", "http") from error
+        http = HttpServer(self._settings)
+        self._server.add_insecure_port(http.address)
+        return http
 
 
 def build_interceptors(

@@ -1,4 +1,4 @@
-"""TLS for the server, with certificates that are reloaded when their files change."""
+"""TLS for the servers, with certificates that are reloaded when their files change."""
 
 from __future__ import annotations
 
@@ -25,6 +25,25 @@ def load_credentials(settings: Settings) -> grpc.ServerCredentials | None:
         settings.tls_client_ca is not None,
     )
     return credentials
+
+
+def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return the context of an HTTP server, or None without TLS. Raises `SettingsError`."""
+    if settings.tls_cert is None:
+        return None
+    certificates = _Certificates(settings)
+    certificates.load()
+    current = certificates.build_context()
+
+    def choose_context(connection: ssl.SSLObject, _name: str, _context: ssl.SSLContext) -> None:
+        nonlocal current
+        if certificates.load_if_changed():
+            current = certificates.build_context()
+        connection.context = current
+
+    context = certificates.build_context()
+    context.sni_callback = choose_context  # called at each handshake
+    return context
 
 
 class _Certificates:
@@ -56,6 +75,17 @@ class _Certificates:
             raise SettingsError(f"TLS cannot be set up from {names}: {reason}") from error
         self._stamps = stamps
         return loaded
+
+    def build_context(self) -> ssl.SSLContext:
+        """Return a context of the standard library with the certificates in the files."""
+        settings = self._settings
+        assert settings.tls_cert is not None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+        if settings.tls_client_ca:
+            context.load_verify_locations(settings.tls_client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
 
     def load_if_changed(self) -> grpc.ServerCertificateConfiguration | None:
         # gRPC calls this method at each handshake, in a separate thread.
