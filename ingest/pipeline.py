@@ -25,12 +25,13 @@ from ingest.prepare.playlists import PrepareSummary, prepare_options
 from ingest.prepare.split import SplitSummary
 from ingest.publish.points import PointOptions, assemble_points
 from ingest.sources import read as read_module
+from ingest.sources.account import ReadAccount
 from ingest.sources.catalog_files import CatalogFiles, divide_payload
 from ingest.sources.files.find import STDIN, find_files
 from ingest.sources.files.standard_input import copy_standard_input
 from ingest.sources.options import COLUMN_FLAG, ReadOptions
 from ingest.sources.options import DEFAULT_OPTIONS as DEFAULT_READ_OPTIONS
-from ingest.sources.read import ReadAccount, read_files
+from ingest.sources.read import read_files
 from ingest.sources.values.payload import index_kind
 from ingest.stages import (
     Stage,

@@ -15,6 +15,7 @@ from ingest.pipeline import ReadSummary
 from ingest.prepare.catalog_songs import STAGE, CatalogSummary
 from ingest.prepare.playlists import PrepareSummary
 from ingest.prepare.split import COVERAGES, SplitSummary
+from ingest.sources.account import count_left_out
 from ingest.sources.columns.roles import (
     ALL_ROLES,
     SONG_ROLES,
@@ -22,7 +23,6 @@ from ingest.sources.columns.roles import (
     column_option,
     has_sessions,
 )
-from ingest.sources.read import count_left_out
 from ingest.sql import connect, literal
 from ingest.stages import find_stage, finished_stage
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from catalog.manifest import Manifest
     from ingest.learn.descent import Trial
     from ingest.pipeline import Outcome, Stages
-    from ingest.sources.read import ReadAccount
+    from ingest.sources.account import ReadAccount
     from ingest.stages import Stage
 
 _MAX_FILES = 8  # maximum number of files that are listed one per line

@@ -21,7 +21,7 @@ from ingest.prepare.playlists import (
     load_rows,
     write_query,
 )
-from ingest.sources.read import ReadAccount  # noqa: TC001 -- pydantic reads the annotations
+from ingest.sources.account import ReadAccount  # noqa: TC001 -- pydantic reads the annotations
 from ingest.sources.values.payload import PREFIX
 from ingest.sql import connect, literal
 from ingest.stages import finished_stage

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from catalog.console.progress import Reporter
     from ingest.parameters import Parameters
-    from ingest.sources.read import ReadAccount
+    from ingest.sources.account import ReadAccount
 
 _TRIM_MACRO = (
     "CREATE MACRO trimmed(text) AS coalesce("

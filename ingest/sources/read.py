@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping  # noqa: TC003 -- pydantic reads the annotations
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.errors import EmptyFileError
+from ingest.sources.account import FileNote, ReadAccount, summarize
 from ingest.sources.columns.roles import ROLES, THIS_FILE
 from ingest.sources.detect import open_file
 from ingest.sources.files.content import SAMPLE_SIZE
@@ -30,7 +30,7 @@ from ingest.sources.values.plays import find_uncounted
 from ingest.sources.values.timestamps import to_positions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -46,43 +46,6 @@ _MAX_SHOWN = 40  # maximum number of characters of a value in a reason
 _MAX_EMPTY_SHOWN = 5  # maximum number of empty files reported during a run
 _NO_POSITION = "the position is neither a number nor a time"
 _DETECTION_SIZE = 1 << 20  # bytes; detecting a format takes about as long as reading them
-
-
-@dataclass(frozen=True)
-class FileNote:
-    """The result of reading one file: format, column for each role, and numbers of records.
-
-    `left_out` is the number of ignored plays, by reason. `needs_artist` is set if rows without an
-    artist must be rejected. `remarks` are notes about unusual properties of the file.
-    """
-
-    file: str
-    kind: str
-    columns: Mapping[str, str]
-    rows: int
-    unreadable: int
-    left_out: Mapping[str, int]
-    needs_artist: bool
-    remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ReadAccount:
-    """The result of reading all files. Each record counts as a row, as unreadable or as ignored.
-
-    - `payload`: the counts of values for each payload field, by field name.
-    - `passed_over`: files in folders and archives that were skipped because their extensions are
-      unknown.
-    - `empty`: one message for each file without records.
-    """
-
-    files: int
-    rows: int
-    unreadable: int
-    notes: tuple[FileNote, ...]
-    payload: Mapping[str, PayloadTally]
-    passed_over: tuple[str, ...] = ()
-    empty: tuple[str, ...] = ()
 
 
 def read_files(
@@ -144,39 +107,6 @@ def read_files(
         )
         task.result(summarize(account))
     return account
-
-
-def summarize(account: ReadAccount) -> str:
-    """Return the result of reading as a one-line summary."""
-    kinds = "; ".join(dict.fromkeys(note.kind for note in account.notes))
-    text = (
-        f"{account.rows:,} rows of {account.files:,} {_files(account.files)} ({kinds}), "
-        f"{account.unreadable:,} unreadable"
-    )
-    left_out = count_left_out(account)
-    if left_out:
-        reasons = ", ".join(f"{count:,} {reason}" for reason, count in left_out.items())
-        text += f"; {sum(left_out.values()):,} left out ({reasons})"
-    if account.passed_over:
-        text += f"; {len(account.passed_over):,} other files skipped"
-    if account.empty:
-        text += f"; {len(account.empty):,} empty {_files(len(account.empty))} skipped"
-    for name, tally in account.payload.items():
-        if tally.wrong:
-            text += f"; {name}: {tally.wrong:,} values are not of kind {tally.kind}"
-    return text
-
-
-def _files(count: int) -> str:
-    return "file" if count == 1 else "files"
-
-
-def count_left_out(account: ReadAccount) -> dict[str, int]:
-    """Return the number of ignored plays in all files, by reason."""
-    counts: Counter[str] = Counter()
-    for note in account.notes:
-        counts.update(note.left_out)
-    return dict((+counts).most_common())
 
 
 class _Progress:

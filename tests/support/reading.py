@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from ingest.sources.read import ReadAccount
+    from ingest.sources.account import ReadAccount
 
 Rows = list[dict[str, Any]]
 

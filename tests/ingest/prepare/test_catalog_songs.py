@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from catalog.console.progress import SilentReporter
 from catalog.song import song_id_of_keys, song_id_of_track
 from ingest.prepare.catalog_songs import CatalogOptions, CatalogSummary, add_catalog_songs
-from ingest.sources.read import FileNote, ReadAccount
+from ingest.sources.account import FileNote, ReadAccount
 from ingest.sources.tables import ROWS, UNREADABLE
 from ingest.sources.values.payload import PayloadTally
 from tests.support.prepared import numbered, prepared, row

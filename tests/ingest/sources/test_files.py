@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 from catalog.errors import EmptyFileError, FileError
+from ingest.sources.account import summarize
 from ingest.sources.files.find import find_files
 from ingest.sources.options import ReadOptions
-from ingest.sources.read import summarize
 from tests.support.corpus import GOOD, mpd, slice_of
 
 

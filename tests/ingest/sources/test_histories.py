@@ -18,7 +18,7 @@ from tests.support.reading import Rows, read
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ingest.sources.read import ReadAccount
+    from ingest.sources.account import ReadAccount
 
 
 @pytest.fixture

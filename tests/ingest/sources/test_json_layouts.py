@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from ingest.sources.read import ReadAccount
+    from ingest.sources.account import ReadAccount
 
     Read = Callable[..., tuple[ReadAccount, list[dict[str, Any]]]]
 
