@@ -1,7 +1,7 @@
-"""The re-ranker, which orders the candidates of several searches by boosted trees.
+"""The re-ranker: boosted trees that order the best songs of a co-occurrence search.
 
-This module defines the candidate channels and the features for both `ingest`, which trains the
-model on training playlists, and `service`, which applies the model. LightGBM implements the trees.
+This module defines the candidates and the features for both `ingest`, which trains the model on
+training playlists, and `service`, which applies the model. LightGBM implements the trees.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-import math
 import zlib
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import CorruptReleaseError, MissingLibraryError
+from catalog.recency import Recency
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,135 +28,127 @@ if TYPE_CHECKING:
 log = logging.getLogger("nextsong.ranking")
 
 Floats = NDArray[np.float64]
-SHARE = "_share"
 
+CANDIDATES = 150
+"""Number of candidates: the best songs of a co-occurrence search with the release's parameters.
 
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """A search for `depth` candidates, by the dense vector if `dense`, else by co-occurrence.
+If a query asks for more songs, it has as many candidates as it asks for."""
 
-    `power` has the same meaning as in `catalog.recency.Recency`. A model refers to channels by
-    name. Therefore, if the power of a channel changes, the channel needs a new name, so that models
-    trained with the old power are not used (see `Reranker`).
-    """
+RECENCIES = (Recency(0.0), Recency(2.0))
+"""Recencies of two more co-occurrence scores of the candidates, without content.
 
-    name: str
-    dense: bool
-    power: float
-    depth: int
-
-
-CHANNELS = (
-    Channel("recent", dense=False, power=1.0, depth=100),
-    Channel("whole", dense=False, power=0.25, depth=150),
-    Channel("last", dense=False, power=math.inf, depth=100),
-    Channel("dense", dense=True, power=0.5, depth=100),
-    Channel("dense_last", dense=True, power=math.inf, depth=50),
-)
-"""The searches: by co-occurrence with two powers and with the last song alone, and by Word2Vec with
-one power and with the last song alone."""
+A model refers to features by name. Therefore, if a recency changes, its feature needs a new name,
+so that models trained with the old recency are not used (see `Reranker`)."""
 
 FEATURES = (
-    *(f"{channel.name}_{what}" for channel in CHANNELS for what in ("score", "rank")),
-    *(f"{channel.name}_for_its_popularity" for channel in CHANNELS if not channel.dense),
-    "found_by",
-    "popularity",
+    "score",
+    "flat_score",
+    "steep_score",
     "popularity_beside_seeds",
     "popularity_beside_last",
-    "popularity_of_seeds",
     "seeds",
-    "similar_to_recent",
     "artist_share",
+    "artist_share_by_recency",
     "artist_of_last",
-    "artist_among_last_3",
+    "candidates_of_artist",
+    "artist_repeated",
 )
-"""Columns of the feature matrix (see `features`). Two more columns follow for each keyword field,
-such as the album."""
+"""Columns of the feature matrix (see `build_features`). Two more columns follow for each keyword
+field, such as the album."""
 
-RECENT = 10
-"""Number of the last songs of a playlist whose mean vector is compared with candidates."""
+SHARE, OF_LAST = "_share", "_of_last"
 
 MOST_FIELDS = 5
 """Maximum number of keyword payload fields that are features: the first in alphabetical order."""
 
+MIN_SCORE = 1e-9
+"""Smallest divisor of scores, which can all be 0."""
+
+RECENT_PAIRS = 10
+"""Number of the last pairs of consecutive seeds for the feature "artist_repeated"."""
+
 
 @dataclass(frozen=True, slots=True)
-class SongTraits:
-    """Attributes of n songs.
+class Keys:
+    """The content keys of n candidates and m seeds, of one content field (see `catalog.content`).
 
-    - `playlists`, shape (n,): number of training playlists that contain the song.
-    - `groups`, shape (1 + fields, n): numbers that identify the artist (first row) and the value of
-      each keyword field (other rows); -1 if the song has none.
+    - `candidates`, shape (n, keys): whether each candidate has each key.
+    - `seeds`, shape (m, keys): the same for the seeds, in play order, with songs that the catalog
+      lacks.
     """
 
-    playlists: NDArray[np.int64]
-    groups: NDArray[np.int64]
+    candidates: NDArray[np.bool_]
+    seeds: NDArray[np.bool_]
+
+    def shared(self) -> NDArray[np.bool_]:
+        """Return whether each candidate has a key in common with each seed, shape (n, m)."""
+        shared = np.zeros((len(self.candidates), len(self.seeds)), bool)
+        common = np.flatnonzero(self.candidates.any(axis=0) & self.seeds.any(axis=0))
+        rows, keys = np.nonzero(self.candidates[:, common])
+        if len(rows):
+            starts = np.flatnonzero(np.diff(rows, prepend=-1))
+            has_key = self.seeds.T[common[keys]]
+            shared[rows[starts]] = np.logical_or.reduceat(has_key, starts, axis=0)
+        return shared
 
 
-def merge_candidates(
-    lists: Sequence[tuple[NDArray[np.int64], Floats]],
-) -> tuple[NDArray[np.int64], Floats]:
-    """Return the distinct candidates of all channels, and their score in each channel.
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The n candidates of a query, at least one.
 
-    `lists` contains, for each channel, the numbers of its songs and their scores, best first.
-    Returns the numbers of the n distinct songs in order of their first occurrence, shape (n,), and
-    their scores, shape (channels, n). A score is NaN if the channel does not contain the song.
+    - `scores`, shape (3, n): the scores of the search, best first, and the co-occurrence scores
+      with the `RECENCIES`.
+    - `plays`, shape (n,): number of training playlists that contain each candidate.
+    - `seed_plays`: number of training playlists that contain each seed, in play order, without
+      seeds that no training playlist contains. It is not empty.
+    - `keys`: the keys of the artists, and then of each keyword field.
     """
-    songs = np.concatenate([channel_songs for channel_songs, _ in lists])
-    numbers, first, positions = np.unique(songs, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    scores = np.full((len(lists), len(numbers)), np.nan)
-    start = 0
-    for row, (channel_songs, values) in zip(scores, lists, strict=True):
-        row[rank[positions[start : start + len(channel_songs)]]] = values
-        start += len(channel_songs)
-    return numbers[order], scores
+
+    scores: Floats
+    plays: NDArray[np.int64]
+    seed_plays: NDArray[np.int64]
+    keys: Sequence[Keys]
 
 
 def feature_names(fields: Sequence[str] = ()) -> list[str]:
     """Return the names of the columns of the feature matrix for these keyword fields."""
-    return [*FEATURES, *(f"{name}{what}" for name in fields for what in (SHARE, "_of_last"))]
+    return [*FEATURES, *(name + what for name in fields for what in (SHARE, OF_LAST))]
 
 
-def features(scores: Floats, similarities: Floats, songs: SongTraits, seeds: SongTraits) -> Floats:
-    """Return the feature matrix, shape (n, len(FEATURES) + 2 * fields); missing values are NaN.
+def build_features(candidates: Candidates) -> Floats:
+    """Return the feature matrix of n candidates, shape (n, len(FEATURES) + 2 * fields).
 
-    - `scores`, shape (channels, n): NaN if a channel did not return a candidate.
-    - `similarities`, shape (n,): cosine similarity of each candidate to the mean vector of the last
-      `RECENT` seeds.
-    - `seeds`: at least one seed, in play order.
-
-    Each channel has three features: the candidate's score divided by the best score; its rank, from
-    0; and, if the channel is sparse, the logarithm of the first feature minus half the popularity.
-    The popularity of a song is the logarithm of 1 + `playlists`.
+    Each score is divided by the highest score of its kind. The popularity of a song is the
+    logarithm of 1 + `plays`; it is compared with the mean of the seeds and with the last seed.
+    Shares are shares of the seeds that have an artist in common with the candidate. In the share by
+    recency, a seed that A other seeds follow weighs 1 / (A + 1). "artist_repeated" is the share of
+    pairs with an artist in common among the last `RECENT_PAIRS` pairs of consecutive seeds.
     """
-    best = np.fmax.reduce(scores, axis=1, initial=1e-9, keepdims=True) if scores.size else scores
-    relative = scores / best
-    order = np.argsort(np.argsort(-relative, axis=1, kind="stable"), axis=1).astype(np.float64)
-    order[np.isnan(scores)] = np.nan
-    popularity = np.log1p(songs.playlists)
-    of_seeds = np.log1p(seeds.playlists)
-    same = songs.groups[:, :, None] == seeds.groups[:, None, :]
-    same &= songs.groups[:, :, None] >= 0
-    of_field = [(field.mean(axis=1), field[:, -1]) for field in same]
-    sparse = [row for row, channel in enumerate(CHANNELS) if not channel.dense]
+    scores, (artists, *fields) = candidates.scores, candidates.keys
+    popularity, of_seeds = np.log1p(candidates.plays), np.log1p(candidates.seed_plays)
+    shared = artists.shared()
+    by_recency = 1 / np.arange(len(artists.seeds), 0, -1.0)
+    of_artist = artists.candidates * artists.candidates.sum(axis=0)
+    last = artists.seeds[-RECENT_PAIRS - 1 :]
+    repeated = np.asarray((last[1:] & last[:-1]).any(axis=1))
     columns = [
-        *(column for pair in zip(relative, order, strict=True) for column in pair),
-        *(np.log(np.maximum(relative[row], 1e-9)) - popularity / 2 for row in sparse),
-        (~np.isnan(scores)).sum(axis=0),
-        popularity,
+        *(scores / np.maximum(scores.max(axis=1, keepdims=True), MIN_SCORE)),
         popularity - of_seeds.mean(),
         popularity - of_seeds[-1],
-        np.full(len(popularity), of_seeds.mean()),
-        np.full(len(popularity), len(of_seeds)),
-        similarities,
-        *of_field[0],
-        same[0, :, -3:].sum(axis=1),
-        *(column for pair in of_field[1:] for column in pair),
+        len(artists.seeds),
+        shared.mean(axis=1),
+        shared @ (by_recency / by_recency.sum()),
+        shared[:, -1],
+        of_artist.max(axis=1, initial=0),
+        repeated.mean() if len(repeated) else 0.0,
     ]
-    return np.column_stack(columns).astype(np.float64)
+    for keys in fields:
+        shared = keys.shared()
+        columns += [shared.mean(axis=1), shared[:, -1]]
+    table = np.empty((scores.shape[1], len(columns)))
+    for number, column in enumerate(columns):
+        table[:, number] = column
+    return table
 
 
 class Reranker:
@@ -240,7 +232,7 @@ def load_reranker(stored: StoredReranker | None) -> Reranker | None:
     if not reranker.has_current_features:
         log.warning(
             "the re-ranker of the release was trained by another version of nextsong, so hybrid "
-            "search is used instead; run 'nextsong ingest run --ranker' to train a new one"
+            "search is used instead; run 'nextsong ingest run' to train a new one"
         )
         return None
     return reranker

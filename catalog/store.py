@@ -9,14 +9,14 @@ from catalog.errors import InputError, NoReleaseError
 from catalog.model import ANY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
     from uuid import UUID
 
     from catalog.console.progress import Reporter
     from catalog.draft import Draft
     from catalog.manifest import Manifest
-    from catalog.model import Filter, Hit, Point, Search, Song, Vector
+    from catalog.model import Filter, Hit, Point, Search, Song
 
 KEPT = 2
 """Number of old releases that are kept in addition to the current one."""
@@ -46,12 +46,12 @@ class OpenRelease(Protocol):
         ids are omitted.
         """
 
-    async def similarities(
-        self, pairs: Sequence[tuple[Vector, Sequence[UUID]]]
+    async def cooccurrence_scores(
+        self, pairs: Sequence[tuple[Mapping[int, float], Sequence[Song]]]
     ) -> list[dict[UUID, float]]:
-        """Return, for each pair, the cosine similarity of the vector and each song, from -1 to 1.
+        """Return, for each pair, the co-occurrence scores of the songs (see `Search.weights`).
 
-        Songs without a vector and unknown ids are left out.
+        Songs with score 0 may be left out. All pairs are sent in one request.
         """
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:

@@ -295,6 +295,8 @@ def _parameter_option(parameter: Field[Any]) -> Callable[[Any], Any]:
             metavar="FIELD=SHARE",
             help=text,
         )
+    if parameter.metadata.get("is_flag"):
+        return click.option(f"--{name}/--no-{name}", default=default, help=text)
     if isinstance(default, bool):
         return click.option(f"--{name}/--no-{name}", default=default, show_default=True, help=text)
     kind: click.ParamType[Any]

@@ -229,7 +229,17 @@ class Parameters:
         "Weight of the cosine relative to the co-occurrence score in hybrid search. Selected on "
         "validation playlists unless it is given.",
     )
-    ranker: bool = _parameter("rank", False, 0, 1, "Train a re-ranker as well.")
+    ranker: bool | None = field(
+        default=None,
+        metadata={
+            "stage": "rank",
+            "range": (0, 1),
+            "is_flag": True,
+            "help": "Train a re-ranker, and keep it even if it is not better than the selected "
+            "mode.  [default: train it with 500 training playlists or more, keep it if it is "
+            "better]",
+        },
+    )
     mode: str = _choice(
         "query",
         MODES,
@@ -258,8 +268,18 @@ class Parameters:
             low, high = parameter.metadata["range"]
             if value is not None and not low <= value <= high:
                 raise InputError(f"{name} is {value}, and must be from {low} to {high}")
-        if self.mode == "ranked" and not self.ranker:
-            raise InputError("mode 'ranked' needs a re-ranker: add --ranker")
+        if self.mode == "ranked" and self.ranker is False:
+            raise InputError("mode 'ranked' needs a re-ranker: leave out --no-ranker")
+
+    @property
+    def needs_ranker(self) -> bool:
+        """Whether a re-ranker must be trained, and an error occurs if that is not possible."""
+        return bool(self.ranker) or self.mode == "ranked"
+
+    @property
+    def allows_ranker(self) -> bool:
+        """Whether a re-ranker is trained if there are enough playlists."""
+        return self.needs_ranker or (self.ranker is None and self.mode == "auto")
 
     def fixed(self, given: Collection[str]) -> frozenset[str]:
         """Return the names of the parameters in `SELECTED` that were given and must not be changed.

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from catalog.console.progress import Reporter
     from catalog.schema import Kind
     from catalog.store import OpenRelease, ReleaseStore
+    from ingest.learn.descent import Trial
     from ingest.parameters import Parameters
     from ingest.sources.files.find import SourceFiles
     from ingest.sources.values.payload import PayloadTally
@@ -104,7 +105,7 @@ class SourceStages:
 class Stages(SourceStages):
     """The finished stages of a run, in order.
 
-    `rank` is None if no re-ranker was trained.
+    `rank` is None if the parameters do not allow a re-ranker.
     """
 
     split: Stage[SplitSummary]
@@ -113,6 +114,11 @@ class Stages(SourceStages):
     choose: Stage[ChooseSummary]
     rank: Stage[RankSummary] | None
     files: StageFiles
+
+    @property
+    def trials(self) -> list[Trial]:
+        """All values of parameters that were tried on validation cases, in order."""
+        return [*self.choose.summary.trials, *(self.rank.summary.trials if self.rank else [])]
 
     def items(self) -> Iterator[tuple[str, Stage[Any]]]:
         """Yield the name of each stage, and the stage."""
@@ -180,7 +186,7 @@ def run(
     training playlists, the release has no dense vectors. After an error, the current release is
     unchanged. Raises any `NextsongError` except errors about requests.
     """
-    if parameters.ranker:
+    if parameters.needs_ranker:
         load_lightgbm()  # fail now instead of after hours of work if it is not installed
     with lock_folder(work, "an ingest run"), copy_standard_input(files, work) as copy:
         folder = WorkFolder(work, reporter, force=options.force)
@@ -383,14 +389,23 @@ def _rank(
     reporter: Reporter,
 ) -> Stage[RankSummary] | None:
     parameters = selection_inputs.parameters
-    if not parameters.ranker:
+    if not parameters.allows_ranker:
         return None
-    selected = replace(parameters, **chosen.summary.selected.to_parameters())
+    selected = replace(
+        parameters,
+        ranker=parameters.needs_ranker or None,
+        **chosen.summary.selected.to_parameters(),
+    )
     rank_inputs = replace(selection_inputs, parameters=selected)
     return folder.run_stage(
         RANK,
-        {**inputs, "choose": chosen.fingerprint, "seed": parameters.seed},
-        lambda out: reranker.train_reranker(files, out, rank_inputs, reporter),
+        {
+            **inputs,
+            "choose": chosen.fingerprint,
+            "seed": parameters.seed,
+            **parameters.of_stage("rank"),
+        },
+        lambda out: reranker.train_reranker(files, out, rank_inputs, parameters.mode, reporter),
     )
 
 
@@ -487,8 +502,8 @@ def _describe_origin(
         "catalog_min": parameters.catalog_min_for(counted.songs),
         "cooccurrence_scale": counted.scale,
         **chosen.selected.to_parameters(),
-        "mode": _select_mode(stages, parameters),
-        "selection": [asdict(trial) for trial in chosen.trials],
+        "mode": _select_mode(stages),
+        "selection": [asdict(trial) for trial in stages.trials],
     }
     return Origin(
         data_fingerprint=stages.read.inputs["data"],
@@ -501,10 +516,9 @@ def _describe_origin(
     )
 
 
-def _select_mode(stages: Stages, parameters: Parameters) -> str:
-    """Return the default mode: "ranked" if the re-ranker is better, else the selected mode."""
-    is_better = stages.rank is not None and stages.rank.summary.better
-    if parameters.mode == "ranked" or (parameters.mode == "auto" and is_better):
+def _select_mode(stages: Stages) -> str:
+    """Return the default mode: "ranked" if the re-ranker is used, else the selected mode."""
+    if stages.rank is not None and stages.rank.summary.is_used:
         return "ranked"
     return stages.choose.summary.selected.mode
 
@@ -537,7 +551,7 @@ def _publish(
             points.counts,
             replace(origin, parameters=origin.parameters | counted),
             payload,
-            ranker=_pack_reranker(stages.rank),
+            ranker=_pack_reranker(stages.rank, origin.parameters),
             validation={
                 **options.validation,
                 **(stages.rank.summary.figures if stages.rank else {}),
@@ -548,7 +562,11 @@ def _publish(
         return store.publish(draft, reporter, before)
 
 
-def _pack_reranker(ranked: Stage[RankSummary] | None) -> StoredReranker | None:
-    if ranked is None:
+def _pack_reranker(
+    ranked: Stage[RankSummary] | None, parameters: Mapping[str, Any]
+) -> StoredReranker | None:
+    """Return the re-ranker, unless there is none or it is neither used nor asked for."""
+    is_kept = parameters["mode"] == "ranked" or parameters["ranker"]
+    if ranked is None or not ranked.summary.examples or not is_kept:
         return None
     return StoredReranker(*pack((ranked.folder / reranker.MODEL).read_text(encoding="utf-8")))

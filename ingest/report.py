@@ -151,9 +151,12 @@ def describe_last_run(stages: LastRun) -> str:
         if stage:
             lines.append((name, stage.summary.text))
     if stages.choose:
-        lines += _trials(stages.choose.summary)
+        lines += _trials(stages.choose.summary.trials)
+        for name in stages.choose.summary.untried:
+            lines.append(("  untried", f"{name}: too many songs share a value"))
     if stages.rank:
         lines.append(("rank", stages.rank.summary.text))
+        lines += _trials(stages.rank.summary.trials)
     if stages.train:
         lines += _missing(stages.train)
     return _format(lines)
@@ -411,10 +414,10 @@ def _missing(train: Stage[TrainSummary]) -> Iterator[Line]:
         )
 
 
-def _trials(choose: ChooseSummary) -> Iterator[Line]:
+def _trials(all_trials: Sequence[Trial]) -> Iterator[Line]:
     """Yield one line per parameter, with the gain of each value that the selection tried."""
     by_parameter: dict[str, list[Trial]] = {}
-    for trial in choose.trials:
+    for trial in all_trials:
         by_parameter.setdefault(trial.parameter, []).append(trial)
     for name, trials in by_parameter.items():
         gains = ", ".join(
@@ -422,8 +425,6 @@ def _trials(choose: ChooseSummary) -> Iterator[Line]:
             for trial in trials
         )
         yield "  tried", f"{name.replace('_', ' ')}, gain of each value (*: selected): {gains}"
-    for name in choose.untried:
-        yield "  untried", f"{name}: too many songs share a value"
 
 
 def _labels(split: SplitSummary) -> Iterator[Line]:

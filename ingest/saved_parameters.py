@@ -70,7 +70,7 @@ def read_parameter_file(path: Path) -> ParameterFile:
             raise InputError(f"{path}: {name} was replaced: {describe_replacement(name)}")
         if name not in defaults:
             raise InputError(f"{path}: there is no parameter '{name}'")
-        if not _has_type_of(value, defaults[name]):
+        if not _has_type_of(value, defaults[name], is_flag=name == "ranker"):
             raise InputError(f"{path}: {name} cannot be {value!r}")
     validation = content.get("validation", {})
     if not isinstance(validation, dict) or not all(
@@ -97,7 +97,9 @@ def _parse(path: Path) -> Any:
         raise InputError(f"{path} is not {kind}: {error}") from error
 
 
-def _has_type_of(value: Any, default: Any) -> bool:
+def _has_type_of(value: Any, default: Any, *, is_flag: bool) -> bool:
+    if is_flag:
+        return value is None or isinstance(value, bool)
     if isinstance(value, bool) or isinstance(default, bool):
         return isinstance(value, bool) and isinstance(default, bool)
     if isinstance(default, str):

@@ -21,7 +21,7 @@ from catalog.embedded.queries import (
     parse_weights,
 )
 from catalog.errors import CorruptReleaseError, EngineError
-from catalog.model import ANY, Filter, Hit, Point, Search, Song, Vector
+from catalog.model import ANY, Filter, Hit, Point, Search, Song
 from catalog.pauses import pause_between
 from catalog.schema import (
     ACORN_MAX_SELECTIVITY,
@@ -29,21 +29,20 @@ from catalog.schema import (
     SONG_FIELDS,
     SPARSE,
     build_row,
-    clip_cosine,
     default_search_ef,
     parse_song,
 )
 from catalog.search.plan import (
     HasWords,
     build_clauses,
+    plan_scores,
     plan_search,
-    plan_similarities,
     rank_hits,
 )
 from catalog.song import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from catalog.manifest import Manifest
@@ -51,6 +50,8 @@ if TYPE_CHECKING:
 POINTS_AT_ONCE = 200  # songs per call to the engine
 
 WEIGHTS_AT_ONCE = 20  # songs per call to the engine; few, because sparse vectors can be long
+
+MAX_CACHED_SONGS = 20_000  # about 1 kB each; reading a song takes longer than finding it
 
 MIN_CANARY_SCORE = 0.999  # minimum cosine similarity of the best hit for a canary's own vector
 
@@ -77,6 +78,7 @@ class EmbeddedRelease:
     def __init__(self, shard: Path, manifest: Manifest) -> None:
         self._manifest = manifest
         self._fields = [*SONG_FIELDS, *manifest.payload]
+        self._songs: dict[UUID, Song] = {}
         width = manifest.search_ef or default_search_ef(manifest.counts.songs)
         acorn = edge.AcornSearchParams(enable=True, max_selectivity=ACORN_MAX_SELECTIVITY)
         self._params = edge.SearchParams(hnsw_ef=width, acorn=acorn)
@@ -105,7 +107,7 @@ class EmbeddedRelease:
         points = self._points(canaries)
         for canary in canaries:
             vector = points[canary].vector if canary in points else None
-            hits = [] if vector is None else self._find(Search(vector, limit=1), {})
+            hits = [] if vector is None else self._find(Search(vector, limit=1))
             if not hits or hits[0].score < MIN_CANARY_SCORE:
                 raise CorruptReleaseError(f"song {canary} cannot be found by its own vector")
 
@@ -118,8 +120,7 @@ class EmbeddedRelease:
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
         """Return the hits of each search, best first."""
-        songs: dict[UUID, Song] = {}
-        return [self._find(search, songs) async for search in pause_between(searches)]
+        return [self._find(search) async for search in pause_between(searches)]
 
     async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
         """Return the sparse vector of each of these songs, as a weight for each index.
@@ -134,12 +135,13 @@ class EmbeddedRelease:
             weights |= {record.id: parse_weights(record) for record in records}
         return weights
 
-    async def similarities(
-        self, pairs: Sequence[tuple[Vector, Sequence[UUID]]]
+    async def cooccurrence_scores(
+        self, pairs: Sequence[tuple[Mapping[int, float], Sequence[Song]]]
     ) -> list[dict[UUID, float]]:
-        """Return, for each pair, the cosine similarity of the vector and each song (-1 to 1)."""
+        """Return, for each pair, the co-occurrence scores of the songs."""
         return [
-            self._similarities(vector, song_ids) async for vector, song_ids in pause_between(pairs)
+            self._cooccurrence_scores(weights, songs)
+            async for weights, songs in pause_between(pairs)
         ]
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
@@ -182,28 +184,42 @@ class EmbeddedRelease:
             records = self._shard.retrieve(list(song_ids), self._fields, [DENSE])
         return {record.id: parse_point(record) for record in records}
 
-    def _find(self, search: Search, songs: dict[UUID, Song]) -> list[Hit]:
-        """Return the hits of a search. `songs` caches songs by id, to parse each song only once."""
+    def _find(self, search: Search) -> list[Hit]:
         passing = build_filter(build_clauses(search.where))
         plan = plan_search(search)
         if plan is None:
             return []
         vectors = [DENSE] if search.with_vectors else None
-        request = build_request(
-            plan, passing, self._params, with_payload=self._fields, with_vector=vectors
-        )
-        hits = []
-        for point in self._query(request):
-            song = songs.get(point.id) or songs.setdefault(point.id, parse_song(point.payload))
-            hits.append(Hit(song, float(point.score), parse_dense_vector(point)))
+        points = self._query(build_request(plan, passing, self._params, with_vector=vectors))
+        song_ids = [point.id for point in points]  # each access creates an object
+        songs = self._cache_songs(song_ids)
+        hits = [
+            Hit(songs[song_id], float(point.score), parse_dense_vector(point) if vectors else None)
+            for song_id, point in zip(song_ids, points, strict=True)
+        ]
         return rank_hits(search, hits)
 
-    def _similarities(self, vector: Vector, song_ids: Sequence[UUID]) -> dict[UUID, float]:
-        if not song_ids:
+    def _cache_songs(self, song_ids: Sequence[UUID]) -> dict[UUID, Song]:
+        """Return a cache of songs by id that contains at least the songs with these ids."""
+        missing = [song_id for song_id in song_ids if song_id not in self._songs]
+        if len(self._songs) + len(missing) > MAX_CACHED_SONGS:
+            self._songs.clear()
+            missing = list(song_ids)
+        if missing:
+            with engine_errors("retrieve"):
+                records = self._shard.retrieve(missing, self._fields, False)
+            self._songs |= {record.id: parse_song(record.payload) for record in records}
+        return self._songs
+
+    def _cooccurrence_scores(
+        self, weights: Mapping[int, float], songs: Sequence[Song]
+    ) -> dict[UUID, float]:
+        plan = plan_scores(weights, songs)
+        if plan is None:
             return {}
-        ranking, clauses = plan_similarities(vector, song_ids)
+        ranking, clauses = plan
         request = build_request(ranking, build_filter(clauses), self._params)
-        return {point.id: clip_cosine(point.score) for point in self._query(request)}
+        return {point.id: float(point.score) for point in self._query(request)}
 
     def _query(self, request: Any) -> list[Any]:
         with engine_errors("search"):

@@ -13,10 +13,10 @@ from catalog.model import Search, by_score
 from catalog.schema import DENSE, SPARSE, clip_cosine, find_min_score, fusion_depths
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    from catalog.model import Filter, Hit, Value, Vector
+    from catalog.model import Filter, Hit, Song, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +138,17 @@ def plan_search(search: Search) -> Plan | None:
     return _sparse_ranking(search, search.limit) if search.weights else None
 
 
-def plan_similarities(vector: Vector, song_ids: Sequence[UUID]) -> tuple[Ranking, Clauses]:
-    """Return the ranking and the filter that compute the cosine similarity of a vector to songs."""
-    limit = len(song_ids)
-    ranking = Ranking(Search(vector, limit=limit, exact=True), DENSE, limit)
-    return ranking, Clauses((IsSong(tuple(song_ids)),))
+def plan_scores(
+    weights: Mapping[int, float], songs: Sequence[Song]
+) -> tuple[Ranking, Clauses] | None:
+    """Return the ranking and the filter that compute the co-occurrence scores of songs.
+
+    The result is None if there are no songs, or if all scores are 0 because there are no weights.
+    """
+    if not weights or not songs:
+        return None
+    is_listed = AnyOf("ordinal", tuple(song.ordinal for song in songs))
+    return _sparse_ranking(Search(weights=weights), len(songs)), Clauses((is_listed,))
 
 
 def _sparse_ranking(search: Search, limit: int) -> Ranking:

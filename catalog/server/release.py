@@ -9,13 +9,13 @@ from uuid import UUID
 from qdrant_client import models
 
 from catalog.errors import NoReleaseError
-from catalog.model import ANY, Filter, Hit, Point, Search, Song, Vector
-from catalog.schema import DENSE, SONG_FIELDS, SPARSE, clip_cosine, parse_song
+from catalog.model import ANY, Filter, Hit, Point, Search, Song
+from catalog.schema import DENSE, SONG_FIELDS, SPARSE, parse_song
 from catalog.search.plan import (
     HasWords,
     build_clauses,
+    plan_scores,
     plan_search,
-    plan_similarities,
     rank_hits,
 )
 from catalog.server.connection import whole_seconds_left
@@ -31,7 +31,7 @@ from catalog.server.queries import (
 from catalog.song import normalise
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from qdrant_client import AsyncQdrantClient
 
@@ -82,20 +82,20 @@ class ServerRelease:
         records = await self._retrieve(song_ids, False, SPARSE)
         return {UUID(str(record.id)): parse_weights(record) for record in records}
 
-    async def similarities(
-        self, pairs: Sequence[tuple[Vector, Sequence[UUID]]]
+    async def cooccurrence_scores(
+        self, pairs: Sequence[tuple[Mapping[int, float], Sequence[Song]]]
     ) -> list[dict[UUID, float]]:
-        """Return, for each pair, the cosine similarity of the vector and each song (-1 to 1)."""
+        """Return, for each pair, the co-occurrence scores of the songs, in one request."""
         requests: list[models.QueryRequest | None] = []
-        for vector, song_ids in pairs:
-            ranking, clauses = plan_similarities(vector, song_ids)
-            request = build_request(ranking, build_filter(clauses), self._params)
-            requests.append(request if song_ids else None)
+        for weights, songs in pairs:
+            plan = plan_scores(weights, songs)
+            if plan is None:
+                requests.append(None)
+                continue
+            ranking, clauses = plan
+            requests.append(build_request(ranking, build_filter(clauses), self._params))
         responses = await self._query(requests)
-        return [
-            {UUID(str(point.id)): clip_cosine(point.score) for point in points}
-            for points in responses
-        ]
+        return [{UUID(str(point.id)): point.score for point in points} for points in responses]
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
         """Return at most `limit` songs, sorted by number of training playlists, highest first."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +14,7 @@ from scipy.sparse import csr_array
 from catalog.content import ARTIST
 from catalog.errors import MismatchError, PlaylistError
 from catalog.files import storage_errors
-from ingest.learn import reranker
+from ingest.learn import word2vec
 from ingest.learn.arrays import (
     ReleaseArrays,
     count_playlists,
@@ -29,7 +31,6 @@ from ingest.stages import fingerprint_of, finished_stage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -151,7 +152,13 @@ def train_vectors(data: TuningData, parameters: Parameters, folder: Path) -> Vec
         raise PlaylistError(
             f"no song is in {parameters.min_count} training playlists (the most is {most})"
         )
-    return reranker.learn_vectors(data.train, parameters, folder)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        corpus = Path(name) / "corpus.txt"
+        with storage_errors(corpus), corpus.open("w", encoding="ascii") as file:
+            file.writelines(" ".join(map(str, songs.tolist())) + "\n" for songs in data.train)
+        return word2vec.train_vectors(
+            corpus, parameters.epochs_for(sum(map(len, data.train))), parameters
+        )
 
 
 def build_arrays(
@@ -166,7 +173,6 @@ def build_arrays(
         weights,
         *(vectors or (np.zeros(0, np.int32), np.zeros((0, 1), np.float32))),
         data.playlist_counts,
-        np.zeros((1, total), np.int64),
         scale,
         tuple(replace(part, entries=part.entries * scale) for part in data.content),
     )

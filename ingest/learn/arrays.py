@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 
 from catalog.content import ARTIST, compute_entries, content_index, find_collisions
-from catalog.reranker import MOST_FIELDS, SongTraits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,7 +66,6 @@ class ReleaseArrays:
     - `vectors`, shape (vectors, dimensions): the dense vectors of `vector_songs`, unit length.
     - `playlists`, shape (songs,): number of training playlists of each song. Songs with 0 playlists
       are not in the catalog: they are ignored as seeds and never returned.
-    - `groups`, shape (1 + fields, songs): see `catalog.reranker.SongTraits`.
     - `scale`: see `ingest.learn.cooccurrence.WeightScale`.
     - `content`: the content fields.
     """
@@ -76,7 +74,6 @@ class ReleaseArrays:
     vector_songs: NDArray[np.int32]
     vectors: NDArray[np.float32]
     playlists: NDArray[np.int64]
-    groups: NDArray[np.int64]
     scale: float = 1.0
     content: tuple[ContentField, ...] = ()
 
@@ -101,10 +98,6 @@ class ReleaseArrays:
         weights = self.weights.copy()
         weights.data = weights.data * factors[weights.indices]
         return replace(self, weights=weights)
-
-    def traits(self, songs: NDArray[Any]) -> SongTraits:
-        """Return those attributes of the songs that the re-ranker uses."""
-        return SongTraits(self.playlists[songs], self.groups[:, songs])
 
 
 def with_small_indices(matrix: csr_array) -> csr_array:
@@ -203,20 +196,6 @@ def count_playlists(
     return counts
 
 
-def read_groups(path: Path, fields: Sequence[str] = ()) -> NDArray[np.int64]:
-    """Read artists and keyword fields from a file `songs.parquet`, encoded as numbers.
-
-    The result has shape (1 + fields, songs). The first row is for the artist, which is the whole
-    credit. Songs with the same value have the same number, and songs without a value have -1.
-    """
-    table = pq.read_table(path, columns=["song", "artist_key", *fields])
-    groups = np.full((1 + len(fields), table.num_rows), -1, np.int64)
-    for row, name in zip(groups, ("artist_key", *fields), strict=True):
-        keys = encode_keys(table[name].combine_chunks())
-        row[table["song"].to_numpy()[keys.rows]] = keys.codes
-    return groups
-
-
 @dataclass(frozen=True)
 class EncodedKeys:
     """The content keys in a column, as m pairs of row and key.
@@ -289,10 +268,7 @@ def _collide(field: str, keys: EncodedKeys, collisions: frozenset[int]) -> NDArr
 def read_arrays(
     files: StageFiles, queries: Iterable[Songs], scale: float, catalog_min: int
 ) -> ReleaseArrays:
-    """Read the arrays of a release. Weights are read only for songs in `queries`.
-
-    `groups` contains the artist and those fields that the re-ranker uses.
-    """
+    """Read the arrays of a release. Weights are read only for songs in `queries`."""
     total = pq.read_metadata(files.songs).num_rows
     lists = pq.read_table(files.train, columns=["songs"])["songs"].combine_chunks()
     counts = np.bincount(lists.flatten().to_numpy(), minlength=total)
@@ -301,7 +277,6 @@ def read_arrays(
         read_weights(files.cooccurrence, seed_mask(queries, total)),
         *read_vectors(files.vectors),
         counts,
-        read_groups(files.songs, files.fields[:MOST_FIELDS]),
         scale,
         read_content(files.songs, files.fields, counts, scale),
     )

@@ -7,7 +7,6 @@ discounted gain of a rank is 1 / log2(1 + rank), and 0 for rank 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,44 +20,20 @@ SIGNIFICANCE = 2.0
 """A mean gain is significant if it exceeds this number of standard errors."""
 
 
-@dataclass(frozen=True)
-class RankComparison:
-    """Comparison of the re-ranker with another ranking on the same held-out cases.
-
-    - `better`: whether the mean discounted gain of the re-ranker is significantly higher.
-    - `fewer`: whether the re-ranker has clearly fewer hits (see `finds_fewer`).
-    - `hit_rates`: the hit rates of both rankings, by name, such as "ranked HR@10".
-    """
-
-    better: bool
-    fewer: bool
-    hit_rates: dict[str, float]
-
-
 def compare_ranks(
-    reranked: NDArray[np.int64], other: NDArray[np.int64], other_name: str
-) -> RankComparison:
-    """Compare the ranks of the labels from the re-ranker with the ranks from another ranking."""
-    gain = discounted_gains(reranked) - discounted_gains(other)
-    error = standard_error(gain)
-    return RankComparison(
-        better=bool(error and gain.mean() > SIGNIFICANCE * error),
-        fewer=finds_fewer(reranked, other),
-        hit_rates={
-            f"{name} HR@{k}": hit_rate(ranks, k)
-            for name, ranks in (("ranked", reranked), (other_name, other))
-            for k in KS
-        },
-    )
+    reranked: NDArray[np.int64], selected: NDArray[np.int64], playlists: NDArray[np.int64]
+) -> bool:
+    """Return whether the re-ranker is better than the selected mode.
 
-
-def finds_fewer(ranks: NDArray[np.int64], other: NDArray[np.int64]) -> bool:
-    """Return whether `ranks` has clearly fewer hits than `other` at any cutoff in `KS`.
-
-    The difference in hit rate must exceed its standard error.
+    `playlists` contains the playlist of each case. The first case of a playlist is its last-song
+    case. Over all cases, the mean discounted gain of the re-ranker must be significantly higher.
+    Over the last-song cases, it must not be lower by more than one standard error.
     """
-    losses = [hits(other, k).astype(np.float64) - hits(ranks, k) for k in KS]
-    return any(len(loss) > 0 and loss.mean() > standard_error(loss) for loss in losses)
+    gain = discounted_gains(reranked) - discounted_gains(selected)
+    _, first = np.unique(playlists, return_index=True)
+    of_last = gain[first]
+    is_higher = len(gain) > 0 and gain.mean() > SIGNIFICANCE * clustered_error(gain, playlists) > 0
+    return bool(is_higher and of_last.mean() >= -standard_error(of_last))
 
 
 def hits(ranks: NDArray[np.int64], k: int) -> NDArray[np.bool_]:

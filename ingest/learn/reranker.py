@@ -1,135 +1,103 @@
-"""Training of the re-ranker, and a comparison of the re-ranker with the selected retrieval mode.
+"""Training of the re-ranker, and its comparison with the selected mode.
 
-A quarter of the training playlists is set aside. Co-occurrence weights and vectors are learned
-again from the other three quarters alone, and the model is trained to rank the next songs of the
-playlists that were set aside. If the weights included these playlists, the model would learn to
-recognise the playlists instead. If one quarter has too few playlists, other quarters are set aside
-in turn, and the model is trained on the examples from all of them. Finally, the model is measured
-on validation playlists, with the weights and vectors learned from all training playlists.
+A quarter of the training playlists is set aside. Co-occurrence is counted again in the other
+playlists, and the model learns to rank the next songs of the playlists that were set aside. If
+these playlists were counted as well, the model would learn to recognise them instead. For the same
+reason, Word2Vec, which has seen all training playlists, is not used.
 """
 
 from __future__ import annotations
 
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from catalog.errors import PlaylistError
+from catalog.content import ARTIST
+from catalog.errors import MissingLibraryError, PlaylistError
 from catalog.files import storage_errors
+from catalog.recency import Recency
 from catalog.reranker import (
-    CHANNELS,
+    CANDIDATES,
     MOST_FIELDS,
-    RECENT,
+    RECENCIES,
+    Candidates,
+    Keys,
     Reranker,
+    build_features,
     feature_names,
-    features,
     load_lightgbm,
-    merge_candidates,
 )
-from ingest.learn import retrieval
 from ingest.learn.arrays import (
     ReleaseArrays,
     Songs,
-    count_playlists,
     read_arrays,
-    read_groups,
+    read_content,
     read_playlists,
     seed_mask,
     weight_matrix,
 )
-from ingest.learn.cases import Cases, last_song_cases, sample_cases, sample_cases_with_last
-from ingest.learn.cooccurrence import compute_weights
-from ingest.learn.rank_metrics import RankComparison, compare_ranks
-from ingest.learn.retrieval import find_ranks_in_mode
-from ingest.learn.word2vec import train_vectors
+from ingest.learn.cases import sample_cases_with_last
+from ingest.learn.cooccurrence import WeightScale, compute_weights
+from ingest.learn.descent import Trial
+from ingest.learn.rank_metrics import compare_ranks, discounted_gains, hit_rate
+from ingest.learn.retrieval import find_ranks_in_mode, rank_by_cooccurrence
+from ingest.learn.selection import DEPTH, read_cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
+    from scipy.sparse import csr_array
 
-    from catalog.console.progress import Reporter, Task
-    from ingest.learn.arrays import StageFiles
+    from catalog.console.progress import Reporter
+    from ingest.learn.arrays import ContentField, StageFiles
+    from ingest.learn.cases import Cases
     from ingest.learn.selection import SelectionInputs
     from ingest.parameters import Parameters
 
-FOLDS = 4
-"""Number of parts of the training playlists. One part at a time is set aside."""
+    Ranks = NDArray[np.int64]
 
-ENOUGH_PLAYLISTS = 4_000
-"""Number of playlists that are enough: when as many have been set aside, no other part is used.
+ENOUGH_PLAYLISTS = 500
+"""Minimum number of training playlists for training a re-ranker by default."""
 
-This saves time, because each part needs new weights and vectors.
-"""
+SET_ASIDE, MAX_SET_ASIDE = 0.25, 4_000
+"""Share and maximum number of the training playlists that are set aside."""
 
-CASES_PER_PLAYLIST, MAX_CASES_PER_PLAYLIST, ENOUGH_CASES = 8, 40, 12_000
-"""Number of cases per playlist in addition to the last-song case.
+CASES_PER_PLAYLIST = 8
+"""Cases per playlist set aside, in addition to the last-song case."""
 
-At least 8. If there are few playlists, up to 40, to get about 12,000 cases in total.
-"""
+MAX_EXAMPLES = 3_000
+"""Maximum number of cases to learn from. The label of each is among its candidates."""
 
-LAST_SONG_WEIGHT = 5.0
-"""Weight of a case whose label is the last song of a playlist; all other cases have weight 1.
+MAX_SEEDS = 400_000
+"""Maximum number of seeds in all cases. With long playlists, fewer cases are used."""
 
-The last song matters more, because a request asks for the song after the end of a playlist."""
-
-MAX_VALIDATION_PLAYLISTS = 2_000
-"""Maximum number of validation playlists on which the model is measured."""
-
-NEGATIVE_SHARE = 0.1
+NEGATIVE_SHARE = 0.3
 """Share of the candidates other than the label that are used as training data."""
 
 MODEL = "ranker.txt"
 """File name of the model."""
 
-DEPTH = 100
-"""Number of first songs of a ranking in which the label is searched."""
-
-TREES = 200
+TREES = 100
 """Number of trees of the model."""
 
 SETTINGS = {
     "objective": "binary",
-    "learning_rate": 0.04,
+    "learning_rate": 0.05,
     "num_leaves": 7,
-    "min_data_in_leaf": 50,
-    "feature_fraction": 0.7,
-    "bagging_fraction": 0.7,
+    "min_data_in_leaf": 200,
+    "lambda_l2": 20.0,
+    "feature_fraction": 0.8,
+    "bagging_fraction": 0.8,
     "bagging_freq": 1,
-    "lambda_l2": 5.0,
+    "num_threads": 1,
+    "force_row_wise": True,
     "verbose": -1,
     "deterministic": True,
 }
-
-
-@dataclass
-class Examples:
-    """Training data of the re-ranker. Each list contains one array per case.
-
-    - `tables`: the features of the candidates, shape (candidates, features).
-    - `is_label`: whether each candidate is the label, shape (candidates,).
-    - `weights`: the weight of each candidate in training, shape (candidates,).
-    """
-
-    tables: list[NDArray[np.float32]]
-    is_label: list[NDArray[np.bool_]]
-    weights: list[NDArray[np.float64]]
-
-    def add(
-        self,
-        is_label: NDArray[np.bool_],
-        table: NDArray[Any],
-        weight: float,
-        random: np.random.Generator,
-    ) -> None:
-        """Add one case: the label, and a random sample of the other candidates."""
-        kept = is_label | (random.random(len(is_label)) < NEGATIVE_SHARE)
-        self.tables.append(table[kept].astype(np.float32))
-        self.is_label.append(is_label[kept])
-        self.weights.append(np.full(np.count_nonzero(kept), weight))
 
 
 @dataclass(frozen=True)
@@ -137,160 +105,206 @@ class RankSummary:
     """Result of the `rank` stage.
 
     - `text`: a one-line summary for display.
-    - `cuts`: the number of held-out cases on which the re-ranker was trained.
-    - `better`: whether the re-ranker may replace the selected mode. The mean discounted gain must
-      be significantly higher, and there must not be clearly fewer hits among last-song cases (see
-      `ingest.learn.rank_metrics`).
-    - `figures`: the hit rates of the re-ranker and of the selected mode on validation cases, by
-      name.
+    - `examples`: number of cases that the re-ranker was trained on; 0 if none was trained.
+    - `is_used`: whether the re-ranker replaces the selected mode.
+    - `trials`: the comparison of the selected mode (value 0) with the re-ranker (value 1).
+    - `figures`: the hit rates and the mean discounted gain of the re-ranker, by name.
     """
 
     text: str
-    cuts: int
-    better: bool
-    figures: dict[str, float]
+    examples: int = 0
+    is_used: bool = False
+    trials: list[Trial] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 def train_reranker(
-    files: StageFiles, folder: Path, inputs: SelectionInputs, reporter: Reporter
+    files: StageFiles, folder: Path, inputs: SelectionInputs, given_mode: str, reporter: Reporter
 ) -> RankSummary:
     """Train a re-ranker, write it to `folder` as `ranker.txt`, and measure it on validation cases.
 
-    `inputs.parameters` must contain the selected values. Raises `PlaylistError` if there are too
-    few playlists.
+    `inputs.parameters` must contain the selected values. If its `ranker` is None and training is
+    not possible, the summary says why. If `given_mode` is "auto", the re-ranker is used if it is
+    better than the selected mode (see `compare_ranks`). Raises `PlaylistError` if `ranker` is true
+    and there are too few playlists.
     """
     parameters = inputs.parameters
     with reporter.task("rank") as task:
-        fields = files.fields[:MOST_FIELDS]
-        groups = read_groups(files.songs, fields)
         playlists = read_playlists(files.train)
+        obstacle = None if parameters.ranker else _find_obstacle(len(playlists))
+        if obstacle:
+            task.result(f"no re-ranker: {obstacle}")
+            return RankSummary(f"no re-ranker: {obstacle}")
         random = np.random.default_rng(parameters.seed)
-        examples = _collect_examples(playlists, groups, parameters, folder, random, task)
-        task.advance(2, 3)
-        model = fit_trees(examples, fields, random)
+        tables, labels = collect_examples(files, playlists, inputs, random)
+        task.advance(1, 2)
+        model = fit_trees(tables, labels, files.fields[:MOST_FIELDS], random)
         with storage_errors(folder):
             (folder / MODEL).write_text(model, encoding="utf-8")
-        better, figures = _validate(Reranker(model), files, inputs, random)
-        text = (
-            f"re-ranker of {TREES} trees from {len(examples.is_label):,} cases; HR@100 on "
-            f"validation cases {figures['cuts, ranked HR@100']:.4f}, {parameters.mode} "
-            f"{figures[f'cuts, {parameters.mode} HR@100']:.4f}: "
-            f"{'better' if better else 'not better'} than {parameters.mode}"
+        reranked = _compare(Reranker(model), files, inputs)
+        summary = _summarise(reranked, inputs.parameters.mode, given_mode, len(tables))
+        task.result(summary.text)
+    return summary
+
+
+def _find_obstacle(playlists: int) -> str | None:
+    if playlists < ENOUGH_PLAYLISTS:
+        return f"{playlists:,} training playlists are fewer than {ENOUGH_PLAYLISTS:,}"
+    try:
+        load_lightgbm()
+    except MissingLibraryError as error:
+        return str(error)
+    return None
+
+
+def collect_examples(
+    files: StageFiles,
+    playlists: Sequence[Songs],
+    inputs: SelectionInputs,
+    random: np.random.Generator,
+) -> tuple[list[NDArray[np.float64]], list[NDArray[np.bool_]]]:
+    """Set playlists aside, and return the training data: two arrays per case.
+
+    The arrays are the features of the label and of some other candidates, shape (n, features), and
+    a mask of the label, shape (n,). Raises `PlaylistError` if there are no cases.
+    """
+    order = random.permutation(len(playlists))
+    count = min(MAX_SET_ASIDE, round(SET_ASIDE * len(playlists)))
+    set_aside = [playlists[index] for index in order[:count].tolist()]
+    others = [playlists[index] for index in order[count:].tolist()]
+    tables, labels = [], []
+    if set_aside:
+        cases = sample_cases_with_last(set_aside, random, CASES_PER_PLAYLIST)
+        cases = cases.take(random.permutation(len(cases.labels)))
+        seeds = np.cumsum([len(query) for query in cases.queries])
+        cases = cases.take(np.arange(np.searchsorted(seeds, MAX_SEEDS, side="right")))
+        arrays = learn_arrays(files, others, cases.queries, inputs)
+        for _, is_label, candidates in find_candidates(arrays, cases, inputs.parameters):
+            kept = is_label | (random.random(len(is_label)) < NEGATIVE_SHARE)
+            tables.append(build_features(candidates)[kept])
+            labels.append(is_label[kept])
+            if len(tables) == MAX_EXAMPLES:
+                break
+    if not tables:
+        raise PlaylistError(
+            f"{len(playlists)} training playlists are too few to train a re-ranker: add "
+            f"playlists, or leave out --ranker and --mode ranked"
         )
-        task.result(text)
-    return RankSummary(text, len(examples.is_label), better, figures)
+    return tables, labels
 
 
 def learn_arrays(
+    files: StageFiles,
     playlists: Sequence[Songs],
     queries: Sequence[Songs],
-    groups: NDArray[np.int64],
-    parameters: Parameters,
-    folder: Path,
+    inputs: SelectionInputs,
 ) -> ReleaseArrays:
-    """Learn co-occurrence weights and vectors from `playlists`.
+    """Return the arrays of a release that is made from `playlists`, without dense vectors.
 
-    Only weights of seeds that occur in `queries` are kept. For `groups`, see `ReleaseArrays`.
-    Temporary files are written to `folder`.
+    Only weights of seeds that occur in `queries` are kept.
     """
+    parameters = inputs.parameters
     songs = np.concatenate(playlists)
+    total = pq.read_metadata(files.songs).num_rows
+    plays = np.bincount(songs, minlength=total)
+    needed, scale, parts = seed_mask(queries, total), WeightScale(plays), []
     offsets = np.cumsum([0, *map(len, playlists)])
-    total = groups.shape[1]
-    needed = seed_mask(queries, total)
-    parts = []
     for _, _, part in compute_weights(offsets, songs, parameters):
-        selected = needed[part[0]]
-        parts.append(tuple(column[selected] for column in part))
-    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-    vector_songs, vectors = learn_vectors(playlists, parameters, folder)
-    counts = count_playlists(playlists, total, parameters)
-    weights = weight_matrix(columns, total)
-    arrays = ReleaseArrays(weights, vector_songs, vectors, counts, groups)
+        scale.add(part)
+        is_needed = needed[part[0]]
+        parts.append(tuple(column[is_needed] for column in part))
+    weights = weight_matrix([np.concatenate(column) for column in zip(*parts, strict=True)], total)
+    counts = np.where(plays < inputs.catalog_min, 0, plays)
+    arrays = ReleaseArrays(
+        weights,
+        np.zeros(0, np.int32),
+        np.zeros((0, 1), np.float32),
+        counts,
+        scale.value,
+        read_content(files.songs, files.fields, counts, scale.value),
+    )
     return arrays.with_song_exponent(parameters.song_exponent)
 
 
-def learn_vectors(
-    playlists: Sequence[Songs], parameters: Parameters, folder: Path
-) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Train Word2Vec on `playlists`. Return song numbers and vectors, as `train_vectors` does."""
-    plays = sum(map(len, playlists))
-    with tempfile.TemporaryDirectory(dir=folder) as name:
-        corpus = Path(name) / "corpus.txt"
-        with storage_errors(corpus), corpus.open("w", encoding="ascii") as file:
-            file.writelines(" ".join(map(str, songs.tolist())) + "\n" for songs in playlists)
-        return train_vectors(corpus, parameters.epochs_for(plays), parameters)
+def find_candidates(
+    arrays: ReleaseArrays, cases: Cases, parameters: Parameters
+) -> Iterator[tuple[int, NDArray[np.bool_], Candidates]]:
+    """Yield the cases whose label is a candidate: row, mask of the label, and candidates.
 
-
-def candidate_features(
-    arrays: ReleaseArrays, queries: Sequence[Songs]
-) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-    """Yield the candidates of each query: song numbers, shape (n,), and features.
-
-    The features have shape (n, features), in the order of `catalog.reranker.feature_names`.
+    Cases without a seed in the catalog are left out, because they are not re-ranked.
     """
-    rankings = zip(
-        *(retrieval.search_channel(arrays, queries, channel) for channel in CHANNELS), strict=True
+    rankings = rank_by_cooccurrence(
+        arrays, cases.queries, Recency(parameters.recency), CANDIDATES, parameters.content_shares
     )
-    for query, by_channel in zip(queries, rankings, strict=True):
-        songs, scores = merge_candidates(by_channel)
-        known = query[arrays.playlists[query] > 0]
-        if not len(known):
-            songs, scores, known = songs[:0], scores[:, :0], query
-        similarities = retrieval.recent_similarities(arrays, query, songs, RECENT)
-        yield songs, features(scores, similarities, arrays.traits(songs), arrays.traits(known))
+    for row, (query, (songs, scores)) in enumerate(zip(cases.queries, rankings, strict=True)):
+        is_label = songs == cases.labels[row]
+        if is_label.any() and arrays.playlists[query].any():
+            yield row, is_label, describe_candidates(arrays, query, songs, scores)
 
 
-def _collect_examples(
-    playlists: Sequence[Songs],
-    groups: NDArray[np.int64],
-    parameters: Parameters,
-    folder: Path,
+def describe_candidates(
+    arrays: ReleaseArrays, query: Songs, songs: NDArray[np.int64], scores: NDArray[np.float64]
+) -> Candidates:
+    """Return the candidates `songs`, which have these scores in the search for the query."""
+    is_known = arrays.playlists[query] > 0
+    ages = np.arange(len(query))[::-1]
+    weights = np.array([recency.weights(ages)[is_known] for recency in RECENCIES])
+    known = query[is_known]
+    return Candidates(
+        scores=np.vstack([scores, score_songs(arrays.weights, known, weights, songs)]),
+        plays=arrays.playlists[songs],
+        seed_plays=arrays.playlists[known],
+        keys=[
+            _mark_keys(part, query, is_known, songs) for part in arrays.content[: 1 + MOST_FIELDS]
+        ],
+    )
+
+
+def score_songs(
+    weights: csr_array,
+    seeds: Songs,
+    seed_weights: NDArray[np.float64],
+    songs: NDArray[np.int64],
+) -> NDArray[np.float64]:
+    """Return the co-occurrence scores of n songs for k weightings of m seeds, shape (k, n).
+
+    `weights` has shape (songs, songs), and `seed_weights` has shape (k, m).
+    """
+    rows = weights[seeds]
+    order = np.argsort(songs)
+    ascending = songs[order]
+    at = np.minimum(np.searchsorted(ascending, rows.indices), len(songs) - 1)
+    is_wanted = ascending[at] == rows.indices
+    position = order[at[is_wanted]]
+    seed = np.repeat(np.arange(len(seeds)), np.diff(rows.indptr))[is_wanted]
+    values = rows.data[is_wanted]
+    return np.array([np.bincount(position, values * own[seed], len(songs)) for own in seed_weights])
+
+
+def _mark_keys(
+    part: ContentField, query: Songs, is_known: NDArray[np.bool_], songs: NDArray[np.int64]
+) -> Keys:
+    rows = part.keys[np.concatenate([query, songs])]
+    keys, columns = np.unique(rows.indices, return_inverse=True)
+    marks = np.zeros((rows.shape[0], len(keys)), bool)
+    marks[np.repeat(np.arange(len(marks)), np.diff(rows.indptr)), columns] = True
+    seeds = marks[: len(query)]
+    if part.name != ARTIST:  # the service knows only the artist of a song that the catalog lacks
+        seeds &= is_known[:, None]
+    return Keys(candidates=marks[len(query) :], seeds=seeds)
+
+
+def fit_trees(
+    tables: Sequence[NDArray[np.float64]],
+    labels: Sequence[NDArray[np.bool_]],
+    fields: Sequence[str],
     random: np.random.Generator,
-    task: Task,
-) -> Examples:
-    """Collect training data, setting aside one part of the playlists after another.
-
-    Stops when `ENOUGH_PLAYLISTS` playlists have been set aside in total. Raises `PlaylistError` if
-    there are no cases.
-    """
-    fold_of = random.integers(FOLDS, size=len(playlists))
-    examples = Examples([], [], [])
-    count = min(
-        max(CASES_PER_PLAYLIST, ENOUGH_CASES // max(1, len(playlists))), MAX_CASES_PER_PLAYLIST
-    )
-    missing = ENOUGH_PLAYLISTS
-    for fold in range(FOLDS):
-        in_fold = fold_of == fold
-        set_aside = [playlists[i] for i in np.flatnonzero(in_fold)[:missing].tolist()]
-        learned_from = [playlists[i] for i in np.flatnonzero(~in_fold).tolist()]
-        if not set_aside or not learned_from:
-            continue
-        cases = sample_cases_with_last(set_aside, random, count)
-        task.advance(fold * 2, FOLDS * 3)
-        arrays = learn_arrays(learned_from, cases.queries, groups, parameters, folder)
-        for index, (songs, table) in enumerate(candidate_features(arrays, cases.queries)):
-            weight = LAST_SONG_WEIGHT if index < len(set_aside) else 1.0
-            examples.add(songs == cases.labels[index], table, weight, random)
-            if index % 500 == 0:
-                task.advance(fold * 2 + 1 + index / len(cases.labels), FOLDS * 3)
-        missing -= len(set_aside)
-        if missing <= 0:
-            break
-    if not examples.is_label:
-        raise PlaylistError(
-            f"{len(playlists)} training playlists are too few to train a re-ranker: add "
-            f"playlists, or leave out --ranker"
-        )
-    return examples
-
-
-def fit_trees(examples: Examples, fields: Sequence[str], random: np.random.Generator) -> str:
+) -> str:
     """Train LightGBM to distinguish labels from other candidates, and return the model as text."""
     lightgbm = load_lightgbm()
     data = lightgbm.Dataset(
-        np.concatenate(examples.tables),
-        np.concatenate(examples.is_label),
-        weight=np.concatenate(examples.weights),
+        np.concatenate(tables, dtype=np.float32),
+        np.concatenate(labels),
         feature_name=feature_names(fields),
     )
     settings = SETTINGS | {"seed": int(random.integers(2**31))}
@@ -298,48 +312,71 @@ def fit_trees(examples: Examples, fields: Sequence[str], random: np.random.Gener
     return model
 
 
-def _validate(
-    reranker: Reranker, files: StageFiles, inputs: SelectionInputs, random: np.random.Generator
-) -> tuple[bool, dict[str, float]]:
+@dataclass(frozen=True)
+class _Comparison:
+    """The ranks of the labels of validation cases in the selected mode and with the re-ranker."""
+
+    selected: Ranks
+    reranked: Ranks
+    is_better: bool
+
+
+def _compare(reranker: Reranker, files: StageFiles, inputs: SelectionInputs) -> _Comparison:
     parameters = inputs.parameters
-    validation = read_playlists(files.validation)[:MAX_VALIDATION_PLAYLISTS]
-    sampled = sample_cases(validation, random, CASES_PER_PLAYLIST)
-    last = last_song_cases(validation)
-    queries = [*sampled.queries, *last.queries]
-    arrays = read_arrays(files, queries, inputs.scale, inputs.catalog_min)
+    cases = read_cases(files, parameters.seed)
+    arrays = read_arrays(files, cases.queries, inputs.scale, inputs.catalog_min)
     arrays = arrays.with_song_exponent(parameters.song_exponent)
-    on_sampled, on_last = (
-        compare_ranks(
-            rerank_cases(reranker, arrays, cases),
-            find_ranks_in_mode(arrays, cases, parameters, DEPTH),
-            parameters.mode,
+    selected = find_ranks_in_mode(arrays, cases, parameters, DEPTH)
+    has_seed = [arrays.playlists[query].any() for query in cases.queries]
+    reranked = np.where(has_seed, rerank_cases(reranker, arrays, cases, parameters), selected)
+    return _Comparison(selected, reranked, compare_ranks(reranked, selected, cases.playlists))
+
+
+def _summarise(comparison: _Comparison, mode: str, given_mode: str, examples: int) -> RankSummary:
+    is_used = comparison.is_better if given_mode == "auto" else given_mode == "ranked"
+    cases = len(comparison.selected)
+    without, own = (
+        Trial(
+            "re-ranking",
+            value,
+            float(discounted_gains(ranks).sum()) / max(1, cases),
+            hit_rate(ranks, 10),
+            hit_rate(ranks, 100),
+            is_selected=bool(value) == is_used,
         )
-        for cases in (sampled, last)
+        for value, ranks in ((0.0, comparison.selected), (1.0, comparison.reranked))
     )
-    return combine_comparisons(on_sampled, on_last)
+    text = (
+        f"re-ranker of {TREES} trees from {examples:,} cases; gain {own.gain:.4f} ({mode} "
+        f"{without.gain:.4f}), HR@10 and HR@100 {own.hit_rate_10:.4f} and "
+        f"{own.hit_rate_100:.4f} on {cases:,} validation cases: "
+        f"{'better' if comparison.is_better else 'not better'} than {mode}, "
+        f"{'used' if is_used else 'not used'}"
+    )
+    figures = {
+        "auto, ranked HR@10": own.hit_rate_10,
+        "auto, ranked HR@100": own.hit_rate_100,
+        "auto, ranked gain": own.gain,
+    }
+    return RankSummary(text, examples, is_used, [without, own], figures)
 
 
-def combine_comparisons(
-    on_sampled: RankComparison, on_last: RankComparison
-) -> tuple[bool, dict[str, float]]:
-    """Combine the comparisons on two sets of cases into `better` and `figures` of `RankSummary`.
-
-    `on_sampled` is the comparison on cases at random positions, and `on_last` is the comparison on
-    last-song cases.
-    """
-    figures = {f"cuts, {name}": rate for name, rate in on_sampled.hit_rates.items()}
-    figures |= {f"last songs, {name}": rate for name, rate in on_last.hit_rates.items()}
-    return on_sampled.better and not on_last.fewer, figures
-
-
-def rerank_cases(reranker: Reranker, arrays: ReleaseArrays, cases: Cases) -> NDArray[np.int64]:
+def rerank_cases(
+    reranker: Reranker, arrays: ReleaseArrays, cases: Cases, parameters: Parameters
+) -> Ranks:
     """Return each label's rank in the re-ranker's first `DEPTH` songs, or 0 if it is missing."""
-    return retrieval.ranks_of_labels(
-        (
-            songs[np.argsort(-reranker.score(table), kind="stable")[:DEPTH]]
-            if len(songs)
-            else songs
-            for songs, table in candidate_features(arrays, cases.queries)
-        ),
-        cases.labels,
-    )
+    ranks = np.zeros(len(cases.labels), np.int64)
+    rows, labels, tables = [], [], []
+    for row, is_label, candidates in find_candidates(arrays, cases, parameters):
+        rows.append(row)
+        labels.append(int(is_label.argmax()))
+        tables.append(build_features(candidates))
+    if not rows:
+        return ranks
+    predicted = reranker.score(np.concatenate(tables))
+    ends = np.cumsum([len(table) for table in tables])
+    for row, label, scores in zip(rows, labels, np.split(predicted, ends[:-1]), strict=True):
+        # Candidates with the same score keep their order.
+        better = np.count_nonzero(scores > scores[label])
+        ranks[row] = 1 + better + np.count_nonzero(scores[:label] == scores[label])
+    return np.where(ranks <= DEPTH, ranks, 0)

@@ -23,7 +23,6 @@ from ingest.learn.arrays import with_small_indices
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from catalog.reranker import Channel
     from ingest.learn.arrays import ReleaseArrays, Songs
     from ingest.learn.cases import Cases
     from ingest.parameters import Parameters
@@ -208,23 +207,6 @@ def _cosines_in_batches(
         yield rows, has_vector, cosines
 
 
-def recent_similarities(
-    arrays: ReleaseArrays, query: Songs, songs: NDArray[np.int64], recent: int
-) -> NDArray[np.float64]:
-    """Return the cosine of each song with the mean vector of recent seeds, shape (n,).
-
-    The recent seeds are the last `recent` seeds that are in the catalog. The cosine is NaN for
-    songs without a vector, and for all songs if none of these seeds has a vector.
-    """
-    cosines = np.full(len(songs), np.nan)
-    known = query[arrays.playlists[query] > 0]
-    mean = _mean_vector(arrays, known[-recent:], Recency())
-    if mean is not None:
-        rows, has_vector = _vector_rows(arrays, songs)
-        cosines[has_vector] = arrays.vectors[rows] @ mean
-    return cosines
-
-
 def rank_for_fusion(
     arrays: ReleaseArrays, queries: Sequence[Songs], parameters: Parameters, limit: int
 ) -> Iterator[tuple[Ranking, Ranking]]:
@@ -278,14 +260,6 @@ def find_ranks_in_mode(
         weight = parameters.dense_weight
         ranks = ranks_of_labels((fuse(*pair, weight, depth) for pair in rankings), cases.labels)
     return np.where(ranks <= depth, ranks, 0)
-
-
-def search_channel(
-    arrays: ReleaseArrays, queries: Sequence[Songs], channel: Channel
-) -> Iterator[Ranking]:
-    """Yield, for each query, the candidates from one channel of the re-ranker."""
-    search = rank_by_similarity if channel.dense else rank_by_cooccurrence
-    return search(arrays, queries, Recency(channel.power), channel.depth)
 
 
 def ranks_of_labels(

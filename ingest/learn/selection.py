@@ -75,6 +75,7 @@ catalog.
 """
 
 DEPTH = 100
+"""Number of first songs of a ranking in which the label is searched."""
 
 _SHARE = "share of "
 
@@ -144,7 +145,7 @@ def select_parameters(
     are too few cases, the parameters are used unchanged.
     """
     with reporter.task("choose") as task:
-        cases = _read_cases(files, inputs.parameters.seed)
+        cases = read_cases(files, inputs.parameters.seed)
         if len(cases.labels) < MIN_CASES:
             summary = _keep_parameters(files, inputs, len(cases.labels))
         else:
@@ -176,7 +177,8 @@ def _start(inputs: SelectionInputs, fields: Sequence[str]) -> Selected:
     )
 
 
-def _read_cases(files: StageFiles, seed: int) -> Cases:
+def read_cases(files: StageFiles, seed: int) -> Cases:
+    """Return the validation cases (see `sample_validation_cases`)."""
     playlists = read_playlists(files.validation)
     vectors = pq.read_metadata(files.vectors).num_rows
     return sample_validation_cases(playlists, MAX_SIMILARITIES // max(1, vectors), seed)

@@ -60,8 +60,8 @@ def describe_other_mode(request: pb.RecommendRequest, response: pb.RecommendResp
         )
     elif requested == pb.MODE_RANKED:
         reason = (
-            "it needs a ranker (train it with `nextsong ingest run --ranker`), and songs that have "
-            "a vector"
+            "it needs a ranker (train it with `nextsong ingest run --ranker`), and songs of "
+            "training playlists"
         )
     else:
         reason = "the given songs, or the whole release, lack the data that it needs"

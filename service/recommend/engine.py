@@ -15,13 +15,13 @@ from service.recommend.explain import explain
 from service.recommend.plan import plan_popular, plan_query
 from service.recommend.query import Mode, Query, Recommendation, Strategy
 from service.recommend.recordings import list_played
-from service.recommend.retrieval import build_searches, rank, retrieve
+from service.recommend.retrieval import build_search, rank, retrieve
 from service.recommend.seeds import find_artists, resolve_playlists
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from catalog.model import Hit, Search
+    from catalog.model import Hit
     from catalog.store import OpenRelease
     from service.recommend.plan import Plan
     from service.recommend.seeds import Seed
@@ -138,7 +138,7 @@ async def _select_songs(
     while unfinished:
         open_plans = [plan for plan, _ in unfinished]
         searches = [
-            build_searches(plan, selection) async for plan, selection in pause_between(unfinished)
+            build_search(plan, selection) async for plan, selection in pause_between(unfinished)
         ]
         with timings.measure("search"):
             hits = await retrieve(release, open_plans, searches)
@@ -151,12 +151,12 @@ async def _select_songs(
             ]
         unfinished = [
             (plan, selection)
-            for (plan, selection), plan_searches, plan_hits, grown in zip(
+            for (plan, selection), search, plan_hits, grown in zip(
                 unfinished, searches, hits, has_grown, strict=True
             )
             if not selection.is_complete
             and (
-                not _are_exhausted(plan_searches, plan_hits)
+                len(plan_hits) == search.limit  # else no other songs match
                 # The last songs have changed, and so have the artists that the searches must
                 # exclude.
                 or (plan.query.min_artist_gap and grown)
@@ -181,13 +181,3 @@ def _add_ranking(selection: DiverseSelection, ranking: Sequence[Hit]) -> bool:
     before = len(selection.songs)
     selection.add(ranking)
     return len(selection.songs) > before
-
-
-def _are_exhausted(searches: Sequence[Search], hits: Sequence[Sequence[Hit]]) -> bool:
-    """Return whether every search returned fewer songs than its limit.
-
-    If so, no other songs match.
-    """
-    return all(
-        len(search_hits) < search.limit for search, search_hits in zip(searches, hits, strict=True)
-    )

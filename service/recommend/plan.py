@@ -73,17 +73,19 @@ def plan_query(manifest: Manifest, query: Query, seeds: list[ResolvedSeed]) -> P
     If no training playlist contains a positive seed, the plan is to search for songs of the seeds'
     artists. If that search returns no hits, the caller must use `plan_popular`. Rare songs have no
     dense vector, and songs that were never in a playlist with other songs have no co-occurrence
-    weights. If all seeds lack the data that the mode needs, another mode is used.
+    weights. If all seeds lack the data that the mode needs, another mode is used. Hybrid search
+    replaces re-ranking if there is no usable re-ranker, or no training playlist contains a seed.
     """
     has_plays = any(seed.weight > 0 and seed.point and seed.point.song.playlists for seed in seeds)
     weighting = _get_weighting(manifest, has_plays=has_plays)
-    mode, search = _build_search(
-        manifest, seeds, query.mode or get_default_mode(manifest), weighting
-    )
+    mode = query.mode or get_default_mode(manifest)
+    if mode is Mode.RANKED and not (has_plays and load_reranker(manifest.ranker)):
+        mode = Mode.HYBRID
+    possible_mode, search = _build_search(manifest, seeds, mode, weighting)
     search = replace(search, where=_exclude_seeds(query, seeds))
-    if mode is not None:
+    if possible_mode is not None:
         strategy = Strategy.SEEDS if has_plays else Strategy.ARTISTS
-        return Plan(query, seeds, strategy, mode, weighting, search)
+        return Plan(query, seeds, strategy, possible_mode, weighting, search)
     plan = Plan(query, seeds, Strategy.POPULAR, None, weighting, search)
     if has_plays or weighting.shares:
         return plan
@@ -116,17 +118,18 @@ def _build_search(
 
     The mode is `mode` if that is possible, else another mode, or None if no mode is possible.
     """
-    vector = None if mode is Mode.COOCCURRENCE else build_dense_query(seeds, weighting.dense)
+    is_sparse = mode in (Mode.COOCCURRENCE, Mode.RANKED)
+    vector = None if is_sparse else build_dense_query(seeds, weighting.dense)
     is_dense = mode is Mode.DENSE and vector is not None
     entries = [] if is_dense else list(list_entries(seeds, weighting.sparse, weighting.shares))
     weights = build_sparse_query(entries)
     search = Search(vector, weights, dense_weight=_compute_dense_weight(manifest, entries))
+    if is_sparse and weights:
+        return mode, search
     if vector is None:
         return Mode.COOCCURRENCE if weights else None, search
     if not weights:
         return Mode.DENSE, search
-    if mode is Mode.RANKED and load_reranker(manifest.ranker):
-        return Mode.RANKED, search
     return Mode.HYBRID, search
 
 

@@ -21,7 +21,7 @@ class Mode(Enum):
     - DENSE: by Word2Vec vectors.
     - COOCCURRENCE: by co-occurrence in playlists.
     - HYBRID: by the sum of the dense score and the co-occurrence score.
-    - RANKED: by the release's re-ranker, which orders the candidates of several searches. If the
+    - RANKED: by the release's re-ranker, which orders the first songs by co-occurrence. If the
       release has no re-ranker, HYBRID is used.
     """
 

@@ -8,14 +8,9 @@ from typing import TYPE_CHECKING
 
 from catalog.model import Hit
 from catalog.pauses import pause_between
-from catalog.reranker import load_reranker
+from catalog.reranker import CANDIDATES, load_reranker
 from service.recommend.query import Mode
-from service.recommend.rerank import (
-    build_channel_searches,
-    fetch_similarities,
-    gather_candidates,
-    rerank,
-)
+from service.recommend.rerank import fetch_scores, rerank
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,11 +40,12 @@ next search excludes them.
 """
 
 
-def build_searches(plan: Plan, selection: DiverseSelection) -> list[Search]:
-    """Return the searches for the songs that the selection still lacks.
+def build_search(plan: Plan, selection: DiverseSelection) -> Search:
+    """Return the search for the songs that the selection still lacks.
 
-    If the selection may reject songs, the searches ask for additional songs. The searches exclude
-    songs that were retrieved before, and artists whose songs cannot be selected next.
+    If the selection may reject songs, or if songs are re-ranked, the search asks for additional
+    songs. It excludes songs that were retrieved before, and artists whose songs cannot be selected
+    next.
     """
     query, where = plan.query, plan.search.where
     where = replace(
@@ -62,59 +58,46 @@ def build_searches(plan: Plan, selection: DiverseSelection) -> list[Search]:
         limit = REJECTION_FACTOR * limit + selection.rejected_count
     if query.diversity:
         limit = max(limit, DIVERSITY_POOL, DIVERSITY_FACTOR * query.limit)
-    search = replace(
+    if plan.mode is Mode.RANKED:
+        limit = max(limit, CANDIDATES)
+    return replace(
         plan.search,
         limit=min(limit, MAX_SEARCH_DEPTH),
         where=where,
-        with_vectors=bool(query.diversity)
-        or (query.explain and plan.mode is not Mode.COOCCURRENCE),
+        with_vectors=bool(query.diversity) or (query.explain and plan.search.vector is not None),
     )
-    if plan.mode is Mode.RANKED:
-        return build_channel_searches(search, plan.seeds)
-    return [search]
 
 
 async def retrieve(
-    release: OpenRelease, plans: Sequence[Plan], searches: Sequence[list[Search]]
-) -> list[list[list[Hit]]]:
-    """Return the hits of each search of each plan. All searches share one request to Qdrant.
+    release: OpenRelease, plans: Sequence[Plan], searches: Sequence[Search]
+) -> list[list[Hit]]:
+    """Return the hits of the search of each plan. All searches share one request to Qdrant.
 
     Plans without a mode get the most popular songs.
     """
     pairs = list(zip(plans, searches, strict=True))
-    request = [search for plan, plan_searches in pairs if plan.mode for search in plan_searches]
+    request = [search for plan, search in pairs if plan.mode]
     hits = iter(await release.find(request) if request else [])
     popular = iter(
         await asyncio.gather(
-            *(
-                _find_popular(release, plan_searches[0])
-                for plan, plan_searches in pairs
-                if not plan.mode
-            )
+            *(_find_popular(release, search) for plan, search in pairs if not plan.mode)
         )
     )
-    return [
-        [next(hits if plan.mode else popular) for _ in plan_searches]
-        for plan, plan_searches in pairs
-    ]
+    return [next(hits if plan.mode else popular) for plan in plans]
 
 
 async def rank(
-    release: OpenRelease, plans: Sequence[Plan], hits: Sequence[list[list[Hit]]]
+    release: OpenRelease, plans: Sequence[Plan], hits: Sequence[list[Hit]]
 ) -> list[list[Hit]]:
-    """Return a ranking for each plan: the hits of its search, or its re-ranked candidates."""
-    rankings = [plan_hits[0] for plan_hits in hits]
+    """Return a ranking for each plan: its hits, re-ranked if that is its mode."""
+    rankings = list(hits)
     ranked = [index for index, plan in enumerate(plans) if plan.mode is Mode.RANKED]
     reranker = load_reranker(release.manifest.ranker) if ranked else None
     if reranker is None:
         return rankings
-    queries = [
-        gather_candidates(plans[index].seeds, hits[index]) async for index in pause_between(ranked)
-    ]
-    similarities = await fetch_similarities(release, queries)
-    triples = zip(ranked, queries, similarities, strict=True)
-    async for index, candidates, cosines in pause_between(triples):
-        rankings[index] = rerank(reranker, candidates, cosines)
+    scores = await fetch_scores(release, [(plans[index].seeds, hits[index]) for index in ranked])
+    async for index, own in pause_between(zip(ranked, scores, strict=True)):
+        rankings[index] = rerank(reranker, plans[index].seeds, hits[index], own)
     return rankings
 
 

@@ -73,7 +73,7 @@ def list_entries(
     is yielded if no positive seed has an entry.
     """
     fields = [field for field, share in shares.items() if share]
-    keys = [[(field, key) for field in fields for key in _list_keys(seed, field)] for seed in seeds]
+    keys = [[(field, key) for field in fields for key in list_keys(seed, field)] for seed in seeds]
     is_used = [bool(seed.point or own) for seed, own in zip(seeds, keys, strict=True)]
     for seed, weight in weigh_seeds(seeds, recency, is_used).items():
         point = seeds[seed].point
@@ -123,7 +123,8 @@ def build_dense_query(seeds: Sequence[ResolvedSeed], recency: Recency) -> Vector
     return unit
 
 
-def _list_keys(seed: ResolvedSeed, field: str) -> tuple[str, ...]:
+def list_keys(seed: ResolvedSeed, field: str) -> tuple[str, ...]:
+    """Return the content keys of a seed. If the catalog lacks it, that is the artist it names."""
     if seed.point is not None:
         return list_content_keys(seed.point.song, field)
     return (seed.artist_key,) if field == ARTIST and seed.artist_key else ()

@@ -107,23 +107,21 @@ def test_a_release_without_dense_vectors(make_store: Any, content: Content, tmp_
         assert all(3 in content.strengths[hit.song.ordinal] for hit in likely)
 
 
-def test_similarities_are_cosines_of_the_given_songs(
+def test_cooccurrence_scores_are_those_of_the_search(
     release: OpenRelease, content: Content
 ) -> None:
-    ids = [song.song_id for song in content.songs]
-    having = [place for place, vector in enumerate(content.vectors) if vector is not None]
-    one, other = (content.vectors[place] for place in having[:2])
-    assert one is not None
-    assert other is not None
-    some, stranger = ids[: len(ids) // 2], song_id("nobody", "nothing")
-    pairs = [(one, some), (other, [ids[having[-1]], stranger]), (one, [stranger])]
-    found = run(release.similarities(pairs))
-    unit = {place: content.vectors[place] for place in having}
-    expected = {ids[place]: float(one @ unit[place]) for place in having if place < len(some)}
-    assert found[0] == pytest.approx(expected, abs=1e-5)
-    assert found[1] == pytest.approx({ids[having[-1]]: float(other @ unit[having[-1]])}, abs=1e-5)
-    assert found[2] == {}
-    assert len(expected) < len(some)  # songs without a vector are left out
+    weights = {3: 1.0, 5: 0.5}
+    (hits,) = run(release.find([Search(weights=weights, limit=1_000)]))
+    expected = {hit.song.song_id: hit.score for hit in hits}
+    half = content.songs[: len(content.songs) // 2]
+    wanted = [song.song_id for song in half]
+    pairs = [(weights, half), (weights, []), ({}, half)]
+    scores, *nothing = run(release.cooccurrence_scores(pairs))
+    assert nothing == [{}, {}]
+    assert 0 < len(expected.keys() & {*wanted}) < len(wanted)
+    assert scores.keys() <= {*wanted}
+    for song in wanted:
+        assert scores.get(song, 0.0) == pytest.approx(expected.get(song, 0.0), abs=1e-5)
 
 
 def test_a_release_of_format_2_is_served_and_copied(

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from catalog.embedded.store import EmbeddedStore
-    from catalog.model import Vector
     from catalog.schema import Kind
 
 PARAMETERS: dict[str, Any] = {
@@ -207,17 +206,13 @@ class FakeRelease:
             for song_id, point in (await self.points(song_ids)).items()
         }
 
-    async def similarities(
-        self, pairs: Sequence[tuple[Vector, Sequence[UUID]]]
+    async def cooccurrence_scores(
+        self, pairs: Sequence[tuple[Mapping[int, float], Sequence[Song]]]
     ) -> list[dict[UUID, float]]:
-        self._count("similarities")
+        self._count("scores")
+        hits = [(self._predicted(Search(weights=weights)), songs) for weights, songs in pairs]
         return [
-            {
-                song_id: float(point.vector @ vector)
-                for song_id, point in (await self.points(song_ids)).items()
-                if point.vector is not None
-            }
-            for vector, song_ids in pairs
+            {hit.song.song_id: hit.score for hit in own if hit.song in songs} for own, songs in hits
         ]
 
     def _found(self, search: Search) -> list[Hit]:

@@ -14,21 +14,23 @@ from uuid import UUID
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from scipy.sparse import csr_array
 
 from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import CorruptReleaseError, InputError, MissingLibraryError
 from catalog.manifest import StoredReranker
 from catalog.model import Filter
+from catalog.recency import Recency
 from catalog.reranker import (
-    CHANNELS,
+    CANDIDATES,
     FEATURES,
+    Candidates,
+    Keys,
     Reranker,
-    SongTraits,
+    build_features,
     feature_names,
-    features,
     load_reranker,
-    merge_candidates,
     pack,
     unpack,
 )
@@ -36,7 +38,7 @@ from ingest import pipeline, report
 from ingest.learn import reranker, retrieval
 from ingest.learn.arrays import ReleaseArrays, StageFiles, read_arrays, read_playlists
 from ingest.learn.cases import sample_cases, sample_cases_with_last
-from ingest.learn.rank_metrics import RankComparison, compare_ranks, finds_fewer
+from ingest.learn.rank_metrics import compare_ranks
 from ingest.parameters import Parameters
 from ingest.sources.options import ReadOptions
 from ingest.sources.values.payload import PayloadColumn
@@ -54,70 +56,66 @@ if TYPE_CHECKING:
     from catalog.embedded.release import EmbeddedRelease
     from tests.support.road import Road
 
-NAN = math.nan
 SHARES = {"artist": 0.4, "album": 0.1}
 
 
-def test_candidates_of_all_channels_are_merged() -> None:
-    none = (np.zeros(0, np.int64), np.zeros(0))
-    songs, scores = merge_candidates(
-        [
-            (np.array([7, 3]), np.array([2.0, 1.0])),
-            none,
-            (np.array([3, 5]), np.array([0.5, 0.25])),
-        ]
-    )
-    assert songs.tolist() == [7, 3, 5]
-    np.testing.assert_array_equal(scores, [[2.0, 1.0, NAN], [NAN, NAN, NAN], [NAN, 0.5, 0.25]])
-    assert merge_candidates([none, none])[1].shape == (2, 0)
-
-
 def test_features_by_hand() -> None:
-    scores = np.full((len(CHANNELS), 3), NAN)
-    scores[0] = [4.0, NAN, 1.0]
-    scores[3] = [0.5, -0.25, NAN]
-    songs = SongTraits(np.array([7, 3, 1]), np.array([[0, 1, 2], [4, -1, 5]]))
-    seeds = SongTraits(np.array([1, 3, 7, 3]), np.array([[2, 0, 1, 1], [4, 4, -1, 5]]))
-    table = features(scores, np.array([0.5, NAN, -0.25]), songs, seeds)
+    # Candidate 0 has the artists 0 and 1, candidate 1 has artist 2, and candidate 2 has artist 1.
+    artists = Keys(
+        candidates=np.array([[1, 1, 0], [0, 0, 1], [0, 1, 0]], bool),
+        # Artist 1 twice, then no artist, then artists 0 and 1.
+        seeds=np.array([[0, 1, 0], [0, 1, 0], [0, 0, 0], [1, 1, 0]], bool),
+    )
+    albums = Keys(
+        candidates=np.array([[1, 0], [0, 0], [0, 1]], bool),
+        seeds=np.array([[0, 1], [1, 0], [1, 0], [0, 1]], bool),
+    )
+    candidates = Candidates(
+        scores=np.array([[4.0, 2.0, 1.0], [0.5, 0.0, 0.25], [0.0, 0.0, 0.0]]),
+        plays=np.array([7, 3, 1]),
+        seed_plays=np.array([1, 3, 7]),
+        keys=[artists, albums],
+    )
     names = feature_names(["album"])
-    column = {name: table[:, place] for place, name in enumerate(names)}
-    assert table.shape == (3, len(FEATURES) + 2)
     assert names[: len(FEATURES)] == list(FEATURES)
-    popularity = np.log([8, 4, 2])
-    of_seeds = np.log([2, 4, 8, 4])
+    table = build_features(candidates)
+    assert table.shape == (3, len(names))
+    popularity, of_seeds = np.log([8, 4, 2]), np.log([2, 4, 8])
+    by_recency = (1 / 4 + 1 / 3 + 1) / (1 / 4 + 1 / 3 + 1 / 2 + 1)
     expected: dict[str, Any] = {
-        "recent_score": [1.0, NAN, 0.25],
-        "recent_rank": [0, NAN, 1],
-        "whole_rank": [NAN, NAN, NAN],
-        "dense_score": [1.0, -0.5, NAN],
-        "dense_rank": [0, 1, NAN],
-        "recent_for_its_popularity": [
-            -popularity[0] / 2,
-            NAN,
-            math.log(0.25) - popularity[2] / 2,
-        ],
-        "found_by": [2, 1, 1],
-        "popularity": popularity,
+        "score": [1.0, 0.5, 0.25],
+        "flat_score": [1.0, 0.0, 0.5],
+        "steep_score": [0.0, 0.0, 0.0],
         "popularity_beside_seeds": popularity - of_seeds.mean(),
-        "popularity_beside_last": popularity - math.log(4),
-        "popularity_of_seeds": [of_seeds.mean()] * 3,
+        "popularity_beside_last": popularity - math.log(8),
         "seeds": [4, 4, 4],
-        "artist_share": [1 / 4, 2 / 4, 1 / 4],
-        "artist_among_last_3": [1, 2, 0],
-        "artist_of_last": [0, 1, 0],
-        "similar_to_recent": [0.5, NAN, -0.25],
-        "album_share": [2 / 4, 0, 1 / 4],
+        "artist_share": [3 / 4, 0, 3 / 4],
+        "artist_share_by_recency": [by_recency, 0, by_recency],
+        "artist_of_last": [1, 0, 1],
+        "candidates_of_artist": [2, 1, 2],
+        "artist_repeated": [1 / 3] * 3,
+        "album_share": [2 / 4, 0, 2 / 4],
         "album_of_last": [0, 0, 1],
     }
-    for name, values in expected.items():
-        np.testing.assert_allclose(column[name], values, err_msg=name)
+    assert [*expected] == names
+    for number, (name, values) in enumerate(expected.items()):
+        np.testing.assert_allclose(table[:, number], values, err_msg=name)
 
 
-def test_features_of_no_candidate() -> None:
-    none = SongTraits(np.zeros(0, np.int64), np.zeros((1, 0), np.int64))
-    seeds = SongTraits(np.array([1]), np.array([[0]]))
-    table = features(np.zeros((len(CHANNELS), 0)), np.zeros(0), none, seeds)
-    assert table.shape == (0, len(FEATURES))
+def test_candidates_and_seeds_share_keys() -> None:
+    random = np.random.default_rng(0)
+    for keys in (1, 5, 40):
+        candidates, seeds = random.random((30, keys)) < 0.1, random.random((20, keys)) < 0.1
+        expected = (candidates[:, None, :] & seeds[None, :, :]).any(axis=2)
+        np.testing.assert_array_equal(Keys(candidates, seeds).shared(), expected)
+
+
+def test_candidates_are_scored_with_several_recencies() -> None:
+    # Seed 1 predicts the songs 3 and 4, and seed 2 predicts song 4.
+    weights = csr_array(([0.5, 0.25, 2.0], ([1, 1, 2], [3, 4, 4])), shape=(5, 5))
+    seed_weights = np.array([[1.0, 1.0], [0.25, 1.0]])
+    scores = reranker.score_songs(weights, np.array([1, 2]), seed_weights, np.array([4, 0, 3]))
+    np.testing.assert_allclose(scores, [[2.25, 0, 0.5], [2.0625, 0, 0.125]])
 
 
 def test_cases_have_at_least_one_seed() -> None:
@@ -140,42 +138,30 @@ def test_last_song_cases_come_first_and_once() -> None:
 
 
 def test_a_better_ranking_needs_more_than_chance() -> None:
-    hybrid = np.array([0, 50, 3, 100, 0] * 40)
-    assert not compare_ranks(hybrid, hybrid, "hybrid").better
-    better = compare_ranks(np.array([10, 20, 1, 60, 0] * 40), hybrid, "hybrid")
-    assert better.better
-    assert better.hit_rates["ranked HR@10"] == pytest.approx(2 / 5)
-    assert better.hit_rates["hybrid HR@100"] == pytest.approx(3 / 5)
-    assert not compare_ranks(hybrid, np.array([10, 20, 1, 60, 0] * 40), "hybrid").better
-    one_in_many = hybrid.copy()
-    one_in_many[0] = 1
-    assert not compare_ranks(one_in_many, hybrid, "hybrid").better
-    assert not compare_ranks(hybrid[:0], hybrid[:0], "hybrid").better
+    selected, playlists = np.array([0, 50, 3, 100, 0] * 40), np.arange(200)
+    better = np.array([10, 20, 1, 60, 0] * 40)
+    assert compare_ranks(better, selected, playlists)
+    assert not compare_ranks(selected, selected, playlists)
+    assert not compare_ranks(selected, better, playlists)
+    assert not compare_ranks(selected[:0], selected[:0], playlists[:0])
+    better_once = selected.copy()
+    better_once[0] = 1
+    assert not compare_ranks(better_once, selected, playlists)
+    # Five cases of one playlist are not independent.
+    assert not compare_ranks(better[:5], selected[:5], np.zeros(5, np.int64))
 
 
 def test_a_better_reranker_must_not_lose_last_songs() -> None:
-    rates = {"ranked HR@10": 0.2, "hybrid HR@10": 0.1, "ranked HR@100": 0.4, "hybrid HR@100": 0.3}
-    gain = RankComparison(better=True, fewer=False, hit_rates=rates)
-    better, figures = reranker.combine_comparisons(gain, replace(gain, better=False))
-    assert better
-    assert figures["cuts, ranked HR@10"] == 0.2
-    assert figures["last songs, hybrid HR@100"] == 0.3
-    assert not reranker.combine_comparisons(gain, replace(gain, fewer=True))[0]
-    assert not reranker.combine_comparisons(replace(gain, better=False), gain)[0]
-
-
-def test_fewer_hits_need_more_than_chance() -> None:
-    result = np.array([5, 0, 50, 0] * 25)
-    assert not finds_fewer(result, result)
-    assert not finds_fewer(result[:0], result[:0])
-    for lost in (result == 5, result == 50):  # hits within 10 songs, then hits within 100 songs
-        none, some = result.copy(), result.copy()
-        none[lost] = 0
-        some[np.flatnonzero(lost)[:2]] = 0
-        some[1] = result[lost][0]
-        assert finds_fewer(none, result)
-        assert not finds_fewer(some, result)
-        assert not finds_fewer(result, none)
+    # The first case of each of the 40 playlists is its last-song case.
+    playlists = np.concatenate([np.arange(40), np.repeat(np.arange(40), 4)])
+    selected = np.concatenate([np.full(40, 5), np.full(160, 50)])
+    better = np.concatenate([np.full(40, 5), np.full(160, 2)])
+    assert compare_ranks(better, selected, playlists)
+    few_lost, many_lost = better.copy(), better.copy()
+    few_lost[0] = 6
+    many_lost[:20] = 6
+    assert compare_ranks(few_lost, selected, playlists)
+    assert not compare_ranks(many_lost, selected, playlists)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +176,6 @@ def home(road: Road, work: Path) -> EmbeddedStore:
     home = EmbeddedStore(work.parent / "home")
     parameters = replace(
         road.parameters,
-        ranker=True,
         mode="ranked",
         recency=0.5,
         dense_recency=0.25,
@@ -234,7 +219,6 @@ def arrays_of(work: Path, release: EmbeddedRelease) -> ReleaseArrays:
     everything = [np.arange(pq.read_metadata(files.songs).num_rows, dtype=np.int32)]
     parameters = release.manifest.origin.parameters
     arrays = read_arrays(files, everything, parameters["cooccurrence_scale"], 1)
-    assert len(np.unique(arrays.groups[1])) > 50
     return arrays.with_song_exponent(parameters["song_exponent"])
 
 
@@ -278,37 +262,36 @@ def test_offline_rankings_equal_those_of_the_engine(
     assert same / total > 0.985  # songs with equal scores may be in a different order
 
 
-def test_offline_features_equal_those_of_the_service(work: Path, release: EmbeddedRelease) -> None:
-    arrays, ids = arrays_of(work, release), ids_of(work)
+def test_offline_scores_equal_those_of_the_service(work: Path, release: EmbeddedRelease) -> None:
+    arrays, parameters = arrays_of(work, release), parameters_of(release)
     model = Reranker((finished_stage(work, "rank").folder / reranker.MODEL).read_text())
     assert model.fields == ["album"]
-    queries = seeds_of(work)[:40]
     playlists = read_playlists(finished_stage(work, "split").folder / "validation.parquet")[:40]
-    asks = [Query(query, 10) for query in queries]
-    answers = asyncio.run(recommend_many(release, asks))
+    queries = [Query(seeds, 10) for seeds in seeds_of(work)[:40]]
+    answers = asyncio.run(recommend_many(release, queries))
+    shares = parameters.content_shares
+    rankings = retrieval.rank_by_cooccurrence(
+        arrays, [songs[:-1] for songs in playlists], Recency(parameters.recency), CANDIDATES, shares
+    )
     differences = []
-    for answer, (songs, table) in zip(
-        answers, reranker.candidate_features(arrays, [some[:-1] for some in playlists]), strict=True
-    ):
+    for answer, playlist, (songs, scores) in zip(answers, playlists, rankings, strict=True):
         if answer.mode is not Mode.RANKED:
             continue
-        chances = np.sort(model.score(table))[::-1][:10]
-        known = [hit.score for hit in answer.songs]
-        differences.append(np.abs(np.array(known) - chances).max())
-        assert len(songs) >= len(known)
+        candidates = reranker.describe_candidates(arrays, playlist[:-1], songs, scores)
+        expected = np.sort(model.score(build_features(candidates)))[::-1][:10]
+        differences.append(np.abs([hit.score for hit in answer.songs] - expected).max())
     assert len(differences) >= 30
-    # Candidates with equal scores may be in a different order. Their ranks are features of the
-    # re-ranker, so its scores can differ too.
+    # Of songs with equal scores, others may be among the candidates.
     assert np.mean(np.array(differences) < 1e-6) >= 0.9
-    assert {str(hit.song.song_id) for answer in answers for hit in answer.songs} <= set(ids)
 
 
 def test_a_release_with_a_reranker_uses_it(work: Path, release: EmbeddedRelease) -> None:
     assert get_default_mode(release.manifest) is Mode.RANKED
-    assert release.manifest.origin.parameters["ranker"] is True
-    names = release.manifest.validation.keys()
-    assert "cuts, ranked HR@100" in names
-    assert {"cuts, hybrid HR@10", "cuts, cooccurrence HR@10"} & names
+    trials = release.manifest.origin.parameters["selection"]
+    (without, own) = (trial for trial in trials if trial["parameter"] == "re-ranking")
+    assert (without["value"], without["is_selected"]) == (0, False)
+    assert (own["value"], own["is_selected"]) == (1, True)
+    assert own["gain"] == release.manifest.validation["auto, ranked gain"] > 0
     (query, *_) = seeds_of(work)
     answer = asyncio.run(
         recommend(release, Query(query, 12, max_per_artist=2, diversity=0.2, explain=True))
@@ -327,21 +310,19 @@ def test_a_release_with_a_reranker_uses_it(work: Path, release: EmbeddedRelease)
     assert {hit.song.artist_key for hit in own.songs} == {artist}
 
 
-def test_the_report_of_the_run_compares_the_reranker(release: EmbeddedRelease, work: Path) -> None:
-    (line,) = (
-        line
-        for line in report.describe_last_run(report.load_last_run(work)).splitlines()
-        if line.startswith("rank ")
-    )
-    assert "re-ranker of 200 trees" in line
-    assert release.manifest.validation["cuts, ranked HR@100"] > 0
+def test_the_report_of_the_run_compares_the_reranker(work: Path, home: EmbeddedStore) -> None:
+    assert home.current()
+    lines = report.describe_last_run(report.load_last_run(work)).splitlines()
+    (line,) = (line for line in lines if line.startswith("rank "))
+    assert "re-ranker of 100 trees" in line
+    assert any("re-ranking, gain of each value" in line for line in lines)
 
 
 def test_the_limit_is_respected(release: EmbeddedRelease, work: Path) -> None:
     (query, *_) = seeds_of(work)
     answer = asyncio.run(recommend(release, Query(query, 500)))
-    hybrid = asyncio.run(recommend(release, Query(query, 500, mode=Mode.HYBRID)))
-    assert len(answer.songs) >= min(500, len(hybrid.songs))
+    unranked = asyncio.run(recommend(release, Query(query, 500, mode=Mode.COOCCURRENCE)))
+    assert len(answer.songs) == len(unranked.songs) > CANDIDATES
 
 
 def test_unknown_songs_and_artists_get_recommendations(release: EmbeddedRelease) -> None:
@@ -385,10 +366,9 @@ def test_an_invalid_model_is_a_damaged_release(capfd: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    ("name", "old_name"), [("artist_of_last", "of_another_version"), ("recent_score", "near_score")]
+    ("name", "old_name"), [("artist_of_last", "of_another_version"), ("flat_score", "whole_score")]
 )
 def test_a_reranker_of_other_features_is_not_used(caplog: Any, name: str, old_name: str) -> None:
-    # In releases of format 2, channels had other names, because seed weights decayed exponentially.
     import lightgbm
 
     random = np.random.default_rng(0)
@@ -411,10 +391,25 @@ def test_a_release_without_a_reranker_uses_hybrid_search(road: Road) -> None:
     assert answer.mode is Mode.HYBRID
 
 
+def test_few_playlists_train_no_reranker_unless_it_is_asked_for(road: Road) -> None:
+    stage = road.outcome.stages.rank
+    assert stage is not None
+    assert stage.summary.text.startswith("no re-ranker: ")
+    assert "fewer than 500" in stage.summary.text
+    assert (stage.summary.examples, stage.summary.is_used) == (0, False)
+    assert road.outcome.manifest.ranker is None
+    assert road.outcome.stages.trials == road.outcome.stages.choose.summary.trials
+
+
 def test_the_mode_ranked_needs_a_reranker() -> None:
-    with pytest.raises(InputError, match="--ranker"):
-        Parameters(mode="ranked")
-    assert Parameters(mode="ranked", ranker=True).mode == "ranked"
+    with pytest.raises(InputError, match="--no-ranker"):
+        Parameters(mode="ranked", ranker=False)
+    assert Parameters(mode="ranked").needs_ranker
+    assert Parameters(ranker=True, mode="dense").needs_ranker
+    assert Parameters().allows_ranker
+    assert not Parameters().needs_ranker
+    assert not Parameters(mode="dense").allows_ranker
+    assert not Parameters(ranker=False).allows_ranker
 
 
 def test_a_model_is_packed_and_damage_is_detected() -> None:

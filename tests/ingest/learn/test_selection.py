@@ -22,7 +22,6 @@ from ingest.learn.arrays import (
     StageFiles,
     encode_keys,
     read_arrays,
-    read_groups,
     read_playlists,
     read_weights,
 )
@@ -274,7 +273,6 @@ def arrays_by_hand() -> ReleaseArrays:
         np.array([0, 2], np.int32),
         np.array([[1, 0], [0.6, 0.8]], np.float32),
         np.array([4, 4, 1, 0, 1]),
-        np.zeros((1, 5), np.int64),
         scale=2.0,
         content=(ContentField("artist", keys, entries),),
     )
@@ -318,7 +316,6 @@ def test_counted_ranks_are_those_of_the_sorted_rankings(
         np.sort(random.permutation(total)[:9]).astype(np.int32),
         vectors,
         playlists,
-        np.zeros((1, total), np.int64),
         content=(ContentField("artist", keys, entries),),
     )
     lists = [random.permutation(total)[: random.integers(2, 8)] for _ in range(12)]
@@ -337,23 +334,13 @@ def test_counted_ranks_are_those_of_the_sorted_rankings(
     np.testing.assert_array_equal(counted, expected)
 
 
-def test_keys_of_texts_and_of_lists(tmp_path: Path) -> None:
+def test_keys_of_texts_and_of_lists() -> None:
     texts = encode_keys(pa.array(["a", "", None, "b", "a"]))
     assert [texts.names[code] for code in texts.codes] == ["a", "b", "a"]
     assert texts.rows.tolist() == [0, 3, 4]
     lists = encode_keys(pa.array([["b", "a", "b"], [], None, ["a", ""]]))
     assert [lists.names[code] for code in lists.codes] == ["b", "a", "a"]
     assert lists.rows.tolist() == [0, 0, 3]
-    table = pa.table(
-        {
-            "song": pa.array([1, 0, 2], pa.int32()),
-            "artist_key": ["x & y", "y", ""],
-        }
-    )
-    pq.write_table(table, tmp_path / "songs.parquet")
-    (artists,) = read_groups(tmp_path / "songs.parquet")
-    assert artists[2] == -1
-    assert artists[0] != artists[1]
 
 
 def test_parameters_that_differ_from_their_defaults_count_as_given() -> None:
