@@ -5,6 +5,7 @@
 # make lint         check format, lint, types, proto, generated code and deployment files
 # make format       apply the formatter and the safe fixes of the linter
 # make generate     generate the gRPC code from the proto
+# make pictures     take the pictures of the documentation again, with Chromium
 # make lock         write the locked requirements
 # make install-dev  create .venv with all dependencies (`make install`: those of the application)
 # make clean        remove .venv, .nextsong and caches
@@ -16,7 +17,7 @@ GENERATED := recommender_pb2.py recommender_pb2.pyi recommender_pb2_grpc.py reco
 PROTOC := $(BIN)/python -m grpc_tools.protoc -Iproto
 OPENAPI := $(BIN)/python -m service.http.openapi $(VENV)/recommender.descriptors
 
-.PHONY: demo test test-slow test-all lint format generate lock install install-dev clean
+.PHONY: demo test test-slow test-all lint format generate pictures lock install install-dev clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.runtime
@@ -75,6 +76,9 @@ generate: $(VENV)/.dev
 	$(PROTOC) --python_out=proto --pyi_out=proto --grpc_python_out=proto \
 		--descriptor_set_out=$(VENV)/recommender.descriptors --include_source_info nextsong/v1/recommender.proto
 	$(OPENAPI) proto/nextsong/v1/recommender.openapi.json
+
+pictures: $(VENV)/.dev
+	$(BIN)/python -m tests.support.pictures
 
 # Locked requirements have names, versions and hashes, but no index address.
 lock: $(VENV)/.dev

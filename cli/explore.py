@@ -75,12 +75,13 @@ def explore(
         from service.explore.explorer import Explorer
         from service.explore.overview import OverviewTask, StoreLocation
         from service.explore.server import Address, run
+        from service.operate.watcher import open_with_reranker
     except ModuleNotFoundError as error:
         raise MissingExtraError("the pages", "explore") from error
 
     store = open_store(home, qdrant)
     release = release or require_current(store)
-    opened = store.open(release)
+    opened = open_with_reranker(store, release)
     overview = OverviewTask(StoreLocation(home, qdrant, release), home)
     explorer = Explorer(store, opened, home, _load_runs(home), overview)
 

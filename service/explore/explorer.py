@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from catalog.errors import NoReleaseError
 from nextsong.v1 import recommender_pb2 as pb
 from service.api import methods, responses, validation
+from service.operate.watcher import open_with_reranker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -59,6 +60,7 @@ class Explorer:
     load_runs: Callable[[], Sequence[LoggedRun]]
     overview: OverviewTask
     _others: dict[str, OpenRelease] = field(default_factory=dict)
+    _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def manifest(self) -> Manifest:
@@ -117,11 +119,12 @@ class Explorer:
         """Open another release of the store, which stays open. Raises `NextsongError`."""
         if release == self.manifest.release:
             return self.release
-        if release not in self._others:
-            if release not in await self.list_releases():
-                raise NoReleaseError(f"no release {release} in {self.store.location}")
-            # Qdrant Edge belongs to the thread of the event loop, which searches in it.
-            self._others[release] = self.store.open(release)
+        async with self._opening:  # two tabs may ask for the same release
+            if release not in self._others:
+                if release not in await self.list_releases():
+                    raise NoReleaseError(f"no release {release} in {self.store.location}")
+                opened = await asyncio.to_thread(open_with_reranker, self.store, release)
+                self._others[release] = opened
         return self._others[release]
 
     def close(self) -> None:

@@ -158,8 +158,8 @@ def _sum_by_song(
 
 
 def _scale(positions: Positions) -> Positions:
-    """Return the positions from -1 to 1, with outliers moved to the border."""
-    low, high = np.quantile(positions, [0.002, 0.998], axis=0)
-    centre, half = (low + high) / 2, np.maximum((high - low).max() / 2, 1e-9)
-    scaled: Positions = np.clip((positions - centre) / half, -1, 1).astype(np.float32)
+    """Return the positions from -1 to 1, with the same scale on both axes."""
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    half = np.maximum((high - low).max() / 2, 1e-9)
+    scaled: Positions = ((positions - (low + high) / 2) / half).astype(np.float32)
     return scaled

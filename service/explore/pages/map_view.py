@@ -78,8 +78,7 @@ class MapView:
         total = self._explorer.manifest.counts.songs
         rest = "" if shown == total else f" of {total:,}"
         self._status.text = (
-            f"{shown:,}{rest} songs; similar songs are near each other. Scroll or pinch to zoom, "
-            f"drag to move, click to add."
+            f"{shown:,}{rest} songs, similar ones near each other. Scroll to zoom, click to add."
         )
         self._rows = task.overview.find_rows()
         with self._element:
@@ -87,7 +86,7 @@ class MapView:
             with box("div", "legend"):
                 for name in ("playlist", "next", "found"):
                     with box("span", "legend-item"):
-                        box("span", f"legend-dot {name}")
+                        box("span", f"legend-dot dot-{name}")
                         Text(
                             {"playlist": "playlist", "next": "next songs", "found": "search"}[name]
                         )

@@ -167,6 +167,7 @@ class _Row:
         self._title.text, self._artist.text, self._note.text = title, artist, note
         self._note.visible = bool(note)
         self._weight_text.text = f"{TIMES}{abs(weight):g}"
+        self._weight.visible = weight > 0
         set_class(self._weight, "changed", on=weight not in {1.0, -1.0})
         set_class(self.element, "disliked", on=weight < 0)
         rename(self._weight, f"Weight {weight:g}; change the weight of {title}")

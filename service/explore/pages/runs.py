@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nicegui import ui
 
 from catalog.errors import NextsongError
-from service.explore.pages.elements import Text, box
+from service.explore.pages.elements import Text, box, count
 from service.explore.pages.frame import page_frame
 
 if TYPE_CHECKING:
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from service.explore.explorer import Explorer, LoggedRun
 
 METRICS = ("hr@10", "hr@100", "mrr@10", "ndcg@10")
-"""Metrics of the chart and the table, if the runs have them."""
+"""Metrics of the charts and the table, if the runs have them."""
 
 MAX_RUNS = 200  # the newest runs in the table
 
 
 def build_runs_page(explorer: Explorer) -> None:
-    """Build the page with a chart and a table of the runs."""
+    """Build the page with charts and a table of the runs."""
     with page_frame(explorer, "/runs", "reading"):
         try:
             runs = list(explorer.load_runs())
@@ -36,42 +36,55 @@ def build_runs_page(explorer: Explorer) -> None:
             if not evaluated:
                 Text("No run has been evaluated yet: run `nextsong evaluate`.", "hint", "p")
             for label in dict.fromkeys(run.label for run in evaluated):
-                _build_chart(label, [run for run in evaluated if run.label == label])
+                _build_charts(label, [run for run in evaluated if run.label == label])
         if runs:
             with box("section", "card"):
                 Text("All runs", "panel-title", "h2")
                 _build_table(runs[-MAX_RUNS:])
 
 
-def _build_chart(label: str, runs: Sequence[LoggedRun]) -> None:
+def _build_charts(label: str, runs: Sequence[LoggedRun]) -> None:
+    """Build a small chart for each metric, with the newest value above it."""
     metrics = [name for name in METRICS if any(name in run.figures for run in runs)]
     metrics = metrics or sorted({name for run in runs for name in run.figures})[:4]
     if label:
         Text(label, "column-title", "h3")
-    series = [
-        {
-            "name": name,
-            "type": "line",
-            "symbolSize": 8,
-            "data": [[run.time, run.figures[name]] for run in runs if name in run.figures],
-        }
-        for name in metrics
-    ]
-    options: dict[str, Any] = {
+    with box("div", "charts"):
+        for name in metrics:
+            points = [(run.time, run.figures[name]) for run in runs if name in run.figures]
+            with box("div", "metric"):
+                with box("div", "metric-head"):
+                    Text(name, "field-label")
+                    Text(f"{points[-1][1]:.1%}", "metric-value")
+                chart = ui.echart(_draw_line(name, points)).classes("chart")
+                chart.props(f'role=img aria-label="{name} of {count(len(points), "run")}"')
+
+
+def _draw_line(name: str, points: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    """Return the options of a chart of values over time."""
+    as_percent = "value => (100 * value).toFixed(1) + '%'"
+    grey = "#888d95"
+    return {
         "animation": False,
-        "grid": {"left": 48, "right": 16, "top": 40, "bottom": 32},
-        "legend": {"top": 0, "left": 0, "textStyle": {"color": "#888d95"}},
-        "tooltip": {"trigger": "axis", "renderMode": "richText"},
-        "xAxis": {"type": "time", "axisLabel": {"color": "#888d95", "hideOverlap": True}},
+        "textStyle": {"fontFamily": "Roboto, sans-serif"},
+        "grid": {"left": 44, "right": 10, "top": 12, "bottom": 24},
+        "tooltip": {"trigger": "axis", "renderMode": "richText", ":valueFormatter": as_percent},
+        "xAxis": {
+            "type": "time",
+            "axisLabel": {"color": grey, "hideOverlap": True},
+            "axisLine": {"lineStyle": {"color": f"{grey}60"}},
+            "splitNumber": 3,
+        },
         "yAxis": {
             "type": "value",
-            "axisLabel": {"color": "#888d95"},
-            "splitLine": {"lineStyle": {"color": "#888d9540"}},
+            "min": 0,
+            "splitNumber": 2,
+            "axisLabel": {"color": grey, ":formatter": as_percent},
+            "splitLine": {"lineStyle": {"color": f"{grey}30"}},
         },
-        "color": ["#2457d6", "#b5892e", "#17754a", "#8a5fb0"],
-        "series": series,
+        "color": ["#4f7bea"],
+        "series": [{"name": name, "type": "line", "symbolSize": 7, "data": points}],
     }
-    ui.echart(options).classes("chart").props(f'role=img aria-label="Figures of {len(runs)} runs"')
 
 
 def _build_table(runs: Sequence[LoggedRun]) -> None:

@@ -170,8 +170,8 @@ def describe_reason(session: Session, reason: pb.Reason) -> str:
     title, _, _ = session.describe(session.seeds[reason.seed])
     field = max(reason.content, key=lambda name: reason.content[name], default="")
     if field and reason.content[field] > reason.share / 2:
-        return f"{reason.share:.0%} {field} of {title}"
-    return f"{reason.share:.0%} {title}"
+        return f"{reason.share:.0%} from the {field} of {title}"
+    return f"{reason.share:.0%} from {title}"
 
 
 def describe_song(song: pb.Song) -> str:

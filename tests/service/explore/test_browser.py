@@ -120,7 +120,7 @@ def test_a_visit_with_the_keyboard(browser: Browser, address: str, tmp_path: Pat
         page.keyboard.press("Enter")
         playlist = page.locator(".playlist > .entry")
         expect(playlist).to_have_count(1)
-        expect(page.locator(".reason").first).to_have_text("100% First Love")
+        expect(page.locator(".reason").first).to_have_text("100% from First Love")
         page.keyboard.press("Tab")  # leave the search box
         page.keyboard.press("j")
         page.keyboard.press("Enter")
@@ -156,7 +156,7 @@ def test_a_visit_with_a_phone(browser: Browser, address: str) -> None:
     )
     with visit(browser, link_to(address, request), 390) as page:
         expect(page.get_by_text(MARKUP)).to_be_visible()
-        expect(page.locator(".reason").first).to_have_text("100% Halo")
+        expect(page.locator(".reason").first).to_have_text("100% from Halo")
         page.get_by_role("button", name="Options").click()
         expect(page.get_by_role("slider", name="Diversity")).to_be_visible()
         for view in ("Modes", "Releases", "Map"):

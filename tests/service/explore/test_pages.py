@@ -85,13 +85,13 @@ def test_a_song_found_by_typing_brings_next_songs_and_one_click_adds_one_of_them
         await user.open("/")
         await sees(user, "popular songs")
         await choose(user, "firs lov", "First Love")
-        await sees(user, "100% First Love")
+        await sees(user, "100% from First Love")
         assert [seed.song_id for seed in links[-1].seeds] == [FIRST_LOVE]
         (add,) = user.find(marker="add-0").elements
         name = str(add.props["aria-label"]).removeprefix("Add ").removesuffix(" to the playlist")
         user.find(marker="add-0").click()
         await wait_for(links, lambda request: len(request.seeds) == 2)
-        await sees(user, f"% {name}")
+        await sees(user, f"% from {name}")
 
     visit(scenario)
 
@@ -163,7 +163,7 @@ def test_names_with_markup_and_unknown_songs_are_shown_as_they_are(visit: Visit)
         await user.open(path_of(pb.Seed(title=markup), pb.Seed(song_id=HALO)))
         await user.should_see(markup)
         await sees(user, "not in this release")
-        await sees(user, "100% Halo")
+        await sees(user, "100% from Halo")
 
     visit(scenario)
 
