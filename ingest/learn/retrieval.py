@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,13 +198,10 @@ def _cosines_in_batches(
     step = max(1, MAX_SIMILARITIES // max(1, len(arrays.vector_songs)))
     for start in range(0, len(queries), step):
         rows = slice(start, min(start + step, len(queries)))
-        means = [_mean_vector(arrays, query, recency) for query in queries[rows]]
-        has_vector = np.array([mean is not None for mean in means])
-        stacked = np.array([mean for mean in means if mean is not None], np.float32)
-        cosines = stacked.reshape(-1, arrays.vectors.shape[1]) @ arrays.vectors.T
-        for row, at in enumerate(np.flatnonzero(has_vector).tolist()):
-            cosines[row, _vector_rows(arrays, queries[start + at])[0]] = -np.inf
-        yield rows, has_vector, cosines
+        means = _mean_vectors(arrays, queries[rows], recency)
+        cosines = means.vectors.astype(np.float32) @ arrays.vectors.T
+        cosines[means.rows, means.seeds] = -np.inf
+        yield rows, means.has_vector, cosines
 
 
 def rank_for_fusion(
@@ -294,17 +291,41 @@ def _vector_rows(
     return rows[has_vector], has_vector
 
 
-def _mean_vector(
-    arrays: ReleaseArrays, query: Songs, recency: Recency
-) -> NDArray[np.float64] | None:
-    rows, has_vector = _vector_rows(arrays, query)
-    if not len(rows):
-        return None
-    weights = _seed_weights(np.array([0, len(query)]), has_vector, recency)
-    total = weights @ arrays.vectors[rows].astype(np.float64)
-    norm = float(np.linalg.norm(total))
-    mean: NDArray[np.float64] = total / norm if norm > 1e-9 else arrays.vectors[rows[-1]]
-    return mean
+class _Means(NamedTuple):
+    """The mean vectors of queries.
+
+    - `has_vector`, shape (queries,): mask of the queries that have a mean vector.
+    - `vectors`, shape (means, dimensions): the mean vectors, unit length.
+    - `rows`, `seeds`: for each seed with a vector, the row of its query in `vectors`, and its own
+      row in `ReleaseArrays.vectors`.
+    """
+
+    has_vector: NDArray[np.bool_]
+    vectors: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    seeds: NDArray[np.int64]
+
+
+def _mean_vectors(arrays: ReleaseArrays, queries: Sequence[Songs], recency: Recency) -> _Means:
+    """Return the mean vectors of the queries, weighted by recency.
+
+    If the vectors of a query cancel each other out, the vector of its last seed is used.
+    """
+    ends = np.cumsum([0, *map(len, queries)])
+    seeds, is_used = _vector_rows(arrays, np.concatenate([np.zeros(0, np.int32), *queries]))
+    bounds = np.append(0, np.cumsum(is_used))[ends]
+    has_vector = np.diff(bounds) > 0
+    bounds = np.append(0, bounds[1:][has_vector])
+    used, at = np.unique(seeds, return_inverse=True)
+    weights = csr_array(
+        (_seed_weights(ends, is_used, recency), at, bounds), shape=(len(bounds) - 1, len(used))
+    )
+    totals = weights @ arrays.vectors[used].astype(np.float64)
+    norms = np.linalg.norm(totals, axis=1)
+    cancels = norms <= 1e-9
+    totals[cancels] = arrays.vectors[seeds[bounds[1:][cancels] - 1]]
+    vectors = totals / np.where(cancels, 1.0, norms)[:, None]
+    return _Means(has_vector, vectors, np.repeat(np.arange(len(vectors)), np.diff(bounds)), seeds)
 
 
 def _seed_weights(
