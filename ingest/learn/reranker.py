@@ -131,12 +131,20 @@ def train_reranker(
     parameters = inputs.parameters
     with reporter.task("rank") as task:
         playlists = read_playlists(files.train)
+        random = np.random.default_rng(parameters.seed)
         obstacle = None if parameters.ranker else _find_obstacle(len(playlists))
+        if not obstacle:
+            tables, labels = collect_examples(files, playlists, inputs, random)
+            if not tables:
+                obstacle = "no song that came next is among the candidates"
+        if obstacle and parameters.ranker:
+            raise PlaylistError(
+                f"{obstacle} of {len(playlists):,} training playlists, so no re-ranker can be "
+                f"trained: add playlists, or leave out --ranker and --mode ranked"
+            )
         if obstacle:
             task.result(f"no re-ranker: {obstacle}")
             return RankSummary(f"no re-ranker: {obstacle}")
-        random = np.random.default_rng(parameters.seed)
-        tables, labels = collect_examples(files, playlists, inputs, random)
         task.advance(1, 2)
         model = fit_trees(tables, labels, files.fields[:MOST_FIELDS], random)
         with storage_errors(folder):
@@ -166,7 +174,7 @@ def collect_examples(
     """Set playlists aside, and return the training data: two arrays per case.
 
     The arrays are the features of the label and of some other candidates, shape (n, features), and
-    a mask of the label, shape (n,). Raises `PlaylistError` if there are no cases.
+    a mask of the label, shape (n,).
     """
     order = random.permutation(len(playlists))
     count = min(MAX_SET_ASIDE, round(SET_ASIDE * len(playlists)))
@@ -185,11 +193,6 @@ def collect_examples(
             labels.append(is_label[kept])
             if len(tables) == MAX_EXAMPLES:
                 break
-    if not tables:
-        raise PlaylistError(
-            f"{len(playlists)} training playlists are too few to train a re-ranker: add "
-            f"playlists, or leave out --ranker and --mode ranked"
-        )
     return tables, labels
 
 

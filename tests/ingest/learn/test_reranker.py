@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 
 from catalog.console.progress import SilentReporter
 from catalog.embedded.store import EmbeddedStore
-from catalog.errors import CorruptReleaseError, InputError, MissingLibraryError
+from catalog.errors import CorruptReleaseError, InputError, MissingLibraryError, PlaylistError
 from catalog.manifest import StoredReranker
 from catalog.model import Filter
 from catalog.recency import Recency
@@ -39,6 +39,7 @@ from ingest.learn import reranker, retrieval
 from ingest.learn.arrays import ReleaseArrays, StageFiles, read_arrays, read_playlists
 from ingest.learn.cases import sample_cases, sample_cases_with_last
 from ingest.learn.rank_metrics import compare_ranks
+from ingest.learn.selection import SelectionInputs
 from ingest.parameters import Parameters
 from ingest.sources.options import ReadOptions
 from ingest.sources.values.payload import PayloadColumn
@@ -391,14 +392,27 @@ def test_a_release_without_a_reranker_uses_hybrid_search(road: Road) -> None:
     assert answer.mode is Mode.HYBRID
 
 
-def test_few_playlists_train_no_reranker_unless_it_is_asked_for(road: Road) -> None:
-    stage = road.outcome.stages.rank
-    assert stage is not None
-    assert stage.summary.text.startswith("no re-ranker: ")
-    assert "fewer than 500" in stage.summary.text
-    assert (stage.summary.examples, stage.summary.is_used) == (0, False)
-    assert road.outcome.manifest.ranker is None
-    assert road.outcome.stages.trials == road.outcome.stages.choose.summary.trials
+def test_few_playlists_train_no_reranker_by_default(road: Road, tmp_path: Path) -> None:
+    inputs = SelectionInputs(replace(road.parameters, mode="cooccurrence"), (), 1.0, 1)
+    files = road.outcome.stages.files
+    summary = reranker.train_reranker(files, tmp_path, inputs, "auto", SilentReporter())
+    assert summary.text.startswith("no re-ranker: ")
+    assert summary.text.endswith("training playlists are fewer than 500")
+    assert (summary.examples, summary.is_used, [*tmp_path.iterdir()]) == (0, False, [])
+
+
+def test_without_an_example_no_reranker_is_trained(
+    road: Road, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reranker, "ENOUGH_PLAYLISTS", 1)
+    monkeypatch.setattr(reranker, "MAX_SEEDS", 0)
+    inputs = SelectionInputs(replace(road.parameters, mode="cooccurrence"), (), 1.0, 1)
+    files = road.outcome.stages.files
+    summary = reranker.train_reranker(files, tmp_path, inputs, "auto", SilentReporter())
+    assert (summary.examples, [*tmp_path.iterdir()]) == (0, [])
+    needed = replace(inputs, parameters=replace(inputs.parameters, ranker=True))
+    with pytest.raises(PlaylistError, match="no re-ranker can be trained"):
+        reranker.train_reranker(files, tmp_path, needed, "auto", SilentReporter())
 
 
 def test_the_mode_ranked_needs_a_reranker() -> None:
