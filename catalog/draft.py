@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from catalog.errors import EngineError
 from catalog.files import storage_errors
-from catalog.manifest import FORMAT, Manifest
+from catalog.manifest import FORMAT, SPELLING_FORMAT, Manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,7 +41,7 @@ class Draft:
     """A release to be published.
 
     - `songs_path`: a Parquet file with one row per song. Its columns are the payload fields (see
-      `catalog.schema`; in format 3, `artist_key` is a list), the dense vector and the sparse
+      `catalog.schema`; since format 3, `artist_key` is a list), the dense vector and the sparse
       vector. The dense vector is `vector`: a list of `dimensions` floats with unit length, or null.
       The sparse vector consists of `seeds` (seed ordinals as indices) and `strengths`
       (co-occurrence weights as values), or of nulls.
@@ -59,6 +59,16 @@ class Draft:
     copy_of: Manifest | None = None
     ranker: StoredReranker | None = None
     validation: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def format(self) -> int:
+        """The format of the release to be published."""
+        return self.copy_of.format if self.copy_of else FORMAT
+
+    @property
+    def has_spelling(self) -> bool:
+        """Whether songs get spelling vectors (see `catalog.spelling`)."""
+        return self.format >= SPELLING_FORMAT
 
 
 def build_draft(manifest: Manifest, songs_path: Path) -> Draft:
@@ -93,7 +103,7 @@ def build_manifest(
     A search width has not been chosen yet.
     """
     return Manifest(
-        format=draft.copy_of.format if draft.copy_of else FORMAT,
+        format=draft.format,
         release=release,
         created=draft.copy_of.created if draft.copy_of else created.isoformat(timespec="seconds"),
         dimensions=draft.dimensions,

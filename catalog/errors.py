@@ -33,6 +33,11 @@ as a status.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from catalog.model import SimilarName
+
 
 class NextsongError(Exception):
     """The base class of all exceptions that nextsong raises on purpose.
@@ -86,7 +91,18 @@ class SettingsError(InputError):
 
 
 class UnknownSongError(InputError):
-    """A requested song is not in the catalog."""
+    """A requested song is not in the catalog.
+
+    `suggestions`: songs with similar names, the most similar first.
+    """
+
+    def __init__(self, message: str, suggestions: tuple[SimilarName, ...] = ()) -> None:
+        super().__init__(message, suggestions)
+        self.message = message
+        self.suggestions = suggestions
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class ReleaseError(NextsongError):

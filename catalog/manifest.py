@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,19 +18,26 @@ from catalog.schema import Kind  # noqa: TC001 -- pydantic reads the annotations
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FORMAT = 3
+FORMAT = 4
 """Format of the releases that are published."""
 
-READABLE_FORMATS = (2, 3)
-"""Formats that are served. In format 2, each song has exactly one artist, weights of seeds decay
-exponentially, and there are no content entries."""
+READABLE_FORMATS = (2, 3, 4)
+"""Formats that are served.
+
+- 2: each song has exactly one artist, weights of seeds decay exponentially, and there are no
+  content entries.
+- 3: songs have no spelling vectors.
+"""
+
+SPELLING_FORMAT = 4
+"""First format in which songs have spelling vectors (see `catalog.spelling`)."""
 
 _Model = TypeVar("_Model")
 
 
 @dataclass(frozen=True)
 class FileSum:
-    """Size in bytes and SHA-256 of one file."""
+    """Size in bytes and SHA-256 of one file (see `sum_files`)."""
 
     size: int
     sha256: str
@@ -111,6 +119,11 @@ class Manifest:
     ranker: StoredReranker | None = None
     validation: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def has_spelling(self) -> bool:
+        """Whether songs have spelling vectors, with which misspelt names are found."""
+        return self.format >= SPELLING_FORMAT
+
     def to_json(self) -> str:
         """Return the manifest as JSON text that `from_json` can parse."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
@@ -120,7 +133,7 @@ class Manifest:
         """Parse a manifest. Raises `CorruptReleaseError`; its message contains `where`."""
         number = _parse(_NUMBERED, text, where).format
         if number not in READABLE_FORMATS:
-            formats = " and ".join(map(str, READABLE_FORMATS))
+            formats = ", ".join(map(str, READABLE_FORMATS[:-1])) + f" and {READABLE_FORMATS[-1]}"
             raise CorruptReleaseError(
                 f"{where}: format {number}, and this nextsong reads formats {formats}",
                 "publish again with `nextsong ingest run FILE`",
@@ -151,18 +164,33 @@ def _parse(adapter: TypeAdapter[_Model], text: str | bytes, where: str) -> _Mode
 
 
 def sum_files(folder: Path) -> dict[str, FileSum]:
-    """Return the size and SHA-256 of each file under `folder`, by relative path."""
-    sums = {}
-    for path in sorted(_files(folder)):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        sums[path.relative_to(folder).as_posix()] = FileSum(path.stat().st_size, digest)
-    return sums
+    """Return the size and SHA-256 of each file under `folder`, by relative path.
+
+    When a process opens or closes a release, Qdrant Edge writes its JSON files again with the same
+    content, but the keys of an object can be in another order. Therefore, the SHA-256 of a JSON
+    file is computed after its keys are sorted.
+    """
+    return {
+        path.relative_to(folder).as_posix(): FileSum(path.stat().st_size, _hash_content(path))
+        for path in sorted(_files(folder))
+    }
+
+
+def _hash_content(path: Path) -> str:
+    if path.suffix == ".json":
+        with suppress(ValueError, RecursionError):
+            document = json.dumps(json.loads(path.read_bytes()), sort_keys=True)
+            return hashlib.sha256(document.encode()).hexdigest()
+    return _hash_bytes(path)
+
+
+def _hash_bytes(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    # When a process opens or closes a release, Qdrant Edge writes some files again, with the same
-    # content. It writes to temporary folders first, which are not part of the release.
+    # Qdrant Edge writes to temporary folders first, which are not part of the release.
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".atomicwrite")]
         yield from (Path(parent, name) for name in names)
@@ -176,5 +204,8 @@ def verify_files(folder: Path, expected: dict[str, FileSum]) -> None:
             raise CorruptReleaseError(f"{folder / name} is missing")
         if name not in expected:
             raise CorruptReleaseError(f"{folder / name} does not belong to the release")
-        if actual[name] != expected[name]:
+        if actual[name] == expected[name]:
+            continue
+        # Manifests of formats 2 and 3 have the SHA-256 of the unsorted JSON files.
+        if _hash_bytes(folder / name) != expected[name].sha256:
             raise CorruptReleaseError(f"{folder / name} is not as it was published")

@@ -60,6 +60,17 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class SimilarName:
+    """The name of a song, and its similarity to a name that was asked for, from 0 to 1 (equal)."""
+
+    song_id: UUID
+    artist: str
+    title: str
+    playlists: int
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
 class Point:
     """A song with its dense vector, which has unit length and shape (dimensions,).
 

@@ -22,6 +22,10 @@ weight of this seed for the song."""
 FUSED_PREDICTED, FUSED_NEAREST = 200, 100
 """Minimum number of songs taken from the co-occurrence and from the dense ranking for fusion."""
 
+SPELLING = "spelling"
+"""Name of the sparse vector of trigrams (see `catalog.spelling`). It is made from `search_text`, so
+drafts do not contain it."""
+
 MIN_SCORE = 1e-9
 """Minimum co-occurrence score of a hit if a seed weight is negative."""
 

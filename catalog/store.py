@@ -64,6 +64,13 @@ class OpenRelease(Protocol):
         prefix. The songs are sorted by number of training playlists, highest first.
         """
 
+    async def search_spelling(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
+        """Return at most `limit` songs whose artist and title share trigrams with `text`.
+
+        The songs with the most and the rarest trigrams in common come first. If the release has no
+        spelling vectors (see `Manifest.has_spelling`), the result is empty.
+        """
+
     def with_deadline(self, deadline: float | None) -> OpenRelease:
         """Return the same release with a deadline for its requests to a server.
 

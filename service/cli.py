@@ -51,6 +51,14 @@ class ConditionType(click.ParamType["WrittenCondition"]):
             self.fail(error.problem, param, ctx)
 
 
+SUGGESTIONS = 5
+"""Number of songs with similar names that are listed for a song that the catalog does not have."""
+
+NO_SPELLING = (
+    "this release does not find misspelt names, because an older nextsong published it: publish "
+    "again with `nextsong ingest run FILE`"
+)
+
 song_argument = click.argument("song", type=Text())
 limit_option = click.option(
     "--limit",
@@ -160,7 +168,8 @@ def recommend(
     """Recommend the songs that come next in a playlist.
 
     Each SONG is "Artist - Title", the title of an item without an artist, a title that only one
-    song has, or a song id. They are given in play order, the most recent last.
+    song has, or a song id. They are given in play order, the most recent last. A misspelt name is
+    corrected if it can mean only one song; on a terminal, you are asked if it can mean several.
     """
     from nextsong.v1 import recommender_pb2 as pb
     from service.client import render
@@ -174,9 +183,10 @@ def recommend(
         allow_versions=allow_versions,
         diversity=diversity,
         explain=explain,
+        suggestions=SUGGESTIONS,
     )
     with _open_recommender(target, home, qdrant) as recommender:
-        request.seeds.extend(_resolve_seeds(recommender, [*songs, *unlike]))
+        request.seeds.extend(_resolve_seeds(recommender, [*songs, *unlike], is_json=as_json))
         for seed in request.seeds[len(songs) :]:
             seed.weight = -1
         request.filter.conditions.extend(_build_conditions(recommender, conditions))
@@ -214,13 +224,13 @@ def similar(
     """List the songs nearest to SONG.
 
     SONG is "Artist - Title", the title of an item without an artist, a title that only one song
-    has, or a song id.
+    has, or a song id. A misspelt name is corrected as by `nextsong recommend`.
     """
     from nextsong.v1 import recommender_pb2 as pb
     from service.client import render
 
     with _open_recommender(target, home, qdrant) as recommender:
-        (seed,) = _resolve_seeds(recommender, [song])
+        (seed,) = _resolve_seeds(recommender, [song], is_json=as_json)
         where = pb.Filter(conditions=_build_conditions(recommender, conditions))
         response = recommender.similar_songs(
             pb.SimilarSongsRequest(
@@ -239,6 +249,12 @@ def similar(
 @home_option
 @qdrant_server
 @limit_option
+@click.option(
+    "--fuzzy",
+    is_flag=True,
+    help="Also find songs with similar names, and list the most similar first.  [default: only if "
+    "no song has the words]",
+)
 @json_option
 @one_line_errors
 @request_errors_as_usage
@@ -248,20 +264,31 @@ def search(
     home: Path,
     qdrant: QdrantOptions | None,
     limit: int,
+    fuzzy: bool,
     as_json: bool,
 ) -> None:
-    """Find songs that have, in artist or title, a word that begins with each WORD."""
+    """Find songs that have, in artist or title, a word that begins with each WORD.
+
+    If there are none, songs with similar names are listed.
+    """
     from nextsong.v1 import recommender_pb2 as pb
     from service.client import render
 
+    request = pb.SearchSongsRequest(query=" ".join(words), limit=limit, fuzzy=fuzzy)
+    has_spelling = True
     with _open_recommender(target, home, qdrant) as recommender:
-        response = recommender.search_songs(
-            pb.SearchSongsRequest(query=" ".join(words), limit=limit)
-        )
+        response = recommender.search_songs(request)
+        if not response.songs and not fuzzy:
+            request.fuzzy = True
+            response = recommender.search_songs(request)
+        if request.fuzzy:
+            has_spelling = recommender.get_release().release.has_spelling
+    if not has_spelling:
+        echo(f"Note: {NO_SPELLING}", err=True)
     if as_json:
         render.print_message(response)
     else:
-        render.print_search_results(" ".join(words), response)
+        render.print_search_results(request, response, is_fuzzy=fuzzy)
 
 
 def _open_recommender(
@@ -285,10 +312,18 @@ def _build_conditions(
     return build_conditions(conditions, recommender.get_release().release.payload_fields)
 
 
-def _resolve_seeds(recommender: Client | Direct, texts: list[str]) -> list[pb.Seed]:
-    from service.client.seed_texts import SeedTextError, resolve_texts
+def _resolve_seeds(
+    recommender: Client | Direct, texts: list[str], *, is_json: bool
+) -> list[pb.Seed]:
+    from service.client.questions import ask_for_song, is_interactive
+    from service.client.seed_texts import Corrections, SeedTextError, resolve_texts
 
+    corrections = Corrections(
+        tell=lambda text: echo(f"Note: {text}", err=True),
+        ask=ask_for_song if is_interactive() and not is_json else None,
+        accepts_doubt=is_json,
+    )
     try:
-        return resolve_texts(recommender, texts)
+        return resolve_texts(recommender, texts, corrections)
     except SeedTextError as error:
         raise click.BadParameter(str(error), param_hint="SONG") from error

@@ -3,10 +3,10 @@
 While the engine builds an index, it holds the interpreter lock, so no other thread of the same
 process could answer calls or show progress.
 
-The arguments are the Parquet file of the songs, the number of dimensions, the index types of the
-extra payload fields as JSON, and the folder for the new shard. The process writes JSON objects to
-standard output, one per line: objects with the keys `stage`, `done` and `total` for progress, then
-one object with either the keys `points` and `indexed` or the key `error`.
+The arguments are the Parquet file of the songs, a JSON object with the fields of `Layout`, and the
+folder for the new shard. The process writes JSON objects to standard output, one per line: objects
+with the keys `stage`, `done` and `total` for progress, then one object with either the keys
+`points` and `indexed` or the key `error`.
 
 A large release is built in several parts, each by a process of its own, whose arguments also
 include the number of the part and the number of all parts. Each part becomes a segment.
@@ -22,6 +22,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from multiprocessing.pool import ThreadPool
@@ -37,6 +38,7 @@ from catalog import schema
 from catalog.draft import require_sound_vectors
 from catalog.embedded.release import engine_errors
 from catalog.errors import EngineError
+from catalog.spelling import build_spelling_vector
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -73,22 +75,33 @@ _INDEXES: Mapping[schema.Kind, Callable[..., Any]] = {
 }
 
 
-def build(
-    songs_path: Path, dimensions: int, payload: dict[str, schema.Kind], shard_path: Path
-) -> None:
+@dataclass(frozen=True)
+class Layout:
+    """The vectors and payload indexes of a shard.
+
+    - `dimensions`: number of dimensions of the dense vectors.
+    - `payload`: index type of each extra payload field.
+    - `has_spelling`: whether songs have spelling vectors.
+    """
+
+    dimensions: int
+    payload: Mapping[str, schema.Kind]
+    has_spelling: bool
+
+
+def build(songs_path: Path, layout: Layout, shard_path: Path) -> None:
     """Create a shard at `shard_path`, add the songs, index it and close it.
 
-    `songs_path` is a Parquet file as described in `catalog.draft.Draft`; `payload` has the index
-    type of each extra payload field. Raises `EngineError`.
+    `songs_path` is a Parquet file as described in `catalog.draft.Draft`. Raises `EngineError`.
     """
     songs = pq.ParquetFile(songs_path)
     builders = min(os.cpu_count() or 1, MAX_BUILDERS)
     parts = count_parts(songs.metadata, builders)
     if parts == 1:
-        build_part(songs_path, dimensions, payload, shard_path)
+        build_part(songs_path, layout, shard_path)
     else:
         _require_distinct_songs(songs_path)
-        arguments = [str(songs_path), str(dimensions), json.dumps(payload)]
+        arguments = [str(songs_path), json.dumps(asdict(layout))]
         folders = [shard_path.with_name(f"{shard_path.name}.{part}") for part in range(parts)]
         commands = [[*arguments, str(folder)] for folder in folders]
         _run_builders(commands, builders, songs.metadata.num_rows)
@@ -179,12 +192,7 @@ def _merge(folders: Sequence[Path], shard_path: Path) -> None:
 
 
 def build_part(
-    songs_path: Path,
-    dimensions: int,
-    payload: dict[str, schema.Kind],
-    shard_path: Path,
-    part: int = 0,
-    parts: int = 1,
+    songs_path: Path, layout: Layout, shard_path: Path, part: int = 0, parts: int = 1
 ) -> None:
     """Create a shard with one of `parts` equal parts of the songs, in one segment.
 
@@ -195,29 +203,36 @@ def build_part(
     _report(stage="upload", done=0, total=total)  # fails if the parent process has already ended
     shard_path.mkdir()
     with engine_errors("build"):
-        shard = edge.EdgeShard.create(str(shard_path), _config(dimensions))
+        shard = edge.EdgeShard.create(str(shard_path), _config(layout))
         # Every part has songs of all degrees of popularity, so that all parts take equally long.
         for batch in islice(songs.iter_batches(BATCH), part, None, parts):
-            require_sound_vectors(batch, dimensions)
-            shard.update(edge.UpdateOperation.upsert_points(_points(batch)))
+            require_sound_vectors(batch, layout.dimensions)
+            shard.update(edge.UpdateOperation.upsert_points(_points(batch, layout.has_spelling)))
             done += batch.num_rows
             _report(stage="upload", done=done, total=total)
         _report(stage="index", done=0, total=total)
         shard.optimize()
         # Payload indexes of an indexed segment take less time than those of a segment that grows.
-        for field, kind in {**schema.PAYLOAD_INDEXES, **payload}.items():
+        for field, kind in {**schema.PAYLOAD_INDEXES, **layout.payload}.items():
             index = _INDEXES[kind](enable_hnsw=False)  # see ACORN_MAX_SELECTIVITY
             shard.update(edge.UpdateOperation.create_field_index(field, index))
         shard.flush()
         shard.close()
 
 
-def _config(dimensions: int) -> Any:
+def _config(layout: Layout) -> Any:
+    sparse = {schema.SPARSE: edge.EdgeSparseVectorParams(memory=edge.Memory.Cached)}
+    if layout.has_spelling:
+        sparse[schema.SPELLING] = edge.EdgeSparseVectorParams(
+            memory=edge.Memory.Cached, modifier=edge.Modifier.Idf
+        )
     return edge.EdgeConfig(
         vectors={
-            schema.DENSE: edge.EdgeVectorParams(size=dimensions, distance=edge.Distance.Cosine)
+            schema.DENSE: edge.EdgeVectorParams(
+                size=layout.dimensions, distance=edge.Distance.Cosine
+            )
         },
-        sparse_vectors={schema.SPARSE: edge.EdgeSparseVectorParams(memory=edge.Memory.Cached)},
+        sparse_vectors=sparse,
         hnsw_config=edge.HnswIndexConfig(
             m=schema.HNSW_M,
             ef_construct=schema.HNSW_EF_CONSTRUCT,
@@ -232,7 +247,7 @@ def _config(dimensions: int) -> Any:
     )
 
 
-def _points(batch: pa.RecordBatch) -> list[Any]:
+def _points(batch: pa.RecordBatch, has_spelling: bool) -> list[Any]:
     points = []
     for row in batch.to_pylist():
         vectors: dict[str, Any] = {}
@@ -240,6 +255,9 @@ def _points(batch: pa.RecordBatch) -> list[Any]:
             vectors[schema.DENSE] = row["vector"]
         if row["seeds"]:
             vectors[schema.SPARSE] = edge.SparseVector(row["seeds"], row["strengths"])
+        if has_spelling:
+            spelling = build_spelling_vector(row["search_text"], row["ordinal"])
+            vectors[schema.SPELLING] = edge.SparseVector(list(spelling), list(spelling.values()))
         points.append(edge.Point(UUID(row["song_id"]), vectors, schema.build_payload(row)))
     return points
 
@@ -256,13 +274,13 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
-def main(songs_path: str, dimensions: str, payload: str, shard_path: str, *part: str) -> int:
+def main(songs_path: str, layout: str, shard_path: str, *part: str) -> int:
     """Build a shard and report the result or the error. Returns the exit code.
 
     `part` is empty, or the number of the part and the number of parts.
     """
     _die_with_parent()
-    arguments = Path(songs_path), int(dimensions), json.loads(payload), Path(shard_path)
+    arguments = Path(songs_path), Layout(**json.loads(layout)), Path(shard_path)
     try:
         if part:
             build_part(*arguments, *map(int, part))

@@ -38,9 +38,9 @@ def build_request(plan: Plan, passing: Any, params: Any, **returned: Any) -> Any
 
 def _build_query(ranking: Ranking, params: Any) -> dict[str, Any]:
     search = ranking.search
-    if ranking.using == SPARSE:
+    if ranking.using != DENSE:
         sparse = edge.SparseVector(list(search.weights), list(search.weights.values()))
-        query = edge.Query.Nearest(sparse, using=SPARSE)
+        query = edge.Query.Nearest(sparse, using=ranking.using)
         return {"query": query, "score_threshold": ranking.min_score}
     assert search.vector is not None
     return {

@@ -37,6 +37,7 @@ from catalog.search.plan import (
     build_clauses,
     plan_scores,
     plan_search,
+    plan_spelling,
     rank_hits,
 )
 from catalog.song import normalise
@@ -154,12 +155,21 @@ class EmbeddedRelease:
         passing = build_filter(build_clauses(where, HasWords("search_text", normalise(text))))
         return [parse_song(record.payload) for record in self._by_popularity(limit, passing, None)]
 
+    async def search_spelling(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
+        """Return at most `limit` songs with similar names (see `OpenRelease.search_spelling`)."""
+        ranking = plan_spelling(text, limit, where) if self._manifest.has_spelling else None
+        if ranking is None:
+            return []
+        passing = build_filter(build_clauses(where))
+        request = build_request(ranking, passing, self._params, with_payload=self._fields)
+        return [parse_song(point.payload) for point in self._query(request)]
+
     def batches(self, size: int = 1_000) -> Iterator[list[dict[str, Any]]]:
         """Yield all songs in batches of rows, in the format of `catalog.draft.Draft`."""
         offset = None
         while True:
             request = edge.ScrollRequest(
-                limit=size, offset=offset, with_payload=True, with_vector=True
+                limit=size, offset=offset, with_payload=True, with_vector=[DENSE, SPARSE]
             )
             with engine_errors("read songs"):
                 records, offset = self._shard.scroll(request)

@@ -247,8 +247,12 @@ def _build(
 
 
 def _run_builder(draft: Draft, shard: Path) -> Iterator[dict[str, Any]]:
-    payload = json.dumps(draft.payload)
-    arguments = [str(draft.songs_path), str(draft.dimensions), payload, str(shard)]
+    layout = {
+        "dimensions": draft.dimensions,
+        "payload": draft.payload,
+        "has_spelling": draft.has_spelling,
+    }
+    arguments = [str(draft.songs_path), json.dumps(layout), str(shard)]
     # -P prevents the child from importing a `catalog.py` or `json.py` in the working folder.
     command = [sys.executable, "-P", "-m", "catalog.embedded.build", *arguments]
     # Standard error goes to a file: nothing reads it while the child runs, and a full pipe would

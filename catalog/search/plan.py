@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from catalog.model import Search, by_score
-from catalog.schema import DENSE, SPARSE, clip_cosine, find_min_score, fusion_depths
+from catalog.schema import DENSE, SPARSE, SPELLING, clip_cosine, find_min_score, fusion_depths
+from catalog.spelling import build_spelling_query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,8 +93,9 @@ def build_clauses(where: Filter, *more: Clause) -> Clauses:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """A plan that returns the `limit` best songs by the vector `using`: `DENSE` or `SPARSE`.
+    """A plan that returns the `limit` best songs by the vector `using`.
 
+    `using` is `DENSE`, `SPARSE` or `SPELLING`; sparse vectors are compared with `search.weights`.
     Songs with a score below `min_score` are left out.
     """
 
@@ -136,6 +138,14 @@ def plan_search(search: Search) -> Plan | None:
     if search.vector is not None:
         return Ranking(search, DENSE, search.limit)
     return _sparse_ranking(search, search.limit) if search.weights else None
+
+
+def plan_spelling(text: str, limit: int, where: Filter) -> Ranking | None:
+    """Return the plan of a search by spelling, or None if it cannot return any song."""
+    trigrams = build_spelling_query(text)
+    if not trigrams or limit <= 0:
+        return None
+    return Ranking(Search(weights=trigrams, limit=limit, where=where), SPELLING, limit)
 
 
 def plan_scores(

@@ -68,7 +68,7 @@ def build_request(
 def _build_query(ranking: Ranking, params: models.SearchParams) -> dict[str, Any]:
     search = ranking.search
     query: dict[str, Any] = {"using": ranking.using, "score_threshold": ranking.min_score}
-    if ranking.using == SPARSE:
+    if ranking.using != DENSE:
         indices, values = list(search.weights), list(search.weights.values())
         return query | {"query": models.SparseVector(indices=indices, values=values)}
     assert search.vector is not None

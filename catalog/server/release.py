@@ -16,6 +16,7 @@ from catalog.search.plan import (
     build_clauses,
     plan_scores,
     plan_search,
+    plan_spelling,
     rank_hits,
 )
 from catalog.server.connection import whole_seconds_left
@@ -110,6 +111,16 @@ class ServerRelease:
         passing = build_filter(build_clauses(where, HasWords("search_text", words)))
         records = await self._by_popularity(limit, passing, False)
         return [parse_song(record.payload or {}) for record in records]
+
+    async def search_spelling(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
+        """Return at most `limit` songs with similar names (see `OpenRelease.search_spelling`)."""
+        ranking = plan_spelling(text, limit, where) if self._manifest.has_spelling else None
+        if ranking is None:
+            return []
+        passing = build_filter(build_clauses(where))
+        request = build_request(ranking, passing, self._params, self._fields)
+        (points,) = await self._query([request])
+        return [parse_song(point.payload or {}) for point in points]
 
     def _build_request(self, search: Search) -> models.QueryRequest | None:
         plan = plan_search(search)

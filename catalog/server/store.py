@@ -264,7 +264,8 @@ class ServerStore:
             metadata = self._metadata(release)
             is_ready = metadata.get("state") == _READY
             has_layout = metadata.get("layout") == asdict(self._layout)
-            is_same = has_layout and metadata.get("draft") == checksum
+            has_format = metadata.get("format") == draft.format
+            is_same = has_layout and has_format and metadata.get("draft") == checksum
             if draft.copy_of:
                 is_usable = draft.copy_of.release == release and (is_ready or is_same)
             else:
@@ -297,8 +298,12 @@ class ServerStore:
         name = self.collection(release)
         with reporter.task("publish") as task:
             if not unfinished:
-                layout = asdict(self._layout)
-                metadata = {"state": _UPLOADING, "draft": checksum, "layout": layout}
+                metadata = {
+                    "state": _UPLOADING,
+                    "draft": checksum,
+                    "format": draft.format,
+                    "layout": asdict(self._layout),
+                }
                 upload.create(self.nodes, name, draft, self._layout, metadata)
             is_resumed = unfinished is not None
             uploaded = upload.upload(self.nodes, name, draft, task, is_resumed=is_resumed)

@@ -16,6 +16,7 @@ from catalog import schema
 from catalog.draft import require_sound_vectors
 from catalog.server.connection import create_collection
 from catalog.server.digest import Digest, compute_digest
+from catalog.spelling import build_spelling_vector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -78,13 +79,13 @@ def create(
     metadata: dict[str, Any],
 ) -> None:
     """Create an empty collection with payload indexes. Vectors are not indexed yet."""
-    settings = _settings(draft.dimensions, layout)
+    settings = _settings(draft, layout)
     create_collection(nodes, collection, **settings, metadata=metadata)
     for field, kind in {**schema.PAYLOAD_INDEXES, **draft.payload}.items():
         _create_payload_index(nodes, collection, field, kind)
 
 
-def _settings(dimensions: int, layout: CollectionLayout) -> dict[str, Any]:
+def _settings(draft: Draft, layout: CollectionLayout) -> dict[str, Any]:
     on_disk = layout.storage != "memory"
     quantization = models.ScalarQuantization(
         scalar=models.ScalarQuantizationConfig(
@@ -92,15 +93,20 @@ def _settings(dimensions: int, layout: CollectionLayout) -> dict[str, Any]:
         )
     )
     dense = models.VectorParams(
-        size=dimensions,
+        size=draft.dimensions,
         distance=models.Distance.COSINE,
         on_disk=on_disk,
         quantization_config=quantization if layout.storage == "quantized" else None,
     )
-    sparse = models.SparseVectorParams(index=models.SparseIndexParams(on_disk=on_disk))
+    index = models.SparseIndexParams(on_disk=on_disk)
+    sparse = {schema.SPARSE: models.SparseVectorParams(index=index)}
+    if draft.has_spelling:
+        sparse[schema.SPELLING] = models.SparseVectorParams(
+            index=index, modifier=models.Modifier.IDF
+        )
     return {
         "vectors_config": {schema.DENSE: dense},
-        "sparse_vectors_config": {schema.SPARSE: sparse},
+        "sparse_vectors_config": sparse,
         "hnsw_config": models.HnswConfigDiff(
             m=schema.HNSW_M,
             ef_construct=schema.HNSW_EF_CONSTRUCT,
@@ -151,7 +157,8 @@ def upload(
                 for index in range(-digest.songs % step, len(rows), step):
                     samples[rows[index]["song_id"]] = compute_digest(rows[index])
                 digest.add(rows)
-                pending.append(pool.submit(_upload_batch, nodes, collection, rows, is_resumed))
+                points = [_build_point(row, draft.has_spelling) for row in rows]
+                pending.append(pool.submit(_upload_batch, nodes, collection, points, is_resumed))
                 while len(pending) > 2 * UPLOADERS:
                     done += pending.popleft().result()
                     task.advance(done, total)
@@ -186,12 +193,11 @@ def _scale_like_qdrant(numbers: Sequence[float]) -> list[float]:
 
 
 def _upload_batch(
-    nodes: Nodes, collection: str, rows: list[dict[str, Any]], is_resumed: bool
+    nodes: Nodes, collection: str, points: list[models.PointStruct], is_resumed: bool
 ) -> int:
-    points = [_point(row) for row in rows]
     if not (is_resumed and _is_uploaded(nodes, collection, points)):
         nodes.request("upload songs", lambda client: client.upsert(collection, points, wait=True))
-    return len(rows)
+    return len(points)
 
 
 def _is_uploaded(nodes: Nodes, collection: str, points: list[models.PointStruct]) -> bool:
@@ -203,10 +209,15 @@ def _is_uploaded(nodes: Nodes, collection: str, points: list[models.PointStruct]
     return len(records) == len(ids)
 
 
-def _point(row: Mapping[str, Any]) -> models.PointStruct:
+def _build_point(row: Mapping[str, Any], has_spelling: bool) -> models.PointStruct:
     vectors: dict[str, Any] = {}
     if row["vector"] is not None:
         vectors[schema.DENSE] = row["vector"]
     if row["seeds"]:
         vectors[schema.SPARSE] = models.SparseVector(indices=row["seeds"], values=row["strengths"])
+    if has_spelling:
+        spelling = build_spelling_vector(row["search_text"], row["ordinal"])
+        vectors[schema.SPELLING] = models.SparseVector(
+            indices=list(spelling), values=list(spelling.values())
+        )
     return models.PointStruct(id=row["song_id"], vector=vectors, payload=schema.build_payload(row))

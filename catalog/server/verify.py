@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 BATCH = 1_000  # songs per request
 
+_VECTORS = [schema.DENSE, schema.SPARSE]
+
 MIN_CANARY_SCORE = 0.999  # minimum cosine similarity of the best hit for a canary's own vector
 
 
@@ -63,8 +65,9 @@ def _require_schema(info: models.CollectionInfo, manifest: Manifest) -> None:
     dense = vectors.get(schema.DENSE) if isinstance(vectors, dict) else None
     if dense is None or dense.size != manifest.dimensions:
         raise CorruptReleaseError(f"it has no vector {schema.DENSE} of {manifest.dimensions}")
-    if schema.SPARSE not in (info.config.params.sparse_vectors or {}):
-        raise CorruptReleaseError(f"it has no vector {schema.SPARSE}")
+    for name in [schema.SPARSE, schema.SPELLING] if manifest.has_spelling else [schema.SPARSE]:
+        if name not in (info.config.params.sparse_vectors or {}):
+            raise CorruptReleaseError(f"it has no vector {name}")
     for field, kind in {**schema.PAYLOAD_INDEXES, **manifest.payload}.items():
         index = info.payload_schema.get(field)
         if index is None or index.data_type.value != kind:
@@ -128,7 +131,7 @@ def _read_page(nodes: Nodes, collection: str, offset: Any) -> tuple[list[models.
     return nodes.request(
         "read songs",
         lambda client: client.scroll(
-            collection, limit=BATCH, offset=offset, with_payload=True, with_vectors=True
+            collection, limit=BATCH, offset=offset, with_payload=True, with_vectors=_VECTORS
         ),
     )
 
@@ -136,7 +139,7 @@ def _read_page(nodes: Nodes, collection: str, offset: Any) -> tuple[list[models.
 def _retrieve(nodes: Nodes, collection: str, ids: list[str]) -> dict[str, models.Record]:
     records = nodes.request(
         "retrieve",
-        lambda client: client.retrieve(collection, ids, with_payload=True, with_vectors=True),
+        lambda client: client.retrieve(collection, ids, with_payload=True, with_vectors=_VECTORS),
     )
     return {str(record.id): record for record in records}
 

@@ -19,7 +19,7 @@ from catalog.commands.options import (
     storage_option,
 )
 from catalog.console.terminal import json_text, print_json
-from catalog.files import require_writable, write_atomically
+from catalog.files import make_folder, require_writable, write_atomically
 
 if TYPE_CHECKING:
     from catalog.server.options import QdrantOptions, Storage
@@ -187,3 +187,63 @@ def bench_ingest(file: Path, tutorial: bool, out: Path | None, as_json: bool, qu
         ingest_bench.print_comparison(comparison)
     if out:
         write_atomically(out, json_text(document, indent=2) + "\n")
+
+
+@bench.command(short_help="Measure how misspelt names are found.")
+@home_option
+@qdrant_server
+@click.option(
+    "--songs",
+    type=click.IntRange(MIN_SONGS),
+    help="Number of songs in a synthetic release, which is kept in HOME/bench-spelling-SONGS.  "
+    "[default: use the current release in HOME]",
+)
+@click.option(
+    "--sample",
+    type=click.IntRange(1, 1_000_000),
+    default=1_000,
+    show_default=True,
+    help="Number of songs whose names are misspelt.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of the sample and of the mistakes.",
+)
+@json_option
+@quiet_option
+@one_line_errors
+def spelling(
+    home: Path,
+    qdrant: QdrantOptions | None,
+    songs: int | None,
+    sample: int,
+    seed: int,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Misspell names of a release at random, and measure how often and how fast they are found.
+
+    One and two letters are inserted, deleted, replaced or swapped, at any position. On a Qdrant
+    server, a synthetic release is published with "-bench-spelling" appended to the prefix.
+    """
+    from catalog.open_store import open_store
+    from evaluation.bench import spelling as spelling_bench
+
+    if songs and qdrant:
+        qdrant = dataclasses.replace(qdrant, prefix=f"{qdrant.prefix}-bench-spelling")
+    if songs:
+        home = make_folder(home / f"bench-spelling-{songs}")
+    store = open_store(home, qdrant)
+    try:
+        if songs:
+            spelling_bench.publish_names(store, songs, home, reporter_for(quiet=quiet))
+        manifest, results = spelling_bench.measure(store, sample, seed)
+    finally:
+        store.close()
+    if as_json:
+        print_json(spelling_bench.to_json(manifest, results))
+    else:
+        spelling_bench.print_results(manifest, results)

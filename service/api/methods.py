@@ -15,6 +15,7 @@ from nextsong.v1 import recommender_pb2 as pb
 from service.api import responses, validation
 from service.recommend.engine import find_similar, recommend_many
 from service.recommend.seeds import Seed, resolve_seeds
+from service.recommend.spelling import search_by_name, suggest_songs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,7 +48,10 @@ async def recommend(
         song_ids = await history.recent(validation.parse_user_id(request.user_id))
         seeds = [Seed(song_id) for song_id in song_ids]
     query = await validation.parse_query(request, seeds, release.manifest.payload)
+    suggestions = validation.parse_suggestions(request.suggestions)
     (response,) = await _answer(release, [query], timings)
+    if suggestions:
+        await _add_suggestions(release, seeds, response, suggestions)
     return response
 
 
@@ -87,9 +91,17 @@ async def search_songs(
 ) -> pb.SearchSongsResponse:
     """Answer `SearchSongs`."""
     text = validation.parse_search_text(request.query)
-    songs = await release.search(text, validation.parse_limit(request.limit))
+    limit = validation.parse_limit(request.limit)
+    if request.fuzzy:
+        similar = await search_by_name(release, text, limit)
+        songs = [song.song for song in similar]
+    else:
+        similar = []
+        songs = await release.search(text, limit)
     return pb.SearchSongsResponse(
-        songs=[responses.build_song(song) for song in songs], release=release.manifest.release
+        songs=[responses.build_song(song) for song in songs],
+        release=release.manifest.release,
+        similarities=[song.similarity for song in similar],
     )
 
 
@@ -160,6 +172,20 @@ async def _answer(
             responses.build_recommend_response(recommendation, release.manifest.release, reason)
         )
     return answers
+
+
+async def _add_suggestions(
+    release: OpenRelease, seeds: Sequence[Seed], response: pb.RecommendResponse, limit: int
+) -> None:
+    """Add at most `limit` suggestions to each of the first unknown seeds of a response."""
+    unknown = [
+        (seed, resolved)
+        for seed, resolved in zip(seeds, response.seeds, strict=True)
+        if resolved.resolution != pb.RESOLUTION_SONG
+    ]
+    async for seed, resolved in pause_between(unknown[: validation.MAX_SUGGESTED_SEEDS]):
+        similar = await suggest_songs(release, seed, limit)
+        resolved.suggestions.extend(map(responses.build_suggestion, similar))
 
 
 async def _find_empty_reason(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from catalog.model import Hit, Song, Value
     from service.recommend.query import Reason, Recommendation
     from service.recommend.seeds import ResolvedSeed
+    from service.recommend.spelling import SimilarSong
 
 _STRATEGIES = {
     Strategy.SEEDS: pb.STRATEGY_SEEDS,
@@ -72,6 +73,11 @@ def build_song(song: Song) -> pb.Song:
     )
 
 
+def build_suggestion(similar: SimilarSong) -> pb.Suggestion:
+    """Return the message for a song with a similar name."""
+    return pb.Suggestion(song=build_song(similar.song), similarity=similar.similarity)
+
+
 def build_scored_song(hit: Hit, reasons: Sequence[Reason] = ()) -> pb.ScoredSong:
     """Return the message for a recommended song."""
     return pb.ScoredSong(
@@ -100,6 +106,7 @@ def build_release(manifest: Manifest) -> pb.Release:
             pb.PayloadField(name=name, kind=_KINDS[kind])
             for name, kind in sorted(manifest.payload.items())
         ],
+        has_spelling=manifest.has_spelling,
     )
 
 

@@ -49,6 +49,8 @@ length), and can expand one character to eighteen.
 
 MAX_VALUE_LENGTH = 2_048  # characters in a value of a keyword field
 MAX_SEARCH_LENGTH = 200  # characters in a search text
+MAX_SUGGESTIONS = 10  # songs that are suggested for an unknown seed
+MAX_SUGGESTED_SEEDS = 10  # unknown seeds of a request for which songs are suggested
 MAX_USER_ID_LENGTH = 256  # characters in a user id
 MAX_VALUE_IN_MESSAGE = 40  # characters of a malformed value that an error message quotes
 MAX_CLOCK_LEAD_MS = 60_000  # milliseconds by which a caller's clock may be ahead of this machine's
@@ -58,6 +60,9 @@ VARIED_WORK_FACTOR = 5
 
 See `Query.may_reject`.
 """
+
+SPELLING_WORK = 50
+"""Work of a search for similar names: its time, compared with the time per seed of a query."""
 
 MODES = {
     pb.MODE_DENSE: Mode.DENSE,
@@ -89,14 +94,21 @@ _UUID = re.compile("[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}")
 def estimate_work(request: object) -> int:
     """Estimate the work of a request before it is validated: its seeds plus its candidates.
 
-    For `RecordPlays`, the work is the number of plays. The work of other methods counts as 0.
+    Each search for similar names adds `SPELLING_WORK`. For `RecordPlays`, the work is the number of
+    plays. The work of other methods counts as 0.
     """
     if isinstance(request, pb.BatchRecommendRequest):
         return sum(estimate_work(query) for query in request.requests[: MAX_PLAYLISTS + 1])
     if isinstance(request, pb.RecommendRequest):
         limit = min(max(0, request.limit) or DEFAULT_LIMIT, MAX_LIMIT)
         is_varied = bool(request.diversity or request.max_per_artist or request.min_artist_gap)
-        return estimate_query_work(len(request.seeds), limit, is_varied=is_varied)
+        suggested = min(len(request.seeds), MAX_SUGGESTED_SEEDS) if request.suggestions else 0
+        work = estimate_query_work(len(request.seeds), limit, is_varied=is_varied)
+        return work + suggested * SPELLING_WORK
+    if isinstance(request, pb.SearchSongsRequest):
+        return SPELLING_WORK if request.fuzzy else 0
+    if isinstance(request, pb.SimilarSongsRequest):
+        return SPELLING_WORK  # if the song is unknown, songs are suggested
     return len(request.plays) if isinstance(request, pb.RecordPlaysRequest) else 0
 
 
@@ -155,8 +167,9 @@ async def parse_batch(
         raise RequestError("requests", "must hold at least one playlist")
     _require_count("requests", request.requests, MAX_PLAYLISTS)
     for index, message in enumerate(request.requests):
-        if message.user_id:
-            raise RequestError(f"requests[{index}].user_id", "is not allowed in a batch")
+        for name in ("user_id", "suggestions"):
+            if getattr(message, name):
+                raise RequestError(f"requests[{index}].{name}", "is not allowed in a batch")
     limits = (message.limit or DEFAULT_LIMIT for message in request.requests)
     for name, total, maximum in (
         ("seeds", sum(len(message.seeds) for message in request.requests), MAX_SEEDS_OF_BATCH),
@@ -247,6 +260,13 @@ def parse_search_text(text: str) -> str:
     if not normalise(text):
         raise RequestError("query", "must hold at least one word")
     return text
+
+
+def parse_suggestions(suggestions: int) -> int:
+    """Return the number of songs to suggest for an unknown seed, after a check of its range."""
+    if suggestions > MAX_SUGGESTIONS:
+        raise RequestError("suggestions", f"must be at most {MAX_SUGGESTIONS}")
+    return suggestions
 
 
 def parse_limit(limit: int, field: str = "limit") -> int:

@@ -94,15 +94,23 @@ def print_similar_songs(response: pb.SimilarSongsResponse) -> None:
     _print_footer(console, response)
 
 
-def print_search_results(query: str, response: pb.SearchSongsResponse) -> None:
-    """Print the songs found by name."""
+def print_search_results(
+    request: pb.SearchSongsRequest, response: pb.SearchSongsResponse, *, is_fuzzy: bool
+) -> None:
+    """Print the songs found by name.
+
+    If the request is fuzzy, but `is_fuzzy` is False, no song has the words of the query.
+    """
     console = Console()
-    if response.songs:
-        console.print(_build_table("Found", response.songs))
-    else:
+    has_words = is_fuzzy or not request.fuzzy
+    if not (has_words and response.songs):
+        query = request.query
         console.print(
             escape(f"No song has, in its artist or title, a word that begins with each of: {query}")
         )
+    if response.songs:
+        title = "Found" if has_words else "Did you mean"
+        console.print(_build_table(title, response.songs, response.similarities, "similarity"))
     _print_release(console, response.release)
 
 
@@ -129,9 +137,13 @@ def _describe_seed(seed: pb.Seed, resolved: pb.ResolvedSeed) -> tuple[str, str]:
     if resolved.resolution == pb.RESOLUTION_SONG:
         return escape(one_line(_name_song(resolved.song))), ""
     name = one_line(full_name(seed.artist, seed.title) or seed.song_id)
+    note = "not in the catalog"
     if resolved.resolution == pb.RESOLUTION_ARTIST:
-        return escape(name), "[yellow]not in the catalog; its artist is[/]"
-    return escape(name), "[yellow]not in the catalog[/]"
+        note += "; its artist is"
+    if resolved.suggestions:
+        similar = one_line(_name_song(resolved.suggestions[0].song))
+        note += f"; did you mean {escape(similar)}?"
+    return escape(name), f"[yellow]{note}[/]"
 
 
 def _name_song(song: pb.Song) -> str:
@@ -143,7 +155,12 @@ def _build_scored_table(title: str, hits: Sequence[pb.ScoredSong]) -> Table:
     return _build_table(title, [hit.song for hit in hits], [hit.score for hit in hits])
 
 
-def _build_table(title: str, songs: Sequence[pb.Song], scores: Sequence[float] = ()) -> Table:
+def _build_table(
+    title: str,
+    songs: Sequence[pb.Song],
+    scores: Sequence[float] = (),
+    score_name: str = "score",
+) -> Table:
     """Return a table of songs. If no song has an artist, the table has no column for artists."""
     has_artists = any(song.artist for song in songs)
     table = Table(escape(title))
@@ -153,7 +170,7 @@ def _build_table(title: str, songs: Sequence[pb.Song], scores: Sequence[float] =
     table.add_column("title")
     table.add_column("playlists", justify="right")
     if scores:
-        table.add_column("score", justify="right")
+        table.add_column(score_name, justify="right")
     for rank, song in enumerate(songs, start=1):
         names = [song.artist] if has_artists else []
         names.append(song.title or song.song_id)

@@ -2,13 +2,15 @@
 
 Names may contain dashes. Therefore, a text is split at each dash in turn, and the whole text is
 tried as the title of a song without an artist. One call resolves the splits of all texts. If no
-split of a text matches a song or an artist, the text is searched for as a title.
+split of a text matches a song or an artist, the text is searched for as a title, and then as a
+misspelt name.
 """
 
 from __future__ import annotations
 
 import shlex
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -16,6 +18,7 @@ from uuid import UUID
 from catalog.errors import InputError
 from catalog.song import full_name, normalise
 from nextsong.v1 import recommender_pb2 as pb
+from service.recommend.spelling import find_certain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,6 +31,10 @@ MAX_TITLE = 512  # maximum number of characters of a title in the API
 MAX_QUERY = 200  # characters in a search text
 MAX_RESULTS = 500  # songs that a search returns
 MAX_LISTED = 8  # candidates that an error message lists
+MAX_SUGGESTED = 5  # songs with similar names that a question or an error message lists
+
+LIKELY_SIMILARITY = 0.75
+"""Minimum similarity of a song that the text probably means."""
 
 _MORE_DASHES = (
     "\u2043\u02d7\u2212\u2796"  # dash-like characters that are not in the Unicode category Pd
@@ -36,6 +43,25 @@ _MORE_DASHES = (
 
 class SeedTextError(InputError):
     """A text matches no song of the catalog, or several songs."""
+
+
+Ask = Callable[[str, "Sequence[pb.Song]"], "pb.Song | None"]
+"""Asks which of the songs a text means. Returns None if it means none of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """The treatment of misspelt names.
+
+    - `tell`: called with a sentence if a text is taken as a song with a similar name.
+    - `ask`: called if a text can mean several songs; None if nobody can be asked.
+    - `accepts_doubt`: whether a text "Artist - Title" that probably means another song is accepted
+      as an unknown song if nobody can be asked.
+    """
+
+    tell: Callable[[str], None]
+    ask: Ask | None = None
+    accepts_doubt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +85,9 @@ class ResolvedSplit:
     resolved: pb.ResolvedSeed
 
 
-def resolve_texts(recommender: Client | Direct, texts: Sequence[str]) -> list[pb.Seed]:
+def resolve_texts(
+    recommender: Client | Direct, texts: Sequence[str], corrections: Corrections
+) -> list[pb.Seed]:
     """Return a seed for each text, in order.
 
     A text that is a song id is used unchanged. Any other text is split into artist and title at a
@@ -68,9 +96,11 @@ def resolve_texts(recommender: Client | Direct, texts: Sequence[str]) -> list[pb
     - a split at a dash between spaces that matches a song, or the whole text as the title of a song
       without an artist
     - a split at any other dash that matches a song
+    - if no split has a known artist, the whole text as the title of any song
+    - the only song with a similar name, if there is no doubt (see `find_certain`)
+    - a song with a similar name that is chosen when asked
     - a split whose artist is known
-    - the whole text as the title of any song
-    - any split at a dash between spaces
+    - any split at a dash between spaces, unless the text probably means another song
 
     Raises `SeedTextError` if no interpretation succeeds or if the text is ambiguous. Errors of the
     recommender are passed on.
@@ -86,7 +116,7 @@ def resolve_texts(recommender: Client | Direct, texts: Sequence[str]) -> list[pb
     return [
         pb.Seed(song_id=song_id)
         if song_id
-        else _choose_seed(recommender, text, [next(resolved) for _ in text_splits])
+        else _choose_seed(recommender, text, [next(resolved) for _ in text_splits], corrections)
         for text, song_id, text_splits in zip(texts, ids, splits, strict=True)
     ]
 
@@ -139,7 +169,10 @@ def _resolve_splits(
 
 
 def _choose_seed(
-    recommender: Client | Direct, text: str, splits: Sequence[ResolvedSplit]
+    recommender: Client | Direct,
+    text: str,
+    splits: Sequence[ResolvedSplit],
+    corrections: Corrections,
 ) -> pb.Seed:
     known = [split for split in splits if split.resolved.resolution == pb.RESOLUTION_SONG]
     preferred = [split for split in known if split.split.is_spaced] or known
@@ -158,15 +191,55 @@ def _choose_seed(
         seed = _find_title(recommender, text)
         if seed is not None:
             return seed
+    similar = _search_similar(recommender, text)
+    corrected = _correct(text, similar, corrections)
+    if corrected is not None:
+        return pb.Seed(song_id=corrected.song_id)
     candidates = by_artist or [
         split.split for split in splits if split.split.is_spaced and split.split.artist
     ]
-    if candidates:
+    is_accepted = by_artist or corrections.ask or corrections.accepts_doubt
+    if candidates and (is_accepted or not _is_likely(similar)):
         return _build_seed(candidates[0])
-    raise SeedTextError(
-        f'{text!r} is neither "Artist - Title" nor a title or song id of the catalog: look for it '
-        f"with `nextsong search`"
+    raise SeedTextError(_describe_unknown(text, similar.songs))
+
+
+def _search_similar(recommender: Client | Direct, text: str) -> pb.SearchSongsResponse:
+    """Return the songs whose names are similar to a text, most similar first."""
+    query = text[:MAX_QUERY]
+    if not normalise(query):
+        return pb.SearchSongsResponse()
+    return recommender.search_songs(
+        pb.SearchSongsRequest(query=query, limit=MAX_SUGGESTED, fuzzy=True)
     )
+
+
+def _correct(
+    text: str, similar: pb.SearchSongsResponse, corrections: Corrections
+) -> pb.Song | None:
+    """Return the song that a misspelt text means, or None if it is unknown."""
+    pairs = zip(similar.songs, similar.similarities, strict=True)
+    names = [(song.artist, song.title, similarity) for song, similarity in pairs]
+    certain = find_certain(text, names)
+    if certain is not None:
+        song = similar.songs[certain]
+        corrections.tell(f"{text!r} is taken as {full_name(song.artist, song.title)!r}")
+        return song
+    if corrections.ask and _is_likely(similar):
+        return corrections.ask(text, similar.songs)
+    return None
+
+
+def _is_likely(similar: pb.SearchSongsResponse) -> bool:
+    return max(similar.similarities, default=0.0) >= LIKELY_SIMILARITY
+
+
+def _describe_unknown(text: str, similar: Sequence[pb.Song]) -> str:
+    problem = f'{text!r} is neither "Artist - Title" nor a title or song id of the catalog'
+    if not similar:
+        return f"{problem}: look for it with `nextsong search`"
+    listed = ", ".join(shlex.quote(full_name(song.artist, song.title)) for song in similar)
+    return f"{problem}: did you mean {listed}? Look for others with `nextsong search`"
 
 
 def _build_seed(split: Split) -> pb.Seed:

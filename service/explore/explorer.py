@@ -74,8 +74,8 @@ class Explorer:
         return [mode for mode in modes if mode != pb.MODE_RANKED or self.manifest.ranker]
 
     async def search(self, text: str, limit: int) -> Sequence[pb.Song]:
-        """Return the songs that a typed text finds. Raises `NextsongError`."""
-        request = pb.SearchSongsRequest(query=text, limit=limit)
+        """Return the songs that a typed text finds, also if misspelt. Raises `NextsongError`."""
+        request = pb.SearchSongsRequest(query=text, limit=limit, fuzzy=True)
         return (await methods.search_songs(self.release, request)).songs
 
     async def list_popular(self, request: pb.RecommendRequest) -> list[pb.Song]:

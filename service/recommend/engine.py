@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from catalog.errors import UnknownSongError
-from catalog.model import ANY, Filter, Song
+from catalog.model import ANY, Filter, SimilarName, Song
 from catalog.pauses import pause_between
 from catalog.song import full_name
 from service.operate.timing import Timings
@@ -17,6 +17,7 @@ from service.recommend.query import Mode, Query, Recommendation, Strategy
 from service.recommend.recordings import list_played
 from service.recommend.retrieval import build_search, rank, retrieve
 from service.recommend.seeds import find_artists, resolve_playlists
+from service.recommend.spelling import suggest_songs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 MAX_NAME_IN_MESSAGE = 100
 """Maximum number of characters of a name in a message. gRPC drops a status of several kB."""
+
+MAX_SUGGESTED_NAMES = 5  # songs with similar names in an `UnknownSongError`
 
 
 async def recommend(
@@ -84,7 +87,7 @@ async def find_similar(
 ) -> tuple[Song, Recommendation]:
     """Return the song of a seed, and a recommendation of the songs nearest to it by dense vector.
 
-    The weight of `seed` must be positive. Raises `UnknownSongError`.
+    The weight of `seed` must be positive. Raises `UnknownSongError`, with songs of similar names.
     """
     query = Query([seed], limit, where, Mode.DENSE, allow_versions=allow_versions)
     recommendation = await recommend(release, query, timings)
@@ -95,8 +98,19 @@ async def find_similar(
         name = str(seed.song_id or full_name(seed.artist, seed.title))
         if len(name) > MAX_NAME_IN_MESSAGE:
             name = f"{name[:MAX_NAME_IN_MESSAGE]}..."
-        raise UnknownSongError(f"the catalog has no song {name}; look for it with SearchSongs")
+        raise UnknownSongError(
+            f"the catalog has no song {name}; look for it with SearchSongs",
+            await _suggest_names(release, seed),
+        )
     return resolved.point.song, recommendation
+
+
+async def _suggest_names(release: OpenRelease, seed: Seed) -> tuple[SimilarName, ...]:
+    return tuple(
+        SimilarName(song.song_id, song.artist, song.title, song.playlists, similar.similarity)
+        for similar in await suggest_songs(release, seed, MAX_SUGGESTED_NAMES)
+        for song in [similar.song]
+    )
 
 
 async def _replace_empty(

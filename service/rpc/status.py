@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from uuid import UUID
 
 import grpc
 from google.protobuf import any_pb2
@@ -10,11 +11,18 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from catalog import errors
+from catalog.model import SimilarName
+from nextsong.v1 import recommender_pb2 as pb
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from google.protobuf.message import Message
 
 DOMAIN = "nextsong"
+
+MAX_SUGGESTIONS_BYTES = 2_000
+"""Size of the suggestions in a status. gRPC drops a status of several kB."""
 
 _CODES: dict[type[errors.NextsongError], grpc.StatusCode] = {
     errors.NextsongError: grpc.StatusCode.INTERNAL,
@@ -95,8 +103,9 @@ def build_status(
     """Return the status for an error, with `trailers` added to its metadata.
 
     The details of the status are an ErrorInfo, a BadRequest if a field of the request is malformed,
-    and a RetryInfo if the server is overloaded. Messages that are not written for callers (see
-    `is_for_callers`) may name files and addresses, so a generic message replaces them.
+    an UnknownSong if songs have similar names, and a RetryInfo if the server is overloaded.
+    Messages that are not written for callers (see `is_for_callers`) may name files and addresses,
+    so a generic message replaces them.
     """
     code = get_code(error)
     info = error_details_pb2.ErrorInfo(reason=get_reason(error), domain=DOMAIN)
@@ -106,6 +115,8 @@ def build_status(
             field=error.field, description=error.problem
         )
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
+    if isinstance(error, errors.UnknownSongError) and error.suggestions:
+        details.append(_build_unknown_song(error.suggestions))
     if isinstance(error, errors.OverloadError):
         wait = error_details_pb2.RetryInfo()
         wait.retry_delay.FromMilliseconds(round(error.wait_s * 1000))
@@ -152,6 +163,9 @@ def build_error(call: grpc.RpcError, address: str = "") -> errors.NextsongError:
         if bad_request and bad_request.field_violations:
             violation = bad_request.field_violations[0]
             return errors.RequestError(violation.field, violation.description)
+    if code is grpc.StatusCode.NOT_FOUND:
+        unknown = _find_detail(call, pb.UnknownSong) or pb.UnknownSong()
+        return errors.UnknownSongError(message, tuple(map(_parse_suggestion, unknown.suggestions)))
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         retry = _find_detail(call, error_details_pb2.RetryInfo)
         if retry is not None:
@@ -159,6 +173,30 @@ def build_error(call: grpc.RpcError, address: str = "") -> errors.NextsongError:
     if code in _ERRORS:
         return _ERRORS[code](message)
     return errors.EngineError(f"the service failed: {message}")
+
+
+def _build_unknown_song(suggestions: Sequence[SimilarName]) -> pb.UnknownSong:
+    """Return a detail with the first suggestions that fit in `MAX_SUGGESTIONS_BYTES`."""
+    detail = pb.UnknownSong()
+    for name in suggestions:
+        song = pb.Song(
+            song_id=str(name.song_id),
+            artist=name.artist,
+            title=name.title,
+            playlists=name.playlists,
+        )
+        detail.suggestions.add(song=song, similarity=name.similarity)
+        if detail.ByteSize() > MAX_SUGGESTIONS_BYTES:
+            del detail.suggestions[-1]
+            break
+    return detail
+
+
+def _parse_suggestion(message: pb.Suggestion) -> SimilarName:
+    song = message.song
+    return SimilarName(
+        UUID(song.song_id), song.artist, song.title, song.playlists, message.similarity
+    )
 
 
 def _is_from_service(call: grpc.RpcError) -> bool:

@@ -182,21 +182,21 @@ def test_json_of_another_kind(value: object) -> None:
     assert "not a manifest (the whole: " in complaint(value)
 
 
-@pytest.mark.parametrize("number", [2, 3])
+@pytest.mark.parametrize("number", [2, 3, 4])
 def test_formats_that_are_read(number: int) -> None:
     text = replace(EXAMPLE, format=number).to_json()
     assert Manifest.from_json(text, WHERE).format == number
 
 
-@pytest.mark.parametrize("other", [0, 1, 4, 17])
+@pytest.mark.parametrize("other", [0, 1, 5, 17])
 def test_another_format(other: int) -> None:
-    assert f"format {other}, and this nextsong reads formats 2 and 3" in complaint(
+    assert f"format {other}, and this nextsong reads formats 2, 3 and 4" in complaint(
         fields() | {"format": other}
     )
 
 
 def test_another_format_is_detected_by_its_number_alone() -> None:
-    assert "format 1, and this nextsong reads formats 2 and 3" in complaint(
+    assert "format 1, and this nextsong reads formats 2, 3 and 4" in complaint(
         {"format": 1, "songs": []}
     )
 
@@ -284,3 +284,22 @@ def test_the_first_fault_is_named(folder: Path) -> None:
     (folder / "config.json").write_text("[]")
     with pytest.raises(CorruptReleaseError, match=r"config\.json"):
         verify_files(folder, sums)
+
+
+def test_the_order_of_keys_in_a_json_file_does_not_matter(tmp_path: Path) -> None:
+    file = tmp_path / "segment.json"
+    file.write_text('{"a": 1, "b": [2, 3]}')
+    sums = manifest.sum_files(tmp_path)
+    file.write_text('{"b": [2, 3], "a": 1}')
+    manifest.verify_files(tmp_path, sums)
+    for changed in ('{"b": [3, 2], "a": 1}', '{"b": [2, 3], "a": 7}', '{"b": [2, 3]  "a": 1}'):
+        file.write_text(changed)
+        with pytest.raises(CorruptReleaseError, match="not as it was published"):
+            manifest.verify_files(tmp_path, sums)
+
+
+def test_checksums_of_unsorted_json_files_are_accepted(tmp_path: Path) -> None:
+    content = b'{"b": 2, "a": 1}'
+    (tmp_path / "segment.json").write_bytes(content)
+    published = manifest.FileSum(len(content), hashlib.sha256(content).hexdigest())
+    manifest.verify_files(tmp_path, {"segment.json": published})

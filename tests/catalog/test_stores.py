@@ -143,8 +143,10 @@ def test_a_release_of_format_2_is_served_and_copied(
     try:
         points = run(opened.points([song.song_id for song in content.songs]))
         (hits,) = run(opened.find([Search(VECTOR, where=FILTERS[1])]))
+        by_spelling = run(opened.search_spelling("beyonce halo", 10))
     finally:
         opened.close()
+    assert by_spelling == []  # format 2 has no spelling vectors
     for song in content.songs:
         assert points[song.song_id].song.artist_keys == (song.artist_keys[:1] or ("-",))
     assert hits
@@ -251,6 +253,37 @@ def test_all_stores_return_the_same_songs_by_name(
         assert run(release.search(text, limit, filtered)) == run(
             reference.search(text, limit, filtered)
         )
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("beyonse hallo", "Halo"),
+        ("eyoncé - Déja Vú", "Déjà Vu"),
+        ("Zweet Chyld of Mine", "Sweet Child O' Mine"),
+        ("宇多ヒカル", "First Love"),
+        ("sigur ros saeglopr", "Sæglópur"),
+        ("supercalifragilistexpialidosious", "Supercalifragilisticexpialidocious"),
+    ],
+)
+def test_misspelt_names_are_found_by_trigrams(release: OpenRelease, text: str, name: str) -> None:
+    assert name in [song.title for song in run(release.search_spelling(text, 5))]
+
+
+def test_a_search_by_spelling_has_a_limit_and_a_filter(
+    release: OpenRelease, content: Content
+) -> None:
+    songs = run(release.search_spelling("beyonse", 10))
+    assert {song.title for song in songs[:2]} == {"Déjà Vu", "Halo"}
+    assert [len(run(release.search_spelling("beyonse", limit))) for limit in (0, 1)] == [0, 1]
+    where = Filter(exclude_songs=frozenset([content.songs[0].song_id]))
+    assert run(release.search_spelling("beyonse", 10, where))[0].title == "Halo"
+    assert run(release.search_spelling("  ", 10)) == run(release.search_spelling("ξξξ", 10)) == []
+
+
+def test_songs_that_match_equally_well_are_ordered_by_popularity(release: OpenRelease) -> None:
+    ordinals = [song.ordinal for song in run(release.search_spelling("beyonse", 2))]
+    assert ordinals == [0, 6]
 
 
 def test_a_vector_of_another_size_is_an_engine_error(release: OpenRelease) -> None:

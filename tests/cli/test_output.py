@@ -419,6 +419,8 @@ def test_characters_that_the_output_encoding_lacks_are_escaped(folder: Path) -> 
         (["tune", "--seed", "-1"], "--seed"),
         (["demo", "--seed", "-1"], "--seed"),
         (["bench", "serve", "--sizes", "10"], "--sizes"),
+        (["bench", "spelling", "--songs", "10"], "--songs"),
+        (["recomend", "x"], "No such command 'recomend'. Did you mean 'recommend'?"),
         (["releases", "prune", "--keep", "-1"], "--keep"),
         (["releases", "list", "--qdrant-url", "ftp://x"], "ftp://x"),
     ],

@@ -60,6 +60,7 @@ DOCUMENTS = {
     "releases show": [],
     "releases verify": ["--json", "--quiet"],
     "doctor": ["--json"],
+    "bench spelling": ["--sample=20", "--json", "--quiet"],
     "ingest report": ["--json"],
     "ingest stats": ["--json", "--quiet"],
 }

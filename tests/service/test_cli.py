@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from click.testing import CliRunner, Result
 
+from catalog.console.progress import SilentReporter
 from catalog.content import ARTIST
+from catalog.draft import build_draft, write_songs
 from catalog.embedded.store import EmbeddedStore
 from catalog.errors import RequestError
 from cli.main import main
 from nextsong.v1 import recommender_pb2 as pb
 from service.api.conditions import build_conditions, parse_condition
+from service.client import questions
 from tests.support.extra_fields import PAYLOAD, POINTS
 from tests.support.fakes import points_of, publish
 
@@ -202,6 +206,83 @@ def test_an_empty_response_has_a_reason(folder: Path) -> None:
     result = call("recommend", "ABBA - Waterloo", "--filter", "year>=3000", "--home", folder)
     assert result.exit_code == 0
     assert "no song passes the filter" in result.output
+
+
+def test_a_misspelt_song_is_corrected_without_doubt(folder: Path) -> None:
+    result = call("recommend", "Aba - Watterloo", "--home", folder)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == "Note: 'Aba - Watterloo' is taken as 'ABBA - Waterloo'\n"
+    assert "ABBA - Waterloo" in result.stdout
+    document = json.loads(call("similar", "Bjrok - Joga", "--home", folder, "--json").stdout)
+    assert document["song"]["title"] == "Jóga"
+
+
+def test_a_doubtful_name_is_refused_without_a_terminal(folder: Path) -> None:
+    result = call("similar", "Abbba", "--home", folder)
+    assert result.exit_code == 2
+    assert "did you mean 'ABBA - Waterloo', 'ABBA - Fernando'? Look" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "shown"),
+    [
+        ("2\n", 0, "After ABBA - Fernando"),
+        ("\n", 0, "After ABBA - Waterloo"),
+        ("7\n1\n", 0, "After ABBA - Waterloo"),
+        ("0\n", 2, ""),
+        ("", 1, ""),
+    ],
+)
+def test_a_user_at_a_terminal_is_asked(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, answer: str, code: int, shown: str
+) -> None:
+    monkeypatch.setattr(questions, "is_interactive", lambda: True)
+    result = CliRunner().invoke(main, ["recommend", "Abbba", "--home", str(folder)], input=answer)
+    assert result.exit_code == code, result.output
+    assert "The catalog does not have 'Abbba'. Did you mean:" in result.stderr
+    assert "  1  ABBA - Waterloo\n  2  ABBA - Fernando\n  0  none of them" in result.stderr
+    assert shown in " ".join(result.stdout.split())
+
+
+def test_nobody_is_asked_if_the_output_is_json(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(questions, "is_interactive", lambda: True)
+    result = call("recommend", "Abba - Fernado X", "--home", folder, "--json")
+    assert result.exit_code == 0, result.output
+    (seed,) = json.loads(result.stdout)["seeds"]
+    assert seed["resolution"] == "RESOLUTION_ARTIST"
+    assert seed["suggestions"][0]["song"]["title"] == "Fernando"
+
+
+def test_a_search_lists_similar_names_if_no_song_has_the_words(folder: Path) -> None:
+    result = call("search", "fernado", "--home", folder)
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[0][:3] == ["No", "song", "has,"]
+    assert lines[1] == ["Did", "you", "mean"]
+    assert ["1", "ABBA", "Fernando", "40"] in [line[:4] for line in lines]
+    exact = call("search", "fern", "--home", folder).stdout
+    assert "similarity" not in exact
+    assert "Found" in exact
+    fuzzy = json.loads(call("search", "fern", "--fuzzy", "--home", folder, "--json").stdout)
+    assert fuzzy["similarities"][0] == pytest.approx(0.8)
+    nothing = call("search", "xylophone", "--home", folder).stdout
+    assert "Did you mean" not in nothing
+
+
+def test_a_release_that_cannot_find_misspelt_names_is_named(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path / "new")
+    publish(store, POINTS, payload=PAYLOAD)
+    opened = store.open()
+    songs = tmp_path / "songs.parquet"
+    write_songs(opened.batches(), opened.manifest, songs, SilentReporter())
+    opened.close()
+    old = EmbeddedStore(tmp_path / "old")
+    manifest = replace(opened.manifest, format=3)
+    assert old.publish(build_draft(manifest, songs), SilentReporter()).format == 3
+    result = call("search", "fernado", "--home", old.path)
+    assert "Note: this release does not find misspelt names" in result.stderr
+    assert "Did you mean" not in result.stdout
 
 
 def test_a_service_is_called_with_the_key_from_the_environment(

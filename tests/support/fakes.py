@@ -19,6 +19,7 @@ from catalog.draft import Draft
 from catalog.manifest import FORMAT, Counts, Manifest, Origin
 from catalog.model import ANY, Filter, Hit, Point, Search, Song
 from catalog.song import normalise, search_text, song_id, song_id_of_track
+from catalog.spelling import build_spelling_query, build_spelling_vector
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -268,6 +269,24 @@ class FakeRelease:
                 for beginning in beginnings
             )
         ][:limit]
+
+    async def search_spelling(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
+        self._count("search_spelling")
+        wanted = build_spelling_query(text)
+        if not self.manifest.has_spelling:
+            return []
+        scores = {
+            point.song: len(
+                wanted.keys()
+                & build_spelling_vector(
+                    search_text(point.song.artist_keys, normalise(point.song.title)), 0
+                ).keys()
+            )
+            for point in self.by_popularity
+            if passes(point.song, where)
+        }
+        ranked = sorted(scores, key=lambda song: -scores[song])
+        return [song for song in ranked if scores[song]][:limit]
 
     def close(self) -> None:
         self.closed = True

@@ -142,12 +142,28 @@ class Condition(_message.Message):
     def __init__(self, field: _Optional[str] = ..., any_of: _Optional[_Iterable[_Union[Value, _Mapping]]] = ..., none_of: _Optional[_Iterable[_Union[Value, _Mapping]]] = ..., minimum: _Optional[float] = ..., maximum: _Optional[float] = ..., text: _Optional[str] = ...) -> None: ...
 
 class ResolvedSeed(_message.Message):
-    __slots__ = ("resolution", "song")
+    __slots__ = ("resolution", "song", "suggestions")
     RESOLUTION_FIELD_NUMBER: _ClassVar[int]
     SONG_FIELD_NUMBER: _ClassVar[int]
+    SUGGESTIONS_FIELD_NUMBER: _ClassVar[int]
     resolution: Resolution
     song: Song
-    def __init__(self, resolution: _Optional[_Union[Resolution, str]] = ..., song: _Optional[_Union[Song, _Mapping]] = ...) -> None: ...
+    suggestions: _containers.RepeatedCompositeFieldContainer[Suggestion]
+    def __init__(self, resolution: _Optional[_Union[Resolution, str]] = ..., song: _Optional[_Union[Song, _Mapping]] = ..., suggestions: _Optional[_Iterable[_Union[Suggestion, _Mapping]]] = ...) -> None: ...
+
+class Suggestion(_message.Message):
+    __slots__ = ("song", "similarity")
+    SONG_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    song: Song
+    similarity: float
+    def __init__(self, song: _Optional[_Union[Song, _Mapping]] = ..., similarity: _Optional[float] = ...) -> None: ...
+
+class UnknownSong(_message.Message):
+    __slots__ = ("suggestions",)
+    SUGGESTIONS_FIELD_NUMBER: _ClassVar[int]
+    suggestions: _containers.RepeatedCompositeFieldContainer[Suggestion]
+    def __init__(self, suggestions: _Optional[_Iterable[_Union[Suggestion, _Mapping]]] = ...) -> None: ...
 
 class Reason(_message.Message):
     __slots__ = ("seed", "share", "content")
@@ -177,7 +193,7 @@ class ScoredSong(_message.Message):
     def __init__(self, song: _Optional[_Union[Song, _Mapping]] = ..., score: _Optional[float] = ..., reasons: _Optional[_Iterable[_Union[Reason, _Mapping]]] = ...) -> None: ...
 
 class RecommendRequest(_message.Message):
-    __slots__ = ("seeds", "limit", "filter", "mode", "max_per_artist", "diversity", "explain", "user_id", "min_artist_gap", "allow_versions")
+    __slots__ = ("seeds", "limit", "filter", "mode", "max_per_artist", "diversity", "explain", "user_id", "min_artist_gap", "allow_versions", "suggestions")
     SEEDS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
     FILTER_FIELD_NUMBER: _ClassVar[int]
@@ -188,6 +204,7 @@ class RecommendRequest(_message.Message):
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     MIN_ARTIST_GAP_FIELD_NUMBER: _ClassVar[int]
     ALLOW_VERSIONS_FIELD_NUMBER: _ClassVar[int]
+    SUGGESTIONS_FIELD_NUMBER: _ClassVar[int]
     seeds: _containers.RepeatedCompositeFieldContainer[Seed]
     limit: int
     filter: Filter
@@ -198,7 +215,8 @@ class RecommendRequest(_message.Message):
     user_id: str
     min_artist_gap: int
     allow_versions: bool
-    def __init__(self, seeds: _Optional[_Iterable[_Union[Seed, _Mapping]]] = ..., limit: _Optional[int] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., max_per_artist: _Optional[int] = ..., diversity: _Optional[float] = ..., explain: _Optional[bool] = ..., user_id: _Optional[str] = ..., min_artist_gap: _Optional[int] = ..., allow_versions: _Optional[bool] = ...) -> None: ...
+    suggestions: int
+    def __init__(self, seeds: _Optional[_Iterable[_Union[Seed, _Mapping]]] = ..., limit: _Optional[int] = ..., filter: _Optional[_Union[Filter, _Mapping]] = ..., mode: _Optional[_Union[Mode, str]] = ..., max_per_artist: _Optional[int] = ..., diversity: _Optional[float] = ..., explain: _Optional[bool] = ..., user_id: _Optional[str] = ..., min_artist_gap: _Optional[int] = ..., allow_versions: _Optional[bool] = ..., suggestions: _Optional[int] = ...) -> None: ...
 
 class RecordPlaysRequest(_message.Message):
     __slots__ = ("user_id", "plays")
@@ -287,27 +305,31 @@ class SimilarSongsResponse(_message.Message):
     def __init__(self, songs: _Optional[_Iterable[_Union[ScoredSong, _Mapping]]] = ..., song: _Optional[_Union[Song, _Mapping]] = ..., release: _Optional[str] = ..., empty_reason: _Optional[_Union[EmptyReason, str]] = ...) -> None: ...
 
 class SearchSongsRequest(_message.Message):
-    __slots__ = ("query", "limit")
+    __slots__ = ("query", "limit", "fuzzy")
     QUERY_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    FUZZY_FIELD_NUMBER: _ClassVar[int]
     query: str
     limit: int
-    def __init__(self, query: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+    fuzzy: bool
+    def __init__(self, query: _Optional[str] = ..., limit: _Optional[int] = ..., fuzzy: _Optional[bool] = ...) -> None: ...
 
 class SearchSongsResponse(_message.Message):
-    __slots__ = ("songs", "release")
+    __slots__ = ("songs", "release", "similarities")
     SONGS_FIELD_NUMBER: _ClassVar[int]
     RELEASE_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITIES_FIELD_NUMBER: _ClassVar[int]
     songs: _containers.RepeatedCompositeFieldContainer[Song]
     release: str
-    def __init__(self, songs: _Optional[_Iterable[_Union[Song, _Mapping]]] = ..., release: _Optional[str] = ...) -> None: ...
+    similarities: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, songs: _Optional[_Iterable[_Union[Song, _Mapping]]] = ..., release: _Optional[str] = ..., similarities: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class GetReleaseRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class Release(_message.Message):
-    __slots__ = ("id", "created", "songs", "artists", "training_playlists", "dimensions", "data_fingerprint", "code_version", "parameters_json", "payload_fields")
+    __slots__ = ("id", "created", "songs", "artists", "training_playlists", "dimensions", "data_fingerprint", "code_version", "parameters_json", "payload_fields", "has_spelling")
     ID_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
     SONGS_FIELD_NUMBER: _ClassVar[int]
@@ -318,6 +340,7 @@ class Release(_message.Message):
     CODE_VERSION_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_JSON_FIELD_NUMBER: _ClassVar[int]
     PAYLOAD_FIELDS_FIELD_NUMBER: _ClassVar[int]
+    HAS_SPELLING_FIELD_NUMBER: _ClassVar[int]
     id: str
     created: str
     songs: int
@@ -328,7 +351,8 @@ class Release(_message.Message):
     code_version: str
     parameters_json: str
     payload_fields: _containers.RepeatedCompositeFieldContainer[PayloadField]
-    def __init__(self, id: _Optional[str] = ..., created: _Optional[str] = ..., songs: _Optional[int] = ..., artists: _Optional[int] = ..., training_playlists: _Optional[int] = ..., dimensions: _Optional[int] = ..., data_fingerprint: _Optional[str] = ..., code_version: _Optional[str] = ..., parameters_json: _Optional[str] = ..., payload_fields: _Optional[_Iterable[_Union[PayloadField, _Mapping]]] = ...) -> None: ...
+    has_spelling: bool
+    def __init__(self, id: _Optional[str] = ..., created: _Optional[str] = ..., songs: _Optional[int] = ..., artists: _Optional[int] = ..., training_playlists: _Optional[int] = ..., dimensions: _Optional[int] = ..., data_fingerprint: _Optional[str] = ..., code_version: _Optional[str] = ..., parameters_json: _Optional[str] = ..., payload_fields: _Optional[_Iterable[_Union[PayloadField, _Mapping]]] = ..., has_spelling: _Optional[bool] = ...) -> None: ...
 
 class PayloadField(_message.Message):
     __slots__ = ("name", "kind")

@@ -141,7 +141,7 @@ class RecommenderServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchSongs(self, request, context):
-        """SearchSongs returns songs by the beginnings of words in artist and title.
+        """SearchSongs returns songs by the beginnings of words in artist and title, or by similar names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -74,7 +74,7 @@ class SearchBox:
             return  # a later search has begun meanwhile
         self._songs, self._active = songs, 0
         self._found(songs)
-        self._show(problem or ("No song has these words." if text and not songs else ""))
+        self._show(problem or ("No song has a similar name." if text and not songs else ""))
 
     def _show(self, problem: str) -> None:
         with self._list:

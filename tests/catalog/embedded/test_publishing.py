@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from catalog.draft import Draft
     from catalog.model import Vector
 
+LAYOUT = build.Layout(dimensions=4, payload={}, has_spelling=True)
+
 
 def assert_as_it_was(store: EmbeddedStore, small: Library) -> None:
     """Assert that the store has one release, which is current and readable."""
@@ -229,14 +231,14 @@ def test_a_build_refuses_wrong_vectors(tmp_path: Path, kind: str) -> None:
     draft = drafted(tmp_path, vectors, column=column)
     ninth = make_songs(12)[8].song_id
     with pytest.raises(EngineError, match=f"the vector of song {ninth} is not 4 numbers of unit"):
-        build.build(draft.songs_path, 4, {}, tmp_path / "shard")
+        build.build(draft.songs_path, LAYOUT, tmp_path / "shard")
 
 
 def test_a_build_accepts_all_list_types(tmp_path: Path) -> None:
     vectors = vectors_of(12, 4)
     for kind in (pa.list_(pa.float32()), pa.large_list(pa.float64()), pa.list_(pa.float32(), 4)):
         draft = drafted(tmp_path, vectors, column=pa.array(vectors.tolist(), kind))
-        build.build(draft.songs_path, 4, {}, tmp_path / f"shard of {kind}")
+        build.build(draft.songs_path, LAYOUT, tmp_path / f"shard of {kind}")
 
 
 def test_a_release_in_several_segments_returns_the_same_songs(
@@ -250,7 +252,7 @@ def test_a_release_in_several_segments_returns_the_same_songs(
         monkeypatch.setattr(build, "SONGS_PER_SEGMENT", most)
         shard = tmp_path / "shards" / f"of {most}"
         shard.parent.mkdir(exist_ok=True)
-        build.build(draft.songs_path, 8, {}, shard)
+        build.build(draft.songs_path, replace(LAYOUT, dimensions=8), shard)
         segments.append(len(list(shard.glob("segments/*/vector_index-song"))))
         releases.append(EmbeddedRelease(shard, manifest))
         releases[-1].verify()
@@ -269,7 +271,7 @@ def test_a_song_twice_in_different_segments_is_refused(
     draft = drafted(tmp_path, vectors_of(len(songs), 4), of_songs=twice)
     monkeypatch.setattr(build, "SONGS_PER_SEGMENT", build.BATCH)
     with pytest.raises(EngineError, match="holds 3999 songs of 4000"):
-        build.build(draft.songs_path, 4, {}, tmp_path / "shard")
+        build.build(draft.songs_path, LAYOUT, tmp_path / "shard")
 
 
 def test_an_error_in_one_of_several_segments_is_reported(
@@ -280,7 +282,7 @@ def test_an_error_in_one_of_several_segments_is_reported(
     monkeypatch.setattr(build, "SONGS_PER_SEGMENT", build.BATCH)
     last = make_songs(len(vectors))[-1].song_id
     with pytest.raises(EngineError, match=f"the vector of song {last}"):
-        build.build(drafted(tmp_path, vectors).songs_path, 4, {}, tmp_path / "shard")
+        build.build(drafted(tmp_path, vectors).songs_path, LAYOUT, tmp_path / "shard")
 
 
 def test_a_killed_process_of_a_segment_is_reported(
@@ -290,7 +292,7 @@ def test_a_killed_process_of_a_segment_is_reported(
     draft = drafted(tmp_path, vectors_of(2 * build.BATCH, 4))
     builder(tmp_path, monkeypatch, "kill -9 $$")
     with pytest.raises(EngineError, match="a part of the release ended early: exit code -9"):
-        build.build(draft.songs_path, 4, {}, tmp_path / "shard")
+        build.build(draft.songs_path, LAYOUT, tmp_path / "shard")
 
 
 @pytest.mark.parametrize(

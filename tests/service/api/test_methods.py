@@ -307,6 +307,55 @@ def test_all_fields_of_search_results(fake: FakeRelease) -> None:
     assert search(fake, query="nothing of the kind").release == "20261123"
 
 
+def test_a_fuzzy_search_finds_misspelt_names(fake: FakeRelease) -> None:
+    response = search(fake, query="bjok", fuzzy=True)
+    assert [song.title for song in response.songs] == ["Jóga", "Hunter"]
+    assert len(response.similarities) == 2
+    assert response.similarities[0] == pytest.approx(0.98 * 0.8)  # one edit in five letters
+    plain = search(fake, query="bjok")
+    assert (list(plain.songs), list(plain.similarities)) == ([], [])
+    assert len(search(fake, query="abbba", fuzzy=True, limit=1).songs) == 1
+
+
+def test_songs_are_suggested_for_unknown_seeds_on_request(fake: FakeRelease) -> None:
+    seeds = [
+        pb.Seed(artist="Abba", title="Watrloo"),
+        pb.Seed(artist="abba", title="fernando"),
+        pb.Seed(artist="Bork", title="Hunter"),
+    ]
+    response = recommend(fake, seeds=seeds, suggestions=1)
+    suggested = [[s.song.title for s in seed.suggestions] for seed in response.seeds]
+    assert suggested == [["Waterloo"], [], ["Hunter"]]
+    assert response.seeds[0].suggestions[0].similarity == pytest.approx(1 - 1 / 13)
+    assert not any(seed.suggestions for seed in recommend(fake, seeds=seeds).seeds)
+
+
+def test_songs_are_suggested_for_a_bounded_number_of_seeds(fake: FakeRelease) -> None:
+    seeds = [pb.Seed(artist=f"Abba{number}", title="Waterloo") for number in range(30)]
+    response = recommend(fake, seeds=seeds, suggestions=2)
+    assert [bool(seed.suggestions) for seed in response.seeds] == [True] * 10 + [False] * 20
+    assert fake.call_counts["search_spelling"] == 10
+    with pytest.raises(RequestError) as caught:
+        recommend(fake, suggestions=11)
+    assert caught.value.field == "suggestions"
+    batch = pb.BatchRecommendRequest(requests=[pb.RecommendRequest(seeds=seeds, suggestions=1)])
+    with pytest.raises(RequestError) as caught:
+        asyncio.run(methods.batch_recommend(fake, batch))
+    assert caught.value.field == "requests[0].suggestions"
+
+
+def test_an_unknown_song_is_refused_with_suggestions(fake: FakeRelease) -> None:
+    with pytest.raises(UnknownSongError) as caught:
+        similar(fake, song=pb.Seed(artist="Abba", title="Fernado"))
+    (first, *_) = caught.value.suggestions
+    assert (first.song_id, first.artist, first.title, first.playlists) == (
+        FERNANDO.song_id,
+        "ABBA",
+        "Fernando",
+        30,
+    )
+
+
 def test_all_fields_of_the_release(fake: FakeRelease) -> None:
     response = asyncio.run(methods.get_release(fake, pb.GetReleaseRequest()))
     release = response.release
@@ -321,4 +370,5 @@ def test_all_fields_of_the_release(fake: FakeRelease) -> None:
         dimensions=2,
         data_fingerprint="data of 20261123",
         code_version="1.2.3",
+        has_spelling=True,
     )

@@ -13,7 +13,7 @@ import pytest
 from catalog.errors import OverloadError
 from nextsong.v1 import recommender_pb2 as pb
 from nextsong.v1 import recommender_pb2_grpc
-from service.api.validation import estimate_work
+from service.api.validation import SPELLING_WORK, estimate_work
 from service.rpc.interceptors import admission
 from service.rpc.interceptors.admission import Admission
 from tests.support.fakes import FakeRelease, FakeStore
@@ -45,10 +45,14 @@ def build_playlist(seeds: int, **fields: object) -> pb.RecommendRequest:
         (pb.BatchRecommendRequest(requests=[build_playlist(100)] * 100), 11_000),
         (pb.BatchRecommendRequest(requests=[build_playlist(0)] * 100_000), 1_010),
         (pb.RecordPlaysRequest(plays=[pb.Play(song=SEED)] * 1_000), 1_000),
+        (build_playlist(5, suggestions=3), 15 + 5 * SPELLING_WORK),
+        (build_playlist(1_000, suggestions=10), 1_010 + 10 * SPELLING_WORK),
         (pb.SearchSongsRequest(query="x", limit=500), 0),
+        (pb.SearchSongsRequest(query="x", fuzzy=True), SPELLING_WORK),
+        (pb.SimilarSongsRequest(song=SEED), SPELLING_WORK),
         (pb.GetReleaseRequest(), 0),
     ],
-    ids=range(12),
+    ids=range(16),
 )
 def test_the_estimated_work_of_a_request(request_: object, work: int) -> None:
     assert estimate_work(request_) == work

@@ -12,6 +12,8 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from catalog import errors
 from catalog.errors import NextsongError
+from catalog.model import SimilarName
+from catalog.song import song_id
 from service.rpc import status as statuses
 
 if TYPE_CHECKING:
@@ -205,6 +207,21 @@ def send_through_server() -> Iterator[Callable[[Abort], NextsongError]]:
 
         yield send_through_server
     server.stop(None).wait()
+
+
+def test_suggestions_are_sent_as_far_as_they_fit_in_a_status(
+    send_through_server: Callable[[Abort], NextsongError],
+) -> None:
+    short = SimilarName(song_id("ABBA", "SOS"), "ABBA", "SOS", 7, 0.75)
+    long = SimilarName(song_id("x", "y"), "é" * 512, "ü" * 512, 1, 0.5)
+    for suggestions, expected in (
+        ((short, short), (short, short)),
+        ((short, long), (short,)),
+        ((long,), ()),
+    ):
+        received = send_through_server(errors.UnknownSongError("no such song", suggestions))
+        assert isinstance(received, errors.UnknownSongError)
+        assert (str(received), received.suggestions) == ("no such song", expected)
 
 
 CAME_BACK = {
