@@ -7,6 +7,7 @@ import json
 import secrets
 import signal
 import socket
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -113,13 +114,13 @@ def build_app(explorer: Explorer, token: str | None) -> FastAPI:
 
 
 def run(explorer: Explorer, address: Address, ready: Callable[[str], None]) -> None:
-    """Serve the pages until the process is interrupted or terminated.
+    """Serve the pages until the process is interrupted or terminated, then close the explorer.
 
     `ready` is called with the address to open. Raises `BusyError` if the port is in use, and
     `SettingsError` if the host cannot be used.
     """
     address = choose_token(address)
-    with _listen(address) as listener:
+    with closing(explorer), _listen(address) as listener:
         app = build_app(explorer, address.token)
         config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="on")
         server = _Server(config, lambda: ready(_describe(address, listener)))
@@ -129,8 +130,6 @@ def run(explorer: Explorer, address: Address, ready: Callable[[str], None]) -> N
             asyncio.run(server.serve(sockets=[listener]))
         except KeyboardInterrupt:
             pass
-        finally:
-            explorer.close()
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> None:

@@ -44,7 +44,6 @@ class TuningPanel:
         self._session = session
         self._most = max(2, most_playlists)
         self._changed = changed
-        self._is_showing = False
         self._build()
 
     @property
@@ -59,6 +58,17 @@ class TuningPanel:
         self._content = box("div", "tuning-content")
         with self._content:
             self._build_controls()
+        task = self._explorer.overview
+        if self._explorer.manifest.payload and task.overview is None and not task.problem:
+            self._timer = ui.timer(1.0, self._show_values)
+
+    def _show_values(self) -> None:
+        """Show the values of the extra fields as soon as they are known."""
+        task = self._explorer.overview
+        if task.overview is not None:
+            self.show()
+        if task.overview is not None or task.problem:
+            self._timer.cancel()
 
     def _build_controls(self) -> None:
         """Build the controls with the values of the request."""

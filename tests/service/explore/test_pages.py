@@ -74,6 +74,13 @@ async def wait_for(
     pytest.fail(f"no such request; the last one: {links[-1:]}")
 
 
+def find_options(user: User) -> list[str]:
+    """Return the values that the filter on the field genre offers."""
+    (select,) = user.find(marker="field-genre").elements
+    assert isinstance(select, ui.select)
+    return [str(option) for option in select.options]
+
+
 def path_of(*seeds: pb.Seed, **options: Any) -> str:
     return f"/?q={encode_request(pb.RecommendRequest(seeds=seeds, limit=10, **options))}"
 
@@ -213,6 +220,7 @@ def test_the_map_marks_the_playlist_and_adds_a_song_that_is_clicked(
         await wait_for(links, lambda _: drawn.props["marks"]["playlist"] == [6])
         points = await user.http_client.get("/map/points")
         assert len(points.content) == 445 * 2 * 4
+        await wait_for(links, lambda _: sorted(find_options(user)) == ["jazz", "pop", "rock"])
         user.find(marker="map").trigger("pick", 3)
         await wait_for(links, lambda request: len(request.seeds) == 2)
         assert links[-1].seeds[1].song_id == FIRST_LOVE
