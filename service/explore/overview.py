@@ -148,8 +148,8 @@ def _compute_in_child(location: StoreLocation, path: Path, sender: Connection) -
             save(overview, path)
     except NextsongError as error:
         sender.send(str(error))
-    except KeyboardInterrupt:
-        pass
+    except (KeyboardInterrupt, BrokenPipeError):
+        pass  # the page has been stopped
     finally:
         sender.close()
 

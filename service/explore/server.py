@@ -7,7 +7,7 @@ import json
 import secrets
 import signal
 import socket
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -126,10 +126,8 @@ def run(explorer: Explorer, address: Address, ready: Callable[[str], None]) -> N
         server = _Server(config, lambda: ready(_describe(address, listener)))
         explorer.overview.start()
         signal.signal(signal.SIGTERM, _exit)
-        try:
+        with suppress(KeyboardInterrupt):
             asyncio.run(server.serve(sockets=[listener]))
-        except KeyboardInterrupt:
-            pass
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> None:
