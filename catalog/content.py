@@ -1,10 +1,13 @@
 """Content entries of sparse vectors: artists and other keyword fields as pseudo-seeds.
 
+A query consists of seeds: the songs of the playlist to continue. The ordinal of a song is its rank
+by popularity.
+
 The sparse vector of a song has an entry for each seed that predicts the song, with the ordinal of
 the seed as index. It also has an entry for each content key of the song (artist, album, ...), with
 an index above all ordinals. The vector of a query contains the content keys of its seeds at the
-same indexes, so a search also finds songs that share a key with a seed but never occurred together
-with a seed.
+same indexes, so a search also finds songs that share a key with a seed but never occurred in the
+same playlist as a seed.
 """
 
 from __future__ import annotations
@@ -23,13 +26,13 @@ if TYPE_CHECKING:
     from catalog.model import Song
 
 ARTIST = "artist"
-"""Content field of the credited artists. The other content fields are keyword payload fields."""
+"""Name of the content field of artists. All other content fields are keyword payload fields."""
 
 FIRST_CONTENT_INDEX = 1 << 31
-"""Smallest index of a content entry. Ordinals of songs are below."""
+"""Smallest index of a content entry. The ordinals of songs are smaller."""
 
 ENTRY_EXPONENT = 0.5
-"""The number of songs with a key, raised to this power, divides the content entry for the key."""
+"""Exponent p in the content entry for a key: scale / (number of songs with the key)^p."""
 
 POPULARITY_STEP = 1e-3
 """Relative difference between the entries of the most and the least popular song of a release.
@@ -63,7 +66,8 @@ def compute_entries(
 ) -> NDArray[np.float32]:
     """Return the content entries of n (song, key) pairs, shape (n,).
 
-    - `scale`: `cooccurrence_scale` of the manifest.
+    - `scale`: `cooccurrence_scale` in the parameters of the release. It gives content entries the
+      magnitude of co-occurrence weights.
     - `songs_with_key`, shape (n,): for each pair, the number of songs that have the key.
     - `ordinals`, shape (n,): for each pair, the ordinal of the song.
     - `songs`: number of songs in the release.

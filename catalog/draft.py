@@ -1,4 +1,4 @@
-"""A draft: everything that a store needs to publish a release."""
+"""A draft: the songs and metadata from which a store builds and publishes a release."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from catalog.manifest import Counts, FileSum, Origin, StoredReranker
     from catalog.schema import Kind
 
-CANARIES = 8  # maximum number of canary songs
+CANARIES = 8  # maximum number of songs that are tested when a release is opened
 
 LENGTH_TOLERANCE = 1e-3
 """Maximum difference of the length of a unit vector from 1."""
@@ -48,7 +48,7 @@ class Draft:
     - `payload`: index type of each extra payload field.
     - `copy_of`: manifest of the original, if the draft is a copy of a release in another store. The
       copy has the same format as the original.
-    - `ranker`, `validation`: the manifest fields with these names.
+    - `ranker`, `validation`: the re-ranker and the validation metrics (see `Manifest`).
     """
 
     songs_path: Path
@@ -89,7 +89,10 @@ def build_draft(manifest: Manifest, songs_path: Path) -> Draft:
 
 
 def build_release_id(draft: Draft, created: datetime) -> str:
-    """Return the id of a release that is built from the draft at `created`. Ids sort by time."""
+    """Return the id of a release that is built from the draft at `created`, in UTC.
+
+    Ids sort by time. A copy of a release has the id of the original.
+    """
     if draft.copy_of:
         return draft.copy_of.release
     return f"{created:%Y%m%dT%H%M%S%f}"[:-3] + f"-{draft.origin.content_fingerprint[:8]}"
@@ -100,7 +103,7 @@ def build_manifest(
 ) -> Manifest:
     """Return the manifest of a release that is built from the draft at `created`.
 
-    A search width has not been chosen yet.
+    The HNSW search width and the recall are not set, because there is no index yet.
     """
     return Manifest(
         format=draft.format,
@@ -118,7 +121,7 @@ def build_manifest(
 
 
 def choose_canaries(songs_path: Path) -> list[str]:
-    """Return the ids of up to `CANARIES` songs with a vector, evenly spread over the file."""
+    """Return the ids of up to `CANARIES` songs with a dense vector, evenly spread over the file."""
     songs = pq.read_table(songs_path, columns=["song_id"], filters=pc.field("vector").is_valid())
     ids = songs["song_id"]
     rows = np.linspace(0, len(ids) - 1, min(CANARIES, len(ids)), dtype=int)
@@ -126,15 +129,16 @@ def choose_canaries(songs_path: Path) -> list[str]:
 
 
 def require_sound_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
-    """Raise `EngineError` if Qdrant would refuse a vector, or store it but never return it.
+    """Raise `EngineError` if Qdrant would refuse a vector, or store it but never return its song.
 
-    Such vectors are dense vectors with a wrong size or a length other than 1, and sparse vectors in
-    which an index occurs twice.
+    This applies to dense vectors with a wrong size or a length other than 1, and to sparse vectors
+    in which an index occurs twice. `batch` holds rows of `Draft.songs_path`.
     """
     _require_unit_vectors(batch, dimensions)
     lists = batch["seeds"]
     if pa.types.is_null(lists.type):
         return
+    # A key consists of the row (upper 32 bits) and the seed (lower 32 bits) of a weight.
     keys = np.asarray(pc.list_parent_indices(lists)).astype(np.uint64) << np.uint64(32)
     keys |= np.asarray(pc.list_flatten(lists)).astype(np.uint64)
     if not (keys[1:] > keys[:-1]).all():
@@ -166,7 +170,7 @@ def write_songs(
 
     `Draft.songs_path` describes the columns.
     """
-    # Sort the fields, because a server does not keep the order of fields in the manifest.
+    # Sort the extra fields, because a Qdrant server does not preserve their order in the manifest.
     extras = [pa.field(name, _TYPES[kind]) for name, kind in sorted(manifest.payload.items())]
     fields = [pa.field(name, kind) for name, kind in _song_types(manifest.format).items()]
     schema = pa.schema([*fields, *extras])

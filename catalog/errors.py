@@ -13,15 +13,15 @@
     ├── ReleaseError
     │   ├── NoReleaseError       the release does not exist, or there is no release at all
     │   ├── CorruptReleaseError  the data of a release does not match its manifest
-    │   └── MismatchError        a release and a work folder do not belong together
+    │   └── MismatchError        a release or its playlists do not fit the evaluation
     ├── StorageError             a folder cannot be written, or the disk is full
     ├── BusyError                another process uses the folder, the store or the port
     ├── EngineError              Qdrant failed
     ├── MissingLibraryError      a required library cannot be loaded
     │   └── MissingExtraError    an optional library is not installed
     ├── SupervisionError         serving processes cannot be started or supervised
-    ├── GateError                the new release is worse than the current one
-    ├── NoHistoryError           the service keeps no listening history
+    ├── GateError                a new release did not pass the check before publication
+    ├── NoHistoryError           the service is not configured to keep a listening history
     ├── NoKeyError               a call has no API key, or an unknown key
     ├── OverloadError            the service has reached its limit of concurrent calls
     └── UnavailableError         a server could not be reached
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 class NextsongError(Exception):
     """The base class of all exceptions that nextsong raises on purpose.
 
-    `type(error)(*error.args)` must create an equal error, so that processes can send errors to each
-    other.
+    `type(error)(*error.args)` must create an equal error, because pickle does this when processes
+    send errors to each other.
     """
 
 
@@ -125,7 +125,10 @@ class CorruptReleaseError(ReleaseError):
 
 
 class MismatchError(ReleaseError):
-    """A release and a work folder do not belong together."""
+    """A release or its playlists do not fit the evaluation.
+
+    For example, the release was not made from the playlists in the work folder.
+    """
 
 
 class StorageError(NextsongError):
@@ -147,8 +150,8 @@ class MissingLibraryError(NextsongError):
 class MissingExtraError(MissingLibraryError):
     """An optional library is not installed.
 
-    - `what`: the features that need the library, as a plural for the message.
-    - `extra`: the extra of this package that installs the library.
+    - `what`: a plural that names the features that need the library, for the message.
+    - `extra`: the name of the optional dependency group of nextsong that installs the library.
     """
 
     def __init__(self, what: str, extra: str) -> None:
@@ -168,11 +171,14 @@ class SupervisionError(NextsongError):
 
 
 class GateError(NextsongError):
-    """The new release is worse than the current one, and was not published."""
+    """A new release did not pass the check before publication, so it was not published.
+
+    For example, its hit rate is lower than that of the current release.
+    """
 
 
 class NoHistoryError(NextsongError):
-    """The service keeps no listening history."""
+    """The service is not configured to keep a listening history."""
 
 
 class NoKeyError(NextsongError):

@@ -28,20 +28,20 @@ _HINTS = {
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Convert an `OSError` in this block to a `StorageError` that names the affected file.
+    """Convert an `OSError` in the `with` block to a `StorageError` that names the affected file.
 
     If the `OSError` names no file, the message names `path`.
     """
     try:
         yield
-    except BrokenPipeError:  # about standard output, not about `path`
+    except BrokenPipeError:  # concerns standard output, not `path`
         raise
     except OSError as error:
         raise StorageError(f"cannot write {error.filename or path}: {reason_of(error)}") from error
 
 
 def reason_of(error: OSError) -> str:
-    """Return the reason for an error, with advice if there is any."""
+    """Return the reason for an error, with advice on a full disk."""
     return _HINTS.get(error.errno or 0, error.strerror or str(error))
 
 
@@ -61,7 +61,7 @@ def require_writable(path: Path) -> None:
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file that replaces `path` when the context ends without an error.
+    """Yield a binary file that replaces `path` if the `with` block ends without an error.
 
     If `path` is a device or a pipe, it is written to directly. Raises `StorageError`.
     """
@@ -100,9 +100,10 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def lock_folder(folder: Path, task: str) -> Iterator[None]:
-    """Hold the lock of `folder` for `task`. Raises `BusyError` if another process holds it.
+    """Hold the lock of `folder` in the `with` block.
 
-    If the process is killed, the operating system releases the lock.
+    Raises `BusyError` if another process holds the lock. `task` describes the work in the error
+    message of the other process. If a process is killed, the operating system releases its lock.
     """
     path = make_folder(folder) / ".lock"
     with storage_errors(path), path.open("a+", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The manifest of a release: origin, parameters, and checksums to verify the data."""
+"""The manifest of a release: origin, parameters, and checksums of the data."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ class Counts:
 
     - `vectors`, `predicted`: number of songs that have a dense vector, and number of songs that
       have a sparse vector.
+    - `training_plays`: sum over all songs of the number of training playlists with the song.
     """
 
     songs: int
@@ -63,10 +64,12 @@ class Counts:
 class Origin:
     """The origin of a release.
 
-    - `data_fingerprint`: fingerprint of the input files.
-    - `split_fingerprint`: fingerprint of the split, which identifies the held-out playlists.
-    - `content_fingerprint`: fingerprint of data, parameters and code. Two releases with the same
-      fingerprint have the same content.
+    - `data_fingerprint`: hash of the input files.
+    - `split_fingerprint`: hash of the division into training, validation and test playlists.
+    - `content_fingerprint`: hash of data, parameters and code. Two releases with the same hash have
+      the same content.
+    - `parameters`: options of the ingest, and parameters chosen on the validation playlists.
+    - `sources`: names of the input files.
     - `track_ids`: whether songs are identified by the track ids of the source. If so, several songs
       can have the same artist and title.
     """
@@ -82,7 +85,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class StoredReranker:
-    """A re-ranker in a manifest: the packed model (`catalog.reranker.pack`) and its SHA-256."""
+    """A re-ranker in a manifest: the model, encoded by `catalog.reranker.pack`, and its SHA-256."""
 
     sha256: str
     model: str = field(repr=False)
@@ -92,7 +95,9 @@ class StoredReranker:
 class Manifest:
     """The manifest of one release.
 
-    - `files`: size and checksum of each file in the folder of the embedded engine.
+    - `created`: time of creation, in ISO 8601 and UTC.
+    - `dimensions`: length of the dense vectors.
+    - `files`: size and checksum of each file in the folder of Qdrant Edge; empty on a server.
     - `canaries`: ids of songs that are tested when the release is opened: each must be the nearest
       neighbour of its own vector.
     - `payload`: index type of each extra payload field.
@@ -125,12 +130,12 @@ class Manifest:
         return self.format >= SPELLING_FORMAT
 
     def to_json(self) -> str:
-        """Return the manifest as JSON text that `from_json` can parse."""
+        """Return the manifest as JSON text, which `from_json` parses."""
         return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
 
     @staticmethod
     def from_json(text: str | bytes, where: str) -> Manifest:
-        """Parse a manifest. Raises `CorruptReleaseError`; its message contains `where`."""
+        """Parse a manifest. Raises `CorruptReleaseError` with `where`, the source of the text."""
         number = _parse(_NUMBERED, text, where).format
         if number not in READABLE_FORMATS:
             formats = ", ".join(map(str, READABLE_FORMATS[:-1])) + f" and {READABLE_FORMATS[-1]}"
@@ -143,7 +148,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class _Numbered:
-    """The field that manifests of all formats have: the number of the format."""
+    """The only field that manifests of all formats have: the number of the format."""
 
     __pydantic_config__ = ConfigDict(strict=True)
 

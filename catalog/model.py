@@ -1,4 +1,4 @@
-"""Data model of a release: songs, points, filters and searches, the same for both stores."""
+"""Data model of a release: songs, points, filters and searches, independent of the store."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class SimilarName:
 class Point:
     """A song with its dense vector, which has unit length and shape (dimensions,).
 
-    `vector` is None for rare songs.
+    `vector` is None if the song is in too few training playlists for Word2Vec.
     """
 
     song: Song
@@ -85,15 +85,15 @@ class Point:
 class Condition:
     """A condition on one extra payload field.
 
-    Each part that is set must hold for the value of the song:
+    The song's value of the field must meet each of these requirements that is set:
 
     - `any_of`: the value is in this list.
     - `none_of`: the value is not in this list.
     - `minimum`, `maximum`: the value is a number between these bounds, both included.
-    - `text`: for each prefix in this text, the value contains a word with that prefix.
+    - `text`: each word of this text is the beginning of a word in the value.
 
-    The two lists can contain only text and whole numbers. A song without the field meets only
-    `none_of`.
+    `any_of` and `none_of` can contain only text and whole numbers. A song without the field meets
+    no requirement except `none_of`.
     """
 
     field: str
@@ -106,10 +106,11 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """The songs that a search may return. A song must pass all parts; empty parts pass every song.
+    """The songs that a search may return: those that meet all fields. Empty fields allow any song.
 
-    Artists are given by their normalised names and compared with all credited artists of a song. If
-    `max_playlists` is 0, there is no upper bound.
+    Artists are given by their normalised names and compared with all credited artists of a song.
+    `min_playlists` and `max_playlists` are bounds on `Song.playlists`, both included; 0 means no
+    bound.
     """
 
     include_artists: frozenset[str] = field(default=frozenset())
@@ -120,7 +121,7 @@ class Filter:
     conditions: tuple[Condition, ...] = ()
 
 
-ANY = Filter()
+ANY = Filter()  # every song passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ class Search:
 
 
 def by_score(hit: Hit) -> tuple[float, int]:
-    """Return a sort key that puts the highest score first and, among equal scores, popular songs.
+    """Return a sort key: highest score first, and the most popular song first among equal scores.
 
     Qdrant returns songs with equal scores in an arbitrary order.
     """

@@ -23,7 +23,8 @@ def open_store(
 ) -> ReleaseStore:
     """Return the store on the Qdrant server if `qdrant` is given, else the store in `folder`.
 
-    Publishing keeps `keep` old releases. On a server, `layout` is the layout of new collections.
+    When a release is published, the `keep` newest old releases are kept and all older ones removed.
+    `layout` sets the shards, replicas and storage of new collections on a server.
     """
     if qdrant is None:
         from catalog.embedded.store import EmbeddedStore

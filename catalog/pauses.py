@@ -1,7 +1,8 @@
 """Pauses in long computations, during which other tasks of the event loop can run.
 
-The embedded engine and the ranking never wait for input or output. Without pauses, a large call
-would block all others, and neither its deadline nor a cancellation could end it.
+Searches in Qdrant Edge and the ranking of candidates do not wait for input or output. Without
+pauses, a large call would block all other calls, and could not be ended by its deadline or by a
+cancellation.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ WORK_S = 0.005
 """Seconds of work between two pauses."""
 
 ROUNDS = 8
-"""Iterations of the event loop per pause: a new call needs several to start."""
+"""Iterations of the event loop per pause. gRPC needs several iterations to start a new call."""
 
 
 async def pause_between(items: Iterable[T]) -> AsyncIterator[T]:

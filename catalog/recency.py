@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Recency:
-    """A function from the age of a seed, which is the number of later seeds, to its weight.
+    """A function from the age of a seed to its weight. The age is the number of later seeds.
 
     - `power`: the weight is (age + 1)^-power. If `power` is 0, all seeds have the same weight; if
-      it is infinite, only the most recent of the weighted seeds has a weight above 0.
+      it is infinite, only the most recent of the seeds given to `weights` has a weight above 0.
     - `decay`: if set, the weight is decay^age instead, as in releases of format 2. Ages are then
-      counted from the most recent of the weighted seeds, so that not all weights are rounded to 0.
+      counted from the most recent of the seeds given to `weights`, because otherwise all weights
+      could be rounded to 0.
     """
 
     power: float = 0.0
@@ -29,14 +30,14 @@ class Recency:
 
     @classmethod
     def of_sparse(cls, parameters: Mapping[str, Any]) -> Recency:
-        """Return the recency for sparse queries, from the parameters in a manifest."""
+        """Return the recency for sparse queries, from `Origin.parameters` in a manifest."""
         if "recency" in parameters:
             return cls(float(parameters["recency"]))
         return cls(decay=float(parameters.get("cooccurrence_decay", parameters["query_decay"])))
 
     @classmethod
     def of_dense(cls, parameters: Mapping[str, Any]) -> Recency:
-        """Return the recency for dense queries, from the parameters in a manifest."""
+        """Return the recency for dense queries, from `Origin.parameters` in a manifest."""
         if "dense_recency" in parameters:
             return cls(float(parameters["dense_recency"]))
         return cls(decay=float(parameters["query_decay"]))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAMESPACE = uuid5(UUID(int=0), "nextsong/song")
-_ACCENTS = re.compile("[\u0300-\u0344\u0346-\u036f]+")  # U+0345 folds to a letter, iota
+_ACCENTS = re.compile("[\u0300-\u0344\u0346-\u036f]+")  # not U+0345, which becomes a letter
 _SEPARATOR = "\x1f"  # str.split() removes it as white space, so no normalised name contains it
 
 
@@ -55,10 +55,10 @@ def _uuid5(name: str) -> UUID:
 
 
 def full_name(artist: str, title: str) -> str:
-    """Return the displayed name of a song: "Artist - Title", or only the part that exists."""
+    """Return the displayed name of a song: "Artist - Title", or only the name that is not empty."""
     return " - ".join(name for name in (artist, title) if name)
 
 
 def search_text(artist_keys: Sequence[str], title_key: str) -> str:
-    """Return the text of a song in which `SearchSongs` looks for words."""
+    """Return the text of a song in which the gRPC method `SearchSongs` looks for words."""
     return " ".join([*artist_keys, title_key])

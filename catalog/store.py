@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from catalog.model import Filter, Hit, Point, Search, Song
 
 KEPT = 2
-"""Number of old releases that are kept in addition to the current one."""
+"""Default number of old releases that are kept in addition to the current one."""
 
 
 class OpenRelease(Protocol):
@@ -37,7 +37,7 @@ class OpenRelease(Protocol):
         """Return the song and dense vector for each of these ids. Unknown ids are omitted."""
 
     async def find(self, searches: Sequence[Search]) -> list[list[Hit]]:
-        """Return the hits of each search, best first. All searches are sent in one request."""
+        """Return the hits of each search, best first. A server gets all searches in one request."""
 
     async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
         """Return the sparse vector of each of these songs, as a weight for each index.
@@ -58,10 +58,10 @@ class OpenRelease(Protocol):
         """Return at most `limit` songs, sorted by number of training playlists, highest first."""
 
     async def search(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
-        """Return at most `limit` songs found by artist and title.
+        """Return at most `limit` songs whose artist and title match `text`.
 
-        For each prefix in `text`, the artist or the title contains a word that begins with the
-        prefix. The songs are sorted by number of training playlists, highest first.
+        Each word of `text` must be the beginning of a word of the artist or of the title. The songs
+        are sorted by number of training playlists, highest first.
         """
 
     async def search_spelling(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
@@ -123,8 +123,8 @@ class ReleaseStore(Protocol):
     def rollback(self, release: str | None = None) -> str:
         """Verify a release, make it the current release, and return its id.
 
-        By default, this is the newest release that is older than the current release. Raises
-        `NoReleaseError` if there is no such release.
+        The default is the newest release that is older than the current release. Raises
+        `NoReleaseError` if the release does not exist, or if no release is older.
         """
 
     def prune(self, keep: int) -> list[str]:
@@ -143,7 +143,7 @@ class ReleaseStore(Protocol):
         """Read all data of a release. Raises `CorruptReleaseError` if any of it has changed."""
 
     def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
-        """Yield the songs of a release that this store opened, in batches of draft rows."""
+        """Yield the songs of a release of this store, in batches of rows of `Draft.songs_path`."""
 
     def export(self, release: str, path: Path, reporter: Reporter) -> Draft:
         """Write all songs of a release to the Parquet file `path`, and return a draft of them."""
@@ -153,13 +153,13 @@ class ReleaseStore(Protocol):
 
 
 def list_other_releases(store: ReleaseStore) -> list[str]:
-    """Return the releases of a store except the current one, newest first."""
+    """Return the ids of all releases of a store except the current one, newest first."""
     current = store.current()
     return [release for release in reversed(store.releases()) if release != current]
 
 
 SEE_DOCTOR = "see `nextsong doctor`, or publish again with `nextsong ingest run --force FILE`"
-"""Advice about a damaged release. `nextsong doctor` checks all releases to find the best remedy."""
+"""Advice about a damaged release. `nextsong doctor` finds out which releases are intact."""
 
 
 def require_current(store: ReleaseStore) -> str:
@@ -180,7 +180,9 @@ def require_current(store: ReleaseStore) -> str:
 
 
 def find_previous_release(store: ReleaseStore) -> str:
-    """Return the newest release older than the current one, or the newest if none is current.
+    """Return the id of the newest release older than the current one.
+
+    If no release is current, return the id of the newest release.
 
     Raises `NoReleaseError` if no such release exists.
     """

@@ -1,8 +1,10 @@
 """Versions of a song: titles that differ only in the edition of the recording.
 
 To a listener, a remaster, a radio edit and a title with guest credits are the same song. Live,
-acoustic, remix, cover, karaoke, instrumental and demo versions are different songs, so the list of
-editions does not contain them. Only `bare_title` also treats a live version as the same song.
+acoustic, remix, cover, karaoke, instrumental and demo versions are different songs, so `_EDITIONS`
+does not contain them. Only `bare_title` also treats a live version as the same song.
+
+A title key is a title that `catalog.song.normalise` has normalised.
 """
 
 from __future__ import annotations
@@ -47,14 +49,17 @@ _LIVE = re.compile(
     rf"\s[-\u2013]\slive(?:{_LIVE_DETAIL}.*)?$"
     rf"|\s?\(live(?:{_LIVE_DETAIL}[^()]*)?\)$|\s?\[live(?:{_LIVE_DETAIL}[^\[\]]*)?\]$"
 )
-_MARK = re.compile(r"\s[-\u2013]\s|[(\[{]|\bfe?a?t\.")  # matches all titles with a removable part
+_MARK = re.compile(r"\s[-\u2013]\s|[(\[{]|\bfe?a?t\.")  # in every title that `bare_title` shortens
 _DASH = re.compile(r"\s[-\u2013](?=\s)")
 _BRACKET = re.compile(r"[()\[\]]")
 HINT = (
     r"feat|ft[. ]|master|version|radio|single|mono|stereo|explicit|clean|bonus|\blp\b|album"
     r"|[(\[{]with |\d mix|annivers"
 )
-"""A regular expression that matches in every title key that `base_title` shortens."""
+"""A regular expression that matches in every title key that `base_title` shortens.
+
+A search for it is faster than `base_title`, which the ingest calls only for titles that match.
+"""
 
 
 def base_title(title_key: str) -> str:

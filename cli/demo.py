@@ -1,4 +1,4 @@
-"""`nextsong demo`."""
+"""The command `nextsong demo`, which runs every step on synthetic playlists."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from catalog.commands.options import one_line_errors, quiet_option, reporter_for
     "--write-raw",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Only write synthetic playlists to FILE, in the raw form of the #nowplaying playlists, "
-    "with its broken quotes.",
+    help="Only write synthetic playlists to FILE, in the format of the #nowplaying dataset, "
+    "including its broken quotes.",
 )
 @click.option(
     "--rows",

@@ -1,4 +1,4 @@
-"""The steps of the demo on synthetic playlists: file, release, hit rate, recommendation."""
+"""The steps of `nextsong demo`: generate playlists, publish, evaluate and recommend."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from evaluation.judge.result import Evaluation
     from service.recommend.seeds import Seed
 
-SONGS_PER_PLAYLIST = 3.5
-SERVER_STOP_S = 30
+SONGS_PER_PLAYLIST = 3.5  # ratio of distinct songs to playlists in the synthetic data
+SERVER_STOP_S = 30  # seconds to wait for the service to stop before it is killed
 
 
 def run_demo(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
-    """Generate playlists, publish a release of them in `home`, evaluate it and query it.
+    """Generate playlists, publish a release of them in `home`, evaluate and query the release.
 
-    Raises any `NextsongError`.
+    Raises `NextsongError` if a step fails.
     """
     echo("Every song, artist and playlist of this demo is synthetic.\n")
     echo("1. Playlists, in a file", bold=True)
@@ -58,8 +58,8 @@ def run_demo(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
     echo(describe_run(outcome))
 
     echo("\n3. Hit rate: how often the held-out last song of a playlist is recommended", bold=True)
-    # The final figures come from the test playlists, which are used only here. The run log counts
-    # this use.
+    # Score on the test split, because the ingest has selected the retrieval mode on the validation
+    # split.
     plan = harness.Plan(
         split="test", baselines=("popularity", "tutorial"), behaviours=False, recall=False
     )
@@ -84,7 +84,7 @@ def run_demo(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
 
 
 def write_raw(file: Path, rows: int, seed: int, reporter: Reporter) -> None:
-    """Write `rows` synthetic rows in the #nowplaying format to `file`. Raises `StorageError`."""
+    """Write synthetic rows in the format of #nowplaying to `file`. Raises `StorageError`."""
     with reporter.task("generate") as task:
         playlists = raw_form.write_raw(file, rows, seed)
         task.result(f"{playlists:,} playlists, {rows:,} rows: {file}")
@@ -92,7 +92,10 @@ def write_raw(file: Path, rows: int, seed: int, reporter: Reporter) -> None:
 
 
 def _pick_case(result: Evaluation) -> tuple[list[Seed], Seed]:
-    """Return the seeds and the label of the first held-out case that fits on a screen."""
+    """Return the seeds and the label of the first held-out case that has 5 to 10 seeds.
+
+    If there is no case of this length, the first case is used.
+    """
     lengths = result.cases.seeds.lengths
     fitting = np.flatnonzero((lengths >= 5) & (lengths <= 10))
     case = int(fitting[0]) if len(fitting) else 0
@@ -111,7 +114,10 @@ def _describe_label(label: Seed, response: pb.RecommendResponse) -> str:
 
 @contextmanager
 def run_service(home: Path) -> Iterator[str]:
-    """Run a service in a separate process on a free port, and yield its address."""
+    """Run the service in a separate process, and yield its address, such as `localhost:50051`.
+
+    The service listens on a free port. Raises `UnavailableError` if the service does not start.
+    """
     command = [sys.executable, "-m", "cli.main", "serve", "--home", str(home), "--port", "0"]
     command += ["--log-level", "warning"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603
@@ -131,7 +137,7 @@ def run_service(home: Path) -> Iterator[str]:
 
 
 def _own_command() -> str:
-    """Return the path of the `nextsong` command in the form that the user can type."""
+    """Return the command that the user can type to run nextsong: a path, or `nextsong`."""
     command = Path(sys.argv[0])
     if command.name != "nextsong":
         return "nextsong"

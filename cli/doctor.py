@@ -1,4 +1,4 @@
-"""`nextsong doctor`."""
+"""The command `nextsong doctor`, which checks an installation."""
 
 from __future__ import annotations
 

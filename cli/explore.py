@@ -1,4 +1,4 @@
-"""`nextsong explore`."""
+"""The command `nextsong explore`, which serves web pages on a release."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def explore(
 ) -> None:
     """Explore a release in the browser: find songs, build a playlist, see what comes next.
 
-    The page answers from the release itself, with the code of the service, until it is stopped with
-    Ctrl-C.
+    The page recommends with the same code as the service, and needs no running service. Stop it
+    with Ctrl-C.
     """
     from catalog.errors import MissingExtraError
     from catalog.open_store import open_store
@@ -83,7 +83,7 @@ def explore(
     release = release or require_current(store)
     opened = open_with_reranker(store, release)
     overview = OverviewTask(StoreLocation(home, qdrant, release), home)
-    explorer = Explorer(store, opened, home, _load_runs(home), overview)
+    explorer = Explorer(store, opened, home, _make_run_loader(home), overview)
 
     def show(address: str) -> None:
         echo(f"exploring release {release} ({opened.manifest.counts.songs:,} songs) on {address}")
@@ -93,8 +93,8 @@ def explore(
     run(explorer, Address(host, port, token or None), show)
 
 
-def _load_runs(home: Path) -> Callable[[], list[LoggedRun]]:
-    """Return a function that loads the log of runs."""
+def _make_run_loader(home: Path) -> Callable[[], list[LoggedRun]]:
+    """Return a function that reads the log of runs: the ingests and evaluations in `home`."""
 
     def load_runs() -> list[LoggedRun]:
         from evaluation.runs import log

@@ -1,4 +1,8 @@
-"""`nextsong ingest`, with the parts of the evaluation that `ingest run` calls."""
+"""The command group `nextsong ingest`.
+
+The package `ingest` must not import `evaluation`, so the functions that `ingest run` needs from
+`evaluation` are passed to it here: the check before publication, and the log of runs.
+"""
 
 from __future__ import annotations
 

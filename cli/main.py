@@ -1,4 +1,4 @@
-"""The command `nextsong`, which imports the commands of all packages when they are needed."""
+"""The root command `nextsong`, which imports a subcommand only when it is used."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ COMMANDS = {
     "similar": "service.cli:similar",
     "tune": "evaluation.tune.cli:tune",
 }
-"""Where each command is defined, as `module:attribute`."""
+"""Import path of each subcommand, as `module:attribute`."""
 
 
 class LazyGroup(click.Group):
-    """A group that imports a command when it is needed.
+    """A click group that imports a subcommand only when it is used.
 
-    An error of a command is printed as one line on standard error. If standard output was closed,
-    for example by `head`, nothing is printed.
+    An error is printed as one line on standard error. If the reader of standard output, such as
+    `head`, has closed the pipe, the command ends without a message.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """Return the names of all commands."""
+        """Return the names of all subcommands, sorted."""
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Return the command of this name, or None."""
+        """Return the subcommand `cmd_name`, or None if there is none with this name."""
         if cmd_name not in COMMANDS:
             return None
         module, attribute = COMMANDS[cmd_name].split(":")

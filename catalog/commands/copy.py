@@ -1,4 +1,4 @@
-"""Copy a release from one store to another, bit for bit."""
+"""Copying of a release from one store to another, bit for bit."""
 
 from __future__ import annotations
 

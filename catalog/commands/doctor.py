@@ -1,4 +1,4 @@
-"""Check versions, disk, server and releases, with advice for each problem."""
+"""The checks of `nextsong doctor` on versions, disk, server and releases, with advice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from catalog.server.store import ServerStore
     from catalog.store import ReleaseStore
 
-MIN_FREE_BYTES = 1 << 30
+MIN_FREE_BYTES = 1 << 30  # with less free disk space, the check warns
 _LIBRARIES = ("qdrant-client", "qdrant-edge-py", "grpcio", "duckdb", "gensim", "pyarrow", "numpy")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
@@ -37,7 +37,7 @@ class Finding:
 
 
 def examine(folder: Path, qdrant: QdrantOptions | None, options: str = "") -> Iterator[Finding]:
-    """Check the versions, the folder, the releases, and the server if `qdrant` is given.
+    """Check library versions, `folder`, all releases, and the Qdrant server if `qdrant` is given.
 
     Yields one finding per check. `options` holds the command-line options that select the store;
     the commands in the advice repeat these options.
@@ -97,7 +97,7 @@ def _check_server(store: ServerStore) -> Iterator[Finding]:
         try:
             server_version = store.nodes.version(url)
         except UnavailableError as error:
-            yield Finding("warning", str(error), "start it, or leave it out of --qdrant-url")
+            yield Finding("warning", str(error), "start the server, or remove it from --qdrant-url")
         except NextsongError as error:
             yield Finding("failure", str(error), "see the message")
         else:

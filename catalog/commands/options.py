@@ -26,7 +26,7 @@ COMPLETION_TIMEOUT_S = 2
 
 
 class Text(click.ParamType[str]):
-    """A text argument, which must be valid UTF-8 because gRPC cannot send any other text."""
+    """The click type of a text, which must be valid UTF-8 because gRPC cannot send other text."""
 
     name = "text"
 
@@ -40,7 +40,7 @@ class Text(click.ParamType[str]):
 
 
 class Decimal(click.FloatRange):
-    """A finite number within bounds."""
+    """The click type of a finite number within bounds."""
 
     name = "number"
 
@@ -73,7 +73,7 @@ home_option = _option_with_variable(
 work_option = click.option(
     "--work",
     type=click.Path(path_type=Path),
-    help="Folder for the results of each stage.  [default: HOME/work]",
+    help="Folder for the results of each stage of the ingest.  [default: HOME/work]",
 )
 config_option = _option_with_variable(
     "--config",
@@ -175,7 +175,10 @@ _PUBLISHING_OPTIONS = [
 
 
 def qdrant_server(command: Command) -> Command:
-    """Add the Qdrant server options. The command receives `qdrant`, which is None without a URL."""
+    """Add the options of the Qdrant server to a command.
+
+    The command receives the argument `qdrant`, which is None if no URL is given.
+    """
 
     @functools.wraps(command)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -208,7 +211,7 @@ def _read_qdrant_options(values: Mapping[str, Any]) -> QdrantOptions | None:
 
 
 def publishing_options(command: Command) -> Command:
-    """Add the publishing options. The command receives `layout` and `keep`."""
+    """Add the options for publishing to a command, which receives `layout` and `keep`."""
 
     @functools.wraps(command)
     def wrapped(

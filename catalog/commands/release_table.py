@@ -1,4 +1,4 @@
-"""Print the releases of a store, as a table or as JSON."""
+"""The list of the releases of a store, as a table or as JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from catalog.manifest import Manifest
     from catalog.store import ReleaseStore
 
-MAX_SOURCES = 3  # files that the table names; the JSON output names all files
+MAX_SOURCES = 3  # maximum number of input files per table row; the JSON output names all files
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Entry:
     problem: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the release as printed by `releases list --json`."""
+        """Return the release as `nextsong releases list --json` prints it."""
         fields: dict[str, Any] = {"release": self.release, "current": self.current}
         if self.manifest is None:
             return fields | {"problem": self.problem}

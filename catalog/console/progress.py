@@ -1,6 +1,6 @@
-"""Progress of long-running work: one interface, and reporters for terminals, programs and tests.
+"""Progress of long-running work: the interface `Reporter`, and its implementations.
 
-Library code takes a `Reporter`, so it does not depend on a terminal.
+Functions with long-running work take a `Reporter`, so they do not depend on a terminal.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
 LOG_INTERVAL_S = 5.0
-"""Seconds between two progress lines of one task in the JSON log."""
+"""Minimum seconds between two progress lines of one task in the JSON log."""
 
 
 class Task(Protocol):
@@ -37,7 +37,7 @@ class Task(Protocol):
         """Report that `done` of `total` units have been finished since the start of the task."""
 
     def result(self, text: str) -> None:
-        """Set the result, which is reported when the task ends."""
+        """Set the text that describes the result. It is reported when the task ends."""
 
 
 class Reporter(Protocol):
@@ -47,7 +47,7 @@ class Reporter(Protocol):
         """Report one line."""
 
     def task(self, title: str) -> AbstractContextManager[Task]:
-        """Start a task; its result and duration are reported when the context ends."""
+        """Start a task. Its result and duration are reported at the end of the `with` block."""
 
 
 class _SilentTask:
@@ -78,8 +78,8 @@ class _LiveTask:
         self.text = ""
 
     def advance(self, done: float, total: float | None = None) -> None:
-        # By default, rich keeps the first total and stops the clock when this total is reached. But
-        # a task can have a second phase with another total: indexing follows the upload.
+        # A task can have several phases with different totals, such as upload and indexing. By
+        # default, rich stops the clock when the first total is reached.
         self._shown.total = total
         self._progress.update(self._id, completed=done)
         self._shown.finished_time = None
@@ -137,7 +137,7 @@ class _LoggedTask:
 
 
 class JsonReporter:
-    """A reporter that writes JSON lines to standard error, for programs."""
+    """A reporter that writes JSON lines to standard error, to be read by programs."""
 
     def say(self, text: str) -> None:
         """Report one line."""
@@ -145,7 +145,7 @@ class JsonReporter:
 
     @contextmanager
     def task(self, title: str) -> Iterator[Task]:
-        """Start a task that logs its start, its progress every `LOG_INTERVAL_S`, and its end."""
+        """Start a task. Its start, its end and, every `LOG_INTERVAL_S`, its progress are logged."""
         start = time.perf_counter()
         log("begin", task=title)
         task = _LoggedTask(title)

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from catalog.console.terminal import escape_unencodable, one_line, sanitise
 
-UNLIMITED = 1_000_000  # columns, more than any table needs
-MIN_WIDTH = 8  # minimum width, in columns, of a cell whose text may wrap on a terminal
+UNLIMITED = 1_000_000  # width in characters, more than any table needs
+MIN_WIDTH = 8  # minimum width, in characters, of a cell whose text may wrap on a terminal
 
 
 def is_terminal(file: IO[str] | None = None) -> bool:
@@ -92,7 +92,7 @@ class Table(table.Table):
                 self._widths[column_index] = max(self._widths[column_index], width)
 
     def compute_min_width(self) -> int:
-        """Return the smallest width, in columns, at which no cell is truncated."""
+        """Return the smallest width, in characters, at which no cell is truncated."""
         cells = (
             width if column.no_wrap else min(MIN_WIDTH, width)
             for column, width in zip(self.columns, self._widths, strict=True)

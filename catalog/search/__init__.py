@@ -1,1 +1,1 @@
-"""Searches: their plan, the same for both stores, and the recall of the vector index."""
+"""Plans of searches, independent of the store, and the recall of the vector index."""

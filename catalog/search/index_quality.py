@@ -1,7 +1,7 @@
 """Recall of the vector index against exact search, with and without filters.
 
 The queries are the vectors of songs of the release, evenly spread over the catalog by popularity.
-Both stores are measured by the same code.
+The code is the same for Qdrant Edge and for a Qdrant server.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ MIN_RECALL = 0.97
 """Minimum recall@10, without a filter, that a release must have to be published."""
 
 GOOD_RECALL = 0.99
-"""Recall@10 at which no wider search is tried, because wider searches take longer."""
+"""Recall@10 at which no larger search width is tried, because wider searches take longer."""
 
 WIDTHS = (100, 200, 400, 800)
-"""HNSW search widths (ef) to try, narrowest first."""
+"""HNSW search widths (`ef`) to try, smallest first."""
 
-_SHARES = (0.5, 0.1, 0.01)
-_DRAWN_PER_SONG = 4  # songs to draw per sampled song; rare songs have no vector
+_SHARES = (0.5, 0.1, 0.01)  # shares of the songs that pass a filter by popularity
+_DRAWN_PER_SONG = 4  # songs to draw per song to sample, because many songs have no vector
 _MAX_SONGS_OF_ARTIST = 10_000
 
 
@@ -43,7 +43,8 @@ _MAX_SONGS_OF_ARTIST = 10_000
 class Recall:
     """Recall@10 under one filter.
 
-    - `selectivity`: share of the songs with a vector that pass the filter.
+    - `name`: description of the filter.
+    - `selectivity`: share of the songs with a vector that pass the filter, from 0 to 1.
     - `recall`: mean recall of all queries. The recall of a query is the share of the ten hits of an
       exact search that are also among the ten hits of the index.
     - `lowest`: lowest recall of a query.
@@ -63,10 +64,10 @@ async def measure_recall(
     name: str = "no filter",
     selectivity: float = 1.0,
 ) -> Recall:
-    """Measure the recall of the index with the vectors of these songs as queries.
+    """Measure the recall of the index under a filter, with the vectors of the songs as queries.
 
     Songs without a vector are left out, and so are queries for which exact search returns nothing.
-    If no query remains, the recall is 1.
+    If no query remains, the recall is 1. `name` and `selectivity` are those of the result.
     """
     searches = [
         Search(point.vector, limit=K, where=where) for point in songs if point.vector is not None
@@ -103,7 +104,7 @@ async def sample_songs(release: OpenRelease, size: int = SAMPLE) -> list[Point]:
 
 
 async def measure_recall_by_filter(release: OpenRelease, size: int = SAMPLE) -> list[Recall]:
-    """Measure recall@10 without a filter, and under filters of high and low selectivity.
+    """Measure recall@10 without a filter, and under filters that many or few songs pass.
 
     The filters pass the most popular half, tenth and hundredth of the songs with a vector; all
     songs except those of one popular artist; and only the songs of that artist.
@@ -134,9 +135,9 @@ def choose_search_width(
 ) -> Manifest:
     """Return the manifest with a search width and the recall@10 at that width.
 
-    The width is the narrowest of `WIDTHS` with a recall of at least `GOOD_RECALL`, or else the
-    widest. `open_with` opens the new release with the search width of a manifest. Raises
-    `EngineError` if the recall at the widest width is below `MIN_RECALL`.
+    The width is the smallest of `WIDTHS` with a recall of at least `GOOD_RECALL`, or else the
+    largest. `open_with` opens the new release with the search width of a manifest. Raises
+    `EngineError` if the recall at the largest width is below `MIN_RECALL`.
     """
     for width in WIDTHS:
         candidate = replace(manifest, search_ef=width)

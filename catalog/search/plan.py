@@ -1,4 +1,4 @@
-"""The plan of a search, the same for both stores: rankings, fusion and filter clauses.
+"""The plan of a search, independent of the store: rankings, fusion and filter clauses.
 
 `catalog.embedded.queries` and `catalog.server.queries` convert a plan to the types of Qdrant Edge
 and of `qdrant-client`.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class AnyOf:
-    """A clause that holds if the field has one of the values."""
+    """A clause that holds if the value of the field is one of `values`."""
 
     field: str
     values: tuple[Value, ...]
@@ -42,7 +42,7 @@ class InRange:
 
 @dataclass(frozen=True, slots=True)
 class HasWords:
-    """A clause that holds if every prefix in `text` begins a word of the text field."""
+    """A clause that holds if each word of `text` is the beginning of a word in the field."""
 
     field: str
     text: str
@@ -50,7 +50,7 @@ class HasWords:
 
 @dataclass(frozen=True, slots=True)
 class IsSong:
-    """A clause that holds if the song has one of the ids."""
+    """A clause that holds if the id of the song is one of `song_ids`."""
 
     song_ids: tuple[UUID, ...]
 
@@ -128,7 +128,7 @@ Plan = Ranking | Fusion
 def plan_search(search: Search) -> Plan | None:
     """Return the plan of a search, or None if the search cannot return any song.
 
-    That is the case if it has neither a vector nor weights, or if its limit is 0.
+    A search without vector and weights, or with limit 0, returns no song.
     """
     if search.limit <= 0:
         return None

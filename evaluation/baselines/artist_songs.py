@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 
 class ArtistSongs:
-    """Recommends songs of the artists of the seeds, those in the most training playlists first.
+    """Recommends songs of the artists of the seeds, ranked by their number of training playlists.
 
-    Songs in equally many playlists are in random order. `artists` contains the artists of the
-    songs, `playlists` and `in_catalog`, shape (songs,), their numbers of playlists and whether they
-    can be recommended.
+    Ties are broken at random.
+
+    - `artists`: the (song, artist) pairs of all songs.
+    - `playlists`, shape (songs,): the number of training playlists that contain each song.
+    - `in_catalog`, shape (songs,): whether each song can be recommended.
     """
 
     key, name = "artist-songs", "popularity within artist"
@@ -43,7 +45,7 @@ class ArtistSongs:
         self._rank[order] = np.arange(len(playlists))
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the songs of the artists for each case, in batches."""
+        """Yield the songs of the seeds' artists for each case, in batches of shape (n, limit)."""
         songs_of = self._artists_of.T.tocsr()
         for seeds in batch_seeds(cases, limit):
             of_query = seeds.to_matrix(len(self._rank)) @ self._artists_of

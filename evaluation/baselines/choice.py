@@ -1,4 +1,4 @@
-"""The available baselines, their expected duration, and their construction by name."""
+"""The names of all baselines, their expected duration, and their construction by name."""
 
 from __future__ import annotations
 
@@ -41,24 +41,24 @@ NAMES = (
 )
 
 QUICK = ("popularity", "tutorial", "item-item", "session-knn", "rules")
-"""Baselines that need no optional library and are fast."""
+"""Baselines that are scored by default: they are fast and need no optional library."""
 
 _WORD2VEC = ("tutorial", "word2vec-mean")
 
 # Seconds per operation, measured on one core.
 _PER_SPARSE_OPERATION = 1.5e-8  # one multiplication in a sparse product, or one sorted score
 _PER_DENSE_MULTIPLICATION = 1.0e-10
-_PER_WORD2VEC_PLAY = 4e-6
+_PER_WORD2VEC_PLAY = 4e-6  # one song of a playlist in one epoch
 _PER_NEIGHBOUR_SONG = 2e-8  # scoring one song of a similar playlist
 _PER_INVERSION = 6e-11  # one of the n^3 operations that invert an n x n matrix
-_PER_RULE = 3e-7
-_PER_ALS_UPDATE = 2e-8
-_PER_BPR_UPDATE = 4e-7
+_PER_RULE = 3e-7  # counting one pair of songs of a playlist
+_PER_ALS_UPDATE = 2e-8  # one factor, for one song of a playlist in one iteration
+_PER_BPR_UPDATE = 4e-7  # one song of a playlist in one iteration
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedBaseline:
-    """A baseline that is not scored, and the reason as a sentence."""
+    """A baseline that is not scored. `reason` is a sentence for the report."""
 
     reason: str
 
@@ -124,8 +124,9 @@ def build_baselines(
 ) -> Iterator[System | SkippedBaseline]:
     """Yield the named baselines. Each baseline is trained just before it is yielded.
 
-    A baseline is skipped if it is expected to take more than `patience` seconds, or if it cannot
-    learn from these playlists. Raises `MissingExtraError` if a required library is not installed.
+    A baseline is skipped if it is expected to take more than `patience` seconds, or if these
+    playlists are too few or too many to train it. Raises `MissingExtraError` if a required library
+    is not installed.
     """
     model: word2vec.Model | None = None
     for name in names:

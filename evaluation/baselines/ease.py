@@ -38,10 +38,10 @@ class EaseSettings:
 
 
 GRID = {"recency": (0.0, 0.5, 1.0), "regularisation": (500.0, 100.0, 2_000.0)}
-"""Values to try for each parameter: 5 trials."""
+"""Values to try for each parameter, one parameter after another: 5 different settings."""
 
 INVERSIONS = 4
-"""Maximum number of matrix inversions, including tuning. Recency needs no further inversion."""
+"""Maximum number of matrix inversions: one per value of `regularisation`, and one at the end."""
 
 
 class Ease:
@@ -66,7 +66,7 @@ class Ease:
         del self._gram
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the songs with the highest scores for each case, in batches."""
+        """Yield the songs with the highest scores for each case, in batches of shape (n, limit)."""
         return self._recommend(self.settings, cases, limit)
 
     def _recommend(
@@ -82,7 +82,7 @@ class Ease:
             yield rank_dense(scores, limit)
 
     def _compute_weights(self, regularisation: float) -> NDArray[np.float32]:
-        """Return the regression weights, shape (songs, songs): one row per seed."""
+        """Return the regression weights, shape (songs, songs), with one row per seed."""
         if regularisation not in self._computed:
             self._computed = {}  # free the old matrix first, because two may not fit in memory
             self._computed[regularisation] = solve(self._gram, regularisation)
@@ -96,9 +96,10 @@ def find_songs(dataset: Dataset) -> SongNumbers:
 
 
 def solve(gram: NDArray[np.float32], regularisation: float) -> NDArray[np.float32]:
-    """Return the regression weights for a Gram matrix.
+    """Return the regression weights for the Gram matrix of the songs.
 
-    Both matrices have shape (songs, songs). The diagonal of the weights is zero.
+    An entry of `gram` is the number of training playlists that contain both songs. Both matrices
+    have shape (songs, songs). The diagonal of the weights is zero.
     """
     matrix = gram.copy()
     matrix[np.diag_indices_from(matrix)] += regularisation

@@ -1,8 +1,8 @@
 """Matrix factorisation with the library `implicit`: ALS and BPR.
 
-The models learn a factor vector for each playlist and each song. A query gets a new factor vector,
-which is computed from the factors of its songs. The score of a song is the dot product of the
-song's vector and the query's vector.
+The models learn a vector of factors for each playlist and each song. The vector of a query is
+computed from the vectors of its songs. The score of a song is the dot product of the song's vector
+and the query's vector.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BPR_ITERATIONS = 100
 
 
 class _Factorisation:
-    """A baseline that scores a song by the dot product of the song's and the query's factors."""
+    """A baseline that scores a song by the dot product of the song's and the query's vectors."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._song_count = len(dataset.songs)
@@ -46,7 +46,10 @@ class _Factorisation:
         raise NotImplementedError
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the songs with the highest dot product for each case, in batches."""
+        """Yield the songs with the highest dot product for each case.
+
+        The batches have shape (n, limit).
+        """
         for seeds in batch_seeds(cases, self._song_count):
             scores = self._user_factors(seeds) @ self._model.item_factors.T
             scores[:, ~self._in_catalog] = -np.inf

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class ItemKnnSettings:
     """The parameters of item-kNN.
 
-    - `alpha`: exponent of the seed's playlist count; the other song's exponent is 1 - alpha.
-    - `shrinkage`: constant added to the denominator. It lowers similarities that are supported by
-      few playlists.
+    - `alpha`: exponent of n_i in the similarity (see `ItemKnn`); the exponent of n_j is 1 - alpha.
+    - `shrinkage`: constant added to the denominator of the similarity. It lowers similarities that
+      are supported by few playlists.
     - `neighbours`: number of most similar songs that are used for each seed.
     - `recency`: exponent p in the seed weight (age + 1)^-p, where the last seed has age 0.
     """
@@ -42,10 +42,10 @@ GRID = {
     "shrinkage": (0.0, 5.0, 20.0, 80.0),
     "neighbours": (200, 50, 800),
 }
-"""Values to try for each parameter: 11 trials."""
+"""Values to try for each parameter, one parameter after another: 11 different settings."""
 
 SIMILARITIES_TO_COMPUTE = 10
-"""Maximum number of times that similarities are computed. Recency does not affect similarities."""
+"""Maximum number of times that similarities are computed. `recency` needs no new similarities."""
 
 
 class ItemKnn:
@@ -68,7 +68,10 @@ class ItemKnn:
         self._computed = {}
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the songs most similar to the seeds of each case, in batches."""
+        """Yield the songs most similar to the seeds of each case.
+
+        The batches have shape (n, limit).
+        """
         return self._rank(self._similarities, self.settings.recency, cases, limit)
 
     def _recommend(

@@ -23,7 +23,7 @@ SESSIONS = 100  # number of most similar training playlists whose songs are reco
 
 DECAY = 0.9  # weight of a seed in session-kNN, relative to the seed after it
 
-MAX_PAIRS = 50_000_000  # maximum number of song pairs that are compared at a time
+MAX_PAIRS = 50_000_000  # maximum number of song pairs in memory at a time
 
 
 class ItemItem:
@@ -49,7 +49,10 @@ class ItemItem:
         self._similarities = csr_array(vstack(parts, format="csr"))
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the songs most similar to the seeds of each case, in batches."""
+        """Yield the songs most similar to the seeds of each case.
+
+        The batches have shape (n, limit).
+        """
         songs = self._similarities.shape[0]
         for seeds in batch_seeds(cases, songs):
             scores = csr_array(seeds.to_matrix(songs) @ self._similarities)
@@ -73,7 +76,10 @@ class SessionKnn:
         self._scale = 1.0 / np.sqrt(np.maximum(np.diff(self._playlists.indptr), 1))
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the songs of the playlists most similar to each case, in batches."""
+        """Yield the songs of the playlists most similar to each case.
+
+        The batches have shape (n, limit).
+        """
         playlists, songs = self._playlists.shape
         for seeds in batch_seeds(cases, playlists):
             similarities = csr_array(weight_by_recency(seeds, songs, DECAY) @ self._by_song)
@@ -105,12 +111,12 @@ def keep_highest(matrix: csr_array, count: int) -> csr_array:
 
 
 def find_rows(matrix: csr_array) -> NDArray[np.int64]:
-    """Return the row index of each stored value."""
+    """Return the row of each stored value of the matrix, shape (stored values,)."""
     return np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
 
 
 def split_songs(dataset: Dataset) -> Iterator[tuple[int, int]]:
-    """Yield ranges of songs as (start, stop), each with at most `MAX_PAIRS` pairs.
+    """Yield ranges of song numbers as (start, stop), each with at most `MAX_PAIRS` pairs.
 
     `stop` is exclusive. A pair is a song of the range together with a song from one of its training
     playlists. A song with more than `MAX_PAIRS` pairs forms a range by itself.

@@ -24,7 +24,7 @@ class Popularity:
         self._ranking = dataset.songs.by_popularity
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the most popular songs for each case, in batches."""
+        """Yield the most popular songs for each case, in batches of shape (n, limit)."""
         for seeds in batch_seeds(cases, limit):
             rankings = np.full((len(seeds), limit), -1, dtype=np.int32)
             for row in range(len(seeds)):
@@ -44,7 +44,7 @@ class Random:
         self._seed = dataset.seed
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield distinct random songs for each case, in batches."""
+        """Yield distinct random songs for each case, in batches of shape (n, limit)."""
         random = np.random.default_rng(self._seed)
         for seeds in batch_seeds(cases, limit):
             rankings = np.full((len(seeds), limit), -1, dtype=np.int32)

@@ -1,4 +1,4 @@
-"""The baseline of sequential rules: songs that often follow the last song."""
+"""Sequential rules, a baseline that recommends songs that often follow the last seed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ MAX_DISTANCE = 10  # maximum distance, in positions, from a song to a song that 
 
 
 class SequentialRules:
-    """Recommends the songs that most often follow the last known seed in training playlists.
+    """Recommends the songs that most often follow the last seed in training playlists.
 
-    A song that follows n positions later counts 1 / n. Ludewig and Jannach, "Evaluation of
+    A song that follows n positions later counts 1 / n. If no song ever follows the last seed, the
+    latest seed that is followed by a song is used instead. Ludewig and Jannach, "Evaluation of
     session-based recommendation algorithms", 2018.
     """
 
@@ -40,7 +41,10 @@ class SequentialRules:
         self._has_rules = np.diff(self._weights.indptr) > 0
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the songs that follow the last known seed of each case, in batches."""
+        """Yield the songs that follow the last seed of each case.
+
+        The batches have shape (n, limit).
+        """
         for seeds in batch_seeds(cases, limit):
             known = (seeds.songs >= 0) & self._has_rules[seeds.songs]
             last = np.full(len(seeds), -1, dtype=np.int64)  # index in seeds.songs, or -1

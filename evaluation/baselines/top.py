@@ -1,4 +1,4 @@
-"""Batches of queries, and rankings by score, for the baselines."""
+"""Functions that baselines share: batches of queries, and rankings by score."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def batch_seeds(cases: HeldOutCases, scores_per_case: int) -> Iterator[SongLists
 def weigh_by_age(seeds: SongLists, songs: int, power: float) -> csr_array:
     """Return the weights (age + 1)^-power of the seeds, shape (queries, songs).
 
-    The age of the last seed is 0.
+    The age of a seed is the number of later seeds. Seeds that are not in the dataset (-1) have no
+    weight.
     """
     age = seeds.offsets[1:][seeds.rows] - 1 - np.arange(len(seeds.songs))
     known = seeds.songs >= 0

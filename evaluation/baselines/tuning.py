@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -22,10 +22,7 @@ Settings = TypeVar("Settings")
 TUNING_CASES = 500
 """Maximum number of random validation playlists on which settings are compared."""
 
-DEPTH = 100  # number of songs in a ranking
-
-Recommend = Any
-"""A function that yields rankings for cases and a limit, as `System.recommend` does."""
+DEPTH = 100  # number of songs to recommend for each case
 
 
 def tune(
@@ -36,11 +33,11 @@ def tune(
 ) -> Settings:
     """Return the settings with the highest gain on validation cases.
 
-    The parameters are tuned one after another, in the order of `grid`. Parameters that are already
-    tuned have their best values, and all others have their values in `start`. If several values
-    have the same gain, the first one is chosen. The gain is the mean over the cases of 1 / log2(1 +
-    rank), for the rank of the label. Ranks beyond `DEPTH` count 0. Returns `start` if there are no
-    validation playlists.
+    The gain is the mean over the cases of 1 / log2(1 + rank of the label), or 0 for ranks beyond
+    `DEPTH`. The parameters are tuned one after another, in the order of `grid`. Parameters that are
+    already tuned have their best values, and all others have their values in `start`. If several
+    values have the same gain, the first value is chosen. `recommend` yields the rankings of some
+    settings for cases and a limit. Returns `start` if there are no validation playlists.
     """
     try:
         cases = load_cases(dataset.work, "validation", "last", dataset.seed)

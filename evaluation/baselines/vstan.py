@@ -26,8 +26,8 @@ class VstanSettings:
     """The parameters of VSTAN.
 
     - `recency`: exponent p in the seed weight (age + 1)^-p, where the last seed has age 0.
-    - `distance`: distance in positions from the most recent seed of a training playlist at which
-      the weight of a song is 1/e; 0 for equal weights.
+    - `distance`: number of positions between a song of a training playlist and the query's most
+      recent seed in this playlist at which the weight of the song is 1/e; 0 for equal weights.
     - `sessions`: number of most similar training playlists whose songs are recommended.
     - `rarity`: exponent of the factor log(playlists / playlists with the song) in the score of a
       song.
@@ -45,17 +45,17 @@ GRID = {
     "distance": (0.0, 5.0, 20.0, 80.0),
     "rarity": (0.0, 0.5, 1.0),
 }
-"""Values to try for each parameter: 11 trials."""
+"""Values to try for each parameter, one parameter after another."""
 
-SETTINGS_TO_TRY = 11
+SETTINGS_TO_TRY = 11  # number of different settings that tuning with `GRID` compares
 
 
 class Vstan:
     """Recommends songs from the training playlists that are most similar to the query.
 
     The similarity of a playlist is the cosine similarity between its songs and the seeds, with
-    higher weights for recent seeds. A song of a playlist has a higher weight if it is near the most
-    recent seed in the playlist, and if it is rare. Unlike in the original VSTAN, weights do not
+    higher weights for recent seeds. A song of a playlist has a higher weight if it is rare, or near
+    the query's most recent seed in the playlist. Unlike in the original VSTAN, weights do not
     depend on the date of a playlist, because playlists need not have a date. Ludewig et al.,
     "Empirical analysis of session-based recommendation algorithms", 2021.
     """
@@ -72,7 +72,10 @@ class Vstan:
         self.settings = settings or tune(VstanSettings(), GRID, self._recommend, dataset)
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the songs of the playlists most similar to each case, in batches."""
+        """Yield the songs of the playlists most similar to each case.
+
+        The batches have shape (n, limit).
+        """
         return self._recommend(self.settings, cases, limit)
 
     def _recommend(
@@ -114,10 +117,10 @@ class Vstan:
         songs = train.songs[plays]
         values = np.repeat(similarity, lengths)
         if distance:
-            position = np.full(len(scores), -1, np.int64)  # index of each song in the query, or -1
+            position = np.full(len(scores), -1, np.int64)  # index in the query, or -1
             known = seeds[row] >= 0
             position[seeds[row][known]] = np.flatnonzero(known)
-            # `anchor` is the position, in each playlist, of the most recent seed of the query.
+            # `anchor` is the position in each playlist of its song that is latest in the query.
             key = position[songs] * (int(lengths.max()) + 1)
             in_playlist = np.arange(len(songs)) - np.repeat(starts, lengths)
             key = np.where(position[songs] >= 0, key + in_playlist, -1)

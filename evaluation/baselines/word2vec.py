@@ -1,4 +1,4 @@
-"""Word2Vec baselines as in tutorials: songs near the last song, or near the mean of all songs."""
+"""Word2Vec baselines as in common tutorials: songs similar to the last seed, or to all seeds."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ PARAMETERS = Parameters(
     sample=1e-3,
     workers=1,  # with several threads, results vary
 )
-"""Parameters as in tutorials: CBOW, and gensim's defaults for all parameters not set here."""
+"""Parameters as in common tutorials: CBOW, and gensim's defaults for all other parameters."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A Word2Vec model with vectors for v songs."""
+    """A Word2Vec model with vectors for v of the songs of a dataset."""
 
     songs: SongNumbers  # shape (v,), ascending
     vectors: NDArray[np.float32]  # shape (v, 48), unit length
     row: NDArray[np.int64]  # shape (songs,), row of each song of the dataset in `vectors`, or -1
 
     def to_song_numbers(self, rankings: SongNumbers) -> SongNumbers:
-        """Convert rankings of rows in `vectors` to rankings of song numbers."""
+        """Convert rankings of row numbers to rankings of song numbers. -1 stays -1."""
         numbers: SongNumbers = np.where(rankings >= 0, self.songs[rankings], -1).astype(np.int32)
         return numbers
 
@@ -59,7 +59,7 @@ def has_vocabulary(dataset: Dataset) -> bool:
 
 
 def train_tutorial_model(dataset: Dataset) -> Model:
-    """Train a model with `PARAMETERS` on the training playlists. The result is repeatable."""
+    """Train a model with `PARAMETERS` on the training playlists, always with the same result."""
     with tempfile.TemporaryDirectory(prefix="nextsong-") as name:
         folder = Path(name)
         with connect(folder) as sql:
@@ -79,7 +79,7 @@ def train_tutorial_model(dataset: Dataset) -> Model:
 class LastSong:
     """Recommends the songs with the highest cosine similarity to the last song of the query.
 
-    As in tutorials, only the last song is excluded, so other songs of the query can be recommended.
+    As in tutorials, only the last song is excluded: other songs of the query can be recommended.
     If the last song has no vector, a random song is used instead.
     """
 
@@ -90,7 +90,10 @@ class LastSong:
         self._seed = dataset.seed
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the songs most similar to the last seed of each case, in batches."""
+        """Yield the songs most similar to the last seed of each case.
+
+        The batches have shape (n, limit).
+        """
         model = self._model
         random = np.random.default_rng(self._seed)
         last_songs = cases.seeds.songs[cases.seeds.offsets[1:] - 1]
@@ -114,9 +117,10 @@ class MeanOfAll:
         self._model = model
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the songs most similar to the mean of the seeds of each case, in batches.
+        """Yield the songs most similar to the mean of the seeds of each case.
 
-        If no seed of a case has a vector, no songs are recommended for the case.
+        The batches have shape (n, limit). If no seed of a case has a vector, no songs are
+        recommended for the case.
         """
         model = self._model
         for seeds in batch_seeds(cases, len(model.songs)):

@@ -1,1 +1,1 @@
-"""Benchmarks of ingest and of the service."""
+"""Benchmarks of `nextsong ingest run` and of the service."""

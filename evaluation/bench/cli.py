@@ -29,7 +29,7 @@ MIN_SONGS = 1_000  # number of songs in the smallest synthetic release
 
 
 class _Numbers(click.ParamType[list[int]]):
-    """A parameter type for whole numbers that are separated by commas."""
+    """A click parameter type for whole numbers that are separated by commas."""
 
     name = "numbers"
 
@@ -39,7 +39,7 @@ class _Numbers(click.ParamType[list[int]]):
     def convert(
         self, value: str | list[int], param: click.Parameter | None, ctx: click.Context | None
     ) -> list[int]:
-        """Convert the value to numbers. Raises a usage error if the value is invalid."""
+        """Return the numbers in the text. Raises `click.BadParameter` if the text is invalid."""
         if isinstance(value, list):
             return value
         try:
@@ -47,7 +47,7 @@ class _Numbers(click.ParamType[list[int]]):
         except ValueError:
             self.fail(f"'{value}' is not a list of whole numbers, separated by commas", param, ctx)
         if min(numbers) < self._minimum:
-            self.fail(f"all must be {self._minimum:,} or more", param, ctx)
+            self.fail(f"each number must be {self._minimum:,} or more", param, ctx)
         return numbers
 
 
@@ -56,7 +56,7 @@ def bench() -> None:
     """Measure speed and memory on this machine."""
 
 
-@bench.command(short_help="Measure the service under load, and its engine.")
+@bench.command(short_help="Measure the service and its searches under load.")
 @home_option
 @qdrant_server
 @click.option(
@@ -85,14 +85,15 @@ def bench() -> None:
     type=click.IntRange(1, 1000),
     default=8,
     show_default=True,
-    help="Concurrent callers in a closed loop.",
+    help="Number of concurrent callers, each of which waits for its answer before its next call "
+    "(closed loop).",
 )
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
     default=1,
     show_default=True,
-    help="Serving processes.",
+    help="Number of serving processes.",
 )
 @click.option(
     "--seconds",
@@ -105,7 +106,8 @@ def bench() -> None:
 @click.option(
     "--rates",
     type=_Numbers(),
-    help="Calls per second of additional open loops, separated by commas.",
+    help="Numbers of calls per second to measure as well, separated by commas. These calls do not "
+    "wait for earlier answers (open loop).",
 )
 @click.option(
     "--out",
@@ -130,9 +132,10 @@ def serve(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Measure the service under load, and its engine called directly, with synthetic releases.
+    """Measure the service under load, and its searches without the service.
 
-    On a Qdrant server, the releases are published with "-bench" appended to the prefix.
+    The releases are synthetic. On a Qdrant server, "-bench" is appended to the prefix of their
+    collections.
     """
     from evaluation.bench import results as bench_results
     from evaluation.bench import serve as bench_serve
@@ -158,7 +161,7 @@ def serve(
     "--tutorial/--no-tutorial",
     default=True,
     show_default=True,
-    help="Also process the file as tutorials do it (needs the extra `bench`).",
+    help="Also process the file as in common Word2Vec tutorials (needs the extra `bench`).",
 )
 @click.option(
     "--out",
@@ -169,10 +172,10 @@ def serve(
 @quiet_option
 @one_line_errors
 def bench_ingest(file: Path, tutorial: bool, out: Path | None, as_json: bool, quiet: bool) -> None:
-    """Make a release of FILE, in the raw form of #nowplaying; show time and memory of each stage.
+    """Make a release of FILE, and show the time and memory of each stage.
 
-    For comparison, the file is also processed as tutorials do it: with pandas, SQL, and gensim on
-    Python lists.
+    FILE must have the format of the #nowplaying dataset. For comparison, it is also processed as in
+    common Word2Vec tutorials: with pandas, SQL, and gensim on Python lists.
     """
     from evaluation.bench import ingest as ingest_bench
     from ingest.parameters import Parameters

@@ -1,7 +1,7 @@
-"""Measurements of the engine in this process, as a reference for the service.
+"""Measurements in this process, without gRPC, as a reference for the service.
 
-The measurement `engine` makes only the searches of a call. The measurement `ranking` makes a whole
-call without gRPC.
+The measurement `engine` sends only the searches of each query to Qdrant. The measurement `ranking`
+computes whole recommendations.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
     Call = Callable[[int], Awaitable[Any]]
 
-OPEN_LOAD = 0.5  # rate of the open loop, as a share of the rate of the closed loop
+OPEN_LOAD = 0.5  # rate of calls in the open loop, as a share of the rate in the closed loop
 
 
 def measure_engine(release: OpenRelease, load: Load, callers: int) -> Iterator[Measurement]:
-    """Measure searches (`engine`) and whole calls (`ranking`) under several loads.
+    """Measure searches (`engine`) and whole recommendations (`ranking`) under several loads.
 
     The loads are a closed loop with one caller, a closed loop with `callers` callers, and an open
-    loop.
+    loop (see `evaluation.bench.load`).
     """
-    with freeze_garbage_collector():  # the service does the same
+    with freeze_garbage_collector():  # because the service does so, too
         for where, whole in (("engine", False), ("ranking", True)):
             name = where + (", filtered" if load.filtered else "")
             yield from asyncio.run(_measure(release, load, callers, name, whole))
@@ -68,9 +68,10 @@ async def _time_calls(call: Call, load: Load) -> list[float]:
 
 
 async def _prepare_call(release: OpenRelease, load: Load, whole: bool) -> Call:
-    """Return a function that makes the call with a given number.
+    """Return a function that makes one call. Its argument is the number of the call.
 
-    If `whole` is False, the function makes only the searches of the call.
+    The number selects one of the requests of the load. If `whole` is False, the function makes only
+    the searches for the request, instead of a whole recommendation.
     """
     payload = release.manifest.payload
     queries = [
@@ -82,7 +83,7 @@ async def _prepare_call(release: OpenRelease, load: Load, whole: bool) -> Call:
     searches = []
 
     class Recorder:
-        """A release that records the searches of each query."""
+        """A stand-in for `release` that records the searches of each query."""
 
         manifest = release.manifest
         points = staticmethod(release.points)

@@ -1,7 +1,7 @@
-"""`nextsong bench ingest`: time and peak memory of each stage of an ingest.
+"""The benchmark `nextsong bench ingest`: time and peak memory of each stage of an ingest.
 
-For comparison, the same file can also be processed by the tutorial approach: pandas, SQL, and
-gensim on Python lists.
+For comparison, the same file can also be processed as in common Word2Vec tutorials: with pandas,
+SQL, and gensim on Python lists. This is called the tutorial approach.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from catalog.console.progress import Reporter
     from ingest.parameters import Parameters
 
+# For each ratio, the steps of nextsong and the equivalent steps of the tutorial approach.
 _COMPARED_STEPS = {
     "file to playlists": (("read", "prepare", "split"), ("clean", "SQL")),
     "training": (("train",), ("train",)),
@@ -43,10 +44,11 @@ class Step:
 
 @dataclass
 class Way:
-    """The measurements of one way to turn the file into a model, such as "nextsong".
+    """The measurements of one way to turn a file of playlists into a model.
 
-    `outcome` has the numbers of rows, playlists and songs. `total` is the duration of the whole
-    process in seconds.
+    - `name`: "nextsong" or "tutorial".
+    - `outcome`: the numbers of rows, playlists and songs.
+    - `total`: the duration of the whole process in seconds.
     """
 
     name: str
@@ -65,7 +67,10 @@ class Way:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Time and memory of the tutorial approach, divided by the time and memory of nextsong."""
+    """Time and memory of the tutorial approach, divided by the time and memory of nextsong.
+
+    `route` names the steps that are compared.
+    """
 
     route: str
     time: float
@@ -94,7 +99,7 @@ def run(file: Path, parameters: Parameters, reporter: Reporter, *, tutorial: boo
     _require_raw_form(file)
     if tutorial:
         with extra_needed("bench"):
-            import pandas  # noqa: F401 -- fails now, not after hours
+            import pandas  # noqa: F401 -- fail early if pandas is missing
     ways = []
     for name in ("nextsong", "tutorial") if tutorial else ("nextsong",):
         with reporter.task(name) as task, tempfile.TemporaryDirectory(prefix="nextsong-") as folder:
@@ -105,7 +110,7 @@ def run(file: Path, parameters: Parameters, reporter: Reporter, *, tutorial: boo
 
 
 def _require_raw_form(file: Path) -> None:
-    """Raise `FileError` unless `file` exists and has the header of the raw #nowplaying file."""
+    """Raise `FileError` unless `file` exists and has the header of the #nowplaying dataset."""
     if not file.is_file():
         raise FileError(f"{file}: no such file")
     with storage_errors(file), file.open("rb") as content:
@@ -118,9 +123,9 @@ def _require_raw_form(file: Path) -> None:
 
 
 def compute_ratios(ways: list[Way]) -> list[Ratio]:
-    """Return the ratios between two ways, for each group of steps and in total.
+    """Return the ratios of the tutorial approach to nextsong, for groups of steps and in total.
 
-    Returns an empty list if there is only one way.
+    Returns an empty list if only nextsong was measured.
     """
     if len(ways) < 2:
         return []
@@ -167,7 +172,7 @@ def _measure(name: str, file: Path, folder: Path, parameters: Parameters) -> Way
             errors.seek(0)
             last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
             raise NextsongError(
-                f"the {name} way ended early: {last[0] if last else child.returncode}"
+                f"the process for {name} failed: {last[0] if last else child.returncode}"
             )
     way.total = round(time.perf_counter() - start, 3)
     return way
@@ -184,7 +189,7 @@ def print_comparison(comparison: Comparison) -> None:
         echo(f"  {'in all':<12}{way.total:>10.1f} s{_format_gigabytes(way.peak()):>12}")
         echo("  " + ", ".join(f"{count:,} {name}" for name, count in way.outcome.items()))
     if comparison.ratios:
-        echo("\nCompared with nextsong, the tutorials' way, which ends with a model, takes:")
+        echo("\nCompared with nextsong, the tutorial approach, which ends with a model, takes:")
     for ratio in comparison.ratios:
         echo(
             f"  {ratio.route:<20}{ratio.time:>6.2f} times the time{ratio.memory:>8.2f} times the "

@@ -31,20 +31,22 @@ if TYPE_CHECKING:
 REQUESTS = 500  # number of different requests, which are created before the calls begin
 CONNECTIONS = 4  # several, because a service distributes connections (not calls) over its processes
 EARLIEST_YEAR = 1990  # minimum year in filtered requests
-TIMEOUT_S = 30.0
-WARM_UP_S = 0.5
+TIMEOUT_S = 30.0  # deadline of a call
+WARM_UP_S = 0.5  # duration of calls that are made first and not measured
 
 
 @dataclass(frozen=True)
 class Load:
     """A load on a service: the requests, and the number, rate and duration of calls.
 
+    - `address`: address of the service, as HOST:PORT.
     - `songs`: number of songs in the synthetic release.
-    - `seeds`, `limit`: number of songs in a query and in an answer.
+    - `seeds`, `limit`: number of songs in a query and in a recommendation.
     - `filtered`: whether requests have a filter with three conditions.
-    - `empty`: whether calls request only the id of the release.
+    - `empty`: whether calls request only the id of the current release, not a recommendation.
     - `rate`: calls per second in an open loop; 0 means a closed loop with `callers` callers.
-    - `serving`: id of the process whose CPU time is measured; 0 means no process.
+    - `seconds`: duration of the load.
+    - `serving`: id of the service's process, to measure its CPU time; 0 means no measurement.
     """
 
     address: str = ""
@@ -145,7 +147,13 @@ class _Caller:
 
 
 async def run_load(load: Load) -> dict[str, Any]:
-    """Make the calls; return latencies, failures by status code, and the CPU use of the service."""
+    """Make the calls, and return the outcome.
+
+    - `seconds`: actual duration.
+    - `cores`: CPU seconds of the service per second, or None if not measured.
+    - `latencies_ms`: latency of each answered call.
+    - `failures`: number of failed calls by status code.
+    """
     caller = _Caller(load)
     await drive(load, caller.call, WARM_UP_S)
     caller.counts = _Counts()

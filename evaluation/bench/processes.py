@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-INTERVAL_S = 0.1
+INTERVAL_S = 0.1  # seconds between two measurements of memory
 
 
 def read_cpu_seconds(pid: int) -> float | None:
@@ -38,7 +38,10 @@ def list_process_tree(pid: int) -> list[int]:
 
 
 class MemoryWatch:
-    """Measures the memory of a process tree in a background thread. Shared pages count once."""
+    """Measures the memory of a process and its descendants in a background thread.
+
+    Memory pages that several processes share are counted once.
+    """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid

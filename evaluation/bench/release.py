@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 DIMENSIONS = 64
 PREDICTED = 100  # number of songs that each seed predicts
 SONGS_PER_ARTIST = 10
-YEARS = (1950, 2025)
+YEARS = (1950, 2025)  # range of the payload field `year`; the end is exclusive
 CHUNK = 100_000  # number of songs that are written at a time
 
 
@@ -41,7 +41,7 @@ def make_song_id(rank: int) -> UUID:
 def publish_synthetic(
     store: ReleaseStore, songs: int, folder: Path, reporter: Reporter, storage: Storage = "memory"
 ) -> Manifest:
-    """Publish a synthetic release with `songs` songs, unless the current release is the same.
+    """Publish a synthetic release with `songs` songs, unless the current release is identical.
 
     `storage` is the location of vectors on a Qdrant server. The songs are first written to a file
     in `folder`.
@@ -104,7 +104,7 @@ def _write_songs(songs: int, path: Path) -> None:
 def _draw_predicting_seeds(
     songs: int, random: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
-    """Draw the seeds that predict each song.
+    """Draw the seeds that predict each song, which are the indexes of its sparse vector.
 
     Returns `offsets`, shape (songs + 1,), and `seeds`. The seeds of song i are
     `seeds[offsets[i]:offsets[i + 1]]`, in ascending order.

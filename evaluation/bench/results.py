@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Measurement:
     """The outcome of one measurement, which lasted `seconds` seconds.
 
-    - `where`: the part that answered, such as "service".
+    - `where`: the name of the measurement, such as "service" or "engine, filtered".
     - `load`: the kind of load, such as "open, 50%".
     - `latencies`: latency of each answered call, in milliseconds.
     - `rate`: calls per second in an open loop; 0 for a closed loop.
@@ -40,7 +40,13 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Result:
-    """The figures of a measurement. Latencies (p50 to p999) are in milliseconds."""
+    """The figures of a measurement.
+
+    - `songs`: number of songs in the release.
+    - `where`, `load`, `failures`, `cpu`: as in `Measurement`.
+    - `asked_per_s`, `answered_per_s`: numbers of calls made and of calls answered per second.
+    - `p50` to `p999`: percentiles of the latency in milliseconds.
+    """
 
     songs: int
     where: str
@@ -76,7 +82,7 @@ def summarise(songs: int, measurement: Measurement) -> Result:
 
 
 def print_results(results: Sequence[Result]) -> None:
-    """Print a table of the results, and a comparison of the service with its engine."""
+    """Print a table of the results, and compare the service with direct searches."""
     table = Table()
     for name in ("songs", "what answers", "load"):
         table.add_column(name, justify="right" if name == "songs" else "left")
@@ -99,7 +105,7 @@ def print_results(results: Sequence[Result]) -> None:
 
 
 def describe_ratios(results: Sequence[Result]) -> Iterator[str]:
-    """Yield lines that compare the service with its engine, for each size of the release."""
+    """Yield lines that compare the service with direct searches, for each size of the release."""
     for songs in dict.fromkeys(result.songs for result in results):
         of_size = [result for result in results if result.songs == songs]
         for kind in ("", ", filtered"):

@@ -1,4 +1,4 @@
-"""`nextsong bench serve`: the service under load, compared with its engine called directly.
+"""The benchmark `nextsong bench serve`: the service under load, compared with direct searches.
 
 The service and its callers run in separate processes. Figures of different runs or machines cannot
 be compared.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from catalog.server.options import QdrantOptions, Storage
     from catalog.store import ReleaseStore
 
-SERVER_STOP_S = 30
+SERVER_STOP_S = 30  # seconds to wait for the service to stop before it is killed
 OPEN_LOADS = (0.25, 0.5, 0.8)  # rates of open loops, as shares of the rate of the closed loop
 
 
@@ -42,7 +42,7 @@ class Plan:
     """The options of `nextsong bench serve`.
 
     - `sizes`: number of songs in each synthetic release.
-    - `seeds`, `limit`: number of songs in a query and in an answer.
+    - `seeds`, `limit`: number of songs in a query and in a recommendation.
     - `callers`: number of callers in a closed loop.
     - `workers`: number of serving processes.
     - `seconds`: duration of each measurement.
@@ -65,7 +65,7 @@ class Plan:
 
 
 def run(plan: Plan, folder: Path, qdrant: QdrantOptions | None, reporter: Reporter) -> list[Result]:
-    """Measure the engine and the service with a synthetic release of each size.
+    """Measure direct searches and the service with a synthetic release of each size.
 
     The releases are published in subfolders of `folder`, or on the Qdrant server, and are not
     removed.
@@ -77,7 +77,7 @@ def run(plan: Plan, folder: Path, qdrant: QdrantOptions | None, reporter: Report
         manifest = publish_synthetic(store, songs, home, reporter, plan.storage)
         if manifest.recall is not None:
             reporter.say(f"  {songs:,} songs: recall@10 of the index {manifest.recall:.4f}")
-        # One caller, because the embedded engine holds the interpreter lock: others would wait.
+        # Qdrant Edge holds the global interpreter lock, so concurrent callers would only wait.
         results += _measure_engine(store, plan.load(songs), plan.callers if qdrant else 1)
         results += _measure_service(plan, home, qdrant, songs, reporter)
         store.close()
@@ -121,7 +121,7 @@ def _measure_service(
 
 
 def _measure_load(load: Load, where: str, name: str, processes: int) -> Measurement:
-    """Divide a load among calling processes, and combine their outcomes."""
+    """Divide a load among `processes` processes that make calls, and combine their outcomes."""
     shares = [
         replace(
             load,
@@ -154,7 +154,7 @@ def _run_load_in_process(load: Load) -> dict[str, Any]:
         command, input=json.dumps(asdict(load)), stdout=subprocess.PIPE, text=True, check=False
     )
     if done.returncode != 0:
-        raise UnavailableError("a calling process failed: see its message above")
+        raise UnavailableError("a process that calls the service failed: see its message above")
     outcome: dict[str, Any] = json.loads(done.stdout)
     return outcome
 
@@ -163,7 +163,7 @@ def _run_load_in_process(load: Load) -> dict[str, Any]:
 def _run_service(
     home: Path, qdrant: QdrantOptions | None, workers: int
 ) -> Iterator[tuple[str, int]]:
-    """Run a service in a new process; yield its address and its process id."""
+    """Run the service in a new process, and yield its address and its process id."""
     command = [sys.executable, "-m", "cli.main", "serve", "--home", str(home)]
     command += ["--port", "0", "--log-level", "warning", "--drain", "0", "--workers", str(workers)]
     environment = dict(os.environ)

@@ -1,8 +1,8 @@
-"""A process that turns a raw playlist file into a model: `python -m evaluation.bench.steps`.
+"""A process that turns a playlist file into a model: `python -m evaluation.bench.steps`.
 
-The arguments are a name in `WAYS`, the file, a folder, and the parameters as JSON. For each
-finished step, a JSON line with the name of the step, its duration in seconds and its counts is
-written to standard output. The parent process measures the memory.
+The arguments are a name in `WAYS`, the file, a folder for results, and the ingest parameters as
+JSON. For each finished step, a JSON line with the name of the step, its duration in seconds and its
+counts is written to standard output. The parent process measures the memory.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ORDER BY user, playlist, plays.rowid
 
 
 def tutorial(file: Path, folder: Path, parameters: Parameters) -> None:
-    """Process the file as in tutorials: with pandas, SQL, and gensim on Python lists."""
+    """Process the file as in common Word2Vec tutorials: pandas, SQL, and gensim on Python lists."""
     with extra_needed("bench"):
         import pandas as pd
     from gensim.models import Word2Vec
@@ -58,9 +58,9 @@ def tutorial(file: Path, folder: Path, parameters: Parameters) -> None:
         del playlists
         result["playlists"] = len(sentences)
     with _step("train") as result:
-        # Train as nextsong does, on 70% of the playlists and with the same parameters, except for
-        # the learning rate: with gensim's default, vectors need four times the epochs to be as good
-        # (see docs/scale.md).
+        # Train on 70% of the playlists with the parameters of nextsong, except for the learning
+        # rate, which tutorials do not change. With gensim's default rate, vectors need four times
+        # as many epochs to be equally good (see docs/scale.md).
         sentences = sentences[: round(0.7 * len(sentences))]
         plays = sum(map(len, sentences))
         model = Word2Vec(
@@ -112,10 +112,10 @@ class _SilentTask:
 
 
 class _StepReporter:
-    """A reporter that writes a JSON line for each stage.
+    """A reporter that writes a JSON line for each stage of the ingest.
 
-    The time between the last stage and publishing, in which points are assembled, is reported as
-    the step `assemble`.
+    Between the last stage and publishing, the songs of the release are assembled. This is reported
+    as the step `assemble`.
     """
 
     def __init__(self) -> None:

@@ -1,1 +1,1 @@
-"""Scoring of systems, and paired tests of the differences between them."""
+"""Scoring of recommenders, and significance tests of the differences between them."""

@@ -1,8 +1,9 @@
 """Behavioural tests: effects of changes to the query, and answers to unusual queries.
 
-Each test measures a figure. If figures can be right or wrong, a rule defines which figures pass.
-The tests are based on the ideas of Chia et al., "Beyond NDCG: behavioral testing of recommender
-systems with RecList", 2021.
+The answer to a query is the list of recommended songs. Each test measures one or more figures. If
+some values of a figure would show a fault, a rule defines which values pass. The tests are based on
+the ideas of Chia et al., "Beyond NDCG: behavioral testing of recommender systems with RecList",
+2021.
 """
 
 from __future__ import annotations
@@ -50,11 +51,11 @@ NEAR_MISSES = "near misses: the answer lacks the label"
 class Behaviour:
     """The result of a behavioural test.
 
-    - `name`: the change of the query.
+    - `name`: a description of the change to the query.
     - `figure`: a description of the measured figure.
     - `value`: the value of the figure, or None if it cannot be measured.
-    - `rule`: the condition that the value must meet, or None if no value is right or wrong.
-    - `passed`: whether the value meets the condition, or None without a condition.
+    - `rule`: the condition that the value must meet, or None if any value is acceptable.
+    - `passed`: whether the value meets the condition, or None if there is no condition.
     """
 
     name: str
@@ -66,7 +67,7 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class _Trial:
-    """The inputs of all tests: a system, cases, and its answers to the original queries."""
+    """The inputs of all tests: a system, cases, and the answers to the unchanged queries."""
 
     system: System
     cases: HeldOutCases
@@ -82,7 +83,7 @@ class _Trial:
 def run_behaviour_tests(
     system: System, cases: HeldOutCases, dataset: Dataset, seed: int = 0
 ) -> list[Behaviour]:
-    """Run all tests on a random sample of the cases.
+    """Run all behavioural tests on a random sample of at most `SAMPLE` cases.
 
     Tests that compare artists are omitted if no song has an artist.
     """
@@ -108,10 +109,10 @@ def recommend_songs(system: System, cases: HeldOutCases) -> SongNumbers:
 
 
 def measure_overlap(first: SongNumbers, second: SongNumbers) -> NDArray[np.float64]:
-    """Return the share of songs that two answers have in common, shape (cases,).
+    """Return the share of songs that two answers to each case have in common, shape (cases,).
 
-    The share is the number of common songs divided by the length of the longer answer, or 1 if both
-    answers are empty.
+    `first` and `second` have shape (cases, K). The share is the number of common songs divided by
+    the length of the longer answer, or 1 if both answers are empty.
     """
     is_shared = (first[:, :, None] == second[:, None, :]) & (first >= 0)[:, :, None]
     shared = is_shared.sum(axis=(1, 2))
@@ -165,8 +166,8 @@ def _test_replaced_song(trial: _Trial) -> list[Behaviour]:
     )
     share = Behaviour(REPLACED, SAME_SONGS, float(same.mean()))
     difference = float((same - other).mean())
-    # There is no rule if playlists seldom repeat an artist, as on radio stations that avoid
-    # repetition, because then two songs by an artist need not have similar recommendations.
+    # If playlists seldom repeat an artist, as on radio stations that avoid repetition, two songs by
+    # an artist need not have similar recommendations, so any difference is acceptable.
     if trial.dataset.artist_recurrence < MIN_ARTIST_RECURRENCE:
         figure = f"{REPLACED_DIFFERENCE}; artists seldom recur here"
         return [share, Behaviour(REPLACED, figure, difference)]
@@ -177,10 +178,10 @@ def _test_replaced_song(trial: _Trial) -> list[Behaviour]:
 
 
 def _replace_last_songs(trial: _Trial) -> tuple[list[int], SongLists, SongLists]:
-    """Return the rows of the cases whose last song can be replaced, and two lists of new seeds.
+    """Return the rows of the cases whose last song can be replaced, and two sets of new queries.
 
-    In the first list, the last seed is another song of the same artist. In the second list, it is
-    a similarly popular song of another artist.
+    In the first set, the last seed of each query is another song of the same artist. In the second
+    set, it is a similarly popular song of another artist.
     """
     cases, songs = trial.cases, trial.dataset.songs
     by_artist: dict[int, list[int]] = {}

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from evaluation.runs.history import RecordedEvaluation
     from evaluation.systems.location import StoreLocation
 
-KIND = "compare"  # the kind of comparisons in the log of runs
+KIND = "compare"  # the kind of a comparison in the log of runs
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def compare_named(
     """Compare two releases or two recorded evaluations, given by their ids, and log the result.
 
     Releases are scored on the cases that `selection` defines. Recorded evaluations are compared by
-    their recorded figures, without `selection`. Raises `InputError` if one id is a release and the
-    other an evaluation. If the log cannot be written, the reporter says so, and the report's `run`
-    is empty.
+    their recorded figures, and `selection` is ignored. Raises `InputError` if one id is a release
+    and the other an evaluation. If the log of runs cannot be written, a message is reported, and
+    `ChangeReport.run` is empty.
     """
     release_ids = location.release_ids()
     old_ids = [release for release in release_ids if release.startswith(before)]
@@ -130,7 +130,7 @@ def _to_payload(report: ChangeReport) -> dict[str, Any]:
 def compare_runs(home: Path, before: str, after: str) -> ChangeReport:
     """Compare two recorded evaluations on the playlists that were scored in both.
 
-    `before` and `after` have the form RUN:SYSTEM, or RUN for the main system of the run. Raises
+    `before` and `after` have the form RUN:SYSTEM, or RUN for the first system of the run. Raises
     `InputError` if a run or system does not exist, or `MismatchError` if the held-out cases of the
     two runs cannot be compared.
     """
@@ -199,7 +199,7 @@ def _require_comparable(old: RecordedEvaluation, new: RecordedEvaluation) -> Non
 
 
 def _group_by_name(names: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
-    """Return a mask of the cases in each slice, shape (cases,), from the slice of each case."""
+    """Return a mask of the cases in each slice, shape (cases,). `names` has a slice per case."""
     array = np.array(names, dtype=object)
     return {name: array == name for name in dict.fromkeys(names) if name}
 
@@ -214,13 +214,15 @@ def compare_releases(
 ) -> ChangeReport:
     """Score two releases on the same held-out cases of a work folder.
 
-    If both releases are published, pass their store as `location`, so that several processes can
-    search them. Raises `MismatchError` if neither release was made in the work folder, or if their
-    splits have different seeds.
+    `location` is the store of both releases, with which several processes can open them. If it is
+    None, because a release is not published yet, this process alone searches them. Raises
+    `MismatchError` if neither release was made in the work folder, or if their splits have
+    different seeds.
     """
     manifests = (before.manifest, after.manifest)
     foreign = _find_foreign(manifests, work)
-    # Read the dataset with the parameters of the release that was made in this work folder.
+    # Use the parameters of the release that was made in this work folder, because they fit its
+    # data.
     manifest = before.manifest if after.manifest in foreign else after.manifest
     parameters = manifest.origin.parameters
     holdout = selection.holdout or ("last" if is_ordered(parameters) else "random")
@@ -257,10 +259,10 @@ def compare_releases(
 
 
 def _find_foreign(manifests: tuple[Manifest, Manifest], work: Path) -> list[Manifest]:
-    """Return the releases that were not made in the work folder.
+    """Return the manifests of the releases that were not made in the work folder.
 
-    Raises `MismatchError` if the splits of the two releases have different seeds. In that case,
-    each release was trained on playlists that the other split holds out.
+    Raises `MismatchError` if the two releases split the playlists with different seeds, because
+    each release was then trained on playlists that the other release holds out.
     """
     before, after = manifests
     if before.origin.parameters["seed"] != after.origin.parameters["seed"]:

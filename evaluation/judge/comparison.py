@@ -1,4 +1,4 @@
-"""Comparisons of systems on the same queries: difference, interval, paired test and verdict."""
+"""Comparison of systems on the same queries: difference, confidence interval and paired test."""
 
 from __future__ import annotations
 
@@ -46,6 +46,9 @@ def judge_gain(metric: str, gain: float, p: float) -> Verdict:
 class Comparison:
     """The main system compared with another system, by one metric on the same queries.
 
+    The main system is the first system of an evaluation, such as the release in its default mode.
+
+    - `other`: key of the other system.
     - `difference`: the figure of the main system minus the figure of the other system.
     - `p`: p-value of the difference, by McNemar's test for hit rates and by a permutation test for
       other metrics.
@@ -70,7 +73,8 @@ class Comparison:
 class Change:
     """The change of a metric between two runs or releases, on all queries or on a slice of them.
 
-    - `group`, `name`: name of the group of slices, and name of the slice.
+    - `group`, `name`: name of the group of slices, such as "length of the query", and name of the
+      slice, such as "2 to 4 songs"; "" and "all" for all queries.
     - `queries`: number of queries.
     - `difference`: the figure after the change minus the figure before.
     - `p`: p-value of the difference, corrected for the number of changes in the same table.
@@ -94,11 +98,12 @@ class ChangeReport:
 
     - `before`, `after`: descriptions of the runs or releases.
     - `queries`: number of cases.
-    - `left_out`: number of cases that only one of the two runs has.
+    - `left_out`: number of cases that only one of the two runs scored.
     - `rows`, `slices`: changes on all cases, and on slices of the cases.
     - `split`, `holdout`: the split, and the songs that are held out from each playlist.
-    - `available`: number of cases in the split, from which `queries` cases were drawn.
-    - `remarks`: notes for the reader.
+    - `available`: number of cases in the split, from which `queries` cases were drawn; 0 if two
+      runs are compared.
+    - `remarks`: sentences on limits of the comparison, for the reader.
     - `run`: id of this comparison in the log of runs.
     """
 
@@ -184,7 +189,7 @@ def _measure_slice(
 ) -> list[Change]:
     """Return the changes on a slice, which is given as a group, a name and a mask of the cases.
 
-    The p-values are not corrected yet, and every verdict is "same". Use `_correct` to set both.
+    The p-values are not corrected, and every verdict is "same", until `_correct` sets both.
     """
     group, name, members = slice_
     old = {metric: before[metric][members] for metric in metrics}

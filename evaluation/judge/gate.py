@@ -1,4 +1,4 @@
-"""Quality gates: bounds for metrics, and a comparison of a new release with the current one."""
+"""Quality gates, which check bounds for metrics, or compare a new release with the current one."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from evaluation.protocol.cases import Holdout
 
 SAMPLE = 4_000
-"""Maximum number of validation cases of a gate.
+"""Maximum number of validation cases on which a new release is compared with the current one.
 
-A release that is not published yet is searched by a single process, so more cases would take long.
-They would only detect differences that are too small to matter."""
+Only one process can search a release that is not published yet, so more cases would take long. They
+would only detect differences that are too small to matter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def parse_bound(text: str, holdout: Holdout | None = None) -> Bound:
 
 
 def require_bounds(result: Evaluation, bounds: Sequence[Bound]) -> None:
-    """Raise `GateError` if the main system misses a bound.
+    """Raise `GateError` if the first system of the evaluation misses a bound.
 
     Raises `InputError` if the evaluation lacks the metric of a bound.
     """
@@ -102,10 +102,10 @@ def require_not_worse(
 def make_publication_gate(
     store: ReleaseStore, reporter: Reporter
 ) -> Callable[[OpenRelease, Path], None]:
-    """Return a gate for `ingest.pipeline.run` that calls `require_not_worse`.
+    """Return a function that checks a new release before `ingest.pipeline.run` publishes it.
 
-    The gate compares the new release with the current release of `store`. If there is no current
-    release, the new release passes.
+    The function calls `require_not_worse` with the new release, the current release of `store` and
+    the work folder. If there is no current release, the new release passes.
     """
 
     def gate(new: OpenRelease, work: Path) -> None:

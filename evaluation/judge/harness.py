@@ -50,14 +50,14 @@ if TYPE_CHECKING:
     from evaluation.systems.release import System
 
 DEFAULT_MODES = ("auto", "dense", "cooccurrence")
-"""Modes of a release that are scored by default. The first mode is compared with all others."""
+"""Modes of a release that are scored by default. All systems are compared with the first mode."""
 
 NO_ARTISTS = (
     "no song has an artist, so these do not apply: the metrics of artists (artist_repetition, "
     "r_precision_artists), the slices by artist, and the behavioural tests that compare songs of "
     "an artist"
 )
-"""Note on the parts of an evaluation that are omitted if no song has an artist."""
+"""Note on the metrics, slices and tests that are omitted if no song has an artist."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Plan:
     - `seed`: seed of random holdouts and of the sample.
     - `processes`: number of processes that search the release, by default one for each core.
     - `target`: address of a service to score instead of the release.
-    - `behaviours`: whether to run the behavioural tests.
+    - `behaviours`: whether to run the behavioural tests (see `evaluation.judge.behaviour`).
     - `recall`: whether to measure the recall of the index.
     - `new_songs`: whether to measure how often new songs are recommended, which trains again (see
       `evaluation.judge.new_songs`).
@@ -111,8 +111,9 @@ class Plan:
 class _Inputs:
     """The cases to score and the dataset.
 
-    `available` is the number of cases of the split before sampling, `leaks` the result of the check
-    for leaks, and `test_uses` the number of earlier uses of the test playlists.
+    - `available`: number of cases of the split before sampling.
+    - `leaks`: held-out playlists that are also training playlists.
+    - `test_uses`: number of logged runs that scored the test playlists.
     """
 
     cases: HeldOutCases
@@ -131,7 +132,7 @@ def evaluate(
     release: str | None = None,
     own: Mapping[str, Recommender] | None = None,
 ) -> Evaluation:
-    """Evaluate in the same way as `measure`, and record the evaluation in the log of runs."""
+    """Evaluate as `measure` does, and record the evaluation in the log of runs."""
     result = measure(location, work, plan, reporter, release, own)
     history.record_evaluation(location.folder, result, reporter)
     return result
@@ -147,9 +148,10 @@ def measure(
 ) -> Evaluation:
     """Score a release, by default the current one, and baselines on held-out cases.
 
-    `work` is the work folder of the release. `own` maps names to custom recommenders, which are
-    also scored. The evaluation is not recorded in the log of runs: see `evaluate`. Raises
-    `MismatchError`, and the errors of stores, services and baselines.
+    `work` is the work folder of the release, with the results of the ingest stages. `own` maps
+    names to custom recommenders, which are also scored. Unlike `evaluate`, this function does not
+    record the evaluation in the log of runs. Raises `MismatchError` if the release was not made in
+    `work`, and the errors of stores, services and baselines.
     """
     choice.require_libraries(plan.baselines)
     opened = location.open_release(

@@ -29,7 +29,7 @@ _CHUNK = 50  # number of resamples in memory at a time
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A mean over queries, and its 95% confidence interval.
+    """The mean of a metric over queries, and its 95% confidence interval.
 
     `low` and `high` are the ends of the interval, or None if there is no interval.
     """
@@ -40,7 +40,7 @@ class Figure:
 
     @property
     def margin(self) -> float | None:
-        """The distance from the mean to the farther end of the interval."""
+        """The distance from the mean to the farther end of the interval, or None without any."""
         if self.low is None or self.high is None:
             return None
         return max(self.high - self.mean, self.mean - self.low)
@@ -61,7 +61,7 @@ def estimate(figures: Mapping[Key, NDArray[np.float64]], seed: int = 0) -> dict[
 def estimate_share_difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> Figure:
     """Return the difference between two shares of the same queries, first minus second.
 
-    `first` and `second` contain a 0 or a 1 for each query. The confidence interval is Newcombe's.
+    `first` and `second`, shape (queries,), contain only 0 and 1. The interval is Newcombe's.
     """
     mean, low, high = _wilson(first)
     other_mean, other_low, other_high = _wilson(second)
@@ -88,7 +88,7 @@ def _estimate_share(values: NDArray[np.float64]) -> Figure:
 
 
 def _wilson(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the share of ones, and the ends of Wilson's interval."""
+    """Return the share of ones among the values 0 and 1, and the ends of Wilson's interval."""
     ones = int(values.sum())
     interval = binomtest(ones, len(values)).proportion_ci(method="wilson")
     return ones / len(values), float(interval.low), float(interval.high)
@@ -128,7 +128,7 @@ def bootstrap(
 
 
 def _resample_sums(values: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
-    """Return the sum of each column in each resample, shape (resamples, columns)."""
+    """Return the sum of each column of `values` in each resample, shape (resamples, columns)."""
     random = np.random.default_rng(seed)
     n = len(values)
     sums = np.empty((resamples, values.shape[1]))

@@ -1,10 +1,10 @@
-"""How often a release recommends new songs, which no training playlist contains.
+"""Measurement of how often a release recommends new songs, which no training playlist contains.
 
-The plays of a random share of the songs are taken out of the training playlists, and a release with
-the parameters of the evaluated release is made from the rest. It knows the songs that were taken
-out as new songs, as if a catalog file listed them. The cases are the plays of these songs in
-held-out playlists. A song is chosen because training playlists contain it, so it is not in the
-catalog for being a label.
+A play is an occurrence of a song in a playlist. All plays of a random sample of songs are removed
+from the training playlists, and a temporary release is made from the remaining plays, with the
+parameters of the evaluated release. The sampled songs stay in its catalog, as if a catalog file
+listed them. Each play of a sampled song in a held-out playlist becomes a case. Only songs in
+training playlists are sampled, so no song is in the catalog merely because it is a label.
 """
 
 from __future__ import annotations
@@ -47,17 +47,22 @@ if TYPE_CHECKING:
     from evaluation.systems.release import System
 
 SHARE = 0.05
-"""Share of the songs in training playlists whose plays are taken out."""
+"""Share of the songs in training playlists whose plays are removed."""
 
 MAX_CASES = 4_000
-"""Maximum number of cases. They are drawn at random if there are more."""
+"""Maximum number of cases. If there are more, a random sample is used."""
 
 KS = (10, 100)  # values of k, in songs, for hit rates and coverage
 
 
 @dataclass(frozen=True)
 class NewSongScores:
-    """The figures of one system: hit rates, and the share of the new songs in any ranking."""
+    """The figures of one system on new songs.
+
+    - `key`, `name`: the name of the system in JSON, and in reports.
+    - `figures`: hit rates (hr@k), and the share of the new songs that are in at least one ranking
+      (coverage@k), by metric.
+    """
 
     key: str
     name: str
@@ -68,12 +73,13 @@ class NewSongScores:
 class NewSongs:
     """The figures of a release and of baselines on cases whose label is a new song.
 
-    - `share`: share of the songs that were taken out, of all songs in training playlists.
-    - `songs`, `catalog`: number of songs that were taken out, and of all songs in the catalog.
+    - `share`: share of the songs in training playlists that were made new songs.
+    - `songs`, `catalog`: number of these songs, and of all songs in the catalog.
     - `queries`, `available`: number of cases, and number of cases before sampling.
     - `playlists`: number of held-out playlists with a case.
-    - `systems`: the release in each mode, chance, the baseline `ArtistSongs`, and the evaluated
-      release in the first mode, in which the songs have their plays.
+    - `systems`: the temporary release in each mode, the expected figures of random rankings, the
+      baseline `ArtistSongs`, and the evaluated release in the first mode, which was trained with
+      the plays of the songs.
     """
 
     share: float
@@ -87,7 +93,7 @@ class NewSongs:
 
 @dataclass(frozen=True)
 class NewSongsPlan:
-    """Options: the split, the modes, the number of cases, and the seed of all random choices."""
+    """The options of the measurement, as in `evaluation.judge.harness.Plan`."""
 
     split: Split
     modes: Sequence[str] = ("auto",)
@@ -99,10 +105,10 @@ class NewSongsPlan:
 def measure_new_songs(
     release: OpenRelease, dataset: Dataset, plan: NewSongsPlan, reporter: Reporter
 ) -> NewSongs:
-    """Measure how often a release recommends new songs.
+    """Measure how often a release recommends new songs, with a temporary release.
 
-    `dataset` is the dataset of the release. Raises `MismatchError` if no held-out playlist of the
-    split has a case, and the errors of publishing.
+    `dataset` is the dataset of `release`. Raises `MismatchError` if no playlist of the split
+    contains a sampled song, and the errors of publishing.
     """
     manifest = release.manifest
     taken = _draw_songs(dataset, plan.seed)
@@ -145,7 +151,10 @@ def measure_new_songs(
 
 
 def _draw_songs(dataset: Dataset, seed: int) -> SongNumbers:
-    """Draw songs of the catalog that training playlists contain."""
+    """Draw the share `SHARE` of the catalog songs that are in training playlists.
+
+    Returns song numbers in ascending order.
+    """
     songs = dataset.songs
     played = np.flatnonzero(songs.in_catalog & (songs.playlists > 0)).astype(np.int32)
     count = max(1, round(SHARE * len(played)))
@@ -155,9 +164,9 @@ def _draw_songs(dataset: Dataset, seed: int) -> SongNumbers:
 def _list_cases(
     dataset: Dataset, taken: SongNumbers, plan: NewSongsPlan, *, ordered: bool
 ) -> HeldOutCases:
-    """Return one case for each play of a taken song in a held-out playlist.
+    """Return one case for each play of a sampled song (`taken`) in a held-out playlist.
 
-    The seeds are the songs before it or, if playlists are not in play order, all other songs.
+    The seeds are the songs before the play or, if playlists are not in play order, all other songs.
     """
     playlists = read_playlists(dataset.work, plan.split)
     ids, names, seeds, labels = [], [], [], []
@@ -179,7 +188,7 @@ def _list_cases(
 
 
 def _take_out(dataset: Dataset, taken: SongNumbers) -> Dataset:
-    """Return the dataset without the plays of these songs, which stay in the catalog."""
+    """Return the dataset without the plays of the songs `taken`, which stay in the catalog."""
     is_kept = ~np.isin(dataset.train.songs, taken)
     lengths = np.bincount(dataset.train.rows[is_kept], minlength=len(dataset.train))
     train = SongLists(
@@ -233,7 +242,7 @@ def _publish(
 
 
 def _write_files(dataset: Dataset, folder: Path, manifest: Manifest) -> StageFiles:
-    """Write the songs and the training playlists as files of ingest stages."""
+    """Write the songs and the training playlists to `folder`, in the format of ingest stages."""
     songs = pq.read_table(find_songs(dataset.work))
     listed = np.zeros(len(songs), bool)
     listed[dataset.songs.listed] = True

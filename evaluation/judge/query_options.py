@@ -1,4 +1,7 @@
-"""Behavioural tests of query options: disliked songs, weighted songs, and versions of songs."""
+"""Behavioural tests of query options: disliked songs, weighted songs, and versions of songs.
+
+The answer to a query is the list of recommended songs.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ DEPTH = 100  # number of songs in an answer
 K = 10  # number of songs whose similarity is measured
 DISLIKE = -1.0  # weight of a disliked song, the same as in `nextsong recommend --unlike`
 EMPHASIS = 10.0  # weight of an emphasised song
-VERSION_SAMPLE = 2_000  # maximum number of cases for versions, which change few answers
+VERSION_SAMPLE = 2_000  # maximum number of cases for the test of versions, which few answers have
 
 DISLIKED = "the best recommended song is disliked"
 EMPHASISED = f"the first song of the query has the weight {EMPHASIS:g}"
@@ -39,13 +42,13 @@ class ConfigurableSystem(System, Protocol):
     """A system that supports query options: a release or a service."""
 
     def allow_versions(self) -> System:
-        """Return a copy of this system whose answers may contain versions of songs."""
+        """Return a copy of this system whose answers may contain several versions of a song."""
 
 
 def run_option_tests(
     system: ConfigurableSystem, cases: HeldOutCases, dataset: Dataset, seed: int = 0
 ) -> list[Behaviour]:
-    """Run all tests on random samples of the cases."""
+    """Run the tests of query options on random samples of the cases."""
     sample = cases.sample(SAMPLE, seed)
     return [
         *measure_dislike(system, sample, dataset),
@@ -59,8 +62,8 @@ def measure_dislike(
 ) -> list[Behaviour]:
     """Mark the best recommended song that is not the label as disliked, and compare the answers.
 
-    The figures are the change in the similarity of the answers to the disliked song, and the
-    changes in the hit rates.
+    Returns the change in the similarity of the answers to the disliked song, and the changes in the
+    hit rates. `weight` is the weight of the disliked song in the query.
     """
     before = _recommend(system, cases, DEPTH + 1)
     is_candidate = (before >= 0) & ~match_labels(before, cases.labels)
@@ -79,9 +82,10 @@ def measure_dislike(
 def measure_emphasis(
     system: System, cases: HeldOutCases, dataset: Dataset, weight: float = EMPHASIS
 ) -> list[Behaviour]:
-    """Give the first song of each query more weight, and compare the answers.
+    """Give the first song of each query the weight `weight`, and compare the answers.
 
-    Queries with a single song are omitted.
+    Returns the change in the similarity of the answers to the song, and the changes in the hit
+    rates. Queries with a single song are omitted.
     """
     rows = np.flatnonzero((cases.seeds.lengths > 1) & (_take_first(cases) >= 0))
     if not len(rows):
@@ -99,7 +103,8 @@ def measure_versions(
 ) -> list[Behaviour]:
     """Allow versions of songs in the answers, and compare the answers.
 
-    A version is another recording of a song in the query or of another song in the answer.
+    A version is another recording of a song in the query or of another song in the answer. Returns
+    the shares of labels and of answers with a version, and the changes in the hit rates.
     """
     without = _recommend(system, cases, DEPTH)
     allowed = _recommend(system.allow_versions(), cases, DEPTH)
@@ -141,7 +146,8 @@ def _compare(
 ) -> list[Behaviour]:
     """Return the changes in hit rates, and in the similarity between `song` and the answers.
 
-    `song` has one song for each case. The similarity must change in the direction of `sign`.
+    `song`, shape (cases,), has one song for each case. The rule is that the similarity must not
+    decrease if `sign` is 1, and must not increase if `sign` is -1.
     """
     behaviours = [_compare_similarity(name, before, after, song, dataset, sign)]
     if dataset.songs.has_artists:
@@ -198,7 +204,7 @@ def _measure_similarity(
 def _compare_hit_rates(
     before: SongNumbers, after: SongNumbers, cases: HeldOutCases
 ) -> dict[int, float]:
-    """Return the hit rate of `after` minus the hit rate of `before`, by the number of songs."""
+    """Return the hit rate at k of `after` minus that of `before`, for each k in (`K`, `DEPTH`)."""
     matches = [match_labels(answers, cases.labels) for answers in (before, after)]
     return {k: float(hits(matches[1], k).mean() - hits(matches[0], k).mean()) for k in (K, DEPTH)}
 
@@ -206,9 +212,9 @@ def _compare_hit_rates(
 def _measure_artist_share(
     answers: SongNumbers, song: SongNumbers, dataset: Dataset
 ) -> NDArray[np.float64]:
-    """Return the share of songs by the artist of `song`, shape (cases,).
+    """Return the share of the first `K` songs of each answer that are by the artist of `song`.
 
-    The share is measured on the first `K` songs of each answer.
+    The result has shape (cases,).
     """
     first, artist = answers[:, :K], dataset.songs.artist
     wanted = artist[song][:, None]
@@ -218,7 +224,10 @@ def _measure_artist_share(
 
 
 def _identify_recordings(dataset: Dataset, *songs: SongNumbers) -> dict[int, Hashable]:
-    """Return the recording of each song that has an artist, by song number."""
+    """Return the artist and bare title of each song that has an artist, by song number.
+
+    Versions of a song have the same value.
+    """
     numbers = np.unique(np.concatenate(songs))
     numbers = numbers[numbers >= 0]
     titles = dataset.songs.table["title"].take(numbers).to_pylist()
@@ -231,7 +240,10 @@ def _identify_recordings(dataset: Dataset, *songs: SongNumbers) -> dict[int, Has
 
 
 def _has_version(recordings: list[Hashable], seeds: set[Hashable]) -> bool:
-    """Return whether any recording occurs twice or is also the recording of a seed."""
+    """Return whether two songs, or a song and a seed, are versions of each other.
+
+    `recordings` and `seeds` have a value of `_identify_recordings` for each song, or None.
+    """
     known = [recording for recording in recordings if recording is not None]
     return len(set(known)) < len(known) or not seeds.isdisjoint(known)
 
@@ -250,6 +262,9 @@ def _take_first(cases: HeldOutCases) -> SongNumbers:
 
 
 def _remove(answers: SongNumbers, songs: SongNumbers) -> SongNumbers:
-    """Remove one song from each answer, and cut each answer to `DEPTH` songs."""
+    """Remove one song from each answer, and cut each answer to `DEPTH` songs.
+
+    `songs`, shape (cases,), contains the song to remove for each case.
+    """
     kept = [answer[answer != song][:DEPTH] for answer, song in zip(answers, songs, strict=True)]
     return np.array(kept)

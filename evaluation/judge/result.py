@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 class Conditions:
     """The conditions of an evaluation, which are needed to repeat it.
 
+    - `created`: time of the evaluation, in ISO 8601 and UTC.
+    - `data_fingerprint` to `parameters`: as in `catalog.manifest.Origin`.
     - `playlists`: number of scored playlists, each of which is one case.
     - `available`: number of playlists in the split.
     - `depth`: number of songs that are recommended for each case.
@@ -58,10 +60,13 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The scores of several systems on the same cases, the main system first.
+    """The scores of several systems on the same cases.
 
-    `skipped` contains a sentence for each mode or baseline that was left out. `run` is the id of
-    the evaluation in the log of runs. `new_songs` is None if new songs were not measured.
+    - `systems`: the scores of each system. The first is the main system, with which all others are
+      compared: the release or the service in its first mode.
+    - `skipped`: a sentence for each mode, baseline or group of metrics that was left out.
+    - `run`: the id of the evaluation in the log of runs.
+    - `new_songs`: the figures on new songs, or None if they were not measured.
     """
 
     conditions: Conditions
@@ -79,18 +84,18 @@ class Evaluation:
 
     @property
     def main(self) -> SystemScores:
-        """The system that all others are compared with: the release or the service."""
+        """The main system, with which all others are compared."""
         return self.systems[0]
 
     def comparison(self, metric: str, other: str) -> Comparison | None:
-        """Return the comparison of the main system with `other` by this metric, or None."""
+        """Return the comparison of the main system with `other` by a metric, or None."""
         for comparison in self.comparisons:
             if (comparison.metric, comparison.other) == (metric, other):
                 return comparison
         return None
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """Yield the evaluation as JSON objects, one per line, with the kind of object in `type`."""
+        """Yield the JSON objects that `nextsong evaluate --json` prints; `type` is their kind."""
         yield {"type": "conditions", "run": self.run, **asdict(self.conditions)}
         leaks = asdict(self.leaks)
         yield {"type": "leaks", **leaks, "same_songs": len(self.leaks.same_songs)}

@@ -1,4 +1,4 @@
-"""Scoring of one system on held-out cases."""
+"""Scoring of a system on held-out cases."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class SystemScores:
 
     - `key`: the name of the system in options and JSON.
     - `name`: the name of the system in reports.
-    - `seconds`: time in seconds in which the system answered all cases.
-    - `figures`: means over the cases, by metric. Coverage has neither an interval nor figures per
-      query.
-    - `per_query`: figures of each case by metric, shape (cases,).
+    - `seconds`: duration of the recommendations for all cases.
+    - `figures`: means over the cases, by metric, and the coverage, which has no confidence
+      interval.
+    - `per_query`: figures of each case by metric, shape (cases,). There are none for the coverage.
     """
 
     key: str
@@ -50,7 +50,7 @@ class SystemScores:
 def score_system(
     system: System, cases: HeldOutCases, dataset: Dataset, depth: int, reporter: Reporter
 ) -> SystemScores:
-    """Request `depth` songs per case from a system, and compute the metrics of its rankings."""
+    """Score a system by the metrics of its rankings of `depth` songs for each case."""
     with reporter.task("score") as task:
         start = time.perf_counter()
         batches, done = [], 0

@@ -21,7 +21,7 @@ FLIPS = 10_000  # number of rounds in a permutation test
 _CHUNK = 500  # number of rounds in memory at a time
 
 ALPHA = 0.05
-"""A difference with a lower p-value is significant."""
+"""Significance level: a difference with a lower p-value is significant."""
 
 
 def mcnemar_test(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
@@ -33,7 +33,7 @@ def mcnemar_test(first: NDArray[np.float64], second: NDArray[np.float64]) -> flo
     only_second = int(((first <= 0) & (second > 0)).sum())
     if not only_first + only_second:
         return 1.0
-    # For extreme counts, the p-value is too small for a float and becomes 0.
+    # A p-value is above 0, but a very small p-value is rounded to 0.
     p = float(binomtest(only_first, only_first + only_second, 0.5).pvalue)
     return max(p, sys.float_info.min)
 
@@ -64,7 +64,7 @@ def permutation_test(
 
 
 def holm_correction(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for the number of tests.
+    """Return the p-values, corrected for the number of tests, in the same order.
 
     Holm, "A simple sequentially rejective multiple test procedure", 1979.
     """
@@ -77,7 +77,7 @@ def holm_correction(p_values: Sequence[float]) -> list[float]:
 
 
 def format_p_value(p: float) -> str:
-    """Return a p-value as text, such as `.0123`, or `< .0001` for smaller values."""
+    """Return a p-value as text, such as `.0123`, or `< .0001` if it is below 0.0001."""
     return "< .0001" if p < 0.0001 else f"{p:.4f}".removeprefix("0")
 
 

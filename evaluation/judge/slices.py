@@ -28,10 +28,12 @@ LENGTHS = ((1, 1), (2, 4), (5, 9), (10, 19), (20, 49), (50, 99), (100, None))
 ARTIST_OF_LABEL = "artist of the label"
 
 HEAD, MIDDLE = 0.5, 0.9
-"""Bounds of the slices by popularity, as shares of all training plays.
+"""Bounds of the slices by popularity.
 
-The head is the most popular songs that together have `HEAD` of all training plays. The head and the
-middle together have `MIDDLE` of them. All other songs are the tail."""
+A play is an occurrence of a song in a training playlist. The head consists of the most popular
+songs, which have the share `HEAD` of all plays. The head and the middle together have the share
+`MIDDLE`. All other songs with plays are the tail.
+"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Slice:
 def measure_slices(
     systems: Sequence[SystemScores], cases: HeldOutCases, dataset: Dataset
 ) -> list[Slice]:
-    """Return the figures of each system on each slice that has a case."""
+    """Return the figures of each system on each slice that contains at least one case."""
     return [
         Slice(group, name, int(members.sum()), _estimate_figures(systems, members))
         for group, members_by_name in group_cases(cases, dataset).items()
@@ -123,9 +125,10 @@ def _slice_by_label_popularity(cases: HeldOutCases, dataset: Dataset) -> dict[st
 
 
 def _find_popularity_tiers(dataset: Dataset) -> NDArray[np.int64]:
-    """Return the tier of each song: 1 (head), 2 (middle), 3 (tail), 4 (new), or 0.
+    """Return the popularity tier of each song, shape (songs,).
 
-    0 stands for songs that are not in the catalog.
+    The tiers are 1 (head), 2 (middle), 3 (tail), 4 (in the catalog without plays) and 0 (not in the
+    catalog).
     """
     order = dataset.songs.by_popularity
     plays = dataset.songs.playlists[order]
@@ -140,8 +143,8 @@ def _find_popularity_tiers(dataset: Dataset) -> NDArray[np.int64]:
 def _slice_by_known_songs(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
     """Slice by the share of seeds that are in the catalog.
 
-    Cases without such a seed are divided into two slices, depending on whether the catalog has
-    another song by an artist of a seed.
+    Cases with no seed in the catalog are divided into two slices, depending on whether the catalog
+    has a song by an artist of a seed.
     """
     seeds, songs = cases.seeds, dataset.songs
     share = _count_seeds(cases, _in_catalog(cases, dataset)) / np.maximum(seeds.lengths, 1)
@@ -164,10 +167,10 @@ def _slice_by_known_songs(cases: HeldOutCases, dataset: Dataset) -> dict[str, Me
 
 
 def _slice_by_vectors(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
-    """Slice by the number of known seeds that are in at least `min_count` training playlists.
+    """Slice by the number of seeds that are in the catalog and have a dense vector.
 
-    Seeds in fewer training playlists have no dense vector, so the query uses only their
-    co-occurrence weights.
+    Seeds in fewer than `min_count` training playlists have no dense vector, so the query uses only
+    their co-occurrence weights.
     """
     in_catalog = _in_catalog(cases, dataset)
     is_frequent = dataset.songs.playlists[cases.seeds.songs] >= dataset.min_count
@@ -205,11 +208,14 @@ def _slice_by_label_artist(cases: HeldOutCases, dataset: Dataset) -> dict[str, M
 
 
 def _in_catalog(cases: HeldOutCases, dataset: Dataset) -> NDArray[np.bool_]:
-    """Return whether each seed is in the catalog, as one array for the seeds of all cases."""
+    """Return whether each seed is in the catalog, shape (seeds of all cases,)."""
     songs = cases.seeds.songs
     return (songs >= 0) & dataset.songs.in_catalog[songs]
 
 
 def _count_seeds(cases: HeldOutCases, is_counted: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the number of seeds of each case for which `is_counted` is True, shape (cases,)."""
+    """Return the number of seeds of each case for which `is_counted` is True, shape (cases,).
+
+    `is_counted` has shape (seeds of all cases,).
+    """
     return np.bincount(cases.seeds.rows[is_counted], minlength=len(cases))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DEPTH = 500  # number of songs recommended for each query in the challenge
 
 ARTIST_CREDIT = 0.25
-"""Credit for a recommended artist of a label in `r_precision_with_artists`. A label counts 1."""
+"""Credit for recommending a song by the artist of a label. Recommending a label has credit 1."""
 
 SONGS_PER_PAGE = 10  # number of songs that a user sees at a time
 
@@ -27,7 +27,8 @@ SONGS_PER_PAGE = 10  # number of songs that a user sees at a time
 def r_precision(matches: Matches, labels: SongLists) -> Figures:
     """Return the R-precision of each query, shape (n,).
 
-    For a query with R labels, this is the number of labels among the first R songs, divided by R.
+    The R-precision of a query with R labels is the number of labels among the first R songs,
+    divided by R.
     """
     ranks = np.arange(1, matches.shape[1] + 1)
     within = matches & (ranks <= labels.lengths[:, None])
@@ -53,7 +54,7 @@ def r_precision_with_artists(
 
 
 def clicks(matches: Matches) -> Figures:
-    """Return the number of further pages of ten songs until the first label, shape (n,).
+    """Return how often a user must request ten more songs until a label is shown, shape (n,).
 
     The figure is 0 if a label is among the first ten songs, and 51 (`DEPTH` / 10 + 1) if no label
     is recommended.

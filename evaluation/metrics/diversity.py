@@ -27,7 +27,7 @@ def intra_list_diversity(rankings: SongNumbers, k: int, vectors: NDArray[np.floa
     total = np.zeros((len(first), vectors.shape[1]))
     for position in range(first.shape[1]):
         total += np.where(has_vector[:, position, None], vectors[first[:, position]], 0.0)
-    # The squared length of a sum of n unit vectors is n plus the cosines of all ordered pairs.
+    # The squared length of the sum of n unit vectors is n plus the cosines of all ordered pairs.
     cosines = (total**2).sum(axis=1) - count
     return np.where(count > 1, 1.0 - cosines / np.maximum(count * (count - 1), 1), np.nan)
 

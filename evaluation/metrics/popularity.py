@@ -14,23 +14,23 @@ if TYPE_CHECKING:
 
 
 def coverage(rankings: SongNumbers, k: int, catalog_size: int) -> float:
-    """Return the share of the catalog that is among the first `k` songs of at least one query."""
+    """Return the share of the catalog that is among the first `k` songs of at least one ranking."""
     first = rankings[:, :k]
     return len(np.unique(first[first >= 0])) / max(1, catalog_size)
 
 
 def answer_share(rankings: SongNumbers) -> Figures:
-    """Return 1 for each query that has a recommended song, and 0 for all others."""
+    """Return 1 for each query with a recommended song, and 0 for all others, shape (n,)."""
     return np.asarray((rankings >= 0).any(axis=1), dtype=np.float64)
 
 
 def novelty(
     rankings: SongNumbers, k: int, playlists: NDArray[np.int64], training_playlists: int
 ) -> Figures:
-    """Return the mean self-information in bits of the first `k` songs, or NaN if there is no song.
+    """Return the mean self-information in bits of the first `k` songs, or NaN without any song.
 
     The self-information of a song is -log2 of the share of training playlists that have the song.
-    `playlists` has the number of training playlists of each song; 0 counts as 1.
+    `playlists`, shape (songs,), has the number of training playlists with each song; 0 counts as 1.
     """
     share = np.minimum(np.maximum(playlists, 1) / max(1, training_playlists), 1.0)
     first = rankings[:, :k]

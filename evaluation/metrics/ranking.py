@@ -1,7 +1,7 @@
 """Hit rate, reciprocal rank, precision, recall and NDCG.
 
-Each function returns an array of n figures from 0 to 1. With one label per query, recall equals the
-hit rate, and precision equals the hit rate divided by k.
+Each function returns one figure from 0 to 1 for each query, shape (n,). With one label per query,
+recall equals the hit rate, and precision equals the hit rate divided by k.
 """
 
 from __future__ import annotations

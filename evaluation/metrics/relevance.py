@@ -1,4 +1,4 @@
-"""The positions of labels in rankings, from which the other modules compute ranking metrics."""
+"""The positions of labels in rankings, from which ranking metrics are computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All metrics of a system, with the names used in reports, gates and the log of runs."""
+"""All metrics, by the names that reports, `--fail-under` and the log of runs use."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ EXPLANATIONS = {
     "popularity_bias": "popularity rank of the label minus the mean popularity rank of recommended "
     "songs, divided by the size of the catalog",
     "diversity": "1 - mean cosine similarity of two recommended songs of a query",
-    "artist_repetition": "the share of songs whose artist occurs earlier in the answer",
+    "artist_repetition": "the share of songs whose artist occurs earlier in the ranking",
     "r_precision": "the share of labels among the first R songs if a query has R labels",
     "r_precision_artists": "r_precision plus a quarter of a label for each artist of a label",
     "clicks": "number of further pages of ten songs until the first label; 51 if there is none",
@@ -55,7 +55,11 @@ def _strip_k(metric: str) -> str:
 
 
 def names(*, halves: bool) -> list[str]:
-    """Return the names of all metrics. `halves` adds the metrics for several labels per query."""
+    """Return the names of all metrics.
+
+    `halves` adds the metrics for several labels per query, which is the case if the last half of
+    each playlist is held out.
+    """
     rank_metrics = ("hr", "mrr", "ndcg", "precision", "recall")
     song_metrics = ("novelty", "fresh", "popularity_bias", "artist_repetition", "diversity")
     half_metrics = ["r_precision", "r_precision_artists", f"ndcg@{continuation.DEPTH}", "clicks"]
@@ -71,7 +75,7 @@ def names(*, halves: bool) -> list[str]:
 def measure_per_query(
     rankings: SongNumbers, cases: HeldOutCases, dataset: Dataset
 ) -> dict[str, Figures]:
-    """Return the figures of each metric, shape (n,).
+    """Return the figures of all queries, shape (n,), by metric.
 
     `rankings` has shape (n, depth). A figure is NaN if the metric is undefined for the query.
     Metrics whose k is larger than `depth` are omitted, as are metrics of artists if no song has an
@@ -117,7 +121,7 @@ def measure_per_query(
 
 
 def measure_overall(rankings: SongNumbers, dataset: Dataset) -> dict[str, float]:
-    """Return the metrics that are computed over all rankings at once."""
+    """Return the metrics that have no value for a single query: coverage, by metric name."""
     catalog_size = len(dataset.songs.by_popularity)
     return {
         f"coverage@{k}": popularity.coverage(rankings, k, catalog_size)

@@ -33,12 +33,15 @@ HOLDOUTS = {
     "random": "one song of each held out, at a random position",
     "half": "the last half of each held out",
 }
-"""Descriptions of the held-out songs, for the end of a sentence about playlists."""
+"""Texts that describe the held-out songs, to follow a text such as "500 playlists, "."""
 
 
 @dataclass(frozen=True)
 class HeldOutCases:
-    """n held-out playlists, each with its seeds in play order and its labels.
+    """n cases: held-out playlists, each divided into seeds, in play order, and labels.
+
+    - `playlist_ids`, `names`: ids and names of the playlists, length n.
+    - `seeds`, `labels`: the seeds and the labels of each case.
 
     `weights` contains a weight for each entry of `seeds.songs`, negative for disliked songs. It is
     None if all weights are 1. Releases and services use the weights; baselines ignore them.
@@ -148,7 +151,7 @@ def load_cases(
 
 
 def _divide(songs: SongNumbers, holdout: Holdout, key: str) -> tuple[SongNumbers, SongNumbers]:
-    """Return the seeds and the labels of one playlist."""
+    """Return the seeds and the labels of one playlist. `key` determines a random position."""
     if holdout == "last":
         return songs[:-1], songs[-1:]
     if holdout == "half":

@@ -1,4 +1,4 @@
-"""The songs and training playlists of a work folder, as arrays."""
+"""The songs and training playlists of a work folder (the results of an ingest), as arrays."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SongNumbers = NDArray[np.int32]
-"""Song numbers: row numbers in the work folder's table of songs. -1 stands for an unknown song or
-for no song."""
+"""Song numbers: row numbers in the table of songs (`Songs.table`). -1 stands for an unknown song,
+or for no song."""
 
 NO_SONGS: SongNumbers = np.zeros(0, np.int32)
-"""An empty list of songs."""
+"""An empty array of song numbers."""
 
 UNKNOWN_SONG = Seed(artist="\N{EMPTY SET} nobody", title="\N{EMPTY SET} nothing")
-"""The seed for song number -1. No release contains it."""
+"""The seed that stands for song number -1. No release contains this song."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class SongLists:
 
     @cached_property
     def rows(self) -> NDArray[np.int64]:
-        """The index of the list to which each entry of `songs` belongs, shape (songs,)."""
+        """The index of the list that contains each entry of `songs`, in the shape of `songs`."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def take(self, rows: Sequence[int] | NDArray[np.integer[Any]] | slice) -> SongLists:
@@ -80,7 +80,7 @@ class SongLists:
     def to_matrix(self, songs: int) -> csr_array:
         """Return a matrix, shape (n, songs), with 1 for each song of a list and 0 elsewhere.
 
-        `songs` is the number of all songs. Unknown songs are omitted.
+        `songs` is the number of songs in the dataset. Unknown songs (-1) are omitted.
         """
         known = self.songs >= 0
         ones = np.ones(int(known.sum()), dtype=np.float32)
@@ -100,7 +100,8 @@ class Songs:
       that is only in held-out playlists.
     - `min_playlists`: minimum number of training playlists of a song in the catalog, unless the
       song is listed.
-    - `listed`: songs that are in the catalog because catalog files list them.
+    - `listed`: numbers of the songs that are in the catalog because a catalog file given to the
+      ingest lists them.
     """
 
     table: pa.Table
@@ -119,14 +120,14 @@ class Songs:
 
     @cached_property
     def in_catalog(self) -> NDArray[np.bool_]:
-        """Whether each song is in the catalog of the release, shape (songs,)."""
+        """Whether each song is in the catalog, and so can be recommended, shape (songs,)."""
         in_catalog = self.playlists >= self.min_playlists
         in_catalog[self.listed] = True
         return in_catalog
 
     @cached_property
     def by_popularity(self) -> SongNumbers:
-        """The songs of the catalog, the most popular first; equally popular songs in row order."""
+        """The songs of the catalog, the most popular first, and in row order if equally popular."""
         order = np.argsort(-self.playlists, kind="stable")
         return order[self.in_catalog[order]].astype(np.int32)
 
@@ -188,8 +189,10 @@ class Songs:
 class Dataset:
     """The songs and the training playlists of a work folder.
 
-    `work` is the work folder, and `seed` the seed of its split. Songs in fewer than `min_count`
-    training playlists have no dense vector in the release.
+    - `work`: the work folder.
+    - `train`: the training playlists.
+    - `seed`: seed of the split into training, validation and test playlists.
+    - `min_count`: number of training playlists that a song needs to have a dense vector.
     """
 
     work: Path
@@ -205,7 +208,7 @@ class Dataset:
 
     @cached_property
     def artist_recurrence(self) -> float:
-        """The share of training plays whose playlist has another song by the same artist."""
+        """The share of songs of training playlists whose artist occurs again in the playlist."""
         artist = self.songs.artist[self.train.songs].astype(np.int64)
         playlist_and_artist = self.train.rows * (int(artist.max(initial=0)) + 1) + artist
         _, counts = np.unique(playlist_and_artist[artist >= 0], return_counts=True)
@@ -215,8 +218,8 @@ class Dataset:
     def vectors(self) -> NDArray[np.float32] | None:
         """Word2Vec vectors of unit length, shape (songs, dimensions), or None if there are none.
 
-        The vectors are read from the work folder, and are used to measure the diversity of all
-        systems. Songs without a vector have a row of zeros.
+        The vectors are read from the work folder. The diversity of all systems is measured with
+        these vectors. Songs without a vector have a row of zeros.
         """
         path = self.work / "train" / "vectors.parquet"
         if not path.is_file():
@@ -242,7 +245,7 @@ def load_dataset(work: Path, parameters: Mapping[str, Any]) -> Dataset:
     """Read the dataset in a work folder.
 
     `parameters` are the parameters of the release that was made in the folder. Raises
-    `MismatchError` if the folder lacks a finished stage.
+    `MismatchError` if an ingest stage in the folder is unfinished.
     """
     columns = ["song_id", "artist", "title", "artist_key"]
     with_new_songs = parameters.get("new_songs") is not None

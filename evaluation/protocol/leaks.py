@@ -1,4 +1,4 @@
-"""Check for held-out playlists that are also among the training playlists, by id or by songs."""
+"""Check for leaks: held-out playlists that are also training playlists, by id or by songs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ingest.stages import finished_stage
 if TYPE_CHECKING:
     from pathlib import Path
 
-BYTES_PER_SONG = 4
+BYTES_PER_SONG = 4  # size of a song number in the digested bytes
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Leaks:
 
     - `playlists`: number of held-out playlists.
     - `same_id`: number of held-out playlists with the id of a training playlist. It must be 0.
-    - `same_songs`: ids of held-out playlists with the same songs, in the same order, as a training
-      playlist with another id. These playlists are duplicates in the data.
+    - `same_songs`: ids of held-out playlists with the same songs as a training playlist. They are
+      duplicates in the data.
     - `across`: number of test playlists with the same songs as a validation playlist.
     """
 
@@ -39,7 +39,7 @@ class Leaks:
 def find_leaks(work: Path, *, ordered: bool = True) -> Leaks:
     """Compare the validation and test playlists with the training playlists.
 
-    If `ordered` is False, playlists with the same songs in different orders count as equal. Raises
+    If `ordered` is False, playlists with the same songs in different order count as equal. Raises
     `MismatchError` if the work folder has no split.
     """
     train_ids, train_digests = _read_split(work, "train", ordered=ordered)
@@ -61,7 +61,7 @@ def find_leaks(work: Path, *, ordered: bool = True) -> Leaks:
 
 
 def _read_split(work: Path, split: str, *, ordered: bool) -> tuple[list[str], list[bytes]]:
-    """Return the id of each playlist of a split, and a digest of its songs."""
+    """Return the ids of the playlists of a split, and a digest of the songs of each playlist."""
     path = finished_stage(work, "split").folder / f"{split}.parquet"
     table = pq.read_table(path, columns=["playlist_id", "songs"])
     lists = SongLists.from_arrow(table["songs"])

@@ -12,20 +12,22 @@ from evaluation.metrics.relevance import find_label_ranks, match_labels
 if TYPE_CHECKING:
     from evaluation.judge.result import Evaluation
 
-EXAMPLES_PER_OUTCOME = 3
+EXAMPLES_PER_OUTCOME = 3  # number of examples of early hits, of later hits and of misses
 
-MAX_SUGGESTIONS = 10
+MAX_SUGGESTIONS = 10  # number of recommended songs that an example shows
 
-MAX_SEEDS = 6
+MAX_SEEDS = 6  # maximum number of seeds that an example shows
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """One held-out case, with songs given by name.
 
-    `seeds` are the last seeds, and `earlier_seeds` is the number of seeds before them. `rank` is
-    the rank of the first recommended label, from 1, or 0 if no label is among the `depth`
-    recommended songs. `suggestions` contains each recommended song and whether it is a label.
+    - `name`: name of the playlist.
+    - `seeds`, `earlier_seeds`: the last seeds, and the number of seeds before them.
+    - `label`: the label with the best rank, or the first label if none is recommended.
+    - `rank`: the rank of `label`, from 1, or 0 if no label is among the `depth` recommended songs.
+    - `suggestions`: the first recommended songs, and whether each is a label.
     """
 
     name: str
@@ -38,7 +40,7 @@ class Example:
 
 
 def draw_examples(result: Evaluation, seed: int = 0) -> list[Example]:
-    """Draw random cases of three kinds: hits among the first ten songs, later hits, and misses."""
+    """Draw random cases of three kinds: label among the first ten songs, label later, and miss."""
     ranks = find_label_ranks(match_labels(result.main.rankings, result.cases.labels))
     is_early = (ranks > 0) & (ranks <= MAX_SUGGESTIONS)
     random = np.random.default_rng(seed)

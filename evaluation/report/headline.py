@@ -1,4 +1,4 @@
-"""The headline table of an evaluation, shared by the terminal and the HTML page."""
+"""The table of the main metrics of an evaluation, for the terminal and the HTML page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,13 @@ HEADINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A figure as text, with its verdict. `margin` and `p` are empty if the figure has none."""
+    """A figure of a table, as text.
+
+    - `margin`: distance to the farther end of the confidence interval, or "" without an interval.
+    - `verdict`, `p`: whether the figure is significantly better or worse than that of the main
+      system, and the p-value, or "" if there is no test.
+    - `is_best`: whether no system has a better figure.
+    """
 
     mean: str
     margin: str
@@ -42,7 +48,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A system and its cells; a cell is None if the system lacks the metric."""
+    """The figures of one system; a cell is None if the system lacks the metric."""
 
     name: str
     is_main: bool
@@ -51,7 +57,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class HeadlineTable:
-    """The main figures of all systems of an evaluation."""
+    """The main metrics of all systems of an evaluation: one row per system, one cell per metric."""
 
     title: str
     metrics: tuple[str, ...]
@@ -59,7 +65,7 @@ class HeadlineTable:
 
 
 def make_headline_table(result: Evaluation) -> HeadlineTable:
-    """Return the headline table of an evaluation."""
+    """Return the table of the main metrics of an evaluation."""
     conditions = result.conditions
     metrics = (*METRICS_OF_HALVES, "hr@10") if conditions.holdout == "half" else METRICS
     return HeadlineTable(
@@ -111,11 +117,11 @@ def format_number(value: float, digits: int = 4) -> str:
 
 
 NEW_SONG_METRICS = {"hr@10": "HR@10", "hr@100": "HR@100", "coverage@100": "coverage"}
-"""Headings of the metrics on new songs."""
+"""Headings of the metrics on new songs, by metric."""
 
 
 def describe_new_songs(new: NewSongs) -> str:
-    """Return a sentence on the cases with new songs."""
+    """Return a text on the cases whose label is a new song, and on the coverage."""
     sampled = f" of {new.available:,}" if new.queries < new.available else ""
     return (
         f"{new.queries:,}{sampled} plays of {new.songs:,} songs in {new.playlists:,} held-out "
@@ -126,7 +132,7 @@ def describe_new_songs(new: NewSongs) -> str:
 
 
 def make_notes(result: Evaluation) -> list[str]:
-    """Return notes on the cases and the systems, for the reader of the table."""
+    """Return notes below the table: on the catalog, leaks, skipped systems and the release."""
     conditions, leaks = result.conditions, result.leaks
     coverage = f"{conditions.labels_in_catalog:.1%} of the held-out songs are in the catalog"
     lines = [f"{coverage}; the others count as misses"]

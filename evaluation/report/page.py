@@ -39,15 +39,17 @@ OTHER_METRICS = (
 )
 BAR_METRICS = ("hr@10", "hr@100")
 BAR_METRICS_OF_HALVES = ("r_precision", "ndcg@500")
-SLICE_METRIC = "hr@100"
+SLICE_METRIC = "hr@100"  # the metric of the charts of slices and of new songs
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
     """A bar of a chart, which shows one figure.
 
-    `width` is the length of the bar. `low` and `high` are the ends of the figure's confidence
-    interval. All three are texts: percentages of the chart's width. `kind` is a CSS class.
+    - `kind`: a CSS class (see `_find_kind`).
+    - `text`: the figure.
+    - `width`: length of the bar, as a percentage of the width of the chart.
+    - `low`, `high`: ends of the confidence interval, as percentages, or None without an interval.
     """
 
     name: str
@@ -69,7 +71,12 @@ class BarChart:
 
 @dataclass(frozen=True, slots=True)
 class SliceRow:
-    """The main system's bar on a slice, and a mark for the best baseline, if there is one."""
+    """The hit rate of the main system on a slice, as a bar, and of the best baseline, as a mark.
+
+    - `queries`: number of cases in the slice.
+    - `baseline`: position of the mark, as a percentage of the width, or None without a baseline.
+    - `baseline_text`: hit rate of the baseline.
+    """
 
     bar: Bar
     queries: int
@@ -143,7 +150,7 @@ def render_page(result: Evaluation) -> str:
 
 
 def _group_trials(parameters: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """Return the trials of the ingest run's parameter selection, by readable parameter name."""
+    """Return the trials of the ingest's parameter selection, by parameter name with spaces."""
     trials: dict[str, list[dict[str, Any]]] = {}
     for trial in parameters.get("selection", []):
         trials.setdefault(trial["parameter"].replace("_", " "), []).append(trial)
@@ -176,7 +183,7 @@ def _make_bar(name: str, kind: str, figure: Figure, scale: float) -> Bar:
 
 
 def _find_kind(result: Evaluation, system: SystemScores) -> str:
-    """Return the CSS class of a system: "main", "mode" (another mode of it) or "other"."""
+    """Return the CSS class of a system: "main", "mode" (another mode of the release) or "other"."""
     if system is result.main:
         return "main"
     return "mode" if _is_mode(result, system) else "other"
@@ -217,7 +224,10 @@ def _group_slices(result: Evaluation, baseline: SystemScores | None) -> dict[str
 
 
 def _make_new_song_bars(new: NewSongs | None) -> dict[str, Any] | None:
-    """Return the hit rates at 100 on new songs, with a text on the cases and the coverage."""
+    """Return the chart of hit rates at 100 on new songs, or None if they were not measured.
+
+    The keys are `text`, which describes the cases, and `bars`.
+    """
     if new is None:
         return None
     figures = [system.figures[SLICE_METRIC] for system in new.systems]

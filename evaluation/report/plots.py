@@ -1,4 +1,4 @@
-"""Plots of the evaluation report, as SVG in the light or dark colours of the page."""
+"""Plots of the evaluation report, as SVG that follows the light or dark colours of the page."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 4.6, 3.0  # inches; small, so that the text is legible on a phone
 
-MAX_LINES = 8
+MAX_LINES = 8  # maximum number of systems in the plot of hit rates
 
 COMPARED_SYSTEMS = ("session-knn", "item-item", "tutorial", "random")
 """Keys of the systems that the plot of popularity may show in addition to the main system."""
 
-MAX_POPULARITY_SYSTEMS = 4
+MAX_POPULARITY_SYSTEMS = 4  # maximum number of systems in the plot of popularity
 
 LABELS = "labels in the catalog"
 
@@ -48,14 +48,14 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """A plot: its SVG, and the names of its lines, in the order of the page's colours."""
+    """A plot as SVG, and the names of its lines. Line i has the CSS colour `--c{i}` of the page."""
 
     svg: str
     legend: list[str]
 
 
 def plot_hit_rates(result: Evaluation) -> Plot:
-    """Plot the hit rate of each system by the number of recommended songs."""
+    """Plot the hit rate of each system against the number of recommended songs."""
     others = sorted(result.systems[1:], key=lambda system: -system.figures["hr@100"].mean)
     systems = [result.main, *others][:MAX_LINES]
     with rc_context(_STYLE):
@@ -80,7 +80,7 @@ def plot_hit_rates(result: Evaluation) -> Plot:
 
 
 def plot_popularity(result: Evaluation) -> Plot:
-    """Plot the shares of recommendations and of labels among the most popular songs."""
+    """Plot the shares of recommended songs and of labels among the x most popular songs."""
     songs = result.dataset.songs
     keys = (result.main.key, *COMPARED_SYSTEMS)
     systems = {system.key: system for system in result.systems if system.key in keys}
@@ -130,7 +130,7 @@ def _scale_x_axis(axes: Axes, ticks: list[int]) -> None:
 
 
 def _to_svg(figure: Figure, title: str) -> str:
-    """Return an SVG element that fills its container, in the fonts and colours of the page."""
+    """Return the figure as an SVG element with the width, fonts and colours of the page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
@@ -147,6 +147,6 @@ def _to_svg(figure: Figure, title: str) -> str:
 
 
 def _keep_font_size(style: re.Match[str]) -> str:
-    """Return the style without the font family, so that text has the font of the page."""
+    """Return the CSS font style without the font family, because text has the font of the page."""
     size = re.search(r"[\d.]+px", style[0])
     return f"font-size: {size[0]}" if size else "font-family: inherit"

@@ -1,4 +1,4 @@
-"""A map of the songs, with similar songs near each other, coloured by word or artist.
+"""A map of the songs: a t-SNE projection of their vectors, coloured by word or by artist.
 
 van der Maaten and Hinton, "Visualizing data using t-SNE", 2008.
 """
@@ -22,22 +22,24 @@ if TYPE_CHECKING:
 
     from evaluation.protocol.dataset import Dataset, SongNumbers
 
-MIN_SONGS, MAX_SONGS = 20, 1_200
+MIN_SONGS, MAX_SONGS = 20, 1_200  # number of songs on a map
 
-COLOURS = 8
+COLOURS = 8  # maximum number of colours
 
-SIZE = 1_000  # width and height of the map, in units of the dots' coordinates
+SIZE = 1_000  # width and height of the map, in the unit of the coordinates of dots
 
 MIN_COLOURED_BY_WORD = 0.15
-"""Minimum share of songs that a word colours. If it is lower, songs are coloured by artist."""
+"""Minimum share of the songs that have a word as colour; below, songs are coloured by artist."""
 
 MIN_LIFT = 1.5
-"""Minimum lift of a word in the names of a song's playlists: its frequency there, divided by its
-frequency in all names."""
+"""Minimum lift of a word for a song.
 
-MIN_NAMES_OF_WORD, MIN_NAMES_OF_SONG = 5, 2  # minimum names with the word: in total, per song
+The lift is the share of the song's playlists with the word in their name, divided by the share of
+all playlists with the word in their name."""
 
-MIN_WORDS = 3  # minimum number of words; with fewer, songs are coloured by artist
+MIN_NAMES_OF_WORD, MIN_NAMES_OF_SONG = 5, 2  # playlist names with a word: in total, per song
+
+MIN_WORDS = 3  # minimum number of frequent words; with fewer, songs are coloured by artist
 
 BY_WORD = "the word that stands out most in the names of its playlists, compared with all names"
 BY_ARTIST = "the artists with the most songs here"
@@ -81,7 +83,7 @@ _STOP_WORDS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """A song on the map; `colour` is an index into the legend, or -1 if it has no colour."""
+    """A song on the map. `colour` is an index into `SongMap.legend`, or -1 for no colour."""
 
     x: float
     y: float
@@ -92,7 +94,7 @@ class Dot:
 
 @dataclass(frozen=True, slots=True)
 class SongMap:
-    """The dots of a map, the names of their colours, and an explanation of the colours.
+    """The dots of a map, the meaning of each colour, and an explanation of all colours.
 
     The explanation is empty if no dot has a colour.
     """
@@ -141,7 +143,8 @@ def _project(vectors: NDArray[np.float32], seed: int) -> NDArray[np.float64]:
     """Return a position on the map for each vector, shape (n, 2)."""
     perplexity = min(30.0, (len(vectors) - 1) / 3)
     model = TSNE(init="pca", perplexity=perplexity, metric="cosine", random_state=seed, n_jobs=1)
-    # Use one thread, because t-SNE threads busy-wait for each other: slow if the cores are busy.
+    # The threads of t-SNE wait for each other in a loop, which is slow if other work uses the
+    # cores.
     with threadpool_limits(1):
         positions = np.asarray(model.fit_transform(vectors), dtype=np.float64)
     low, high = np.quantile(positions, [0.002, 0.998], axis=0)
@@ -164,9 +167,9 @@ def _colour_by_artist(dataset: Dataset, songs: SongNumbers) -> _Colouring:
 
 
 def _colour_by_word(dataset: Dataset, songs: SongNumbers) -> _Colouring | None:
-    """Colour each song by the frequent word with the highest lift in the names of its playlists.
+    """Colour each song by the frequent word of playlist names with the highest lift for the song.
 
-    Returns None if there are too few frequent words, or if too few songs have one of them.
+    Returns None if there are too few frequent words, or if too few songs would have a colour.
     """
     path = finished_stage(dataset.work, "split").folder / "train.parquet"
     names = pq.read_table(path, columns=["name"])["name"].to_pylist()

@@ -83,7 +83,7 @@ def print_changes(report: ChangeReport) -> None:
 
 
 def _make_narrow_table(title: str) -> Table:
-    """Return an empty table with little padding, so that it fits in 80 columns."""
+    """Return an empty table with little padding, because it must fit in 80 columns."""
     return Table(title, show_edge=False, collapse_padding=True)
 
 
@@ -183,7 +183,7 @@ def _render_changes(report: ChangeReport) -> Table:
 def _render_slice_changes(changes: Sequence[Change]) -> Table:
     """Return a table with a row for each slice.
 
-    The figures before the change are omitted, so that the table fits in 80 columns.
+    The figures before the change are omitted, because the table must fit in 80 columns.
     """
     metrics = list(dict.fromkeys(change.metric for change in changes))
     headings = [f"{HEADINGS[metric]}{suffix}" for metric in metrics for suffix in ("", " change")]

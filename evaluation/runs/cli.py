@@ -1,4 +1,4 @@
-"""`nextsong runs`: list, show and export the runs in the log."""
+"""The command group `nextsong runs`, which lists, shows and exports the logged runs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def show(run: str, home: Path) -> None:
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )
 def plot() -> None:
-    """Refuse this removed command."""
+    """Explain that this command was removed."""
     raise click.UsageError(
         "'runs plot' was removed: list figures with `nextsong runs list`, or read HOME/runs.jsonl "
         "with DuckDB or another tool"

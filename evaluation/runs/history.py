@@ -27,15 +27,16 @@ if TYPE_CHECKING:
     from evaluation.judge.result import Evaluation
     from evaluation.metrics.ranking import Figures
 
-KIND = "evaluate"  # the kind of evaluations in the log of runs
+KIND = "evaluate"  # the kind of an evaluation in the log of runs
 
 
 @dataclass(frozen=True)
 class RecordedEvaluation:
-    """An evaluation from the log of runs: its payload and its figures per query.
+    """An evaluation from the log of runs, with its figures per query.
 
-    `figures` maps each system and metric to an array of shape (queries,). `slices` maps each group
-    of slices to the names of the queries' slices, one for each query.
+    - `run`, `payload`: id and payload of the run in the log.
+    - `figures`: array of shape (queries,) for each (system, metric).
+    - `slices`: for each group of slices, the name of each query's slice.
     """
 
     run: str
@@ -46,7 +47,7 @@ class RecordedEvaluation:
 
     @property
     def main(self) -> str:
-        """The key of the main system."""
+        """The key of the main system, with which all others are compared."""
         return str(self.payload["main"])
 
     @property
@@ -56,7 +57,7 @@ class RecordedEvaluation:
 
 
 def count_test_uses(home: Path, data_fingerprint: str, split_seed: int) -> int:
-    """Count the logged runs that used the test playlists with this data and split seed.
+    """Return the number of logged runs that scored the test playlists of this data and split seed.
 
     Evaluations, comparisons of releases and tuning runs count, but comparisons of recorded figures
     do not. Runs of all versions of nextsong count.
@@ -84,7 +85,8 @@ def warn_of_test_uses(count: int) -> list[str]:
 def record_evaluation(home: Path, result: Evaluation, reporter: Reporter) -> None:
     """Write an evaluation's figures per query, and add it to the log of runs.
 
-    A failure is reported instead of raised, so that the caller can still use the result.
+    If writing fails, a message is reported and no error is raised, because the result is still
+    useful.
     """
     try:
         _write_figures(home, result)
@@ -134,7 +136,10 @@ def _write_figures(home: Path, result: Evaluation) -> None:
 
 
 def load_evaluation(home: Path, prefix: str) -> RecordedEvaluation:
-    """Load the evaluation whose id begins with `prefix`. Raises `InputError`."""
+    """Load the evaluation whose id begins with `prefix`.
+
+    Raises `InputError` if no evaluation or several match, or if its figures are missing.
+    """
     run = log.find(home, prefix, KIND)
     path = home / "evaluations" / f"{run.id}.parquet"
     if not path.is_file():

@@ -1,7 +1,7 @@
 """The log of runs: one line for each ingest, tuning, evaluation and comparison.
 
 HOME/runs.jsonl holds one JSON object per line: id, kind, time, release and payload. Runs are only
-appended, each in a single write, so that a reader of the file never blocks a writer.
+appended, each in a single write, so a reader needs no lock.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 FILE = "runs.jsonl"
 
 OLD_FILE = "runs.duckdb"
-"""The log of earlier versions: a DuckDB database, which is imported once."""
+"""The log of runs of earlier versions: a DuckDB database, which is imported once."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its id, kind (ingest, tune, evaluate, compare), end time, release and payload."""
+    """One run: its id, kind (ingest, tune, evaluate, compare), end time, release and result."""
 
     id: str
     kind: str
@@ -49,7 +49,7 @@ def make_id() -> str:
 
 
 def record(home: Path, kind: str, payload: Mapping[str, Any], run_id: str | None = None) -> str:
-    """Append a run to the log in `home`, and return its id: `run_id`, or a new one.
+    """Append a run to the log in `home`, and return its id, which is `run_id` or a new id.
 
     `payload` must consist of JSON values. Its field `release`, if present, becomes the run's
     release. Raises `StorageError` if the log cannot be written; the log is then unchanged.
@@ -62,9 +62,10 @@ def record(home: Path, kind: str, payload: Mapping[str, Any], run_id: str | None
 def note(
     home: Path, kind: str, payload: Mapping[str, Any], reporter: Reporter, run_id: str | None = None
 ) -> str | None:
-    """Record a run. A failure is reported, not raised, because the run's work is already done.
+    """Record a run as `record` does, but report a failure instead of raising an error.
 
-    Returns the id, or None if the log cannot be written.
+    The work of the run is already done, so it must not be lost. Returns the id of the run, or None
+    if the log cannot be written.
     """
     try:
         return record(home, kind, payload, run_id)
@@ -76,7 +77,7 @@ def note(
 def load(
     home: Path, *, kind: str | None = None, release: str | None = None, limit: int | None = None
 ) -> list[Run]:
-    """Return the newest `limit` runs of this kind and release, the oldest first.
+    """Return the newest `limit` runs of a kind and a release, the oldest first. None means all.
 
     `release` is a release id or its first characters. If there is a log of an earlier version, its
     runs are imported. Raises `StorageError` if a log cannot be read, or `BusyError` if another
@@ -118,7 +119,7 @@ def _append(path: Path, runs: Iterable[Run]) -> None:
     """Append runs in a single write, or leave the file unchanged."""
     lines = "".join(f"{_to_line(run)}\n" for run in runs).encode()
     with storage_errors(path), path.open("ab+", buffering=0) as log:
-        fcntl.flock(log, fcntl.LOCK_EX)  # other writers wait only for milliseconds
+        fcntl.flock(log, fcntl.LOCK_EX)  # held for milliseconds
         end = log.seek(0, os.SEEK_END)
         try:
             # The last line lacks a newline if a power failure interrupted an earlier write.
@@ -165,7 +166,7 @@ def _import_old_log(home: Path) -> None:
     with storage_errors(lock), lock.open("ab") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         if not old.exists():
-            return  # another process has imported it
+            return  # another process has imported the old log
         known = {run.id for run in _read(home / FILE)}
         _append(home / FILE, [run for run in _read_old_log(old) if run.id not in known])
         old.replace(old.with_name(f"{OLD_FILE}.imported"))

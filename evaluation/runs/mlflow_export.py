@@ -1,6 +1,6 @@
 """Export of the log of runs to MLflow, which the extra `mlflow` (`mlflow-skinny`) installs.
 
-Each run is exported once. A later export recognises the run by a tag that has its id.
+Each run is exported once. A later export recognises an exported run by the tag `TAG`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from catalog.console.progress import Reporter
     from evaluation.runs.log import Run
 
-TAG = "nextsong.run"
+TAG = "nextsong.run"  # the tag that holds the id of the run in the log of runs
 
-MAX_VALUE_LENGTH = 500  # characters; longer parameters are truncated, because MLflow refuses them
+MAX_VALUE_LENGTH = 500  # maximum characters of a parameter; MLflow refuses longer values
 
 BATCH_SIZE = 100  # maximum number of parameters that MLflow accepts in one call
 
@@ -86,7 +86,7 @@ def to_mlflow_name(metric: str) -> str:
 
 
 def list_parameters(payload: Mapping[str, Any]) -> dict[str, str]:
-    """Return the numbers and texts of a run's payload, and of its `parameters`, as texts."""
+    """Return the numbers and texts of a run's payload and of its field `parameters`, as texts."""
     values = {
         name: value
         for name, value in payload.items()

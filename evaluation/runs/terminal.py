@@ -1,4 +1,4 @@
-"""Show evaluation runs as a table in the terminal, or convert them to JSON objects."""
+"""Logged runs as a table in the terminal, and as JSON objects."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ def get_figures(run: Run) -> dict[str, float]:
 
 
 def make_label(run: Run) -> str:
-    """Return the split and holdout of a run's figures. Runs with equal labels are comparable.
+    """Return a text with the split and the holdout of a run, such as "validation, last".
 
-    The kind of the run is added unless it is an evaluation. The label is empty if the run has
-    neither split nor holdout.
+    Figures of runs with the same text can be compared. The kind of the run is added unless it is an
+    evaluation. The text is empty if the run has neither split nor holdout.
     """
     values = (run.payload.get("split"), run.payload.get("holdout"))
     label = ", ".join(value for value in values if isinstance(value, str) and value)

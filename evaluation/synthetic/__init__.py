@@ -1,1 +1,1 @@
-"""Synthetic playlists with the structure of real ones."""
+"""Synthetic playlists with the structure of real playlists, for the demo and benchmarks."""

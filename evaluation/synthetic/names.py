@@ -1,9 +1,9 @@
 """Invented names of genres, artists, songs, albums and playlists, for synthetic data.
 
 A name is made from a template and one or two words from fixed lists. Names are numbered, and the
-number determines the words, so names need not be checked for duplicates. When all combinations of
-words are used up, a numeral is appended. Two names of the same kind differ even after
-`catalog.song.normalise`, because the words in each list also differ after it.
+number determines the words, so names need not be checked for duplicates. After all combinations of
+words have been used, a numeral is appended. Two names of the same kind differ even after
+`catalog.song.normalise`, because the normalised words in each list also differ.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Scarlet Second Secret Silent Silver Sleepless Slow Southern Spare Speckled Stole
 Tangerine Tender Thirteenth Threadbare Timid Tin Tranquil Ultramarine Uncertain Unfinished
 Velvet Violet Wandering Weightless Western Wicker Wild Windswept Winter Wooden Yellow Über
 Émigré
-""".split()  # noqa: SIM905 -- wrapped, not a word a line
+""".split()  # noqa: SIM905 -- shorter than a list with one word per line
 
 _NOUNS = """
 Afternoon Almanac Anchor Apricot Archive Arrow Attic Avenue Balcony Balloon Barometer Beacon
@@ -69,7 +69,7 @@ Rêverie Ribbon River Rooftop Satellite Season Shadow Shoreline Signal Skyline S
 Staircase Station Stranger Sunday Suitcase Telegram Telescope Theatre Thunder Tide Timetable
 Tomorrow Tramline Tunnel Umbrella Valley Veranda Viaduct Volcano Voyage Waltz Waterfall
 Wednesday Weekend Whistle Window Wire Yesterday Zeppelin
-""".split()  # noqa: SIM905 -- wrapped, not a word a line
+""".split()  # noqa: SIM905 -- shorter than a list with one word per line
 
 _PLURALS = """
 Abacuses Almanacs Anemometers Awnings Barometers Bellhops Bobbins Bookends Brambles Buttonholes
@@ -82,7 +82,7 @@ Paperweights Parsnips Pendulums Periscopes Piñatas Pinwheels Postboxes Quinces 
 Rhubarbs Rowboats Sandbars Saucers Semaphores Sextants Shoehorns Sousaphones Spindles
 Stationmasters Sundials Teacosies Teaspoons Thimbles Timetables Toboggans Trellises Tricycles
 Trolleys Turnstiles Umbrellas Viaducts Wardrobes Weathervanes Wheelbarrows Windmills Zeppelins
-""".split()  # noqa: SIM905 -- wrapped, not a word a line
+""".split()  # noqa: SIM905 -- shorter than a list with one word per line
 
 _FIRST_NAMES = _combine(
     """
@@ -179,7 +179,7 @@ def make_user_ids(count: int) -> pa.StringArray:
 
 
 def make_artist_names(count: int, rng: np.random.Generator) -> pa.StringArray:
-    """Return `count` different names of artists, in random order."""
+    """Return `count` different names of artists, in random order, shape (count,)."""
     shares = np.array([template.share for template, _, _ in _BANDS])
     kind = rng.choice(len(_BANDS), size=count, p=shares / shares.sum())
     names, artists = [], []
@@ -243,8 +243,8 @@ def _make_titles(
     pair = (start[artist] + ordinal.astype(np.int64) * _find_coprime_stride(pairs)) % pairs
     shares = np.array([template.share for template in templates])
     kind = rng.choice(len(templates), size=len(artist), p=shares / shares.sum())
-    # The first titles of an artist use each noun once. Later titles must have two words, because
-    # a title with only a noun could repeat an earlier title.
+    # The first titles of an artist have different nouns, so the noun alone can be the title. Later
+    # titles must have two words, because a noun alone could repeat an earlier title.
     singles = np.array([template.single for template in templates])
     kind[singles[kind] & (ordinal >= len(_NOUNS))] = 0
     first, second = pair // len(_NOUNS), pair % len(_NOUNS)
@@ -269,7 +269,7 @@ def _fill_templates(
 def _append_numerals(names: pa.StringArray, repetition: Ints, mark: str) -> pa.StringArray:
     """Append `mark` and a numeral, 2 or more, to names whose words have been used before.
 
-    `repetition` is the number of earlier uses of the words of each name.
+    `repetition`, shape (names,), is the number of earlier uses of the words of each name.
     """
     if not repetition.any():
         return names

@@ -1,14 +1,14 @@
-"""Synthetic playlists of any size with the structure of real ones, determined by a seed.
+"""Synthetic playlists of any size with the structure of real playlists, generated from a seed.
 
 Each song is an interval on the line from 0 to 1. The length of the interval is the song's
 popularity, so a random point on the line selects songs in proportion to their popularity. The
 intervals of an album are adjacent and in track order. The intervals of an artist are also adjacent,
 as are the intervals of a genre.
 
-A playlist is a random walk on the line. Each step goes to a point near the last one, to a point
-near a favourite point of the owner, to the same artist, to a random point of the genre or of the
-whole line, or to the next track of the album. All playlists take a step at the same time, with one
-binary search.
+A playlist is a random walk on the line. Each step goes to a point near the previous point, to a
+point near a favourite point of the owner, to the same artist, to a random point of the genre or of
+the whole line, or to the next track of the album. Each step is computed for all playlists at once:
+one binary search finds the songs at their points.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ if TYPE_CHECKING:
     Float64 = NDArray[np.float64]
 
 COLUMNS = ("playlist_id", "playlist_name", "user_id", "position", "artist", "title", "album")
-_ROWS_PER_CHUNK = 1 << 18
+_ROWS_PER_CHUNK = 1 << 18  # rows that are written at a time
 _MAX_FAVOURITES = 3  # maximum number of favourite points of an owner
-_COLLECTION_LENGTH = 6_000  # median number of songs in a collection
-_SURPLUS = 1.5  # songs to draw for each song of a playlist, because repeats are removed later
-_DRAWS_PER_CHUNK = 1 << 20
+_COLLECTION_LENGTH = 6_000  # median number of songs in a collection (see `Shape.collections`)
+_SURPLUS = 1.5  # songs to draw per song of a playlist, because repeated songs are removed
+_DRAWS_PER_CHUNK = 1 << 20  # drawn songs that are checked for repeats at a time
+# Minimum and maximum of each field of `Shape`; 0 and 1 for fields that are not listed.
 _BOUNDS = {
     "playlists": (1, 1 << 30),
     "songs": (1, 1 << 26),
@@ -55,7 +56,7 @@ _BOUNDS = {
 
 @dataclass(frozen=True)
 class Shape:
-    """The size and structure of the playlists.
+    """The size and structure of the playlists. The module docstring explains the random walk.
 
     `near`, `favourite`, `same_artist` and `in_genre` are shares of the steps that do not follow an
     album. All remaining steps go to a random song of any genre. Raises `InputError` for impossible
@@ -67,19 +68,19 @@ class Shape:
     genres: int = 12
     songs_per_artist: float = 8.0
     playlists_per_owner: float = 3.0
-    mean_length: float = 32.0  # songs; about 10% fewer if playlists run out of new songs
+    mean_length: float = 32.0  # songs; about 10% fewer if most drawn songs are repeats
     spread_of_length: float = 1.05  # standard deviation of the logarithm of the length
     longest: int = 3_000  # maximum number of songs in a playlist
     artist_skew: float = 0.62  # exponent of the power law of artist popularity by rank
     song_skew: float = 1.5  # standard deviation of log popularity, for albums and songs
-    neighbours: float = 2.0  # length of a near step, relative to the mean interval of an artist
-    near: float = 0.1  # share of steps to a point near the last song
+    neighbours: float = 2.0  # length of a step to a near point, in mean intervals of an artist
+    near: float = 0.1  # share of steps to a point near the previous point
     favourite: float = 0.62  # share of steps to a point near a favourite point of the owner
     same_artist: float = 0.08  # share of steps to the same artist
     in_genre: float = 0.12  # share of steps to a random point of the genre
     album_run: float = 0.03  # probability that a step goes to the first track of an album
     album_stay: float = 0.92  # probability that an album continues with its next track
-    repeats: float = 0.03  # share of repeated songs that are kept
+    repeats: float = 0.03  # share of repeats of a song in a playlist that are kept
     collections: float = 0.0  # share of playlists that are collections of thousands of songs
 
     def __post_init__(self) -> None:
@@ -101,10 +102,11 @@ class Shape:
 class Playlists:
     """Synthetic playlists: p playlists, n plays, o owners, s songs, a artists, b albums, g genres.
 
-    The songs of playlist i are `songs[offsets[i]:offsets[i + 1]]`, in play order. Songs are
-    numbered by genre, artist, album and track. Names are Arrow string arrays. The names of owners,
-    artists and genres are unique. The songs of an artist have different titles, as do the albums of
-    an artist, and the playlists of an owner have different names.
+    A play is an occurrence of a song in a playlist. The songs of playlist i are
+    `songs[offsets[i]:offsets[i + 1]]`, in play order. Songs are numbered by genre, artist, album
+    and track. Names are Arrow string arrays. The names of owners, artists and genres are unique.
+    The songs of an artist have different titles, as do the albums of an artist, and the playlists
+    of an owner have different names.
     """
 
     offsets: Int64  # shape (p + 1,)
@@ -210,7 +212,10 @@ def _draw_world(shape: Shape, rng: np.random.Generator) -> _World:
 
 
 def _draw_owners(shape: Shape, rng: np.random.Generator) -> tuple[Int32, Float64, Int64]:
-    """Draw the owner, a favourite point of the owner, and the number of songs of each playlist."""
+    """Draw the owner of each playlist, a favourite point of the owner, and the number of songs.
+
+    Each of the three arrays has shape (p,).
+    """
     owners = max(1, round(shape.playlists / shape.playlists_per_owner))
     owner = np.sort(rng.integers(owners, size=shape.playlists, dtype=np.int32))
     points = rng.random((owners, _MAX_FAVOURITES))
@@ -236,14 +241,14 @@ def _walk(
     offsets = np.append(np.int64(0), np.cumsum(draws))
     songs = np.empty(int(offsets[-1]), np.int32)
 
-    # Sort playlists by length, the longest first, so that the first `active` playlists are always
-    # the playlists that need another step.
+    # Sort playlists by length, the longest first. Then the playlists that need another step are
+    # always the first `active` playlists.
     order = np.argsort(-draws, kind="stable")
     descending = -draws[order]
     first_draw, favourite = offsets[order], favourite[order]
     genre = np.searchsorted(world.genre_edge[1:-1], favourite, side="right")
     low, span = world.genre_edge[genre], np.diff(world.genre_edge)[genre]
-    # Long playlists take longer steps; otherwise they would run out of new songs.
+    # Long playlists take longer steps, because too few songs are near their favourite point.
     reach = shape.neighbours / len(world.artist_genre) * np.sqrt(length[order] / 32)
     width = reach * rng.lognormal(0, 0.7, len(order))
     middle = world.song_end - np.diff(world.song_end, prepend=0.0) / 2
@@ -261,7 +266,7 @@ def _walk(
         point, song, follows_album = point[:active], song[:active], follows_album[:active]
         move, position, stay, begin = rng.random((4, active))
         if step == 0:
-            move[:] = -1  # a step near `point`, because there is no last song yet
+            move[:] = -1  # a step to a near point, because there is no previous song
         follows_album = follows_album & has_next_track[song] & (stay < shape.album_stay)
         begins_album = ~follows_album & (begin < shape.album_run)
 
@@ -289,7 +294,10 @@ def _walk(
 def _drop_repeats(
     shape: Shape, offsets: Int64, songs: Int32, length: Int64, rng: np.random.Generator
 ) -> tuple[Int64, Int32]:
-    """Remove most repeats of songs in each playlist, and then cut each playlist to its `length`."""
+    """Remove most repeats of songs in each playlist, and then cut each playlist to its `length`.
+
+    Returns `offsets` and `songs` as in `Playlists`.
+    """
     keep = np.empty(len(songs), bool)
     for start, stop in chunks(offsets, _DRAWS_PER_CHUNK):
         first, last = offsets[start], offsets[stop]
@@ -311,8 +319,8 @@ def write_csv(playlists: Playlists, path: Path) -> int:
 
     The rows have the columns `COLUMNS` and are in play order. `playlist_id` counts from 0, and
     `position` counts from 1 in each playlist. The file follows RFC 4180, with LF line ends and
-    UTF-8. It is created or replaced only when it is complete. Memory use does not depend on the
-    number of rows. Raises `StorageError`.
+    UTF-8. The file is created or replaced only when all rows are written. Memory use does not
+    depend on the number of rows. Raises `StorageError`.
     """
     options = pa.csv.WriteOptions(include_header=False, batch_size=1 << 14)
     with replace_file(path) as file:
@@ -351,11 +359,11 @@ def _number_items(counts: Int64) -> Int64:
 
 
 def _divide_at_random(total: int, weight: Float64, rng: np.random.Generator) -> Int64:
-    """Divide `total` at random into parts of 1 or more, in proportion to `weight`."""
+    """Divide `total` at random into whole numbers of 1 or more, in proportion to `weight`."""
     return 1 + rng.multinomial(total - len(weight), weight / weight.sum())
 
 
 def chunks(offsets: Int64, rows: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges of playlists, (start, exclusive stop), with about `rows` plays each."""
+    """Yield ranges of playlists as (start, exclusive stop), with about `rows` plays each."""
     edges = np.searchsorted(offsets, np.append(np.arange(0, offsets[-1], rows), offsets[-1]))
     yield from pairwise(np.unique(edges).tolist())

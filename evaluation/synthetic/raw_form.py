@@ -1,10 +1,10 @@
-"""Synthetic playlists in the form of the raw #nowplaying playlists file, with its malformed rows.
+"""Synthetic playlists in the format of the #nowplaying dataset, including its malformed rows.
 
 Every field is in quotes, but quotes inside a field are neither doubled nor escaped. The header has
 a space after each comma. Playlists are sorted by title in code point order. Some rows have no
 artist, and some playlist names end in a space. There is no playlist id: user and name identify a
-playlist. The shares of malformed rows are measured on the first 10,000 rows of the real file, and
-the share of missing artists on the whole file.
+playlist. The shares of malformed rows were measured on the first 10,000 rows of the real dataset,
+and the share of missing artists on the whole dataset.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ NO_ARTIST = 0.0026  # share of rows without an artist
 TRAILING_SPACE = 0.03  # share of playlist names that end in a space
 LONE_QUOTE = 0.001  # share of playlist names that begin with an unclosed quote
 
-# Shares of rows with a quote, or with a comma, in the title, the artist and the playlist name.
+# Shares of rows with a quote, or a comma, in the title, in the artist and in the playlist name.
 INNER_QUOTES = (0.0015, 0.0006, 0.0005)
 INNER_COMMAS = (0.012, 0.010, 0.005)
 
-_ROWS_PER_PLAYLIST = 64
-_SONGS_PER_PLAYLIST = 15
-_ROWS_PER_CHUNK = 1 << 18
+_ROWS_PER_PLAYLIST = 64  # expected number of songs of a playlist
+_SONGS_PER_PLAYLIST = 15  # ratio of songs to choose from to playlists
+_ROWS_PER_CHUNK = 1 << 18  # rows that are written at a time
 
 
 def write_raw(path: Path, rows: int, seed: int) -> int:
-    """Generate `rows` rows and write them to `path`; return the number of playlists.
+    """Write `rows` synthetic rows to `path`, and return the number of playlists.
 
     The same `rows` and `seed` give the same file. A file of 12.9 million rows, the size of the real
-    file, has 2.3 million different songs, of which 0.9 million occur 5 times or more. The file is
-    created or replaced only when it is complete. Raises `InputError` and `StorageError`.
+    dataset, has 2.3 million different songs, of which 0.9 million occur 5 times or more. The file
+    is created or replaced only when all rows are written. Raises `InputError` and `StorageError`.
     """
     playlists = _generate_rows(rows, seed)
     rng = np.random.default_rng([seed, rows])
@@ -85,7 +85,7 @@ def write_raw(path: Path, rows: int, seed: int) -> int:
 
 
 def _generate_rows(rows: int, seed: int) -> Playlists:
-    """Generate playlists with the structure of the real ones and exactly `rows` plays."""
+    """Generate playlists with the structure of the real dataset and exactly `rows` rows."""
     count = max(20, rows // _ROWS_PER_PLAYLIST)
     while True:
         shape = Shape(
@@ -114,8 +114,8 @@ def _generate_rows(rows: int, seed: int) -> Playlists:
 def _reduce_marks(names: Any, plays: NDArray[Any], field: int, rng: np.random.Generator) -> Any:
     """Replace quotes and commas in most names with other characters.
 
-    Names that keep their quotes or commas occur in about the share of rows given by
-    `INNER_QUOTES[field]` or `INNER_COMMAS[field]`. `plays`, shape (names,), is the number of rows
+    Afterwards, about the share `INNER_QUOTES[field]` of the rows has a name with quotes, and the
+    share `INNER_COMMAS[field]` a name with a comma. `plays`, shape (names,), is the number of rows
     with each name.
     """
     for mark, other, shares in ((", ", " - ", INNER_COMMAS), ('"', "'", INNER_QUOTES)):

@@ -45,7 +45,7 @@ class Recommender(Protocol):
 
 
 class AdaptedSystem:
-    """A custom recommender as a system. It is called for one query at a time."""
+    """A system that calls a custom recommender, for one query at a time."""
 
     def __init__(self, name: str, recommender: Recommender, dataset: Dataset) -> None:
         self.key = self.name = name
@@ -53,7 +53,7 @@ class AdaptedSystem:
         self._songs = dataset.songs
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the rankings of all cases in batches.
+        """Yield the rankings of all cases, in batches of shape (n, limit).
 
         Raises `InputError` if the recommender returns more than `limit` songs, or a value that is
         not a `SongReference`.

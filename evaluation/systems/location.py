@@ -1,4 +1,4 @@
-"""The location of the releases and of the log of runs, as a value that processes can exchange."""
+"""The location of the releases and of the log of runs, as a value that can be pickled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoreLocation:
-    """The location of the log of runs and of the releases. It can be pickled.
+    """The location of the log of runs and of the releases, which can be sent to other processes.
 
     The log of runs is in `folder`. The releases are on the server `qdrant`, or in `folder` if
     `qdrant` is None.
@@ -26,11 +26,14 @@ class StoreLocation:
     qdrant: QdrantOptions | None = None
 
     def open_store(self) -> ReleaseStore:
-        """Open the release store, which the caller closes."""
+        """Open the release store. The caller must close it."""
         return open_store(self.folder, self.qdrant)
 
     def open_release(self, release: str | None = None) -> OpenRelease:
-        """Open a release, by default the current one. Raises the errors of `ReleaseStore.open`."""
+        """Open a release, by default the current one. Raises the errors of `ReleaseStore.open`.
+
+        The caller must close the release.
+        """
         return self.open_store().open(release)
 
     def release_ids(self) -> list[str]:

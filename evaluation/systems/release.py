@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from service.recommend.query import Recommendation
     from service.recommend.seeds import Seed
 
-BATCH = 128  # number of queries in a batch
+BATCH = 128  # maximum number of cases in a batch
 
 MIN_CASES_FOR_PROCESSES = 1_500
 """Minimum number of cases for a search in several processes. With fewer cases, opening the release
 in each process takes longer than the search."""
 
 MODES: dict[str, Mode | None] = {"auto": None, **{mode.value: mode for mode in Mode}}
-"""Search modes by name. None stands for the default mode of the release."""
+"""Retrieval modes by name. None stands for the default mode of the release."""
 
 MODE_NAMES = {
     "auto": "nextsong",
@@ -46,11 +46,11 @@ MODE_NAMES = {
     "hybrid": "nextsong: both, fused",
     "ranked": "nextsong: ranker",
 }
-"""Names of a release in reports, by mode."""
+"""Name of a release as a system in reports, by mode."""
 
 
 class System(Protocol):
-    """Interface of all recommenders that can be scored, such as releases and baselines."""
+    """Interface of everything that can be scored, such as releases, services and baselines."""
 
     @property
     def key(self) -> str:
@@ -71,11 +71,11 @@ class System(Protocol):
 def find_distinct_modes(
     modes: Sequence[str], manifest: Manifest, *, in_process: bool = True
 ) -> tuple[tuple[str, ...], list[str]]:
-    """Return the modes that give different answers, and a note on each mode that is left out.
+    """Return the modes that give different rankings, and a note on each mode that is left out.
 
-    `in_process` is False if a service is scored: the service may have LightGBM even if this process
-    lacks it. Raises `MismatchError` if the modes include `ranked` and the release has no usable
-    re-ranker.
+    The mode `ranked` needs LightGBM. `in_process` is False if a service is scored, because the
+    service may have LightGBM even if this process lacks it. Raises `MismatchError` if the modes
+    include `ranked` and the release has no usable re-ranker.
     """
     can_rank = bool(load_reranker(manifest.ranker) if in_process else manifest.ranker)
     if "ranked" in modes and not can_rank:
@@ -101,10 +101,10 @@ def find_distinct_modes(
 
 
 def to_song_numbers(rankings: Sequence[Sequence[UUID]], songs: Songs, limit: int) -> SongNumbers:
-    """Convert rankings of song ids to song numbers, shape (rankings, limit).
+    """Convert rankings of song ids to song numbers, shape (rankings, limit), padded with -1.
 
     A release that was made from older data may recommend a song that the work folder lacks. The
-    number of such a song is -1, which counts as a miss. The ranks of other songs do not change.
+    number of such a song is -1, which counts as a miss. The other songs keep their ranks.
     """
     numbers = np.full((len(rankings), limit), -1, dtype=np.int32)
     for row, ranking in enumerate(rankings):
@@ -120,13 +120,13 @@ def recommend_playlists(
     *,
     allow_versions: bool = False,
 ) -> list[Recommendation]:
-    """Recommend songs for each playlist, with the same code as the service."""
+    """Return at most `limit` recommended songs for each playlist, by the code of the service."""
     queries = [
         Query(seeds, limit=limit, mode=mode, allow_versions=allow_versions) for seeds in playlists
     ]
     recommendations: list[Recommendation] = []
 
-    # In debug mode, asyncio logs the return value of a coroutine, so this one returns nothing.
+    # `collect` returns nothing, because asyncio logs the return value of coroutines in debug mode.
     async def collect() -> None:
         recommendations.extend(await recommend_many(release, queries))
 
@@ -136,7 +136,7 @@ def recommend_playlists(
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """The options of all queries."""
+    """The options that all queries of a `Release` have."""
 
     mode: str
     allow_versions: bool = False
@@ -167,21 +167,21 @@ class Release:
         self._processes = processes or os.cpu_count() or 1
 
     def allow_versions(self) -> Release:
-        """Return a copy of this system whose answers may contain versions of songs."""
+        """Return a copy of this system that may recommend several versions of a song."""
         other = copy(self)
         other._options = replace(self._options, allow_versions=True)
         return other
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the rankings of all cases in batches."""
+        """Yield the rankings of all cases, in batches of shape (n, limit)."""
         batches = list(cases.split_batches(BATCH))
         use_processes = self._processes > 1 and len(cases) >= MIN_CASES_FOR_PROCESSES
         if self._open_release is None or not use_processes:
             for batch in batches:
                 yield _recommend_batch(self._release, self._songs, batch, limit, self._options)
             return
-        # Use processes instead of threads, because Qdrant Edge holds the interpreter lock during a
-        # search. Spawn them, and let each process open the release: after a fork, searches hang.
+        # Threads would wait for each other, because Qdrant Edge holds the global interpreter lock
+        # during a search. Processes are spawned, because searches hang in forked processes.
         with ProcessPoolExecutor(
             self._processes,
             mp_context=multiprocessing.get_context("spawn"),
@@ -216,7 +216,7 @@ def _recommend_batch(
 
 
 _worker: tuple[OpenRelease, Songs] | None = None
-"""The release and the songs in a worker process, which `_initialise_worker` sets."""
+"""The release and the songs of a worker process, set by `_initialise_worker`."""
 
 
 def _initialise_worker(open_release: Callable[[], OpenRelease], songs: Songs) -> None:

@@ -1,4 +1,4 @@
-"""A running service as a system, called over gRPC."""
+"""A system that calls a running service over gRPC."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 CONCURRENT_CALLS = 8  # maximum number of calls at the same time
 
-MAX_SEEDS = 1_000  # maximum number of seeds that the service accepts; the most recent are sent
+MAX_SEEDS = 1_000  # maximum number of seeds in a call, of which the most recent are sent
 
 TIMEOUT_S = 60.0  # timeout of a call in seconds
 
@@ -42,9 +42,9 @@ def get_served_release(address: str) -> str:
 
 
 class Service:
-    """A running service as a system that is scored in one mode.
+    """A system that calls a running service, in one retrieval mode.
 
-    `address` is HOST:PORT. All answers must come from the release with the id `release`.
+    `address` is HOST:PORT. The service must use the release with the id `release` in all calls.
     """
 
     key = "service"
@@ -66,15 +66,15 @@ class Service:
         self._allow_versions = False
 
     def allow_versions(self) -> Service:
-        """Return a copy of this system whose answers may contain versions of songs."""
+        """Return a copy of this system that may recommend several versions of a song."""
         other = copy(self)
         other._allow_versions = True
         return other
 
     def recommend(self, cases: HeldOutCases, limit: int) -> Iterator[SongNumbers]:
-        """Yield the rankings of all cases in batches.
+        """Yield the rankings of all cases, in batches of shape (n, limit).
 
-        Raises `MismatchError` if another release answers, and the errors of
+        Raises `MismatchError` if the service changes to another release, and the errors of
         `service.client.client.Client`.
         """
         with (

@@ -1,1 +1,1 @@
-"""Parameter tuning on validation playlists."""
+"""Tuning of the ingest parameters on validation playlists."""

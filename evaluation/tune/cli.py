@@ -78,11 +78,11 @@ def tune(
 ) -> None:
     """Search for parameters with a higher hit rate on the playlists of the last ingest run.
 
-    The search starts from the parameters of that run. Trials are scored on the validation
-    playlists, and weak ones are pruned. The best parameters are then compared with the current
-    release, as `nextsong evaluate` scores it. They are offered for `ingest run --params`, and
-    scored once on the test playlists, only if they are significantly better. A later run continues
-    a study that was stopped.
+    The search starts from the parameters of that run. Each trial is scored on the validation
+    playlists, and is stopped early if it is weak. The best parameters are then compared with the
+    current release, as scored by `nextsong evaluate`. If they are significantly better, they are
+    scored once on the test playlists, and written to a file for `ingest run --params`. Otherwise,
+    the file has the initial parameters. A later run continues a study that was stopped.
     """
     from catalog.files import require_writable, write_atomically
     from evaluation.runs import log

@@ -1,4 +1,4 @@
-"""The data of a tuning study: playlists, and the weights and vectors learned from them."""
+"""The data of a tuning study: playlists, and the co-occurrence weights and dense vectors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     """The songs that have a dense vector, shape (n,), and their vectors, shape (n, dimensions)."""
 
 MAX_PLAYLISTS = 1_500  # maximum number of validation playlists on which trials are scored
-CASES_PER_PLAYLIST = 4  # more cases make smaller differences detectable
+CASES_PER_PLAYLIST = 4  # held-out songs; more cases make smaller differences detectable
 
 UNTUNED = ("workers", "mode", "ranker")
 """Parameters that do not affect trials."""
@@ -50,9 +50,12 @@ UNTUNED = ("workers", "mode", "ranker")
 
 @dataclass(frozen=True)
 class StudyFiles:
-    """The playlist files of the last ingest run, and the folder of the study.
+    """The files of a study.
 
-    `split` is the fingerprint of the split. `scratch` is a folder for temporary files.
+    - `songs`, `train`, `validation`: files of the last ingest run.
+    - `split`: fingerprint of the split into training, validation and test playlists.
+    - `study`: folder of the study.
+    - `scratch`: folder for temporary files.
     """
 
     songs: Path
@@ -67,8 +70,8 @@ class StudyFiles:
 class TuningData:
     """The training playlists, and the validation cases on which trials are scored.
 
-    `playlist_counts`, shape (songs,), is the number of training playlists of each song. `content`
-    contains the content fields. Their entries are not yet multiplied by the scale of a release.
+    - `playlist_counts`, shape (songs,): number of training playlists that contain each song.
+    - `content`: the entries of each content field (see `catalog.content`) for the scale 1.
     """
 
     train: list[Songs]
@@ -78,7 +81,7 @@ class TuningData:
 
     @property
     def plays(self) -> int:
-        """The number of plays in the training playlists."""
+        """The total number of songs in the training playlists."""
         return sum(map(len, self.train))
 
 
@@ -142,7 +145,7 @@ def count_cooccurrence(data: TuningData, parameters: Parameters) -> csr_array:
 
 
 def train_vectors(data: TuningData, parameters: Parameters, folder: Path) -> Vectors:
-    """Train Word2Vec; return the songs that have a vector, and the vectors.
+    """Train Word2Vec, and return the songs that have a vector, and the vectors.
 
     `folder` is for temporary files. Raises `PlaylistError` if no song is in `min_count` training
     playlists.
@@ -164,7 +167,7 @@ def train_vectors(data: TuningData, parameters: Parameters, folder: Path) -> Vec
 def build_arrays(
     data: TuningData, weights: csr_array | None = None, vectors: Vectors | None = None
 ) -> ReleaseArrays:
-    """Return the arrays of a release. If weights or vectors are None, their arrays are empty."""
+    """Return the arrays of a release with these weights and vectors, which are empty if None."""
     total = len(data.playlist_counts)
     if weights is None:
         weights = weight_matrix([[], [], []], total)

@@ -1,4 +1,4 @@
-"""A phase of a study, and the objective of its trials."""
+"""A phase of a tuning study, and the objective that its trials maximise."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from ingest.learn.cases import Cases
     from ingest.parameters import Parameters
 
-DEPTH = 100  # number of songs in a ranking
+DEPTH = 100  # number of songs to recommend for each case
 CHUNKS = 4  # number of chunks of cases; a weak trial can be pruned after each chunk
 
 _MODES = {"count": "cooccurrence", "train": "dense", "query": "hybrid"}
-"""Search mode that each phase tunes."""
+"""Retrieval mode that each phase tunes."""
 
 _STAGES = {"count": ("count",), "train": ("train",), "query": ("count", "train", "query")}
 """Ingest stages whose parameters affect the trials of each phase."""
@@ -43,8 +43,8 @@ _STAGES = {"count": ("count",), "train": ("train",), "query": ("count", "train",
 class Phase:
     """A phase of a study: the parameters from which it starts, and its search space.
 
-    `first` contains the values of the first trial, which are the values in `start`. `study_name` is
-    the name of the phase's study in optuna's storage.
+    - `first`: the values of the first trial, taken from `start`.
+    - `study_name`: the name of the optuna study that contains the trials of the phase.
     """
 
     name: str
@@ -58,9 +58,9 @@ class Phase:
 def prepare_phase(files: StudyFiles, name: str, start: Parameters, plays: int) -> Phase:
     """Return the phase `name` of a study that starts from `start`.
 
-    `plays` is the number of training plays. The name of the phase's study contains a digest of the
-    playlists, the untuned parameters and the choices, because trials are comparable only if all of
-    these are equal.
+    `plays` is the total number of songs in the training playlists. The name of the optuna study
+    contains a digest of the playlists, of the parameters that are not tuned, and of the lists of
+    values to choose from, because trials can be compared only if all of these are equal.
     """
     from optuna.distributions import CategoricalDistribution
 
@@ -78,7 +78,7 @@ def prepare_phase(files: StudyFiles, name: str, start: Parameters, plays: int) -
 
 
 class Objective:
-    """The objective of a phase: the mean discounted gain of the labels, from 0 to 1."""
+    """The objective of a phase: the mean over the cases of 1 / log2(1 + rank of the label)."""
 
     def __init__(self, phase: Phase) -> None:
         self._phase = phase
@@ -90,7 +90,7 @@ class Objective:
         )
 
     def __call__(self, trial: Trial) -> float:
-        """Return the gain of the parameters that the trial suggests.
+        """Return the objective for the parameters that the trial suggests, from 0 to 1.
 
         Raises `optuna.TrialPruned` if the trial is weak. The text of any other error is stored in
         the trial's attribute `error`.
@@ -130,10 +130,10 @@ class Objective:
 def score_in_chunks(
     trial: Trial, arrays: ReleaseArrays, cases: Cases, parameters: Parameters, phase: str
 ) -> float:
-    """Return the mean gain over all cases.
+    """Return the mean discounted gain of the labels over all cases.
 
-    The mean so far is reported after each chunk of cases, so that optuna can prune the trial.
-    Raises `optuna.TrialPruned`.
+    After each chunk of cases, the mean of all cases so far is reported to optuna, which can prune
+    the trial. Raises `optuna.TrialPruned`.
     """
     order = np.random.default_rng(0).permutation(len(cases.labels))
     total, seen = 0.0, 0
@@ -151,7 +151,7 @@ def score_in_chunks(
 def compute_mean_gain(
     arrays: ReleaseArrays, cases: Cases, parameters: Parameters, phase: str
 ) -> float:
-    """Return the mean discounted gain of the labels in the search mode that `phase` tunes."""
+    """Return the mean discounted gain of the labels in the retrieval mode that `phase` tunes."""
     return float(discounted_gains(_rank_labels(arrays, cases, parameters, phase)).mean())
 
 

@@ -1,8 +1,8 @@
 """The outcome of a study: its best parameters, compared with the current release.
 
-The best parameters and the current release are scored on the validation queries of `nextsong
-evaluate`. No release is made with the best parameters: their recommendations are computed from the
-arrays that such a release would contain.
+The best parameters and the current release are scored on the same validation cases as by `nextsong
+evaluate`. No release is made with the best parameters: recommendations are computed from the arrays
+that such a release would contain.
 """
 
 from __future__ import annotations
@@ -41,32 +41,32 @@ if TYPE_CHECKING:
     from ingest.learn.arrays import ReleaseArrays
 
 UNWRITTEN = ("seed", *UNTUNED)
-"""Parameters that are not written to the parameter file, so that each ingest run sets them."""
+"""Parameters that are not written to the parameter file, because each ingest run sets them."""
 
-KS = (10, 100)
+KS = (10, 100)  # values of k, in songs, for hit rates
 
 GAIN = "ndcg@100"
-"""The metric in which a choice must be better. The objective of trials is the same metric: the mean
-of 1 / log2(1 + rank)."""
+"""The metric that must be better than that of the current release. It is also the objective of
+trials: the mean of 1 / log2(1 + rank of the label)."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a study, whose best parameters are called the choice.
+    """The outcome of a study. Its best parameters are called the choice.
 
     Hit rates are stored by name, such as "tuned HR@10".
 
     - `parameters`: the choice if it is better, or else the parameters from which the study started.
     - `validation`: hit rates of `parameters` ("tuned") and of the current release ("start").
     - `tried`: hit rates of the choice on validation, whether it is better or not.
-    - `p`: p-value of the difference in gain on validation.
+    - `p`: p-value of the difference in the metric `GAIN` on validation.
     - `better`: whether the choice is significantly better than the current release.
     - `test`: hit rates of the choice on the test playlists, if it is better.
     - `test_used`: whether this run scored the test playlists; False if an earlier run did.
     - `playlists`: number of scored playlists by split.
     - `chosen`: digest of the choice and the playlists.
     - `trials`, `studies`: number of finished trials, and the name of the optuna study, by phase.
-    - `budget`: the limits of the search.
+    - `budget`: the limits of the search (see `evaluation.tune.study.Budget`).
     """
 
     parameters: dict[str, Any]
@@ -97,11 +97,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Search:
-    """A finished search, which started from the parameters `start`.
+    """A finished search.
 
-    `chosen` contains the best parameters, and `digest` identifies the playlists and the best
-    parameters. `plays` is the number of training plays. `studies` contains the optuna study of each
-    phase.
+    - `start`, `chosen`: the parameters from which the search started, and the best parameters.
+    - `digest`: digest of the playlists and the best parameters.
+    - `plays`: total number of songs in the training playlists.
+    - `studies`: the optuna study of each phase.
     """
 
     start: Parameters
@@ -112,7 +113,7 @@ class Search:
 
 
 class Choice:
-    """A system that recommends as a release with the chosen parameters would in hybrid mode.
+    """A system that recommends as a release with the best parameters would in hybrid mode.
 
     If none of a query's seeds is in the catalog, no songs are recommended.
     """
@@ -150,8 +151,8 @@ def assess(
 ) -> Outcome:
     """Compare `choice` (the system with the best parameters) with the current release.
 
-    If the choice is better, it is also scored on the test playlists, unless an earlier run of the
-    study did so.
+    If it is better, it is also scored on the test playlists, unless an earlier run of the study
+    did so.
     """
     tried = score_system(choice, current.cases, current.dataset, DEPTH, reporter)
     comparisons = compare_with_current(tried, current.main)
@@ -189,7 +190,7 @@ def assess(
 def _score_on_test_once(
     search: Search, choice: Choice, current: Evaluation, reporter: Reporter
 ) -> tuple[dict[str, float], int, bool]:
-    """Return the hit rates on test, the number of playlists, and whether this run scored them.
+    """Return the hit rates on the test playlists, their number, and whether this run scored them.
 
     The figures are stored in the optuna study of the phase `query`, and later runs return them.
     """
@@ -213,7 +214,7 @@ def compare_with_current(tried: SystemScores, current: SystemScores) -> dict[str
 
 
 def is_better(comparisons: Mapping[str, Comparison]) -> bool:
-    """Return whether the gain is significantly higher and no hit rate is significantly lower."""
+    """Return whether `GAIN` is significantly higher and no hit rate is significantly lower."""
     # A verdict of "worse" means that the current release is worse than the choice.
     return comparisons[GAIN].verdict == "worse" and all(
         comparison.verdict != "better" for comparison in comparisons.values()
@@ -227,9 +228,9 @@ def _name_hit_rates(name: str, scores: SystemScores) -> dict[str, float]:
 def select_parameters_to_write(chosen: Parameters, plays: int) -> dict[str, Any]:
     """Return the tuned parameters, and all other parameters that differ from the defaults.
 
-    `plays` is the number of training plays. If epochs or window are equal to their defaults for
-    this number, they become None, so that later runs use the defaults for their own number of
-    plays.
+    `plays` is the total number of songs in the training playlists. The defaults of epochs and
+    window depend on this number. If their values are equal to these defaults, they become None, and
+    later ingest runs use the defaults for their own playlists.
     """
     defaults = Parameters()
     values = {
@@ -243,7 +244,7 @@ def select_parameters_to_write(chosen: Parameters, plays: int) -> dict[str, Any]
 
 
 def make_log_payload(outcome: Outcome) -> dict[str, Any]:
-    """Return the payload of a study for the log of runs, with figures by metric."""
+    """Return the payload of a tuning run for the log of runs, with its figures by metric."""
     figures = {f"hr@{k}": outcome.validation[f"tuned HR@{k}"] for k in KS}
     return {**outcome.to_json(), "split": "validation", "figures": figures}
 

@@ -1,4 +1,4 @@
-"""The HTML report of a study: tables of trials, and optuna's plots."""
+"""The HTML report of a tuning study: tables of trials, and optuna's plots."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TITLES = {"count": "Co-occurrence", "train": "Word2Vec", "query": "Hybrid search"}
 BEST_TRIALS = 15  # maximum number of rows in a table of trials
 PLOTTED_PARAMETERS = 2  # number of plotted parameters, the most important first
-MIN_TRIALS_OF_IMPORTANCE = 4
+MIN_TRIALS_OF_IMPORTANCE = 4  # minimum number of trials to estimate parameter importances
 
 
 def require_libraries() -> None:
@@ -35,7 +35,7 @@ def require_libraries() -> None:
 
 
 def write_report(outcome: Outcome, folder: Path) -> Path:
-    """Write `report.html` and its pictures to the study's folder; return the path of the report.
+    """Write `report.html` and its pictures to the folder of the study, and return its path.
 
     Raises `InputError` if the extra `plots` is not installed.
     """
@@ -83,7 +83,7 @@ def write_report(outcome: Outcome, folder: Path) -> Path:
 
 
 def _make_section(phase: str, study: Study, folder: Path) -> Section:
-    """Return the pictures and the best trials of a phase."""
+    """Return the section of the report on a phase: its plots and its best trials."""
     complete = sorted(get_complete_trials(study), key=lambda trial: -(trial.value or 0.0))
     states = [trial.state.name for trial in study.get_trials(deepcopy=False)]
     failed = states.count("FAIL")
@@ -106,7 +106,7 @@ def _make_section(phase: str, study: Study, folder: Path) -> Section:
 
 
 def _draw_plots(phase: str, study: Study, folder: Path) -> Iterator[Picture]:
-    """Draw the gain of all trials and, if there are enough trials, the parameter importances."""
+    """Draw the objective of all trials and, if there are enough trials, parameter importances."""
     import optuna
     from optuna.visualization import matplotlib as plots
 
@@ -130,7 +130,7 @@ def _draw_plots(phase: str, study: Study, folder: Path) -> Iterator[Picture]:
 
 
 def _draw(plot: Callable[[], Any], folder: Path, name: str, caption: str) -> Picture:
-    """Save an optuna plot with the size and the text colour of the page's pictures."""
+    """Save an optuna plot with the size and the text colour of the other pictures of the page."""
     import matplotlib as mpl
     import optuna
     from matplotlib import pyplot as plt

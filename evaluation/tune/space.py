@@ -1,6 +1,6 @@
-"""The search space of each phase of a study.
+"""The search space of each phase of a tuning study.
 
-A study has three phases, so that a trial recomputes as little as possible: `count` tunes
+A study has three phases, because a trial then recomputes as little as possible: `count` tunes
 co-occurrence alone, `train` tunes Word2Vec alone, and `query` tunes their combination in hybrid
 search.
 """
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 PHASES = ("count", "train", "query")
 
 SHARES = "content_shares"
-"""The parameter with a share for each content field. Each share is tuned separately, under the name
-`content_shares.FIELD`."""
+"""The parameter that contains a share for each content field (see `catalog.content`).
+
+Each share is tuned separately, under the name `content_shares.FIELD`.
+"""
 
 EPOCH_SHARES = (0.25, 0.5, 1.0, 2.0)  # numbers of epochs to try, relative to the default
 
@@ -58,8 +60,8 @@ _VALUES: Mapping[str, Mapping[str, Any]] = {
         SHARES: (0.0, 2.0),
     },
 }
-_NEEDS_ORDER = {"distance_power", "backward", "recency", "dense_recency"}
-_LOGARITHMIC = {"dense_weight"}
+_NEEDS_ORDER = {"distance_power", "backward", "recency", "dense_recency"}  # need play order
+_LOGARITHMIC = {"dense_weight"}  # searched on a logarithmic scale
 
 TUNED = frozenset(name for values in _VALUES.values() for name in values)
 """Parameters that at least one phase tunes."""
@@ -68,9 +70,9 @@ TUNED = frozenset(name for values in _VALUES.values() for name in values)
 def make_search_space(phase: str, start: Parameters, plays: int) -> Space:
     """Return the distribution of each parameter that a phase tunes.
 
-    Each distribution contains the value of `start`. `plays` is the number of training plays, on
-    which some defaults depend. If the playlists have no order, parameters that depend on the order
-    of songs are omitted.
+    Each distribution contains the value of `start`. `plays` is the total number of songs in the
+    training playlists, on which some defaults depend. If playlists are not in play order,
+    parameters that depend on the order are omitted.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
@@ -96,7 +98,7 @@ def _list_values(phase: str, start: Parameters) -> Iterator[tuple[str, Any]]:
 
 
 def set_values(parameters: Parameters, values: Mapping[str, Any]) -> Parameters:
-    """Return the parameters with `values`, whose keys are the names in a search space."""
+    """Return a copy of the parameters with new values, by their names in a search space."""
     prefix = f"{SHARES}."
     shares = {
         name.removeprefix(prefix): value
@@ -108,7 +110,10 @@ def set_values(parameters: Parameters, values: Mapping[str, Any]) -> Parameters:
 
 
 def get_start_values(start: Parameters, names: Iterable[str], plays: int) -> dict[str, Any]:
-    """Return the values of these parameters in `start`. Some defaults depend on `plays`."""
+    """Return the values of these parameters in `start`.
+
+    `plays` is the total number of songs in the training playlists, on which some defaults depend.
+    """
     return {name: _value_of(start, name, plays) for name in names}
 
 

@@ -1,11 +1,11 @@
-"""`nextsong tune`: an optuna study of the parameters, scored on validation playlists.
+"""The search of `nextsong tune`: optuna studies whose trials are scored on validation playlists.
 
 STUDY/trials.journal   optuna's journal: the trials of all phases, and figures on test playlists
-STUDY/best-DIGEST.npz  the co-occurrence weights and vectors that the phase `query` combines
+STUDY/best-DIGEST.npz  the best co-occurrence weights and vectors, combined by the phase `query`
 STUDY/scratch          temporary files
 
-The test playlists are used only if the choice is significantly better than the current release,
-and only once for each choice.
+The test playlists are used only if the best parameters are significantly better than those of the
+current release, and only once for the same parameters.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ if TYPE_CHECKING:
     from evaluation.tune.outcome import Outcome
     from ingest.parameters import Parameters
 
-TRIAL_SHARES = {"count": 0.4, "train": 0.3, "query": 0.3}
-TIME_SHARES = {"count": 0.35, "train": 0.5, "query": 0.15}
-RESERVED_TIME = 0.1  # share of the time limit that is reserved for scoring the choice
+TRIAL_SHARES = {"count": 0.4, "train": 0.3, "query": 0.3}  # shares of the trials, by phase
+TIME_SHARES = {"count": 0.35, "train": 0.5, "query": 0.15}  # shares of the time, by phase
+RESERVED_TIME = 0.1  # share of the time limit for scoring the best parameters at the end
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The limits of a study: trials and minutes (None means no limit), and worker processes."""
+    """The limits of a study: trials, minutes and worker processes. None means no limit."""
 
     trials: int | None = 60
     minutes: float | None = None
@@ -67,7 +67,10 @@ def divide_trials(trials: int | None) -> dict[str, int | None]:
 
 
 def compute_deadline(phase: str, now: float, end: float) -> float:
-    """Return the latest end of a phase that starts at `now`, so that all phases end by `end`."""
+    """Return the deadline of a phase that starts at `now`, if all phases must end by `end`.
+
+    All times are in seconds.
+    """
     shares_left = sum(TIME_SHARES[name] for name in PHASES[PHASES.index(phase) :])
     return now + max(0.0, end - now) * TIME_SHARES[phase] / shares_left
 
@@ -75,7 +78,8 @@ def compute_deadline(phase: str, now: float, end: float) -> float:
 def read_start(work: Path, seed: int | None = None) -> Parameters:
     """Return the parameters of the last ingest run in `work`, from which a study starts.
 
-    `seed` replaces the seed of the training. Raises `MismatchError`.
+    `seed`, if given, replaces the seed of these parameters. Raises `MismatchError` if no ingest run
+    in `work` has finished.
     """
     parameters = last_parameters(work)
     return parameters if seed is None else replace(parameters, seed=seed)

@@ -1,4 +1,4 @@
-"""The trials of one phase of a study, run in worker processes that share optuna's journal."""
+"""The trials of a phase of a tuning study, run in worker processes that share optuna's journal."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from catalog.console.progress import Reporter, Task
     from evaluation.tune.objective import Phase
 
-JOURNAL = "trials.journal"
-POLL_S = 0.3
-SEED_STEP = 7_919  # seed increment per finished trial, so that a continued study draws new values
+JOURNAL = "trials.journal"  # name of the file in the folder of the study
+POLL_S = 0.3  # seconds between two checks of the worker processes
+SEED_STEP = 7_919  # seed increment per finished trial, for new values in a continued study
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def get_finished_trials(study: Study) -> list[FrozenTrial]:
 
 
 def run_phase(phase: Phase, limits: Limits, task: Task, reporter: Reporter) -> Study:
-    """Run the trials of a phase until a limit is reached; return the optuna study.
+    """Run the trials of a phase until a limit is reached, and return the optuna study.
 
     Trials of earlier runs count towards the limit. At the deadline, running trials are abandoned,
     except that the first trial of a study always completes. Raises `MismatchError` if no trial has
@@ -136,7 +136,10 @@ def _run_workers(
 
 
 def _divide_among_workers(limits: Limits, before: int) -> list[int | None]:
-    """Return the number of trials for each worker. `before` trials finished in earlier runs."""
+    """Return the number of trials for each worker process, or None for no limit.
+
+    `before` is the number of trials that finished in earlier runs.
+    """
     if limits.trials is None:
         return [None] * limits.processes
     left = max(0, limits.trials - before)
@@ -161,7 +164,10 @@ def _run_trials(phase: Phase, count: int | None, deadline: float | None, seed: i
 def _report_progress(
     study: Study, best: float, phase: str, wanted: int | None, task: Task, reporter: Reporter
 ) -> float:
-    """Report the number of finished trials and any new best value; return the best value so far."""
+    """Report the number of finished trials, and the best value if it has increased.
+
+    Returns the best value of all trials.
+    """
     task.advance(len(get_finished_trials(study)), wanted)
     complete = get_complete_trials(study)
     value = max((trial.value or 0.0 for trial in complete), default=-1.0)
