@@ -1,1 +1,1 @@
-"""The model of a release, and the stores that keep releases."""
+"""Releases (immutable published catalogs of songs), and the stores that keep them."""

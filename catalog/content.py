@@ -35,10 +35,10 @@ ENTRY_EXPONENT = 0.5
 """Exponent p in the content entry for a key: scale / (number of songs with the key)^p."""
 
 POPULARITY_STEP = 1e-3
-"""Relative difference between the entries of the most and the least popular song of a release.
+"""Relative difference between the content entries of the most and the least popular song.
 
 If songs have only a key in common with the seeds, this difference orders them by popularity.
-Without it, the engine would return these songs in an arbitrary order.
+Without it, Qdrant would return these songs in an arbitrary order.
 """
 
 

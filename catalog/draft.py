@@ -121,7 +121,10 @@ def build_manifest(
 
 
 def choose_canaries(songs_path: Path) -> list[str]:
-    """Return the ids of up to `CANARIES` songs with a dense vector, evenly spread over the file."""
+    """Return the ids of up to `CANARIES` songs with a dense vector, evenly spread over the file.
+
+    The songs are tested whenever the release is opened (see `Manifest.canaries`).
+    """
     songs = pq.read_table(songs_path, columns=["song_id"], filters=pc.field("vector").is_valid())
     ids = songs["song_id"]
     rows = np.linspace(0, len(ids) - 1, min(CANARIES, len(ids)), dtype=int)
@@ -138,7 +141,8 @@ def require_sound_vectors(batch: pa.RecordBatch, dimensions: int) -> None:
     lists = batch["seeds"]
     if pa.types.is_null(lists.type):
         return
-    # A key consists of the row (upper 32 bits) and the seed (lower 32 bits) of a weight.
+    # A key is the row (upper 32 bits) and the seed (lower 32 bits) of a weight, so equal keys are
+    # duplicates.
     keys = np.asarray(pc.list_parent_indices(lists)).astype(np.uint64) << np.uint64(32)
     keys |= np.asarray(pc.list_flatten(lists)).astype(np.uint64)
     if not (keys[1:] > keys[:-1]).all():

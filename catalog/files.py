@@ -41,7 +41,7 @@ def storage_errors(path: Path) -> Iterator[None]:
 
 
 def reason_of(error: OSError) -> str:
-    """Return the reason for an error, with advice on a full disk."""
+    """Return a short reason for an error, to be put at the end of a message."""
     return _HINTS.get(error.errno or 0, error.strerror or str(error))
 
 

@@ -135,7 +135,7 @@ class Manifest:
 
     @staticmethod
     def from_json(text: str | bytes, where: str) -> Manifest:
-        """Parse a manifest. Raises `CorruptReleaseError` with `where`, the source of the text."""
+        """Parse a manifest. Raises `CorruptReleaseError`, whose message begins with `where`."""
         number = _parse(_NUMBERED, text, where).format
         if number not in READABLE_FORMATS:
             formats = ", ".join(map(str, READABLE_FORMATS[:-1])) + f" and {READABLE_FORMATS[-1]}"
@@ -202,7 +202,10 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def verify_files(folder: Path, expected: dict[str, FileSum]) -> None:
-    """Raise `CorruptReleaseError` for the first file that is missing, added or changed."""
+    """Raise `CorruptReleaseError` for the first file that is missing, added or changed.
+
+    `expected` contains the size and SHA-256 of each file, by path relative to `folder`.
+    """
     actual = sum_files(folder)
     for name in sorted(expected.keys() | actual.keys()):
         if name not in actual:

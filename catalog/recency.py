@@ -30,14 +30,14 @@ class Recency:
 
     @classmethod
     def of_sparse(cls, parameters: Mapping[str, Any]) -> Recency:
-        """Return the recency for sparse queries, from `Origin.parameters` in a manifest."""
+        """Return the recency for searches by co-occurrence, from the parameters in a manifest."""
         if "recency" in parameters:
             return cls(float(parameters["recency"]))
         return cls(decay=float(parameters.get("cooccurrence_decay", parameters["query_decay"])))
 
     @classmethod
     def of_dense(cls, parameters: Mapping[str, Any]) -> Recency:
-        """Return the recency for dense queries, from `Origin.parameters` in a manifest."""
+        """Return the recency for searches by dense vector, from the parameters in a manifest."""
         if "dense_recency" in parameters:
             return cls(float(parameters["dense_recency"]))
         return cls(decay=float(parameters["query_decay"]))

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 NAMESPACE = uuid5(UUID(int=0), "nextsong/song")
-_ACCENTS = re.compile("[\u0300-\u0344\u0346-\u036f]+")  # not U+0345, which becomes a letter
+# Combining accents, without U+0345, because case folding turns it into the letter iota.
+_ACCENTS = re.compile("[\u0300-\u0344\u0346-\u036f]+")
 _SEPARATOR = "\x1f"  # str.split() removes it as white space, so no normalised name contains it
 
 
 def normalise(name: str) -> str:
-    """Fold case, width, accents and white space, so that all spellings of a name become equal.
+    """Return a name without differences of case, character width, accents and white space.
 
     Only the accents of Latin, Greek and Cyrillic are removed: in other scripts, such as Devanagari
     and Thai, combining marks distinguish letters. Normalising a result again does not change it.

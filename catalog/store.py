@@ -55,7 +55,10 @@ class OpenRelease(Protocol):
         """
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
-        """Return at most `limit` songs, sorted by number of training playlists, highest first."""
+        """Return the `limit` songs that pass `where` and are in the most training playlists.
+
+        The songs are sorted by this number, highest first.
+        """
 
     async def search(self, text: str, limit: int, where: Filter = ANY) -> list[Song]:
         """Return at most `limit` songs whose artist and title match `text`.
@@ -95,10 +98,10 @@ class ReleaseStore(Protocol):
 
     @property
     def location(self) -> str:
-        """The location of the store, for messages."""
+        """The location of the store for messages: a folder, or the address of a server."""
 
     def current(self) -> str | None:
-        """Return the id of the current release, or None if nothing has been published."""
+        """Return the id of the current release, or None if no release is current."""
 
     def releases(self) -> list[str]:
         """Return the ids of all finished releases, oldest first."""
@@ -182,9 +185,8 @@ def require_current(store: ReleaseStore) -> str:
 def find_previous_release(store: ReleaseStore) -> str:
     """Return the id of the newest release older than the current one.
 
-    If no release is current, return the id of the newest release.
-
-    Raises `NoReleaseError` if no such release exists.
+    If no release is current, return the id of the newest release. Raises `NoReleaseError` if no
+    such release exists.
     """
     current = store.current()
     others = list_other_releases(store)

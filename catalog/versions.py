@@ -49,7 +49,8 @@ _LIVE = re.compile(
     rf"\s[-\u2013]\slive(?:{_LIVE_DETAIL}.*)?$"
     rf"|\s?\(live(?:{_LIVE_DETAIL}[^()]*)?\)$|\s?\[live(?:{_LIVE_DETAIL}[^\[\]]*)?\]$"
 )
-_MARK = re.compile(r"\s[-\u2013]\s|[(\[{]|\bfe?a?t\.")  # in every title that `bare_title` shortens
+# Matches in every title that `bare_title` shortens.
+_MARK = re.compile(r"\s[-\u2013]\s|[(\[{]|\bfe?a?t\.")
 _DASH = re.compile(r"\s[-\u2013](?=\s)")
 _BRACKET = re.compile(r"[()\[\]]")
 HINT = (
@@ -113,9 +114,10 @@ def _drop_from(end: int, positions: list[int]) -> None:
 
 
 def _edition_dashes(title: str, dashes: list[int]) -> list[int]:
-    """Return the positions of the dashes at which the last edition may start.
+    """Return the positions of the dashes that may begin the edition at the end of a title.
 
-    An edition can contain a dash itself, such as "2011 - remaster".
+    The title "song - 2011 - remaster" has two, because an edition can contain a dash itself.
+    `dashes` contains the positions of all dashes in the title.
     """
     starts: list[int] = []
     for dash in reversed(dashes[-1 - MAX_EDITIONS :]):

@@ -64,8 +64,8 @@ def explore(
 ) -> None:
     """Explore a release in the browser: find songs, build a playlist, see what comes next.
 
-    The page recommends with the same code as the service, and needs no running service. Stop it
-    with Ctrl-C.
+    The page recommends with the same code as the service, and needs no running service. Press
+    Ctrl-C to stop.
     """
     from catalog.errors import MissingExtraError
     from catalog.open_store import open_store

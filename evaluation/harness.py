@@ -1,4 +1,4 @@
-"""Documented import path of the harness; the code is in `evaluation.judge.harness`."""
+"""Documented import path of the functions in `evaluation.judge.harness`."""
 
 from evaluation.judge.harness import Plan, evaluate, measure
 

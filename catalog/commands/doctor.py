@@ -29,7 +29,7 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check, with advice if action is needed."""
+    """The result of one check: a level, a description, and advice if action is needed."""
 
     level: Literal["ok", "warning", "failure"]
     what: str

@@ -211,7 +211,11 @@ def _read_qdrant_options(values: Mapping[str, Any]) -> QdrantOptions | None:
 
 
 def publishing_options(command: Command) -> Command:
-    """Add the options for publishing to a command, which receives `layout` and `keep`."""
+    """Add the options for publishing to a command.
+
+    The command receives `layout`, a `CollectionLayout`, and `keep`, the number of old releases to
+    keep.
+    """
 
     @functools.wraps(command)
     def wrapped(
@@ -277,7 +281,10 @@ def one_line_errors(command: Command) -> Command:
 def complete_release(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[str]:
-    """Return the ids of the releases that start with `incomplete`, for shell completion."""
+    """Return the release ids that start with `incomplete`, for shell completion.
+
+    Returns an empty list if the release store cannot be read.
+    """
     from catalog.errors import NextsongError
     from catalog.open_store import open_store
 

@@ -21,7 +21,10 @@ MAX_SOURCES = 3  # maximum number of input files per table row; the JSON output 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A release in a store. If its manifest cannot be read, `problem` explains why."""
+    """A row of the list: a release, and whether it is the current release of the store.
+
+    If the manifest cannot be read, `manifest` is None, and `problem` explains why.
+    """
 
     release: str
     current: bool

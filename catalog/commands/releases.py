@@ -1,4 +1,4 @@
-"""`nextsong releases`: list, check, copy and remove releases, and choose the current one."""
+"""The command group `nextsong releases`, which manages the releases of a store."""
 
 from __future__ import annotations
 

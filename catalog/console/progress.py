@@ -31,7 +31,7 @@ LOG_INTERVAL_S = 5.0
 
 
 class Task(Protocol):
-    """A task in progress."""
+    """A running task, whose progress and result are reported."""
 
     def advance(self, done: float, total: float | None = None) -> None:
         """Report that `done` of `total` units have been finished since the start of the task."""
@@ -44,7 +44,7 @@ class Reporter(Protocol):
     """A destination for progress reports."""
 
     def say(self, text: str) -> None:
-        """Report one line."""
+        """Report `text` as one line."""
 
     def task(self, title: str) -> AbstractContextManager[Task]:
         """Start a task. Its result and duration are reported at the end of the `with` block."""
@@ -98,7 +98,7 @@ class ConsoleReporter:
         self._console = Console(stderr=True)
 
     def say(self, text: str) -> None:
-        """Report one line."""
+        """Report `text` as one line."""
         self._console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
@@ -140,7 +140,7 @@ class JsonReporter:
     """A reporter that writes JSON lines to standard error, to be read by programs."""
 
     def say(self, text: str) -> None:
-        """Report one line."""
+        """Report `text` as one line."""
         log("note", text=text.strip())
 
     @contextmanager

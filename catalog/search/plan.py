@@ -107,7 +107,7 @@ class Ranking:
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """A plan that adds the scores of two rankings: the sparse one, and the weighted dense one.
+    """A plan that adds the scores of a sparse ranking and of a dense ranking.
 
     The dense score is multiplied by the dense weight of the search. If a song is missing from one
     of the rankings, that part of its score is 0.

@@ -45,15 +45,15 @@ QUICK = ("popularity", "tutorial", "item-item", "session-knn", "rules")
 
 _WORD2VEC = ("tutorial", "word2vec-mean")
 
-# Seconds per operation, measured on one core.
-_PER_SPARSE_OPERATION = 1.5e-8  # one multiplication in a sparse product, or one sorted score
-_PER_DENSE_MULTIPLICATION = 1.0e-10
-_PER_WORD2VEC_PLAY = 4e-6  # one song of a playlist in one epoch
-_PER_NEIGHBOUR_SONG = 2e-8  # scoring one song of a similar playlist
-_PER_INVERSION = 6e-11  # one of the n^3 operations that invert an n x n matrix
-_PER_RULE = 3e-7  # counting one pair of songs of a playlist
-_PER_ALS_UPDATE = 2e-8  # one factor, for one song of a playlist in one iteration
-_PER_BPR_UPDATE = 4e-7  # one song of a playlist in one iteration
+# Durations of operations, measured on one core.
+_SECONDS_PER_SPARSE_OPERATION = 1.5e-8  # multiplying two weights, or sorting one score
+_SECONDS_PER_DENSE_MULTIPLICATION = 1.0e-10
+_SECONDS_PER_WORD2VEC_PLAY = 4e-6  # one song of a playlist in one epoch
+_SECONDS_PER_NEIGHBOUR_SONG = 2e-8  # scoring one song of a similar playlist
+_SECONDS_PER_INVERSION = 6e-11  # one of the n^3 operations that invert an n x n matrix
+_SECONDS_PER_RULE = 3e-7  # counting one pair of songs of a playlist
+_SECONDS_PER_ALS_UPDATE = 2e-8  # one factor, for one song of a playlist in one iteration
+_SECONDS_PER_BPR_UPDATE = 4e-7  # one song of a playlist in one iteration
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,11 @@ def estimate_seconds(name: str, dataset: Dataset, cases: HeldOutCases) -> float:
     songs, train = len(dataset.songs), dataset.train
     plays = len(train.songs)
     seeds = cases.seeds.songs[cases.seeds.songs >= 0]
-    scoring = len(cases) * songs * _PER_SPARSE_OPERATION
+    scoring = len(cases) * songs * _SECONDS_PER_SPARSE_OPERATION
     with_vector = int((dataset.songs.playlists >= word2vec.PARAMETERS.min_count).sum())
-    tutorial = plays * word2vec.EPOCHS * _PER_WORD2VEC_PLAY + len(cases) * with_vector * (
-        word2vec.PARAMETERS.dimensions * _PER_DENSE_MULTIPLICATION + _PER_SPARSE_OPERATION
+    tutorial = plays * word2vec.EPOCHS * _SECONDS_PER_WORD2VEC_PLAY + len(cases) * with_vector * (
+        word2vec.PARAMETERS.dimensions * _SECONDS_PER_DENSE_MULTIPLICATION
+        + _SECONDS_PER_SPARSE_OPERATION
     )
     pairs_of_songs = float((train.lengths.astype(np.float64) ** 2).sum())
     playlists_of_seeds = float(dataset.songs.playlists[seeds].sum())
@@ -103,19 +104,21 @@ def estimate_seconds(name: str, dataset: Dataset, cases: HeldOutCases) -> float:
         "popularity": 0.0,
         "tutorial": tutorial,
         "word2vec-mean": tutorial,
-        "item-item": (pairs_of_songs * 4 + len(seeds) * NEIGHBOURS) * _PER_SPARSE_OPERATION,
+        "item-item": (pairs_of_songs * 4 + len(seeds) * NEIGHBOURS) * _SECONDS_PER_SPARSE_OPERATION,
         "session-knn": (playlists_of_seeds * 4 + len(cases) * SESSIONS * mean_length * 2)
-        * _PER_SPARSE_OPERATION,
-        "rules": plays * MAX_DISTANCE * _PER_RULE,
-        "item-knn": pairs_of_songs * 4 * _PER_SPARSE_OPERATION * SIMILARITIES_TO_COMPUTE,
+        * _SECONDS_PER_SPARSE_OPERATION,
+        "rules": plays * MAX_DISTANCE * _SECONDS_PER_RULE,
+        "item-knn": pairs_of_songs * 4 * _SECONDS_PER_SPARSE_OPERATION * SIMILARITIES_TO_COMPUTE,
         "vstan": (len(cases) + TUNING_CASES * SETTINGS_TO_TRY)
         * (
-            VstanSettings().sessions * mean_length * _PER_NEIGHBOUR_SONG
-            + songs * _PER_SPARSE_OPERATION
+            VstanSettings().sessions * mean_length * _SECONDS_PER_NEIGHBOUR_SONG
+            + songs * _SECONDS_PER_SPARSE_OPERATION
         ),
-        "ease": float(len(ease.find_songs(dataset))) ** 3 * _PER_INVERSION * ease.INVERSIONS,
-        "als": plays * ALS_ITERATIONS * FACTORS * _PER_ALS_UPDATE + scoring,
-        "bpr": plays * BPR_ITERATIONS * _PER_BPR_UPDATE + scoring,
+        "ease": float(len(ease.find_songs(dataset))) ** 3
+        * _SECONDS_PER_INVERSION
+        * ease.INVERSIONS,
+        "als": plays * ALS_ITERATIONS * FACTORS * _SECONDS_PER_ALS_UPDATE + scoring,
+        "bpr": plays * BPR_ITERATIONS * _SECONDS_PER_BPR_UPDATE + scoring,
     }[name]
 
 

@@ -47,7 +47,8 @@ class SequentialRules:
         """
         for seeds in batch_seeds(cases, limit):
             known = (seeds.songs >= 0) & self._has_rules[seeds.songs]
-            last = np.full(len(seeds), -1, dtype=np.int64)  # index in seeds.songs, or -1
+            # The index in `seeds.songs` of the seed that is used for each query, or -1.
+            last = np.full(len(seeds), -1, dtype=np.int64)
             np.maximum.at(last, seeds.rows[known], np.flatnonzero(known))
             rows = np.flatnonzero(last >= 0)
             rankings = np.full((len(seeds), limit), -1, dtype=np.int32)

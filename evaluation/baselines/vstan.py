@@ -26,8 +26,9 @@ class VstanSettings:
     """The parameters of VSTAN.
 
     - `recency`: exponent p in the seed weight (age + 1)^-p, where the last seed has age 0.
-    - `distance`: number of positions between a song of a training playlist and the query's most
-      recent seed in this playlist at which the weight of the song is 1/e; 0 for equal weights.
+    - `distance`: decay length of the weight exp(-d / `distance`) of a song in a training playlist,
+      where d is the number of positions between the song and the most recent seed of the query
+      that the playlist contains. 0 gives all songs the same weight.
     - `sessions`: number of most similar training playlists whose songs are recommended.
     - `rarity`: exponent of the factor log(playlists / playlists with the song) in the score of a
       song.
@@ -117,10 +118,11 @@ class Vstan:
         songs = train.songs[plays]
         values = np.repeat(similarity, lengths)
         if distance:
-            position = np.full(len(scores), -1, np.int64)  # index in the query, or -1
+            # `position` is the index of each song in the query, or -1.
+            position = np.full(len(scores), -1, np.int64)
             known = seeds[row] >= 0
             position[seeds[row][known]] = np.flatnonzero(known)
-            # `anchor` is the position in each playlist of its song that is latest in the query.
+            # `anchor` is the position, in each playlist, of the most recent seed that it contains.
             key = position[songs] * (int(lengths.max()) + 1)
             in_playlist = np.arange(len(songs)) - np.repeat(starts, lengths)
             key = np.where(position[songs] >= 0, key + in_playlist, -1)

@@ -34,7 +34,7 @@ def measure_engine(release: OpenRelease, load: Load, callers: int) -> Iterator[M
     The loads are a closed loop with one caller, a closed loop with `callers` callers, and an open
     loop (see `evaluation.bench.load`).
     """
-    with freeze_garbage_collector():  # because the service does so, too
+    with freeze_garbage_collector():  # as the service does
         for where, whole in (("engine", False), ("ranking", True)):
             name = where + (", filtered" if load.filtered else "")
             yield from asyncio.run(_measure(release, load, callers, name, whole))

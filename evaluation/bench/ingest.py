@@ -179,7 +179,7 @@ def _measure(name: str, file: Path, folder: Path, parameters: Parameters) -> Way
 
 
 def print_comparison(comparison: Comparison) -> None:
-    """Print the steps of each way, and the ratios between the ways."""
+    """Print the time and memory of each step, and the ratios of the two approaches."""
     echo(f"{comparison.file}: {comparison.bytes / 1e6:,.0f} MB")
     for way in comparison.ways:
         echo()

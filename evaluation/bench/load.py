@@ -63,7 +63,10 @@ class Load:
 
 
 def draw_due_times(rate: float, seconds: float, seed: int) -> Iterator[float]:
-    """Yield the due times of a Poisson process with `rate` calls per second, starting now."""
+    """Yield the due times of a Poisson process with `rate` calls per second, starting now.
+
+    The times are in seconds of `time.perf_counter`.
+    """
     begin = time.perf_counter()
     gaps = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
     yield from (begin + np.cumsum(gaps)).tolist()
@@ -90,7 +93,8 @@ def create_requests(load: Load) -> list[pb.RecommendRequest]:
 async def drive(load: Load, call: Callable[[int, float], Awaitable[None]], seconds: float) -> None:
     """Make calls for `seconds` seconds, in an open or a closed loop.
 
-    `call` gets the number of the call and the time when it is due.
+    `call` gets the number of the call and the time when it is due, in seconds of
+    `time.perf_counter`.
     """
     if load.rate:
         calls = []

@@ -53,7 +53,7 @@ def publish_synthetic(
     if current and (manifest := store.manifest(current)).origin.content_fingerprint == content:
         return manifest
     path = folder / "songs.parquet"
-    with reporter.task("invent") as task:
+    with reporter.task("generate") as task:
         _write_songs(songs, path)
         task.result(f"{songs:,} songs of {DIMENSIONS} numbers, {PREDICTED} predicted by each")
     counts = Counts(songs, songs, songs, -(-songs // SONGS_PER_ARTIST), songs, 20 * songs)
@@ -104,7 +104,7 @@ def _write_songs(songs: int, path: Path) -> None:
 def _draw_predicting_seeds(
     songs: int, random: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32]]:
-    """Draw the seeds that predict each song, which are the indexes of its sparse vector.
+    """Draw the seeds that predict each song: the indexes of the sparse vectors.
 
     Returns `offsets`, shape (songs + 1,), and `seeds`. The seeds of song i are
     `seeds[offsets[i]:offsets[i + 1]]`, in ascending order.

@@ -127,7 +127,7 @@ def describe_ratios(results: Sequence[Result]) -> Iterator[str]:
 
 
 def to_json(results: Sequence[Result]) -> dict[str, Any]:
-    """Return all results and a description of the machine."""
+    """Return all results and a description of the machine as a JSON object."""
     machine = {"cpus": os.cpu_count(), "python": sys.version.split()[0], "at": int(time.time())}
     return {"machine": machine, "results": [asdict(result) for result in results]}
 

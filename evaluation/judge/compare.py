@@ -221,8 +221,7 @@ def compare_releases(
     """
     manifests = (before.manifest, after.manifest)
     foreign = _find_foreign(manifests, work)
-    # Use the parameters of the release that was made in this work folder, because they fit its
-    # data.
+    # The dataset must be read with the parameters of the release that was made in this work folder.
     manifest = before.manifest if after.manifest in foreign else after.manifest
     parameters = manifest.origin.parameters
     holdout = selection.holdout or ("last" if is_ordered(parameters) else "random")

@@ -277,7 +277,7 @@ def _compare_scores(
 def _test_behaviour(
     system: ConfigurableSystem, inputs: _Inputs, reporter: Reporter
 ) -> list[Behaviour]:
-    with reporter.task("behave") as task:
+    with reporter.task("behaviour") as task:
         behaviours = [
             *run_behaviour_tests(system, inputs.cases, inputs.dataset),
             *run_option_tests(system, inputs.cases, inputs.dataset),

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from evaluation.systems.release import System
 
 SHARE = 0.05
-"""Share of the songs in training playlists whose plays are removed."""
+"""Share of the songs in training playlists that become new songs."""
 
 MAX_CASES = 4_000
 """Maximum number of cases. If there are more, a random sample is used."""
@@ -181,8 +181,8 @@ def _list_cases(
                 labels.append(songs[position : position + 1])
     if not ids:
         raise MismatchError(
-            f"no {plan.split} playlist contains one of the {len(taken):,} songs that were taken "
-            f"out: ingest more playlists, or use another --seed"
+            f"no {plan.split} playlist contains one of the {len(taken):,} songs whose plays were "
+            f"removed from training: ingest more playlists, or use another --seed"
         )
     return HeldOutCases(ids, names, SongLists.from_lists(seeds), SongLists.from_lists(labels))
 

@@ -31,7 +31,8 @@ DEPTH = 100  # number of songs in an answer
 K = 10  # number of songs whose similarity is measured
 DISLIKE = -1.0  # weight of a disliked song, the same as in `nextsong recommend --unlike`
 EMPHASIS = 10.0  # weight of an emphasised song
-VERSION_SAMPLE = 2_000  # maximum number of cases for the test of versions, which few answers have
+VERSION_SAMPLE = 2_000
+"""Maximum number of cases for the test of versions. Versions are rare, so it needs more cases."""
 
 DISLIKED = "the best recommended song is disliked"
 EMPHASISED = f"the first song of the query has the weight {EMPHASIS:g}"

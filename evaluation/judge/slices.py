@@ -141,7 +141,7 @@ def _find_popularity_tiers(dataset: Dataset) -> NDArray[np.int64]:
 
 
 def _slice_by_known_songs(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
-    """Slice by the share of seeds that are in the catalog.
+    """Return the slices by the share of seeds that are in the catalog.
 
     Cases with no seed in the catalog are divided into two slices, depending on whether the catalog
     has a song by an artist of a seed.
@@ -167,7 +167,7 @@ def _slice_by_known_songs(cases: HeldOutCases, dataset: Dataset) -> dict[str, Me
 
 
 def _slice_by_vectors(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
-    """Slice by the number of seeds that are in the catalog and have a dense vector.
+    """Return the slices by the number of seeds that are in the catalog and have a dense vector.
 
     Seeds in fewer than `min_count` training playlists have no dense vector, so the query uses only
     their co-occurrence weights.
@@ -195,7 +195,7 @@ def _slice_by_last_song(cases: HeldOutCases, dataset: Dataset) -> dict[str, Memb
 
 
 def _slice_by_label_artist(cases: HeldOutCases, dataset: Dataset) -> dict[str, Members]:
-    """Slice by whether the artist of the first label is also the artist of a seed."""
+    """Return the slices by whether the artist of the first label is also the artist of a seed."""
     seeds, artist = cases.seeds, dataset.songs.artist
     label_artist = artist[cases.label]
     is_same = (seeds.songs >= 0) & (artist[seeds.songs] == label_artist[seeds.rows])

@@ -53,8 +53,8 @@ def mean_popularity_rank(
 ) -> Figures:
     """Return the mean popularity rank of the first `k` songs, or NaN if there is no song.
 
-    `popularity_rank` is the rank of each song, from 1 for the most popular song. Songs with rank 0
-    are not in the catalog and are left out.
+    `popularity_rank`, shape (songs,), is the rank of each song, from 1 for the most popular song.
+    Songs with rank 0 are not in the catalog and are left out.
     """
     first = rankings[:, :k]
     ranks = popularity_rank[np.maximum(first, 0)]

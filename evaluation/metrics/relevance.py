@@ -33,7 +33,7 @@ def match_labels(rankings: SongNumbers, labels: SongLists) -> Matches:
 
 
 def find_label_ranks(matches: Matches) -> NDArray[np.int64]:
-    """Return the rank of the first label of each query, from 1, or 0 if no label is recommended."""
+    """Return the rank of the first label of each query, from 1, or 0 without any, shape (n,)."""
     if not matches.shape[1]:
         return np.zeros(len(matches), dtype=np.int64)
     return np.where(matches.any(axis=1), matches.argmax(axis=1) + 1, 0)

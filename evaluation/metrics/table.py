@@ -1,4 +1,4 @@
-"""All metrics, by the names that reports, `--fail-under` and the log of runs use."""
+"""The names of all metrics in reports and options, and the figures of a system by these names."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _LOWER_IS_BETTER = frozenset(["clicks", "artist_repetition"])
 
 
 def explain(metric: str) -> str:
-    """Return an explanation of a metric, such as `hr@10`."""
+    """Return the explanation of a metric for reports. `metric` is a name such as `hr@10`."""
     name, _, k = metric.partition("@")
     return EXPLANATIONS[name].replace("first k", f"first {k}")
 

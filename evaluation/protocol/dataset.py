@@ -140,7 +140,7 @@ class Songs:
 
     @cached_property
     def numbers(self) -> dict[UUID, int]:
-        """The song numbers by song id."""
+        """A mapping from song ids to song numbers."""
         return {
             UUID(song_id): number
             for number, song_id in enumerate(self.table["song_id"].to_pylist())

@@ -80,7 +80,7 @@ def plot_hit_rates(result: Evaluation) -> Plot:
 
 
 def plot_popularity(result: Evaluation) -> Plot:
-    """Plot the shares of recommended songs and of labels among the x most popular songs."""
+    """Plot the shares of recommendations and labels that are among the x most popular songs."""
     songs = result.dataset.songs
     keys = (result.main.key, *COMPARED_SYSTEMS)
     systems = {system.key: system for system in result.systems if system.key in keys}

@@ -118,7 +118,10 @@ class _Colouring:
 
 
 def draw_map(dataset: Dataset, seed: int = 0) -> SongMap | None:
-    """Map the most popular songs. Returns None if fewer than `MIN_SONGS` songs have a vector."""
+    """Return a map of the most popular songs.
+
+    Returns None if fewer than `MIN_SONGS` songs have a vector.
+    """
     if dataset.vectors is None:
         return None
     songs = dataset.songs.by_popularity

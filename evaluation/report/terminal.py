@@ -33,7 +33,7 @@ SIGNS = {"better": "[green]+[/]", "worse": "[red]-[/]", "same": "\N{NO-BREAK SPA
 
 
 def print_evaluation(result: Evaluation, *, brief: bool = False) -> None:
-    """Print an evaluation. If `brief` is set, print only the headline table and the notes."""
+    """Print an evaluation, or only the table of main metrics and the notes if `brief` is set."""
     console = Console()
     console.print(_render_headline(result))
     lines = [INTERVALS]

@@ -63,7 +63,7 @@ def list_(
 @json_only_option
 @one_line_errors
 def show(run: str, home: Path) -> None:
-    """Print the record of RUN as JSON; give its id, or the first characters of the id."""
+    """Print the record of a run as JSON. RUN is an id, or the first characters of an id."""
     from evaluation.runs import log, terminal
 
     print_json(terminal.to_json(log.find(home, run)))

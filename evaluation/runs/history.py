@@ -1,4 +1,4 @@
-"""Recorded evaluations: uses of the test playlists, and figures per query for comparisons.
+"""Recorded evaluations: how often the test playlists were used, and the figures of each query.
 
 HOME/runs.jsonl               one line for each run (see `evaluation.runs.log`)
 HOME/evaluations/RUN.parquet  the figures of each system for each query

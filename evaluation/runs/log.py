@@ -34,7 +34,11 @@ OLD_FILE = "runs.duckdb"
 
 @dataclass(frozen=True)
 class Run:
-    """One run: its id, kind (ingest, tune, evaluate, compare), end time, release and result."""
+    """One run. `kind` is ingest, tune, evaluate or compare; `payload` has the results of the run.
+
+    `time` is the end of the run. `release` is the id of the release that the run published or
+    scored, if any.
+    """
 
     id: str
     kind: str
@@ -44,7 +48,7 @@ class Run:
 
 
 def make_id() -> str:
-    """Return an id for a run that ends now."""
+    """Return an id for a run that ends now, such as `20250131T120000-1a2b`."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
 
 
@@ -64,8 +68,8 @@ def note(
 ) -> str | None:
     """Record a run as `record` does, but report a failure instead of raising an error.
 
-    The work of the run is already done, so it must not be lost. Returns the id of the run, or None
-    if the log cannot be written.
+    The work of the run is already done, so its result must not be lost. Returns the id of the run,
+    or None if the log cannot be written.
     """
     try:
         return record(home, kind, payload, run_id)

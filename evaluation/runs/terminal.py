@@ -17,7 +17,7 @@ SUMMARY_METRICS = ("hr@10", "hr@100", "mrr@10")
 
 
 def to_json(run: Run) -> dict[str, Any]:
-    """Return a run as a JSON object."""
+    """Return a run as the JSON object that `nextsong runs show` prints."""
     return {"id": run.id, "kind": run.kind, "time": run.time.isoformat(), **run.payload}
 
 

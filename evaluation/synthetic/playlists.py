@@ -68,12 +68,12 @@ class Shape:
     genres: int = 12
     songs_per_artist: float = 8.0
     playlists_per_owner: float = 3.0
-    mean_length: float = 32.0  # songs; about 10% fewer if most drawn songs are repeats
+    mean_length: float = 32.0  # songs; about 10% fewer if walks find too few new songs
     spread_of_length: float = 1.05  # standard deviation of the logarithm of the length
     longest: int = 3_000  # maximum number of songs in a playlist
     artist_skew: float = 0.62  # exponent of the power law of artist popularity by rank
     song_skew: float = 1.5  # standard deviation of log popularity, for albums and songs
-    neighbours: float = 2.0  # length of a step to a near point, in mean intervals of an artist
+    neighbours: float = 2.0  # length of a near step, relative to the mean interval of an artist
     near: float = 0.1  # share of steps to a point near the previous point
     favourite: float = 0.62  # share of steps to a point near a favourite point of the owner
     same_artist: float = 0.08  # share of steps to the same artist
@@ -106,7 +106,8 @@ class Playlists:
     `songs[offsets[i]:offsets[i + 1]]`, in play order. Songs are numbered by genre, artist, album
     and track. Names are Arrow string arrays. The names of owners, artists and genres are unique.
     The songs of an artist have different titles, as do the albums of an artist, and the playlists
-    of an owner have different names.
+    of an owner have different names. `owner`, `genre`, `artist`, `album` and `artist_genre` are
+    numbers from 0.
     """
 
     offsets: Int64  # shape (p + 1,)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoreLocation:
-    """The location of the log of runs and of the releases, which can be sent to other processes.
+    """The location of the log of runs and of the releases, for use in several processes.
 
     The log of runs is in `folder`. The releases are on the server `qdrant`, or in `folder` if
     `qdrant` is None.

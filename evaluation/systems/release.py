@@ -1,4 +1,4 @@
-"""The interface of all systems, and a system that searches a release without a service."""
+"""The interface of everything that can be scored, and a system that searches a release."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The outcome of a study: its best parameters, compared with the current release.
 
-The best parameters and the current release are scored on the same validation cases as by `nextsong
-evaluate`. No release is made with the best parameters: recommendations are computed from the arrays
-that such a release would contain.
+The best parameters and the current release are scored on the validation cases that `nextsong
+evaluate` uses. No release is made with the best parameters: recommendations are computed from the
+arrays that such a release would contain.
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ UNWRITTEN = ("seed", *UNTUNED)
 KS = (10, 100)  # values of k, in songs, for hit rates
 
 GAIN = "ndcg@100"
-"""The metric that must be better than that of the current release. It is also the objective of
-trials: the mean of 1 / log2(1 + rank of the label)."""
+"""The metric by which the best parameters must be better than the current release.
+
+It is also the objective of trials: the mean of 1 / log2(1 + rank of the label).
+"""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Outcome:
     budget: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the outcome as a JSON object, in which `better` is called "beyond chance"."""
+        """Return the outcome as a JSON object, with the key "beyond chance" for `better`."""
         return {
             "beyond chance" if name == "better" else name: value
             for name, value in asdict(self).items()
@@ -151,8 +153,8 @@ def assess(
 ) -> Outcome:
     """Compare `choice` (the system with the best parameters) with the current release.
 
-    If it is better, it is also scored on the test playlists, unless an earlier run of the study
-    did so.
+    If the choice is better, it is also scored on the test playlists, unless an earlier run of the
+    study did so.
     """
     tried = score_system(choice, current.cases, current.dataset, DEPTH, reporter)
     comparisons = compare_with_current(tried, current.main)

@@ -1,4 +1,4 @@
-"""The search of `nextsong tune`: optuna studies whose trials are scored on validation playlists.
+"""The parameter search of `nextsong tune`, by optuna on validation playlists.
 
 STUDY/trials.journal   optuna's journal: the trials of all phases, and figures on test playlists
 STUDY/best-DIGEST.npz  the best co-occurrence weights and vectors, combined by the phase `query`

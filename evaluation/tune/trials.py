@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 JOURNAL = "trials.journal"  # name of the file in the folder of the study
 POLL_S = 0.3  # seconds between two checks of the worker processes
-SEED_STEP = 7_919  # seed increment per finished trial, for new values in a continued study
+SEED_STEP = 7_919  # seed increment per finished trial; a continued study draws new values
 
 
 @dataclass(frozen=True)
