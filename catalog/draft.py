@@ -41,9 +41,9 @@ class Draft:
     """A release to be published.
 
     - `songs_path`: a Parquet file with one row per song. Its columns are the payload fields (see
-      `catalog.schema`; since format 3, `artist_key` is a list), the dense vector and the sparse
-      vector. The dense vector is `vector`: a list of `dimensions` floats with unit length, or null.
-      The sparse vector consists of `seeds` (seed ordinals as indices) and `strengths`
+      `catalog.schema`; `artist_key` is a list, but a text in format 2), the dense vector and the
+      sparse vector. The dense vector is `vector`: a list of `dimensions` floats with unit length,
+      or null. The sparse vector consists of `seeds` (seed ordinals as indices) and `strengths`
       (co-occurrence weights as values), or of nulls.
     - `payload`: index type of each extra payload field.
     - `copy_of`: manifest of the original, if the draft is a copy of a release in another store. The
@@ -67,7 +67,7 @@ class Draft:
 
     @property
     def has_spelling(self) -> bool:
-        """Whether songs get spelling vectors (see `catalog.spelling`)."""
+        """Whether the songs of the release have spelling vectors (see `catalog.spelling`)."""
         return self.format >= SPELLING_FORMAT
 
 

@@ -93,7 +93,7 @@ class SettingsError(InputError):
 class UnknownSongError(InputError):
     """A requested song is not in the catalog.
 
-    `suggestions`: songs with similar names, the most similar first.
+    `suggestions` contains songs with similar names, the most similar first.
     """
 
     def __init__(self, message: str, suggestions: tuple[SimilarName, ...] = ()) -> None:

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FORMAT = 4
-"""Format of the releases that are published."""
+"""Number of the release format that this version publishes."""
 
 READABLE_FORMATS = (2, 3, 4)
-"""Formats that are served.
+"""Release formats that this version reads. They differ from the latest format as follows.
 
-- 2: each song has exactly one artist, weights of seeds decay exponentially, and there are no
-  content entries.
-- 3: songs have no spelling vectors.
+- 2: each song has exactly one artist, the weights of seeds decay exponentially, and there are no
+  content entries (see `catalog.content`) and no spelling vectors.
+- 3: songs have no spelling vectors (see `catalog.spelling`).
 """
 
 SPELLING_FORMAT = 4
@@ -126,7 +126,7 @@ class Manifest:
 
     @property
     def has_spelling(self) -> bool:
-        """Whether songs have spelling vectors, with which misspelt names are found."""
+        """Whether songs have spelling vectors, by which searches find misspelt names."""
         return self.format >= SPELLING_FORMAT
 
     def to_json(self) -> str:
@@ -169,11 +169,11 @@ def _parse(adapter: TypeAdapter[_Model], text: str | bytes, where: str) -> _Mode
 
 
 def sum_files(folder: Path) -> dict[str, FileSum]:
-    """Return the size and SHA-256 of each file under `folder`, by relative path.
+    """Return the size and SHA-256 of each file under `folder`, by path relative to `folder`.
 
-    When a process opens or closes a release, Qdrant Edge writes its JSON files again with the same
+    When a process opens or closes a release, Qdrant Edge rewrites the JSON files with the same
     content, but the keys of an object can be in another order. Therefore, the SHA-256 of a JSON
-    file is computed after its keys are sorted.
+    file is computed after the keys are sorted.
     """
     return {
         path.relative_to(folder).as_posix(): FileSum(path.stat().st_size, _hash_content(path))
@@ -195,7 +195,7 @@ def _hash_bytes(path: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    # Qdrant Edge writes to temporary folders first, which are not part of the release.
+    # Qdrant Edge writes to temporary folders, which are not part of the release.
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".atomicwrite")]
         yield from (Path(parent, name) for name in names)

@@ -61,7 +61,11 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class SimilarName:
-    """The name of a song, and its similarity to a name that was asked for, from 0 to 1 (equal)."""
+    """A song whose name is similar to a requested name.
+
+    - `playlists`: number of training playlists that contain the song.
+    - `similarity`: similarity of the two names, from 0 to 1 (equal).
+    """
 
     song_id: UUID
     artist: str

@@ -126,8 +126,8 @@ class ReleaseStore(Protocol):
     def rollback(self, release: str | None = None) -> str:
         """Verify a release, make it the current release, and return its id.
 
-        The default is the newest release that is older than the current release. Raises
-        `NoReleaseError` if the release does not exist, or if no release is older.
+        The default is the newest release that is older than the current release, or the newest
+        release if none is current. Raises `NoReleaseError` if there is no such release.
         """
 
     def prune(self, keep: int) -> list[str]:

@@ -84,7 +84,10 @@ def run_demo(home: Path, playlists: int, seed: int, reporter: Reporter) -> None:
 
 
 def write_raw(file: Path, rows: int, seed: int, reporter: Reporter) -> None:
-    """Write synthetic rows in the format of #nowplaying to `file`. Raises `StorageError`."""
+    """Write synthetic rows in the format of the #nowplaying dataset to `file`.
+
+    Raises `StorageError`.
+    """
     with reporter.task("generate") as task:
         playlists = raw_form.write_raw(file, rows, seed)
         task.result(f"{playlists:,} playlists, {rows:,} rows: {file}")

@@ -59,9 +59,10 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that the arguments name. The error for a mistyped name suggests one.
+        """Return the name, the subcommand and the other arguments, for the command line `args`.
 
-        `click.Group` suggests only commands that have been imported.
+        Raises `click.NoSuchCommand`, which suggests names similar to a mistyped name. The error of
+        `click.Group` would suggest only subcommands that have been imported.
         """
         try:
             return super().resolve_command(ctx, args)

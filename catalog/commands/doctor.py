@@ -99,7 +99,7 @@ def _check_server(store: ServerStore) -> Iterator[Finding]:
         except UnavailableError as error:
             yield Finding("warning", str(error), "start the server, or remove it from --qdrant-url")
         except NextsongError as error:
-            yield Finding("failure", str(error), "see the message")
+            yield Finding("failure", str(error), "check the options of the Qdrant server")
         else:
             is_reachable = True
             yield Finding("ok", f"Qdrant {server_version} answers at {url}")
@@ -143,7 +143,7 @@ def _check_releases(store: ReleaseStore, options: str) -> Iterator[Finding]:
         kept = store.releases()[::-1]
         states = {release: _verify(store, release) for release in kept}
     except NextsongError as error:
-        yield Finding("failure", str(error), "see the message, and run this again")
+        yield Finding("failure", str(error), "solve this problem, then run the command again")
         return
     intact = [release for release, (manifest, _) in states.items() if manifest]
     if not kept and current is None and not problem:

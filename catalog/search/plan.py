@@ -93,9 +93,10 @@ def build_clauses(where: Filter, *more: Clause) -> Clauses:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """A plan that returns the `limit` best songs by the vector `using`.
+    """A plan that returns the `limit` best songs by one vector of the songs.
 
-    `using` is `DENSE`, `SPARSE` or `SPELLING`; sparse vectors are compared with `search.weights`.
+    `using` names the vector: `DENSE` is compared with `search.vector`, and `SPARSE` or `SPELLING`
+    with `search.weights`.
     Songs with a score below `min_score` are left out.
     """
 
@@ -141,7 +142,7 @@ def plan_search(search: Search) -> Plan | None:
 
 
 def plan_spelling(text: str, limit: int, where: Filter) -> Ranking | None:
-    """Return the plan of a search by spelling, or None if it cannot return any song."""
+    """Return the plan of a search for names similar to `text`, or None if no name can match."""
     trigrams = build_spelling_query(text)
     if not trigrams or limit <= 0:
         return None
@@ -153,7 +154,7 @@ def plan_scores(
 ) -> tuple[Ranking, Clauses] | None:
     """Return the ranking and the filter that compute the co-occurrence scores of songs.
 
-    The result is None if there are no songs, or if all scores are 0 because there are no weights.
+    Returns None if there are no songs or no weights, because all scores are then 0.
     """
     if not weights or not songs:
         return None

@@ -227,10 +227,11 @@ def spelling(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Misspell names of a release at random, and measure how often and how fast they are found.
+    """Misspell names of songs at random, and measure how often and how fast a search finds them.
 
-    One and two letters are inserted, deleted, replaced or swapped, at any position. On a Qdrant
-    server, a synthetic release is published with "-bench-spelling" appended to the prefix.
+    A mistake is an inserted, deleted, replaced or swapped letter at a random position. Each name
+    has one mistake, and then two. On a Qdrant server, "-bench-spelling" is appended to the prefix
+    of the collection of a synthetic release.
     """
     from catalog.open_store import open_store
     from evaluation.bench import spelling as spelling_bench

@@ -1,8 +1,8 @@
-"""Measure how often and how fast misspelt names of songs are found.
+"""The benchmark `nextsong bench spelling`: how often and how fast misspelt songs are found.
 
 Names are drawn from the songs of a release, and letters are inserted, deleted, replaced or swapped
-with the next letter, at random positions. Each misspelt name is searched for like `SearchSongs`
-with `fuzzy`, but in this process.
+with the next letter, at random positions. The search for each misspelt name is the one of the gRPC
+method `SearchSongs` with the option `fuzzy`, but it runs in this process.
 """
 
 from __future__ import annotations
@@ -42,20 +42,21 @@ Kind = Literal["name", "artist", "title"]
 KINDS: tuple[Kind, ...] = ("name", "artist", "title")
 """Texts that are misspelt: "Artist - Title", the artist alone, and the title alone."""
 
-EDITS = (1, 2)  # edits per text
+EDITS = (1, 2)  # numbers of edits per text
 
-LIMIT = 10  # songs per search
+LIMIT = 10  # maximum number of songs that a search returns
 
 
 @dataclass(frozen=True)
 class Result:
     """The figures of one kind of text with one number of edits.
 
+    - `texts`: number of misspelt texts.
     - `first`: share of the texts for which the first song is right: the song itself, any song of
       the artist, or any song with the title.
-    - `chosen`, `wrong`: only for names: share of the texts for which a song is chosen without a
-      question, and for which a wrong song is.
-    - `wrong_if_unknown`: the same as `wrong`, if the catalog does not have the song.
+    - `chosen`, `wrong`: shares of the texts for which the first song is similar enough to be used
+      without asking the user, and for which such a song is wrong. Only for names.
+    - `wrong_if_unknown`: the same as `wrong`, but for searches that leave out the song itself.
     - `ms_p50`, `ms_p99`: CPU time of a search in this process, in milliseconds.
     """
 
@@ -71,7 +72,10 @@ class Result:
 
 
 def measure(store: ReleaseStore, sample: int, seed: int) -> tuple[Manifest, list[Result]]:
-    """Measure with `sample` songs of the current release, or all songs if there are fewer."""
+    """Measure on `sample` random songs of the current release, or on all songs if there are fewer.
+
+    Returns the manifest of the release, and a result for each kind of text and number of edits.
+    """
     release = store.open()
     try:
         songs = [parse_song(row) for batch in store.batches(release) for row in batch]
@@ -88,7 +92,7 @@ def measure(store: ReleaseStore, sample: int, seed: int) -> tuple[Manifest, list
 
 
 def misspell(text: str, edits: int, rng: random.Random) -> str:
-    """Return a text with this number of random edits, which differs from `text`."""
+    """Return `text` with `edits` random edits, and different from `text` after normalisation."""
     while True:
         changed = text
         for _ in range(edits):
@@ -159,14 +163,14 @@ def _choose(text: str, similar: Sequence[SimilarSong]) -> Song | None:
 def publish_names(store: ReleaseStore, songs: int, folder: Path, reporter: Reporter) -> Manifest:
     """Publish a release of `songs` songs with synthetic names and random vectors.
 
-    Nothing is published if the current release is the same.
+    If the current release is identical, it is not published again.
     """
     content = f"{songs:08x}{b'spelling'.hex()}"
     current = store.current()
     if current and (manifest := store.manifest(current)).origin.content_fingerprint == content:
         return manifest
     path = folder / "songs.parquet"
-    with reporter.task("invent") as task:
+    with reporter.task("generate") as task:
         artists = _write_names(songs, path)
         task.result(f"{songs:,} names of songs of {artists:,} artists")
     counts = Counts(songs, songs, 0, artists, songs, songs)
@@ -175,7 +179,7 @@ def publish_names(store: ReleaseStore, songs: int, folder: Path, reporter: Repor
 
 
 def _write_names(songs: int, path: Path) -> int:
-    """Write the file of songs for a draft; return the number of artists."""
+    """Write a file of songs (see `catalog.draft.Draft`), and return the number of artists."""
     world = generate(Shape(playlists=1, songs=songs), seed=songs)
     artists = world.artist_name.take(pa.array(world.artist)).to_pylist()
     titles = world.title.to_pylist()
@@ -201,7 +205,7 @@ def _write_names(songs: int, path: Path) -> int:
 
 
 def to_json(manifest: Manifest, results: Sequence[Result]) -> dict[str, Any]:
-    """Return the results with the id and the size of the release."""
+    """Return the results, with the id and the size of the release, as a JSON object."""
     return {
         "release": manifest.release,
         "songs": manifest.counts.songs,

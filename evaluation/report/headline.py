@@ -139,7 +139,9 @@ def make_notes(result: Evaluation) -> list[str]:
     if conditions.playlists < conditions.available:
         lines.append(f"a random sample of {conditions.available:,} playlists")
     if leaks.same_id:
-        lines.append(f"LEAK: {leaks.same_id:,} held-out playlists are in training by their id")
+        lines.append(
+            f"LEAK: {leaks.same_id:,} held-out playlists have the id of a training playlist"
+        )
     if leaks.same_songs:
         lines.append(
             f"{len(leaks.same_songs):,} of {leaks.playlists:,} held-out playlists are in training "

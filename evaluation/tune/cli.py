@@ -106,7 +106,7 @@ def tune(
     if outcome.better:
         advice = f"{target}: nextsong ingest run --params {target} FILE..."
     else:
-        advice = f"none are better: {target} has the initial parameters"
+        advice = f"no better parameters: {target} has the initial parameters"
     lines = [*describe(outcome), f"parameters  {advice}", f"report      {report}"]
     result = {"parameters": str(target), "report": str(report), "outcome": outcome.to_json()}
     print_result(result, "\n".join(lines), as_json=as_json)

@@ -78,8 +78,8 @@ def compute_deadline(phase: str, now: float, end: float) -> float:
 def read_start(work: Path, seed: int | None = None) -> Parameters:
     """Return the parameters of the last ingest run in `work`, from which a study starts.
 
-    `seed`, if given, replaces the seed of these parameters. Raises `MismatchError` if no ingest run
-    in `work` has finished.
+    `seed`, if given, replaces the seed of these parameters. Raises `MismatchError` if `work` has
+    no training, validation and test playlists.
     """
     parameters = last_parameters(work)
     return parameters if seed is None else replace(parameters, seed=seed)
