@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,11 @@ def visit(explorer: Explorer) -> Callable[[Callable[[User], Awaitable[None]]], N
                 register_pages(explorer)
                 await scenario(user)
 
-        asyncio.run(simulate())
+        modules = dict(sys.modules)
+        try:
+            asyncio.run(simulate())
+        finally:
+            # At its end, the simulation removes the modules of pages and their packages.
+            sys.modules.update(modules)
 
     return run
