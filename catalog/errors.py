@@ -13,7 +13,7 @@
     ├── ReleaseError
     │   ├── NoReleaseError       the release does not exist, or there is no release at all
     │   ├── CorruptReleaseError  the data of a release does not match its manifest
-    │   └── MismatchError        a release or its playlists do not fit the evaluation
+    │   └── MismatchError        a release cannot be evaluated as requested
     ├── StorageError             a folder cannot be written, or the disk is full
     ├── BusyError                another process uses the folder, the store or the port
     ├── EngineError              Qdrant failed
@@ -125,7 +125,7 @@ class CorruptReleaseError(ReleaseError):
 
 
 class MismatchError(ReleaseError):
-    """A release or its playlists do not fit the evaluation.
+    """A release cannot be evaluated as requested.
 
     For example, the release was not made from the playlists in the work folder.
     """

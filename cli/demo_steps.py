@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from evaluation.judge.result import Evaluation
     from service.recommend.seeds import Seed
 
-SONGS_PER_PLAYLIST = 3.5  # ratio of distinct songs to playlists in the synthetic data
+SONGS_PER_PLAYLIST = 3.5  # number of different songs to choose from, per playlist
 SERVER_STOP_S = 30  # seconds to wait for the service to stop before it is killed
 
 

@@ -1,1 +1,1 @@
-"""Benchmarks of `nextsong ingest run` and of the service."""
+"""Benchmarks of ingest, of the service, and of the search for misspelt names."""

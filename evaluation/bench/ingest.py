@@ -117,7 +117,7 @@ def _require_raw_form(file: Path) -> None:
         header = content.readline(1 << 16)
     if header.rstrip(b"\r\n") != HEADER.rstrip(b"\n"):
         raise FileError(
-            f"{file} is not in the raw form of the #nowplaying file, whose header is "
+            f"{file} is not in the format of the #nowplaying dataset, whose header is "
             f"{HEADER.decode().rstrip()}: `nextsong demo --write-raw FILE` writes one"
         )
 

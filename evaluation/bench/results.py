@@ -22,7 +22,8 @@ class Measurement:
     """The outcome of one measurement, which lasted `seconds` seconds.
 
     - `where`: the name of the measurement, such as "service" or "engine, filtered".
-    - `load`: the kind of load, such as "open, 50%".
+    - `load`: the kind of load. "closed, 8" is a closed loop with 8 callers, and "open, 50%" an open
+      loop with half as many calls per second (see `evaluation.bench.load`).
     - `latencies`: latency of each answered call, in milliseconds.
     - `rate`: calls per second in an open loop; 0 for a closed loop.
     - `failures`: number of failed calls by status code.

@@ -43,7 +43,7 @@ class Plan:
 
     - `sizes`: number of songs in each synthetic release.
     - `seeds`, `limit`: number of songs in a query and in a recommendation.
-    - `callers`: number of callers in a closed loop.
+    - `callers`: number of callers in a closed loop (see `evaluation.bench.load`).
     - `workers`: number of serving processes.
     - `seconds`: duration of each measurement.
     - `rates`: calls per second of additional open loops.

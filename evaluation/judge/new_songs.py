@@ -188,7 +188,7 @@ def _list_cases(
 
 
 def _take_out(dataset: Dataset, taken: SongNumbers) -> Dataset:
-    """Return the dataset without the plays of the songs `taken`, which stay in the catalog."""
+    """Return the dataset with the songs `taken` in the catalog but in no training playlist."""
     is_kept = ~np.isin(dataset.train.songs, taken)
     lengths = np.bincount(dataset.train.rows[is_kept], minlength=len(dataset.train))
     train = SongLists(

@@ -37,7 +37,7 @@ INNER_QUOTES = (0.0015, 0.0006, 0.0005)
 INNER_COMMAS = (0.012, 0.010, 0.005)
 
 _ROWS_PER_PLAYLIST = 64  # expected number of songs of a playlist
-_SONGS_PER_PLAYLIST = 15  # ratio of songs to choose from to playlists
+_SONGS_PER_PLAYLIST = 15  # number of different songs to choose from, per playlist
 _ROWS_PER_CHUNK = 1 << 18  # rows that are written at a time
 
 

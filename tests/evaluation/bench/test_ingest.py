@@ -107,7 +107,7 @@ def test_unusable_files_are_refused_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="no such file"):
         ingest.run(tmp_path / "none.csv", Parameters(), SilentReporter(), tutorial=False)
     (tmp_path / "bad.csv").write_text("user_id,artistname,trackname,playlistname\nu,a,t,p\n")
-    with pytest.raises(FileError, match=r"not in the raw form .*demo --write-raw"):
+    with pytest.raises(FileError, match=r"not in the format .*demo --write-raw"):
         ingest.run(tmp_path / "bad.csv", Parameters(), SilentReporter(), tutorial=True)
     (tmp_path / "empty.csv").write_bytes(HEADER)
     with pytest.raises(NextsongError, match="header but no rows"):
