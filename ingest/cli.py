@@ -52,9 +52,10 @@ class RunHooks:
 
     The package `cli` passes them as click's context object.
 
-    - `make_gate(store, reporter)`: returns the function that `--gate` calls before the release
-      becomes current.
-    - `record(home, run, reporter)`: adds a description of the run (JSON values) to the run log.
+    - `make_gate(store, reporter)`: returns the function that `--gate` calls before a new release
+      becomes current. The function raises an error if the release must not become current.
+    - `record(home, run, reporter)`: adds a description of the run (JSON values) to the run log in
+      the folder `home`.
     """
 
     make_gate: Callable[[ReleaseStore, Reporter], Gate]

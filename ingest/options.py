@@ -250,7 +250,10 @@ def reading_options(command: Command) -> Command:
 
 
 def parameter_options(command: Command) -> Command:
-    """Add `--params` and one option per parameter to a command, which receives `parameters`."""
+    """Add `--params` and one option per parameter to a command.
+
+    The command receives their values as `parameters`, a `ParameterArguments`.
+    """
     names = [parameter.name for parameter in fields(Parameters)]
 
     @functools.wraps(command)

@@ -1,4 +1,4 @@
-"""The parameters of an ingest run. If one changes, only the stages that use it are repeated."""
+"""The parameters of an ingest run. A changed parameter repeats only the stages that use it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FEWEST_EPOCHS, MOST_EPOCHS = 1, 15
 """Bounds of the default number of Word2Vec epochs."""
 
 LONE_PAIRS = 20_000_000
-"""Default total number of co-occurrence weights of songs that share only one playlist."""
+"""Target for the number of weights of songs that share only one playlist, summed over all seeds."""
 
 FEWEST_LONE, MOST_LONE = 5, 200
 """Bounds of the default value of `lone_neighbours`."""
@@ -47,10 +47,13 @@ SELECTED = ("recency", "dense_recency", "song_exponent", "content_shares", "dens
 """Parameters that are selected on validation playlists unless they are given."""
 
 REPLACED: Mapping[str, str] = {"cooccurrence_decay": "recency", "query_decay": "dense_recency"}
-"""Parameters of earlier versions, and those that replace them."""
+"""Parameters of earlier versions, and the parameters that replace them."""
 
 EQUAL_AGE = 10
-"""Age at which a recency that is converted from a decay gives a seed the same weight."""
+"""Age at which a decay and the recency converted from it give a seed the same weight.
+
+The age of a seed is the number of later seeds.
+"""
 
 DEFAULT_SHARES: Mapping[str, float] = {"artist": 0.2}
 MAX_SHARE = 100.0
@@ -273,7 +276,7 @@ class Parameters:
 
     @property
     def needs_ranker(self) -> bool:
-        """Whether a re-ranker must be trained, and an error occurs if that is not possible."""
+        """Whether a re-ranker must be trained. If training is not possible, the run fails."""
         return bool(self.ranker) or self.mode == "ranked"
 
     @property

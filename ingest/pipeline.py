@@ -96,7 +96,10 @@ class SourceStages:
 
     @property
     def payload(self) -> dict[str, PayloadTally]:
-        """The counts of values for each payload field, in playlist files if they have the field."""
+        """The counts of values for each payload field.
+
+        They are from the playlist files if these have the field, else from the catalog files.
+        """
         listed = self.catalog.summary.read.payload if self.catalog else {}
         return {**listed, **self.read.summary.payload}
 
@@ -147,9 +150,9 @@ class RunOptions:
       `Parameters.with_order` and `Parameters.fixed`).
     - `max_rejects`: maximum share of rejected rows; if it is exceeded, the run ends before
       training.
-    - `validation`, `study`: if `nextsong tune` chose the parameters, the metric values by which it
-      did, and a description of the study. Both are stored in the manifest. If `study` changes, the
-      run publishes a new release.
+    - `validation`, `study`: if `nextsong tune` chose the parameters, their metric values on
+      validation cases, and a description of the tuning study. Both are stored in the manifest. If
+      `study` changes, the run publishes a new release.
     - `force`: repeat every stage, and publish even if the new release equals the current release.
     - `gate`: called with the new release and the work folder. It raises an error if the release
       must not become current.
@@ -187,7 +190,7 @@ def run(
     unchanged. Raises any `NextsongError` except errors about requests.
     """
     if parameters.needs_ranker:
-        load_lightgbm()  # fail now instead of after hours of work if it is not installed
+        load_lightgbm()  # if LightGBM is not installed, fail now instead of after hours of work
     with lock_folder(work, "an ingest run"), copy_standard_input(files, work) as copy:
         folder = WorkFolder(work, reporter, force=options.force)
         sources = _prepare_sources(folder, find_files(files, copy), parameters, options, reporter)
@@ -358,7 +361,8 @@ def _learn(
             **inputs,
             "fixed": sorted(fixed),
             "fields": list(files.fields),
-            # A catalog file changes payload values, but nothing else that selection reads.
+            # Selection reads only the keyword fields of catalog files. Without such fields, a
+            # changed catalog file does not repeat the stage.
             **(
                 {"catalog": sources.catalog.fingerprint} if sources.catalog and files.fields else {}
             ),
@@ -410,7 +414,7 @@ def _rank(
 
 
 def _payload_kinds(payload: Mapping[str, PayloadTally]) -> dict[str, Kind]:
-    """Return the index type of each payload field."""
+    """Return the kind of Qdrant payload index for each payload field."""
     return {name: index_kind(tally.kind) for name, tally in payload.items()}
 
 
@@ -565,7 +569,11 @@ def _publish(
 def _pack_reranker(
     ranked: Stage[RankSummary] | None, parameters: Mapping[str, Any]
 ) -> StoredReranker | None:
-    """Return the re-ranker, unless there is none or it is neither used nor asked for."""
+    """Return the re-ranker to publish, or None.
+
+    The result is None if no re-ranker was trained, or if the trained re-ranker is neither used by
+    default nor requested with --ranker.
+    """
     is_kept = parameters["mode"] == "ranked" or parameters["ranker"]
     if ranked is None or not ranked.summary.examples or not is_kept:
         return None

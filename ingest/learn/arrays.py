@@ -1,4 +1,4 @@
-"""The vectors of a release as arrays, and functions that read them from the results of stages."""
+"""The vectors of a release as arrays, and functions that read them from the files of stages."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
     from ingest.parameters import Parameters
 
 Songs = NDArray[np.int32]
-"""Song numbers."""
+"""Song numbers, which are the indexes of the rows in `songs.parquet`."""
 
 
 @dataclass(frozen=True)
 class StageFiles:
-    """Files that are read for model selection, for training the re-ranker and for publishing.
+    """Paths of files that model selection, training of the re-ranker and publishing read.
 
-    `fields` contains the names of the content fields in `songs` other than the artist, which are
-    the keyword payload fields.
+    `fields` contains the names of the keyword payload fields, which are columns of the file `songs`
+    and are used as content fields (see `ContentField`).
     """
 
     songs: Path
@@ -44,7 +44,7 @@ class StageFiles:
 
 @dataclass(frozen=True)
 class ContentField:
-    """A content field of the songs, such as the artist.
+    """A content field: a field, such as the artist, whose shared values (keys) relate songs.
 
     - `keys`, shape (songs, keys): 1 if the song has the key, else 0.
     - `entries`, shape (keys, songs): the content entries (see `catalog.content`) of songs in the
@@ -66,7 +66,7 @@ class ReleaseArrays:
     - `vectors`, shape (vectors, dimensions): the dense vectors of `vector_songs`, unit length.
     - `playlists`, shape (songs,): number of training playlists of each song. Songs with 0 playlists
       are not in the catalog: they are ignored as seeds and never returned.
-    - `scale`: see `ingest.learn.cooccurrence.WeightScale`.
+    - `scale`: scale of the co-occurrence weights (see `ingest.learn.cooccurrence.WeightScale`).
     - `content`: the content fields.
     """
 
@@ -79,7 +79,7 @@ class ReleaseArrays:
 
     @cached_property
     def index(self) -> csr_array:
-        """The sparse vectors of all songs, as columns. The rows are seeds and then content keys."""
+        """The sparse vectors of all songs, as columns. The rows are seeds, then content keys."""
         if not self.content:
             return self.weights
         entries = [part.entries for part in self.content]
@@ -101,7 +101,7 @@ class ReleaseArrays:
 
 
 def with_small_indices(matrix: csr_array) -> csr_array:
-    """Convert a matrix to 32-bit indices if possible, because they make products faster."""
+    """Convert the indices of a matrix to 32 bits if they fit, which makes products faster."""
     if max(matrix.nnz, *matrix.shape) < 1 << 31:
         matrix.indices = matrix.indices.astype(np.int32, copy=False)
         matrix.indptr = matrix.indptr.astype(np.int32, copy=False)
@@ -116,7 +116,10 @@ def popularity_ranks(playlists: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def song_factors(playlists: NDArray[Any], exponent: float) -> NDArray[np.float32]:
-    """Return the factor of the weights for each song, plays ** -exponent, shape (songs,)."""
+    """Return the factor by which weights for each song are multiplied: plays ** -exponent.
+
+    `playlists` contains the number of plays of each song. Both arrays have shape (songs,).
+    """
     factors: NDArray[np.float32] = (np.maximum(playlists, 1.0) ** -exponent).astype(np.float32)
     return factors
 
@@ -169,7 +172,10 @@ def seed_mask(queries: Iterable[Songs], total: int) -> NDArray[np.bool_]:
 
 
 def read_vectors(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-    """Read song numbers and dense vectors from a file `vectors.parquet`."""
+    """Read a file `vectors.parquet`.
+
+    Returns song numbers, shape (n,), and their dense vectors, shape (n, dimensions).
+    """
     table = pq.read_table(path, columns=["song", "vector"]).combine_chunks()
     vectors = table["vector"].combine_chunks()
     size = vectors.type.list_size
@@ -258,7 +264,10 @@ def read_content(
 
 
 def _collide(field: str, keys: EncodedKeys, collisions: frozenset[int]) -> NDArray[np.bool_]:
-    """Return a mask of the pairs whose key has the same index as another key, shape (m,)."""
+    """Return a mask of the pairs whose key shares its sparse vector index with another key.
+
+    The shape is (m,), for the m pairs of row and key in `keys`.
+    """
     if not collisions:
         return np.zeros(len(keys.codes), bool)
     collided = np.array([content_index(field, key) in collisions for key in keys.names], bool)
@@ -268,7 +277,10 @@ def _collide(field: str, keys: EncodedKeys, collisions: frozenset[int]) -> NDArr
 def read_arrays(
     files: StageFiles, queries: Iterable[Songs], scale: float, catalog_min: int
 ) -> ReleaseArrays:
-    """Read the arrays of a release. Weights are read only for songs in `queries`."""
+    """Read the arrays of a release. Weights are read only for seeds that occur in `queries`.
+
+    Songs in fewer than `catalog_min` training playlists are not in the catalog.
+    """
     total = pq.read_metadata(files.songs).num_rows
     lists = pq.read_table(files.train, columns=["songs"])["songs"].combine_chunks()
     counts = np.bincount(lists.flatten().to_numpy(), minlength=total)

@@ -54,7 +54,10 @@ def sample_cases(playlists: Sequence[Songs], random: np.random.Generator, count:
 def sample_cases_with_last(
     playlists: Sequence[Songs], random: np.random.Generator, count: int
 ) -> Cases:
-    """Return the last-song case of each playlist, followed by up to `count` others per playlist."""
+    """Return the case of each playlist whose label is the last song, and then other random cases.
+
+    There are at most `count` random cases per playlist.
+    """
     long = [number for number, songs in enumerate(playlists) if len(songs) > 2]
     sampled = sample_cases([playlists[number][:-1] for number in long], random, count)
     last = last_song_cases(playlists)

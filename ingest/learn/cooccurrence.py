@@ -3,8 +3,9 @@
 Two songs co-occur if they are at most `cooccurrence_window` positions apart in a playlist. For a
 seed s and a song t, count(s, t) is the sum of distance ** -distance_power over their
 co-occurrences. If t comes before s, the term is multiplied by `backward`. The weight of seed s for
-song t is count(s, t) / plays(s) ** seed_exponent. In a release, the weight is also divided by
-plays(t) ** song_exponent (see `ingest.publish.points`).
+song t is count(s, t) / plays(s) ** seed_exponent, where plays(s) is the number of training
+playlists with s. In a release, the weight is also divided by plays(t) ** song_exponent (see
+`ingest.publish.points`).
 
 Each seed keeps its `neighbours` largest weights. At most `lone_neighbours` of these weights belong
 to songs that share only one playlist with the seed. Most pairs of songs share only one playlist,
@@ -42,7 +43,10 @@ PAIRS_PER_PART = 12_000_000
 """Number of pairs of plays to count at a time, which limits memory use."""
 
 _SHARED_PLAYLIST = float(1 << 26)
-"""Number added to the count of a seed and a song for each shared playlist (see `_counts`)."""
+"""Number added to the count of a seed and a song for each playlist that they share.
+
+One sum therefore contains both the count and the number of shared playlists (see `_counts`).
+"""
 
 _STEPS = 64
 """Number of equal intervals of counts from 0 to 1 in the histogram of `_may_be_kept`."""
@@ -53,7 +57,7 @@ _ALL_WEIGHT_BITS = (1 << _WEIGHT_BITS) - 1
 
 Ints = NDArray[np.integer[Any]]
 Part = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]
-"""Seeds, songs and weights."""
+"""Co-occurrence weights, as three arrays of equal length: seeds, songs and weights."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class CountSummary:
     - `text`: a one-line summary for display.
     - `songs`: number of songs in training playlists.
     - `strengths`: number of co-occurrence weights.
-    - `lone_neighbours`: the limit for these songs (see `Parameters.lone_neighbours_for`).
+    - `lone_neighbours`: the maximum number of weights per seed for songs that share only one
+      playlist with the seed (see `Parameters.lone_neighbours_for`).
     - `scale`: the scale of the weights (see `WeightScale`).
     """
 
@@ -88,7 +93,7 @@ class WeightScale:
         self._total = 0.0
 
     def add(self, part: Part) -> None:
-        """Add the weights in one part that `compute_weights` yields."""
+        """Add weights that `compute_weights` yields, with the largest weight of each seed first."""
         seeds, _, weights = part
         first = np.flatnonzero(np.diff(seeds, prepend=-1))
         self._total += float(self._plays[seeds[first]] @ weights[first].astype(np.float64))
@@ -171,7 +176,7 @@ class _Plays:
     of_song: NDArray[np.int64]  # (songs,), the number of plays of each song
     starts: NDArray[np.int64]  # (songs + 1,), the index in `at` of each song's first play
     at: NDArray[np.int32]  # (plays,), the index of each play in `songs`, sorted by song
-    low: NDArray[np.int32]  # (plays,), songs[low[i]:high[i]] is the window around play i
+    low: NDArray[np.int32]  # (plays,), songs[low[i]:high[i]] is the window around play at[i]
     high: NDArray[np.int32]  # (plays,), the end of the window (see `low`)
 
     @staticmethod
@@ -210,6 +215,8 @@ class _Plays:
 
 def _largest_weights(plays: _Plays, low: int, high: int, parameters: Parameters, lone: int) -> Part:
     """Return the seeds, songs and weights for the seeds from `low` up to but not including `high`.
+
+    `lone` is the maximum number of songs per seed that share only one playlist with the seed.
 
     Each pair of seed and song is sorted as a 64-bit integer, because integers sort many times
     faster than records. From the highest bit to the lowest, the integer consists of the seed, the
@@ -295,7 +302,10 @@ def _may_be_kept(
 
 
 def _rank(row: NDArray[np.int64], counted: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the number of preceding `counted` entries in the row of each entry. `row` ascends."""
+    """For each entry, return the number of earlier `counted` entries in the same row.
+
+    `row` contains the row of each entry, ascending, and `counted` is a mask of the entries.
+    """
     before: NDArray[np.int64] = np.cumsum(counted) - counted
     starts = np.diff(row, prepend=-1) != 0
     return before - np.maximum.accumulate(np.where(starts, before, 0))

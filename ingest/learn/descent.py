@@ -44,7 +44,7 @@ class Descent:
     """The result of `descend`.
 
     - `values`: the chosen value of each parameter.
-    - `trials`: the last trials of each parameter with more than one candidate value.
+    - `trials`: the trials of the last pass, for each parameter with more than one candidate value.
     - `first`, `last`: the ranks of the labels with the simplest value of each parameter, and with
       the chosen values.
     """
@@ -104,8 +104,8 @@ def _make_trial(name: str, value: float, ranks: Ranks, selected: float) -> Trial
 def choose_simplest(ranks: Mapping[float, Ranks], clusters: NDArray[np.int64]) -> float:
     """Return the first value whose mean gain is as good as the best mean gain.
 
-    The loss compared with the best value is computed case by case, and may be at most `TOLERANCE`
-    times its standard error.
+    `ranks` maps each value to the ranks of the labels, simplest value first. The loss compared with
+    the best value is computed case by case, and may be at most `TOLERANCE` standard errors.
     """
     gains = {value: discounted_gains(own) for value, own in ranks.items()}
     best = max(gains, key=lambda value: float(gains[value].mean()))

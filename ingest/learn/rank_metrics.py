@@ -23,11 +23,13 @@ SIGNIFICANCE = 2.0
 def compare_ranks(
     reranked: NDArray[np.int64], selected: NDArray[np.int64], playlists: NDArray[np.int64]
 ) -> bool:
-    """Return whether the re-ranker is better than the selected mode.
+    """Return whether the re-ranker is better than the selected retrieval mode.
 
-    `playlists` contains the playlist of each case. The first case of a playlist is its last-song
-    case. Over all cases, the mean discounted gain of the re-ranker must be significantly higher.
-    Over the last-song cases, it must not be lower by more than one standard error.
+    `reranked` and `selected` are the ranks with the re-ranker and in that mode. `playlists`
+    contains the playlist of each case. The label of the first case of a playlist must be the
+    playlist's last song. Over all cases, the mean discounted gain of the re-ranker must be
+    significantly higher. Over the first cases, it must not be lower by more than one standard
+    error.
     """
     gain = discounted_gains(reranked) - discounted_gains(selected)
     _, first = np.unique(playlists, return_index=True)

@@ -1,4 +1,4 @@
-"""Training of the re-ranker, and its comparison with the selected mode.
+"""Training of the re-ranker, and comparison with the retrieval mode that model selection chose.
 
 A quarter of the training playlists is set aside. Co-occurrence is counted again in the other
 playlists, and the model learns to rank the next songs of the playlists that were set aside. If
@@ -67,10 +67,10 @@ SET_ASIDE, MAX_SET_ASIDE = 0.25, 4_000
 """Share and maximum number of the training playlists that are set aside."""
 
 CASES_PER_PLAYLIST = 8
-"""Cases per playlist set aside, in addition to the last-song case."""
+"""Random cases per playlist that is set aside, in addition to the case of its last song."""
 
 MAX_EXAMPLES = 3_000
-"""Maximum number of cases to learn from. The label of each is among its candidates."""
+"""Maximum number of cases to learn from. Only cases whose label is a candidate count."""
 
 MAX_SEEDS = 400_000
 """Maximum number of seeds in all cases. With long playlists, fewer cases are used."""
@@ -123,10 +123,10 @@ def train_reranker(
 ) -> RankSummary:
     """Train a re-ranker, write it to `folder` as `ranker.txt`, and measure it on validation cases.
 
-    `inputs.parameters` must contain the selected values. If its `ranker` is None and training is
-    not possible, the summary says why. If `given_mode` is "auto", the re-ranker is used if it is
-    better than the selected mode (see `compare_ranks`). Raises `PlaylistError` if `ranker` is true
-    and there are too few playlists.
+    `inputs.parameters` must contain the selected values. If `inputs.parameters.ranker` is None and
+    training is not possible, the summary says why. If `given_mode` is "auto", the re-ranker is used
+    if it is better than the selected mode (see `compare_ranks`). Raises `PlaylistError` if `ranker`
+    is true and there are too few playlists.
     """
     parameters = inputs.parameters
     with reporter.task("rank") as task:
@@ -232,9 +232,10 @@ def learn_arrays(
 def find_candidates(
     arrays: ReleaseArrays, cases: Cases, parameters: Parameters
 ) -> Iterator[tuple[int, NDArray[np.bool_], Candidates]]:
-    """Yield the cases whose label is a candidate: row, mask of the label, and candidates.
+    """Yield the cases whose label is a candidate: index of the case, label mask, and candidates.
 
-    Cases without a seed in the catalog are left out, because they are not re-ranked.
+    The mask has shape (candidates,). Cases without a seed in the catalog are left out, because the
+    service does not re-rank their recommendations.
     """
     rankings = rank_by_cooccurrence(
         arrays, cases.queries, Recency(parameters.recency), CANDIDATES, parameters.content_shares
@@ -248,7 +249,10 @@ def find_candidates(
 def describe_candidates(
     arrays: ReleaseArrays, query: Songs, songs: NDArray[np.int64], scores: NDArray[np.float64]
 ) -> Candidates:
-    """Return the candidates `songs`, which have these scores in the search for the query."""
+    """Return `songs`, shape (n,), as candidates with all data from which features are computed.
+
+    `scores`, shape (n,), are the co-occurrence scores of the songs for the query.
+    """
     is_known = arrays.playlists[query] > 0
     ages = np.arange(len(query))[::-1]
     weights = np.array([recency.weights(ages)[is_known] for recency in RECENCIES])

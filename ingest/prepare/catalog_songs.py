@@ -49,8 +49,10 @@ FROM spellings JOIN (SELECT spelling, count(*) AS rows FROM numbered GROUP BY sp
 GROUP BY artist, title, track
 """
 
-# The songs of each spelling. A row with a track id is one song. A row without one stands for all
-# songs of playlists with its artist and title. Songs with merged versions have no id of their own.
+# The songs of playlists that each spelling in the catalog files names. A row with a track id names
+# the song with this id. A row without a track id names all songs with the same artist and title. If
+# versions are merged, all rows are matched by artist and title as well, because a merged song has
+# the id of only one of its versions.
 _LINKS = """
 CREATE TEMP TABLE links AS
 SELECT names.artist, names.title, track, song FROM names JOIN known USING (song_id)
@@ -163,7 +165,7 @@ class CatalogOptions:
     - `merge_versions`: whether versions of a song are one song.
     - `track_ids`: whether songs of playlists are identified by track ids. If not, track ids in
       catalog files are ignored.
-    - `fields`: names of the payload fields of the songs of playlists.
+    - `fields`: names of the payload fields that the songs of playlists have.
     """
 
     merge_versions: bool
@@ -211,7 +213,10 @@ def add_catalog_songs(
 def _describe_all_songs(
     sql: duckdb.DuckDBPyConnection, own: Sequence[str], known: Sequence[str]
 ) -> str:
-    """Return an SQL query for all songs. `own` and `known` are the payload fields of both files."""
+    """Return an SQL query for all songs.
+
+    `own` are the payload fields in the catalog files, and `known` those in the playlist files.
+    """
     columns = {name: f'"{name}"' for name in known}
     joins = ""
     for number, name in enumerate(own):

@@ -39,7 +39,7 @@ _MIN_PLAYLISTS = 5  # with fewer playlists, nothing is measured
 _SORTED_STEPS = 0.95  # minimum share of steps in one direction in a sorted playlist
 _SORTED_PLAYLISTS = 0.5  # minimum share of sorted playlists for data to count as sorted
 _SHUFFLES = 3  # number of shuffles over which counts are averaged
-_MIN_LIFT = 1.1  # minimum ratio to the count after shuffling for data in play order
+_MIN_LIFT = 1.1  # in data in play order, counts are at least this many times those after shuffling
 _NO_ARTIST = -1  # artist number of songs without an artist
 _MIN_EXPECTED = 1_000  # minimum count after shuffling to conclude that there is no play order
 

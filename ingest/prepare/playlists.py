@@ -171,7 +171,7 @@ SELECT song, value FROM (
     GROUP BY ALL
 ) QUALIFY row_number() OVER (PARTITION BY song ORDER BY rows DESC, value) = 1
 """
-"""Statement that makes the SQL table {table} of song and value, from the column {column} of `used`.
+"""SQL statement that creates {table}, with the columns song and value, from {column} of `used`.
 
 A song gets the most frequent value among its rows. If values are equally frequent, the smallest
 value is used.

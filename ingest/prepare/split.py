@@ -156,7 +156,7 @@ def _fetch_hashes(sql: duckdb.DuckDBPyConnection, query: str) -> NDArray[np.uint
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the SplitMix64 output for each state in `values`."""
+    """Return the output of the random number generator SplitMix64 for each state in `values`."""
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
     return values ^ (values >> np.uint64(31))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class CatalogFiles:
     """Catalog files, and the options for reading them.
 
-    `columns` maps all roles to column names. Only `SONG_ROLES` have columns.
+    `columns` maps roles to column names. Roles that are not in `SONG_ROLES` have no column.
     """
 
     inputs: SourceFiles
@@ -29,7 +29,11 @@ class CatalogFiles:
     reading: ReadOptions
 
     def with_kinds(self, payload: Mapping[str, PayloadTally]) -> CatalogFiles:
-        """Return the files with the payload kinds that fields have in the playlist files."""
+        """Return the files, with options to read each payload field as the kind in `payload`.
+
+        `payload` contains the fields of the playlist files, so that a field has the same kind in
+        both.
+        """
         columns = tuple(
             replace(column, kind=payload[column.field].kind) if column.field in payload else column
             for column in self.reading.payload

@@ -129,6 +129,9 @@ def _explain_header(content: PlaylistFile, options: ReadOptions) -> str:
 
 
 def find_payload_column(names: Sequence[str], column: str) -> str | None:
-    """Return the column with this name. Dotted names, such as those of songs, take precedence."""
+    """Return the column with this name, or None.
+
+    Dotted names, such as those of songs in a list, take precedence.
+    """
     inner = [name for name in names if "." in name]
     return find_column(inner, column) or find_column(names, column)

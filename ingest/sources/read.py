@@ -45,7 +45,7 @@ _MAX_TEXT = 500  # maximum number of characters of an unreadable record
 _MAX_SHOWN = 40  # maximum number of characters of a value in a reason
 _MAX_EMPTY_SHOWN = 5  # maximum number of empty files reported during a run
 _NO_POSITION = "the position is neither a number nor a time"
-_DETECTION_SIZE = 1 << 20  # bytes; detecting a format takes about as long as reading them
+_DETECTION_SIZE = 1 << 20  # bytes that can be read in the time that detecting a format takes
 
 
 def read_files(
@@ -142,7 +142,7 @@ def _report_empty(
 
 
 def _make_tallies(opened: Sequence[OpenedFile], options: ReadOptions) -> dict[str, PayloadTally]:
-    """Return a new tally for each payload field. For its kind, see `choose_kinds`."""
+    """Return a new tally for each payload field, with the kind that `choose_kinds` returns."""
     natural: list[dict[str, PayloadKind]] = []
     for source in opened:
         kinds = {
@@ -235,9 +235,9 @@ def _check(
     tallies: Mapping[str, PayloadTally],
     min_play: float,
 ) -> tuple[pa.Table, pa.Table, dict[str, int]]:
-    """Separate the records of a batch into rows, with the columns of `schema`, and unreadable ones.
+    """Return the rows of a batch, the unreadable records, and the numbers of ignored plays.
 
-    Also returns the number of ignored plays, by reason.
+    Rows have the columns of `schema`. Ignored plays are counted by reason.
     """
     fields = dict(batch.fields)
     faults = dict(batch.faults)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CREDIT_SEPARATOR = "\x1f"
-"""Between the artists of a song in the rows, if they are a list in the file."""
+"""Separator of the artists in the column `artist` of the rows, if the file has lists of artists."""
 
 ROWS = pa.schema(
     [("file", pa.string()), ("line", pa.int64())]

@@ -46,8 +46,8 @@ _OTHER_SCRIPTS = (
 )
 _FEW_DECADES = 2.0  # axes of fewer decades are labelled at 1, 2 and 5 in each decade
 
-# The CSS variable in `page.html` for each colour. Its value depends on the reader's choice of a
-# light or dark theme.
+# The CSS variable in `page.html` for each colour. The variable has one value for the light theme
+# and one for the dark theme.
 _VARIABLES = dict(
     zip(
         (PAPER, INK, SOFT, LINE, *COLOURS),

@@ -1,4 +1,4 @@
-"""A self-contained HTML page of figures, tables and charts, without scripts or other files.
+"""A self-contained HTML page of numbers, tables and charts, without scripts or other files.
 
 The page and its charts follow the reader's choice of a light or dark theme.
 """
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Fact:
-    """A figure for the top of the page, as text, with a label."""
+    """A number that is shown at the top of the page, as text, with a label."""
 
     value: str
     label: str
@@ -53,7 +53,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """A page: title, introduction (`lead`), figures (`facts`), sections and footer (`foot`)."""
+    """A page: title, introduction (`lead`), numbers (`facts`), sections and footer (`foot`)."""
 
     title: str
     lead: Sequence[str] = ()

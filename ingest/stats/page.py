@@ -1,4 +1,4 @@
-"""The HTML page of `nextsong ingest stats`: statistics as figures, charts and tables."""
+"""The HTML page of `nextsong ingest stats`: statistics as numbers, charts and tables."""
 
 from __future__ import annotations
 

@@ -222,7 +222,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_sums_by_hand(folder: Path) -> None:
+def test_checksums_by_hand(folder: Path) -> None:
     assert sum_files(folder) == {
         "config.json": FileSum(2, hashlib.sha256(b"{}").hexdigest()),
         "segments/0/data.bin": FileSum(256, hashlib.sha256(bytes(range(256))).hexdigest()),
@@ -230,7 +230,7 @@ def test_sums_by_hand(folder: Path) -> None:
     }
 
 
-def test_sums_of_an_empty_folder(tmp_path: Path) -> None:
+def test_checksums_of_an_empty_folder(tmp_path: Path) -> None:
     assert sum_files(tmp_path) == {}
     verify_files(tmp_path, {})
 

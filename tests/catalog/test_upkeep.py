@@ -91,7 +91,10 @@ def test_only_releases_are_listed(content: Content, tmp_path: Path) -> None:
 
 
 class Optimiser:
-    """A server whose index passes through `states` and remains in the last state."""
+    """A fake server. Each query for the state of the collection returns the next of `states`.
+
+    A state is the status and the number of indexed vectors. The last state is repeated.
+    """
 
     def __init__(self, *states: tuple[str, int]) -> None:
         self.states = list(states)

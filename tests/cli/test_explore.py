@@ -1,4 +1,4 @@
-"""The command `nextsong explore`, where it cannot start."""
+"""Errors of the command `nextsong explore` if it cannot start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def explore(home: Path, *arguments: str) -> str:
-    """Return what the failing command prints."""
+    """Run `nextsong explore`, which must fail, and return its output."""
     result = CliRunner().invoke(main, ["explore", "--no-open", f"--home={home}", *arguments])
     assert result.exit_code == 1
     return result.output

@@ -25,7 +25,7 @@ def average(
     vectors: dict[int, list[float]],
     albums: list[str | None] | None = None,
 ) -> dict[int, list[float]]:
-    """Return the vectors of the songs without a vector, by row."""
+    """Return the average vectors for the songs that `vectors` lacks. Songs are numbered by row."""
     columns = {"artist_key": pa.array(artists, pa.list_(pa.string()))}
     if albums is not None:
         columns["album"] = pa.array(albums, pa.string())

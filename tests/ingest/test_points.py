@@ -98,7 +98,7 @@ def test_the_song_exponent_leaves_content_entries_as_they_are(
     )
     assert scaled[0] == plain[0]
     assert scaled[1] == pytest.approx(plain[1] | {0: 0.5 / 2**0.5})
-    assert scaled[2] == pytest.approx(plain[2])  # only one play
+    assert scaled[2] == pytest.approx(plain[2])  # the song has one play, and 1 ** 0.5 is 1
 
 
 def test_keys_with_the_same_index_get_no_entries(

@@ -66,7 +66,7 @@ def assert_it_adds_up(outcome: pipeline.Outcome) -> None:
     assert lines["release"].startswith(outcome.manifest.release)
 
 
-def test_the_account_of_a_run_adds_up(road: Road) -> None:
+def test_the_report_on_a_run_adds_up(road: Road) -> None:
     assert_it_adds_up(road.outcome)
     lines = lines_of(road.outcome)
     assert list(lines) == ["rows", "playlists", "order", "repeats", "split", "catalog", "release"]
@@ -76,13 +76,13 @@ def test_the_account_of_a_run_adds_up(road: Road) -> None:
     assert "short_playlists.parquet" in lines["playlists"]
 
 
-def test_the_account_of_a_run_that_changed_nothing(quick: Lane) -> None:
+def test_the_report_on_a_run_that_changed_nothing(quick: Lane) -> None:
     outcome = quick.run()
     assert_it_adds_up(outcome)
     assert lines_of(outcome)["release"].endswith(" was current already")
 
 
-def test_the_account_names_rejected_rows_and_their_file(quick: Lane, tmp_path: Path) -> None:
+def test_the_report_names_rejected_rows_and_their_file(quick: Lane, tmp_path: Path) -> None:
     quick.file = tmp_path / "rejects.csv"
     good = [f"{playlist},A,{song}" for playlist in range(9) for song in "wxyz"]
     bad = ["1,,x", "1,A,", ",A,x", "2,,y"]
@@ -110,7 +110,7 @@ def written(tmp_path: Path, bad: int) -> Path:
     return file
 
 
-def test_the_report_has_every_part(quick: Lane, tmp_path: Path) -> None:
+def test_the_full_report_has_all_sections(quick: Lane, tmp_path: Path) -> None:
     quick.file = written(tmp_path, bad=3)
     (tmp_path / "files").mkdir()
     quick.file = quick.file.rename(tmp_path / "files" / "some.csv")
@@ -224,7 +224,7 @@ class Expected:
     ],
     ids=lambda expected: expected.name,
 )
-def test_the_account_of_real_data(shared_data: Path, tmp_path: Path, expected: Expected) -> None:
+def test_the_report_on_real_data(shared_data: Path, tmp_path: Path, expected: Expected) -> None:
     home = EmbeddedStore(tmp_path / "home")
     outcome = pipeline.run(
         [shared_data / expected.name], home, tmp_path / "work", REAL, SilentReporter()

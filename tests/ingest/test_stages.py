@@ -1,4 +1,4 @@
-"""The work folder: unchanged stages are reused, and no stage is ever incomplete."""
+"""The work folder: unchanged stages are reused, and the folder of a stage is never incomplete."""
 
 from __future__ import annotations
 

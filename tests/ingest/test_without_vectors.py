@@ -55,7 +55,7 @@ def test_a_release_of_cooccurrence_alone_is_published(
     assert manifest.origin.parameters["mode"] == "cooccurrence"
 
 
-def test_the_account_names_missing_vectors_and_a_remedy(
+def test_the_report_names_missing_vectors_and_a_remedy(
     bare: pipeline.Outcome,
 ) -> None:
     train = pq.read_table(bare.stages.split.folder / "train.parquet")["songs"].to_pylist()

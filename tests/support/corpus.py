@@ -381,7 +381,7 @@ CORPUS = [
         titles=("x", "y", "z", "None"),
     ),
 ]
-"""`rejects` has the beginnings of the reasons, up to a colon or to " fields"."""
+"""In `rejects`, reasons are cut off at the first colon or at " fields"."""
 
 BROKEN = {
     "MacRoman": (csv(*FRENCH, encoding="mac-roman"), "name its encoding with --encoding"),

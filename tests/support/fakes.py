@@ -44,7 +44,7 @@ CONTENT_PARAMETERS: dict[str, Any] = {
     "dense_weight": 0.5,
     "cooccurrence_scale": 2.0,
 }
-"""Parameters of a release with content entries, beside its `content_shares`."""
+"""Parameters of a release with content entries, in addition to `content_shares`."""
 
 
 def points_of(

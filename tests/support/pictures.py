@@ -25,7 +25,7 @@ from tests.support.road import ROOT
 FOLDER = ROOT / "docs" / "pictures"
 SHAPE = playlists.Shape(playlists=6_000, songs=12_000)
 SIZE = {"width": 1280, "height": 800}
-SONGS = 4  # songs of the playlist in the picture
+SONGS = 4  # number of songs of the playlist in the picture
 COLOURS = 256
 
 

@@ -27,7 +27,7 @@ def row(artist: str | None = "A", title: str | None = "x", **fields: Any) -> Row
 
 
 def numbered(rows: list[Row]) -> list[Row]:
-    """Return the rows with line numbers. Rows without a line are numbered by index, from 2."""
+    """Return the rows with line numbers. A row without a line gets its index, counted from 2."""
     return [{**one, "line": one["line"] or at} for at, one in enumerate(rows, start=2)]
 
 

@@ -258,7 +258,7 @@ class _Awaited:
 
 
 def memory_store(**more: Any) -> ServerStore:
-    """Return a store that uses the in-memory emulation."""
+    """Return a store that uses the in-memory emulation of `qdrant-client`."""
     nodes = MemoryNodes()
     parts: Any = {"nodes": nodes, "open_nodes": lambda: AsyncMemoryNodes(nodes)}
     return ServerStore(QdrantOptions((":memory:",)), **parts, **more)

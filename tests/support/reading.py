@@ -25,7 +25,7 @@ Rows = list[dict[str, Any]]
 def read(
     path: Path, given: Mapping[str, str] | None = None, options: ReadOptions = DEFAULT_OPTIONS
 ) -> tuple[ReadAccount, Rows, Rows]:
-    """Read a file, and return its account, its rows and its unreadable records.
+    """Read a file. Return the result of reading, the rows and the unreadable records.
 
     The files of rows and of unreadable records are written to the folder of the file.
     """

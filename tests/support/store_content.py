@@ -27,7 +27,7 @@ GENRES = ["rock", "pop", "jazz"]
 
 
 def songs() -> list[Song]:
-    """Return songs. Some have two artists, and some have none."""
+    """Return synthetic songs. Some have two artists, and some have none."""
     return [
         replace(song, extra=extra_of(song.ordinal), **artists_of(song))
         for song in make_songs(SONGS)

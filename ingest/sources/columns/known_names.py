@@ -96,7 +96,7 @@ TIMES = {
 """Names of columns with times of listening, by which a listener's plays are cut into sessions."""
 
 ADDED = "addedat"
-"""Name of the column with the times at which songs were added to the playlist (the whole file)."""
+"""Name of the column with the times at which songs were added, in files that are one playlist."""
 
 PODCASTS = {"podcastname", "episodename"}
 """Columns by which a history of podcasts is recognised."""

@@ -24,7 +24,7 @@ ROLES = ("playlist_id", "playlist_name", "owner", "artist", "title", "position",
 """The roles of columns that become columns of the rows."""
 
 PLAY_ROLES = ("played", "skipped")
-"""Additional roles: the length of a play, and whether it was skipped. They decide if it counts."""
+"""Additional roles, which decide whether a play counts: its length, and whether it was skipped."""
 
 ALL_ROLES = (*ROLES, *PLAY_ROLES)
 
@@ -32,10 +32,10 @@ SONG_ROLES = ("artist", "title", "track_id")
 """The roles of columns in catalog files, which list songs without playlists."""
 
 THIS_FILE = "@file"
-"""Placeholder for a column if the whole file is one playlist, or the plays of one listener."""
+"""Used instead of a column name if the whole file is one playlist, or the plays of one listener."""
 
 PLAYLIST_NUMBER = "(place)"
-"""Placeholder for a column if playlists have no id: the number of the playlist in the file."""
+"""Used instead of a column name if playlists have no id and are numbered in file order."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def find_columns(names: ColumnNames, given: Mapping[str, str], file: object) -> 
     if is_one_playlist(columns):
         columns["playlist_id"] = THIS_FILE
         if "position" not in given:
-            del columns["position"]  # rows are already in playlist order
+            del columns["position"]  # the rows are in playlist order, so times are not needed
     if columns.get("playlist_id") == THIS_FILE and "playlist_name" not in given:
         columns.setdefault("playlist_name", THIS_FILE)
     _require_columns(names.all, columns, given, file)
@@ -151,8 +151,8 @@ def name_own_playlists(
     """Return whether songs with these columns name their playlists, or are plays of a listener.
 
     If the songs are in a list, `outer` are the columns of the record around it, and `columns` maps
-    the roles that are known so far to columns. The songs do not count if the record names a
-    playlist itself.
+    the roles that are known so far to columns. The result is False if the record itself names a
+    playlist.
     """
     columns = columns or {}
 
@@ -189,7 +189,10 @@ def has_sessions(columns: Mapping[str, str]) -> bool:
 
 
 def is_one_playlist(columns: Mapping[str, str]) -> bool:
-    """Return whether rows have a time at which a song was added, but no playlist and no owner."""
+    """Return whether a file with these columns is one playlist.
+
+    Its rows have a time at which the song was added, but neither a playlist nor an owner.
+    """
     is_added = _fold_last_part(columns.get("position", "")) == ADDED
     return has_sessions(columns) and "owner" not in columns and is_added
 
@@ -287,8 +290,9 @@ def _shorten(name: str) -> str:
 
 
 def find_by_last_part(names: Sequence[str], aliases: Sequence[str], title: str = "") -> str | None:
-    """Return the name whose last part is in `aliases`. Earlier aliases are preferred.
+    """Return the dotted name whose last part is in `aliases`, or None.
 
+    Earlier aliases are preferred.
     If several names match an alias, names at the same level as the column `title` are preferred,
     and then the least nested name. Names inside an album are ignored.
     """

@@ -42,12 +42,14 @@ _CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r"))
 _MAX_CONTROL_SHARE = 0.01
 _MAX_TEXT_SIZE = 1 << 20  # maximum bytes of non-ASCII lines for detecting Windows-1252
 _RUN = re.compile(r"[^\x00-\x7f]{3,}")
+# Characters that are rare, or in unusual positions, if the text really is Windows-1252.
 _ODD = re.compile(
     r"(?<=[a-zß-öø-ÿœ])[À-ÖØ-Þ]"  # a capital after a small letter
     # a symbol between two letters
     r"|(?<=[^\W\d_])[\xa1-\xa9\xab-\xb9\xbb-\xbf\xd7\xf7\u2013-\u2018\u201a-\u2122](?=[^\W\d_])"
     r"|(?<=[^\W\d_])Œ"
-    r"|[ŠšŽžŸƒ\u2020\u2021\u02c6\u02dc\u2030\ufffd]"  # rare in text, but letters in MacRoman
+    # rare characters, whose bytes are common letters in MacRoman
+    r"|[ŠšŽžŸƒ\u2020\u2021\u02c6\u02dc\u2030\ufffd]"
 )
 _MAX_ODD_SHARE = 0.2
 _UNKNOWN = (

@@ -237,7 +237,7 @@ def _is_zip(path: Path) -> bool:
 
 
 def _find_members(path: Path, skipped: list[str]) -> list[str]:
-    """Return the playlist files in an archive. A single file may have any name."""
+    """Return the playlist files in an archive. If there is only one file, it may have any name."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 _MAX_SHOWN = 5  # maximum number of names in a message
 
 NOT_UTF8 = "not valid UTF-8"
-"""Fault of a record that contains bytes that are not valid text."""
+"""Reason why a record with bytes that are not valid text cannot be read."""
 
 NOT_TEXT = "is not valid text"
 """End of the message about a JSON value that is not valid text."""
 
 NO_SONGS = "a playlist without songs"
-"""Fault of a record whose list of songs is empty or missing."""
+"""Reason why a record whose list of songs is empty or missing cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Batch:
       The values of such a record in `fields` are ignored.
     - `show`: a function that takes the number of a record and returns the record as text.
     - `position`: number of bytes on disk that have been read.
-    - `late_names`: names of values that are not read, because they do not occur in the sample of
-      the file.
+    - `late_names`: names of values that are not read, because they do not occur at the start of the
+      file (the first `SAMPLE_SIZE` bytes).
     - `unread_lists`: names of lists of songs that are not read.
     """
 

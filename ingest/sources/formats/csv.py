@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 _MAX_SHOWN = 2000  # maximum number of bytes of a line in messages
 _HEAD_SIZE = 1 << 16  # bytes at the start of a file that are searched for the end of the header
-_SEPARATOR_LINE = re.compile(r'"?sep=([\x01-\x7f])"?\r?\n?$')  # before the header, for Excel
+# A line before the header, from which Excel reads the delimiter.
+_SEPARATOR_LINE = re.compile(r'"?sep=([\x01-\x7f])"?\r?\n?$')
 _FORMAT_NAMES = {"\t": "TSV", ",": "CSV", ";": "CSV with semicolons", "|": "text with bars"}
 _DELIMITERS = {"csv": ",;", "tsv": "\t", "psv": "|"}
 _QUOTING_NAMES = {

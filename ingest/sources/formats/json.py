@@ -208,5 +208,5 @@ def _is_lines(sample: Sample) -> bool:
     try:
         return isinstance(json.loads(first.decode("utf-8", "surrogateescape")), dict)
     except (ValueError, RecursionError):
-        # JSON lines with a malformed first line.
+        # The file may consist of JSON lines, the first of which is malformed.
         return rest.startswith(b"{") and first.startswith(b"{") and first.rstrip().endswith(b"}")

@@ -177,7 +177,7 @@ class _Columns:
         for value in values:
             if isinstance(value, dict):
                 self._add(value, "", ())
-        # Later values of a column may be objects if all values so far are null.
+        # If all values of a column in the sample are null, later values may be objects.
         for name, types in self._types.items():
             if not types:
                 self.keys.setdefault(self.paths[name], set())

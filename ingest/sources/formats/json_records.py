@@ -62,9 +62,10 @@ class JsonRecords:
 
 
 def unfold(values: list[Any], songs_path: Path) -> JsonRecords:
-    """Return one record for each song in the lists at `songs_path`, or for each value if it is ().
+    """Return one record for each song in the lists at `songs_path`.
 
-    A value without songs becomes a record with a fault.
+    If `songs_path` is (), each value is a record. A value without songs becomes a record with a
+    fault.
     """
     records, counts = values, [1] * len(values)
     faults: dict[int, str] = {}
@@ -97,8 +98,8 @@ def to_fields(
 ) -> tuple[dict[str, pa.Array], dict[int, str]]:
     """Return the values of each role, and the reason for each record that cannot be read.
 
-    `records` are the records in `values`. `columns` maps roles to column names. `playlist_ids` are
-    the ids of the values, as playlists, for the column `PLAYLIST_NUMBER`.
+    `records` are the records in `values`. `columns` maps roles to column names. `playlist_ids`
+    contains one playlist id for each value, for the role whose column is `PLAYLIST_NUMBER`.
     """
     faults = dict(records.faults)
     songs = records.songs

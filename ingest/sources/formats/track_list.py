@@ -43,8 +43,9 @@ class Track:
 
 @dataclass(frozen=True)
 class TrackList:
-    """A file that contains a single playlist. Its name is `title`, or else the file name.
+    """A file that contains a single playlist.
 
+    The name of the playlist is `title` or, if `title` is empty, the name of the file.
     `track_names` are the names of the values that tracks can have. A track may have no artist.
     """
 

@@ -1,4 +1,4 @@
-"""Search of the vector index under a filter that too few songs pass for the graph alone."""
+"""Filtered search in the HNSW graph with ACORN, which keeps recall high if few songs pass."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def test_a_filter_does_not_lower_the_recall_of_the_index(tmp_path: Path) -> None:
-    # The fifth that passes is too large for exact search (see `FULL_SCAN_THRESHOLD_KB`), and too
-    # small for the graph of all songs: without ACORN, recall is about .7.
+    # A fifth of the songs pass the filter, which is too many for exact search (see
+    # `FULL_SCAN_THRESHOLD_KB`), and too few for the HNSW graph without ACORN: recall is about .7.
     (wide,) = library(tmp_path, 3_000, 512)
     fifth = Filter(min_playlists=2_400)
     narrow = replace(wide.release.manifest, search_ef=64)

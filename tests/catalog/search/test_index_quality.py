@@ -1,4 +1,4 @@
-"""Recall of the index against exact search, and the choice of a search width by recall."""
+"""Recall of the vector index against exact search, and the choice of HNSW's `ef` by recall."""
 
 from __future__ import annotations
 

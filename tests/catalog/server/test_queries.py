@@ -1,4 +1,4 @@
-"""Requests to Qdrant."""
+"""Search parameters in requests to a Qdrant server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tests.support.road import Road
 
 
-def test_filtered_searches_follow_excluded_songs(road: Road) -> None:
+def test_filtered_searches_use_acorn(road: Road) -> None:
     acorn = build_search_params(road.outcome.manifest).acorn
     assert acorn is not None
     assert (acorn.enable, acorn.max_selectivity) == (True, ACORN_MAX_SELECTIVITY)

@@ -281,7 +281,8 @@ def test_lists_of_baselines_are_parsed() -> None:
 
 
 def test_a_baseline_that_cannot_learn_is_skipped(tmp_path: Path) -> None:
-    dataset = make_dataset(tmp_path, [[0, 1], [2, 1], [3, 4]])  # no song is in three playlists
+    # No song is in three playlists, the minimum for a vector.
+    dataset = make_dataset(tmp_path, [[0, 1], [2, 1], [3, 4]])
     names = ("popularity", "tutorial", "word2vec-mean")
     built = list(choice.build_baselines(names, dataset, make_cases([0]), 600, SilentReporter()))
     assert [isinstance(system, choice.SkippedBaseline) for system in built] == [False, True, True]

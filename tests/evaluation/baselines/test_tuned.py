@@ -92,7 +92,8 @@ def test_vstan_by_hand(tmp_path: Path) -> None:
     # The similarities of the query [0] to the first two playlists are 1/2 and 1/sqrt(2).
     assert answer(Vstan(dataset, VstanSettings()), [0]) == [[4, 1, 2, 3]]
     assert answer(Vstan(dataset, VstanSettings(sessions=1)), [0]) == [[4]]
-    # Songs 1, 2 and 3 are 1, 2 and 3 positions away from song 0. The nearest to song 2 are 1 and 3.
+    # Songs 1, 2 and 3 are 1, 2 and 3 positions away from song 0. Songs 1 and 3 are nearest to
+    # song 2.
     near = VstanSettings(distance=1.0)
     assert answer(Vstan(dataset, near), [0]) == [[4, 1, 2, 3]]
     assert answer(Vstan(dataset, near), [2]) == [[1, 3, 0]]
@@ -135,7 +136,7 @@ def test_ease_is_left_out_if_there_are_too_many_songs(
 
 @dataclass(frozen=True)
 class Offsets:
-    """Settings of a system that ranks the label higher the larger both values are."""
+    """Settings of a fake system, which ranks the label higher if the values are larger."""
 
     first: float = 0.0
     second: float = 2.0

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 LINUX = pytest.mark.skipif(not Path("/proc").is_dir(), reason="only Linux reports the memory")
 
 
-def test_nextsong_and_the_tutorials_way_are_measured_on_one_file(tmp_path: Path) -> None:
+def test_nextsong_and_the_tutorial_approach_are_measured(tmp_path: Path) -> None:
     pytest.importorskip("pandas")
     write_raw(tmp_path / "raw.csv", 2_000, seed=0)
     out = tmp_path / "bench.json"

@@ -48,6 +48,6 @@ def test_misspelt_names_of_a_synthetic_release_are_measured(tmp_path: Path) -> N
     assert document["results"][0]["wrong"] < 0.1
     store = EmbeddedStore(tmp_path / "bench-spelling-1000")
     releases = store.releases()
-    table = CliRunner().invoke(main, arguments)  # the release is published only once
+    table = CliRunner().invoke(main, arguments)  # the second run reuses the published release
     assert "wrong if unknown" in table.stdout
     assert store.releases() == releases

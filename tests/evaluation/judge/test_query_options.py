@@ -97,7 +97,8 @@ def test_a_disliked_song_worked_out_by_hand(
     cases = HeldOutCases(["p"], [""], lists([1]), lists([2]))
     figures = by_name(run_option_tests(ScriptedSystem(dataset), cases, dataset))[DISLIKED]
     assert figures == {
-        # Song 2 shares two playlists with song 0, and song 4 shares none.
+        # Song 2, recommended before, shares two playlists with song 0. Song 4, recommended after,
+        # shares none.
         "mean similarity of 1 songs to it by shared playlists, after minus before": pytest.approx(
             0 - 2 / np.sqrt(4 * 3)
         ),
@@ -137,7 +138,7 @@ def test_versions_are_counted(dataset: Dataset) -> None:
     }
 
 
-def test_weights_follow_their_cases() -> None:
+def test_subsets_and_batches_of_cases_keep_the_seed_weights() -> None:
     cases = HeldOutCases(["p", "q", "r"], [""] * 3, lists([0], [1, 2], [3]), lists([4], [4], [4]))
     weighted = cases.with_seeds(cases.seeds, np.array([1, 2, 3, 4], np.float32))
     taken = weighted.take(np.array([2, 1]))

@@ -1,4 +1,4 @@
-"""Synthetic playlists in the raw form of #nowplaying, in which even malformed rows are readable."""
+"""Synthetic playlists in the CSV form of the #nowplaying data set, with its malformed rows."""
 
 from __future__ import annotations
 

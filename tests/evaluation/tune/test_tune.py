@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 
 START = replace(QUICK, order="played")
-TRIALS = 6  # the minimum of a study
+TRIALS = 6  # the minimum number of trials in a study
 
 
 def locate(work: Path, name: str) -> StudyFiles:

@@ -282,7 +282,7 @@ def test_offline_scores_equal_those_of_the_service(work: Path, release: Embedded
         expected = np.sort(model.score(build_features(candidates)))[::-1][:10]
         differences.append(np.abs([hit.score for hit in answer.songs] - expected).max())
     assert len(differences) >= 30
-    # Of songs with equal scores, others may be among the candidates.
+    # If songs have equal scores, engine and service may choose different candidates among them.
     assert np.mean(np.array(differences) < 1e-6) >= 0.9
 
 

@@ -91,7 +91,7 @@ def test_a_file_without_artists_is_read_with_a_note(path: Path) -> None:
     assert read(path, {"artist": ""})[0].notes[0].remarks == ()
 
 
-def test_an_id_is_the_title_of_an_item_without_one(path: Path) -> None:
+def test_an_item_without_a_title_is_shown_by_its_id(path: Path) -> None:
     path.write_text("userId,movieId,rating,timestamp\n1,318,5,964982703\n1,0527,4,964982931\n")
     rows = read(path)[1]
     assert [(row["title"], row["track_id"]) for row in rows] == [("318", "318"), ("0527", "0527")]

@@ -118,13 +118,15 @@ def test_skips_count_if_their_column_is_ignored(path: Path) -> None:
         ("skipped", ["TRUE", "0", "1", ""], "bd"),
     ],
 )
-def test_plays_in_text(path: Path, name: str, values: list[str], kept: str) -> None:
+def test_short_or_skipped_plays_in_text_are_left_out(
+    path: Path, name: str, values: list[str], kept: str
+) -> None:
     lines = [f"1,A,{title},{value}\n" for title, value in zip("abcd", values, strict=True)]
     path.write_text(f"pid,artist,title,{name}\n" + "".join(lines))
     assert titles(read(path)[1]) == list(kept)
 
 
-def test_plays_in_parquet(path: Path) -> None:
+def test_short_or_skipped_plays_in_parquet_are_left_out(path: Path) -> None:
     table = {
         "user": ["u"] * 3,
         "ts": pa.array([1, 2, 3], pa.timestamp("s")),

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         ("a=tracks.album", PayloadColumn("a", "tracks.album")),
     ],
 )
-def test_notation(text: str, extra: PayloadColumn) -> None:
+def test_payload_columns_are_parsed(text: str, extra: PayloadColumn) -> None:
     assert parse_payload_column(text) == extra
 
 

@@ -112,7 +112,7 @@ def test_an_m3u_playlist_without_songs_is_empty(tmp_path: Path, content: str) ->
         (" - x.mp3", None, "- x"),
     ],
 )
-def test_the_name_of_a_file_tells_artist_and_title(
+def test_artist_and_title_are_derived_from_the_file_name(
     location: str, artist: str | None, title: str
 ) -> None:
     expected = {"title": title} if artist is None else {"artist": artist, "title": title}
@@ -204,7 +204,7 @@ EXPORTED = (
 )
 
 
-def test_a_folder_of_exported_playlists_is_a_playlist_a_file(tmp_path: Path) -> None:
+def test_each_file_in_a_folder_of_exports_is_a_playlist(tmp_path: Path) -> None:
     folder = tmp_path / "spotify_playlists"
     for name in ("a/late_night.csv", "b/late_night.csv", "b/morning.csv"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -222,7 +222,7 @@ def test_a_folder_of_exported_playlists_is_a_playlist_a_file(tmp_path: Path) -> 
     }
 
 
-def test_times_of_adding_may_be_the_order(tmp_path: Path) -> None:
+def test_songs_can_be_ordered_by_the_time_they_were_added(tmp_path: Path) -> None:
     path = tmp_path / "morning.csv"
     path.write_text(EXPORTED)
     rows = read(path, {"position": "Added At"})[1]

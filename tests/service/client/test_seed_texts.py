@@ -156,7 +156,7 @@ MISSPELT = points_of(
 
 
 def correct(text: str, ask: Any = None, *, accepts_doubt: bool = False) -> tuple[str, list[str]]:
-    """Return the name that a text is resolved to, and what the user is told."""
+    """Return the name that a text is resolved to, and the messages to the user."""
     told: list[str] = []
     corrections = Corrections(told.append, ask, accepts_doubt)
     (seed,) = resolve_texts(Direct(FakeRelease(MISSPELT)), [text], corrections)
@@ -172,7 +172,7 @@ def correct(text: str, ask: Any = None, *, accepts_doubt: bool = False) -> tuple
         "rctic Monkeys - Do I Wana Know?",
         "Arktik Monkeys – Do I Wanna No",
         "do i wanna know - arctic monkys",
-        "Arctic Monkeys - Do I Wana Know?",  # the artist is known, and the song is meant
+        "Arctic Monkeys - Do I Wana Know?",  # the artist is spelt correctly, the title is not
     ],
 )
 def test_a_name_without_doubt_is_corrected_and_the_user_is_told(text: str) -> None:

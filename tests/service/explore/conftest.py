@@ -40,7 +40,7 @@ def explored(content: Content, tmp_path_factory: pytest.TempPathFactory) -> Embe
 
 @pytest.fixture
 def explorer(explored: EmbeddedStore, tmp_path: Path) -> Iterator[Explorer]:
-    """An explorer of the current release. Its home is an empty folder."""
+    """An `Explorer` of the current release. The folder for its files is empty."""
     release = explored.open()
     location = StoreLocation(explored.path, None, release.manifest.release)
     task = OverviewTask(location, tmp_path)

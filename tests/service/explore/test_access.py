@@ -1,4 +1,4 @@
-"""Who may open the pages."""
+"""Access to the pages: tokens, host names, and origins of requests."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_without_the_token_nothing_is_answered(query: str) -> None:
     assert "token" in response.text
 
 
-def test_a_websocket_needs_the_same_and_the_origin_of_the_page() -> None:
+def test_a_websocket_needs_the_token_and_the_origin_of_the_page() -> None:
     assert connect(None, host="127.0.0.1:80", origin="http://127.0.0.1:80") == {
         "type": "websocket.accept"
     }

@@ -79,7 +79,7 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def visit(browser: Browser, address: str, width: int) -> Iterator[Page]:
-    """Open a page of this width. At the end, there must be no error and no foreign request."""
+    """Open a page `width` pixels wide. At the end, fail after errors or requests to other hosts."""
     errors: list[str] = []
     hosts: set[str] = set()
 

@@ -37,7 +37,7 @@ async def sees(user: User, text: str) -> None:
 
 
 async def choose(user: User, text: str, title: str) -> None:
-    """Type a text into the search box, and choose the first song found, which has this title."""
+    """Type a text into the search box, and choose the first result, which must have this title."""
     user.find(marker="search").type(text)
     for _ in range(STEPS):
         await asyncio.sleep(0.1)
@@ -50,7 +50,7 @@ async def choose(user: User, text: str, title: str) -> None:
 
 @pytest.fixture
 def links(monkeypatch: pytest.MonkeyPatch) -> list[pb.RecommendRequest]:
-    """The requests in the links that the pages set, as they are set."""
+    """The requests in the links that the pages set. Each new link adds a request to the list."""
     requests: list[pb.RecommendRequest] = []
     original = Client.run_javascript
 
@@ -66,7 +66,7 @@ def links(monkeypatch: pytest.MonkeyPatch) -> list[pb.RecommendRequest]:
 async def wait_for(
     links: list[pb.RecommendRequest], is_expected: Callable[[pb.RecommendRequest], bool]
 ) -> None:
-    """Wait until the page has answered a request that is as expected."""
+    """Wait until the last link that the page has set contains an expected request."""
     for _ in range(STEPS):
         if links and is_expected(links[-1]):
             return

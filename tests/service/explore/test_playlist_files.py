@@ -15,7 +15,7 @@ KNOWN = pb.Song(song_id=ID, artist="AC/DC", title='T.N.T., "live" - again')
 
 @pytest.fixture
 def session() -> Session:
-    """A playlist of a song of the catalog, and of one that is known by name only."""
+    """A session whose playlist has a song of the catalog, and a song that the catalog lacks."""
     session = Session(pb.RecommendRequest(limit=7, diversity=0.5))
     session.add(KNOWN, 2.0)
     session.request.seeds.add(artist="Nobody", title="Nothing")

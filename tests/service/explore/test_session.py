@@ -1,4 +1,4 @@
-"""The request under construction, and its link."""
+"""`Session`: the request that a user edits on the page, and the link that contains the request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ A, B, C = (
 
 @pytest.fixture
 def session() -> Session:
-    """A playlist of three songs."""
+    """A session whose playlist has three songs."""
     session = Session()
     for song in (A, B, C):
         session.add(song)
@@ -46,7 +46,7 @@ def test_a_song_is_in_the_playlist_once(session: Session) -> None:
     assert session.seeds[0].weight == -1
 
 
-def test_weights_go_round_and_a_dislike_is_taken_back(session: Session) -> None:
+def test_weights_are_raised_in_a_cycle_and_dislikes_can_be_undone(session: Session) -> None:
     weights = []
     for _ in range(4):
         session.weigh_more(0)

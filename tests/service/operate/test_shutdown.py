@@ -120,7 +120,7 @@ def test_an_unused_release_has_no_series(tmp_path: Path, monkeypatch: pytest.Mon
     assert in_use() == {"release-999": 2}
     processes[0].set_release("r")
     assert in_use() == {"release-999": 1, "r": 1}
-    metrics.clear_files(tmp_path, 7)  # the first process has ended
+    metrics.clear_files(tmp_path, 7)  # process 7, the first process, has ended
     processes[1].set_release(None)
     assert in_use() == {}
     assert {path: path.stat().st_size for path in tmp_path.iterdir()} == sizes

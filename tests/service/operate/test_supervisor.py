@@ -257,7 +257,10 @@ connection.poll(None)
 
 
 class Spawning:
-    """Starts stand-ins for serving processes. `fails` maps the number of a start to its error."""
+    """Starts stand-ins for serving processes.
+
+    `fails` maps numbers of starts, counted from 1, to the exceptions that these starts raise.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: Mapping[int, Exception]) -> None:
         self.processes: list[asyncio.subprocess.Process] = []

@@ -109,7 +109,7 @@ def test_seed_weights_change_the_ranking(fake: FakeRelease) -> None:
 
 
 def test_unknown_songs_of_known_artists_count_beside_known_seeds() -> None:
-    strengths = {0: {4: 1.0, 5: 0.4}}  # song 9, the most popular, predicts 5 and 4
+    strengths = {0: {4: 1.0, 5: 0.4}}  # by ordinal: song 9 predicts songs 5 and 4
     release = FakeRelease(SONGS, strengths=strengths, shares={ARTIST: 0.5})
     seeds = [Seed(artist="artist 1", title="unheard"), *seeds_at(9)]
     recommendation = recommend_for(release, seeds, mode=Mode.COOCCURRENCE)

@@ -160,7 +160,7 @@ def test_a_share_can_come_from_the_song_and_from_its_artist() -> None:
     assert reason.content == pytest.approx({ARTIST: of_artist / (1 + of_artist)})
 
 
-def test_unknown_songs_are_reasons_by_their_artist(content: OpenRelease) -> None:
+def test_unknown_songs_contribute_by_their_artist(content: OpenRelease) -> None:
     recommendation = recommend_for(content, Seed(artist="Ann", title="?"))
     assert recommendation.strategy is Strategy.ARTISTS
     (reasons,) = recommendation.reasons

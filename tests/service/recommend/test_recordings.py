@@ -82,7 +82,7 @@ def test_versions_are_allowed_on_request(release: OpenRelease) -> None:
 def test_a_seed_that_the_catalog_lacks_suppresses_its_versions(release: OpenRelease) -> None:
     seeds = [
         Seed(artist="ABBA", title="Waterloo"),
-        Seed(artist="queen", title="Heroes (Demo)"),  # another recording
+        Seed(artist="queen", title="Heroes (Demo)"),  # a demo is a different recording
         Seed(artist="Bowie", title="Heroes - 1999 Remaster", weight=-1),
     ]
     expected = [name for name in ONCE if name != ("Bowie", "Heroes")]

@@ -106,11 +106,12 @@ def test_songs_are_suggested_for_the_name_of_a_seed() -> None:
         ("muse madnes", [("Muse", "Madness", 0.92), ("Muse", "Mercy", 0.6)], True),
         ("muse madnes", [("Muse", "Madness", 0.92)], True),
         ("muse madnes", [("Muse", "Madness", 0.84)], False),  # not similar enough
-        ("muse madnes", [("Muse", "Madness", 0.92), ("Mu", "Madness", 0.85)], False),  # no lead
+        # The second song is nearly as similar as the first.
+        ("muse madnes", [("Muse", "Madness", 0.92), ("Mu", "Madness", 0.85)], False),
         ("song, part 2", [("X", "Song, Part 1", 0.9)], False),
         ("song 1", [("X", "Song", 0.9)], False),
         ("whats my age agian", [("Blink-182", "What's My Age Again?", 0.9)], True),
-        ("muze", [("Muse", "Madness", 0.931)], False),  # the artist alone
+        ("muze", [("Muse", "Madness", 0.931)], False),  # the text names only an artist
         ("muze", [], False),
     ],
 )

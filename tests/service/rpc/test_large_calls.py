@@ -96,7 +96,7 @@ def test_other_tasks_run_during_the_largest_calls(
         "many": lambda: methods.batch_recommend(real, MANY),
         "unknown": lambda: methods.recommend(real, pb.RecommendRequest(seeds=unknown)),
     }[large]
-    monkeypatch.setattr(pauses, "WORK_S", 0.0005)  # a fast machine pauses, too
+    monkeypatch.setattr(pauses, "WORK_S", 0.0005)  # so that pauses occur even on a fast machine
     assert asyncio.run(count_turns_during(work())) > 3 * pauses.ROUNDS
 
 
