@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 
 class ConditionType(click.ParamType["WrittenCondition"]):
-    """A well-formed condition. A later check makes sure that the release has the field."""
+    """The type of `--filter`, which checks the syntax of a condition such as `year>=1990`.
+
+    Whether the release has the field is checked later, when the release is open.
+    """
 
     name = "text"
 
@@ -39,7 +42,7 @@ class ConditionType(click.ParamType["WrittenCondition"]):
         param: click.Parameter | None,
         ctx: click.Context | None,
     ) -> WrittenCondition:
-        """Parse a condition, or fail with a usage error."""
+        """Return the parsed condition. Fails with a usage error if the syntax is wrong."""
         from catalog.errors import RequestError
         from service.api.conditions import parse_condition
 
@@ -119,7 +122,7 @@ filter_option = click.option(
     multiple=True,
     metavar="SONG",
     type=Text(),
-    help="Make songs like this one less likely; it is not recommended itself.",
+    help="Make songs similar to SONG less likely. SONG itself is not recommended.",
 )
 @click.option(
     "--max-per-artist",
@@ -167,9 +170,10 @@ def recommend(
 ) -> None:
     """Recommend the songs that come next in a playlist.
 
-    Each SONG is "Artist - Title", the title of an item without an artist, a title that only one
-    song has, or a song id. They are given in play order, the most recent last. A misspelt name is
-    corrected if it can mean only one song; on a terminal, you are asked if it can mean several.
+    Each SONG is "Artist - Title", the title of a song that has no artist, a title that only one
+    song has, or a song id. The songs are given in play order, the most recent last. A misspelt name
+    is corrected if it can mean only one song. If it can mean several songs, you are asked which one
+    if the command runs on a terminal.
     """
     from nextsong.v1 import recommender_pb2 as pb
     from service.client import render
@@ -223,7 +227,7 @@ def similar(
 ) -> None:
     """List the songs nearest to SONG.
 
-    SONG is "Artist - Title", the title of an item without an artist, a title that only one song
+    SONG is "Artist - Title", the title of a song that has no artist, a title that only one song
     has, or a song id. A misspelt name is corrected as by `nextsong recommend`.
     """
     from nextsong.v1 import recommender_pb2 as pb
@@ -267,9 +271,10 @@ def search(
     fuzzy: bool,
     as_json: bool,
 ) -> None:
-    """Find songs that have, in artist or title, a word that begins with each WORD.
+    """Find songs by the beginnings of words in their artist and title.
 
-    If there are none, songs with similar names are listed.
+    A song is found if each WORD is the beginning of a word in the artist or the title. If no song
+    is found, songs with similar names are listed.
     """
     from nextsong.v1 import recommender_pb2 as pb
     from service.client import render

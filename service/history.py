@@ -1,4 +1,4 @@
-"""Listening history: the last plays of each user, in a separate Qdrant collection.
+"""Listening history: the last plays of each user, in a Qdrant collection apart from the releases.
 
 Each play is a point without a vector, whose payload holds the user, the song and the time. The id
 of the point is derived from these three values, so a play that is recorded twice is stored once.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 DAY_MS = 86_400_000
 
 PURGE_EVERY_S = 3600.0
-"""Mean interval in seconds at which plays older than `days` are removed for all users."""
+"""Mean number of seconds between two removals of expired plays (see `History.purge`)."""
 
 _INDEXES = {
     "user": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD),
@@ -41,8 +41,9 @@ _INDEXES = {
 class History:
     """The most recent plays of each user: at most `plays`, and none older than `days`.
 
-    Each play is stored on `replicas` nodes of a cluster. All methods raise `UnavailableError` if
-    the server cannot be reached, and `EngineError` if it fails.
+    Each play is stored on `replicas` nodes of a cluster; None selects the default of the Qdrant
+    server. `nodes` replaces the connections to the server that `options` describes. All methods
+    raise `UnavailableError` if the server cannot be reached, and `EngineError` if it fails.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class History:
         self._plays = plays
         self._max_age_ms = round(days * DAY_MS)
         self._replicas = replicas
-        self._is_created = asyncio.Event()  # shared with the copies that `with_deadline` returns
+        # An event instead of a bool, because the copies that `with_deadline` returns share it.
+        self._is_created = asyncio.Event()
         self._deadline: float | None = None
 
     def with_deadline(self, deadline: float | None) -> History:
-        """Return a copy whose requests must end by `deadline`, a time of `time.monotonic`."""
+        """Return a copy whose requests must end by `deadline`, in seconds of `time.monotonic`."""
         history = copy.copy(self)
         history._deadline = deadline
         return history
@@ -88,7 +90,7 @@ class History:
         await self._drop_old(user)
 
     async def recent(self, user: str) -> list[UUID]:
-        """Return the songs of the user's last plays, the most recent last."""
+        """Return the song ids of the user's last plays, the most recent last."""
         newest = await self._fetch_newest(user, self._plays)
         return [UUID(record.payload["song_id"]) for record in reversed(newest)]
 
@@ -100,7 +102,7 @@ class History:
         return has_plays
 
     async def purge(self) -> None:
-        """Remove all plays that are too old, for all users."""
+        """Remove the plays of all users that are older than `days`."""
         is_old = models.FieldCondition(key="at_ms", range=models.Range(lt=self._get_begin_ms()))
         with suppress(MissingCollectionError):
             await self._delete(models.Filter(must=[is_old]))
@@ -108,7 +110,7 @@ class History:
     async def purge_regularly(self) -> None:
         """Call `purge` every `PURGE_EVERY_S` seconds on average, until cancelled."""
         while True:
-            # The random factor keeps processes and replicas from purging at the same time.
+            # The random factor keeps the processes of the service from purging at the same time.
             await asyncio.sleep(PURGE_EVERY_S * random.uniform(0.5, 1.5))
             try:
                 await self.purge()

@@ -23,7 +23,8 @@ _TYPES: dict[Any, click.ParamType[Any]] = {
     Path: click.Path(path_type=Path),
 }
 
-
+# For each constraint of pydantic: the argument of click's number types, and whether the bound is
+# exclusive.
 _BOUNDS = {"ge": ("min", False), "gt": ("min", True), "le": ("max", False), "lt": ("max", True)}
 
 
@@ -41,7 +42,7 @@ class _ServeCommand(click.Command):
 
         options: list[click.Parameter] = []
         for name, field in Settings.model_fields.items():
-            kind = _option_type(field)
+            kind = _get_option_type(field)
             if kind is None:
                 continue
             flag = f"--{name.replace('_', '-')}"
@@ -55,11 +56,11 @@ class _ServeCommand(click.Command):
         return options
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return all options."""
+        """Return the options of the settings, and the other options of the command."""
         return [*self._setting_options, *super().get_params(ctx)]
 
 
-def _option_type(field: FieldInfo) -> Any:
+def _get_option_type(field: FieldInfo) -> Any:
     """Return the option type for a setting, or None if the setting is a secret."""
     kinds = [field.annotation]
     if get_origin(field.annotation) in {Union, UnionType}:
@@ -68,15 +69,15 @@ def _option_type(field: FieldInfo) -> Any:
     if get_origin(kind) is Literal:
         return click.Choice(get_args(kind))
     constraints = field.metadata
-    if hasattr(kind, "__metadata__"):  # the annotation of an optional number holds its constraints
+    if hasattr(kind, "__metadata__"):  # pydantic leaves the constraints of an optional number here
         constraints = [inner for each in kind.__metadata__ for inner in each.metadata]
         kind = get_args(kind)[0]
     if kind in {int, float}:
-        return _number(kind, constraints)
+        return _get_number_type(kind, constraints)
     return bool if kind is bool else _TYPES.get(kind)
 
 
-def _number(kind: type[int] | type[float], constraints: list[Any]) -> click.ParamType[Any]:
+def _get_number_type(kind: type[int] | type[float], constraints: list[Any]) -> click.ParamType[Any]:
     """Return the option type for a number with constraints of pydantic, such as `Ge(ge=1)`."""
     bounds: dict[str, Any] = {}
     for constraint in constraints:
@@ -93,7 +94,8 @@ def _number(kind: type[int] | type[float], constraints: list[Any]) -> click.Para
 def serve(config: Path | None, print_config: bool, **flags: Any) -> None:
     """Answer gRPC calls from the current release until stopped.
 
-    SIGTERM or Ctrl-C stops it after --drain and --grace; another Ctrl-C stops it at once.
+    SIGTERM or Ctrl-C stops the service after the --drain and --grace periods; another Ctrl-C stops
+    it at once.
     """
     from service.operate import lifecycle
 

@@ -77,13 +77,13 @@ class Settings(BaseSettings):
     )
     workers: int = _setting(1, "Number of serving processes, all on one port.", ge=1, le=256)
     wait: bool = _setting(
-        False, "Start without a release, and answer UNAVAILABLE until a release can be opened."
+        False, "Start even if there is no release, and answer UNAVAILABLE until one can be opened."
     )
     max_concurrency: int = _setting(
         64,
-        "Calls under way in a process; further calls are refused at once. A call counts once for "
-        "each 1,000 of its seeds and songs to examine (its limit, or 5 times its limit with "
-        "diversity or max_per_artist).",
+        "Maximum number of calls in progress in a process; further calls are refused at once. A "
+        "large call counts as several: as one for each 1,000 of its seeds plus its candidates (its "
+        "limit, or 5 times its limit with diversity, max_per_artist or min_artist_gap).",
         ge=1,
         le=100_000,
     )
@@ -95,13 +95,13 @@ class Settings(BaseSettings):
     )
     max_connection_age: float = _setting(
         300.0,
-        "Seconds after which a client must reconnect, perhaps to another process; 0: never.",
+        "Seconds after which a client must reconnect, perhaps to another process; 0 for never.",
         ge=0,
         le=86400,
     )
     drain: float = _setting(
         3.0,
-        "Seconds to go on answering after a stop signal, while the health is NOT_SERVING.",
+        "Seconds to go on answering after a stop signal, while health checks get NOT_SERVING.",
         ge=0,
         le=3600,
     )
@@ -125,7 +125,8 @@ class Settings(BaseSettings):
     tls_cert: Path | None = _setting(None, "Certificate chain (PEM) of the service.")
     tls_key: Path | None = _setting(None, "Private key (PEM) of the certificate.")
     tls_client_ca: Path | None = _setting(
-        None, "Certificates (PEM) of the authorities that sign callers' certificates: mutual TLS."
+        None,
+        "Require certificates of callers, signed by an authority in this PEM file (mutual TLS).",
     )
     keys_file: Path | None = _setting(
         None, "File of the keys that callers must send, one per line, reloaded when it changes."
@@ -149,9 +150,7 @@ class Settings(BaseSettings):
         if self.http_cors_origins and self.http_port is None:
             raise ValueError("http_cors_origins needs http_port")
         if self.history and not self.qdrant_url:
-            raise ValueError(
-                "history needs qdrant_url: an embedded store cannot change while it is served"
-            )
+            raise ValueError("history needs qdrant_url: an embedded store cannot record plays")
         return self
 
     def qdrant(self) -> QdrantOptions | None:
@@ -182,7 +181,10 @@ class Settings(BaseSettings):
 
 
 def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
-    """Return the settings from all sources. Raises `SettingsError`."""
+    """Return the settings from `flags`, the environment and the TOML file `config`.
+
+    Raises `SettingsError` if a setting is unknown or invalid, or the file cannot be read.
+    """
     file_values = _read_toml(config) if config else {}
 
     class Sourced(Settings):
@@ -204,7 +206,7 @@ def load(flags: Mapping[str, Any], config: Path | None = None) -> Settings:
 
 
 def _toml(value: Any) -> str:
-    # JSON and TOML strings differ only in surrogate pairs and some control characters.
+    # A JSON string is a TOML string, except for surrogate pairs and some control characters.
     text = json.dumps(value, ensure_ascii=False).encode(errors="replace").decode()
     return escape_controls(text)
 

@@ -29,7 +29,7 @@ MAX_QUERIES_AT_ONCE = 20
 """Maximum number of queries of a batch whose searches share one request to Qdrant."""
 
 MAX_WORK_AT_ONCE = 2_000
-"""Maximum total work (see `validation.estimate_work`) of queries that share one request."""
+"""Maximum work (see `validation.estimate_work`) of queries that share one request to Qdrant."""
 
 
 async def recommend(
@@ -38,7 +38,10 @@ async def recommend(
     history: History | None = None,
     timings: Timings | None = None,
 ) -> pb.RecommendResponse:
-    """Answer `Recommend`, from the seeds or from the recorded plays of a user."""
+    """Answer `Recommend`, from the seeds or from the recorded plays of a user.
+
+    Raises `NoHistoryError` if the request names a user and `history` is None.
+    """
     if not request.user_id:
         seeds = await validation.parse_seeds(request.seeds)
     elif request.seeds:
@@ -69,7 +72,7 @@ async def batch_recommend(
 async def similar_songs(
     release: OpenRelease, request: pb.SimilarSongsRequest, timings: Timings | None = None
 ) -> pb.SimilarSongsResponse:
-    """Answer `SimilarSongs`. Also raises `UnknownSongError`."""
+    """Answer `SimilarSongs`. Raises `UnknownSongError` if the catalog does not have the song."""
     if not request.HasField("song"):
         raise RequestError("song", "must be given")
     seed = validation.parse_song("song", request.song)
@@ -115,7 +118,7 @@ async def get_release(
 async def record_plays(
     release: OpenRelease, request: pb.RecordPlaysRequest, history: History | None
 ) -> pb.RecordPlaysResponse:
-    """Answer `RecordPlays`."""
+    """Answer `RecordPlays`. Raises `NoHistoryError` if `history` is None."""
     history = _require_history(history)
     user_id = validation.parse_user_id(request.user_id)
     plays = await validation.parse_plays(request)
@@ -133,7 +136,7 @@ async def record_plays(
 async def forget_user(
     request: pb.ForgetUserRequest, history: History | None
 ) -> pb.ForgetUserResponse:
-    """Answer `ForgetUser`."""
+    """Answer `ForgetUser`. Raises `NoHistoryError` if `history` is None."""
     history = _require_history(history)
     known = await history.forget(validation.parse_user_id(request.user_id))
     return pb.ForgetUserResponse(known=known)
@@ -177,7 +180,10 @@ async def _answer(
 async def _add_suggestions(
     release: OpenRelease, seeds: Sequence[Seed], response: pb.RecommendResponse, limit: int
 ) -> None:
-    """Add at most `limit` suggestions to each of the first unknown seeds of a response."""
+    """Add to each unknown seed of a response at most `limit` songs with similar names.
+
+    Only the first `MAX_SUGGESTED_SEEDS` unknown seeds get suggestions.
+    """
     unknown = [
         (seed, resolved)
         for seed, resolved in zip(seeds, response.seeds, strict=True)

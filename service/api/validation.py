@@ -56,13 +56,13 @@ MAX_VALUE_IN_MESSAGE = 40  # characters of a malformed value that an error messa
 MAX_CLOCK_LEAD_MS = 60_000  # milliseconds by which a caller's clock may be ahead of this machine's
 
 VARIED_WORK_FACTOR = 5
-"""Number of candidates per song to return, for a query whose options may reject songs.
+"""Estimated number of candidates per song to return, if the options of a query may reject songs.
 
 See `Query.may_reject`.
 """
 
 SPELLING_WORK = 50
-"""Work of a search for similar names: its time, compared with the time per seed of a query."""
+"""Work of a search for similar names, which takes as long as this number of seeds of a query."""
 
 MODES = {
     pb.MODE_DENSE: Mode.DENSE,
@@ -74,7 +74,11 @@ MODES = {
 
 @dataclass(frozen=True, slots=True)
 class _Comparisons:
-    """The comparisons that a kind of field supports, and the kinds of values in its lists."""
+    """The comparisons that a kind of payload field supports.
+
+    - `parts`: the fields of `pb.Condition` that may be set.
+    - `values`: the kinds of `pb.Value` allowed in `any_of` and `none_of`.
+    """
 
     parts: frozenset[str]
     values: frozenset[str] = frozenset()
@@ -118,7 +122,10 @@ def estimate_query_work(seeds: int, limit: int, *, is_varied: bool) -> int:
 
 
 async def parse_seeds(messages: Sequence[pb.Seed], prefix: str = "") -> list[Seed]:
-    """Return the seeds of a query. `prefix` is the path of the query, such as `requests[3].`."""
+    """Return the seeds of a query.
+
+    Error messages name fields with `prefix`, the path of the query, such as `requests[3].`.
+    """
     if not messages:
         raise RequestError(f"{prefix}seeds", "must hold at least one song")
     _require_count(f"{prefix}seeds", messages, MAX_SEEDS)
@@ -136,7 +143,11 @@ async def parse_query(
     payload: Mapping[str, Kind],
     prefix: str = "",
 ) -> Query:
-    """Return the query of a request. Its filter may use the extra fields in `payload`."""
+    """Return the query of a request, with `seeds` as its seeds.
+
+    `payload` has the kind of each extra field that the filter may use. Error messages name fields
+    with `prefix`, the path of the query, such as `requests[3].`.
+    """
     limit = parse_limit(request.limit, f"{prefix}limit")
     if request.mode and request.mode not in MODES:
         raise RequestError(f"{prefix}mode", f"{request.mode} is not a mode")
@@ -214,7 +225,8 @@ async def parse_plays(request: pb.RecordPlaysRequest) -> list[tuple[Seed, int]]:
 def parse_song(field: str, message: pb.Seed, weight: float = 1.0) -> Seed:
     """Return the song of a message, which names it by id, or by title with or without an artist.
 
-    The result has the weight `weight`; the weight in the message is ignored.
+    The result has the weight `weight`; the weight in the message is ignored. `field` is the path of
+    the song, for error messages.
     """
     song_id = _parse_uuid(f"{field}.song_id", message.song_id) if message.song_id else None
     _require_length(f"{field}.artist", message.artist, MAX_NAME_LENGTH)
@@ -230,7 +242,11 @@ def parse_song(field: str, message: pb.Seed, weight: float = 1.0) -> Seed:
 async def parse_filter(
     message: pb.Filter, payload: Mapping[str, Kind], field: str = "filter"
 ) -> Filter:
-    """Return the filter of a message. Its conditions may use the extra fields in `payload`."""
+    """Return the filter of a message.
+
+    `payload` has the kind of each extra field that the conditions may use. `field` is the path of
+    the filter, for error messages.
+    """
     _require_count(f"{field}.exclude_song_ids", message.exclude_song_ids, MAX_EXCLUDED_SONGS)
     if message.max_playlists and message.min_playlists > message.max_playlists:
         raise RequestError(f"{field}.min_playlists", f"must not be above {field}.max_playlists")

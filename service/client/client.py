@@ -72,7 +72,8 @@ class Client:
     """A client of the service at `address` (host:port).
 
     Each call takes at most `timeout` seconds, including retries. If the host name resolves to
-    several addresses, calls go to them in turn, as with `ipv4:HOST:PORT,HOST:PORT`. A call is tried
+    several addresses, or if `address` lists several (`ipv4:HOST:PORT,HOST:PORT`), calls go to them
+    in turn. A call is tried
     up to four times if the service is unavailable or shutting down, but fewer times if most calls
     fail. If the service is at capacity, a call is repeated after the delay that the service asks
     for, plus a random time of up to the same length. Every call can be repeated safely. Threads can
@@ -192,9 +193,9 @@ def _read_system_certificates() -> bytes | None:
 
 
 class Direct:
-    """A recommender that has methods of `Client` and answers from a release in this process.
+    """A recommender that answers from an open release in this process, without a service.
 
-    `close` closes the release.
+    It has the methods of `Client`, except those for listening history. `close` closes the release.
     """
 
     def __init__(self, release: OpenRelease) -> None:

@@ -22,7 +22,7 @@ def is_interactive() -> bool:
 
 
 def ask_for_song(text: str, songs: Sequence[pb.Song]) -> pb.Song | None:
-    """Ask which of the songs a text means. Returns None if it means none of them."""
+    """Ask the user which of the songs a text means. Returns None if it means none of the songs."""
     echo(f"The catalog does not have {one_line(text)!r}. Did you mean:", err=True)
     for number, song in enumerate(songs, start=1):
         echo(f"  {number}  {one_line(full_name(song.artist, song.title))}", err=True)

@@ -99,7 +99,8 @@ def print_search_results(
 ) -> None:
     """Print the songs found by name.
 
-    If the request is fuzzy, but `is_fuzzy` is False, no song has the words of the query.
+    `is_fuzzy` says whether the user asked for similar names. If only the request does, no song had
+    the words of the query, and the response has songs with similar names instead.
     """
     console = Console()
     has_words = is_fuzzy or not request.fuzzy

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 MAX_SPLITS = 12  # splits that are tried per text
 MAX_SEEDS = 1_000  # maximum number of seeds per call in the API
 MAX_TITLE = 512  # maximum number of characters of a title in the API
-MAX_QUERY = 200  # characters in a search text
-MAX_RESULTS = 500  # songs that a search returns
+MAX_QUERY = 200  # maximum number of characters of a search text in the API
+MAX_RESULTS = 500  # maximum number of songs that a search returns
 MAX_LISTED = 8  # candidates that an error message lists
 MAX_SUGGESTED = 5  # songs with similar names that a question or an error message lists
 
@@ -46,7 +46,7 @@ class SeedTextError(InputError):
 
 
 Ask = Callable[[str, "Sequence[pb.Song]"], "pb.Song | None"]
-"""Asks which of the songs a text means. Returns None if it means none of them."""
+"""A function that asks the user which of the songs a text means; None for none of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def resolve_texts(
     - a split at any other dash that matches a song
     - if no split has a known artist, the whole text as the title of any song
     - the only song with a similar name, if there is no doubt (see `find_certain`)
-    - a song with a similar name that is chosen when asked
+    - a song with a similar name that the user chooses, if the user can be asked
     - a split whose artist is known
     - any split at a dash between spaces, unless the text probably means another song
 

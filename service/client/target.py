@@ -39,7 +39,7 @@ class Target:
 
     def connect(self) -> Client:
         """Return a client that uses the API key in the environment. Raises `SettingsError`."""
-        # Keep gRPC from writing log lines before our messages. The variable is read on import.
+        # Keep gRPC from writing log lines before our messages. gRPC reads the variable on import.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         from service.client.client import Client
 

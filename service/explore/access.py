@@ -1,4 +1,4 @@
-"""Who may open the pages: callers with the token, or any program on this machine."""
+"""Access control of the pages: by a token, or by restriction to this machine."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ LOOPBACK = frozenset(["localhost", "127.0.0.1", "::1"])
 
 
 class AccessControl:
-    """An ASGI application that passes on requests and WebSockets that may use the pages.
+    """An ASGI middleware that passes only permitted requests and WebSockets on to `app`.
 
-    With a token, a request must have it as the parameter `token` of its address, which sets a
-    cookie, or in that cookie. Without a token, the address must name this machine, so that no other
-    web site can reach the pages by a name of its own that resolves to the loopback address. The
-    origin of a WebSocket must be the page itself.
+    - If `token` is set, a request must have the token in the query parameter `token`, which is then
+      moved to a cookie, or in that cookie.
+    - If `token` is None, the host in the address must be one of `LOOPBACK`. Otherwise, another web
+      site could reach the pages through a host name that resolves to the loopback address.
+
+    If a request has the header `Origin`, it must be the address of the pages themselves.
     """
 
     def __init__(self, app: ASGIApp, token: str | None) -> None:
@@ -49,14 +51,14 @@ class AccessControl:
             await self._app(scope, receive, send)
 
     def _find_problem(self, scope: Scope, headers: Headers) -> str:
-        """Return why a request is refused, or an empty text."""
+        """Return the reason to refuse a request, or "" if it is permitted."""
         host = headers.get("host", "")
         origin = headers.get("origin")
         if origin and urlsplit(origin).netloc != host:
             return "This page can be used only from its own address."
         if self._token is None:
             name = urlsplit(f"//{host}").hostname
-            return "" if name in LOOPBACK else "This page has the address of this machine only."
+            return "" if name in LOOPBACK else "Open this page at localhost or 127.0.0.1."
         if self._has_parameter(scope) or self._is_token(_read_cookie(headers)):
             return ""
         return "Open the address with the token that `nextsong explore` has printed."
@@ -75,7 +77,7 @@ class AccessControl:
             for part in scope["query_string"].decode("latin-1").split("&")
             if part.partition("=")[0] != PARAMETER
         ]
-        # The path begins with one slash; with more, it would name another host.
+        # With two slashes at its beginning, the path would name another host.
         path = "/" + scope["path"].lstrip("/")
         response = RedirectResponse(f"{path}?{'&'.join(parts)}" if parts else path, 303)
         response.set_cookie(COOKIE, self._token or "", httponly=True, samesite="strict")

@@ -1,4 +1,4 @@
-"""What the pages know and ask: a release, its store, and the answers of the API's methods."""
+"""The data of the pages: a release, its store, and recommendations from the API's methods."""
 
 from __future__ import annotations
 
@@ -32,9 +32,13 @@ MODE_NAMES: Mapping[pb.Mode, str] = {
 
 @dataclass(frozen=True, slots=True)
 class LoggedRun:
-    """A run of the log of runs: its end time in ISO 8601, kind, release, label and figures.
+    """A run in the log of runs, such as an ingest or an evaluation.
 
-    Runs with equal labels can be compared. `figures` maps metrics to values.
+    - `time`: end of the run in ISO 8601.
+    - `kind`: command of the run, such as `evaluate`.
+    - `release`: id of the release.
+    - `label`: test set and protocol; runs with equal labels can be compared.
+    - `figures`: the value of each metric; empty if the run did not evaluate the release.
     """
 
     run_id: str
@@ -47,9 +51,9 @@ class LoggedRun:
 
 @dataclass
 class Explorer:
-    """A release that the pages explore. `close` closes everything that it has opened.
+    """A release that the pages show, and other releases of its store to compare it with.
 
-    - `home`: folder with the data report and with what the pages compute once for each release.
+    - `home`: folder of the data report.
     - `load_runs`: returns the runs in the log, the oldest first. Raises `NextsongError`.
     - `overview`: the map of the songs and the values of their extra fields.
     """
@@ -59,7 +63,7 @@ class Explorer:
     home: Path
     load_runs: Callable[[], Sequence[LoggedRun]]
     overview: OverviewTask
-    _others: dict[str, OpenRelease] = field(default_factory=dict)
+    _other_releases: dict[str, OpenRelease] = field(default_factory=dict)
     _opening: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -69,12 +73,12 @@ class Explorer:
 
     @property
     def modes(self) -> list[pb.Mode]:
-        """The modes that differ in this release. Without a re-ranker, RANKED is like HYBRID."""
+        """The modes that differ in this release. Without a re-ranker, RANKED equals HYBRID."""
         modes = [mode for mode in MODE_NAMES if mode != pb.MODE_UNSPECIFIED]
         return [mode for mode in modes if mode != pb.MODE_RANKED or self.manifest.ranker]
 
     async def search(self, text: str, limit: int) -> Sequence[pb.Song]:
-        """Return the songs that a typed text finds, also if misspelt. Raises `NextsongError`."""
+        """Return songs with names similar to a text, most similar first. Raises `NextsongError`."""
         request = pb.SearchSongsRequest(query=text, limit=limit, fuzzy=True)
         return (await methods.search_songs(self.release, request)).songs
 
@@ -87,7 +91,7 @@ class Explorer:
     async def recommend(
         self, request: pb.RecommendRequest, release: OpenRelease | None = None
     ) -> Answer:
-        """Answer a request from the release, or from another one. Raises `NextsongError`."""
+        """Answer a request from `release`, by default the explored one. Raises `NextsongError`."""
         start = time.perf_counter()
         response = await methods.recommend(release or self.release, request)
         return Answer(response, (time.perf_counter() - start) * 1e3)
@@ -103,11 +107,11 @@ class Explorer:
         return answers
 
     async def resolve(self, seeds: Sequence[pb.Seed]) -> pb.RecommendResponse:
-        """Return a response that resolves the seeds. Raises `NextsongError`."""
+        """Return a response that has the resolved seeds. Raises `NextsongError`."""
         return await methods.recommend(self.release, pb.RecommendRequest(seeds=seeds, limit=1))
 
     async def get_songs(self, song_ids: Sequence[str]) -> list[pb.Song]:
-        """Return the songs with these ids that the release has."""
+        """Return those songs with these ids that the release has. Raises `NextsongError`."""
         response = await self.resolve([pb.Seed(song_id=song_id) for song_id in song_ids])
         return [seed.song for seed in response.seeds if seed.resolution == pb.RESOLUTION_SONG]
 
@@ -116,21 +120,24 @@ class Explorer:
         return list(reversed(await asyncio.to_thread(self.store.releases)))
 
     async def open_other(self, release: str) -> OpenRelease:
-        """Open another release of the store, which stays open. Raises `NextsongError`."""
+        """Return a release of the store, which stays open until `close`.
+
+        Raises `NextsongError` if the store does not have the release or cannot open it.
+        """
         if release == self.manifest.release:
             return self.release
         async with self._opening:  # two tabs may ask for the same release
-            if release not in self._others:
+            if release not in self._other_releases:
                 if release not in await self.list_releases():
                     raise NoReleaseError(f"no release {release} in {self.store.location}")
                 opened = await asyncio.to_thread(open_with_reranker, self.store, release)
-                self._others[release] = opened
-        return self._others[release]
+                self._other_releases[release] = opened
+        return self._other_releases[release]
 
     def close(self) -> None:
-        """Close all releases, and stop the computation of the map."""
+        """Close all opened releases, and stop the computation of the map."""
         self.overview.stop()
-        for release in [self.release, *self._others.values()]:
+        for release in [self.release, *self._other_releases.values()]:
             release.close()
 
 
@@ -143,6 +150,6 @@ class Answer:
 
 
 def describe_value(value: pb.Value) -> Any:
-    """Return the content of a message that holds a value."""
+    """Return the text, number or boolean in a message, or "" if it is empty."""
     kind = value.WhichOneof("kind")
     return getattr(value, kind) if kind else ""

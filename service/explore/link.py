@@ -15,8 +15,10 @@ MAX_REQUEST_BYTES = 1 << 20
 """Maximum size of a request in a link after decompression."""
 
 MAX_LINK_LENGTH = 8_000
-"""Maximum number of characters of an encoded request. Longer addresses are refused by browsers and
-proxies."""
+"""Maximum number of characters of an encoded request.
+
+Browsers and proxies refuse longer addresses.
+"""
 
 
 def encode_request(request: pb.RecommendRequest) -> str:

@@ -1,7 +1,7 @@
 """An overview of a release: a map of its songs, and the values of its extra fields.
 
-The overview is computed once for each release, in a child process, because it reads all songs and
-the engine would block the page meanwhile. The result is kept in HOME/explore.
+The overview is computed once for each release, in a child process, because all songs must be read
+and Qdrant would block the page meanwhile. The result is kept in a file in HOME/explore.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from catalog.server.options import QdrantOptions
 
 FOLDER = "explore"
-"""Folder of the overviews in HOME."""
+"""Name of the folder of the overviews in HOME, the folder of the store."""
 
 FORMAT = 1
-"""Format of the file of an overview; files of another format are computed again."""
+"""Format of the file of an overview. An overview in another format is computed again."""
 
 MAX_SONGS = 50_000
 """Maximum number of songs on the map: the most popular ones that have a dense vector."""
@@ -49,7 +49,7 @@ READING_SHARE = 0.2  # share of the work that is done when all songs have been r
 
 @dataclass(frozen=True)
 class FieldValues:
-    """The values of an extra field: the most frequent ones, or the bounds of a number."""
+    """The most frequent values of a keyword field, or the bounds of a numeric field."""
 
     values: list[str] = field(default_factory=list)
     minimum: float | None = None
@@ -79,7 +79,7 @@ class Overview:
 
 @dataclass(frozen=True)
 class StoreLocation:
-    """What a child process needs to open a release."""
+    """A release and its store, described so that a child process can open them."""
 
     home: Path
     qdrant: QdrantOptions | None
@@ -91,7 +91,9 @@ class OverviewTask:
 
     - `share`: the finished share of the work, from 0 to 1.
     - `overview`: the result; None until it is finished.
-    - `problem`: why there is no overview; empty if it did not fail.
+    - `problem`: the error that stopped the computation; "" if there was none.
+
+    `cache` is the folder in which the folder of the overviews is created.
     """
 
     def __init__(self, location: StoreLocation, cache: Path) -> None:
@@ -103,7 +105,7 @@ class OverviewTask:
         self._process: Any = None
 
     def start(self) -> None:
-        """Read the overview from its file, or begin to compute it."""
+        """Read the overview from its file, or begin to compute it if there is no usable file."""
         self.overview = load(self._path)
         if self.overview is not None:
             self.share = 1.0
@@ -157,7 +159,7 @@ def _compute_in_child(location: StoreLocation, path: Path, sender: Connection) -
 def compute(location: StoreLocation, sender: Connection | None = None) -> Overview:
     """Read all songs of a release, and return its overview. Raises `NextsongError`.
 
-    Finished shares of the work are sent to `sender`.
+    After each step, the finished share of the work, from 0 to 1, is sent to `sender`.
     """
     from catalog.open_store import open_store
     from service.explore.projection import project
@@ -179,7 +181,7 @@ def compute(location: StoreLocation, sender: Connection | None = None) -> Overvi
                     for name, counter in counters.items():
                         counter.add(row.get(name))
                     if row["vector"] is not None:
-                        rows.append(_keep_mapped(row))
+                        rows.append(_select_map_columns(row))
                 advance(READING_SHARE * min(1.0, songs / max(1, manifest.counts.songs)))
     rows.sort(key=lambda row: row["ordinal"])
     del rows[MAX_SONGS:]
@@ -199,7 +201,8 @@ def compute(location: StoreLocation, sender: Connection | None = None) -> Overvi
     )
 
 
-def _keep_mapped(row: Mapping[str, Any]) -> dict[str, Any]:
+def _select_map_columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns of a song that the map needs."""
     from catalog.song import full_name
 
     return {
@@ -207,13 +210,13 @@ def _keep_mapped(row: Mapping[str, Any]) -> dict[str, Any]:
         "name": full_name(row["artist"], row["title"]),
         "ordinal": row["ordinal"],
         "playlists": row["playlists"],
-        # As an array, a vector takes a small part of the memory of a list.
+        # An array takes much less memory than a list of floats.
         "vector": np.array(row["vector"], dtype=np.float32),
     }
 
 
 class _FieldCounter:
-    """Counts the values of a field of the kind keyword, or finds the bounds of a number."""
+    """Counts the values of a keyword field, or finds the bounds of a numeric field."""
 
     def __init__(self, kind: Kind) -> None:
         self._kind = kind
@@ -256,7 +259,7 @@ def save(overview: Overview, path: Path) -> None:
 
 
 def load(path: Path) -> Overview | None:
-    """Return the overview in a file, or None if there is none that can be used."""
+    """Return the overview in a file, or None if the file is missing or cannot be used."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             names = json.loads(file["names"].tobytes())

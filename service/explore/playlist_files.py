@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from service.explore.session import Session
 
-MAX_SEEDS = 1_000  # songs of a playlist in the API
+MAX_SEEDS = 1_000  # maximum number of songs of a playlist in the API
 
 IDENTIFIER = "urn:uuid:"
-"""Prefix of a song id in the field `identifier` of JSPF."""
+"""Prefix of a song id in the field `identifier` of a track in JSPF."""
 
 _ARTIST_COLUMNS = ("artist", "artistname", "artist_name", "creator")
 _TITLE_COLUMNS = ("title", "trackname", "track_name", "track", "song")
 _ID_COLUMNS = ("song_id",)
-_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
+_BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 
 
 def write_m3u(session: Session) -> str:
@@ -74,7 +74,7 @@ WRITERS: Mapping[str, Callable[[Session], str]] = {
     "csv": write_csv,
     "json": write_json,
 }
-"""The formats, by the suffix of the file."""
+"""The function that writes a playlist in each format, by the suffix of the file."""
 
 
 def read_playlist(name: str, content: bytes) -> pb.RecommendRequest:
@@ -102,7 +102,7 @@ def read_playlist(name: str, content: bytes) -> pb.RecommendRequest:
 
 def _decode(content: bytes) -> str:
     try:
-        return content.decode("utf-8").removeprefix(_MARK)
+        return content.decode("utf-8").removeprefix(_BYTE_ORDER_MARK)
     except UnicodeDecodeError:
         return content.decode("cp1252", errors="replace")
 
@@ -167,9 +167,10 @@ def _cell(row: Mapping[str, Any], column: str | None) -> str:
 
 
 def _read_lines(text: str) -> list[pb.Seed]:
-    """Return the songs of M3U, or of lines of the form "Artist - Title".
+    """Return the songs in an M3U file, or in lines of the form "Artist - Title".
 
-    In M3U, the line after `#EXTINF` is the path of a file, which is used only without `#EXTINF`.
+    In M3U, each song has a line with the path of a file. If the line before the path begins with
+    `#EXTINF`, that line has the name of the song, and the path is ignored.
     """
     seeds: list[pb.Seed] = []
     has_name = False

@@ -18,16 +18,18 @@ if TYPE_CHECKING:
 
     Positions = NDArray[np.float32]
 
-NEIGHBOURS = 12
+NEIGHBOURS = 12  # nearest songs that attract each song
 CELLS_SEARCHED = 3
-"""Number of cells of the vectors (see `find_neighbours`) in which neighbours are looked for."""
+"""Minimum number of cells that are searched for neighbours (see `find_neighbours`)."""
 
-EPOCHS = 200
-REPELLED = 5  # random songs that repel each song in an epoch
+EPOCHS = 200  # steps of all songs
+REPELLED = 5  # random songs that repel each song in a step
 CURVE_A, CURVE_B = 1.577, 0.895
 """Parameters of UMAP's curve for `min_dist` 0.1: similarity = 1 / (1 + a d^2b) at distance d."""
 
-MAX_STEP = 4.0  # maximum length of a step of a song along one axis, before the learning rate
+MAX_STEP = 4.0  # maximum length, before the learning rate, of a move along one axis
+START_EXTENT = 10  # the layout starts with positions from -10 to 10, as in UMAP
+NEIGHBOURS_SHARE = 0.2  # share of the work that is done when the neighbours are known
 
 
 def project(
@@ -35,7 +37,8 @@ def project(
 ) -> Positions:
     """Return a position from -1 to 1 on both axes for each vector, shape (n, 2).
 
-    `advance` is called with the finished share of the work, from 0 to 1.
+    Equal seeds give equal positions. `advance` is called with the finished share of the work, from
+    0 to 1.
     """
     advance = advance or (lambda _share: None)
     start = project_linearly(vectors)
@@ -43,18 +46,19 @@ def project(
         return _scale(start)
     chance = np.random.default_rng(seed)
     neighbours = find_neighbours(vectors, chance)
-    advance(0.2)
-    positions = _scale(start) * 10
+    advance(NEIGHBOURS_SHARE)
+    positions = _scale(start) * START_EXTENT
+    # Noise separates songs with equal vectors, which would never move apart.
     positions += chance.normal(scale=1e-3, size=positions.shape).astype(np.float32)
     edges = np.repeat(np.arange(len(vectors)), neighbours.shape[1]), neighbours.ravel()
     for epoch in range(EPOCHS):
         _take_step(positions, edges, 1 - epoch / EPOCHS, chance)
-        advance(0.2 + 0.8 * (epoch + 1) / EPOCHS)
+        advance(NEIGHBOURS_SHARE + (1 - NEIGHBOURS_SHARE) * (epoch + 1) / EPOCHS)
     return _scale(positions)
 
 
 def project_linearly(vectors: NDArray[np.float32]) -> Positions:
-    """Return the two main components of the vectors, shape (n, 2)."""
+    """Return the first two principal components of the vectors, shape (n, 2)."""
     centred = vectors - vectors.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T @ centred)
     components: Positions = (centred @ axes[:, :-3:-1]).astype(np.float32)
@@ -64,11 +68,10 @@ def project_linearly(vectors: NDArray[np.float32]) -> Positions:
 
 
 def find_neighbours(vectors: NDArray[np.float32], chance: np.random.Generator) -> NDArray[np.int64]:
-    """Return the `NEIGHBOURS` nearest other vectors of each vector, shape (n, NEIGHBOURS).
+    """Return the indexes of the nearest other vectors of each vector, shape (n, NEIGHBOURS).
 
-    The vectors have unit length. They are divided into cells around random vectors, and the
-    neighbours of a vector are looked for in the cells that are nearest to its cell. Most of the
-    true neighbours are found.
+    The vectors must have unit length. The search is approximate: the vectors are divided into cells
+    by k-means, and the neighbours of a vector are searched only in the cells nearest to its own.
     """
     count = len(vectors)
     cells = max(1, round(np.sqrt(count) / 2))
@@ -87,8 +90,8 @@ def find_neighbours(vectors: NDArray[np.float32], chance: np.random.Generator) -
         if not len(own):
             continue
         candidates = np.empty(0, dtype=np.int64)
-        for searched, other in enumerate(nearest_cells[number], 1):
-            candidates = np.concatenate([candidates, members[other]])
+        for searched, nearby in enumerate(nearest_cells[number], 1):
+            candidates = np.concatenate([candidates, members[nearby]])
             if searched >= CELLS_SEARCHED and len(candidates) > NEIGHBOURS:
                 break
         similarity = vectors[own] @ vectors[candidates].T
@@ -114,7 +117,11 @@ def _take_step(
     rate: float,
     chance: np.random.Generator,
 ) -> None:
-    """Move all songs once, in place."""
+    """Move all songs once, in place.
+
+    `edges` holds the indexes of each song and of its neighbours, as two arrays of shape
+    (n * NEIGHBOURS,). `rate` is the learning rate.
+    """
     count = len(positions)
     heads, tails = edges
     between = positions[heads] - positions[tails]
@@ -133,7 +140,7 @@ def _take_step(
 
 
 def _compute_pull(squared: NDArray[np.float32]) -> NDArray[np.floating]:
-    """Return the factor of the attraction for squared distances."""
+    """Return, for squared distances, the factor of the position difference that attracts songs."""
     distance = np.maximum(squared, 1e-6)
     pull: NDArray[np.floating] = (
         -2 * CURVE_A * CURVE_B * distance ** (CURVE_B - 1) / (1 + CURVE_A * distance**CURVE_B)
@@ -142,7 +149,7 @@ def _compute_pull(squared: NDArray[np.float32]) -> NDArray[np.floating]:
 
 
 def _compute_push(squared: NDArray[np.float32]) -> NDArray[np.floating]:
-    """Return the factor of the repulsion for squared distances."""
+    """Return, for squared distances, the factor of the position difference that repels songs."""
     push: NDArray[np.floating] = (
         2 * CURVE_B / ((0.001 + squared) * (1 + CURVE_A * np.maximum(squared, 1e-6) ** CURVE_B))
     )
@@ -152,13 +159,14 @@ def _compute_push(squared: NDArray[np.float32]) -> NDArray[np.floating]:
 def _sum_by_song(
     moves: NDArray[np.floating], songs: NDArray[np.int64], count: int
 ) -> NDArray[np.float64]:
+    """Return the sum of the moves of each of `count` songs, shape (count, 2)."""
     return np.stack(
         [np.bincount(songs, weights=moves[:, axis], minlength=count) for axis in (0, 1)], axis=1
     )
 
 
 def _scale(positions: Positions) -> Positions:
-    """Return the positions from -1 to 1, with the same scale on both axes."""
+    """Return the positions scaled to the range -1 to 1, by the same factor on both axes."""
     low, high = positions.min(axis=0), positions.max(axis=0)
     half = np.maximum((high - low).max() / 2, 1e-9)
     scaled: Positions = ((positions - (low + high) / 2) / half).astype(np.float32)

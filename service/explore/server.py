@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from service.explore.overview import Overview
 
 KEEP_S = 31_536_000
-"""Seconds for which a browser keeps the points of the map; their address names the release."""
+"""Seconds for which a browser keeps the map: a year, because each release has its own address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the pages are served. A port of 0 stands for any free port."""
+    """Host, port and token of the pages. Port 0 selects a free port. Token None means no token."""
 
     host: str
     port: int
@@ -52,14 +52,14 @@ class Address:
 
 
 def choose_token(address: Address) -> Address:
-    """Return the address with a random token, if it is not a loopback address and has none."""
+    """Return the address. If other machines can reach it and it has no token, add a random one."""
     if address.token or address.is_loopback:
         return address
     return Address(address.host, address.port, secrets.token_urlsafe(24))
 
 
 def register_pages(explorer: Explorer) -> None:
-    """Register the pages with NiceGUI."""
+    """Register the pages, and the data that they load, with NiceGUI."""
 
     @ui.page("/")
     async def explore(q: str = "", view: str = "next") -> None:
@@ -131,19 +131,19 @@ def run(explorer: Explorer, address: Address, ready: Callable[[str], None]) -> N
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> None:
-    # Uvicorn raises the signal again when it has stopped.
+    # Uvicorn sends the signal again after it has stopped; end without an error.
     raise SystemExit(0)
 
 
 class _Server(uvicorn.Server):
-    """A server that reports when it is ready."""
+    """A server that calls `ready` once it accepts connections."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the server, and report it."""
+        """Start the server, then call `ready`."""
         await super().startup(sockets)
         if self.started:
             self._ready()
@@ -169,7 +169,7 @@ def _listen(address: Address) -> socket.socket:
 
 def _describe(address: Address, listener: socket.socket) -> str:
     host = address.host
-    if host in {"0.0.0.0", "::"}:  # noqa: S104 -- an address to show
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 -- compared, not bound
         host = socket.gethostname()
     port = listener.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host

@@ -11,13 +11,13 @@ from nextsong.v1 import recommender_pb2 as pb
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-DEFAULT_LIMIT = 20  # songs that are recommended
+DEFAULT_LIMIT = 20  # songs to recommend
 
 WEIGHTS = (1.0, 2.0, 4.0, 0.5)
-"""Weights of a song that is liked; the button of a song goes through them in turn."""
+"""Positive weights of a song, in the order in which clicks on its weight button select them."""
 
 DISLIKED = -1.0
-"""Weight of a song that is disliked."""
+"""Weight of a song that the user dislikes."""
 
 
 def start_request() -> pb.RecommendRequest:
@@ -27,11 +27,11 @@ def start_request() -> pb.RecommendRequest:
 
 @dataclass
 class Session:
-    """A request under construction.
+    """The request of a browser tab, which the user changes step by step.
 
     - `request`: its seeds are the playlist; its other fields are the options of the page.
     - `songs`: songs of the catalog whose names are known, by id.
-    - `resolutions`: how the last answer resolved each seed that names no song id, by name.
+    - `resolutions`: how each seed was resolved in the last response, by its song id and its name.
     """
 
     request: pb.RecommendRequest = field(default_factory=start_request)
@@ -63,7 +63,10 @@ class Session:
         del self.request.seeds[index]
 
     def move(self, index: int, target: int) -> int:
-        """Move a song to the index `target`, or to the nearest one that exists; return that."""
+        """Move the song at `index` to the index `target`, and return its new index.
+
+        An index outside the playlist stands for the first or the last song.
+        """
         seeds = list(self.seeds)
         target = max(0, min(target, len(seeds) - 1))
         seeds.insert(target, seeds.pop(index))
@@ -77,7 +80,7 @@ class Session:
         self.request.seeds.extend(copies)
 
     def weigh(self, index: int, weight: float) -> None:
-        """Set the weight of the song at `index`, which must not be 0."""
+        """Set the weight of the song at `index`. The weight must not be 0."""
         seed = self.request.seeds[index]
         if weight == 1:
             seed.ClearField("weight")
@@ -85,19 +88,19 @@ class Session:
             seed.weight = weight
 
     def weigh_more(self, index: int) -> None:
-        """Give the song at `index` the next of `WEIGHTS`."""
+        """Give the song at `index` the next weight in `WEIGHTS`, or the first after the last."""
         weight = get_weight(self.seeds[index])
-        place = WEIGHTS.index(weight) + 1 if weight in WEIGHTS else 0
-        self.weigh(index, WEIGHTS[place % len(WEIGHTS)])
+        position = WEIGHTS.index(weight) + 1 if weight in WEIGHTS else 0
+        self.weigh(index, WEIGHTS[position % len(WEIGHTS)])
 
     def toggle_dislike(self, index: int) -> None:
-        """Dislike the song at `index`, or like it again."""
+        """Give the song at `index` the weight `DISLIKED`, or 1 if its weight is negative."""
         self.weigh(index, 1.0 if get_weight(self.seeds[index]) < 0 else DISLIKED)
 
     def learn(self, response: pb.RecommendResponse) -> None:
-        """Remember the names in the response to a request with these seeds.
+        """Store the songs and resolutions in `response`, the response to the session's request.
 
-        Seeds that were given by name are replaced by the song that they name.
+        Seeds given by name are replaced by the ids of the songs that they name.
         """
         for seed, resolved in zip(self.seeds, response.seeds, strict=True):
             if resolved.resolution == pb.RESOLUTION_SONG:
@@ -123,5 +126,5 @@ class Session:
 
 
 def get_weight(seed: pb.Seed) -> float:
-    """Return the weight of a seed, which is 1 if the seed does not have one."""
+    """Return the weight of a seed. The default is 1."""
     return seed.weight if seed.HasField("weight") else 1.0

@@ -33,7 +33,7 @@ HTTP_STATUS = {
 """HTTP status of a failed call, for each gRPC status code."""
 
 MAX_TIMEOUT_DIGITS = 10
-"""Maximum number of digits of a time limit."""
+"""Maximum number of digits of a time limit in milliseconds, set by the Connect protocol."""
 
 
 def build_error(code: grpc.StatusCode, message: str, details: Any = ()) -> dict[str, Any]:

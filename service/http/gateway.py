@@ -35,11 +35,10 @@ if TYPE_CHECKING:
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"]
 
 FORWARDED_HEADERS = ("authorization", "x-api-key", REQUEST_ID, "traceparent", "tracestate")
-"""Headers of a request that the gRPC call gets as metadata."""
+"""Headers of an HTTP request that are sent as metadata of the gRPC call."""
 
 MIN_THREAD_BYTES = 64 << 10
-"""Size of a message from which it is parsed or written in a thread, because that takes so long
-that other calls would wait."""
+"""Size of a message from which a thread converts it, so that other calls need not wait."""
 
 CORS_HEADERS = [
     *("content-type", "connect-protocol-version", "connect-timeout-ms"),
@@ -48,7 +47,10 @@ CORS_HEADERS = [
 
 
 class BadRequestError(Exception):
-    """A request that is not passed on to the gRPC server."""
+    """A request that is refused without a call to the gRPC server.
+
+    `http_status` replaces the HTTP status of the code.
+    """
 
     def __init__(self, code: grpc.StatusCode, message: str, http_status: int | None = None) -> None:
         super().__init__(message)
@@ -131,7 +133,9 @@ class Gateway:
                 grpc.StatusCode.DEADLINE_EXCEEDED, "the request did not arrive in time"
             ) from error
         except ClientDisconnect as error:
-            raise BadRequestError(grpc.StatusCode.CANCELLED, "the caller has gone") from error
+            raise BadRequestError(
+                grpc.StatusCode.CANCELLED, "the caller has disconnected"
+            ) from error
         if len(body) < MIN_THREAD_BYTES:
             return parse_json(body, message)
         return await asyncio.to_thread(parse_json, body, message)
@@ -194,7 +198,7 @@ def read_timeout(request: Request) -> float | None:
 
 
 def select_metadata(request: Request) -> list[tuple[str, str]]:
-    """Return the headers of a request that the gRPC call gets, without malformed ones."""
+    """Return the `FORWARDED_HEADERS` of a request as gRPC metadata, without malformed values."""
     return [
         (name, value)
         for name in FORWARDED_HEADERS
@@ -203,5 +207,5 @@ def select_metadata(request: Request) -> list[tuple[str, str]]:
 
 
 def select_headers(trailers: Any) -> dict[str, str]:
-    """Return the headers of a response: the request id among the trailing metadata of a call."""
+    """Return the headers of a response: the request id in the trailing metadata of the call."""
     return {name: value for name, value in trailers or () if name == REQUEST_ID}

@@ -1,7 +1,7 @@
-"""Make the OpenAPI document of the API from its proto: `python -m service.http.openapi SET FILE`.
+"""Write the OpenAPI document of the API: `python -m service.http.openapi SET FILE`.
 
-SET is a `FileDescriptorSet` with comments, as `protoc --include_source_info` writes it. `make
-generate` runs this module.
+SET is a `FileDescriptorSet` of the proto, with comments, as `protoc --include_source_info` writes
+it. `make generate` runs this module.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from google.protobuf import descriptor_pb2
 
 Field = descriptor_pb2.FieldDescriptorProto
 
-NUMBERS: dict[int, dict[str, Any]] = {
+SCALARS: dict[int, dict[str, Any]] = {
     Field.TYPE_DOUBLE: {"type": "number", "format": "double"},
     Field.TYPE_FLOAT: {"type": "number", "format": "float"},
     Field.TYPE_INT32: {"type": "integer", "format": "int32"},
@@ -52,31 +52,32 @@ ERROR = {
         },
     },
 }
+# The path of a comment in `source_code_info` consists of field numbers and indexes.
 MESSAGES, SERVICES, ENUMS = 4, 6, 5  # field numbers in FileDescriptorProto
 FIELDS, NESTED, METHODS = 2, 3, 2  # field numbers in DescriptorProto and ServiceDescriptorProto
 
 
 def build_document(file: descriptor_pb2.FileDescriptorProto, version: str) -> dict[str, Any]:
-    """Return the OpenAPI document of the only service in a proto file."""
+    """Return the OpenAPI document of the only service in a proto file, as a JSON object."""
     comments = {
         tuple(location.path): " ".join(location.leading_comments.split())
         for location in file.source_code_info.location
     }
     (service,) = file.service
     schemas: dict[str, Any] = {"Error": ERROR}
-    for place, message in enumerate(file.message_type):
-        schemas |= _message_schemas(message, (MESSAGES, place), comments)
-    for place, enum in enumerate(file.enum_type):
+    for index, message in enumerate(file.message_type):
+        schemas |= _message_schemas(message, (MESSAGES, index), comments)
+    for index, enum in enumerate(file.enum_type):
         schemas[enum.name] = {
             "type": "string",
             "enum": [value.name for value in enum.value],
-            "description": comments.get((ENUMS, place), ""),
+            "description": comments.get((ENUMS, index), ""),
         }
     paths = {
         f"/{file.package}.{service.name}/{method.name}": {
-            "post": _operation(method, comments.get((SERVICES, 0, METHODS, place), ""))
+            "post": _operation(method, comments.get((SERVICES, 0, METHODS, index), ""))
         }
-        for place, method in enumerate(service.method)
+        for index, method in enumerate(service.method)
     }
     return {
         "openapi": "3.0.3",
@@ -125,23 +126,26 @@ def _message_schemas(
     path: tuple[int, ...],
     comments: dict[tuple[int, ...], str],
 ) -> dict[str, Any]:
-    """Return the schemas of a message and of the messages nested in it, by name."""
+    """Return the JSON schemas of a message and of the messages nested in it, by name.
+
+    `path` is the path of the message in `comments`.
+    """
     schemas: dict[str, Any] = {}
     maps = {}
-    for place, inner in enumerate(message.nested_type):
+    for index, inner in enumerate(message.nested_type):
         if inner.options.map_entry:
             maps[inner.name] = _type_schema(inner.field[1])
         else:
-            schemas |= _message_schemas(inner, (*path, NESTED, place), comments)
+            schemas |= _message_schemas(inner, (*path, NESTED, index), comments)
     properties = {}
-    for place, field in enumerate(message.field):
+    for index, field in enumerate(message.field):
         schema = _type_schema(field)
         entry = field.type_name.rpartition(".")[2]
         if entry in maps:
             schema = {"type": "object", "additionalProperties": maps[entry]}
         elif field.label == Field.LABEL_REPEATED:
             schema = {"type": "array", "items": schema}
-        comment = comments.get((*path, FIELDS, place))
+        comment = comments.get((*path, FIELDS, index))
         if comment and "$ref" in schema:
             schema = {"allOf": [schema]}
         properties[field.json_name] = schema | ({"description": comment} if comment else {})
@@ -157,7 +161,7 @@ def _message_schemas(
 def _type_schema(field: descriptor_pb2.FieldDescriptorProto) -> dict[str, Any]:
     if field.type in {Field.TYPE_MESSAGE, Field.TYPE_ENUM}:
         return WELL_KNOWN.get(field.type_name) or _reference(field.type_name)
-    return NUMBERS[field.type]
+    return SCALARS[field.type]
 
 
 def _reference(type_name: str) -> dict[str, str]:
@@ -165,7 +169,7 @@ def _reference(type_name: str) -> dict[str, str]:
 
 
 def main(descriptor_set: str, target: str) -> None:
-    """Write the OpenAPI document of the last file in a descriptor set."""
+    """Write the OpenAPI document of the proto, the last file in a descriptor set, to `target`."""
     files = descriptor_pb2.FileDescriptorSet.FromString(Path(descriptor_set).read_bytes())
     document = build_document(files.file[-1], version="v1")
     text = json.dumps(document, indent=1, ensure_ascii=False)

@@ -20,23 +20,23 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 IDLE_S = 60  # seconds after which an idle connection is closed
-START_POLL_S = 0.01
+START_POLL_S = 0.01  # seconds between two checks that the server has started
 EXTRA_CONNECTIONS = 1_000  # connections beyond `max_concurrency`; an idle connection counts, too
 
 
 class _Uvicorn(uvicorn.Server):
-    """A server that leaves signals to the service."""
+    """A server that does not handle signals, because the service handles them."""
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
-        """Catch no signals."""
+        """Return a context manager that does nothing."""
         return nullcontext()
 
 
 class HttpServer:
     """Answers HTTP requests at `settings.http_port`, by calls to a gRPC server.
 
-    `address` is a private address at which the gRPC server must listen. The constructor binds the
-    port. Raises `BusyError`, and `SettingsError` if the certificates cannot be used.
+    `address` is the address of a Unix socket at which the gRPC server must listen. The constructor
+    binds the port. Raises `BusyError`, and `SettingsError` if the certificates cannot be used.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -82,6 +82,6 @@ class HttpServer:
         self.close()
 
     def close(self) -> None:
-        """Release the port and the private address."""
+        """Release the port, and remove the Unix socket."""
         self._socket.close()
         self._folder.cleanup()

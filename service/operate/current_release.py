@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class _Lease:
-    """A release and the number of calls that use it."""
+    """A release, the number of calls that use it, and whether it is no longer the current one."""
 
     release: OpenRelease
     calls: int = 0
@@ -27,9 +27,10 @@ class _Lease:
 
 
 class CurrentRelease:
-    """Leases the current release to calls. Each call uses the same release until it ends.
+    """Leases the current release to calls, and closes replaced releases.
 
-    `stall` returns a context manager for work in which the engine may block the interpreter (see
+    A call uses the same release until the call ends, even if the release is replaced meanwhile.
+    `stall` returns a context manager for work during which Qdrant may block all Python threads (see
     `Admission.stall`).
     """
 
@@ -40,12 +41,12 @@ class CurrentRelease:
 
     @property
     def release(self) -> OpenRelease | None:
-        """The current release."""
+        """The current release, or None if there is none."""
         return self._current.release if self._current else None
 
     @property
     def release_id(self) -> str | None:
-        """The id of the current release."""
+        """The id of the current release, or None if there is none."""
         return self._current.release.manifest.release if self._current else None
 
     def replace(self, release: OpenRelease | None) -> None:
@@ -62,7 +63,10 @@ class CurrentRelease:
 
     @contextmanager
     def lease(self) -> Iterator[OpenRelease]:
-        """Keep the current release open inside this block. Raises `NoReleaseError`."""
+        """Yield the current release, and keep it open inside this block.
+
+        Raises `NoReleaseError` if there is no current release.
+        """
         lease = self._current
         if lease is None:
             raise NoReleaseError("no release is open yet")

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor
 
 log: Any = structlog.stdlib.get_logger("nextsong.service")
-"""Log an event with `log.info("event", key=value)`, through the standard library's logging."""
+"""The logger of the service, which writes through the standard library's logging.
+
+Use it as `log.info("event", key=value)`.
+"""
 
 _SHARED: list[Processor] = [
     structlog.stdlib.add_log_level,
@@ -73,6 +76,6 @@ def configure(level: str, form: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)  # lower levels are verbose and may reveal secrets
+    root.setLevel(logging.WARNING)  # libraries may reveal secrets at lower levels
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_not_disconnect)
     logging.getLogger("nextsong").setLevel(level.upper())

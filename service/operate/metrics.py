@@ -37,13 +37,14 @@ METRICS_FILE_SIZE = 1 << 20
 RELEASE_FILE_SIZE = 256
 """Size in bytes of the file that holds the id of the release that a process uses."""
 
-# The metrics files of a process. When the process is replaced, its successor continues the kept
+# The metrics files of a process. When the process is replaced, the new process continues the kept
 # files, and the other files are cleared.
 _KEPT_FILES = ("counter_{pid}.db", "histogram_{pid}.db")
 _RELEASE_FILE = "release_{pid}"
 _CLEARED_FILES = ("gauge_livesum_{pid}.db", _RELEASE_FILE)
 
 _BUCKETS = [0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 1, 5]
+"""Upper bounds of the buckets of the time histograms, in seconds."""
 
 
 class Metrics:
@@ -90,7 +91,10 @@ class Metrics:
         self._under_way.inc()
 
     def end_call(self, method: str, code: str, seconds: float, timings: Timings) -> None:
-        """Count a call that has ended, and measure its duration."""
+        """Count a call of `method` that ended with the status `code`, and record its times.
+
+        `seconds` is the duration of the call.
+        """
         self._under_way.dec()
         self._calls.labels(method, code).inc()
         self._seconds.labels(method).observe(seconds)
@@ -98,7 +102,7 @@ class Metrics:
             self._stages.labels(name).observe((end - begin) / 1e9)
 
     def count_answers(self, response: Message) -> None:
-        """Count the strategies and resolved seeds in a response."""
+        """Count the strategies, resolutions of seeds and reasons for no songs in a response."""
         for recommendation in _list_recommendations(response):
             self._answers.labels(pb.Strategy.Name(recommendation.strategy)).inc()
             resolutions = Counter(seed.resolution for seed in recommendation.seeds)
@@ -120,7 +124,7 @@ class Metrics:
         self._refused.inc()
 
     def set_release(self, release_id: str | None) -> None:
-        """Report the release that this process uses from now on."""
+        """Report the release that this process uses from now on, or None if it uses none."""
         self._release = release_id
         if self._release_file:
             try:
@@ -147,7 +151,7 @@ class ReleasesInUse(Collector):
         self._releases = releases
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """Yield the metric."""
+        """Yield the gauge."""
         family = GaugeMetricFamily(
             "nextsong_release_in_use", "Processes that answer from a release.", labels=["release"]
         )
@@ -164,10 +168,10 @@ class FolderCollector(Collector):
         self._releases = ReleasesInUse(partial(read_releases, folder))
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics."""
+        """Yield the summed metrics."""
         try:
             metrics = self._read()
-        except FileNotFoundError:  # the files of a replaced process were renamed
+        except FileNotFoundError:  # the files of a replaced process were renamed meanwhile
             metrics = self._read()
         yield from metrics
 
@@ -183,9 +187,10 @@ def read_releases(folder: Path) -> list[str]:
 
 
 def reserve_files(folder: Path, pid: int, predecessor: int | None = None) -> None:
-    """Create the metrics files of a process, or rename the files of the process that it replaces.
+    """Create the metrics files of the process with the id `pid`.
 
-    The counters continue in the renamed files. prometheus_client maps the files into memory, and
+    If the process replaces another one, with the id `predecessor`, rename the files of that process
+    instead, so that the counters continue. prometheus_client maps the files into memory, and
     the kernel kills a process that writes to a mapped page when the disk is full. Therefore, the
     files are allocated at their full size. Raises `StorageError`.
     """

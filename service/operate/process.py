@@ -30,7 +30,9 @@ MAX_OPEN_FILES = 1 << 16  # maximum number of file descriptors; each connection 
 class Ready:
     """The state of a service that has begun to answer calls.
 
-    `songs` is the number of songs in the release, 0 if there is no release.
+    - `release`: id of the release; None if there is none.
+    - `songs`: number of songs in the release; 0 if there is none.
+    - `metrics_port`, `http_port`: None if metrics, or HTTP requests, are not served.
     """
 
     address: str
@@ -46,7 +48,10 @@ async def serve(
     ready: Callable[[Ready], None],
     stopped: asyncio.Event,
 ) -> None:
-    """Serve in this process until `stopped` is set."""
+    """Serve in this process until `stopped` is set. `ready` is called once calls are answered.
+
+    Raises the errors of `Server`, and those of opening the store.
+    """
     stamina.instrumentation.set_on_retry_hooks(())  # do not log the retries of requests to Qdrant
     _raise_open_files_limit()
     history = _open_history(settings)
@@ -111,8 +116,8 @@ def catch_stop_signals() -> asyncio.Event:
         with suppress(RuntimeError):  # the event loop is closed
             loop.call_soon_threadsafe(stopped.set)
 
-    # While the event loop is blocked, for example by loading a release, signal handlers of the loop
-    # would run late.
+    # Not `loop.add_signal_handler`: its handlers would run late while the event loop is blocked,
+    # for example by loading a release.
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, stop)
     return stopped

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def examine_settings(config: Path | None) -> Iterator[Finding]:
-    """Check the settings in the environment and in the TOML file `config`.
+    """Yield findings about the settings in the environment and in the TOML file `config`.
 
-    Also checks the files that the settings name. Yields the findings.
+    The certificate and key files that the settings name are checked, too.
     """
     where = f"the environment and {config}" if config else "the environment"
     try:
@@ -53,5 +53,5 @@ def _check_files(settings: Settings) -> Iterator[Finding]:
         yield Finding("failure", f"the service cannot start: {error}", "correct the file of keys")
     if settings.keys_file and not settings.tls_cert:
         yield Finding(
-            "warning", "callers' keys travel in clear without TLS", "set tls_cert and tls_key"
+            "warning", "callers' keys are sent unencrypted without TLS", "set tls_cert and tls_key"
         )

@@ -39,10 +39,10 @@ MIN_PAUSE_S, MAX_PAUSE_S = 0.25, 15.0
 """Seconds to wait before a process is replaced. The wait doubles with each failure in a row."""
 
 STABLE_AFTER_S = 60.0
-"""Lifetime in seconds after which the end of a process counts as its first failure."""
+"""Lifetime in seconds after which a process that ends is replaced after the minimum wait."""
 
 EXTRA_S = 5.0
-"""Seconds beyond drain and grace before a process is killed."""
+"""Seconds after the drain and grace periods at which a process that still runs is killed."""
 
 
 async def supervise(settings: Settings, ready: Callable[[Ready], None]) -> None:
@@ -91,7 +91,8 @@ def _to_own_error(error: Exception) -> Exception:
 
     Unexpected exceptions are logged and replaced by a `SupervisionError`.
     """
-    if isinstance(error, NextsongError | BrokenPipeError):  # a broken pipe: nobody reads the output
+    # A pipe breaks if the reader of standard output ends before the service.
+    if isinstance(error, NextsongError | BrokenPipeError):
         return error
     log.error("the supervision of the serving processes failed", exc_info=error)
     return SupervisionError(f"the supervision of the serving processes failed: {error!r}")

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from service.operate.timing import Timings
 
 MAX_EXPORT_S = 2.0
-"""Maximum number of seconds to send a batch of spans, also when the service stops."""
+"""Maximum number of seconds to send a batch of spans, including the last one before a stop."""
 
 
 class Tracer:
     """Sends spans to an OpenTelemetry collector at `endpoint`, in batches, from a thread.
 
-    If a call has a `traceparent`, its span continues the trace of the caller. Raises
+    If the metadata of a call has a `traceparent` (W3C Trace Context), the span of the call
+    continues the trace of the caller. `exporter` replaces the exporter to `endpoint`. Raises
     `MissingExtraError` if the libraries are not installed.
     """
 
@@ -52,7 +53,8 @@ class Tracer:
     ) -> None:
         """Record a span for a call that ends now, and a span for each of its stages.
 
-        `begin_ns` is the time of `time.perf_counter_ns` at which the call began.
+        `metadata` is that of the call, `code` is the gRPC status code, and `begin_ns` is the time
+        of `time.perf_counter_ns` at which the call began.
         """
         offset = time.time_ns() - time.perf_counter_ns()
         trace = self._trace

@@ -1,4 +1,4 @@
-"""Follow the current release of a store, and report whether calls can be answered."""
+"""Follow the current release of a store, and report the health of the service."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 MIN_INTERVAL_S = 0.2
-"""Minimum number of seconds between two checks, even if calls fail."""
+"""Minimum number of seconds between two checks of the store, even if `wake` is called."""
 
 STORE_TIMEOUT_S = 3.0
 """Seconds without an answer before a store counts as unreachable."""
@@ -36,8 +36,8 @@ The pause doubles with each failure.
 class _RefusedRelease:
     """A release that could not be opened.
 
-    The release is not tried again before `not_before`, a time of `time.monotonic`. The pause after
-    the next failure is `pause_s`.
+    The release is not tried again before `not_before`, in seconds of `time.monotonic`. `pause_s` is
+    the number of seconds to wait after the next failure.
     """
 
     release_id: str
@@ -58,8 +58,8 @@ def _retrieve_exception(task: asyncio.Task[Any]) -> None:
 def open_with_reranker(store: ReleaseStore, release_id: str | None = None) -> OpenRelease:
     """Open a release and load its re-ranker, so that no call waits for LightGBM.
 
-    Raises the errors of `ReleaseStore.open`, and `CorruptReleaseError` if the re-ranker cannot be
-    read.
+    If `release_id` is None, the current release of the store is opened. Raises the errors of
+    `ReleaseStore.open`, and `CorruptReleaseError` if the re-ranker cannot be read.
     """
     release = store.open(release_id)
     try:
@@ -71,7 +71,11 @@ def open_with_reranker(store: ReleaseStore, release_id: str | None = None) -> Op
 
 
 class ReleaseWatcher:
-    """Checks the store every `settings.look_every` seconds, and soon after a call to `wake`."""
+    """Makes the current release of the store the release that answers calls.
+
+    The store is checked every `settings.look_every` seconds, and soon after a call of `wake`. Each
+    check also reports the health of the service.
+    """
 
     def __init__(
         self,
@@ -203,13 +207,13 @@ class ReleaseWatcher:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            # The thread cannot be stopped, so the release that it opens is closed.
+            # The thread cannot be stopped, so wait for the release that it opens, and close it.
             with suppress(Exception):
                 (await opening).close()
             raise
 
     async def _can_answer(self) -> bool:
-        """Return whether the engine answers a minimal query from the open release."""
+        """Return whether Qdrant answers a minimal query from the open release."""
         if self._current.release is None:
             return False
         try:

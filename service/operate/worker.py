@@ -1,8 +1,8 @@
 """One of several serving processes: `python -m service.operate.worker FD`, run by `supervisor`.
 
 FD is the file descriptor of a connection to the parent process. The parent sends the settings; this
-process answers with `Ready`, or with the error that prevents it from serving. It ends on SIGTERM,
-and when the parent process dies.
+process answers with `Ready`, or with the error that prevents it from serving. This process ends on
+SIGTERM, and when the parent process dies.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ async def _serve(settings: Settings, connection: Connection) -> None:
         loop.remove_reader(connection)
         stopped.set()
 
-    # The parent sends nothing else, so only the end of the connection makes it readable.
+    # The parent has sent the settings and sends nothing more, so the connection becomes readable
+    # only when it is closed.
     loop.add_reader(connection, end_without_parent)
     folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     metrics = Metrics(prometheus.CollectorRegistry(), folder)
@@ -42,7 +43,7 @@ async def _serve(settings: Settings, connection: Connection) -> None:
 
 def main() -> None:
     """Serve until a signal, or until the parent process dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent also gets Ctrl-C, and stops us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the parent, which stops us
     with Connection(int(sys.argv[1])) as connection:
         settings = Settings(**connection.recv())
         logs.configure(settings.log_level, settings.log_format)

@@ -33,8 +33,9 @@ class DiverseSelection:
       diversity * similarity. The relevance of a song is its score, scaled to the range 0 to 1 among
       the candidates. Its similarity is its highest cosine similarity to any song already selected.
       A song without a vector has the mean similarity of all pairs of songs.
-    - `played`: recordings of which no version is selected. At most one version of each other
-      recording is selected. If `played` is None, versions are allowed without limit.
+    - `played`: recordings of the seeds (see `service.recommend.recordings`), of which no version is
+      selected. At most one version of each other recording is selected. If `played` is None,
+      versions are allowed without limit.
 
     A song counts for each of its artists. The limits on artists do not apply to songs without an
     artist.
@@ -75,15 +76,16 @@ class DiverseSelection:
 
     @property
     def seen_songs(self) -> frozenset[UUID]:
-        """The ids of the songs in the rankings so far.
+        """The ids of the songs in the rankings added so far.
 
-        Songs of artists that have reached the maximum are left out.
+        Songs of artists that have reached the maximum are left out, because `blocked_artists` names
+        their artists.
         """
         return frozenset(hit.song.song_id for hit in self._seen if not self._is_full(hit))
 
     @property
     def rejected_count(self) -> int:
-        """The number of songs in the rankings so far that have not been selected."""
+        """The number of songs in the rankings added so far that have not been selected."""
         return len(self._seen) - len(self.songs)
 
     def add(self, ranking: Sequence[Hit]) -> None:
@@ -131,26 +133,30 @@ class DiverseSelection:
         for recent in self._recent:
             candidates.block(_artists(recent))
         while not self.is_complete and (hit := candidates.take_best()):
-            leaving = self._recent[:1] if len(self._recent) == self._min_artist_gap else ()
+            # The oldest song of a full gap no longer blocks its artists after this selection.
+            leaving_gap = self._recent[:1] if len(self._recent) == self._min_artist_gap else ()
             self._select(hit)
             for artist in self._full_artists.intersection(_artists(hit)):
                 candidates.drop_artist(artist)
             if self._min_artist_gap:
-                for old in leaving:
-                    candidates.unblock(_artists(old))
+                for earlier_hit in leaving_gap:
+                    candidates.unblock(_artists(earlier_hit))
                 candidates.block(_artists(hit))
         self._waiting = candidates.list_left()
 
 
 class _Candidates:
-    """Songs to select from, each with its highest cosine similarity to any selected song."""
+    """Songs to select from, each with its highest cosine similarity to any selected song.
+
+    If `by_recording`, taking a song removes the other versions of its recording.
+    """
 
     def __init__(
         self, hits: Sequence[Hit], selected: Sequence[Hit], diversity: float, *, by_recording: bool
     ) -> None:
         self._hits = hits
         self._is_left = np.ones(len(hits), bool)
-        self._blocks = np.zeros(len(hits), np.int64)  # number of blocks on each song
+        self._blocks = np.zeros(len(hits), np.int64)  # per song, the number of its artists' blocks
         self._rows_by_artist: defaultdict[str, list[int]] = defaultdict(list)
         self._rows_by_recording: defaultdict[Recording, list[int]] = defaultdict(list)
         for row, hit in enumerate(hits):
@@ -170,9 +176,9 @@ class _Candidates:
             self._relevance = -np.arange(len(hits), dtype=np.float64)
 
     def take_best(self) -> Hit | None:
-        """Return the best song that is left and not blocked, or None if there is none.
+        """Remove and return the best song that is not blocked, or None if there is none.
 
-        The song and its other versions are no longer left.
+        The other versions of the song are removed, too.
         """
         allowed = self._is_left & (self._blocks == 0)
         if not allowed.any():
@@ -209,6 +215,11 @@ class _Candidates:
         return [hit for hit, is_left in zip(self._hits, self._is_left, strict=True) if is_left]
 
     def _compare_with(self, index: int) -> None:
+        """Update the highest similarity of each song for a selected song.
+
+        `index` is the index of the selected song among the earlier selected songs and the
+        candidates.
+        """
         cosines = self._cosines.compare_with(index)[-len(self._hits) :]
         self._nearest = np.maximum(self._nearest, cosines)
 

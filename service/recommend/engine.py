@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 MAX_NAME_IN_MESSAGE = 100
-"""Maximum number of characters of a name in a message. gRPC drops a status of several kB."""
+"""Maximum number of characters of a name in a message, as gRPC drops a status of several kB."""
 
 MAX_SUGGESTED_NAMES = 5  # songs with similar names in an `UnknownSongError`
 
@@ -47,9 +47,10 @@ async def recommend_many(
 ) -> list[Recommendation]:
     """Recommend songs for each query. The searches of all queries share one request to Qdrant.
 
-    Seeds are never recommended. If no training playlist contains a positive seed, songs of the
-    seeds' artists are recommended. If there are no such songs, the most popular songs of the
-    catalog are recommended. See `plan_query` for the choice of the mode.
+    Seeds are never recommended. If no training playlist contains a seed with a positive weight,
+    songs of the seeds' artists are recommended. If there are no such songs, the most popular songs
+    of the catalog are recommended. See `plan_query` for the choice of the mode. The duration of
+    each stage is added to `timings`.
     """
     timings = timings or Timings()
     with timings.measure("resolve"):
@@ -87,7 +88,8 @@ async def find_similar(
 ) -> tuple[Song, Recommendation]:
     """Return the song of a seed, and a recommendation of the songs nearest to it by dense vector.
 
-    The weight of `seed` must be positive. Raises `UnknownSongError`, with songs of similar names.
+    The weight of `seed` must be positive. If the catalog does not have the song, raises
+    `UnknownSongError`, which lists songs with similar names.
     """
     query = Query([seed], limit, where, Mode.DENSE, allow_versions=allow_versions)
     recommendation = await recommend(release, query, timings)
@@ -170,9 +172,9 @@ async def _select_songs(
             )
             if not selection.is_complete
             and (
-                len(plan_hits) == search.limit  # else no other songs match
-                # The last songs have changed, and so have the artists that the searches must
-                # exclude.
+                len(plan_hits) == search.limit  # with fewer hits, no other songs match
+                # After new selections, `min_artist_gap` blocks other artists, so a search can
+                # return songs that it excluded before.
                 or (plan.query.min_artist_gap and grown)
             )
         ]

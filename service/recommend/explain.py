@@ -26,15 +26,16 @@ MAX_REASONS = 10
 """Maximum number of reasons of a song, which limits the size of the response."""
 
 SONGS_PER_STEP = 200
-"""Number of songs that are explained, or whose weights are fetched, before other calls run."""
+"""Number of songs that are explained, or whose vectors are fetched, before other calls can run."""
 
 
 async def explain(
     release: OpenRelease, plans: Sequence[Plan], rankings: Sequence[Sequence[Hit]]
 ) -> list[list[list[Reason]]]:
-    """Return the reasons for each song of each plan.
+    """Return the reasons for each song in the ranking of each plan.
 
-    If a query does not ask for explanations, its songs have no reasons.
+    The result has a list for each plan, which has a list of reasons for each song. If a query does
+    not ask for explanations, its songs have no reasons.
     """
     explainers = [
         Explainer(plan) if plan.query.explain and plan.mode is not None else None for plan in plans
@@ -59,13 +60,13 @@ class Explainer:
 
     A score is the sum of one part per seed:
 
-    - In a co-occurrence score, the part of a seed is its weight times the song's entry for the
-      seed. The same product is added for each content key that the seed and the song have in
-      common.
+    - In a co-occurrence score, the part of a seed is its weight times the entry for the seed in the
+      song's sparse vector. For each content key (see `catalog.content`) that the seed and the song
+      have in common, the corresponding product is added.
     - In a cosine similarity, the part of a seed is its weight times its own cosine similarity to
       the song, scaled so that the parts add up to the score.
     - In a hybrid search, these two parts are added like the scores (see `catalog.model.Search`). If
-      the song is missing from one of the two rankings, that ranking adds nothing.
+      the song is missing from the dense or the co-occurrence ranking, that ranking adds nothing.
 
     The share of a seed is its part divided by the sum of all positive parts. A seed with a negative
     part has no share.
@@ -151,9 +152,11 @@ class Explainer:
 def _remove_missing(
     scores: NDArray[np.float64], by_field: NDArray[np.float64], cosines: NDArray[np.float64]
 ) -> None:
-    """Set the parts from a ranking to 0 for each song that was missing from the ranking.
+    """Set the parts from a ranking to 0, in place, for each song that the ranking did not contain.
 
-    The score of a song shows which rankings contained the song.
+    The score of a song shows which of the two rankings contained it: the co-occurrence ranking,
+    with the parts `by_field`, shape (fields, songs, seeds), or the dense one, with the parts
+    `cosines`, shape (songs, seeds).
     """
     sparse, dense = by_field.sum(axis=(0, 2)), cosines.sum(axis=1)
     totals = np.array([sparse + dense, sparse, dense])
@@ -185,9 +188,12 @@ async def _fetch_sparse_vectors(
     return vectors
 
 
-def _divide(numbers: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.float64]:
+def _divide(numbers: NDArray[np.float64], divisors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the quotients, with 0 for each divisor that is not above 0."""
     quotients: NDArray[np.float64] = np.divide(
-        numbers, by, out=np.zeros(np.broadcast_shapes(numbers.shape, by.shape)), where=by > 0
+        numbers,
+        divisors,
+        out=np.zeros(np.broadcast_shapes(numbers.shape, divisors.shape)),
+        where=divisors > 0,
     )
     return quotients

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 FORMAT_2_SCALE = 0.15
-"""Scale of releases of format 2, which have no `cooccurrence_scale`.
+"""`cooccurrence_scale` of releases of format 2, which do not record this parameter.
 
-Their dense weight was selected in the unit of the highest co-occurrence score of a query. On
-average, that score is this number times the sum of the seed weights (radio sessions: 80% of the
-queries from .11 to .20).
+The scale is the typical ratio of the highest co-occurrence score of a query to the sum of its seed
+weights. On a data set of radio sessions, the ratio was between 0.11 and 0.20 for 80% of the
+queries.
 """
 
 
@@ -34,7 +34,7 @@ queries from .11 to .20).
 class Weighting:
     """The weighting of seeds.
 
-    - `sparse`, `dense`: weights by recency for sparse and for dense queries.
+    - `sparse`, `dense`: the recency curves for sparse and for dense query vectors.
     - `shares`: for each content field, the factor for the weights of its content keys (see
       `catalog.content`).
     """
@@ -49,6 +49,7 @@ class Plan:
     """The plan for answering a query.
 
     - `seeds`: the resolved seeds of the query.
+    - `strategy`: the source of the recommendation.
     - `mode`: the mode that is used. If it is None, the most popular songs that pass the filter are
       recommended.
     - `search`: the query vectors and the filter, with the seeds excluded.
@@ -70,11 +71,12 @@ def get_default_mode(manifest: Manifest) -> Mode:
 def plan_query(manifest: Manifest, query: Query, seeds: list[ResolvedSeed]) -> Plan:
     """Return the plan of a query.
 
-    If no training playlist contains a positive seed, the plan is to search for songs of the seeds'
-    artists. If that search returns no hits, the caller must use `plan_popular`. Rare songs have no
-    dense vector, and songs that were never in a playlist with other songs have no co-occurrence
-    weights. If all seeds lack the data that the mode needs, another mode is used. Hybrid search
-    replaces re-ranking if there is no usable re-ranker, or no training playlist contains a seed.
+    If no training playlist contains a seed with a positive weight, the plan is to search for songs
+    of the seeds' artists. If that search returns no hits, the caller must use `plan_popular`. Rare
+    songs have no dense vector, and songs that were never in a playlist with other songs have no
+    co-occurrence weights. If all seeds lack the data that the mode needs, another mode is used.
+    Hybrid search replaces re-ranking if there is no usable re-ranker, or no training playlist
+    contains a seed.
     """
     has_plays = any(seed.weight > 0 and seed.point and seed.point.song.playlists for seed in seeds)
     weighting = _get_weighting(manifest, has_plays=has_plays)
@@ -101,8 +103,9 @@ def plan_popular(plan: Plan) -> Plan:
 def _get_weighting(manifest: Manifest, *, has_plays: bool) -> Weighting:
     """Return the weighting of a release.
 
-    If no seed has plays, artists have a share even if the release sets it to 0. A release without
-    content entries, such as a release of format 2, has no shares.
+    `has_plays` says whether any training playlist contains a seed. If none does, only artists have
+    a share: that of the release, or 1 if that is 0. A release without content entries, such as a
+    release of format 2, has no shares.
     """
     parameters = manifest.origin.parameters
     shares = dict(parameters.get("content_shares", {}))

@@ -20,9 +20,9 @@ class Mode(Enum):
 
     - DENSE: by Word2Vec vectors.
     - COOCCURRENCE: by co-occurrence in playlists.
-    - HYBRID: by the sum of the dense score and the co-occurrence score.
-    - RANKED: by the release's re-ranker, which orders the first songs by co-occurrence. If the
-      release has no re-ranker, HYBRID is used.
+    - HYBRID: by the weighted sum of the dense score and the co-occurrence score.
+    - RANKED: by the release's re-ranker, which reorders the songs with the highest co-occurrence
+      scores. If the release has no re-ranker, HYBRID is used.
     """
 
     DENSE = "dense"
@@ -50,6 +50,8 @@ class Query:
     """A playlist to continue.
 
     - `seeds`: songs of the playlist in play order, the most recent last.
+    - `limit`: number of songs to recommend.
+    - `where`: the filter that recommended songs must pass.
     - `mode`: None for the mode that was selected when the release was trained.
     - `max_per_artist`: maximum number of songs of one artist; 0 for no maximum.
     - `diversity`: from 0 (relevance only) to 1 (dissimilarity only); see `DiverseSelection`.
@@ -77,7 +79,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """A seed, given by its index in the query, and its share in a song: above 0, at most 1.
+    """A seed, given by its index in the query, and its share in the score of a song, from 0 to 1.
 
     `content` maps content fields (`artist` or a keyword payload field) to the parts of the share
     that come from values that the seed and the song have in common. The rest of the share comes
@@ -93,6 +95,7 @@ class Reason:
 class Recommendation:
     """The recommended songs for a query, best first.
 
+    - `strategy`: the source of the recommendation.
     - `mode`: the mode that was used; None for `Strategy.POPULAR`.
     - `seeds`: the resolved seeds of the query, in the same order.
     - `reasons`: a list for each song. The lists are empty for `Strategy.POPULAR`, and if the query

@@ -25,7 +25,7 @@ def identify_recording(artist_key: str, title_key: str) -> Recording | None:
 
 
 def list_played(seeds: Iterable[tuple[Seed, ResolvedSeed]]) -> frozenset[Recording]:
-    """Return the recordings of the seeds, by their names in the query and in the catalog."""
+    """Return the recordings of the seeds, for their names both in the query and in the catalog."""
     recordings = set()
     for seed, resolved in seeds:
         recordings.add(identify_recording(seed.artist_key, seed.title_key))

@@ -20,13 +20,16 @@ if TYPE_CHECKING:
     from service.recommend.seeds import ResolvedSeed
 
 Scores = list[dict["UUID", float]]
-"""The co-occurrence scores of candidates by song id, for each of the `RECENCIES`."""
+"""The co-occurrence scores of candidates by song id, for each recency curve in `RECENCIES`."""
 
 
 async def fetch_scores(
     release: OpenRelease, queries: Sequence[tuple[Sequence[ResolvedSeed], Sequence[Hit]]]
 ) -> list[Scores]:
-    """Return the co-occurrence scores of the hits of each query. All queries share one request."""
+    """Return the co-occurrence scores of the hits of each query. All queries share one request.
+
+    Each item of `queries` has the seeds and the hits of a query.
+    """
     pairs = [
         (build_sparse_query(list_entries(seeds, recency, {})), [hit.song for hit in hits])
         for seeds, hits in queries
@@ -39,7 +42,7 @@ async def fetch_scores(
 def rerank(
     reranker: Reranker, seeds: Sequence[ResolvedSeed], hits: Sequence[Hit], scores: Scores
 ) -> list[Hit]:
-    """Return the hits, ordered and scored by the probabilities that the model predicts."""
+    """Return the hits with the scores that the model predicts, the highest score first."""
     if not hits:
         return []
     played = [seed for seed in seeds if seed.weight > 0]
@@ -47,7 +50,7 @@ def rerank(
         scores=np.array(
             [
                 [hit.score for hit in hits],
-                *([own.get(hit.song.song_id, 0.0) for hit in hits] for own in scores),
+                *([by_id.get(hit.song.song_id, 0.0) for hit in hits] for by_id in scores),
             ]
         ),
         plays=np.array([hit.song.playlists for hit in hits]),
@@ -66,14 +69,15 @@ def rerank(
 
 
 def _mark_keys(seeds: Sequence[ResolvedSeed], hits: Sequence[Hit], field: str) -> Keys:
+    """Return which content keys of `field` the hits and the seeds have."""
     of_seeds = [list_keys(seed, field) for seed in seeds]
     of_hits = [list_content_keys(hit.song, field) for hit in hits]
     columns: dict[str, int] = {}
-    for own in (*of_seeds, *of_hits):
-        for key in own:
+    for song_keys in (*of_seeds, *of_hits):
+        for key in song_keys:
             columns.setdefault(key, len(columns))
     marks = np.zeros((len(of_seeds) + len(of_hits), len(columns)), bool)
-    for row, own in enumerate((*of_seeds, *of_hits)):
-        for key in own:
+    for row, song_keys in enumerate((*of_seeds, *of_hits)):
+        for key in song_keys:
             marks[row, columns[key]] = True
     return Keys(candidates=marks[len(of_seeds) :], seeds=marks[: len(of_seeds)])

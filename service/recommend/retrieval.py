@@ -27,7 +27,7 @@ DIVERSITY_FACTOR = 5
 """Number of candidates per song to return, for a query with diversity."""
 
 REJECTION_FACTOR = 3
-"""Number of candidates per song that is still missing, for a query that may reject songs.
+"""Number of candidates per song still to select, for a query that may reject songs.
 
 Songs are rejected because of `max_per_artist` or `min_artist_gap`, or because they are versions.
 """
@@ -35,8 +35,8 @@ Songs are rejected because of `max_per_artist` or `min_artist_gap`, or because t
 MAX_SEARCH_DEPTH = 5_000
 """Maximum limit of one search, because a Qdrant server in strict mode refuses higher limits.
 
-A fused search retrieves twice as many candidates of each kind. If all of them are rejected, the
-next search excludes them.
+A hybrid search retrieves up to twice as many candidates from each of its two rankings. If all songs
+that a search returns are rejected, the next search excludes them.
 """
 
 
@@ -89,15 +89,15 @@ async def retrieve(
 async def rank(
     release: OpenRelease, plans: Sequence[Plan], hits: Sequence[list[Hit]]
 ) -> list[list[Hit]]:
-    """Return a ranking for each plan: its hits, re-ranked if that is its mode."""
+    """Return a ranking for each plan: its hits, which are re-ranked if its mode is RANKED."""
     rankings = list(hits)
     ranked = [index for index, plan in enumerate(plans) if plan.mode is Mode.RANKED]
     reranker = load_reranker(release.manifest.ranker) if ranked else None
     if reranker is None:
         return rankings
     scores = await fetch_scores(release, [(plans[index].seeds, hits[index]) for index in ranked])
-    async for index, own in pause_between(zip(ranked, scores, strict=True)):
-        rankings[index] = rerank(reranker, plans[index].seeds, hits[index], own)
+    async for index, plan_scores in pause_between(zip(ranked, scores, strict=True)):
+        rankings[index] = rerank(reranker, plans[index].seeds, hits[index], plan_scores)
     return rankings
 
 

@@ -27,10 +27,10 @@ MAX_SAME_NAME = 100
 """Maximum number of search results to compare with the name of a seed."""
 
 MAX_SEARCH_TEXT = 200
-"""Number of characters of a name to search for. The whole name is compared with the results."""
+"""Number of characters of a name that are searched for. The results are compared with all of it."""
 
 MAX_CONCURRENT_LOOKUPS = 16
-"""Maximum number of queries for single names that run at the same time."""
+"""Maximum number of searches for names that run at the same time."""
 
 
 class Resolution(Enum):
@@ -51,8 +51,8 @@ class Resolution(Enum):
 class Seed:
     """A song of a query, named by id, by title and artist, or by both (the id takes precedence).
 
-    A title without an artist names a song that has no artist, such as an item of an order. A
-    negative weight makes similar songs less likely.
+    A title without an artist names a song that has no artist, such as a product if the playlists
+    are orders. A negative weight makes similar songs less likely.
     """
 
     song_id: UUID | None = None
@@ -73,7 +73,7 @@ class Seed:
 
 @dataclass(frozen=True, slots=True)
 class ResolvedSeed:
-    """A resolved seed.
+    """The result of looking up a seed in the catalog.
 
     - `point`: the song with its dense vector, or None if the catalog does not have the song.
     - `artist_key`: the normalised artist that the query names; "" if the query names none.
@@ -86,7 +86,7 @@ class ResolvedSeed:
 
 
 async def resolve_seeds(release: OpenRelease, seeds: Sequence[Seed]) -> list[ResolvedSeed]:
-    """Resolve the seeds of one playlist, in the same order."""
+    """Look up the seeds of one playlist in the catalog. The results have the same order."""
     (resolved,) = await resolve_playlists(release, [seeds])
     return resolved
 
@@ -94,7 +94,7 @@ async def resolve_seeds(release: OpenRelease, seeds: Sequence[Seed]) -> list[Res
 async def resolve_playlists(
     release: OpenRelease, playlists: Sequence[Sequence[Seed]]
 ) -> list[list[ResolvedSeed]]:
-    """Resolve the seeds of several playlists. Each distinct seed is looked up only once.
+    """Look up the seeds of several playlists in the catalog. Each distinct seed is looked up once.
 
     If the catalog does not have the song of a seed, the seed is `Resolution.UNKNOWN`.
     """

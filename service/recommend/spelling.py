@@ -28,30 +28,30 @@ if TYPE_CHECKING:
 
 CANDIDATES = 200  # songs with similar trigrams that are compared with a text
 
-MAX_COMPARED = 200  # characters of a text, an artist and a title that are compared
+MAX_COMPARED = 200  # characters of each text, artist or title that are compared
 
 MIN_SIMILARITY = 0.6
 """Minimum similarity of a song that is returned."""
 
 PARTIAL_NAME = 0.98
-"""Factor for the similarity with the artist or the title alone."""
+"""Factor for a similarity to the artist alone or to the title alone."""
 
 FOLDED_NAME = 0.95
-"""Factor for the similarity of names in which letters that are often confused are equal."""
+"""Factor for a similarity of names in which letters that are often confused count as equal."""
 
 PART_OF_NAME = 0.75
-"""Factor for the similarity with the best part of the name that begins a word."""
+"""Factor for a similarity to the most similar part of the name that begins with a word."""
 
 WORDS_OF_NAME = 0.8
 """Minimum similarity if every word of the text begins a word of the artist or the title."""
 
 CERTAIN_SIMILARITY = 0.85
-"""Minimum similarity of a song that can be chosen without a question."""
+"""Minimum similarity of a song that is chosen without asking the user."""
 
 CERTAIN_LEAD = 0.08
-"""Minimum difference between the similarities of a certain song and of the next one."""
+"""Minimum difference to the second highest similarity for choosing a song without asking."""
 
-_ROUNDING = 1e-6  # difference of equal similarities: messages have 32 bits
+_ROUNDING = 1e-6  # tolerance for equal similarities, which messages hold as 32-bit floats
 
 _NUMBERS = re.compile(r"\d+")
 
@@ -97,9 +97,9 @@ def find_certain(text: str, names: Sequence[tuple[str, str, float]]) -> int | No
     """Return the index of the only song that a text can mean, or None if there is doubt.
 
     `names` has the artist, the title and the similarity of each song, the most similar first. A
-    song is certain if its name is similar enough, no other name is nearly as similar, and both
-    title has the numbers of the text ("Part 1" and "Part 2" are similar). The text must not be the
-    name of the artist alone.
+    song is certain if its name is similar enough, no other name is nearly as similar, and the
+    numbers agree ("Part 1" and "Part 2" are similar): the text has all numbers of the title, and no
+    number that is in neither artist nor title. The text must not be the name of the artist alone.
     """
     if not names:
         return None

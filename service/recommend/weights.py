@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from service.recommend.seeds import ResolvedSeed
 
 MIN_WEIGHT = 1e-30
-"""Smaller weights are left out of a sparse query: they do not change a sum of float32."""
+"""Smaller weights are left out of a sparse query, because they do not change a float32 score."""
 
 MIN_RELATIVE_NORM = 1e-6
-"""If the norm of a sum of seeds is smaller, relative to their weights, the seeds cancel out."""
+"""Norm of the sum of weighted seed vectors, per unit of weight, below which they cancel out."""
 
 
 def weigh_seeds(
     seeds: Sequence[ResolvedSeed], recency: Recency, is_used: Sequence[bool]
 ) -> dict[int, float]:
-    """Return the weight of each used seed, by its index in `seeds`.
+    """Return the weight of each seed for which `is_used` is true, by its index in `seeds`.
 
     The weight of a positive seed is its weight in the query times the recency weight of its age,
     which is the number of positive seeds after it. A negative seed was not played, so its position
@@ -124,7 +124,10 @@ def build_dense_query(seeds: Sequence[ResolvedSeed], recency: Recency) -> Vector
 
 
 def list_keys(seed: ResolvedSeed, field: str) -> tuple[str, ...]:
-    """Return the content keys of a seed. If the catalog lacks it, that is the artist it names."""
+    """Return the keys of a seed in a content field (see `catalog.content`).
+
+    If the catalog does not have the song, the only key is the artist that the query names.
+    """
     if seed.point is not None:
         return list_content_keys(seed.point.song, field)
     return (seed.artist_key,) if field == ARTIST and seed.artist_key else ()

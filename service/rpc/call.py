@@ -31,9 +31,9 @@ class Call:
     """A call and its outcome. If the call fails, `code` and `error` are set.
 
     - `request`: a message, or None if the bytes received are not a message of the method.
-    - `caller`: the name of the caller's key.
+    - `caller`: the name of the caller's key; "" if the service requires no keys.
     - `begin_ns`: the time of `time.perf_counter_ns` at which the call began.
-    - `deadline`: a time of `time.monotonic`, or None.
+    - `deadline`: in seconds of `time.monotonic`; None until the time of the call is limited.
     """
 
     method: str
@@ -58,14 +58,14 @@ class Call:
 
 
 Handler = Callable[[Call], Awaitable[Message]]
-"""Answers a call: a method, or an interceptor around one."""
+"""A function that answers a call: a method of `Recommender`, with or without interceptors."""
 
 
 class Interceptor(Protocol):
     """Runs code before and after `proceed`, which answers the call."""
 
     def __call__(self, call: Call, proceed: Handler) -> Awaitable[Message]:
-        """Answer the call."""
+        """Answer the call, usually by calling `proceed`."""
 
 
 def chain(interceptors: Sequence[Interceptor], method: Handler) -> Handler:

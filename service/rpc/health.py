@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Recommender"].full_name
 ALIVE = "alive"
-"""Name whose health is SERVING as long as the process runs, for liveness probes."""
+"""Service name whose health check returns SERVING while the process runs, for liveness probes."""
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -28,7 +28,7 @@ class Health:
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
     async def start(self) -> None:
-        """Report that the process runs."""
+        """Report that the process runs, under the name `ALIVE`."""
         await self._servicer.set(ALIVE, SERVING)
 
     async def set_serving(self, is_serving: bool) -> None:

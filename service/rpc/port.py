@@ -11,7 +11,7 @@ from catalog.errors import BusyError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-BACKLOG = 1_024  # connections that the system accepts before the process does
+BACKLOG = 1_024  # connections that may wait for the process to accept them
 
 
 def format_host(host: str) -> str:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class Server:
-    """A server at `address` (host:port).
+    """The gRPC server of a process, at `address` (host:port), and its HTTP server if it has one.
 
     The constructor binds the address and opens the current release. Raises `SettingsError`,
     `BusyError`, and the errors of `ReleaseWatcher.open_first`.
@@ -83,12 +83,12 @@ class Server:
 
     @property
     def http_port(self) -> int | None:
-        """The port for HTTP, or None without it."""
+        """The port of the HTTP server, or None if there is none."""
         return self._http.port if self._http else None
 
     @property
     def release(self) -> OpenRelease | None:
-        """The current release."""
+        """The current release, or None if there is none."""
         return self._current.release
 
     async def start(self) -> None:
@@ -174,7 +174,8 @@ def _channel_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.keepalive_permit_without_calls", 1),
     ]
     if settings.max_connection_age:
-        # Clients must reconnect from time to time, to also use processes that were added later.
+        # Clients must reconnect from time to time, so that they use processes that were added
+        # later.
         options += [
             ("grpc.max_connection_age_ms", round(settings.max_connection_age * 1000)),
             ("grpc.max_connection_age_grace_ms", round((settings.call_timeout + 1) * 1000)),

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 DOMAIN = "nextsong"
 
 MAX_SUGGESTIONS_BYTES = 2_000
-"""Size of the suggestions in a status. gRPC drops a status of several kB."""
+"""Maximum size of the suggested songs in a status, because gRPC drops a status of several kB."""
 
+# The status code for each class of exceptions, and for its subclasses unless they have their own.
 _CODES: dict[type[errors.NextsongError], grpc.StatusCode] = {
     errors.NextsongError: grpc.StatusCode.INTERNAL,
     errors.InputError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -51,6 +52,7 @@ _GENERIC_MESSAGES = {
     grpc.StatusCode.INVALID_ARGUMENT: "the request cannot be answered",
     grpc.StatusCode.UNAVAILABLE: "the catalog is not available now: try again soon",
 }
+# The exception that the client raises for a status code without more specific details.
 _ERRORS: dict[grpc.StatusCode, type[errors.NextsongError]] = {
     grpc.StatusCode.UNAVAILABLE: errors.UnavailableError,
     # A server that is shutting down cancels calls that arrive too late or take too long.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def load_credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    """Return the server's certificates, or None without TLS. Raises `SettingsError`."""
+    """Return the certificates of a gRPC server, or None without TLS. Raises `SettingsError`."""
     if settings.tls_cert is None:
         return None
     certificates = _Certificates(settings)
@@ -28,7 +28,7 @@ def load_credentials(settings: Settings) -> grpc.ServerCredentials | None:
 
 
 def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
-    """Return the context of an HTTP server, or None without TLS. Raises `SettingsError`."""
+    """Return the TLS context of an HTTP server, or None without TLS. Raises `SettingsError`."""
     if settings.tls_cert is None:
         return None
     certificates = _Certificates(settings)
@@ -47,6 +47,8 @@ def build_ssl_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 class _Certificates:
+    """The certificate files that the settings name, reloaded when they change."""
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         files = (settings.tls_cert, settings.tls_key, settings.tls_client_ca)
@@ -54,6 +56,7 @@ class _Certificates:
         self._stamps: list[tuple[int, int]] = []
 
     def load(self) -> grpc.ServerCertificateConfiguration:
+        """Return the certificates for gRPC. Raises `SettingsError` if they cannot be used."""
         settings = self._settings
         assert settings.tls_cert is not None
         assert settings.tls_key is not None
@@ -88,7 +91,10 @@ class _Certificates:
         return context
 
     def load_if_changed(self) -> grpc.ServerCertificateConfiguration | None:
-        # gRPC calls this method at each handshake, in a separate thread.
+        """Return the certificates if the files have changed and can be used, else None.
+
+        gRPC calls this method at each handshake, in a separate thread.
+        """
         try:
             if self._read_stamps() != self._stamps:
                 loaded = self.load()

@@ -134,7 +134,7 @@ class RecommenderServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SimilarSongs(self, request, context):
-        """SimilarSongs returns the songs nearest to a song. NOT_FOUND if the catalog does not have it.
+        """SimilarSongs returns the songs nearest to a song. NOT_FOUND if the catalog lacks the song.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -156,16 +156,16 @@ class RecommenderServicer:
 
     def RecordPlays(self, request, context):
         """RecordPlays adds plays to a user's listening history, which Recommend can use instead of seeds.
-        It can be repeated safely if every play has a time. FAILED_PRECONDITION (reason NO_HISTORY) if
-        the server keeps no history.
+        The call can be repeated safely if every play has a time. FAILED_PRECONDITION (reason
+        NO_HISTORY) if the server keeps no history.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ForgetUser(self, request, context):
-        """ForgetUser removes all data of a user. FAILED_PRECONDITION (reason NO_HISTORY) if the server
-        keeps no history.
+        """ForgetUser removes all recorded plays of a user. FAILED_PRECONDITION (reason NO_HISTORY) if the
+        server keeps no history.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,1 +1,1 @@
-"""The pages of `nextsong explore`, and the parts that they consist of."""
+"""The pages of `nextsong explore`, and the elements that they consist of."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from service.explore.explorer import Explorer
 
-STATS_FOLDER = "stats"
+STATS_FOLDER = "stats"  # folder of the data report in HOME
 REPORT_PATH = "/data-report"
 
 

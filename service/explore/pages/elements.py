@@ -22,7 +22,7 @@ class Text(TextElement):
 
 
 def box(tag: str = "div", classes: str = "", **attributes: str) -> Element:
-    """Return an HTML element with classes and attributes, such as `aria_label="Close"`."""
+    """Return an HTML element with CSS classes and attributes, such as `aria_label="Close"`."""
     element = ui.element(tag).classes(classes)
     for name, value in attributes.items():
         element.props[name.replace("_", "-")] = value
@@ -64,10 +64,10 @@ def rename(button: Element, label: str) -> None:
 
 
 def set_class(element: Element, name: str, *, on: bool) -> None:
-    """Give a class to an element, or take it away."""
+    """Add a CSS class to an element if `on`, else remove the class."""
     element.classes(add=name if on else "", remove="" if on else name)
 
 
-def count(number: int, noun: str) -> str:
+def format_count(number: int, noun: str) -> str:
     """Return a number with its noun, such as `1 playlist` or `2,000 playlists`."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

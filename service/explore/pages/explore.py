@@ -40,7 +40,7 @@ SHORTCUTS = {
 
 
 async def build_explore_page(explorer: Explorer, link: str, view: str) -> None:
-    """Build the page, with the request in `link` if there is one."""
+    """Build the page with the view `view`, and with the request in `link` unless it is empty."""
     session, problem = Session(), ""
     if link:
         try:
@@ -59,7 +59,7 @@ async def build_explore_page(explorer: Explorer, link: str, view: str) -> None:
 
 
 class ExplorePage:
-    """The page of one browser tab."""
+    """The page of one browser tab. `most_playlists` is the popularity of the most popular song."""
 
     def __init__(
         self, explorer: Explorer, session: Session, most_playlists: int, view: str
@@ -131,7 +131,10 @@ class ExplorePage:
             self._panels[name].visible = is_open
 
     async def changed(self) -> None:
-        """Answer the request after a change. Changes meanwhile are answered together afterwards."""
+        """Answer the request after a change of the session.
+
+        Changes that happen meanwhile are answered together afterwards.
+        """
         self._has_changed = True
         if self._is_answering:
             return
@@ -175,7 +178,7 @@ class ExplorePage:
         self._client.run_javascript(f"nextsong.setLink('/{query}')")
 
     def show_problem(self, problem: str) -> None:
-        """Show a problem above the answers, or hide the last one."""
+        """Show a problem above the answers, or no problem if `problem` is empty."""
         self._problem.text = problem
         self._problem.visible = bool(problem)
 

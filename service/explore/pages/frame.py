@@ -31,17 +31,17 @@ _ICON = (
 
 _BOOT = """<div class="boot" aria-hidden="true"><div class="top"><span class="brand">next<span
 class="brand-song">song</span></span></div><div class="card"></div></div>"""
-"""Shown while the browser loads the scripts that build the page."""
+"""HTML that is shown while the browser loads the scripts that build the page."""
 
 
 def read_static(name: str) -> str:
-    """Return the text of a file that the pages use."""
+    """Return the text of a file in the folder of the style sheet and scripts."""
     return (_STATIC / name).read_text(encoding="utf-8")
 
 
 @contextmanager
 def page_frame(explorer: Explorer, path: str, classes: str = "") -> Iterator[None]:
-    """Build a page with the header, and its content inside this block."""
+    """Build the header of the page at `path`. The code inside this block builds the content."""
     request = context.client.request
     theme = request.cookies.get(THEME_COOKIE, "") if request else ""
     dark = ui.dark_mode(_THEMES.get(theme))
@@ -77,7 +77,7 @@ def _build_header(explorer: Explorer, path: str, dark: ui.dark_mode) -> None:
         )
 
         def change_theme() -> None:
-            # From the colours of the system, the first click goes to dark.
+            # If the page follows the theme of the system, the first click selects dark.
             name = "light" if dark.value else "dark"
             dark.value = _THEMES[name]
             ui.run_javascript(f"nextsong.keepTheme('{name}')")
@@ -86,5 +86,5 @@ def _build_header(explorer: Explorer, path: str, dark: ui.dark_mode) -> None:
 
 
 def page_icon() -> str:
-    """Return the icon of the pages, as an address that contains its data."""
+    """Return the icon of the pages as a data URL."""
     return _ICON

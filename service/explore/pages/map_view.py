@@ -29,7 +29,7 @@ class SongMap(Element, component="../static/song_map.js"):
         self.classes("song-map").props('role=img aria-label="Map of the songs"')
 
     def set_marks(self, marks: dict[str, list[int]]) -> None:
-        """Draw these songs larger."""
+        """Draw the songs in these rows larger, in the colour of their group."""
         if marks != self._props["marks"]:
             self._props["marks"] = marks
             self.update()
@@ -51,7 +51,7 @@ class MapView:
         self._timer: ui.timer | None = None
 
     def open(self) -> None:
-        """Build the map, or wait for it."""
+        """Build the map as soon as the overview is computed, and show the progress until then."""
         if self._map is not None or self._timer is not None:
             return
         with self._element:

@@ -75,12 +75,12 @@ class PlaylistPanel:
         self._count.text = f"{len(seeds):,}" if seeds else ""
 
     async def change(self) -> None:
-        """Show the playlist after a change, and pass the change on."""
+        """Show the playlist after a change, and call `changed`."""
         self.show()
         await self._changed()
 
     async def move(self, index: int, step: int) -> None:
-        """Move the song at `index`, and keep the focus on it."""
+        """Move the song at `index` by `step` positions, and keep the focus on the song."""
         target = self._session.move(index, index + step)
         ui.run_javascript(f"nextsong.focusRow({target})")
         await self.change()

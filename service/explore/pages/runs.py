@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from nicegui import ui
 
 from catalog.errors import NextsongError
-from service.explore.pages.elements import Text, box, count
+from service.explore.pages.elements import Text, box, format_count
 from service.explore.pages.frame import page_frame
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _build_charts(label: str, runs: Sequence[LoggedRun]) -> None:
                     Text(name, "field-label")
                     Text(f"{points[-1][1]:.1%}", "metric-value")
                 chart = ui.echart(_draw_line(name, points)).classes("chart")
-                chart.props(f'role=img aria-label="{name} of {count(len(points), "run")}"')
+                chart.props(f'role=img aria-label="{name} of {format_count(len(points), "run")}"')
 
 
 def _draw_line(name: str, points: Sequence[tuple[str, float]]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nicegui import ui
 
 from catalog.errors import NextsongError
-from service.explore.pages.elements import Text, box, count, set_class
+from service.explore.pages.elements import Text, box, format_count, set_class
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from nextsong.v1 import recommender_pb2 as pb
     from service.explore.explorer import Explorer
 
-RESULTS = 8
-MAX_LENGTH = 200  # characters of a search text in the API
+RESULTS = 8  # maximum number of songs in the list
+MAX_LENGTH = 200  # maximum number of characters of a search text in the API
 
 LIST_ID = "search-results"
 
@@ -26,18 +26,18 @@ LIST_ID = "search-results"
 class SearchBox:
     """An input with a list of the songs that it finds.
 
-    `choose(song)` is called for a song that is chosen, and `found(songs)` for each new list.
+    `choose(song)` is called for a song that is chosen, and `show_results(songs)` for each new list.
     """
 
     def __init__(
         self,
         explorer: Explorer,
         choose: Callable[[pb.Song], Awaitable[None]],
-        found: Callable[[list[pb.Song]], None],
+        show_results: Callable[[list[pb.Song]], None],
     ) -> None:
         self._explorer = explorer
         self._choose = choose
-        self._found = found
+        self._show_results = show_results
         self._songs: list[pb.Song] = []
         self._active = 0
         self._searches = 0
@@ -73,7 +73,7 @@ class SearchBox:
         if search != self._searches:
             return  # a later search has begun meanwhile
         self._songs, self._active = songs, 0
-        self._found(songs)
+        self._show_results(songs)
         self._show(problem or ("No song has a similar name." if text and not songs else ""))
 
     def _show(self, problem: str) -> None:
@@ -114,7 +114,7 @@ class SearchBox:
         self._searches += 1
         self._songs = []
         self._input.value = ""
-        self._found([])
+        self._show_results([])
         self._show("")
 
 
@@ -133,7 +133,7 @@ class _Option:
         async def on_click() -> None:
             await choose(index)
 
-        # The input would lose the focus before the click.
+        # Without this handler, the input would lose the focus before the click.
         self._element.on("mousedown", js_handler="(event) => event.preventDefault()")
         self._element.on("click", on_click, args=[])
 
@@ -142,7 +142,7 @@ class _Option:
         if song is not None:
             self._title.text = song.title or song.song_id
             self._artist.text = song.artist
-            self._count.text = count(song.playlists, "playlist")
+            self._count.text = format_count(song.playlists, "playlist")
 
     def show_text(self, text: str) -> None:
         self._element.visible = True

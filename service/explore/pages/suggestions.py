@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nextsong.v1 import recommender_pb2 as pb
 from service.explore.explorer import describe_value
-from service.explore.pages.elements import Text, box, count, icon_button, rename, set_class
+from service.explore.pages.elements import Text, box, format_count, icon_button, rename, set_class
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -17,17 +17,20 @@ if TYPE_CHECKING:
     from service.explore.session import Session
 
 SHOWN_REASONS = 3
-"""Number of reasons of a song that are named. The bar shows all of them."""
+"""Number of reasons of a song that are shown as text. The bar shows all reasons."""
 
 EMPTY_REASONS = {
     pb.EMPTY_REASON_FILTER: "No song of this release passes the filters.",
-    pb.EMPTY_REASON_SEEDS: "Nothing that passes the filters goes with this playlist.",
+    pb.EMPTY_REASON_SEEDS: "No song that passes the filters is related to this playlist.",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A song as it is shown: with a bar of `length` (0 to 1), divided by the shares of seeds."""
+    """A song with the texts and the bar shown for it.
+
+    The bar has a length from 0 to 1, and a segment for each of `shares`, the shares of the seeds.
+    """
 
     song: pb.Song
     score: str = ""
@@ -138,7 +141,7 @@ def build_gradient(shares: Sequence[float]) -> str:
 
 
 def show_popular(songs: Sequence[pb.Song]) -> list[Shown]:
-    """Return popular songs as they are shown, with the number of their playlists."""
+    """Return the rows for popular songs, with bars that show their number of playlists."""
     most = max((song.playlists for song in songs), default=0)
     return [
         Shown(song, note=describe_song(song), length=song.playlists / most if most else 0.0)
@@ -147,7 +150,7 @@ def show_popular(songs: Sequence[pb.Song]) -> list[Shown]:
 
 
 def show_answer(session: Session, response: pb.RecommendResponse) -> list[Shown]:
-    """Return the songs of an answer as they are shown, with scores and reasons."""
+    """Return the rows for the songs of a response, with scores and reasons."""
     best = max((scored.score for scored in response.songs), default=0.0)
     return [
         Shown(
@@ -163,7 +166,7 @@ def show_answer(session: Session, response: pb.RecommendResponse) -> list[Shown]
 
 
 def describe_reason(session: Session, reason: pb.Reason) -> str:
-    """Return the share and the name of the seed of a reason.
+    """Return a text with the share of a reason and the title of its seed.
 
     If most of the share comes from a content field, such as the artist, the text names the field.
     """
@@ -176,16 +179,16 @@ def describe_reason(session: Session, reason: pb.Reason) -> str:
 
 def describe_song(song: pb.Song) -> str:
     """Return the popularity and the extra fields of a song."""
-    parts = [count(song.playlists, "playlist")]
+    parts = [format_count(song.playlists, "playlist")]
     for name in sorted(song.extra):
         value = str(describe_value(song.extra[name]))
-        # Booleans are stored as these texts.
+        # A boolean is stored as "true" or "false": show the name of a field that is true.
         parts.append({"true": name, "false": ""}.get(value, value))
     return " · ".join(filter(None, parts))
 
 
 def describe_emptiness(response: pb.RecommendResponse) -> str:
-    """Return why an answer has no songs; an empty text if it has some."""
+    """Return a sentence that says why a response has no songs, or "" if it has songs."""
     if response.songs:
         return ""
     return EMPTY_REASONS.get(response.empty_reason, "No song was found.")

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from service.explore.explorer import Explorer
     from service.explore.session import Session
 
-MAX_PER_ARTIST = 5
-MAX_GAP = 5
-LIMITS = [10, 20, 50, 100]
+MAX_PER_ARTIST = 5  # highest value of the slider
+MAX_GAP = 5  # highest value of the slider
+LIMITS = [10, 20, 50, 100]  # numbers of songs to choose from
 POPULARITY_STEPS = 100
 """Number of steps of the slider for popularity, whose scale is logarithmic."""
 
@@ -63,7 +63,7 @@ class TuningPanel:
             self._timer = ui.timer(1.0, self._show_values)
 
     def _show_values(self) -> None:
-        """Show the values of the extra fields as soon as they are known."""
+        """Show the values of the extra fields once they are known. A timer calls this method."""
         task = self._explorer.overview
         if task.overview is not None:
             self.show()
@@ -278,6 +278,7 @@ class TuningPanel:
 
 
 def _field(label: str) -> Any:
+    """Return an element with a label, for a control that is built inside it."""
     field = box("div", "field")
     with field:
         Text(label, "field-label")
@@ -285,4 +286,5 @@ def _field(label: str) -> Any:
 
 
 def _any_number(value: float) -> str:
+    """Return a number as text. 0 stands for any number."""
     return f"{value:g}" if value else "any"

@@ -36,7 +36,7 @@ STRATEGIES = {
 
 
 class NextView:
-    """The songs that should come next, or popular songs to begin with.
+    """The songs that should come next, or popular songs if the playlist is empty.
 
     `status` names the mode and the time of the last answer.
     """
@@ -193,10 +193,11 @@ class _Column:
         self._list.show(songs)
 
 
-def _describe_rank(rank: int, other: int | None) -> str:
-    if other is None:
+def _describe_rank(rank: int, other_rank: int | None) -> str:
+    """Compare the rank of a song with its rank in the other list, or None if it is not there."""
+    if other_rank is None:
         return "only here"
-    return "same rank" if other == rank else f"rank {other} there"
+    return "same rank" if other_rank == rank else f"rank {other_rank} there"
 
 
 def _describe_time(answer: Answer) -> str:

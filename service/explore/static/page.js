@@ -1,4 +1,4 @@
-// What the browser does by itself: shortcuts, focus, dragging, the link and the theme.
+// Code that runs in the browser: shortcuts, focus, dragging, the link and the theme.
 const nextsong = {
   keepTheme(name) {
     document.cookie = `nextsong_theme=${name}; path=/; max-age=31536000; samesite=strict`;
@@ -6,7 +6,7 @@ const nextsong = {
 
   setLink(link) {
     history.replaceState(history.state, "", link);
-    // The other pages keep the playlist, too.
+    // Links to other pages get the query of this page, so that they keep the playlist.
     for (const anchor of document.querySelectorAll("a.nav-link, a.brand")) {
       anchor.href = anchor.pathname + new URL(location.href).search;
     }
@@ -27,7 +27,7 @@ const nextsong = {
   },
 
   focusRow(index) {
-    // The rows are updated after this message.
+    // The server updates the rows after this call, so wait for the next frame.
     requestAnimationFrame(() => document.querySelector(`[data-row="${index}"]`)?.focus());
   },
 

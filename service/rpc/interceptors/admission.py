@@ -22,9 +22,9 @@ WORK_PER_SLOT = 1_000
 """Work (see `validation.estimate_work`) per slot: about 0.1 s of computing."""
 
 MIN_CATCH_UP_S, MAX_CATCH_UP_S = 1.0, 20.0
-"""Minimum and maximum number of seconds after a stall in which extra calls are admitted.
+"""Minimum and maximum number of seconds for which extra calls are admitted after a stall.
 
-Between the two, extra calls are admitted until the queue has drained.
+See `Admission.stall`. Between the two, extra calls are admitted until the queue has drained.
 """
 
 EXTRA_SLOTS = 5_000
@@ -32,7 +32,10 @@ EXTRA_SLOTS = 5_000
 
 
 class Admission:
-    """Admits calls while some of `capacity` slots are free. A large call takes several slots."""
+    """Admits calls as long as enough of `capacity` slots are free.
+
+    A large call takes several slots.
+    """
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
@@ -63,11 +66,11 @@ class Admission:
 
     @contextmanager
     def stall(self) -> Iterator[None]:
-        """Mark a block in which the engine may block the interpreter for a second or two.
+        """Mark a block in which Qdrant may block all Python threads for a second or two.
 
         This happens when a large release is loaded or closed. Calls that are sent during that time
-        are then received all at once, although the service is not overloaded. Therefore, extra
-        calls are admitted until the queue has drained.
+        are received all at once afterwards, although the service is not overloaded. Therefore,
+        extra calls are admitted until the queue has drained.
         """
         self._stalls += 1
         try:
@@ -103,7 +106,7 @@ class AdmitCalls:
 
 
 PAUSE_INTERVAL_S = 0.01
-"""Seconds between two pauses for new calls, at least."""
+"""Minimum number of seconds between two pauses for new calls."""
 
 PAUSE_S = 0.0002
 """Seconds without a new call after which a pause ends."""
@@ -112,15 +115,20 @@ MAX_PAUSE_S = 0.01
 """Maximum length of a pause in seconds."""
 
 IDLE_S = 0.002
-"""Seconds without a call under way in which the event loop accepts all calls that have arrived."""
+"""Seconds without a call in progress after which the next pause is not due yet.
+
+In this time, the event loop accepts all calls that have arrived.
+"""
 
 
 class ArrivalPause:
     """Pauses the work every `PAUSE_INTERVAL_S` seconds, so that the event loop accepts new calls.
 
-    The event loop accepts one call per iteration, and searches in the embedded engine block the
-    event loop. Without pauses, calls above capacity would wait inside gRPC, where they cannot be
-    refused.
+    The event loop accepts one call per iteration, and searches in an embedded store block the event
+    loop. Without pauses, calls above capacity would wait inside gRPC, where they cannot be refused.
+
+    - `arrivals`: number of calls that have arrived.
+    - `last_end`: end of the last call, in seconds of `time.perf_counter`.
     """
 
     def __init__(self) -> None:

@@ -22,8 +22,8 @@ class Keys:
     """The keys in a file with one `KEY` or `NAME KEY` per line; blank and `#` lines are skipped.
 
     Only hashes of the keys are kept in memory. The file is checked for changes when a call arrives.
-    If a changed file cannot be used, the old keys remain valid. The constructor raises
-    `SettingsError`.
+    If a changed file cannot be used, the previous keys stay valid. The constructor raises
+    `SettingsError` if the file cannot be used.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,8 @@ class Keys:
     def find_caller(self, metadata: Mapping[str, str]) -> str:
         """Return the name of the key in the `authorization` (bearer) or `x-api-key` metadata.
 
-        Raises `NoKeyError`.
+        A key without a name has the number of its line. Raises `NoKeyError` if there is no key, or
+        an unknown one.
         """
         self._reload_if_changed()
         key = metadata.get("x-api-key", "")
@@ -76,6 +77,7 @@ class Keys:
                 )
 
     def _read_stamp(self) -> tuple[int, int, int]:
+        """Return the modification time, size and inode of the file, which show if it changed."""
         try:
             stat = self._path.stat()
         except OSError as error:
