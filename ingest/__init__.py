@@ -1,1 +1,1 @@
-"""Ingest: makes a release from playlist files and publishes it."""
+"""The ingest job, which makes a release from playlist files and publishes the release."""

@@ -239,7 +239,7 @@ def _rows(stages: Stages | LastRun) -> Iterator[Line]:
 
 
 def _catalog_rows(catalog: Stage[CatalogSummary] | None) -> Iterator[Line]:
-    """Yield lines about the rows of catalog files, as `_rows` does for playlist files."""
+    """Yield lines about the rows of catalog files, rejected rows, wrong values and new songs."""
     if not catalog:
         return
     summary = catalog.summary

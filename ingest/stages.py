@@ -94,7 +94,8 @@ class WorkFolder:
         """Return the finished stage if its inputs and code are unchanged, else run it.
 
         `build(folder)` writes the result to `folder` and returns the summary. A stage is also run
-        again if its summary has another type, which means that another version of nextsong made it.
+        again if the stored summary does not have the type `definition.summary`, because another
+        version of nextsong made it.
         Raises `StorageError`, and any error that `build` raises.
         """
         name = definition.name
@@ -145,7 +146,7 @@ def finished_stage(work: Path, name: str, summary: type[S] | None = None) -> Sta
     """Return a stage that an earlier run finished in the work folder.
 
     The summary has the type `summary`, or is a dictionary if no type is given. Raises
-    `MismatchError` if there is no such stage, or if its summary does not have the type.
+    `MismatchError` if there is no such stage, or if the summary does not have this type.
     """
     stage = find_stage(work, name, summary) if summary else _load(work / name)
     if stage is None:
@@ -159,7 +160,7 @@ def finished_stage(work: Path, name: str, summary: type[S] | None = None) -> Sta
 def find_stage(work: Path, name: str, summary: type[S]) -> Stage[S] | None:
     """Return a stage that an earlier run finished in the work folder, or None.
 
-    Raises `MismatchError` if its summary does not have the type `summary`.
+    Raises `MismatchError` if the summary of the stage does not have the type `summary`.
     """
     stage = _load(work / name)
     if stage is None:

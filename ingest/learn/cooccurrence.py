@@ -143,7 +143,7 @@ def count_cooccurrence(
 def compute_weights(
     offsets: Ints, songs: NDArray[np.int32], parameters: Parameters
 ) -> Iterator[tuple[int, int, Part]]:
-    """Yield the largest weights of every seed, for one range of seeds at a time.
+    """Yield the largest `parameters.neighbours` weights of each seed, one range of seeds at a time.
 
     Playlist i is `songs[offsets[i]:offsets[i + 1]]`, in play order, without repeated songs. Each
     yielded item consists of the number of seeds done so far, the total number of songs, and three

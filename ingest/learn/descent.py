@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Ranks = NDArray[np.int64]
 
 TOLERANCE = 1.0
-"""A value is as good as the best value if its loss is at most this number of standard errors."""
+"""Maximum loss, in standard errors, at which a value counts as being as good as the best value."""
 
 PASSES = 2
 """Maximum number of passes over all parameters."""

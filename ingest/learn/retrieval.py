@@ -50,8 +50,8 @@ def build_query_vectors(
 ) -> csr_array:
     """Return the sparse query vectors (float32), shape (queries, rows of `ReleaseArrays.index`).
 
-    A seed that is not in the catalog contributes only through its artists. `shares` contains the
-    share of each content field. The share of any other field is 0.
+    A seed that is not in the catalog contributes only through its artists. `shares` maps names of
+    content fields to their shares. A field that is missing has the share 0.
     """
     songs = np.concatenate([np.zeros(0, np.int32), *queries])
     ends = np.cumsum([0, *map(len, queries)])
@@ -103,7 +103,10 @@ def rank_by_cooccurrence(
     depth: int,
     shares: Mapping[str, float] = NO_SHARES,
 ) -> Iterator[Ranking]:
-    """Yield, for each query, the best `depth` songs by co-occurrence, and their scores."""
+    """Yield, for each query, the best `depth` songs by co-occurrence, and their scores.
+
+    Seeds of the query and songs outside the catalog are excluded.
+    """
     query_vectors = build_query_vectors(arrays, queries, recency, shares)
     for rows, scores in score_in_batches(arrays, query_vectors):
         for query, (low, high) in zip(queries[rows], pairwise(scores.indptr), strict=True):
@@ -224,9 +227,10 @@ def rank_for_fusion(
 
 
 def fuse(sparse: Ranking, dense: Ranking, dense_weight: float, depth: int) -> NDArray[np.int64]:
-    """Return the songs of hybrid search, best first.
+    """Return the first `depth` songs of hybrid search, best first.
 
-    For the formula, see `catalog.model.Search`.
+    The score of a song is the score in `sparse` plus `dense_weight` times the score in `dense`,
+    with 0 for a ranking that lacks the song. If a ranking is empty, the other ranking is returned.
     """
     if not len(sparse[0]) or not len(dense[0]):
         return (sparse[0] if len(sparse[0]) else dense[0])[:depth]

@@ -56,16 +56,19 @@ MAX_PLAYLISTS = 1_000
 """Maximum number of validation playlists from which cases are made."""
 
 CASES_PER_PLAYLIST, MAX_CASES_PER_PLAYLIST, ENOUGH_CASES = 3, 12, 4_000
-"""Cases per playlist in addition to the last-song case; up to 12 if there are few playlists."""
+"""Minimum and maximum number of random cases per playlist, and the desired number of all cases.
+
+In addition, each playlist gives one case whose label is the last song.
+"""
 
 MIN_CASES = 50
-"""Minimum number of cases. With fewer cases, nothing is measured."""
+"""Minimum number of cases. With fewer cases, no value is tried, and the parameters are kept."""
 
 MAX_SEEDS = 200_000
 """Maximum number of seeds in all cases. With long playlists, fewer cases are used."""
 
 MAX_SIMILARITIES = 1_200_000_000
-"""Maximum number of cosines per value to try. With many songs, fewer cases are used."""
+"""Maximum number of cosines to compute for each value. With many songs, fewer cases are used."""
 
 MAX_CONTENT_SCORES = 100_000_000
 """Maximum number of songs to score through a content field, over all cases.
@@ -75,7 +78,7 @@ catalog.
 """
 
 DEPTH = 100
-"""Number of first songs of a ranking in which the label is searched."""
+"""Number of songs in a ranking. If the label is not among them, the case is a miss."""
 
 _SHARE = "share of "
 
@@ -185,10 +188,10 @@ def read_cases(files: StageFiles, seed: int) -> Cases:
 
 
 def sample_validation_cases(playlists: Sequence[Songs], most: int, seed: int) -> Cases:
-    """Return the last-song cases of sampled playlists, followed by other cases of these playlists.
+    """Sample playlists. Return the case of the last song of each playlist, and then random cases.
 
-    At most `most` cases with at most `MAX_SEEDS` seeds in total are returned, but always all of the
-    last-song cases.
+    At most `most` cases with at most `MAX_SEEDS` seeds in total are returned, but always the cases
+    of all last songs.
     """
     random = np.random.default_rng(seed)
     sample = [playlists[index] for index in random.permutation(len(playlists))[:MAX_PLAYLISTS]]
@@ -304,7 +307,8 @@ class SparseSearch:
         self._arrays = arrays
         self._scaled = (0.0, arrays)  # current song exponent, and the arrays with this exponent
         self._count = len(cases.labels)
-        # The other labels are misses for all parameter values, so their cases are not kept.
+        # A label that scores 0 even with all content shares above 0 scores 0 for any parameter
+        # values. The case is then always a miss, and is not searched again.
         vectors = build_query_vectors(arrays, cases.queries, Recency(), dict.fromkeys(fields, 1.0))
         self._rows = np.flatnonzero(find_ranks_by_cooccurrence(arrays, cases, vectors))
         self._cases = cases.take(self._rows)
@@ -340,7 +344,7 @@ class HybridSearch:
         self._pairs: list[tuple[Ranking, Ranking]] = []
         arrays = arrays.with_song_exponent(parameters.song_exponent)
         for row, pair in enumerate(rank_for_fusion(arrays, cases.queries, parameters, DEPTH)):
-            # The other labels are misses for all weights, so their cases are not kept.
+            # Cases whose label is in neither ranking are misses for any weight, and are dropped.
             if any((songs == cases.labels[row]).any() for songs, _ in pair):
                 self._rows.append(row)
                 self._pairs.append(pair)
@@ -373,7 +377,7 @@ def _summarise(
     figures |= {
         f"auto, {name} gain": float(discounted_gains(own).mean()) for name, own in ranks.items()
     }
-    if "hybrid" in ranks and selected.mode == "cooccurrence":  # both have the same ranks
+    if "hybrid" in ranks and selected.mode == "cooccurrence":  # dense weight 0, so equal ranks
         figures = {name: figure for name, figure in figures.items() if "hybrid" not in name}
     parts = [f"gain {figures[f'auto, {selected.mode} gain']:.4f}"] if steps else []
     if "simplest" in ranks:

@@ -124,7 +124,10 @@ def describe_rarity(most: int, min_count: int) -> str:
 def write_corpus(
     sql: duckdb.DuckDBPyConnection, train_path: Path, corpus: Path, window: int
 ) -> None:
-    """Write the training playlists as text, one line of song numbers per playlist."""
+    """Write the training playlists as text, one line of song numbers per playlist.
+
+    A playlist that is too long for gensim becomes several lines, which overlap by `window` songs.
+    """
     overlap = min(window, MAX_WORDS_IN_BATCH // 2)
     query = _CORPUS.format(train=literal(train_path), longest=MAX_WORDS_IN_BATCH, overlap=overlap)
     sql.execute(

@@ -136,7 +136,7 @@ class CatalogSummary:
     - `rejected`: number of rejected rows by reason, including rows that could not be read.
     - `songs`: number of different songs in the catalog files.
     - `new`: number of these songs that no playlist file contains.
-    - `described`: number of the other songs that got a payload value that playlist files lack.
+    - `described`: number of songs of playlists that got payload values from catalog files.
     """
 
     text: str

@@ -14,8 +14,8 @@ from catalog.versions import HINT, base_title
 if TYPE_CHECKING:
     import duckdb
 
-_MAX_EXAMPLES = 3  # maximum number of songs
-_MAX_TITLES = 4  # maximum number of titles of an example
+_MAX_EXAMPLES = 3  # maximum number of songs with several versions that are listed as examples
+_MAX_TITLES = 4  # maximum number of titles that are listed for such a song
 
 # All versions of a song get the same song id: the id of the track with the most plays if tracks
 # have ids, otherwise the id derived from artist and base title.

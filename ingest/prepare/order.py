@@ -36,10 +36,10 @@ SORTED_NAMES = {
 
 _MIN_SONGS = 5  # shorter playlists are ignored, because they are often sorted by chance
 _MIN_PLAYLISTS = 5  # with fewer playlists, nothing is measured
-_SORTED_STEPS = 0.95  # minimum share of steps in one direction in a sorted playlist
+_SORTED_STEPS = 0.95  # minimum share of neighbouring songs in the same order in a sorted playlist
 _SORTED_PLAYLISTS = 0.5  # minimum share of sorted playlists for data to count as sorted
 _SHUFFLES = 3  # number of shuffles over which counts are averaged
-_MIN_LIFT = 1.1  # in data in play order, counts are at least this many times those after shuffling
+_MIN_LIFT = 1.1  # minimum count for a play order, relative to the count after shuffling
 _NO_ARTIST = -1  # artist number of songs without an artist
 _MIN_EXPECTED = 1_000  # minimum count after shuffling to conclude that there is no play order
 

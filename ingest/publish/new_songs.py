@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ALBUM = "album"
-"""Keyword payload field whose songs are averaged before those of the artist, if it exists."""
+"""Keyword payload field of the album. A release need not have this field."""
 
 MIN_LENGTH = 1e-6
 """Minimum length of a mean of unit vectors that has a direction."""
@@ -28,13 +28,15 @@ def average_vectors(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the rows of the new songs that get a dense vector, shape (m,), and the vectors.
 
-    `catalog` has the column `artist_key` (lists) and perhaps `album`. `is_new` is a mask of its
-    rows. `vectors`, shape (n, dimensions), are the unit vectors of the songs in the rows `rows`.
+    `catalog` is a table of songs with the column `artist_key` (lists) and perhaps the column
+    `ALBUM`. `is_new` is a mask of the new songs among the rows. `vectors`, shape (n, dimensions),
+    are the unit vectors of the songs in the rows `rows`, shape (n,).
 
-    The vector of a new song is the mean of the vectors of its album, scaled to unit length. The
-    album consists of the songs with the same value in the field `ALBUM` that share an artist with
-    the song. If there is no such vector, it is the mean of the vectors of its artists. A song with
-    several artists gets the mean over the artists, weighted by their numbers of vectors.
+    The vector of a new song is the mean of the vectors of the song's album, scaled to unit length.
+    The album consists of the songs with the same value in the column `ALBUM` that share an artist
+    with the song. If no song of the album has a vector, the mean of the vectors of the song's
+    artists is used. A song with several artists gets the mean over the artists, weighted by their
+    numbers of vectors.
     """
     artists = encode_keys(catalog["artist_key"].combine_chunks())
     groups = [artists]
@@ -51,7 +53,7 @@ def average_vectors(
 
 
 def _combine(artists: EncodedKeys, albums: EncodedKeys) -> EncodedKeys:
-    """Return the pairs of artist and album of each song as keys, without names."""
+    """Return keys that stand for pairs of artist and album. The keys have no names."""
     album_of = np.full(int(max(artists.rows.max(initial=-1), albums.rows.max(initial=-1))) + 1, -1)
     album_of[albums.rows] = albums.codes
     album = album_of[artists.rows]
@@ -66,7 +68,10 @@ def _average(
     rows: NDArray[np.int64],
     vectors: NDArray[np.float32],
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the wanted rows that share a key with a vector, and the unit means of the vectors."""
+    """Return the wanted rows that share a key with a row that has a vector, and their mean vectors.
+
+    The mean is over the vectors of all rows that share a key, and is scaled to unit length.
+    """
     shape = (len(is_wanted), int(keys.codes.max(initial=-1)) + 1)
     keys_of = csr_array((np.ones(len(keys.codes)), (keys.rows, keys.codes)), shape=shape)
     wanted = np.flatnonzero(is_wanted)

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 SONGS_PER_BATCH = 20_000
 
 # Songs that are too rare for a dense vector are included, because they predict other songs as
-# seeds. The ordinal is the popularity rank; ties are broken by id. New songs come last.
+# seeds. The ordinal is the popularity rank; ties are broken by id. New songs, which are in catalog
+# files but not in training playlists, come last.
 _CATALOG = """
 SELECT song, song_id, artist, title, artist_keys AS artist_key,
        (row_number() OVER (ORDER BY playlists DESC, song_id) - 1)::UINTEGER AS ordinal,
@@ -51,7 +52,7 @@ ORDER BY ordinal
 class PointOptions:
     """Options for assembling points.
 
-    - `catalog_min`: minimum number of training playlists that must contain a song.
+    - `catalog_min`: minimum number of training playlists of a song in the catalog.
     - `payload`: names of the columns of songs that become extra payload fields, including content
       fields.
     - `song_exponent`: the weights for a song are divided by the song's plays ** song_exponent.
@@ -71,8 +72,9 @@ class PointOptions:
 class Points:
     """The file of songs for a `catalog.draft.Draft`, with counts.
 
-    `collided_keys` is the number of content keys that have no entries because their indexes
-    collide. `new_songs` is the number of songs that are included because of catalog files alone.
+    `collided_keys` is the number of content keys that have no entries, because another key has the
+    same index. `new_songs` is the number of songs that are included only because catalog files list
+    them.
     """
 
     path: Path
@@ -83,7 +85,7 @@ class Points:
 
 @contextmanager
 def assemble_points(files: StageFiles, work: Path, options: PointOptions) -> Iterator[Points]:
-    """Write the points of a release to a file in `work`, which is removed when the context ends.
+    """Write the points of a release to a file in `work`. The file is removed when the context ends.
 
     Memory use: about 20 bytes for each co-occurrence weight, which includes a temporary copy, plus
     the dense vectors.
@@ -211,7 +213,7 @@ class _ContentEntries:
     """The content entries of all songs, by ordinal (see `catalog.content`).
 
     `catalog` has one row for each song, in the order of ordinals. `collided` is the number of
-    content keys that have no entries because their indexes collide.
+    content keys that have no entries, because another key has the same index.
     """
 
     def __init__(self, catalog: pa.Table, fields: Iterable[str], scale: float) -> None:
@@ -303,9 +305,9 @@ class _DenseVectors:
         self._row[ordinal[ordinal >= 0]] = np.flatnonzero(ordinal >= 0)
 
     def add_means(self, catalog: pa.Table, is_new: NDArray[np.bool_]) -> None:
-        """Add vectors of new songs without one (see `ingest.publish.new_songs`).
+        """Give new songs without a vector a mean vector (see `ingest.publish.new_songs`).
 
-        `is_new` is a mask of the rows of `catalog`.
+        `is_new` is a mask of the new songs among the rows of `catalog`.
         """
         size = self._vectors.type.list_size
         rows = np.flatnonzero(self._row >= 0)

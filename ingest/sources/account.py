@@ -1,4 +1,4 @@
-"""The result of reading: one note for each file, and the account of all records."""
+"""The result of reading: notes on each file, and numbers of records and payload values."""
 
 from __future__ import annotations
 

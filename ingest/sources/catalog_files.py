@@ -48,7 +48,9 @@ def divide_payload(
     catalog_columns: Mapping[str, str],
     options: ReadOptions,
 ) -> tuple[ReadOptions, CatalogFiles]:
-    """Return the options for reading the playlist files, and the catalog files.
+    """Decide from which files each payload column is read.
+
+    Returns the options for the playlist files, and the catalog files with their options.
 
     `columns` and `catalog_columns` map roles to given column names. Each payload column must exist
     in the playlist files, in the catalog files, or in both. Raises `ColumnError` if it exists in

@@ -124,7 +124,7 @@ class _Progress:
         self._task.advance(self._done + position, self._total)
 
     def finish_file(self) -> None:
-        """Continue with the next file."""
+        """Add the bytes of the current file to the total, and continue with the next file."""
         self._done += self._position
         self._position = 0
 

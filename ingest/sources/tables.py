@@ -46,7 +46,10 @@ class TableWriter:
 
 @contextmanager
 def open_table(path: Path, schema: pa.Schema) -> Iterator[TableWriter]:
-    """Open a Parquet file for writing. It appears at `path` at the end. Raises `StorageError`."""
+    """Open a Parquet file for writing. Raises `StorageError`.
+
+    The file appears at `path` when the context ends without an error.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     with storage_errors(path):
         writer = pq.ParquetWriter(partial, schema, compression=_COMPRESSION)

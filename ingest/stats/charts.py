@@ -160,7 +160,7 @@ def logarithmic(axis: Any, low: float, high: float, suffix: str = "") -> None:
 def save(figure: Any, folder: Path, name: str, caption: str) -> Picture:
     """Write the figure to `folder` as `name`.png and `name`.svg; return it as a `Picture`.
 
-    Call this inside the context `drawing`. Raises `StorageError`.
+    Must be called inside the context `drawing`. Raises `StorageError`.
     """
     text = io.StringIO()
     with warnings.catch_warnings(), storage_errors(folder):

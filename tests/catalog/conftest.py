@@ -27,7 +27,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 def make_store(
     kind: str, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Any:
-    """A function that creates an empty store of the kind `kind`."""
+    """A function that creates an empty store of the kind that the fixture `kind` names."""
     if kind == "folder":
         return lambda **more: EmbeddedStore(tmp_path_factory.mktemp("home"), **more)
     return memory_store if kind == "memory" else request.getfixturevalue("server_stores")

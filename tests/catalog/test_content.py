@@ -36,7 +36,7 @@ def test_the_field_is_part_of_the_index() -> None:
 
 
 def test_keys_that_share_an_index_are_found() -> None:
-    # These two keys share 31 bits of their SHA-256.
+    # The SHA-256 hashes of these two keys are equal in the 31 bits from which indexes are made.
     first, second = "artist 48274", "artist 58182"
     assert content_index(ARTIST, first) == content_index(ARTIST, second)
     index = content_index(ARTIST, first)

@@ -202,7 +202,7 @@ def test_negative_seeds_are_marked_and_empty_results_are_explained(home: Path, r
     ):
         result = call(*command, "--home", home)
         assert message in result.output
-        assert "playlists" not in result.output  # the header of an empty table
+        assert "playlists" not in result.output  # "playlists" is a heading of the table of songs
 
 
 def test_a_song_that_is_neither_name_nor_id(home: Path) -> None:

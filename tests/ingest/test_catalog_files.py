@@ -44,7 +44,7 @@ def write(path: Path, *rows: tuple[str, ...], header: str = "artist,title,record
 
 
 def popular(road: Road) -> dict[str, str]:
-    """Return the most popular song of the training playlists."""
+    """Return the row in `songs.parquet` of the most popular song of the training playlists."""
     songs = pq.read_table(road.work / "prepare" / "songs.parquet").to_pylist()
     counts = dict.fromkeys(range(len(songs)), 0)
     for playlist in pq.read_table(road.work / "split" / "train.parquet")["songs"].to_pylist():
@@ -55,7 +55,7 @@ def popular(road: Road) -> dict[str, str]:
 
 @pytest.fixture
 def catalogued(quick: Lane, tmp_path: Path) -> Lane:
-    """A lane with a catalog file: a new song, and a song of playlists."""
+    """A `Lane` with a catalog file, which lists a new song and a song of playlists."""
     known = popular(quick.road)
     file = write(
         tmp_path / "songs.csv",

@@ -1,4 +1,4 @@
-"""Take the pictures of the documentation, of synthetic data: `make pictures`."""
+"""Take the screenshots for the documentation, with synthetic data. Run with `make pictures`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COLOURS = 256
 
 
 def main() -> None:
-    """Publish a release of synthetic playlists, and take a picture of the page on it."""
+    """Publish a release of synthetic playlists, and take screenshots of the page that shows it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = folder / "playlists.csv"
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def take(address: str) -> None:
-    """Take the pictures of the page at an address."""
+    """Take the screenshots of the page at an address."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
@@ -74,7 +74,7 @@ def take(address: str) -> None:
 
 
 def save(page: Page, name: str) -> None:
-    """Save a picture of a page with few colours, so that it is small."""
+    """Save a screenshot of a page, reduced to `COLOURS` colours to keep the file small."""
     FOLDER.mkdir(exist_ok=True)
     picture = Image.open(BytesIO(page.screenshot())).convert("RGB")
     picture.quantize(COLOURS).save(FOLDER / f"{name}.png", optimize=True)

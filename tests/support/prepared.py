@@ -48,7 +48,7 @@ class Prepared:
     rejects: list[Row]
 
     def titles(self, of: list[Row] | None = None) -> dict[str, str]:
-        """Return the titles in each playlist, in order and joined into one string, by playlist."""
+        """Return the titles of each playlist, joined into one string, by playlist id."""
         return {
             one["playlist_id"]: "".join(self.songs[song]["title"] for song in one["songs"])
             for one in (self.playlists if of is None else of)

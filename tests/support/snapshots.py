@@ -25,10 +25,11 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 REWRITE = "NEXTSONG_REWRITE_GOLDEN"
 
 DATA_KEY = re.compile(r"[/ ]|\.csv$|^[0-9a-f]{8}-|^\d{8}T")
-"""A key that is data and not part of the surface: a path, a message, an id of a song or release."""
+"""A JSON key that is data, and not part of the format: a path, a message, or the id of a song or
+release."""
 
 KINDS = ("type", "event", "kind")
-"""Keys that name the kind of an object."""
+"""JSON keys whose value is the kind of the object that contains them."""
 
 TYPES = {
     dict: "object",

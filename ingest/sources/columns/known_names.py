@@ -50,7 +50,8 @@ ALIASES = _split_names(
 )
 
 # Names for other kinds of items, such as products and films. They are used only if required columns
-# are not found by the names above, so that the ids of songs do not change.
+# are not found by the names above. Otherwise, in a file of songs that also has a column such as
+# itemid, that column would identify the songs.
 ITEM_ALIASES = _split_names(
     {
         "playlist_id": (

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
 ROLES = ("playlist_id", "playlist_name", "owner", "artist", "title", "position", "track_id")
-"""The roles of columns that become columns of the rows."""
+"""The roles whose values are stored, each in a column of the table of rows."""
 
 PLAY_ROLES = ("played", "skipped")
 """Additional roles, which decide whether a play counts: its length, and whether it was skipped."""
@@ -317,7 +317,7 @@ def has_known_name(names: Sequence[str]) -> bool:
 
 
 def is_role_name(name: str) -> bool:
-    """Return whether this is a known column name for any role."""
+    """Return whether `name` is a known column name for any role."""
     return any(fold(name) in aliases for aliases in ALIASES.values())
 
 

@@ -122,7 +122,7 @@ class Content:
 
 
 def read_sample(file: SourceFile) -> Sample:
-    """Read the first `SAMPLE_SIZE` bytes. Raises `FileError`."""
+    """Read the first `SAMPLE_SIZE` bytes of a file, decompressed. Raises `FileError`."""
     with _open_bytes(file) as (raw, scale):
         with file_errors(file):
             start = raw.read(8)

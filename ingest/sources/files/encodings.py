@@ -127,7 +127,7 @@ def detect_encoding(sample: bytes, *, is_whole: bool = True) -> Encoding:
     if 2 * invalid <= len(lines):
         return UTF8
     has_cr_ends = sample.count(b"\r") - sample.count(b"\r\n") > sample.count(b"\n")
-    if has_cr_ends or not _is_western(lines):  # CR line ends are typical of MacRoman
+    if has_cr_ends or not _is_western(lines):  # CR ends are typical of MacRoman, not Windows-1252
         raise FileError(BINARY if is_binary(sample) else _UNKNOWN)
     return WINDOWS_1252
 

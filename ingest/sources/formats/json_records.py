@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from ingest.sources.formats.json_layout import Layout, Path
 
-_MAX_SHOWN = 400  # maximum number of characters of a record
+_MAX_SHOWN = 400  # maximum number of characters of a record in messages
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,10 @@ def to_array(role: str, values: Sequence[Any]) -> tuple[pa.Array, dict[int, str]
 
 
 def _to_text(value: Any, separator: str, *, keeps_type: bool) -> tuple[str | None, str]:
-    """Return a value as text, and a problem if it cannot be converted. Objects become null."""
+    """Return a value as text, and the problem if the value cannot be converted, else "".
+
+    Lists of names are joined with `separator`. Objects become null.
+    """
     if value is None or isinstance(value, dict):
         return None, ""
     if isinstance(value, list):  # such as the artists of a song

@@ -235,7 +235,9 @@ class _Records:
 
 
 def _unfold(table: pa.RecordBatch, lists: Sequence[str]) -> _Records:
-    """Return one record for each song in the parallel lists `lists`, or for each row without them.
+    """Return one record for each song in the parallel lists `lists`.
+
+    If `lists` is empty, each row is a record.
 
     A row without songs, or with lists of different lengths, becomes one record with a fault.
     """
@@ -287,7 +289,10 @@ def _walk(values: pa.Array, path: Sequence[str]) -> pa.Array:
 
 
 def _join(lists: pa.Array, path: Sequence[str], separator: str) -> pa.Array:
-    """Return the values in each list as one text. `path` leads through structs in the lists."""
+    """Return the values in each list as one text, with `separator` between the values.
+
+    `path` contains the names of the nested structs in the lists that lead to the values.
+    """
     values = _walk(lists.flatten(), path).cast(pa.string())
     offsets = np.concatenate([[0], np.cumsum(_list_lengths(lists))])
     texts = pa.LargeListArray.from_arrays(pa.array(offsets), values)

@@ -105,8 +105,8 @@ def choose_kinds(
 ) -> dict[str, PayloadKind]:
     """Return the kind of each field.
 
-    It is the kind that the user gave, else the kind in the files if it is the same in all of them,
-    else keyword.
+    A kind that the user gave takes precedence. Otherwise, the kind in the files is used if it is
+    the same in all files, else keyword.
 
     `natural` contains, for each file, the kinds of the typed columns by role.
     """

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _MICRO = 1e6
-# The time formats of Last.fm's web pages, of e-mail and of the Twitter API. Other formats in which
-# dates consist only of digits are ambiguous and therefore not included.
+# The time formats of Last.fm's web pages, of e-mail and of the Twitter API. All of them name the
+# month. Dates that consist only of digits, such as 04/05/2010, are ambiguous unless in ISO 8601.
 _NAMED_MONTHS = (
     "%d %b %Y, %H:%M",
     "%d %b %Y, %H:%M:%S",

@@ -1,4 +1,4 @@
-"""Damaged releases and pointers are detected and reported in one line."""
+"""Damage to a release, or to the pointer to the current release, is reported in one line."""
 
 from __future__ import annotations
 

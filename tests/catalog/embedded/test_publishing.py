@@ -111,7 +111,7 @@ def test_the_current_release_is_never_pruned(tmp_path: Path, quick: Draft) -> No
 
 
 def builder(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Replace the build process by this shell script."""
+    """Make publishing run the shell script `script` instead of the build process of a release."""
     path = folder / "builder"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o700)
@@ -257,7 +257,7 @@ def test_a_release_in_several_segments_returns_the_same_songs(
         releases.append(EmbeddedRelease(shard, manifest))
         releases[-1].verify()
     assert segments == [1, 2]
-    assert len(list((tmp_path / "shards").iterdir())) == 2  # no folder of a part is left
+    assert len(list((tmp_path / "shards").iterdir())) == 2  # temporary folders are removed
     for vector in vectors[::400]:
         whole, parted = (nearest(release, vector, 20) for release in releases)
         assert [hit.song for hit in whole] == [hit.song for hit in parted]

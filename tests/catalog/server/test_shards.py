@@ -98,7 +98,7 @@ def test_several_shards_find_the_same_as_one(stores: list[ServerStore], search: 
 
 @pytest.mark.parametrize("limit", [30, 150])
 def test_several_shards_fuse_at_least_what_one_fuses(stores: list[ServerStore], limit: int) -> None:
-    # If all songs are fused, each song has both parts of its score.
+    # If all songs are fused, the score of each song includes the sparse and the dense score.
     complete = {
         hit.song: hit.score
         for hit in find_in_one_and_in_several(stores, replace(QUERY, limit=500))[0]

@@ -65,7 +65,7 @@ class ScriptedSystem:
 def dataset(tmp_path: Path) -> Dataset:
     """Six songs by two artists. Song 5 is a version of song 0.
 
-    Songs by the same artist have similar vectors.
+    Vectors have two dimensions. Their angles are similar for songs by the same artist.
     """
     titles = ["Heroes", "Fame", "Under", "Roar", "Firework", "Heroes - Live"]
     table = pa.table({"song_id": [""] * 6, "artist": [""] * 6, "title": titles})
@@ -92,8 +92,8 @@ def test_a_disliked_song_worked_out_by_hand(
     monkeypatch.setattr(query_options, "K", 1)
     monkeypatch.setattr(query_options, "DEPTH", 2)
     # For seed 1, songs 0, 2 and 3 are recommended. Song 0 becomes the disliked song, because song 2
-    # is the label. The new scores of songs 2, 3 and 4 are cos(.1) - cos(.2), cos(1.2) - cos(1.3)
-    # and cos(1.3) - cos(1.4).
+    # is the label. The new score of a song is the cosine with seed 1 minus the cosine with song 0:
+    # cos(.1) - cos(.2) for song 2, cos(1.2) - cos(1.3) for song 3, cos(1.3) - cos(1.4) for song 4.
     cases = HeldOutCases(["p"], [""], lists([1]), lists([2]))
     figures = by_name(run_option_tests(ScriptedSystem(dataset), cases, dataset))[DISLIKED]
     assert figures == {

@@ -42,7 +42,7 @@ def cases(road: Road) -> HeldOutCases:
 
 
 class Popular:
-    """Recommends the most popular songs, as one of the types in `SongReference`."""
+    """Recommends the most popular songs, given in one of the forms that `SongReference` allows."""
 
     def __init__(self, dataset: Dataset, form: str) -> None:
         self._songs = [dataset.songs.seed(int(song)) for song in dataset.songs.by_popularity[:300]]

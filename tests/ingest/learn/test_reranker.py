@@ -329,7 +329,7 @@ def test_the_limit_is_respected(release: EmbeddedRelease, work: Path) -> None:
 def test_unknown_songs_and_artists_get_recommendations(release: EmbeddedRelease) -> None:
     (known, *_) = asyncio.run(release.popular(1))
     artist = asyncio.run(recommend(release, Query([Seed(artist=known.song.artist, title="?")])))
-    assert artist.mode is Mode.COOCCURRENCE  # only the artist is known, which has no vector
+    assert artist.mode is Mode.COOCCURRENCE  # the song is unknown, and artists have no vectors
     assert len(artist.songs) == 10
     stranger = asyncio.run(recommend(release, Query([Seed(artist="Nobody at all", title="?")])))
     assert (stranger.mode, len(stranger.songs)) == (None, 10)

@@ -1,4 +1,4 @@
-"""Dense search in memory."""
+"""Dense search in memory, by cosine with the mean vector of the seeds."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ def rank(arrays: ReleaseArrays, *queries: list[int], power: float = 0.0) -> list
 
 
 def test_songs_are_ranked_by_cosine_with_the_mean_of_the_seeds(arrays: ReleaseArrays) -> None:
-    # The mean of songs 0 and 3 has the direction (1, 1): 1.4 for song 4, -.2 for 5, -1 for 1.
+    # The mean of songs 0 and 3 has the direction (1, 1). The dot products with (1, 1) are 1.4 for
+    # song 4, -0.2 for song 5 and -1 for song 1.
     assert rank(arrays, [0, 3]) == [[4, 5, 1]]
 
 
 def test_later_seeds_weigh_more(arrays: ReleaseArrays) -> None:
-    # The last seed has the weight 1, and the first 1/8.
+    # The last seed has the weight 1, and the first seed has the weight 1/8.
     assert rank(arrays, [1, 3], [3, 1], power=3.0) == [[4, 5, 0], [5, 4, 0]]
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Added:
-    """The output of the stage. `before` are the songs of the playlists."""
+    """The output of the `catalog` stage. `before` are the songs of the playlists."""
 
     before: list[Row]
     songs: list[Row]
@@ -53,7 +53,7 @@ def add(
     merge: bool = False,
     needs_artist: bool = True,
 ) -> Added:
-    """Run `prepare` on the plays, and the stage on the rows of a catalog file."""
+    """Run the `prepare` stage on `plays`, and the `catalog` stage on `rows` of a catalog file."""
     folder.joinpath("playlists").mkdir()
     first = prepared(folder / "playlists", plays, 1, merge_versions=merge, fields=fields)
     out = folder / "catalog"

@@ -67,7 +67,7 @@ def read(tmp_path: Path) -> Read:
 
 
 def titles(rows: list[dict[str, Any]], role: str = "playlist_id") -> dict[str, str]:
-    """Return the titles in each playlist, joined into one string, by playlist."""
+    """Return the titles of the rows with each value of `role`, joined into one string, by value."""
     result: dict[str, str] = {}
     for row in rows:
         result[row[role]] = result.get(row[role], "") + row["title"]

@@ -52,7 +52,7 @@ def test_a_logarithmic_axis_has_several_labels(low: float, high: float) -> None:
 
 
 def heights(monkeypatch: pytest.MonkeyPatch, values: Any, folder: Path) -> tuple[str, list[float]]:
-    """Draw a histogram of values. Return its kind, and the heights of its bars or steps."""
+    """Draw a histogram. Return "bars" or "steps", and the heights of the bars or steps."""
     drawn: list[tuple[str, list[float]]] = []
 
     def seen(figure: Any, *rest: Any) -> Picture:

@@ -187,7 +187,7 @@ def test_a_name_without_doubt_is_corrected_and_the_user_is_told(text: str) -> No
         ("The Roos - Everlasting", ["The Roots - Everlasting", "The Rots - Everlasting"]),
         ("Arctic Monkys", ["Arctic Monkeys - Do I Wanna Know?", "Arctic Monkeys - R U Mine?"]),
         ("arktik", ["Arctic Monkeys - Do I Wanna Know?", "Arctic Monkeys - R U Mine?"]),
-        ("The Rootz - The Seed 3.0", ["The Roots - The Seed 2.0"]),  # another number
+        ("The Rootz - The Seed 3.0", ["The Roots - The Seed 2.0"]),  # a different number
     ],
 )
 def test_a_doubtful_name_is_refused_with_suggestions(text: str, listed: list[str]) -> None:

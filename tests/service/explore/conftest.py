@@ -63,7 +63,8 @@ def visit(explorer: Explorer) -> Callable[[Callable[[User], Awaitable[None]]], N
         try:
             asyncio.run(simulate())
         finally:
-            # At its end, the simulation removes the modules of pages and their packages.
+            # The simulation ends by removing the modules of pages, and their packages, from
+            # sys.modules. They are restored, because other tests use them.
             sys.modules.update(modules)
 
     return run

@@ -33,7 +33,7 @@ def get(token: str | None, url: str, **headers: str) -> httpx.Response:
 
 
 def connect(token: str | None, **headers: str) -> dict[str, Any]:
-    """Return the first message to a WebSocket with these headers."""
+    """Open a WebSocket with these headers. Return the first message from the server."""
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:

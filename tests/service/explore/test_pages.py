@@ -75,7 +75,7 @@ async def wait_for(
 
 
 def find_options(user: User) -> list[str]:
-    """Return the values that the filter on the field genre offers."""
+    """Return the values that the page offers for a filter on the field `genre`."""
     (select,) = user.find(marker="field-genre").elements
     assert isinstance(select, ui.select)
     return [str(option) for option in select.options]

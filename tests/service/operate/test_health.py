@@ -1,4 +1,4 @@
-"""The health depends on the release store, and releases that fail to open are tried again."""
+"""Health status, which follows the release store, and new attempts to open failed releases."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_liveness_is_serving_even_if_no_call_can_be_answered(loop: Loop) -> None
 
 
 class UnreachableStore(FakeStore):
-    """A store that cannot be reached while `is_unreachable`."""
+    """A store that cannot be reached while `is_unreachable` is set."""
 
     is_unreachable = False
 

@@ -248,7 +248,7 @@ def test_a_call_keeps_its_release_which_is_closed_afterwards(loop: Loop) -> None
 
 
 class FakeReranker:
-    """A stand-in for a model; `loaded_by` lists the threads that loaded it."""
+    """A fake re-ranker. `loaded_by` lists the threads that loaded it."""
 
     loaded_by: ClassVar[list[threading.Thread]] = []
     fields: ClassVar[list[str]] = []

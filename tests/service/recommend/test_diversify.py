@@ -180,8 +180,9 @@ def test_songs_without_an_artist_are_neither_capped_nor_spaced() -> None:
 
 def test_gaps_combined_with_diversity() -> None:
     ranking = [hit("a1", 1.0, X), hit("a2", 0.9, Y), hit("b1", 0.5, X, "B"), hit("c", 0.4, Y, "C")]
-    # With a diversity of 0.5, the marginal relevances after "a1" are 0.5 * 0.83 for "a2", 0 for
-    # "c", and 0.5 * 0.17 - 0.5 for "b1".
+    # The scores, scaled to the range from 0 to 1, are 1, 0.83, 0.17 and 0. With a diversity of 0.5,
+    # the marginal relevances after "a1" are 0.5 * 0.83 for "a2", 0 for "c", and 0.5 * 0.17 - 0.5
+    # for "b1".
     assert select(ranking, 4, diversity=0.5) == ["a1", "a2", "b1", "c"]
     assert select(ranking, 4, diversity=0.5, gap=1) == ["a1", "c", "a2", "b1"]
 
@@ -260,5 +261,6 @@ def test_a_batch_is_one_request() -> None:
     fake = FakeRelease(POINTS, strengths=WEIGHTS)
     queries = [Query(seeds(first, first + 1), explain=True) for first in range(50)]
     asyncio.run(recommend_many(fake, queries))
-    # `FakeRelease` counts the songs that `cooccurrence_weights` looks up as a call of `points`.
+    # The method `cooccurrence_weights` of `FakeRelease` looks songs up, which counts as the second
+    # call of `points`.
     assert fake.call_counts == {"points": 2, "find": 1, "strengths": 1}

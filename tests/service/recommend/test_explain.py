@@ -62,7 +62,7 @@ def real_content(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenRelea
 
 @pytest.fixture(params=["fake", "edge"])
 def content(request: pytest.FixtureRequest, real_content: OpenRelease) -> OpenRelease:
-    """A release with content entries. The last two seeds have the weights 1/2 and 1."""
+    """A release with content entries. The last two seeds of a query have the weights 1/2 and 1."""
     if request.param == "fake":
         return FakeRelease(POINTS, strengths=WEIGHTS, shares={ARTIST: 0.4})
     return real_content

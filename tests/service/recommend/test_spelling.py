@@ -1,4 +1,4 @@
-"""Songs found by misspelt names: ranking, ties, bounds, and the choice of a certain song."""
+"""Songs found by misspelt names: ranking, ties, bounds, and when a song is certainly meant."""
 
 from __future__ import annotations
 

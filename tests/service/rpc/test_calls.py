@@ -256,7 +256,7 @@ def test_metrics_count_calls_answers_and_failures(loop: Loop) -> None:
         'call_seconds_count{method="Recommend"} 2.0',
         'stage_seconds_count{stage="resolve"} 3.0',
         'stage_seconds_count{stage="embed"} 3.0',
-        # The artist of the unknown seed has no songs, so popular ones are retrieved as well.
+        # The artist of the unknown seed has no songs, so popular songs are retrieved as well.
         'stage_seconds_count{stage="search"} 4.0',
         'stage_seconds_count{stage="rank"} 5.0',
         'answers_total{strategy="STRATEGY_SEEDS"} 2.0',
