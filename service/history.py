@@ -118,7 +118,7 @@ class History:
                 log.warning("old plays could not be removed", reason=str(error))
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the Qdrant server."""
         self._nodes.close()
 
     async def _upsert(self, points: list[models.PointStruct]) -> None:

@@ -37,7 +37,7 @@ _UNKNOWN_KIND = _Kind("unknown", ("=", "!=", ">=", "<=", "~"))
 
 @dataclass(frozen=True, slots=True)
 class WrittenCondition:
-    """The text of a condition as the user typed it, and the parts of that text."""
+    """A condition as the user typed it, and the field, operator and value in its text."""
 
     text: str
     field: str

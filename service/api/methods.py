@@ -61,7 +61,7 @@ async def recommend(
 async def batch_recommend(
     release: OpenRelease, request: pb.BatchRecommendRequest, timings: Timings | None = None
 ) -> pb.BatchRecommendResponse:
-    """Answer `BatchRecommend`."""
+    """Answer `BatchRecommend`, with several queries in each request to Qdrant."""
     queries = await validation.parse_batch(request, release.manifest.payload)
     response = pb.BatchRecommendResponse()
     async for group in pause_between(_split_by_work(queries)):

@@ -223,7 +223,7 @@ async def parse_plays(request: pb.RecordPlaysRequest) -> list[tuple[Seed, int]]:
 
 
 def parse_song(field: str, message: pb.Seed, weight: float = 1.0) -> Seed:
-    """Return the song of a message, which names it by id, or by title with or without an artist.
+    """Return the song that a message names by id, or by title with or without an artist.
 
     The result has the weight `weight`; the weight in the message is ignored. `field` is the path of
     the song, for error messages.

@@ -56,12 +56,12 @@ _SERVICE_CONFIG = json.dumps(
 )
 
 MAX_RESPONSE_BYTES = 64 << 20
-"""Responses to large batches exceed the 4 MiB that gRPC accepts by default."""
+"""Maximum size of a response. The default of gRPC, 4 MiB, is too small for large batches."""
 
 _OPTIONS = [
     ("grpc.service_config", _SERVICE_CONFIG),
     ("grpc.enable_retries", 1),
-    # Reconnect to a replica within seconds; by default, gRPC waits up to 2 minutes.
+    # Reconnect to a restarted server within seconds; by default, gRPC waits up to 2 minutes.
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
     ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
@@ -73,11 +73,10 @@ class Client:
 
     Each call takes at most `timeout` seconds, including retries. If the host name resolves to
     several addresses, or if `address` lists several (`ipv4:HOST:PORT,HOST:PORT`), calls go to them
-    in turn. A call is tried
-    up to four times if the service is unavailable or shutting down, but fewer times if most calls
-    fail. If the service is at capacity, a call is repeated after the delay that the service asks
-    for, plus a random time of up to the same length. Every call can be repeated safely. Threads can
-    share a client; processes cannot share one across a fork.
+    in turn. A call is tried up to four times if the service is unavailable or shutting down, but
+    fewer times if most calls fail. If the service is at capacity, a call is repeated after the
+    delay that the service asks for, plus a random time of up to the same length. Every call can be
+    repeated safely. Threads can share a client; processes cannot share one across a fork.
 
     - `key`: sent as a bearer token.
     - `ca`: use TLS and trust only the certificates in this PEM file.

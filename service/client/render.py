@@ -99,8 +99,8 @@ def print_search_results(
 ) -> None:
     """Print the songs found by name.
 
-    `is_fuzzy` says whether the user asked for similar names. If only the request does, no song had
-    the words of the query, and the response has songs with similar names instead.
+    `is_fuzzy` says whether the user asked for similar names. If the user did not, but the request
+    is fuzzy, no song had the words of the query, and the response has songs with similar names.
     """
     console = Console()
     has_words = is_fuzzy or not request.fuzzy

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from service.client.client import Client, Direct
 
-MAX_SPLITS = 12  # splits that are tried per text
+MAX_SPLITS = 12  # maximum number of splits that are tried for a text
 MAX_SEEDS = 1_000  # maximum number of seeds per call in the API
 MAX_TITLE = 512  # maximum number of characters of a title in the API
 MAX_QUERY = 200  # maximum number of characters of a search text in the API
@@ -217,7 +217,7 @@ def _search_similar(recommender: Client | Direct, text: str) -> pb.SearchSongsRe
 def _correct(
     text: str, similar: pb.SearchSongsResponse, corrections: Corrections
 ) -> pb.Song | None:
-    """Return the song that a misspelt text means, or None if it is unknown."""
+    """Return the song that a misspelt text means, or None if there is doubt."""
     pairs = zip(similar.songs, similar.similarities, strict=True)
     names = [(song.artist, song.title, similarity) for song, similarity in pairs]
     certain = find_certain(text, names)
@@ -247,7 +247,10 @@ def _build_seed(split: Split) -> pb.Seed:
 
 
 def _find_title(recommender: Client | Direct, text: str) -> pb.Seed | None:
-    """Return the only song with this title, or None. Raises `SeedTextError` if several have it."""
+    """Return the only song with this title, or None if there is none.
+
+    Raises `SeedTextError` if several songs have the title.
+    """
     title = normalise(text)
     if not title or len(text) > MAX_QUERY:
         return None

@@ -1,1 +1,1 @@
-"""The web page of `nextsong explore`, on one release of a store."""
+"""The web page of `nextsong explore`, which shows one release of a store."""

@@ -126,7 +126,7 @@ class Explorer:
         """
         if release == self.manifest.release:
             return self.release
-        async with self._opening:  # two tabs may ask for the same release
+        async with self._opening:  # two tabs may request the same release at once
             if release not in self._other_releases:
                 if release not in await self.list_releases():
                     raise NoReleaseError(f"no release {release} in {self.store.location}")

@@ -1,4 +1,4 @@
-"""A request in the address of a page, so that a playlist can be shared as a link."""
+"""Encode a request in the address of a page, so that a playlist can be shared as a link."""
 
 from __future__ import annotations
 

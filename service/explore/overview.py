@@ -73,7 +73,7 @@ class Overview:
     fields: dict[str, FieldValues]
 
     def find_rows(self) -> dict[str, int]:
-        """Return the row of each song, by id."""
+        """Return the index of each song in the lists and arrays, by song id."""
         return {song_id: row for row, song_id in enumerate(self.song_ids)}
 
 
@@ -146,12 +146,12 @@ def _compute_in_child(location: StoreLocation, path: Path, sender: Connection) -
     try:
         overview = compute(location, sender)
         sender.send(overview)
-        with suppress(NextsongError):  # without the file, the next start computes it again
+        with suppress(NextsongError):  # the next start computes the overview again
             save(overview, path)
     except NextsongError as error:
         sender.send(str(error))
     except (KeyboardInterrupt, BrokenPipeError):
-        pass  # the page has been stopped
+        pass  # the web server has been stopped
     finally:
         sender.close()
 

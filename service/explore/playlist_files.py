@@ -1,4 +1,4 @@
-"""Playlists as files: M3U, JSPF, CSV and JSON."""
+"""Read and write playlists as files in the formats M3U, JSPF, CSV and JSON."""
 
 from __future__ import annotations
 

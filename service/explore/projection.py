@@ -1,8 +1,8 @@
 """Project dense vectors to a plane so that similar songs are near each other.
 
-The layout starts from the two main components of the vectors. Neighbours then attract each other
-and random songs repel each other, as in McInnes et al., "UMAP: Uniform Manifold Approximation and
-Projection", 2018, with one gradient step for all songs at a time.
+The layout starts from the first two principal components of the vectors. Neighbours then attract
+each other and random songs repel each other, as in McInnes et al., "UMAP: Uniform Manifold
+Approximation and Projection", 2018, with one gradient step for all songs at a time.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ NEIGHBOURS = 12  # nearest songs that attract each song
 CELLS_SEARCHED = 3
 """Minimum number of cells that are searched for neighbours (see `find_neighbours`)."""
 
-EPOCHS = 200  # steps of all songs
-REPELLED = 5  # random songs that repel each song in a step
+EPOCHS = 200  # gradient steps
+REPELLED = 5  # random songs that repel a song in each step, for each of its neighbours
 CURVE_A, CURVE_B = 1.577, 0.895
 """Parameters of UMAP's curve for `min_dist` 0.1: similarity = 1 / (1 + a d^2b) at distance d."""
 
@@ -44,15 +44,15 @@ def project(
     start = project_linearly(vectors)
     if len(vectors) <= NEIGHBOURS:
         return _scale(start)
-    chance = np.random.default_rng(seed)
-    neighbours = find_neighbours(vectors, chance)
+    rng = np.random.default_rng(seed)
+    neighbours = find_neighbours(vectors, rng)
     advance(NEIGHBOURS_SHARE)
     positions = _scale(start) * START_EXTENT
     # Noise separates songs with equal vectors, which would never move apart.
-    positions += chance.normal(scale=1e-3, size=positions.shape).astype(np.float32)
+    positions += rng.normal(scale=1e-3, size=positions.shape).astype(np.float32)
     edges = np.repeat(np.arange(len(vectors)), neighbours.shape[1]), neighbours.ravel()
     for epoch in range(EPOCHS):
-        _take_step(positions, edges, 1 - epoch / EPOCHS, chance)
+        _take_step(positions, edges, 1 - epoch / EPOCHS, rng)
         advance(NEIGHBOURS_SHARE + (1 - NEIGHBOURS_SHARE) * (epoch + 1) / EPOCHS)
     return _scale(positions)
 
@@ -67,7 +67,7 @@ def project_linearly(vectors: NDArray[np.float32]) -> Positions:
     return components
 
 
-def find_neighbours(vectors: NDArray[np.float32], chance: np.random.Generator) -> NDArray[np.int64]:
+def find_neighbours(vectors: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.int64]:
     """Return the indexes of the nearest other vectors of each vector, shape (n, NEIGHBOURS).
 
     The vectors must have unit length. The search is approximate: the vectors are divided into cells
@@ -75,7 +75,7 @@ def find_neighbours(vectors: NDArray[np.float32], chance: np.random.Generator) -
     """
     count = len(vectors)
     cells = max(1, round(np.sqrt(count) / 2))
-    centres = vectors[chance.choice(count, cells, replace=False)]
+    centres = vectors[rng.choice(count, cells, replace=False)]
     for _ in range(3):
         cell = _find_nearest_centre(vectors, centres)
         sums = np.zeros_like(centres)
@@ -86,18 +86,18 @@ def find_neighbours(vectors: NDArray[np.float32], chance: np.random.Generator) -
     members = [np.flatnonzero(cell == number) for number in range(cells)]
     nearest_cells = np.argsort(-(centres @ centres.T), axis=1)
     neighbours = np.empty((count, NEIGHBOURS), dtype=np.int64)
-    for number, own in enumerate(members):
-        if not len(own):
+    for number, rows in enumerate(members):
+        if not len(rows):
             continue
         candidates = np.empty(0, dtype=np.int64)
         for searched, nearby in enumerate(nearest_cells[number], 1):
             candidates = np.concatenate([candidates, members[nearby]])
             if searched >= CELLS_SEARCHED and len(candidates) > NEIGHBOURS:
                 break
-        similarity = vectors[own] @ vectors[candidates].T
-        similarity[own[:, None] == candidates[None, :]] = -np.inf
+        similarity = vectors[rows] @ vectors[candidates].T
+        similarity[rows[:, None] == candidates[None, :]] = -np.inf
         best = np.argpartition(-similarity, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
-        neighbours[own] = candidates[best]
+        neighbours[rows] = candidates[best]
     return neighbours
 
 
@@ -115,9 +115,9 @@ def _take_step(
     positions: Positions,
     edges: tuple[NDArray[np.int64], NDArray[np.int64]],
     rate: float,
-    chance: np.random.Generator,
+    rng: np.random.Generator,
 ) -> None:
-    """Move all songs once, in place.
+    """Apply one gradient step to all positions, in place.
 
     `edges` holds the indexes of each song and of its neighbours, as two arrays of shape
     (n * NEIGHBOURS,). `rate` is the learning rate.
@@ -130,17 +130,17 @@ def _take_step(
     pull = np.clip(pull, -MAX_STEP, MAX_STEP)
     step = _sum_by_song(pull, heads, count) - _sum_by_song(pull, tails, count)
     for _ in range(REPELLED):
-        between = positions - positions[chance.integers(count, size=count)]
+        between = positions - positions[rng.integers(count, size=count)]
         squared = (between**2).sum(axis=1)
         push = _compute_push(squared)[:, None] * between
-        # UMAP repels `REPELLED` random songs for each edge.
+        # UMAP repels `REPELLED` random songs for each edge, and each song has `NEIGHBOURS` edges.
         step += NEIGHBOURS * np.clip(push, -MAX_STEP, MAX_STEP)
     # Dividing by the number of neighbours keeps the layout stable, because all edges act at once.
     positions += (rate * step / NEIGHBOURS).astype(np.float32)
 
 
 def _compute_pull(squared: NDArray[np.float32]) -> NDArray[np.floating]:
-    """Return, for squared distances, the factor of the position difference that attracts songs."""
+    """Return the attraction at squared distances, as a factor of the difference of positions."""
     distance = np.maximum(squared, 1e-6)
     pull: NDArray[np.floating] = (
         -2 * CURVE_A * CURVE_B * distance ** (CURVE_B - 1) / (1 + CURVE_A * distance**CURVE_B)
@@ -149,7 +149,7 @@ def _compute_pull(squared: NDArray[np.float32]) -> NDArray[np.floating]:
 
 
 def _compute_push(squared: NDArray[np.float32]) -> NDArray[np.floating]:
-    """Return, for squared distances, the factor of the position difference that repels songs."""
+    """Return the repulsion at squared distances, as a factor of the difference of positions."""
     push: NDArray[np.floating] = (
         2 * CURVE_B / ((0.001 + squared) * (1 + CURVE_A * np.maximum(squared, 1e-6) ** CURVE_B))
     )

@@ -131,7 +131,7 @@ def run(explorer: Explorer, address: Address, ready: Callable[[str], None]) -> N
 
 
 def _exit(_signal: int, _frame: FrameType | None) -> None:
-    # Uvicorn sends the signal again after it has stopped; end without an error.
+    # Uvicorn sends the signal again after it has stopped. Exit with code 0 instead of an error.
     raise SystemExit(0)
 
 

@@ -1,4 +1,4 @@
-"""The state of a browser tab: the request that the page answers, and the songs that it names."""
+"""The state of a browser tab: the request that the user builds, and the songs of its seeds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Session:
     """The request of a browser tab, which the user changes step by step.
 
     - `request`: its seeds are the playlist; its other fields are the options of the page.
-    - `songs`: songs of the catalog whose names are known, by id.
+    - `songs`: songs of the catalog that the page has shown or resolved, by id.
     - `resolutions`: how each seed was resolved in the last response, by its song id and its name.
     """
 
@@ -94,7 +94,7 @@ class Session:
         self.weigh(index, WEIGHTS[position % len(WEIGHTS)])
 
     def toggle_dislike(self, index: int) -> None:
-        """Give the song at `index` the weight `DISLIKED`, or 1 if its weight is negative."""
+        """Set the weight of the song at `index` to `DISLIKED`, or to 1 if it is negative."""
         self.weigh(index, 1.0 if get_weight(self.seeds[index]) < 0 else DISLIKED)
 
     def learn(self, response: pb.RecommendResponse) -> None:

@@ -38,7 +38,7 @@ FORWARDED_HEADERS = ("authorization", "x-api-key", REQUEST_ID, "traceparent", "t
 """Headers of an HTTP request that are sent as metadata of the gRPC call."""
 
 MIN_THREAD_BYTES = 64 << 10
-"""Size of a message from which a thread converts it, so that other calls need not wait."""
+"""Minimum size of messages that are converted in a thread, so that other calls need not wait."""
 
 CORS_HEADERS = [
     *("content-type", "connect-protocol-version", "connect-timeout-ms"),
@@ -49,7 +49,7 @@ CORS_HEADERS = [
 class BadRequestError(Exception):
     """A request that is refused without a call to the gRPC server.
 
-    `http_status` replaces the HTTP status of the code.
+    `http_status` replaces the HTTP status that `HTTP_STATUS` has for the gRPC code.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str, http_status: int | None = None) -> None:
@@ -170,7 +170,7 @@ def require_plain_json(request: Request) -> None:
 
 
 def parse_json(body: bytes, message: Message) -> Message:
-    """Read a JSON object into `message` and return it. Raises `BadRequestError`."""
+    """Parse a JSON object into `message` and return it. Raises `BadRequestError`."""
     try:
         return json_format.ParseDict(json.loads(body or b"{}"), message)
     except (ValueError, RecursionError, json_format.ParseError) as error:

@@ -38,7 +38,7 @@ RELEASE_FILE_SIZE = 256
 """Size in bytes of the file that holds the id of the release that a process uses."""
 
 # The metrics files of a process. When the process is replaced, the new process continues the kept
-# files, and the other files are cleared.
+# files, so that no counter decreases, and the other files are cleared.
 _KEPT_FILES = ("counter_{pid}.db", "histogram_{pid}.db")
 _RELEASE_FILE = "release_{pid}"
 _CLEARED_FILES = ("gauge_livesum_{pid}.db", _RELEASE_FILE)
@@ -102,7 +102,7 @@ class Metrics:
             self._stages.labels(name).observe((end - begin) / 1e9)
 
     def count_answers(self, response: Message) -> None:
-        """Count the strategies, resolutions of seeds and reasons for no songs in a response."""
+        """Count the strategy, seeds and empty reason of each recommendation in a response."""
         for recommendation in _list_recommendations(response):
             self._answers.labels(pb.Strategy.Name(recommendation.strategy)).inc()
             resolutions = Counter(seed.resolution for seed in recommendation.seeds)
@@ -190,9 +190,9 @@ def reserve_files(folder: Path, pid: int, predecessor: int | None = None) -> Non
     """Create the metrics files of the process with the id `pid`.
 
     If the process replaces another one, with the id `predecessor`, rename the files of that process
-    instead, so that the counters continue. prometheus_client maps the files into memory, and
-    the kernel kills a process that writes to a mapped page when the disk is full. Therefore, the
-    files are allocated at their full size. Raises `StorageError`.
+    instead, so that the counters continue. prometheus_client maps the files into memory, and the
+    kernel kills a process that writes to a mapped page when the disk is full. Therefore, the files
+    are allocated at their full size. Raises `StorageError`.
     """
     for name in (*_KEPT_FILES, *_CLEARED_FILES):
         path = _build_path(folder, name, pid)

@@ -39,7 +39,7 @@ MIN_PAUSE_S, MAX_PAUSE_S = 0.25, 15.0
 """Seconds to wait before a process is replaced. The wait doubles with each failure in a row."""
 
 STABLE_AFTER_S = 60.0
-"""Lifetime in seconds after which a process that ends is replaced after the minimum wait."""
+"""A process that ran for more seconds is replaced after the minimum wait when it ends."""
 
 EXTRA_S = 5.0
 """Seconds after the drain and grace periods at which a process that still runs is killed."""

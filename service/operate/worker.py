@@ -43,7 +43,8 @@ async def _serve(settings: Settings, connection: Connection) -> None:
 
 def main() -> None:
     """Serve until a signal, or until the parent process dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the parent, which stops us
+    # Ctrl-C also reaches the parent process, which then ends this process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with Connection(int(sys.argv[1])) as connection:
         settings = Settings(**connection.recv())
         logs.configure(settings.log_level, settings.log_format)

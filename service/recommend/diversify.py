@@ -32,7 +32,7 @@ class DiverseSelection:
       Goldstein, 1998). The next song is the one that maximises (1 - diversity) * relevance -
       diversity * similarity. The relevance of a song is its score, scaled to the range 0 to 1 among
       the candidates. Its similarity is its highest cosine similarity to any song already selected.
-      A song without a vector has the mean similarity of all pairs of songs.
+      For a song without a vector, the similarity is the mean over all pairs of songs with vectors.
     - `played`: recordings of the seeds (see `service.recommend.recordings`), of which no version is
       selected. At most one version of each other recording is selected. If `played` is None,
       versions are allowed without limit.
@@ -133,7 +133,7 @@ class DiverseSelection:
         for recent in self._recent:
             candidates.block(_artists(recent))
         while not self.is_complete and (hit := candidates.take_best()):
-            # The oldest song of a full gap no longer blocks its artists after this selection.
+            # If the gap is full, its oldest song leaves the gap, and its artists are unblocked.
             leaving_gap = self._recent[:1] if len(self._recent) == self._min_artist_gap else ()
             self._select(hit)
             for artist in self._full_artists.intersection(_artists(hit)):
@@ -156,7 +156,7 @@ class _Candidates:
     ) -> None:
         self._hits = hits
         self._is_left = np.ones(len(hits), bool)
-        self._blocks = np.zeros(len(hits), np.int64)  # per song, the number of its artists' blocks
+        self._blocks = np.zeros(len(hits), np.int64)  # for each song, how often it is blocked
         self._rows_by_artist: defaultdict[str, list[int]] = defaultdict(list)
         self._rows_by_recording: defaultdict[Recording, list[int]] = defaultdict(list)
         for row, hit in enumerate(hits):
@@ -215,10 +215,10 @@ class _Candidates:
         return [hit for hit, is_left in zip(self._hits, self._is_left, strict=True) if is_left]
 
     def _compare_with(self, index: int) -> None:
-        """Update the highest similarity of each song for a selected song.
+        """Include a selected song in the highest similarity of each candidate.
 
-        `index` is the index of the selected song among the earlier selected songs and the
-        candidates.
+        `index` is the index of the selected song in the list of the songs that were selected before
+        the candidates were created, followed by the candidates.
         """
         cosines = self._cosines.compare_with(index)[-len(self._hits) :]
         self._nearest = np.maximum(self._nearest, cosines)
@@ -263,7 +263,7 @@ def _scale(scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _compute_mean_cosine(vectors: NDArray[np.float64]) -> float:
-    """Return the mean dot product of all pairs of two different rows."""
+    """Return the mean dot product of all pairs of different rows, which have unit length."""
     total = vectors.sum(axis=0)
     pairs = len(vectors) * (len(vectors) - 1)
     return float(total @ total - np.square(vectors).sum()) / pairs

@@ -142,8 +142,8 @@ async def _select_songs(
 ) -> list[list[Hit]]:
     """Return the selected songs for each plan, best first.
 
-    Another round of searches is needed only if the selection rejected songs because they are
-    versions, or because of `max_per_artist`, `min_artist_gap` or `diversity`.
+    Searches are repeated only for plans whose selection rejected songs because they are versions,
+    or because of `max_per_artist`, `min_artist_gap` or `diversity`.
     """
     selections = [_start_selection(plan) async for plan in pause_between(plans)]
     unfinished = [

@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 FORMAT_2_SCALE = 0.15
 """`cooccurrence_scale` of releases of format 2, which do not record this parameter.
 
-The scale is the typical ratio of the highest co-occurrence score of a query to the sum of its seed
-weights. On a data set of radio sessions, the ratio was between 0.11 and 0.20 for 80% of the
-queries.
+The scale is the typical highest co-occurrence weight of a seed. It was measured on radio sessions,
+as the ratio of the highest co-occurrence score of a query to the sum of its seed weights: between
+0.11 and 0.20 for 80% of the queries.
 """
 
 
@@ -139,9 +139,9 @@ def _build_search(
 def _compute_dense_weight(manifest: Manifest, entries: Sequence[Entry]) -> float:
     """Return the factor that converts a cosine similarity to the scale of co-occurrence scores.
 
-    The factor is the product of the release's dense weight, its typical largest co-occurrence
-    weight of a seed (`cooccurrence_scale`, or `FORMAT_2_SCALE` in format 2), and the sum of the
-    positive weights of the known seeds.
+    The factor is the product of three numbers: the release's dense weight; its
+    `cooccurrence_scale`, which is the typical highest co-occurrence weight of a seed; and the sum
+    of the positive weights of the seeds that the catalog has.
     """
     parameters = manifest.origin.parameters
     total = sum(entry.weight for entry in entries if not entry.field and entry.weight > 0)

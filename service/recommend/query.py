@@ -36,8 +36,8 @@ class Strategy(Enum):
 
     - SEEDS: the seeds that are in the catalog.
     - ARTISTS: the artists of the seeds, because no training playlist contains a seed.
-    - POPULAR: the most popular songs, because no training playlist contains a seed, and the
-      catalog has no song of its artist.
+    - POPULAR: the most popular songs, because no training playlist contains a seed, and no song of
+      the seeds' artists can be recommended.
     """
 
     SEEDS = "seeds"

@@ -1,4 +1,4 @@
-"""Identify the recording that all versions of a song share, such as remasters and radio edits."""
+"""Identify the recording that versions of a song, such as remasters and edits, have in common."""
 
 from __future__ import annotations
 

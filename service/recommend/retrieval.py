@@ -89,7 +89,7 @@ async def retrieve(
 async def rank(
     release: OpenRelease, plans: Sequence[Plan], hits: Sequence[list[Hit]]
 ) -> list[list[Hit]]:
-    """Return a ranking for each plan: its hits, which are re-ranked if its mode is RANKED."""
+    """Return the hits of each plan, re-ranked if the mode of the plan is RANKED."""
     rankings = list(hits)
     ranked = [index for index, plan in enumerate(plans) if plan.mode is Mode.RANKED]
     reranker = load_reranker(release.manifest.ranker) if ranked else None

@@ -27,7 +27,7 @@ MAX_SAME_NAME = 100
 """Maximum number of search results to compare with the name of a seed."""
 
 MAX_SEARCH_TEXT = 200
-"""Number of characters of a name that are searched for. The results are compared with all of it."""
+"""Number of characters of a name to search for. The results are compared with the full name."""
 
 MAX_CONCURRENT_LOOKUPS = 16
 """Maximum number of searches for names that run at the same time."""

@@ -34,13 +34,13 @@ MIN_SIMILARITY = 0.6
 """Minimum similarity of a song that is returned."""
 
 PARTIAL_NAME = 0.98
-"""Factor for a similarity to the artist alone or to the title alone."""
+"""A similarity to the artist alone or to the title alone is multiplied by this factor."""
 
 FOLDED_NAME = 0.95
-"""Factor for a similarity of names in which letters that are often confused count as equal."""
+"""A similarity is multiplied by this factor if often confused letters count as equal."""
 
 PART_OF_NAME = 0.75
-"""Factor for a similarity to the most similar part of the name that begins with a word."""
+"""A similarity to a part of the name, from the start of a word, is multiplied by this factor."""
 
 WORDS_OF_NAME = 0.8
 """Minimum similarity if every word of the text begins a word of the artist or the title."""
@@ -97,9 +97,10 @@ def find_certain(text: str, names: Sequence[tuple[str, str, float]]) -> int | No
     """Return the index of the only song that a text can mean, or None if there is doubt.
 
     `names` has the artist, the title and the similarity of each song, the most similar first. A
-    song is certain if its name is similar enough, no other name is nearly as similar, and the
-    numbers agree ("Part 1" and "Part 2" are similar): the text has all numbers of the title, and no
-    number that is in neither artist nor title. The text must not be the name of the artist alone.
+    song is certain if its name is similar enough, no other name is nearly as similar, and the text
+    is not the name of the artist alone. The numbers must agree as well, because "Part 1" and
+    "Part 2" are similar: the text must have all numbers of the title, and no number that is in
+    neither artist nor title.
     """
     if not names:
         return None

@@ -20,7 +20,10 @@ MIN_WEIGHT = 1e-30
 """Smaller weights are left out of a sparse query, because they do not change a float32 score."""
 
 MIN_RELATIVE_NORM = 1e-6
-"""Norm of the sum of weighted seed vectors, per unit of weight, below which they cancel out."""
+"""Minimum norm of the sum of the weighted seed vectors, relative to the sum of absolute weights.
+
+If the norm is smaller, the seeds cancel each other out.
+"""
 
 
 def weigh_seeds(
@@ -28,12 +31,12 @@ def weigh_seeds(
 ) -> dict[int, float]:
     """Return the weight of each seed for which `is_used` is true, by its index in `seeds`.
 
-    The weight of a positive seed is its weight in the query times the recency weight of its age,
-    which is the number of positive seeds after it. A negative seed was not played, so its position
-    has no effect: it keeps its weight, and does not add to the age of other seeds.
+    A seed with a positive weight was played: its weight is multiplied by the recency weight of its
+    age, which is the number of played seeds after it. A seed with a negative weight was not played:
+    it keeps its weight, and does not add to the age of other seeds.
 
-    The most recent seed comes first, and negative seeds come last. The result is empty if no
-    positive seed is used.
+    The most recent seed comes first, and seeds with negative weights come last. The result is empty
+    if no played seed is used.
     """
     played = [index for index, seed in enumerate(seeds) if seed.weight > 0]
     ages = {index: age for age, index in enumerate(reversed(played)) if is_used[index]}
@@ -69,12 +72,12 @@ def list_entries(
     """Yield the entries of a sparse query vector, for known songs and for content keys.
 
     At a content key, the weight of the seed is multiplied by the share of the content field in
-    `shares`. If a song is unknown, its only content key is the artist that the query names. Nothing
-    is yielded if no positive seed has an entry.
+    `shares`. If the catalog does not have the song of a seed, its only content key is the artist
+    that the query names. Nothing is yielded if no seed with a positive weight has an entry.
     """
     fields = [field for field, share in shares.items() if share]
     keys = [[(field, key) for field in fields for key in list_keys(seed, field)] for seed in seeds]
-    is_used = [bool(seed.point or own) for seed, own in zip(seeds, keys, strict=True)]
+    is_used = [bool(seed.point or seed_keys) for seed, seed_keys in zip(seeds, keys, strict=True)]
     for seed, weight in weigh_seeds(seeds, recency, is_used).items():
         point = seeds[seed].point
         if point is not None:
@@ -108,8 +111,9 @@ def weigh_seed_vectors(
 def build_dense_query(seeds: Sequence[ResolvedSeed], recency: Recency) -> Vector | None:
     """Return the dense query vector: the weighted mean of the seeds, scaled to unit length.
 
-    The shape is (dimensions,). If the seeds cancel out, the result is the vector of the most recent
-    seed. If no positive seed has a vector, the result is None.
+    The shape is (dimensions,). If the weighted seeds cancel each other out, the result is the
+    vector of the most recent seed. If no seed with a positive weight has a vector, the result is
+    None.
     """
     weights, parts = weigh_seed_vectors(seeds, recency)
     if not weights:

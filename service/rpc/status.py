@@ -150,7 +150,7 @@ def get_reason(error: errors.NextsongError) -> str:
 
 
 def build_error(call: grpc.RpcError, address: str = "") -> errors.NextsongError:
-    """Return the exception for a failed call to `address`."""
+    """Return the exception that the client raises for a failed call to `address`."""
     code = call.code()
     message = call.details() or code.name
     if not _is_from_service(call):

@@ -59,7 +59,10 @@ async def build_explore_page(explorer: Explorer, link: str, view: str) -> None:
 
 
 class ExplorePage:
-    """The page of one browser tab. `most_playlists` is the popularity of the most popular song."""
+    """The page of a browser tab.
+
+    `most_playlists` is the number of playlists that contain the most popular song.
+    """
 
     def __init__(
         self, explorer: Explorer, session: Session, most_playlists: int, view: str

@@ -91,7 +91,7 @@ class PlaylistPanel:
         await self.change()
 
     async def toggle_dislike(self, index: int) -> None:
-        """Dislike the song at `index`, or like it again."""
+        """Set the weight of the song at `index` to `DISLIKED`, or to 1 if it is negative."""
         self._session.toggle_dislike(index)
         await self.change()
 
@@ -135,7 +135,7 @@ class PlaylistPanel:
 
 
 class _Row:
-    """A song of the playlist."""
+    """A row of the list, which shows a song of the playlist."""
 
     def __init__(self, panel: PlaylistPanel, index: int) -> None:
         self.element = box("li", "entry", tabindex="0", data_row=str(index))

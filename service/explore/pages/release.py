@@ -62,7 +62,7 @@ def build_release_page(explorer: Explorer) -> None:
 
 
 def build_facts(facts: Iterable[tuple[str, int]]) -> None:
-    """Build large figures with their names."""
+    """Show numbers in large type, each with its name."""
     with box("dl", "facts"):
         for name, value in facts:
             with box("div", "fact"):

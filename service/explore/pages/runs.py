@@ -1,4 +1,4 @@
-"""The page of the evaluations: the figures of the logged runs over time."""
+"""The page of the evaluations: the metrics of the logged runs over time."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _build_charts(label: str, runs: Sequence[LoggedRun]) -> None:
 
 
 def _draw_line(name: str, points: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    """Return the options of a chart of values over time."""
+    """Return the ECharts options of a line chart of (time, value) points."""
     as_percent = "value => (100 * value).toFixed(1) + '%'"
     grey = "#888d95"
     return {

@@ -29,8 +29,8 @@ POPULARITY_STEPS = 100
 class TuningPanel:
     """Controls for all fields of a request but its seeds.
 
-    `most_playlists` is the number of playlists of the most popular song. `changed` is called after
-    each change of the session.
+    `most_playlists` is the number of playlists that contain the most popular song. `changed` is
+    called after each change of the session.
     """
 
     def __init__(
@@ -286,5 +286,5 @@ def _field(label: str) -> Any:
 
 
 def _any_number(value: float) -> str:
-    """Return a number as text. 0 stands for any number."""
+    """Return a number as text, or "any" for 0."""
     return f"{value:g}" if value else "any"

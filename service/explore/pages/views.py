@@ -1,4 +1,4 @@
-"""The views of the answers: next songs, modes side by side, two releases side by side."""
+"""The tabs with recommendations: next songs, modes side by side, two releases side by side."""
 
 from __future__ import annotations
 
@@ -111,54 +111,57 @@ class ReleasesView:
         self._session = session
         self._pick = pick
         self._element = box("div", "releases-view")
-        self._other: str | None = None
+        self._other_release: str | None = None
         self._is_built = False
 
     async def update(self) -> None:
         """Answer the session's request from both releases. Raises `NextsongError`."""
         if not self._is_built:
             self._is_built = True
-            own = self._explorer.manifest.release
-            others = [name for name in await self._explorer.list_releases() if name != own]
+            release = self._explorer.manifest.release
+            releases = await self._explorer.list_releases()
             with self._element:
-                self._build(own, others)
-        if self._other is None:
+                self._build(release, [name for name in releases if name != release])
+        if self._other_release is None:
             return
         has_seeds = bool(self._session.seeds)
         self._grid.visible = has_seeds
         if not has_seeds:
             self._summary.text = "Add a song to the playlist to compare the releases."
             return
-        await self._compare(self._other)
+        await self._compare(self._other_release)
 
-    def _build(self, own: str, others: list[str]) -> None:
-        if not others:
+    def _build(self, release: str, other_releases: list[str]) -> None:
+        if not other_releases:
             Text("The store keeps no other release to compare with.", "hint", "p")
             return
-        self._other = others[0]
+        self._other_release = other_releases[0]
         with box("div", "view-head"):
             Text("Compared with", "muted")
-            ui.select(others, value=others[0], on_change=self._choose).props(
+            ui.select(other_releases, value=other_releases[0], on_change=self._choose).props(
                 'dense outlined options-dense aria-label="Other release"'
             ).classes("mono")
         self._summary = Text("", "hint", "p").mark("overlap")
         self._grid = box("div", "columns")
         with self._grid:
-            self._columns = (_Column(own, self._pick), _Column(others[0], self._pick))
+            self._columns = (
+                _Column(release, self._pick),
+                _Column(other_releases[0], self._pick),
+            )
 
     async def _choose(self, event: Any) -> None:
-        self._other = event.value
+        self._other_release = event.value
         self._columns[1].title.text = event.value
         try:
             await self.update()
         except NextsongError as error:
             self._summary.text = str(error)
 
-    async def _compare(self, other: str) -> None:
+    async def _compare(self, other_release: str) -> None:
         request = self._session.request
         answers = [
             await self._explorer.recommend(request),
-            await self._explorer.recommend(request, await self._explorer.open_other(other)),
+            await self._explorer.recommend(request, await self._explorer.open_other(other_release)),
         ]
         ranks = [
             {scored.song.song_id: rank for rank, scored in enumerate(answer.response.songs, 1)}
@@ -194,7 +197,7 @@ class _Column:
 
 
 def _describe_rank(rank: int, other_rank: int | None) -> str:
-    """Compare the rank of a song with its rank in the other list, or None if it is not there."""
+    """Return a note on the rank of a song in the other list, None if that list lacks the song."""
     if other_rank is None:
         return "only here"
     return "same rank" if other_rank == rank else f"rank {other_rank} there"

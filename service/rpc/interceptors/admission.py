@@ -24,11 +24,12 @@ WORK_PER_SLOT = 1_000
 MIN_CATCH_UP_S, MAX_CATCH_UP_S = 1.0, 20.0
 """Minimum and maximum number of seconds for which extra calls are admitted after a stall.
 
-See `Admission.stall`. Between the two, extra calls are admitted until the queue has drained.
+See `Admission.stall`. Between the two, extra calls are admitted until the calls that waited during
+the stall have been answered.
 """
 
 EXTRA_SLOTS = 5_000
-"""Slots that are added while the queue drains after a stall."""
+"""Slots that are added for the calls that waited during a stall."""
 
 
 class Admission:
@@ -58,7 +59,7 @@ class Admission:
             )
         self._used += slots
         if self._used <= self._capacity and not self._is_catching_up(MIN_CATCH_UP_S):
-            self._last_stall_end = -math.inf  # the queue has drained
+            self._last_stall_end = -math.inf  # the calls that waited have been answered
         try:
             yield
         finally:
@@ -70,7 +71,7 @@ class Admission:
 
         This happens when a large release is loaded or closed. Calls that are sent during that time
         are received all at once afterwards, although the service is not overloaded. Therefore,
-        extra calls are admitted until the queue has drained.
+        extra calls are admitted until these calls have been answered.
         """
         self._stalls += 1
         try:
@@ -115,9 +116,9 @@ MAX_PAUSE_S = 0.01
 """Maximum length of a pause in seconds."""
 
 IDLE_S = 0.002
-"""Seconds without a call in progress after which the next pause is not due yet.
+"""Seconds without a call after which no pause is due.
 
-In this time, the event loop accepts all calls that have arrived.
+In this time, the idle event loop has accepted all calls that have arrived.
 """
 
 

@@ -36,8 +36,8 @@ class Keys:
     def find_caller(self, metadata: Mapping[str, str]) -> str:
         """Return the name of the key in the `authorization` (bearer) or `x-api-key` metadata.
 
-        A key without a name has the number of its line. Raises `NoKeyError` if there is no key, or
-        an unknown one.
+        A key without a name is named after its line, such as `line 3`. Raises `NoKeyError` if there
+        is no key, or an unknown one.
         """
         self._reload_if_changed()
         key = metadata.get("x-api-key", "")

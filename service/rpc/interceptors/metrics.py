@@ -20,7 +20,7 @@ class MeasureCalls:
         self._metrics = metrics
 
     async def __call__(self, call: Call, proceed: Handler) -> Message:
-        """Answer the call."""
+        """Answer the call, and record its outcome and duration."""
         self._metrics.begin_call()
         try:
             response = await proceed(call)

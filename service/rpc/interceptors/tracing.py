@@ -18,7 +18,7 @@ class TraceCalls:
         self._tracer = tracer
 
     async def __call__(self, call: Call, proceed: Handler) -> Message:
-        """Answer the call."""
+        """Answer the call, and record its spans."""
         try:
             return await proceed(call)
         finally:
