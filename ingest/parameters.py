@@ -32,7 +32,7 @@ FEWEST_LONE, MOST_LONE = 5, 200
 """Bounds of the default value of `lone_neighbours`."""
 
 LARGE_CATALOG = 1_000_000
-"""Above this number of songs, songs in only one training playlist are not in the catalog."""
+"""Number of songs above which, by default, songs in only one training playlist are left out."""
 
 ORDERS = ("auto", "played", "none")
 _WITHOUT_ORDER: Mapping[str, float] = {

@@ -104,6 +104,6 @@ def _imported_names(node: ast.AST) -> Iterator[str]:
 
 
 def _with_packages(name: str) -> Iterator[str]:
-    """Yield the names of all packages of a module, and its name: `a`, `a.b` and `a.b.c`."""
+    """Yield the names of a module's packages, then the module's own name: `a`, `a.b`, `a.b.c`."""
     parts = name.split(".")
     yield from (".".join(parts[:length]) for length in range(1, len(parts) + 1))

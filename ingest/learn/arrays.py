@@ -44,7 +44,7 @@ class StageFiles:
 
 @dataclass(frozen=True)
 class ContentField:
-    """A content field: a field, such as the artist, whose shared values (keys) relate songs.
+    """A content field, such as the artist. Songs with the same value (key) count as related.
 
     - `keys`, shape (songs, keys): 1 if the song has the key, else 0.
     - `entries`, shape (keys, songs): the content entries (see `catalog.content`) of songs in the
@@ -218,7 +218,7 @@ class EncodedKeys:
 def encode_keys(column: pa.Array) -> EncodedKeys:
     """Return the keys in a column of strings or of lists of strings.
 
-    Nulls, empty strings, and keys that are repeated in a row are ignored.
+    Nulls, empty strings, and repetitions of a key in the same list are ignored.
     """
     if pa.types.is_list(column.type):
         rows, keys = pc.list_parent_indices(column), pc.list_flatten(column)

@@ -162,7 +162,7 @@ class CatalogSummary:
 class CatalogOptions:
     """Options for adding the songs of catalog files.
 
-    - `merge_versions`: whether versions of a song are one song.
+    - `merge_versions`: whether all versions of a song, such as remasters, count as one song.
     - `track_ids`: whether songs of playlists are identified by track ids. If not, track ids in
       catalog files are ignored.
     - `fields`: names of the payload fields that the songs of playlists have.

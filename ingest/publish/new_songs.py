@@ -1,4 +1,4 @@
-"""Dense vectors of new songs, which no training playlist contains."""
+"""Dense vectors of new songs: songs of catalog files in too few training playlists, or in none."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALBUM = "album"
 """Keyword payload field of the album. A release need not have this field."""
 
 MIN_LENGTH = 1e-6
-"""Minimum length of a mean of unit vectors that has a direction."""
+"""Minimum length of a sum of unit vectors. In a shorter sum, the vectors cancel each other out."""
 
 
 def average_vectors(

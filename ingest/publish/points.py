@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 SONGS_PER_BATCH = 20_000
 
 # Songs that are too rare for a dense vector are included, because they predict other songs as
-# seeds. The ordinal is the popularity rank; ties are broken by id. New songs, which are in catalog
-# files but not in training playlists, come last.
+# seeds. The ordinal is the popularity rank; ties are broken by id. Songs of catalog files that are
+# in no training playlist therefore come last.
 _CATALOG = """
 SELECT song, song_id, artist, title, artist_keys AS artist_key,
        (row_number() OVER (ORDER BY playlists DESC, song_id) - 1)::UINTEGER AS ordinal,

@@ -297,7 +297,10 @@ class FakeRelease:
 
 
 class FakeStore:
-    """A store of releases or errors. The content that was `put` last is current."""
+    """A store of fake releases. Instead of a release, `put` can store an error for `open` to raise.
+
+    The release or error that was `put` last is current.
+    """
 
     def __init__(self, release: FakeRelease) -> None:
         self._contents: dict[str, FakeRelease | Exception] = {}

@@ -119,8 +119,8 @@ def _add_nested(columns: dict[str, str], names: ColumnNames, given: Mapping[str,
     """Add columns by the last part of their names to `columns`, for roles without a column.
 
     Playlists and owners are looked for in the records, unless only the songs in a list name them.
-    Other roles are looked for in the songs, if there are any. Names of other items count only if
-    there is no artist.
+    Other roles are looked for in the songs, if there are any. Names for other kinds of items, such
+    as products, count only if there is no artist.
     """
     outer = [name for name in names.outer if name not in names.flags]
     inner = [name for name in names.inner if name not in names.flags]

@@ -110,7 +110,7 @@ class Content:
         return (note,)
 
     def describe(self, *parts: str) -> str:
-        """Return the format in words: `parts`, the encoding unless UTF-8, and the compression."""
+        """Return the format in words: `parts`, the encoding if not UTF-8, and any compression."""
         encoding = "" if self.encoding.is_utf8 else self.encoding.name
         return ", ".join(part for part in (*parts, encoding, self.compression) if part)
 

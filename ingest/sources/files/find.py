@@ -35,7 +35,7 @@ STDIN = Path("-")
 
 @dataclass(frozen=True)
 class FileState:
-    """Size in bytes, modification time and inode of a file, which show if the file has changed."""
+    """Size in bytes, modification time and inode of a file, by which changes are detected."""
 
     size: int
     modified_ns: int

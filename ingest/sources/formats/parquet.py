@@ -102,7 +102,7 @@ class ParquetFile:
             first_row = last_row + 1
 
     def _read_tables(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Yield parts of the file with the columns `names`. Raises `FileError`."""
+        """Yield the rows of the file in batches, with the columns `names`. Raises `FileError`."""
         with (
             file_errors(self.file),
             pq.ParquetFile(self.file.path, page_checksum_verification=True) as file,

@@ -1,4 +1,4 @@
-"""`nextsong bench spelling`: mistakes, and figures of a small synthetic release."""
+"""`nextsong bench spelling`: generated spelling mistakes, and figures of a small release."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ def test_calls_are_not_repeated_if_most_calls_fail(loop: Loop) -> None:
         for _ in range(20):
             with pytest.raises(UnavailableError):
                 client.recommend(WATERLOO)
-    # The first call is tried four times, and each later call is tried once.
+    # The first call is tried four times. Later calls are tried once, because most calls fail.
     assert 1_000 - release.failures == 4 + 19
 
 

@@ -1,4 +1,4 @@
-"""Playlists as files: what is written is read again."""
+"""Files of playlists: exported files are read back unchanged, and imported files are read."""
 
 from __future__ import annotations
 
