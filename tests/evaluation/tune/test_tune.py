@@ -131,8 +131,8 @@ def test_epochs_are_tried_around_the_default() -> None:
     def choices(start: Parameters) -> tuple[int, ...]:
         return tuning_space.make_search_space("train", start, PLAYS)["epochs"].choices
 
-    assert choices(PLAYED) == (15, 30, 60, 120)
-    assert choices(replace(PLAYED, epochs=2)) == (15, 30, 60, 120, 2)
+    assert choices(PLAYED) == (4, 8, 15, 30)
+    assert choices(replace(PLAYED, epochs=2)) == (4, 8, 15, 30, 2)
 
 
 def test_without_an_order_its_parameters_are_not_tuned() -> None:
