@@ -66,7 +66,7 @@ def test_there_are_no_bars_without_a_terminal(road: Road, tmp_path: Path) -> Non
     output = ingest(road, tmp_path / "home").stderr
     assert "\x1b" not in output
     assert "%" not in output
-    assert len(output.splitlines()) == 7
+    assert len(output.splitlines()) == 8
 
 
 def test_an_interrupted_query_raises_keyboard_interrupt(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_popular_returns_at_most_all_songs(small: Library) -> None:
 
 
 def test_the_large_release_is_indexed(large: Library) -> None:
-    assert large.notes.results[0].startswith("6,000 songs, 6,000 vectors indexed")
+    assert large.notes.results[0].startswith("6,000 songs, 12,000 vectors indexed")
 
 
 @pytest.mark.parametrize(
