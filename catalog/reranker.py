@@ -1,7 +1,7 @@
-"""The re-ranker: boosted trees that order the best songs of a co-occurrence search.
+"""The re-ranker: a LightGBM model that orders the best songs of a co-occurrence search again.
 
-This module defines the candidates and the features for both `ingest`, which trains the model on
-training playlists, and `service`, which applies the model. LightGBM implements the trees.
+`ingest` trains the model, and `service` applies it. Both use the candidates and the features that
+this module defines.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ log = logging.getLogger("nextsong.ranking")
 Floats = NDArray[np.float64]
 
 CANDIDATES = 150
-"""Number of candidates: the best songs of a co-occurrence search with the release's parameters.
+"""Number of candidates of a query: the best songs of a co-occurrence search.
 
-If a query asks for more songs, it has as many candidates as it asks for."""
+If a query asks for more songs than this number, it has as many candidates as it asks for."""
 
 RECENCIES = (Recency(0.0), Recency(2.0))
-"""Recencies of two more co-occurrence scores of the candidates, without content.
+"""Weightings of the seeds for the features "flat_score" and "steep_score".
 
-A model refers to features by name. Therefore, if a recency changes, its feature needs a new name,
-so that models trained with the old recency are not used (see `Reranker`)."""
+These features are co-occurrence scores without content entries (see `catalog.content`). If a
+recency changes, its feature needs a new name, because models that were trained with the old recency
+are recognised by their feature names (see `Reranker`)."""
 
 FEATURES = (
     "score",
@@ -53,28 +54,32 @@ FEATURES = (
     "candidates_of_artist",
     "artist_repeated",
 )
-"""Columns of the feature matrix (see `build_features`). Two more columns follow for each keyword
-field, such as the album."""
+"""Names of the columns of the feature matrix, without keyword fields (see `build_features`)."""
 
 SHARE, OF_LAST = "_share", "_of_last"
+"""Suffixes of the names of the two features of each keyword field, such as "album_share"."""
 
 MOST_FIELDS = 5
-"""Maximum number of keyword payload fields that are features: the first in alphabetical order."""
+"""Maximum number of keyword payload fields from which features are computed.
+
+If a release has more fields, the first in alphabetical order are used."""
 
 MIN_SCORE = 1e-9
-"""Smallest divisor of scores, which can all be 0."""
+"""Minimum divisor of scores. It prevents a division by 0 if all scores are 0."""
 
 RECENT_PAIRS = 10
-"""Number of the last pairs of consecutive seeds for the feature "artist_repeated"."""
+"""Maximum number of pairs of consecutive seeds, the most recent ones, for "artist_repeated"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The content keys of n candidates and m seeds, of one content field (see `catalog.content`).
+    """The keys of n candidates and m seeds in one content field (see `catalog.content`).
+
+    The keys of a song are its artists, for example, or its album.
 
     - `candidates`, shape (n, keys): whether each candidate has each key.
-    - `seeds`, shape (m, keys): the same for the seeds, in play order, with songs that the catalog
-      lacks.
+    - `seeds`, shape (m, keys): whether each seed has each key. Seeds are in play order, and include
+      songs that are not in the catalog.
     """
 
     candidates: NDArray[np.bool_]
@@ -96,12 +101,12 @@ class Keys:
 class Candidates:
     """The n candidates of a query, at least one.
 
-    - `scores`, shape (3, n): the scores of the search, best first, and the co-occurrence scores
-      with the `RECENCIES`.
+    - `scores`, shape (3, n): in the first row, the scores of the search that found the candidates,
+      best first; in the other rows, the co-occurrence scores for each of the `RECENCIES`.
     - `plays`, shape (n,): number of training playlists that contain each candidate.
-    - `seed_plays`: number of training playlists that contain each seed, in play order, without
-      seeds that no training playlist contains. It is not empty.
-    - `keys`: the keys of the artists, and then of each keyword field.
+    - `seed_plays`, shape (known seeds,): number of training playlists that contain each seed, in
+      play order. Seeds in no training playlist are left out. At least one seed must remain.
+    - `keys`: the keys in the artist field, and then in each keyword field.
     """
 
     scores: Floats
@@ -111,18 +116,28 @@ class Candidates:
 
 
 def feature_names(fields: Sequence[str] = ()) -> list[str]:
-    """Return the names of the columns of the feature matrix for these keyword fields."""
-    return [*FEATURES, *(name + what for name in fields for what in (SHARE, OF_LAST))]
+    """Return the names of all columns of the feature matrix, given the keyword fields."""
+    return [*FEATURES, *(name + suffix for name in fields for suffix in (SHARE, OF_LAST))]
 
 
 def build_features(candidates: Candidates) -> Floats:
     """Return the feature matrix of n candidates, shape (n, len(FEATURES) + 2 * fields).
 
-    Each score is divided by the highest score of its kind. The popularity of a song is the
-    logarithm of 1 + `plays`; it is compared with the mean of the seeds and with the last seed.
-    Shares are shares of the seeds that have an artist in common with the candidate. In the share by
-    recency, a seed that A other seeds follow weighs 1 / (A + 1). "artist_repeated" is the share of
-    pairs with an artist in common among the last `RECENT_PAIRS` pairs of consecutive seeds.
+    The columns, in the order of `FEATURES`:
+
+    - the three scores, each divided by the highest score of its row in `candidates.scores`
+    - the popularity of the candidate, log(1 + plays), minus the mean popularity of the seeds, and
+      minus the popularity of the last seed
+    - the number of seeds
+    - the share of the seeds that have an artist in common with the candidate; the same share with
+      the weight 1 / (age + 1) for each seed, where the age is the number of later seeds; and
+      whether the last seed has an artist in common with the candidate
+    - the number of candidates by the candidate's artist; by the most frequent of several artists
+    - the share of pairs with an artist in common among the last `RECENT_PAIRS` pairs of consecutive
+      seeds
+
+    Two columns follow for each keyword field: the share of the seeds that have a key in common with
+    the candidate, and whether the last seed has.
     """
     scores, (artists, *fields) = candidates.scores, candidates.keys
     popularity, of_seeds = np.log1p(candidates.plays), np.log1p(candidates.seed_plays)
@@ -152,12 +167,14 @@ def build_features(candidates: Candidates) -> Floats:
 
 
 class Reranker:
-    """Boosted trees that score candidates by their features. More likely songs score higher.
+    """A LightGBM model that scores candidates by their features.
 
     - `fields`: the keyword payload fields that the model uses.
-    - `has_current_features`: whether the model was trained with the features of this version.
+    - `has_current_features`: whether the model was trained with the features that this version of
+      nextsong computes.
 
-    Raises `CorruptReleaseError` or `MissingLibraryError`.
+    The argument `model` is the text of the model. Raises `CorruptReleaseError` if LightGBM cannot
+    parse the text, and `MissingLibraryError` if LightGBM cannot be loaded.
     """
 
     def __init__(self, model: str) -> None:
@@ -165,49 +182,58 @@ class Reranker:
         try:
             self._booster = lightgbm.Booster(model_str=model)
         except lightgbm.basic.LightGBMError as error:
-            raise CorruptReleaseError(f"the ranker is no model of LightGBM: {error}") from error
+            raise CorruptReleaseError(f"the re-ranker is not a LightGBM model: {error}") from error
         names = self._booster.feature_name()
         self.fields = [name.removesuffix(SHARE) for name in names[len(FEATURES) :: 2]]
         self.has_current_features = names == feature_names(self.fields)
 
     def score(self, table: Floats) -> Floats:
-        """Return the scores of n candidates, shape (n,), from 0 to 1, comparable within a query."""
+        """Return the scores of n candidates, shape (n,), from 0 to 1, higher for more likely songs.
+
+        `table` is the feature matrix of the candidates, shape (n, features). Scores of different
+        queries are not comparable.
+        """
         # For a few hundred rows, starting threads takes more time than the threads save.
         scores: Floats = self._booster.predict(table, num_threads=1)
         return scores
 
 
 def load_lightgbm() -> Any:
-    """Import LightGBM, which takes seconds, and send its messages to the log.
+    """Import LightGBM, which takes seconds, and return the module.
 
-    By default LightGBM prints messages on standard output. Raises `MissingLibraryError`.
+    LightGBM's messages go to the log instead of standard output. Raises `MissingLibraryError`.
     """
     try:
         import lightgbm
     except (ImportError, OSError) as error:
         raise MissingLibraryError(
-            f"rankers need LightGBM, which cannot be loaded ({error}): install `lightgbm` and the "
-            f"OpenMP library (Debian's package libgomp1)"
+            f"re-ranking needs LightGBM, which cannot be loaded ({error}): install `lightgbm` and "
+            f"the OpenMP library (Debian's package libgomp1)"
         ) from error
     lightgbm.register_logger(log)
     return lightgbm
 
 
 def pack(model: str) -> tuple[str, str]:
-    """Return the SHA-256 of a model's text, and the compressed text encoded as ASCII."""
+    """Return the SHA-256 of a model's text, in hexadecimal, and the compressed text, in base 85.
+
+    The manifest of a release contains both (see `catalog.manifest.StoredReranker`).
+    """
     content = model.encode()
     packed = base64.b85encode(zlib.compress(content, 9)).decode()
     return hashlib.sha256(content).hexdigest(), packed
 
 
 def unpack(stored: StoredReranker) -> str:
-    """Return the text of a stored model. Raises `CorruptReleaseError`."""
+    """Return the text of a stored model (see `pack`). Raises `CorruptReleaseError` if damaged."""
     try:
         content = zlib.decompress(base64.b85decode(stored.model))
     except (ValueError, zlib.error) as error:
-        raise CorruptReleaseError(f"the ranker in the manifest cannot be read: {error}") from error
+        raise CorruptReleaseError(
+            f"the re-ranker in the manifest cannot be read: {error}"
+        ) from error
     if hashlib.sha256(content).hexdigest() != stored.sha256:
-        raise CorruptReleaseError("the ranker in the manifest is not as it was published")
+        raise CorruptReleaseError("the re-ranker in the manifest is not as it was published")
     return content.decode()
 
 

@@ -1,15 +1,16 @@
 """Build a shard of Qdrant Edge in a separate process: `python -m catalog.embedded.build`.
 
-While the engine builds an index, it holds the interpreter lock, so no other thread of the same
-process could answer calls or show progress.
+While Qdrant Edge, the "engine", builds an index, it holds the global interpreter lock (GIL), so no
+other thread of the same process could answer calls or show progress.
 
 The arguments are the Parquet file of the songs, a JSON object with the fields of `Layout`, and the
-folder for the new shard. The process writes JSON objects to standard output, one per line: objects
-with the keys `stage`, `done` and `total` for progress, then one object with either the keys
-`points` and `indexed` or the key `error`.
+folder for the new shard. The process writes JSON objects to standard output, one per line. Objects
+with the keys `stage`, `done` and `total` (songs) report progress. The last object has the keys
+`points` and `indexed` (numbers of songs and of indexed vectors), or the key `error` (a message).
 
-A large release is built in several parts, each by a process of its own, whose arguments also
-include the number of the part and the number of all parts. Each part becomes a segment.
+A large release is built in several parts. Each part is built by another process of this module,
+whose arguments also include the number of the part and the number of all parts, and becomes one
+segment of the shard.
 """
 
 from __future__ import annotations
@@ -48,18 +49,21 @@ if TYPE_CHECKING:
 BATCH = 2_000  # songs per call to the engine
 
 SONGS_PER_SEGMENT = 400_000
+"""Approximate maximum number of songs in a segment."""
 
 WEIGHTS_PER_SEGMENT = 12_000_000
-"""Co-occurrence weights per segment. A weight takes about 60 bytes until the segment is indexed."""
+"""Approximate maximum number of co-occurrence weights in a segment.
+
+The maximum limits memory use: a weight takes about 60 bytes until the segment is indexed."""
 
 MAX_BUILDERS = 4
-"""Maximum number of segments that are built at a time."""
+"""Maximum number of processes that build segments at the same time."""
 
 MAX_SEGMENTS = 1_000
-"""Number of segments above which the engine merges them. It is never reached."""
+"""Number of segments above which the engine merges segments. No release has so many segments."""
 
 SEGMENTS = "segments"
-"""Folder in a shard with one folder for each segment."""
+"""Name of the folder in a shard that contains a folder for each segment."""
 
 _INDEXES: Mapping[schema.Kind, Callable[..., Any]] = {
     "keyword": edge.KeywordIndexParams,
@@ -90,9 +94,10 @@ class Layout:
 
 
 def build(songs_path: Path, layout: Layout, shard_path: Path) -> None:
-    """Create a shard at `shard_path`, add the songs, index it and close it.
+    """Create a shard in the new folder `shard_path`, with the songs and all indexes.
 
-    `songs_path` is a Parquet file as described in `catalog.draft.Draft`. Raises `EngineError`.
+    `songs_path` is a Parquet file as described in `catalog.draft.Draft`. Progress and result are
+    written to standard output. Raises `EngineError`.
     """
     songs = pq.ParquetFile(songs_path)
     builders = min(os.cpu_count() or 1, MAX_BUILDERS)
@@ -107,7 +112,8 @@ def build(songs_path: Path, layout: Layout, shard_path: Path) -> None:
         _run_builders(commands, builders, songs.metadata.num_rows)
         _merge(folders, shard_path)
     with engine_errors("build"):
-        # Loading the shard merges the journals into the files, which do not change afterwards.
+        # Loading the shard once applies its journals of changes, so that later readers change no
+        # file.
         shard = edge.EdgeShard.load(str(shard_path))
         info = shard.info()
         shard.close()
@@ -115,18 +121,19 @@ def build(songs_path: Path, layout: Layout, shard_path: Path) -> None:
 
 
 def count_parts(metadata: pq.FileMetaData, builders: int) -> int:
-    """Return the number of segments for a file of songs.
+    """Return the number of segments for a file of songs, given the metadata of the Parquet file.
 
-    `builders` is the number of segments that are built at a time. More segments than that are a
-    multiple of it, because they are equally large.
+    `builders` is the number of segments that are built at the same time. If more segments are
+    needed, the number is rounded up to a multiple of `builders`, so that all builders work until
+    the end.
     """
     columns = [
-        metadata.row_group(group).column(column)
+        metadata.row_group(group).column(index)
         for group in range(metadata.num_row_groups)
-        for column in range(metadata.num_columns)
+        for index in range(metadata.num_columns)
     ]
     weights: int = sum(
-        each.num_values for each in columns if each.path_in_schema.startswith("seeds.")
+        column.num_values for column in columns if column.path_in_schema.startswith("seeds.")
     )
     parts: int = max(
         1,
@@ -137,7 +144,10 @@ def count_parts(metadata: pq.FileMetaData, builders: int) -> int:
 
 
 def _require_distinct_songs(songs_path: Path) -> None:
-    """Raise `EngineError` if a song occurs twice. The engine detects that only within a segment."""
+    """Raise `EngineError` if a song occurs twice.
+
+    The engine would detect this only if both rows were in the same segment.
+    """
     song_ids = pq.read_table(songs_path, columns=["song_id"])["song_id"]
     distinct = pc.count_distinct(song_ids).as_py()
     if distinct != len(song_ids):
@@ -147,9 +157,10 @@ def _require_distinct_songs(songs_path: Path) -> None:
 
 
 def _run_builders(commands: Sequence[Sequence[str]], builders: int, songs: int) -> None:
-    """Run a process for each part, `builders` at a time, and report their progress as a whole.
+    """Run a process for each part, `builders` at a time, and report their total progress.
 
-    `songs` is the number of songs in all parts. Raises `EngineError` if a part cannot be built.
+    `commands` contains the first three arguments of each process. `songs` is the number of songs in
+    all parts. Raises `EngineError` if a part cannot be built.
     """
     done = [0] * len(commands)
 
@@ -174,8 +185,8 @@ def _run_builders(commands: Sequence[Sequence[str]], builders: int, songs: int) 
                 f"{child.returncode}"
             )
 
-    # After an error, a ThreadPool does not wait for its threads, unlike an executor. The other
-    # builders end with this process.
+    # After an error, a ThreadPool does not wait for its threads, unlike a ThreadPoolExecutor. The
+    # processes that still run end together with this process (see `_die_with_parent`).
     with ThreadPool(builders) as pool:
         for _ in pool.imap_unordered(run, range(len(commands))):
             pass
@@ -196,7 +207,8 @@ def build_part(
 ) -> None:
     """Create a shard with one of `parts` equal parts of the songs, in one segment.
 
-    For the other arguments, see `build`.
+    `part` is the number of the part, counted from 0. For the other arguments, see `build`. Raises
+    `EngineError`.
     """
     songs = pq.ParquetFile(songs_path)
     total, done = songs.metadata.num_rows, 0
@@ -204,7 +216,8 @@ def build_part(
     shard_path.mkdir()
     with engine_errors("build"):
         shard = edge.EdgeShard.create(str(shard_path), _config(layout))
-        # Every part has songs of all degrees of popularity, so that all parts take equally long.
+        # The file is sorted by popularity, and popular songs have longer sparse vectors. Each part
+        # takes every `parts`-th batch, so that all parts take equally long.
         for batch in islice(songs.iter_batches(BATCH), part, None, parts):
             require_sound_vectors(batch, layout.dimensions)
             shard.update(edge.UpdateOperation.upsert_points(_points(batch, layout.has_spelling)))
@@ -212,7 +225,7 @@ def build_part(
             _report(stage="upload", done=done, total=total)
         _report(stage="index", done=0, total=total)
         shard.optimize()
-        # Payload indexes of an indexed segment take less time than those of a segment that grows.
+        # Creating payload indexes takes less time after the vectors have been indexed.
         for field, kind in {**schema.PAYLOAD_INDEXES, **layout.payload}.items():
             index = _INDEXES[kind](enable_hnsw=False)  # see ACORN_MAX_SELECTIVITY
             shard.update(edge.UpdateOperation.create_field_index(field, index))
@@ -275,9 +288,10 @@ def _die_with_parent() -> None:
 
 
 def main(songs_path: str, layout: str, shard_path: str, *part: str) -> int:
-    """Build a shard and report the result or the error. Returns the exit code.
+    """Build a shard, and write the result or the error to standard output.
 
-    `part` is empty, or the number of the part and the number of parts.
+    `part` is empty, or contains the number of the part and the number of parts. Returns the exit
+    code: 0, or 1 after an error.
     """
     _die_with_parent()
     arguments = Path(songs_path), Layout(**json.loads(layout)), Path(shard_path)

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def build_request(plan: Plan, passing: Any, params: Any, **returned: Any) -> Any:
-    """Return the request for a plan.
+    """Return the Qdrant Edge request for a plan (see `catalog.search.plan`).
 
-    `passing` is the filter that songs must pass, `params` are the search parameters of the index,
-    and `returned` selects the payload and the vectors to return.
+    `passing` is the filter that songs must pass, or None. `params` are the search parameters of the
+    HNSW index. `returned` contains the arguments `with_payload` and `with_vector` of the request.
     """
     if not isinstance(plan, Fusion):
         query = _build_query(plan, params)
@@ -51,13 +51,17 @@ def _build_query(ranking: Ranking, params: Any) -> dict[str, Any]:
 
 
 def _build_sum(dense_weight: float) -> Any:
+    """Return the formula that adds the sparse score and `dense_weight` times the dense score.
+
+    If only one of the rankings contains a song, the other score is 0.
+    """
     sparse, dense = edge.Expression.Variable("$score[0]"), edge.Expression.Variable("$score[1]")
     cosine = edge.Expression.Mult([edge.Expression.Constant(dense_weight), dense])
     return edge.Formula(edge.Expression.Sum([sparse, cosine]), {"$score[0]": 0.0, "$score[1]": 0.0})
 
 
 def build_filter(clauses: Clauses) -> Any:
-    """Return the filter with these clauses, or None if there are no clauses."""
+    """Return the filter with these clauses, or None if there are none."""
     must = [_build_condition(clause) for clause in clauses.must]
     must_not = [_build_condition(clause) for clause in clauses.must_not]
     if not must and not must_not:
@@ -78,7 +82,7 @@ def _build_condition(clause: Clause) -> Any:
 
 
 def parse_point(record: Any) -> Point:
-    """Return the song in a record, with its dense vector."""
+    """Return the song in a record, with its dense vector if the record contains it."""
     return Point(parse_song(record.payload), parse_dense_vector(record))
 
 
@@ -89,6 +93,6 @@ def parse_dense_vector(record: Any) -> Vector | None:
 
 
 def parse_weights(record: Any) -> dict[int, float]:
-    """Return the sparse vector of a record, as a weight for each index."""
+    """Return the co-occurrence vector of a record: a weight by index; empty if it is missing."""
     sparse = (record.vector or {}).get(SPARSE)
     return {} if sparse is None else dict(zip(sparse.indices, sparse.values, strict=True))

@@ -1,8 +1,8 @@
-"""A release in a folder, opened for reading by Qdrant Edge in this process.
+"""A release in a folder, opened for reading by Qdrant Edge, which runs in this process.
 
-Each call to the engine holds the interpreter lock for a few tenths of a millisecond, so threads
-would not speed up the searches. Instead, coroutines pause between calls (see `catalog.pauses`). An
-open release is never written to.
+Qdrant Edge, the "engine", holds the global interpreter lock (GIL) during each call, which takes a
+few tenths of a millisecond. Threads would therefore not speed up searches. Instead, the methods are
+coroutines that let other tasks run between calls (see `catalog.pauses`).
 """
 
 from __future__ import annotations
@@ -48,21 +48,30 @@ if TYPE_CHECKING:
 
     from catalog.manifest import Manifest
 
-POINTS_AT_ONCE = 200  # songs per call to the engine
+POINTS_AT_ONCE = 200
+"""Number of songs whose payloads and dense vectors are read in one call to the engine."""
 
-WEIGHTS_AT_ONCE = 20  # songs per call to the engine; few, because sparse vectors can be long
+WEIGHTS_AT_ONCE = 20
+"""Number of songs whose sparse vectors, which can be long, are read in one call to the engine."""
 
-MAX_CACHED_SONGS = 20_000  # about 1 kB each; reading a song takes longer than finding it
+MAX_CACHED_SONGS = 20_000
+"""Maximum number of songs in the cache, about 1 kB each.
 
-MIN_CANARY_SCORE = 0.999  # minimum cosine similarity of the best hit for a canary's own vector
+Songs are cached because reading a song takes longer than finding it."""
+
+MIN_CANARY_SCORE = 0.999
+"""Minimum cosine similarity of the best hit for the vector of a canary.
+
+The canaries of a release are songs that are searched to test its index (see `Manifest.canaries`).
+"""
 
 
 @contextmanager
 def engine_errors(task: str) -> Iterator[None]:
     """Convert each error that the engine raises in this block to `EngineError`.
 
-    `task` names the failed task in the message. The engine raises plain `Exception`s and, if it
-    panics, a `BaseException`.
+    `task` completes the message "Qdrant Edge failed to TASK". The engine raises plain `Exception`s
+    and, after a panic of its Rust code, a `BaseException`.
     """
     try:
         yield
@@ -74,7 +83,11 @@ def engine_errors(task: str) -> Iterator[None]:
 
 
 class EmbeddedRelease:
-    """An `OpenRelease` (see `catalog.store`) that reads a release from the folder of its shard."""
+    """An `OpenRelease` (see `catalog.store`) that reads a release from a folder.
+
+    `shard` is the folder of the release's Qdrant Edge shard. Raises `EngineError` if the engine
+    cannot load the shard.
+    """
 
     def __init__(self, shard: Path, manifest: Manifest) -> None:
         self._manifest = manifest
@@ -94,7 +107,8 @@ class EmbeddedRelease:
     def verify(self) -> None:
         """Raise `CorruptReleaseError` if the data in the engine does not match the manifest.
 
-        The number of songs must match, and each canary must be its own nearest neighbour.
+        The number of songs must match, and each canary (see `Manifest.canaries`) must be found by
+        its own vector.
         """
         expected = self._manifest.counts.songs
         with engine_errors("count"):
@@ -124,9 +138,9 @@ class EmbeddedRelease:
         return [self._find(search) async for search in pause_between(searches)]
 
     async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
-        """Return the sparse vector of each of these songs, as a weight for each index.
+        """Return the co-occurrence vectors of songs by song id, as weights by index.
 
-        Unknown ids are omitted.
+        Unknown ids are omitted. For the indexes, see `OpenRelease.cooccurrence_weights`.
         """
         weights: dict[UUID, dict[int, float]] = {}
         async for start in pause_between(range(0, len(song_ids), WEIGHTS_AT_ONCE)):
@@ -139,7 +153,10 @@ class EmbeddedRelease:
     async def cooccurrence_scores(
         self, pairs: Sequence[tuple[Mapping[int, float], Sequence[Song]]]
     ) -> list[dict[UUID, float]]:
-        """Return, for each pair, the co-occurrence scores of the songs."""
+        """Return, for each pair of seed weights and songs, the scores of the songs by song id.
+
+        See `OpenRelease.cooccurrence_scores`.
+        """
         return [
             self._cooccurrence_scores(weights, songs)
             async for weights, songs in pause_between(pairs)
@@ -181,11 +198,11 @@ class EmbeddedRelease:
                 return
 
     def with_deadline(self, deadline: float | None) -> EmbeddedRelease:  # noqa: ARG002
-        """Return this release unchanged, because no deadline can end its searches."""
+        """Return this release. The deadline is ignored: a call to the engine cannot be stopped."""
         return self
 
     def close(self) -> None:
-        """Close the engine."""
+        """Close the shard."""
         with engine_errors("close"):
             self._shard.close()
 
@@ -201,7 +218,7 @@ class EmbeddedRelease:
             return []
         vectors = [DENSE] if search.with_vectors else None
         points = self._query(build_request(plan, passing, self._params, with_vector=vectors))
-        song_ids = [point.id for point in points]  # each access creates an object
+        song_ids = [point.id for point in points]  # read once: each access to `id` creates a UUID
         songs = self._cache_songs(song_ids)
         hits = [
             Hit(songs[song_id], float(point.score), parse_dense_vector(point) if vectors else None)
@@ -210,7 +227,10 @@ class EmbeddedRelease:
         return rank_hits(search, hits)
 
     def _cache_songs(self, song_ids: Sequence[UUID]) -> dict[UUID, Song]:
-        """Return a cache of songs by id that contains at least the songs with these ids."""
+        """Read the songs that are not cached yet, and return all cached songs by song id.
+
+        If the cache is full, it is emptied first.
+        """
         missing = [song_id for song_id in song_ids if song_id not in self._songs]
         if len(self._songs) + len(missing) > MAX_CACHED_SONGS:
             self._songs.clear()

@@ -2,10 +2,10 @@
 
     HOME/current                   id of the current release, replaced atomically
     HOME/releases/ID/manifest.json
-    HOME/releases/ID/shard/        the folder of Qdrant Edge, which never changes
+    HOME/releases/ID/shard/        data of Qdrant Edge, which never change
 
-A child process builds each release under a temporary name. The release is then verified and
-renamed.
+HOME is the folder of the store, and ID is a release id. A child process builds each release in a
+folder with a temporary name, which is renamed after the release has been verified.
 """
 
 from __future__ import annotations
@@ -108,7 +108,10 @@ class EmbeddedStore:
         return manifests.Manifest.from_json(text, str(path))
 
     def open(self, release: str | None = None) -> EmbeddedRelease:
-        """Open and verify a release, by default the current one."""
+        """Open and verify a release, by default the current one.
+
+        Raises `NoReleaseError` or `CorruptReleaseError`.
+        """
         release = release or require_current(self)
         manifest = self.manifest(release)
         return _open_verified(self._releases / release / "shard", manifest)
@@ -116,8 +119,9 @@ class EmbeddedStore:
     def publish(self, draft: Draft, reporter: Reporter, gate: Gate | None = None) -> Manifest:
         """Build a release from the draft, verify it and make it the current one.
 
-        If anything fails, the current release stays as it was. Raises `BusyError`,
-        `StorageError`, `EngineError`, `CorruptReleaseError` or `GateError`.
+        If anything fails, the current release stays as it was. For `gate`, see
+        `ReleaseStore.publish`. Raises `BusyError`, `StorageError`, `EngineError`,
+        `CorruptReleaseError` or `GateError`.
         """
         with lock_folder(self.path, "publishing a release"):
             make_folder(self._releases)
@@ -125,7 +129,7 @@ class EmbeddedStore:
             created = datetime.now(UTC)
             release = build_release_id(draft, created)
             if (self._releases / release).exists():
-                raise BusyError(f"release {release} is in {self.path} already")
+                raise BusyError(f"release {release} already exists in {self.path}")
             partial = self._releases / f".{release}.partial"
             with storage_errors(partial):
                 partial.mkdir()
@@ -168,7 +172,10 @@ class EmbeddedStore:
             self._remove(release)
 
     def verify(self, release: str, reporter: Reporter) -> Manifest:
-        """Read all data of a release. Raises `CorruptReleaseError` if any of it has changed."""
+        """Read all files of a release, and return the manifest.
+
+        Raises `CorruptReleaseError` if a file has changed since the release was published.
+        """
         with reporter.task("verify") as task:
             manifest = self.manifest(release)
             _open_verified(self._releases / release / "shard", manifest).close()
@@ -176,7 +183,10 @@ class EmbeddedStore:
         return manifest
 
     def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
-        """Yield the songs of a release that this store opened, in batches of draft rows."""
+        """Yield the songs of a release that this store opened, in batches.
+
+        The songs are rows as described in `catalog.draft.Draft`.
+        """
         assert isinstance(release, EmbeddedRelease)
         return release.batches()
 
@@ -255,8 +265,8 @@ def _run_builder(draft: Draft, shard: Path) -> Iterator[dict[str, Any]]:
     arguments = [str(draft.songs_path), json.dumps(layout), str(shard)]
     # -P prevents the child from importing a `catalog.py` or `json.py` in the working folder.
     command = [sys.executable, "-P", "-m", "catalog.embedded.build", *arguments]
-    # Standard error goes to a file: nothing reads it while the child runs, and a full pipe would
-    # block the child.
+    # Standard error goes to a file, because it is read only after the child has ended: meanwhile, a
+    # full pipe would block the child.
     with tempfile.TemporaryFile() as stderr:
         with subprocess.Popen(  # noqa: S603 -- our own module, no shell
             command,

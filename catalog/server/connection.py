@@ -25,18 +25,22 @@ OLDEST = (1, 17)
 """Oldest supported version of Qdrant: the first with weights for fused rankings."""
 
 TESTED = "1.19"
+"""Version of Qdrant that the tests use."""
 
 ROUNDS = 3
-"""Number of times that each node is tried if none answers."""
+"""Number of times that each node is tried if no node answers."""
 
 PAUSE_S = 0.2
-"""Pause after the first round, in seconds; it doubles with each further round."""
+"""Pause after all nodes have been tried, in seconds. It doubles each time."""
 
 LONGEST_PAUSE_S = 2.0
+"""Maximum pause, in seconds."""
 
 TRY_S, SHORT_TRY_S = 4.0, 0.5
-"""Longest wait for one node if the request has a deadline, in seconds, but never more than half of
-the time left. `SHORT_TRY_S` applies if no node answered, until a node answers again."""
+"""Maximum seconds to wait for a node if the request has a deadline.
+
+A request waits for a node at most half of the time left. After a wait in which no request was
+answered, `SHORT_TRY_S` applies instead of `TRY_S` until a node answers again."""
 
 T = TypeVar("T")
 
@@ -50,15 +54,15 @@ _CHANNEL = {
     "grpc.keepalive_timeout_ms": 3_000,
     "grpc.keepalive_permit_without_calls": 1,
     "grpc.http2.max_pings_without_data": 0,
-    # If the server refuses a batch, it sends an error message that names all points of the batch,
-    # as metadata.
+    # If the server refuses a batch, the error message names all points of the batch. gRPC sends
+    # error messages as metadata, so the limit must be large.
     "grpc.max_metadata_size": 1 << 20,
     "grpc.absolute_max_metadata_size": 1 << 20,
 }
 
 
 class _SilentError(UnavailableError):
-    """A node did not answer in time."""
+    """A node did not answer within the time limit of a request."""
 
 
 def _client_arguments(options: QdrantOptions, url: str) -> dict[str, Any]:
@@ -89,7 +93,11 @@ def _retries(
     attempts: int | None,
     timeout_s: float | None = None,
 ) -> Any:
-    """Return an iterator over at most `attempts` attempts, which end after `timeout_s` seconds."""
+    """Return an iterator over attempts (see `stamina.retry_context`).
+
+    `on` selects the errors after which another attempt is made. There are at most `attempts`
+    attempts, and no attempt begins later than `timeout_s` seconds after the first.
+    """
     return stamina.retry_context(
         on=on,
         attempts=attempts,
@@ -133,7 +141,7 @@ class Nodes:
         return self._clients[url]
 
     def version(self, url: str) -> str:
-        """Return the version of one node. Raises `EngineError` if it is not supported."""
+        """Return the Qdrant version of one node. Raises `EngineError` if it is not supported."""
         client = self.client(url)
         with server_errors("return its version", url):
             version: str = client.info().version
@@ -145,9 +153,9 @@ class Nodes:
         """Return the result of `call` from the first node that answers.
 
         If no node answers, all nodes are tried again: `ROUNDS` times, or, inside a `retrying_for`
-        block, until the time of the block is over. With `once`, each node is tried only once.
-        `task` completes error messages such as "failed to TASK". Raises `EngineError` if the server
-        is too old.
+        block, for as long as the block allows. With `once`, each node is tried only once. `task`
+        completes error messages such as "failed to TASK". Raises `UnavailableError` if no node
+        answers, and `EngineError` if the request fails or the server is too old.
         """
         attempts = 1 if once else None if self._retry_s else ROUNDS
         timeout_s = None if attempts else self._retry_s
@@ -188,7 +196,11 @@ class Nodes:
 
 
 class AsyncNodes:
-    """The nodes of a Qdrant server for coroutines. Each event loop gets its own connections."""
+    """The nodes of a Qdrant server, for coroutines.
+
+    When requests come from another event loop than before, new connections are opened, because
+    connections belong to an event loop.
+    """
 
     def __init__(self, options: QdrantOptions) -> None:
         self._options = options
@@ -206,9 +218,10 @@ class AsyncNodes:
     ) -> T:
         """Return the result of `call` from the first node that answers.
 
-        `deadline` is a time of `time.monotonic`. Each node may use a part of the remaining time. If
-        no node answers, nodes that failed at once are tried again, at most `ROUNDS` times in total.
-        Nodes that did not answer in time are not tried again, because the deadline would pass.
+        `deadline` is a time of `time.monotonic`, or None. Each node gets a part of the remaining
+        time (see `TRY_S`). If no node answers, nodes that failed immediately are tried again, at
+        most `ROUNDS` times in total. Nodes that exceeded their time are not tried again, because
+        the deadline would pass. For `task` and errors, see `Nodes.request`.
         """
         silent: set[str] = set()
 
@@ -259,7 +272,7 @@ class AsyncNodes:
                 with server_errors(task, url):
                     response = await call(self._client(url))
         except TimeoutError as error:
-            # If other requests were answered meanwhile, only this request was too slow.
+            # If another request was answered during the wait, only this request was too slow.
             self._are_all_silent = self._last_answer < start
             raise _SilentError(f"Qdrant at {url} did not {task} in time") from error
         self._last_answer, self._are_all_silent = time.monotonic(), False

@@ -1,4 +1,4 @@
-"""A checksum of all songs of a release that does not depend on the store or the song order."""
+"""Digest of all songs of a release. It depends neither on the store nor on the order of songs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _MODULUS = 1 << 128
 
 
 def compute_digest(row: Mapping[str, Any]) -> int:
-    """Return a 128-bit digest of a song's payload (without nulls) and its two vectors.
+    """Return a 128-bit digest of a song's payload, without nulls, and dense and sparse vectors.
 
-    `row` has the fields of a row of `catalog.draft.Draft`.
+    `row` is a row as described in `catalog.draft.Draft`.
     """
     text = json.dumps(build_payload(row), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     digest = hashlib.blake2b(text.encode(), digest_size=16)
@@ -32,14 +32,17 @@ def compute_digest(row: Mapping[str, Any]) -> int:
 
 
 class Digest:
-    """The sum of the digests of all songs added so far."""
+    """The sum, modulo 2^128, of the digests of all songs added so far.
+
+    `songs` is the number of these songs.
+    """
 
     def __init__(self) -> None:
         self.songs = 0
         self._sum = 0
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add songs."""
+        """Add songs, given as rows as described in `catalog.draft.Draft`."""
         for row in rows:
             self.songs += 1
             self._sum = (self._sum + compute_digest(row)) % _MODULUS

@@ -38,9 +38,9 @@ class MissingCollectionError(EngineError):
 
 @contextmanager
 def server_errors(task: str, url: str) -> Iterator[None]:
-    """Convert every error of the client in this block to a `NextsongError`.
+    """Convert each error that the Qdrant client raises in this block to a `NextsongError`.
 
-    `task` and `url` complete the message.
+    The message contains `task`, a verb phrase such as "list collections", and the node's `url`.
     """
     try:
         yield
@@ -52,7 +52,7 @@ def server_errors(task: str, url: str) -> Iterator[None]:
         raise _from_http(error, task, url) from error
     except (ApiException, httpx.HTTPError, OSError) as error:
         raise _unreachable(url, error) from error
-    except QdrantException as error:  # raised if the server limits the number of requests
+    except QdrantException as error:  # raised if the server refuses a request due to a rate limit
         message = f"Qdrant at {url} is too busy to {task}: {_one_line(error)}"
         raise UnavailableError(message) from error
     except AttributeError as error:
@@ -97,7 +97,7 @@ def _unreachable(url: str, reason: object) -> UnavailableError:
 def _refused(task: str, url: str, reason: str) -> EngineError:
     return EngineError(
         f"Qdrant at {url} refuses to {task} with this API key ({_one_line(reason)}): set {API_KEY} "
-        f"to a key with that permission"
+        f"to a key with this permission"
     )
 
 

@@ -1,4 +1,4 @@
-"""Check the collections of a store: status, indexes, replicas, settings, history and lock."""
+"""Checks of the collections on a Qdrant server, for `nextsong doctor`."""
 
 from __future__ import annotations
 
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 
 def check_collections(store: ServerStore) -> Iterator[Check]:
-    """Yield the result of each check: a level, an observation, and advice."""
+    """Yield the result of each check: a level, an observation, and advice.
+
+    Unfinished uploads, the current release, the collection of users' plays and the lock of
+    publishers are checked. The advice is empty if nothing needs to be done.
+    """
     try:
         current = store.current()
     except CorruptReleaseError:
-        current = None  # `nextsong doctor` reports a damaged alias elsewhere
+        current = None  # another check of `nextsong doctor` reports a damaged alias
     finished = set(store.releases())
     for release in store.all_releases():
         name = store.collection(release)

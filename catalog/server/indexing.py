@@ -15,25 +15,31 @@ if TYPE_CHECKING:
     from catalog.server.connection import Nodes
 
 INDEXING_THRESHOLD_KB = 1_000
-"""Size of vectors, in KB, above which a segment is indexed. Smaller ones are searched exactly."""
+"""Size of vectors, in KB, above which a segment is indexed.
+
+In smaller segments, searches compare all vectors."""
 
 POLL_S = 0.25
+"""Seconds between two requests for the state of a collection."""
 
 STABLE_POLLS = 3
 """Number of successive polls in which the index must be complete and unchanged."""
 
 IDLE_S, STUCK_S = 120.0, 6 * 3600.0
-"""Maximum seconds without progress while the optimizer is idle, and while it is working."""
+"""Maximum seconds without progress of the index, before publishing fails.
+
+The first maximum applies while Qdrant's optimizer, which builds the index, is idle. The second
+maximum applies while it works."""
 
 NUDGE_S = 10.0
-"""Seconds after which an idle optimizer is started again if vectors are not indexed yet."""
+"""Seconds after which an idle optimizer is started again if the index is not complete."""
 
 REPLICAS_S = 1800.0
-"""Maximum seconds without progress of the replicas."""
+"""Maximum seconds without a change in the states of the replicas, before publishing fails."""
 
 
 class _Stopwatch:
-    """Measures the time since a state changed."""
+    """Measure for how long a state has not changed."""
 
     def __init__(self) -> None:
         self._state: Any = None
@@ -50,9 +56,10 @@ class _Stopwatch:
 def build_index(nodes: Nodes, collection: str, draft: Draft, task: Task) -> int:
     """Let the server index the vectors, wait for it, and return the number of indexed vectors.
 
-    A collection can have the status green before indexing begins. The index counts as complete when
-    its state is stable and all vectors without an index would fit into segments that are too small
-    to be indexed. Raises `EngineError` if the optimizer fails or makes no progress.
+    The status of a collection can be green, which means optimized, even before indexing begins.
+    Therefore, the index counts as complete when its state is stable and all vectors without an
+    index would fit into segments that are too small to be indexed. `task` displays the progress.
+    Raises `EngineError` if the optimizer fails or makes no progress.
     """
     vectors = draft.counts.vectors
     smallest_segment = INDEXING_THRESHOLD_KB * 1024 // (4 * draft.dimensions) + 1
@@ -88,7 +95,8 @@ def build_index(nodes: Nodes, collection: str, draft: Draft, task: Task) -> int:
 
 
 def _start_indexing(nodes: Nodes, collection: str, segments: int) -> None:
-    # If there are more than `segments` segments, the optimizer merges some and indexes them again.
+    # With fewer than `segments` segments allowed, the optimizer would merge segments and index the
+    # merged segments again.
     config = models.OptimizersConfigDiff(
         indexing_threshold=INDEXING_THRESHOLD_KB, default_segment_number=segments
     )
@@ -119,7 +127,7 @@ def await_replicas(nodes: Nodes, collection: str) -> None:
 
 
 def read_cluster(nodes: Nodes, collection: str) -> models.CollectionClusterInfo:
-    """Return the shards of a collection, and the states and nodes of their replicas."""
+    """Return the shards of a collection, with the state and the node of each replica."""
     return nodes.request(
         "read the state of the replicas",
         lambda client: client.collection_cluster_info(collection),

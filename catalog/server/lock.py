@@ -34,17 +34,22 @@ RENEW_S = 10.0
 """Seconds between two renewals."""
 
 _POINT = 1
+"""Id of the point that stores the lock."""
 
 
 @contextmanager
 def hold_lock(nodes: Nodes, collection: str, task: str, replicas: int | None) -> Iterator[Lease]:
-    """Hold the lock in `collection` for `task`. Raises `BusyError` if another process holds it."""
+    """Hold the lock inside this block. Raises `BusyError` if another process holds the lock.
+
+    `collection` stores the lock, and is created with `replicas` replicas if it does not exist.
+    `task` tells other publishers what the holder does, such as "publishing a release".
+    """
     create_collection(
         nodes, collection, vectors_config={}, shard_number=1, replication_factor=replicas
     )
     lease = Lease(nodes, collection, task)
     stopped = threading.Event()
-    # The name of the thread is the token, by which `_has_ended` finds the locks of this process.
+    # The thread is named after the token, so that `_has_ended` recognises locks of this process.
     renewal = threading.Thread(target=lease.renew, args=[stopped], name=lease.token, daemon=True)
     renewal.start()
     try:
@@ -57,14 +62,14 @@ def hold_lock(nodes: Nodes, collection: str, task: str, replicas: int | None) ->
 
 
 class Lease:
-    """The lock of one task, until it expires or is released."""
+    """The lock as held by one task. `token` distinguishes the task from all other holders."""
 
     def __init__(self, nodes: Nodes, collection: str, task: str) -> None:
         self.token = uuid4().hex
         self._nodes = nodes
         self._collection = collection
         self._holder = f"{task} (process {os.getpid()} on {socket.gethostname()})"
-        self._end = 0.0
+        self._valid_until = 0.0  # a time of `time.monotonic`
 
     def acquire(self) -> None:
         """Acquire the lock. Raises `BusyError` if another process holds it."""
@@ -81,14 +86,18 @@ class Lease:
         )
 
     def require(self) -> None:
-        """Raise `BusyError` if the lock was lost, for example while the server did not answer."""
-        if time.monotonic() >= self._end or not self._write(_has_token(self.token)):
+        """Renew the lock. Raises `BusyError` if the lock was lost.
+
+        A lock is lost if it expires, for example because the server does not answer for a long
+        time.
+        """
+        if time.monotonic() >= self._valid_until or not self._write(_has_token(self.token)):
             raise BusyError(
                 f"the lock {self._collection} was lost while the server did not answer: run again"
             )
 
     def renew(self, stopped: threading.Event) -> None:
-        """Renew the lock until `stopped` is set. `require` detects a lost lock."""
+        """Renew the lock until `stopped` is set. Lost locks are not reported (see `require`)."""
         while not stopped.wait(RENEW_S):
             with suppress(NextsongError):
                 self._write(_has_token(self.token), once=True)
@@ -109,7 +118,7 @@ class Lease:
     def _write(self, replaceable: models.Filter, *, once: bool = False) -> bool:
         """Write the lock if no lock is stored, or if `replaceable` matches the stored lock.
 
-        Returns whether this task holds the lock now.
+        If `once`, each node is tried only once. Returns whether this task holds the lock now.
         """
         start = time.monotonic()
         payload = {
@@ -132,15 +141,15 @@ class Lease:
         )
         is_ours = read_lock(self._nodes, self._collection).get("token") == self.token
         if is_ours:
-            self._end = start + LEASE_S
+            self._valid_until = start + LEASE_S
         return is_ours
 
 
 def read_lock(nodes: Nodes, collection: str) -> Mapping[str, Any]:
-    """Return the payload of the lock (see `Lease._write`), empty if nobody holds it."""
+    """Return the payload of the stored lock (see `Lease._write`), or an empty one if it is free."""
     records = nodes.request(
         "read the lock",
-        # A single replica may be outdated.
+        # The majority of the replicas is asked, because a single replica may be outdated.
         lambda client: client.retrieve(
             collection, [_POINT], consistency=models.ReadConsistencyType.MAJORITY
         ),
@@ -152,8 +161,8 @@ def read_lock(nodes: Nodes, collection: str) -> Mapping[str, Any]:
 def _has_ended(stored: Mapping[str, Any]) -> bool:
     """Return whether the holder was a process of this machine that no longer runs.
 
-    The holder can be an earlier process with the same process id as this process, which is usual in
-    containers. If this process itself holds the lock, it has a thread that renews the lock.
+    In containers, an earlier process often had the same process id as this process. This process
+    holds the lock only if it has a thread that renews the lock, which is named after the token.
     """
     process = stored.get("process")
     if stored.get("host") != socket.gethostname() or not isinstance(process, int):

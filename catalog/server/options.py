@@ -14,12 +14,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 REST_PORT = 6333
+"""Qdrant's default port for REST."""
+
 API_KEY = "NEXTSONG_QDRANT_API_KEY"
+"""Name of the environment variable that contains the API key."""
 
 Storage = Literal["memory", "disk", "quantized"]
-"""Where vectors are stored: in memory; on disk, with a cache; or quantized, that is on disk with a
-compressed copy in memory, a quarter of the size. The copy is searched for candidates, whose exact
-scores are then computed from disk."""
+"""Where the server stores vectors.
+
+- "memory": in memory.
+- "disk": on disk, with a cache in memory.
+- "quantized": on disk, with a compressed copy of the dense vectors in memory, a quarter of their
+  size. Searches find candidates in the copy, and compute the exact scores of these candidates from
+  the vectors on disk."""
 
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}", re.ASCII)
 
@@ -29,7 +36,7 @@ class QdrantOptions:
     """A Qdrant server, or the nodes of one cluster.
 
     - `urls`: the nodes. If a node does not answer, the next one is tried.
-    - `ca`: a file of certificates to trust instead of the system's certificates.
+    - `ca`: a file of certificates (PEM) to trust instead of the system's certificates.
     - `prefix`: the alias of the current release, and the beginning of all collection names.
     - `grpc_port`: the gRPC port. By default, the port in the URL plus 1.
     - `timeout_s`: maximum seconds to wait for a response.
@@ -45,11 +52,12 @@ class QdrantOptions:
 
 @dataclass(frozen=True, slots=True)
 class CollectionLayout:
-    """The layout of a collection on the server; None means the default of the server.
+    """The layout of a collection on the server. If an option is None, the server's default is used.
 
-    - `shards`: number of parts, distributed over the nodes.
+    - `shards`: number of parts of the collection, which are distributed over the nodes.
     - `replicas`: number of copies of each shard, on different nodes.
     - `write_consistency`: number of replicas that must confirm a write.
+    - `storage`: where vectors are stored.
     """
 
     shards: int | None = None
@@ -68,7 +76,8 @@ def qdrant_options(
 ) -> QdrantOptions:
     """Return the options for a comma-separated list of URLs. Raises `InputError` or `FileError`.
 
-    The API key is read from `key_file`, or else from the environment variable `API_KEY`.
+    The API key is read from `key_file`, or by default from the environment variable `API_KEY`. For
+    the other arguments, see `QdrantOptions`.
     """
     nodes = tuple(_clean_url(url.strip()) for url in urls.split(",") if url.strip())
     if not nodes:
@@ -76,7 +85,10 @@ def qdrant_options(
             f"'{redact_password(urls)}' does not name a Qdrant server: give http://HOST:{REST_PORT}"
         )
     if not _PREFIX.fullmatch(prefix):
-        raise InputError(f"the prefix '{prefix}' must be a letter and up to 63 of A-Z a-z 0-9 _ -")
+        raise InputError(
+            f"the prefix '{prefix}' must be 1 to 64 characters of A-Z a-z 0-9 _ -, beginning "
+            f"with a letter"
+        )
     if ca is not None and not ca.is_file():
         raise FileError(f"the file of certificates {ca} does not exist")
     key = _read_key(key_file) if key_file else os.environ.get(API_KEY, "").strip()
@@ -99,7 +111,7 @@ def _clean_url(url: str) -> str:
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query:
         raise InputError(problem)
     if parts.username or parts.password:
-        raise InputError(f"the URL must not have a key: set {API_KEY}")
+        raise InputError(f"the URL must not contain a user name or password: set {API_KEY}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}:{port or REST_PORT}{parts.path.rstrip('/')}"
 

@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from catalog.search.plan import Clause, Clauses, Plan, Ranking
 
 OVERSAMPLING = 3.0
-"""Songs that a search of compressed vectors scores exactly, per song that it returns."""
+"""Number of exact scores computed per song to return, if the search uses compressed vectors."""
 
 
 def build_search_params(manifest: Manifest) -> models.SearchParams:
-    """Return the search parameters for the index of a release. Returned scores are always exact."""
+    """Return the parameters of vector searches in a release.
+
+    The scores that Qdrant returns are always exact, even if it searches compressed vectors.
+    """
     return models.SearchParams(
         hnsw_ef=manifest.search_ef or default_search_ef(manifest.counts.songs),
         quantization=models.QuantizationSearchParams(rescore=True, oversampling=OVERSAMPLING),
@@ -41,10 +44,10 @@ def build_request(
     params: models.SearchParams,
     fields: list[str] | None = None,
 ) -> models.QueryRequest:
-    """Return the request for a plan.
+    """Return the Qdrant request for a plan (see `catalog.search.plan`).
 
-    `passing` is the filter that songs must pass, `params` are the search parameters of the index,
-    and `fields` are the payload fields to return.
+    `passing` is the filter that songs must pass, or None. `params` are the search parameters of the
+    HNSW index. `fields` are the payload fields to return, by default none.
     """
     search = plan.search
     returned: dict[str, Any] = {
@@ -79,6 +82,10 @@ def _build_query(ranking: Ranking, params: models.SearchParams) -> dict[str, Any
 
 
 def _build_sum(dense_weight: float) -> models.FormulaQuery:
+    """Return the formula that adds the sparse score and `dense_weight` times the dense score.
+
+    If only one of the rankings contains a song, the other score is 0.
+    """
     cosine = models.MultExpression(mult=[dense_weight, "$score[1]"])
     return models.FormulaQuery(
         formula=models.SumExpression(sum=["$score[0]", cosine]),
@@ -87,7 +94,7 @@ def _build_sum(dense_weight: float) -> models.FormulaQuery:
 
 
 def build_filter(clauses: Clauses) -> models.Filter | None:
-    """Return the filter with these clauses, or None if there are no clauses."""
+    """Return the filter with these clauses, or None if there are none."""
     must: list[Any] = [_build_condition(clause) for clause in clauses.must]
     must_not: list[Any] = [_build_condition(clause) for clause in clauses.must_not]
     if not must and not must_not:
@@ -109,7 +116,7 @@ def _build_condition(clause: Clause) -> models.FieldCondition | models.HasIdCond
 
 
 def parse_point(record: models.Record) -> Point:
-    """Return the song in a record, with its dense vector."""
+    """Return the song in a record, with its dense vector if the record contains it."""
     return Point(parse_song(record.payload or {}), parse_dense_vector(record))
 
 
@@ -122,7 +129,7 @@ def parse_dense_vector(record: models.Record | models.ScoredPoint) -> Vector | N
 
 
 def parse_weights(record: models.Record) -> dict[int, float]:
-    """Return the sparse vector of a record, as a weight for each index."""
+    """Return the co-occurrence vector of a record: a weight by index; empty if it is missing."""
     vectors = record.vector
     if not isinstance(vectors, dict) or SPARSE not in vectors:
         return {}

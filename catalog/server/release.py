@@ -45,8 +45,9 @@ T = TypeVar("T")
 class ServerRelease:
     """An `OpenRelease` (see `catalog.store`) that reads a release from a collection.
 
-    If the collection has several shards, each shard fuses its own songs in a hybrid search. In
-    total, more songs are then fused, so more songs have both parts of their score.
+    In a hybrid search, each shard of the collection fuses the sparse and the dense ranking of its
+    own songs. Therefore, with several shards, more songs are ranked in total, and more of them have
+    both a sparse and a dense score than with one shard.
     """
 
     def __init__(self, nodes: AsyncNodes, collection: str, manifest: Manifest) -> None:
@@ -76,9 +77,9 @@ class ServerRelease:
         ]
 
     async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
-        """Return the sparse vector of each of these songs, as a weight for each index.
+        """Return the co-occurrence vectors of songs by song id, as weights by index.
 
-        Unknown ids are omitted.
+        Unknown ids are omitted. For the indexes, see `OpenRelease.cooccurrence_weights`.
         """
         records = await self._retrieve(song_ids, False, SPARSE)
         return {UUID(str(record.id)): parse_weights(record) for record in records}
@@ -86,7 +87,10 @@ class ServerRelease:
     async def cooccurrence_scores(
         self, pairs: Sequence[tuple[Mapping[int, float], Sequence[Song]]]
     ) -> list[dict[UUID, float]]:
-        """Return, for each pair, the co-occurrence scores of the songs, in one request."""
+        """Return, for each pair of seed weights and songs, the scores of the songs by song id.
+
+        All pairs are sent in one request. See `OpenRelease.cooccurrence_scores`.
+        """
         requests: list[models.QueryRequest | None] = []
         for weights, songs in pairs:
             plan = plan_scores(weights, songs)
@@ -130,7 +134,10 @@ class ServerRelease:
     async def _query(
         self, requests: Sequence[models.QueryRequest | None]
     ) -> list[list[models.ScoredPoint]]:
-        """Send all requests in one call; return the points for each, or [] if a request is None."""
+        """Send all requests in one call, and return the points that match each request.
+
+        If a request is None, it is not sent, and the list of points is empty.
+        """
         batch = [request for request in requests if request is not None]
         if not batch:
             return [[] for _ in requests]

@@ -4,9 +4,10 @@
     PREFIX         the alias of the current release
     PREFIX_lock    the lock of publishers (see `catalog.server.lock`)
 
-A release is uploaded into its own collection, indexed and verified. Then the alias is switched to
-this collection atomically. If a publisher is interrupted, the next publisher finishes or removes
-its collections.
+PREFIX is an option of the server (see `QdrantOptions`), and ID is a release id. A release is
+uploaded into its own collection, indexed and verified. Then the alias is switched to this
+collection atomically. If a publisher is interrupted, the next publisher finishes or removes the
+unfinished collection.
 """
 
 from __future__ import annotations
@@ -69,15 +70,18 @@ PATIENCE_S = 120.0
 """Seconds for which publishing retries a request if no node answers."""
 
 _READY = "ready"
+"""State of a finished release, in the metadata of its collection."""
+
 _UPLOADING = "uploading"
+"""State of an unfinished release, in the metadata of its collection."""
 
 
 class ServerStore:
     """A release store on a Qdrant server (see `catalog.store.ReleaseStore`).
 
-    Publishing creates collections with the given `layout` and keeps `keep` old releases.
-    `open_nodes` creates the connections of an open release. By default, `nodes` and `open_nodes`
-    connect to the servers in `options`.
+    Publishing creates collections with the given `layout` and keeps `keep` old releases. The store
+    itself uses the connections `nodes`, and each release that is opened uses connections that
+    `open_nodes` creates. By default, both connect to the nodes in `options`.
     """
 
     def __init__(
@@ -136,7 +140,10 @@ class ServerStore:
         return self._parse_manifest(release, self._metadata(release))
 
     def open(self, release: str | None = None) -> ServerRelease:
-        """Open and verify a release, by default the current one."""
+        """Open and verify a release, by default the current one.
+
+        Raises `NoReleaseError`, `CorruptReleaseError` or `EngineError`.
+        """
         release = release or require_current(self)
         manifest = self.manifest(release)
         with _damage_errors(release):
@@ -147,8 +154,9 @@ class ServerStore:
         """Upload the draft as a new release, verify it and make it the current one.
 
         If anything fails, the current release stays as it was. An interrupted upload of the same
-        draft is continued. Raises `BusyError`, `StorageError`, `EngineError`, `UnavailableError`,
-        `CorruptReleaseError` or `GateError`.
+        draft is continued. For `gate`, see `ReleaseStore.publish`. Raises
+        `BusyError`, `StorageError`, `EngineError`, `UnavailableError`, `CorruptReleaseError` or
+        `GateError`.
         """
         with self._lease("publishing a release") as lease, self.nodes.retrying_for(PATIENCE_S):
             checksum = upload.compute_checksum(draft.songs_path)
@@ -191,7 +199,10 @@ class ServerStore:
             self._delete(release)
 
     def verify(self, release: str, reporter: Reporter) -> Manifest:
-        """Read all data of a release. Raises `CorruptReleaseError` if any of it has changed."""
+        """Read all songs of a release, and return the manifest.
+
+        Raises `CorruptReleaseError` if a song has changed since the release was published.
+        """
         name, metadata = self.collection(release), self._metadata(release)
         manifest = self._parse_manifest(release, metadata)
         with reporter.task("verify") as task, _damage_errors(release):
@@ -201,7 +212,10 @@ class ServerStore:
         return manifest
 
     def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
-        """Yield the songs of a release that this store opened, in batches of draft rows."""
+        """Yield the songs of a release that this store opened, in batches.
+
+        The songs are rows as described in `catalog.draft.Draft`.
+        """
         return read_batches(self.nodes, self.collection(release.manifest.release))
 
     def export(self, release: str, path: Path, reporter: Reporter) -> Draft:
@@ -229,7 +243,7 @@ class ServerStore:
         return names.get(self.options.prefix)
 
     def _parse_release(self, collection: str) -> str | None:
-        """Return the release id in the name of a collection, or None if it is not a release."""
+        """Return the release id in a collection's name, or None if the name contains no id."""
         prefix, _, release = collection.rpartition("_")
         is_ours = prefix == self.options.prefix and is_release_id(release)
         return release if is_ours else None
@@ -251,10 +265,10 @@ class ServerStore:
         return Manifest.from_json(json.dumps(metadata["manifest"]), where)
 
     def _find_leftovers(self, checksum: str, draft: Draft) -> tuple[str | None, str | None]:
-        """Return a finished and an unfinished release of this draft that are not current.
+        """Return the ids of a finished and of an unfinished release built from this draft.
 
-        Each is None if there is no such release. `checksum` is the SHA-256 of the draft's file.
-        Unfinished releases of other drafts are removed.
+        An id is None if there is no such release. The current release is ignored. Unfinished
+        releases of other drafts are removed. `checksum` is the SHA-256 of the draft's file.
         """
         current = self.current()
         finished = unfinished = None
@@ -290,7 +304,10 @@ class ServerStore:
     def _build(
         self, draft: Draft, checksum: str, unfinished: str | None, reporter: Reporter
     ) -> Manifest:
-        """Build a release, or finish the release `unfinished`. It does not become current yet."""
+        """Build a release, or finish the release with the id `unfinished`. Return the manifest.
+
+        The current release does not change.
+        """
         created = datetime.now(UTC)
         release = unfinished or build_release_id(draft, created)
         if release == self.current():

@@ -27,19 +27,23 @@ if TYPE_CHECKING:
     from catalog.server.connection import Nodes
     from catalog.server.options import CollectionLayout
 
-BATCH = 500  # songs per request
+BATCH = 500
+"""Number of songs per request."""
 
-UPLOADERS = 4  # number of concurrent requests
+UPLOADERS = 4
+"""Number of concurrent requests."""
 
 SAMPLES = 64
-"""Number of songs that are read back and compared after the upload."""
+"""Approximate number of songs that are read back and compared after the upload."""
 
 LARGEST_SEGMENT_KB = 1 << 30
-"""Maximum size of a segment in KB. It is never reached, so all songs stay in the segments that
-Qdrant creates at first, one per processor."""
+"""Maximum size of a segment in KB.
+
+No release is so large. Therefore, all songs stay in the segments that Qdrant creates with the
+collection, one per processor."""
 
 LARGEST_LIMIT = 10_000
-"""Largest limit of a query in strict mode."""
+"""Maximum number of hits per query, which the server enforces (strict mode)."""
 
 _INDEXES: Mapping[schema.Kind, Any] = {
     "keyword": models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD),
@@ -59,14 +63,18 @@ _INDEXES: Mapping[schema.Kind, Any] = {
 
 @dataclass(frozen=True)
 class Uploaded:
-    """The digest of all uploaded songs, and the digests of `SAMPLES` songs, by song id."""
+    """The digests of uploaded songs (see `catalog.server.digest`).
+
+    - `digest`: the digest of all songs, as 32 hexadecimal digits.
+    - `samples`: the digests of about `SAMPLES` songs, by song id.
+    """
 
     digest: str
     samples: dict[str, int]
 
 
 def compute_checksum(path: Path) -> str:
-    """Return the SHA-256 of a draft's file, which identifies the draft."""
+    """Return the SHA-256 of a draft's Parquet file, in hexadecimal. It identifies the draft."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -78,7 +86,11 @@ def create(
     layout: CollectionLayout,
     metadata: dict[str, Any],
 ) -> None:
-    """Create an empty collection with payload indexes. Vectors are not indexed yet."""
+    """Create an empty collection with payload indexes.
+
+    Vectors are not indexed until `catalog.server.indexing.build_index` is called. `metadata` is
+    stored with the collection.
+    """
     settings = _settings(draft, layout)
     create_collection(nodes, collection, **settings, metadata=metadata)
     for field, kind in {**schema.PAYLOAD_INDEXES, **draft.payload}.items():
@@ -130,7 +142,7 @@ def _settings(draft: Draft, layout: CollectionLayout) -> dict[str, Any]:
 
 
 def _create_payload_index(nodes: Nodes, collection: str, field: str, kind: schema.Kind) -> None:
-    # For filters, searches use ACORN instead of extra links (see ACORN_MAX_SELECTIVITY).
+    # Filtered searches use ACORN instead of extra HNSW links (see ACORN_MAX_SELECTIVITY).
     index = _INDEXES[kind].model_copy(update={"enable_hnsw": False})
     nodes.request(
         f"index the field {field}",
@@ -141,10 +153,11 @@ def _create_payload_index(nodes: Nodes, collection: str, field: str, kind: schem
 def upload(
     nodes: Nodes, collection: str, draft: Draft, task: Task, *, is_resumed: bool
 ) -> Uploaded:
-    """Upload all songs of the draft, or only the batches that the server lacks.
+    """Upload the songs of the draft, and return their digests.
 
-    If `is_resumed`, batches that the server already has are left out. Memory use: a few batches.
-    Raises `EngineError`, `UnavailableError` or `StorageError`.
+    If `is_resumed`, batches whose songs are all on the server are not uploaded again. At most a few
+    batches are in memory at the same time. `task` displays the progress. Raises
+    `EngineError`, `UnavailableError` or `StorageError`.
     """
     songs = pq.ParquetFile(draft.songs_path)
     total = songs.metadata.num_rows

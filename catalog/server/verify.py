@@ -1,4 +1,7 @@
-"""Verify a collection against its manifest: the summary, some songs, or all songs."""
+"""Compare a collection with the manifest and the digests of its release.
+
+There are three checks: of the schema and the number of songs, of sampled songs, and of all songs.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +29,23 @@ if TYPE_CHECKING:
     from catalog.model import Vector
     from catalog.server.connection import Nodes
 
-BATCH = 1_000  # songs per request
+BATCH = 1_000
+"""Number of songs per request when all songs are read."""
 
 _VECTORS = [schema.DENSE, schema.SPARSE]
 
-MIN_CANARY_SCORE = 0.999  # minimum cosine similarity of the best hit for a canary's own vector
+MIN_CANARY_SCORE = 0.999
+"""Minimum cosine similarity of the best hit for the vector of a canary.
+
+The canaries of a release are songs that are searched to test its index (see `Manifest.canaries`).
+"""
 
 
 def verify_summary(nodes: Nodes, collection: str, manifest: Manifest) -> None:
-    """Raise `CorruptReleaseError` if the summary of a collection does not match its manifest.
+    """Raise `CorruptReleaseError` if a collection does not match the manifest of its release.
 
-    The summary consists of the vectors, the payload indexes and the number of songs. In addition,
-    each canary must be its own nearest neighbour.
+    The names and sizes of the vectors, the payload indexes and the number of songs must match. Each
+    canary (see `Manifest.canaries`) must be found by its own vector.
     """
     info = nodes.request("read the collection", lambda client: client.get_collection(collection))
     _require_schema(info, manifest)
@@ -64,7 +72,9 @@ def _require_schema(info: models.CollectionInfo, manifest: Manifest) -> None:
     vectors = info.config.params.vectors
     dense = vectors.get(schema.DENSE) if isinstance(vectors, dict) else None
     if dense is None or dense.size != manifest.dimensions:
-        raise CorruptReleaseError(f"it has no vector {schema.DENSE} of {manifest.dimensions}")
+        raise CorruptReleaseError(
+            f"it has no vector {schema.DENSE} of {manifest.dimensions} dimensions"
+        )
     for name in [schema.SPARSE, schema.SPELLING] if manifest.has_spelling else [schema.SPARSE]:
         if name not in (info.config.params.sparse_vectors or {}):
             raise CorruptReleaseError(f"it has no vector {name}")
@@ -79,20 +89,24 @@ def _require_schema(info: models.CollectionInfo, manifest: Manifest) -> None:
 def verify_samples(nodes: Nodes, collection: str, expected: Mapping[str, int]) -> None:
     """Raise `CorruptReleaseError` if a song is missing or its digest has changed.
 
-    `expected` maps song ids to the expected digests.
+    `expected` maps song ids to digests (see `compute_digest`).
     """
     records = _retrieve(nodes, collection, list(expected))
     for song_id, digest in expected.items():
         if song_id not in records:
             raise CorruptReleaseError(f"song {song_id} is missing")
         if compute_digest(_parse_row(records[song_id])) != digest:
-            raise CorruptReleaseError(f"song {song_id} differs from the uploaded one")
+            raise CorruptReleaseError(f"song {song_id} differs from the uploaded song")
 
 
 def verify_all(
     nodes: Nodes, collection: str, manifest: Manifest, digest: str | None, task: Task
 ) -> None:
-    """Read all songs. Raises `CorruptReleaseError` if a payload or a vector has changed."""
+    """Read all songs. Raises `CorruptReleaseError` if a payload or a vector has changed.
+
+    `digest` is the digest of all songs, from the metadata of the collection, or None if it is
+    missing, which also raises `CorruptReleaseError`. `task` displays the progress.
+    """
     done = 0
     for rows in verify_batches(read_batches(nodes, collection), digest, manifest.counts.songs):
         done += len(rows)
@@ -102,10 +116,10 @@ def verify_all(
 def verify_batches(
     batches: Iterable[list[dict[str, Any]]], digest: str | None, songs: int
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the batches.
+    """Yield the batches of draft rows unchanged, and verify their contents after the last batch.
 
-    After the last batch, raises `CorruptReleaseError` if the batches do not contain `songs` songs
-    with the digest `digest`.
+    Raises `CorruptReleaseError` if the number of rows is not `songs`, or if the digest of all rows
+    (see `catalog.server.digest.Digest`) is not `digest`.
     """
     actual = Digest()
     for rows in batches:

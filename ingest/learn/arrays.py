@@ -1,4 +1,4 @@
-"""The vectors of a release as arrays, and functions that read them from the files of stages."""
+"""The vectors of a release as arrays, read from the Parquet files that ingest stages write."""
 
 from __future__ import annotations
 
@@ -28,10 +28,14 @@ Songs = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class StageFiles:
-    """Paths of files that model selection, training of the re-ranker and publishing read.
+    """Paths of Parquet files that model selection, training of the re-ranker and publishing read.
 
-    `fields` contains the names of the keyword payload fields, which are columns of the file `songs`
-    and are used as content fields (see `ContentField`).
+    - `songs`: all songs, one row per song.
+    - `train`, `validation`: the playlists of each split, as lists of song numbers.
+    - `cooccurrence`: the co-occurrence weights.
+    - `vectors`: the dense vectors.
+    - `fields`: names of the keyword payload fields, which are columns of `songs` and are used as
+      content fields (see `ContentField`).
     """
 
     songs: Path
@@ -47,8 +51,8 @@ class ContentField:
     """A content field, such as the artist. Songs with the same value (key) count as related.
 
     - `keys`, shape (songs, keys): 1 if the song has the key, else 0.
-    - `entries`, shape (keys, songs): the content entries (see `catalog.content`) of songs in the
-      catalog.
+    - `entries`, shape (keys, songs): the content entry of the song for the key (see
+      `catalog.content`); 0 if the song lacks the key or is not in the catalog.
     """
 
     name: str
@@ -79,7 +83,11 @@ class ReleaseArrays:
 
     @cached_property
     def index(self) -> csr_array:
-        """The sparse vectors of all songs, as columns. The rows are seeds, then content keys."""
+        """The sparse vectors of all songs, shape (songs + content keys, songs).
+
+        Each column is the vector of a song. The rows are seeds, and then the keys of each content
+        field.
+        """
         if not self.content:
             return self.weights
         entries = [part.entries for part in self.content]
@@ -91,7 +99,10 @@ class ReleaseArrays:
         return popularity_ranks(self.playlists)
 
     def with_song_exponent(self, exponent: float) -> ReleaseArrays:
-        """Return the arrays with the co-occurrence weights divided by plays(song) ** exponent."""
+        """Return the arrays with scaled co-occurrence weights.
+
+        The weights for a song are divided by the number of its training playlists ** `exponent`.
+        """
         if not exponent:
             return self
         factors = song_factors(self.playlists, exponent)
@@ -116,9 +127,10 @@ def popularity_ranks(playlists: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def song_factors(playlists: NDArray[Any], exponent: float) -> NDArray[np.float32]:
-    """Return the factor by which weights for each song are multiplied: plays ** -exponent.
+    """Return the factor for the weights of each song: playlists ** -exponent, shape (songs,).
 
-    `playlists` contains the number of plays of each song. Both arrays have shape (songs,).
+    `playlists`, shape (songs,), contains the number of training playlists of each song. A song in
+    no playlist has the factor 1.
     """
     factors: NDArray[np.float32] = (np.maximum(playlists, 1.0) ** -exponent).astype(np.float32)
     return factors
@@ -127,14 +139,19 @@ def song_factors(playlists: NDArray[Any], exponent: float) -> NDArray[np.float32
 def weight_matrix(columns: Sequence[Any], total: int) -> csr_array:
     """Return co-occurrence weights as a matrix of shape (total, total), with one row per seed.
 
-    `columns` contains three arrays of equal length: seeds, songs and weights.
+    `columns` contains three arrays of equal length: the numbers of the seeds, the numbers of the
+    songs, and the weights.
     """
     seeds, songs, weights = columns
     return csr_array((weights, (seeds, songs)), shape=(total, total), dtype=np.float32)
 
 
 def measure_scale(weights: csr_array, plays: NDArray[np.int64]) -> float:
-    """Return the scale of co-occurrence weights (see `ingest.learn.cooccurrence.WeightScale`)."""
+    """Return the scale of co-occurrence weights (see `ingest.learn.cooccurrence.WeightScale`).
+
+    `weights` has shape (songs, songs). `plays`, shape (songs,), contains the number of training
+    playlists of each song.
+    """
     largest = np.asarray(weights.max(axis=1).todense()).ravel() if weights.nnz else 0 * plays
     return float(plays @ largest) / max(1, int(plays.sum()))
 
@@ -183,7 +200,7 @@ def read_vectors(path: Path) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
 
 
 def read_playlists(path: Path) -> list[Songs]:
-    """Read the playlists of a split. Return the songs of each playlist, in order."""
+    """Return the songs of each playlist in the Parquet file of a split, in play order."""
     lists = pq.read_table(path, columns=["songs"])["songs"].combine_chunks()
     offsets, songs = lists.offsets.to_numpy(), lists.flatten().to_numpy().astype(np.int32)
     return [songs[low:high] for low, high in pairwise(offsets)]
@@ -194,8 +211,8 @@ def count_playlists(
 ) -> NDArray[np.int64]:
     """Return the number of playlists that contain each song, shape (total,).
 
-    The number is 0 for songs in too few playlists for the catalog (see
-    `Parameters.catalog_min_for`).
+    `total` is the number of songs. The result is 0 for songs that are in too few playlists for the
+    catalog (see `Parameters.catalog_min_for`).
     """
     counts = np.bincount(np.concatenate(playlists), minlength=total)
     counts[counts < parameters.catalog_min_for(int(np.count_nonzero(counts)))] = 0
@@ -204,7 +221,7 @@ def count_playlists(
 
 @dataclass(frozen=True)
 class EncodedKeys:
-    """The content keys in a column, as m pairs of row and key.
+    """The content keys in a column of `songs.parquet`, as m pairs of a row and a key.
 
     - `rows`, `codes`, shape (m,): the row of each pair, ascending, and the key's index in `names`.
     - `names`: the distinct keys.
@@ -238,7 +255,7 @@ def encode_keys(column: pa.Array) -> EncodedKeys:
 def read_content(
     path: Path, fields: Sequence[str], playlists: NDArray[np.int64], scale: float
 ) -> tuple[ContentField, ...]:
-    """Read artists and keyword fields from a file `songs.parquet`, as content fields.
+    """Read the content fields from a file `songs.parquet`: the artist, and then `fields`.
 
     For `playlists` and `scale`, see `ReleaseArrays`.
     """
@@ -255,7 +272,7 @@ def read_content(
         matrix = csr_array((np.ones(len(of_song), np.float32), (of_song, own.codes)), shape=shape)
         is_known = playlists[of_song] > 0
         sizes = np.bincount(own.codes[is_known], minlength=len(own.names))
-        is_entry = is_known & ~_collide(field, own, collisions)
+        is_entry = is_known & ~_mask_collisions(field, own, collisions)
         at, of_key = of_song[is_entry], own.codes[is_entry]
         values = compute_entries(scale, sizes[of_key], ordinals[at], in_catalog)
         entries = csr_array((values, (of_key, at)), shape=shape[::-1])
@@ -263,10 +280,12 @@ def read_content(
     return tuple(content)
 
 
-def _collide(field: str, keys: EncodedKeys, collisions: frozenset[int]) -> NDArray[np.bool_]:
-    """Return a mask of the pairs whose key shares its sparse vector index with another key.
+def _mask_collisions(
+    field: str, keys: EncodedKeys, collisions: frozenset[int]
+) -> NDArray[np.bool_]:
+    """Return a mask of the pairs in `keys` whose key has a colliding index, shape (m,).
 
-    The shape is (m,), for the m pairs of row and key in `keys`.
+    `collisions` contains the sparse vector indexes that several keys share.
     """
     if not collisions:
         return np.zeros(len(keys.codes), bool)
@@ -279,7 +298,8 @@ def read_arrays(
 ) -> ReleaseArrays:
     """Read the arrays of a release. Weights are read only for seeds that occur in `queries`.
 
-    Songs in fewer than `catalog_min` training playlists are not in the catalog.
+    Songs in fewer than `catalog_min` training playlists are not in the catalog. `scale` is the
+    scale of the co-occurrence weights (see `ReleaseArrays`).
     """
     total = pq.read_metadata(files.songs).num_rows
     lists = pq.read_table(files.train, columns=["songs"])["songs"].combine_chunks()

@@ -1,4 +1,4 @@
-"""Held-out cases made from playlists: first songs as query, next song as label."""
+"""Held-out cases made from playlists: the first songs are the query, the next song is the label."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cases:
-    """Held-out cases: the songs of each query, and the label, which is the song that came next.
+    """Held-out cases. Songs are given by their numbers (see `ingest.learn.arrays.Songs`).
 
-    `labels` and `playlists` have shape (queries,). `playlists` contains the index of the playlist
-    from which each case was made. Songs are given by their numbers.
+    - `queries`: the first songs of a playlist, for each case.
+    - `labels`, shape (cases,): the song that follows each query in the playlist.
+    - `playlists`, shape (cases,): the index of the playlist from which each case was made.
     """
 
     queries: list[Songs]
@@ -39,7 +40,10 @@ def last_song_cases(playlists: Sequence[Songs]) -> Cases:
 
 
 def sample_cases(playlists: Sequence[Songs], random: np.random.Generator, count: int) -> Cases:
-    """Draw at most `count` random cases from each playlist. The first song is never the label."""
+    """Return at most `count` cases per playlist, whose labels are songs at random positions.
+
+    The first song is never the label, because the query would be empty.
+    """
     queries: list[Songs] = []
     labels: list[int] = []
     numbers: list[int] = []
@@ -54,9 +58,9 @@ def sample_cases(playlists: Sequence[Songs], random: np.random.Generator, count:
 def sample_cases_with_last(
     playlists: Sequence[Songs], random: np.random.Generator, count: int
 ) -> Cases:
-    """Return the case of each playlist whose label is the last song, and then other random cases.
+    """Return the cases of `last_song_cases`, and then at most `count` random cases per playlist.
 
-    There are at most `count` random cases per playlist.
+    The last song is never the label of a random case.
     """
     long = [number for number, songs in enumerate(playlists) if len(songs) > 2]
     sampled = sample_cases([playlists[number][:-1] for number in long], random, count)

@@ -1,8 +1,8 @@
 """Hit rates and discounted gains, and a comparison of two systems on the same held-out cases.
 
-The arrays of ranks have shape (cases,) and contain the rank of the label among the recommended
-songs of each case. Ranks start at 1; rank 0 means that the label was not recommended. The
-discounted gain of a rank is 1 / log2(1 + rank), and 0 for rank 0.
+An array of ranks has shape (cases,). It contains, for each case, the rank of the label among the
+recommended songs, counted from 1, or 0 if the label was not recommended. The discounted gain of a
+rank is 1 / log2(1 + rank), and 0 for rank 0.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KS = (10, 100)
+"""Values of k for which the hit rate HR@k is reported."""
 
 SIGNIFICANCE = 2.0
-"""A mean gain is significant if it exceeds this number of standard errors."""
+"""Number of standard errors above which a mean difference of gains counts as significant."""
 
 
 def compare_ranks(
@@ -25,11 +26,13 @@ def compare_ranks(
 ) -> bool:
     """Return whether the re-ranker is better than the selected retrieval mode.
 
-    `reranked` and `selected` are the ranks with the re-ranker and in that mode. `playlists`
-    contains the playlist of each case. The label of the first case of a playlist must be the
-    playlist's last song. Over all cases, the mean discounted gain of the re-ranker must be
-    significantly higher. Over the first cases, it must not be lower by more than one standard
-    error.
+    `reranked` and `selected` are the ranks with the re-ranker and in the selected mode.
+    `playlists`, shape (cases,), contains the index of the playlist of each case. In the first case
+    of each playlist, the label must be the last song of the playlist.
+
+    The re-ranker is better if its mean discounted gain over all cases is significantly higher. In
+    addition, its mean gain over the cases of the last songs must not be lower by more than one
+    standard error.
     """
     gain = discounted_gains(reranked) - discounted_gains(selected)
     _, first = np.unique(playlists, return_index=True)
@@ -39,12 +42,12 @@ def compare_ranks(
 
 
 def hits(ranks: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
-    """Return a mask of the hits, which are the ranks from 1 to k."""
+    """Return a mask of the hits, which are the ranks from 1 to k, shape (cases,)."""
     return (ranks > 0) & (ranks <= k)
 
 
 def hit_rate(ranks: NDArray[np.int64], k: int) -> float:
-    """Return the share of ranks that are between 1 and k, or 0 if there are no ranks."""
+    """Return the share of the ranks that are from 1 to k, or 0 if there are no ranks."""
     return float(hits(ranks, k).sum()) / max(1, len(ranks))
 
 
@@ -54,16 +57,16 @@ def standard_error(values: NDArray[np.float64]) -> float:
 
 
 def discounted_gains(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the discounted gain of each rank."""
+    """Return the discounted gain of each rank, shape (cases,)."""
     return np.where(ranks > 0, 1 / np.log2(1.0 + np.maximum(ranks, 1)), 0.0)
 
 
 def clustered_error(values: NDArray[np.float64], clusters: NDArray[np.int64]) -> float:
     """Return the standard error of a mean of values that are correlated within clusters.
 
-    This is the cluster-robust error of Liang and Zeger, "Longitudinal data analysis using
-    generalized linear models", 1986, with the correction m / (m - 1) for m clusters. The result is
-    0 if there are fewer than two clusters.
+    `clusters` contains the number of the cluster of each value. With fewer than two clusters, the
+    result is 0. The method is the cluster-robust error of Liang and Zeger, "Longitudinal data
+    analysis using generalized linear models", 1986, with the correction m / (m - 1) for m clusters.
     """
     _, numbers = np.unique(clusters, return_inverse=True)
     sums = np.bincount(numbers, values - values.mean()) if len(values) else np.zeros(0)

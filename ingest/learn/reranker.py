@@ -1,9 +1,10 @@
 """Training of the re-ranker, and comparison with the retrieval mode that model selection chose.
 
 A quarter of the training playlists is set aside. Co-occurrence is counted again in the other
-playlists, and the model learns to rank the next songs of the playlists that were set aside. If
-these playlists were counted as well, the model would learn to recognise them instead. For the same
-reason, Word2Vec, which has seen all training playlists, is not used.
+playlists. In the playlists that were set aside, the model learns to distinguish the song that came
+next from the other candidates. If co-occurrence were counted in these playlists as well, each label
+would co-occur with the seeds of its query, which is not so for new playlists. For the same reason,
+dense vectors, which are trained on all training playlists, are not used.
 """
 
 from __future__ import annotations
@@ -61,25 +62,29 @@ if TYPE_CHECKING:
     Ranks = NDArray[np.int64]
 
 ENOUGH_PLAYLISTS = 500
-"""Minimum number of training playlists for training a re-ranker by default."""
+"""Minimum number of training playlists for a re-ranker, unless one is requested with `--ranker`."""
 
 SET_ASIDE, MAX_SET_ASIDE = 0.25, 4_000
 """Share and maximum number of the training playlists that are set aside."""
 
 CASES_PER_PLAYLIST = 8
-"""Random cases per playlist that is set aside, in addition to the case of its last song."""
+"""Maximum number of random cases per playlist that is set aside.
+
+In addition, each of these playlists gives one case whose label is the last song."""
 
 MAX_EXAMPLES = 3_000
-"""Maximum number of cases to learn from. Only cases whose label is a candidate count."""
+"""Maximum number of cases to learn from. Cases whose label is not a candidate are not counted."""
 
 MAX_SEEDS = 400_000
-"""Maximum number of seeds in all cases. With long playlists, fewer cases are used."""
+"""Maximum total number of seeds in the queries of all cases.
+
+With long playlists, fewer cases are used."""
 
 NEGATIVE_SHARE = 0.3
-"""Share of the candidates other than the label that are used as training data."""
+"""Share of the candidates other than the label that are drawn as negative training examples."""
 
 MODEL = "ranker.txt"
-"""File name of the model."""
+"""Name of the file to which the model is written."""
 
 TREES = 100
 """Number of trees of the model."""
@@ -98,6 +103,7 @@ SETTINGS = {
     "verbose": -1,
     "deterministic": True,
 }
+"""Training parameters of LightGBM. With one thread, the same data always give the same model."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,7 @@ class RankSummary:
     - `text`: a one-line summary for display.
     - `examples`: number of cases that the re-ranker was trained on; 0 if none was trained.
     - `is_used`: whether the re-ranker replaces the selected mode.
-    - `trials`: the comparison of the selected mode (value 0) with the re-ranker (value 1).
+    - `trials`: the metrics of the selected mode (value 0) and of the re-ranker (value 1).
     - `figures`: the hit rates and the mean discounted gain of the re-ranker, by name.
     """
 
@@ -123,10 +129,10 @@ def train_reranker(
 ) -> RankSummary:
     """Train a re-ranker, write it to `folder` as `ranker.txt`, and measure it on validation cases.
 
-    `inputs.parameters` must contain the selected values. If `inputs.parameters.ranker` is None and
-    training is not possible, the summary says why. If `given_mode` is "auto", the re-ranker is used
-    if it is better than the selected mode (see `compare_ranks`). Raises `PlaylistError` if `ranker`
-    is true and there are too few playlists.
+    `inputs.parameters` must contain the values that model selection chose. `given_mode` is the
+    value of `--mode`. If it is "auto", the re-ranker is used if it is better than the selected mode
+    (see `compare_ranks`). If no re-ranker can be trained, the summary says why. If, however,
+    `inputs.parameters.ranker` is true, `PlaylistError` is raised instead.
     """
     parameters = inputs.parameters
     with reporter.task("rank") as task:
@@ -136,7 +142,7 @@ def train_reranker(
         if not obstacle:
             tables, labels = collect_examples(files, playlists, inputs, random)
             if not tables:
-                obstacle = "no song that came next is among the candidates"
+                obstacle = "no label is among the candidates"
         if obstacle and parameters.ranker:
             raise PlaylistError(
                 f"{obstacle} of {len(playlists):,} training playlists, so no re-ranker can be "
@@ -171,10 +177,11 @@ def collect_examples(
     inputs: SelectionInputs,
     random: np.random.Generator,
 ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.bool_]]]:
-    """Set playlists aside, and return the training data: two arrays per case.
+    """Set playlists aside, and return the training data: two lists with one array per case.
 
-    The arrays are the features of the label and of some other candidates, shape (n, features), and
-    a mask of the label, shape (n,).
+    The first list contains the features of the label and of a random sample of the other
+    candidates, shape (n, features). The second list contains masks of the label, shape (n,).
+    `playlists` are the training playlists.
     """
     order = random.permutation(len(playlists))
     count = min(MAX_SET_ASIDE, round(SET_ASIDE * len(playlists)))
@@ -204,7 +211,7 @@ def learn_arrays(
 ) -> ReleaseArrays:
     """Return the arrays of a release that is made from `playlists`, without dense vectors.
 
-    Only weights of seeds that occur in `queries` are kept.
+    Only the weights of seeds that occur in `queries` are kept.
     """
     parameters = inputs.parameters
     songs = np.concatenate(playlists)
@@ -234,8 +241,8 @@ def find_candidates(
 ) -> Iterator[tuple[int, NDArray[np.bool_], Candidates]]:
     """Yield the cases whose label is a candidate: index of the case, label mask, and candidates.
 
-    The mask has shape (candidates,). Cases without a seed in the catalog are left out, because the
-    service does not re-rank their recommendations.
+    The mask, shape (candidates,), marks the label. Cases without a seed in the catalog are left
+    out, because the service does not re-rank their recommendations.
     """
     rankings = rank_by_cooccurrence(
         arrays, cases.queries, Recency(parameters.recency), CANDIDATES, parameters.content_shares
@@ -251,7 +258,8 @@ def describe_candidates(
 ) -> Candidates:
     """Return `songs`, shape (n,), as candidates with all data from which features are computed.
 
-    `scores`, shape (n,), are the co-occurrence scores of the songs for the query.
+    `scores`, shape (n,), are the scores of the search that found the songs. The query must contain
+    a song of the catalog.
     """
     is_known = arrays.playlists[query] > 0
     ages = np.arange(len(query))[::-1]
@@ -275,7 +283,8 @@ def score_songs(
 ) -> NDArray[np.float64]:
     """Return the co-occurrence scores of n songs for k weightings of m seeds, shape (k, n).
 
-    `weights` has shape (songs, songs), and `seed_weights` has shape (k, m).
+    `weights` contains the co-occurrence weights, shape (songs, songs). `seed_weights` contains the
+    recency weights of the seeds, shape (k, m).
     """
     rows = weights[seeds]
     order = np.argsort(songs)
@@ -307,7 +316,11 @@ def fit_trees(
     fields: Sequence[str],
     random: np.random.Generator,
 ) -> str:
-    """Train LightGBM to distinguish labels from other candidates, and return the model as text."""
+    """Train LightGBM to distinguish labels from other candidates, and return the model as text.
+
+    `tables` and `labels` are the training data (see `collect_examples`). `fields` are the keyword
+    payload fields from which features were computed. The seed of LightGBM is drawn from `random`.
+    """
     lightgbm = load_lightgbm()
     data = lightgbm.Dataset(
         np.concatenate(tables, dtype=np.float32),
@@ -371,7 +384,10 @@ def _summarise(comparison: _Comparison, mode: str, given_mode: str, examples: in
 def rerank_cases(
     reranker: Reranker, arrays: ReleaseArrays, cases: Cases, parameters: Parameters
 ) -> Ranks:
-    """Return each label's rank in the re-ranker's first `DEPTH` songs, or 0 if it is missing."""
+    """Return the rank of each label among the first `DEPTH` songs of the re-ranker.
+
+    Ranks have shape (cases,) and are counted from 1. The rank is 0 if the label is missing.
+    """
     ranks = np.zeros(len(cases.labels), np.int64)
     rows, labels, tables = [], [], []
     for row, is_label, candidates in find_candidates(arrays, cases, parameters):
@@ -383,7 +399,7 @@ def rerank_cases(
     predicted = reranker.score(np.concatenate(tables))
     ends = np.cumsum([len(table) for table in tables])
     for row, label, scores in zip(rows, labels, np.split(predicted, ends[:-1]), strict=True):
-        # Candidates with the same score keep their order.
+        # Candidates to which the re-ranker gives the same score keep the order of the search.
         better = np.count_nonzero(scores > scores[label])
         ranks[row] = 1 + better + np.count_nonzero(scores[:label] == scores[label])
     return np.where(ranks <= DEPTH, ranks, 0)

@@ -1,9 +1,9 @@
 """Dense song vectors, learned from the training playlists with gensim's Word2Vec.
 
-Mikolov et al., "Efficient Estimation of Word Representations in Vector Space", 2013. Songs take the
-place of words, and playlists the place of sentences. gensim reads the song numbers from a text
-file. If it read them from a Python list, its worker threads would wait for the Python thread that
-feeds the list.
+Songs take the place of words, and playlists the place of sentences. gensim reads the song numbers
+from a text file, because with a Python list its worker threads would wait for the one thread that
+reads the list. Source: Mikolov et al., "Efficient Estimation of Word Representations in Vector
+Space", 2013.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from ingest.parameters import Parameters
 
 SKIP_GRAM_RATE, CBOW_RATE = 0.1, 0.05
-"""Initial learning rates. With gensim's default, 0.025, vectors of the same quality need about four
-times as many epochs; twice these rates make vectors worse (see docs/scale.md)."""
+"""Initial learning rates of the two Word2Vec algorithms.
+
+With gensim's default, 0.025, vectors of the same quality need about four times as many epochs. With
+twice these rates, the vectors are worse (see docs/scale.md)."""
 
 # gensim silently truncates lines of more than MAX_WORDS_IN_BATCH words. A longer playlist is
 # written as several lines that overlap by one window, so that any two songs within a window are on
@@ -60,9 +62,10 @@ class TrainSummary:
 
     - `text`: a one-line summary for display.
     - `songs`: number of songs with a vector.
-    - `plays`: number of plays in the training playlists.
+    - `plays`: total number of songs in the training playlists.
     - `most`: number of training playlists that contain the most common song.
-    - `epochs`, `window`: the number of epochs and the window size that were used.
+    - `epochs`: the number of epochs of training.
+    - `window`: the window size, in songs.
     """
 
     text: str
@@ -114,9 +117,10 @@ def train_word2vec(
 
 
 def describe_rarity(most: int, min_count: int) -> str:
-    """Return a text for display that says why no song has a vector.
+    """Return a text for display that explains why no song has a vector.
 
-    `most` is the number of training playlists that contain the most common song.
+    `min_count` is the minimum number of training playlists of a song with a vector. `most` is the
+    number of training playlists that contain the most common song.
     """
     return f"no song is in {min_count} training playlists or more (the most is {most})"
 
@@ -180,6 +184,8 @@ def train_vectors(
 
 
 class _Epochs(CallbackAny2Vec):  # type: ignore[misc]
+    """A callback for gensim that passes the number of finished epochs to `on_epoch`."""
+
     def __init__(self, epochs: int, on_epoch: Callable[[float, float], None] | None) -> None:
         self._done = 0
         self._epochs = epochs

@@ -301,7 +301,9 @@ def test_a_release_with_a_damaged_reranker_is_not_served(
     )
     with loop.serve(store) as server, Client(server.address) as client:
         store.put("bad", damaged)
-        wait_until(lambda: "the ranker in the manifest is not as it was published" in caplog.text)
+        wait_until(
+            lambda: "the re-ranker in the manifest is not as it was published" in caplog.text
+        )
         assert client.recommend(WATERLOO).release == "good"
     assert damaged.closed
 
