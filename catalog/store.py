@@ -40,7 +40,7 @@ class OpenRelease(Protocol):
         """Return the hits of each search, best first. A server gets all searches in one request."""
 
     async def cooccurrence_weights(self, song_ids: Sequence[UUID]) -> dict[UUID, dict[int, float]]:
-        """Return the sparse vector of each of these songs, as a weight for each index.
+        """Return the co-occurrence vectors of songs by song id, as weights by index.
 
         Indexes are ordinals of seeds, or indexes of content keys (see `catalog.content`). Unknown
         ids are omitted.
@@ -49,9 +49,10 @@ class OpenRelease(Protocol):
     async def cooccurrence_scores(
         self, pairs: Sequence[tuple[Mapping[int, float], Sequence[Song]]]
     ) -> list[dict[UUID, float]]:
-        """Return, for each pair, the co-occurrence scores of the songs (see `Search.weights`).
+        """Return, for each pair of seed weights and songs, the scores of the songs by song id.
 
-        Songs with score 0 may be left out. All pairs are sent in one request.
+        For the seed weights and the score, see `Search.weights`. Songs with score 0 may be left
+        out. All pairs are sent in one request.
         """
 
     async def popular(self, limit: int, where: Filter = ANY) -> list[Point]:
@@ -143,7 +144,10 @@ class ReleaseStore(Protocol):
         """
 
     def verify(self, release: str, reporter: Reporter) -> Manifest:
-        """Read all data of a release. Raises `CorruptReleaseError` if any of it has changed."""
+        """Read all data of a release, and return the manifest.
+
+        Raises `CorruptReleaseError` if data has changed since the release was published.
+        """
 
     def batches(self, release: OpenRelease) -> Iterator[list[dict[str, Any]]]:
         """Yield the songs of a release of this store, in batches of rows of `Draft.songs_path`."""

@@ -32,7 +32,7 @@ class Entry:
     problem: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the release as `nextsong releases list --json` prints it."""
+        """Return the JSON object that `nextsong releases list --json` prints for the release."""
         fields: dict[str, Any] = {"release": self.release, "current": self.current}
         if self.manifest is None:
             return fields | {"problem": self.problem}

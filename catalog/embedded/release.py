@@ -182,7 +182,7 @@ class EmbeddedRelease:
         return [parse_song(point.payload) for point in self._query(request)]
 
     def batches(self, size: int = 1_000) -> Iterator[list[dict[str, Any]]]:
-        """Yield all songs in batches of rows, in the format of `catalog.draft.Draft`."""
+        """Yield all songs in batches of `size` rows, as described in `catalog.draft.Draft`."""
         offset = None
         while True:
             request = edge.ScrollRequest(

@@ -132,7 +132,7 @@ def verify_batches(
 
 
 def read_batches(nodes: Nodes, collection: str) -> Iterator[list[dict[str, Any]]]:
-    """Yield all songs in batches of rows, in the format of `catalog.draft.Draft`."""
+    """Yield all songs in batches of rows as described in `catalog.draft.Draft`."""
     offset: Any = None
     while True:
         records, offset = _read_page(nodes, collection, offset)

@@ -1,11 +1,11 @@
 """Co-occurrence weights: how strongly each song in the training playlists predicts other songs.
 
-Two songs co-occur if they are at most `cooccurrence_window` positions apart in a playlist. For a
-seed s and a song t, count(s, t) is the sum of distance ** -distance_power over their
-co-occurrences. If t comes before s, the term is multiplied by `backward`. The weight of seed s for
-song t is count(s, t) / plays(s) ** seed_exponent, where plays(s) is the number of training
-playlists with s. In a release, the weight is also divided by plays(t) ** song_exponent (see
-`ingest.publish.points`).
+A play is an occurrence of a song in a playlist. A song occurs in a playlist only once. Two songs
+co-occur if they are at most `cooccurrence_window` positions apart in a playlist. For a seed s and a
+song t, count(s, t) is the sum of distance ** -distance_power over their co-occurrences. If t comes
+before s, the term is multiplied by `backward`. The weight of seed s for song t is count(s, t) /
+plays(s) ** seed_exponent, where plays(s) is the number of training playlists with s. In a release,
+the weight is also divided by plays(t) ** song_exponent (see `ingest.publish.points`).
 
 Each seed keeps its `neighbours` largest weights. At most `lone_neighbours` of these weights belong
 to songs that share only one playlist with the seed. Most pairs of songs share only one playlist,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ingest.parameters import Parameters
 
 PAIRS_PER_PART = 12_000_000
-"""Number of pairs of plays to count at a time, which limits memory use."""
+"""Maximum number of pairs of plays that a thread counts at a time, which limits memory use."""
 
 _SHARED_PLAYLIST = float(1 << 26)
 """Number added to the count of a seed and a song for each playlist that they share.
@@ -80,12 +80,11 @@ class CountSummary:
 
 
 class WeightScale:
-    """Computes the scale of the co-occurrence weights.
+    """The scale of the co-occurrence weights, computed from one part of the weights at a time.
 
     For each play, take the largest weight that the played song has as a seed (0 if it has none).
-    The scale is the mean of these weights over all plays.
-
-    Content entries and cosines are multiplied by the scale, to make them comparable with weights.
+    The scale is the mean of these weights over all plays. Content entries (see `catalog.content`)
+    and cosines are multiplied by the scale, to make them comparable with weights.
     """
 
     def __init__(self, plays: NDArray[np.int64]) -> None:
@@ -152,9 +151,9 @@ def compute_weights(
     plays = _Plays.of(offsets, songs, parameters)
     total = len(plays.of_song)
     lone = parameters.lone_neighbours_for(total)
-    # Threads suffice, because NumPy releases the interpreter lock. The queue is short, so that only
-    # a few finished parts are in memory. Unlike an executor, a ThreadPool does not wait for its
-    # threads after Ctrl-C.
+    # Threads suffice, because NumPy releases the global interpreter lock (GIL). The queue is short,
+    # so that only a few finished parts are in memory. Unlike a ThreadPoolExecutor, a ThreadPool
+    # does not wait for its threads after Ctrl-C.
     with ThreadPool(os.cpu_count()) as pool:
         waiting: deque[tuple[int, AsyncResult[Part]]] = deque()
         for low, high in plays.parts():

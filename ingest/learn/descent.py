@@ -27,7 +27,8 @@ class Trial:
     """Metrics of one value of a parameter. The other parameters have the values chosen so far.
 
     - `parameter`: the name of the parameter for display, such as "share of artist".
-    - `gain`: mean discounted gain within the first 100 songs.
+    - `gain`: mean discounted gain (see `ingest.learn.rank_metrics`) within the first 100 songs.
+    - `hit_rate_10`, `hit_rate_100`: share of the cases whose label is among the first 10 or 100.
     - `is_selected`: whether this value was chosen.
     """
 

@@ -1,8 +1,8 @@
 """Retrieval in memory: recommendations computed from `ReleaseArrays` instead of a release.
 
-Used for training the re-ranker, for model selection and for tuning. Search is exact, without an
-index. Apart from that, results are the same as those of the package `service`; a test compares
-them.
+Training of the re-ranker, model selection and tuning use this module. Searches are exact, without
+an HNSW index. Apart from that, results are the same as those of the package `service`; a test
+compares them.
 """
 
 from __future__ import annotations
@@ -212,9 +212,10 @@ def rank_for_fusion(
 ) -> Iterator[tuple[Ranking, Ranking]]:
     """Yield, for each query, the sparse and the dense ranking that hybrid search fuses.
 
-    To make the cosines comparable with co-occurrence scores, they are multiplied by `arrays.scale`
-    and by the sum of the seed weights. `parameters.song_exponent` must already be applied to
-    `arrays` (see `ReleaseArrays.with_song_exponent`).
+    `limit` is the number of songs that the search returns. To make the cosines comparable with
+    co-occurrence scores, they are multiplied by `arrays.scale` and by the sum of the seed weights.
+    `parameters.song_exponent` must already be applied to `arrays` (see
+    `ReleaseArrays.with_song_exponent`).
     """
     sparse_depth, dense_depth = fusion_depths(limit)
     recency, shares = Recency(parameters.recency), parameters.content_shares
@@ -276,6 +277,7 @@ def ranks_of_labels(
 
 
 def _best(songs: Any, scores: Any, depth: int) -> tuple[Any, Any]:
+    """Return the `depth` songs with the highest scores, best first, and their scores."""
     if len(scores) > depth:
         chosen = np.argpartition(-scores, depth - 1)[:depth]
         songs, scores = songs[chosen], scores[chosen]
@@ -286,7 +288,10 @@ def _best(songs: Any, scores: Any, depth: int) -> tuple[Any, Any]:
 def _vector_rows(
     arrays: ReleaseArrays, songs: NDArray[Any]
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return the rows in `arrays.vectors` of songs with a vector, and a mask of such songs."""
+    """Return the row in `arrays.vectors` of each song with a vector, and a mask of these songs.
+
+    The mask has the shape of `songs`.
+    """
     if not len(arrays.vector_songs):
         return np.zeros(0, np.int64), np.zeros(len(songs), bool)
     rows = np.searchsorted(arrays.vector_songs, songs)
@@ -342,6 +347,7 @@ def _seed_weights(
     in the query, including seeds that are not used.
     """
     ages = np.repeat(ends[1:], np.diff(ends)) - 1 - np.arange(len(is_used))
+    # These weights depend on the most recent used seed, so each query is weighted separately.
     is_relative = recency.decay is not None or math.isinf(recency.power)
     if not is_relative:
         return recency.weights(ages[is_used])

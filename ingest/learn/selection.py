@@ -65,7 +65,9 @@ MIN_CASES = 50
 """Minimum number of cases. With fewer cases, no value is tried, and the parameters are kept."""
 
 MAX_SEEDS = 200_000
-"""Maximum number of seeds in all cases. With long playlists, fewer cases are used."""
+"""Maximum total number of seeds in the queries of all cases.
+
+With long playlists, fewer cases are used."""
 
 MAX_SIMILARITIES = 1_200_000_000
 """Maximum number of cosines to compute for each value. With many songs, fewer cases are used."""
@@ -81,14 +83,15 @@ DEPTH = 100
 """Number of songs in a ranking. If the label is not among them, the case is a miss."""
 
 _SHARE = "share of "
+"""Prefix of the names of content shares in the grids, such as "share of artist"."""
 
 
 @dataclass(frozen=True)
 class SelectionInputs:
-    """Inputs of the selection, in addition to files.
+    """Inputs of model selection, in addition to files.
 
-    - `parameters`: the parameters; `order` is not "auto". They are used unchanged if nothing is
-      measured.
+    - `parameters`: the parameters of the ingest, whose `order` is not "auto". They are used
+      unchanged if there are too few validation cases.
     - `fixed`: names of the parameters that must not be changed (see `Parameters.fixed`).
     - `scale`: the scale of the weights (see `ingest.learn.cooccurrence.WeightScale`).
     - `catalog_min`: minimum number of training playlists of a song in the catalog.
@@ -102,7 +105,7 @@ class SelectionInputs:
 
 @dataclass(frozen=True)
 class Selected:
-    """The selected values (see `Parameters`). `mode` is neither "auto" nor "ranked"."""
+    """The selected mode and parameters (see `Parameters`). `mode` is not "auto" or "ranked"."""
 
     mode: str
     recency: float
@@ -120,10 +123,11 @@ class Selected:
 class ChooseSummary:
     """Result of the `choose` stage.
 
+    - `text`: a one-line summary for display.
     - `trials`: all values that were tried, in order.
     - `figures`: hit rates and mean discounted gains, by name, of the modes that were compared, and
       of co-occurrence search with the simplest value of every parameter ("simplest").
-    - `cases`: number of validation cases; 0 if nothing was measured.
+    - `cases`: number of validation cases; 0 if there were too few to try any value.
     - `untried`: content fields that were not tried (see `MAX_CONTENT_SCORES`).
     """
 
@@ -241,7 +245,7 @@ def _select(files: StageFiles, inputs: SelectionInputs, cases: Cases, task: Task
 
 
 def _grid(inputs: SelectionInputs, name: str, values: tuple[float, ...]) -> tuple[float, ...]:
-    """Return the values to try for a parameter, or only its fixed value."""
+    """Return the values to try for a parameter: `values`, or only its current value if fixed."""
     return (getattr(inputs.parameters, name),) if name in inputs.fixed else values
 
 

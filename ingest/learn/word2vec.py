@@ -62,7 +62,7 @@ class TrainSummary:
 
     - `text`: a one-line summary for display.
     - `songs`: number of songs with a vector.
-    - `plays`: total number of songs in the training playlists.
+    - `plays`: sum of the lengths of the training playlists.
     - `most`: number of training playlists that contain the most common song.
     - `epochs`: the number of epochs of training.
     - `window`: the window size, in songs.
