@@ -56,15 +56,19 @@ class _Stopwatch:
 def build_index(nodes: Nodes, collection: str, draft: Draft, task: Task) -> int:
     """Let the server index the vectors, wait for it, and return the number of indexed vectors.
 
-    The status of a collection can be green, which means optimized, even before indexing begins.
-    Therefore, the index counts as complete when its state is stable and all vectors without an
-    index would fit into segments that are too small to be indexed. `task` displays the progress.
+    The number includes sparse vectors, which the server indexes during the upload. The status of a
+    collection can be green, which means optimized, even before the dense vectors are indexed.
+    Therefore, their index counts as complete when its state is stable and all dense vectors without
+    an index would fit into segments that are too small to be indexed. `task` displays the progress.
     Raises `EngineError` if the optimizer fails or makes no progress.
     """
     vectors = draft.counts.vectors
     smallest_segment = INDEXING_THRESHOLD_KB * 1024 // (4 * draft.dimensions) + 1
     info = nodes.request("read the collection", lambda client: client.get_collection(collection))
     segments = info.segments_count + 1  # indexing adds an empty segment
+    # All indexed vectors are sparse, unless an earlier run was interrupted while indexing.
+    counts = draft.counts
+    sparse = min(info.indexed_vectors_count or 0, counts.songs + counts.predicted)
     _start_indexing(nodes, collection, segments)
     stopwatch, stable_polls, indexed = _Stopwatch(), 0, 0
     started = time.monotonic()
@@ -80,16 +84,16 @@ def build_index(nodes: Nodes, collection: str, draft: Draft, task: Task) -> int:
         is_idle = info.status != models.CollectionStatus.YELLOW
         if unchanged_s > (IDLE_S if is_idle else STUCK_S):
             raise EngineError(
-                f"Qdrant stopped indexing {collection} at {indexed:,} of {vectors:,} vectors "
-                f"({status}): see the log of the server, and run again"
+                f"Qdrant stopped indexing {collection} at {indexed - sparse:,} of {vectors:,} "
+                f"vectors ({status}): see the log of the server, and run again"
             )
         if is_idle and min(unchanged_s, time.monotonic() - started) > NUDGE_S:
             _start_indexing(nodes, collection, segments)
             started = time.monotonic()
-        is_complete = indexed >= vectors - smallest_segment * max(1, info.segments_count)
+        is_complete = indexed - sparse >= vectors - smallest_segment * max(1, info.segments_count)
         is_stable = info.status == models.CollectionStatus.GREEN and unchanged_s > 0
         stable_polls = stable_polls + 1 if is_stable and is_complete else 0
-        task.advance(min(indexed, vectors), vectors)
+        task.advance(min(indexed - sparse, vectors), vectors)
     await_replicas(nodes, collection)
     return indexed
 

@@ -125,17 +125,18 @@ class Large:
 
     class counts:  # noqa: N801
         vectors = 100_000
+        songs = predicted = 100_000  # sparse vectors of each kind
 
 
 def test_a_green_status_is_not_trusted_before_vectors_are_indexed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(indexing, "POLL_S", 0.001)
-    early = [("green", 0)] * 8 + [("yellow", 40_000)] * 3
-    server: Any = Optimiser(*early, ("green", 97_000))
+    early = [("green", 200_000)] * 8 + [("yellow", 240_000)] * 3
+    server: Any = Optimiser(*early, ("green", 297_000))
     large: Any = Large()
     with SilentReporter().task("") as task:
-        assert indexing.build_index(server, "c", large, task) == 97_000
+        assert indexing.build_index(server, "c", large, task) == 297_000
 
 
 def test_an_idle_optimizer_is_started_again_and_then_reported(
@@ -144,7 +145,7 @@ def test_an_idle_optimizer_is_started_again_and_then_reported(
     monkeypatch.setattr(indexing, "POLL_S", 0.001)
     monkeypatch.setattr(indexing, "IDLE_S", 0.05)
     monkeypatch.setattr(indexing, "NUDGE_S", 0.01)
-    server: Any = Optimiser(("grey", 40_000))
+    server: Any = Optimiser(("green", 200_000), ("grey", 240_000))
     large: Any = Large()
     with (
         SilentReporter().task("") as task,
