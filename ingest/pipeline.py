@@ -91,7 +91,7 @@ class SourceStages:
 
     @property
     def songs(self) -> Path:
-        """The file of the songs of playlists and catalog files."""
+        """Path of the file that lists all songs, both from playlists and from catalog files."""
         return (self.catalog or self.prepare).folder / "songs.parquet"
 
     @property

@@ -46,7 +46,7 @@ class Step:
 class Way:
     """The measurements of one way to turn a file of playlists into a model.
 
-    - `name`: "nextsong" or "tutorial".
+    - `name`: "nextsong", or "tutorial" for a script as in tutorials on Word2Vec.
     - `outcome`: the numbers of rows, playlists and songs.
     - `total`: the duration of the whole process in seconds.
     """
@@ -67,7 +67,7 @@ class Way:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Time and memory of the tutorial approach, divided by the time and memory of nextsong.
+    """Time and memory of the tutorial script (see `Way`), divided by those of nextsong.
 
     `route` names the steps that are compared.
     """
@@ -79,7 +79,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The measurements of nextsong and the tutorial approach on one file, and their ratios."""
+    """The measurements of nextsong and of the tutorial script on one file, and their ratios."""
 
     file: str
     bytes: int
@@ -92,7 +92,7 @@ class Comparison:
 
 
 def run(file: Path, parameters: Parameters, reporter: Reporter, *, tutorial: bool) -> Comparison:
-    """Measure nextsong on `file` and, if `tutorial` is set, also the tutorial approach.
+    """Measure nextsong on `file` and, if `tutorial` is set, also the tutorial script.
 
     All output is written to temporary folders. Raises `NextsongError`.
     """

@@ -40,7 +40,8 @@ class Recommender(Protocol):
     ) -> Sequence[SongReference]:
         """Return at most `limit` songs that should come after the seeds, the best first.
 
-        The last seed is the most recent song. `where` is a filter that excludes the seeds.
+        The last seed is the most recent song. Return only songs that match `where`, which excludes
+        the seeds.
         """
 
 

@@ -177,11 +177,12 @@ def collect_examples(
     inputs: SelectionInputs,
     random: np.random.Generator,
 ) -> tuple[list[NDArray[np.float64]], list[NDArray[np.bool_]]]:
-    """Set playlists aside, and return the training data: two lists with one array per case.
+    """Return training data for the re-ranker: two lists with one array per case.
 
-    The first list contains the features of the label and of a random sample of the other
-    candidates, shape (n, features). The second list contains masks of the label, shape (n,).
-    `playlists` are the training playlists.
+    The cases come from training playlists that are set aside, and the candidates from co-occurrence
+    weights counted in the other training playlists. The first list contains the features of the
+    label and of a random sample of the other candidates, shape (n, features). The second list
+    contains masks of the label, shape (n,).
     """
     order = random.permutation(len(playlists))
     count = min(MAX_SET_ASIDE, round(SET_ASIDE * len(playlists)))

@@ -311,8 +311,9 @@ class SparseSearch:
         self._arrays = arrays
         self._scaled = (0.0, arrays)  # current song exponent, and the arrays with this exponent
         self._count = len(cases.labels)
-        # A label that scores 0 even with all content shares above 0 scores 0 for any parameter
-        # values. The case is then always a miss, and is not searched again.
+        # These query vectors give every content field a share above 0. A label that scores 0 here
+        # cannot score more with any other parameter values, so its case is always a miss. Such
+        # cases are left out of the later searches.
         vectors = build_query_vectors(arrays, cases.queries, Recency(), dict.fromkeys(fields, 1.0))
         self._rows = np.flatnonzero(find_ranks_by_cooccurrence(arrays, cases, vectors))
         self._cases = cases.take(self._rows)

@@ -46,9 +46,9 @@ _MIN_EXPECTED = 1_000  # minimum count after shuffling to conclude that there is
 
 @dataclass(frozen=True)
 class Order:
-    """The measured order of the playlists.
+    """Whether the songs of the playlists are in the order in which they were played.
 
-    - `found`: "played" or "none".
+    - `found`: "played" if they are in this order, "none" if the order has no meaning.
     - `text`: the reason for `found`, as text for display.
     - `playlists`: number of playlists measured.
     - `sorted`: for each column in `SORTED_NAMES`, the share of playlists that are sorted by it.

@@ -242,7 +242,10 @@ class _ContentEntries:
         self._starts = np.searchsorted(row[order], np.arange(len(catalog) + 1))
 
     def rows(self, start: int, stop: int) -> _Lists:
-        """Return the entries of the songs from `start` to `stop - 1`, sorted by index."""
+        """Return the content entries of the songs from `start` to `stop - 1`.
+
+        The entries of a song are sorted by their index in the sparse vector.
+        """
         low, high = self._starts[start], self._starts[stop]
         lengths = np.diff(self._starts[start : stop + 1])
         return _Lists(lengths, self._indexes[low:high], self._values[low:high])
@@ -282,7 +285,8 @@ def _join(first: _Lists, second: _Lists) -> tuple[pa.Array, pa.Array]:
 
 
 def _starts(counts: NDArray[np.int64]) -> NDArray[np.integer[Any]]:
-    # SciPy copies index arrays unless all of them have the same integer type.
+    # The column indices are int32. SciPy copies the index arrays if their types differ, so the
+    # starts are int32, too, unless they are too large.
     starts = np.append(0, np.cumsum(counts))
     return starts.astype(np.int32) if starts[-1] < 1 << 31 else starts
 

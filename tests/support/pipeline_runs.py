@@ -62,7 +62,10 @@ class QuickHome(EmbeddedStore):
 
 @dataclass
 class Lane:
-    """A copy of the work folder and store of `road`, in which a test can run the ingest again."""
+    """A copy of the work folder and store of the fixture `road`, which is a finished ingest.
+
+    A test can run the ingest again in the copy.
+    """
 
     road: Road
     work: Path

@@ -118,7 +118,11 @@ def find_list(document: Any, file: object) -> str | None:
 
 
 def find_lists(document: Any, key: str | None) -> Iterator[list[Any]]:
-    """Yield the lists of values in a document. For `key`, see `JsonStream.read_objects`."""
+    """Yield the lists of a parsed JSON document whose elements `JsonStream.read_objects` returns.
+
+    If `key` is None, the document itself is the only element. If `key` is empty, the document is
+    the list. Otherwise, the lists are all values of this key, at any depth of nested objects.
+    """
     if key is None:
         yield [document]
     elif isinstance(document, list):

@@ -268,7 +268,9 @@ def _select(
 ) -> pa.Array:
     """Return a column's value for each record. Text is returned as binary values.
 
-    If the column is a list that is joined into one text, `separator` is put between the elements.
+    If `in_songs`, the column is a field of the songs in the list of each playlist, not of the
+    playlist. If the column is a list that is joined into one text, `separator` is put between the
+    elements.
     """
     top, *path = column.path
     values = table.column(top)

@@ -29,7 +29,8 @@ EMPTY_REASONS = {
 class Shown:
     """A song with the texts and the bar shown for it.
 
-    The bar has a length from 0 to 1, and a segment for each of `shares`, the shares of the seeds.
+    The length of the bar, from 0 to 1, is the score relative to the highest score in the list. The
+    bar has one segment per seed: `shares` are the parts of the score that come from each seed.
     """
 
     song: pb.Song

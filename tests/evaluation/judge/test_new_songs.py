@@ -1,4 +1,4 @@
-"""Measurement of new songs: cases, training without their plays, and figures."""
+"""Evaluation on new songs, whose plays are removed from the training playlists."""
 
 from __future__ import annotations
 

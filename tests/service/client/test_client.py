@@ -202,7 +202,7 @@ def test_no_call_fails_while_connections_are_renewed(loop: Loop, age: float) -> 
     states = []
     with (
         loop.serve(FakeStore(FakeRelease(POINTS)), max_connection_age=age) as server,
-        grpc.insecure_channel(server.address, options=[("grpc.enable_retries", 0)]) as channel,
+        grpc.insecure_channel(server.address) as channel,
     ):
         channel.subscribe(states.append)
         stub = recommender_pb2_grpc.RecommenderStub(channel)
