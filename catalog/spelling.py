@@ -74,6 +74,6 @@ def _hash_trigrams_of_word(word: str) -> frozenset[int]:
 
 
 def _hash_padded_trigrams(word: str) -> set[int]:
-    """Return the CRC-32 of each trigram of a word that has a space before and after it."""
+    """Pad a word with a space on each side, and return the CRC-32 of each of its trigrams."""
     padded = f" {word} "
     return {zlib.crc32(padded[i : i + 3].encode()) for i in range(len(padded) - 2)}

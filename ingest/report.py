@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _MAX_FILES = 8  # maximum number of files that are listed one per line
 _MAX_NAMES = 5  # maximum number of file names in a line
-_MAX_EXAMPLES = 2  # maximum number of examples for each reason, and for versions of songs
+_MAX_EXAMPLES = 2  # maximum number of examples per reason for rejection, and of versions
 
 Line = tuple[str, str]
 """A line of the report: heading and text."""

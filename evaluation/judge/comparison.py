@@ -136,8 +136,8 @@ def compare_systems(
 ) -> list[Comparison]:
     """Compare the main system with every other system, by each metric.
 
-    `main` maps each metric to the main system's figures per query. `others` contains a mapping of
-    the same form for the key of every other system. Metrics that a system lacks are omitted.
+    `main` maps each metric to the main system's figures, one per query. `others` maps the key of
+    each other system to such a mapping. Metrics that either system lacks are omitted.
     """
     comparisons = []
     for metric in metrics:

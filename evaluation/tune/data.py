@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     """The songs that have a dense vector, shape (n,), and their vectors, shape (n, dimensions)."""
 
 MAX_PLAYLISTS = 1_500  # maximum number of validation playlists on which trials are scored
-CASES_PER_PLAYLIST = 4  # number of cases per playlist; more would detect smaller differences
+CASES_PER_PLAYLIST = 4  # more would detect smaller differences, but slow down each trial
 
 UNTUNED = ("workers", "mode", "ranker")
 """Parameters that do not affect trials."""

@@ -50,8 +50,9 @@ def build_query_vectors(
 ) -> csr_array:
     """Return the sparse query vectors (float32), shape (queries, rows of `ReleaseArrays.index`).
 
-    A seed that is not in the catalog contributes only through its artists. `shares` maps names of
-    content fields to their shares. A field that is missing has the share 0.
+    `recency` determines the weight of each seed by the number of later seeds. A seed that is not in
+    the catalog contributes only through its artists. `shares` maps content fields to the factors of
+    their entries, such as {"artist": 0.4}. A field that is missing has the share 0.
     """
     songs = np.concatenate([np.zeros(0, np.int32), *queries])
     ends = np.cumsum([0, *map(len, queries)])

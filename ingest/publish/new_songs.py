@@ -53,7 +53,10 @@ def average_vectors(
 
 
 def _combine(artists: EncodedKeys, albums: EncodedKeys) -> EncodedKeys:
-    """Return keys that stand for pairs of artist and album. The keys have no names."""
+    """Return, for each song with an album, a key for each pair of its artists and its album.
+
+    `names` of the result is empty.
+    """
     album_of = np.full(int(max(artists.rows.max(initial=-1), albums.rows.max(initial=-1))) + 1, -1)
     album_of[albums.rows] = albums.codes
     album = album_of[artists.rows]

@@ -117,7 +117,11 @@ def estimate_work(request: object) -> int:
 
 
 def estimate_query_work(seeds: int, limit: int, *, is_varied: bool) -> int:
-    """Estimate the work of a query: the number of seeds plus the number of candidates."""
+    """Estimate the work of a query: the number of seeds plus the number of candidates.
+
+    The candidates are the songs that are searched for, to return `limit` songs. There are more of
+    them if `is_varied`, because some are then left out.
+    """
     return seeds + limit * (VARIED_WORK_FACTOR if is_varied else 1)
 
 

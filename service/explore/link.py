@@ -28,7 +28,10 @@ def encode_request(request: pb.RecommendRequest) -> str:
 
 
 def decode_request(text: str) -> pb.RecommendRequest:
-    """Return the request in an address. Raises `RequestError` if the text is damaged."""
+    """Return the request in `text`, which `encode_request` made for the URL of a page.
+
+    Raises `RequestError` if the text is damaged.
+    """
     try:
         packed = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
         decompressor = zlib.decompressobj()

@@ -156,7 +156,8 @@ class _Candidates:
     ) -> None:
         self._hits = hits
         self._is_left = np.ones(len(hits), bool)
-        self._blocks = np.zeros(len(hits), np.int64)  # for each song, how often it is blocked
+        # For each song, the number of rules (on its artist or recording) that exclude it now.
+        self._blocks = np.zeros(len(hits), np.int64)
         self._rows_by_artist: defaultdict[str, list[int]] = defaultdict(list)
         self._rows_by_recording: defaultdict[Recording, list[int]] = defaultdict(list)
         for row, hit in enumerate(hits):

@@ -99,5 +99,5 @@ def test_a_second_demo_reuses_the_release(
     home, _ = demo
     again = nextsong("demo", "--home", str(home), "--playlists", "1000")
     assert "was current already" in again.stdout
-    stages = ["read", "prepare", "split", "count", "train", "choose", "publish"]
+    stages = ["read", "prepare", "split", "count", "train", "choose", "rank", "publish"]
     assert again.stderr.count("(unchanged)") == len(stages)

@@ -14,19 +14,22 @@ if TYPE_CHECKING:
 
 
 def find_song_lists(outer: Sequence[str], lists: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Return the names of the lists of songs in records, the best one first.
+    """Return the names of the lists in a record that contain songs, the best one first.
 
-    `outer` are the other columns of the records. `lists` maps the name of each list of objects to
-    the columns of these objects. A list contains songs if it has an artist and a title. If no list
-    has both, lists with a usual name, such as "tracks", are preferred to other lists, and the user
-    must name the columns of the songs. A record that itself has an artist and a title is a song,
-    unless a list with a usual name has both, too.
+    `lists` maps the name of each list of objects to the columns of the objects. `outer` are the
+    columns of the record itself.
+
+    - A list whose objects have an artist and a title contains songs.
+    - If there is no such list, those with a usual name, such as "tracks", are returned, or else all
+      lists. The user must then name the columns of the songs.
+    - If the record itself has an artist and a title, it is a song, and nothing is returned, unless
+      a list with a usual name has both, too.
     """
     complete = [name for name, inner in lists.items() if are_songs(inner)]
     if are_songs(outer, in_list=False):
         songs = [name for name in complete if has_usual_name(name)]
     else:
-        # A list of artists, for example, is a value of a song.
+        # A list named after a role, such as "artists", describes a song. It contains no songs.
         others = [name for name in lists if not is_role_name(name.rpartition(".")[2])]
         songs = complete or [name for name in others if has_usual_name(name)] or others
     return tuple(sorted(songs, key=lambda name: not has_usual_name(name)))
