@@ -121,11 +121,15 @@ Path.rename = rename
 main()
 """
 HELD = """
-import signal, time
+import os, signal, time
+from pathlib import Path
 from cli.main import main
 from ingest.learn import cooccurrence
+def wait(*_):
+    Path(os.environ["HELD"]).touch()
+    time.sleep(60)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have set it to ignore
-cooccurrence.count_cooccurrence = lambda *_: time.sleep(60)
+cooccurrence.count_cooccurrence = wait
 main()
 """
 
@@ -174,10 +178,14 @@ def test_ctrl_c_ends_a_run_and_leaves_no_partial_files(
     home, work = EmbeddedStore(tmp_path / "home"), tmp_path / "work"
     command = [sys.executable, "-c", HELD, "ingest", "run", str(road.file), *OPTIONS]
     options = [f"--home={home.path}", f"--work={work}", "--log-format", log_format]
-    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as child:
+    held = tmp_path / "held"
+    environment = {**os.environ, "HELD": str(held)}
+    with subprocess.Popen(
+        [*command, *options], stderr=subprocess.PIPE, text=True, env=environment
+    ) as child:
         try:
             deadline = time.monotonic() + 60
-            while not (work / ".count.partial").is_dir():
+            while not held.exists():
                 assert child.poll() is None
                 assert time.monotonic() < deadline
                 time.sleep(0.01)

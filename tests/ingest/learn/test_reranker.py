@@ -361,7 +361,7 @@ def test_without_lightgbm_hybrid_search_is_used_and_reported(
 
 def test_an_invalid_model_is_a_damaged_release(capfd: pytest.CaptureFixture[str]) -> None:
     for model in ("", "tree\nversion=v4\n" * 50):
-        with pytest.raises(CorruptReleaseError, match="no model of LightGBM"):
+        with pytest.raises(CorruptReleaseError, match="is not a LightGBM model"):
             load_reranker(StoredReranker(*pack(model)))
     assert capfd.readouterr().out == ""
 
