@@ -347,28 +347,19 @@ def _learn(
         fields=_keyword_fields(sources.payload),
     )
     inputs = {"count": counted.fingerprint, "train": trained.fingerprint}
-    fixed = parameters.fixed(given)
     selection_inputs = SelectionInputs(
         parameters,
-        fixed,
+        parameters.fixed(given),
         counted.summary.scale,
         parameters.catalog_min_for(counted.summary.songs),
     )
-    chosen = folder.run_stage(
-        CHOOSE,
-        {
-            "split": splits.fingerprint,
-            **inputs,
-            "fixed": sorted(fixed),
-            "fields": list(files.fields),
-            # Selection reads only the keyword fields of catalog files. Without such fields, a
-            # changed catalog file does not repeat the stage.
-            **(
-                {"catalog": sources.catalog.fingerprint} if sources.catalog and files.fields else {}
-            ),
-            **parameters.of_stage("query"),
-        },
-        lambda _: selection.select_parameters(files, selection_inputs, reporter),
+    chosen = _choose(
+        folder,
+        files,
+        {"split": splits.fingerprint, **inputs},
+        sources.catalog,
+        selection_inputs,
+        reporter,
     )
     ranked = _rank(folder, files, inputs, chosen, selection_inputs, reporter)
     return Stages(
@@ -381,6 +372,30 @@ def _learn(
         chosen,
         ranked,
         files,
+    )
+
+
+def _choose(
+    folder: WorkFolder,
+    files: StageFiles,
+    inputs: Mapping[str, str],
+    catalog: Stage[CatalogSummary] | None,
+    selection_inputs: SelectionInputs,
+    reporter: Reporter,
+) -> Stage[ChooseSummary]:
+    """Run the stage that selects mode and parameters on validation cases."""
+    values = {
+        **inputs,
+        "fixed": sorted(selection_inputs.fixed),
+        "fields": list(files.fields),
+        **selection_inputs.parameters.of_stage("query"),
+    }
+    # Selection reads only the keyword fields of catalog files. Without such fields, a changed
+    # catalog file does not repeat the stage.
+    if catalog and files.fields:
+        values["catalog"] = catalog.fingerprint
+    return folder.run_stage(
+        CHOOSE, values, lambda _: selection.select_parameters(files, selection_inputs, reporter)
     )
 
 
