@@ -206,7 +206,8 @@ def test_songs_that_share_playlists_have_similar_vectors(
     # The most similar song of a song is in the same group. With two threads, the vectors vary from
     # run to run, so a few songs may be exceptions.
     np.fill_diagonal(similar, -2)
-    assert (similar.argmax(axis=1) % 2 == np.arange(40) % 2).mean() >= 0.9
+    is_in_group = similar.argmax(axis=1) % 2 == np.arange(40) % 2
+    assert is_in_group.mean() >= (1.0 if workers == 1 else 0.9)
 
 
 def test_vectors_belong_to_their_songs(tmp_path: Path) -> None:
